@@ -1,0 +1,21 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def camvid_dir() -> Path:
+    """The CamVid folder, or a skip that says where it was looked for."""
+    candidates = [Path(os.environ["DANCE_CAMVID_DIR"])] if "DANCE_CAMVID_DIR" in os.environ else []
+    candidates.append(REPOSITORY.parent / "shared" / "camvid")
+    for folder in candidates:
+        if (folder / "train").is_dir() and (folder / "trainannot").is_dir():
+            return folder
+    pytest.skip(f"no CamVid folder at {' or '.join(map(str, candidates))}; set DANCE_CAMVID_DIR")
