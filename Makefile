@@ -1,0 +1,75 @@
+# make run     makes .venv, installs the project with the versions of constraints.txt and runs the demo
+# make test    the whole test suite (slow tests too)
+# make check   the quick part: tests that are not slow, ruff, mypy --strict, import-linter
+# make format  lets ruff rewrite the code
+# make clean   removes .venv and everything else that was made here
+#
+# Variables:
+#   PYTHON=python3.12      the interpreter that .venv is made from; 3.10 or newer
+#   TORCH_INDEX_URL=URL    where torch comes from. On x86 Linux, PyPI's wheel brings gigabytes of CUDA along;
+#                          a machine without an NVIDIA card wants https://download.pytorch.org/whl/cpu
+#   DEMO_ARGS="--seed 1"   options for `dance-ondevice demo`
+#   PYTEST_ARGS="-k wire"  options for pytest
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX_URL ?=
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
+BUILD_HINT := If the last lines above speak of a missing compiler or of Python.h: apt install build-essential python3-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format clean
+
+help:
+	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
+
+run: $(VENV)/.stamp-run
+	$(BIN)/dance-ondevice demo $(DEMO_ARGS)
+
+test: $(VENV)/.stamp-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.stamp-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+format: $(VENV)/.stamp-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist demo-report *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each stamp says that what its name stands for is installed; it is older than a file it depends on = install again.
+$(VENV)/.stamp-venv:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "make: there is no '$(PYTHON)' here; on Debian or Ubuntu: apt install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1), Python 3.10 or newer is needed; name one with make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "make: $(PYTHON) cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet -c constraints.txt pip setuptools wheel
+	@touch $@
+
+# torch comes by itself first: a range would let pip take the newest build, and only torch may need another index.
+$(VENV)/.stamp-torch: $(VENV)/.stamp-venv constraints.txt
+	$(PIP) install $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) --no-deps $(TORCH)
+	@touch $@
+
+$(VENV)/.stamp-run: $(VENV)/.stamp-torch constraints.txt setup.cfg pyproject.toml
+	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e . || { echo "make: $(BUILD_HINT)" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.stamp-test: $(VENV)/.stamp-run
+	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[test,lint]' || { echo "make: $(BUILD_HINT)" >&2; exit 1; }
+	@touch $@

@@ -1,0 +1,150 @@
+"""The command line ``dance-ondevice``: a table of commands that are imported only when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from dance_ondevice import __version__
+
+if TYPE_CHECKING:
+    from dance_ondevice.daemon.config import Loaded
+
+EXIT_BAD_CONFIG = 78
+EXIT_INTERRUPTED = 130
+
+AnyCallable = TypeVar("AnyCallable", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """Where a command lives ("module:attribute") and its line in the help."""
+
+    target: str
+    help: str
+
+    def load(self) -> click.Command:
+        """Import the command."""
+        module, _, attribute = self.target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{self.target} is not a click command")
+        return command
+
+
+_COMMANDS = "dance_ondevice.daemon.commands"
+
+#: Every command, in the order of the help.
+TABLE: Mapping[str, Lazy] = {
+    "run": Lazy(f"{_COMMANDS}.run:run", "Run the daemon until it is stopped."),
+    "demo": Lazy("dance_ondevice.demo.command:demo", "Show the whole service at work on a synthetic camera."),
+    "stream": Lazy(f"{_COMMANDS}.stream:stream", "Send frames from a folder, video, camera or URL."),
+    "status": Lazy(f"{_COMMANDS}.status:status", "Show what the daemon is doing."),
+    "pause": Lazy(f"{_COMMANDS}.rounds:pause", "Start no more rounds until resumed."),
+    "resume": Lazy(f"{_COMMANDS}.rounds:resume", "Let rounds start again."),
+    "train-now": Lazy(f"{_COMMANDS}.rounds:train_now", "Run one round now."),
+    "models": Lazy(f"{_COMMANDS}.models:models", "List, show, promote and roll back model versions."),
+    "samples": Lazy(f"{_COMMANDS}.samples:samples", "List and explain stored samples."),
+    "labels": Lazy(f"{_COMMANDS}.labels:labels", "Bring labels to stored samples."),
+    "energy": Lazy(f"{_COMMANDS}.energy:energy", "Show joules by day, workload, source and method."),
+    "pretrain": Lazy(f"{_COMMANDS}.pretrain:pretrain", "Train a base model on a labelled dataset."),
+    "config": Lazy(f"{_COMMANDS}.config:config", "Write, check and show the configuration."),
+    "doctor": Lazy(f"{_COMMANDS}.doctor:doctor", "Check this machine and the state folder."),
+}
+
+
+class WorkFailed(click.ClickException):
+    """The command was used rightly and its work failed: exit status 1."""
+
+    exit_code = 1
+
+
+class CommandTable(click.Group):
+    """A group whose commands stay unimported until called, so that ``--help`` is quick on a slow board."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names in the order of the table."""
+        return list(TABLE)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The imported command; None when there is none of this name."""
+        return TABLE[cmd_name].load() if cmd_name in TABLE else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in TABLE.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a bad configuration and Ctrl-C get their own exit statuses."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+        except Exception as error:  # ConfigError alone, which is imported by those who load a configuration
+            if not _is_config_error(error):
+                raise
+            click.echo(str(error), err=True)
+            raise click.exceptions.Exit(EXIT_BAD_CONFIG) from error
+
+
+def _is_config_error(error: Exception) -> bool:
+    config = sys.modules.get("dance_ondevice.daemon.config")
+    return config is not None and isinstance(error, config.ConfigError)
+
+
+def config_option(function: AnyCallable) -> AnyCallable:
+    """Add ``--config FILE``, passed as ``config_path: Path | None``."""
+    return click.option(
+        "--config",
+        "config_path",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        envvar="DANCE_CONFIG",
+        show_envvar=True,
+        help="Configuration; by default /etc/dance-ondevice/config.toml if it is there.",
+    )(function)
+
+
+def state_dir_option(function: AnyCallable) -> AnyCallable:
+    """Add ``--state-dir DIR``, passed as ``state_dir: Path | None``."""
+    return click.option(
+        "--state-dir",
+        "state_dir",
+        metavar="DIR",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="State folder of the daemon; by default that of the configuration or of the running daemon.",
+    )(function)
+
+
+def json_option(function: AnyCallable) -> AnyCallable:
+    """Add ``--json``, passed as ``as_json: bool``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def load_config(
+    config_path: Path | None, state_dir: Path | None = None, overrides: Mapping[str, object] | None = None
+) -> Loaded:
+    """The configuration that the shared options ask for.
+
+    Raises:
+        ConfigError: it cannot be used; left uncaught, the command line prints it in full and exits 78.
+    """
+    from dance_ondevice.daemon.config import find, load
+
+    values = dict(overrides or {})
+    if state_dir is not None:
+        values["daemon.state_dir"] = str(state_dir.absolute())
+    return load(find(config_path), values)
+
+
+@click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dance-ondevice")
+def main() -> None:
+    """Keep a segmentation model fit for what its camera sees, for as few joules as it can."""

@@ -1,0 +1,313 @@
+"""What each configuration key means and which values it takes: one table for checks, template and tests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+#: What the method offers; repeated here so that reading a configuration imports neither torch nor OpenCV.
+ARCHITECTURES = ("fastscnn",)
+INDICATORS = ("detail_loss", "edge_density")
+METERS = ("auto", "modelled")
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhd])")
+_WINDOW = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
+_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5}|\*)")
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A key's meaning, its allowed values in words, and the test of a value that has the right type."""
+
+    meaning: str
+    allowed: str
+    test: Callable[..., bool]
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration such as ``45s``, ``30m``, ``2h`` or ``1d``.
+
+    Raises:
+        ValueError: the text is not a number followed by s, m, h or d.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration; write a number and a unit, such as 45s, 30m, 2h or 1d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Host and port of ``host:port``; an IPv6 host stands in brackets.
+
+    Raises:
+        ValueError: the text has another form.
+    """
+    match = _LISTEN.fullmatch(text)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError(f"{text!r} is not host:port")
+    return match[1].strip("[]"), int(match[2])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a bind to ``host`` can only be reached from this machine."""
+    if host in ("localhost", "lo"):
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a host name, an interface name or "*"
+        return False
+
+
+def tcp_host(endpoint: str) -> str | None:
+    """The host of a ``tcp://`` endpoint; None for other transports."""
+    match = _TCP.fullmatch(endpoint)
+    return match[1].strip("[]") if match else None
+
+
+def _integer(low: int, high: int) -> tuple[str, Callable[[int], bool]]:
+    return f"an integer from {low} to {high}", lambda value: low <= value <= high
+
+
+def _number(low: float, high: float) -> tuple[str, Callable[[float], bool]]:
+    return f"a number from {low:g} to {high:g}", lambda value: low <= value <= high
+
+
+def _below(low: float, high: float) -> tuple[str, Callable[[float], bool]]:
+    return f"a number from {low:g} to below {high:g}", lambda value: low <= value < high
+
+
+def _one_of(*names: str) -> tuple[str, Callable[[str], bool]]:
+    return "one of " + ", ".join(f'"{name}"' for name in names), lambda value: value in names
+
+
+def _boolean() -> tuple[str, Callable[[bool], bool]]:
+    return "true or false", lambda value: True
+
+
+def _duration(low: str, high: str) -> tuple[str, Callable[[str], bool]]:
+    def test(value: str) -> bool:
+        try:
+            return parse_duration(low) <= parse_duration(value) <= parse_duration(high)
+        except ValueError:
+            return False
+
+    return f'a duration from "{low}" to "{high}": a number and s, m, h or d', test
+
+
+def _path() -> tuple[str, Callable[[str], bool]]:
+    return "an absolute path", lambda value: value.startswith("/") and "\0" not in value
+
+
+def _optional(allowed: str, pattern: re.Pattern[str]) -> tuple[str, Callable[[str], bool]]:
+    return allowed, lambda value: not value or pattern.fullmatch(value) is not None
+
+
+def _is_endpoint(value: str, *, bind: bool) -> bool:
+    if value.startswith("ipc://"):
+        return len(value) > len("ipc://") and "\0" not in value
+    match = _TCP.fullmatch(value)
+    if match is None:
+        return False
+    if match[2] == "*" or int(match[2]) == 0:
+        return bind
+    return int(match[2]) <= 65535
+
+
+def _is_listen(value: str) -> bool:
+    try:
+        listen_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _are_scales(value: tuple[float, ...]) -> bool:
+    different = len(set(value)) == len(value) and 1 <= len(value) <= 8
+    return different and all(0.1 <= scale <= 1.0 for scale in value)
+
+
+def _are_classes(value: tuple[str, ...]) -> bool:
+    return 2 <= len(value) <= 255 and len(set(value)) == len(value) and all(name.strip() for name in value)
+
+
+_BIND = 'tcp://host:port (port "*" for any free one) or ipc://path'
+_CONNECT = "tcp://host:port or ipc://path"
+
+#: Every key by "section.key"; its type and default stand in the structs of ``config``.
+RULES: Mapping[str, Rule] = {
+    "daemon.state_dir": Rule(
+        "Folder that holds the database, samples, models and rounds.",
+        'a path, absolute or from the folder of this file; "~" is not expanded',
+        lambda value: bool(value.strip()) and not value.startswith("~") and "\0" not in value,
+    ),
+    "ingest.bind": Rule(
+        "Endpoints where frames arrive from REQ and DEALER senders.",
+        f"a list of different endpoints, each {_BIND}",
+        lambda value: len(set(value)) == len(value) and all(_is_endpoint(item, bind=True) for item in value),
+    ),
+    "ingest.subscribe": Rule(
+        "PUB senders to connect to.",
+        f"a list of different endpoints, each {_CONNECT}",
+        lambda value: len(set(value)) == len(value) and all(_is_endpoint(item, bind=False) for item in value),
+    ),
+    "ingest.max_message_bytes": Rule(
+        "Largest message part that is read, in bytes.", *_integer(1024, 2147483647)
+    ),
+    "ingest.max_pixels": Rule(
+        "Largest image that is decoded, in pixels (width x height).", *_integer(1, 2147483647)
+    ),
+    "ingest.queue_frames": Rule(
+        "Frames that may wait to be scored; beyond it the oldest are dropped and counted.",
+        *_integer(1, 65536),
+    ),
+    "ingest.max_cameras": Rule(
+        "Camera names that are told apart; frames of further cameras are refused.", *_integer(1, 4096)
+    ),
+    "ingest.max_header_bytes": Rule("Largest JSON header, in bytes.", *_integer(256, 16777216)),
+    "storage.quota_bytes": Rule("Bytes that stored samples may take.", *_integer(1048576, 2**63 - 1)),
+    "storage.min_free_bytes": Rule(
+        "Bytes left free on the disk, whatever the quota.", *_integer(0, 2**63 - 1)
+    ),
+    "complexity.indicator": Rule("How the spatial complexity of a frame is measured.", *_one_of(*INDICATORS)),
+    "data_slimming.enabled": Rule(
+        "Whether frames are dropped and downsampled by their score; without it every frame is kept as it is.",
+        *_boolean(),
+    ),
+    "data_slimming.scales": Rule(
+        "Resolutions to choose from, as fractions of the frame's width and height.",
+        "1 to 8 different numbers from 0.1 to 1.0",
+        _are_scales,
+    ),
+    "data_slimming.drop_fraction": Rule(
+        "Share of a camera's frames, those of the lowest scores, that is not stored.", *_below(0, 1)
+    ),
+    "data_slimming.loss_weighting": Rule(
+        "Whether frames of higher scores count for more in the training loss.", *_boolean()
+    ),
+    "data_slimming.warmup_frames": Rule(
+        "First frames of a camera, all kept at full resolution while its scores are learned.",
+        *_integer(1, 1000000),
+    ),
+    "data_slimming.window_frames": Rule(
+        "Recent frames of a camera that a score is ranked among.", *_integer(8, 1000000)
+    ),
+    "model.architecture": Rule("Segmentation network.", *_one_of(*ARCHITECTURES)),
+    "model.classes": Rule(
+        "Class names in the order of their ids in labels and masks.",
+        "2 to 255 different names",
+        _are_classes,
+    ),
+    "model.weights": Rule(
+        "Base model to start from; without it the network starts untrained.",
+        'a folder with model.safetensors and card.json, or "" for none',
+        lambda value: "\0" not in value,
+    ),
+    "model.factory": Rule(
+        "Your own network: a callable that takes the number of classes; it replaces the architecture.",
+        *_optional('"package.module:callable", or "" for none', _FACTORY),
+    ),
+    "model.size": Rule(
+        "Width and height at which multiply-accumulates (MACs) are counted.",
+        "two integers from 16 to 8192: [width, height]",
+        lambda value: all(16 <= side <= 8192 for side in value),
+    ),
+    "network_slimming.enabled": Rule("Whether rounds remove channels from the network.", *_boolean()),
+    "network_slimming.target_macs_fraction": Rule(
+        "MACs to end at, as a fraction of the unslimmed network's.", *_number(0.05, 1)
+    ),
+    "network_slimming.step": Rule(
+        "MACs removed by one round, as a fraction of the unslimmed network's.", *_number(0.01, 1)
+    ),
+    "labels.teacher": Rule(
+        "Model on the board that labels frames which came without a label.",
+        'a folder with model.safetensors and card.json, or "" for none',
+        lambda value: "\0" not in value,
+    ),
+    "labels.teacher_factory": Rule(
+        "Your own teacher: a callable that returns it.",
+        *_optional('"package.module:callable", or "" for none', _FACTORY),
+    ),
+    "training.interval": Rule(
+        "How often it is asked whether a round should start.", *_duration("1s", "365d")
+    ),
+    "training.window": Rule(
+        "Local time of day in which rounds may start by themselves; it may pass midnight.",
+        *_optional('"HH:MM-HH:MM", or "" for any time', _WINDOW),
+    ),
+    "training.min_new_samples": Rule(
+        "Labelled samples, not trained on yet, that a round waits for.", *_integer(1, 1000000)
+    ),
+    "training.max_round_duration": Rule("Longest round; it is then stopped.", *_duration("1s", "7d")),
+    "training.batch_size": Rule("Samples in one optimiser step.", *_integer(1, 1024)),
+    "training.max_samples": Rule("Samples in one round, new and rehearsed.", *_integer(1, 1000000)),
+    "training.epochs": Rule("Passes over a round's samples.", *_integer(1, 10000)),
+    "training.learning_rate": Rule("Largest learning rate of a round.", *_number(1e-7, 1)),
+    "training.rehearsal_share": Rule(
+        "Share of a round's samples that earlier rounds trained on, so that old scenes are not forgotten.",
+        *_below(0, 1),
+    ),
+    "training.gate_share": Rule(
+        "Share of labelled samples held out for the promotion gate, never trained on.", *_number(0.01, 0.9)
+    ),
+    "training.gate_block": Rule(
+        "Length of the blocks of time that are held out as a whole.", *_duration("0.1s", "1d")
+    ),
+    "training.gate_max_samples": Rule("Held-out samples that one gate uses at most.", *_integer(1, 100000)),
+    "training.precision": Rule(
+        "Arithmetic of training; auto measures once which is faster here.", *_one_of("auto", "fp32", "bf16")
+    ),
+    "training.threads": Rule("CPU threads of a round; 0 takes all cores.", *_integer(0, 1024)),
+    "training.seed": Rule("Seed of everything that is drawn at random.", *_integer(0, 2**32 - 1)),
+    "promotion.min_gain": Rule(
+        "mIoU, as a fraction of 1, that a candidate must gain over the live model.", *_number(-1, 1)
+    ),
+    "promotion.max_class_drop": Rule(
+        "IoU, as a fraction of 1, that a single class may lose.", *_number(0, 1)
+    ),
+    "inference.enabled": Rule(
+        "Whether masks are predicted and published; without it torch stays out of the daemon.", *_boolean()
+    ),
+    "inference.publish": Rule(
+        "Endpoint of the PUB socket that sends masks.",
+        f"an endpoint: {_BIND}",
+        lambda value: _is_endpoint(value, bind=True),
+    ),
+    "energy.meter": Rule("Where joules come from.", *_one_of(*METERS)),
+    "energy.budget_joules_per_day": Rule(
+        "Joules that rounds may spend in a day; 0 lets none start.", *_number(0, 1e12)
+    ),
+    "energy.idle_watts": Rule(
+        "Power of the idle board, for the modelled meter; 0 takes a typical figure.", *_number(0, 10000)
+    ),
+    "energy.max_watts": Rule(
+        "Power of the board with every core busy, for the modelled meter; 0 takes a typical figure.",
+        *_number(0, 10000),
+    ),
+    "energy.battery_floor_percent": Rule("No round starts below this battery charge.", *_number(0, 100)),
+    "energy.max_temperature_c": Rule("No round starts above this temperature, in Celsius.", *_number(0, 150)),
+    "energy.sysfs_root": Rule("Where sysfs is mounted.", *_path()),
+    "energy.procfs_root": Rule("Where procfs is mounted.", *_path()),
+    "metrics.enabled": Rule("Whether Prometheus metrics are served over HTTP.", *_boolean()),
+    "metrics.listen": Rule(
+        "Address of the metrics server.", "host:port (port 0 for any free one)", _is_listen
+    ),
+    "control.endpoint": Rule(
+        "Socket of commands such as pause and train-now.",
+        'ipc:///absolute/path, or "" for one in the state folder',
+        lambda value: not value or (value.startswith("ipc:///") and len(value) > 7 and "\0" not in value),
+    ),
+    "security.curve": Rule("Whether ZMQ sockets beyond this machine ask for CURVE keys.", *_boolean()),
+    "security.keys_dir": Rule(
+        "Folder of the CURVE keys.",
+        'an existing folder when curve is true, or "" for none',
+        lambda value: "\0" not in value,
+    ),
+    "security.allow_plain_remote": Rule(
+        "Whether addresses that other machines can reach may be bound without encryption.", *_boolean()
+    ),
+}

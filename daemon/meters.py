@@ -1,0 +1,33 @@
+"""Which meter this board gets, and a sentence about it for the log, ``status`` and ``doctor``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from dance_ondevice.daemon.config_sections import Energy
+from dance_ondevice.energy.model import ModelledMeter
+from dance_ondevice.energy.reading import Meter
+
+#: Full-load watts per core assumed when ``energy.max_watts`` is not set: a Raspberry Pi 5 board draws about
+#: 9 W with four busy cores (its published bare-board figures: 2.7 W idle, 8.8 W stressed), i.e. some 2 W each.
+#: Labelled as an assumption wherever it shows.
+ASSUMED_WATTS_PER_CORE = 2.0
+
+
+def choose_meter(energy: Energy, cpu_seconds: Callable[[], float]) -> tuple[Meter, str]:
+    """The meter to use and a note about what it rests on; the note is empty when there is nothing to warn of.
+
+    Args:
+        energy: the ``[energy]`` section.
+        cpu_seconds: cumulative CPU seconds of the daemon and its trainer.
+    """
+    cores = os.cpu_count() or 1
+    max_watts, note = energy.max_watts, ""
+    if max_watts <= 0:
+        max_watts = energy.idle_watts + ASSUMED_WATTS_PER_CORE * cores
+        note = (
+            f"energy is modelled from CPU seconds with an assumed {max_watts:g} W at full load; "
+            "set energy.max_watts (and energy.idle_watts) to this board's figures"
+        )
+    return ModelledMeter(cpu_seconds, energy.idle_watts, max_watts, cores), note

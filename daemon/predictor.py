@@ -1,0 +1,194 @@
+"""Inference: the latest frame of each camera, through the live model, out as a mask.
+
+The live model is one immutable slot, read once per frame; a swap is one assignment of a slot that was
+loaded, verified and warmed up on the caller's thread, so no frame waits for it or is lost to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import zmq
+
+from dance_ondevice import images
+from dance_ondevice.daemon import wire
+from dance_ondevice.daemon.ingest import AddressInUse
+from dance_ondevice.daemon.mailbox import LatestFrames, PendingFrame
+from dance_ondevice.daemon.metrics import Instruments
+from dance_ondevice.daemon.service import Service
+from dance_ondevice.evaluation import confusion_matrix, miou
+from dance_ondevice.models import checkpoint
+from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.forward import predict
+
+log = logging.getLogger(__name__)
+
+#: Each labelled frame multiplies what earlier ones count in the prequential score: a memory of ~50 frames
+#: (Gama, Sebastiao, Rodrigues, "On evaluating stream learning algorithms", 2013: fading factors).
+FADING = 0.98
+
+
+@dataclass(frozen=True)
+class ModelSlot:
+    """A model that is ready to run."""
+
+    version: str
+    model: torch.nn.Module
+    card: ModelCard
+
+
+def load_slot(directory: Path) -> ModelSlot:
+    """Load, verify and warm up a version.
+
+    Raises:
+        CheckpointError: the folder does not hold a model that loads.
+    """
+    model, card = checkpoint.load(directory)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    predict(model, np.zeros((96, 128, 3), np.uint8), card.normalisation)
+    return ModelSlot(card.version or directory.name, model, card)
+
+
+class Predictor(Service):
+    """Owns the PUB socket of masks and the live slot."""
+
+    def __init__(
+        self,
+        *,
+        mailbox: LatestFrames,
+        publish: str,
+        instruments: Instruments,
+        context: zmq.Context[zmq.Socket[bytes]],
+        threads: int,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__("inference")
+        self._mailbox = mailbox
+        self._publish = publish
+        self._instruments = instruments
+        self._context = context
+        self._threads = threads
+        self._now = now
+        self._monotonic = monotonic
+        self._slot: ModelSlot | None = None
+        self._matrix: npt.NDArray[np.float64] | None = None
+        self._socket: zmq.Socket[bytes] | None = None
+        self.endpoint = ""
+        self.masks = 0
+
+    @property
+    def version(self) -> str | None:
+        """The version that serves now."""
+        slot = self._slot
+        return slot.version if slot else None
+
+    @property
+    def prequential_miou(self) -> float | None:
+        """Faded mIoU over labelled frames, each predicted before anything learnt from it; None before any."""
+        matrix = self._matrix
+        return None if matrix is None else miou(matrix)
+
+    def prepare(self, directory: Path) -> Callable[[], None]:
+        """Load, verify and warm up a version on the caller's thread; the returned call makes it serve.
+
+        Raises:
+            CheckpointError: it does not load; the old slot goes on serving.
+        """
+        slot = load_slot(directory)
+
+        def install() -> None:
+            self._slot = slot
+
+        return install
+
+    def setup(self) -> None:
+        """Bind the mask publisher."""
+        torch.set_num_threads(self._threads)
+        if self._publish:
+            self._socket = self._context.socket(zmq.PUB)
+            self._socket.setsockopt(zmq.LINGER, 0)
+            # A subscriber that does not read costs 16 masks of memory, then it misses masks.
+            self._socket.setsockopt(zmq.SNDHWM, 16)
+            try:
+                self._socket.bind(self._publish)
+            except zmq.ZMQError as error:
+                raise AddressInUse(
+                    f"cannot publish masks on {self._publish}: {error}; change inference.publish"
+                ) from error
+            self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def run(self) -> None:
+        """Serve the latest frame of each camera in turn."""
+        while not self.stopping.is_set():
+            self.beat()
+            frame = self._mailbox.take(0.5)
+            slot = self._slot
+            if frame is None or slot is None:
+                continue
+            started = self._monotonic()
+            try:
+                self._serve(frame, slot, started)
+            except images.ImageError as error:
+                # The grey decode passed and the colour decode did not: this frame only.
+                log.warning("inference skipped id=%s error=%s", frame.id, error)
+            self._instruments.inference_seconds(self._monotonic() - started)
+
+    def teardown(self) -> None:
+        """Close the publisher."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def _serve(self, frame: PendingFrame, slot: ModelSlot, started: float) -> None:
+        image, size = decode_for_inference(frame)
+        prediction = predict(slot.model, image, slot.card.normalisation, out_size=size)
+        if frame.label is not None:
+            self._score(frame.label, prediction.mask, len(slot.card.classes))
+        if self._socket is None:
+            return
+        parts = wire.mask_message(
+            frame_id=frame.id,
+            camera=frame.camera,
+            seq=frame.seq,
+            captured_at=frame.captured_at,
+            model_version=slot.version,
+            scale=frame.scale,
+            latency_s=self._monotonic() - frame.received,
+            mean_confidence=prediction.mean_confidence,
+            mask_png=images.encode_png(prediction.mask),
+        )
+        self._socket.send_multipart(parts)
+        self.masks += 1
+
+    def _score(self, label_png: bytes, mask: npt.NDArray[np.uint8], n_classes: int) -> None:
+        label = images.decode_label(label_png)
+        fresh = confusion_matrix(label, mask, n_classes)
+        if self._matrix is None or self._matrix.shape != fresh.shape:
+            self._matrix = fresh.astype(np.float64)
+        else:
+            self._matrix = self._matrix * FADING + fresh
+
+
+def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """Decode a frame at its scale; returns the image and the native (height, width) of its mask."""
+    if frame.info is None:
+        assert frame.raw_shape is not None
+        native = np.frombuffer(frame.data, np.uint8).reshape(frame.raw_shape)
+        size = (native.shape[0], native.shape[1])
+        if native.ndim == 2:
+            native = np.repeat(native[:, :, None], 3, axis=2)
+        image = native
+    else:
+        size = (frame.info.height, frame.info.width)
+        image = images.decode_colour(frame.data, reduce=2 if frame.scale <= 0.5 else 1)
+    target = (max(1, round(size[0] * frame.scale)), max(1, round(size[1] * frame.scale)))
+    if image.shape[:2] != target:
+        image = images.resize_area(image, target[0] / image.shape[0])
+    return image, size

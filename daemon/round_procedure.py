@@ -1,0 +1,461 @@
+"""One round from its reason to its outcome: plan, reserve joules, train, judge, promote or keep as rejected.
+
+Every step that changes the world is durable before the next begins, and each can be the last: a crash at any
+point leaves the live model as it was, the reserved joules spent, and a record that ``recover`` completes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+from dance_ondevice.daemon import first_model, ledger, round_record
+from dance_ondevice.daemon import job as jobs
+from dance_ondevice.daemon.budget import BudgetKeeper
+from dance_ondevice.daemon.config import Config, parse_duration
+from dance_ondevice.daemon.energy import EnergyService
+from dance_ondevice.daemon.metrics import Instruments
+from dance_ondevice.daemon.round_runner import Limits, Progress, RunResult, available_memory, watch
+from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.store import Store
+from dance_ondevice.daemon.trainer import TrainerProcess, write_job
+from dance_ondevice.daemon.versions import Pointer, VersionError, Versions
+from dance_ondevice.policies import network_slimming, promotion
+from dance_ondevice.policies import rounds as policy
+
+log = logging.getLogger(__name__)
+
+#: A round takes at least this many optimiser steps: fewer do not move a model.
+MIN_STEPS = 40
+#: Share of the memory available at its start that a round may use.
+MEMORY_SHARE = 0.75
+
+
+class LiveModel(Protocol):
+    """What serves the live model (the predictor), seen from here."""
+
+    def prepare(self, directory: Path) -> Callable[[], None]:
+        """Load, verify and warm up a version; the returned call makes it serve.
+
+        Raises:
+            ValueError: it does not load.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundContext:
+    """Everything a round works with; owned by the supervisor.
+
+    Attributes:
+        live_model: None while inference is off.
+        now: wall clock, seconds; for records only.
+        monotonic: clock of durations and deadlines, seconds.
+    """
+
+    config: Config
+    config_file: str
+    paths: StatePaths
+    store: Store
+    versions: Versions
+    energy: EnergyService
+    budget: BudgetKeeper
+    instruments: Instruments
+    live_model: LiveModel | None
+    procfs: Path
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one round ended; mIoU as fractions of 1, joules gross and above idle."""
+
+    round: str
+    outcome: str
+    reasons: tuple[str, ...]
+    miou_before: float | None
+    miou_after: float | None
+    miou_frozen: float | None
+    joules: float
+    gross_joules: float
+    method: str
+    steps: int
+    seconds: float
+    version: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for the control socket."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+class RoundProcedure:
+    """Runs rounds one after another on the rounds thread."""
+
+    def __init__(
+        self,
+        context: RoundContext,
+        *,
+        on_progress: Callable[[Progress | None], None],
+        stopping: threading.Event,
+        beat: Callable[[], None],
+    ) -> None:
+        self._c = context
+        self._on_progress = on_progress
+        self._stopping = stopping
+        self._beat = beat
+
+    def balance(self) -> float:
+        """Joules that training may spend now."""
+        return self._c.budget.balance()
+
+    def assign_splits(self) -> list[policy.SampleInfo]:
+        """Give every new labelled sample its place (train, gate or guard) for good; returns all labelled."""
+        training = self._c.config.training
+        samples = self._c.store.submit(round_record.labelled_samples).result()
+        new = [s for s in samples if s.split is None]
+        # A handful waits for company: blocks of time need something to be cut from.
+        if len(new) < 2:
+            return samples
+        splits = policy.assign_splits(
+            new, share=training.gate_share, block_seconds=parse_duration(training.gate_block)
+        )
+        self._c.store.submit(lambda db: round_record.save_splits(db, splits)).result()
+        return self._c.store.submit(round_record.labelled_samples).result()
+
+    def run(self, samples: Sequence[policy.SampleInfo], *, trigger: str, reason: str) -> Outcome | str:
+        """Run one round; returns its outcome, or in words why none could start."""
+        c = self._c
+        training = c.config.training
+        seed = training.seed + c.store.submit(lambda db: db["rounds"].count).result()
+        plan = policy.plan_round(
+            samples,
+            rehearsal_share=training.rehearsal_share,
+            max_samples=training.max_samples,
+            max_gate=training.gate_max_samples,
+            seed=seed,
+        )
+        if not plan.train and not plan.rehearsal:
+            return f"nothing to train on: {plan.reason}"
+        if not plan.gate:
+            return f"no held-out samples to judge a candidate by: {plan.reason}"
+        pointer = first_model.ensure(c.config, c.config_file, c.paths, c.versions)
+        n = len(plan.train) + len(plan.rehearsal)
+        steps = max(MIN_STEPS, training.epochs * -(-n // training.batch_size))
+        past = c.store.submit(round_record.finished_rounds).result()
+        predicted = c.budget.predict(round_record.costs(past), steps, c.versions.card(pointer.version))
+        allowance = c.budget.ask(predicted)
+        if not allowance.allowed:
+            return allowance.reason
+
+        round_id = self._new_id()
+        target = self._slim_target(pointer, past)
+        folder = c.paths.rounds / round_id
+        job = self._job(round_id, folder, pointer, plan, steps, target, seed)
+        row = {
+            "id": round_id,
+            "started_at": c.now(),
+            "trigger": trigger,
+            "reason": f"{reason}; {plan.reason}; {allowance.reason}",
+            "parent": pointer.version,
+            "seed": seed,
+            "macs_before": c.versions.card(pointer.version).get("macs"),
+        }
+        roles = {
+            **{s.id: "new" for s in job.train},
+            **{s.id: "rehearsal" for s in job.rehearsal},
+            **{s.id: "gate" for s in job.gate},
+        }
+        job_file = write_job(folder, job)
+        c.store.submit(lambda db: round_record.open_round(db, row, roles)).result()
+        log.info(
+            "round started round=%s reason=%s new=%d rehearsal=%d gate=%d steps=%d joules=%.0f",
+            round_id, reason, len(job.train), len(job.rehearsal), len(job.gate), steps, allowance.joules,
+        )  # fmt: skip
+        return self._train_and_judge(job, job_file, allowance.joules)
+
+    def switch(self, version: str, *, reason: str) -> Pointer:
+        """Make a version live: loaded and warmed up first, then the pointer, then the serving slot.
+
+        Raises:
+            VersionError: there is no such version, or it does not load.
+        """
+        c = self._c
+        c.versions.card(version)
+        install = None
+        if c.live_model is not None:
+            try:
+                install = c.live_model.prepare(c.versions.directory(version))
+            except ValueError as error:
+                raise VersionError(f"version {version} does not load: {error}") from error
+        pointer = c.versions.make_live(version, reason=reason)
+        if install is not None:
+            install()
+        return pointer
+
+    def rollback(self, to: str | None) -> Pointer:
+        """Make the previous live version (or a named one) live again.
+
+        Raises:
+            VersionError: there is no previous version, or it does not load.
+        """
+        pointer = self._c.versions.pointer()
+        target = to or (pointer.previous if pointer else None)
+        if target is None:
+            raise VersionError("there is no earlier version to roll back to")
+        return self.switch(target, reason="rolled back by hand")
+
+    def recover(self) -> None:
+        """At start-up: settle crashed reservations at what was reserved, fail rounds that cannot go on."""
+        c = self._c
+        for row in c.store.submit(lambda db: ledger.settle_crashed(db, c.now())).result():
+            log.warning("ledger settled after a crash row=%s", row)
+        for row in c.store.submit(round_record.unfinished_rounds).result():
+            if not self._can_resume(row):
+                self._close(row["id"], "failed", ("the daemon ended while the round ran",), {})
+
+    def resume_interrupted(self) -> Iterator[Outcome]:
+        """Go on with rounds that a stop interrupted after they saved their state."""
+        for row in self._c.store.submit(round_record.unfinished_rounds).result():
+            job_file = self._c.paths.rounds / row["id"] / "job.json"
+            job = jobs.read_job(job_file)
+            allowance = self._c.budget.ask(0.0)
+            if not allowance.allowed:
+                self._close(row["id"], "stopped", (f"interrupted, then {allowance.reason}",), {})
+                continue
+            log.info("round resumed round=%s", job.round)
+            yield self._train_and_judge(job, job_file, allowance.joules)
+
+    def _can_resume(self, row: Mapping[str, Any]) -> bool:
+        folder = self._c.paths.rounds / row["id"]
+        pointer = self._c.versions.pointer()
+        return (
+            (folder / "checkpoint" / "complete").exists()
+            and pointer is not None
+            and pointer.version == row["parent"]
+        )
+
+    def _train_and_judge(self, job: jobs.Job, job_file: Path, joules: float) -> Outcome:
+        c = self._c
+        c.budget.reserve(job.round, joules)
+        before = c.energy.sample()
+        started = c.monotonic()
+        try:
+            result = self._train(job, job_file, joules)
+        finally:
+            # Whatever happened, what was used is paid for; a failure between here and there is settled
+            # at the reserved amount by the next start.
+            after = c.energy.sample()
+            gross = after.gross_joules - before.gross_joules
+            attributed = after.workloads.get("training", 0.0) - before.workloads.get("training", 0.0)
+            c.budget.settle(job.round, gross=gross, attributed=attributed, method=c.energy.meter.method)
+            self._on_progress(None)
+        facts = {
+            "joules": attributed,
+            "gross_joules": gross,
+            "method": c.energy.meter.method,
+            "steps": result.steps,
+            "seconds": c.monotonic() - started,
+        }
+        return self._conclude(job, result, facts)
+
+    def _train(self, job: jobs.Job, job_file: Path, joules: float) -> RunResult:
+        c = self._c
+        log_file = job_file.parent / "trainer.log"
+        start = c.energy.sample().gross_joules
+        process = TrainerProcess(job_file, log_file)
+        process.start()
+        c.energy.cpu.attach_trainer(process.pid)
+        result = None
+        try:
+            result = watch(
+                process,
+                round_id=job.round,
+                log_file=log_file,
+                limits=Limits(
+                    deadline=c.monotonic() + parse_duration(c.config.training.max_round_duration),
+                    resident_bytes=int(MEMORY_SHARE * available_memory(c.procfs)),
+                    must_stop=lambda: c.budget.must_stop(
+                        spent=c.energy.sample().gross_joules - start, allowance=joules
+                    ),
+                ),
+                procfs=c.procfs,
+                stopping=self._stopping,
+                monotonic=c.monotonic,
+                on_progress=self._on_progress,
+            )
+        finally:
+            if result is None:
+                process.kill()
+            c.energy.cpu.detach_trainer(result.cpu_seconds if result else None)
+        return result
+
+    def _conclude(self, job: jobs.Job, result: RunResult, facts: dict[str, Any]) -> Outcome:
+        scores = result.scores
+        facts |= {
+            "miou_before": scores["live"].miou if "live" in scores else None,
+            "miou_frozen": scores["frozen"].miou if "frozen" in scores else None,
+            "miou_after": scores["candidate"].miou if "candidate" in scores else None,
+        }
+        if result.state == "interrupted":
+            # Stays open: the next start goes on with it.
+            log.info("round interrupted round=%s step=%d", job.round, result.steps)
+            return _outcome(job.round, "stopped", (result.reason,), facts, None)
+        if result.state != "done" or result.done is None:
+            return self._close(job.round, result.state, (result.reason,), facts)
+        facts["macs_after"] = result.done.macs
+        slimmed = result.slimmed is not None and result.slimmed.macs_after < result.slimmed.macs_before
+        gate = self._c.config.promotion
+        verdict = promotion.judge(
+            scores["live"].scores(),
+            scores["candidate"].scores(),
+            promotion.GateRules(min_gain=gate.min_gain, max_class_drop=gate.max_class_drop),
+            slimmed=slimmed,
+        )
+        reasons = verdict.reasons + ((result.slimmed.note,) if result.slimmed and result.slimmed.note else ())
+        table = {
+            "gate": {
+                "outcome": verdict.outcome,
+                "reasons": list(reasons),
+                "miou_before": facts["miou_before"],
+                "miou_after": facts["miou_after"],
+                "miou_frozen": facts["miou_frozen"],
+                "samples": scores["candidate"].samples,
+                "iou_per_class": list(scores["candidate"].iou_per_class),
+            },
+            "energy": {k: facts[k] for k in ("joules", "gross_joules", "method", "seconds")},
+            "parent": self._c.versions.pointer().version if self._c.versions.pointer() else None,  # type: ignore[union-attr]
+        }
+        promoted = verdict.outcome == "promoted"
+        version = self._c.versions.adopt(
+            Path(job.out),
+            status="candidate" if promoted else "rejected",
+            round_id=job.round,
+            changes=table,
+        )
+        if promoted:
+            try:
+                self.switch(version, reason=f"promoted by round {job.round}")
+            except VersionError as error:
+                return self._close(job.round, "failed", (str(error),), facts, version)
+        outcome = self._close(job.round, verdict.outcome, reasons, facts, version, learnt=promoted)
+        self._c.versions.prune()
+        return outcome
+
+    def _close(
+        self,
+        round_id: str,
+        outcome: str,
+        reasons: tuple[str, ...],
+        facts: Mapping[str, Any],
+        version: str | None = None,
+        *,
+        learnt: bool = False,
+    ) -> Outcome:
+        changes = {
+            **facts,
+            "finished_at": self._c.now(),
+            "outcome": outcome,
+            "reasons": json.dumps(list(reasons)),
+            "candidate": version,
+        }
+        self._c.store.submit(
+            lambda db: round_record.close_round(db, round_id, changes, learnt=learnt)
+        ).result()
+        shutil.rmtree(self._c.paths.rounds / round_id / "checkpoint", ignore_errors=True)
+        log.info("round finished round=%s outcome=%s reasons=%s", round_id, outcome, "; ".join(reasons))
+        return _outcome(round_id, outcome, reasons, facts, version)
+
+    def _slim_target(self, pointer: Pointer, past: Sequence[Mapping[str, Any]]) -> int | None:
+        settings = self._c.config.network_slimming
+        card = self._c.versions.card(pointer.version)
+        whole = card.get("unslimmed_macs") or card.get("macs")
+        if not settings.enabled or not whole or first_model.is_untrained(card):
+            return None
+        current = card["macs"] / whole
+        steps = [
+            network_slimming.PastStep(
+                fraction_before=r["macs_before"] / whole,
+                fraction_after=r["macs_after"] / whole,
+                outcome=r["outcome"],
+            )
+            for r in past
+            if r["macs_before"] and r["macs_after"]
+        ]
+        rules = network_slimming.SlimRules(
+            target_macs_fraction=settings.target_macs_fraction, step=settings.step
+        )
+        fraction = network_slimming.next_fraction(rules, current, steps)
+        return int(fraction * whole) if fraction < current * 0.99 else None
+
+    def _job(
+        self,
+        round_id: str,
+        folder: Path,
+        pointer: Pointer,
+        plan: policy.RoundPlan,
+        steps: int,
+        target: int | None,
+        seed: int,
+    ) -> jobs.Job:
+        c = self._c
+        training = c.config.training
+        root = c.paths.root.resolve()
+        width, height = c.config.model.size
+
+        def pick(ids: Sequence[str]) -> tuple[jobs.JobSample, ...]:
+            return c.store.submit(lambda db: round_record.job_samples(db, ids, root)).result()
+
+        return jobs.Job(
+            round=round_id,
+            live=str(c.versions.directory(pointer.version).resolve()),
+            frozen=str(c.versions.directory(pointer.frozen).resolve()),
+            out=str(folder.resolve() / "candidate"),
+            checkpoint=str(folder.resolve() / "checkpoint"),
+            n_classes=len(c.config.model.classes),
+            train=pick(plan.train),
+            rehearsal=pick(plan.rehearsal),
+            gate=pick(plan.gate),
+            target_macs=target,
+            size=(height, width),
+            steps=steps,
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            precision=training.precision,
+            precision_cache=str(c.paths.rounds.resolve() / "precision.json"),
+            threads=training.threads,
+            seed=seed,
+        )
+
+    def _new_id(self) -> str:
+        moment = datetime.fromtimestamp(self._c.now(), timezone.utc)
+        stem = moment.strftime("%Y%m%dT%H%M%S")
+        number = 1
+        while (self._c.paths.rounds / f"{stem}-{number}").exists():
+            number += 1
+        return f"{stem}-{number}"
+
+
+def _outcome(
+    round_id: str, outcome: str, reasons: tuple[str, ...], facts: Mapping[str, Any], version: str | None
+) -> Outcome:
+    return Outcome(
+        round=round_id,
+        outcome=outcome,
+        reasons=reasons,
+        miou_before=facts.get("miou_before"),
+        miou_after=facts.get("miou_after"),
+        miou_frozen=facts.get("miou_frozen"),
+        joules=facts.get("joules", 0.0),
+        gross_joules=facts.get("gross_joules", 0.0),
+        method=facts.get("method", ""),
+        steps=facts.get("steps", 0),
+        seconds=facts.get("seconds", 0.0),
+        version=version,
+    )

@@ -1,0 +1,104 @@
+"""The rows that a round reads and writes, as plain functions over the store's database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.job import JobSample
+from dance_ondevice.policies.rounds import SampleInfo
+
+
+def labelled_samples(db: Database) -> list[SampleInfo]:
+    """Every labelled sample, oldest first, as the round policy takes them."""
+    rows = db.query(
+        "select id, camera, captured_at, score, weight, split, rounds_used, classes from samples "
+        "where label_path is not null order by captured_at, id"
+    )
+    return [
+        SampleInfo(
+            id=row["id"],
+            camera=row["camera"],
+            captured_at=row["captured_at"],
+            score=row["score"] or 0.0,
+            weight=row["weight"] or 1.0,
+            labelled=True,
+            split=row["split"],
+            rounds_used=row["rounds_used"],
+            classes=frozenset(json.loads(row["classes"] or "[]")),
+        )
+        for row in rows
+    ]
+
+
+def save_splits(db: Database, splits: Mapping[str, str]) -> None:
+    """Fix which samples are learnt from, held out, or set between the two; never changed again."""
+    db.conn.executemany(
+        "update samples set split = ? where id = ? and split is null",
+        [(split, sample_id) for sample_id, split in splits.items()],
+    )
+
+
+def job_samples(db: Database, ids: Sequence[str], state_dir: Path) -> tuple[JobSample, ...]:
+    """The files and weights of some samples, in the order asked for; evicted ones are left out."""
+    found: dict[str, JobSample] = {}
+    for chunk in _chunks(ids, 500):
+        marks = ",".join("?" * len(chunk))
+        for row in db.query(
+            f"select id, path, label_path, weight from samples where id in ({marks})", list(chunk)
+        ):
+            if row["label_path"]:
+                found[row["id"]] = JobSample(
+                    id=row["id"],
+                    image=str(state_dir / row["path"]),
+                    label=str(state_dir / row["label_path"]),
+                    weight=row["weight"] or 1.0,
+                )
+    return tuple(found[i] for i in ids if i in found)
+
+
+def open_round(db: Database, row: Mapping[str, object], roles: Mapping[str, str]) -> None:
+    """Record that a round has begun, and which samples serve in it and as what."""
+    db["rounds"].upsert(dict(row), pk="id")
+    db["round_samples"].insert_all(
+        ({"round_id": row["id"], "sample_id": sample_id, "role": role} for sample_id, role in roles.items()),
+        pk=("round_id", "sample_id"),
+        replace=True,
+    )
+
+
+def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, learnt: bool) -> None:
+    """Record how a round ended; ``learnt`` marks its training samples as used."""
+    db["rounds"].update(round_id, dict(changes))
+    if learnt:
+        db.execute(
+            "update samples set rounds_used = rounds_used + 1 where id in "
+            "(select sample_id from round_samples where round_id = ? and role in ('new', 'rehearsal'))",
+            [round_id],
+        )
+
+
+def unfinished_rounds(db: Database) -> list[dict[str, Any]]:
+    """Rounds that a stop or a crash left open, oldest first."""
+    return list(db.query("select * from rounds where outcome is null order by started_at"))
+
+
+def finished_rounds(db: Database, limit: int = 20) -> list[dict[str, Any]]:
+    """The latest finished rounds, oldest first."""
+    rows = list(
+        db.query("select * from rounds where outcome is not null order by started_at desc limit ?", [limit])
+    )
+    return rows[::-1]
+
+
+def costs(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """(steps, gross joules) of rounds that ran, for predicting the next one's cost."""
+    return [(r["steps"], r["gross_joules"]) for r in rows if r["steps"] and r["gross_joules"]]
+
+
+def _chunks(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    return (ids[i : i + size] for i in range(0, len(ids), size))

@@ -1,0 +1,273 @@
+"""A stored sample: its values, what can go wrong with it, and its files."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.state import StatePaths, parse_sample_id, sync_directory, write_synced
+from dance_ondevice.images import ImageError, probe
+
+FORMATS = ("jpg", "png")
+LABEL_SUFFIX = ".label.png"
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_CHUNK = 500  # ids in one statement, below every SQLite build's limit on parameters
+
+
+class StoreError(RuntimeError):
+    """The store could not do what was asked; the text says why and what to do."""
+
+
+class StoreFull(StoreError):  # noqa: N818
+    """There is no room, and nothing may be evicted to make some."""
+
+
+class UnknownSample(StoreError):  # noqa: N818
+    """There is no sample of this id: never kept, or evicted since."""
+
+
+class LabelMismatch(StoreError):  # noqa: N818
+    """The label is not an image of the sample's native size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewSample:
+    """A frame that is to be kept.
+
+    Attributes:
+        id: As ``sample_id`` makes it from camera, time and sequence number.
+        camera: The camera's name.
+        seq: The sender's sequence number.
+        captured_at: Wall-clock seconds since the epoch, from the sender.
+        received_at: Wall-clock seconds since the epoch, of this board.
+        data: The encoded image as it is to be stored.
+        format: ``"jpg"`` or ``"png"``: what ``data`` is.
+        width: Pixels of the stored image.
+        height: Pixels of the stored image.
+        native_width: Pixels of the frame as captured; a label has this size.
+        native_height: Pixels of the frame as captured.
+        score: Spatial complexity, 0 to 1.
+        quantile: Rank of the score in the camera's recent stream, 0 to 1.
+        scale: Stored size as a fraction of the native one.
+        weight: Weight in the training loss.
+        reason: Why the frame was kept, in words.
+        label: PNG of class ids, or None.
+        label_source: Where the label came from; None without one.
+        classes: Class ids in the label; None without one.
+        received_digest: ``digest`` of the image as it came; None when ``data`` is that image.
+    """
+
+    id: str
+    camera: str
+    seq: int
+    captured_at: float
+    received_at: float
+    data: bytes
+    format: str
+    width: int
+    height: int
+    native_width: int
+    native_height: int
+    score: float
+    quantile: float
+    scale: float
+    weight: float
+    reason: str
+    label: bytes | None = None
+    label_source: str | None = None
+    classes: tuple[int, ...] | None = None
+    received_digest: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, label included."""
+        return len(self.data) + len(self.label or b"")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """The promise behind an ack: the sample survives a crash.
+
+    Attributes:
+        id: Id of the stored sample; of the earlier one for a duplicate.
+        duplicate: Whether the frame had been stored before.
+        score: Spatial complexity of the stored sample.
+        scale: Scale of the stored sample.
+        kept: Always true.
+    """
+
+    id: str
+    duplicate: bool
+    score: float
+    scale: float
+    kept: bool = True
+
+
+def digest(data: bytes | memoryview) -> str:
+    """BLAKE2b of 16 bytes, in hex."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def image_path(paths: StatePaths, sample: NewSample) -> Path:
+    """Where the sample's image goes.
+
+    Raises:
+        StoreError: Format, id, camera or time cannot name a file here.
+    """
+    if sample.format not in FORMATS:
+        raise StoreError(f"sample {sample.id!r}: format {sample.format!r} is not one of {', '.join(FORMATS)}")
+    try:
+        directory = paths.sample_dir(sample.camera, sample.captured_at)
+    except ValueError as error:
+        raise StoreError(f"sample {sample.id!r}: {error}") from error
+    if parse_sample_id(sample.camera, sample.id) is None:
+        raise StoreError(f"sample {sample.id!r}: the id is not <camera>-<microseconds>-<seq> of {sample.camera}")
+    return directory / f"{sample.id}.{sample.format}"
+
+
+def label_path(image: Path) -> Path:
+    """Where the label of an image lies."""
+    return image.with_name(image.stem + LABEL_SUFFIX)
+
+
+def native_size(png: bytes, stored: tuple[int, int], native: tuple[int, int] | None) -> tuple[int, int]:
+    """Check a label's size, and tell the native size that it stands for.
+
+    Args:
+        png: The label.
+        stored: Width and height of the stored image.
+        native: Width and height as captured, or None when that is not known (a sample read back from its
+            file): then any size is right of which ``stored`` may be a scaled copy.
+
+    Returns:
+        Width and height as captured.
+
+    Raises:
+        LabelMismatch: The label is no 8-bit single-channel PNG of that size.
+    """
+    try:
+        info = probe(png)
+    except ImageError as error:
+        raise LabelMismatch(f"the label is not a readable image: {error}") from error
+    if (info.format, info.channels, info.bit_depth) != ("png", 1, 8):
+        raise LabelMismatch(
+            f"the label is a {info.bit_depth}-bit {info.format} of {info.channels} channels, "
+            "it must be an 8-bit single-channel PNG"
+        )
+    size = (info.width, info.height)
+    if native is not None:
+        if size != native:
+            raise LabelMismatch(
+                f"the label is {size[0]}x{size[1]} and the frame {native[0]}x{native[1]}: they must be equal"
+            )
+        return native
+    # A scaled copy keeps the aspect to within half a pixel a side.
+    skew = abs(size[0] * stored[1] - size[1] * stored[0])
+    if size[0] < stored[0] or size[1] < stored[1] or skew > (size[0] + size[1]) / 2:
+        raise LabelMismatch(
+            f"the label is {size[0]}x{size[1]} and the stored image {stored[0]}x{stored[1]}: "
+            "that image is no scaled copy of a frame of the label's size"
+        )
+    return size
+
+
+def storage_error(error: OSError, path: Path) -> StoreError:
+    """Say what a failed write means for the user."""
+    if error.errno in _FULL:
+        return StoreFull(f"the disk is full ({path.parent}): free some space or lower storage.quota_bytes")
+    if error.errno == errno.EROFS:
+        return StoreError(f"{path.parent} is on a read-only file system: remount it for writing ({error})")
+    return StoreError(f"{path} could not be written: {error}; check the disk and the folder's permissions")
+
+
+class SampleFiles:
+    """Writes the files of a group, then makes all their names durable at once."""
+
+    def __init__(self, paths: StatePaths) -> None:
+        self._root = paths.root
+        self._entered: set[Path] = set()
+        self._touched: set[Path] = set()
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Put a file in place whole; its name is durable after ``sync``.
+
+        Raises:
+            StoreFull: No space left.
+            StoreError: Any other failure; nothing is left at ``path`` that was not there before.
+        """
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            self._enter(path.parent)
+            write_synced(temporary, data)
+            try:
+                temporary.replace(path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise storage_error(error, path) from error
+        self._touched.add(path.parent)
+
+    def sync(self) -> dict[Path, OSError]:
+        """Flush every folder written to since the last call; returns those of which it failed."""
+        failed: dict[Path, OSError] = {}
+        for directory in sorted(self._touched):
+            try:
+                sync_directory(directory)
+            except OSError as error:
+                failed[directory] = error
+        self._entered |= self._touched - failed.keys()
+        self._entered -= failed.keys()
+        self._touched = set()
+        return failed
+
+    def _enter(self, directory: Path) -> None:
+        # Once a process life the whole chain is flushed, even where it exists already: a crash may have come
+        # between an earlier mkdir and the flush of its parent.
+        if directory in self._entered and directory.is_dir():
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        self._touched.add(directory)
+        for parent in directory.parents:
+            self._touched.add(parent)
+            if parent == self._root:
+                break
+
+
+def delete_files(image: Path) -> None:
+    """Remove a sample's files, label first: an image alone is a sample, a label alone is not."""
+    for path in (label_path(image), image):
+        with contextlib.suppress(OSError):  # what stays is adopted again, or reported, at the next start
+            path.unlink()
+
+
+def delete_samples(db: Database, paths: StatePaths, ids: Sequence[str]) -> int:
+    """Forget samples: rows first, in a transaction of their own, then the files.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        sqlite3.Error: The rows could not be removed; the files are untouched.
+    """
+    images: list[Path] = []
+    with db.atomic():
+        for start in range(0, len(ids), _CHUNK):
+            chunk = list(ids[start : start + _CHUNK])
+            where = f"WHERE id IN ({', '.join('?' * len(chunk))})"
+            rows = db.execute(f"SELECT path FROM samples {where}", chunk).fetchall()
+            images += [paths.root / path for (path,) in rows]
+            db.execute(f"DELETE FROM samples {where}", chunk)
+    for image in images:
+        delete_files(image)
+    for directory in {image.parent for image in images}:
+        with contextlib.suppress(OSError):  # not empty: the usual case
+            directory.rmdir()
+    return len(images)

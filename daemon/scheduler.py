@@ -1,0 +1,43 @@
+"""The clockwork: APScheduler jobs that only post requests to the rounds thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+
+def build(interval_seconds: float, window: str, tick: Callable[[str], None]) -> BackgroundScheduler:
+    """A scheduler, not yet started, that calls ``tick(trigger)`` every interval and when the window opens.
+
+    ``coalesce``: after a suspended night one request is enough. ``misfire_grace_time=None``: a late request is
+    still a request. ``max_instances=1``: posting is instant, two at once would be a bug.
+
+    Args:
+        interval_seconds: seconds between requests.
+        window: ``HH:MM-HH:MM`` local time in which rounds may start, or empty for always.
+        tick: called on the scheduler's thread; must not block.
+    """
+    # UTC for the interval: a change of summer time must not shift or double it.
+    scheduler = BackgroundScheduler(
+        timezone="UTC",
+        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+    )
+    scheduler.add_job(tick, IntervalTrigger(seconds=interval_seconds), args=["interval"], id="interval")
+    if window:
+        hour, minute = window.split("-")[0].split(":")
+        scheduler.add_job(
+            tick,
+            CronTrigger(hour=int(hour), minute=int(minute), timezone=_local_timezone()),
+            args=["window"],
+            id="window",
+        )
+    return scheduler
+
+
+def _local_timezone() -> str:
+    from tzlocal import get_localzone_name
+
+    return get_localzone_name() or "UTC"

@@ -1,0 +1,208 @@
+"""The SQLite schema, as migrations: what a released version has applied is never edited, only added to."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+MIGRATION_SET = "dance_ondevice"
+
+#: Every table that a complete database has.
+TABLES = (
+    "samples",
+    "sample_totals",
+    "rounds",
+    "round_samples",
+    "versions",
+    "ledger",
+    "energy",
+    "budget",
+)
+
+_SAMPLES = """
+CREATE TABLE samples (
+    id TEXT PRIMARY KEY,
+    camera TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    captured_at REAL NOT NULL,          -- s since the epoch, from the sender
+    received_at REAL NOT NULL,          -- s since the epoch, from this board
+    path TEXT NOT NULL,                 -- relative to the state directory
+    format TEXT NOT NULL,               -- 'jpg' or 'png'
+    width INTEGER NOT NULL,             -- as stored
+    height INTEGER NOT NULL,
+    native_width INTEGER NOT NULL,      -- as captured: the label's size
+    native_height INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,             -- image and label
+    digest TEXT NOT NULL,               -- blake2b-16 of the stored image
+    received_digest TEXT NOT NULL,      -- blake2b-16 of the image as it came
+    score REAL NOT NULL,
+    quantile REAL NOT NULL,
+    scale REAL NOT NULL,
+    weight REAL NOT NULL,
+    reason TEXT NOT NULL,
+    label_path TEXT,                    -- relative to the state directory
+    label_source TEXT,
+    classes TEXT,                       -- JSON array of the class ids in the label
+    split TEXT,                         -- 'train', 'gate', 'guard' or not yet assigned
+    rounds_used INTEGER NOT NULL DEFAULT 0,
+    origin TEXT NOT NULL DEFAULT 'stream'  -- or 'rebuilt': read back from the files
+)
+"""
+
+# Kept by triggers so that the quota is exact whatever writes to the table, and costs no scan.
+_TOTALS = """
+CREATE TABLE sample_totals (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    labelled INTEGER NOT NULL,
+    unlabelled INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+)
+"""
+
+_TOTALS_ADD = """
+    UPDATE sample_totals SET
+        labelled = labelled + (new.label_path IS NOT NULL),
+        unlabelled = unlabelled + (new.label_path IS NULL),
+        bytes = bytes + new.bytes;
+"""
+
+_TOTALS_SUBTRACT = """
+    UPDATE sample_totals SET
+        labelled = labelled - (old.label_path IS NOT NULL),
+        unlabelled = unlabelled - (old.label_path IS NULL),
+        bytes = bytes - old.bytes;
+"""
+
+_ROUNDS = """
+CREATE TABLE rounds (
+    id TEXT PRIMARY KEY,
+    started_at REAL NOT NULL,
+    finished_at REAL,
+    trigger TEXT,
+    reason TEXT,
+    outcome TEXT,                       -- NULL while it runs (its samples are not evicted), then
+                                        -- 'promoted', 'rejected', 'stopped' or 'failed'
+    reasons TEXT,                       -- JSON array
+    parent TEXT,
+    candidate TEXT,
+    miou_before REAL,
+    miou_after REAL,
+    miou_frozen REAL,
+    joules REAL,                        -- attributed: above idle, the trainer's share
+    gross_joules REAL,
+    method TEXT,
+    steps INTEGER,
+    seconds REAL,
+    seed INTEGER,
+    macs_before INTEGER,
+    macs_after INTEGER
+)
+"""
+
+_ROUND_SAMPLES = """
+CREATE TABLE round_samples (
+    round_id TEXT NOT NULL,
+    sample_id TEXT NOT NULL,
+    role TEXT NOT NULL,                 -- 'new', 'rehearsal' or 'gate'
+    PRIMARY KEY (round_id, sample_id)
+)
+"""
+
+_VERSIONS = """
+CREATE TABLE versions (
+    version TEXT PRIMARY KEY,
+    parent TEXT,
+    created_at REAL,
+    status TEXT NOT NULL,               -- 'live', 'retired', 'rejected' or 'candidate'
+    architecture TEXT,
+    macs INTEGER,
+    parameters INTEGER,
+    round_id TEXT,
+    miou_gate REAL,
+    card TEXT                           -- JSON
+)
+"""
+
+_LEDGER = """
+CREATE TABLE ledger (
+    id INTEGER PRIMARY KEY,
+    round_id TEXT NOT NULL UNIQUE,
+    reserved_joules REAL NOT NULL,
+    settled_joules REAL,                -- gross; NULL while the entry is open
+    attributed_joules REAL,
+    method TEXT,
+    opened_at REAL NOT NULL,
+    closed_at REAL,
+    boot_id TEXT NOT NULL,
+    opened_monotonic REAL NOT NULL
+)
+"""
+
+_ENERGY = """
+CREATE TABLE energy (
+    day TEXT NOT NULL,
+    workload TEXT NOT NULL,
+    source TEXT NOT NULL,
+    method TEXT NOT NULL,
+    joules REAL NOT NULL,
+    PRIMARY KEY (day, workload, source, method)
+)
+"""
+
+_BUDGET = """
+CREATE TABLE budget (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    balance_joules REAL NOT NULL,
+    updated_at REAL NOT NULL,           -- wall clock, s since the epoch
+    boot_id TEXT NOT NULL,
+    monotonic REAL NOT NULL             -- the same moment on that boot's monotonic clock, s
+)
+"""
+
+
+class SchemaTooNew(RuntimeError):  # noqa: N818
+    """The database was written by a later version of this program."""
+
+
+def _initial(db: Database) -> None:
+    for statement in (
+        _SAMPLES,
+        # Its prefix also finds a resent frame by camera and sequence number.
+        "CREATE UNIQUE INDEX samples_frame ON samples (camera, seq, captured_at)",
+        "CREATE INDEX samples_time ON samples (camera, captured_at)",
+        _TOTALS,
+        "INSERT INTO sample_totals VALUES (1, 0, 0, 0)",
+        f"CREATE TRIGGER samples_inserted AFTER INSERT ON samples BEGIN {_TOTALS_ADD} END",
+        f"CREATE TRIGGER samples_deleted AFTER DELETE ON samples BEGIN {_TOTALS_SUBTRACT} END",
+        "CREATE TRIGGER samples_updated AFTER UPDATE OF bytes, label_path ON samples "
+        f"BEGIN {_TOTALS_SUBTRACT} {_TOTALS_ADD} END",
+        _ROUNDS,
+        _ROUND_SAMPLES,
+        "CREATE INDEX round_samples_sample ON round_samples (sample_id)",
+        _VERSIONS,
+        _LEDGER,
+        _ENERGY,
+        _BUDGET,
+    ):
+        db.execute(statement)
+
+
+_CHANGES = (("0001_initial", _initial),)
+
+
+def migrate(db: Database) -> None:
+    """Bring a database, empty or of an earlier version, up to this version's schema.
+
+    Raises:
+        SchemaTooNew: A later version has been at it; nothing is changed.
+    """
+    changes = Migrations(MIGRATION_SET)
+    for name, change in _CHANGES:
+        changes(name=name)(change)
+    unknown = {applied.name for applied in changes.applied(db)} - {name for name, _ in _CHANGES}
+    if unknown:
+        raise SchemaTooNew(
+            f"the database has changes that this version does not know ({', '.join(sorted(unknown))}): "
+            "install the version that made it, or move dance.db away to have it rebuilt from the files"
+        )
+    changes.apply(db)

@@ -1,0 +1,216 @@
+"""The state directory: where everything lies, who may use it, how a file is written so that it survives."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import math
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+#: What a camera may be called: it names a folder, so no separators and no leading dot.
+CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+_ID_NUMBERS = re.compile(r"(-?[0-9]{1,19})-(-?[0-9]{1,19})")
+_ATOMIC_TMP = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+_INT64 = 2**63  # beyond what SQLite holds
+_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that a date folder can name
+
+
+@dataclass(frozen=True)
+class StatePaths:
+    """The places inside one state directory.
+
+    Attributes:
+        root: The state directory itself (``daemon.state_dir``).
+    """
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        """The SQLite index."""
+        return self.root / "dance.db"
+
+    @property
+    def samples(self) -> Path:
+        """Images and labels, by camera and date."""
+        return self.root / "samples"
+
+    @property
+    def models(self) -> Path:
+        """One folder a model version."""
+        return self.root / "models"
+
+    @property
+    def rounds(self) -> Path:
+        """One folder a training round."""
+        return self.root / "rounds"
+
+    @property
+    def live_file(self) -> Path:
+        """JSON that names the live model version and the one before it."""
+        return self.models / "live.json"
+
+    @property
+    def lock(self) -> Path:
+        """The file whose lock the one daemon of this directory holds."""
+        return self.root / "lock"
+
+    @property
+    def daemon_file(self) -> Path:
+        """JSON by which the running daemon tells commands how to reach it."""
+        return self.root / "daemon.json"
+
+    def sample_dir(self, camera: str, captured_at: float) -> Path:
+        """The folder of a sample: camera, then the UTC date of capture.
+
+        Args:
+            camera: A name that matches ``CAMERA_NAME``.
+            captured_at: Seconds since the epoch, from 1970 to 9999.
+
+        Raises:
+            ValueError: The name or the time cannot be a folder.
+        """
+        if not CAMERA_NAME.fullmatch(camera):
+            raise ValueError(f"camera name {camera!r} must match {CAMERA_NAME.pattern}")
+        if not (math.isfinite(captured_at) and 0 <= captured_at <= _LAST_SECOND):
+            raise ValueError(f"captured_at {captured_at!r} is no time between 1970 and 9999 in seconds")
+        day = datetime.datetime.fromtimestamp(captured_at, tz=datetime.timezone.utc).date()
+        return self.samples / camera / day.isoformat()
+
+
+def sample_id(camera: str, captured_at: float, seq: int) -> str:
+    """The id of a frame, the same each time it is sent: camera, microseconds, sequence number."""
+    return f"{camera}-{int(captured_at * 1e6)}-{seq}"
+
+
+def parse_sample_id(camera: str, identifier: str) -> tuple[float, int] | None:
+    """Read ``(captured_at, seq)`` back out of an id.
+
+    Returns:
+        Seconds since the epoch (to the microsecond) and the sequence number, or None when ``identifier`` is
+        not an id of this camera's.
+    """
+    prefix = f"{camera}-"
+    if not identifier.startswith(prefix):
+        return None
+    numbers = _ID_NUMBERS.fullmatch(identifier, len(prefix))
+    if numbers is None:
+        return None
+    microseconds, seq = int(numbers[1]), int(numbers[2])
+    if f"{microseconds}-{seq}" != numbers[0] or not -_INT64 <= seq < _INT64:
+        return None
+    return microseconds / 1e6, seq
+
+
+def write_synced(path: Path, data: bytes | memoryview) -> None:
+    """Write a file and flush it to the medium; a file left half-written by an error is removed again.
+
+    The name is durable only once ``sync_directory`` of its folder has run as well.
+
+    Raises:
+        OSError: It could not be written in full.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
+def sync_directory(directory: Path) -> None:
+    """Flush the names in a folder to the medium.
+
+    Raises:
+        OSError: The folder is missing or the medium failed.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Replace a file so that a reader, a crash or a power cut sees either the old or the new content whole.
+
+    Raises:
+        OSError: It could not be written; the old file is untouched and nothing is left beside it.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    write_synced(temporary, data)
+    try:
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def is_atomic_leftover(name: str) -> bool:
+    """Whether a file name is one that ``atomic_write`` uses before its rename."""
+    return _ATOMIC_TMP.fullmatch(name) is not None
+
+
+class StateInUse(RuntimeError):  # noqa: N818
+    """Another process holds the state directory."""
+
+
+class StateLock:
+    """The exclusive right to write in a state directory, held while the ``with`` block runs.
+
+    The kernel drops the lock when the process dies, however it dies: there is never a stale one to clean up.
+    """
+
+    def __init__(self, paths: StatePaths) -> None:
+        self._paths = paths
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> StateLock:
+        """Take the lock, creating the state directory where it is missing.
+
+        Raises:
+            StateInUse: Another process holds it; the message names its pid.
+            OSError: The directory cannot be created or written.
+        """
+        self._paths.root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+                raise StateInUse(
+                    f"{self._paths.root} is in use by {f'pid {holder}' if holder else 'another process'}; "
+                    "stop that daemon first or choose another --state-dir"
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the lock back; the file stays, since removing it would let two processes lock two files."""
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -1,0 +1,444 @@
+"""Starts every part in order, watches them, and stops them in order: the daemon's main thread.
+
+Parts know nothing of each other but what is handed to them here. The first one that fails stops all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import zmq
+from prometheus_client import CollectorRegistry
+
+from dance_ondevice import complexity
+from dance_ondevice.daemon import control, first_model, instances, notify, reconcile, scheduler
+from dance_ondevice.daemon.budget import BudgetKeeper
+from dance_ondevice.daemon.config import Loaded, parse_duration
+from dance_ondevice.daemon.energy import CpuAccount, EnergyService
+from dance_ondevice.daemon.ingest import Ingest, IngestSettings
+from dance_ondevice.daemon.mailbox import LatestFrames
+from dance_ondevice.daemon.meters import choose_meter
+from dance_ondevice.daemon.metrics import Instruments, MetricsServer, ModelFacts, Snapshot, SnapshotCollector
+from dance_ondevice.daemon.round_procedure import RoundContext
+from dance_ondevice.daemon.rounds import Rounds
+from dance_ondevice.daemon.service import Service
+from dance_ondevice.daemon.state import StateLock, StatePaths, atomic_write
+from dance_ondevice.daemon.store import Store
+from dance_ondevice.daemon.versions import Versions
+from dance_ondevice.policies.data_slimming import SlimmingRules
+
+if TYPE_CHECKING:
+    from dance_ondevice.daemon.predictor import Predictor
+
+log = logging.getLogger(__name__)
+
+#: Everything must be down this many seconds after SIGTERM.
+STOP_SECONDS = 5.0
+_TICK_SECONDS = 1.0
+
+
+class Supervisor:
+    """One running daemon, from its configuration to its last closed file."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        environ: Mapping[str, str],
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = loaded.config
+        self._config_file = str(loaded.path or "built-in defaults")
+        self._environ = environ
+        self._now = now
+        self._monotonic = monotonic
+        self._started = monotonic()
+        self.paths = StatePaths(Path(self._config.daemon.state_dir))
+        self._stop_requested = threading.Event()
+        self._services: list[Service] = []
+        self._cleanup = contextlib.ExitStack()
+        self._ready = False
+
+    def run(self) -> int:
+        """Start, watch until a signal or a failure, stop; returns the exit status.
+
+        Raises:
+            ConfigError, StateInUse, AddressInUse, ...: what kept the daemon from starting.
+        """
+        previous = {
+            number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            with self._cleanup:
+                try:
+                    self._start()
+                    failed = self._watch()
+                finally:
+                    self._stop()
+            return 1 if failed else 0
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._stop_requested.set()
+
+    def _start(self) -> None:
+        config, paths, keep = self._config, self.paths, self._cleanup
+        keep.enter_context(StateLock(paths))
+        for folder in (paths.samples, paths.models, paths.rounds):
+            folder.mkdir(parents=True, exist_ok=True)
+        indicator = complexity.make_indicator(config.complexity.indicator, config.data_slimming.scales)
+        report = reconcile.reconcile(paths, score=lambda grey: indicator.measure(grey).score)
+        log.info("store reconciled %s", report)
+
+        registry = CollectorRegistry()
+        instruments = Instruments(registry)
+        self._instruments = instruments
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        keep.callback(context.term)
+
+        self._store = self._begin(
+            Store(
+                paths,
+                quota_bytes=config.storage.quota_bytes,
+                min_free_bytes=config.storage.min_free_bytes,
+            )
+        )
+        self._versions = Versions(paths, self._store, now=self._now)
+        procfs = Path(config.energy.procfs_root)
+        by_name: dict[str, Callable[[], int | None]] = {"main": threading.main_thread().native_id.__index__}
+        cpu = CpuAccount(procfs, by_name)
+        meter, self._meter_note = choose_meter(config.energy, cpu.total)
+        log.info("energy meter source=%s method=%s note=%s", meter.source, meter.method, self._meter_note)
+        self._energy = EnergyService(
+            meter, cpu, idle_watts=config.energy.idle_watts, store=self._store, monotonic=self._monotonic
+        )
+        self._budget = BudgetKeeper(self._store, config.energy, now=self._now, monotonic=self._monotonic)
+        self._budget.load()
+        self._begin(self._energy)
+
+        mailbox, self._predictor = self._start_inference(context, instruments)
+        round_context = RoundContext(
+            config=config,
+            config_file=self._config_file,
+            paths=paths,
+            store=self._store,
+            versions=self._versions,
+            energy=self._energy,
+            budget=self._budget,
+            instruments=instruments,
+            live_model=self._predictor,
+            procfs=procfs,
+            now=self._now,
+            monotonic=self._monotonic,
+        )
+        self._rounds = self._begin(
+            Rounds(
+                round_context,
+                min_new_samples=config.training.min_new_samples,
+                window=config.training.window,
+            )
+        )
+        self._mailbox = mailbox
+        self._ingest = self._begin(self._build_ingest(context, indicator, mailbox, instruments))
+        self._start_outside(context, registry)
+        for service in self._services:
+            if service is not self._predictor:
+                by_name[service.name] = lambda s=service: s.native_id  # type: ignore[misc]
+        self._ready = True
+        log.info(
+            "ready ingest=%s masks=%s metrics=%s state=%s",
+            ",".join(self._ingest.endpoints),
+            self._predictor.endpoint if self._predictor else "off",
+            self._metrics_url or "off",
+            paths.root,
+        )
+        notify.notify("READY=1", self._environ)
+
+    def _begin(self, service: Any) -> Any:
+        service.start()
+        self._services.append(service)
+        return service
+
+    def _start_inference(
+        self, context: zmq.Context[zmq.Socket[bytes]], instruments: Instruments
+    ) -> tuple[LatestFrames | None, Predictor | None]:
+        config = self._config
+        if not config.inference.enabled:
+            if self._versions.pointer() is not None or config.model.weights:
+                first_model.ensure(config, self._config_file, self.paths, self._versions)
+            return None, None
+        # Only here does the daemon load torch.
+        from dance_ondevice.daemon.predictor import Predictor
+
+        pointer = first_model.ensure(config, self._config_file, self.paths, self._versions)
+        mailbox = LatestFrames()
+        predictor: Predictor = self._begin(
+            Predictor(
+                mailbox=mailbox,
+                publish=config.inference.publish,
+                instruments=instruments,
+                context=context,
+                threads=os.cpu_count() or 1,
+            )
+        )
+        predictor.prepare(self._versions.directory(pointer.version))()
+        return mailbox, predictor
+
+    def _build_ingest(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        indicator: complexity.Indicator,
+        mailbox: LatestFrames | None,
+        instruments: Instruments,
+    ) -> Ingest:
+        ingest, slimming = self._config.ingest, self._config.data_slimming
+        rules = (
+            SlimmingRules(
+                scales=slimming.scales,
+                drop_fraction=slimming.drop_fraction,
+                loss_weighting=slimming.loss_weighting,
+                warmup_frames=slimming.warmup_frames,
+                window_frames=slimming.window_frames,
+            )
+            if slimming.enabled
+            else SlimmingRules(scales=(1.0,), drop_fraction=0.0, loss_weighting=False, warmup_frames=0)
+        )
+        settings = IngestSettings(
+            bind=ingest.bind,
+            subscribe=ingest.subscribe,
+            max_message_bytes=ingest.max_message_bytes,
+            max_pixels=ingest.max_pixels,
+            max_header_bytes=ingest.max_header_bytes,
+            queue_frames=ingest.queue_frames,
+            max_cameras=ingest.max_cameras,
+        )
+        return Ingest(
+            settings,
+            context=context,
+            indicator=indicator,
+            rules=rules,
+            n_classes=len(self._config.model.classes),
+            store=self._store,
+            mailbox=mailbox,
+            instruments=instruments,
+        )
+
+    def _start_outside(
+        self, context: zmq.Context[zmq.Socket[bytes]], registry: CollectorRegistry
+    ) -> None:
+        """What others reach the daemon by: metrics, control socket, schedule, and the files that name them."""
+        config = self._config
+        self._metrics_url = ""
+        if config.metrics.enabled:
+            registry.register(SnapshotCollector(self.metrics_snapshot))
+            server = MetricsServer(config.metrics.listen, registry)
+            self._metrics_url = server.start()
+            self._cleanup.callback(server.close)
+        endpoint = control.default_endpoint(config, self.paths, self._environ)
+        self._begin(
+            control.ControlServer(
+                endpoint,
+                {
+                    "status": lambda _: self.status(),
+                    "pause": lambda _: self._pause(True),
+                    "resume": lambda _: self._pause(False),
+                    "train_now": lambda _: {"request": self._rounds.train_now()},
+                    "train_status": self._request_status,
+                    "request_status": self._request_status,
+                    "promote": lambda q: {"request": self._rounds.promote(str(q["version"]))},
+                    "rollback": lambda q: {"request": self._rounds.rollback(q.get("to"))},
+                },
+                context=context,
+            )
+        )
+        clockwork = scheduler.build(
+            parse_duration(config.training.interval), config.training.window, self._rounds.tick
+        )
+        clockwork.start()
+        self._cleanup.callback(clockwork.shutdown, wait=False)
+        facts = {
+            "pid": os.getpid(),
+            "control": endpoint,
+            "ingest": list(self._ingest.endpoints),
+            "metrics": self._metrics_url or None,
+            "inference": self._predictor.endpoint if self._predictor else None,
+        }
+        atomic_write(self.paths.daemon_file, json.dumps(facts).encode())
+        self._cleanup.callback(self.paths.daemon_file.unlink, missing_ok=True)
+        self._cleanup.enter_context(
+            instances.registered(self.paths.root.resolve(), endpoint, self._environ)
+        )
+
+    def _pause(self, paused: bool) -> dict[str, object]:
+        (self._rounds.pause if paused else self._rounds.resume)()
+        return {"paused": paused}
+
+    def _request_status(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        answer = self._rounds.answer(int(query["request"]))
+        if answer is None:
+            raise ValueError(f"no request {query['request']} since the daemon started")
+        return answer
+
+    def _watch(self) -> bool:
+        """Feed the watchdog while all is well; returns whether a service failed."""
+        interval = notify.watchdog_interval(self._environ)
+        last_status = 0.0
+        while not self._stop_requested.wait(_TICK_SECONDS):
+            for service in self._services:
+                if not service.alive:
+                    log.critical("stopping because=%s failed error=%r", service.name, service.failure)
+                    return True
+            stale = [s.name for s in self._services if self._monotonic() - s.last_beat > s.max_silence]
+            if stale:
+                # Not fed on purpose: systemd restarts a daemon whose thread hangs.
+                log.error("no heartbeat from=%s", ",".join(stale))
+            elif interval is not None:
+                notify.notify("WATCHDOG=1", self._environ)
+            if self._monotonic() - last_status >= 5.0:
+                last_status = self._monotonic()
+                notify.notify(f"STATUS={self._status_line()}", self._environ)
+        return False
+
+    def _stop(self) -> None:
+        """All threads are asked at once, then joined in the order in which they need each other."""
+        notify.notify("STOPPING=1", self._environ)
+        deadline = self._monotonic() + STOP_SECONDS
+        if hasattr(self, "_energy"):
+            self._energy.persist()
+        # The store goes last: acks in flight and the round's record still need it.
+        first = [s for s in self._services if s.name != "store"]
+        for service in first:
+            service.stopping.set()
+        for service in [*reversed(first), *(s for s in self._services if s.name == "store")]:
+            if not service.stop(max(0.1, deadline - self._monotonic())):
+                log.error("service did not stop in time name=%s", service.name)
+        log.info("stopped seconds=%.2f", STOP_SECONDS - (deadline - self._monotonic()))
+
+    def _status_line(self) -> str:
+        version = self._live_version() or "none"
+        frames = self._instruments.frame_counts()
+        rounds = self._rounds.snapshot()
+        fps = sum(frames.values()) / max(1e-9, self._monotonic() - self._started)
+        return (
+            f"{fps:.1f} frames/s, live {version}, {rounds.budget_joules:.0f} J to spend, "
+            f"{f'round {rounds.running.round} running' if rounds.running else 'no round'}"
+        )
+
+    def _live_version(self) -> str | None:
+        if self._predictor is not None:
+            return self._predictor.version
+        pointer = self._versions.pointer()
+        return pointer.version if pointer else None
+
+    def status(self) -> dict[str, Any]:
+        """Everything ``dance-ondevice status`` shows."""
+        rounds = self._rounds.snapshot()
+        energy = self._energy.snapshot()
+        store = self._store.snapshot()
+        pointer = self._versions.pointer()
+        card = self._versions.card(pointer.version) if pointer else {}
+        return {
+            "ready": self._ready,
+            "uptime_s": self._monotonic() - self._started,
+            "version": self._live_version(),
+            "frozen_version": pointer.frozen if pointer else None,
+            "architecture": card.get("architecture") or card.get("factory"),
+            "macs": card.get("macs"),
+            "parameters": card.get("parameters"),
+            "paused": rounds.paused,
+            "frames": self._instruments.frame_counts(),
+            "samples": {
+                "labelled": store.samples_labelled,
+                "unlabelled": store.samples_unlabelled,
+                "bytes": store.bytes,
+                "free_bytes": store.free_bytes,
+            },
+            "inference": {
+                "enabled": self._predictor is not None,
+                "endpoint": self._predictor.endpoint if self._predictor else None,
+                "masks": self._predictor.masks if self._predictor else 0,
+                "skipped": self._mailbox.skipped if self._mailbox else 0,
+            },
+            "miou": self._miou(),
+            "rounds": {
+                "running": rounds.running.round if rounds.running else None,
+                "step": rounds.running.step if rounds.running else None,
+                "steps": rounds.running.steps if rounds.running else None,
+                "count": sum(rounds.counts.values()),
+                **rounds.counts,
+                "last": rounds.last.as_dict() if rounds.last else None,
+                "waiting_for": rounds.waiting_for,
+            },
+            "energy": {
+                "source": self._energy.meter.source,
+                "method": self._energy.meter.method,
+                "note": self._meter_note,
+                "gross_joules": energy.gross_joules,
+                "workload_joules": dict(energy.workloads),
+                "budget_joules": rounds.budget_joules,
+                "unmeasured_seconds": energy.reading.unmeasured_seconds,
+            },
+            "endpoints": {
+                "ingest": list(self._ingest.endpoints),
+                "masks": self._predictor.endpoint if self._predictor else None,
+                "metrics": self._metrics_url or None,
+            },
+            "warnings": self._warnings(card),
+        }
+
+    def metrics_snapshot(self) -> Snapshot:
+        """Everything that gauges show."""
+        rounds = self._rounds.snapshot()
+        energy = self._energy.snapshot()
+        store = self._store.snapshot()
+        pointer = self._versions.pointer()
+        card = self._versions.card(pointer.version) if pointer else {}
+        return Snapshot(
+            samples_labelled=store.samples_labelled,
+            samples_unlabelled=store.samples_unlabelled,
+            store_bytes=store.bytes,
+            energy=energy.reading,
+            workload_joules=energy.workloads,
+            budget_joules=rounds.budget_joules,
+            round_joules=rounds.last.gross_joules if rounds.last else 0.0,
+            inference_skipped=self._mailbox.skipped if self._mailbox else 0,
+            model=ModelFacts(
+                version=pointer.version,
+                architecture=card.get("architecture") or card.get("factory") or "",
+                macs=card.get("macs") or 0,
+                parameters=card.get("parameters") or 0,
+                miou=self._miou(),
+            )
+            if pointer
+            else None,
+        )
+
+    def _miou(self) -> dict[str, float]:
+        last = self._rounds.snapshot().last
+        found = {
+            "gate": (last.miou_after if last.outcome == "promoted" else last.miou_before) if last else None,
+            "frozen": last.miou_frozen if last else None,
+            "prequential": self._predictor.prequential_miou if self._predictor else None,
+        }
+        return {split: value for split, value in found.items() if value is not None}
+
+    def _warnings(self, card: Mapping[str, Any]) -> list[str]:
+        warnings = []
+        if card and first_model.is_untrained(dict(card)):
+            warnings.append("the live model is untrained; its masks mean nothing until a round is promoted")
+        if self._meter_note:
+            warnings.append(self._meter_note)
+        return warnings

@@ -1,0 +1,172 @@
+"""Model versions on disk: who is live, who was before, and the first one that is never changed.
+
+``models/<version>/`` holds the tensors and the card; ``models/live.json`` is the only pointer, replaced
+atomically, so that a crash between any two steps leaves a version that loads. The table ``versions`` is an
+index of the same facts and can be rebuilt from them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dance_ondevice.daemon.state import StatePaths, atomic_write
+from dance_ondevice.daemon.store import Store
+
+log = logging.getLogger(__name__)
+
+#: Versions kept beside the live, the previous and the frozen one, newest first, by status.
+KEEP = {"rejected": 5, "retired": 10}
+
+
+class VersionError(ValueError):
+    """A version that does not exist, does not load, or cannot be made live; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What ``models/live.json`` says.
+
+    Attributes:
+        version: the live version.
+        previous: the version that was live before it, for rollback; None at first.
+        frozen: the first version this device ever ran, scored in every round as the yardstick.
+    """
+
+    version: str
+    previous: str | None
+    frozen: str
+
+
+class Versions:
+    """The versions of one state directory; one thread (the rounds service) writes, anybody may read."""
+
+    def __init__(self, paths: StatePaths, store: Store, *, now: Callable[[], float]) -> None:
+        self._paths = paths
+        self._store = store
+        self._now = now
+
+    def pointer(self) -> Pointer | None:
+        """The live pointer, or None before the first version was adopted."""
+        try:
+            raw = json.loads(self._paths.live_file.read_bytes())
+            return Pointer(raw["version"], raw.get("previous"), raw.get("frozen") or raw["version"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise VersionError(
+                f"{self._paths.live_file} is not readable ({error}); write "
+                '{"version": "<a folder under models/>"} into it, or delete it to start from model.weights'
+            ) from error
+
+    def directory(self, version: str) -> Path:
+        """Folder of one version."""
+        return self._paths.models / version
+
+    def names(self) -> list[str]:
+        """All versions on disk, oldest first."""
+        if not self._paths.models.is_dir():
+            return []
+        return sorted(p.name for p in self._paths.models.iterdir() if (p / "card.json").is_file())
+
+    def card(self, version: str) -> dict[str, Any]:
+        """The version's card as plain data.
+
+        Raises:
+            VersionError: there is no such version.
+        """
+        try:
+            card: dict[str, Any] = json.loads((self.directory(version) / "card.json").read_bytes())
+        except (OSError, ValueError) as error:
+            known = ", ".join(self.names()) or "none"
+            raise VersionError(f"no readable version {version!r}; known versions: {known}") from error
+        return card
+
+    def adopt(self, source: Path, *, status: str, round_id: str | None, changes: Mapping[str, object]) -> str:
+        """Move a finished model folder in as the next version; returns its name.
+
+        The card is completed first, then the folder is renamed, then the row is written: whatever a crash
+        leaves is either still the round's candidate or a complete version.
+        """
+        version = self._next_name()
+        card_file = source / "card.json"
+        card = json.loads(card_file.read_bytes())
+        card.update(changes, version=version, created_at=self._now())
+        atomic_write(card_file, json.dumps(card, indent=1).encode())
+        self._paths.models.mkdir(parents=True, exist_ok=True)
+        os.replace(source, self.directory(version))
+        self._record(version, card, status, round_id)
+        return version
+
+    def make_live(self, version: str, *, reason: str) -> Pointer:
+        """Point ``live.json`` at a version and keep the old one for rollback.
+
+        Raises:
+            VersionError: there is no such version.
+        """
+        self.card(version)
+        old = self.pointer()
+        if old is not None and old.version == version:
+            return old
+        pointer = Pointer(
+            version=version,
+            previous=old.version if old else None,
+            frozen=old.frozen if old else version,
+        )
+        atomic_write(self._paths.live_file, json.dumps(asdict(pointer)).encode())
+        self._set_status(version, "live", retire=old.version if old else None)
+        log.info("model live version=%s previous=%s reason=%s", version, pointer.previous, reason)
+        return pointer
+
+    def prune(self) -> list[str]:
+        """Delete old rejected and retired versions beyond ``KEEP``; returns the names removed."""
+        pointer = self.pointer()
+        safe = {pointer.version, pointer.previous, pointer.frozen} if pointer else set()
+        rows = self._store.submit(
+            lambda db: [
+                (r["version"], r["status"]) for r in db["versions"].rows_where(order_by="version desc")
+            ]
+        ).result()
+        removed = []
+        for status, keep in KEEP.items():
+            old = [version for version, s in rows if s == status and version not in safe][keep:]
+            removed += old
+        for version in removed:
+            # Row first: a row without a folder would be offered for rollback.
+            self._store.submit(lambda db, v=version: db["versions"].delete(v)).result()  # type: ignore[misc]
+            shutil.rmtree(self.directory(version), ignore_errors=True)
+        return removed
+
+    def _next_name(self) -> str:
+        numbers = [int(n[1:]) for n in self.names() if n[:1] == "v" and n[1:].isdigit()]
+        return f"v{max(numbers, default=0) + 1:04d}"
+
+    def _record(self, version: str, card: Mapping[str, Any], status: str, round_id: str | None) -> None:
+        gate = card.get("gate") or {}
+        row = {
+            "version": version,
+            "parent": card.get("parent"),
+            "created_at": card.get("created_at"),
+            "status": status,
+            "architecture": card.get("architecture"),
+            "macs": card.get("macs"),
+            "parameters": card.get("parameters"),
+            "round_id": round_id,
+            "miou_gate": gate.get("miou_after"),
+            "card": json.dumps(card),
+        }
+        self._store.submit(lambda db: db["versions"].upsert(row, pk="version")).result()
+
+    def _set_status(self, version: str, status: str, *, retire: str | None) -> None:
+        def update(db: Any) -> None:
+            if retire is not None:
+                db.execute("update versions set status = 'retired' where version = ?", [retire])
+            db.execute("update versions set status = ? where version = ?", [status, version])
+
+        self._store.submit(update).result()

@@ -1,0 +1,1 @@
+"""Readers of labelled street scenes, and the synthetic street camera."""

@@ -1,0 +1,101 @@
+"""Label masks: what the ids mean, how they are checked, how they are shown."""
+
+from __future__ import annotations
+
+import colorsys
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: The id of a pixel that counts nowhere: neither in a loss nor in a metric.
+IGNORE = 255
+
+#: Classes of the street scenes, in order of their ids (the 11 classes of CamVid).
+STREET_CLASSES: tuple[str, ...] = (
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign",
+    "fence",
+    "car",
+    "pedestrian",
+    "bicyclist",
+)
+
+_STREET_RGB = (
+    (128, 128, 128),
+    (128, 0, 0),
+    (192, 192, 128),
+    (128, 64, 128),
+    (60, 40, 222),
+    (128, 128, 0),
+    (192, 128, 128),
+    (64, 64, 128),
+    (64, 0, 128),
+    (64, 64, 0),
+    (0, 128, 192),
+)
+_MAX_IDS_IN_ERROR = 10
+
+
+class LabelError(ValueError):
+    """A label mask that cannot be used with the given number of classes."""
+
+
+def colourise(mask: NDArray[np.uint8], n_classes: int) -> NDArray[np.uint8]:
+    """Paint class ids for people to look at.
+
+    Args:
+        mask: (H, W) uint8 class ids.
+        n_classes: number of classes, 1 to 255.
+
+    Returns:
+        (H, W, 3) uint8, BGR. Ignored pixels are black, ids that no class has are white.
+    """
+    return _palette(n_classes)[mask]
+
+
+def check_label(label: NDArray[np.uint8], n_classes: int) -> None:
+    """Make sure that every pixel is a class or ignored.
+
+    Args:
+        label: (H, W) uint8 class ids.
+        n_classes: number of classes, 1 to 255.
+
+    Raises:
+        LabelError: the array is not (H, W) uint8, or holds ids that are neither below ``n_classes`` nor 255.
+    """
+    if label.ndim != 2 or label.dtype != np.uint8:
+        raise LabelError(f"a label is a (H, W) uint8 array, found {label.shape} {label.dtype}")
+    counts = np.bincount(label.ravel(), minlength=IGNORE + 1)
+    wrong = [int(i) for i in np.flatnonzero(counts[n_classes:IGNORE]) + n_classes]
+    if wrong:
+        shown = ", ".join(map(str, wrong[:_MAX_IDS_IN_ERROR])) + (
+            ", ..." if len(wrong) > _MAX_IDS_IN_ERROR else ""
+        )
+        raise LabelError(
+            f"the label holds ids {shown} in {int(counts[wrong].sum())} pixels; "
+            f"allowed are 0 to {n_classes - 1} and {IGNORE} (ignore)"
+        )
+
+
+@cache
+def _palette(n_classes: int) -> NDArray[np.uint8]:
+    """(256, 3) BGR; classes beyond the street's get hues a golden ratio apart, so neighbours differ."""
+    if not 1 <= n_classes <= IGNORE:
+        raise ValueError(f"n_classes is {n_classes}, allowed are 1 to {IGNORE}")
+    rgb = np.full((256, 3), 255, np.uint8)
+    for i in range(n_classes):
+        if i < len(_STREET_RGB):
+            rgb[i] = _STREET_RGB[i]
+        else:
+            hue = (i * 0.6180339887498949) % 1.0
+            rgb[i] = [round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85, 0.6 + 0.35 * (i % 2))]
+    rgb[IGNORE] = 0
+    palette = np.ascontiguousarray(rgb[:, ::-1])
+    palette.setflags(write=False)
+    return palette

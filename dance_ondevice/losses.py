@@ -1,0 +1,59 @@
+"""The training loss: cross-entropy weighted by class and by sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from dance_ondevice.labels import IGNORE
+
+_ENET_CONSTANT = 1.02
+
+
+def weighted_cross_entropy(
+    logits: Tensor, labels: Tensor, sample_weights: Tensor, class_weights: Tensor
+) -> Tensor:
+    """Mean cross-entropy over the labelled pixels, weighted by class, times each sample's weight.
+
+    ``sum_ip w_i c_y(ip) CE_ip / sum_ip c_y(ip)`` over samples i and their labelled pixels p: sample weights whose
+    mean is 1 leave the size of the loss as it is, and a sample of weight 2 pulls twice as hard.
+
+    Args:
+        logits: (N,C,H,W) float32.
+        labels: (N,H,W) uint8, 255 = ignore.
+        sample_weights: (N,).
+        class_weights: (C,).
+
+    Returns:
+        A scalar; 0 when nothing is labelled.
+    """
+    targets = labels.long()
+    pixels = F.cross_entropy(logits, targets, class_weights, ignore_index=IGNORE, reduction="none")
+    counted = targets != IGNORE
+    total = (
+        class_weights[targets.where(counted, torch.zeros_like(targets))]
+        .where(counted, torch.zeros_like(pixels))
+        .sum()
+    )
+    weighted = (pixels.sum(dim=(1, 2)) * sample_weights).sum()
+    return weighted / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+def class_weights(frequencies: NDArray[np.float64], largest_ratio: float = 10.0) -> NDArray[np.float64]:
+    """Weights by rarity: ``1 / ln(1.02 + p)``, as in ENet (Paszke et al. 2016, arXiv 1606.02147, section 5.2).
+
+    Args:
+        frequencies: Share p of the labelled pixels by class, (C,).
+        largest_ratio: No class weighs more than this times the lightest one, so that classes of a few pixels do
+            not drown the others.
+
+    Returns:
+        (C,) weights; their mean over the labelled pixels is 1.
+    """
+    weights = 1 / np.log(_ENET_CONSTANT + frequencies)
+    weights = np.minimum(weights, largest_ratio * weights.min())
+    mean = float((weights * frequencies).sum())
+    return weights / (mean if mean > 0 else weights.mean())

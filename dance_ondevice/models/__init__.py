@@ -1,0 +1,1 @@
+"""Segmentation models: architectures, the registry, forward passes, costs and checkpoints."""

@@ -1,0 +1,131 @@
+"""The convolution blocks that the architectures share, written so that channels can be cut out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation that also trains on a single value per channel.
+
+    One image through a 1 x 1 pyramid bin leaves one value per channel, of which no variance can be taken and on
+    which PyTorch raises. The running statistics stand in for such a batch, and are left as they are.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (N, C, H, W)."""
+        if self.training and input.shape[0] * input.shape[2] * input.shape[3] == 1:
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        return super().forward(input)
+
+
+class ConvBNReLU(nn.Module):
+    """Convolution without bias, batch normalisation, and ReLU unless ``activation`` is off.
+
+    Padding keeps the size at stride 1. (N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride)).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        activation: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=dilation * (kernel_size // 2),
+            dilation=dilation,
+            groups=groups,
+            bias=False,
+        )
+        self.norm = BatchNorm2d(out_channels)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, H, W) to (N, out, H', W')."""
+        x = self.norm(self.conv(x))
+        return F.relu(x, inplace=True) if self.activation else x
+
+
+class DSConv(nn.Module):
+    """Depthwise separable convolution: 3 x 3 per channel, then 1 x 1 with normalisation and ReLU.
+
+    Nothing stands between the two convolutions, as in Fast-SCNN (arXiv 1902.04502, section 3.2.1) and Xception.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(
+            in_channels, in_channels, 3, stride=stride, padding=1, groups=in_channels, bias=False
+        )
+        self.pointwise = ConvBNReLU(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, H, W) to (N, out, H', W')."""
+        out: Tensor = self.pointwise(self.depthwise(x))
+        return out
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's bottleneck (arXiv 1801.04381): expand, filter per channel, project linearly.
+
+    The input is added to the output where both have the same shape.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, expansion: int = 6) -> None:
+        super().__init__()
+        wide = in_channels * expansion
+        self.expand = ConvBNReLU(in_channels, wide, 1)
+        self.depthwise = ConvBNReLU(wide, wide, 3, stride=stride, groups=wide)
+        self.project = ConvBNReLU(wide, out_channels, 1, activation=False)
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, H, W) to (N, out, H', W')."""
+        out: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + out if self.residual else out
+
+
+class PyramidPooling(nn.Module):
+    """PSPNet's pyramid pooling (arXiv 1612.01105): averages over a grid of each bin size, put beside the input.
+
+    Each of the k branches has in / k channels. (N, in, H, W) -> (N, out, H, W), for any H, W >= 1.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
+        super().__init__()
+        self.bins = tuple(bins)
+        width = max(1, in_channels // len(self.bins))
+        self.branches = nn.ModuleList(ConvBNReLU(in_channels, width, 1) for _ in self.bins)
+        self.project = ConvBNReLU(in_channels + width * len(self.bins), out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, H, W) to (N, out, H, W)."""
+        size = x.shape[2:]
+        levels = [x]
+        for cells, branch in zip(self.bins, self.branches, strict=True):
+            levels.append(resize(branch(F.adaptive_avg_pool2d(x, cells)), size))
+        out: Tensor = self.project(torch.cat(levels, dim=1))
+        return out
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Resample (N, C, h, w) bilinearly to (N, C, *size), corners not aligned; the same tensor if it fits already."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

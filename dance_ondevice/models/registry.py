@@ -1,0 +1,117 @@
+"""Models by name, and models brought by the user. Importing this module does not import torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Architecture name -> where its class is, as "module:name". Names only, so that checking a configuration is cheap.
+ARCHITECTURES: Mapping[str, str] = MappingProxyType({"fastscnn": "dance_ondevice.models.fastscnn:FastSCNN"})
+
+
+class ModelError(ValueError):
+    """A model cannot be built as asked."""
+
+
+class UnknownArchitecture(ModelError):  # noqa: N818 - the name says what is wrong
+    """No architecture has this name; the message lists those there are."""
+
+
+class FactoryError(ModelError):
+    """A user's factory cannot be found, fails, or returns something that does not segment."""
+
+
+def build(architecture: str, num_classes: int, arguments: Mapping[str, object] | None = None) -> nn.Module:
+    """Build an architecture with fresh weights, drawn from torch's global generator.
+
+    Args:
+        architecture: one of ``ARCHITECTURES``.
+        num_classes: channels of the output, 1 to 255 (255 is the label for "ignore").
+        arguments: keyword arguments of the architecture's class, such as widths.
+
+    Raises:
+        UnknownArchitecture: no such name.
+        ModelError: arguments that the architecture does not take.
+    """
+    _check_classes(num_classes)
+    if architecture not in ARCHITECTURES:
+        names = ", ".join(sorted(ARCHITECTURES))
+        raise UnknownArchitecture(f"unknown architecture {architecture!r}; known: {names}")
+    constructor = _resolve(ARCHITECTURES[architecture])
+    try:
+        model: nn.Module = constructor(num_classes, **dict(arguments or {}))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"cannot build {architecture} with {dict(arguments or {})}: {error}") from error
+    return model
+
+
+def build_from_factory(factory: str, num_classes: int) -> nn.Module:
+    """Build a model of the user's own and check that it segments.
+
+    The callable is called with the number of classes and returns a module that maps (N, 3, H, W), sides multiples of
+    32, to logits (N, num_classes, h, w), or to a tuple whose first item those are. It is imported: name only code that
+    you trust.
+
+    Args:
+        factory: "package.module:callable".
+        num_classes: 1 to 255.
+
+    Raises:
+        FactoryError: what is wrong with the name, the callable or its model.
+    """
+    import torch
+    from torch import nn
+
+    from dance_ondevice.models.cost import evaluating
+    from dance_ondevice.models.forward import logits
+
+    _check_classes(num_classes)
+    create = _resolve(factory)
+    try:
+        model = create(num_classes)
+    except Exception as error:  # the user's code may raise anything; none of it is ours to let through
+        raise FactoryError(f"factory {factory} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise FactoryError(f"factory {factory} must return a torch.nn.Module, found {type(model).__name__}")
+    if not any(True for _ in model.parameters()):
+        raise FactoryError(f"the model of factory {factory} has no parameters, so there is nothing to train")
+    try:
+        with evaluating(model), torch.inference_mode():
+            found = logits(model, torch.zeros(1, 3, 64, 64))
+    except Exception as error:  # the user's code again
+        raise FactoryError(
+            f"the model of factory {factory} failed on an image of 64 x 64: {type(error).__name__}: {error}"
+        ) from error
+    if found.shape[1] != num_classes:
+        raise FactoryError(
+            f"the model of factory {factory} gives {found.shape[1]} classes where {num_classes} were asked for"
+        )
+    return model
+
+
+def _resolve(reference: str) -> Callable[..., Any]:
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise FactoryError(f'a factory is written "package.module:callable", found {reference!r}')
+    try:
+        target: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise FactoryError(f"factory {reference}: cannot import {module_name}: {error}") from error
+    for part in attribute.split("."):
+        if not hasattr(target, part):
+            raise FactoryError(f"factory {reference}: {module_name} has no {attribute}")
+        target = getattr(target, part)
+    if not callable(target):
+        raise FactoryError(f"factory {reference}: {attribute} cannot be called")
+    found: Callable[..., Any] = target
+    return found
+
+
+def _check_classes(num_classes: int) -> None:
+    if not 1 <= num_classes <= 255:
+        raise ModelError(f"the number of classes must be 1 to 255, found {num_classes}")

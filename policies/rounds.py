@@ -1,0 +1,212 @@
+"""Rounds: is there something to learn, may it be learned now, and from which samples."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dance_ondevice.policies.splits import SampleInfo, Split, assign_splits
+
+__all__ = [
+    "RoundPlan",
+    "SampleInfo",
+    "Split",
+    "StartDecision",
+    "assign_splits",
+    "in_window",
+    "parse_window",
+    "plan_round",
+    "should_start",
+]
+
+_WINDOW = re.compile(r"(\d{2}):(\d{2})-(\d{2}):(\d{2})", re.ASCII)
+_MINUTES_PER_DAY = 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class StartDecision:
+    """Whether a round may start, and why or why not in words."""
+
+    start: bool
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundPlan:
+    """The samples of one round, by id; the three groups share none.
+
+    Attributes:
+        train: samples that train for the first time, in order of time.
+        rehearsal: samples that trained before and are repeated against forgetting, in order of time.
+        gate: held-out samples that live model and candidate are compared on, in order of time.
+        reason: how many of what, or what is missing.
+    """
+
+    train: tuple[str, ...]
+    rehearsal: tuple[str, ...]
+    gate: tuple[str, ...]
+    reason: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether a round makes sense: without new samples there is nothing to learn, without a gate no promotion."""
+        return bool(self.train) and bool(self.gate)
+
+
+def parse_window(window: str) -> tuple[int, int] | None:
+    """Minutes of the day at which a window "HH:MM-HH:MM" opens and closes; None for "", which is always open.
+
+    Raises:
+        ValueError: it is written otherwise; the text says how.
+    """
+    if not window:
+        return None
+    match = _WINDOW.fullmatch(window)
+    numbers = [int(group) for group in match.groups()] if match else []
+    if not match or max(numbers[1], numbers[3]) > 59:
+        raise ValueError(f'the window is {window!r}; write "HH:MM-HH:MM" such as "01:00-05:00", or "" for always')
+    opens, closes = numbers[0] * 60 + numbers[1], numbers[2] * 60 + numbers[3]
+    if opens >= _MINUTES_PER_DAY or closes > _MINUTES_PER_DAY or opens == closes:
+        raise ValueError(
+            f"the window is {window!r}; it must open between 00:00 and 23:59, close at 24:00 at the latest, "
+            'and not at the minute it opens ("" is always open)'
+        )
+    return opens, closes
+
+
+def in_window(window: str, minutes_of_day: int) -> bool:
+    """Whether a window "HH:MM-HH:MM" is open; it includes its first minute, not its last, and may wrap midnight.
+
+    Args:
+        window: local times of day, "" for always.
+        minutes_of_day: local time, 0 to 1439.
+
+    Raises:
+        ValueError: the window is not written like that, or there is no such minute.
+    """
+    if not 0 <= minutes_of_day < _MINUTES_PER_DAY:
+        raise ValueError(f"minute {minutes_of_day} of the day; give 0 to {_MINUTES_PER_DAY - 1}")
+    hours = parse_window(window)
+    if hours is None:
+        return True
+    opens, closes = hours
+    if opens < closes:
+        return opens <= minutes_of_day < closes
+    return minutes_of_day >= opens or minutes_of_day < closes
+
+
+def should_start(
+    *,
+    new_labelled: int,
+    min_new_samples: int,
+    paused: bool,
+    window_open: bool,
+    forced: bool,
+    window: str = "",
+    gate_samples: int | None = None,
+) -> StartDecision:
+    """Whether there is something to learn and it may be learned now; energy is decided elsewhere.
+
+    Args:
+        new_labelled: labelled samples that may train and never did.
+        min_new_samples: so many are asked for, unless `forced`.
+        paused: whether the user paused training; that holds for forced rounds too.
+        window_open: whether it is the time of day to train; forced rounds do not ask.
+        forced: whether the user asked for a round now.
+        window: the window as configured, for the reason.
+        gate_samples: labelled held-out samples, None while no sample was assigned yet.
+    """
+    needed = 1 if forced else max(1, min_new_samples)
+    obstacles: list[str] = []
+    if paused:
+        obstacles.append("paused")
+    if not forced and not window_open:
+        obstacles.append(f"outside the window {window}" if window else "outside the training window")
+    if new_labelled < needed:
+        obstacles.append(f"{new_labelled} of {needed} new labelled samples")
+    elif gate_samples == 0:
+        obstacles.append("no held-out samples yet, on which a candidate could be judged")
+    if obstacles:
+        return StartDecision(False, "; ".join(obstacles))
+    asked = "asked for by the user" if forced else f"at least {needed} asked for"
+    return StartDecision(True, f"{_samples(new_labelled, 'new labelled')}, {asked}")
+
+
+def plan_round(
+    samples: Sequence[SampleInfo],
+    *,
+    max_samples: int,
+    seed: int,
+    rehearsal_share: float = 0.5,
+    max_gate: int = 200,
+) -> RoundPlan:
+    """Choose the samples of a round; the same for any order of `samples`.
+
+    New samples are all labelled "train" samples that no round used. If there are too many, evenly spread ones are
+    taken, and the others wait for a later round. Rehearsal is a uniform draw (a reservoir's content) from those
+    that rounds used before, up to `rehearsal_share` of all training samples of the round. The gate takes every
+    labelled "gate" sample; beyond `max_gate` half of it are the newest and half are spread over the older ones,
+    so that old scenes stay judged.
+
+    Args:
+        samples: all that are stored, in any order, with their splits.
+        max_samples: training samples of the round at most, new and rehearsal together, at least 1.
+        seed: of the draw.
+        rehearsal_share: of the training samples, 0 or more and less than 1.
+        max_gate: gate samples at most, at least 1.
+
+    Raises:
+        ValueError: a limit is out of range.
+    """
+    if max_samples < 1 or max_gate < 1:
+        raise ValueError(f"max_samples is {max_samples} and max_gate {max_gate}; both must be 1 or more")
+    if not 0.0 <= rehearsal_share < 1.0:
+        raise ValueError(f"the rehearsal share is {rehearsal_share}; give 0 or more and less than 1")
+    labelled = sorted((s for s in samples if s.labelled), key=lambda each: (each.captured_at, each.id))
+    training = [sample for sample in labelled if sample.split == "train"]
+    fresh = [sample.id for sample in training if sample.rounds_used == 0]
+    used = [sample.id for sample in training if sample.rounds_used > 0]
+    held_out = [sample.id for sample in labelled if sample.split == "gate"]
+
+    # Room is left for rehearsal first: else many new samples would crowd out what keeps old scenes known.
+    room = max_samples - min(len(used), int(rehearsal_share * max_samples))
+    train = _spread(fresh, room)
+    wanted = int(len(train) * rehearsal_share / (1.0 - rehearsal_share) + 1e-9)
+    drawn = set(random.Random(seed).sample(used, min(wanted, len(used), max_samples - len(train))))
+    rehearsal = [each for each in used if each in drawn]
+    newest = min(len(held_out), (max_gate + 1) // 2)
+    gate = _spread(held_out[:-newest], max_gate - newest) + held_out[-newest:] if newest else []
+    return RoundPlan(
+        train=tuple(train),
+        rehearsal=tuple(rehearsal),
+        gate=tuple(gate),
+        reason=_plan_reason(len(labelled), len(fresh), len(used), len(held_out), train, rehearsal, gate),
+    )
+
+
+def _spread(items: list[str], count: int) -> list[str]:
+    """At most `count` items, evenly spaced, the last one always among them."""
+    if len(items) <= count:
+        return list(items)
+    return [items[(index + 1) * len(items) // count - 1] for index in range(count)]
+
+
+def _plan_reason(
+    labelled: int, fresh: int, used: int, held_out: int, train: list[str], rehearsal: list[str], gate: list[str]
+) -> str:
+    if not labelled:
+        return "no labelled samples yet: nothing to learn"
+    if not train:
+        return f"no new samples to train on: of {_samples(labelled, 'labelled')} {used} trained before"
+    if not gate:
+        return f"no held-out samples yet among {_samples(labelled, 'labelled')}: a candidate could not be judged"
+    return (
+        f"{len(train)} of {fresh} new and {len(rehearsal)} of {used} earlier samples to train on, "
+        f"{len(gate)} of {held_out} held-out samples to judge on"
+    )
+
+
+def _samples(count: int, kind: str) -> str:
+    return f"{count} {kind} sample" if count == 1 else f"{count} {kind} samples"

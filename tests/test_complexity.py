@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from dance_ondevice.complexity import INDICATOR_NAMES, Indicator, make_indicator
+
+SCALES = (1.0, 0.75, 0.5)
+
+shapes = st.tuples(st.integers(1, 40), st.integers(1, 40))
+images = arrays(np.uint8, shapes)
+each = pytest.mark.parametrize("indicator", [make_indicator(name, SCALES) for name in INDICATOR_NAMES])
+
+
+def texture(seed: int, size: int = 64) -> np.ndarray:
+    """Noise of several octaves, of full contrast: an image with detail at every scale."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((size, size), np.float32)
+    for octave in range(5):
+        cells = rng.normal(size=(4 << octave, 4 << octave)).astype(np.float32)
+        total += cv2.resize(cells, (size, size), interpolation=cv2.INTER_CUBIC) / (1 + octave)
+    return cv2.normalize(total, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+@each
+@settings(deadline=None)
+@given(image=images)
+def test_scores_are_fractions(indicator: Indicator, image: np.ndarray) -> None:
+    found = indicator.measure(image)
+    assert 0.0 <= found.score <= 1.0
+    assert all(0.0 <= loss <= 1.0 for loss in found.by_scale.values())
+
+
+@each
+@settings(deadline=None)
+@given(shape=shapes, level=st.integers(0, 255))
+def test_a_flat_image_loses_nothing(indicator: Indicator, shape: tuple[int, int], level: int) -> None:
+    found = indicator.measure(np.full(shape, level, np.uint8))
+    assert found.score == 0.0
+    assert not any(found.by_scale.values())
+
+
+@each
+@settings(deadline=None)
+@given(image=arrays(np.uint8, shapes, elements=st.integers(0, 155)), offset=st.integers(0, 100))
+def test_brightness_does_not_count(indicator: Indicator, image: np.ndarray, offset: int) -> None:
+    brighter = image + np.uint8(offset)
+    assert indicator.measure(brighter).score == pytest.approx(indicator.measure(image).score, abs=0.02)
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 50), sigma=st.floats(0.6, 4.0))
+def test_blur_never_raises_detail_loss(seed: int, sigma: float) -> None:
+    indicator = make_indicator("detail_loss", SCALES)
+    image = texture(seed)
+    blurred = cv2.GaussianBlur(image, (0, 0), sigma)
+    before, after = indicator.measure(image), indicator.measure(blurred)
+    assert after.score <= before.score + 1e-3
+    assert all(after.by_scale[scale] <= before.by_scale[scale] + 1e-3 for scale in SCALES)
+
+
+@each
+def test_texture_scores_above_its_blur(indicator: Indicator) -> None:
+    image = texture(3)
+    blurred = cv2.GaussianBlur(image, (0, 0), 2.5)
+    assert indicator.measure(image).score > 2 * indicator.measure(blurred).score
+
+
+def test_one_pixel_stripes_are_lost_and_broad_ones_are_not() -> None:
+    fine = np.zeros((64, 64), np.uint8)
+    fine[:, ::2] = 255
+    broad = np.zeros((64, 64), np.uint8)
+    broad[:, 32:] = 255
+    indicator = make_indicator("detail_loss", SCALES)
+    assert indicator.measure(fine).score > 0.99
+    assert indicator.measure(broad).score < 0.01
+
+
+def test_detail_loss_is_the_fraction_of_variance_as_written_down() -> None:
+    image = texture(7)
+    down = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
+    up = cv2.resize(down, (64, 64), interpolation=cv2.INTER_LINEAR)
+    expected = np.mean((image.astype(float) - up) ** 2) / (image.astype(float).var() + 1.0)
+    found = make_indicator("detail_loss", SCALES).measure(image)
+    assert found.score == pytest.approx(expected, rel=1e-6)
+    assert found.by_scale == {1.0: 0.0, 0.75: found.by_scale[0.75], 0.5: found.score}
+    assert 0 < found.by_scale[0.75] < found.score
+
+
+def test_rounding_noise_in_an_almost_flat_image_is_no_detail() -> None:
+    image = np.full((64, 64), 100, np.uint8)
+    image[5, 5] = 101
+    assert make_indicator("detail_loss", SCALES).measure(image).score < 0.01
+
+
+@pytest.mark.parametrize("scales", [(1.0,), ()])
+def test_without_a_smaller_scale_a_half_is_the_reference(scales: tuple[float, ...]) -> None:
+    image = texture(1)
+    found = make_indicator("detail_loss", scales).measure(image)
+    assert found.score == make_indicator("detail_loss", SCALES).measure(image).score
+    assert set(found.by_scale) == set(scales)
+
+
+def test_edge_density_counts_pixels_beside_a_step() -> None:
+    image = np.zeros((10, 20), np.uint8)
+    image[:, 10:] = 200
+    assert make_indicator("edge_density", SCALES).measure(image).score == pytest.approx(2 / 20)
+    assert make_indicator("edge_density", SCALES).measure(image // 20).score == 0.0
+
+
+def test_names_and_scales_are_checked() -> None:
+    assert [make_indicator(name, SCALES).name for name in INDICATOR_NAMES] == list(INDICATOR_NAMES)
+    with pytest.raises(ValueError, match=r"'entropy'; choose one of detail_loss, edge_density"):
+        make_indicator("entropy", SCALES)
+    with pytest.raises(ValueError, match=r"\[0.0, 1.5\]"):
+        make_indicator("detail_loss", (1.0, 0.0, 1.5))
