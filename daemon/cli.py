@@ -44,7 +44,9 @@ _COMMANDS = "dance_ondevice.daemon.commands"
 TABLE: Mapping[str, Lazy] = {
     "run": Lazy(f"{_COMMANDS}.run:run", "Run the daemon until it is stopped."),
     "demo": Lazy("dance_ondevice.demo.command:demo", "Show the whole service at work on a synthetic camera."),
-    "stream": Lazy(f"{_COMMANDS}.stream:stream", "Send frames from a folder, video, camera or URL."),
+    "stream": Lazy(
+        f"{_COMMANDS}.stream:stream", "Send frames from a folder, video, camera or URL to a daemon."
+    ),
     "status": Lazy(f"{_COMMANDS}.status:status", "Show what the daemon is doing."),
     "pause": Lazy(f"{_COMMANDS}.rounds:pause", "Start no more rounds until resumed."),
     "resume": Lazy(f"{_COMMANDS}.rounds:resume", "Let rounds start again."),
@@ -53,7 +55,10 @@ TABLE: Mapping[str, Lazy] = {
     "samples": Lazy(f"{_COMMANDS}.samples:samples", "List and explain stored samples."),
     "labels": Lazy(f"{_COMMANDS}.labels:labels", "Bring labels to stored samples."),
     "energy": Lazy(f"{_COMMANDS}.energy:energy", "Show joules by day, workload, source and method."),
-    "pretrain": Lazy(f"{_COMMANDS}.pretrain:pretrain", "Train a base model on a labelled dataset."),
+    "pretrain": Lazy(
+        f"{_COMMANDS}.pretrain:pretrain",
+        "Train a base model and write it to --out: model.safetensors and card.json.",
+    ),
     "config": Lazy(f"{_COMMANDS}.config:config", "Write, check and show the configuration."),
     "doctor": Lazy(f"{_COMMANDS}.doctor:doctor", "Check this machine and the state folder."),
 }

@@ -156,7 +156,7 @@ RULES: Mapping[str, Rule] = {
         lambda value: len(set(value)) == len(value) and all(_is_endpoint(item, bind=False) for item in value),
     ),
     "ingest.max_message_bytes": Rule(
-        "Largest message part that is read, in bytes.", *_integer(1024, 2147483647)
+        "Largest message that is read, all parts together, in bytes.", *_integer(1024, 2147483647)
     ),
     "ingest.max_pixels": Rule(
         "Largest image that is decoded, in pixels (width x height).", *_integer(1, 2147483647)

@@ -47,7 +47,7 @@ class ControlServer(Service):
         self._path = Path(endpoint.removeprefix("ipc://"))
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._socket: zmq.Socket[bytes] | None = None
-        self._waker, self._wakee = socket.socketpair()
+        self._wake_pair: tuple[socket.socket, socket.socket] | None = None
 
     def setup(self) -> None:
         """Bind the socket.
@@ -56,6 +56,7 @@ class ControlServer(Service):
             OSError: another daemon answers there, or the folder does not take a socket.
         """
         listener = _listen(self._path)
+        self._wake_pair = socket.socketpair()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
@@ -67,9 +68,10 @@ class ControlServer(Service):
     def run(self) -> None:
         """Answer requests until stopped."""
         assert self._socket is not None
+        assert self._wake_pair is not None
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._wakee, zmq.POLLIN)
+        poller.register(self._wake_pair[1], zmq.POLLIN)
         while not self.stopping.is_set():
             self.beat()
             if self._socket in dict(poller.poll(_POLL_MS)):
@@ -77,8 +79,9 @@ class ControlServer(Service):
 
     def wake(self) -> None:
         """End the wait for the next request."""
-        with contextlib.suppress(OSError):  # the thread has ended and closed it
-            self._waker.send(b"x")
+        if self._wake_pair is not None:  # else the loop has not begun and will see that it is to stop
+            with contextlib.suppress(OSError):  # the thread has ended and closed it
+                self._wake_pair[0].send(b"x")
 
     def teardown(self) -> None:
         """Close the socket and remove its file."""
@@ -87,8 +90,8 @@ class ControlServer(Service):
             self._path.unlink(missing_ok=True)
         if self._context is not None:
             self._context.term()
-        self._waker.close()
-        self._wakee.close()
+        for end in self._wake_pair or ():
+            end.close()
 
     def _serve_one(self, router: zmq.Socket[bytes]) -> None:
         parts = router.recv_multipart()

@@ -11,7 +11,7 @@ import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def ensure(config: Config, config_file: str, paths: StatePaths, versions: Versio
     return versions.make_live(version, reason=reason)
 
 
-def is_untrained(card: dict[str, Any]) -> bool:
+def is_untrained(card: Mapping[str, Any]) -> bool:
     """Whether the card belongs to a network that has not learnt anything yet."""
     return bool((card.get("training") or {}).get("untrained"))
 
@@ -137,6 +137,7 @@ def main(arguments: Sequence[str]) -> int:
     size = (int(height), int(width))
     macs = count_macs(model, *size)
     card = ModelCard(
+        version="untrained",
         architecture="" if factory else architecture,
         factory=factory,
         classes=classes,

@@ -22,12 +22,21 @@ def choose_meter(energy: Energy, cpu_seconds: Callable[[], float]) -> tuple[Mete
         energy: the ``[energy]`` section.
         cpu_seconds: cumulative CPU seconds of the daemon and its trainer.
     """
-    cores = os.cpu_count() or 1
-    max_watts, note = energy.max_watts, ""
-    if max_watts <= 0:
-        max_watts = energy.idle_watts + ASSUMED_WATTS_PER_CORE * cores
+    max_watts, note = full_load_watts(energy), ""
+    if energy.max_watts <= 0:
         note = (
             f"energy is modelled from CPU seconds with an assumed {max_watts:g} W at full load; "
             "set energy.max_watts (and energy.idle_watts) to this board's figures"
         )
-    return ModelledMeter(cpu_seconds, energy.idle_watts, max_watts, cores), note
+    return ModelledMeter(cpu_seconds, energy.idle_watts, max_watts, _cores()), note
+
+
+def full_load_watts(energy: Energy) -> float:
+    """Watts with every core busy: as configured, else the assumption, never below idle."""
+    if energy.max_watts > 0:
+        return max(energy.max_watts, energy.idle_watts)
+    return energy.idle_watts + ASSUMED_WATTS_PER_CORE * _cores()
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1

@@ -93,28 +93,43 @@ def check_frame(
         try:
             info = images.probe(image)
             width, height = info.width, info.height
-            _check_encoded(info, encoding, max_pixels)
+            _check_pixels(info, max_pixels)
+            if encoding is not None and encoding != info.format:
+                raise WireError("encoding", f"the header says {encoding}, the image is {info.format}")
             grey = images.decode_grey(image, grey_reduction(height, width))
         except images.ImageError as error:
             raise WireError("image", f"the image cannot be used: {error}") from error
         data = bytes(image)
-    checked = None if label is None else check_frame_label(label, (height, width), n_classes)
+    checked = (
+        None
+        if label is None
+        else check_label_png(label, size=(height, width), max_pixels=max_pixels, n_classes=n_classes)
+    )
     return CheckedFrame(image=data, info=info, height=height, width=width, grey=grey, label=checked)
 
 
-def check_frame_label(label: Buffer, size: tuple[int, int], n_classes: int) -> CheckedLabel:
-    """Make sure that a label is an 8-bit grey PNG of the image's (height, width) with ids of known classes.
+def check_label_png(
+    label: Buffer, *, size: tuple[int, int] | None, max_pixels: int, n_classes: int
+) -> CheckedLabel:
+    """Make sure that a label is an 8-bit grey PNG with ids of known classes.
+
+    Args:
+        label: the PNG.
+        size: (height, width) of its image; None when only the store knows.
+        max_pixels: most pixels that are decoded.
+        n_classes: number of the model's classes.
 
     Raises:
         WireError: what is wrong.
     """
     try:
         info = images.probe(label)
-        if (info.height, info.width) != size:
+        if size is not None and (info.height, info.width) != size:
             raise WireError(
                 "label_size",
                 f"the label is {info.width}x{info.height} pixels, its image is {size[1]}x{size[0]}",
             )
+        _check_pixels(info, max_pixels)
         ids = images.decode_label(label)
         check_label(ids, n_classes)
     except images.ImageError as error:
@@ -156,15 +171,13 @@ def encode_for_store(frame: CheckedFrame, scale: float) -> StoredImage:
     return StoredImage(data=data, format="jpg", width=target[1], height=target[0])
 
 
-def _check_encoded(info: images.ImageInfo, encoding: Encoding | None, max_pixels: int) -> None:
+def _check_pixels(info: images.ImageInfo, max_pixels: int) -> None:
     if info.width * info.height > max_pixels:
         raise WireError(
             "pixels",
             f"the image is {info.width}x{info.height} pixels, allowed are {max_pixels} in total "
             "(ingest.max_pixels)",
         )
-    if encoding is not None and encoding != info.format:
-        raise WireError("encoding", f"the header says {encoding}, the image is {info.format}")
 
 
 def _raw_bgr(pixels: Buffer, shape: tuple[int, ...]) -> NDArray[np.uint8]:

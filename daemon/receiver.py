@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,10 @@ class Receiver:
             if ready == self._waker.fileno():
                 self._waker.clear()
 
+    def wait_for_wake(self, timeout: float) -> None:
+        """Return when ``wake`` was called or ``timeout`` seconds have passed, whatever arrives."""
+        self._waker.wait(timeout)
+
     def wake(self) -> None:
         """End a wait, now or the next; callable from any thread, also after ``close``."""
         self._waker.wake()
@@ -113,7 +118,7 @@ class Receiver:
         """Take what has arrived, at most ``limit`` messages from each socket."""
         for socket in self._sockets:
             for _ in range(limit):
-                received = _receive(socket)
+                received = _receive(socket, routed=socket is self._router)
                 if received is None:
                     break
                 yield received
@@ -168,6 +173,13 @@ class Waker:
             if not self._closed:
                 os.eventfd_write(self._fd, 1)
 
+    def wait(self, timeout: float) -> None:
+        """Return when woken or after ``timeout`` seconds."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        if poll.poll(timeout * 1000):
+            self.clear()
+
     def clear(self) -> None:
         """Make the descriptor unreadable again."""
         with contextlib.suppress(BlockingIOError):
@@ -181,14 +193,14 @@ class Waker:
                 os.close(self._fd)
 
 
-def _receive(socket: zmq.Socket[bytes]) -> Received | None:
+def _receive(socket: zmq.Socket[bytes], *, routed: bool) -> Received | None:
     """Take one message, part by part, keeping none beyond the third; None when there is none."""
     try:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return None
     origin = Origin(None)
-    if socket.socket_type == zmq.ROUTER:
+    if routed:
         identity = frame.bytes
         # libzmq delivers whole messages, so the other parts are there.
         frame = socket.recv(copy=False)

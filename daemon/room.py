@@ -136,9 +136,9 @@ class Room:
     def _explain(self, over: int, free: int) -> str:
         if over > 0:
             return (
-                f"the store is full: its quota is {self._quota} bytes and nothing more may be evicted (held-out "
-                "samples, those of a running round and the last of a class stay); raise storage.quota_bytes "
-                "or remove samples with 'dance-ondevice samples purge'"
+                f"the store is full: its quota is {self._quota} bytes and nothing more may be evicted "
+                "(held-out samples and those of a running round stay); raise storage.quota_bytes or remove "
+                "samples with 'dance-ondevice samples purge'"
             )
         return (
             f"only {free} bytes are free on the disk of {self._paths.root}, storage.min_free_bytes keeps "

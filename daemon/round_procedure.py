@@ -149,7 +149,12 @@ class RoundProcedure:
         n = len(plan.train) + len(plan.rehearsal)
         steps = max(MIN_STEPS, training.epochs * -(-n // training.batch_size))
         past = c.store.submit(round_record.finished_rounds).result()
-        predicted = c.budget.predict(round_record.costs(past), steps, c.versions.card(pointer.version))
+        predicted = c.budget.predict(
+            round_record.costs(past),
+            steps,
+            training.batch_size,
+            c.versions.card(pointer.version).get("macs") or 0,
+        )
         allowance = c.budget.ask(predicted)
         if not allowance.allowed:
             return allowance.reason

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from dance_ondevice.daemon.round_procedure import Outcome, RoundContext, RoundProcedure
 from dance_ondevice.daemon.round_runner import Progress
-from dance_ondevice.daemon.round_procedure import RoundContext, Outcome, RoundProcedure
 from dance_ondevice.daemon.service import Service
 from dance_ondevice.daemon.state import atomic_write
 from dance_ondevice.daemon.versions import VersionError
@@ -72,7 +72,9 @@ class Rounds(Service):
     ) -> None:
         super().__init__("rounds")
         self._context = context
-        self._procedure = RoundProcedure(context, on_progress=self._progress, stopping=self.stopping, beat=self.beat)
+        self._procedure = RoundProcedure(
+            context, on_progress=self._progress, stopping=self.stopping, beat=self.beat
+        )
         self._min_new_samples = min_new_samples
         self._window = window
         self._local_time = local_time

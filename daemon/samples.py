@@ -127,8 +127,9 @@ def image_path(paths: StatePaths, sample: NewSample) -> Path:
         directory = paths.sample_dir(sample.camera, sample.captured_at)
     except ValueError as error:
         raise StoreError(f"sample {sample.id!r}: {error}") from error
-    if parse_sample_id(sample.camera, sample.id) is None:
-        raise StoreError(f"sample {sample.id!r}: the id is not <camera>-<microseconds>-<seq> of {sample.camera}")
+    numbers = parse_sample_id(sample.camera, sample.id)
+    if numbers is None or numbers[1] != sample.seq:
+        raise StoreError(f"sample {sample.id!r}: the id is not {sample.camera}-<microseconds>-{sample.seq}")
     return directory / f"{sample.id}.{sample.format}"
 
 

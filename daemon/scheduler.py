@@ -27,7 +27,7 @@ def build(interval_seconds: float, window: str, tick: Callable[[str], None]) -> 
     )
     scheduler.add_job(tick, IntervalTrigger(seconds=interval_seconds), args=["interval"], id="interval")
     if window:
-        hour, minute = window.split("-")[0].split(":")
+        hour, minute = window.split("-", maxsplit=1)[0].split(":")
         scheduler.add_job(
             tick,
             CronTrigger(hour=int(hour), minute=int(minute), timezone=_local_timezone()),

@@ -126,7 +126,7 @@ CREATE TABLE versions (
 _LEDGER = """
 CREATE TABLE ledger (
     id INTEGER PRIMARY KEY,
-    round_id TEXT NOT NULL UNIQUE,
+    round_id TEXT NOT NULL,
     reserved_joules REAL NOT NULL,
     settled_joules REAL,                -- gross; NULL while the entry is open
     attributed_joules REAL,
@@ -181,6 +181,8 @@ def _initial(db: Database) -> None:
         "CREATE INDEX round_samples_sample ON round_samples (sample_id)",
         _VERSIONS,
         _LEDGER,
+        # A round that was interrupted and goes on has an entry for each part, one open at a time.
+        "CREATE UNIQUE INDEX ledger_open ON ledger (round_id) WHERE closed_at IS NULL",
         _ENERGY,
         _BUDGET,
     ):

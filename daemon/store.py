@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from sqlite_utils import Database
@@ -21,21 +19,17 @@ from dance_ondevice.daemon.room import Room, free_bytes
 from dance_ondevice.daemon.samples import (
     LabelMismatch,
     NewSample,
-    SampleFiles,
     Stored,
     StoreError,
     StoreFull,
     UnknownSample,
-    delete_files,
-    delete_samples,
     digest,
-    image_path,
-    label_path,
-    native_size,
 )
 from dance_ondevice.daemon.schema import migrate
 from dance_ondevice.daemon.service import Service
 from dance_ondevice.daemon.state import StatePaths, sync_directory
+from dance_ondevice.daemon.store_operations import AddLabel, AddSample, Call, Operation, Remove
+from dance_ondevice.daemon.store_writer import GroupWriter
 
 __all__ = [
     "LabelMismatch",
@@ -54,19 +48,11 @@ __all__ = [
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: A group ends at this many operations or bytes, so that an ack never waits for a long queue.
+#: A group ends at this many operations or image bytes, so that an ack never waits for a long queue.
 GROUP_OPERATIONS = 64
 GROUP_BYTES = 64 << 20
 _BUSY_SECONDS = 10.0
 _IDLE_SECONDS = 1.0
-
-_FIND = """
-SELECT id, path, width, height, native_width, native_height, origin, label_path FROM samples
-WHERE id = ? OR (camera = ? AND seq = ? AND received_digest = ?) ORDER BY id = ? DESC LIMIT 1
-"""
-_FIND_BY_ID = """
-SELECT id, path, width, height, native_width, native_height, origin, label_path FROM samples WHERE id = ?
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +73,7 @@ class StoreSnapshot:
 
 
 def open_writer(paths: StatePaths) -> Database:
-    """Open the index for writing, WAL and fully synchronous, for the one thread that calls this."""
+    """Open the index for writing, in WAL mode and fully synchronous; for the calling thread alone."""
     connection = sqlite3.connect(paths.database, timeout=_BUSY_SECONDS)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -99,71 +85,21 @@ def open_writer(paths: StatePaths) -> Database:
 
 
 def open_reader(paths: StatePaths) -> Database:
-    """Open the index for reading, for the one thread that calls this; the caller closes it.
+    """Open the index for reading; for the calling thread alone, which closes it.
 
     Raises:
         StoreError: There is no index, or it cannot be opened.
     """
-    uri = f"file:{quote(str(paths.database))}?mode=ro"
     try:
-        connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)
+        connection = sqlite3.connect(
+            f"file:{quote(str(paths.database))}?mode=ro", uri=True, timeout=_BUSY_SECONDS
+        )
     except sqlite3.OperationalError as error:
         raise StoreError(
             f"{paths.database} cannot be opened ({error}): has the daemon run with this state directory, "
             "and may this user read it?"
         ) from error
     return Database(connection, execute_plugins=False)
-
-
-@dataclass(frozen=True)
-class _AddSample:
-    sample: NewSample
-    future: Future[Stored]
-
-
-@dataclass(frozen=True)
-class _AddLabel:
-    sample_id: str
-    png: bytes
-    classes: Sequence[int]
-    source: str
-    future: Future[None]
-
-
-@dataclass(frozen=True)
-class _Remove:
-    ids: Sequence[str]
-    future: Future[int]
-
-
-@dataclass(frozen=True)
-class _Call:
-    run: Callable[[Database], Any]
-    future: Future[Any]
-
-
-_Operation = _AddSample | _AddLabel | _Remove | _Call
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Known:
-    """A sample that is stored, or will be when this group is done."""
-
-    id: str
-    image: Path
-    stored: tuple[int, int]
-    native: tuple[int, int] | None
-    label_bytes: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Step:
-    """An operation whose files are in place: what remains is the row, and what to undo without it."""
-
-    future: Future[Any]
-    commit: Callable[[Database], Any]
-    folder: Path | None = None
-    image: Path | None = None
 
 
 class Store(Service):
@@ -173,7 +109,8 @@ class Store(Service):
     folder flushed, row committed. Callbacks of the futures run on the store's thread and must be quick.
     """
 
-    max_silence = 60.0  # a group on a worn SD card
+    # A group of large frames on a worn SD card, or an eviction among many samples.
+    max_silence = 60.0
 
     def __init__(
         self,
@@ -183,21 +120,154 @@ class Store(Service):
         min_free_bytes: int,
         seed: int = 0,
         free_bytes: Callable[[Path], int] = free_bytes,
-        now: Callable[[], float] = time.time,
     ) -> None:
+        """Prepare a store; ``start`` opens it.
+
+        Args:
+            paths: The state directory, whose lock the caller holds.
+            quota_bytes: Bytes of all samples, labels included.
+            min_free_bytes: Bytes that stay free on the file system.
+            seed: Of the retention policy.
+            free_bytes: How many bytes are free on the file system of a path.
+        """
         super().__init__("store")
         self._paths = paths
         self._quota_bytes = quota_bytes
         self._min_free_bytes = min_free_bytes
         self._seed = seed
         self._free_bytes = free_bytes
-        self._files = SampleFiles(paths)
-        self._queue: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._intake = threading.Lock()
         self._closed = False
         self._snapshot = StoreSnapshot()
-        self._db: Database
+        self._db: Database | None = None
         self._room: Room
-        # Of the group at hand: samples by id, and ids by what makes a resent frame recognisable.
-        self._known: dict[str, _Known] = {}
-        self._frames: dict[tuple[str, int, str], str] = {}
+        self._writer: GroupWriter
+
+    def add_sample(self, sample: NewSample) -> Future[Stored]:
+        """Keep a frame, unless it was kept before: then its label, if the sample has none, is added to that.
+
+        The future raises ``StoreFull`` (no room, and nothing may be evicted), ``LabelMismatch``, or
+        ``StoreError`` for anything else; nothing of the sample is left behind then.
+        """
+        future: Future[Stored] = Future()
+        self._put(AddSample(sample, future))
+        return future
+
+    def add_label(self, sample_id: str, png: bytes, classes: Sequence[int], source: str) -> Future[None]:
+        """Label a kept frame, replacing an earlier label at once and whole.
+
+        Args:
+            sample_id: Id of the sample.
+            png: 8-bit single-channel PNG of class ids, of the frame's native size.
+            classes: The class ids in it.
+            source: Where it came from.
+
+        The future raises ``UnknownSample``, ``LabelMismatch``, ``StoreFull`` or ``StoreError``.
+        """
+        future: Future[None] = Future()
+        self._put(AddLabel(sample_id, png, classes, source, future))
+        return future
+
+    def remove_samples(self, ids: Sequence[str]) -> Future[int]:
+        """Forget samples, rows before files; the future tells how many of the ids there were."""
+        future: Future[int] = Future()
+        self._put(Remove(tuple(ids), future))
+        return future
+
+    def submit(self, run: Callable[[Database], T]) -> Future[T]:
+        """Run a function on the store's thread, inside the group's transaction.
+
+        What it raises undoes its own changes alone and is raised by the future. It must neither commit nor
+        roll back nor remove samples (``remove_samples`` does), and must be quick.
+        """
+        future: Future[T] = Future()
+        self._put(Call(run, future))
+        return future
+
+    def snapshot(self) -> StoreSnapshot:
+        """The totals after the last group; costs nothing."""
+        return self._snapshot
+
+    def wake(self) -> None:
+        """End the wait for an operation."""
+        self._queue.put(None)
+
+    def setup(self) -> None:
+        """Open the index, creating or migrating it."""
+        self._paths.samples.mkdir(parents=True, exist_ok=True)
+        self._db = open_writer(self._paths)
+        migrate(self._db)
+        sync_directory(self._paths.root)
+        self._room = Room(
+            self._db,
+            self._paths,
+            quota_bytes=self._quota_bytes,
+            min_free_bytes=self._min_free_bytes,
+            seed=self._seed,
+            free_bytes=self._free_bytes,
+        )
+        self._writer = GroupWriter(self._db, self._paths, self._room)
+        self._publish()
+
+    def run(self) -> None:
+        """Write group after group; once stopped, write what is queued and take no more."""
+        while not self.stopping.is_set():
+            self._write(self._take(_IDLE_SECONDS))
+        self._close_intake()
+        while group := self._take(0.0):
+            self._write(group)
+
+    def teardown(self) -> None:
+        """Close the index; what could not be written any more fails."""
+        self._close_intake()
+        while group := self._take(0.0):
+            for operation in group:
+                operation.future.set_exception(StoreError("the store has stopped"))
+        if self._db is not None:
+            self._db.close()
+
+    def _put(self, operation: Operation) -> None:
+        with self._intake:
+            if not self._closed:
+                self._queue.put(operation)
+                return
+        operation.future.set_exception(StoreError("the store has stopped"))
+
+    def _close_intake(self) -> None:
+        with self._intake:
+            self._closed = True
+
+    def _take(self, timeout: float) -> list[Operation]:
+        """Everything that is queued, within a group's bounds; waits only for the first operation."""
+        group: list[Operation] = []
+        size = 0
+        while len(group) < GROUP_OPERATIONS and size < GROUP_BYTES:
+            try:
+                operation = self._queue.get(timeout=timeout) if timeout > 0 else self._queue.get_nowait()
+            except queue.Empty:
+                break
+            timeout = 0.0
+            if operation is not None and operation.future.set_running_or_notify_cancel():
+                group.append(operation)
+                size += operation.sample.size if isinstance(operation, AddSample) else 0
+        return group
+
+    def _write(self, group: Sequence[Operation]) -> None:
+        try:
+            outcomes = self._writer.write(group)
+            self._publish()
+        except BaseException as error:
+            # The service fails with it; those who wait must not wait for ever.
+            for operation in group:
+                operation.future.set_exception(StoreError(f"the store has failed: {error}"))
+            raise
+        for outcome in outcomes:
+            outcome.resolve()
+        self.beat()
+
+    def _publish(self) -> None:
+        labelled, unlabelled, size = self._room.totals()
+        self._snapshot = StoreSnapshot(
+            samples_labelled=labelled, samples_unlabelled=unlabelled, bytes=size, free_bytes=self._room.free()
+        )

@@ -6,7 +6,6 @@ Parts know nothing of each other but what is handed to them here. The first one 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -21,18 +20,18 @@ import zmq
 from prometheus_client import CollectorRegistry
 
 from dance_ondevice import complexity
-from dance_ondevice.daemon import control, first_model, instances, notify, reconcile, scheduler
+from dance_ondevice.daemon import control, first_model, instances, notify, reconcile, scheduler, status
 from dance_ondevice.daemon.budget import BudgetKeeper
 from dance_ondevice.daemon.config import Loaded, parse_duration
 from dance_ondevice.daemon.energy import CpuAccount, EnergyService
 from dance_ondevice.daemon.ingest import Ingest, IngestSettings
 from dance_ondevice.daemon.mailbox import LatestFrames
 from dance_ondevice.daemon.meters import choose_meter
-from dance_ondevice.daemon.metrics import Instruments, MetricsServer, ModelFacts, Snapshot, SnapshotCollector
+from dance_ondevice.daemon.metrics import Instruments, MetricsServer, SnapshotCollector
 from dance_ondevice.daemon.round_procedure import RoundContext
 from dance_ondevice.daemon.rounds import Rounds
 from dance_ondevice.daemon.service import Service
-from dance_ondevice.daemon.state import StateLock, StatePaths, atomic_write
+from dance_ondevice.daemon.state import StateLock, StatePaths
 from dance_ondevice.daemon.store import Store
 from dance_ondevice.daemon.versions import Versions
 from dance_ondevice.policies.data_slimming import SlimmingRules
@@ -68,7 +67,6 @@ class Supervisor:
         self._stop_requested = threading.Event()
         self._services: list[Service] = []
         self._cleanup = contextlib.ExitStack()
-        self._ready = False
 
     def run(self) -> int:
         """Start, watch until a signal or a failure, stop; returns the exit status.
@@ -105,7 +103,6 @@ class Supervisor:
 
         registry = CollectorRegistry()
         instruments = Instruments(registry)
-        self._instruments = instruments
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         keep.callback(context.term)
 
@@ -120,13 +117,13 @@ class Supervisor:
         procfs = Path(config.energy.procfs_root)
         by_name: dict[str, Callable[[], int | None]] = {"main": threading.main_thread().native_id.__index__}
         cpu = CpuAccount(procfs, by_name)
-        meter, self._meter_note = choose_meter(config.energy, cpu.total)
-        log.info("energy meter source=%s method=%s note=%s", meter.source, meter.method, self._meter_note)
+        meter, meter_note = choose_meter(config.energy, cpu.total)
+        log.info("energy meter source=%s method=%s note=%s", meter.source, meter.method, meter_note)
         self._energy = EnergyService(
             meter, cpu, idle_watts=config.energy.idle_watts, store=self._store, monotonic=self._monotonic
         )
         self._budget = BudgetKeeper(self._store, config.energy, now=self._now, monotonic=self._monotonic)
-        self._budget.load()
+        self._budget.load(history_lost=report.history_lost)
         self._begin(self._energy)
 
         mailbox, self._predictor = self._start_inference(context, instruments)
@@ -151,13 +148,22 @@ class Supervisor:
                 window=config.training.window,
             )
         )
-        self._mailbox = mailbox
         self._ingest = self._begin(self._build_ingest(context, indicator, mailbox, instruments))
+        self._parts = status.Parts(
+            instruments=instruments,
+            store=self._store,
+            versions=self._versions,
+            energy=self._energy,
+            meter_note=meter_note,
+            rounds=self._rounds,
+            ingest=self._ingest,
+            predictor=self._predictor,
+            mailbox=mailbox,
+        )
         self._start_outside(context, registry)
         for service in self._services:
             if service is not self._predictor:
                 by_name[service.name] = lambda s=service: s.native_id  # type: ignore[misc]
-        self._ready = True
         log.info(
             "ready ingest=%s masks=%s metrics=%s state=%s",
             ",".join(self._ingest.endpoints),
@@ -236,14 +242,12 @@ class Supervisor:
             instruments=instruments,
         )
 
-    def _start_outside(
-        self, context: zmq.Context[zmq.Socket[bytes]], registry: CollectorRegistry
-    ) -> None:
+    def _start_outside(self, context: zmq.Context[zmq.Socket[bytes]], registry: CollectorRegistry) -> None:
         """What others reach the daemon by: metrics, control socket, schedule, and the files that name them."""
         config = self._config
         self._metrics_url = ""
         if config.metrics.enabled:
-            registry.register(SnapshotCollector(self.metrics_snapshot))
+            registry.register(SnapshotCollector(lambda: status.metrics_snapshot(self._parts)))
             server = MetricsServer(config.metrics.listen, registry)
             self._metrics_url = server.start()
             self._cleanup.callback(server.close)
@@ -252,7 +256,9 @@ class Supervisor:
             control.ControlServer(
                 endpoint,
                 {
-                    "status": lambda _: self.status(),
+                    "status": lambda _: status.report(
+                        self._parts, uptime=self._uptime(), metrics_url=self._metrics_url
+                    ),
                     "pause": lambda _: self._pause(True),
                     "resume": lambda _: self._pause(False),
                     "train_now": lambda _: {"request": self._rounds.train_now()},
@@ -261,7 +267,6 @@ class Supervisor:
                     "promote": lambda q: {"request": self._rounds.promote(str(q["version"]))},
                     "rollback": lambda q: {"request": self._rounds.rollback(q.get("to"))},
                 },
-                context=context,
             )
         )
         clockwork = scheduler.build(
@@ -269,18 +274,25 @@ class Supervisor:
         )
         clockwork.start()
         self._cleanup.callback(clockwork.shutdown, wait=False)
-        facts = {
-            "pid": os.getpid(),
-            "control": endpoint,
-            "ingest": list(self._ingest.endpoints),
-            "metrics": self._metrics_url or None,
-            "inference": self._predictor.endpoint if self._predictor else None,
-        }
-        atomic_write(self.paths.daemon_file, json.dumps(facts).encode())
-        self._cleanup.callback(self.paths.daemon_file.unlink, missing_ok=True)
-        self._cleanup.enter_context(
-            instances.registered(self.paths.root.resolve(), endpoint, self._environ)
+        facts = instances.DaemonFile(
+            pid=os.getpid(),
+            control=endpoint,
+            ingest=tuple(self._ingest.endpoints),
+            metrics=self._metrics_url or None,
+            inference=self._predictor.endpoint if self._predictor else None,
         )
+        instances.write_daemon_file(self.paths, facts)
+        self._cleanup.callback(self.paths.daemon_file.unlink, missing_ok=True)
+        try:
+            registration = instances.register(self.paths.root, endpoint, self._environ)
+        except OSError as error:
+            # Commands then need --state-dir; nothing else depends on it.
+            log.warning("not registered error=%s", error)
+        else:
+            self._cleanup.callback(registration.unlink, missing_ok=True)
+
+    def _uptime(self) -> float:
+        return self._monotonic() - self._started
 
     def _pause(self, paused: bool) -> dict[str, object]:
         (self._rounds.pause if paused else self._rounds.resume)()
@@ -309,7 +321,7 @@ class Supervisor:
                 notify.notify("WATCHDOG=1", self._environ)
             if self._monotonic() - last_status >= 5.0:
                 last_status = self._monotonic()
-                notify.notify(f"STATUS={self._status_line()}", self._environ)
+                notify.notify(f"STATUS={status.line(self._parts, self._uptime())}", self._environ)
         return False
 
     def _stop(self) -> None:
@@ -326,119 +338,3 @@ class Supervisor:
             if not service.stop(max(0.1, deadline - self._monotonic())):
                 log.error("service did not stop in time name=%s", service.name)
         log.info("stopped seconds=%.2f", STOP_SECONDS - (deadline - self._monotonic()))
-
-    def _status_line(self) -> str:
-        version = self._live_version() or "none"
-        frames = self._instruments.frame_counts()
-        rounds = self._rounds.snapshot()
-        fps = sum(frames.values()) / max(1e-9, self._monotonic() - self._started)
-        return (
-            f"{fps:.1f} frames/s, live {version}, {rounds.budget_joules:.0f} J to spend, "
-            f"{f'round {rounds.running.round} running' if rounds.running else 'no round'}"
-        )
-
-    def _live_version(self) -> str | None:
-        if self._predictor is not None:
-            return self._predictor.version
-        pointer = self._versions.pointer()
-        return pointer.version if pointer else None
-
-    def status(self) -> dict[str, Any]:
-        """Everything ``dance-ondevice status`` shows."""
-        rounds = self._rounds.snapshot()
-        energy = self._energy.snapshot()
-        store = self._store.snapshot()
-        pointer = self._versions.pointer()
-        card = self._versions.card(pointer.version) if pointer else {}
-        return {
-            "ready": self._ready,
-            "uptime_s": self._monotonic() - self._started,
-            "version": self._live_version(),
-            "frozen_version": pointer.frozen if pointer else None,
-            "architecture": card.get("architecture") or card.get("factory"),
-            "macs": card.get("macs"),
-            "parameters": card.get("parameters"),
-            "paused": rounds.paused,
-            "frames": self._instruments.frame_counts(),
-            "samples": {
-                "labelled": store.samples_labelled,
-                "unlabelled": store.samples_unlabelled,
-                "bytes": store.bytes,
-                "free_bytes": store.free_bytes,
-            },
-            "inference": {
-                "enabled": self._predictor is not None,
-                "endpoint": self._predictor.endpoint if self._predictor else None,
-                "masks": self._predictor.masks if self._predictor else 0,
-                "skipped": self._mailbox.skipped if self._mailbox else 0,
-            },
-            "miou": self._miou(),
-            "rounds": {
-                "running": rounds.running.round if rounds.running else None,
-                "step": rounds.running.step if rounds.running else None,
-                "steps": rounds.running.steps if rounds.running else None,
-                "count": sum(rounds.counts.values()),
-                **rounds.counts,
-                "last": rounds.last.as_dict() if rounds.last else None,
-                "waiting_for": rounds.waiting_for,
-            },
-            "energy": {
-                "source": self._energy.meter.source,
-                "method": self._energy.meter.method,
-                "note": self._meter_note,
-                "gross_joules": energy.gross_joules,
-                "workload_joules": dict(energy.workloads),
-                "budget_joules": rounds.budget_joules,
-                "unmeasured_seconds": energy.reading.unmeasured_seconds,
-            },
-            "endpoints": {
-                "ingest": list(self._ingest.endpoints),
-                "masks": self._predictor.endpoint if self._predictor else None,
-                "metrics": self._metrics_url or None,
-            },
-            "warnings": self._warnings(card),
-        }
-
-    def metrics_snapshot(self) -> Snapshot:
-        """Everything that gauges show."""
-        rounds = self._rounds.snapshot()
-        energy = self._energy.snapshot()
-        store = self._store.snapshot()
-        pointer = self._versions.pointer()
-        card = self._versions.card(pointer.version) if pointer else {}
-        return Snapshot(
-            samples_labelled=store.samples_labelled,
-            samples_unlabelled=store.samples_unlabelled,
-            store_bytes=store.bytes,
-            energy=energy.reading,
-            workload_joules=energy.workloads,
-            budget_joules=rounds.budget_joules,
-            round_joules=rounds.last.gross_joules if rounds.last else 0.0,
-            inference_skipped=self._mailbox.skipped if self._mailbox else 0,
-            model=ModelFacts(
-                version=pointer.version,
-                architecture=card.get("architecture") or card.get("factory") or "",
-                macs=card.get("macs") or 0,
-                parameters=card.get("parameters") or 0,
-                miou=self._miou(),
-            )
-            if pointer
-            else None,
-        )
-
-    def _miou(self) -> dict[str, float]:
-        last = self._rounds.snapshot().last
-        found = {
-            "gate": (last.miou_after if last.outcome == "promoted" else last.miou_before) if last else None,
-            "frozen": last.miou_frozen if last else None,
-            "prequential": self._predictor.prequential_miou if self._predictor else None,
-        }
-        return {split: value for split, value in found.items() if value is not None}
-
-    def _warnings(self, card: Mapping[str, Any]) -> list[str]:
-        warnings = []
-        if card and first_model.is_untrained(dict(card)):
-            warnings.append("the live model is untrained; its masks mean nothing until a round is promoted")
-        if self._meter_note:
-            warnings.append(self._meter_note)
-        return warnings

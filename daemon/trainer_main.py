@@ -1,8 +1,8 @@
 """The trainer process: one job in, events out, a candidate model on disk.
 
-Runs as ``python -m dance_ondevice.daemon.trainer_main rounds/<id>/job.json PARENT_PID``. It takes only what ingest and
-inference leave (SCHED_IDLE, nice 19), is the first to go when memory is short, and dies with its parent.
-SIGTERM saves the state and leaves; the parent decides everything else.
+Runs as ``python -m dance_ondevice.daemon.trainer_main rounds/<id>/job.json PARENT_PID``. It takes only what
+ingest and inference leave (SCHED_IDLE, nice 19), is the first to go when memory is short, and dies with its
+parent. SIGTERM saves the state and leaves; the parent decides everything else.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import random
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
+import msgspec
 import numpy as np
 import torch
 
@@ -113,14 +113,15 @@ def _run(job: jobs.Job, events: TextIO, asked_to_leave: list[int]) -> None:
 
     candidate.eval()
     scores = _score(candidate, gate, card.normalisation, job.n_classes)
-    height, width = job.size
-    macs, parameters = count_macs(candidate, height, width), count_parameters(candidate)
-    _save(job, candidate, card, macs, parameters, training_macs, options.precision)
-    _emit(events, jobs.Evaluated(model="candidate", scores=scores))
-    _emit(
-        events,
-        jobs.Done(macs=macs, parameters=parameters, training_macs=training_macs, precision=options.precision),
+    done = jobs.Done(
+        macs=count_macs(candidate, *job.size),
+        parameters=count_parameters(candidate),
+        training_macs=training_macs,
+        precision=options.precision,
     )
+    _save(job, candidate, card, done)
+    _emit(events, jobs.Evaluated(model="candidate", scores=scores))
+    _emit(events, done)
 
 
 def _slim(model: torch.nn.Module, target_macs: int, size: tuple[int, int]) -> jobs.Slimmed:
@@ -172,29 +173,21 @@ def _precision(job: jobs.Job, model: torch.nn.Module) -> str:
     return precision
 
 
-def _save(
-    job: jobs.Job,
-    model: torch.nn.Module,
-    parent: ModelCard,
-    macs: int,
-    parameters: int,
-    training_macs: int,
-    precision: str,
-) -> None:
-    card = replace(
+def _save(job: jobs.Job, model: torch.nn.Module, parent: ModelCard, done: jobs.Done) -> None:
+    card = msgspec.structs.replace(
         parent,
-        version="",
+        version=job.round,
         parent=parent.version,
-        macs=macs,
-        parameters=parameters,
+        macs=done.macs,
+        parameters=done.parameters,
         training={
             "round": job.round,
             "seed": job.seed,
             "steps": job.steps,
             "batch_size": job.batch_size,
             "learning_rate": job.learning_rate,
-            "precision": precision,
-            "training_macs": training_macs,
+            "precision": done.precision,
+            "training_macs": done.training_macs,
             "new_samples": len(job.train),
             "rehearsal_samples": len(job.rehearsal),
         },

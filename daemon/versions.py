@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -100,7 +99,7 @@ class Versions:
         card.update(changes, version=version, created_at=self._now())
         atomic_write(card_file, json.dumps(card, indent=1).encode())
         self._paths.models.mkdir(parents=True, exist_ok=True)
-        os.replace(source, self.directory(version))
+        source.replace(self.directory(version))
         self._record(version, card, status, round_id)
         return version
 

@@ -15,6 +15,7 @@ import msgspec
 
 from dance_ondevice.daemon.state import CAMERA_NAME
 from dance_ondevice.daemon.wire_types import (
+    IMAGEZMQ_OK,
     MAX_PARTS,
     VERSION,
     Buffer,
@@ -33,6 +34,7 @@ from dance_ondevice.daemon.wire_types import (
 )
 
 __all__ = [
+    "IMAGEZMQ_OK",
     "MAX_PARTS",
     "VERSION",
     "Buffer",
@@ -97,7 +99,7 @@ _mask_header = msgspec.json.Decoder(MaskHeader)
 
 
 def camera_name(text: str) -> str:
-    """Turn any text into a valid camera name; "imagezmq" when nothing of it can be kept."""
+    """Turn any text into a valid camera name: "imagezmq" when nothing of it can be kept."""
     return _NOT_IN_CAMERA.sub("_", text).lstrip("_.-")[:64] or "imagezmq"
 
 
@@ -186,7 +188,7 @@ def refused(error: WireError) -> bytes:
             ok=False,
             error=str(error),
             code=error.reason,
-            id=error.sample_id,
+            id=error.sample_id or None,
             camera=error.camera or None,
             seq=error.seq,
         )
@@ -201,7 +203,7 @@ def parse_reply(data: Buffer) -> Reply:
     """
     try:
         return _reply.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WireError("header", f"the reply is not one of version {VERSION}: {error}") from error
 
 
@@ -306,7 +308,7 @@ def _parse_label(text: str, parts: Sequence[Buffer]) -> LabelMessage:
     try:
         header = _label_header.decode(text)
     except msgspec.MsgspecError as error:
-        raise WireError("header", f"the header is wrong: {error}") from error
+        raise WireError("header", f"the header is wrong: {error}", sample_id="") from error
     if len(parts) != 2:
         raise WireError(
             "parts",
@@ -321,7 +323,7 @@ def _parse_imagezmq(text: str, parts: Sequence[Buffer], limits: WireLimits) -> I
         header = _imagezmq_header.decode(text)
     except msgspec.MsgspecError as error:
         raise WireError("header", f"the imagezmq header is wrong: {error}", imagezmq=True) from error
-    camera = camera_name(header.msg if isinstance(header.msg, str) else _encode(header.msg).decode())
+    camera = camera_name(header.msg if isinstance(header.msg, str) else "")
     try:
         if len(parts) != 2:
             raise WireError("parts", f"an imagezmq message has 2 parts, found {len(parts)}")
@@ -342,7 +344,7 @@ def _check_shape(shape: tuple[int, ...], channels: tuple[int, ...], size: int, l
     colour = shape[2] if len(shape) == 3 else 1
     if len(shape) not in (2, 3) or min(shape) < 1 or colour not in channels:
         wanted = " or ".join(f"[height, width, {c}]" for c in channels)
-        raise WireError("shape", f"the shape {_show(list(shape))} is not {wanted}")
+        raise WireError("shape", f"the shape {_show_shape(shape)} is not {wanted}")
     height, width = shape[0], shape[1]
     if height * width > limits.max_pixels:
         raise WireError(
@@ -352,7 +354,8 @@ def _check_shape(shape: tuple[int, ...], channels: tuple[int, ...], size: int, l
         )
     if height * width * colour != size:
         raise WireError(
-            "shape", f"the shape {list(shape)} takes {height * width * colour} bytes, the image has {size}"
+            "shape",
+            f"the shape {_show_shape(shape)} takes {height * width * colour} bytes, the image has {size}",
         )
 
 
@@ -366,11 +369,17 @@ def _blame(peek: _Peek, reason: Reason, text: str) -> WireError:
 def _show(value: object) -> str:
     """A value from the network, short and without control characters.
 
-    Integers are cut by arithmetic: Python refuses to print those of thousands of digits.
+    Python refuses to print integers of thousands of digits, and cannot print lists of thousands of levels.
     """
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return "an object"
     if isinstance(value, int) and abs(value) >= 10**18:
         return "a number of 19 digits or more"
-    if isinstance(value, list):
-        return "[" + ", ".join(_show(item) for item in value[:8]) + (", ...]" if len(value) > 8 else "]")
     text = ascii(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _show_shape(shape: tuple[int, ...]) -> str:
+    return "[" + ", ".join(map(_show, shape[:8])) + (", ...]" if len(shape) > 8 else "]")

@@ -10,6 +10,8 @@ import msgspec
 VERSION = 1
 #: Header, image, label.
 MAX_PARTS = 3
+#: The answer that imagezmq senders expect.
+IMAGEZMQ_OK = b"OK"
 
 Buffer: TypeAlias = bytes | memoryview
 Encoding: TypeAlias = Literal["jpeg", "png", "webp", "raw"]
@@ -48,7 +50,7 @@ class WireError(ValueError):
         reason: short name for the counter.
         camera: the sender's camera name if the header gave a valid one, else "".
         seq: the frame's number if the header gave a valid one.
-        sample_id: the sample that a label was meant for.
+        sample_id: the sample that a label was meant for ("" if unreadable); None for anything but a label.
         imagezmq: whether the sender speaks imagezmq and so takes plain text for an answer.
     """
 

@@ -1,7 +1,7 @@
 """How good masks are: confusion matrices and intersection over union.
 
-Definitions as in Everingham et al., "The PASCAL Visual Object Classes Challenge" (IJCV 2015), section 4.1.3: one
-confusion matrix over the whole set, pixels to ignore excluded.
+Defined as in Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospective" (IJCV 2015):
+one confusion matrix over the whole set, pixels to ignore excluded.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def iou_per_class(matrix: Matrix) -> tuple[float | None, ...]:
 def miou(matrix: Matrix) -> float:
     """Mean IoU over the classes that the truth holds, in [0,1]; 0.0 when the truth holds none.
 
-    A class that is predicted but nowhere true has no IoU worth averaging (it would be 0 for one stray pixel); its
-    pixels already lower the IoU of the classes they were taken from.
+    A class that is predicted but nowhere true has no IoU worth averaging (0 for a single stray pixel); its
+    pixels already lower the IoU of the classes that they were taken from.
     """
     present = matrix.sum(axis=1) > 0
     values = [

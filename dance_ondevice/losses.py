@@ -18,8 +18,8 @@ def weighted_cross_entropy(
 ) -> Tensor:
     """Mean cross-entropy over the labelled pixels, weighted by class, times each sample's weight.
 
-    ``sum_ip w_i c_y(ip) CE_ip / sum_ip c_y(ip)`` over samples i and their labelled pixels p: sample weights whose
-    mean is 1 leave the size of the loss as it is, and a sample of weight 2 pulls twice as hard.
+    ``sum_ip w_i c_y(ip) CE_ip / sum_ip c_y(ip)`` over samples i and their labelled pixels p: sample weights
+    whose mean is 1 leave the size of the loss as it is, and a sample of weight 2 pulls twice as hard.
 
     Args:
         logits: (N,C,H,W) float32.
@@ -32,23 +32,19 @@ def weighted_cross_entropy(
     """
     targets = labels.long()
     pixels = F.cross_entropy(logits, targets, class_weights, ignore_index=IGNORE, reduction="none")
-    counted = targets != IGNORE
-    total = (
-        class_weights[targets.where(counted, torch.zeros_like(targets))]
-        .where(counted, torch.zeros_like(pixels))
-        .sum()
-    )
+    counts = torch.bincount(targets.flatten(), minlength=IGNORE + 1)[: len(class_weights)]
+    total = (class_weights * counts).sum()
     weighted = (pixels.sum(dim=(1, 2)) * sample_weights).sum()
     return weighted / total.clamp_min(torch.finfo(total.dtype).tiny)
 
 
 def class_weights(frequencies: NDArray[np.float64], largest_ratio: float = 10.0) -> NDArray[np.float64]:
-    """Weights by rarity: ``1 / ln(1.02 + p)``, as in ENet (Paszke et al. 2016, arXiv 1606.02147, section 5.2).
+    """Weights by rarity: ``1 / ln(1.02 + p)``, as in ENet (Paszke et al. 2016, arXiv 1606.02147, 5.2).
 
     Args:
         frequencies: Share p of the labelled pixels by class, (C,).
-        largest_ratio: No class weighs more than this times the lightest one, so that classes of a few pixels do
-            not drown the others.
+        largest_ratio: No class weighs more than this times the lightest one, so that classes of a few
+            pixels do not drown the others.
 
     Returns:
         (C,) weights; their mean over the labelled pixels is 1.
@@ -56,4 +52,5 @@ def class_weights(frequencies: NDArray[np.float64], largest_ratio: float = 10.0)
     weights = 1 / np.log(_ENET_CONSTANT + frequencies)
     weights = np.minimum(weights, largest_ratio * weights.min())
     mean = float((weights * frequencies).sum())
-    return weights / (mean if mean > 0 else weights.mean())
+    scaled: NDArray[np.float64] = weights / (mean if mean > 0 else weights.mean())
+    return scaled

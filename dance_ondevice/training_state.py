@@ -1,4 +1,4 @@
-"""An interrupted training on disk: one safetensors file, and a JSON file that is written last and names it."""
+"""An interrupted training on disk: a safetensors file, and a JSON file that is written last and names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data slimming: a frame's complexity score decides whether it is kept, at which scale, and how much it counts.
+"""Data slimming: a frame's complexity score decides if it is kept, at which scale, and how much it counts.
 
 Thresholds are not numbers of a site but ranks in the camera's own recent stream. A frame's quantile is its
 mid-rank among the last scores and itself, with ties broken by a seeded uniform draw ``u``::
@@ -6,7 +6,7 @@ mid-rank among the last scores and itself, with ties broken by a seeded uniform 
     quantile = (lower + u * (equal + 1)) / (window + 1)
 
 For exchangeable scores this is exactly uniform on [0, 1), ties or not (the smoothed rank of conformal
-prediction: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", section 2.2). So a stationary
+prediction: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", chapter 2). So a stationary
 stream meets the drop fraction, a constant one too, and the mean loss weight of what is kept is 1.
 """
 
@@ -140,7 +140,9 @@ def _warmup(rules: SlimmingRules, state: StreamState, quantile: float) -> Decisi
 
 def _ranked(rules: SlimmingRules, state: StreamState, quantile: float) -> Decision:
     scales = sorted(rules.scales)
-    rank = f"its detail ranks at {100 * quantile:.1f} % of the last {len(state.ordered)} frames of this camera"
+    rank = (
+        f"its detail ranks at {100 * quantile:.1f} % of the last {len(state.ordered)} frames of this camera"
+    )
     if quantile < rules.drop_fraction:
         reason = f"dropped: {rank}, and what is below {100 * rules.drop_fraction:g} % is dropped"
         # The weight that the least of the kept frames would have: it is not stored, so it matters to nobody.

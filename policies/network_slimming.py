@@ -58,10 +58,10 @@ class PastStep:
 def next_fraction(rules: SlimRules, current_fraction: float, recent: Sequence[PastStep]) -> float:
     """The fraction of the unslimmed MACs that the next candidate should have.
 
-    One step below the live model, never below the target and never above the live model. After a slimming round
-    that was rejected or failed the next round does not slim; the one after tries half the step, and half of that
-    after another rejection. A promoted slimming round brings the full step back. Stopped rounds were never judged
-    and count for nothing.
+    One step below the live model, never below the target and never above the live model. After a slimming
+    round that was rejected or failed the next round does not slim; the one after tries half the step, and
+    half of that after another rejection. A promoted slimming round brings the full step back. Stopped rounds
+    were never judged and count for nothing.
 
     Args:
         rules: what the user set.
@@ -72,7 +72,9 @@ def next_fraction(rules: SlimRules, current_fraction: float, recent: Sequence[Pa
         ValueError: `current_fraction` is not a finite positive number.
     """
     if not math.isfinite(current_fraction) or current_fraction <= 0.0:
-        raise ValueError(f"the live model's fraction of the unslimmed MACs is {current_fraction}; it must be above 0")
+        raise ValueError(
+            f"the live model's fraction of the unslimmed MACs is {current_fraction}; it must be above 0"
+        )
     judged = [step for step in recent if step.outcome != "stopped"]
     if current_fraction <= rules.target_macs_fraction * _REACHED or (judged and _went_wrong(judged[-1])):
         return current_fraction
@@ -81,7 +83,7 @@ def next_fraction(rules: SlimRules, current_fraction: float, recent: Sequence[Pa
         if not _went_wrong(step):
             break
         refusals += 1
-    step_size = rules.step / 2 ** min(refusals, _MOST_HALVINGS)
+    step_size = rules.step / (1 << min(refusals, _MOST_HALVINGS))
     return max(rules.target_macs_fraction, current_fraction - step_size)
 
 

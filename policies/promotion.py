@@ -60,10 +60,10 @@ def judge(
 ) -> Verdict:
     """Compare a candidate with the live model on the same held-out samples.
 
-    It is promoted when its mIoU gains at least `rules.min_gain` and no class with enough pixels loses more than
-    `rules.max_class_drop`: with the default rules an equal mIoU is enough, since a slimmed candidate then does the
-    same work for fewer joules. A better figure of the candidate never turns a promotion into a rejection. Scores
-    that are empty, not numbers, or not of the same samples reject it.
+    It is promoted when its mIoU gains at least `rules.min_gain` and no class with enough pixels loses more
+    than `rules.max_class_drop`: with the default rules an equal mIoU is enough, since a slimmed candidate
+    then does the same work for fewer joules. A better figure of the candidate never turns a promotion into a
+    rejection. Scores that are empty, not numbers, or not of the same samples reject it.
 
     Args:
         live: scores of the live model.
@@ -143,7 +143,8 @@ def _unusable(live: Scores, candidate: Scores) -> list[str]:
 def _drops(live: Scores, candidate: Scores, min_pixels: int) -> list[tuple[int, float, float]]:
     """(class id, IoU before, IoU after) of the classes with enough pixels of truth."""
     rows = zip(live.iou_per_class, candidate.iou_per_class, live.pixels_per_class, strict=True)
-    # A class with pixels of truth always has an IoU; one without a figure counts as 0, to the candidate's cost.
+    # A class with pixels of truth always has an IoU; one without a figure counts as 0, to the candidate's
+    # cost.
     return [
         (index, before or 0.0, after or 0.0)
         for index, (before, after, pixels) in enumerate(rows)

@@ -51,7 +51,7 @@ class RoundPlan:
 
     @property
     def ready(self) -> bool:
-        """Whether a round makes sense: without new samples there is nothing to learn, without a gate no promotion."""
+        """Whether a round makes sense: there is something to learn, and something to judge it on."""
         return bool(self.train) and bool(self.gate)
 
 
@@ -66,7 +66,9 @@ def parse_window(window: str) -> tuple[int, int] | None:
     match = _WINDOW.fullmatch(window)
     numbers = [int(group) for group in match.groups()] if match else []
     if not match or max(numbers[1], numbers[3]) > 59:
-        raise ValueError(f'the window is {window!r}; write "HH:MM-HH:MM" such as "01:00-05:00", or "" for always')
+        raise ValueError(
+            f'the window is {window!r}; write "HH:MM-HH:MM" such as "01:00-05:00", or "" for always'
+        )
     opens, closes = numbers[0] * 60 + numbers[1], numbers[2] * 60 + numbers[3]
     if opens >= _MINUTES_PER_DAY or closes > _MINUTES_PER_DAY or opens == closes:
         raise ValueError(
@@ -77,7 +79,7 @@ def parse_window(window: str) -> tuple[int, int] | None:
 
 
 def in_window(window: str, minutes_of_day: int) -> bool:
-    """Whether a window "HH:MM-HH:MM" is open; it includes its first minute, not its last, and may wrap midnight.
+    """Whether a window "HH:MM-HH:MM" is open; its end is outside, and it may wrap midnight.
 
     Args:
         window: local times of day, "" for always.
@@ -144,11 +146,11 @@ def plan_round(
 ) -> RoundPlan:
     """Choose the samples of a round; the same for any order of `samples`.
 
-    New samples are all labelled "train" samples that no round used. If there are too many, evenly spread ones are
-    taken, and the others wait for a later round. Rehearsal is a uniform draw (a reservoir's content) from those
-    that rounds used before, up to `rehearsal_share` of all training samples of the round. The gate takes every
-    labelled "gate" sample; beyond `max_gate` half of it are the newest and half are spread over the older ones,
-    so that old scenes stay judged.
+    New samples are all labelled "train" samples that no round used. If there are too many, evenly spread ones
+    are taken, and the others wait for a later round. Rehearsal is a uniform draw (a reservoir's content) from
+    those that rounds used before, up to `rehearsal_share` of all training samples of the round. The gate
+    takes every labelled "gate" sample; beyond `max_gate` half of it are the newest and half are spread over
+    the older ones, so that old scenes stay judged.
 
     Args:
         samples: all that are stored, in any order, with their splits.
@@ -178,12 +180,22 @@ def plan_round(
     rehearsal = [each for each in used if each in drawn]
     newest = min(len(held_out), (max_gate + 1) // 2)
     gate = _spread(held_out[:-newest], max_gate - newest) + held_out[-newest:] if newest else []
-    return RoundPlan(
-        train=tuple(train),
-        rehearsal=tuple(rehearsal),
-        gate=tuple(gate),
-        reason=_plan_reason(len(labelled), len(fresh), len(used), len(held_out), train, rehearsal, gate),
-    )
+    if not labelled:
+        reason = "no labelled samples yet: nothing to learn"
+    elif not train:
+        reason = (
+            f"no new samples to train on: {_samples(len(labelled), 'labelled')}, {len(used)} trained before"
+        )
+    elif not gate:
+        reason = (
+            f"no held-out samples yet among {_samples(len(labelled), 'labelled')} to judge a candidate on"
+        )
+    else:
+        reason = (
+            f"{len(train)} of {len(fresh)} new and {len(rehearsal)} of {len(used)} earlier samples "
+            f"to train on, {len(gate)} of {len(held_out)} held-out samples to judge on"
+        )
+    return RoundPlan(train=tuple(train), rehearsal=tuple(rehearsal), gate=tuple(gate), reason=reason)
 
 
 def _spread(items: list[str], count: int) -> list[str]:
@@ -191,21 +203,6 @@ def _spread(items: list[str], count: int) -> list[str]:
     if len(items) <= count:
         return list(items)
     return [items[(index + 1) * len(items) // count - 1] for index in range(count)]
-
-
-def _plan_reason(
-    labelled: int, fresh: int, used: int, held_out: int, train: list[str], rehearsal: list[str], gate: list[str]
-) -> str:
-    if not labelled:
-        return "no labelled samples yet: nothing to learn"
-    if not train:
-        return f"no new samples to train on: of {_samples(labelled, 'labelled')} {used} trained before"
-    if not gate:
-        return f"no held-out samples yet among {_samples(labelled, 'labelled')}: a candidate could not be judged"
-    return (
-        f"{len(train)} of {fresh} new and {len(rehearsal)} of {used} earlier samples to train on, "
-        f"{len(gate)} of {held_out} held-out samples to judge on"
-    )
 
 
 def _samples(count: int, kind: str) -> str:

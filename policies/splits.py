@@ -1,8 +1,8 @@
 """Which labelled samples train and which judge: blocks of time, with a guard between the two.
 
-Neighbouring frames of a camera are near copies of each other, so a random split would let a model be judged on
-what it trained on. Whole blocks of time are held out instead, and the samples on either side of one serve for
-neither.
+Neighbouring frames of a camera are near copies of each other, so a random split would let a model be judged
+on what it trained on. Whole blocks of time are held out instead, and the samples on either side of one serve
+for neither.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def assign_splits(
 ) -> dict[str, Split]:
     """Decide what labelled samples serve for: "train", "gate" (held out) or "guard" (neither).
 
-    Per camera and in order of time, whole blocks of at least `block_seconds` are held out, about `share` of the
-    samples; a block holds no more than that share when all samples fall within a short time. In the order of a
-    camera's samples a gate sample never stands beside a train sample. Two samples make one gate sample and its
-    guard, and a third one is the first to train; a camera's only sample trains.
+    Per camera and in order of time, whole blocks of at least `block_seconds` are held out, about `share` of
+    the samples; a block holds no more than that share when all samples fall within a short time. In the order
+    of a camera's samples a gate sample never stands beside a train sample. Two samples make one gate sample
+    and its guard, and a third one is the first to train; a camera's only sample trains.
 
     Args:
         new: samples in any order. Those that have a split keep it and are only looked at: pass a camera's
@@ -126,19 +126,18 @@ def _follow_neighbours(splits: list[Split | None], times: list[float], block_sec
 def _plan(
     times: list[float], share: float, block_seconds: float, *, owed: float, first: bool, has_gate: bool
 ) -> list[Split]:
-    """Split samples at `times` (ascending) that have no neighbours yet; `owed` gate samples are outstanding."""
+    """Split samples at ascending `times`; earlier ones left `owed` gate samples outstanding."""
     count = len(times)
     splits: list[Split] = ["train"] * count
     if share == 0.0 or count == 0 or (first and count == 1):
         return splits
-    largest = max(1, int(share * count))
-    if count < _FEW:
-        wanted = not has_gate or owed + share * count >= 0.5
-        blocks = [(count - largest, count)] if wanted else []
-    else:
+    blocks: list[tuple[int, int]] = []
+    if count >= _FEW:
+        largest = max(1, int(share * count))
         blocks = _gate_blocks(_cut(times, min(_MIN_BLOCK, largest), largest, block_seconds), share, owed)
-        if not blocks and not has_gate:
-            blocks = [(count - largest, count)]
+    wanted = owed + share * count
+    if not blocks and (not has_gate or (count < _FEW and wanted >= 0.5)):
+        blocks = [(count - min(max(1, round(wanted)), max(1, count // 3)), count)]
     for start, stop in blocks:
         splits[start:stop] = ["gate"] * (stop - start)
     for start, stop in _runs(splits):
@@ -155,7 +154,7 @@ def _cut(times: list[float], smallest: int, largest: int, block_seconds: float) 
         if size >= largest or (size >= smallest and times[index] - times[start] >= block_seconds):
             blocks.append((start, index))
             start = index
-    if blocks and len(times) - start < smallest:
+    if blocks and len(times) - start <= smallest // 2:
         start = blocks.pop()[0]
     blocks.append((start, len(times)))
     return blocks
@@ -190,7 +189,7 @@ def _runs(splits: list[Split]) -> list[tuple[int, int]]:
 
 
 def _guard(splits: list[Split], times: list[float], start: int, stop: int) -> None:
-    """Guard a gate run on either side: one sample, and more that are near in time up to a quarter of the run."""
+    """Guard a gate run on either side: one sample, and near ones up to a quarter of the run."""
     limit = max(1, (stop - start) // 4)
     for edge, step in ((start, -1), (stop - 1, 1)):
         for taken in range(limit):

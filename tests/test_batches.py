@@ -49,9 +49,6 @@ def quadrants(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat((label * 60 + 30)[..., None], 3, axis=2).astype(np.uint8), label
 
 
-# -- fit -------------------------------------------------------------------------------------------------------
-
-
 def test_fit_without_choices_of_the_same_size_changes_nothing() -> None:
     image, label = quadrants((48, 64))
     fitted = fit(image, label, (48, 64), Draw())
@@ -97,16 +94,13 @@ def test_fit_stretches_a_label_of_another_size_over_the_image() -> None:
 @given(
     source=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    zoom=st.floats(0.25, 4),
-    x=st.floats(0, 1),
-    y=st.floats(0, 1),
-    flip=st.booleans(),
+    draw=st.builds(Draw, zoom=st.floats(0.25, 4), x=st.floats(0, 1), y=st.floats(0, 1), flip=st.booleans()),
 )
 def test_fit_returns_the_size_whatever_comes_in(
-    source: tuple[int, int], size: tuple[int, int], zoom: float, x: float, y: float, flip: bool
+    source: tuple[int, int], size: tuple[int, int], draw: Draw
 ) -> None:
     image, label = quadrants(source)
-    fitted_image, fitted_label = fit(image, label, size, Draw(zoom, x, y, flip))
+    fitted_image, fitted_label = fit(image, label, size, draw)
     assert fitted_image.shape == (*size, 3)
     assert fitted_label.shape == size
     assert (fitted_label != IGNORE).any()
@@ -120,9 +114,6 @@ def test_fit_keeps_image_and_label_aligned(zoom: float, x: float, y: float, flip
     expected = np.where(fitted_label == IGNORE, 127, fitted_label.astype(int) * 60 + 30)
     wrong = np.abs(fitted_image[..., 0].astype(int) - expected) > 15
     assert wrong.sum() <= 2 * (60 + 70)  # at most the smoothed borders between the quarters
-
-
-# -- colour ----------------------------------------------------------------------------------------------------
 
 
 def test_recolour() -> None:
@@ -144,9 +135,6 @@ def test_draws_stay_within_their_limits(seed: int, jitter: float) -> None:
     assert 0 <= draw.y <= 1
     for gain in (draw.brightness, draw.contrast, draw.saturation):
         assert 1 - jitter <= gain <= 1 + jitter
-
-
-# -- reading ---------------------------------------------------------------------------------------------------
 
 
 def test_read_image_decodes_only_as_large_as_needed(tmp_path: Path) -> None:
@@ -190,9 +178,6 @@ def test_class_frequencies(tmp_path: Path) -> None:
     assert class_frequencies([sample, sample], 3).tolist() == [0.75, 0.25, 0]
     blank = write(tmp_path, "b", np.zeros((2, 2, 3), np.uint8), np.full((2, 2), 255, np.uint8))
     assert class_frequencies([blank], 2).tolist() == [0, 0]
-
-
-# -- plan ------------------------------------------------------------------------------------------------------
 
 
 def plan_of(sizes: list[tuple[int, int]], batch_size: int, seed: int = 0) -> BatchPlan:

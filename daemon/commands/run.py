@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 import click
 
-from dance_ondevice.daemon import options
+from dance_ondevice.daemon.cli import WorkFailed, config_option, load_config, state_dir_option
 
 
-@click.command(short_help="Run the daemon in the foreground.")
-@options.config
-@options.state_dir
+@click.command(short_help="Run the daemon until it is stopped.")
+@config_option
+@state_dir_option
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -20,27 +21,30 @@ from dance_ondevice.daemon import options
     show_default=True,
     help="What to log to standard error.",
 )
-def run(config_file: str | None, state_dir: str | None, log_level: str) -> None:
+def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> None:
     """Receive frames, keep the useful ones, learn from them when energy allows, and publish masks.
 
-    Runs until SIGTERM or Ctrl-C; state is safe at any moment. Exit status: 0 stopped as asked, 1 a part
+    Runs until SIGTERM or Ctrl-C; its state is safe at any moment. Exit status: 0 stopped as asked, 1 a part
     failed, 78 the configuration is wrong.
     """
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )
-    # Every job of the schedule is a line at INFO otherwise.
+    # Every request of the schedule would be a line at INFO.
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
-    loaded = options.load(config_file, state_dir)
+    loaded = load_config(config_path, state_dir)
 
     from dance_ondevice import images
 
+    # OpenCV reads its own limit when it is loaded: before anything below imports it.
     images.limit_pixels(loaded.config.ingest.max_pixels)
-    from dance_ondevice.daemon.errors import StartError
     from dance_ondevice.daemon.supervisor import Supervisor
+    from dance_ondevice.daemon.versions import VersionError
 
     try:
         status = Supervisor(loaded, environ=os.environ).run()
-    except StartError as error:
-        raise click.ClickException(str(error)) from error
+    # OSError: an address in use, a folder that cannot be written; StateInUse is a RuntimeError.
+    except (OSError, RuntimeError, VersionError) as error:
+        logging.getLogger(__name__).debug("start failed", exc_info=True)
+        raise WorkFailed(str(error)) from error
     raise SystemExit(status)

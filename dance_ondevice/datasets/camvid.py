@@ -1,7 +1,7 @@
 """CamVid as 11-class images and label masks on disk, in order of time.
 
 Brostow, Fauqueur, Cipolla, "Semantic object classes in video: a high-definition ground truth database"
-(2009), in the form with one folder for images and one for labels per split that SegNet's authors made popular.
+(2009), with one folder for images and one for labels per split, as the authors of SegNet published it.
 """
 
 from __future__ import annotations

@@ -47,18 +47,29 @@ def grouped_bars(title: str, groups: Sequence[str], series: Sequence[Series]) ->
     slot = (_WIDTH - _LEFT - _RIGHT) / max(len(groups), 1)
     bar = min(54.0, slot * 0.8 / max(len(series), 1))
     for g, group in enumerate(groups):
-        start = _LEFT + slot * g + (slot - bar * len(series)) / 2
-        for s, one in enumerate(series):
-            value = one.values[g]
-            size = height * value / top
-            x = start + bar * s
-            parts.append(
-                f'<rect class="{escape(one.css_class)}" x="{x + 2:.1f}" y="{floor - size:.1f}" width="{bar - 4:.1f}" '
-                f'height="{size:.1f}" rx="2"><title>{escape(f"{group}, {one.name}: {value:.3f}")}</title></rect>'
-                f'<text x="{x + bar / 2:.1f}" y="{floor - size - 6:.1f}" text-anchor="middle">{value:.2f}</text>'
+        left = _LEFT + slot * g
+        parts += [
+            _bar(
+                f"{group}, {one.name}: {one.values[g]:.3f}",
+                one.css_class,
+                value=one.values[g],
+                size=height * one.values[g] / top,
+                x=left + (slot - bar * len(series)) / 2 + bar * s,
+                width=bar,
             )
+            for s, one in enumerate(series)
+        ]
         parts.append(
-            f'<text x="{_LEFT + slot * (g + 0.5):.1f}" y="{_HEIGHT - 10}" text-anchor="middle">{escape(group)}</text>'
+            f'<text x="{left + slot / 2:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">{escape(group)}</text>'
         )
     parts.append("</svg>")
     return "".join(parts)
+
+
+def _bar(title: str, css_class: str, *, value: float, size: float, x: float, width: float) -> str:
+    y = _HEIGHT - _BOTTOM - size
+    return (
+        f'<rect class="{escape(css_class)}" x="{x + 2:.1f}" y="{y:.1f}" width="{width - 4:.1f}" '
+        f'height="{size:.1f}" rx="2"><title>{escape(title)}</title></rect>'
+        f'<text x="{x + width / 2:.1f}" y="{y - 6:.1f}" text-anchor="middle">{value:.2f}</text>'
+    )

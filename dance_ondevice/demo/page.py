@@ -1,4 +1,4 @@
-"""``report.html``: one page that needs nothing from outside itself; pictures are data, charts are inline SVG."""
+"""``report.html``: one page that needs nothing from outside itself; pictures are data, charts inline SVG."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from html import escape
 from importlib.resources import files
 
 from dance_ondevice.demo.chart import Series, grouped_bars
-from dance_ondevice.demo.report import DemoReport, Phase, Round, Version
+from dance_ondevice.demo.report import DemoReport, Round
 
 _METHODS = {
     "counter": "read from an energy counter of the hardware",
     "integrated": "integrated from measured power",
     "modelled": "modelled: CPU seconds times the watts in the configuration, nothing was measured",
 }
+_NONE = "&ndash;"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +71,10 @@ def _head(report: DemoReport) -> str:
     phases = ", ".join(escape(p.name) for p in report.phases)
     return (
         "<header><h1>A segmentation model that keeps up with its camera</h1>"
-        f'<p class="lead">The daemon received a synthetic street camera whose scene drifted ({phases}), chose what '
-        "to keep, trained and slimmed its model in the background, and put a candidate live only where it won on "
-        f"held-out frames. Seed {report.seed}, {report.seconds:.0f} seconds in all.</p>{verdict}</header>\n"
+        f'<p class="lead">The daemon received a synthetic street camera whose scene drifted ({phases}), '
+        "chose what to keep, trained and slimmed its model in the background, and put a candidate live only "
+        f"where it won on held-out frames. Seed {report.seed}, {report.seconds:.0f} seconds in all.</p>"
+        f"{verdict}</header>\n"
     )
 
 
@@ -109,48 +111,50 @@ def _miou(report: DemoReport) -> str:
         Series("last live model", "final-fill", tuple(p.miou_final for p in report.phases)),
     )
     key = "".join(f'<span><i class="{s.css_class}"></i>{escape(s.name)}</span>' for s in series)
-    rows = "".join(_phase_row(p) for p in report.phases)
-    return (
-        "<section><h2>mIoU by phase</h2>"
-        f'<p class="note">On {report.eval_frames} fresh frames a phase, of a street with another seed than the '
-        "streamed one: no round saw any of them. One confusion matrix a phase. The last live model is scored on "
-        "every phase, so that anything it forgot shows.</p>"
-        f'<div class="key">{key}</div>'
-        + grouped_bars("mIoU by phase", tuple(p.name for p in report.phases), series)
-        + '<div class="wide"><table><tr><th>phase</th><th class="n">streamed</th><th class="n">frames</th>'
-        '<th class="n">masks</th><th>live at its end</th><th class="n">frozen</th><th class="n">live</th>'
-        f'<th class="n">last live</th></tr>{rows}</table></div></section>\n'
+    rows = (
+        (
+            escape(p.name),
+            f"{p.seconds:.0f} s",
+            str(p.frames),
+            str(p.masks),
+            escape(p.live_version or "unknown"),
+            f"{p.miou_frozen:.3f}",
+            f"{p.miou_live:.3f}",
+            f"{p.miou_final:.3f}",
+        )
+        for p in report.phases
     )
-
-
-def _phase_row(phase: Phase) -> str:
-    return (
-        f'<tr><td>{escape(phase.name)}</td><td class="n">{phase.seconds:.0f} s</td><td class="n">{phase.frames}</td>'
-        f'<td class="n">{phase.masks}</td><td>{escape(phase.live_version or "unknown")}</td>'
-        f'<td class="n">{phase.miou_frozen:.3f}</td><td class="n">{phase.miou_live:.3f}</td>'
-        f'<td class="n">{phase.miou_final:.3f}</td></tr>'
+    return _section(
+        "mIoU by phase",
+        f"On {report.eval_frames} fresh frames a phase, of a street with another seed than the streamed one: "
+        "no round saw any of them. One confusion matrix a phase. The last live model is scored on every "
+        "phase, so that anything it forgot shows.",
+        f'<div class="key">{key}</div>',
+        grouped_bars("mIoU by phase", tuple(p.name for p in report.phases), series),
+        _table("phase,#streamed,#frames,#masks,live at its end,#frozen,#live,#last live", rows),
     )
 
 
 def _pictures(report: DemoReport, pictures: Sequence[Pictures], legend: Sequence[Swatch]) -> str:
-    versions = {p.name: p.live_version for p in report.phases}
+    versions = {p.name: p.live_version or "" for p in report.phases}
     swatches = "".join(
         f'<span><i style="background:rgb({s.rgb[0]},{s.rgb[1]},{s.rgb[2]})"></i>{escape(s.name)}</span>'
         for s in legend
     )
-    shots = "".join(
+    shots = (
         f'<h3>{escape(p.phase)}</h3><div class="shots">'
         + _figure("jpeg", p.frame_jpeg, "frame", p.phase)
         + _figure("png", p.label_png, "label", p.phase)
         + _figure("png", p.frozen_png, "frozen first model", p.phase)
-        + _figure("png", p.live_png, f"live model {versions.get(p.phase) or ''}".rstrip(), p.phase)
+        + _figure("png", p.live_png, f"live model {versions.get(p.phase, '')}".rstrip(), p.phase)
         + "</div>"
         for p in pictures
     )
-    return (
-        "<section><h2>What the models see</h2>"
-        f'<p class="note">One of the fresh frames of each phase.</p><div class="key">{swatches}</div>{shots}'
-        "</section>\n"
+    return _section(
+        "What the models see",
+        "One of the fresh frames of each phase.",
+        f'<div class="key">{swatches}</div>',
+        *shots,
     )
 
 
@@ -166,49 +170,53 @@ def _frames(report: DemoReport) -> str:
     frames = report.frames
     outcomes = (
         ("kept", frames.kept, f"stored; {frames.labelled} of them with a label"),
-        ("dropped", frames.dropped, "scored, shown to the model, not stored: too simple to learn much from"),
+        (
+            "dropped",
+            frames.dropped,
+            "scored and shown to the model, not stored: too simple to learn much from",
+        ),
         ("rejected", frames.rejected, "refused as invalid"),
         ("overflow", frames.overflow, "lost because the board was too slow"),
     )
-    rows = "".join(
-        f'<tr><td>{name}</td><td class="n">{count}</td><td>{_meter(count, frames.sent)}</td><td>{what}</td></tr>'
-        for name, count, what in outcomes
-    )
+    rows = ((name, str(count), _meter(count, frames.sent), what) for name, count, what in outcomes)
     scales = sorted({*frames.kept_by_scale, *frames.dropped_by_scale}, reverse=True)
-    by_scale = "".join(
-        f'<tr><td>{scale:g}</td><td class="n">{frames.kept_by_scale.get(scale, 0)}</td>'
-        f"<td>{_meter(frames.kept_by_scale.get(scale, 0), frames.kept)}</td>"
-        f'<td class="n">{frames.dropped_by_scale.get(scale, 0)}</td></tr>'
+    by_scale = (
+        (
+            f"{scale:g}",
+            str(frames.kept_by_scale.get(scale, 0)),
+            _meter(frames.kept_by_scale.get(scale, 0), frames.kept),
+            str(frames.dropped_by_scale.get(scale, 0)),
+        )
         for scale in scales
     )
-    return (
-        f"<section><h2>Data slimming: what became of {frames.sent} frames</h2>"
-        '<p class="note">Each frame was scored by how much detail it would lose when downsampled; the score decides '
-        "whether it is kept, and at which scale it is stored, trained on and predicted.</p>"
-        '<div class="wide"><table><tr><th>outcome</th><th class="n">frames</th><th>share of all</th><th></th></tr>'
-        f'{rows}</table><br><table><tr><th>scale</th><th class="n">kept</th><th>share of kept</th>'
-        f'<th class="n">dropped, predicted at it</th></tr>{by_scale}</table></div></section>\n'
+    return _section(
+        f"Data slimming: what became of {frames.sent} frames",
+        "Each frame was scored by how much detail it would lose when downsampled; the score decides whether "
+        "it is kept, and at which scale it is stored, trained on and predicted.",
+        _table("outcome,#frames,share of all,", rows),
+        _table("scale,#kept,share of kept,#dropped and predicted at it", by_scale),
     )
 
 
 def _versions(report: DemoReport) -> str:
     largest = max((v.macs for v in report.versions), default=0)
-    rows = "".join(_version_row(v, largest) for v in report.versions)
-    return (
-        "<section><h2>Network slimming: model versions</h2>"
-        '<p class="note">MACs per image at the reference size. Slimming removes whole channels, so parameters and '
-        "MACs leave the tensors.</p>"
-        '<div class="wide"><table><tr><th>version</th><th>from</th><th>status</th><th class="n">MACs</th><th></th>'
-        f'<th class="n">parameters</th><th class="n">mIoU at the gate</th></tr>{rows}</table></div></section>\n'
+    rows = (
+        (
+            escape(v.version),
+            escape(v.parent or "pretraining"),
+            escape(v.status),
+            f"{v.macs / 1e6:.1f} M",
+            _meter(v.macs, largest, frozen=v.status != "live"),
+            f"{v.parameters / 1e3:.0f} k",
+            _score(v.miou_gate),
+        )
+        for v in report.versions
     )
-
-
-def _version_row(version: Version, largest: int) -> str:
-    return (
-        f"<tr><td>{escape(version.version)}</td><td>{escape(version.parent or 'pretraining')}</td>"
-        f'<td>{escape(version.status)}</td><td class="n">{version.macs / 1e6:.1f} M</td>'
-        f"<td>{_meter(version.macs, largest, frozen=version.status != 'live')}</td>"
-        f'<td class="n">{version.parameters / 1e3:.0f} k</td><td class="n">{_score(version.miou_gate)}</td></tr>'
+    return _section(
+        "Network slimming: model versions",
+        "MACs per image at the reference size. Slimming removes whole channels, so parameters and MACs leave "
+        "the tensors.",
+        _table("version,from,status,#MACs,,#parameters,#mIoU at the gate", rows),
     )
 
 
@@ -221,52 +229,67 @@ def _joules(report: DemoReport) -> str:
         "labelling": joules.labelling,
     }
     total = sum(parts.values())
-    rows = "".join(
-        f'<tr><td>{name}</td><td class="n">{_joules_text(value)}</td><td>{_meter(value, total)}</td>'
-        f"<td>{escape(joules.method)}</td></tr>"
+    rows = (
+        (name, _joules_text(value), _meter(value, total), escape(joules.method))
         for name, value in parts.items()
     )
     how = _METHODS.get(joules.method, joules.method)
-    return (
-        "<section><h2>Joules by workload</h2>"
-        f'<p class="note">Above idle. Method: {escape(how)} (source: {escape(joules.source)}).</p>'
-        '<div class="wide"><table><tr><th>workload</th><th class="n">energy</th><th>share</th><th>method</th></tr>'
-        f"{rows}</table></div></section>\n"
+    return _section(
+        "Joules by workload",
+        f"Above idle. Method: {escape(how)} (source: {escape(joules.source)}).",
+        _table("workload,#energy,share,method", rows),
     )
 
 
 def _rounds(report: DemoReport) -> str:
-    rows = "".join(_round_row(r) for r in report.rounds)
-    return (
-        "<section><h2>Rounds</h2>"
-        '<p class="note">Each round trains a copy of the live model on new and rehearsed samples and slims it a step '
-        "further. The gate compares the candidate with the live model on held-out blocks of time.</p>"
-        '<div class="wide"><table><tr><th>round</th><th>phase</th><th>outcome</th>'
-        '<th class="n">mIoU live &rarr; candidate</th><th class="n">MACs</th><th class="n">steps</th>'
-        f'<th class="n">time</th><th class="n">energy</th><th>why</th></tr>{rows}</table></div></section>\n'
+    return _section(
+        "Rounds",
+        "Each round trains a copy of the live model on new and rehearsed samples and slims it a step "
+        "further. The gate compares the candidate with the live model on held-out blocks of time.",
+        _table(
+            "round,phase,outcome,#mIoU live &rarr; candidate,#MACs,#steps,#time,#energy,why",
+            map(_round_row, report.rounds),
+        ),
     )
 
 
-def _round_row(round_: Round) -> str:
-    tone = {"promoted": "good", "failed": "bad"}.get(round_.outcome, "")
-    macs = (
-        f"{round_.macs_before / 1e6:.1f} &rarr; {round_.macs_after / 1e6:.1f} M"
-        if round_.macs_before and round_.macs_after
-        else "&ndash;"
-    )
-    energy = "&ndash;"
-    if round_.joules is not None:
-        energy = f"{_joules_text(round_.joules)}<br><span class='note'>{escape(round_.method or '')}</span>"
-    why = "".join(f"<li>{escape(reason)}</li>" for reason in round_.reasons)
+def _round_row(one: Round) -> Sequence[str]:
+    tone = {"promoted": "good", "failed": "bad"}.get(one.outcome, "")
+    macs = _NONE
+    if one.macs_before and one.macs_after:
+        macs = f"{one.macs_before / 1e6:.1f} &rarr; {one.macs_after / 1e6:.1f} M"
+    energy = _NONE
+    if one.joules is not None:
+        energy = f'{_joules_text(one.joules)}<br><span class="note">{escape(one.method or "")}</span>'
     return (
-        f"<tr><td>{escape(round_.id)}</td><td>{escape(round_.phase)}</td>"
-        f'<td class="{tone}">{escape(round_.outcome)}</td>'
-        f'<td class="n">{_score(round_.miou_before)} &rarr; {_score(round_.miou_after)}<br>'
-        f"<span class='note'>frozen {_score(round_.miou_frozen)}</span></td>"
-        f'<td class="n">{macs}</td><td class="n">{round_.steps if round_.steps is not None else "&ndash;"}</td>'
-        f'<td class="n">{f"{round_.seconds:.0f} s" if round_.seconds is not None else "&ndash;"}</td>'
-        f'<td class="n">{energy}</td><td><ul>{why}</ul></td></tr>'
+        escape(one.id),
+        escape(one.phase),
+        f'<span class="{tone}">{escape(one.outcome)}</span>',
+        f"{_score(one.miou_before)} &rarr; {_score(one.miou_after)}"
+        f'<br><span class="note">frozen {_score(one.miou_frozen)}</span>',
+        macs,
+        _NONE if one.steps is None else str(one.steps),
+        _NONE if one.seconds is None else f"{one.seconds:.0f} s",
+        energy,
+        f"<ul>{''.join(f'<li>{escape(reason)}</li>' for reason in one.reasons)}</ul>",
     )
+
+
+def _section(title: str, note: str, *parts: str) -> str:
+    """A titled block; ``note`` and ``parts`` are HTML already."""
+    return f'<section><h2>{escape(title)}</h2><p class="note">{note}</p>{"".join(parts)}</section>\n'
+
+
+def _table(columns: str, rows: Iterable[Sequence[str]]) -> str:
+    """A table whose columns are parted by commas, ``#`` before those of numbers; cells are HTML already."""
+    names = columns.split(",")
+    kinds = [' class="n"' if name.startswith("#") else "" for name in names]
+    head = "".join(f"<th{kind}>{name.lstrip('#')}</th>" for kind, name in zip(kinds, names, strict=True))
+    body = "".join(
+        f"<tr>{''.join(f'<td{kind}>{cell}</td>' for kind, cell in zip(kinds, row, strict=True))}</tr>"
+        for row in rows
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def _meter(value: float, whole: float, *, frozen: bool = False) -> str:
@@ -278,7 +301,7 @@ def _meter(value: float, whole: float, *, frozen: bool = False) -> str:
 
 
 def _score(value: float | None) -> str:
-    return "&ndash;" if value is None else f"{value:.3f}"
+    return _NONE if value is None else f"{value:.3f}"
 
 
 def _joules_text(value: float) -> str:

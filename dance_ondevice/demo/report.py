@@ -65,7 +65,7 @@ class Round:
         phase: phase in which it started.
         joules: above idle, the trainer's share; ``gross_joules`` with everything that ran meanwhile.
         method: how the joules were come by: counter, integrated or modelled.
-        miou_before, miou_after, miou_frozen: of the live, the candidate and the first model on the gate's samples.
+        miou_before, miou_after, miou_frozen: live, candidate and first model on the gate's samples.
     """
 
     id: str
@@ -149,7 +149,8 @@ class DemoReport:
         if not any(r.outcome == "promoted" for r in self.rounds):
             found.append("no candidate was promoted")
         found += [
-            f"on {p.name} the live model ({p.miou_live:.3f} mIoU) does not beat the frozen one ({p.miou_frozen:.3f})"
+            f"on {p.name} the live model ({p.miou_live:.3f} mIoU) does not beat the frozen one "
+            f"({p.miou_frozen:.3f})"
             for p in self.phases
             if p.drifted and p.miou_live <= p.miou_frozen
         ]

@@ -21,9 +21,9 @@ def count_macs(model: nn.Module, height: int, width: int) -> int:
 def layer_macs(model: nn.Module, height: int, width: int) -> dict[str, int]:
     """Multiply-accumulates of one image by layer: convolutions (transposed too) and linear layers.
 
-    Normalisation, activations, pooling, interpolation and biases are left out, as is usual. The image goes through
-    the padding of :mod:`dance_ondevice.models.forward`, so this is what the device computes, not what the frame's
-    size suggests. Not for a model that another thread is running: it counts with forward hooks.
+    Normalisation, activations, pooling, interpolation and biases are left out, as is usual. The image goes
+    through the padding of :mod:`dance_ondevice.models.forward`, so this is what the device computes, not what
+    the frame's size suggests. Not for a model that another thread is running: it counts with forward hooks.
 
     Args:
         model: left as it was, its training mode included.
@@ -85,7 +85,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _macs_of(layer: nn.Module, x: Tensor, y: Tensor) -> int:
-    if isinstance(layer, _ConvTransposeNd):  # weight (in, out / groups, *kernel): every input value meets one slice
+    if isinstance(layer, _ConvTransposeNd):  # weight (in, out / groups, *kernel)
         return x.numel() * layer.weight[0].numel()
     if isinstance(layer, (_ConvNd, nn.Linear)):  # weight (out, in / groups, *kernel)
         return y.numel() * layer.weight[0].numel()

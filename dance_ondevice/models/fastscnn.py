@@ -1,4 +1,4 @@
-"""Fast-SCNN: Poudel, Liwicki, Cipolla, "Fast-SCNN: Fast Semantic Segmentation Network", BMVC 2019, arXiv 1902.04502."""
+"""Fast-SCNN (Poudel, Liwicki, Cipolla: "Fast Semantic Segmentation Network", BMVC 2019, arXiv 1902.04502)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ class FeatureFusion(nn.Module):
     The deep ones are upsampled, then filtered by a dilated 3 x 3 per channel.
     """
 
-    def __init__(self, shallow_channels: int, deep_channels: int, out_channels: int, *, dilation: int = 4) -> None:
+    def __init__(
+        self, shallow_channels: int, deep_channels: int, out_channels: int, *, dilation: int = 4
+    ) -> None:
         super().__init__()
         self.depthwise = ConvBNReLU(deep_channels, deep_channels, 3, dilation=dilation, groups=deep_channels)
         self.deep = ConvBNReLU(deep_channels, out_channels, 1, activation=False)
@@ -48,8 +50,8 @@ class FastSCNN(nn.Module):
         pyramid_bins: grids of the pyramid pooling; its branches are the multi-scale groups.
         fusion: width of the pyramid's output, of the feature fusion and of the classifier.
         dropout: before the last layer, in training only.
-        auxiliary: whether to have the paper's two auxiliary heads (section 4.1), after learning to downsample and
-            after the global features. They run in training mode only; a checkpoint of such a model holds them.
+        auxiliary: whether to have the paper's two auxiliary heads (section 4.1), after learning to downsample
+            and after the global features. They run in training mode only; checkpoints hold them.
 
     Raises:
         ValueError: not three widths or repeats, or a number below 1.
@@ -76,7 +78,9 @@ class FastSCNN(nn.Module):
             if len(values) != 3:
                 raise ValueError(f"{name} takes three numbers, found {list(values)}")
         if min(num_classes, expansion, fusion, *downsample, *bottlenecks, *repeats, *pyramid_bins) < 1:
-            raise ValueError("class count, widths, repeats, expansion and pyramid bins must all be at least 1")
+            raise ValueError(
+                "class count, widths, repeats, expansion and pyramid bins must all be at least 1"
+            )
         first, second, shallow = downsample
         self.downsample = nn.Sequential(
             ConvBNReLU(3, first, 3, stride=2),
@@ -107,7 +111,8 @@ class FastSCNN(nn.Module):
         """Classify every pixel of (N, 3, H, W), H and W of any size.
 
         Returns:
-            Logits (N, C, H, W). In training mode with auxiliary heads: a tuple of those and of one such tensor a head.
+            Logits (N, C, H, W). In training mode with auxiliary heads: a tuple of those and of one such
+            tensor a head.
         """
         size = x.shape[2:]
         shallow = self.downsample(x)
@@ -121,7 +126,8 @@ class FastSCNN(nn.Module):
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
         """The pyramid's bins: group name -> names of the modules that make it up.
 
-        Slimming may treat these groups unevenly: the smaller the input, the less a bin of a large context is worth.
+        Slimming may treat these groups unevenly: the smaller the input, the less a bin of a large context is
+        worth.
         """
         return {
             f"pyramid bin {cells}": (f"pyramid.branches.{index}",)

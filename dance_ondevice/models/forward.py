@@ -44,8 +44,8 @@ def logits(model: nn.Module, x: Tensor) -> Tensor:
 def outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     """All outputs of a model (in training mode there may be auxiliary ones), each at the input's size.
 
-    The input is padded below and to the right by repeating its edge until both sides are multiples of 32; smaller
-    outputs are upsampled to the padded size, and the padding is cut off again.
+    The input is padded below and to the right by repeating its edge until both sides are multiples of 32;
+    smaller outputs are upsampled to the padded size, and the padding is cut off again.
 
     Args:
         model: returns logits (N, C, h, w), or a tuple or list of such, the real ones first.
@@ -64,14 +64,16 @@ def outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     heads = (found,) if isinstance(found, Tensor) else found
     if not isinstance(heads, (tuple, list)) or not heads or not all(_is_map(head) for head in heads):
         raise TypeError(
-            f"{type(model).__name__} must return logits (N, C, h, w) or a tuple of such with the logits first, "
-            f"it returned {_describe(found)}"
+            f"{type(model).__name__} must return logits (N, C, h, w) or a tuple of such with the logits "
+            f"first, it returned {_describe(found)}"
         )
     return tuple(resize(head, padded.shape[2:])[..., :height, :width] for head in heads)
 
 
 def to_tensor(bgr: NDArray[np.uint8], normalisation: Normalisation) -> Tensor:
-    """Turn an image (H, W, 3) uint8 BGR into the model's input (1, 3, H, W) float32 RGB, channels last in memory.
+    """Turn an image (H, W, 3) uint8 BGR into the model's input (1, 3, H, W) float32 RGB.
+
+    In memory the channels come last, as in the image.
 
     Raises:
         ValueError: another shape or dtype.
@@ -97,11 +99,12 @@ def predict(
         model: in eval mode.
         bgr: (h, w, 3) uint8, at the resolution to infer at.
         normalisation: the one that the model was trained with.
-        out_size: (H, W) of the mask; the image's own by default. The logits are upsampled, not the mask, so edges
-            stay smooth when inferring on a reduced frame.
+        out_size: (H, W) of the mask; the image's own by default. The logits are upsampled, not the mask, so
+            edges stay smooth when inferring on a reduced frame.
 
     Raises:
-        ValueError: a wrong image or size, or a model in training mode (it would learn its statistics from the frame).
+        ValueError: a wrong image or size, or a model in training mode: it would learn its statistics from
+            the frame.
     """
     if model.training:
         raise ValueError("predict needs a model in eval mode: call model.eval() first")

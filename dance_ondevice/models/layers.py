@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation that also trains on a single value per channel.
 
-    One image through a 1 x 1 pyramid bin leaves one value per channel, of which no variance can be taken and on
-    which PyTorch raises. The running statistics stand in for such a batch, and are left as they are.
+    One image through a 1 x 1 pyramid bin leaves one value per channel, of which no variance can be taken and
+    on which PyTorch raises. The running statistics stand in for such a batch, and are left as they are.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -65,7 +65,8 @@ class ConvBNReLU(nn.Module):
 class DSConv(nn.Module):
     """Depthwise separable convolution: 3 x 3 per channel, then 1 x 1 with normalisation and ReLU.
 
-    Nothing stands between the two convolutions, as in Fast-SCNN (arXiv 1902.04502, section 3.2.1) and Xception.
+    Nothing stands between the two convolutions, as in Fast-SCNN (arXiv 1902.04502, section 3.2.1) and
+    Xception.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
@@ -102,7 +103,8 @@ class InvertedResidual(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """PSPNet's pyramid pooling (arXiv 1612.01105): averages over a grid of each bin size, put beside the input.
+    """PSPNet's pyramid pooling (arXiv 1612.01105): averages over a grid of each bin size, put beside the
+    input.
 
     Each of the k branches has in / k channels. (N, in, H, W) -> (N, out, H, W), for any H, W >= 1.
     """
@@ -125,7 +127,7 @@ class PyramidPooling(nn.Module):
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Resample (N, C, h, w) bilinearly to (N, C, *size), corners not aligned; the same tensor if it fits already."""
+    """Resample (N, C, h, w) bilinearly to (N, C, *size); the same tensor if it fits already."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

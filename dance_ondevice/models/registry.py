@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-#: Architecture name -> where its class is, as "module:name". Names only, so that checking a configuration is cheap.
+#: Architecture name -> where its class is, as "module:name". Only names: checking a configuration is cheap.
 ARCHITECTURES: Mapping[str, str] = MappingProxyType({"fastscnn": "dance_ondevice.models.fastscnn:FastSCNN"})
 
 
@@ -53,9 +53,9 @@ def build(architecture: str, num_classes: int, arguments: Mapping[str, object] |
 def build_from_factory(factory: str, num_classes: int) -> nn.Module:
     """Build a model of the user's own and check that it segments.
 
-    The callable is called with the number of classes and returns a module that maps (N, 3, H, W), sides multiples of
-    32, to logits (N, num_classes, h, w), or to a tuple whose first item those are. It is imported: name only code that
-    you trust.
+    The callable is called with the number of classes and returns a module that maps (N, 3, H, W), sides
+    multiples of 32, to logits (N, num_classes, h, w), or to a tuple whose first item those are. It is
+    imported: name only code that you trust.
 
     Args:
         factory: "package.module:callable".
@@ -89,7 +89,7 @@ def build_from_factory(factory: str, num_classes: int) -> nn.Module:
         ) from error
     if found.shape[1] != num_classes:
         raise FactoryError(
-            f"the model of factory {factory} gives {found.shape[1]} classes where {num_classes} were asked for"
+            f"the model of factory {factory} gives {found.shape[1]} classes, {num_classes} were asked for"
         )
     return model
 

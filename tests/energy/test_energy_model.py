@@ -101,11 +101,11 @@ def test_cumulative_never_falls(
 ) -> None:
     counter = Counter()
     meter = ModelledMeter(counter, idle, idle + dynamic, cores)
-    joules, unmeasured, latest = 0.0, 0.0, None
+    joules, unmeasured = 0.0, 0.0
+    first = latest = reads[0][0] if reads else 0.0
     for now, cpu in reads:
         counter.value = cpu
-        first = now if latest is None else first
-        latest = now if latest is None else max(now, latest)
+        latest = max(now, latest)
         reading = meter.read(now)
         assert reading.joules >= joules
         assert unmeasured <= reading.unmeasured_seconds <= (latest - first) * (1 + 1e-9) + 1e-6

@@ -1,0 +1,212 @@
+"""What ``dance-ondevice doctor`` looks at: one function a check, each with a remedy for what it finds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from dance_ondevice.daemon.config import Config, listen_address
+from dance_ondevice.daemon.state import StatePaths, write_synced
+
+#: Slower storage than this, in seconds a flush, delays the answer to every frame.
+SLOW_FSYNC = 0.1
+
+_IMPORT_SECONDS = 120
+#: Vector extensions without which torch trains several times slower: x86-64 and 64-bit ARM.
+_VECTOR_FLAGS = ("avx2", "asimd")
+_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: ``remedy`` says what to do and is empty when all is well."""
+
+    name: str
+    status: Literal["ok", "warning", "failure"]
+    detail: str
+    remedy: str = ""
+
+
+def run_checks(config: Config, paths: StatePaths) -> Iterator[Check]:
+    """All checks in the order in which their failures would be met."""
+    yield check_python()
+    yield check_cpu(Path(config.energy.procfs_root))
+    yield check_import("torch", "print(torch.__version__, torch.backends.cpu.get_cpu_capability())")
+    yield check_import("cv2", "print(cv2.__version__)")
+    yield check_zmq(config.security.curve)
+    yield check_state_dir(paths)
+    yield check_space(paths, config.storage.quota_bytes, config.storage.min_free_bytes)
+    yield check_database(paths)
+    yield check_meter(config)
+    yield check_metrics(config, paths)
+
+
+def check_python() -> Check:
+    """The interpreter is one that torch has builds for."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.maxsize < 2**32:
+        return Check("python", "failure", f"{found}, 32-bit", "install a 64-bit system: torch needs one")
+    return Check("python", "ok", f"{found} at {sys.executable}")
+
+
+def check_cpu(procfs: Path) -> Check:
+    """The processor has the vector instructions that make training bearable."""
+    try:
+        text = (procfs / "cpuinfo").read_text(errors="replace")
+    except OSError as error:
+        return Check("cpu", "warning", f"{procfs / 'cpuinfo'}: {error.strerror}", "set energy.procfs_root")
+    flags: set[str] = set()
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip().lower() in ("flags", "features"):
+            flags.update(value.split())
+    found = [flag for flag in (*_VECTOR_FLAGS, "avx512f", *_BF16_FLAGS) if flag in flags]
+    detail = f"{os.cpu_count()} cores, {' '.join(found) or 'no vector extensions that torch profits from'}"
+    if not any(flag in flags for flag in _VECTOR_FLAGS):
+        return Check("cpu", "warning", detail, "training will be slow; use a 64-bit system image on ARM")
+    return Check("cpu", "ok", detail)
+
+
+def check_import(module: str, then: str) -> Check:
+    """A compiled package loads; tried in a process of its own, which a build for another CPU would kill."""
+    remedy = f"reinstall {'opencv-python-headless' if module == 'cv2' else module} for this board"
+    command = [sys.executable, "-c", f"import {module}; {then}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return Check(module, "failure", f"not loaded within {_IMPORT_SECONDS} s", remedy)
+    if done.returncode < 0:
+        return Check(module, "failure", f"killed by signal {-done.returncode} while loading", remedy)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines() or ["no reason given"]
+        return Check(module, "failure", reason[-1], remedy)
+    return Check(module, "ok", done.stdout.strip())
+
+
+def check_zmq(curve_wanted: bool) -> Check:
+    """libzmq loads and can encrypt."""
+    import zmq
+
+    detail = f"pyzmq {zmq.__version__}, libzmq {zmq.zmq_version()}"
+    if zmq.has("curve"):
+        return Check("zmq", "ok", f"{detail}, with CURVE")
+    remedy = "install a libzmq with libsodium to encrypt sockets"
+    return Check("zmq", "failure" if curve_wanted else "warning", f"{detail}, without CURVE", remedy)
+
+
+def check_state_dir(paths: StatePaths) -> Check:
+    """The state folder takes files, and flushes them quickly enough."""
+    name = "state folder"
+    folder = next(path for path in (paths.root, *paths.root.parents) if path.exists())
+    if not folder.is_dir():
+        return Check(name, "failure", f"{folder} is not a folder", "choose another --state-dir")
+    probe = folder / f".doctor-{secrets.token_hex(4)}"
+    started = time.monotonic()
+    try:
+        write_synced(probe, bytes(4096))
+        seconds = time.monotonic() - started
+        probe.unlink()
+    except OSError as error:
+        remedy = "run as the daemon's user, or give that user the folder"
+        return Check(name, "failure", f"{folder}: {error.strerror}", remedy)
+    detail = f"{paths.root}, a flush takes {seconds * 1000:.1f} ms"
+    if folder != paths.root:
+        return Check(name, "ok", f"{detail}; the first start makes it")
+    if seconds > SLOW_FSYNC:
+        return Check(name, "warning", detail, "every stored frame waits so long; use a faster card or an SSD")
+    return Check(name, "ok", detail)
+
+
+def check_space(paths: StatePaths, quota_bytes: int, min_free_bytes: int) -> Check:
+    """The disk has room for what the quota promises."""
+    folder = next(path for path in (paths.root, *paths.root.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    used = _stored_bytes(paths)
+    wanted = max(0, quota_bytes - used) + min_free_bytes
+    detail = f"{_gib(free)} free; samples take {_gib(used)} of {_gib(quota_bytes)}"
+    if free <= min_free_bytes:
+        remedy = (
+            f"new samples are refused: free space or lower storage.min_free_bytes ({_gib(min_free_bytes)})"
+        )
+        return Check("space", "failure", detail, remedy)
+    if free < wanted:
+        remedy = (
+            f"the quota cannot be used up: {_gib(wanted)} would have to be free; lower storage.quota_bytes"
+        )
+        return Check("space", "warning", detail, remedy)
+    return Check("space", "ok", detail)
+
+
+def check_database(paths: StatePaths) -> Check:
+    """The index is sound."""
+    if not paths.database.is_file():
+        return Check("database", "ok", "none yet; it is made, or rebuilt from the files, at the next start")
+    remedy = "stop the daemon and run `dance-ondevice doctor --rebuild-index`; images and labels are kept"
+    try:
+        connection = sqlite3.connect(f"{paths.database.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
+        try:
+            found = [str(row[0]) for row in connection.execute("pragma quick_check(3)")]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return Check("database", "failure", f"{paths.database}: {error}", remedy)
+    if found != ["ok"]:
+        return Check("database", "failure", "; ".join(found), remedy)
+    return Check("database", "ok", str(paths.database))
+
+
+def check_meter(config: Config) -> Check:
+    """Where joules come from and what that rests on."""
+    from dance_ondevice.daemon.meters import choose_meter
+
+    meter, note = choose_meter(config.energy, lambda: 0.0)
+    detail = f"{meter.source} ({meter.method})"
+    return Check("energy meter", "warning" if note else "ok", detail, note)
+
+
+def check_metrics(config: Config, paths: StatePaths) -> Check:
+    """The metrics address is free, or taken by the daemon itself."""
+    from dance_ondevice.daemon.instances import read_daemon_file, start_time
+
+    name, listen = "metrics", config.metrics.listen
+    if not config.metrics.enabled:
+        return Check(name, "ok", "off")
+    host, port = listen_address(listen)
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        published = read_daemon_file(paths)
+        served = urlsplit(published.metrics or "") if published is not None else None
+        if served and served.port == port and published and start_time(published.pid) is not None:
+            return Check(name, "ok", f"served by the running daemon at {published.metrics}")
+        return Check(name, "failure", f"{listen}: {error.strerror}", "change metrics.listen")
+    return Check(name, "ok", f"{listen} is free")
+
+
+def _stored_bytes(paths: StatePaths) -> int:
+    total = 0
+    for path in paths.samples.rglob("*"):
+        with contextlib.suppress(OSError):  # the daemon may delete it meanwhile
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB"

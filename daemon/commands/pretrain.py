@@ -1,0 +1,342 @@
+"""``dance-ondevice pretrain``: a base model from a labelled data set or from the synthetic street camera."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from click.core import ParameterSource
+
+from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.output import print_json, print_pairs, print_table
+from dance_ondevice.datasets.camvid import VOID_ID, DatasetError, camvid
+from dance_ondevice.datasets.street import CONDITIONS
+from dance_ondevice.labels import STREET_CLASSES
+from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE, CheckpointError, ModelCard
+from dance_ondevice.models.registry import ARCHITECTURES
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from dance_ondevice.pretraining import PretrainOptions
+    from dance_ondevice.training import TrainingSample
+
+#: Options that make sense for one data set alone.
+_ONLY_FOR = {"camvid": ("root", "sequences", "splits"), "street": ("frames", "stride", "conditions")}
+_MIN_SIDE = 32
+#: Share of the training frames that is rendered to evaluate on.
+_VALIDATION_SHARE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What to train on, what to evaluate on by name, and how the card tells it."""
+
+    train: list[TrainingSample]
+    validation: dict[str, list[TrainingSample]]
+    description: dict[str, object]
+
+
+def _names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    """Names between commas."""
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def _size(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
+    """``WIDTHxHEIGHT`` to (height, width)."""
+    width, cross, height = value.partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal()):
+        raise click.BadParameter(f"{value!r} is not WIDTHxHEIGHT, such as 480x360")
+    if min(int(width), int(height)) < _MIN_SIDE:
+        raise click.BadParameter(f"{value}: both sides must be {_MIN_SIDE} pixels or more")
+    return int(height), int(width)
+
+
+def _list(*names: str, **extra: Any) -> Callable[..., Any]:
+    """An option that takes names between commas."""
+    return click.option(*names, callback=_names, metavar="A,B", **extra)
+
+
+def _path(*names: str, **extra: Any) -> Callable[..., Any]:
+    """An option that takes a folder; ``exists=True`` makes sure of it."""
+    kind = click.Path(path_type=Path, file_okay=False, exists=extra.pop("exists", False))
+    return click.option(*names, type=kind, metavar="DIR", **extra)
+
+
+@click.command()
+@click.option("--dataset", type=click.Choice(list(_ONLY_FOR)), required=True, help="What to train on.")
+@_path("--root", exists=True, help="camvid: folder that holds train/, trainannot/ and so on.")
+@_list("--split", "splits", default="train", show_default=True, help="camvid: train on these splits.")
+@_list("--sequences", default="", help="camvid: train on these sequences alone.")
+@click.option(
+    "--frames", type=click.IntRange(2), default=200, show_default=True, help="street: frames a condition."
+)
+@click.option(
+    "--stride",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="street: from one frame to the next; neighbours look alike.",
+)
+@_list("--conditions", default="day", show_default=True, help=f"street: of {', '.join(CONDITIONS)}.")
+@_list("--validate", default="", help="Evaluate on these: splits of camvid, conditions of the street.")
+@click.option(
+    "--architecture", type=click.Choice(sorted(ARCHITECTURES)), default="fastscnn", show_default=True
+)
+@click.option(
+    "--size",
+    callback=_size,
+    default="480x360",
+    show_default=True,
+    metavar="WIDTHxHEIGHT",
+    help="Images are fitted and cropped to this.",
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), default=20, show_default=True, help="Passes over the images."
+)
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images a step.")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Highest learning rate; the default suits training from scratch.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="auto measures which is faster here.",
+)
+@_path("--init", exists=True, help="Start from the model in this folder.")
+@_path("--out", required=True, help="Folder for the model; made if missing.")
+@click.option("--force", is_flag=True, help="Replace a model that is in --out already.")
+@json_option
+@click.pass_context
+def pretrain(
+    ctx: click.Context,
+    *,
+    dataset: Literal["camvid", "street"],
+    root: Path | None,
+    splits: tuple[str, ...],
+    sequences: tuple[str, ...],
+    frames: int,
+    stride: int,
+    conditions: tuple[str, ...],
+    validate: tuple[str, ...],
+    architecture: str,
+    size: tuple[int, int],
+    epochs: int,
+    batch_size: int,
+    learning_rate: float | None,
+    seed: int,
+    precision: Literal["auto", "fp32", "bf16"],
+    init: Path | None,
+    out: Path,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Train a base model and write it to --out: model.safetensors and card.json.
+
+    That folder is what model.weights in the configuration takes.
+    """
+    from dance_ondevice.pretraining import PretrainOptions
+
+    _refuse_options_of_others(ctx, dataset)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(_progress())
+        if dataset == "camvid":
+            found = _camvid(root, splits, sequences, validate)
+        else:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dance-street-"))
+            street = _Street(size=size, seed=seed, frames=frames, stride=stride)
+            found = street.render(Path(folder), conditions, validate, progress)
+        _prepare_out(out, force=force)
+        options = PretrainOptions(
+            architecture=architecture,
+            classes=STREET_CLASSES,
+            size=size,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            precision=precision,
+            init=init,
+            dataset=found.description,
+        )
+        card = _train(found, options, out, progress)
+    _tell(card, out, as_json=as_json)
+
+
+def _refuse_options_of_others(ctx: click.Context, dataset: str) -> None:
+    foreign = {name: other for other, names in _ONLY_FOR.items() if other != dataset for name in names}
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if name in foreign and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{parameter.opts[0]} goes with --dataset {foreign[name]} only")
+
+
+def _prepare_out(out: Path, *, force: bool) -> None:
+    """Find out before the training whether the model can be written after it."""
+    for name in (TENSORS_FILE, CARD_FILE):
+        if (out / name).exists() and not force:
+            raise click.BadParameter(
+                f"{out / name} is there already; --force replaces it", param_hint="--out"
+            )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.BadParameter(f"cannot make {out}: {error.strerror}", param_hint="--out") from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise click.BadParameter(f"{out} cannot be written to", param_hint="--out")
+
+
+def _camvid(
+    root: Path | None, splits: tuple[str, ...], sequences: tuple[str, ...], validate: tuple[str, ...]
+) -> Samples:
+    from dance_ondevice.training import TrainingSample
+
+    if root is None:
+        raise click.UsageError(
+            "--dataset camvid needs --root DIR, the folder that holds train/ and trainannot/"
+        )
+    if not splits:
+        raise click.BadParameter("names no split", param_hint="--split")
+
+    def listed(wanted: tuple[str, ...], only: tuple[str, ...]) -> list[TrainingSample]:
+        items = camvid(root, wanted, only or None)
+        return [TrainingSample(item.image, item.label, void=(VOID_ID,)) for item in items]
+
+    try:
+        return Samples(
+            train=listed(splits, sequences),
+            validation={split: listed((split,), ()) for split in validate},
+            description={"name": "camvid", "splits": list(splits), "sequences": list(sequences)},
+        )
+    except DatasetError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Street:
+    """The drive that is rendered: ``frames`` frames, ``stride`` apart."""
+
+    size: tuple[int, int]
+    seed: int
+    frames: int
+    stride: int
+
+    def render(
+        self, folder: Path, conditions: tuple[str, ...], validate: tuple[str, ...], progress: Progress
+    ) -> Samples:
+        """Render what to train on, and further down the street what to evaluate on."""
+        for hint, names in (("--conditions", conditions), ("--validate", validate)):
+            for name in names:
+                if name not in CONDITIONS:
+                    raise click.BadParameter(f"{name!r} is none of {', '.join(CONDITIONS)}", param_hint=hint)
+        if not conditions:
+            raise click.BadParameter("names no condition", param_hint="--conditions")
+        from dance_ondevice.pretraining import render_street
+
+        end = self.frames * self.stride
+        held_out = max(1, round(self.frames * _VALIDATION_SHARE))
+        task = progress.add_task(
+            "rendering", total=self.frames * len(conditions) + held_out * len(validate), note=""
+        )
+
+        def rendered(names: tuple[str, ...], frames: range) -> list[TrainingSample]:
+            return render_street(
+                folder, frames, names, seed=self.seed, size=self.size, on_frame=lambda: progress.advance(task)
+            )
+
+        samples = Samples(
+            train=rendered(conditions, range(0, end, self.stride)),
+            validation={
+                name: rendered((name,), range(end, end + held_out * self.stride, self.stride))
+                for name in validate
+            },
+            description={
+                "name": "street",
+                "conditions": list(conditions),
+                "frames": self.frames,
+                "stride": self.stride,
+                "seed": self.seed,
+            },
+        )
+        progress.remove_task(task)
+        return samples
+
+
+def _progress() -> Progress:
+    """Bars on stderr, so that stdout holds the result alone."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=Console(stderr=True, highlight=False),
+        transient=True,
+    )
+
+
+def _train(found: Samples, options: PretrainOptions, out: Path, progress: Progress) -> ModelCard:
+    from dance_ondevice.models.registry import ModelError
+    from dance_ondevice.pretraining import EpochReport, PretrainError, Watcher, pretrain
+    from dance_ondevice.training import SampleError, StepReport, TrainingDiverged
+
+    training = progress.add_task("training", total=None, note="")
+    evaluating = progress.add_task("evaluating", total=None, note="", visible=False)
+
+    def on_step(report: StepReport) -> None:
+        progress.update(training, completed=report.step, total=report.steps, note=f"loss {report.loss:.3f}")
+
+    def on_epoch(report: EpochReport) -> None:
+        loss = "no labelled pixels" if report.loss is None else f"loss {report.loss:.4f}"
+        progress.console.print(f"epoch {report.epoch}/{report.epochs}  {loss}")
+
+    def on_evaluated(name: str, done: int, total: int) -> None:
+        progress.update(evaluating, completed=done, total=total, note=name, visible=True)
+
+    try:
+        return pretrain(
+            found.train,
+            found.validation,
+            options,
+            out,
+            watcher=Watcher(on_step=on_step, on_epoch=on_epoch, on_evaluated=on_evaluated),
+            created_at=time.time(),
+        )
+    except PretrainError as error:
+        raise click.BadParameter(str(error), param_hint="--init") from error
+    except (CheckpointError, ModelError, OSError, SampleError, TrainingDiverged) as error:
+        raise WorkFailed(str(error)) from error
+
+
+def _tell(card: ModelCard, out: Path, *, as_json: bool) -> None:
+    facts = {
+        "out": str(out),
+        "version": card.version,
+        "architecture": card.architecture,
+        "parameters": card.parameters,
+        "macs": card.macs,
+    }
+    made = card.training
+    if as_json:
+        print_json({**facts, "training": made})
+        return
+    shown = ("samples", "epochs", "steps", "loss", "seconds", "cpu_seconds", "precision")
+    print_pairs([*facts.items(), *((name, made[name]) for name in shown), ("training macs", made["macs"])])
+    for name, scores in made["validation"].items():
+        rows = [*scores["iou_per_class"].items(), ("mean", scores["miou"])]
+        print_table(f"IoU on {name}, {scores['samples']} images", ("class", "IoU"), rows)

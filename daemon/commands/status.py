@@ -1,0 +1,76 @@
+"""``dance-ondevice status``: what the daemon is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dance_ondevice.daemon.cli import config_option, json_option, state_dir_option
+from dance_ondevice.daemon.commands import ask, target
+from dance_ondevice.daemon.output import print_json, print_pairs, show, show_bytes
+
+
+@click.command()
+@config_option
+@state_dir_option
+@json_option
+def status(config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
+    """Show what the daemon is doing."""
+    answer = ask(target(config_path, state_dir), "status")
+    if as_json:
+        print_json(answer)
+        return
+    print_pairs(_lines(answer))
+    for warning in answer.get("warnings") or []:
+        click.secho(f"warning: {warning}", fg="yellow")
+
+
+def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """The facts that a person looks for first; ``--json`` has all of them."""
+    energy, rounds = answer.get("energy") or {}, answer.get("rounds") or {}
+    inference = answer.get("inference") or {}
+    model = answer.get("version")
+    if model and answer.get("macs"):
+        model = f"{model} ({answer.get('architecture')}, {answer['macs'] / 1e6:,.0f} M MACs)"
+    yield "live model", model
+    yield "mIoU", _counts(answer.get("miou"))
+    yield "frames", _counts(answer.get("frames"))
+    yield "masks", inference.get("masks") if inference.get("enabled") else "inference is off"
+    yield "samples", _counts(answer.get("samples"))
+    yield "rounds", _rounds(rounds, paused=bool(answer.get("paused")))
+    yield "last round", _last(rounds.get("last"))
+    yield "budget", _joules(energy.get("budget_joules"))
+    yield "used", f"{_joules(energy.get('gross_joules'))}, idle included"
+    yield "workloads", _counts(energy.get("workload_joules"), " J")
+    yield "meter", f"{show(energy.get('source'))} ({show(energy.get('method'))})"
+
+
+def _counts(values: Mapping[str, Any] | None, unit: str = "") -> str:
+    shown = [
+        f"{name} {show_bytes(value) if name.endswith('bytes') else show(value) + unit}"
+        for name, value in (values or {}).items()
+    ]
+    return ", ".join(shown) or "-"
+
+
+def _rounds(rounds: Mapping[str, Any], *, paused: bool) -> str:
+    if rounds.get("running"):
+        state = f"{rounds['running']} runs, step {rounds.get('step')} of {rounds.get('steps')}"
+    else:
+        state = rounds.get("waiting_for") or "none runs"
+    return f"{rounds.get('count', 0)} since the start; {state}" + ("; paused" if paused else "")
+
+
+def _last(last: Mapping[str, Any] | None) -> str | None:
+    if not last:
+        return None
+    before, after = show(last.get("miou_before")), show(last.get("miou_after"))
+    cost = f"{_joules(last.get('joules'))} ({show(last.get('method'))})"
+    return f"{last.get('round')} {last.get('outcome')}, mIoU {before} -> {after}, {cost}"
+
+
+def _joules(value: float | None) -> str:
+    return "-" if value is None else f"{show(float(value))} J"

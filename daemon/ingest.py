@@ -1,0 +1,396 @@
+"""Ingest: frames and labels come in over ZMQ, are judged one at a time, and are answered once they are safe.
+
+The loop takes what has arrived into a short queue, decides on one message, and sends the answers of samples
+that the store has made durable. The store answers on its own thread; since sockets belong to one thread, its
+callbacks only leave a note in a queue and wake this one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+import zmq
+
+from dance_ondevice.complexity import Indicator
+from dance_ondevice.daemon import wire
+from dance_ondevice.daemon.backlog import Backlog, Queued
+from dance_ondevice.daemon.judge import Judge, Judged, new_sample, pending_frame
+from dance_ondevice.daemon.mailbox import LatestFrames
+from dance_ondevice.daemon.prepare import check_label_png
+from dance_ondevice.daemon.receiver import AddressInUse, ListenError, Origin, Received, Receiver
+from dance_ondevice.daemon.samples import (
+    LabelMismatch,
+    NewSample,
+    Stored,
+    StoreError,
+    StoreFull,
+    UnknownSample,
+)
+from dance_ondevice.daemon.service import Service
+from dance_ondevice.daemon.wire import WireError
+from dance_ondevice.policies.data_slimming import SlimmingRules
+
+__all__ = ["AddressInUse", "Ingest", "IngestInstruments", "IngestSettings", "ListenError", "SampleStore"]
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a stop may spend on what was received: queued messages and answers from the store.
+_FINISH_SECONDS = 1.5
+#: Seconds between two log lines about refusals for the same reason; the counter has them all.
+_LOG_EVERY = 10.0
+_STORE_REASONS: tuple[tuple[type[StoreError], wire.Reason], ...] = (
+    (StoreFull, "store_full"),
+    (UnknownSample, "unknown_sample"),
+    (LabelMismatch, "label_size"),
+    (StoreError, "store_failed"),
+)
+
+
+class SampleStore(Protocol):
+    """What ingest asks of the store."""
+
+    def add_sample(self, sample: NewSample) -> Future[Stored]:
+        """Keep a frame; the future is done once it is durable."""
+
+    def add_label(self, sample_id: str, png: bytes, classes: Sequence[int], source: str) -> Future[None]:
+        """Label a sample; the future is done once the label is durable."""
+
+
+class IngestInstruments(Protocol):
+    """What ingest counts."""
+
+    def frame(self, camera: str, outcome: str) -> None:
+        """One frame became kept, dropped, rejected or overflow."""
+
+    def score(self, camera: str, value: float) -> None:
+        """A frame's complexity, 0 to 1."""
+
+    def ingest_seconds(self, value: float) -> None:
+        """Seconds from taking a frame off the queue to its decision."""
+
+    def refused(self, reason: str) -> None:
+        """One message, frame or label, was refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestSettings:
+    """The ``[ingest]`` section.
+
+    Attributes:
+        bind: endpoints for REQ and DEALER senders.
+        subscribe: PUB senders to connect to.
+        max_message_bytes: most bytes of one message, all parts together.
+        max_pixels: most pixels of one image.
+        max_header_bytes: most bytes of a message's JSON header.
+        queue_frames: most messages that wait; the oldest one goes when another comes.
+        max_cameras: most cameras that are told apart; frames of further ones are refused.
+    """
+
+    bind: tuple[str, ...] = ("tcp://127.0.0.1:5555",)
+    subscribe: tuple[str, ...] = ()
+    max_message_bytes: int = 33_554_432
+    max_pixels: int = 33_554_432
+    max_header_bytes: int = 65_536
+    queue_frames: int = 64
+    max_cameras: int = 64
+
+    @property
+    def queue_bytes(self) -> int:
+        """Most bytes that wait in the queue, and again those that wait for the store."""
+        return 2 * self.max_message_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What to do, on the ingest thread, when the store is done with a message."""
+
+    item: Queued
+    send: Callable[[], None]
+    size: int
+
+
+class Ingest(Service):
+    """The thread that owns the sockets of frames and labels.
+
+    Every frame that arrives ends in exactly one of kept, dropped, rejected and overflow. Labels for earlier
+    samples are no frames: they count only when they are refused.
+    """
+
+    def __init__(
+        self,
+        settings: IngestSettings,
+        *,
+        context: zmq.Context[Any],
+        indicator: Indicator,
+        rules: SlimmingRules,
+        n_classes: int,
+        store: SampleStore,
+        mailbox: LatestFrames | None,
+        instruments: IngestInstruments,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing is opened before ``start``.
+
+        Args:
+            settings: addresses and limits.
+            context: makes the sockets.
+            indicator: scores frames.
+            rules: decide what follows from a score.
+            n_classes: number of classes that labels may use.
+            store: takes what is kept.
+            mailbox: gets every good frame for inference; None when nobody infers.
+            instruments: count.
+            clock: wall-clock seconds.
+            monotonic: seconds for durations.
+        """
+        super().__init__("ingest")
+        self._settings = settings
+        self._limits = wire.WireLimits(
+            max_message_bytes=settings.max_message_bytes,
+            max_pixels=settings.max_pixels,
+            max_header_bytes=settings.max_header_bytes,
+        )
+        self._judge = Judge(
+            indicator=indicator,
+            rules=rules,
+            n_classes=n_classes,
+            max_pixels=settings.max_pixels,
+            max_cameras=settings.max_cameras,
+        )
+        self._context = context
+        self._n_classes = n_classes
+        self._store = store
+        self._mailbox = mailbox
+        self._instruments = instruments
+        self._clock = clock
+        self._monotonic = monotonic
+        self._opened: Receiver | None = None
+        self._backlog = Backlog(settings.queue_frames, settings.queue_bytes)
+        self._answers: SimpleQueue[_Answer] = SimpleQueue()
+        self._awaited = 0
+        self._awaited_bytes = 0
+        self._logged_at: dict[str, float] = {}
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where senders connect to, with real ports in place of wildcards; empty before ``start``."""
+        return self._opened.endpoints if self._opened else ()
+
+    def setup(self) -> None:
+        """Open the sockets.
+
+        Raises:
+            AddressInUse: another program listens on one of ``ingest.bind``.
+            ListenError: an endpoint cannot be used.
+        """
+        self._opened = Receiver(
+            self._context,
+            bind=self._settings.bind,
+            subscribe=self._settings.subscribe,
+            # What is a little too large gets an answer; ZMQ cuts off what would fill the memory.
+            max_part_bytes=2 * self._settings.max_message_bytes,
+        )
+        log.info(
+            "ingest ready bind=%s subscribe=%s",
+            ",".join(self.endpoints),
+            ",".join(self._settings.subscribe),
+        )
+
+    def run(self) -> None:
+        """Receive, decide, answer, until stopped; then finish what was received."""
+        receiver = self._receiver
+        while not self.stopping.is_set():
+            self.beat()
+            receiver.wait(0.0 if self._can_work() else 1.0)
+            for received in receiver.drain(self._settings.queue_frames):
+                self._take(received)
+            self._send_answers()
+            if self._can_work():
+                self._work(self._backlog.pop())
+        self._finish()
+
+    def wake(self) -> None:
+        """End the wait for messages; callable from any thread."""
+        if self._opened is not None:
+            self._opened.wake()
+
+    def teardown(self) -> None:
+        """Close the sockets."""
+        if self._opened is not None:
+            self._opened.close()
+
+    @property
+    def _receiver(self) -> Receiver:
+        if self._opened is None:
+            raise RuntimeError("setup() opens the sockets")
+        return self._opened
+
+    def _can_work(self) -> bool:
+        """Whether a message waits and the store keeps up."""
+        return (
+            bool(self._backlog)
+            and self._awaited < self._settings.queue_frames
+            and self._awaited_bytes < self._settings.queue_bytes
+        )
+
+    def _take(self, received: Received) -> None:
+        """Refuse a bad message at once; queue a good one, at the cost of the oldest if there are too many."""
+        try:
+            wire.check_part_count(received.count)
+            message = wire.parse(received.parts, self._limits)
+        except WireError as error:
+            self._refuse(received.origin, error, is_frame=error.sample_id is None)
+            return
+        size = sum(len(part) for part in received.parts)
+        item = Queued(received.origin, message, size, self._monotonic(), self._clock())
+        for oldest in self._backlog.push(item):
+            self._overflow(oldest)
+
+    def _overflow(self, item: Queued) -> None:
+        error = WireError("overflow", "overflow: the queue is full and this was the oldest message in it")
+        if isinstance(item.message, wire.LabelMessage):
+            self._instruments.refused(error.reason)
+        else:
+            self._instruments.frame(self._counted_as(item.message.camera), "overflow")
+        self._receiver.reply(item.origin, wire.refused(_about(item.message, error)))
+
+    def _work(self, item: Queued) -> None:
+        """Decide on one message."""
+        message = item.message
+        if isinstance(message, wire.LabelMessage):
+            self._attempt(item, lambda: self._take_label(item, message))
+            return
+        started = self._monotonic()
+        self._attempt(item, lambda: self._take_frame(item, message))
+        self._instruments.ingest_seconds(self._monotonic() - started)
+
+    def _take_frame(self, item: Queued, message: wire.FrameMessage | wire.ImagezmqMessage) -> None:
+        judged = self._judge.judge(message, item.arrived_at)
+        if not judged.again:
+            self._instruments.score(judged.camera, judged.score)
+        # Whether the colours can be decoded shows only here, so inference gets the frame after this.
+        sample = new_sample(judged) if judged.decision.keep else None
+        if self._mailbox is not None:
+            self._mailbox.offer(pending_frame(judged, item.received))
+        if sample is None:
+            self._instruments.frame(judged.camera, "dropped")
+            self._acknowledge(item, judged, None)
+            return
+        stored = self._store.add_sample(sample)
+
+        def answer() -> None:
+            promise = stored.result()
+            self._instruments.frame(judged.camera, "kept")
+            self._acknowledge(item, judged, promise)
+
+        self._await(stored, _Answer(item, answer, item.size + sample.size))
+
+    def _take_label(self, item: Queued, message: wire.LabelMessage) -> None:
+        label = check_label_png(
+            message.label, size=None, max_pixels=self._limits.max_pixels, n_classes=self._n_classes
+        )
+        done = self._store.add_label(message.sample_id, label.png, label.classes, "wire")
+
+        def answer() -> None:
+            done.result()
+            self._receiver.reply(item.origin, wire.labelled(message.sample_id))
+
+        self._await(done, _Answer(item, answer, item.size))
+
+    def _acknowledge(self, item: Queued, judged: Judged, stored: Stored | None) -> None:
+        if isinstance(item.message, wire.ImagezmqMessage):
+            self._receiver.reply(item.origin, wire.IMAGEZMQ_OK)
+            return
+        again = stored is not None and stored.duplicate
+        self._receiver.reply(
+            item.origin,
+            wire.accepted(
+                sample_id=stored.id if stored else judged.id,
+                camera=judged.camera,
+                seq=judged.seq,
+                kept=stored is not None,
+                score=stored.score if stored and again else judged.score,
+                scale=stored.scale if stored and again else judged.decision.scale,
+                reason="already stored" if again else judged.decision.reason,
+            ),
+        )
+
+    def _await(self, future: Future[Any], answer: _Answer) -> None:
+        """Have ``answer`` sent by this thread once the store's thread is done."""
+        self._awaited += 1
+        self._awaited_bytes += answer.size
+
+        def done(_: Future[Any]) -> None:
+            self._answers.put(answer)
+            self._receiver.wake()
+
+        future.add_done_callback(done)
+
+    def _send_answers(self) -> None:
+        while True:
+            try:
+                answer = self._answers.get_nowait()
+            except Empty:
+                return
+            self._awaited -= 1
+            self._awaited_bytes -= answer.size
+            self._attempt(answer.item, answer.send)
+
+    def _attempt(self, item: Queued, step: Callable[[], None]) -> None:
+        """Do something for a message, and refuse the message if that fails."""
+        try:
+            step()
+        except WireError as error:
+            refusal = error
+        except StoreError as error:
+            reason = next(reason for kind, reason in _STORE_REASONS if isinstance(error, kind))
+            refusal = WireError(reason, f"not stored: {error}")
+        else:
+            return
+        is_frame = not isinstance(item.message, wire.LabelMessage)
+        self._refuse(item.origin, _about(item.message, refusal), is_frame=is_frame)
+
+    def _refuse(self, origin: Origin, error: WireError, *, is_frame: bool) -> None:
+        self._instruments.refused(error.reason)
+        if is_frame:
+            self._instruments.frame(self._counted_as(error.camera), "rejected")
+        self._receiver.reply(origin, wire.refused(error))
+        now = self._monotonic()
+        if now - self._logged_at.get(error.reason, -_LOG_EVERY) >= _LOG_EVERY:
+            self._logged_at[error.reason] = now
+            log.warning("refused reason=%s camera=%s error=%r", error.reason, error.camera, str(error))
+
+    def _counted_as(self, camera: str) -> str:
+        """The camera's name if it is known; strangers share the empty one, as each name is a time series."""
+        return camera if self._judge.knows(camera) else ""
+
+    def _finish(self) -> None:
+        """Use the last moment to decide what waits and to answer what was stored."""
+        deadline = self._monotonic() + _FINISH_SECONDS
+        while (self._backlog or self._awaited) and (left := deadline - self._monotonic()) > 0:
+            self._send_answers()
+            if self._can_work():
+                self._work(self._backlog.pop())
+            elif self._awaited:
+                self._receiver.wait_for_wake(left)
+        refusal = WireError("stopping", "the daemon is stopping; send the message again when it is back")
+        while self._backlog:
+            item = self._backlog.pop()
+            is_frame = not isinstance(item.message, wire.LabelMessage)
+            self._refuse(item.origin, _about(item.message, refusal), is_frame=is_frame)
+
+
+def _about(message: wire.Message, error: WireError) -> WireError:
+    """The same error with the name of the message that it is about."""
+    if isinstance(message, wire.LabelMessage):
+        return WireError(error.reason, str(error), sample_id=message.sample_id)
+    if isinstance(message, wire.ImagezmqMessage):
+        return WireError(error.reason, str(error), camera=message.camera, imagezmq=True)
+    return WireError(error.reason, str(error), camera=message.camera, seq=message.seq)

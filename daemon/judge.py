@@ -1,0 +1,181 @@
+"""The verdict on one frame: whether it is good, what it scores, and what the policy makes of that."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from dance_ondevice.complexity import Indicator
+from dance_ondevice.daemon.mailbox import PendingFrame
+from dance_ondevice.daemon.prepare import CheckedFrame, check_frame, encode_for_store
+from dance_ondevice.daemon.samples import NewSample, digest
+from dance_ondevice.daemon.state import sample_id
+from dance_ondevice.daemon.wire import FrameMessage, ImagezmqMessage, WireError
+from dance_ondevice.policies.data_slimming import (
+    Decision,
+    SlimmingRules,
+    StreamState,
+    decide,
+    initial_state,
+)
+
+#: Decisions remembered, so that a frame that is sent again gets the same one and is not scored twice.
+_REMEMBERED = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A good frame and what was decided on it.
+
+    Attributes:
+        id: of its sample, whether or not it is kept.
+        arrived_at: wall-clock seconds.
+        score: spatial complexity, 0 to 1.
+        again: whether the same frame was judged before; the decision is the earlier one.
+    """
+
+    id: str
+    camera: str
+    seq: int
+    captured_at: float
+    arrived_at: float
+    frame: CheckedFrame
+    score: float
+    decision: Decision
+    again: bool
+
+
+@dataclass(slots=True)
+class _Camera:
+    state: StreamState
+    next_seq: int | None = None
+
+
+class Judge:
+    """Remembers each camera's stream, and with it what is much and what is little detail there."""
+
+    def __init__(
+        self, *, indicator: Indicator, rules: SlimmingRules, n_classes: int, max_pixels: int, max_cameras: int
+    ) -> None:
+        self._indicator = indicator
+        self._rules = rules
+        self._n_classes = n_classes
+        self._max_pixels = max_pixels
+        self._max_cameras = max_cameras
+        self._cameras: dict[str, _Camera] = {}
+        self._decisions: OrderedDict[str, tuple[Decision, float]] = OrderedDict()
+
+    def knows(self, camera: str) -> bool:
+        """Whether the camera has sent a good frame."""
+        return camera in self._cameras
+
+    def judge(self, message: FrameMessage | ImagezmqMessage, arrived_at: float) -> Judged:
+        """Check, measure and decide.
+
+        Args:
+            message: the frame.
+            arrived_at: wall-clock seconds; the time of capture for imagezmq, which tells none.
+
+        Raises:
+            WireError: the image or label is bad, or there are too many cameras.
+        """
+        named = message if isinstance(message, FrameMessage) else None
+        frame = check_frame(
+            message.image,
+            encoding=named.encoding if named and named.encoding != "raw" else None,
+            shape=message.shape,
+            label=named.label if named else None,
+            max_pixels=self._max_pixels,
+            n_classes=self._n_classes,
+        )
+        # Only a good frame makes a camera known, so that junk cannot use up the names.
+        camera = self._admit(message.camera)
+        if named:
+            seq, captured_at = named.seq, named.captured_at
+        else:
+            # Numbers begin at the clock, so that those of a daemon that restarts do not come again.
+            seq = int(arrived_at * 1e6) if camera.next_seq is None else camera.next_seq
+            camera.next_seq = seq + 1
+            captured_at = arrived_at
+        identifier = sample_id(message.camera, captured_at, seq)
+        remembered = self._decisions.get(identifier)
+        if remembered is None:
+            score = self._indicator.measure(frame.grey).score
+            camera.state, decision = decide(self._rules, camera.state, score)
+            self._decisions[identifier] = (decision, score)
+            if len(self._decisions) > _REMEMBERED:
+                self._decisions.popitem(last=False)
+        else:
+            decision, score = remembered
+        return Judged(
+            id=identifier,
+            camera=message.camera,
+            seq=seq,
+            captured_at=captured_at,
+            arrived_at=arrived_at,
+            frame=frame,
+            score=score,
+            decision=decision,
+            again=remembered is not None,
+        )
+
+    def _admit(self, name: str) -> _Camera:
+        camera = self._cameras.get(name)
+        if camera is None:
+            if len(self._cameras) >= self._max_cameras:
+                raise WireError(
+                    "cameras",
+                    f"{self._max_cameras} other cameras send already (ingest.max_cameras); "
+                    "give the frames of one camera one name",
+                )
+            camera = self._cameras[name] = _Camera(initial_state(name))
+        return camera
+
+
+def new_sample(judged: Judged) -> NewSample:
+    """What the store gets of a frame that is kept.
+
+    Raises:
+        WireError: the image cannot be decoded or encoded after all.
+    """
+    frame, decision = judged.frame, judged.decision
+    image = encode_for_store(frame, decision.scale)
+    return NewSample(
+        id=judged.id,
+        camera=judged.camera,
+        seq=judged.seq,
+        captured_at=judged.captured_at,
+        received_at=judged.arrived_at,
+        data=image.data,
+        format=image.format,
+        width=image.width,
+        height=image.height,
+        native_width=frame.width,
+        native_height=frame.height,
+        score=judged.score,
+        quantile=decision.quantile,
+        scale=decision.scale,
+        weight=decision.weight,
+        reason=decision.reason,
+        label=frame.label.png if frame.label else None,
+        label_source="frame" if frame.label else None,
+        classes=frame.label.classes if frame.label else None,
+        received_digest=None if image.data is frame.image else digest(frame.image),
+    )
+
+
+def pending_frame(judged: Judged, received: float) -> PendingFrame:
+    """What inference gets of a frame; ``received`` in monotonic seconds."""
+    frame = judged.frame
+    return PendingFrame(
+        id=judged.id,
+        camera=judged.camera,
+        seq=judged.seq,
+        captured_at=judged.captured_at,
+        received=received,
+        data=frame.image,
+        info=frame.info,
+        raw_shape=(frame.height, frame.width, 3) if frame.info is None else None,
+        scale=judged.decision.scale,
+        label=frame.label.png if frame.label else None,
+    )

@@ -1,0 +1,228 @@
+"""Joules on record: what a round reserved and used, what each day used, and what may still be spent.
+
+Plain functions over a connection, to be run through ``Store.submit``: those called in one function there
+happen together or not at all. A reservation is on the disk before a round spends its first joule, so neither
+a crash nor a power cut ever gives joules back.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlite_utils import Database
+
+
+class LedgerError(RuntimeError):
+    """The books do not allow this entry."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrashedReservation:
+    """A reservation that was open when the daemon last ended, now settled in full.
+
+    Attributes:
+        round_id: The round that made it.
+        joules: What was reserved, and is taken for spent.
+        opened_at: Wall-clock seconds since the epoch.
+    """
+
+    round_id: str
+    joules: float
+    opened_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedBudget:
+    """The budget account as it was last saved.
+
+    Attributes:
+        balance_joules: What could be spent then.
+        elapsed_seconds: Since then, as far as that can be trusted; never negative.
+    """
+
+    balance_joules: float
+    elapsed_seconds: float
+
+
+def boot_id(procfs_root: Path) -> str:
+    """What tells this boot from every other, or ``""`` where the kernel does not say.
+
+    Monotonic seconds can be compared only within one boot.
+    """
+    try:
+        return (procfs_root / "sys" / "kernel" / "random" / "boot_id").read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def reserve(  # noqa: PLR0917
+    db: Database, round_id: str, joules: float, boot_id: str, monotonic: float, now: float
+) -> None:
+    """Open an entry before a round starts to spend.
+
+    Args:
+        db: The store's connection.
+        round_id: The round; one that was interrupted and settled may reserve anew when it goes on.
+        joules: Gross joules that it may spend.
+        boot_id: As ``boot_id`` tells it.
+        monotonic: Monotonic seconds of this boot.
+        now: Wall-clock seconds since the epoch.
+
+    Raises:
+        LedgerError: The round has an open entry already, or ``joules`` is no amount.
+    """
+    _amount("reserved", joules)
+    if _open_entry(db, round_id) is not None:
+        raise LedgerError(f"round {round_id} has reserved joules already: settle that entry first")
+    db.execute(
+        "INSERT INTO ledger (round_id, reserved_joules, opened_at, boot_id, opened_monotonic) "
+        "VALUES (?, ?, ?, ?, ?)",
+        [round_id, joules, now, boot_id, monotonic],
+    )
+
+
+def settle(  # noqa: PLR0917
+    db: Database, round_id: str, gross: float | None, attributed: float | None, method: str, now: float
+) -> None:
+    """Close a round's entry with what was used.
+
+    Args:
+        db: The store's connection.
+        round_id: The round.
+        gross: Joules of the whole board while it ran; None or not a number when the meter gave no figure:
+            then all that was reserved counts as spent.
+        attributed: The trainer's share above idle, in joules; None or not a number when unknown.
+        method: How it was measured: ``counter``, ``integrated`` or ``modelled``.
+        now: Wall-clock seconds since the epoch.
+
+    Raises:
+        LedgerError: The round has no open entry, or a figure is no amount.
+    """
+    entry = _open_entry(db, round_id)
+    if entry is None:
+        raise LedgerError(f"round {round_id} has no open reservation: reserve before spending")
+    identifier, reserved = entry
+    known_gross = None if gross is None or math.isnan(gross) else _amount("gross", gross)
+    known_share = None if attributed is None or math.isnan(attributed) else _amount("attributed", attributed)
+    db.execute(
+        "UPDATE ledger SET settled_joules = ?, attributed_joules = ?, method = ?, closed_at = ? WHERE id = ?",
+        [reserved if known_gross is None else known_gross, known_share, method, now, identifier],
+    )
+
+
+def settle_crashed(db: Database, now: float) -> list[CrashedReservation]:
+    """At start-up: close every entry that the last run left open, at the reserved amount.
+
+    Returns:
+        The entries, oldest first.
+    """
+    crashed = [
+        CrashedReservation(round_id=row[0], joules=row[1], opened_at=row[2])
+        for row in db.execute(
+            "SELECT round_id, reserved_joules, opened_at FROM ledger WHERE closed_at IS NULL ORDER BY id"
+        )
+    ]
+    db.execute(
+        "UPDATE ledger SET settled_joules = reserved_joules, method = 'reserved', closed_at = ? "
+        "WHERE closed_at IS NULL",
+        [now],
+    )
+    return crashed
+
+
+def spent_since(db: Database, t: float) -> float:
+    """Gross joules of entries closed at wall-clock second ``t`` or later, and all that is reserved now."""
+    row = db.execute(
+        "SELECT coalesce(sum(coalesce(settled_joules, reserved_joules)), 0.0) FROM ledger "
+        "WHERE closed_at IS NULL OR closed_at >= ?",
+        [t],
+    ).fetchone()
+    return float(row[0])
+
+
+def add_energy(  # noqa: PLR0917
+    db: Database, day: str, workload: str, source: str, method: str, joules: float
+) -> None:
+    """Add joules to a day's sum.
+
+    Args:
+        db: The store's connection.
+        day: UTC date, ``YYYY-MM-DD``.
+        workload: What used them.
+        source: The meter.
+        method: ``counter``, ``integrated`` or ``modelled``.
+        joules: How many.
+
+    Raises:
+        LedgerError: ``joules`` is no amount.
+    """
+    _amount("used", joules)
+    db.execute(
+        "INSERT INTO energy (day, workload, source, method, joules) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (day, workload, source, method) DO UPDATE SET joules = joules + excluded.joules",
+        [day, workload, source, method, joules],
+    )
+
+
+def save_budget(db: Database, balance_joules: float, boot_id: str, monotonic: float, now: float) -> None:
+    """Save the budget account as of this moment.
+
+    Args:
+        db: The store's connection.
+        balance_joules: What may be spent; negative when a round overspent.
+        boot_id: As ``boot_id`` tells it.
+        monotonic: Monotonic seconds of this boot.
+        now: Wall-clock seconds since the epoch.
+
+    Raises:
+        LedgerError: ``balance_joules`` is not finite.
+    """
+    if not math.isfinite(balance_joules):
+        raise LedgerError(f"the balance is {balance_joules} J: it must be finite")
+    db.execute(
+        "INSERT OR REPLACE INTO budget (id, balance_joules, updated_at, boot_id, monotonic) "
+        "VALUES (1, ?, ?, ?, ?)",
+        [balance_joules, now, boot_id, monotonic],
+    )
+
+
+def load_budget(
+    db: Database, boot_id: str, monotonic: float, now: float, cap_seconds: float
+) -> SavedBudget | None:
+    """Read the budget account, and how long ago it was saved.
+
+    Within one boot the monotonic clock tells. Across boots only the wall clock can, and that may have gone
+    backwards (then no time has passed) or jumped by years (then ``cap_seconds`` have): joules that flow in
+    over ``cap_seconds`` fill the account to its cap, so no clock ever refills more.
+
+    Args:
+        db: The store's connection.
+        boot_id: As ``boot_id`` tells it.
+        monotonic: Monotonic seconds of this boot.
+        now: Wall-clock seconds since the epoch.
+        cap_seconds: The most that may have elapsed.
+
+    Returns:
+        The account, or None when none was saved yet.
+    """
+    row = db.execute("SELECT balance_joules, updated_at, boot_id, monotonic FROM budget").fetchone()
+    if row is None:
+        return None
+    same_boot = boot_id != "" and row[2] == boot_id and monotonic >= row[3]
+    elapsed = monotonic - row[3] if same_boot else now - row[1]
+    return SavedBudget(balance_joules=row[0], elapsed_seconds=min(max(elapsed, 0.0), cap_seconds))
+
+
+def _open_entry(db: Database, round_id: str) -> tuple[int, float] | None:
+    row = db.execute(
+        "SELECT id, reserved_joules FROM ledger WHERE round_id = ? AND closed_at IS NULL", [round_id]
+    ).fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+def _amount(name: str, joules: float) -> float:
+    if not (math.isfinite(joules) and joules >= 0.0):
+        raise LedgerError(f"{joules} J {name}: an amount must be finite and not negative")
+    return joules

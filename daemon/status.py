@@ -1,0 +1,172 @@
+"""What the daemon tells of itself: the answer to ``status``, systemd's STATUS line, the gauges.
+
+Reads each part's published snapshot and computes nothing that could block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dance_ondevice.daemon import first_model
+from dance_ondevice.daemon.energy import EnergyService
+from dance_ondevice.daemon.ingest import Ingest
+from dance_ondevice.daemon.mailbox import LatestFrames
+from dance_ondevice.daemon.metrics import Instruments, ModelFacts, Snapshot
+from dance_ondevice.daemon.rounds import Rounds, RoundsSnapshot
+from dance_ondevice.daemon.store import Store
+from dance_ondevice.daemon.versions import Versions
+
+if TYPE_CHECKING:
+    from dance_ondevice.daemon.predictor import Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The running parts; ``predictor`` and ``mailbox`` are None while inference is off."""
+
+    instruments: Instruments
+    store: Store
+    versions: Versions
+    energy: EnergyService
+    meter_note: str
+    rounds: Rounds
+    ingest: Ingest
+    predictor: Predictor | None
+    mailbox: LatestFrames | None
+
+
+def live_version(parts: Parts) -> str | None:
+    """The version that serves, or would if inference were on."""
+    if parts.predictor is not None:
+        return parts.predictor.version
+    pointer = parts.versions.pointer()
+    return pointer.version if pointer else None
+
+
+def line(parts: Parts, uptime: float) -> str:
+    """One line for systemd: frames per second since the start, live version, budget, round."""
+    rounds = parts.rounds.snapshot()
+    frames = sum(parts.instruments.frame_counts().values())
+    running = rounds.running
+    return (
+        f"{frames / max(1e-9, uptime):.1f} frames/s, live {live_version(parts) or 'none'}, "
+        f"{rounds.budget_joules:.0f} J to spend, "
+        + (f"round {running.round} at step {running.step} of {running.steps}" if running else "no round")
+    )
+
+
+def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
+    """Everything ``dance-ondevice status`` shows."""
+    rounds = parts.rounds.snapshot()
+    store = parts.store.snapshot()
+    pointer = parts.versions.pointer()
+    card = parts.versions.card(pointer.version) if pointer else {}
+    predictor = parts.predictor
+    return {
+        "ready": True,
+        "uptime_s": uptime,
+        "version": live_version(parts),
+        "previous_version": pointer.previous if pointer else None,
+        "frozen_version": pointer.frozen if pointer else None,
+        "architecture": card.get("architecture") or card.get("factory"),
+        "macs": card.get("macs"),
+        "parameters": card.get("parameters"),
+        "paused": rounds.paused,
+        "frames": parts.instruments.frame_counts(),
+        "samples": {
+            "labelled": store.samples_labelled,
+            "unlabelled": store.samples_unlabelled,
+            "bytes": store.bytes,
+            "free_bytes": store.free_bytes,
+        },
+        "inference": {
+            "enabled": predictor is not None,
+            "masks": predictor.masks if predictor else 0,
+            "skipped": parts.mailbox.skipped if parts.mailbox else 0,
+        },
+        "miou": _miou(parts),
+        "rounds": _rounds(rounds),
+        "energy": _energy(parts, rounds),
+        "endpoints": {
+            "ingest": list(parts.ingest.endpoints),
+            "masks": predictor.endpoint if predictor else None,
+            "metrics": metrics_url or None,
+        },
+        "warnings": _warnings(parts, card),
+    }
+
+
+def metrics_snapshot(parts: Parts) -> Snapshot:
+    """Everything that gauges show."""
+    rounds = parts.rounds.snapshot()
+    energy = parts.energy.snapshot()
+    store = parts.store.snapshot()
+    pointer = parts.versions.pointer()
+    model = None
+    if pointer is not None:
+        card = parts.versions.card(pointer.version)
+        model = ModelFacts(
+            version=pointer.version,
+            architecture=card.get("architecture") or card.get("factory") or "",
+            macs=card.get("macs") or 0,
+            parameters=card.get("parameters") or 0,
+            miou=_miou(parts),
+        )
+    return Snapshot(
+        samples_labelled=store.samples_labelled,
+        samples_unlabelled=store.samples_unlabelled,
+        store_bytes=store.bytes,
+        energy=energy.reading,
+        workload_joules=energy.workloads,
+        budget_joules=rounds.budget_joules,
+        round_joules=rounds.last.gross_joules if rounds.last else 0.0,
+        inference_skipped=parts.mailbox.skipped if parts.mailbox else 0,
+        model=model,
+    )
+
+
+def _rounds(rounds: RoundsSnapshot) -> dict[str, Any]:
+    running = rounds.running
+    return {
+        "running": running.round if running else None,
+        "step": running.step if running else None,
+        "steps": running.steps if running else None,
+        "count": sum(rounds.counts.values()),
+        **rounds.counts,
+        "last": rounds.last.as_dict() if rounds.last else None,
+        "waiting_for": rounds.waiting_for,
+    }
+
+
+def _energy(parts: Parts, rounds: RoundsSnapshot) -> dict[str, Any]:
+    energy, meter = parts.energy.snapshot(), parts.energy.meter
+    return {
+        "source": meter.source,
+        "method": meter.method,
+        "gross_joules": energy.gross_joules,
+        "idle_joules": energy.idle_joules,
+        "workload_joules": dict(energy.workloads),
+        "budget_joules": rounds.budget_joules,
+        "unmeasured_seconds": energy.reading.unmeasured_seconds,
+    }
+
+
+def _miou(parts: Parts) -> dict[str, float]:
+    last = parts.rounds.snapshot().last
+    found = {
+        "gate": (last.miou_after if last.outcome == "promoted" else last.miou_before) if last else None,
+        "frozen": last.miou_frozen if last else None,
+        "prequential": parts.predictor.prequential_miou if parts.predictor else None,
+    }
+    return {split: value for split, value in found.items() if value is not None}
+
+
+def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
+    warnings = []
+    if card and first_model.is_untrained(card):
+        warnings.append("the live model is untrained: its masks mean nothing until a round is promoted")
+    if parts.meter_note:
+        warnings.append(parts.meter_note)
+    return warnings

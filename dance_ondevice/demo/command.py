@@ -1,0 +1,94 @@
+"""``dance-ondevice demo``: pretrain, run the daemon, stream a drifting street, evaluate, report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import click
+from rich.console import Console
+
+from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.demo.display import Display
+from dance_ondevice.demo.run import DemoOptions, run_demo
+from dance_ondevice.demo.summary import print_summary
+
+
+@click.command(short_help="Show the whole service at work on a synthetic camera.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo-report"),
+    show_default=True,
+    help="Folder for report.json and report.html.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of everything."
+)
+@json_option
+@click.option(
+    "--max-seconds",
+    type=click.FloatRange(60, 3600),
+    default=230.0,
+    show_default=True,
+    help="Time that it may take in all.",
+)
+@click.option("--keep", is_flag=True, help="Keep the daemon's state, configuration and log; says where.")
+def demo(out: Path, seed: int, as_json: bool, max_seconds: float, keep: bool) -> None:
+    """Watch the real daemon learn a street whose light and weather change, in about four minutes.
+
+    Trains a first model by day, starts the daemon as a process of its own, streams day, dusk, rain and day
+    again, and compares the live model with the first one on frames that were never streamed.
+
+    Exit status 0 only if frames were kept and dropped, at least two rounds ran, one candidate was promoted,
+    masks came back, and the live model beat the first one at dusk and in rain; 1 otherwise.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    progress = Console(stderr=True)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_sigterm_as_interrupt())
+        workspace = stack.enter_context(_workspace(keep, progress))
+        display = stack.enter_context(Display(progress, max_seconds))
+        options = DemoOptions(seed=seed, max_seconds=max_seconds, out=out)
+        try:
+            report = run_demo(options, workspace, display)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise WorkFailed(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        print_summary(Console(), report, out)
+    if report.shortcomings():
+        raise WorkFailed("; ".join(report.shortcomings()))
+
+
+@contextlib.contextmanager
+def _workspace(keep: bool, console: Console) -> Iterator[Path]:
+    """A folder for everything temporary, gone afterwards unless it is to be kept."""
+    if keep:
+        folder = Path(tempfile.mkdtemp(prefix="dance-demo-"))
+        console.print(f"state, configuration and logs stay in {folder}", soft_wrap=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="dance-demo-") as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM cleans up as Ctrl-C does, instead of leaving a daemon behind."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,133 @@
+"""Scores model versions on frames that were rendered for this alone and never streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dance_ondevice import images
+from dance_ondevice.batches import TrainingSample, read_image, read_label
+from dance_ondevice.demo.page import Pictures, Swatch
+from dance_ondevice.demo.session import PhasePlan
+from dance_ondevice.evaluation import evaluate, miou
+from dance_ondevice.labels import colourise
+from dance_ondevice.models import checkpoint
+from dance_ondevice.models.forward import predict
+from dance_ondevice.pretraining import render_street
+
+#: Frames between two fresh ones: far enough apart that the scene has changed.
+_STRIDE = 13
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fresh:
+    """The frames of one phase that only the evaluation sees."""
+
+    phase: str
+    samples: tuple[TrainingSample, ...]
+
+    @property
+    def shown(self) -> TrainingSample:
+        """The one that stands for the phase in pictures."""
+        return self.samples[len(self.samples) // 2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseVersions:
+    """The version that was live at a phase's end."""
+
+    fresh: Fresh
+    live: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseScores:
+    """mIoU of the first, the phase's and the last live model on a phase's fresh frames; fractions of 1."""
+
+    frozen: float
+    live: float
+    final: float
+
+
+def render_fresh(
+    folder: Path, plans: Sequence[PhasePlan], count: int, *, seed: int, size: tuple[int, int]
+) -> list[Fresh]:
+    """Render ``count`` frames for every phase, other ones for each phase of the same condition.
+
+    Args:
+        folder: where the files go.
+        plans: the phases.
+        count: frames a phase.
+        seed: of the street; another one than the stream's.
+        size: (height, width).
+    """
+    found = []
+    for number, plan in enumerate(plans):
+        frames = range(number * count * _STRIDE, (number + 1) * count * _STRIDE, _STRIDE)
+        samples = render_street(folder, frames, (plan.condition,), seed=seed, size=size)
+        found.append(Fresh(phase=plan.name, samples=tuple(samples)))
+    return found
+
+
+def score(
+    models: Path,
+    phases: Sequence[PhaseVersions],
+    *,
+    frozen: str,
+    final: str,
+    n_classes: int,
+    on_score: Callable[[int, int], None],
+) -> tuple[list[PhaseScores], list[Pictures]]:
+    """Score the versions under ``models`` and paint what they see.
+
+    Args:
+        models: folder with one folder a version.
+        phases: the phases with their fresh frames.
+        frozen: the first version.
+        final: the version that is live in the end.
+        n_classes: number of classes.
+        on_score: called with how many of how many evaluations are done.
+
+    Returns:
+        Scores and pictures, one each a phase.
+
+    Raises:
+        CheckpointError: a version does not load.
+    """
+    wanted = {(version, index) for index, p in enumerate(phases) for version in (frozen, p.live, final)}
+    scores: dict[tuple[str, int], float] = {}
+    masks: dict[tuple[str, int], bytes] = {}
+    for version in sorted({version for version, _ in wanted}):
+        model, card = checkpoint.load(models / version)
+        for index in sorted(index for v, index in wanted if v == version):
+            fresh = phases[index].fresh
+            matrix = evaluate(model, fresh.samples, card.normalisation, n_classes)
+            scores[version, index] = miou(matrix)
+            mask = predict(model, read_image(fresh.shown), card.normalisation).mask
+            masks[version, index] = images.encode_png(colourise(mask, n_classes))
+            on_score(len(scores), len(wanted))
+    return (
+        [
+            PhaseScores(frozen=scores[frozen, index], live=scores[p.live, index], final=scores[final, index])
+            for index, p in enumerate(phases)
+        ],
+        [
+            Pictures(
+                phase=p.fresh.phase,
+                frame_jpeg=p.fresh.shown.image.read_bytes(),
+                label_png=images.encode_png(colourise(read_label(p.fresh.shown, n_classes), n_classes)),
+                frozen_png=masks[frozen, index],
+                live_png=masks[p.live, index],
+            )
+            for index, p in enumerate(phases)
+        ],
+    )
+
+
+def legend(classes: Sequence[str]) -> list[Swatch]:
+    """The classes with the colours of the pictures."""
+    colours = colourise(np.arange(len(classes), dtype=np.uint8)[None], len(classes))[0]
+    return [Swatch(name, (int(r), int(g), int(b))) for name, (b, g, r) in zip(classes, colours, strict=True)]

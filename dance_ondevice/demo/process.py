@@ -1,0 +1,151 @@
+"""The daemon as a process of its own: its configuration, its start, its end, and what it said."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dance_ondevice.daemon import client, instances
+from dance_ondevice.daemon.config import toml_value
+from dance_ondevice.daemon.state import StatePaths
+
+log = logging.getLogger(__name__)
+
+#: Seconds from SIGTERM to SIGKILL.
+STOP_SECONDS = 20.0
+_START = "import sys; from dance_ondevice.daemon.cli import main; sys.exit(main(prog_name='dance-ondevice'))"
+_TAIL_LINES = 25
+
+
+class DaemonDied(RuntimeError):  # noqa: N818 - says what happened
+    """The daemon ended, or never became ready; the text holds the end of its log."""
+
+
+def write_config(path: Path, values: Mapping[str, Mapping[str, object]]) -> None:
+    """Write a configuration; ``values`` maps sections to their keys."""
+    lines = []
+    for section, keys in values.items():
+        lines += [f"[{section}]", *(f"{key} = {toml_value(value)}" for key, value in keys.items()), ""]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+class DaemonProcess:
+    """``dance-ondevice run`` inside a ``with``: whatever happens there, the process is gone afterwards."""
+
+    def __init__(
+        self,
+        config: Path,
+        state_dir: Path,
+        log_file: Path,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.paths = StatePaths(state_dir)
+        self._config = config
+        self._log_file = log_file
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> DaemonProcess:
+        """Start the process."""
+        # Commands find a user's daemons through the runtime folder; this one must not be in their way.
+        runtime = self._log_file.parent / "runtime"
+        runtime.mkdir(mode=0o700, exist_ok=True)
+        with self._log_file.open("ab") as output:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-c", _START, "run"),
+                    *("--config", str(self._config)),
+                    *("--state-dir", str(self.paths.root)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "RUNTIME_DIRECTORY": str(runtime)},
+            )
+        log.info("daemon started pid=%d log=%s", self._process.pid, self._log_file)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the process if it still runs."""
+        self.stop()
+
+    def wait_ready(self, timeout: float, on_wait: Callable[[], None]) -> instances.DaemonFile:
+        """Wait until the daemon answers; returns the endpoints that it bound.
+
+        Raises:
+            DaemonDied: it ended, or was not ready within ``timeout`` seconds.
+        """
+        deadline = self._monotonic() + timeout
+        while self._monotonic() < deadline:
+            self.check()
+            on_wait()
+            facts = instances.read_daemon_file(self.paths)
+            if facts is not None and self._is_ready(facts):
+                return facts
+            self._sleep(0.1)
+        raise DaemonDied(f"the daemon was not ready within {timeout:g} s; its log ends:\n{self.log_tail()}")
+
+    def _is_ready(self, facts: instances.DaemonFile) -> bool:
+        try:
+            return bool(client.request(facts.control, "status", timeout=2.0).get("ready"))
+        except client.NotRunning:
+            return False
+
+    def status(self) -> Mapping[str, Any]:
+        """What the control socket answers to ``status``.
+
+        Raises:
+            DaemonDied: the daemon has ended.
+            ClientError: it does not answer.
+        """
+        self.check()
+        facts = instances.read_daemon_file(self.paths)
+        if facts is None:
+            raise DaemonDied(f"the daemon left no daemon.json; its log ends:\n{self.log_tail()}")
+        answer: Mapping[str, Any] = client.request(facts.control, "status", timeout=5.0)
+        return answer
+
+    def check(self) -> None:
+        """Make sure that the process runs.
+
+        Raises:
+            DaemonDied: it has ended.
+        """
+        assert self._process is not None
+        status = self._process.poll()
+        if status is not None:
+            raise DaemonDied(f"the daemon ended with status {status}; its log ends:\n{self.log_tail()}")
+
+    def stop(self) -> int:
+        """SIGTERM, then SIGKILL if that does not help; returns the exit status (negative: the signal)."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                log.error("daemon did not stop seconds=%g", STOP_SECONDS)
+                self._process.kill()
+                self._process.wait()
+        return self._process.returncode
+
+    def log_tail(self) -> str:
+        """The last lines of what the daemon said."""
+        try:
+            text = self._log_file.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return "(nothing)"
+        return "\n".join(text.splitlines()[-_TAIL_LINES:]) or "(nothing)"

@@ -1,0 +1,104 @@
+"""What the daemon left in its state directory, as the report's values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.store import open_reader
+from dance_ondevice.demo.report import Round, Version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """The store's tables, read once.
+
+    Attributes:
+        kept_by_scale: stored samples by the scale at which they are stored.
+        labelled: stored samples that have a label.
+    """
+
+    rounds: tuple[Round, ...]
+    versions: tuple[Version, ...]
+    kept_by_scale: Mapping[float, int]
+    labelled: int
+
+
+def read(paths: StatePaths, phase_at: Callable[[float], str]) -> Records:
+    """Read everything the report shows.
+
+    Args:
+        paths: the state directory; the daemon may run or have ended.
+        phase_at: the name of the phase that a wall-clock second belongs to.
+
+    Raises:
+        StoreError: there is no index.
+    """
+    db = open_reader(paths)
+    try:
+        return Records(
+            rounds=tuple(
+                _round(row, phase_at(row["started_at"]))
+                for row in db.query("select * from rounds where outcome is not null order by started_at")
+            ),
+            versions=tuple(_version(row) for row in db.query("select * from versions order by version")),
+            kept_by_scale={
+                row["scale"]: row["n"]
+                for row in db.query("select scale, count(*) as n from samples group by scale")
+            },
+            labelled=next(iter(db.query("select count(*) as n from samples where label_path is not null")))[
+                "n"
+            ],
+        )
+    finally:
+        db.close()
+
+
+def finished_rounds(paths: StatePaths, since: float) -> list[str]:
+    """Outcomes of the rounds that started at or after a wall-clock second and have finished, oldest first."""
+    db = open_reader(paths)
+    try:
+        rows = db.query(
+            "select outcome from rounds where started_at >= ? and outcome is not null order by started_at",
+            [since],
+        )
+        return [row["outcome"] for row in rows]
+    finally:
+        db.close()
+
+
+def _round(row: Mapping[str, Any], phase: str) -> Round:
+    return Round(
+        id=row["id"],
+        phase=phase,
+        trigger=row["trigger"] or "",
+        reason=row["reason"] or "",
+        outcome=row["outcome"],
+        reasons=tuple(json.loads(row["reasons"] or "[]")),
+        parent=row["parent"],
+        candidate=row["candidate"],
+        miou_before=row["miou_before"],
+        miou_after=row["miou_after"],
+        miou_frozen=row["miou_frozen"],
+        joules=row["joules"],
+        gross_joules=row["gross_joules"],
+        method=row["method"],
+        steps=row["steps"],
+        seconds=row["seconds"],
+        macs_before=row["macs_before"],
+        macs_after=row["macs_after"],
+    )
+
+
+def _version(row: Mapping[str, Any]) -> Version:
+    return Version(
+        version=row["version"],
+        parent=row["parent"],
+        status=row["status"],
+        macs=row["macs"] or 0,
+        parameters=row["parameters"] or 0,
+        miou_gate=row["miou_gate"],
+    )

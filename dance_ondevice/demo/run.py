@@ -1,0 +1,262 @@
+"""The demonstration from its first frame to its report."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.datasets.street import StreetCamera
+from dance_ondevice.demo import records
+from dance_ondevice.demo.display import Display
+from dance_ondevice.demo.page import render as render_page
+from dance_ondevice.demo.process import DaemonProcess, write_config
+from dance_ondevice.demo.report import DemoReport, Frames, Joules, Phase
+from dance_ondevice.demo.scrape import Scrape
+from dance_ondevice.demo.session import PhasePlan, PhaseRecord, Progress, Stream, StreamOptions
+from dance_ondevice.labels import STREET_CLASSES
+
+if TYPE_CHECKING:
+    from dance_ondevice.demo.evaluate import PhaseScores
+
+#: What is streamed; the first model knows the day alone.
+PHASES = (
+    PhasePlan("day", "day", drifted=False),
+    PhasePlan("dusk", "dusk", drifted=True),
+    PhasePlan("rain", "rain", drifted=True),
+    PhasePlan("day again", "day", drifted=False),
+)
+#: (height, width) of a frame: small enough for two cores to pretrain, learn and predict in four minutes.
+SIZE = (144, 192)
+#: The evaluation looks at another street than the stream, the pretraining at a third.
+_EVAL_SEED, _PRETRAIN_SEED = 1_000_003, 2_000_003
+#: Seconds set aside for evaluation and report at the end.
+_RESERVE = 25.0
+_READY_SECONDS = 60.0
+PRETRAIN_FRAMES, PRETRAIN_EPOCHS = 160, 12
+_PRETRAIN_STRIDE = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """What to run.
+
+    Attributes:
+        seed: decides the streets, the first model and every round.
+        max_seconds: that it may take in all.
+        out: folder of the report.
+        eval_frames: fresh frames to score each phase on.
+    """
+
+    seed: int
+    max_seconds: float
+    out: Path
+    eval_frames: int = 20
+
+
+def run_demo(options: DemoOptions, workspace: Path, display: Display) -> DemoReport:
+    """Run everything and write the report; the verdict is in ``shortcomings()``.
+
+    Args:
+        workspace: an empty folder for the daemon's state, the first model and the frames to evaluate on.
+
+    Raises:
+        DaemonDied: the daemon ended early.
+        OSError, RuntimeError, ValueError: what else kept the demonstration from its end.
+    """
+    base = workspace / "base"
+    pretrain(base, workspace / "pretraining", options, display)
+    config = workspace / "demo.toml"
+    write_config(config, configuration(base))
+    street = StreetCamera(seed=options.seed, height=SIZE[0], width=SIZE[1])
+
+    with DaemonProcess(config, workspace / "state", workspace / "daemon.log") as daemon:
+        facts = daemon.wait_ready(_READY_SECONDS, lambda: display.show("starting the daemon", {}))
+        stream = Stream(
+            daemon,
+            facts,
+            street.render,
+            StreamOptions(),
+            on_progress=lambda progress: display.show(f"streaming: {progress.phase}", _facts(progress)),
+        )
+        left = options.max_seconds - display.elapsed - _RESERVE
+        phases = stream.run(PHASES, left)
+        display.show("stopping the daemon", {})
+        status = daemon.stop()
+    return _conclude(options, workspace, display, progress=stream.progress, phases=phases, status=status)
+
+
+def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Display) -> None:
+    """Train the first model on the street by day."""
+    from dance_ondevice import pretraining
+
+    stage = "pretraining the first model by day"
+    samples = pretraining.render_street(
+        frames_folder,
+        range(0, PRETRAIN_FRAMES * _PRETRAIN_STRIDE, _PRETRAIN_STRIDE),
+        ("day",),
+        seed=options.seed + _PRETRAIN_SEED,
+        size=SIZE,
+        on_frame=lambda done, of: display.show(stage, {"frames": f"{done} of {of} rendered"}),
+    )
+    pretraining.pretrain(
+        samples,
+        {},
+        pretraining.PretrainOptions(
+            architecture="fastscnn",
+            classes=STREET_CLASSES,
+            size=SIZE,
+            epochs=PRETRAIN_EPOCHS,
+            seed=options.seed,
+            dataset={"name": "synthetic:street", "condition": "day"},
+        ),
+        out,
+        watcher=pretraining.Watcher(
+            on_step=lambda r: display.show(stage, {"step": f"{r.step} of {r.steps}", "loss": f"{r.loss:.3f}"})
+        ),
+    )
+
+
+def configuration(base: Path) -> dict[str, dict[str, object]]:
+    """The daemon's configuration: the defaults, scaled down to minutes; ports are any free ones."""
+    return {
+        "ingest": {"bind": ["tcp://127.0.0.1:*"]},
+        "storage": {"quota_bytes": 256 << 20, "min_free_bytes": 64 << 20},
+        "model": {
+            "architecture": "fastscnn",
+            "classes": list(STREET_CLASSES),
+            "weights": str(base),
+            "size": [SIZE[1], SIZE[0]],
+        },
+        "network_slimming": {"target_macs_fraction": 0.5, "step": 0.1},
+        "training": {"interval": "5s", "min_new_samples": 24, "epochs": 4, "gate_block": "2s"},
+        "inference": {"publish": "tcp://127.0.0.1:*"},
+        # A demonstration on a laptop must not wait for its battery.
+        "energy": {"budget_joules_per_day": 200_000.0, "battery_floor_percent": 0.0},
+        "metrics": {"listen": "127.0.0.1:0"},
+    }
+
+
+def _facts(progress: Progress) -> Mapping[str, object]:
+    return {
+        "phase": f"{progress.phase_seconds:.0f} of at most {progress.phase_share:.0f} s",
+        "frames": f"{progress.sent} sent, {progress.kept} kept, {progress.dropped} dropped",
+        "masks": progress.masks,
+        "rounds": progress.round_text,
+        "live version": f"{progress.live_version} (first {progress.frozen_version})",
+    }
+
+
+def _conclude(
+    options: DemoOptions,
+    workspace: Path,
+    display: Display,
+    *,
+    progress: Progress,
+    phases: Sequence[PhaseRecord],
+    status: int,
+) -> DemoReport:
+    from dance_ondevice.demo import evaluate
+
+    display.show("rendering fresh frames", {})
+    fresh = evaluate.render_fresh(
+        workspace / "fresh",
+        [p.plan for p in phases],
+        options.eval_frames,
+        seed=options.seed + _EVAL_SEED,
+        size=SIZE,
+    )
+    frozen, final = progress.frozen_version, phases[-1].live_version
+    if frozen is None or final is None:
+        raise RuntimeError("the daemon never told which model is live")
+    paths = StatePaths(workspace / "state")
+    scores, pictures = evaluate.score(
+        paths.models,
+        [
+            evaluate.PhaseVersions(fresh=f, live=p.live_version or frozen)
+            for f, p in zip(fresh, phases, strict=True)
+        ],
+        frozen=frozen,
+        final=final,
+        n_classes=len(STREET_CLASSES),
+        on_score=lambda done, of: display.show("evaluating", {"scores": f"{done} of {of}"}),
+    )
+    found = records.read(paths, _phase_at(phases))
+    last = phases[-1].scrape
+    report = DemoReport(
+        seed=options.seed,
+        seconds=display.elapsed,
+        frames=_frames(progress, last, found),
+        masks_received=progress.masks,
+        phases=tuple(_phase(p, s) for p, s in zip(phases, scores, strict=True)),
+        rounds=found.rounds,
+        versions=found.versions,
+        joules=_joules(last),
+        daemon_status=status,
+        eval_frames=options.eval_frames,
+        eval_seed=options.seed + _EVAL_SEED,
+        classes=STREET_CLASSES,
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "report.json").write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+    page = render_page(report, pictures, evaluate.legend(STREET_CLASSES))
+    (options.out / "report.html").write_text(page, encoding="utf-8")
+    return report
+
+
+def _phase_at(phases: Sequence[PhaseRecord]) -> Callable[[float], str]:
+    starts = [p.started_at for p in phases]
+    return lambda moment: phases[max(0, bisect_right(starts, moment) - 1)].plan.name
+
+
+def _frames(progress: Progress, last: Scrape, found: records.Records) -> Frames:
+    def counted(outcome: str) -> int:
+        return int(last.total("dance_frames_total", outcome=outcome))
+
+    return Frames(
+        sent=progress.sent,
+        kept=counted("kept"),
+        dropped=counted("dropped"),
+        rejected=counted("rejected"),
+        overflow=counted("overflow"),
+        labelled=found.labelled,
+        kept_by_scale=found.kept_by_scale,
+        dropped_by_scale=dict(progress.dropped_by_scale),
+    )
+
+
+def _phase(record: PhaseRecord, scores: PhaseScores) -> Phase:
+    return Phase(
+        name=record.plan.name,
+        condition=record.plan.condition,
+        drifted=record.plan.drifted,
+        seconds=round(record.seconds, 1),
+        frames=record.frames,
+        masks=record.masks,
+        live_version=record.live_version,
+        miou_frozen=scores.frozen,
+        miou_live=scores.live,
+        miou_final=scores.final,
+        metrics=record.scrape.flat(),
+    )
+
+
+def _joules(last: Scrape) -> Joules:
+    def workload(name: str) -> float:
+        return last.total("dance_workload_joules_total", workload=name)
+
+    def label(name: str) -> str:
+        return ", ".join(last.label("dance_energy_joules_total", name)) or "unknown"
+
+    return Joules(
+        training=workload("training"),
+        inference=workload("inference"),
+        ingest=workload("ingest"),
+        labelling=workload("labelling"),
+        method=label("method"),
+        source=label("source"),
+    )

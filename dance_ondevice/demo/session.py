@@ -1,0 +1,269 @@
+"""Streams the synthetic camera to a running daemon, phase by phase, and watches what comes back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+
+from dance_ondevice import images
+from dance_ondevice.daemon import client, wire
+from dance_ondevice.daemon.instances import DaemonFile
+from dance_ondevice.demo import records, scrape
+from dance_ondevice.demo.process import DaemonProcess
+
+log = logging.getLogger(__name__)
+
+#: (index, condition) -> (bgr (H, W, 3) uint8, label (H, W) uint8).
+Render = Callable[[int, str], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+
+_STATUS_SECONDS = 1.0
+#: Seconds to wait for the answers that are still out when the stream ends.
+_DRAIN_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """A stretch of the stream: unique name, condition to render, whether the first model never saw it."""
+
+    name: str
+    condition: str
+    drifted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions:
+    """How the camera sends: frames a second, every how many frames a label goes along, JPEG quality."""
+
+    camera: str = "street"
+    fps: float = 8.0
+    label_every: int = 2
+    quality: int = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseRecord:
+    """What happened in one phase; ``started_at`` on the wall clock, ``seconds`` on the monotonic one."""
+
+    plan: PhasePlan
+    started_at: float
+    seconds: float
+    frames: int
+    masks: int
+    live_version: str | None
+    scrape: scrape.Scrape
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """What the stream has seen so far; one object that the loop updates and displays read."""
+
+    phase: str = ""
+    phase_seconds: float = 0.0
+    phase_share: float = 0.0
+    sent: int = 0
+    answered: int = 0
+    kept: int = 0
+    dropped: int = 0
+    refused: int = 0
+    masks: int = 0
+    live_version: str | None = None
+    frozen_version: str | None = None
+    round_text: str = "no round yet"
+    dropped_by_scale: Counter[float] = field(default_factory=Counter)
+
+
+class CameraLink:
+    """The camera's side of the wire: a DEALER for frames and their answers, a SUB for masks."""
+
+    def __init__(self, facts: DaemonFile, options: StreamOptions, progress: Progress) -> None:
+        self._facts = facts
+        self._options = options
+        self._progress = progress
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+
+    def __enter__(self) -> CameraLink:
+        """Connect both sockets."""
+        self._frames = self._context.socket(zmq.DEALER)
+        self._masks = self._context.socket(zmq.SUB)
+        for channel in (self._frames, self._masks):
+            channel.linger = 0
+            self._poller.register(channel, zmq.POLLIN)
+        self._frames.connect(self._facts.ingest[0])
+        self._masks.subscribe(f"mask/{self._options.camera}".encode())
+        if self._facts.inference is not None:
+            self._masks.connect(self._facts.inference)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close everything; frames not yet sent are dropped."""
+        self._context.destroy(linger=0)
+
+    def send(self, seq: int, frame: NDArray[np.uint8], label: NDArray[np.uint8] | None, now: float) -> None:
+        """Send one frame in wire version 1, with its label if there is one."""
+        header = wire.Header(
+            v=wire.VERSION, camera=self._options.camera, seq=seq, captured_at=now, encoding="jpeg"
+        )
+        image = images.encode_jpeg(frame, self._options.quality)
+        png = images.encode_png(label) if label is not None else None
+        self._frames.send_multipart(wire.frame_parts(header, image, png))
+        self._progress.sent += 1
+
+    def receive(self, timeout: float) -> None:
+        """Wait at most ``timeout`` seconds for an answer or a mask, then take in all that are there."""
+        ready = dict(self._poller.poll(max(0, round(timeout * 1000))))
+        while self._frames in ready or self._masks in ready:
+            if self._frames in ready:
+                self._answer(wire.parse_reply(self._frames.recv_multipart()[-1]))
+            if self._masks in ready:
+                self._mask(wire.parse_mask(self._masks.recv_multipart()))
+            ready = dict(self._poller.poll(0))
+
+    def _answer(self, reply: wire.Reply) -> None:
+        progress = self._progress
+        progress.answered += 1
+        if not reply.ok:
+            progress.refused += 1
+            log.warning("frame refused seq=%s error=%s", reply.seq, reply.error)
+        elif reply.kept:
+            progress.kept += 1
+        else:
+            progress.dropped += 1
+            progress.dropped_by_scale[reply.scale or 1.0] += 1
+
+    def _mask(self, mask: wire.MaskMessage) -> None:
+        # A mask that no picture program can read does not count.
+        images.probe(mask.png)
+        self._progress.masks += 1
+
+
+class Stream:
+    """Drives the camera through its phases; one thread, which is the caller's."""
+
+    def __init__(
+        self,
+        daemon: DaemonProcess,
+        facts: DaemonFile,
+        render: Render,
+        options: StreamOptions,
+        *,
+        on_progress: Callable[[Progress], None],
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._daemon = daemon
+        self._facts = facts
+        self._render = render
+        self._options = options
+        self._on_progress = on_progress
+        self._now = now
+        self._monotonic = monotonic
+        self.progress = Progress()
+
+    def run(self, plans: Sequence[PhasePlan], deadline: float) -> list[PhaseRecord]:
+        """Stream all phases until the monotonic second ``deadline``; the time left is shared evenly.
+
+        A phase ends early once a round that started in it has finished, in a drifted phase once one was
+        promoted; the time that it leaves goes to those after it.
+
+        Raises:
+            DaemonDied: the daemon ended.
+            OSError, ClientError: it no longer answers.
+        """
+        found = []
+        with CameraLink(self._facts, self._options, self.progress) as link:
+            for index, plan in enumerate(plans):
+                share = (deadline - self._monotonic()) / (len(plans) - index)
+                found.append(self._phase(link, plan, share))
+            found[-1] = self._drain(link, found[-1])
+        return found
+
+    def _phase(self, link: CameraLink, plan: PhasePlan, share: float) -> PhaseRecord:
+        progress, start, started_at = self.progress, self._monotonic(), self._now()
+        first_frame, first_mask = progress.sent, progress.masks
+        progress.phase, progress.phase_share = plan.name, share
+        due = looked = start
+        while (now := self._monotonic()) - start < share:
+            if now >= due:
+                self._send_next(link, plan.condition)
+                # A board that falls behind sends less, it does not catch up in a burst.
+                due = max(due + 1 / self._options.fps, now)
+            link.receive(min(0.1, max(0.0, due - self._monotonic())))
+            if now - looked >= _STATUS_SECONDS:
+                looked = now
+                self._look(now - start)
+                if self._is_learnt(plan, started_at):
+                    break
+        log.info("phase ended name=%s seconds=%.1f", plan.name, self._monotonic() - start)
+        self._look(self._monotonic() - start)
+        return PhaseRecord(
+            plan=plan,
+            started_at=started_at,
+            seconds=self._monotonic() - start,
+            frames=progress.sent - first_frame,
+            masks=progress.masks - first_mask,
+            live_version=progress.live_version,
+            scrape=self._scrape(),
+        )
+
+    def _send_next(self, link: CameraLink, condition: str) -> None:
+        seq = self.progress.sent
+        frame, label = self._render(seq, condition)
+        link.send(seq, frame, label if seq % self._options.label_every == 0 else None, self._now())
+
+    def _look(self, phase_seconds: float) -> None:
+        try:
+            status = self._daemon.status()
+        except client.NotRunning:
+            # Either it is gone, which check() tells with the log, or it is merely slow to answer.
+            self._daemon.check()
+            return
+        progress = self.progress
+        progress.phase_seconds = phase_seconds
+        progress.live_version = status.get("version")
+        progress.frozen_version = status.get("frozen_version")
+        progress.round_text = describe_rounds(status.get("rounds") or {})
+        self._on_progress(progress)
+
+    def _is_learnt(self, plan: PhasePlan, started_at: float) -> bool:
+        outcomes = records.finished_rounds(self._daemon.paths, started_at)
+        return "promoted" in outcomes if plan.drifted else bool(outcomes)
+
+    def _drain(self, link: CameraLink, last: PhaseRecord) -> PhaseRecord:
+        """Wait for the answers still out, so that the daemon's counts and the camera's agree."""
+        end = self._monotonic() + _DRAIN_SECONDS
+        while self.progress.answered < self.progress.sent and self._monotonic() < end:
+            link.receive(0.1)
+            self._daemon.check()
+        link.receive(0.2)
+        return PhaseRecord(**{**vars(last), "scrape": self._scrape()})
+
+    def _scrape(self) -> scrape.Scrape:
+        if self._facts.metrics is None:
+            raise OSError("the daemon serves no metrics")
+        return scrape.fetch(self._facts.metrics)
+
+
+def describe_rounds(rounds: Mapping[str, Any]) -> str:
+    """The ``rounds`` of the daemon's status in a few words."""
+    counts = ", ".join(
+        f"{rounds[outcome]} {outcome}"
+        for outcome in ("promoted", "rejected", "stopped", "failed")
+        if rounds.get(outcome)
+    )
+    done = f"{rounds.get('count', 0)} done" + (f" ({counts})" if counts else "")
+    if rounds.get("running"):
+        step = f", step {rounds['step']} of {rounds['steps']}" if rounds.get("steps") else ""
+        return f"round {rounds['running']} runs{step}; {done}"
+    return f"{done}; next: {rounds.get('waiting_for') or 'waiting for samples'}"

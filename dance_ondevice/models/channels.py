@@ -1,0 +1,190 @@
+"""The channels of a model's layers: reading them, taking some out, and rebuilding a layer that had some taken
+out.
+
+A layer's channels are written (in, out, groups). Layers that act on each channel alone (normalisation,
+depthwise convolutions, PReLU) have as many in as out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+LayerChannels = tuple[int, int, int]
+
+_BUILT_WITH = "channels_built_with"
+
+
+def channels_of(model: nn.Module) -> dict[str, LayerChannels]:
+    """Module name -> channels of each convolution, linear layer, batch normalisation and PReLU."""
+    return {name: layer_channels(m) for name, m in model.named_modules() if has_channels(m)}
+
+
+def remember_widths(model: nn.Module) -> None:
+    """Note on the model the channels that it has now as those that it was built with, unless it remembers
+    already.
+
+    The note is a plain attribute: copies of the model have it, its state dict does not. Loading a checkpoint
+    notes what the architecture has before the card's channels are set.
+    """
+    if not hasattr(model, _BUILT_WITH):
+        setattr(model, _BUILT_WITH, channels_of(model))
+
+
+def widths_built_with(model: nn.Module) -> dict[str, LayerChannels]:
+    """The channels that a model had before any slimming: those noted, else those that it has."""
+    return {**channels_of(model), **getattr(model, _BUILT_WITH, {})}
+
+
+def has_channels(module: nn.Module) -> bool:
+    """Whether this module knows how to lose channels."""
+    return isinstance(module, (_ConvNd, nn.Linear, _NormBase)) or (
+        isinstance(module, nn.PReLU) and module.num_parameters > 1
+    )
+
+
+def layer_channels(module: nn.Module) -> LayerChannels:
+    """(in, out, groups) of one layer.
+
+    Raises:
+        TypeError: a module without channels.
+    """
+    if isinstance(module, _ConvNd):
+        return module.in_channels, module.out_channels, module.groups
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features, 1
+    if isinstance(module, _NormBase):
+        return module.num_features, module.num_features, 1
+    if isinstance(module, nn.PReLU):
+        return module.num_parameters, module.num_parameters, 1
+    raise TypeError(f"{type(module).__name__} has no channels")
+
+
+def is_channelwise(module: nn.Module) -> bool:
+    """Whether output channel i depends on input channel i alone, so that both go together."""
+    if isinstance(module, _ConvNd):
+        return 1 < module.groups == module.in_channels == module.out_channels
+    return isinstance(module, (_NormBase, nn.PReLU))
+
+
+def keep_channels(module: nn.Module, inputs: Sequence[int] | None, outputs: Sequence[int] | None) -> None:
+    """Cut a layer down to some of its channels, in place; values, modes and memory format stay.
+
+    Args:
+        module: a layer with channels; a convolution with groups must be depthwise.
+        inputs: the input channels that stay, in order; None keeps all. For a channelwise layer the same as
+            outputs.
+        outputs: likewise.
+    """
+    if is_channelwise(module):
+        kept = outputs if outputs is not None else inputs
+        if kept is None:
+            return
+        for name, tensor in _tensors(module):
+            if tensor.dim() > 0:  # num_batches_tracked is one number for the whole layer
+                _replace(module, name, _select(tensor, 0, kept))
+        _set_channels(module, len(kept), len(kept))
+        return
+    in_axis, out_axis = _weight_axes(module)
+    for axis, kept in ((in_axis, inputs), (out_axis, outputs)):
+        if kept is not None:
+            _replace(module, "weight", _select(_tensor(module, "weight"), axis, kept))
+    if outputs is not None and module.bias is not None:
+        _replace(module, "bias", _select(_tensor(module, "bias"), 0, outputs))
+    before = layer_channels(module)
+    _set_channels(
+        module,
+        len(inputs) if inputs is not None else before[0],
+        len(outputs) if outputs is not None else before[1],
+    )
+
+
+def shapes_for(module: nn.Module, channels: LayerChannels) -> dict[str, tuple[int, ...]]:
+    """Shapes that the layer's tensors have with these channels.
+
+    Raises:
+        ValueError: channels that this layer cannot have.
+    """
+    inputs, outputs, groups = channels
+    own = layer_channels(module)
+    if is_channelwise(module):
+        if inputs != outputs or groups != (inputs if isinstance(module, _ConvNd) else 1):
+            raise ValueError(f"a layer that keeps channels apart cannot have channels {list(channels)}")
+        return {
+            name: (inputs, *tensor.shape[1:]) if tensor.dim() > 0 else () for name, tensor in _tensors(module)
+        }
+    if groups != own[2] or (groups > 1 and channels != own):
+        raise ValueError(f"a layer of {list(own)} channels cannot have {list(channels)}")
+    shape = list(_tensor(module, "weight").shape)
+    in_axis, out_axis = _weight_axes(module)
+    if groups == 1:
+        shape[in_axis], shape[out_axis] = inputs, outputs
+    found = {"weight": tuple(shape)}
+    if module.bias is not None:
+        found["bias"] = (outputs,)
+    return found
+
+
+def set_channels(module: nn.Module, channels: LayerChannels) -> None:
+    """Give a layer other channel counts, in place; its values are lost, for a checkpoint to fill in.
+
+    Raises:
+        ValueError: channels that this layer cannot have.
+    """
+    if channels == layer_channels(module):
+        return
+    for name, shape in shapes_for(module, channels).items():
+        old = _tensor(module, name)
+        _replace(module, name, torch.zeros(shape, dtype=old.dtype, device=old.device))
+    _set_channels(module, channels[0], channels[1])
+
+
+def _weight_axes(module: nn.Module) -> tuple[int, int]:
+    """Axes of the weight that count input and output channels."""
+    return (0, 1) if getattr(module, "transposed", False) else (1, 0)
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+
+
+def _tensor(module: nn.Module, name: str) -> Tensor:
+    found: Tensor = getattr(module, name)
+    return found
+
+
+def _select(tensor: Tensor, axis: int, kept: Sequence[int]) -> Tensor:
+    with torch.no_grad():
+        index = torch.tensor(list(kept), dtype=torch.long, device=tensor.device)
+        chosen = tensor.detach().index_select(axis, index)
+        channels_last = tensor.dim() == 4 and not tensor.is_contiguous()
+        return chosen.contiguous(
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format
+        )
+
+
+def _replace(module: nn.Module, name: str, value: Tensor) -> None:
+    old = getattr(module, name)
+    if isinstance(old, nn.Parameter):
+        # A new Parameter, not new data in the old one: autograd remembers the shape of the old.
+        value = nn.Parameter(value, requires_grad=old.requires_grad)
+    setattr(module, name, value)
+
+
+def _set_channels(module: nn.Module, inputs: int, outputs: int) -> None:
+    if isinstance(module, _ConvNd):
+        if is_channelwise(module):
+            module.groups = outputs
+        module.in_channels, module.out_channels = inputs, outputs
+    elif isinstance(module, nn.Linear):
+        module.in_features, module.out_features = inputs, outputs
+    elif isinstance(module, _NormBase):
+        module.num_features = outputs
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = outputs
+    else:
+        raise TypeError(f"{type(module).__name__} has no channels")

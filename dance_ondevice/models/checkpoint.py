@@ -1,0 +1,215 @@
+"""Checkpoints: a directory with ``model.safetensors`` and ``card.json``. Data only: nothing is ever
+unpickled.
+
+Keys in the tensors file are "<group>/<name>". The group ``model`` is the network: its state dict, complete,
+and all that :func:`load` reads. Further groups may stand beside it without a new format, and a reader that
+does not know a group leaves it alone: several sets of normalisation statistics over the same weights would be
+groups of their own, one a condition ("norm.dusk/bottlenecks.0.expand.norm.running_mean"), holding only what
+differs from ``model``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from dance_ondevice.models.card import (
+    CARD_FILE,
+    TENSORS_FILE,
+    CheckpointError,
+    ModelCard,
+    directory_of,
+    encode_card,
+    read_card,
+)
+from dance_ondevice.models.channels import (
+    channels_of,
+    has_channels,
+    remember_widths,
+    set_channels,
+    shapes_for,
+)
+from dance_ondevice.models.cost import count_macs, count_parameters, training_only
+from dance_ondevice.models.forward import STRIDE, logits
+from dance_ondevice.models.registry import ModelError, build, build_from_factory
+
+__all__ = ["CheckpointError", "ModelCard", "load", "read_card", "save"]
+
+_MODEL_GROUP = "model/"
+
+
+def save(directory: Path, model: nn.Module, card: ModelCard) -> ModelCard:
+    """Write a model and its card, durably: each file appears whole or not at all, the card last.
+
+    The model is first rebuilt from what is about to be written, so that a checkpoint that could not be loaded
+    again is found out now. Interrupting an overwrite may leave new tensors with the old card, which
+    :func:`load` refuses.
+
+    Args:
+        directory: created where missing; files of an earlier checkpoint in it are replaced.
+        model: not running in another thread.
+        card: see there for the fields that are set here.
+
+    Returns:
+        The card as written.
+
+    Raises:
+        CheckpointError: the card does not describe this model.
+        OSError: the disk.
+    """
+    state = {
+        f"{_MODEL_GROUP}{name}": tensor.detach()
+        .to("cpu")
+        .contiguous()
+        .clone()  # clones: tied weights share memory
+        for name, tensor in model.state_dict().items()
+    }
+    data = safetensors.torch.save(state, metadata={"format": "pt"})
+    macs = count_macs(model, *card.macs_at)
+    card = replace(
+        card,
+        channels=channels_of(model),
+        training_only=training_only(model),
+        macs=macs,
+        parameters=count_parameters(model),
+        unslimmed_macs=card.unslimmed_macs or macs,
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    _rebuild(card, state, f"{directory}: the card does not describe this model")
+    directory.mkdir(parents=True, exist_ok=True)
+    _write_durably(directory / TENSORS_FILE, data)
+    _write_durably(directory / CARD_FILE, encode_card(card))
+    return card
+
+
+def load(path: Path) -> tuple[nn.Module, ModelCard]:
+    """Rebuild a saved model, slimmed shapes included.
+
+    A card with a factory has that factory imported and called: it must be code that is installed and trusted.
+
+    Args:
+        path: the checkpoint's directory, or its ``model.safetensors``.
+
+    Returns:
+        The model on the CPU, in eval mode, and its card.
+
+    Raises:
+        CheckpointError: a missing file, tensors that are damaged (their SHA-256 is not the card's) or do not
+            fit the card, an architecture or factory that is not there.
+    """
+    card = read_card(path)
+    file = directory_of(path) / TENSORS_FILE
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot read the tensors: {error.strerror}") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != card.sha256:
+        raise CheckpointError(
+            f"{file}: damaged, or not the file that its card was written for: its SHA-256 is {digest}, "
+            f"the card says {card.sha256 or 'nothing'}"
+        )
+    try:
+        state = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{file}: not a safetensors file: {error}") from error
+    return _rebuild(card, state, str(file)), card
+
+
+def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Module:
+    """Build the card's architecture, give its layers the card's channels and fill in the tensors."""
+    tensors = {k.removeprefix(_MODEL_GROUP): t for k, t in state.items() if k.startswith(_MODEL_GROUP)}
+    try:
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the fresh weights are thrown away, their dice are not the caller's
+            if card.factory:
+                model = build_from_factory(card.factory, len(card.classes))
+            else:
+                model = build(card.architecture, len(card.classes), card.arguments)
+    except ModelError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    remember_widths(model)
+    modules = dict(model.named_modules())
+    for name, channels in card.channels.items():
+        module = modules.get(name)
+        if module is None or not has_channels(module):
+            raise CheckpointError(f"{source}: the model has no layer {name!r} that channels could be set for")
+        try:
+            shapes = shapes_for(module, channels)
+            # Before anything is allocated: a forged card may ask for any amount of memory.
+            for key, shape in shapes.items():
+                _check_shape(tensors, f"{name}.{key}", shape)
+            set_channels(module, channels)
+        except ValueError as error:
+            raise CheckpointError(f"{source}: layer {name}: {error}") from error
+    own = model.state_dict()
+    missing, unexpected = own.keys() - tensors.keys(), tensors.keys() - own.keys()
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{source}: other tensors than the model has: missing {_some(missing)}, "
+            f"unexpected {_some(unexpected)}"
+        )
+    for name, tensor in own.items():
+        _check_shape(tensors, name, tuple(tensor.shape), source)
+        if tensors[name].dtype != tensor.dtype:
+            raise CheckpointError(f"{source}: {name} is {tensors[name].dtype}, the model has {tensor.dtype}")
+    model.load_state_dict(tensors)
+    model.eval()
+    _check_runs(model, len(card.classes), source)
+    return model
+
+
+def _check_runs(model: nn.Module, num_classes: int, source: str) -> None:
+    """Try the model once: tensors and card can agree with each other and still not make a network."""
+    try:
+        with torch.inference_mode():
+            found = logits(model, torch.zeros(1, 3, STRIDE, STRIDE)).shape[1]
+    except Exception as error:  # the model may be the user's, and its layers may not fit together
+        raise CheckpointError(f"{source}: the model does not run: {type(error).__name__}: {error}") from error
+    if found != num_classes:
+        raise CheckpointError(
+            f"{source}: the model tells {found} classes apart, the card names {num_classes}"
+        )
+
+
+def _check_shape(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], source: str = "") -> None:
+    prefix = f"{source}: " if source else ""
+    if name not in tensors:
+        raise CheckpointError(f"{prefix}there is no tensor {name}")
+    if tuple(tensors[name].shape) != shape:
+        raise CheckpointError(f"{prefix}{name} has shape {list(tensors[name].shape)}, expected {list(shape)}")
+
+
+def _some(names: set[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "") or "none"
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    """Write beside, fsync, rename, fsync the directory: a power cut leaves the old file or the new, whole."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

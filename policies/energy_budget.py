@@ -1,0 +1,273 @@
+"""Energy budget: may a round start, how many joules may it spend, must it stop now.
+
+A bucket: joules flow in evenly over the day up to a cap, rounds take them out. A round's joules are reserved
+before it starts and settled when it ends, so a power cut never refunds them. All figures are gross joules,
+those of the whole board while the round runs: idle power is paid by the same battery.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TypeGuard
+
+__all__ = [
+    "Account",
+    "Allowance",
+    "BudgetRules",
+    "EnergyStatus",
+    "initial_account",
+    "may_start",
+    "must_stop",
+    "predict_joules",
+    "refill",
+    "reserve",
+    "settle",
+]
+
+_SECONDS_PER_DAY = 86_400.0
+#: Rounds that a prediction looks back on: machines and models change.
+_PAST_ROUNDS = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetRules:
+    """What the user may set.
+
+    Attributes:
+        joules_per_day: that training may spend; 0 means no training at all.
+        cap_days: unspent joules are kept for so many days' worth.
+        minimum_joules: with fewer a round is not worth its start, though it may start with fewer than
+            predicted.
+        margin: factor on the prediction up to which a round may spend, 1 or more.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    joules_per_day: float
+    cap_days: float = 1.0
+    minimum_joules: float = 300.0
+    margin: float = 1.25
+
+    def __post_init__(self) -> None:
+        for name, least in (("joules_per_day", 0.0), ("minimum_joules", 0.0), ("margin", 1.0)):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= least):
+                raise ValueError(f"{name} is {value}; give {least:g} or more")
+        if not (math.isfinite(self.cap_days) and self.cap_days > 0.0):
+            raise ValueError(f"cap_days is {self.cap_days}; give more than 0")
+
+    @property
+    def cap_joules(self) -> float:
+        """The most that may be saved up, in joules."""
+        return self.joules_per_day * self.cap_days
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What training may still spend.
+
+    Attributes:
+        balance_joules: below 0 when a round spent more than it reserved.
+        updated_at: when it was last refilled, in seconds of a clock that does not follow the calendar.
+    """
+
+    balance_joules: float
+    updated_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnergyStatus:
+    """What is known when a round asks to start.
+
+    Attributes:
+        balance_joules: of the account, just refilled.
+        predicted_joules: what the round will take in all likelihood, gross.
+        battery_percent: charge, None (or not a number) when unknown.
+        temperature_c: of the hottest zone in degrees Celsius, None (or not a number) when unknown.
+        battery_floor_percent: below this charge nothing is trained.
+        max_temperature_c: above this temperature nothing is trained.
+    """
+
+    balance_joules: float
+    predicted_joules: float
+    battery_percent: float | None = None
+    temperature_c: float | None = None
+    battery_floor_percent: float = 30.0
+    max_temperature_c: float = 80.0
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Whether a round may start, the gross joules it may spend (0 if not), and why in words."""
+
+    allowed: bool
+    joules: float
+    reason: str
+
+
+def initial_account(rules: BudgetRules, now: float, spent_joules: float = 0.0) -> Account:
+    """The account of a service that starts.
+
+    Args:
+        rules: what the user set.
+        now: seconds, of the clock that `refill` will be given.
+        spent_joules: what the ledger shows as reserved or settled within the last `rules.cap_days` days, 0 on
+            the very first start. No more than the cap flows in within these days, so the balance is never
+            above what it would be had the service not stopped.
+    """
+    return Account(rules.cap_joules - _amount("spent_joules", spent_joules), now)
+
+
+def refill(rules: BudgetRules, account: Account, now: float) -> Account:
+    """Let the joules flow in that are due since the last refill, up to the cap.
+
+    A clock that goes backwards, as it does when a board starts anew, refills nothing.
+
+    Raises:
+        ValueError: `now` is not finite.
+    """
+    if not math.isfinite(now):
+        raise ValueError(f"the time is {now}; it must be finite")
+    elapsed = max(0.0, now - account.updated_at)
+    due = rules.joules_per_day * elapsed / _SECONDS_PER_DAY
+    return Account(min(rules.cap_joules, account.balance_joules + due), now)
+
+
+def reserve(account: Account, joules: float) -> Account:
+    """Take out what a round is allowed, before it starts.
+
+    Raises:
+        ValueError: `joules` is negative or not finite.
+    """
+    return replace(account, balance_joules=account.balance_joules - _amount("joules", joules))
+
+
+def settle(account: Account, reserved_joules: float, spent_joules: float) -> Account:
+    """Put back what a finished round left of its reservation, or take out what it overspent.
+
+    Args:
+        account: from which `reserved_joules` were taken.
+        reserved_joules: for this round.
+        spent_joules: gross; not a number when the meter gave no figure: the whole reservation counts as
+            spent.
+
+    Raises:
+        ValueError: a figure is negative or infinite.
+    """
+    reserved = _amount("reserved_joules", reserved_joules)
+    spent = reserved if math.isnan(spent_joules) else _amount("spent_joules", spent_joules)
+    return replace(account, balance_joules=account.balance_joules + reserved - spent)
+
+
+def may_start(rules: BudgetRules, status: EnergyStatus) -> Allowance:
+    """Whether a round may start and what it may spend: the predicted joules and a margin, or what is left.
+
+    Every obstacle stands in the reason. An unknown battery or temperature is no obstacle, but is mentioned.
+    """
+    obstacles = _conditions(
+        status.battery_percent, status.battery_floor_percent, status.temperature_c, status.max_temperature_c
+    )
+    left = status.balance_joules
+    predicted = max(0.0, status.predicted_joules) if _is_known(status.predicted_joules) else 0.0
+    # Without a prediction the least that is worth a start is all that a round is trusted with.
+    wanted = predicted * rules.margin or rules.minimum_joules or max(0.0, left)
+    # A minimum above what can ever be saved up would forbid training without a word; the cap is enough then.
+    needed = min(rules.minimum_joules, rules.cap_joules, wanted)
+    if rules.joules_per_day == 0.0:
+        obstacles.insert(0, "the energy budget is 0 J a day: no training at all")
+    elif left <= 0.0 or left < needed:
+        wait = (needed - left) / rules.joules_per_day * _SECONDS_PER_DAY
+        obstacles.insert(
+            0,
+            f"{left:,.0f} J are left and a round needs at least {needed:,.0f} J: enough in "
+            f"{_duration(wait)} at {rules.joules_per_day:,.0f} J a day",
+        )
+    unknown = _unknown(status)
+    if obstacles:
+        return Allowance(False, 0.0, "; ".join([*obstacles, *unknown]))
+    joules = min(left, wanted)
+    basis = f"{predicted:,.0f} J are predicted" if predicted > 0.0 else "nothing is known to predict from"
+    whole = ", which is all" if joules < wanted else ""
+    reason = f"the round may spend {joules:,.0f} J of the {left:,.0f} J that are left{whole}; {basis}"
+    return Allowance(True, joules, "; ".join([reason, *unknown]))
+
+
+def must_stop(
+    spent_joules: float,
+    allowance_joules: float,
+    *,
+    battery_percent: float | None = None,
+    temperature_c: float | None = None,
+    battery_floor_percent: float = 30.0,
+    max_temperature_c: float = 80.0,
+) -> str | None:
+    """Why a running round must stop now, None if it may go on.
+
+    Args:
+        spent_joules: by the round so far, gross; not a number when the meter gives no figure, which stops it.
+        allowance_joules: what it may spend.
+        battery_percent: charge, None (or not a number) when unknown.
+        temperature_c: in degrees Celsius, None (or not a number) when unknown.
+        battery_floor_percent: below this charge it stops.
+        max_temperature_c: above this temperature it stops.
+    """
+    obstacles = _conditions(battery_percent, battery_floor_percent, temperature_c, max_temperature_c)
+    if math.isnan(spent_joules):
+        obstacles.insert(0, "the energy meter gives no figure, so the budget cannot be kept")
+    elif spent_joules >= allowance_joules:
+        obstacles.insert(
+            0, f"{spent_joules:,.0f} J are spent of the {allowance_joules:,.0f} J that were allowed"
+        )
+    return "; ".join(obstacles) or None
+
+
+def predict_joules(past: Sequence[tuple[int, float]], steps: int, default_per_step: float) -> float:
+    """Gross joules that a round of `steps` optimiser steps will take.
+
+    Args:
+        past: (steps, gross joules) of earlier rounds, oldest first. The median per step of the latest ones is
+            used; rounds without a step or without a figure are passed over.
+        steps: of the coming round.
+        default_per_step: joules a step, while there is no earlier round.
+    """
+    per_step = [joules / count for count, joules in past if count > 0 and _is_known(joules) and joules > 0.0]
+    return steps * (median(per_step[-_PAST_ROUNDS:]) if per_step else default_per_step)
+
+
+def _conditions(
+    battery: float | None, battery_floor: float, temperature: float | None, max_temperature: float
+) -> list[str]:
+    """What forbids training apart from the budget; unknown readings forbid nothing."""
+    obstacles: list[str] = []
+    if _is_known(battery) and battery < battery_floor:
+        obstacles.append(f"the battery is at {battery:.1f} %, below its floor of {battery_floor:g} %")
+    if _is_known(temperature) and temperature > max_temperature:
+        obstacles.append(f"the board is at {temperature:.1f} °C, above its limit of {max_temperature:g} °C")
+    return obstacles
+
+
+def _unknown(status: EnergyStatus) -> list[str]:
+    readings = (("battery level", status.battery_percent), ("temperature", status.temperature_c))
+    return [f"{name} unknown" for name, value in readings if not _is_known(value)]
+
+
+def _is_known(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
+
+
+def _amount(name: str, joules: float) -> float:
+    if not (math.isfinite(joules) and joules >= 0.0):
+        raise ValueError(f"{name} is {joules}; it must be finite and not negative")
+    return joules
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90.0:
+        return f"{max(1.0, seconds):.0f} s"
+    if seconds < 5400.0:
+        return f"{seconds / 60.0:.0f} min"
+    return f"{seconds / 3600.0:.1f} h"

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dance_ondevice.daemon import checks
+from dance_ondevice.daemon.checks import Check
+from dance_ondevice.daemon.config import Config
+from dance_ondevice.daemon.config_sections import Energy, Metrics, Storage
+from dance_ondevice.daemon.instances import DaemonFile, write_daemon_file
+from dance_ondevice.daemon.state import StateLock, StatePaths
+from dance_ondevice.daemon.store import Store
+
+
+def config_of(**sections: object) -> Config:
+    return msgspec.structs.replace(Config(), **sections)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A configuration that a small disk and a busy machine satisfy."""
+    path = tmp_path / "site.toml"
+    path.write_text(
+        "[storage]\nquota_bytes = 1048576\nmin_free_bytes = 0\n"
+        "[metrics]\nlisten = '127.0.0.1:0'\n[energy]\nidle_watts = 2\nmax_watts = 9\n"
+    )
+    return path
+
+
+@pytest.fixture
+def fake_checks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def use(*found: Check) -> None:
+        monkeypatch.setattr(checks, "run_checks", lambda config, paths: iter(found))
+
+    return use
+
+
+@pytest.mark.slow
+def test_a_sound_machine_passes(run_json, site: Path, paths: StatePaths):
+    found = run_json("doctor", "--config", str(site), "--state-dir", str(paths.root))
+    assert {check["name"]: check["status"] for check in found if check["status"] == "failure"} == {}
+    names = [
+        "python",
+        "cpu",
+        "torch",
+        "cv2",
+        "zmq",
+        "state folder",
+        "space",
+        "database",
+        "energy meter",
+        "metrics",
+    ]
+    assert [check["name"] for check in found] == names
+
+
+def test_each_line_has_its_remedy_and_a_failure_exits_1(run, run_json, fake_checks, paths: StatePaths):
+    args = ("doctor", "--state-dir", str(paths.root))
+    fake_checks(Check("a", "ok", "fine"), Check("b", "warning", "odd", "do this"))
+    assert run(*args).stdout.splitlines() == ["ok       a: fine", "warning  b: odd", "         do this"]
+    fake_checks(Check("c", "failure", "bad", "do that"))
+    assert "failure  c: bad" in run(*args, code=1).stdout
+    assert run_json(*args, code=1) == [
+        {"name": "c", "status": "failure", "detail": "bad", "remedy": "do that"}
+    ]
+
+
+def test_the_index_is_made_anew_from_the_files(
+    run, fake_checks, add_street, paths: StatePaths, tmp_path: Path
+):
+    store = Store(paths, quota_bytes=1 << 30, min_free_bytes=0)
+    store.start()
+    ids = add_street(store, 2)
+    assert store.stop(10)
+    paths.database.write_bytes(b"broken")
+    fake_checks()
+    output = run("doctor", "--rebuild-index", "--state-dir", str(paths.root)).stdout
+    assert "2 samples" in output
+    connection = sqlite3.connect(paths.database)
+    assert {row[0] for row in connection.execute("select id from samples")} == set(ids)
+    connection.close()
+
+
+def test_the_index_of_a_running_daemon_is_left_alone(run, fake_checks, paths: StatePaths):
+    fake_checks()
+    with StateLock(paths):
+        errors = run("doctor", "--rebuild-index", "--state-dir", str(paths.root), code=1).stderr
+    assert str(os.getpid()) in errors
+    assert not paths.database.exists()
+
+
+def test_no_state_folder_is_made_by_a_rebuild(run, fake_checks, tmp_path: Path):
+    fake_checks()
+    run("doctor", "--rebuild-index", "--state-dir", str(tmp_path / "typo"), code=1)
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("flags\t\t: fpu sse2 avx2 avx512f", "ok"),
+        ("Features\t: fp asimd bf16", "ok"),
+        ("Features\t: half thumb", "warning"),
+        ("model name\t: avx2", "warning"),
+    ],
+)
+def test_cpu_flags(tmp_path: Path, line: str, status: str):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    assert checks.check_cpu(tmp_path).status == status
+
+
+def test_an_unreadable_procfs_is_a_warning(tmp_path: Path):
+    found = checks.check_cpu(tmp_path)
+    assert found.status == "warning"
+    assert "energy.procfs_root" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("module", "then", "status", "detail"),
+    [
+        ("sys", "print('1.2')", "ok", "1.2"),
+        ("sys", "raise ImportError('wrong build')", "failure", "ImportError: wrong build"),
+        ("os", "os.kill(os.getpid(), 4)", "failure", "killed by signal 4 while loading"),
+    ],
+)
+def test_a_package_that_kills_the_process_does_not_kill_the_doctor(
+    module: str, then: str, status: str, detail: str
+):
+    found = checks.check_import(module, then)
+    assert (found.status, found.detail) == (status, detail)
+    assert bool(found.remedy) == (status == "failure")
+
+
+@pytest.mark.parametrize(
+    ("has", "wanted", "status"), [(True, True, "ok"), (False, False, "warning"), (False, True, "failure")]
+)
+def test_curve_is_needed_when_configured(
+    monkeypatch: pytest.MonkeyPatch, has: bool, wanted: bool, status: str
+):
+    monkeypatch.setattr("zmq.has", lambda _: has)
+    assert checks.check_zmq(wanted).status == status
+
+
+def test_the_state_folder_is_written_to_and_left_as_it_was(tmp_path: Path):
+    assert checks.check_state_dir(StatePaths(tmp_path)).status == "ok"
+    assert "the first start makes it" in checks.check_state_dir(StatePaths(tmp_path / "a" / "b")).detail
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_folder_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    assert checks.check_state_dir(StatePaths(tmp_path / "file")).status == "failure"
+
+    def refuse(path: Path, data: bytes) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(checks, "write_synced", refuse)
+    found = checks.check_state_dir(StatePaths(tmp_path))
+    assert found.status == "failure"
+    assert "Permission denied" in found.detail
+
+
+def test_slow_storage_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checks, "SLOW_FSYNC", 0.0)
+    assert checks.check_state_dir(StatePaths(tmp_path)).status == "warning"
+
+
+@pytest.mark.parametrize(
+    ("quota", "floor", "status"), [(1 << 20, 0, "ok"), (1 << 62, 0, "warning"), (1 << 20, 1 << 62, "failure")]
+)
+def test_space(paths: StatePaths, quota: int, floor: int, status: str):
+    storage = Storage(quota_bytes=quota, min_free_bytes=floor)
+    assert checks.check_space(paths, storage.quota_bytes, storage.min_free_bytes).status == status
+
+
+def test_what_is_stored_counts_against_the_quota(paths: StatePaths, monkeypatch: pytest.MonkeyPatch):
+    (paths.samples / "a.jpg").write_bytes(bytes(1000))
+    usage = type("Usage", (), {"free": 500})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    assert checks.check_space(paths, 1500, 0).status == "ok"
+    assert checks.check_space(paths, 1501, 0).status == "warning"
+
+
+def test_the_database(paths: StatePaths):
+    assert checks.check_database(paths).status == "ok"
+    connection = sqlite3.connect(paths.database)
+    connection.execute("create table t (a)")
+    connection.commit()
+    connection.close()
+    assert checks.check_database(paths).status == "ok"
+    paths.database.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
+    found = checks.check_database(paths)
+    assert found.status == "failure"
+    assert "--rebuild-index" in found.remedy
+
+
+def test_an_assumed_power_is_a_warning():
+    assert checks.check_meter(Config()).status == "warning"
+    known = config_of(energy=Energy(idle_watts=2, max_watts=9))
+    assert checks.check_meter(known).status == "ok"
+
+
+def test_the_metrics_address(paths: StatePaths):
+    assert checks.check_metrics(config_of(metrics=Metrics(enabled=False)), paths).detail == "off"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = config_of(metrics=Metrics(listen=f"127.0.0.1:{taken.getsockname()[1]}"))
+        found = checks.check_metrics(config, paths)
+        assert found.status == "failure"
+        assert "metrics.listen" in found.remedy
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/metrics"
+        write_daemon_file(paths, DaemonFile(pid=os.getpid(), control="ipc:///x", metrics=url))
+        assert checks.check_metrics(config, paths).status == "ok"
+        write_daemon_file(paths, DaemonFile(pid=os.getpid(), control="ipc:///x", metrics="http://h:1/"))
+        assert checks.check_metrics(config, paths).status == "failure"
+    paths.daemon_file.unlink()
+    assert checks.check_metrics(config, paths).status == "ok"

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.commands import rounds
+from dance_ondevice.daemon.state import StatePaths
+
+CARD: dict[str, Any] = {
+    "version": "v0002",
+    "architecture": "fastscnn",
+    "macs": 5,
+    "channels": {"a": [3, 4, 1]},
+}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "_POLL_SECONDS", 0.0)
+
+
+@pytest.fixture
+def versions(paths: StatePaths, database: Database) -> None:
+    for number, status in ((1, "retired"), (2, "live")):
+        name = f"v{number:04d}"
+        database["versions"].insert(
+            {
+                "version": name,
+                "parent": None,
+                "created_at": 1_700_000_000.0 + number,
+                "status": status,
+                "architecture": "fastscnn",
+                "macs": 1000,
+                "parameters": 10,
+                "round_id": None,
+                "miou_gate": 0.5,
+                "card": "{}",
+            }
+        )
+        folder = paths.models / name
+        folder.mkdir()
+        (folder / "card.json").write_text(json.dumps({**CARD, "version": name}))
+    paths.live_file.write_text('{"version": "v0002"}')
+
+
+@pytest.mark.usefixtures("versions")
+def test_the_versions_are_listed(run, run_json, paths: StatePaths):
+    rows = run_json("models", "list", "--state-dir", str(paths.root))
+    assert [(row["version"], row["status"]) for row in rows] == [("v0001", "retired"), ("v0002", "live")]
+    assert rows[0]["macs"] == 1000
+    assert "card" not in rows[0]
+    output = run("models", "list", "--state-dir", str(paths.root)).stdout
+    assert "v0001" in output
+    assert "retired" in output
+
+
+@pytest.mark.usefixtures("versions")
+def test_show_is_of_the_live_version(run, run_json, paths: StatePaths):
+    args = ("models", "show", "--state-dir", str(paths.root))
+    assert run_json(*args) == CARD
+    assert run_json(*args, "v0001")["version"] == "v0001"
+    output = run(*args).stdout
+    assert "fastscnn" in output
+    assert "channels" not in output
+
+
+@pytest.mark.usefixtures("versions")
+@pytest.mark.parametrize("name", ["v9", "../models/v0001", ""])
+def test_an_unknown_version_names_the_known(run, paths: StatePaths, name: str):
+    errors = run("models", "show", name, "--state-dir", str(paths.root), code=1).stderr
+    assert "v0001, v0002" in errors
+
+
+@pytest.mark.usefixtures("versions")
+def test_a_broken_card_is_told(run, paths: StatePaths):
+    (paths.models / "v0001" / "card.json").write_bytes(b"{")
+    assert "cannot be read" in run("models", "show", "v0001", "--state-dir", str(paths.root), code=1).stderr
+
+
+def test_show_without_a_live_version(run, paths: StatePaths):
+    assert "no live version" in run("models", "show", "--state-dir", str(paths.root), code=1).stderr
+
+
+def test_list_without_a_database(run, paths: StatePaths):
+    errors = run("models", "list", "--state-dir", str(paths.root), code=1).stderr
+    assert str(paths.database) in errors
+    assert "--state-dir" in errors
+
+
+def test_list_of_a_broken_database(run, paths: StatePaths):
+    paths.database.write_bytes(b"no database" * 100)
+    assert "doctor" in run("models", "list", "--state-dir", str(paths.root), code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "sent"),
+    [
+        (["promote", "v0001"], {"version": "v0001"}),
+        (["rollback"], {"to": None}),
+        (["rollback", "--to", "v0001"], {"to": "v0001"}),
+    ],
+)
+def test_switching_waits_for_the_daemon(run, serve, paths: StatePaths, args: list[str], sent: object):
+    asked: list[object] = []
+    answers = iter([{"state": "running"}] + [{"state": "done", "outcome": "live", "version": "v0001"}] * 2)
+
+    def switch(query: dict[str, object]) -> object:
+        asked.append(query)
+        return {"request": 3}
+
+    serve({args[0]: switch, "train_status": lambda _: next(answers)})
+    where = ("--state-dir", str(paths.root))
+    assert json.loads(run("models", *args, *where, "--json").stdout) == {
+        "outcome": "live",
+        "version": "v0001",
+    }
+    assert run("models", *args, *where).stdout == "live: v0001\n"
+    assert asked == [sent, sent]
+
+
+def test_a_switch_that_fails_says_why(run, serve, paths: StatePaths):
+    end = {"state": "done", "outcome": "failed", "reasons": ["no readable version 'v7'"]}
+    serve({"promote": lambda _: {"request": 3}, "train_status": lambda _: end})
+    assert (
+        "no readable version 'v7'"
+        in run("models", "promote", "v7", "--state-dir", str(paths.root), code=1).stderr
+    )

@@ -1,0 +1,167 @@
+"""A real ingest thread on a real socket with a real store, senders to talk to it, and counters to read."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import zmq
+
+from dance_ondevice import images
+from dance_ondevice.complexity import make_indicator
+from dance_ondevice.daemon import wire
+from dance_ondevice.daemon.ingest import Ingest, IngestSettings, SampleStore
+from dance_ondevice.daemon.mailbox import LatestFrames
+from dance_ondevice.policies.data_slimming import SlimmingRules
+
+#: Keeps everything as it comes.
+KEEP_ALL = SlimmingRules(scales=(1.0,), drop_fraction=0.0, loss_weighting=False, warmup_frames=0)
+N_CLASSES = 11
+PATIENCE = 10.0
+
+
+class Recorder:
+    """Instruments that tests may wait for."""
+
+    def __init__(self) -> None:
+        self.frames: Counter[tuple[str, str]] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.scores: list[tuple[str, float]] = []
+        self.seconds: list[float] = []
+        self._changed = threading.Condition()
+
+    def frame(self, camera: str, outcome: str) -> None:
+        with self._changed:
+            self.frames[camera, outcome] += 1
+            self._changed.notify_all()
+
+    def score(self, camera: str, value: float) -> None:
+        self.scores.append((camera, value))
+
+    def ingest_seconds(self, value: float) -> None:
+        self.seconds.append(value)
+
+    def refused(self, reason: str) -> None:
+        with self._changed:
+            self.refusals[reason] += 1
+            self._changed.notify_all()
+
+    def count(self, outcome: str | None = None) -> int:
+        return sum(n for (_, found), n in self.frames.items() if outcome in (None, found))
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(condition, PATIENCE), (self.frames, self.refusals)
+
+
+class Client:
+    """A sender that asks one thing at a time."""
+
+    def __init__(self, context: zmq.Context[Any], endpoint: str, kind: int = zmq.DEALER) -> None:
+        self.socket = context.socket(kind)
+        self.socket.linger = 0
+        self.socket.rcvtimeo = int(PATIENCE * 1000)
+        self.socket.connect(endpoint)
+
+    def ask(self, *parts: wire.Buffer) -> wire.Reply:
+        self.socket.send_multipart(parts)
+        return self.answer()
+
+    def answer(self) -> wire.Reply:
+        return wire.parse_reply(self.socket.recv_multipart()[-1])
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Harness:
+    """An ingest thread and what belongs to it."""
+
+    def __init__(self, ingest: Ingest, recorder: Recorder, mailbox: LatestFrames, context: Any) -> None:
+        self.ingest = ingest
+        self.recorder = recorder
+        self.mailbox = mailbox
+        self.context = context
+        self._clients: list[Client] = []
+
+    @property
+    def endpoint(self) -> str:
+        return self.ingest.endpoints[0]
+
+    def client(self, kind: int = zmq.DEALER) -> Client:
+        client = Client(self.context, self.endpoint, kind)
+        self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
+
+@contextlib.contextmanager
+def running(
+    store: SampleStore,
+    *,
+    rules: SlimmingRules = KEEP_ALL,
+    clock: Callable[[], float] | None = None,
+    **settings: Any,
+) -> Iterator[Harness]:
+    """Run an ingest thread; ``settings`` are those of ``IngestSettings``."""
+    recorder, mailbox = Recorder(), LatestFrames()
+    with zmq.Context() as context:
+        ingest = Ingest(
+            IngestSettings(**{"bind": ("tcp://127.0.0.1:*",), **settings}),
+            context=context,
+            indicator=make_indicator("detail_loss", (1.0, 0.75, 0.5)),
+            rules=rules,
+            n_classes=N_CLASSES,
+            store=store,
+            mailbox=mailbox,
+            instruments=recorder,
+            **({"clock": clock} if clock else {}),
+        )
+        ingest.start()
+        harness = Harness(ingest, recorder, mailbox, context)
+        try:
+            yield harness
+        finally:
+            stopped = ingest.stop(10)
+            harness.close()
+        assert stopped
+        assert ingest.failure is None, ingest.failure
+
+
+def picture(number: int = 0, height: int = 48, width: int = 64) -> np.ndarray:
+    """(height, width, 3) BGR: a soft pattern with a little noise, another one for each number."""
+    random = np.random.default_rng(number)
+    blobs = random.integers(30, 220, (6, 8, 3), dtype=np.uint8)
+    soft = cv2.resize(blobs, (width, height), interpolation=cv2.INTER_LINEAR)
+    return soft + random.integers(0, 10, soft.shape, dtype=np.uint8)
+
+
+def jpeg(number: int = 0, height: int = 48, width: int = 64) -> bytes:
+    return images.encode_jpeg(picture(number, height, width))
+
+
+def label(height: int = 48, width: int = 64, classes: Sequence[int] = (0, 3, 255)) -> bytes:
+    ids = np.resize(np.array(classes, np.uint8), (height, width))
+    return images.encode_png(ids)
+
+
+def header(**changes: Any) -> bytes:
+    """A valid header of a JPEG frame, but for the changes; None takes a key away."""
+    fields = {
+        "v": 1,
+        "camera": "front",
+        "seq": 0,
+        "captured_at": 1_700_000_000.25,
+        "encoding": "jpeg",
+        **changes,
+    }
+    return msgspec.json.encode({key: value for key, value in fields.items() if value is not None})

@@ -1,0 +1,87 @@
+"""Samples made up for tests of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dance_ondevice import images
+from dance_ondevice.daemon.state import StatePaths, sample_id
+from dance_ondevice.daemon.store import NewSample, open_reader
+
+START = 1_760_000_000.25
+
+
+def png(width: int, height: int, seed: int = 0) -> bytes:
+    """A small picture of noise."""
+    return images.encode_png(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def label_png(width: int, height: int, classes: Sequence[int] = (1, 2)) -> bytes:
+    """A label in which each of the classes occurs."""
+    mask = np.full((height, width), 255, dtype=np.uint8)
+    mask.flat[: len(classes)] = classes
+    return images.encode_png(mask)
+
+
+def new_sample(
+    seq: int = 0,
+    *,
+    camera: str = "front",
+    at: float | None = None,
+    label: Sequence[int] | None = None,
+    **changes: Any,
+) -> NewSample:
+    """A 16x12 PNG frame, one a second; ``label`` gives the classes of a label to come with it."""
+    captured_at = START + seq if at is None else at
+    sample = NewSample(
+        id=sample_id(camera, captured_at, seq),
+        camera=camera,
+        seq=seq,
+        captured_at=captured_at,
+        received_at=captured_at + 1,
+        data=png(16, 12, seed=seq),
+        format="png",
+        width=16,
+        height=12,
+        native_width=16,
+        native_height=12,
+        score=0.5,
+        quantile=0.6,
+        scale=1.0,
+        weight=1.1,
+        reason="detailed",
+        label=None if label is None else label_png(16, 12, label),
+        label_source=None if label is None else "sender",
+        classes=None if label is None else tuple(label),
+    )
+    return replace(sample, **changes)
+
+
+def rows(paths: StatePaths) -> dict[str, dict[str, Any]]:
+    """Every sample's row by id, read as another process would."""
+    db = open_reader(paths)
+    try:
+        return {row["id"]: row for row in db.query("SELECT * FROM samples")}
+    finally:
+        db.close()
+
+
+def files(paths: StatePaths) -> list[str]:
+    """Every file under samples, relative to the state directory."""
+    return sorted(str(path.relative_to(paths.root)) for path in paths.samples.rglob("*") if path.is_file())
+
+
+def total_bytes(paths: StatePaths) -> int:
+    """What the files under samples take."""
+    return sum((paths.root / name).stat().st_size for name in files(paths))
+
+
+def only_file(folder: Path) -> Path:
+    """The one file under a folder."""
+    (found,) = [path for path in folder.rglob("*") if path.is_file()]
+    return found

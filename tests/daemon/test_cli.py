@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from dance_ondevice import __version__
+from dance_ondevice.daemon import cli
+from dance_ondevice.daemon.cli import TABLE, Lazy, WorkFailed, main
+from dance_ondevice.daemon.config import ConfigError, Problem
+
+
+def run_python(code: str, *args: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def with_command(monkeypatch: pytest.MonkeyPatch, command: click.Command) -> None:
+    """Put a command into the table for one test."""
+    monkeypatch.setattr(Lazy, "load", lambda _: command)
+
+
+@pytest.mark.parametrize("name", list(TABLE))
+def test_the_help_of_the_table_is_the_commands_own(name: str):
+    assert TABLE[name].load().get_short_help_str(limit=200) == TABLE[name].help
+
+
+@pytest.mark.parametrize("name", list(TABLE))
+def test_a_command_is_called_as_the_table_says(name: str):
+    assert TABLE[name].load().name == name
+
+
+def test_help_lists_every_command_and_imports_none():
+    code = (
+        "import sys\nfrom dance_ondevice.daemon.cli import main\n"
+        "main(['--help'], standalone_mode=False, max_content_width=200, terminal_width=200)\n"
+        "print([m for m in sys.modules if m.startswith('dance_ondevice.daemon.commands')"
+        " or m in ('msgspec', 'zmq', 'numpy', 'torch', 'rich', 'sqlite3')])"
+    )
+    *text, imported = run_python(code).splitlines()
+    assert imported == "[]"
+    for name, lazy in TABLE.items():
+        assert any(line.split()[:1] == [name] and line.endswith(lazy.help) for line in text), name
+
+
+@pytest.mark.slow
+def test_no_command_imports_torch():
+    code = (
+        "import sys\nfrom dance_ondevice.daemon.cli import TABLE\n"
+        "for lazy in TABLE.values(): lazy.load()\n"
+        "print('torch' in sys.modules)"
+    )
+    assert run_python(code).strip() == "False"
+
+
+def test_version():
+    result = CliRunner().invoke(main, ["--version"])
+    assert result.output.split()[-1] == __version__
+
+
+def test_an_unknown_command_is_wrong_usage():
+    result = CliRunner().invoke(main, ["dance"])
+    assert result.exit_code == 2
+    assert "No such command 'dance'" in result.output
+
+
+def test_failed_work_exits_1(monkeypatch: pytest.MonkeyPatch):
+    @click.command()
+    def failing() -> None:
+        raise WorkFailed("the disk is full")
+
+    with_command(monkeypatch, failing)
+    result = CliRunner().invoke(main, ["status"])
+    assert result.exit_code == 1
+    assert "the disk is full" in result.stderr
+
+
+def test_a_bad_configuration_is_printed_in_full_and_exits_78(monkeypatch: pytest.MonkeyPatch):
+    @click.group()
+    def group() -> None:
+        pass
+
+    @group.command()
+    def nested() -> None:
+        raise ConfigError((Problem("f", "a.b", "1", "2"), Problem("f", "c.d", "3", "4")))
+
+    with_command(monkeypatch, group)
+    result = CliRunner().invoke(main, ["models", "nested"])
+    assert result.exit_code == 78
+    assert result.stderr == "f: a.b: found 1; allowed 2\nf: c.d: found 3; allowed 4\n"
+
+
+def test_other_errors_are_not_swallowed(monkeypatch: pytest.MonkeyPatch):
+    @click.command()
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    with_command(monkeypatch, broken)
+    assert isinstance(CliRunner().invoke(main, ["status"]).exception, ZeroDivisionError)
+
+
+def test_ctrl_c_exits_130_quietly():
+    code = """
+import signal, sys, click
+from dance_ondevice.daemon.cli import Lazy, main
+# A shell that runs this in the background has it ignore SIGINT, which children inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+@click.command()
+def waiting():
+    print("ready", flush=True)
+    sys.stdin.read()
+Lazy.load = lambda self: waiting
+main(["status"])
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert output == errors == ""
+
+
+def test_the_shared_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    @click.command()
+    @cli.config_option
+    @cli.state_dir_option
+    @cli.json_option
+    def shown(**options: object) -> None:
+        click.echo(json.dumps(options, default=str))
+
+    with_command(monkeypatch, shown)
+    environ = {"DANCE_CONFIG": "/from/environment.toml"}
+    result = CliRunner().invoke(main, ["status"], env=environ)
+    assert json.loads(result.output) == {
+        "config_path": "/from/environment.toml",
+        "state_dir": None,
+        "as_json": False,
+    }
+    args = ["status", "--config", "mine.toml", "--state-dir", str(tmp_path), "--json"]
+    result = CliRunner().invoke(main, args, env=environ)
+    assert json.loads(result.output) == {
+        "config_path": "mine.toml",
+        "state_dir": str(tmp_path),
+        "as_json": True,
+    }
+
+
+def test_the_state_folder_of_the_command_line_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    site = tmp_path / "site.toml"
+    site.write_text("[daemon]\nstate_dir = '/srv/site'\n[training]\nseed = 3\n")
+    assert cli.load_config(site).config.daemon.state_dir == "/srv/site"
+    monkeypatch.chdir(tmp_path)
+    loaded = cli.load_config(site, Path("mine"), {"training.seed": 4})
+    assert loaded.config.daemon.state_dir == str(tmp_path / "mine")
+    assert loaded.config.training.seed == 4
+    assert loaded.origins["daemon.state_dir"] == "command line"
+
+
+def test_the_console_script_is_installed():
+    script = Path(sys.executable).with_name("dance-ondevice")
+    if not os.access(script, os.X_OK):
+        pytest.skip("the package is not installed beside this interpreter")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert __version__ in done.stdout
+
+
+def test_every_target_exists():
+    for lazy in TABLE.values():
+        assert importlib.util.find_spec(lazy.target.partition(":")[0]) is not None

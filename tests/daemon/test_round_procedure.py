@@ -1,0 +1,235 @@
+"""Whole rounds: real store, real trainer process, real model files."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from dance_ondevice.daemon import round_record
+from dance_ondevice.daemon.budget import BudgetKeeper
+from dance_ondevice.daemon.config import Config
+from dance_ondevice.daemon.config_sections import Model, NetworkSlimming, Promotion, Training
+from dance_ondevice.daemon.config_sections import Energy as EnergySection
+from dance_ondevice.daemon.energy import CpuAccount, EnergyService
+from dance_ondevice.daemon.metrics import Instruments
+from dance_ondevice.daemon.round_procedure import Outcome, RoundContext, RoundProcedure
+from dance_ondevice.daemon.round_runner import Progress
+from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.store import Store
+from dance_ondevice.daemon.versions import VersionError, Versions
+from dance_ondevice.energy.model import ModelledMeter
+
+pytestmark = pytest.mark.slow
+
+CONFIG = Config(
+    training=Training(epochs=1, batch_size=4, precision="fp32", threads=1, learning_rate=0.005),
+    model=Model(size=(64, 48)),
+    energy=EnergySection(budget_joules_per_day=1e6),
+    promotion=Promotion(min_gain=-1.0, max_class_drop=1.0),
+    network_slimming=NetworkSlimming(step=0.2),
+)
+
+
+class Rig:
+    """One procedure with its collaborators; ``progress`` sees every step of the trainer."""
+
+    def __init__(self, paths: StatePaths, store: Store, config: Config) -> None:
+        cpu = CpuAccount(Path("/proc"), {})
+        self.energy = EnergyService(ModelledMeter(cpu.total, 0.0, 4.0, 2), cpu, idle_watts=0.0)
+        self.versions = Versions(paths, store, now=time.time)
+        self.budget = BudgetKeeper(store, config.energy, now=time.time, monotonic=time.monotonic)
+        self.budget.load(history_lost=False)
+        self.stopping = threading.Event()
+        self.progress: Callable[[Progress | None], None] = lambda progress: None
+        self.store = store
+        self.paths = paths
+        self.procedure = RoundProcedure(
+            RoundContext(
+                config=config,
+                config_file="test.toml",
+                paths=paths,
+                store=store,
+                versions=self.versions,
+                energy=self.energy,
+                budget=self.budget,
+                instruments=Instruments(CollectorRegistry()),
+                live_model=None,
+                procfs=Path("/proc"),
+                now=time.time,
+                monotonic=time.monotonic,
+            ),
+            on_progress=lambda progress: self.progress(progress),
+            stopping=self.stopping,
+            beat=lambda: None,
+        )
+
+    def round(self) -> Outcome:
+        outcome = self.procedure.run(self.procedure.assign_splits(), trigger="test", reason="asked")
+        assert isinstance(outcome, Outcome), outcome
+        return outcome
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        return self.store.submit(lambda db: list(db.query(sql))).result()
+
+
+@pytest.fixture
+def rig(paths: StatePaths, store: Store, add_street: Callable[..., list[str]]) -> Iterator[Rig]:
+    add_street(store, 24)
+    yield Rig(paths, store, CONFIG)
+
+
+def test_two_rounds_promote_slim_and_leave_a_whole_record(rig: Rig, add_street: Any) -> None:
+    first = rig.round()
+    assert first.outcome == "promoted", first.reasons
+    assert first.version == "v0002"
+    pointer = rig.versions.pointer()
+    assert pointer is not None
+    assert (pointer.version, pointer.previous, pointer.frozen) == ("v0002", "v0001", "v0001")
+    assert first.joules > 0
+    assert first.gross_joules >= first.joules
+    assert first.miou_before is not None
+    assert first.miou_after is not None
+
+    splits = {row["id"]: row["split"] for row in rig.rows("select id, split from samples")}
+    assert set(splits.values()) == {"train", "gate", "guard"}
+    roles = {r["sample_id"]: r["role"] for r in rig.rows("select * from round_samples")}
+    assert all(splits[i] == ("gate" if role == "gate" else "train") for i, role in roles.items())
+    assert {row["rounds_used"] for row in rig.rows("select rounds_used from samples where split = 'train'")} == {1}
+
+    add_street(rig.store, 24, start=100)
+    second = rig.round()
+    assert second.outcome == "promoted", second.reasons
+    card = rig.versions.card("v0003")
+    # The first model was untrained and not slimmed; the second round slims by the step.
+    assert card["macs"] == pytest.approx(0.8 * card["unslimmed_macs"], rel=0.03)
+    assert card["parent"] == "v0002"
+    assert card["gate"]["miou_after"] == second.miou_after
+    assert "rehearsal" in {r["role"] for r in rig.rows("select role from round_samples")}
+    ledger = rig.rows("select * from ledger order by id")
+    assert [row["settled_joules"] for row in ledger] == [first.gross_joules, second.gross_joules]
+    assert [row["outcome"] for row in rig.rows("select outcome from rounds")] == ["promoted", "promoted"]
+
+    # By hand: back to the first, and what does not exist is refused.
+    assert rig.procedure.rollback(None).version == "v0002"
+    assert rig.procedure.switch("v0001", reason="test").version == "v0001"
+    with pytest.raises(VersionError, match="v0009"):
+        rig.procedure.switch("v0009", reason="test")
+
+
+def test_a_worse_candidate_is_kept_as_rejected_with_its_reasons(
+    paths: StatePaths, store: Store, add_street: Any
+) -> None:
+    add_street(store, 24)
+    strict = msgspec.structs.replace(CONFIG, promotion=Promotion(min_gain=1.0))
+    rig = Rig(paths, store, strict)
+    outcome = rig.round()
+    assert outcome.outcome == "rejected"
+    assert outcome.reasons
+    pointer = rig.versions.pointer()
+    assert pointer is not None
+    assert pointer.version == "v0001"
+    assert rig.versions.card("v0002")["gate"]["reasons"] == list(outcome.reasons)
+    assert [r["status"] for r in rig.rows("select status from versions order by version")] == ["live", "rejected"]
+    # What did not teach the live model may teach the next candidate.
+    assert {row["rounds_used"] for row in rig.rows("select rounds_used from samples")} == {0}
+
+
+def test_a_killed_trainer_fails_the_round_and_costs_its_joules(rig: Rig) -> None:
+    killed = []
+
+    def kill(progress: Progress | None) -> None:
+        if progress is not None and not killed:
+            killed.append(trainer_pid())
+            (Path("/proc") / str(killed[0])).exists()
+            import os
+            import signal
+
+            os.kill(killed[0], signal.SIGKILL)
+
+    def trainer_pid() -> int:
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    command = (entry / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if b"trainer_main" in command and str(rig.paths.root).encode() in command:
+                    return int(entry.name)
+        raise AssertionError("no trainer runs")
+
+    rig.progress = kill
+    balance = rig.budget.balance()
+    outcome = rig.round()
+    assert outcome.outcome == "failed"
+    assert "signal 9" in outcome.reasons[0]
+    assert outcome.gross_joules > 0
+    assert rig.budget.balance() == pytest.approx(balance - outcome.gross_joules, abs=50)
+    pointer = rig.versions.pointer()
+    assert pointer is not None
+    assert pointer.version == "v0001"
+    assert not rig.rows("select * from ledger where closed_at is null")
+
+
+def test_a_round_without_joules_does_not_start(paths: StatePaths, store: Store, add_street: Any) -> None:
+    add_street(store, 24)
+    broke = msgspec.structs.replace(CONFIG, energy=EnergySection(budget_joules_per_day=0.0))
+    rig = Rig(paths, store, broke)
+    reason = rig.procedure.run(rig.procedure.assign_splits(), trigger="test", reason="asked")
+    assert isinstance(reason, str)
+    assert "0 J" in reason
+    assert rig.rows("select * from rounds") == []
+
+
+def test_an_overspent_round_is_stopped_and_the_live_model_stays(rig: Rig, monkeypatch: Any) -> None:
+    monkeypatch.setattr(rig.budget, "must_stop", lambda **_: "over budget")
+    outcome = rig.round()
+    assert (outcome.outcome, outcome.reasons) == ("stopped", ("over budget",))
+    pointer = rig.versions.pointer()
+    assert pointer is not None
+    assert pointer.version == "v0001"
+
+
+def test_a_round_interrupted_by_a_stop_goes_on_after_it(rig: Rig, paths: StatePaths) -> None:
+    def stop(progress: Progress | None) -> None:
+        if progress is not None and progress.step >= 2:
+            rig.stopping.set()
+
+    rig.progress = stop
+    first = rig.round()
+    assert first.outcome == "stopped"
+    (row,) = rig.rows("select * from rounds")
+    assert row["outcome"] is None
+
+    again = Rig(paths, rig.store, CONFIG)
+    steps: list[int] = []
+    again.progress = lambda progress: steps.append(progress.step) if progress else None
+    again.procedure.recover()
+    (outcome,) = again.procedure.resume_interrupted()
+    assert outcome.outcome == "promoted", outcome.reasons
+    assert outcome.round == first.round
+    assert steps[0] > 2, "it started over instead of going on"
+    assert json.loads((paths.rounds / first.round / "job.json").read_bytes())["round"] == first.round
+
+
+def test_recovery_settles_and_fails_what_a_crash_left(rig: Rig) -> None:
+    rig.store.submit(
+        lambda db: round_record.open_round(
+            db, {"id": "r1", "started_at": 1.0, "trigger": "t", "reason": "", "parent": "v0001"}, {}
+        )
+    ).result()
+    before = rig.budget.balance()
+    rig.budget.reserve("r1", 500.0)
+    rig.procedure.recover()
+    (row,) = rig.rows("select * from rounds")
+    assert row["outcome"] == "failed"
+    (entry,) = rig.rows("select * from ledger")
+    assert entry["settled_joules"] == 500.0
+    assert rig.budget.balance() == pytest.approx(before - 500.0, abs=50)

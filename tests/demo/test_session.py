@@ -1,0 +1,90 @@
+"""The camera against the real daemon, with a model that has learnt nothing."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dance_ondevice.demo import records, run
+from dance_ondevice.demo.process import DaemonDied, DaemonProcess, write_config
+from dance_ondevice.demo.session import PhasePlan, Progress, Stream, StreamOptions, describe_rounds
+
+PLANS = (PhasePlan("calm", "day", drifted=False), PhasePlan("busy", "dusk", drifted=True))
+
+
+def noise(index: int, condition: str) -> tuple[np.ndarray, np.ndarray]:
+    """Frames with more or less detail, whose label is the upper and the lower half."""
+    rng = np.random.default_rng(index)
+    grain = rng.integers(0, 20 + 10 * (index % 20), (48, 64, 3))
+    label = np.zeros((48, 64), np.uint8)
+    label[24:] = 3
+    return grain.astype(np.uint8), label
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> DaemonProcess:
+    values = run.configuration(Path())
+    values["model"] = {"size": [64, 48]}
+    values["training"] = {"min_new_samples": 1000}
+    values["data_slimming"] = {"warmup_frames": 4}
+    write_config(tmp_path / "demo.toml", values)
+    return DaemonProcess(tmp_path / "demo.toml", tmp_path / "state", tmp_path / "daemon.log")
+
+
+@pytest.mark.slow
+def test_stream_is_answered_counted_and_seen(daemon: DaemonProcess) -> None:
+    seen: list[str] = []
+
+    def look(progress: Progress) -> None:
+        seen.append(progress.phase)
+
+    with daemon:
+        facts = daemon.wait_ready(60, lambda: None)
+        stream = Stream(daemon, facts, noise, StreamOptions(fps=20.0), on_progress=look)
+        calm, busy = stream.run(PLANS, time.monotonic() + 4.0)
+        assert daemon.stop() == 0
+
+    progress = stream.progress
+    assert calm.frames + busy.frames == progress.sent == progress.answered
+    assert progress.kept > 0
+    assert progress.dropped > 0
+    assert busy.scrape.total("dance_frames_total", outcome="kept") == progress.kept
+    assert busy.scrape.total("dance_frames_total", outcome="dropped") == progress.dropped
+    assert calm.scrape.total("dance_frames_total") < busy.scrape.total("dance_frames_total")
+    assert progress.masks > 0
+    assert calm.live_version == busy.live_version == progress.frozen_version
+    assert seen[0] == "calm"
+    assert seen[-1] == "busy"
+    found = records.read(daemon.paths, lambda _: "")
+    assert sum(found.kept_by_scale.values()) == progress.kept
+    assert 0 < found.labelled < progress.kept
+
+
+@pytest.mark.slow
+def test_a_daemon_that_dies_is_noticed(daemon: DaemonProcess) -> None:
+    with daemon:
+        facts = daemon.wait_ready(60, lambda: None)
+        stream = Stream(
+            daemon, facts, noise, StreamOptions(fps=20.0), on_progress=lambda _: daemon.stop() and None
+        )
+        with pytest.raises(DaemonDied, match=r"(?s)ended with status 0.*stopped"):
+            stream.run(PLANS, time.monotonic() + 20.0)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "said"),
+    [
+        ({}, "0 done; next: waiting for samples"),
+        (
+            {"count": 3, "promoted": 2, "rejected": 1, "waiting_for": "5 of 24 samples"},
+            "3 done (2 promoted, 1 rejected); next: 5 of 24 samples",
+        ),
+        ({"running": "r4", "step": 7, "steps": 40, "count": 0}, "round r4 runs, step 7 of 40; 0 done"),
+        ({"running": "r4", "step": None, "steps": None, "count": 0}, "round r4 runs; 0 done"),
+    ],
+)
+def test_rounds_in_words(rounds: dict[str, object], said: str) -> None:
+    assert describe_rounds(rounds) == said

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dance_ondevice.models.fastscnn import FastSCNN
+from dance_ondevice.models.forward import Normalisation, logits, outputs, predict, to_tensor
+
+PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+class Picky(nn.Module):
+    """Refuses what a strided encoder could not take, and answers at a quarter of the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.seen: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert x.shape[2] % 32 == 0
+        assert x.shape[3] % 32 == 0
+        self.seen = x
+        return x[..., ::4, ::4] * self.scale, x
+
+
+class Fixed(nn.Module):
+    """Answers what it was given, whatever the image."""
+
+    def __init__(self, answer: object) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.answer = answer
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.answer
+
+
+def painter(*scores: float) -> nn.Module:
+    """A model whose score for each class is the red channel times a factor."""
+    model = nn.Conv2d(3, len(scores), 1, bias=False).eval()
+    with torch.no_grad():
+        model.weight.zero_()
+        model.weight[:, 0, 0, 0] = torch.tensor(scores)
+    return model
+
+
+@settings(max_examples=30, deadline=None)
+@given(height=st.integers(1, 70), width=st.integers(1, 70), batch=st.integers(1, 2))
+def test_any_size_is_padded_and_cut_back(height: int, width: int, batch: int):
+    model = Picky()
+    x = torch.rand(batch, 3, height, width)
+    first, second = outputs(model, x)
+    assert first.shape == second.shape == x.shape
+    assert torch.equal(second, x)
+    assert model.seen is not None
+    assert torch.equal(model.seen[..., -1, -1], x[..., -1, -1])
+    assert torch.equal(logits(model, x), first)
+
+
+def test_a_fitting_input_is_passed_on_as_it_is():
+    model = Picky()
+    x = torch.rand(1, 3, 64, 32)
+    logits(model, x)
+    assert model.seen is x
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (17, 13), (33, 64)])
+def test_fastscnn_takes_any_size(height: int, width: int):
+    model = FastSCNN(4, downsample=(8, 8, 8), bottlenecks=(8, 8, 8), repeats=(1, 1, 1), fusion=8).eval()
+    assert logits(model, torch.rand(1, 3, height, width)).shape == (1, 4, height, width)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 3, 0, 8), (0, 3, 8, 8)])
+def test_what_is_no_batch_of_images_is_refused(shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match="batch of images"):
+        logits(Picky(), torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        ({"out": torch.zeros(1, 2, 32, 32)}, "a dict"),
+        ((), "a tuple of nothing"),
+        (torch.zeros(1, 2), r"\(1, 2\)"),
+    ],
+)
+def test_a_model_that_answers_something_else_is_told_so(answer: object, named: str):
+    with pytest.raises(TypeError, match=named):
+        logits(Fixed(answer), torch.zeros(1, 3, 32, 32))
+
+
+def test_to_tensor_turns_bgr_into_normalised_rgb():
+    bgr = np.array([[[0, 51, 255], [255, 0, 0]]], np.uint8)
+    found = to_tensor(bgr, Normalisation((0.5, 0.2, 0.0), (0.5, 1.0, 0.1)))
+    assert found.shape == (1, 3, 1, 2)
+    assert found.dtype == torch.float32
+    assert found[0, :, 0, 0].tolist() == pytest.approx([1.0, 0.0, 0.0], abs=1e-5)
+    assert found[0, :, 0, 1].tolist() == pytest.approx([-1.0, -0.2, 10.0], abs=1e-5)
+
+
+def test_to_tensor_takes_read_only_and_sliced_images():
+    data = np.frombuffer(bytes(range(48)), np.uint8).reshape(4, 4, 3)
+    assert torch.equal(to_tensor(data[::2, ::-1], PLAIN), to_tensor(data[::2, ::-1].copy(), PLAIN))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 0, 3), np.uint8)],
+)
+def test_to_tensor_refuses_other_arrays(wrong: np.ndarray):
+    with pytest.raises(ValueError, match="uint8"):
+        to_tensor(wrong, PLAIN)
+
+
+def test_predict_gives_the_best_class_and_its_probability():
+    bgr = np.zeros((5, 7, 3), np.uint8)
+    bgr[:, 3:, 2] = 255
+    found = predict(painter(0.0, 2.0, 1.0), bgr, PLAIN)
+    assert found.mask.shape == (5, 7)
+    assert found.mask.dtype == np.uint8
+    assert (found.mask[:, 3:] == 1).all()
+    sure = float(torch.tensor([0.0, 2.0, 1.0]).softmax(0)[1])
+    assert found.mean_confidence == pytest.approx((3 * (1 / 3) + 4 * sure) / 7, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (33, 50), (480, 360)])
+def test_predict_answers_at_the_size_asked_for(size: tuple[int, int]):
+    found = predict(painter(0.0, 1.0), np.full((24, 31, 3), 200, np.uint8), PLAIN, out_size=size)
+    assert found.mask.shape == size
+    assert (found.mask == 1).all()
+
+
+def test_predict_upsamples_scores_rather_than_labels():
+    # Class 2 lies between 0 and 1 in score: labels upsampled bilinearly or by neighbour could not show it.
+    bgr = np.zeros((1, 2, 3), np.uint8)
+    bgr[0, 1, 2] = 255
+    model = nn.Conv2d(3, 3, 1)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.weight[:, 0, 0, 0] = torch.tensor([-1.0, 1.0, 0.0])
+        model.bias.copy_(torch.tensor([0.5, -0.5, 0.2]))
+    assert sorted(set(predict(model.eval(), bgr, PLAIN).mask.flatten().tolist())) == [0, 1]
+    assert 2 in predict(model.eval(), bgr, PLAIN, out_size=(1, 40)).mask
+
+
+def test_predict_refuses_a_model_in_training_mode():
+    with pytest.raises(ValueError, match="eval"):
+        predict(painter(1.0).train(), np.zeros((4, 4, 3), np.uint8), PLAIN)
+
+
+def test_predict_refuses_an_impossible_size():
+    with pytest.raises(ValueError, match="out_size"):
+        predict(painter(1.0), np.zeros((4, 4, 3), np.uint8), PLAIN, out_size=(0, 4))

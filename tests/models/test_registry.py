@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dance_ondevice.models.fastscnn import FastSCNN
+from dance_ondevice.models.registry import (
+    ARCHITECTURES,
+    FactoryError,
+    ModelError,
+    UnknownArchitecture,
+    build,
+    build_from_factory,
+)
+
+
+def test_every_architecture_builds_and_segments():
+    for name in ARCHITECTURES:
+        model = build(name, 3).eval()
+        assert model(torch.rand(1, 3, 64, 64)).shape == (1, 3, 64, 64)
+
+
+def test_arguments_reach_the_architecture():
+    model = build("fastscnn", 3, {"downsample": [8, 8, 16], "auxiliary": True})
+    assert isinstance(model, FastSCNN)
+    assert model.downsample[0].conv.out_channels == 8
+    assert len(model.auxiliary) == 2
+
+
+def test_an_unknown_architecture_is_told_the_known_ones():
+    with pytest.raises(UnknownArchitecture, match=r"'fastscn'.*fastscnn"):
+        build("fastscn", 3)
+
+
+def test_an_unknown_argument_is_named():
+    with pytest.raises(ModelError, match="wdth"):
+        build("fastscnn", 3, {"wdth": 3})
+
+
+@pytest.mark.parametrize("count", [0, 256])
+def test_class_counts_that_labels_cannot_hold_are_refused(count: int):
+    with pytest.raises(ModelError, match=str(count)):
+        build("fastscnn", count)
+
+
+def test_a_users_model_is_built(unet_factory: str):
+    model = build_from_factory(unet_factory, 7)
+    assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 7, 32, 32)
+    assert build_from_factory("unet_of_a_user:make_quarter_size", 7).training
+
+
+@pytest.mark.parametrize(
+    ("factory", "named"),
+    [
+        ("make_unet", "package.module:callable"),
+        ("no_such_module_anywhere:make", "cannot import"),
+        ("unet_of_a_user:nothing", "has no nothing"),
+        ("unet_of_a_user:NOT_CALLABLE", "cannot be called"),
+        ("unet_of_a_user:make_number", "torch.nn.Module, found int"),
+        ("unet_of_a_user:make_raising", "no weights here"),
+        ("unet_of_a_user:make_broken", "64 x 64"),
+        ("unet_of_a_user:make_wrong_classes", "8 classes, 7 were"),
+        ("unet_of_a_user:make_nothing_to_train", "no parameters"),
+    ],
+)
+def test_what_is_wrong_with_a_factory_is_said(unet_factory: str, factory: str, named: str):
+    with pytest.raises(FactoryError, match=named):
+        build_from_factory(factory, 7)
+
+
+def test_names_are_known_without_torch():
+    code = "import sys; import dance_ondevice.models.registry; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

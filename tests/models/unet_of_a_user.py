@@ -1,0 +1,71 @@
+"""A model as a user may bring it: nothing of this project in it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(outputs, outputs, 3, padding=1),
+        nn.BatchNorm2d(outputs),
+        nn.PReLU(outputs),
+    )
+
+
+class UNet(nn.Module):
+    def __init__(self, num_classes: int, width: int = 16) -> None:
+        super().__init__()
+        self.first = block(3, width)
+        self.second = block(width, 2 * width)
+        self.bottom = block(2 * width, 4 * width)
+        self.pool = nn.MaxPool2d(2)
+        self.up_second = nn.ConvTranspose2d(4 * width, 2 * width, 2, stride=2)
+        self.down_second = block(4 * width, 2 * width)
+        self.up_first = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
+        self.down_first = block(2 * width, width)
+        self.last = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.first(x)
+        second = self.second(self.pool(first))
+        bottom = self.bottom(self.pool(second))
+        second = self.down_second(torch.cat([second, self.up_second(bottom)], dim=1))
+        first = self.down_first(torch.cat([self.up_first(second), first], dim=1))
+        out: Tensor = self.last(first)
+        return out
+
+
+def make_unet(num_classes: int) -> nn.Module:
+    return UNet(num_classes)
+
+
+def make_quarter_size(num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.ReLU(), nn.Conv2d(8, num_classes, 1))
+
+
+def make_wrong_classes(num_classes: int) -> nn.Module:
+    return nn.Conv2d(3, num_classes + 1, 1)
+
+
+def make_broken(num_classes: int) -> nn.Module:
+    return nn.Conv2d(4, num_classes, 1)
+
+
+def make_raising(num_classes: int) -> nn.Module:
+    raise RuntimeError("no weights here")
+
+
+def make_number(num_classes: int) -> int:
+    return num_classes
+
+
+def make_nothing_to_train(num_classes: int) -> nn.Module:
+    return nn.ReLU()
+
+
+NOT_CALLABLE = 3

@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.channels import channels_of, widths_built_with
+from dance_ondevice.models.checkpoint import load, save
+from dance_ondevice.models.cost import count_macs, count_parameters
+from dance_ondevice.models.fastscnn import FastSCNN
+from dance_ondevice.models.forward import logits
+from dance_ondevice.models.registry import build, build_from_factory
+from dance_ondevice.slimming import NotPrunable, SlimReport, slim
+
+SIZE = (64, 96)
+ARGUMENTS = {"downsample": [16, 24, 32], "bottlenecks": [32, 32, 48], "repeats": [2, 1, 2], "fusion": 32}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_one_seed() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def unet(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "models"))
+    return "unet_of_a_user:make_unet"
+
+
+def small(*, auxiliary: bool = False) -> nn.Module:
+    return build("fastscnn", 5, {**ARGUMENTS, "auxiliary": auxiliary})
+
+
+def slim_to(model: nn.Module, fraction: float, **options: int) -> SlimReport:
+    return slim(model, target_macs=round(fraction * count_macs(model, *SIZE)), size=SIZE, **options)
+
+
+def assert_sound(model: nn.Module, report: SlimReport) -> None:
+    """The report is true and the model runs, on odd sizes and in training too."""
+    assert report.channels == channels_of(model)
+    assert report.macs_after == count_macs(model, *SIZE)
+    assert report.parameters_after == count_parameters(model)
+    assert logits(model.eval(), torch.rand(1, 3, 17, 13)).shape == (1, 5, 17, 13)
+    logits(model.train(), torch.rand(2, 3, 64, 64)).square().mean().backward()
+    if not isinstance(model, FastSCNN) or not len(model.auxiliary):
+        assert all(p.grad is not None for p in model.parameters())
+
+
+def kill_half(model: nn.Module) -> None:
+    """Make half of each normalised layer's channels zero; layers of one width lose the same ones."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            width = module.num_features
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            dead = torch.randperm(width, generator=torch.Generator().manual_seed(width))[: width // 2]
+            with torch.no_grad():
+                module.weight[dead] = 0.0
+                module.bias[dead] = 0.0
+
+
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_taking_out_dead_channels_changes_no_output(auxiliary: bool):
+    model = small(auxiliary=auxiliary).eval()
+    kill_half(model)
+    x = torch.rand(2, 3, 64, 96)
+    model.training = True  # for the auxiliary heads; normalisation stays as it is
+    with torch.no_grad():
+        before = model(x)
+    report = slim_to(model, 0.45, round_to=1)
+    assert report.macs_after < 0.47 * report.macs_before
+    model.training = True
+    with torch.no_grad():
+        after = model(x)
+    pairs = zip(before, after, strict=True) if auxiliary else [(before, after)]
+    for one, other in pairs:
+        assert one.std() > 0.01
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_taking_out_dead_channels_of_a_users_unet_changes_no_output(unet: str):
+    model = build_from_factory(unet, 5).eval()
+    kill_half(model)
+    x = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        for layer in (model.up_second, model.up_first):  # no scales follow: the filters themselves die
+            dead = torch.arange(0, layer.out_channels, 2)
+            layer.weight[:, dead] = 0.0
+            layer.bias[dead] = 0.0
+        before = model(x)
+    report = slim_to(model, 0.45, round_to=1)
+    assert report.macs_after < 0.47 * report.macs_before
+    with torch.no_grad():
+        assert torch.allclose(model(x), before, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fraction", [0.95, 0.9, 0.5, 0.2])
+def test_the_whole_network_meets_the_target(fraction: float):
+    model = FastSCNN(11)
+    report = slim(model, target_macs=round(fraction * count_macs(model, 240, 320)), size=(240, 320))
+    assert report.reached
+    assert report.macs_after == pytest.approx(report.target_macs, rel=0.03)
+    assert report.macs_after == count_macs(model, 240, 320)
+    assert report.parameters_after < report.parameters_before
+    assert model.classifier[-1].out_channels == 11
+    widths = {layer: out for layer, (_, out, _) in report.channels.items() if layer != "classifier.3"}
+    assert all(width % 8 == 0 for width in widths.values())
+
+
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    fractions=st.lists(st.floats(0.02, 1.3), min_size=1, max_size=3),
+    round_to=st.sampled_from([1, 2, 4, 8]),
+    auxiliary=st.booleans(),
+)
+def test_any_target_is_met_or_as_small_as_it_gets(
+    fractions: list[float], round_to: int, auxiliary: bool, tmp_path: Path
+):
+    model = small(auxiliary=auxiliary)
+    arguments = {**ARGUMENTS, "auxiliary": auxiliary}
+    dense = count_macs(model, *SIZE)
+    for fraction in fractions:
+        target = max(1, round(fraction * dense))
+        report = slim(model, target_macs=target, size=SIZE, round_to=round_to)
+        assert_sound(model, report)
+        outputs = {name: width for name, (_, width, _) in report.channels.items()}
+        classes = {
+            name for name in outputs if name == "classifier.3" or (name.endswith(".1") and "aux" in name)
+        }
+        assert {outputs.pop(name) for name in classes} == {5}
+        assert min(outputs.values()) >= 4
+        if target >= report.macs_before:
+            assert report.macs_after == report.macs_before
+        elif report.macs_after > 1.03 * target:
+            assert not report.reached
+            assert set(outputs.values()) == {4}
+        else:
+            assert report.macs_after == pytest.approx(target, rel=0.03)
+    card = ModelCard(
+        architecture="fastscnn",
+        arguments=arguments,
+        classes=tuple("abcde"),
+        macs_at=SIZE,
+        unslimmed_macs=dense,
+    )
+    written = save(tmp_path, model, card)
+    found, read = load(tmp_path)
+    assert read == written
+    assert read.macs == count_macs(model, *SIZE)
+    assert read.unslimmed_macs == dense
+    x = torch.rand(1, 3, 33, 20)
+    assert torch.equal(logits(found, x), logits(model.eval(), x))
+
+
+@pytest.mark.slow
+def test_small_steps_end_where_one_large_step_does():
+    once, often = small(), small()
+    target = count_macs(once, *SIZE)
+    slim_to(once, 0.4, round_to=4)
+    for step in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4):
+        slim(often, target_macs=round(step * target), size=SIZE, round_to=4)
+    for name, (inputs, outputs, _) in channels_of(once).items():
+        found = channels_of(often)[name]
+        assert abs(found[0] - inputs) <= 8, name
+        assert abs(found[1] - outputs) <= 8, name
+
+
+@pytest.mark.slow
+def test_a_loaded_model_remembers_how_wide_it_was_and_is_slimmed_further(tmp_path: Path):
+    model = small()
+    dense = count_macs(model, *SIZE)
+    slim_to(model, 0.7)
+    save(
+        tmp_path,
+        model,
+        ModelCard(architecture="fastscnn", arguments=ARGUMENTS, classes=tuple("abcde"), macs_at=SIZE),
+    )
+    found, _ = load(tmp_path)
+    assert widths_built_with(found) == channels_of(small()) != channels_of(found)
+    ours = slim(model, target_macs=round(0.4 * dense), size=SIZE)
+    theirs = slim(found, target_macs=round(0.4 * dense), size=SIZE)
+    assert ours == theirs
+    assert_sound(found, theirs)
+    x = torch.rand(1, 3, 40, 40)
+    assert torch.equal(logits(found.eval(), x), logits(model.eval(), x))
+
+
+@pytest.mark.slow
+def test_a_users_unet_is_slimmed_saved_and_loaded(unet: str, tmp_path: Path):
+    model = build_from_factory(unet, 5)
+    report = slim_to(model, 0.5)
+    assert report.macs_after == pytest.approx(report.target_macs, rel=0.03)
+    assert_sound(model, report)
+    assert model.last.out_channels == 5
+    save(tmp_path, model, ModelCard(factory=unet, classes=tuple("abcde"), macs_at=SIZE))
+    found, card = load(tmp_path)
+    assert (card.factory, card.channels) == (unet, report.channels)
+    x = torch.rand(1, 3, 17, 13)
+    assert torch.equal(logits(found, x), logits(model.eval(), x))
+    again = slim_to(found, 0.5)
+    assert again.macs_after == pytest.approx(again.target_macs, rel=0.03)
+    assert_sound(found, again)
+
+
+def test_the_channels_with_the_smallest_scales_go():
+    model = small()
+    norm = model.classifier[1].pointwise.norm
+    with torch.no_grad():
+        signs = torch.where(torch.arange(32) % 2 == 0, 1.0, -1.0)
+        norm.weight.copy_(torch.linspace(2.0, 1.0, 32) * signs)
+    kept_before = norm.weight.detach().clone()
+    slim_to(model, 0.6, round_to=1)
+    left = norm.weight.numel()
+    assert 4 < left < 32
+    assert torch.equal(norm.weight, kept_before[:left])
+
+
+def test_a_target_that_is_met_already_changes_nothing():
+    model = nn.Conv2d(3, 5, 1)  # nothing in it could be removed, and nothing has to be
+    report = slim(model, target_macs=10**9, size=SIZE)
+    assert report.reached
+    assert report.macs_after == report.macs_before
+    assert model.weight.shape[0] == 5
+
+
+def test_an_unreachable_target_is_reported():
+    report = slim(small(), target_macs=1, size=SIZE, min_channels=6, round_to=2)
+    assert not report.reached
+    assert {out for name, (_, out, _) in report.channels.items() if name != "classifier.3"} == {6}
+
+
+def test_training_modes_frozen_layers_and_memory_format_stay():
+    model = small().to(memory_format=torch.channels_last).train()
+    model.pyramid.eval()
+    model.downsample.requires_grad_(False)
+    slim_to(model, 0.5)
+    assert model.training
+    assert model.bottlenecks[0].expand.norm.training
+    assert not model.pyramid.project.norm.training
+    assert not any(p.requires_grad for p in model.downsample.parameters())
+    assert all(p.requires_grad for p in model.bottlenecks.parameters())
+    assert model.downsample[0].conv.out_channels < 16
+    assert model.downsample[0].conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_slimming_inside_inference_mode():
+    model = small()
+    with torch.inference_mode():
+        report = slim_to(model, 0.5)
+    assert_sound(model, report)
+
+
+class Shuffled(nn.Module):
+    """Half the channels go one way, half the other: the halves are fixed numbers in the code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 1)
+        self.last = nn.Conv2d(8, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        out: Tensor = self.last(x.reshape(x.shape[0], 8, 2, *x.shape[2:]).sum(dim=2))
+        return out
+
+
+class Detached(nn.Module):
+    """Autograd, and with it the trace, sees nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 5, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x)
+        return out.detach()
+
+
+class Grouped(nn.Module):
+    """Grouped convolutions and group normalisation stay; the rest can be slimmed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stay = nn.Conv2d(3, 16, 3, padding=1)
+        self.norm = nn.GroupNorm(4, 16)
+        self.grouped = nn.Conv2d(16, 16, 3, padding=1, groups=4)
+        self.thin = nn.Conv2d(16, 32, 1)
+        self.scale = nn.Parameter(torch.ones(1, 24, 1, 1))
+        self.scaled = nn.Conv2d(32, 24, 1)
+        self.last = nn.Conv2d(24, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.thin(self.grouped(self.norm(self.stay(x))))
+        out: Tensor = self.last(self.scaled(x) * self.scale)
+        return out
+
+
+@pytest.mark.parametrize("make", [Shuffled, Detached, lambda: nn.Sequential(nn.Conv2d(3, 5, 1))])
+def test_what_cannot_be_slimmed_is_said_and_left_alone(make: Callable[[], nn.Module]):
+    model = make()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(NotPrunable):
+        slim_to(model, 0.5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    logits(model, torch.rand(1, 3, 32, 32))
+
+
+def test_layers_without_a_rule_stay_while_others_go():
+    model = Grouped()
+    report = slim_to(model, 0.8, round_to=1)
+    assert_sound(model, report)
+    assert (model.stay.out_channels, model.norm.num_channels, model.grouped.out_channels) == (16, 16, 16)
+    assert model.scaled.out_channels == 24
+    assert model.thin.out_channels < 32
+
+
+@pytest.mark.parametrize("wrong", [{"target_macs": 0}, {"round_to": 0}, {"min_channels": 0}])
+def test_impossible_arguments_are_refused(wrong: dict[str, int]):
+    with pytest.raises(ValueError, match="at least 1"):
+        slim(small(), **{"target_macs": 10**6, "size": SIZE, **wrong})
