@@ -74,7 +74,8 @@ def _find_fault(paths: StatePaths) -> str:
     if paths.database.stat().st_size == 0:
         return "empty"
     try:
-        with contextlib.closing(sqlite3.connect(paths.database)) as connection:
+        # Read-only, or SQLite would tidy up the WAL of a broken database, perhaps all that is left of it.
+        with contextlib.closing(_read_only(paths.database)) as connection:
             # Every page is read once but no index is compared with its table: about the time of a copy.
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
@@ -93,6 +94,10 @@ def _find_fault(paths: StatePaths) -> str:
             raise
         return str(error)
     return f"the tables {', '.join(sorted(missing))} are missing" if missing else ""
+
+
+def _read_only(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:
@@ -121,7 +126,7 @@ def _sibling(path: Path, suffix: str) -> Path:
 def _salvage(db: Database, old: Path) -> tuple[str, ...]:
     """Carry the bookkeeping over; returns the tables that could be read to the end."""
     salvaged: list[str] = []
-    with contextlib.closing(sqlite3.connect(f"file:{quote(str(old))}?mode=ro", uri=True)) as source:
+    with contextlib.closing(_read_only(old)) as source:
         for table in SALVAGED:
             try:
                 with db.atomic():

@@ -349,7 +349,7 @@ class RoundProcedure:
                 self.switch(version, reason=f"promoted by round {job.round}")
             except VersionError as error:
                 return self._close(job.round, "failed", (str(error),), facts, version)
-        outcome = self._close(job.round, verdict.outcome, reasons, facts, version, learnt=promoted)
+        outcome = self._close(job.round, verdict.outcome, reasons, facts, version, served=True)
         self._c.versions.prune()
         return outcome
 
@@ -361,7 +361,7 @@ class RoundProcedure:
         facts: Mapping[str, Any],
         version: str | None = None,
         *,
-        learnt: bool = False,
+        served: bool = False,
     ) -> Outcome:
         changes = {
             **facts,
@@ -371,7 +371,7 @@ class RoundProcedure:
             "candidate": version,
         }
         self._c.store.submit(
-            lambda db: round_record.close_round(db, round_id, changes, learnt=learnt)
+            lambda db: round_record.close_round(db, round_id, changes, served=served)
         ).result()
         shutil.rmtree(self._c.paths.rounds / round_id / "checkpoint", ignore_errors=True)
         log.info("round finished round=%s outcome=%s reasons=%s", round_id, outcome, "; ".join(reasons))

@@ -71,10 +71,14 @@ def open_round(db: Database, row: Mapping[str, object], roles: Mapping[str, str]
     )
 
 
-def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, learnt: bool) -> None:
-    """Record how a round ended; ``learnt`` marks its training samples as used."""
+def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, served: bool) -> None:
+    """Record how a round ended; ``served`` marks its training samples as used.
+
+    Those of a rejected round are marked, too: the same round over the same samples would end the same. They
+    go on serving as rehearsal.
+    """
     db["rounds"].update(round_id, dict(changes))
-    if learnt:
+    if served:
         db.execute(
             "update samples set rounds_used = rounds_used + 1 where id in "
             "(select sample_id from round_samples where round_id = ? and role in ('new', 'rehearsal'))",

@@ -6,6 +6,7 @@ Others only post requests and read the published snapshot.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import queue
@@ -178,12 +179,18 @@ class Rounds(Service):
     def _round(self, request: Request) -> dict[str, Any]:
         forced = request.kind == "train"
         samples = self._procedure.assign_splits()
+        fresh = sum(_may_teach(s) and s.rounds_used == 0 for s in samples)
+        if forced and not fresh:
+            # Asked for by hand: what served before serves again.
+            samples = [dataclasses.replace(s, rounds_used=0) for s in samples]
+            fresh = sum(map(_may_teach, samples))
         decision = policy.should_start(
-            new_labelled=policy.count_new(samples),
+            new_labelled=fresh,
             min_new_samples=self._min_new_samples,
             paused=self._state.paused,
             window_open=policy.in_window(self._window, _minutes(self._local_time())),
             forced=forced,
+            window=self._window,
         )
         if not decision.start:
             self._publish(waiting_for=decision.reason, budget_joules=self._procedure.balance())
@@ -241,6 +248,10 @@ class Rounds(Service):
             self._answers[request_id] = answer
             for old in sorted(self._answers)[:-100]:
                 del self._answers[old]
+
+
+def _may_teach(sample: policy.SampleInfo) -> bool:
+    return sample.labelled and sample.split == "train"
 
 
 def _fields(snapshot: RoundsSnapshot) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import json
 import os
 import platform
@@ -19,7 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-import msgspec
 import numpy as np
 import torch
 
@@ -174,7 +174,7 @@ def _precision(job: jobs.Job, model: torch.nn.Module) -> str:
 
 
 def _save(job: jobs.Job, model: torch.nn.Module, parent: ModelCard, done: jobs.Done) -> None:
-    card = msgspec.structs.replace(
+    card = dataclasses.replace(
         parent,
         version=job.round,
         parent=parent.version,

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import cast
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,12 +51,10 @@ class Light:
         return s * b + grey + veil_b, s * g + grey + veil_g, s * r + grey + veil_r
 
     def shade_image(self, bgr: NDArray[np.uint8], exposure: float = 1.0) -> NDArray[np.uint8]:
-        """:meth:`shade` for (..., 3) uint8 arrays, made brighter or darker by ``exposure``."""
-        lit = bgr.astype(np.float32) * (np.asarray(self.gain, np.float32) * exposure)
-        grey = lit @ np.asarray((0.114, 0.587, 0.299), np.float32)
-        lit = grey[..., None] + self.saturation * (lit - grey[..., None]) + np.asarray(self.veil, np.float32)
-        shaded: NDArray[np.uint8] = np.clip(lit, 0, 255).astype(np.uint8)
-        return shaded
+        """:meth:`shade` for (h, w, 3) uint8 arrays, made brighter or darker by ``exposure``."""
+        gain, s = np.asarray(self.gain) * exposure, self.saturation
+        matrix = s * np.diag(gain) + (1 - s) * np.outer(np.ones(3), np.asarray((0.114, 0.587, 0.299)) * gain)
+        return cast("NDArray[np.uint8]", cv2.transform(bgr, np.column_stack([matrix, self.veil])))
 
 
 LIGHTS: Mapping[str, Light] = MappingProxyType(

@@ -113,17 +113,17 @@ def _sign(canvas: Canvas, _: Surfaces, thing: Thing, z: float) -> None:
     canvas.upright(x, z, (0.1, 0.0, y), (120, 122, 120), least=1.2)
     canvas.belongs_to(_SIGN)
     if shape == 0:  # a limit
-        canvas.disc(x, y, z, 0.45, _RED)
-        canvas.disc(x, y, z, 0.32, _WHITE)
-        canvas.upright(x, z, (0.25, y - 0.12, y + 0.12), (40, 40, 40))
+        canvas.disc(x, y, z, 0.52, _RED)
+        canvas.disc(x, y, z, 0.37, _WHITE)
+        canvas.upright(x, z, (0.3, y - 0.14, y + 0.14), (40, 40, 40))
     elif shape == 1:  # a warning
-        for size, colour in ((0.55, _RED), (0.36, _WHITE)):
+        for size, colour in ((0.66, _RED), (0.42, _WHITE)):
             tip = canvas.view.at(x, y + size, z)
             base = (canvas.view.at(x + side * size, y - 0.6 * size, z) for side in (-1, 1))
             canvas.polygon((tip, *base), colour)
     elif shape == 2:  # an instruction
-        canvas.disc(x, y, z, 0.45, (170, 90, 30))
-        canvas.upright(x, z, (0.14, y - 0.25, y + 0.25), _WHITE)
+        canvas.disc(x, y, z, 0.52, (170, 90, 30))
+        canvas.upright(x, z, (0.16, y - 0.3, y + 0.3), _WHITE)
     else:  # a direction
         canvas.upright(x, z, (1.3, y - 0.35, y + 0.4), (200, 204, 204))
         canvas.upright(x, z, (1.16, y - 0.27, y + 0.32), (150, 80, 30) if thing.style & 8 else (90, 120, 40))

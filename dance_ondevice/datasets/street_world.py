@@ -63,10 +63,10 @@ _LANES = (
     Lane("oncoming", -1.5, 0.15, -0.55, 34.0, 0.75),
     Lane("bicyclist", 2.75, 0.15, 0.3, 15.0, 0.9),
     Lane("bicyclist", -2.95, 0.15, -0.25, 33.0, 0.8),
-    Lane("pedestrian", 6.5, 0.7, 0.08, 12.0, 0.85),
-    Lane("pedestrian", 6.2, 0.6, -0.09, 19.0, 0.85),
-    Lane("pedestrian", -6.5, 0.7, 0.09, 13.0, 0.85),
-    Lane("pedestrian", -6.2, 0.6, -0.08, 21.0, 0.85),
+    Lane("pedestrian", 6.5, 0.7, 0.08, 9.0, 0.85),
+    Lane("pedestrian", 6.2, 0.6, -0.09, 15.0, 0.85),
+    Lane("pedestrian", -6.5, 0.7, 0.09, 10.0, 0.85),
+    Lane("pedestrian", -6.2, 0.6, -0.08, 17.0, 0.85),
 )
 _LARGE = frozenset({"building", "tree", "lamp", "fence", "hedge"})
 
@@ -164,9 +164,10 @@ class World:
                 put("lamp", 5.4, 2 + 3 * rng.uniform(), height=6.5)
             if (2 * block + (side > 0)) % 3 == 0:
                 put("sign", 5.6, 6 + 5 * rng.uniform(), height=2.3)
-            if rng.uniform() < 0.22 * density or (side > 0 and block % 4 == 0):
-                put("railing", 5.25, 1.0, BLOCK - 3, 1.0)
-            for slot in range(2):
+            railed = rng.uniform() < 0.2 * density or (block + (side > 0)) % 4 == 0
+            if railed:
+                put("railing", 5.25, 1.0, BLOCK - 2, 1.0)
+            for slot in range(0 if railed else 2):  # nobody parks along a railing
                 if rng.uniform() < 0.15 + 0.5 * density:
                     tall = 0.3 * (rng.uniform() < 0.25)
                     put("parked", 4.2, 6 * slot + 1.5 * rng.uniform(), CAR_LENGTH, CAR_HEIGHT + tall)

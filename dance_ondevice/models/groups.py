@@ -165,11 +165,11 @@ def _read_group(
 def _importance(
     width: int, layers: Mapping[str, nn.Module], sides: Mapping[tuple[str, Side], Mapping[int, Iterable[int]]]
 ) -> Tensor:
-    """One score a channel: the size of its scales in the group's normalisations ("Network slimming",
-    1708.06519).
+    """One score a channel: the size of its scales in the group's normalisations.
 
-    Each |scale| is taken relative to its layer's mean, so that no layer outweighs another, and the mean over
-    the layers is the score. A group without scales is scored by the size of its filters (L1) in the same way.
+    So does "Network slimming" (ICCV 2017, arXiv 1708.06519) rank the channels of single layers. Each |scale|
+    is taken relative to its layer's mean, so that no layer outweighs another, and the mean over the layers is
+    the score. A group without scales is scored by the size of its filters (L1) in the same way.
     """
     norms = {
         key for key in sides if isinstance(layers[key[0]], _NormBase) and _weight(layers[key[0]]) is not None

@@ -55,9 +55,12 @@ class Recorder:
     def count(self, outcome: str | None = None) -> int:
         return sum(n for (_, found), n in self.frames.items() if outcome in (None, found))
 
-    def wait_for(self, condition: Callable[[], bool]) -> None:
+    def waits_for(self, condition: Callable[[], bool], timeout: float) -> bool:
         with self._changed:
-            assert self._changed.wait_for(condition, PATIENCE), (self.frames, self.refusals)
+            return self._changed.wait_for(condition, timeout)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        assert self.waits_for(condition, PATIENCE), (self.frames, self.refusals)
 
 
 class Client:

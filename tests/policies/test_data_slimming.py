@@ -110,6 +110,7 @@ def test_warm_up_keeps_everything_at_full_scale_and_plain_weight(history: list[f
     for number, decision in enumerate(decisions[:warmup], start=1):
         assert (decision.keep, decision.scale, decision.weight) == (True, 1.0, 1.0)
         assert f"warm-up, frame {number} of the first {warmup}" in decision.reason
+    assert not any("warm-up" in decision.reason for decision in decisions[warmup:])
 
 
 @settings(deadline=None)
@@ -151,6 +152,8 @@ def test_score_rises_through_drop_and_scales_of_a_known_window() -> None:
     assert [at[score].scale for score in at] == [0.5, 0.5, 0.75, 1.0]
     assert at[0.95].weight == pytest.approx(0.5 + (0.95 - 0.3) / 0.7, abs=0.02)
     assert "below 30 % is dropped" in at[0.1].reason
+    assert f"its detail ranks at {100 * at[0.4].quantile:.1f} %" in at[0.4].reason
+    assert f"it counts {at[0.95].weight:.2f} times in training" in at[0.95].reason
     assert "of the last 100 frames of this camera" in at[0.4].reason
 
 

@@ -92,6 +92,20 @@ def test_equal_scores_are_promoted(slimmed: bool) -> None:
     assert ("it needs fewer MACs than the live model" in verdict.reasons) == slimmed
 
 
+def test_a_promotion_names_the_class_that_fared_worst() -> None:
+    candidate = replace(LIVE, miou=0.45, iou_per_class=(0.9, 0.28, 0.1))
+    assert judge(LIVE, candidate, GateRules(), False, CLASSES).reasons == (
+        "mIoU 0.400 -> 0.450 (+0.050) on 30 held-out samples: at least +0.000 was asked for",
+        "no class fell by more than 0.050: the least favoured, road, went from 0.300 to 0.280 (-0.020)",
+    )
+
+
+def test_a_class_without_any_truth_is_never_judged() -> None:
+    live = replace(LIVE, pixels_per_class=(9000, 9000, 0))
+    candidate = replace(live, iou_per_class=(0.8, 0.3, 0.0))
+    assert judge(live, candidate, GateRules(min_class_pixels=0), False).outcome == "promoted"
+
+
 def test_every_reason_to_reject_is_told_with_its_figures() -> None:
     candidate = replace(LIVE, miou=0.38, iou_per_class=(0.7, 0.2, 0.0))
     verdict = judge(LIVE, candidate, GateRules(min_gain=0.01), True, CLASSES)

@@ -154,6 +154,13 @@ def test_many_small_calls_meet_the_share_in_the_long_run() -> None:
     assert row.count("train") / len(row) >= 0.45
 
 
+def test_a_camera_with_held_out_samples_enough_gives_its_few_new_ones_to_training() -> None:
+    splits: list[Split] = ["gate", "gate", "guard", "train", "train"]
+    known = [sample(index, float(index), split=split) for index, split in enumerate(splits)]
+    new = [sample(10 + index, 100.0 + index) for index in range(3)]
+    assert set(assign_splits(known + new).values()) == {"train"}
+
+
 def test_late_labels_follow_their_neighbours() -> None:
     splits: list[Split] = ["train", "train", "guard", "gate", "gate", "guard", "train"]
     known = [sample(index, 2.0 * index, split=split) for index, split in enumerate(splits)]
