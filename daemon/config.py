@@ -251,26 +251,25 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
         return Problem(file, key, toml_value(found), allowed)
 
     security = config.security
-    if security.curve and not (security.keys_dir and Path(security.keys_dir).is_dir()):
-        yield problem(
-            "security.keys_dir", security.keys_dir, "an existing folder while security.curve is true"
-        )
+    if security.curve:
+        # Refused rather than taken for encryption that is not there.
+        yield problem("security.curve", True, "false: this version does not serve CURVE")
     if not security.allow_plain_remote:
         plain = "a loopback address such as 127.0.0.1, or security.allow_plain_remote = true"
-        if not security.curve:
-            binds = [("ingest.bind", bind) for bind in config.ingest.bind]
-            if config.inference.enabled:
-                binds.append(("inference.publish", config.inference.publish))
-            for key, endpoint in binds:
-                host = tcp_host(endpoint)
-                if host is not None and not is_loopback(host):
-                    yield problem(key, endpoint, plain + ", or security.curve = true")
-        # HTTP has no CURVE, so keys do not make a remote metrics address safe.
+        binds = [("ingest.bind", bind) for bind in config.ingest.bind]
+        if config.inference.enabled:
+            binds.append(("inference.publish", config.inference.publish))
+        for key, endpoint in binds:
+            host = tcp_host(endpoint)
+            if host is not None and not is_loopback(host):
+                yield problem(key, endpoint, plain)
         if config.metrics.enabled and not is_loopback(listen_address(config.metrics.listen)[0]):
             yield problem("metrics.listen", config.metrics.listen, plain)
     if not config.ingest.bind and not config.ingest.subscribe:
         yield problem("ingest.bind", config.ingest.bind, "at least one endpoint in bind or subscribe")
-    if config.inference.enabled and config.inference.publish in config.ingest.bind:
+    # Port * is any free one: two of those do not collide.
+    shared = config.inference.publish in config.ingest.bind and not config.inference.publish.endswith(":*")
+    if config.inference.enabled and shared:
         yield problem(
             "inference.publish", config.inference.publish, "an endpoint that ingest.bind does not use"
         )

@@ -301,10 +301,10 @@ RULES: Mapping[str, Rule] = {
         'ipc:///absolute/path, or "" for one in the state folder',
         lambda value: not value or (value.startswith("ipc:///") and len(value) > 7 and "\0" not in value),
     ),
-    "security.curve": Rule("Whether ZMQ sockets beyond this machine ask for CURVE keys.", *_boolean()),
+    "security.curve": Rule("Encryption of the ZMQ sockets; this version does not serve it and refuses true.", *_boolean()),
     "security.keys_dir": Rule(
         "Folder of the CURVE keys.",
-        'an existing folder when curve is true, or "" for none',
+        'an existing folder, or "" for none',
         lambda value: "\0" not in value,
     ),
     "security.allow_plain_remote": Rule(

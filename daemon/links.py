@@ -93,7 +93,7 @@ class AnsweredLink:
     def send(self, parts: Sequence[Buffer]) -> bool:
         """See ``Link``; a REQ whose last request was not answered is replaced by a fresh one first."""
         if self._lockstep and self._unanswered:
-            self._close(0)
+            self._close()
             self._open()
         if not self.listening:
             return False
@@ -117,7 +117,7 @@ class AnsweredLink:
 
     def close(self, *, at_once: bool) -> None:
         """See ``Link``; what was not answered would be sent again, so nothing is waited for."""
-        self._close(0)
+        self._close()
 
     def _open(self) -> None:
         self._unanswered = False
@@ -136,12 +136,13 @@ class AnsweredLink:
         try:
             self._socket.connect(self.endpoint)
         except zmq.ZMQError as error:
-            self._close(0)
+            self._close()
             raise LinkError(f"cannot connect to {self.endpoint}: {error}") from error
 
-    def _close(self, linger: int) -> None:
+    def _close(self) -> None:
         self._socket.disable_monitor()
-        self._socket.close(linger)
+        self._monitor.close(0)
+        self._socket.close(0)
 
 
 class PublishedLink:

@@ -16,7 +16,7 @@ from dance_ondevice.policies.retention import StoredSample, choose_evictions
 
 log = logging.getLogger(__name__)
 
-#: Share of the quota that an eviction frees beyond what is needed, so that it does not run for every frame.
+#: Share of what is stored that an eviction frees beyond what is needed: it does not run for every frame.
 SLACK = 0.02
 
 # Held-out samples stay, and so do those that a running round may be reading.
@@ -80,10 +80,11 @@ class Room:
         """
         if size <= 0:
             return
-        over = self.totals()[2] + self._claimed + size - self._quota
+        used = self.totals()[2]
+        over = used + self._claimed + size - self._quota
         free = self.free()
         need = max(over, self._floor + size - free)
-        if need > 0 and not self._evict(need, keep):
+        if need > 0 and not self._evict(need, int(SLACK * used), keep):
             raise StoreFull(self._explain(over, free))
         self._claimed += size
 
@@ -97,11 +98,11 @@ class Room:
         if changed:
             self._releasable = None
 
-    def _evict(self, need: int, keep: Collection[str]) -> bool:
+    def _evict(self, need: int, slack: int, keep: Collection[str]) -> bool:
         if self._releasable is not None and need > self._releasable:
             return False
         candidates = self._candidates(keep)
-        chosen = choose_evictions(candidates, need + int(SLACK * self._quota), self._seed)
+        chosen = choose_evictions(candidates, need + slack, self._seed)
         sizes = {sample.id: sample.bytes for sample in candidates}
         released = sum(sizes[identifier] for identifier in chosen)
         if released < need:

@@ -194,8 +194,10 @@ class FrameSender:
 
     def _step(self, timeout: float) -> None:
         """Send what is due, then wait for something to happen and take the answers in."""
+        waiting = len(self._in_flight)
         again = self._transmit()
-        wait = min(timeout, max(0.0, again - self._monotonic()))
+        finished = len(self._in_flight) < waiting
+        wait = 0.0 if finished else min(timeout, max(0.0, again - self._monotonic()))
         self._link.wait(wait, to_send=self._blocked)
         while (answer := self._link.receive()) is not None:
             self._take(answer)

@@ -233,7 +233,10 @@ def _street(spec: str, wants_label: Callable[[int], bool]) -> Source:
         raise SourceError(f"{spec}: frames, seed and start are whole numbers") from None
     if count < 1 or start < 0:
         raise SourceError(f"{spec}: frames is at least 1 and start at least 0")
-    camera = StreetCamera(seed=seed, width=int(size[1]), height=int(size[2]))
+    try:
+        camera = StreetCamera(seed=seed, width=int(size[1]), height=int(size[2]))
+    except ValueError as error:
+        raise SourceError(f"{spec}: {error}") from error
 
     def frames() -> Iterator[SourceFrame]:
         for index in range(count):

@@ -178,6 +178,7 @@ class GroupWriter:
 
     def _stage_duplicate(self, operation: AddSample, twin: _Known) -> _Step:
         sample = operation.sample
+        self._known[twin.id] = twin  # it is promised again, so it does not go to make room within this group
         relabel: Callable[[Database], None] | None = None
         if sample.label is not None and twin.label_bytes is None:
             source = sample.label_source or "sender"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -94,14 +95,14 @@ def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Disp
     """Train the first model on the street by day."""
     from dance_ondevice import pretraining
 
-    stage = "pretraining the first model by day"
+    stage, done = "pretraining the first model by day", itertools.count(1)
     samples = pretraining.render_street(
         frames_folder,
         range(0, PRETRAIN_FRAMES * _PRETRAIN_STRIDE, _PRETRAIN_STRIDE),
         ("day",),
         seed=options.seed + _PRETRAIN_SEED,
         size=SIZE,
-        on_frame=lambda done, of: display.show(stage, {"frames": f"{done} of {of} rendered"}),
+        on_frame=lambda: display.show(stage, {"frames": f"{next(done)} of {PRETRAIN_FRAMES} rendered"}),
     )
     pretraining.pretrain(
         samples,
@@ -134,7 +135,7 @@ def configuration(base: Path) -> dict[str, dict[str, object]]:
         },
         "network_slimming": {"target_macs_fraction": 0.5, "step": 0.1},
         "training": {"interval": "5s", "min_new_samples": 24, "epochs": 4, "gate_block": "2s"},
-        "inference": {"publish": "tcp://127.0.0.1:*"},
+        "inference": {"publish": "tcp://127.0.0.1:0"},
         # A demonstration on a laptop must not wait for its battery.
         "energy": {"budget_joules_per_day": 200_000.0, "battery_floor_percent": 0.0},
         "metrics": {"listen": "127.0.0.1:0"},

@@ -171,6 +171,18 @@ def test_duplicates_within_one_group(paths: StatePaths) -> None:
     assert row["bytes"] == stored.total_bytes(paths)
 
 
+def test_a_resent_frame_is_not_evicted_by_what_comes_with_it(paths: StatePaths) -> None:
+    with opened(paths, quota_bytes=30 * KB) as store:
+        fill(store, 3)
+    store = Store(paths, quota_bytes=30 * KB, min_free_bytes=0)
+    futures = [store.add_sample(block(seq)) for seq in (0, 10, 11)]
+    store.start()
+    assert futures[0].result(WAIT).duplicate
+    assert not futures[1].result(WAIT).duplicate
+    assert store.stop(WAIT)
+    assert 0 in {row["seq"] for row in stored.rows(paths).values()}
+
+
 def test_a_resent_frame_brings_its_label_but_replaces_none(store: Store, paths: StatePaths) -> None:
     sample = stored.new_sample(1)
     store.add_sample(sample).result(WAIT)

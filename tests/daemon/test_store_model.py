@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import stored
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -125,4 +125,10 @@ class StoreAgainstDict(RuleBasedStateMachine):
 
 
 TestStoreAgainstDict = pytest.mark.slow(StoreAgainstDict.TestCase)
-TestStoreAgainstDict.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)
+# Shrinking a failure would take minutes of flushing files.
+TestStoreAgainstDict.settings = settings(
+    max_examples=12,
+    stateful_step_count=15,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)

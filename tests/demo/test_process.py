@@ -17,6 +17,9 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 def test_configuration_is_valid(tmp_path: Path) -> None:
     file = tmp_path / "demo.toml"
+    (tmp_path / "base").mkdir()
+    for name in ("model.safetensors", "card.json"):
+        (tmp_path / "base" / name).touch()
     write_config(file, run.configuration(tmp_path / "base"))
     loaded = config.load(file).config
 

@@ -164,6 +164,17 @@ def test_a_shorter_window_in_new_rules_is_taken_over() -> None:
     assert state.ordered == (0.5, 47 / 50, 48 / 50, 49 / 50)
 
 
+def test_defaults() -> None:
+    assert SlimmingRules() == SlimmingRules(
+        scales=(1.0, 0.75, 0.5),
+        drop_fraction=0.3,
+        loss_weighting=True,
+        warmup_frames=16,
+        window_frames=512,
+        seed=0,
+    )
+
+
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_not_finite_is_refused(score: float) -> None:
     with pytest.raises(ValueError, match=r"camera 'front' is (nan|inf|-inf); it must be finite"):

@@ -34,6 +34,10 @@ def test_never_below_the_target_nor_above_now_nor_more_than_a_step(
     assert current - following <= step + 1e-12
 
 
+def test_defaults() -> None:
+    assert SlimRules() == SlimRules(target_macs_fraction=0.5, step=0.1)
+
+
 def run(outcomes: list[str], current: float = 1.0) -> list[float]:
     """The fraction tried in each round, the live model following every promotion."""
     recent: list[PastStep] = []
@@ -96,7 +100,13 @@ def test_a_fraction_that_is_none_is_refused(current: float) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"target_macs_fraction": 0.0}, {"target_macs_fraction": 1.1}, {"step": -0.1}, {"step": math.nan}],
+    [
+        {"target_macs_fraction": 0.0},
+        {"target_macs_fraction": 1.1},
+        {"step": 1.1},
+        {"step": -0.1},
+        {"step": math.nan},
+    ],
 )
 def test_impossible_rules_say_what_is_allowed(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(values))} is .*; give"):

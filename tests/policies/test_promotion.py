@@ -78,6 +78,10 @@ def test_better_figures_never_turn_a_promotion_into_a_rejection(
     assert judge(live, better, rules, slimmed).outcome == "promoted"
 
 
+def test_defaults() -> None:
+    assert GateRules() == GateRules(min_gain=0.0, max_class_drop=0.05, min_class_pixels=1000)
+
+
 @pytest.mark.parametrize("slimmed", [False, True])
 def test_equal_scores_are_promoted(slimmed: bool) -> None:
     verdict = judge(LIVE, LIVE, GateRules(), slimmed, CLASSES)

@@ -1,0 +1,141 @@
+"""A real daemon in its own process, on ports of its own, for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from dance_ondevice import images
+from dance_ondevice.daemon import client
+from dance_ondevice.datasets.street import StreetCamera
+
+CONFIG = """
+[ingest]
+bind = ["tcp://127.0.0.1:*"]
+[data_slimming]
+warmup_frames = 4
+[model]
+size = [64, 48]
+[training]
+interval = "1h"
+epochs = 1
+batch_size = 4
+threads = 1
+precision = "fp32"
+[promotion]
+min_gain = -1.0
+max_class_drop = 1.0
+[inference]
+enabled = {inference}
+publish = "tcp://127.0.0.1:*"
+[metrics]
+listen = "127.0.0.1:0"
+[storage]
+min_free_bytes = 0
+[energy]
+max_watts = 4.0
+"""
+
+
+class Daemon:
+    """Starts, asks and stops one daemon; the state folder outlives it."""
+
+    def __init__(self, folder: Path, *, inference: bool = False, extra: str = "") -> None:
+        self.state = folder / "state"
+        self.config = folder / "site.toml"
+        self.log = folder / "daemon.log"
+        self.config.write_text(CONFIG.format(inference=str(inference).lower()) + extra)
+        self.facts: dict[str, Any] = {}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **environ: str) -> Daemon:
+        """Start and wait until it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "dance_ondevice", "run"]
+                + ["--config", str(self.config), "--state-dir", str(self.state)],
+                stderr=log,
+                env={**os.environ, **environ},
+            )
+        deadline = time.monotonic() + 90
+        while True:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            try:
+                self.facts = json.loads((self.state / "daemon.json").read_bytes())
+                if self.facts["pid"] == self.process.pid:
+                    self.ask("status")
+                    return self
+            except (FileNotFoundError, client.ClientError):
+                pass
+            # Waiting for another process to come up: the only way is to look again.
+            time.sleep(0.05)
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        return client.request(self.facts["control"], command, 10.0, **arguments)
+
+    def wait_until(self, true: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        """Look at ``status`` until it is as wanted; fails with the log after two minutes."""
+        deadline = time.monotonic() + 120
+        while not true(status := self.ask("status")):
+            assert time.monotonic() < deadline, f"{status}\n{self.log.read_text()}"
+            # Looking without a pause would take the idle time that the trainer lives on.
+            time.sleep(0.1)
+        return status
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; returns the exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def run_cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """One command of the command line against this daemon's state folder."""
+        return subprocess.run(
+            [sys.executable, "-m", "dance_ondevice", *arguments, "--state-dir", str(self.state)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+class Camera:
+    """A REQ sender of labelled synthetic frames that knows the wire, and nothing of the program's own sender."""
+
+    def __init__(self, endpoint: str, name: str = "front") -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.REQ)
+        self._socket.linger = 0
+        self._socket.rcvtimeo = 30_000
+        self._socket.connect(endpoint)
+        self._name = name
+        self._street = StreetCamera(seed=3, height=48, width=64)
+
+    def send(self, index: int, *, labelled: bool = True, condition: str = "day") -> dict[str, Any]:
+        """Send one frame and return its acknowledgement."""
+        image, label = self._street.render(index, condition)
+        header = {
+            "v": 1,
+            "camera": self._name,
+            "seq": index,
+            "captured_at": 1_760_000_000.0 + index,
+            "encoding": "jpeg",
+        }
+        parts = [json.dumps(header).encode(), images.encode_jpeg(image)]
+        self._socket.send_multipart(parts + ([images.encode_png(label)] if labelled else []))
+        reply: dict[str, Any] = json.loads(self._socket.recv())
+        return reply
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()

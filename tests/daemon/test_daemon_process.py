@@ -1,0 +1,224 @@
+"""The whole daemon as a process, from its command line to its exit status."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sqlite3
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from daemon_process import Camera, Daemon
+from prometheus_client.parser import text_string_to_metric_families
+
+from dance_ondevice import images
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    started: list[Daemon] = []
+
+    def start(*, inference: bool = False, extra: str = "", **environ: str) -> Daemon:
+        daemon = Daemon(tmp_path, inference=inference, extra=extra)
+        started.append(daemon)
+        return daemon.start(**environ)
+
+    yield start
+    for daemon in started:
+        daemon.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def camera() -> Iterator[Callable[[Daemon], Camera]]:
+    opened: list[Camera] = []
+
+    def connect(daemon: Daemon) -> Camera:
+        opened.append(Camera(daemon.facts["ingest"][0]))
+        return opened[-1]
+
+    yield connect
+    for one in opened:
+        one.close()
+
+
+def scrape(url: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        families = text_string_to_metric_families(response.read().decode())
+        return {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}
+
+
+def test_frames_round_masks_metrics_and_a_clean_stop(
+    launch: Callable[..., Daemon], camera: Callable[[Daemon], Camera]
+) -> None:
+    daemon = launch(inference=True)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    subscriber = context.socket(zmq.SUB)
+    subscriber.linger = 0
+    subscriber.rcvtimeo = 30_000
+    subscriber.subscribe(b"mask/front")
+    subscriber.connect(daemon.facts["inference"])
+    sender = camera(daemon)
+    replies = [sender.send(index) for index in range(40)]
+    assert all(reply["ok"] for reply in replies)
+    kept = [reply for reply in replies if reply["kept"]]
+    assert 4 < len(kept) < 40
+
+    topic, header, png = subscriber.recv_multipart()
+    facts = json.loads(header)
+    assert topic == b"mask/front"
+    assert set(facts) >= {
+        "v", "id", "camera", "seq", "captured_at", "model_version", "scale", "latency_s", "mean_confidence",
+    }  # fmt: skip
+    assert facts["model_version"] == "v0001"
+    assert images.decode_label(png).shape == (48, 64)
+
+    trained = daemon.run_cli("train-now", "--wait", "--json")
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    outcome = json.loads(trained.stdout)
+    assert outcome["outcome"] == "promoted"
+    assert outcome["joules"] > 0
+    assert outcome["method"] == "modelled"
+
+    # The swap: frames sent from here on are served by the new version.
+    sender.send(100)
+    while json.loads(subscriber.recv_multipart()[1])["model_version"] != "v0002":
+        pass
+    subscriber.close()
+    context.term()
+
+    values = scrape(daemon.facts["metrics"])
+    outcomes = {dict(labels)["outcome"]: v for (n, labels), v in values.items() if n == "dance_frames_total"}
+    assert sum(outcomes.values()) == 41
+    assert values["dance_rounds_total", (("outcome", "promoted"),)] == 1
+    assert values["dance_model_info", (("architecture", "fastscnn"), ("version", "v0002"))] == 1
+    assert values["dance_workload_joules_total", (("workload", "training"),)] > 0
+    assert values["dance_model_miou", (("split", "gate"),)] == pytest.approx(outcome["miou_after"])
+    total = sum(v for (n, _), v in values.items() if n == "dance_energy_joules_total")
+    parts = sum(v for (n, _), v in values.items() if n == "dance_workload_joules_total")
+    assert 0 < parts <= total
+
+    for command in (("status",), ("models", "list"), ("samples", "list"), ("energy",)):
+        shown = daemon.run_cli(*command, "--json")
+        assert shown.returncode == 0, shown.stderr
+        assert json.loads(shown.stdout)
+        assert daemon.run_cli(*command).returncode == 0
+    rolled = daemon.run_cli("models", "rollback")
+    assert rolled.returncode == 0, rolled.stderr
+    assert daemon.ask("status")["version"] == "v0001"
+
+    assert daemon.stop() == 0
+    assert not (daemon.state / "daemon.json").exists()
+
+
+def test_a_second_daemon_on_the_same_state_is_refused(launch: Callable[..., Daemon]) -> None:
+    daemon = launch()
+    second = daemon.run_cli("run", "--config", str(daemon.config))
+    assert second.returncode == 1
+    assert f"pid {daemon.process.pid}" in second.stderr  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("key", "section"), [("ingest.bind", "[ingest]"), ("metrics.listen", "[metrics]")])
+def test_an_address_in_use_names_the_key_to_change(tmp_path: Path, key: str, section: str) -> None:
+    daemon = Daemon(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        text = daemon.config.read_text()
+        if key == "ingest.bind":
+            text = text.replace("tcp://127.0.0.1:*", f"tcp://{address}", 1)
+        else:
+            text = text.replace("127.0.0.1:0", address)
+        daemon.config.write_text(text)
+        refused = daemon.run_cli("run", "--config", str(daemon.config))
+    assert refused.returncode == 1
+    assert key in refused.stderr
+    assert address in refused.stderr
+
+
+def test_a_base_model_of_other_classes_is_a_configuration_error(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "card.json").write_text(json.dumps({"classes": ["cat", "dog"]}))
+    (base / "model.safetensors").write_bytes(b"")
+    daemon.config.write_text(daemon.config.read_text().replace("[model]", f'[model]\nweights = "{base}"'))
+    refused = daemon.run_cli("run", "--config", str(daemon.config))
+    assert refused.returncode == 78
+    assert "model.classes" in refused.stderr
+    assert "cat" in refused.stderr
+
+
+def test_acknowledged_frames_survive_kill_9_and_a_resend_is_stored_once(
+    launch: Callable[..., Daemon], camera: Callable[[Daemon], Camera]
+) -> None:
+    daemon = launch()
+    sender = camera(daemon)
+    kept = [r["id"] for r in (sender.send(index) for index in range(12)) if r["kept"]]
+    daemon.stop(signal.SIGKILL)
+    daemon.start()
+    again = camera(daemon)
+    resent = [again.send(index) for index in range(4)]
+    assert [r["id"] for r in resent] == kept[:4]
+    assert daemon.stop() == 0
+    database = sqlite3.connect(daemon.state / "dance.db")
+    stored = [row[0] for row in database.execute("select id from samples order by captured_at")]
+    database.close()
+    assert stored == kept
+    for path in (daemon.state / "samples").rglob("*.jpg"):
+        images.decode_colour(path.read_bytes())
+
+
+def test_a_stop_in_the_middle_of_a_round_saves_it_and_the_next_start_finishes_it(
+    launch: Callable[..., Daemon], camera: Callable[[Daemon], Camera]
+) -> None:
+    daemon = launch()
+    sender = camera(daemon)
+    for index in range(40):
+        sender.send(index)
+    daemon.ask("train_now")
+    daemon.wait_until(lambda status: status["rounds"]["step"])
+    assert daemon.stop() == 0
+    daemon.start()
+    status = daemon.wait_until(lambda status: status["rounds"].get("promoted"))
+    assert status["rounds"]["count"] == 1
+    assert daemon.stop() == 0
+
+
+def test_systemd_is_told_ready_watchdog_status_and_stopping(tmp_path: Path) -> None:
+    told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    address = str(tmp_path / "notify.sock")
+    told.bind(address)
+    told.settimeout(30)
+    daemon = Daemon(tmp_path)
+    try:
+        daemon.start(NOTIFY_SOCKET=address, WATCHDOG_USEC="2000000")
+        seen: list[str] = []
+        while not {"READY=1", "WATCHDOG=1"} <= set(seen) or not any(s.startswith("STATUS=") for s in seen):
+            seen += told.recv(4096).decode().splitlines()
+        assert seen[0] == "READY=1"
+        status = next(s for s in seen if s.startswith("STATUS="))
+        assert "frames/s" in status
+        assert "J to spend" in status
+        assert daemon.stop() == 0
+        while "STOPPING=1" not in seen:
+            seen += told.recv(4096).decode().splitlines()
+    finally:
+        daemon.stop(signal.SIGKILL)
+        told.close()
+
+
+def test_without_inference_torch_is_never_loaded(
+    launch: Callable[..., Daemon], camera: Callable[[Daemon], Camera]
+) -> None:
+    daemon = launch()
+    assert camera(daemon).send(0)["kept"]
+    maps = (Path("/proc") / str(daemon.process.pid) / "maps").read_text()  # type: ignore[union-attr]
+    assert "libtorch" not in maps
+    assert "cv2" in maps
