@@ -301,7 +301,9 @@ RULES: Mapping[str, Rule] = {
         'ipc:///absolute/path, or "" for one in the state folder',
         lambda value: not value or (value.startswith("ipc:///") and len(value) > 7 and "\0" not in value),
     ),
-    "security.curve": Rule("Encryption of the ZMQ sockets; this version does not serve it and refuses true.", *_boolean()),
+    "security.curve": Rule(
+        "Encryption of the ZMQ sockets; this version does not serve it and refuses true.", *_boolean()
+    ),
     "security.keys_dir": Rule(
         "Folder of the CURVE keys.",
         'an existing folder, or "" for none',

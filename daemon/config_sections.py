@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from dance_ondevice.labels import STREET_CLASSES
@@ -89,7 +91,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     gate_share: float = 0.2
     gate_block: str = "5s"
     gate_max_samples: int = 64
-    precision: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int = 0
     seed: int = 0
 

@@ -17,6 +17,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlite_utils import Database
+
 from dance_ondevice.daemon import ledger
 from dance_ondevice.daemon.cputime import process_seconds, thread_seconds
 from dance_ondevice.daemon.service import Service
@@ -190,13 +192,13 @@ class EnergyService(Service):
         steps = {name: joules - self._persisted.get(name, 0.0) for name, joules in totals.items()}
         self._persisted = totals
         source, method = self.meter.source, self.meter.method
-        self._store.submit(
-            lambda db: [
-                ledger.add_energy(db, day, name, source, method, joules)
-                for name, joules in steps.items()
-                if joules > 0
-            ]
-        )
+
+        def write(db: Database) -> None:
+            for name, joules in steps.items():
+                if joules > 0:
+                    ledger.add_energy(db, day, name, source, method, joules)
+
+        self._store.submit(write)
 
 
 def _gross(reading: EnergyReading) -> float:

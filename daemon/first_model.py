@@ -1,7 +1,7 @@
 """The model a fresh state directory starts from: the configured weights, or an untrained network.
 
-As a program (``python -m dance_ondevice.daemon.first_model ARCHITECTURE FACTORY CLASSES_JSON SEED W H OUT``) it
-writes an untrained checkpoint, so that the daemon itself need not load torch for it.
+As a program (``python -m dance_ondevice.daemon.first_model ARCHITECTURE FACTORY CLASSES_JSON SEED W H OUT``)
+it writes an untrained checkpoint, so that the daemon itself need not load torch for it.
 """
 
 from __future__ import annotations

@@ -243,8 +243,7 @@ class Ingest(Service):
     def _take(self, received: Received) -> None:
         """Refuse a bad message at once; queue a good one, at the cost of the oldest if there are too many."""
         try:
-            wire.check_part_count(received.count)
-            message = wire.parse(received.parts, self._limits)
+            message = wire.parse(received.parts, self._limits, received.count)
         except WireError as error:
             self._refuse(received.origin, error, is_frame=error.sample_id is None)
             return

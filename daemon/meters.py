@@ -9,9 +9,8 @@ from dance_ondevice.daemon.config_sections import Energy
 from dance_ondevice.energy.model import ModelledMeter
 from dance_ondevice.energy.reading import Meter
 
-#: Full-load watts per core assumed when ``energy.max_watts`` is not set: a Raspberry Pi 5 board draws about
-#: 9 W with four busy cores (its published bare-board figures: 2.7 W idle, 8.8 W stressed), i.e. some 2 W each.
-#: Labelled as an assumption wherever it shows.
+#: Full-load watts per core assumed when ``energy.max_watts`` is not set: the order of magnitude of a small Arm
+#: board, no measurement of any. Labelled as an assumption wherever a figure rests on it.
 ASSUMED_WATTS_PER_CORE = 2.0
 
 

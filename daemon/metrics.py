@@ -25,7 +25,7 @@ WORKLOADS = ("training", "inference", "ingest", "labelling")
 OUTCOMES = ("promoted", "rejected", "stopped", "failed")
 
 
-class MetricsAddressInUse(OSError):
+class MetricsAddressInUse(OSError):  # noqa: N818 - a state of the world
     """The metrics address is taken; the text names the key to change."""
 
 

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 #: Each labelled frame multiplies what earlier ones count in the prequential score: a memory of ~50 frames
 #: (Gama, Sebastiao, Rodrigues, "On evaluating stream learning algorithms", 2013: fading factors).
 FADING = 0.98
+#: The faded counts are fractions; scores are ratios, so whole numbers of thousandths do.
+_FIXED_POINT = 1000
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Predictor(Service):
     def prequential_miou(self) -> float | None:
         """Faded mIoU over labelled frames, each predicted before anything learnt from it; None before any."""
         matrix = self._matrix
-        return None if matrix is None else miou(matrix)
+        return None if matrix is None else miou(np.rint(matrix * _FIXED_POINT).astype(np.int64))
 
     def prepare(self, directory: Path) -> Callable[[], None]:
         """Load, verify and warm up a version on the caller's thread; the returned call makes it serve.
@@ -180,11 +182,8 @@ def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tu
     """Decode a frame at its scale; returns the image and the native (height, width) of its mask."""
     if frame.info is None:
         assert frame.raw_shape is not None
-        native = np.frombuffer(frame.data, np.uint8).reshape(frame.raw_shape)
-        size = (native.shape[0], native.shape[1])
-        if native.ndim == 2:
-            native = np.repeat(native[:, :, None], 3, axis=2)
-        image = native
+        size = frame.raw_shape[:2]
+        image: npt.NDArray[np.uint8] = np.frombuffer(frame.data, np.uint8).reshape(frame.raw_shape)
     else:
         size = (frame.info.height, frame.info.width)
         image = images.decode_colour(frame.data, reduce=2 if frame.scale <= 0.5 else 1)

@@ -12,11 +12,10 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
-from dance_ondevice.daemon import first_model, ledger, round_record
+from dance_ondevice.daemon import first_model, ledger, round_job, round_record
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.budget import BudgetKeeper
 from dance_ondevice.daemon.config import Config, parse_duration
@@ -27,13 +26,11 @@ from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
 from dance_ondevice.daemon.trainer import TrainerProcess, write_job
 from dance_ondevice.daemon.versions import Pointer, VersionError, Versions
-from dance_ondevice.policies import network_slimming, promotion
+from dance_ondevice.policies import promotion
 from dance_ondevice.policies import rounds as policy
 
 log = logging.getLogger(__name__)
 
-#: A round takes at least this many optimiser steps: fewer do not move a model.
-MIN_STEPS = 40
 #: Share of the memory available at its start that a round may use.
 MEMORY_SHARE = 0.75
 
@@ -146,8 +143,7 @@ class RoundProcedure:
         if not plan.gate:
             return f"no held-out samples to judge a candidate by: {plan.reason}"
         pointer = first_model.ensure(c.config, c.config_file, c.paths, c.versions)
-        n = len(plan.train) + len(plan.rehearsal)
-        steps = max(MIN_STEPS, training.epochs * -(-n // training.batch_size))
+        steps = round_job.step_count(training, len(plan.train) + len(plan.rehearsal))
         past = c.store.submit(round_record.finished_rounds).result()
         predicted = c.budget.predict(
             round_record.costs(past),
@@ -159,10 +155,22 @@ class RoundProcedure:
         if not allowance.allowed:
             return allowance.reason
 
-        round_id = self._new_id()
-        target = self._slim_target(pointer, past)
+        round_id = round_job.new_id(c.paths, c.now())
         folder = c.paths.rounds / round_id
-        job = self._job(round_id, folder, pointer, plan, steps, target, seed)
+        card = c.versions.card(pointer.version)
+        job = round_job.build(
+            c.config,
+            folder,
+            live=c.versions.directory(pointer.version),
+            frozen=c.versions.directory(pointer.frozen),
+            samples=lambda ids: c.store.submit(
+                lambda db: round_record.job_samples(db, ids, c.paths.root.resolve())
+            ).result(),
+            plan=plan,
+            steps=steps,
+            target_macs=round_job.slim_target(c.config, card, past),
+            seed=seed,
+        )
         row = {
             "id": round_id,
             "started_at": c.now(),
@@ -170,7 +178,7 @@ class RoundProcedure:
             "reason": f"{reason}; {plan.reason}; {allowance.reason}",
             "parent": pointer.version,
             "seed": seed,
-            "macs_before": c.versions.card(pointer.version).get("macs"),
+            "macs_before": card.get("macs"),
         }
         roles = {
             **{s.id: "new" for s in job.train},
@@ -219,8 +227,11 @@ class RoundProcedure:
     def recover(self) -> None:
         """At start-up: settle crashed reservations at what was reserved, fail rounds that cannot go on."""
         c = self._c
-        for row in c.store.submit(lambda db: ledger.settle_crashed(db, c.now())).result():
-            log.warning("ledger settled after a crash row=%s", row)
+        for entry in c.store.submit(lambda db: ledger.settle_crashed(db, c.now())).result():
+            log.warning(
+                "reservation settled in full after a crash round=%s joules=%.0f",
+                entry.round_id, entry.joules,
+            )  # fmt: skip
         for row in c.store.submit(round_record.unfinished_rounds).result():
             if not self._can_resume(row):
                 self._close(row["id"], "failed", ("the daemon ended while the round ran",), {})
@@ -376,75 +387,6 @@ class RoundProcedure:
         shutil.rmtree(self._c.paths.rounds / round_id / "checkpoint", ignore_errors=True)
         log.info("round finished round=%s outcome=%s reasons=%s", round_id, outcome, "; ".join(reasons))
         return _outcome(round_id, outcome, reasons, facts, version)
-
-    def _slim_target(self, pointer: Pointer, past: Sequence[Mapping[str, Any]]) -> int | None:
-        settings = self._c.config.network_slimming
-        card = self._c.versions.card(pointer.version)
-        whole = card.get("unslimmed_macs") or card.get("macs")
-        if not settings.enabled or not whole or first_model.is_untrained(card):
-            return None
-        current = card["macs"] / whole
-        steps = [
-            network_slimming.PastStep(
-                fraction_before=r["macs_before"] / whole,
-                fraction_after=r["macs_after"] / whole,
-                outcome=r["outcome"],
-            )
-            for r in past
-            if r["macs_before"] and r["macs_after"]
-        ]
-        rules = network_slimming.SlimRules(
-            target_macs_fraction=settings.target_macs_fraction, step=settings.step
-        )
-        fraction = network_slimming.next_fraction(rules, current, steps)
-        return int(fraction * whole) if fraction < current * 0.99 else None
-
-    def _job(
-        self,
-        round_id: str,
-        folder: Path,
-        pointer: Pointer,
-        plan: policy.RoundPlan,
-        steps: int,
-        target: int | None,
-        seed: int,
-    ) -> jobs.Job:
-        c = self._c
-        training = c.config.training
-        root = c.paths.root.resolve()
-        width, height = c.config.model.size
-
-        def pick(ids: Sequence[str]) -> tuple[jobs.JobSample, ...]:
-            return c.store.submit(lambda db: round_record.job_samples(db, ids, root)).result()
-
-        return jobs.Job(
-            round=round_id,
-            live=str(c.versions.directory(pointer.version).resolve()),
-            frozen=str(c.versions.directory(pointer.frozen).resolve()),
-            out=str(folder.resolve() / "candidate"),
-            checkpoint=str(folder.resolve() / "checkpoint"),
-            n_classes=len(c.config.model.classes),
-            train=pick(plan.train),
-            rehearsal=pick(plan.rehearsal),
-            gate=pick(plan.gate),
-            target_macs=target,
-            size=(height, width),
-            steps=steps,
-            batch_size=training.batch_size,
-            learning_rate=training.learning_rate,
-            precision=training.precision,
-            precision_cache=str(c.paths.rounds.resolve() / "precision.json"),
-            threads=training.threads,
-            seed=seed,
-        )
-
-    def _new_id(self) -> str:
-        moment = datetime.fromtimestamp(self._c.now(), timezone.utc)
-        stem = moment.strftime("%Y%m%dT%H%M%S")
-        number = 1
-        while (self._c.paths.rounds / f"{stem}-{number}").exists():
-            number += 1
-        return f"{stem}-{number}"
 
 
 def _outcome(

@@ -63,8 +63,8 @@ def job_samples(db: Database, ids: Sequence[str], state_dir: Path) -> tuple[JobS
 
 def open_round(db: Database, row: Mapping[str, object], roles: Mapping[str, str]) -> None:
     """Record that a round has begun, and which samples serve in it and as what."""
-    db["rounds"].upsert(dict(row), pk="id")
-    db["round_samples"].insert_all(
+    db.table("rounds").upsert(dict(row), pk="id")
+    db.table("round_samples").insert_all(
         ({"round_id": row["id"], "sample_id": sample_id, "role": role} for sample_id, role in roles.items()),
         pk=("round_id", "sample_id"),
         replace=True,
@@ -77,7 +77,7 @@ def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, s
     Those of a rejected round are marked, too: the same round over the same samples would end the same. They
     go on serving as rehearsal.
     """
-    db["rounds"].update(round_id, dict(changes))
+    db.table("rounds").update(round_id, dict(changes))
     if served:
         db.execute(
             "update samples set rounds_used = rounds_used + 1 where id in "

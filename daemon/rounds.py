@@ -216,7 +216,7 @@ class Rounds(Service):
 
     def _progress(self, progress: Progress | None) -> None:
         self.beat()
-        self._publish(running=progress)
+        self._publish(running=progress, budget_joules=self._procedure.balance())
 
     def _publish(self, **changes: Any) -> None:
         # Two threads publish (this one, and the control thread's pause): last one wins on each field.

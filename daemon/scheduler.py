@@ -12,8 +12,8 @@ from apscheduler.triggers.interval import IntervalTrigger
 def build(interval_seconds: float, window: str, tick: Callable[[str], None]) -> BackgroundScheduler:
     """A scheduler, not yet started, that calls ``tick(trigger)`` every interval and when the window opens.
 
-    ``coalesce``: after a suspended night one request is enough. ``misfire_grace_time=None``: a late request is
-    still a request. ``max_instances=1``: posting is instant, two at once would be a bug.
+    ``coalesce``: after a suspended night one request is enough. ``misfire_grace_time=None``: a late request
+    is still a request. ``max_instances=1``: posting is instant, two at once would be a bug.
 
     Args:
         interval_seconds: seconds between requests.

@@ -34,13 +34,13 @@ class Service(ABC):
     def run(self) -> None:
         """Work until ``self.stopping`` is set; an exception is recorded as the service's failure."""
 
-    def setup(self) -> None:
+    def setup(self) -> None:  # noqa: B027 - nothing to do is a fine default
         """Open what the service owns, on its own thread."""
 
-    def teardown(self) -> None:
+    def teardown(self) -> None:  # noqa: B027 - nothing to do is a fine default
         """Close what ``setup`` opened; runs even after a failed ``run`` or a partial ``setup``."""
 
-    def wake(self) -> None:
+    def wake(self) -> None:  # noqa: B027 - nothing to do is a fine default
         """Interrupt a blocking wait inside ``run``; called by ``stop`` from another thread."""
 
     def beat(self) -> None:

@@ -115,7 +115,7 @@ class Supervisor:
         )
         self._versions = Versions(paths, self._store, now=self._now)
         procfs = Path(config.energy.procfs_root)
-        by_name: dict[str, Callable[[], int | None]] = {"main": threading.main_thread().native_id.__index__}
+        by_name: dict[str, Callable[[], int | None]] = {"main": lambda: threading.main_thread().native_id}
         cpu = CpuAccount(procfs, by_name)
         meter, meter_note = choose_meter(config.energy, cpu.total)
         log.info("energy meter source=%s method=%s note=%s", meter.source, meter.method, meter_note)
@@ -243,7 +243,7 @@ class Supervisor:
         )
 
     def _start_outside(self, context: zmq.Context[zmq.Socket[bytes]], registry: CollectorRegistry) -> None:
-        """What others reach the daemon by: metrics, control socket, schedule, and the files that name them."""
+        """What others reach the daemon by: metrics, control socket, schedule, the files that name them."""
         config = self._config
         self._metrics_url = ""
         if config.metrics.enabled:
@@ -299,7 +299,7 @@ class Supervisor:
         return {"paused": paused}
 
     def _request_status(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        answer = self._rounds.answer(int(query["request"]))
+        answer: dict[str, Any] | None = self._rounds.answer(int(query["request"]))
         if answer is None:
             raise ValueError(f"no request {query['request']} since the daemon started")
         return answer

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+import msgspec
 import numpy as np
 import torch
 
@@ -31,7 +32,7 @@ from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.models.forward import Normalisation
-from dance_ondevice.training import Trainer, TrainingOptions, TrainingSample, measure_precision
+from dance_ondevice.training import Precision, Trainer, TrainingOptions, TrainingSample, measure_precision
 
 PR_SET_PDEATHSIG = 1
 
@@ -156,7 +157,7 @@ def _score(
     )
 
 
-def _precision(job: jobs.Job, model: torch.nn.Module) -> str:
+def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
     """``auto`` is measured once on a board and kept beside the rounds."""
     if job.precision != "auto":
         return job.precision
@@ -164,9 +165,10 @@ def _precision(job: jobs.Job, model: torch.nn.Module) -> str:
     key = f"{platform.machine()} torch-{torch.__version__} threads-{torch.get_num_threads()}"
     try:
         remembered = json.loads(cache.read_bytes())
-        if remembered.get("key") == key and remembered.get("precision") in ("fp32", "bf16"):
-            return str(remembered["precision"])
-    except (OSError, ValueError, AttributeError):
+        if remembered.get("key") == key:
+            found: Precision = msgspec.convert(remembered.get("precision"), Precision)
+            return found
+    except (OSError, ValueError, AttributeError):  # msgspec's error is a ValueError
         pass  # not measured yet, or garbage: measure
     precision = measure_precision(model, job.size, min(job.batch_size, 4))
     atomic_write(cache, json.dumps({"key": key, "precision": precision}).encode())

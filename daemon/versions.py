@@ -160,7 +160,7 @@ class Versions:
             "miou_gate": gate.get("miou_after"),
             "card": json.dumps(card),
         }
-        self._store.submit(lambda db: db["versions"].upsert(row, pk="version")).result()
+        self._store.submit(lambda db: db.table("versions").upsert(row, pk="version")).result()
 
     def _set_status(self, version: str, status: str, *, retire: str | None) -> None:
         def update(db: Any) -> None:

@@ -52,7 +52,6 @@ __all__ = [
     "WireLimits",
     "accepted",
     "camera_name",
-    "check_part_count",
     "frame_parts",
     "label_parts",
     "labelled",
@@ -103,28 +102,21 @@ def camera_name(text: str) -> str:
     return _NOT_IN_CAMERA.sub("_", text).lstrip("_.-")[:64] or "imagezmq"
 
 
-def parse(parts: Sequence[Buffer], limits: WireLimits) -> Message:
+def parse(parts: Sequence[Buffer], limits: WireLimits, count: int | None = None) -> Message:
     """Read a message: its kind, its header, and whether its parts fit what the header says.
 
     Args:
         parts: the ZMQ parts after the sender's identity and an empty delimiter.
         limits: the most that is accepted.
+        count: how many parts there were, if ``parts`` are only the first of them.
 
     Raises:
         WireError: anything that is not a valid message; raises nothing else, whatever the bytes.
     """
-    check_part_count(len(parts))
-    head = parts[0]
+    head = parts[0] if parts else b""
     if len(head) > limits.max_header_bytes:
         raise WireError(
             "header_size", f"the header has {len(head)} bytes, allowed are {limits.max_header_bytes}"
-        )
-    size = sum(len(part) for part in parts)
-    if size > limits.max_message_bytes:
-        raise WireError(
-            "message_size",
-            f"the message has {size} bytes, allowed are {limits.max_message_bytes} "
-            "(ingest.max_message_bytes)",
         )
     try:
         # msgspec skips unknown keys without looking at their encoding.
@@ -134,7 +126,19 @@ def parse(parts: Sequence[Buffer], limits: WireLimits) -> Message:
         raise WireError("header", f"the header is not UTF-8: {error.reason} at byte {error.start}") from error
     except (msgspec.MsgspecError, RecursionError) as error:
         raise WireError("header", f"the header is not a JSON object: {error}") from error
-    if peek.v is msgspec.UNSET and peek.msg is not msgspec.UNSET:
+    # Only now, so that the refusal can say whose message it was, in the sender's own language.
+    count = count or len(parts)
+    if not 2 <= count <= MAX_PARTS:
+        raise _blame(peek, "parts", f"the message has {count} part{'s' * (count != 1)}, allowed are 2 or 3")
+    size = sum(len(part) for part in parts)
+    if size > limits.max_message_bytes:
+        raise _blame(
+            peek,
+            "message_size",
+            f"the message has {size} bytes, allowed are {limits.max_message_bytes} "
+            "(ingest.max_message_bytes)",
+        )
+    if _is_imagezmq(peek):
         return _parse_imagezmq(text, parts, limits)
     if type(peek.v) is not int or peek.v != VERSION:
         found = "none" if peek.v is msgspec.UNSET else _show(peek.v)
@@ -142,16 +146,6 @@ def parse(parts: Sequence[Buffer], limits: WireLimits) -> Message:
     if peek.label_for is not msgspec.UNSET:
         return _parse_label(text, parts)
     return _parse_frame(text, peek, parts, limits)
-
-
-def check_part_count(count: int) -> None:
-    """Refuse messages of one part or of more than three.
-
-    Raises:
-        WireError: a message has 2 or 3 parts.
-    """
-    if not 2 <= count <= MAX_PARTS:
-        raise WireError("parts", f"the message has {count} part{'s' * (count != 1)}, allowed are 2 or 3")
 
 
 def accepted(
@@ -359,8 +353,18 @@ def _check_shape(shape: tuple[int, ...], channels: tuple[int, ...], size: int, l
         )
 
 
+def _is_imagezmq(peek: _Peek) -> bool:
+    return peek.v is msgspec.UNSET and peek.msg is not msgspec.UNSET
+
+
 def _blame(peek: _Peek, reason: Reason, text: str) -> WireError:
-    """An error that names its frame as far as the header can be believed."""
+    """An error that names its message as far as the header can be believed."""
+    if _is_imagezmq(peek):
+        camera = camera_name(peek.msg) if isinstance(peek.msg, str) else ""
+        return WireError(reason, text, camera=camera, imagezmq=True)
+    if peek.v == VERSION and peek.label_for is not msgspec.UNSET:
+        known = isinstance(peek.label_for, str) and len(peek.label_for) <= _MAX_SAMPLE_ID
+        return WireError(reason, text, sample_id=peek.label_for if known else "")
     camera = peek.camera if isinstance(peek.camera, str) and CAMERA_NAME.fullmatch(peek.camera) else ""
     seq = peek.seq if type(peek.seq) is int and 0 <= peek.seq < 2**63 else None
     return WireError(reason, text, camera=camera, seq=seq)

@@ -35,7 +35,7 @@ def autocast(model: nn.Module, precision: Precision) -> Iterator[None]:
     lowered = precision == "bf16"
     exact = [m for m in model.modules() if lowered and device.type == "cpu" and _is_dilated_depthwise(m)]
     for module in exact:
-        module.forward = functools.partial(_forward_in_fp32, module)  # type: ignore[method-assign]
+        module.forward = functools.partial(_forward_in_fp32, module)
     try:
         with torch.autocast(device.type, torch.bfloat16, enabled=lowered):
             yield

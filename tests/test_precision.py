@@ -18,9 +18,7 @@ def weight_gradient(conv: nn.Conv2d, x: Tensor, precision: str) -> Tensor:
     return conv.weight.grad
 
 
-@pytest.mark.parametrize(
-    ("groups", "dilation"), [(1, 1), (1, 4), (32, 1), (32, 2), (32, 4), (8, 2)], ids=str
-)
+@pytest.mark.parametrize(("groups", "dilation"), [(1, 1), (1, 4), (32, 1), (32, 2), (32, 4), (8, 2)], ids=str)
 def test_bf16_gradients_are_those_of_fp32(groups: int, dilation: int) -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 32, 24, 30).to(memory_format=torch.channels_last)

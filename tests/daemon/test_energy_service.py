@@ -35,9 +35,7 @@ def service(cpu: FakeCpu, clock: list[float], idle: float = 1.0, peak: float = 5
 
 @given(
     st.lists(
-        st.tuples(
-            st.floats(0, 100), st.floats(0, 10), st.floats(0, 10), st.floats(0, 10), st.floats(0, 10)
-        ),
+        st.tuples(st.floats(0, 100), st.floats(0, 10), st.floats(0, 10), st.floats(0, 10), st.floats(0, 10)),
         max_size=20,
     )
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,8 @@ from prometheus_client import CollectorRegistry
 from dance_ondevice.daemon import round_record
 from dance_ondevice.daemon.budget import BudgetKeeper
 from dance_ondevice.daemon.config import Config
-from dance_ondevice.daemon.config_sections import Model, NetworkSlimming, Promotion, Training
 from dance_ondevice.daemon.config_sections import Energy as EnergySection
+from dance_ondevice.daemon.config_sections import Model, NetworkSlimming, Promotion, Training
 from dance_ondevice.daemon.energy import CpuAccount, EnergyService
 from dance_ondevice.daemon.metrics import Instruments
 from dance_ondevice.daemon.round_procedure import Outcome, RoundContext, RoundProcedure
@@ -36,6 +38,9 @@ CONFIG = Config(
     promotion=Promotion(min_gain=-1.0, max_class_drop=1.0),
     network_slimming=NetworkSlimming(step=0.2),
 )
+
+
+USED = "select rounds_used from samples where split = 'train'"
 
 
 class Rig:
@@ -66,10 +71,13 @@ class Rig:
                 now=time.time,
                 monotonic=time.monotonic,
             ),
-            on_progress=lambda progress: self.progress(progress),
+            on_progress=self._on_progress,
             stopping=self.stopping,
             beat=lambda: None,
         )
+
+    def _on_progress(self, progress: Progress | None) -> None:
+        self.progress(progress)  # looked up each time: tests replace it
 
     def round(self) -> Outcome:
         outcome = self.procedure.run(self.procedure.assign_splits(), trigger="test", reason="asked")
@@ -81,9 +89,9 @@ class Rig:
 
 
 @pytest.fixture
-def rig(paths: StatePaths, store: Store, add_street: Callable[..., list[str]]) -> Iterator[Rig]:
+def rig(paths: StatePaths, store: Store, add_street: Callable[..., list[str]]) -> Rig:
     add_street(store, 24)
-    yield Rig(paths, store, CONFIG)
+    return Rig(paths, store, CONFIG)
 
 
 def test_two_rounds_promote_slim_and_leave_a_whole_record(rig: Rig, add_street: Any) -> None:
@@ -102,7 +110,9 @@ def test_two_rounds_promote_slim_and_leave_a_whole_record(rig: Rig, add_street: 
     assert set(splits.values()) == {"train", "gate", "guard"}
     roles = {r["sample_id"]: r["role"] for r in rig.rows("select * from round_samples")}
     assert all(splits[i] == ("gate" if role == "gate" else "train") for i, role in roles.items())
-    assert {row["rounds_used"] for row in rig.rows("select rounds_used from samples where split = 'train'")} == {1}
+    assert {
+        row["rounds_used"] for row in rig.rows("select rounds_used from samples where split = 'train'")
+    } == {1}
 
     add_street(rig.store, 24, start=100)
     second = rig.round()
@@ -137,9 +147,14 @@ def test_a_worse_candidate_is_kept_as_rejected_with_its_reasons(
     assert pointer is not None
     assert pointer.version == "v0001"
     assert rig.versions.card("v0002")["gate"]["reasons"] == list(outcome.reasons)
-    assert [r["status"] for r in rig.rows("select status from versions order by version")] == ["live", "rejected"]
+    assert [r["status"] for r in rig.rows("select status from versions order by version")] == [
+        "live",
+        "rejected",
+    ]
     # The same round again would end the same: its samples no longer count as new.
-    assert {r["rounds_used"] for r in rig.rows("select rounds_used from samples where split = 'train'")} == {1}
+    assert {r["rounds_used"] for r in rig.rows("select rounds_used from samples where split = 'train'")} == {
+        1
+    }
 
 
 def test_a_killed_trainer_fails_the_round_and_costs_its_joules(rig: Rig) -> None:
@@ -148,10 +163,6 @@ def test_a_killed_trainer_fails_the_round_and_costs_its_joules(rig: Rig) -> None
     def kill(progress: Progress | None) -> None:
         if progress is not None and not killed:
             killed.append(trainer_pid())
-            (Path("/proc") / str(killed[0])).exists()
-            import os
-            import signal
-
             os.kill(killed[0], signal.SIGKILL)
 
     def trainer_pid() -> int:

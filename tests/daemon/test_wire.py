@@ -167,17 +167,29 @@ def test_deep_nesting_is_refused() -> None:
     assert refusal(deep, IMAGE, limits=limits).reason == "header"
 
 
-@pytest.mark.parametrize("count", [0, 1, 4, 50])
+@pytest.mark.parametrize("count", [1, 4, 50])
 def test_wrong_number_of_parts_is_refused(count: int) -> None:
     error = refusal(*[header()] * count)
 
-    assert error.reason == "parts"
-    assert str(count) in str(error)
+    assert (error.reason, error.camera, error.seq) == ("parts", "front", 7)
+    assert f"{count} part" in str(error)
 
 
-def test_sizes_are_limited_before_anything_is_read() -> None:
+def test_parts_that_were_not_kept_are_counted() -> None:
+    with pytest.raises(wire.WireError, match="50 parts"):
+        wire.parse([header(), IMAGE, IMAGE], LIMITS, 50)
+
+
+def test_no_part_at_all_is_refused() -> None:
+    assert refusal().reason == "header"
+
+
+def test_sizes_are_limited() -> None:
     assert refusal(b" " * 2_001, IMAGE).reason == "header_size"
-    assert refusal(header(), bytes(10_001)).reason == "message_size"
+    error = refusal(header(), bytes(10_001))
+    assert (error.reason, error.camera, error.seq) == ("message_size", "front", 7)
+    assert refusal(b'{"msg":"cam"}', bytes(10_001)).imagezmq
+    assert refusal(b'{"v":1,"label_for":"a-1-1"}', bytes(10_001)).sample_id == "a-1-1"
     assert refusal(header(), bytes(5_000), bytes(5_000)).reason == "message_size"
     exact = 10_000 - len(header())
     assert isinstance(wire.parse([header(), bytes(exact)], LIMITS), wire.FrameMessage)

@@ -229,6 +229,23 @@ def test_a_commit_that_fails_promises_nothing_and_loses_nothing(paths: StatePath
     consistent(paths)
 
 
+def test_files_stay_when_their_rows_do(paths: StatePaths) -> None:
+    with opened(paths) as store:
+        sample = store_worker.frame(3)
+        store.add_sample(sample).result(WAIT)
+        store.submit(
+            lambda db: db.execute(
+                "CREATE TRIGGER keep BEFORE DELETE ON samples BEGIN SELECT RAISE(ABORT, 'no'); END"
+            )
+        ).result(WAIT)
+        with pytest.raises(StoreError, match="the index could not be written: no"):
+            store.remove_samples([sample.id]).result(WAIT)
+        consistent(paths)
+        store.submit(lambda db: db.execute("DROP TRIGGER keep")).result(WAIT)
+        assert store.remove_samples([sample.id]).result(WAIT) == 1
+        assert files(paths) == set()
+
+
 def test_a_corrupt_index_stops_the_store_and_leaves_nobody_waiting(paths: StatePaths) -> None:
     def meet_corruption(db: Database) -> None:
         raise sqlite3.DatabaseError("database disk image is malformed")

@@ -102,6 +102,12 @@ def test_a_full_round_leaves_rehearsal_its_share_and_spreads_the_new_ones() -> N
     )
 
 
+def test_an_odd_limit_is_not_exceeded() -> None:
+    store = [sample(i, "train", 1) for i in range(9)] + [sample(i, "train") for i in range(9, 18)]
+    plan = plan_round(store, max_samples=5, seed=0)
+    assert (len(plan.train), len(plan.rehearsal)) == (3, 2)
+
+
 def test_rehearsal_is_a_seeded_draw_from_all_earlier_samples() -> None:
     store = [sample(i, "train", 1) for i in range(50)] + [sample(i, "train") for i in range(50, 60)]
     drawn = [set(plan_round(store, max_samples=100, seed=seed).rehearsal) for seed in range(60)]

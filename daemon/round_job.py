@@ -1,0 +1,110 @@
+"""From a plan to the trainer's work order: how many steps, how far to slim, which files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from dance_ondevice.daemon import first_model
+from dance_ondevice.daemon import job as jobs
+from dance_ondevice.daemon.config_sections import Config, Training
+from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.policies import network_slimming
+from dance_ondevice.policies.rounds import RoundPlan
+
+#: A round takes at least this many optimiser steps: fewer do not move a model.
+MIN_STEPS = 40
+
+
+def new_id(paths: StatePaths, now: float) -> str:
+    """A round's id: the UTC second of its start and a number that no other round has."""
+    stem = datetime.fromtimestamp(now, timezone.utc).strftime("%Y%m%dT%H%M%S")
+    number = 1
+    while (paths.rounds / f"{stem}-{number}").exists():
+        number += 1
+    return f"{stem}-{number}"
+
+
+def step_count(training: Training, samples: int) -> int:
+    """Optimiser steps of a round over so many samples."""
+    return max(MIN_STEPS, training.epochs * -(-samples // training.batch_size))
+
+
+def slim_target(config: Config, card: Mapping[str, Any], past: Sequence[Mapping[str, Any]]) -> int | None:
+    """MACs that the candidate shall have, or None when this round does not slim.
+
+    Args:
+        config: the whole configuration.
+        card: of the live model.
+        past: rows of finished rounds, oldest first.
+    """
+    settings = config.network_slimming
+    whole = card.get("unslimmed_macs") or card.get("macs")
+    if not settings.enabled or not whole or first_model.is_untrained(card):
+        return None
+    current = card["macs"] / whole
+    steps = [
+        network_slimming.PastStep(
+            fraction_before=row["macs_before"] / whole,
+            fraction_after=row["macs_after"] / whole,
+            outcome=row["outcome"],
+        )
+        for row in past
+        if row["macs_before"] and row["macs_after"]
+    ]
+    rules = network_slimming.SlimRules(target_macs_fraction=settings.target_macs_fraction, step=settings.step)
+    fraction = network_slimming.next_fraction(rules, current, steps)
+    # A step of less than a hundredth is rounding, not slimming.
+    return int(fraction * whole) if fraction < current * 0.99 else None
+
+
+def build(
+    config: Config,
+    folder: Path,
+    *,
+    live: Path,
+    frozen: Path,
+    samples: Callable[[Sequence[str]], tuple[jobs.JobSample, ...]],
+    plan: RoundPlan,
+    steps: int,
+    target_macs: int | None,
+    seed: int,
+) -> jobs.Job:
+    """The work order of one round; every path in it is absolute.
+
+    Args:
+        config: the whole configuration.
+        folder: of the round; its name is the round's id.
+        live: folder of the model to start from.
+        frozen: folder of the first model.
+        samples: looks up the files of sample ids.
+        plan: which samples serve as what.
+        steps: optimiser steps.
+        target_macs: see ``slim_target``.
+        seed: of everything random in the round.
+    """
+    training = config.training
+    folder = folder.resolve()
+    width, height = config.model.size
+    return jobs.Job(
+        round=folder.name,
+        live=str(live.resolve()),
+        frozen=str(frozen.resolve()),
+        out=str(folder / "candidate"),
+        checkpoint=str(folder / "checkpoint"),
+        n_classes=len(config.model.classes),
+        train=samples(plan.train),
+        rehearsal=samples(plan.rehearsal),
+        gate=samples(plan.gate),
+        target_macs=target_macs,
+        size=(height, width),
+        steps=steps,
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        precision=training.precision,
+        precision_cache=str(folder.parent / "precision.json"),
+        threads=training.threads,
+        seed=seed,
+    )
