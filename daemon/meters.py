@@ -9,8 +9,8 @@ from dance_ondevice.daemon.config_sections import Energy
 from dance_ondevice.energy.model import ModelledMeter
 from dance_ondevice.energy.reading import Meter
 
-#: Full-load watts per core assumed when ``energy.max_watts`` is not set: the order of magnitude of a small Arm
-#: board, no measurement of any. Labelled as an assumption wherever a figure rests on it.
+#: Full-load watts per core assumed when ``energy.max_watts`` is not set: the order of magnitude of a small
+#: Arm board, no measurement of any. Labelled as an assumption wherever a figure rests on it.
 ASSUMED_WATTS_PER_CORE = 2.0
 
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 #: Messages that ZMQ holds for each sender before it stops reading from it.
 _MESSAGES_HELD = 16
-#: Seconds of silence, seconds between probes, probes, until a peer that vanished is forgotten.
+#: After a minute of silence the kernel probes whether a peer is still there, every 15 s.
 _KEEPALIVE = ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 60), (zmq.TCP_KEEPALIVE_INTVL, 15))
 #: Milliseconds that the last replies have to leave after the sockets are closed.
 _LINGER = 250

@@ -112,19 +112,20 @@ class RoundProcedure:
         """Joules that training may spend now."""
         return self._c.budget.balance()
 
+    def samples(self) -> list[policy.SampleInfo]:
+        """Every labelled sample, oldest first."""
+        return self._c.store.submit(round_record.labelled_samples).result()
+
     def assign_splits(self) -> list[policy.SampleInfo]:
         """Give every new labelled sample its place (train, gate or guard) for good; returns all labelled."""
         training = self._c.config.training
-        samples = self._c.store.submit(round_record.labelled_samples).result()
-        new = [s for s in samples if s.split is None]
-        # A handful waits for company: blocks of time need something to be cut from.
-        if len(new) < 2:
-            return samples
         splits = policy.assign_splits(
-            new, share=training.gate_share, block_seconds=parse_duration(training.gate_block)
+            self.samples(),
+            share=training.gate_share,
+            block_seconds=parse_duration(training.gate_block),
         )
         self._c.store.submit(lambda db: round_record.save_splits(db, splits)).result()
-        return self._c.store.submit(round_record.labelled_samples).result()
+        return self.samples()
 
     def run(self, samples: Sequence[policy.SampleInfo], *, trigger: str, reason: str) -> Outcome | str:
         """Run one round; returns its outcome, or in words why none could start."""
@@ -333,6 +334,7 @@ class RoundProcedure:
             scores["candidate"].scores(),
             promotion.GateRules(min_gain=gate.min_gain, max_class_drop=gate.max_class_drop),
             slimmed=slimmed,
+            classes=self._c.config.model.classes,
         )
         reasons = verdict.reasons + ((result.slimmed.note,) if result.slimmed and result.slimmed.note else ())
         table = {

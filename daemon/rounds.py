@@ -178,14 +178,15 @@ class Rounds(Service):
 
     def _round(self, request: Request) -> dict[str, Any]:
         forced = request.kind == "train"
-        samples = self._procedure.assign_splits()
-        fresh = sum(_may_teach(s) and s.rounds_used == 0 for s in samples)
-        if forced and not fresh:
+        samples = self._procedure.samples()
+        if forced or sum(_might_teach(s) for s in samples) >= self._min_new_samples:
+            # Only now: blocks of time are cut better from many new samples than from each few that come.
+            samples = self._procedure.assign_splits()
+        if forced and not any(map(_may_teach, samples)):
             # Asked for by hand: what served before serves again.
             samples = [dataclasses.replace(s, rounds_used=0) for s in samples]
-            fresh = sum(map(_may_teach, samples))
         decision = policy.should_start(
-            new_labelled=fresh,
+            new_labelled=sum(map(_may_teach, samples)),
             min_new_samples=self._min_new_samples,
             paused=self._state.paused,
             window_open=policy.in_window(self._window, _minutes(self._local_time())),
@@ -251,7 +252,11 @@ class Rounds(Service):
 
 
 def _may_teach(sample: policy.SampleInfo) -> bool:
-    return sample.labelled and sample.split == "train"
+    return sample.labelled and sample.split == "train" and sample.rounds_used == 0
+
+
+def _might_teach(sample: policy.SampleInfo) -> bool:
+    return _may_teach(sample) or (sample.labelled and sample.split is None)
 
 
 def _fields(snapshot: RoundsSnapshot) -> dict[str, Any]:

@@ -26,7 +26,6 @@ Reason: TypeAlias = Literal[
     "captured_at",
     "shape",
     "pixels",
-    "image_size",
     "image",
     "encoding",
     "label",

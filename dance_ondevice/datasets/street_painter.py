@@ -237,21 +237,17 @@ def _car_side(canvas: Canvas, thing: Thing, z: float, body: Colour) -> None:
     x, roof, at = thing.x, thing.height, canvas.view.at
     near, far = max(z, NEAR), z + thing.length
     leftward = 1 if x < canvas.view.camera_x else -1
-    flank, inset = x + 0.86 * leftward, x + 0.72 * leftward
+    flank, inset = x + 0.86 * leftward, x + 0.66 * leftward
     below = [at(x - 0.86, 0, near), at(x - 0.86, 0, far), at(x + 0.86, 0, far), at(x + 0.86, 0, near)]
     canvas.polygon(below, (34, 34, 36))
     side = at(flank, 0.2, near), at(flank, 0.92, near), at(flank, 0.88, far), at(flank, 0.2, far)
     canvas.polygon(side, _dark(body))
-    begin, end = max(z + 0.35, NEAR), max(z + 3.0, NEAR)
-    cabin = (
-        at(flank, 0.9, begin),
-        at(inset, roof, begin + 0.3),
-        at(inset, roof, end),
-        at(flank, 0.9, end + 0.5),
-    )
-    canvas.polygon(cabin, _dark(body))
+    begin, end = max(z, NEAR), max(z + 3.0, NEAR)
+    slant = 0.5 if z > NEAR else 0.0  # a car that is cut off by the frame shows no end
+    cabin = at(x + 0.81 * leftward, 0.9, begin), at(inset, roof, begin + slant), at(inset, roof, end)
+    canvas.polygon((*cabin, at(flank, 0.9, end + 0.5)), _dark(body))
     if z < _DETAIL:
-        pane = at(flank, 0.95, begin + 0.3), at(inset, roof - 0.1, begin + 0.5)
+        pane = at(flank, 0.95, begin + slant), at(inset, roof - 0.1, begin + 1.5 * slant)
         canvas.polygon((*pane, at(inset, roof - 0.1, end), at(flank, 0.95, end + 0.3)), (70, 62, 54))
         for hub in (z + 0.75, z + 3.3):
             _wheel(canvas, flank, hub, 0.31)

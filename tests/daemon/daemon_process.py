@@ -61,8 +61,10 @@ class Daemon:
         """Start and wait until it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dance_ondevice", "run"]
-                + ["--config", str(self.config), "--state-dir", str(self.state)],
+                [
+                    *(sys.executable, "-m", "dance_ondevice", "run"),
+                    *("--config", str(self.config), "--state-dir", str(self.state)),
+                ],
                 stderr=log,
                 env={**os.environ, **environ},
             )
@@ -110,7 +112,7 @@ class Daemon:
 
 
 class Camera:
-    """A REQ sender of labelled synthetic frames that knows the wire, and nothing of the program's own sender."""
+    """A REQ sender of labelled synthetic frames, written against the wire and not with the own sender."""
 
     def __init__(self, endpoint: str, name: str = "front") -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

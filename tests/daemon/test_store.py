@@ -402,6 +402,17 @@ def test_the_quota_holds_by_evicting_the_oldest(paths: StatePaths) -> None:
     assert len(kept) >= 38
 
 
+def test_the_quota_holds_within_one_group(paths: StatePaths) -> None:
+    store = Store(paths, quota_bytes=35 * KB, min_free_bytes=0)
+    futures = [store.add_sample(block(seq)) for seq in range(6)]
+    store.start()
+    for future in futures:
+        future.result(WAIT)
+    assert store.stop(WAIT)
+    assert stored.total_bytes(paths) <= 35 * KB
+    assert block(5).id in stored.rows(paths)
+
+
 def test_an_eviction_makes_room_for_more_than_one(paths: StatePaths, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = count_choices(monkeypatch)
     with opened(paths, quota_bytes=200 * KB) as store:
@@ -480,7 +491,7 @@ def test_the_free_space_floor_holds(paths: StatePaths) -> None:
         assert stored.total_bytes(paths) <= 60 * KB
         store.submit(lambda db: db.execute("UPDATE samples SET split = 'gate'")).result(WAIT)
         with pytest.raises(StoreFull, match=r"storage.min_free_bytes keeps 40000.*free some space"):
-            fill(store, 2, start=20)
+            fill(store, 6, start=20)
         assert stored.total_bytes(paths) <= 60 * KB
 
 

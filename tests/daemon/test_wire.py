@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dance_ondevice.daemon import wire
-from dance_ondevice.daemon.state import CAMERA_NAME
+from dance_ondevice.daemon.state import CAMERA_NAME, sample_id
 
 LIMITS = wire.WireLimits(max_message_bytes=10_000, max_pixels=1_000, max_header_bytes=2_000)
 IMAGE = b"an encoded image"
@@ -404,6 +406,28 @@ def test_mask_is_read_back() -> None:
 def test_mask_that_is_none_is_an_error(change: Any) -> None:
     with pytest.raises(wire.WireError):
         wire.parse_mask(change(mask_parts()))
+
+
+def test_every_code_stands_in_the_documentation() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text()
+
+    documented = set(
+        re.findall(r"^\| `([a-z_]+)` \|", text.partition("| code |")[2].partition("\n\n")[0], re.M)
+    )
+
+    assert documented == set(get_args(wire.Reason))
+
+
+def test_examples_of_the_documentation_are_read() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text()
+    frame, kept, refused, mask = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+
+    message = wire.parse([frame.encode(), IMAGE], LIMITS)
+    assert isinstance(message, wire.FrameMessage)
+    answer = wire.parse_reply(kept.encode())
+    assert answer.id == sample_id(message.camera, message.captured_at, message.seq)
+    assert (wire.parse_reply(refused.encode()).code, answer.ok) == ("encoding", True)
+    assert wire.parse_mask([b"mask/front", mask.encode(), b"png"]).header.id == answer.id
 
 
 json_values = st.recursive(

@@ -1,0 +1,207 @@
+"""``dance-ondevice stream`` against a real ingest thread, and against nobody."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from ingest_harness import PATIENCE, jpeg, label, running
+
+from dance_ondevice.daemon.commands.stream import chooser
+from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.store import Store, open_reader
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six images of two sequences in a CamVid layout, one of them broken, each with a label."""
+    frames, annotations = tmp_path / "train", tmp_path / "trainannot"
+    frames.mkdir()
+    annotations.mkdir()
+    for number in range(6):
+        sequence = "0006R0" if number == 0 else "0001TP"
+        (frames / f"{sequence}_{number}.jpg").write_bytes(jpeg(number))
+        (annotations / f"{sequence}_{number}.png").write_bytes(label(classes=(0, 11)))
+    (frames / "0006R0_0.jpg").write_bytes(b"broken")
+    return frames
+
+
+def rows(paths: StatePaths) -> list[dict[str, Any]]:
+    database = open_reader(paths)
+    try:
+        return list(database.query("select * from samples order by seq"))
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize("pattern", ["req", "dealer"])
+def test_camvid_folder(
+    run_json: Callable[..., Any], store: Store, paths: StatePaths, folder: Path, pattern: str
+) -> None:
+    with running(store) as harness:
+        summary = run_json(
+            "stream",
+            str(folder),
+            "--labels",
+            str(folder.parent / "trainannot"),
+            "--match",
+            "0001TP",
+            "--camera",
+            "dash",
+            "--to",
+            harness.endpoint,
+            "--pattern",
+            pattern,
+        )
+
+    assert (summary["sent"], summary["kept"], summary["labelled"]) == (5, 5, 5)
+    assert (summary["rejected"], summary["unanswered"], summary["errors"]) == (0, 0, {})
+    stored = rows(paths)
+    assert [(row["camera"], row["seq"], row["classes"]) for row in stored] == [
+        ("dash", n, "[0]") for n in range(5)
+    ]
+    times = [row["captured_at"] for row in stored]
+    assert [round(later - earlier, 3) for earlier, later in itertools.pairwise(times)] == [1.0] * 4
+
+
+def test_table_for_people(run: Run, store: Store, folder: Path) -> None:
+    with running(store) as harness:
+        output = run("stream", str(folder), "--match", "0001TP", "--to", harness.endpoint).stdout
+
+    lines = dict(line.split("  ", 1) for line in output.splitlines() if not line.startswith(" "))
+    assert lines["sent"].strip() == "5"
+    assert lines["kept"].strip() == "5"
+    assert lines["unanswered"].strip() == "0"
+    assert "at scale 1" in output
+
+
+def test_refused_frame_makes_the_exit_status_1(run: Run, store: Store, folder: Path) -> None:
+    with running(store) as harness:
+        output = run("stream", str(folder), "--to", harness.endpoint, code=1).stdout
+
+    assert "neither JPEG, PNG nor WebP" in output
+
+
+def test_limit_and_labels_for_some(run_json: Callable[..., Any], store: Store) -> None:
+    with running(store) as harness:
+        source = "synthetic:street?size=64x48&frames=100"
+        options = ("--to", harness.endpoint, "--limit", "7")
+        every = run_json("stream", source, *options, "--camera", "a", "--label-every", "3")
+        share = run_json("stream", source, *options, "--camera", "b", "--label-fraction", "0.3")
+        paced = run_json(
+            "stream", source, *options, "--camera", "c", "--fps", "1000", "--label-fraction", "0"
+        )
+
+    assert [(s["sent"], s["labelled"]) for s in (every, share, paced)] == [(7, 3), (7, 2), (7, 0)]
+
+
+def test_published(run_json: Callable[..., Any], store: Store, tmp_path: Path, folder: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/frames"
+    with running(store, bind=(), subscribe=(endpoint,)) as harness:
+        summary = run_json("stream", str(folder), "--match", "0001TP", "--to", endpoint, "--pattern", "pub")
+        harness.recorder.wait_for(lambda: harness.recorder.count("kept") == 5)
+
+    assert (summary["sent"], summary["kept"], summary["unanswered"]) == (5, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("nowhere",), 1, "is not there"),
+        (("synthetic:street?condition=fog",), 1, "day, dusk, rain, night"),
+        (("synthetic:street", "--to", "nonsense"), 1, "nonsense"),
+        (("synthetic:street", "--camera", "../x"), 2, "camera name"),
+        (("synthetic:street", "--label-every", "2", "--label-fraction", "0.5"), 2, "exclude each other"),
+        (("synthetic:street", "--fps", "0"), 2, "--fps"),
+        (("synthetic:street", "--pattern", "push"), 2, "dealer"),
+        (("synthetic:street", "--labels", "/nowhere"), 2, "does not exist"),
+        (("synthetic:street", "--void", "256"), 2, "0 to 255"),
+        (("synthetic:street", "--void", "many"), 2, "neither none nor ids"),
+    ],
+)
+def test_wrong_usage(run: Run, arguments: tuple[str, ...], code: int, words: str) -> None:
+    assert words in " ".join(run("stream", *arguments, code=code).stderr.split())
+
+
+def test_void_ids_on_request(run_json: Callable[..., Any], store: Store, folder: Path) -> None:
+    labels = str(folder.parent / "trainannot")
+    with running(store) as harness:
+        options = ("stream", str(folder), "--labels", labels, "--match", "0001TP", "--to", harness.endpoint)
+        as_they_are = run_json(*options, "--void", "none", code=1)
+        other = run_json(*options, "--void", "0,11", "--camera", "other")
+
+    assert (as_they_are["rejected"], other["kept"]) == (5, 5)
+    assert any("11" in text for text in as_they_are["errors"])
+
+
+def test_source_that_breaks_ends_with_a_summary(
+    run: Run, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_bytes(path: Path) -> bytes:
+        raise OSError(f"{path} is gone")
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with running(store) as harness:
+        result = run("stream", str(folder), "--to", harness.endpoint, code=1)
+
+    assert "the source ended" in result.stderr
+    assert "is gone" in result.stderr
+    assert "sent" in result.stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_at_once_while_nobody_listens(tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/nobody"
+    command = [
+        sys.executable,
+        "-c",
+        "from dance_ondevice.daemon.cli import main; main()",
+        "stream",
+        "synthetic:street?size=64x48",
+        "--to",
+        endpoint,
+        "--json",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"nobody listens at {endpoint} yet; waiting\n"
+
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 130
+    assert json.loads(stdout)["unanswered"] == json.loads(stdout)["sent"] == 16
+    assert stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("every", "fraction", "chosen"),
+    [
+        (None, None, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (4, None, [0, 4, 8]),
+        (None, 0.5, [1, 3, 5, 7, 9]),
+        (None, 0.3, [3, 6, 9]),
+        (None, 1.0, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (None, 0.0, []),
+    ],
+)
+def test_frames_that_carry_a_label(every: int | None, fraction: float | None, chosen: list[int]) -> None:
+    choose = chooser(every, fraction)
+
+    assert [index for index in range(10) if choose(index)] == chosen
+
+
+def test_share_of_labels_is_met_in_the_long_run() -> None:
+    choose = chooser(None, 0.137)
+
+    assert sum(map(choose, range(10_000))) == 1370
