@@ -76,6 +76,14 @@ def test_a_sound_state_is_left_as_it_is(paths: StatePaths) -> None:
     assert stored.files(paths) == files
 
 
+def test_totals_that_drifted_are_counted_anew(paths: StatePaths) -> None:
+    keep(paths, [stored.new_sample(1), stored.new_sample(2, label=[1])])
+    before = totals(paths)
+    execute(paths, "UPDATE sample_totals SET labelled = 7, unlabelled = 7, bytes = 7")
+    reconcile(paths)
+    assert totals(paths) == before == (1, 1, stored.total_bytes(paths))
+
+
 def test_half_written_files_of_ours_go(paths: StatePaths) -> None:
     sample = stored.new_sample(1)
     keep(paths, [sample])
@@ -248,8 +256,9 @@ def test_a_damaged_image_is_neither_adopted_nor_deleted(paths: StatePaths, damag
     keep(paths, [sample])
     image_of(paths, sample).write_bytes(damage)
     execute(paths, "DELETE FROM samples")
-    report = reconcile(paths, score=lambda grey: 0.5)
-    assert (report.adopted, report.unreadable, report.samples) == (0, 1, 0)
+    for score in (None, lambda grey: 0.5):
+        report = reconcile(paths, score=score)
+        assert (report.adopted, report.unreadable, report.samples) == (0, 1, 0)
     assert image_of(paths, sample).read_bytes() == damage
 
 

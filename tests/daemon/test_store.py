@@ -491,7 +491,7 @@ def test_the_free_space_floor_holds(paths: StatePaths) -> None:
         assert stored.total_bytes(paths) <= 60 * KB
         store.submit(lambda db: db.execute("UPDATE samples SET split = 'gate'")).result(WAIT)
         with pytest.raises(StoreFull, match=r"storage.min_free_bytes keeps 40000.*free some space"):
-            fill(store, 6, start=20)
+            store.add_sample(block(20, 59 * KB)).result(WAIT)
         assert stored.total_bytes(paths) <= 60 * KB
 
 
