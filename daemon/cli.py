@@ -59,6 +59,7 @@ TABLE: Mapping[str, Lazy] = {
         f"{_COMMANDS}.pretrain:pretrain",
         "Train a base model and write it to --out: model.safetensors and card.json.",
     ),
+    "bench": Lazy("dance_ondevice.benchmarks.command:bench", "Measure the method on labelled images."),
     "config": Lazy(f"{_COMMANDS}.config:config", "Write, check and show the configuration."),
     "doctor": Lazy(f"{_COMMANDS}.doctor:doctor", "Check this machine and the state folder."),
 }

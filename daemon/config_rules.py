@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 #: What the method offers; repeated here so that reading a configuration imports neither torch nor OpenCV.
-ARCHITECTURES = ("fastscnn",)
+ARCHITECTURES = ("fastscnn", "deeplabv3plus", "pspnet", "bisenetv2", "hrnet")
 INDICATORS = ("detail_loss", "edge_density")
-METERS = ("auto", "modelled")
+METERS = ("auto", "rapl", "hwmon", "ina3221", "pmic", "battery", "nvml", "modelled")
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhd])")
@@ -277,7 +277,9 @@ RULES: Mapping[str, Rule] = {
         f"an endpoint: {_BIND}",
         lambda value: _is_endpoint(value, bind=True),
     ),
-    "energy.meter": Rule("Where joules come from.", *_one_of(*METERS)),
+    "energy.meter": Rule(
+        "Where joules come from; auto takes the best source that is there.", *_one_of(*METERS)
+    ),
     "energy.budget_joules_per_day": Rule(
         "Joules that rounds may spend in a day; 0 lets none start.", *_number(0, 1e12)
     ),

@@ -114,6 +114,9 @@ class Snapshot:
     samples_labelled: int = 0
     samples_unlabelled: int = 0
     store_bytes: int = 0
+    store_quota_bytes: int = 0
+    store_free_bytes: int = 0
+    store_min_free_bytes: int = 0
     energy: EnergyReading | None = None
     workload_joules: Mapping[str, float] = field(default_factory=dict)
     budget_joules: float = 0.0
@@ -139,7 +142,7 @@ class SnapshotCollector(Collector):
         samples.add_metric(["true"], now.samples_labelled)
         samples.add_metric(["false"], now.samples_unlabelled)
         yield samples
-        yield GaugeMetricFamily("dance_store_bytes", "Bytes of stored samples.", value=now.store_bytes)
+        yield from _store_families(now)
         yield from _energy_families(now)
         yield GaugeMetricFamily(
             "dance_training_budget_joules", "Joules that training may spend now.", value=now.budget_joules
@@ -154,6 +157,21 @@ class SnapshotCollector(Collector):
         )
         if now.model is not None:
             yield from _model_families(now.model)
+
+
+def _store_families(now: Snapshot) -> Iterator[Metric]:
+    yield GaugeMetricFamily("dance_store_bytes", "Bytes of stored samples.", value=now.store_bytes)
+    yield GaugeMetricFamily(
+        "dance_store_quota_bytes", "Bytes that stored samples may take.", value=now.store_quota_bytes
+    )
+    yield GaugeMetricFamily(
+        "dance_store_free_bytes", "Bytes free on the store's file system.", value=now.store_free_bytes
+    )
+    yield GaugeMetricFamily(
+        "dance_store_min_free_bytes",
+        "Bytes that the store leaves free on its file system.",
+        value=now.store_min_free_bytes,
+    )
 
 
 def _energy_families(now: Snapshot) -> Iterator[Metric]:

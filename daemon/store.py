@@ -185,6 +185,16 @@ class Store(Service):
         self._put(Call(run, future))
         return future
 
+    @property
+    def quota_bytes(self) -> int:
+        """Bytes that all samples may take, labels included."""
+        return self._quota_bytes
+
+    @property
+    def min_free_bytes(self) -> int:
+        """Bytes that stay free on the file system."""
+        return self._min_free_bytes
+
     def snapshot(self) -> StoreSnapshot:
         """The totals after the last group; costs nothing."""
         return self._snapshot

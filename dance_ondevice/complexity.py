@@ -1,15 +1,28 @@
-"""Spatial complexity: how much of a frame would be lost if it were stored, trained on or inferred smaller."""
+"""Spatial complexity: how much of a frame would be lost if it were stored, trained on or inferred smaller.
+
+Indicators score the luma of a frame that nobody has labelled; :func:`label_boundary_density` scores a label.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log2
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-INDICATOR_NAMES: tuple[str, ...] = ("detail_loss", "edge_density")
+from dance_ondevice.images import encode_jpeg
+from dance_ondevice.labels import IGNORE
+
+INDICATOR_NAMES: tuple[str, ...] = (
+    "detail_loss",
+    "edge_density",
+    "luma_entropy",
+    "jpeg_bits_per_pixel",
+    "spectral_slope",
+)
 
 #: Scale that detail loss is judged at when no candidate scale is below 1.
 _REFERENCE_SCALE = 0.5
@@ -19,6 +32,14 @@ _VARIANCE_FLOOR = 1.0
 _EDGE_STEP = 0.1
 #: |gx| + |gy| of the 3x3 Sobel operator for an axis-aligned step of the whole 8-bit range.
 _SOBEL_FULL_STEP = 4 * 255
+#: Quality that a frame without an encoded size is encoded with to find one.
+_JPEG_QUALITY = 90
+#: Bits per pixel that score a half; a frame of some detail at a usual quality.
+_TYPICAL_BITS_PER_PIXEL = 2.0
+#: Octaves that the spectral slope is fitted over, from the finest; what is coarser survives any scale.
+_OCTAVES = 4
+#: Exponent of 1/f^a at which the spectral slope scores 0; natural images have about 2, white noise 0.
+_STEEPEST = 4.0
 
 
 @dataclass(frozen=True)
@@ -41,8 +62,14 @@ class Indicator(Protocol):
     def name(self) -> str:
         """The name that the configuration knows it by."""
 
-    def measure(self, grey: NDArray[np.uint8]) -> Complexity:
-        """Score an (h, w) uint8 luma image of any size from 1x1."""
+    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
+        """Score a frame.
+
+        Args:
+            grey: (h, w) uint8 luma of any size from 1x1.
+            bits_per_pixel: of the JPEG that the frame came as: 8 * bytes / (native width * native height);
+                None for a frame that came otherwise. Most indicators do not look at it.
+        """
 
 
 def make_indicator(name: str, scales: Sequence[float]) -> Indicator:
@@ -62,6 +89,12 @@ def make_indicator(name: str, scales: Sequence[float]) -> Indicator:
         return DetailLoss(scales)
     if name == "edge_density":
         return EdgeDensity()
+    if name == "luma_entropy":
+        return LumaEntropy()
+    if name == "jpeg_bits_per_pixel":
+        return JpegBitsPerPixel()
+    if name == "spectral_slope":
+        return SpectralSlope()
     raise ValueError(f"unknown complexity indicator {name!r}; choose one of {', '.join(INDICATOR_NAMES)}")
 
 
@@ -79,7 +112,7 @@ class DetailLoss:
         self._scales = tuple(scales)
         self._judged_at = min((scale for scale in scales if scale < 1), default=_REFERENCE_SCALE)
 
-    def measure(self, grey: NDArray[np.uint8]) -> Complexity:
+    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
         """Score an (h, w) uint8 luma image; a flat one scores 0."""
         # cv2 is imported on use throughout: its pixel limit can only be set before the first import.
         import cv2
@@ -109,7 +142,7 @@ class EdgeDensity:
 
     name = "edge_density"
 
-    def measure(self, grey: NDArray[np.uint8]) -> Complexity:
+    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
         """Score an (h, w) uint8 luma image; a flat one scores 0."""
         import cv2
 
@@ -117,3 +150,88 @@ class EdgeDensity:
         gx, gy = cv2.spatialGradient(grey, ksize=3, borderType=cv2.BORDER_REPLICATE)
         edges = np.abs(gx) + np.abs(gy) > _EDGE_STEP * _SOBEL_FULL_STEP
         return Complexity(score=float(np.count_nonzero(edges)) / grey.size, by_scale={})
+
+
+class LumaEntropy:
+    """Shannon entropy of the luma histogram, as a fraction of the 8 bits that a uniform one has."""
+
+    name = "luma_entropy"
+
+    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
+        """Score an (h, w) uint8 luma image; a flat one scores 0."""
+        import cv2
+
+        counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel()
+        shares = counts[counts > 0] / grey.size
+        return Complexity(score=float(min(1.0, max(0.0, -(shares * np.log2(shares)).sum() / 8))), by_scale={})
+
+
+class JpegBitsPerPixel:
+    """Bits that a JPEG encoder needed for a pixel, b, as ``b / (b + 2)``, which keeps their order.
+
+    Comparable only between frames of one encoder at one quality. A frame that did not come as a JPEG is
+    encoded here, which costs more than all other indicators together.
+    """
+
+    name = "jpeg_bits_per_pixel"
+
+    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
+        """Score a frame by ``bits_per_pixel``, or an (h, w) uint8 luma image without it."""
+        if bits_per_pixel is None:
+            bits_per_pixel = 8 * len(encode_jpeg(grey, _JPEG_QUALITY)) / grey.size
+        return Complexity(score=bits_per_pixel / (bits_per_pixel + _TYPICAL_BITS_PER_PIXEL), by_scale={})
+
+
+class SpectralSlope:
+    """How slowly the power falls from coarse to fine detail: 1 for white noise, 0 for a spectrum of 1/f^4.
+
+    With a power spectrum of 1/f^a (a is about 2 for natural images: Field, "Relations between the statistics
+    of natural images and the response properties of cortical cells", JOSA A 1987) the octave k, counted from
+    the finest, holds power in proportion to ``2^(k (a - 2))``. An octave's power is the variance that halving
+    the image takes away; a is fitted by least squares to its logarithm.
+    """
+
+    name = "spectral_slope"
+
+    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
+        """Score an (h, w) uint8 luma image; one that is flat or too small for two octaves scores 0."""
+        import cv2
+
+        level, variances = grey, [_variance(grey)]
+        while len(variances) <= _OCTAVES and min(level.shape) > 1:
+            h, w = level.shape
+            level = cv2.resize(level, ((w + 1) // 2, (h + 1) // 2), interpolation=cv2.INTER_AREA)
+            variances.append(_variance(level))
+        if len(variances) < 3 or variances[0] == 0.0:
+            return Complexity(score=0.0, by_scale={})
+        logs = [
+            log2(max(0.0, fine - coarse) + _VARIANCE_FLOOR)
+            for fine, coarse in zip(variances, variances[1:], strict=False)
+        ]
+        mean_k, mean_log = (len(logs) - 1) / 2, sum(logs) / len(logs)
+        slope = sum((k - mean_k) * (value - mean_log) for k, value in enumerate(logs))
+        slope /= sum((k - mean_k) ** 2 for k in range(len(logs)))
+        return Complexity(score=min(1.0, max(0.0, 1.0 - (2.0 + slope) / _STEEPEST)), by_scale={})
+
+
+def label_boundary_density(label: NDArray[np.uint8]) -> float:
+    """Fraction of labelled pixels whose right or lower neighbour is of another class.
+
+    Args:
+        label: (h, w) uint8 class ids; 255 counts neither as a pixel nor as a neighbour.
+
+    Returns:
+        In [0, 1]; 0 for a label of one class or none.
+    """
+    known = label != IGNORE
+    border = np.zeros(label.shape, bool)
+    border[:, :-1] = (label[:, :-1] != label[:, 1:]) & known[:, 1:]
+    border[:-1] |= (label[:-1] != label[1:]) & known[1:]
+    labelled = int(np.count_nonzero(known))
+    return int(np.count_nonzero(border & known)) / labelled if labelled else 0.0
+
+
+def _variance(grey: NDArray[np.uint8]) -> float:
+    import cv2
+
+    return float(cv2.meanStdDev(grey)[1][0, 0]) ** 2

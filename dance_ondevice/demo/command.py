@@ -51,8 +51,8 @@ def demo(out: Path, seed: int, as_json: bool, max_seconds: float, keep: bool) ->
     masks came back, and the live model beat the first one at dusk and in rain; 1 otherwise.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
-    # Read once, when torch is loaded, here and in the processes below. By default OpenMP's threads spin while they
-    # wait for each other, and three programs that spin on two cores take five times as long.
+    # Read once, when torch is loaded, here and in the processes below. By default OpenMP's threads spin while
+    # they wait for each other, and three programs that spin on two cores take five times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     progress = Console(stderr=True)
     with contextlib.ExitStack() as stack:
@@ -64,10 +64,10 @@ def demo(out: Path, seed: int, as_json: bool, max_seconds: float, keep: bool) ->
             report = run_demo(options, workspace, display)
         except (OSError, RuntimeError, ValueError) as error:
             raise WorkFailed(str(error)) from error
-    if as_json:
-        click.echo(json.dumps(report.to_json(), indent=2))
-    else:
+    if not as_json:
         print_summary(Console(), report, out)
+        raise SystemExit(1 if report.shortcomings() else 0)
+    click.echo(json.dumps(report.to_json(), indent=2))
     if report.shortcomings():
         raise WorkFailed("; ".join(report.shortcomings()))
 

@@ -171,8 +171,8 @@ class Stream:
         self._monotonic = monotonic
         self.progress = Progress()
 
-    def run(self, plans: Sequence[PhasePlan], deadline: float) -> list[PhaseRecord]:
-        """Stream all phases until the monotonic second ``deadline``; the time left is shared evenly.
+    def run(self, plans: Sequence[PhasePlan], seconds: float) -> list[PhaseRecord]:
+        """Stream all phases in at most ``seconds``; the time left is shared evenly by the phases left.
 
         A phase ends early once a round that started in it has finished, in a drifted phase once one was
         promoted; the time that it leaves goes to those after it.
@@ -182,6 +182,7 @@ class Stream:
             OSError, ClientError: it no longer answers.
         """
         found = []
+        deadline = self._monotonic() + seconds
         with CameraLink(self._facts, self._options, self.progress) as link:
             for index, plan in enumerate(plans):
                 share = (deadline - self._monotonic()) / (len(plans) - index)

@@ -26,6 +26,7 @@ class ModelledMeter:
 
     source = "model"
     method: Method = "modelled"
+    period_s = 1.0
 
     def __init__(
         self,
@@ -54,6 +55,9 @@ class ModelledMeter:
             raise ValueError(f"max_watts is {max_watts}; it must be at least idle_watts ({idle_watts})")
         if cores < 1:
             raise ValueError(f"cores is {cores}; it must be 1 or more")
+        self.about = (
+            f"modelled from CPU seconds: {idle_watts:g} W idle, {max_watts:g} W with {cores} busy cores"
+        )
         self._cpu_seconds = cpu_seconds
         self._idle_watts = idle_watts
         self._watts_per_busy_core = (max_watts - idle_watts) / cores

@@ -35,12 +35,15 @@ class EnergyReading:
 
     Attributes:
         domains: Energy by domain.
-        unmeasured_seconds: Cumulative seconds for which the energy is not fully known, because a counter
+        unmeasured_seconds: Cumulative seconds for which the energy is not fully known, because a sensor
             could not be read or had been reset; the joules of such time are a lower bound.
+        breakdown: Energy of parts of the domains (a rail of the board, the cores of a package). It is in the
+            domains already and never added to them; the parts together never exceed the domains together.
     """
 
     domains: tuple[DomainEnergy, ...]
     unmeasured_seconds: float
+    breakdown: tuple[DomainEnergy, ...] = ()
 
     @property
     def joules(self) -> float:
@@ -49,10 +52,22 @@ class EnergyReading:
 
 
 class Meter(Protocol):
-    """Anything that can say how many joules were used so far."""
+    """Anything that can say how many joules were used so far.
+
+    Attributes:
+        source: Name of the source: "rapl", "ina3221", "model", ...
+        method: How its joules are known; the weakest of its domains' methods.
+        period_s: Seconds between reads that it wants, so that power is sampled often and counters seldom.
+    """
 
     source: str
     method: Method
+    period_s: float
+
+    @property
+    def about(self) -> str:
+        """What it measures on this board, in a sentence for the user."""
+        ...
 
     def read(self, now: float) -> EnergyReading:
         """The energy used since the meter was made.

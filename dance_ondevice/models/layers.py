@@ -85,14 +85,17 @@ class DSConv(nn.Module):
 class InvertedResidual(nn.Module):
     """MobileNetV2's bottleneck (arXiv 1801.04381): expand, filter per channel, project linearly.
 
-    The input is added to the output where both have the same shape.
+    The input is added to the output where both have the same shape. Without widening (``expansion`` 1) there
+    is nothing to expand, and that layer is left out, as in the paper's first block.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, expansion: int = 6) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, stride: int = 1, expansion: int = 6, dilation: int = 1
+    ) -> None:
         super().__init__()
         wide = in_channels * expansion
-        self.expand = ConvBNReLU(in_channels, wide, 1)
-        self.depthwise = ConvBNReLU(wide, wide, 3, stride=stride, groups=wide)
+        self.expand = ConvBNReLU(in_channels, wide, 1) if expansion > 1 else nn.Identity()
+        self.depthwise = ConvBNReLU(wide, wide, 3, stride=stride, dilation=dilation, groups=wide)
         self.project = ConvBNReLU(wide, out_channels, 1, activation=False)
         self.residual = stride == 1 and in_channels == out_channels
 
@@ -102,19 +105,58 @@ class InvertedResidual(nn.Module):
         return x + out if self.residual else out
 
 
+class BasicBlock(nn.Module):
+    """ResNet's block of two 3 x 3 convolutions (He et al., arXiv 1512.03385, figure 5, left).
+
+    The input is added to the output, through a 1 x 1 convolution where their shapes differ.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        self.first = ConvBNReLU(in_channels, out_channels, 3, stride=stride, dilation=dilation)
+        self.second = ConvBNReLU(out_channels, out_channels, 3, dilation=dilation, activation=False)
+        same = stride == 1 and in_channels == out_channels
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else ConvBNReLU(in_channels, out_channels, 1, stride=stride, activation=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, H, W) to (N, out, H', W')."""
+        return F.relu(self.second(self.first(x)) + self.shortcut(x), inplace=True)
+
+
+class SegmentationHead(nn.Sequential):
+    """A 3 x 3 convolution, dropout, and a 1 x 1 classifier. (N, in, H, W) -> (N, classes, H, W)."""
+
+    def __init__(self, in_channels: int, width: int, num_classes: int, *, dropout: float = 0.1) -> None:
+        super().__init__(
+            ConvBNReLU(in_channels, width, 3), nn.Dropout(dropout), nn.Conv2d(width, num_classes, 1)
+        )
+
+
 class PyramidPooling(nn.Module):
     """PSPNet's pyramid pooling (arXiv 1612.01105): averages over a grid of each bin size, put beside the
     input.
 
-    Each of the k branches has in / k channels. (N, in, H, W) -> (N, out, H, W), for any H, W >= 1.
+    Each of the k branches has in / k channels; a last convolution brings all of them together.
+    (N, in, H, W) -> (N, out, H, W), for any H, W >= 1.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        bins: Sequence[int] = (1, 2, 3, 6),
+        kernel_size: int = 1,
+    ) -> None:
         super().__init__()
         self.bins = tuple(bins)
         width = max(1, in_channels // len(self.bins))
         self.branches = nn.ModuleList(ConvBNReLU(in_channels, width, 1) for _ in self.bins)
-        self.project = ConvBNReLU(in_channels + width * len(self.bins), out_channels, 1)
+        self.project = ConvBNReLU(in_channels + width * len(self.bins), out_channels, kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in, H, W) to (N, out, H, W)."""

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Architecture name -> where its class is, as "module:name". Only names: checking a configuration is cheap.
-ARCHITECTURES: Mapping[str, str] = MappingProxyType({"fastscnn": "dance_ondevice.models.fastscnn:FastSCNN"})
+ARCHITECTURES: Mapping[str, str] = MappingProxyType(
+    {
+        "fastscnn": "dance_ondevice.models.fastscnn:FastSCNN",
+        "deeplabv3plus": "dance_ondevice.models.deeplabv3plus:DeepLabV3Plus",
+        "pspnet": "dance_ondevice.models.pspnet:PSPNet",
+        "bisenetv2": "dance_ondevice.models.bisenetv2:BiSeNetV2",
+        "hrnet": "dance_ondevice.models.hrnet:HRNet",
+    }
+)
 
 
 class ModelError(ValueError):

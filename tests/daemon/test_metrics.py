@@ -23,6 +23,9 @@ SNAPSHOT = Snapshot(
     samples_labelled=3,
     samples_unlabelled=4,
     store_bytes=5000,
+    store_quota_bytes=9000,
+    store_free_bytes=70_000,
+    store_min_free_bytes=600,
     energy=EnergyReading((DomainEnergy("board", 12.5, "model", "modelled"),), 1.5),
     workload_joules={"training": 7.0, "inference": 2.0, "ingest": 1.0, "other": 2.5},
     budget_joules=100.0,
@@ -44,6 +47,9 @@ CONTRACT = {
     "dance_ingest_seconds_bucket": {"le"},
     "dance_samples": {"labelled"},
     "dance_store_bytes": set(),
+    "dance_store_quota_bytes": set(),
+    "dance_store_free_bytes": set(),
+    "dance_store_min_free_bytes": set(),
     "dance_energy_joules_total": {"domain", "source", "method"},
     "dance_workload_joules_total": {"workload"},
     "dance_energy_unmeasured_seconds_total": set(),
@@ -95,6 +101,9 @@ def test_values_come_from_the_snapshot_and_the_events(registry: CollectorRegistr
     assert values["dance_frames_total", (("camera", "front"), ("outcome", "kept"))] == 1
     assert values["dance_samples", (("labelled", "true"),)] == 3
     assert values["dance_samples", (("labelled", "false"),)] == 4
+    assert [values[f"dance_store_{name}bytes", ()] for name in ("", "quota_", "free_", "min_free_")] == [
+        *(5000, 9000, 70_000, 600)
+    ]
     energy = (("domain", "board"), ("method", "modelled"), ("source", "model"))
     assert values["dance_energy_joules_total", energy] == 12.5
     assert values["dance_workload_joules_total", (("workload", "training"),)] == 7

@@ -52,6 +52,15 @@ def test_failed_condition_is_named_and_exits_1(runs: Runs) -> None:
     result = CliRunner().invoke(main, ["demo"])
 
     assert result.exit_code == 1
+    assert "failed: no mask came back" in result.stdout
+
+
+def test_failed_condition_goes_beside_json(runs: Runs) -> None:
+    runs.result = made_up.report(masks_received=0)
+    result = CliRunner().invoke(main, ["demo", "--json"])
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["passed"] is False
     assert "no mask came back" in result.stderr
 
 

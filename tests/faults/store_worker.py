@@ -5,6 +5,7 @@ Usage: store_worker.py STATE_DIR FIRST QUOTA_BYTES
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import sys
@@ -71,7 +72,8 @@ def main(state_dir: Path, first: int, quota_bytes: int) -> None:
     def announce(word: str, number: int, future: Future[Any]) -> None:
         slots.release()
         if future.exception() is None:
-            print(word, number, flush=True)
+            # One system call, so that a kill cannot cut the line: print may make several.
+            os.write(sys.stdout.fileno(), f"{word} {number}\n".encode())
 
     with StateLock(paths):
         store = Store(paths, quota_bytes=quota_bytes, min_free_bytes=0)

@@ -1,0 +1,1 @@
+"""What ``dance-ondevice bench`` measures: the top layer, which only the command line imports."""

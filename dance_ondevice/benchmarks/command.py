@@ -1,0 +1,154 @@
+"""``dance-ondevice bench``: measurements of the method, one subcommand each."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dance_ondevice import __version__
+from dance_ondevice.benchmarks.result import About, encode_result, machine_class, write_result
+from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.output import print_table
+from dance_ondevice.datasets.listing import Dataset, DatasetError, LabelledImage
+from dance_ondevice.datasets.registry import DATASET_NAMES, open_dataset
+from dance_ondevice.images import ImageError
+from dance_ondevice.labels import LabelError
+from dance_ondevice.models.card import CheckpointError, read_card
+
+if TYPE_CHECKING:
+    from dance_ondevice.benchmarks.indicators_report import IndicatorsReport
+
+#: What images are downsampled to: the scales below 1 that the daemon comes with.
+_SCALES = (0.75, 0.5)
+
+
+@click.group()
+def bench() -> None:
+    """Measure the method on labelled images."""
+
+
+@bench.command()
+@click.option(
+    "--dataset", "dataset_name", type=click.Choice(DATASET_NAMES), required=True, help="Its layout."
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="DIR",
+    required=True,
+    help="Folder that holds the data set.",
+)
+@click.option(
+    "--model",
+    "model_path",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="BASE",
+    required=True,
+    help="Folder of a trained model, as pretrain writes it.",
+)
+@click.option("--split", default="test", show_default=True, help="Images to measure on.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the result here as well, as JSON.",
+)
+@json_option
+def indicators(
+    dataset_name: str, root: Path, model_path: Path, split: str, out: Path | None, as_json: bool
+) -> None:
+    """Compare complexity indicators with the mIoU that downsampling really costs a model.
+
+    Each image of the split is segmented at full size and at smaller ones, always scored at the size of its
+    label. Printed are each indicator's rank correlation with the loss of mIoU and its time for a 640x480
+    frame, taken as the daemon takes it: on the grey decode that ingest makes.
+    """
+    if out is not None and not out.parent.is_dir():
+        raise click.BadParameter(f"{out.parent} is no folder", param_hint="--out")
+    try:
+        dataset = open_dataset(dataset_name, root)
+        items = dataset.images((split,))
+    except DatasetError as error:
+        raise click.BadParameter(str(error), param_hint="--root") from error
+    report = _measure(dataset, items, model_path, split)
+    about = About(
+        benchmark="indicators",
+        command=f"dance-ondevice bench indicators --dataset {dataset_name} --root DIR --model BASE --split {split}",
+        data=f"{dataset_name}, {split}, {len(items)} images",
+        machine=machine_class(),
+        date=datetime.now(timezone.utc).date().isoformat(),
+        seed=None,
+        version=__version__,
+    )
+    if out is not None:
+        try:
+            write_result(out, about, report)
+        except OSError as error:
+            raise WorkFailed(f"cannot write {out}: {error.strerror}") from error
+    if as_json:
+        click.echo(encode_result(about, report), nl=False)
+    else:
+        _show(report)
+
+
+def _measure(dataset: Dataset, items: list[LabelledImage], model_path: Path, split: str) -> IndicatorsReport:
+    try:
+        card = read_card(model_path)
+    except CheckpointError as error:
+        raise click.BadParameter(str(error), param_hint="--model") from error
+    if card.classes != dataset.classes:
+        raise click.BadParameter(
+            f"the model knows the classes {', '.join(card.classes)}; "
+            f"{dataset.name} has {', '.join(dataset.classes)}",
+            param_hint="--model",
+        )
+    # torch comes only now, so that wrong usage is told at once.
+    from rich.console import Console
+    from rich.progress import track
+
+    from dance_ondevice.benchmarks.indicators import Bench, measure_indicators
+    from dance_ondevice.models import checkpoint
+
+    progress = iter(
+        track(range(len(items)), "measuring", console=Console(stderr=True, highlight=False), transient=True)
+    )
+    try:
+        model, card = checkpoint.load(model_path)
+        found = Bench(
+            model=model, card=card, scales=_SCALES, read_label=dataset.read_label, clock=time.perf_counter
+        )
+        return measure_indicators(
+            found, items, dataset=dataset.name, split=split, on_image=lambda _: next(progress, None)
+        )
+    except (CheckpointError, ImageError, LabelError, OSError) as error:
+        raise WorkFailed(str(error)) from error
+
+
+def _show(report: IndicatorsReport) -> None:
+    scales = [scale for scale in report.miou if scale != "1"]
+    print_table(
+        f"Rank correlation with the loss of mIoU, {len(report.losses)} images of {report.dataset} {report.split}",
+        (
+            "indicator",
+            *(f"rho at {scale}" for scale in scales),
+            "us a frame",
+            "of a grey decode",
+            "on target",
+        ),
+        [
+            (
+                name,
+                *(found.rho[scale] for scale in scales),
+                found.microseconds,
+                None if found.of_grey_decode is None else f"{found.of_grey_decode:.0%}",
+                found.on_target,
+            )
+            for name, found in report.indicators.items()
+        ],
+    )
+    click.echo("mIoU: " + ", ".join(f"{value:.4f} at {scale}" for scale, value in report.miou.items()))
+    click.echo(f"grey decode of a 640x480 JPEG: {report.grey_decode_microseconds:.0f} us")

@@ -1,0 +1,235 @@
+"""How well indicators rank frames by what downsampling really costs a model, and what they cost themselves."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from dance_ondevice.benchmarks.indicators_report import (
+    TARGET_SCALE,
+    ImageLoss,
+    IndicatorResult,
+    IndicatorsReport,
+    scale_key,
+)
+from dance_ondevice.benchmarks.ranks import spearman
+from dance_ondevice.complexity import INDICATOR_NAMES, Complexity, label_boundary_density, make_indicator
+from dance_ondevice.daemon.prepare import grey_reduction
+from dance_ondevice.datasets.listing import LabelledImage, ReadLabel
+from dance_ondevice.evaluation import confusion_matrix, miou
+from dance_ondevice.images import decode_colour, decode_grey, encode_jpeg, probe, resize_area
+from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.forward import predict
+
+#: (width, height) of the frame that times are told for.
+_TIMED_SIZE = (640, 480)
+_TIMED_FRAMES = 4
+_TIMED_QUALITY = 95
+#: Calls whose median is one time, after a few that warm the caches.
+_TIMED_CALLS = 40
+_WARM_UP_CALLS = 3
+
+LABEL = "label_boundary_density"
+UNCERTAINTY = "model_uncertainty"
+MIRRORED = "loss of the mirrored frame"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What to measure with.
+
+    Attributes:
+        model: in eval mode.
+        card: its card.
+        scales: below 1, what the images are downsampled to.
+        read_label: of the data set.
+        clock: seconds, for the times.
+    """
+
+    model: nn.Module
+    card: ModelCard
+    scales: tuple[float, ...]
+    read_label: ReadLabel
+    clock: Callable[[], float]
+
+
+def measure_indicators(
+    bench: Bench,
+    items: Sequence[LabelledImage],
+    *,
+    dataset: str,
+    split: str,
+    on_image: Callable[[int], None] = lambda _: None,
+) -> IndicatorsReport:
+    """Measure every indicator.
+
+    Args:
+        bench: what to measure with.
+        items: the images; two at least, or no ranks can agree.
+        dataset: name, for the report.
+        split: name, for the report.
+        on_image: called with the number of images done, after each.
+
+    Raises:
+        ImageError: an image or label cannot be read.
+        LabelError: a label has ids that the data set does not.
+        OSError: a file cannot be read.
+    """
+    keys = [scale_key(scale) for scale in bench.scales]
+    sums = {scale: np.zeros((len(bench.card.classes),) * 2, np.int64) for scale in (1.0, *bench.scales)}
+    losses: list[ImageLoss] = []
+    mirrored: list[ImageLoss] = []
+    scores: dict[str, list[Complexity]] = {}
+    for done, item in enumerate(items, start=1):
+        data = item.image.read_bytes()
+        bgr, label = decode_colour(data), bench.read_label(item.label)
+        found, confidence = _image_loss(bench, item.image.name, bgr, label, sums)
+        losses.append(found)
+        # Left and right mean nothing to an indicator: how well the loss predicts itself in the mirror bounds
+        # what can be asked of one.
+        mirrored.append(_image_loss(bench, item.image.name, _mirror(bgr), _mirror(label), None)[0])
+        for name, score in _scores(data, bench.scales).items():
+            scores.setdefault(name, []).append(score)
+        scores.setdefault(LABEL, []).append(Complexity(label_boundary_density(label), {}))
+        scores.setdefault(UNCERTAINTY, []).append(Complexity(1.0 - confidence, {}))
+        on_image(done)
+    decode, times = _times(bench, items[:: max(1, len(items) // _TIMED_FRAMES)][:_TIMED_FRAMES])
+
+    def rho(predicted: Callable[[float], list[float]]) -> dict[str, float | None]:
+        return {
+            key: spearman(predicted(scale), [loss.loss[key] for loss in losses])
+            for key, scale in zip(keys, bench.scales, strict=True)
+        }
+
+    results = {
+        name: IndicatorResult(
+            needs={LABEL: "the label", UNCERTAINTY: "an inference at full size"}.get(name, ""),
+            rho=rho(lambda scale, found=found: [each.by_scale.get(scale, each.score) for each in found]),
+            microseconds=times[name],
+            of_grey_decode=times[name] / decode,
+        )
+        for name, found in scores.items()
+    }
+    results[MIRRORED] = IndicatorResult(
+        needs="all that there is to know",
+        rho=rho(lambda scale: [loss.loss[scale_key(scale)] for loss in mirrored]),
+        microseconds=None,
+        of_grey_decode=None,
+    )
+    return IndicatorsReport(
+        dataset=dataset,
+        split=split,
+        model={
+            "architecture": bench.card.architecture or bench.card.factory,
+            "version": bench.card.version or None,
+            "parameters": bench.card.parameters,
+            "sha256": bench.card.sha256 or None,
+        },
+        miou={scale_key(scale): miou(matrix) for scale, matrix in sums.items()},
+        grey_decode_microseconds=decode,
+        indicators=dict(sorted(results.items(), key=lambda entry: _by_rho(entry[1]))),
+        losses=tuple(losses),
+    )
+
+
+def _by_rho(result: IndicatorResult) -> float:
+    judged = result.rho.get(TARGET_SCALE, next(iter(result.rho.values())))
+    return 2.0 if judged is None else -judged
+
+
+def _image_loss(
+    bench: Bench,
+    name: str,
+    bgr: NDArray[np.uint8],
+    label: NDArray[np.uint8],
+    sums: Mapping[float, NDArray[np.int64]] | None,
+) -> tuple[ImageLoss, float]:
+    """The loss of one image and the model's mean confidence at full size; adds to the sums of all images."""
+    scored: dict[float, float] = {}
+    confidence = 0.0
+    for scale in (1.0, *bench.scales):
+        found = predict(bench.model, resize_area(bgr, scale), bench.card.normalisation, label.shape)
+        matrix = confusion_matrix(label, found.mask, len(bench.card.classes))
+        scored[scale] = miou(matrix)
+        if sums is not None:
+            sums[scale][:] += matrix
+        if scale == 1.0:
+            confidence = found.mean_confidence
+    losses = {scale_key(scale): scored[1.0] - scored[scale] for scale in bench.scales}
+    return ImageLoss(image=name, miou=scored[1.0], loss=losses), confidence
+
+
+def _scores(data: bytes, scales: tuple[float, ...]) -> dict[str, Complexity]:
+    """What each indicator makes of a frame, given what the daemon would give it."""
+    info = probe(data)
+    grey = decode_grey(data, grey_reduction(info.height, info.width))
+    bits = 8 * len(data) / (info.width * info.height) if info.format == "jpeg" else None
+    return {name: make_indicator(name, scales).measure(grey, bits) for name in INDICATOR_NAMES}
+
+
+def _times(bench: Bench, items: Sequence[LabelledImage]) -> tuple[float, dict[str, float]]:
+    """Microseconds for a grey decode, and by indicator, of a 640x480 frame; on one thread of OpenCV."""
+    decodes: list[float] = []
+    times: dict[str, list[float]] = {}
+
+    def timed(action: Callable[[], object], calls: int = _TIMED_CALLS) -> float:
+        return _microseconds(action, bench.clock, calls)
+
+    with _one_thread():
+        for item in items:
+            bgr, label = _timed_frame(item, bench.read_label)
+            data = encode_jpeg(bgr, _TIMED_QUALITY)
+            grey = decode_grey(data, grey_reduction(*bgr.shape[:2]))
+            bits = 8 * len(data) / (bgr.shape[0] * bgr.shape[1])
+            decodes.append(timed(lambda data=data: decode_grey(data)))
+            for name in INDICATOR_NAMES:
+                indicator = make_indicator(name, bench.scales)
+                times.setdefault(name, []).append(
+                    timed(lambda indicator=indicator, grey=grey, bits=bits: indicator.measure(grey, bits))
+                )
+            times.setdefault(LABEL, []).append(timed(lambda label=label: label_boundary_density(label)))
+            times.setdefault(UNCERTAINTY, []).append(
+                timed(lambda bgr=bgr: predict(bench.model, bgr, bench.card.normalisation), calls=3)
+            )
+    return statistics.median(decodes), {name: statistics.median(found) for name, found in times.items()}
+
+
+def _timed_frame(item: LabelledImage, read_label: ReadLabel) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    import cv2
+
+    bgr = cv2.resize(decode_colour(item.image.read_bytes()), _TIMED_SIZE, interpolation=cv2.INTER_AREA)
+    label = cv2.resize(read_label(item.label), _TIMED_SIZE, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(bgr, np.uint8), np.asarray(label, np.uint8)
+
+
+def _microseconds(action: Callable[[], object], clock: Callable[[], float], calls: int) -> float:
+    for _ in range(_WARM_UP_CALLS):
+        action()
+    found = []
+    for _ in range(calls):
+        start = clock()
+        action()
+        found.append(clock() - start)
+    return statistics.median(found) * 1e6
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _mirror(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(image[:, ::-1])

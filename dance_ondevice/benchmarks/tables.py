@@ -1,0 +1,119 @@
+"""The page that shows the benchmark results lying beside it.
+
+``python -m dance_ondevice.benchmarks.tables docs/benchmarks`` writes ``README.md`` there from every ``*.json``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from dance_ondevice.benchmarks.indicators_report import (
+    TARGET_OF_DECODE,
+    TARGET_RHO,
+    TARGET_SCALE,
+    IndicatorsReport,
+)
+from dance_ondevice.benchmarks.result import Result, ResultError, as_body, read_result
+
+PAGE = "README.md"
+
+_HEAD = """# Benchmark results
+
+Made from the JSON files in this folder by `python -m dance_ondevice.benchmarks.tables docs/benchmarks`: a result
+is added by writing it here with `--out` and making the page again. Times depend on the machine; mIoU is a
+fraction of 1.
+"""
+_NO_RESULTS = "There are no results yet."
+
+
+def render(folder: Path) -> str:
+    """The page for the results in a folder, in the order of their names.
+
+    Raises:
+        ResultError: a file is no result, or of a benchmark that has no table; names the file.
+        OSError: a file cannot be read.
+    """
+    sections = [_section(path) for path in sorted(folder.glob("*.json"))]
+    return "\n".join([_HEAD, *(sections or [_NO_RESULTS + "\n"])])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the page; returns the exit status."""
+    if len(arguments) != 1:
+        print("usage: python -m dance_ondevice.benchmarks.tables FOLDER", file=sys.stderr)
+        return 2
+    folder = Path(arguments[0])
+    try:
+        (folder / PAGE).write_text(render(folder), encoding="utf-8")
+    except (OSError, ResultError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table: the first column to the left, the others to the right."""
+    rule = ["---", *("---:" for _ in columns[1:])]
+    return ["| " + " | ".join(cells).replace("\n", " ") + " |" for cells in (columns, rule, *rows)]
+
+
+def _section(path: Path) -> str:
+    result = read_result(path)
+    about = result.about
+    try:
+        title, lines = _RENDERERS[about.benchmark](result)
+    except KeyError as error:
+        raise ResultError(f"{path}: there is no table for bench {about.benchmark}") from error
+    except ResultError as error:
+        raise ResultError(f"{path}: {error}") from error
+    facts = [
+        f"- command: `{about.command}`",
+        f"- data: {about.data}",
+        f"- seed: {'none, nothing is random' if about.seed is None else about.seed}",
+        f"- machine: {about.machine}",
+        f"- date: {about.date}, version {about.version}",
+        f"- file: [{path.name}]({path.name})",
+    ]
+    return "\n".join([f"## {title}", "", *facts, "", *lines, ""])
+
+
+def _indicators(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, IndicatorsReport)
+    scales = [scale for scale in report.miou if scale != "1"]
+    rows = [
+        (
+            name if not found.needs else f"{name} (needs {found.needs})",
+            *(_number(found.rho[scale], "+.3f") for scale in scales),
+            _number(found.microseconds, ".0f"),
+            _number(found.of_grey_decode, ".1%"),
+            "yes" if found.on_target else "no",
+        )
+        for name, found in report.indicators.items()
+    ]
+    columns = ("indicator", *(f"rho at {s}" for s in scales), "us a frame", "of a grey decode", "on target")
+    model = ", ".join(f"{key} {value}" for key, value in report.model.items() if value is not None)
+    return f"Complexity indicators, {report.dataset} {report.split}", [
+        f"Model: {model}. mIoU of the set: "
+        + ", ".join(f"{value:.4f} at {scale}" for scale, value in report.miou.items())
+        + ".",
+        "",
+        "rho is Spearman's rank correlation of the indicator with each image's loss of mIoU when it is inferred at",
+        "that scale. Times are for a 640x480 frame, of which a grey JPEG decode takes "
+        f"{report.grey_decode_microseconds:.0f} us. On target is rho",
+        f"of {TARGET_RHO} or more at {TARGET_SCALE} for at most {TARGET_OF_DECODE:.0%} of that decode.",
+        "",
+        *table(columns, rows),
+    ]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+#: How each benchmark's result is shown: title and lines.
+_RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {"indicators": _indicators}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,25 @@
+"""The 19 street classes that Cityscapes is evaluated on and BDD100K shares, in the order of their train ids."""
+
+from __future__ import annotations
+
+NINETEEN_CLASSES: tuple[str, ...] = (
+    "road",
+    "sidewalk",
+    "building",
+    "wall",
+    "fence",
+    "pole",
+    "traffic light",
+    "traffic sign",
+    "vegetation",
+    "terrain",
+    "sky",
+    "person",
+    "rider",
+    "car",
+    "truck",
+    "bus",
+    "train",
+    "motorcycle",
+    "bicycle",
+)

@@ -1,0 +1,245 @@
+"""RAPL: the energy counters of x86 processors, Intel and AMD, through ``/sys/class/powercap``.
+
+Zones are named ``intel-rapl:0``, ``intel-rapl:0:1``, ... on both makes; the numbers are hexadecimal
+(``powercap_register_zone`` prints them with %x). Source: Documentation/power/powercap/powercap.rst and
+drivers/powercap/intel_rapl_common.c of Linux.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dance_ondevice.energy.reading import DomainEnergy, EnergyReading, Method
+from dance_ondevice.energy.sensors import COUNTER_PERIOD_S, MeterUnavailable
+from dance_ondevice.energy.sysfs import (
+    UNREADABLE,
+    Read,
+    entries,
+    read_attribute,
+    read_number,
+    reason,
+    text_or_none,
+)
+from dance_ondevice.energy.tracks import CounterTrack, Parts, Uncovered
+
+log = logging.getLogger(__name__)
+
+REMEDY = (
+    "the counters are readable by root alone since CVE-2020-8694; install "
+    "systemd/99-dance-ondevice-rapl.rules and systemd/dance-ondevice.sysusers.conf, and run the service in the group dance-energy (docs/energy.md)"
+)
+
+_ZONE = re.compile(r"(intel-rapl(?:-mmio)?)((?::[0-9a-f]+)+)")
+#: How far psys may fall behind what it contains: the counters are not read at one instant.
+_PSYS_TOLERANCE = 0.95
+#: psys is judged over this many recent joules of the packages: a few reads on an idle board.
+_PSYS_WINDOW_JOULES = 50.0
+#: Reads of psys that may fail in a row before packages and memory are taken instead.
+_PSYS_PATIENCE = 5
+
+
+@dataclass(frozen=True)
+class Zone:
+    """One RAPL zone: ``domain`` is unique, such as ``package-0``, ``package-0/core`` or ``psys``."""
+
+    domain: str
+    name: str
+    energy: Path
+    range_joules: float | None
+
+    @property
+    def is_psys(self) -> bool:
+        """Whether it covers the platform, packages and memory included."""
+        return self.name == "psys" or self.name.startswith("psys-")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it overlaps with no zone but psys: a package, or memory, which packages leave out."""
+        return self.name.startswith("package") or self.name == "dram"
+
+
+def find_zones(sysfs: Path, read: Read = read_attribute) -> list[Zone]:
+    """All zones below ``sysfs``, each thing once.
+
+    ``intel-rapl-mmio`` shows the same packages by another way; a zone of it counts only where ``intel-rapl``
+    has none of its name.
+    """
+    folders = {path.name: path for path in entries(sysfs / "class" / "powercap")}
+    # sysfs lists subzones beside their parents, a copy of the tree may hold them within.
+    for above in list(folders.values()):
+        folders.update({path.name: path for path in entries(above, above.name + ":")})
+    order = sorted((key, folder) for folder in folders.values() if (key := _order(folder.name)) is not None)
+    zones: dict[str, Zone] = {}
+    domains: dict[tuple[str, tuple[int, ...]], str] = {}
+    seen_by: dict[str, str] = {}
+    for (control, ids), folder in order:
+        name = text_or_none(folder / "name", read)
+        if name is None:
+            continue
+        parent = domains.get((control, ids[:-1]), "")
+        domain = domains[control, ids] = f"{parent}/{name}" if parent else name
+        # Two zones of one control type and one name are two things; of two control types, one.
+        if seen_by.setdefault(domain, control) != control:
+            continue
+        while domain in zones:
+            domain += "'"
+        try:
+            range_joules = read_number(folder / "max_energy_range_uj", read) / 1e6
+        except UNREADABLE:
+            range_joules = 0.0
+        zones[domain] = Zone(domain, name, folder / "energy_uj", range_joules if range_joules > 0 else None)
+    return list(zones.values())
+
+
+class RaplMeter:
+    """Joules of the processor, or of the platform where its zone psys can be believed.
+
+    psys contains packages and memory. On some boards it stands still or counts another unit, so for each
+    interval it is asked whether, over the recent past, psys counted at least what it contains; the interval
+    is booked to psys alone if so, else to packages and memory. The domains therefore never overlap. The same
+    holds for a psys that cannot be read any more.
+
+    Not thread-safe: one thread reads it.
+    """
+
+    source = "rapl"
+    method: Method = "counter"
+    period_s = COUNTER_PERIOD_S
+
+    def __init__(self, zones: list[Zone], read: Read = read_attribute) -> None:
+        """Start counting at the first ``read``; ``zones`` come from ``find_zones``."""
+        self._read_attribute = read
+        self._zones = {zone.domain: zone for zone in zones}
+        self._tracks = {zone.domain: CounterTrack(zone.range_joules) for zone in zones}
+        self._psys = [z.domain for z in zones if z.is_psys]
+        self._rest = [z.domain for z in zones if z.is_whole]
+        self._inner = [z.domain for z in zones if not z.is_psys and not z.is_whole and "/" in z.domain]
+        self._booked = dict.fromkeys([*self._psys, *self._rest], 0.0)
+        self._by_psys = not self._rest
+        self._recent_psys = self._recent_rest = 0.0
+        self._psys_failures = 0
+        self._parts = Parts()
+        self._uncovered = Uncovered()
+        self._lost: set[str] = set()
+        self._last: float | None = None
+
+    @property
+    def about(self) -> str:
+        """What is measured at present."""
+        if self._by_psys:
+            return "RAPL counters of the whole platform (psys)"
+        known = f"RAPL counters of {', '.join(self._rest)}"
+        if self._psys:
+            return f"{known}, or of the whole platform (psys) while that counts at least as much"
+        return (
+            f"{known}: the processor"
+            + (" and memory" if "dram" in known else "")
+            + ", not the rest of the board"
+        )
+
+    def read(self, now: float) -> EnergyReading:
+        """The energy since the first read; see ``Meter``."""
+        now = self._last = now if self._last is None else max(now, self._last)
+        spans = {
+            domain: track.update(now, self._joules(self._zones[domain]))
+            for domain, track in self._tracks.items()
+        }
+        self._judge_psys()
+        chosen = self._psys if self._by_psys else self._rest
+        for domain in chosen:
+            self._booked[domain] += self._tracks[domain].step
+            self._uncovered.add(spans[domain])
+        return EnergyReading(self._domains(chosen), self._uncovered.seconds, self._breakdown())
+
+    def _judge_psys(self) -> None:
+        """Decide who is booked, at an interval that both sides cover exactly: nothing is booked twice."""
+        if not (self._psys and self._rest and self._cover_interval(self._rest)):
+            return
+        if not self._cover_interval(self._psys):
+            self._psys_failures += 1
+            if self._by_psys and self._psys_failures >= _PSYS_PATIENCE:
+                self._by_psys, self._recent_psys, self._recent_rest = False, 0.0, 0.0
+                log.warning("rapl domains=%s psys=lost", ",".join(self._rest))
+            return
+        self._psys_failures = 0
+        self._recent_psys += sum(self._tracks[d].step for d in self._psys)
+        self._recent_rest += sum(self._tracks[d].step for d in self._rest)
+        believed = self._recent_psys > 0 and self._recent_psys >= _PSYS_TOLERANCE * self._recent_rest
+        if self._recent_rest > _PSYS_WINDOW_JOULES:
+            self._recent_psys, self._recent_rest = self._recent_psys / 2, self._recent_rest / 2
+        if believed != self._by_psys:
+            self._by_psys = believed
+            log.info(
+                "rapl domains=%s psys_joules=%.3f contained_joules=%.3f",
+                "psys" if believed else ",".join(self._rest),
+                self._recent_psys,
+                self._recent_rest,
+            )
+
+    def _cover_interval(self, domains: list[str]) -> bool:
+        return all(self._tracks[domain].step_is_last_interval for domain in domains)
+
+    def _domains(self, chosen: list[str]) -> tuple[DomainEnergy, ...]:
+        return tuple(
+            DomainEnergy(domain, joules, self.source, self.method)
+            for domain, joules in self._booked.items()
+            if joules > 0 or domain in chosen
+        )
+
+    def _breakdown(self) -> tuple[DomainEnergy, ...]:
+        """Packages and memory as parts of psys if that was ever booked, else cores as parts of packages."""
+        inside_psys = any(self._booked[domain] > 0 for domain in self._psys)
+        names = self._rest if inside_psys or not self._rest else self._inner
+        raw = {domain: self._tracks[domain].joules for domain in names}
+        fitted = self._parts.fit(sum(self._booked.values()), raw)
+        return tuple(DomainEnergy(domain, fitted[domain], self.source, self.method) for domain in names)
+
+    def _joules(self, zone: Zone) -> float | None:
+        try:
+            joules = read_number(zone.energy, self._read_attribute) / 1e6
+        except UNREADABLE as error:
+            if zone.domain not in self._lost:
+                self._lost.add(zone.domain)
+                log.warning("sensor lost source=rapl domain=%s error=%s", zone.domain, reason(error))
+            return None
+        if zone.domain in self._lost:
+            self._lost.remove(zone.domain)
+            log.info("sensor back source=rapl domain=%s", zone.domain)
+        return joules
+
+
+def open_rapl(sysfs: Path, read: Read = read_attribute) -> RaplMeter:
+    """The processor's counters.
+
+    Raises:
+        MeterUnavailable: there are none, or they may not be read.
+    """
+    zones = find_zones(sysfs, read)
+    if not any(zone.is_whole or zone.is_psys for zone in zones):
+        found = f"no zone intel-rapl:* with a package, dram or psys in {sysfs / 'class' / 'powercap'}"
+        raise MeterUnavailable("rapl", found)
+    usable, errors = [], []
+    for zone in zones:
+        try:
+            read_number(zone.energy, read)
+        except BlockingIOError:
+            usable.append(zone)
+        except UNREADABLE as error:
+            errors.append(error)
+        else:
+            usable.append(zone)
+    forbidden = any(isinstance(error, PermissionError) for error in errors)
+    if not any(zone.is_whole or zone.is_psys for zone in usable):
+        raise MeterUnavailable("rapl", f"cannot read {reason(errors[0])}", REMEDY if forbidden else "")
+    return RaplMeter(usable, read)
+
+
+def _order(name: str) -> tuple[str, tuple[int, ...]] | None:
+    """Sorts ``intel-rapl`` before its mmio twin, parents before children and zone a after zone 9."""
+    match = _ZONE.fullmatch(name)
+    if match is None:
+        return None
+    return match[1], tuple(int(part, 16) for part in match[2].split(":")[1:])

@@ -1,0 +1,219 @@
+"""BiSeNetV2 (Yu et al.: "BiSeNet V2: Bilateral Network with Guided Aggregation for Real-time Semantic
+Segmentation", IJCV 2021, arXiv 2004.02147).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dance_ondevice.models.layers import BatchNorm2d, ConvBNReLU, SegmentationHead, resize
+
+
+def detail_branch(widths: Sequence[int]) -> nn.Sequential:
+    """Wide and shallow: an image (N, 3, H, W) to (N, widths[2], H/8, W/8), table 1 of the paper."""
+    layers = []
+    width = 3
+    for out, count in zip(widths, (2, 3, 3), strict=True):
+        for index in range(count):
+            layers.append(ConvBNReLU(width, out, 3, stride=2 if index == 0 else 1))
+            width = out
+    return nn.Sequential(*layers)
+
+
+class Stem(nn.Module):
+    """Halves the image twice, the second time in two ways at once (figure 4a): (N, out, H/4, W/4)."""
+
+    def __init__(self, out_channels: int) -> None:
+        super().__init__()
+        self.first = ConvBNReLU(3, out_channels, 3, stride=2)
+        self.left = nn.Sequential(
+            ConvBNReLU(out_channels, max(1, out_channels // 2), 1),
+            ConvBNReLU(max(1, out_channels // 2), out_channels, 3, stride=2),
+        )
+        self.fuse = ConvBNReLU(2 * out_channels, out_channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, 3, H, W) to (N, out, H/4, W/4)."""
+        x = self.first(x)
+        pooled = F.max_pool2d(x, 3, stride=2, padding=1)
+        out: Tensor = self.fuse(torch.cat([self.left(x), pooled], dim=1))
+        return out
+
+
+class GatherExpansion(nn.Module):
+    """Gather-and-expansion layer (section 4.2, figure 5).
+
+    A 3 x 3 convolution gathers and expands, 3 x 3 convolutions filter each channel of the expansion (one, or
+    two where the stride is 2), and a 1 x 1 convolution projects back. A separable convolution adjusts the
+    shape of the input before it is added. (N, in, H, W) -> (N, out, H / stride, W / stride).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, expansion: int = 6) -> None:
+        super().__init__()
+        wide = in_channels * expansion
+        self.gather = ConvBNReLU(in_channels, wide, 3)
+        first = ConvBNReLU(wide, wide, 3, stride=stride, groups=wide, activation=stride == 1)
+        second = [ConvBNReLU(wide, wide, 3, groups=wide)] if stride == 2 else []
+        self.depthwise = nn.Sequential(first, *second)
+        self.project = ConvBNReLU(wide, out_channels, 1, activation=False)
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and in_channels == out_channels
+            else nn.Sequential(
+                ConvBNReLU(in_channels, in_channels, 3, stride=stride, groups=in_channels, activation=False),
+                ConvBNReLU(in_channels, out_channels, 1, activation=False),
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, H, W) to (N, out, H', W')."""
+        return F.relu(self.project(self.depthwise(self.gather(x))) + self.shortcut(x), inplace=True)
+
+
+class ContextEmbedding(nn.Module):
+    """Adds the mean of the whole image to each place (figure 4b). Keeps the shape."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm2d(channels)
+        self.context = ConvBNReLU(channels, channels, 1)
+        self.fuse = ConvBNReLU(channels, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C, H, W)."""
+        out: Tensor = self.fuse(x + self.context(self.norm(F.adaptive_avg_pool2d(x, 1))))
+        return out
+
+
+class SemanticBranch(nn.Module):
+    """Narrow and deep, down to 1/32: stem, gather-and-expansion layers, context embedding (table 1)."""
+
+    def __init__(self, widths: Sequence[int], *, expansion: int) -> None:
+        super().__init__()
+        self.stem = Stem(widths[0])
+        stages = []
+        width = widths[0]
+        for out, count in zip(widths[1:], (2, 2, 4), strict=True):
+            blocks = []
+            for index in range(count):
+                stride = 2 if index == 0 else 1
+                blocks.append(GatherExpansion(width, out, stride=stride, expansion=expansion))
+                width = out
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+        self.context = ContextEmbedding(width)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Map an image (N, 3, H, W) to features at 1/32, and to those on the way: 1/4, 1/8, 1/16, 1/32."""
+        inner = [self.stem(x)]
+        for stage in self.stages:
+            inner.append(stage(inner[-1]))
+        return self.context(inner[-1]), inner
+
+
+class GuidedAggregation(nn.Module):
+    """Bilateral guided aggregation (figure 6): each branch is gated by the other, at either's resolution.
+
+    Detail (N, a, H, W) and semantics (N, b, h, w) to (N, out, H, W).
+    """
+
+    def __init__(self, detail_channels: int, semantic_channels: int, out_channels: int) -> None:
+        super().__init__()
+        a, b, out = detail_channels, semantic_channels, out_channels
+        self.detail_fine = nn.Sequential(
+            ConvBNReLU(a, a, 3, groups=a, activation=False), nn.Conv2d(a, out, 1, bias=False)
+        )
+        self.detail_coarse = ConvBNReLU(a, out, 3, stride=2, activation=False)
+        self.semantic_fine = ConvBNReLU(b, out, 3, activation=False)
+        self.semantic_coarse = nn.Sequential(
+            ConvBNReLU(b, b, 3, groups=b, activation=False), nn.Conv2d(b, out, 1, bias=False)
+        )
+        self.fuse = ConvBNReLU(out, out, 3, activation=False)
+
+    def forward(self, detail: Tensor, semantic: Tensor) -> Tensor:
+        """Fuse (N, a, H, W) and (N, b, h, w) to (N, out, H, W)."""
+        size = detail.shape[2:]
+        guide = torch.sigmoid(resize(self.semantic_fine(semantic), size))
+        fine = self.detail_fine(detail) * guide
+        pooled = F.avg_pool2d(self.detail_coarse(detail), 3, stride=2, padding=1)
+        coarse = pooled * torch.sigmoid(self.semantic_coarse(semantic))
+        out: Tensor = self.fuse(fine + resize(coarse, size))
+        return out
+
+
+class BiSeNetV2(nn.Module):
+    """BiSeNetV2 with the paper's widths by default.
+
+    Args:
+        num_classes: channels of the output.
+        detail: widths of the detail branch's three stages (to 1/8).
+        semantic: widths of the semantic branch: stem (1/4), then its three stages (to 1/32).
+        expansion: widening inside a gather-and-expansion layer.
+        head: width of the last 3 x 3 convolution. The paper leaves it open as the means to trade accuracy for
+            cost; with this one the whole costs what its table 8 gives for 1024 x 512, 21.15 GFLOPs.
+        dropout: before the last layer, in training only.
+        auxiliary: whether to have the booster's four heads on the semantic branch (section 4.4). They run in
+            training mode only; checkpoints hold them.
+        auxiliary_width: of their 3 x 3 convolutions.
+
+    Raises:
+        ValueError: not as many widths as stages, or a number below 1.
+    """
+
+    #: Modules that inference never runs: left out of its parameters and MACs.
+    training_only: ClassVar[tuple[str, ...]] = ("auxiliary",)
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        detail: Sequence[int] = (64, 64, 128),
+        semantic: Sequence[int] = (16, 32, 64, 128),
+        expansion: int = 6,
+        head: int = 384,
+        dropout: float = 0.1,
+        auxiliary: bool = True,
+        auxiliary_width: int = 128,
+    ) -> None:
+        super().__init__()
+        for name, values, count in (("detail", detail, 3), ("semantic", semantic, 4)):
+            if len(values) != count:
+                raise ValueError(f"{name} takes {count} numbers, found {list(values)}")
+        if min(num_classes, expansion, head, auxiliary_width, *detail, *semantic) < 1:
+            raise ValueError("class count, widths and expansion must all be at least 1")
+        self.detail = detail_branch(detail)
+        self.semantic = SemanticBranch(semantic, expansion=expansion)
+        self.aggregation = GuidedAggregation(detail[-1], semantic[-1], detail[-1])
+        self.head = SegmentationHead(detail[-1], head, num_classes, dropout=dropout)
+        self.auxiliary = nn.ModuleList(
+            SegmentationHead(width, auxiliary_width, num_classes, dropout=dropout)
+            for width in (semantic if auxiliary else ())
+        )
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Classify every pixel of (N, 3, H, W), H and W of any size.
+
+        Returns:
+            Logits (N, C, H, W). In training mode with auxiliary heads: a tuple of those and of one such
+            tensor a head.
+        """
+        size = x.shape[2:]
+        semantic, inner = self.semantic(x)
+        logits = resize(self.head(self.aggregation(self.detail(x), semantic)), size)
+        if self.training and len(self.auxiliary) > 0:
+            heads = zip(self.auxiliary, inner, strict=True)
+            return (logits, *(resize(head(features), size) for head, features in heads))
+        return logits
+
+    def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
+        """The two branches: group name -> names of the modules that make it up.
+
+        Slimming may treat these groups unevenly: the smaller the input, the less context is worth, and the
+        sharper the scene, the more its details are.
+        """
+        return {"detail branch": ("detail",), "semantic branch": ("semantic",)}

@@ -1,0 +1,183 @@
+"""DeepLabv3+ (Chen et al.: "Encoder-Decoder with Atrous Separable Convolution for Semantic Image
+Segmentation", ECCV 2018, arXiv 1802.02611) on MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dance_ondevice.models.layers import ConvBNReLU, InvertedResidual, resize
+
+
+def conv3x3(in_channels: int, out_channels: int, *, dilation: int = 1, separable: bool = True) -> nn.Module:
+    """A 3 x 3 convolution, separable as in section 3.1 of the paper or not: both are in its tables.
+
+    Separable, each of its two convolutions has a normalisation and ReLU of its own.
+    """
+    if not separable:
+        return ConvBNReLU(in_channels, out_channels, 3, dilation=dilation)
+    return nn.Sequential(
+        ConvBNReLU(in_channels, in_channels, 3, dilation=dilation, groups=in_channels),
+        ConvBNReLU(in_channels, out_channels, 1),
+    )
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 without its classifier, at output stride 16 (its table 2; DeepLab's section 3.1).
+
+    The last stride of 2 is left out, and the blocks behind it are dilated by 2 instead. ReLU stands for the
+    ReLU6 of the paper, which matters in low-precision arithmetic only.
+    """
+
+    #: Per stage: widening inside a block, stride of the first block, dilation of the first and of the others.
+    STAGES: ClassVar = (
+        (1, 1, 1, 1),
+        (6, 2, 1, 1),
+        (6, 2, 1, 1),
+        (6, 2, 1, 1),
+        (6, 1, 1, 1),
+        (6, 1, 1, 2),
+        (6, 1, 2, 2),
+    )
+
+    def __init__(self, stem: int, widths: Sequence[int], repeats: Sequence[int]) -> None:
+        super().__init__()
+        self.stem = ConvBNReLU(3, stem, 3, stride=2)
+        stages = []
+        width = stem
+        for out, count, (expansion, stride, first, others) in zip(widths, repeats, self.STAGES, strict=True):
+            blocks = []
+            for index in range(count):
+                blocks.append(
+                    InvertedResidual(
+                        width,
+                        out,
+                        stride=stride if index == 0 else 1,
+                        expansion=expansion,
+                        dilation=first if index == 0 else others,
+                    )
+                )
+                width = out
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map an image (N, 3, H, W) to features at 1/4, with the width of stage 2, and at 1/16."""
+        x = self.stem(x)
+        early = x
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index == 1:
+                early = x
+        return early, x
+
+
+class ImagePooling(nn.Module):
+    """The mean over the whole image, filtered and spread over it again ("image-level features")."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.project = ConvBNReLU(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, H, W) to (N, out, H, W), the same everywhere."""
+        return resize(self.project(F.adaptive_avg_pool2d(x, 1)), x.shape[2:])
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: one 1 x 1, a dilated 3 x 3 a rate, and image pooling, side by side.
+
+    (N, in, H, W) -> (N, out, H, W).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, rates: Sequence[int], *, separable: bool) -> None:
+        super().__init__()
+        self.rates = tuple(rates)
+        self.pointwise = ConvBNReLU(in_channels, out_channels, 1)
+        self.branches = nn.ModuleList(
+            conv3x3(in_channels, out_channels, dilation=rate, separable=separable) for rate in rates
+        )
+        self.pooling = ImagePooling(in_channels, out_channels)
+        self.project = ConvBNReLU((2 + len(self.rates)) * out_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in, H, W) to (N, out, H, W)."""
+        branches = [self.pointwise(x), *(branch(x) for branch in self.branches), self.pooling(x)]
+        out: Tensor = self.project(torch.cat(branches, dim=1))
+        return out
+
+
+class DeepLabV3Plus(nn.Module):
+    """DeepLabv3+ with MobileNetV2 as its encoder, at output stride 16.
+
+    Args:
+        num_classes: channels of the output.
+        stem: width of the first convolution.
+        widths: of the encoder's seven stages; the second is the one that the decoder goes back to, at 1/4.
+        repeats: blocks in each stage.
+        rates: dilations of the pyramid's 3 x 3 branches; with image pooling they are the multi-scale groups.
+        pyramid: width of each branch and of the pyramid's output.
+        low_level: width that the decoder reduces the features at 1/4 to (48 by the paper's table 1).
+        decoder: widths of the decoder's 3 x 3 convolutions (two of 256 by its table 2).
+        separable: whether the 3 x 3 convolutions of pyramid and decoder are separable, which costs far less
+            and is as accurate (section 4.3 of the paper).
+        dropout: after the pyramid, in training only.
+
+    Raises:
+        ValueError: not seven widths or repeats, or a number below 1.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        stem: int = 32,
+        widths: Sequence[int] = (16, 24, 32, 64, 96, 160, 320),
+        repeats: Sequence[int] = (1, 2, 3, 4, 3, 3, 1),
+        rates: Sequence[int] = (6, 12, 18),
+        pyramid: int = 256,
+        low_level: int = 48,
+        decoder: Sequence[int] = (256, 256),
+        separable: bool = True,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        for name, values in (("widths", widths), ("repeats", repeats)):
+            if len(values) != len(MobileNetV2.STAGES):
+                raise ValueError(f"{name} takes seven numbers, found {list(values)}")
+        if min(num_classes, stem, pyramid, low_level, *widths, *repeats, *rates, *decoder) < 1:
+            raise ValueError("class count, widths, repeats and rates must all be at least 1")
+        self.encoder = MobileNetV2(stem, widths, repeats)
+        self.aspp = ASPP(widths[-1], pyramid, rates, separable=separable)
+        self.dropout = nn.Dropout(dropout)
+        self.low_level = ConvBNReLU(widths[1], low_level, 1)
+        layers = []
+        width = pyramid + low_level
+        for out in decoder:
+            layers.append(conv3x3(width, out, separable=separable))
+            width = out
+        self.decoder = nn.Sequential(*layers)
+        self.classifier = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify every pixel of (N, 3, H, W), H and W of any size: logits (N, C, H, W)."""
+        early, deep = self.encoder(x)
+        deep = self.dropout(self.aspp(deep))
+        joined = torch.cat([resize(deep, early.shape[2:]), self.low_level(early)], dim=1)
+        return resize(self.classifier(self.decoder(joined)), x.shape[2:])
+
+    def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
+        """The pyramid's branches of larger context: group name -> names of the modules that make it up.
+
+        Slimming may treat these groups unevenly: the smaller the input, the less a wide dilation is worth,
+        which beyond the image's edge sees padding alone.
+        """
+        dilated = {
+            f"dilation {rate}": (f"aspp.branches.{index}",) for index, rate in enumerate(self.aspp.rates)
+        }
+        return {**dilated, "image pooling": ("aspp.pooling",)}

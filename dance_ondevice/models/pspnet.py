@@ -1,0 +1,115 @@
+"""PSPNet (Zhao et al.: "Pyramid Scene Parsing Network", CVPR 2017, arXiv 1612.01105) on ResNet-18 (He et al.,
+CVPR 2016, arXiv 1512.03385).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dance_ondevice.models.layers import BasicBlock, ConvBNReLU, PyramidPooling, SegmentationHead, resize
+
+
+class DilatedResNet(nn.Module):
+    """ResNet of basic blocks without its classifier, at output stride 8.
+
+    The last two strides of 2 are left out, and those stages are dilated by 2 and by 4 instead (section 3.2).
+    """
+
+    #: Per stage: stride of the first block, dilation of all.
+    STAGES: ClassVar = ((1, 1), (2, 1), (1, 2), (1, 4))
+
+    def __init__(self, widths: Sequence[int], repeats: Sequence[int]) -> None:
+        super().__init__()
+        width = widths[0]
+        self.stem = ConvBNReLU(3, width, 7, stride=2)
+        stages = []
+        for out, count, (stride, dilation) in zip(widths, repeats, self.STAGES, strict=True):
+            blocks = []
+            for index in range(count):
+                blocks.append(
+                    BasicBlock(width, out, stride=stride if index == 0 else 1, dilation=dilation)
+                )
+                width = out
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map an image (N, 3, H, W) to the features of the last two stages, both at 1/8."""
+        x = F.max_pool2d(self.stem(x), 3, stride=2, padding=1)
+        before = x
+        for stage in self.stages:
+            before, x = x, stage(x)
+        return before, x
+
+
+class PSPNet(nn.Module):
+    """PSPNet with a dilated ResNet-18 as its encoder, at output stride 8.
+
+    Args:
+        num_classes: channels of the output.
+        widths: of the encoder's four stages.
+        repeats: blocks in each stage.
+        pyramid_bins: grids of the pyramid pooling; its branches are the multi-scale groups.
+        dropout: before the last layer, in training only.
+        auxiliary: whether to have the paper's auxiliary head behind the third stage (section 3.3). It runs in
+            training mode only; checkpoints hold it.
+
+    Raises:
+        ValueError: not four widths or repeats, or a number below 1.
+    """
+
+    #: Modules that inference never runs: left out of its parameters and MACs.
+    training_only: ClassVar[tuple[str, ...]] = ("auxiliary",)
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        widths: Sequence[int] = (64, 128, 256, 512),
+        repeats: Sequence[int] = (2, 2, 2, 2),
+        pyramid_bins: Sequence[int] = (1, 2, 3, 6),
+        dropout: float = 0.1,
+        auxiliary: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, values in (("widths", widths), ("repeats", repeats)):
+            if len(values) != len(DilatedResNet.STAGES):
+                raise ValueError(f"{name} takes four numbers, found {list(values)}")
+        if min(num_classes, *widths, *repeats, *pyramid_bins) < 1:
+            raise ValueError("class count, widths, repeats and pyramid bins must all be at least 1")
+        third, last = widths[2:]
+        self.encoder = DilatedResNet(widths, repeats)
+        self.pyramid = PyramidPooling(last, max(1, last // 4), bins=pyramid_bins, kernel_size=3)
+        self.classifier = nn.Sequential(
+            nn.Dropout(dropout), nn.Conv2d(max(1, last // 4), num_classes, 1)
+        )
+        heads = [SegmentationHead(third, max(1, third // 4), num_classes, dropout=dropout)]
+        self.auxiliary = nn.ModuleList(heads if auxiliary else [])
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Classify every pixel of (N, 3, H, W), H and W of any size.
+
+        Returns:
+            Logits (N, C, H, W). In training mode with the auxiliary head: a tuple of those and of its own.
+        """
+        size = x.shape[2:]
+        third, last = self.encoder(x)
+        logits = resize(self.classifier(self.pyramid(last)), size)
+        if self.training and len(self.auxiliary) > 0:
+            return (logits, *(resize(head(third), size) for head in self.auxiliary))
+        return logits
+
+    def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
+        """The pyramid's bins: group name -> names of the modules that make it up.
+
+        Slimming may treat these groups unevenly: the smaller the input, the less a bin of a large context is
+        worth.
+        """
+        return {
+            f"pyramid bin {cells}": (f"pyramid.branches.{index}",)
+            for index, cells in enumerate(self.pyramid.bins)
+        }
