@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -154,3 +155,6 @@ def load_config(
 @click.version_option(__version__, prog_name="dance-ondevice")
 def main() -> None:
     """Keep a segmentation model fit for what its camera sees, for as few joules as it can."""
+    # For torch's threads, here and in child processes: one that waits shall sleep. Spinning is paid for in
+    # joules, and on a busy board it takes the very core that the other threads are waiting for.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -21,13 +21,13 @@ from dance_ondevice.energy.reading import DomainEnergy, EnergyReading
 _HEAD = """# Metrics
 
 Served in the Prometheus text format at `http://<metrics.listen>/metrics`; `[metrics]` in
-[configuration.md](configuration.md) says where and whether. `deploy/prometheus/` has a scrape configuration and alert
-rules, `deploy/grafana/` a dashboard; they use these names alone.
+[configuration.md](configuration.md) says where and whether. `deploy/prometheus/` has a scrape configuration
+and alert rules, `deploy/grafana/` a dashboard; they use these names alone.
 
-Counters and histograms start from zero with the daemon. A histogram `x` is read through `x_bucket` (with the label
-`le`), `x_sum` and `x_count`. Joules whose `method` is `modelled` are estimates from CPU time; `counter` and
-`integrated` ones come from hardware. The model's metrics are missing until there is a live model, and each split of
-`dance_model_miou` until it has been measured.
+Counters and histograms start from zero with the daemon. A histogram `x` is read through `x_bucket` (with the
+label `le`), `x_sum` and `x_count`. Joules whose `method` is `modelled` are estimates from CPU time; `counter`
+and `integrated` ones come from hardware. The model's metrics are missing until there is a live model, and
+each split of `dance_model_miou` until it has been measured.
 
 This page is made from the code: `python -m dance_ondevice.daemon.metrics_page > docs/metrics.md`.
 """

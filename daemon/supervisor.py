@@ -98,8 +98,12 @@ class Supervisor:
         for folder in (paths.samples, paths.models, paths.rounds):
             folder.mkdir(parents=True, exist_ok=True)
         indicator = complexity.make_indicator(config.complexity.indicator, config.data_slimming.scales)
-        report = reconcile.reconcile(paths, score=lambda grey: indicator.measure(grey).score)
-        log.info("store reconciled %s", report)
+        report = reconcile.reconcile(
+            paths,
+            score=lambda grey: indicator.measure(grey).score,
+            # A rebuild reads every image: systemd is asked for a minute more as long as it goes on.
+            on_progress=lambda: notify.notify("EXTEND_TIMEOUT_USEC=60000000", self._environ),
+        )
 
         registry = CollectorRegistry()
         instruments = Instruments(registry)

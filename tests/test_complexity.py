@@ -7,13 +7,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dance_ondevice.complexity import INDICATOR_NAMES, Indicator, make_indicator
+from dance_ondevice.complexity import (
+    INDICATOR_NAMES,
+    Indicator,
+    label_boundary_density,
+    make_indicator,
+)
+from dance_ondevice.images import encode_jpeg
+from dance_ondevice.labels import IGNORE
 
 SCALES = (1.0, 0.75, 0.5)
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 images = arrays(np.uint8, shapes)
 each = pytest.mark.parametrize("indicator", [make_indicator(name, SCALES) for name in INDICATOR_NAMES])
+# The JPEG of a flat image has bits too: those of its headers.
+each_of_pixels = pytest.mark.parametrize(
+    "indicator", [make_indicator(name, SCALES) for name in INDICATOR_NAMES if name != "jpeg_bits_per_pixel"]
+)
 
 
 def texture(seed: int, size: int = 64) -> np.ndarray:
@@ -35,7 +46,7 @@ def test_scores_are_fractions(indicator: Indicator, image: np.ndarray) -> None:
     assert all(0.0 <= loss <= 1.0 for loss in found.by_scale.values())
 
 
-@each
+@each_of_pixels
 @settings(deadline=None)
 @given(shape=shapes, level=st.integers(0, 255))
 def test_a_flat_image_loses_nothing(indicator: Indicator, shape: tuple[int, int], level: int) -> None:
@@ -67,7 +78,8 @@ def test_blur_never_raises_detail_loss(seed: int, sigma: float) -> None:
 def test_texture_scores_above_its_blur(indicator: Indicator) -> None:
     image = texture(3)
     blurred = cv2.GaussianBlur(image, (0, 0), 2.5)
-    assert indicator.measure(image).score > 2 * indicator.measure(blurred).score
+    factor = 2 if indicator.name in ("detail_loss", "edge_density", "spectral_slope") else 1
+    assert indicator.measure(image).score > factor * indicator.measure(blurred).score
 
 
 def test_one_pixel_stripes_are_lost_and_broad_ones_are_not() -> None:
@@ -110,6 +122,58 @@ def test_edge_density_counts_pixels_beside_a_step() -> None:
     image[:, 10:] = 200
     assert make_indicator("edge_density", SCALES).measure(image).score == pytest.approx(2 / 20)
     assert make_indicator("edge_density", SCALES).measure(image // 20).score == 0.0
+
+
+def test_luma_entropy_is_eight_bits_for_all_levels_alike_and_one_for_two() -> None:
+    indicator = make_indicator("luma_entropy", SCALES)
+    assert indicator.measure(np.arange(256, dtype=np.uint8).reshape(16, 16)).score == pytest.approx(1.0)
+    assert indicator.measure(np.array([[0, 9], [9, 0]], np.uint8)).score == pytest.approx(1 / 8)
+
+
+def test_jpeg_bits_are_those_of_the_frame_or_of_an_encoding_made_for_it() -> None:
+    indicator = make_indicator("jpeg_bits_per_pixel", SCALES)
+    image = texture(2)
+    assert indicator.measure(image, 2.0).score == pytest.approx(0.5)
+    assert indicator.measure(image, 6.0).score == pytest.approx(0.75)
+    bits = 8 * len(encode_jpeg(image, 90)) / image.size
+    assert indicator.measure(image).score == pytest.approx(indicator.measure(image, bits).score)
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0, 2.5])
+def test_spectral_slope_finds_the_exponent(exponent: float) -> None:
+    size = 256
+    fy, fx = np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size), indexing="ij")
+    radius = np.hypot(fx, fy)
+    radius[0, 0] = np.inf
+    noise = np.fft.fft2(np.random.default_rng(4).normal(size=(size, size)))
+    pixels = np.fft.ifft2(noise * radius ** (-exponent / 2)).real
+    image = np.clip(128 + 30 * pixels / pixels.std(), 0, 255).round().astype(np.uint8)
+    found = make_indicator("spectral_slope", SCALES).measure(image).score
+    # The box that halves an image is no sharp filter, which makes the slope look a little flatter.
+    assert found == pytest.approx(1 - exponent / 4, abs=0.08)
+
+
+def test_a_frame_too_small_for_a_slope_scores_nothing() -> None:
+    assert (
+        make_indicator("spectral_slope", SCALES).measure(np.array([[0, 255, 0, 255]], np.uint8)).score == 0.0
+    )
+
+
+def test_label_boundary_density_counts_pixels_before_another_class() -> None:
+    label = np.zeros((4, 6), np.uint8)
+    label[:, 3:] = 1
+    assert label_boundary_density(label) == pytest.approx(4 / 24)
+    assert label_boundary_density(label.T.copy()) == pytest.approx(4 / 24)
+    assert label_boundary_density(np.full((4, 6), 5, np.uint8)) == 0.0
+
+
+def test_pixels_to_ignore_are_neither_counted_nor_a_boundary() -> None:
+    label = np.zeros((4, 6), np.uint8)
+    label[:, 3:] = IGNORE
+    assert label_boundary_density(label) == 0.0
+    label[0, 0] = 1
+    assert label_boundary_density(label) == pytest.approx(1 / 12)
+    assert label_boundary_density(np.full((2, 2), IGNORE, np.uint8)) == 0.0
 
 
 def test_names_and_scales_are_checked() -> None:

@@ -2,33 +2,119 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from dance_ondevice.daemon.cli import config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands import index, target
-from dance_ondevice.daemon.output import print_json, print_table, show_time
+from dance_ondevice.daemon.commands.energy_calibrate import calibrate
+from dance_ondevice.daemon.output import print_json, print_table, show, show_time
+
+_COLUMNS = ("day", "workload", "source", "method", "joules")
+#: Days that people are shown unless they ask for more.
+_DAYS = 14
+_BAR_WIDTH = 32
+#: The end of a bar, by the eighths of a character that are left over.
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
+#: A colour for each way in which joules are known.
+_COLOURS = {"counter": "green", "integrated": "cyan", "modelled": "yellow"}
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @config_option
 @state_dir_option
+@click.option(
+    "--days",
+    type=click.IntRange(min=1),
+    help=f"Only the last so many days on record; by default {_DAYS} in the chart, all with --json and --csv.",
+)
 @json_option
-def energy(config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.pass_context
+def energy(
+    context: click.Context,
+    *,
+    config_path: Path | None,
+    state_dir: Path | None,
+    days: int | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
     """Show joules by day, workload, source and method."""
+    if context.invoked_subcommand is not None:
+        return
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
     with index(target(config_path, state_dir)) as database:
-        days = list(
+        rows = list(
             database.query(
-                "select day, workload, source, method, joules from energy "
-                "order by day desc, workload, source, method"
+                f"select {', '.join(_COLUMNS)} from energy where day in "
+                "(select distinct day from energy order by day desc limit :days) "
+                "order by day desc, workload, source, method",
+                # A negative limit is none to SQLite.
+                {"days": days or (-1 if as_json or as_csv else _DAYS)},
             )
         )
         ledger = list(database.query("select * from ledger order by id desc"))
     if as_json:
-        print_json({"days": days, "ledger": ledger})
-        return
-    print_table("Joules", ("day", "workload", "source", "method", "joules"), [row.values() for row in days])
+        print_json({"days": rows, "ledger": ledger})
+    elif as_csv:
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerow(_COLUMNS)
+        table.writerows([row[column] for column in _COLUMNS] for row in rows)
+    else:
+        _print_chart(rows)
+        _print_ledger(ledger)
+
+
+energy.add_command(calibrate)
+
+
+def _print_chart(rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line a workload and method, grouped by day, with bars of one scale over all days."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a pipe or file has no width, and cut words would be lost
+        console = Console(highlight=False, width=200)
+    table = Table(title="Joules", title_justify="left")
+    for column in _COLUMNS:
+        table.add_column(column, justify="right" if column == "joules" else "left", overflow="fold")
+    table.add_column("", no_wrap=True)
+    most = max((row["joules"] for row in rows), default=0.0)
+    ascii_only = console.options.ascii_only
+    for day, of_day in itertools.groupby(rows, key=lambda row: row["day"]):
+        lines = list(of_day)
+        for number, row in enumerate(lines):
+            table.add_row(
+                Text(day if number == 0 else ""),
+                *(Text(show(row[column])) for column in _COLUMNS[1:]),
+                Text(bar(row["joules"], most, ascii_only=ascii_only), _COLOURS.get(row["method"], "")),
+            )
+        total = sum(row["joules"] for row in lines)
+        table.add_row("", Text("all", "bold"), "", "", Text(show(float(total)), "bold"), "", end_section=True)
+    console.print(table)
+
+
+def bar(value: float, most: float, *, ascii_only: bool, width: int = _BAR_WIDTH) -> str:
+    """A horizontal bar, ``width`` characters long where ``value`` is ``most``."""
+    if most <= 0 or value <= 0:
+        return ""
+    eighths = max(1, round(8 * width * min(1.0, value / most)))
+    if ascii_only:
+        return "#" * max(1, round(eighths / 8))
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8]
+
+
+def _print_ledger(ledger: Sequence[Mapping[str, Any]]) -> None:
     print_table(
         "Ledger of rounds",
         ("round", "opened", "reserved", "settled", "attributed", "method"),

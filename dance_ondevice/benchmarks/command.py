@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -59,7 +60,7 @@ def bench() -> None:
 )
 @json_option
 def indicators(
-    dataset_name: str, root: Path, model_path: Path, split: str, out: Path | None, as_json: bool
+    *, dataset_name: str, root: Path, model_path: Path, split: str, out: Path | None, as_json: bool
 ) -> None:
     """Compare complexity indicators with the mIoU that downsampling really costs a model.
 
@@ -77,7 +78,8 @@ def indicators(
     report = _measure(dataset, items, model_path, split)
     about = About(
         benchmark="indicators",
-        command=f"dance-ondevice bench indicators --dataset {dataset_name} --root DIR --model BASE --split {split}",
+        command=f"dance-ondevice bench indicators --dataset {dataset_name} --root DIR --model BASE "
+        f"--split {split}",
         data=f"{dataset_name}, {split}, {len(items)} images",
         machine=machine_class(),
         date=datetime.now(timezone.utc).date().isoformat(),
@@ -107,23 +109,18 @@ def _measure(dataset: Dataset, items: list[LabelledImage], model_path: Path, spl
             param_hint="--model",
         )
     # torch comes only now, so that wrong usage is told at once.
-    from rich.console import Console
-    from rich.progress import track
-
     from dance_ondevice.benchmarks.indicators import Bench, measure_indicators
     from dance_ondevice.models import checkpoint
 
-    progress = iter(
-        track(range(len(items)), "measuring", console=Console(stderr=True, highlight=False), transient=True)
-    )
     try:
         model, card = checkpoint.load(model_path)
         found = Bench(
             model=model, card=card, scales=_SCALES, read_label=dataset.read_label, clock=time.perf_counter
         )
-        return measure_indicators(
-            found, items, dataset=dataset.name, split=split, on_image=lambda _: next(progress, None)
-        )
+        with click.progressbar(length=len(items), label="measuring", file=sys.stderr) as progress:
+            return measure_indicators(
+                found, items, dataset=dataset.name, split=split, on_image=lambda _: progress.update(1)
+            )
     except (CheckpointError, ImageError, LabelError, OSError) as error:
         raise WorkFailed(str(error)) from error
 
@@ -131,7 +128,7 @@ def _measure(dataset: Dataset, items: list[LabelledImage], model_path: Path, spl
 def _show(report: IndicatorsReport) -> None:
     scales = [scale for scale in report.miou if scale != "1"]
     print_table(
-        f"Rank correlation with the loss of mIoU, {len(report.losses)} images of {report.dataset} {report.split}",
+        f"Rank correlation with the loss of mIoU, {report.dataset} {report.split}",
         (
             "indicator",
             *(f"rho at {scale}" for scale in scales),

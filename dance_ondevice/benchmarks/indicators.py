@@ -1,4 +1,4 @@
-"""How well indicators rank frames by what downsampling really costs a model, and what they cost themselves."""
+"""How well indicators rank frames by what downsampling really costs a model, and what they cost."""
 
 from __future__ import annotations
 
@@ -101,16 +101,18 @@ def measure_indicators(
         on_image(done)
     decode, times = _times(bench, items[:: max(1, len(items) // _TIMED_FRAMES)][:_TIMED_FRAMES])
 
-    def rho(predicted: Callable[[float], list[float]]) -> dict[str, float | None]:
-        return {
-            key: spearman(predicted(scale), [loss.loss[key] for loss in losses])
-            for key, scale in zip(keys, bench.scales, strict=True)
-        }
+    def rho(predicted: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
+        return {key: spearman(predicted[key], [loss.loss[key] for loss in losses]) for key in keys}
 
     results = {
         name: IndicatorResult(
             needs={LABEL: "the label", UNCERTAINTY: "an inference at full size"}.get(name, ""),
-            rho=rho(lambda scale, found=found: [each.by_scale.get(scale, each.score) for each in found]),
+            rho=rho(
+                {
+                    key: [each.by_scale.get(scale, each.score) for each in found]
+                    for key, scale in zip(keys, bench.scales, strict=True)
+                }
+            ),
             microseconds=times[name],
             of_grey_decode=times[name] / decode,
         )
@@ -118,7 +120,7 @@ def measure_indicators(
     }
     results[MIRRORED] = IndicatorResult(
         needs="all that there is to know",
-        rho=rho(lambda scale: [loss.loss[scale_key(scale)] for loss in mirrored]),
+        rho=rho({key: [loss.loss[key] for loss in mirrored] for key in keys}),
         microseconds=None,
         of_grey_decode=None,
     )
@@ -178,8 +180,8 @@ def _times(bench: Bench, items: Sequence[LabelledImage]) -> tuple[float, dict[st
     decodes: list[float] = []
     times: dict[str, list[float]] = {}
 
-    def timed(action: Callable[[], object], calls: int = _TIMED_CALLS) -> float:
-        return _microseconds(action, bench.clock, calls)
+    def timed(action: Callable[..., object], *arguments: object, calls: int = _TIMED_CALLS) -> float:
+        return _microseconds(lambda: action(*arguments), bench.clock, calls)
 
     with _one_thread():
         for item in items:
@@ -187,15 +189,13 @@ def _times(bench: Bench, items: Sequence[LabelledImage]) -> tuple[float, dict[st
             data = encode_jpeg(bgr, _TIMED_QUALITY)
             grey = decode_grey(data, grey_reduction(*bgr.shape[:2]))
             bits = 8 * len(data) / (bgr.shape[0] * bgr.shape[1])
-            decodes.append(timed(lambda data=data: decode_grey(data)))
+            decodes.append(timed(decode_grey, data))
             for name in INDICATOR_NAMES:
-                indicator = make_indicator(name, bench.scales)
-                times.setdefault(name, []).append(
-                    timed(lambda indicator=indicator, grey=grey, bits=bits: indicator.measure(grey, bits))
-                )
-            times.setdefault(LABEL, []).append(timed(lambda label=label: label_boundary_density(label)))
+                measure = make_indicator(name, bench.scales).measure
+                times.setdefault(name, []).append(timed(measure, grey, bits))
+            times.setdefault(LABEL, []).append(timed(label_boundary_density, label))
             times.setdefault(UNCERTAINTY, []).append(
-                timed(lambda bgr=bgr: predict(bench.model, bgr, bench.card.normalisation), calls=3)
+                timed(predict, bench.model, bgr, bench.card.normalisation, calls=3)
             )
     return statistics.median(decodes), {name: statistics.median(found) for name, found in times.items()}
 

@@ -18,7 +18,7 @@ class ImageLoss:
     Attributes:
         image: file name.
         miou: of its own at full size, over the classes in its label, 0 to 1.
-        loss: scale -> that minus the mIoU when inferred at the scale; below 0 where the smaller one was better.
+        loss: scale -> that minus the mIoU when inferred at the scale; negative where smaller was better.
     """
 
     image: str

@@ -54,7 +54,7 @@ def encode_result(about: About, body: object) -> bytes:
 
     Args:
         about: where it comes from.
-        body: a mapping or dataclass with string keys, none of them "about"; floats that are not finite become null.
+        body: a mapping or dataclass with string keys, none of them "about"; NaN becomes null.
     """
     keys = msgspec.to_builtins(body, str_keys=True)
     return msgspec.json.format(msgspec.json.encode({"about": about, **keys}), indent=2) + b"\n"

@@ -1,6 +1,7 @@
 """The page that shows the benchmark results lying beside it.
 
-``python -m dance_ondevice.benchmarks.tables docs/benchmarks`` writes ``README.md`` there from every ``*.json``.
+``python -m dance_ondevice.benchmarks.tables docs/benchmarks`` writes ``README.md`` there from every
+``*.json``.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ PAGE = "README.md"
 
 _HEAD = """# Benchmark results
 
-Made from the JSON files in this folder by `python -m dance_ondevice.benchmarks.tables docs/benchmarks`: a result
-is added by writing it here with `--out` and making the page again. Times depend on the machine; mIoU is a
-fraction of 1.
+Made from the JSON files in this folder by `python -m dance_ondevice.benchmarks.tables docs/benchmarks`: a
+result is added by writing it here with `--out` and making the page again. Times depend on the machine; mIoU
+is a fraction of 1.
 """
 _NO_RESULTS = "There are no results yet."
 
@@ -99,7 +100,7 @@ def _indicators(result: Result) -> tuple[str, list[str]]:
         + ", ".join(f"{value:.4f} at {scale}" for scale, value in report.miou.items())
         + ".",
         "",
-        "rho is Spearman's rank correlation of the indicator with each image's loss of mIoU when it is inferred at",
+        "rho is Spearman's rank correlation of the indicator with each image's loss of mIoU when inferred at",
         "that scale. Times are for a 640x480 frame, of which a grey JPEG decode takes "
         f"{report.grey_decode_microseconds:.0f} us. On target is rho",
         f"of {TARGET_RHO} or more at {TARGET_SCALE} for at most {TARGET_OF_DECODE:.0%} of that decode.",

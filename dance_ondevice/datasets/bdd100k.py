@@ -1,7 +1,7 @@
 """BDD100K, semantic segmentation of 10,000 images ("10k"), 19 classes.
 
-Yu et al., "BDD100K: A Diverse Driving Dataset for Heterogeneous Multitask Learning" (CVPR 2020). The masks hold
-train ids, the same as those of Cityscapes, and 255 for what is not labelled.
+Yu et al., "BDD100K: A Diverse Driving Dataset for Heterogeneous Multitask Learning" (CVPR 2020). The masks
+hold train ids, the same as those of Cityscapes, and 255 for what is not labelled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dance_ondevice.datasets.listing import DatasetError, LabelledImage, images_in, in_order, need_folder
 from dance_ondevice.datasets.nineteen import NINETEEN_CLASSES
 from dance_ondevice.images import decode_label
-from dance_ondevice.labels import check_label
+from dance_ondevice.labels import LabelError, check_label
 
 
 def bdd100k(root: Path, splits: Sequence[str] = ("train",)) -> list[LabelledImage]:
@@ -45,7 +45,10 @@ def read_label(path: Path) -> NDArray[np.uint8]:
         OSError: the file cannot be read.
     """
     label = decode_label(path.read_bytes())
-    check_label(label, len(NINETEEN_CLASSES))
+    try:
+        check_label(label, len(NINETEEN_CLASSES))
+    except LabelError as error:
+        raise LabelError(f"{path}: {error}") from error
     return label
 
 

@@ -161,7 +161,7 @@ class LabelColours:
                 ", ..." if len(found) > _MAX_COLOURS_IN_ERROR else ""
             )
             raise LabelError(
-                f"{path}: {int(strange.sum())} pixels have colours that {_COLOURS_FILE} does not name: {shown}"
+                f"{path}: {int(strange.sum())} pixels have colours not in {_COLOURS_FILE}: {shown}"
             )
         ids: NDArray[np.uint8] = known[place, 1].astype(np.uint8)
         return ids

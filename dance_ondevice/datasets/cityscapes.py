@@ -55,14 +55,12 @@ def read_label(path: Path) -> NDArray[np.uint8]:
         OSError: the file cannot be read.
     """
     label = decode_label(path.read_bytes())
-    if not path.name.endswith(_LABEL_IDS):
-        check_label(label, len(NINETEEN_CLASSES))
-        return label
+    in_label_ids = path.name.endswith(_LABEL_IDS)
     try:
-        check_label(label, _N_LABEL_IDS)
+        check_label(label, _N_LABEL_IDS if in_label_ids else len(NINETEEN_CLASSES))
     except LabelError as error:
         raise LabelError(f"{path}: {error}") from error
-    return _train_ids()[label]
+    return _train_ids()[label] if in_label_ids else label
 
 
 def _train_ids() -> NDArray[np.uint8]:
@@ -87,12 +85,8 @@ def _split(root: Path, split: str) -> Iterator[LabelledImage]:
                     f"cannot read sequence and frame from {image}: a name is "
                     "<city>_<sequence>_<frame>_leftImg8bit.png, such as aachen_000000_000019_leftImg8bit.png"
                 )
-            stem = str(labels / city.name / name["key"])
-            label = next(
-                (path for path in (Path(stem + _TRAIN_IDS), Path(stem + _LABEL_IDS)) if path.is_file()), None
-            )
+            wanted = [labels / city.name / f"{name['key']}{suffix}" for suffix in (_TRAIN_IDS, _LABEL_IDS)]
+            label = next((path for path in wanted if path.is_file()), None)
             if label is None:
-                raise DatasetError(
-                    f"{image} has no label mask: expected {stem}{_TRAIN_IDS} or {Path(stem).name}{_LABEL_IDS}"
-                )
+                raise DatasetError(f"{image} has no label mask: expected {wanted[0]} or {wanted[1].name}")
             yield LabelledImage(image=image, label=label, sequence=name["sequence"], frame=int(name["frame"]))

@@ -86,12 +86,12 @@ def in_order(found: Iterable[LabelledImage]) -> list[LabelledImage]:
 def with_plain_labels(
     items: Sequence[LabelledImage], read_label: ReadLabel, folder: Path
 ) -> list[LabelledImage]:
-    """Write each label as a PNG of plain ids, which training and evaluation read without knowing the data set.
+    """Write each label as a PNG of plain ids, which training and evaluation can read.
 
     Args:
         items: of one data set.
         read_label: that data set's.
-        folder: for the PNGs, made where missing; one that is there already is kept, so a second call is quick.
+        folder: for the PNGs, made where missing; a PNG that is there already is kept.
 
     Returns:
         The items with the written labels, in the same order.
@@ -102,18 +102,14 @@ def with_plain_labels(
     """
     folder.mkdir(parents=True, exist_ok=True)
     sources: dict[Path, Path] = {}
+    plain = []
     for item in items:
         target = folder / f"{item.label.stem}.png"
+        plain.append(replace(item, label=target))
         if sources.setdefault(target, item.label) != item.label:
-            raise ValueError(
-                f"{item.label} and {sources[target]} have the same name and would share {target}"
-            )
+            raise ValueError(f"{item.label} and {sources[target]} would share {target}")
         if not target.exists():
             unfinished = target.with_suffix(".tmp")
             unfinished.write_bytes(encode_png(read_label(item.label)))
             unfinished.replace(target)
-    return [replace(item, label=target) for item, target in zip(items, _targets(items, folder), strict=True)]
-
-
-def _targets(items: Sequence[LabelledImage], folder: Path) -> list[Path]:
-    return [folder / f"{item.label.stem}.png" for item in items]
+    return plain

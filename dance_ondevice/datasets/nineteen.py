@@ -1,4 +1,4 @@
-"""The 19 street classes that Cityscapes is evaluated on and BDD100K shares, in the order of their train ids."""
+"""The 19 street classes of Cityscapes and BDD100K, in the order of their train ids."""
 
 from __future__ import annotations
 

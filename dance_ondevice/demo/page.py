@@ -247,8 +247,9 @@ def _rounds(report: DemoReport) -> str:
         "Each round trains a copy of the live model on new and rehearsed samples and slims it a step "
         "further. The gate compares the candidate with the live model on held-out blocks of time.",
         _table(
-            "round,phase,outcome,#mIoU live &rarr; candidate,#MACs,#steps,#time,#energy,why",
+            "round,phase,outcome,#mIoU live &rarr; candidate,#MACs,#steps,#time,#energy",
             map(_round_row, report.rounds),
+            below=["; ".join(map(escape, one.reasons)) for one in report.rounds],
         ),
     )
 
@@ -271,7 +272,6 @@ def _round_row(one: Round) -> Sequence[str]:
         _NONE if one.steps is None else str(one.steps),
         _NONE if one.seconds is None else f"{one.seconds:.0f} s",
         energy,
-        f"<ul>{''.join(f'<li>{escape(reason)}</li>' for reason in one.reasons)}</ul>",
     )
 
 
@@ -280,15 +280,22 @@ def _section(title: str, note: str, *parts: str) -> str:
     return f'<section><h2>{escape(title)}</h2><p class="note">{note}</p>{"".join(parts)}</section>\n'
 
 
-def _table(columns: str, rows: Iterable[Sequence[str]]) -> str:
-    """A table whose columns are parted by commas, ``#`` before those of numbers; cells are HTML already."""
+def _table(columns: str, rows: Iterable[Sequence[str]], below: Sequence[str] = ()) -> str:
+    """A table whose columns are parted by commas, ``#`` before those of numbers.
+
+    Cells, and the lines that stand ``below`` each row in its full width, are HTML already.
+    """
     names = columns.split(",")
     kinds = [' class="n"' if name.startswith("#") else "" for name in names]
     head = "".join(f"<th{kind}>{name.lstrip('#')}</th>" for kind, name in zip(kinds, names, strict=True))
-    body = "".join(
-        f"<tr>{''.join(f'<td{kind}>{cell}</td>' for kind, cell in zip(kinds, row, strict=True))}</tr>"
-        for row in rows
-    )
+    body = ""
+    for index, row in enumerate(rows):
+        cells = "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True))
+        if below:
+            body += f'<tr class="joined">{cells}</tr>'
+            body += f'<tr><td class="note" colspan="{len(names)}">{below[index]}</td></tr>'
+        else:
+            body += f"<tr>{cells}</tr>"
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 

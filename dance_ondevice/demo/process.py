@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds from SIGTERM to SIGKILL.
 STOP_SECONDS = 20.0
-_START = "import sys; from dance_ondevice.daemon.cli import main; sys.exit(main(prog_name='dance-ondevice'))"
 _TAIL_LINES = 25
 
 
@@ -64,7 +63,7 @@ class DaemonProcess:
         with self._log_file.open("ab") as output:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-c", _START, "run"),
+                    *(sys.executable, "-m", "dance_ondevice", "run"),
                     *("--config", str(self._config)),
                     *("--state-dir", str(self.paths.root)),
                 ],
@@ -111,12 +110,24 @@ class DaemonProcess:
             DaemonDied: the daemon has ended.
             ClientError: it does not answer.
         """
+        answer: Mapping[str, Any] = self._ask("status")
+        return answer
+
+    def pause(self) -> None:
+        """Let no more rounds start; one that runs goes on.
+
+        Raises:
+            DaemonDied: the daemon has ended.
+            ClientError: it does not answer.
+        """
+        self._ask("pause")
+
+    def _ask(self, command: str) -> Any:
         self.check()
         facts = instances.read_daemon_file(self.paths)
         if facts is None:
             raise DaemonDied(f"the daemon left no daemon.json; its log ends:\n{self.log_tail()}")
-        answer: Mapping[str, Any] = client.request(facts.control, "status", timeout=5.0)
-        return answer
+        return client.request(facts.control, command, timeout=5.0)
 
     def check(self) -> None:
         """Make sure that the process runs.

@@ -133,8 +133,10 @@ def configuration(base: Path) -> dict[str, dict[str, object]]:
             "weights": str(base),
             "size": [SIZE[1], SIZE[0]],
         },
+        # Seconds stand for hours here: scores are ranked among the last eight seconds, rounds are due at once.
+        "data_slimming": {"window_frames": 64},
         "network_slimming": {"target_macs_fraction": 0.5, "step": 0.1},
-        "training": {"interval": "5s", "min_new_samples": 24, "epochs": 4, "gate_block": "2s"},
+        "training": {"interval": "2s", "min_new_samples": 24, "epochs": 4, "gate_block": "2s"},
         "inference": {"publish": "tcp://127.0.0.1:0"},
         # A demonstration on a laptop must not wait for its battery.
         "energy": {"budget_joules_per_day": 200_000.0, "battery_floor_percent": 0.0},

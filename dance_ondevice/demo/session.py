@@ -78,6 +78,7 @@ class Progress:
     live_version: str | None = None
     frozen_version: str | None = None
     round_text: str = "no round yet"
+    running_round: str | None = None
     dropped_by_scale: Counter[float] = field(default_factory=Counter)
 
 
@@ -175,7 +176,7 @@ class Stream:
         """Stream all phases in at most ``seconds``; the time left is shared evenly by the phases left.
 
         A phase ends early once a round that started in it has finished, in a drifted phase once one was
-        promoted; the time that it leaves goes to those after it.
+        promoted; the time that it leaves goes to those after it. The last phase's round is the last one.
 
         Raises:
             DaemonDied: the daemon ended.
@@ -186,13 +187,14 @@ class Stream:
         with CameraLink(self._facts, self._options, self.progress) as link:
             for index, plan in enumerate(plans):
                 share = (deadline - self._monotonic()) / (len(plans) - index)
-                found.append(self._phase(link, plan, share))
+                found.append(self._phase(link, plan, share, last=plan is plans[-1]))
             found[-1] = self._drain(link, found[-1])
         return found
 
-    def _phase(self, link: CameraLink, plan: PhasePlan, share: float) -> PhaseRecord:
+    def _phase(self, link: CameraLink, plan: PhasePlan, share: float, *, last: bool) -> PhaseRecord:
         progress, start, started_at = self.progress, self._monotonic(), self._now()
         first_frame, first_mask = progress.sent, progress.masks
+        inherited, paused = progress.running_round, False
         progress.phase, progress.phase_share = plan.name, share
         due = looked = start
         while (now := self._monotonic()) - start < share:
@@ -206,6 +208,10 @@ class Stream:
                 self._look(now - start)
                 if self._is_learnt(plan, started_at):
                     break
+                if last and not paused and progress.running_round not in {None, inherited}:
+                    # One more would be cut off when the daemon is stopped.
+                    self._daemon.pause()
+                    paused = True
         log.info("phase ended name=%s seconds=%.1f", plan.name, self._monotonic() - start)
         self._look(self._monotonic() - start)
         return PhaseRecord(
@@ -234,7 +240,9 @@ class Stream:
         progress.phase_seconds = phase_seconds
         progress.live_version = status.get("version")
         progress.frozen_version = status.get("frozen_version")
-        progress.round_text = describe_rounds(status.get("rounds") or {})
+        rounds = status.get("rounds") or {}
+        progress.running_round = rounds.get("running")
+        progress.round_text = describe_rounds(rounds)
         self._on_progress(progress)
 
     def _is_learnt(self, plan: PhasePlan, started_at: float) -> bool:

@@ -17,6 +17,9 @@ def print_summary(console: Console, report: DemoReport, folder: Path) -> None:
     console.print()
     console.print(_miou_table(report))
     console.print(_rounds_table(report))
+    for one in report.rounds:
+        if one.outcome != "promoted":
+            console.print(Text(f"{one.outcome} ({one.phase}): {'; '.join(one.reasons)}", style="dim"))
     facts = Table.grid(padding=(0, 2))
     scales = sorted(frames.kept_by_scale.items(), reverse=True)
     for name, value in {
@@ -60,8 +63,8 @@ def _miou_table(report: DemoReport) -> Table:
 
 def _rounds_table(report: DemoReport) -> Table:
     table = Table(title="Rounds", title_justify="left")
-    for name in ("started in", "outcome", "mIoU", "MACs", "joules", "why"):
-        table.add_column(name, overflow="fold")
+    for name in ("started in", "outcome", "mIoU", "MACs", "joules"):
+        table.add_column(name)
     for one in report.rounds:
         table.add_row(
             Text(one.phase),
@@ -69,7 +72,6 @@ def _rounds_table(report: DemoReport) -> Table:
             f"{_score(one.miou_before)} -> {_score(one.miou_after)}",
             f"{_millions(one.macs_before)} -> {_millions(one.macs_after)}",
             "-" if one.joules is None else f"{one.joules:.0f} ({one.method})",
-            Text("; ".join(one.reasons)),
         )
     return table
 

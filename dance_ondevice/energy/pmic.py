@@ -65,7 +65,8 @@ def open_pmic(run: Run = run_command) -> SensorMeter:
     except FileNotFoundError:
         raise MeterUnavailable("pmic", "no command vcgencmd on the PATH, as on a Raspberry Pi") from None
     except OSError as error:
-        remedy = "the service needs /dev/vcio and the group video (docs/energy.md)"
+        no_rights = "vcio" in reason(error)
+        remedy = "give the service /dev/vcio and the group video (docs/energy.md)" if no_rights else ""
         raise MeterUnavailable("pmic", reason(error), remedy) from error
     rails = tuple(parse_rails(output))
     if not rails:

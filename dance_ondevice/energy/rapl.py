@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 REMEDY = (
     "the counters are readable by root alone since CVE-2020-8694; install "
-    "systemd/99-dance-ondevice-rapl.rules and systemd/dance-ondevice.sysusers.conf, and run the service in the group dance-energy (docs/energy.md)"
+    "systemd/99-dance-ondevice-rapl.rules and systemd/dance-ondevice.sysusers.conf and run the service "
+    "in the group dance-energy (docs/energy.md)"
 )
 
 _ZONE = re.compile(r"(intel-rapl(?:-mmio)?)((?::[0-9a-f]+)+)")
@@ -116,12 +117,14 @@ class RaplMeter:
         self._tracks = {zone.domain: CounterTrack(zone.range_joules) for zone in zones}
         self._psys = [z.domain for z in zones if z.is_psys]
         self._rest = [z.domain for z in zones if z.is_whole]
-        self._inner = [z.domain for z in zones if not z.is_psys and not z.is_whole and "/" in z.domain]
+        self._inner = [z.domain for z in zones if not z.is_psys and not z.is_whole]
         self._booked = dict.fromkeys([*self._psys, *self._rest], 0.0)
         self._by_psys = not self._rest
         self._recent_psys = self._recent_rest = 0.0
         self._psys_failures = 0
-        self._parts = Parts()
+        #: Raw joules of the parts while psys (True) or packages and memory (False) were booked.
+        self._inside = {True: dict.fromkeys(self._rest, 0.0), False: dict.fromkeys(self._inner, 0.0)}
+        self._fitted = {True: Parts(), False: Parts()}
         self._uncovered = Uncovered()
         self._lost: set[str] = set()
         self._last: float | None = None
@@ -152,6 +155,9 @@ class RaplMeter:
         for domain in chosen:
             self._booked[domain] += self._tracks[domain].step
             self._uncovered.add(spans[domain])
+        inside = self._inside[self._by_psys]
+        for domain in inside:
+            inside[domain] += self._tracks[domain].step
         return EnergyReading(self._domains(chosen), self._uncovered.seconds, self._breakdown())
 
     def _judge_psys(self) -> None:
@@ -190,12 +196,15 @@ class RaplMeter:
         )
 
     def _breakdown(self) -> tuple[DomainEnergy, ...]:
-        """Packages and memory as parts of psys if that was ever booked, else cores as parts of packages."""
-        inside_psys = any(self._booked[domain] > 0 for domain in self._psys)
-        names = self._rest if inside_psys or not self._rest else self._inner
-        raw = {domain: self._tracks[domain].joules for domain in names}
-        fitted = self._parts.fit(sum(self._booked.values()), raw)
-        return tuple(DomainEnergy(domain, fitted[domain], self.source, self.method) for domain in names)
+        """Packages and memory as parts of what psys was booked, cores as parts of what packages were."""
+        result = []
+        for by_psys, whole in ((True, self._psys), (False, self._rest)):
+            room = sum(self._booked[domain] for domain in whole)
+            fitted = self._fitted[by_psys].fit(room, self._inside[by_psys])
+            result += [
+                (name, joules) for name, joules in fitted.items() if joules or by_psys == self._by_psys
+            ]
+        return tuple(DomainEnergy(name, joules, self.source, self.method) for name, joules in result)
 
     def _joules(self, zone: Zone) -> float | None:
         try:

@@ -154,8 +154,8 @@ class BiSeNetV2(nn.Module):
         detail: widths of the detail branch's three stages (to 1/8).
         semantic: widths of the semantic branch: stem (1/4), then its three stages (to 1/32).
         expansion: widening inside a gather-and-expansion layer.
-        head: width of the last 3 x 3 convolution. The paper leaves it open as the means to trade accuracy for
-            cost; with this one the whole costs what its table 8 gives for 1024 x 512, 21.15 GFLOPs.
+        head: width of the last 3 x 3 convolution, by which the paper trades accuracy for cost. The default is
+            the multiple of 128 that comes closest to the 21.15 GFLOPs at 1024 x 512 that it reports.
         dropout: before the last layer, in training only.
         auxiliary: whether to have the booster's four heads on the semantic branch (section 4.4). They run in
             training mode only; checkpoints hold them.

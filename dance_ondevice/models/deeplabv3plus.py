@@ -4,6 +4,7 @@ Segmentation", ECCV 2018, arXiv 1802.02611) on MobileNetV2 (Sandler et al., CVPR
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -112,6 +113,29 @@ class ASPP(nn.Module):
         return out
 
 
+class Decoder(nn.Module):
+    """Joins the pyramid's features with those at 1/4 and refines them with 3 x 3 convolutions (figure 2).
+
+    A separable convolution filters each channel by itself first, which may as well happen before the two are
+    joined. It does here, so that slimming can take channels from either without regard to the other.
+    """
+
+    def __init__(self, deep: int, early: int, widths: Sequence[int], *, separable: bool) -> None:
+        super().__init__()
+        self.filter_deep = ConvBNReLU(deep, deep, 3, groups=deep) if separable else nn.Identity()
+        self.filter_early = ConvBNReLU(early, early, 3, groups=early) if separable else nn.Identity()
+        layers: list[nn.Module] = [ConvBNReLU(deep + early, widths[0], 1 if separable else 3)]
+        for before, after in itertools.pairwise(widths):
+            layers.append(conv3x3(before, after, separable=separable))
+        self.refine = nn.Sequential(*layers)
+
+    def forward(self, deep: Tensor, early: Tensor) -> Tensor:
+        """Map (N, deep, h, w) and (N, early, H, W) to (N, widths[-1], H, W)."""
+        deep = self.filter_deep(resize(deep, early.shape[2:]))
+        out: Tensor = self.refine(torch.cat([deep, self.filter_early(early)], dim=1))
+        return out
+
+
 class DeepLabV3Plus(nn.Module):
     """DeepLabv3+ with MobileNetV2 as its encoder, at output stride 16.
 
@@ -129,7 +153,7 @@ class DeepLabV3Plus(nn.Module):
         dropout: after the pyramid, in training only.
 
     Raises:
-        ValueError: not seven widths or repeats, or a number below 1.
+        ValueError: not seven widths or repeats, no decoder, or a number below 1.
     """
 
     def __init__(
@@ -150,26 +174,22 @@ class DeepLabV3Plus(nn.Module):
         for name, values in (("widths", widths), ("repeats", repeats)):
             if len(values) != len(MobileNetV2.STAGES):
                 raise ValueError(f"{name} takes seven numbers, found {list(values)}")
+        if not decoder:
+            raise ValueError("decoder takes at least one number, found none")
         if min(num_classes, stem, pyramid, low_level, *widths, *repeats, *rates, *decoder) < 1:
             raise ValueError("class count, widths, repeats and rates must all be at least 1")
         self.encoder = MobileNetV2(stem, widths, repeats)
         self.aspp = ASPP(widths[-1], pyramid, rates, separable=separable)
         self.dropout = nn.Dropout(dropout)
         self.low_level = ConvBNReLU(widths[1], low_level, 1)
-        layers = []
-        width = pyramid + low_level
-        for out in decoder:
-            layers.append(conv3x3(width, out, separable=separable))
-            width = out
-        self.decoder = nn.Sequential(*layers)
-        self.classifier = nn.Conv2d(width, num_classes, 1)
+        self.decoder = Decoder(pyramid, low_level, decoder, separable=separable)
+        self.classifier = nn.Conv2d(decoder[-1], num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify every pixel of (N, 3, H, W), H and W of any size: logits (N, C, H, W)."""
         early, deep = self.encoder(x)
         deep = self.dropout(self.aspp(deep))
-        joined = torch.cat([resize(deep, early.shape[2:]), self.low_level(early)], dim=1)
-        return resize(self.classifier(self.decoder(joined)), x.shape[2:])
+        return resize(self.classifier(self.decoder(deep, self.low_level(early))), x.shape[2:])
 
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
         """The pyramid's branches of larger context: group name -> names of the modules that make it up.

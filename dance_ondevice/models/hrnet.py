@@ -46,9 +46,7 @@ def exchange_path(source: int, target: int, widths: Sequence[int]) -> nn.Module:
         return ConvBNReLU(widths[source], widths[target], 1, activation=False)
     halvings = target - source
     keep = [ConvBNReLU(widths[source], widths[source], 3, stride=2) for _ in range(halvings - 1)]
-    return nn.Sequential(
-        *keep, ConvBNReLU(widths[source], widths[target], 3, stride=2, activation=False)
-    )
+    return nn.Sequential(*keep, ConvBNReLU(widths[source], widths[target], 3, stride=2, activation=False))
 
 
 class Exchange(nn.Module):
@@ -126,7 +124,7 @@ class HRNet(nn.Module):
             ConvBNReLU(before, after, 3, stride=2) for before, after in zip(feeding, widths[1:], strict=True)
         )
         self.stages = nn.ModuleList(
-            nn.ModuleList(Exchange(widths[: index + 2], blocks) for _ in range(count))
+            nn.Sequential(*(Exchange(widths[: index + 2], blocks) for _ in range(count)))
             for index, count in enumerate(modules)
         )
         joined = sum(widths)
@@ -140,8 +138,7 @@ class HRNet(nn.Module):
         coarsest = x
         for open_stream, stage in zip(self.open_stream, self.stages, strict=True):
             streams.append(open_stream(coarsest))
-            for exchange in stage:
-                streams = exchange(streams)
+            streams = stage(streams)
             coarsest = streams[-1]
         finest = streams[0].shape[2:]
         joined = torch.cat([resize(stream, finest) for stream in streams], dim=1)
@@ -150,9 +147,8 @@ class HRNet(nn.Module):
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
         """The streams: group name -> names of the modules that make it up.
 
-        A path between two streams counts as part of the coarser one, so that the groups are disjoint and a
-        network without its coarsest streams is whole. Slimming may treat these groups unevenly: the smaller
-        the input, the less a coarse stream is worth.
+        A path between two streams counts as part of the coarser one, so that no module is in two groups.
+        Slimming may treat these groups unevenly: the smaller the input, the less a coarse stream is worth.
         """
         return {
             f"stream 1/{stride}": tuple(self._modules_of(index))
@@ -161,11 +157,9 @@ class HRNet(nn.Module):
 
     def _modules_of(self, stream: int) -> Iterator[str]:
         yield "open_finest" if stream == 0 else f"open_stream.{stream - 1}"
-        for index, stage in enumerate(self.stages):
-            if stream > index + 1:
-                continue  # this stage has no such stream yet
-            for number, exchange in enumerate(stage):
-                yield f"stages.{index}.{number}.streams.{stream}"
-                for path in exchange.paths:
+        for name, module in self.named_modules():
+            if isinstance(module, Exchange) and stream < len(module.streams):
+                yield f"{name}.streams.{stream}"
+                for path in module.paths:
                     if stream == max(int(end) for end in path.split("_to_")):
-                        yield f"stages.{index}.{number}.paths.{path}"
+                        yield f"{name}.paths.{path}"

@@ -30,9 +30,7 @@ class DilatedResNet(nn.Module):
         for out, count, (stride, dilation) in zip(widths, repeats, self.STAGES, strict=True):
             blocks = []
             for index in range(count):
-                blocks.append(
-                    BasicBlock(width, out, stride=stride if index == 0 else 1, dilation=dilation)
-                )
+                blocks.append(BasicBlock(width, out, stride=stride if index == 0 else 1, dilation=dilation))
                 width = out
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
@@ -84,9 +82,7 @@ class PSPNet(nn.Module):
         third, last = widths[2:]
         self.encoder = DilatedResNet(widths, repeats)
         self.pyramid = PyramidPooling(last, max(1, last // 4), bins=pyramid_bins, kernel_size=3)
-        self.classifier = nn.Sequential(
-            nn.Dropout(dropout), nn.Conv2d(max(1, last // 4), num_classes, 1)
-        )
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Conv2d(max(1, last // 4), num_classes, 1))
         heads = [SegmentationHead(third, max(1, third // 4), num_classes, dropout=dropout)]
         self.auxiliary = nn.ModuleList(heads if auxiliary else [])
 

@@ -25,7 +25,7 @@ def test_configuration_is_valid(tmp_path: Path) -> None:
 
     assert loaded.model.weights == str(tmp_path / "base")
     assert loaded.model.size == (192, 144)
-    assert loaded.training.interval == "5s"
+    assert loaded.training.interval == "2s"
 
 
 @pytest.mark.slow

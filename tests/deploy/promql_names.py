@@ -1,4 +1,4 @@
-"""Which metrics and labels a PromQL expression speaks of; enough of the grammar for the queries shipped here."""
+"""Which metrics and labels a PromQL expression names; enough of the grammar for the queries shipped here."""
 
 from __future__ import annotations
 

@@ -5,11 +5,13 @@ import torch
 from torch import nn
 
 from dance_ondevice.models.layers import (
+    BasicBlock,
     BatchNorm2d,
     ConvBNReLU,
     DSConv,
     InvertedResidual,
     PyramidPooling,
+    SegmentationHead,
     resize,
 )
 
@@ -40,6 +42,7 @@ def test_blocks_keep_the_size_up_to_their_stride(stride: int, height: int, width
     assert ConvBNReLU(6, 8, stride=stride)(x).shape == expected
     assert DSConv(6, 8, stride=stride)(x).shape == expected
     assert InvertedResidual(6, 8, stride=stride)(x).shape == expected
+    assert BasicBlock(6, 8, stride=stride)(x).shape == expected
 
 
 def test_dilation_keeps_the_size():
@@ -59,6 +62,26 @@ def test_inverted_residual_adds_its_input_where_shapes_agree():
     assert torch.equal(block(x), x)
     assert not InvertedResidual(6, 6, stride=2).residual
     assert not InvertedResidual(6, 8).residual
+
+
+def test_inverted_residual_without_widening_has_no_expansion_and_can_be_dilated():
+    block = InvertedResidual(6, 8, expansion=1, dilation=3)
+    assert [m.kernel_size for m in block.modules() if isinstance(m, nn.Conv2d)] == [(3, 3), (1, 1)]
+    assert block.depthwise.conv.dilation == (3, 3)
+    assert block(torch.randn(2, 6, 5, 9)).shape == (2, 8, 5, 9)
+
+
+def test_basic_block_adds_its_input():
+    for block in (BasicBlock(6, 6, dilation=2), BasicBlock(6, 8, stride=2)):
+        block.eval()
+        nn.init.zeros_(block.second.norm.weight)
+        x = torch.randn(1, 6, 7, 7)
+        assert torch.equal(block(x), block.shortcut(x).relu())
+    assert isinstance(BasicBlock(6, 6).shortcut, nn.Identity)
+
+
+def test_segmentation_head_classifies_each_place():
+    assert SegmentationHead(6, 8, 5)(torch.randn(2, 6, 4, 3)).shape == (2, 5, 4, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (9, 4)])

@@ -1,0 +1,165 @@
+"""Inference with a real model, a real mailbox and real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zmq
+from prometheus_client import CollectorRegistry
+
+from dance_ondevice import images
+from dance_ondevice.daemon import first_model, wire
+from dance_ondevice.daemon.ingest import AddressInUse
+from dance_ondevice.daemon.mailbox import LatestFrames, PendingFrame
+from dance_ondevice.daemon.metrics import Instruments
+from dance_ondevice.daemon.predictor import Predictor
+from dance_ondevice.models.card import CheckpointError
+
+pytestmark = pytest.mark.slow
+
+CLASSES = '["road", "sky", "car"]'
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("models")
+    for seed in ("0", "1"):
+        first_model.main(["fastscnn", "", CLASSES, seed, "64", "48", str(folder / seed)])
+    return [folder / "0", folder / "1"]
+
+
+@pytest.fixture
+def rig(
+    models: list[Path],
+) -> Iterator[tuple[Predictor, LatestFrames, Callable[[], tuple[wire.MaskHeader, bytes]]]]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    mailbox = LatestFrames()
+    predictor = Predictor(
+        mailbox=mailbox,
+        publish="tcp://127.0.0.1:*",
+        instruments=Instruments(CollectorRegistry()),
+        context=context,
+        threads=1,
+    )
+    predictor.start()
+    predictor.prepare(models[0])()
+    subscriber = context.socket(zmq.SUB)
+    subscriber.linger = 0
+    subscriber.subscribe(b"mask/")
+    subscriber.connect(predictor.endpoint)
+    # A subscription takes a moment to arrive: frames are offered until a first mask comes back.
+    while not subscriber.poll(100):
+        mailbox.offer(frame(0, np.zeros((8, 8, 3), np.uint8), camera="hello"))
+    subscriber.rcvtimeo = 30_000
+
+    def receive() -> tuple[wire.MaskHeader, bytes]:
+        while True:
+            message = wire.parse_mask(subscriber.recv_multipart())
+            if message.header.camera != "hello":
+                return message.header, message.png
+
+    yield predictor, mailbox, receive
+    assert predictor.stop(20)
+    assert predictor.failure is None
+    subscriber.close()
+    context.term()
+
+
+def frame(
+    seq: int, image: np.ndarray, *, camera: str = "front", scale: float = 1.0, raw: bool = False,
+    label: np.ndarray | None = None,
+) -> PendingFrame:  # fmt: skip
+    data = image.tobytes() if raw else images.encode_png(image)
+    return PendingFrame(
+        id=f"{camera}-{seq}",
+        camera=camera,
+        seq=seq,
+        captured_at=1.5,
+        received=0.0,
+        data=data,
+        info=None if raw else images.probe(data),
+        raw_shape=image.shape if raw else None,
+        scale=scale,
+        label=None if label is None else images.encode_png(label),
+    )
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["png", "raw"])
+@pytest.mark.parametrize("scale", [1.0, 0.75, 0.5])
+def test_masks_have_the_size_of_the_frame_whatever_it_is(rig: tuple, raw: bool, scale: float) -> None:
+    _, mailbox, receive = rig
+    rng = np.random.default_rng(0)
+    for seq, shape in enumerate([(1, 1, 3), (13, 17, 3), (97, 61, 3), (48, 64, 3)]):
+        mailbox.offer(frame(seq, rng.integers(0, 256, shape, np.uint8), scale=scale, raw=raw))
+        header, png = receive()
+        assert (header.camera, header.seq, header.scale) == ("front", seq, scale)
+        assert images.decode_label(png).shape == shape[:2]
+        assert 0.0 < header.mean_confidence <= 1.0
+
+
+def test_a_swap_takes_effect_with_the_next_frame(rig: tuple, models: list[Path]) -> None:
+    predictor, mailbox, receive = rig
+    image = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)
+    mailbox.offer(frame(1, image))
+    before = receive()
+    predictor.prepare(models[1])()
+    mailbox.offer(frame(2, image))
+    after = receive()
+    assert (before[0].seq, after[0].seq) == (1, 2)
+    assert before[1] != after[1]
+
+
+def test_a_model_that_does_not_load_leaves_the_old_one_serving(rig: tuple, tmp_path: Path) -> None:
+    predictor, mailbox, receive = rig
+    serving = predictor.version
+    with pytest.raises(CheckpointError):
+        predictor.prepare(tmp_path)
+    mailbox.offer(frame(1, np.zeros((8, 8, 3), np.uint8)))
+    assert receive()[0].model_version == serving
+
+
+def test_a_frame_that_does_not_decode_costs_only_itself(rig: tuple) -> None:
+    _, mailbox, receive = rig
+    good = frame(2, np.zeros((8, 8, 3), np.uint8))
+    broken = frame(1, np.zeros((8, 8, 3), np.uint8), camera="broken")
+    object.__setattr__(broken, "data", broken.data[:-20])
+    mailbox.offer(broken)
+    mailbox.offer(good)
+    assert receive()[0].camera == "front"
+
+
+def test_labelled_frames_are_scored_before_anything_learns_from_them(rig: tuple) -> None:
+    predictor, mailbox, receive = rig
+    assert predictor.prequential_miou is None
+    image = np.zeros((16, 16, 3), np.uint8)
+    mailbox.offer(frame(1, image))
+    mask = images.decode_label(receive()[1])
+    mailbox.offer(frame(2, image, label=mask))
+    receive()
+    mailbox.offer(frame(3, image))
+    receive()
+    assert predictor.prequential_miou == 1.0
+    mailbox.offer(frame(4, image, label=(mask + 1) % 3))
+    receive()
+    mailbox.offer(frame(5, image))
+    receive()
+    assert 0.0 < predictor.prequential_miou < 0.6
+
+
+def test_an_address_in_use_names_the_key(rig: tuple) -> None:
+    predictor, mailbox, _ = rig
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    second = Predictor(
+        mailbox=mailbox,
+        publish=predictor.endpoint,
+        instruments=Instruments(CollectorRegistry()),
+        context=context,
+        threads=1,
+    )
+    with pytest.raises(AddressInUse, match=r"inference\.publish"):
+        second.start()
+    second.stop()
+    context.term()

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.store import Store
+from dance_ondevice.daemon.versions import KEEP, Pointer, VersionError, Versions
+
+
+@pytest.fixture
+def versions(paths: StatePaths, store: Store) -> Versions:
+    return Versions(paths, store, now=lambda: 1_760_000_000.0)
+
+
+def candidate(paths: StatePaths, **card: Any) -> Path:
+    folder = paths.rounds / "candidate"
+    folder.mkdir()
+    (folder / "card.json").write_text(
+        json.dumps({"architecture": "fastscnn", "macs": 5, "parameters": 2, **card})
+    )
+    (folder / "model.safetensors").write_bytes(b"tensors")
+    return folder
+
+
+def adopt(versions: Versions, paths: StatePaths, status: str = "candidate") -> str:
+    return versions.adopt(candidate(paths), status=status, round_id="r1", changes={"parent": "v0000"})
+
+
+def test_versions_are_numbered_and_keep_their_birth_certificate(
+    versions: Versions, paths: StatePaths
+) -> None:
+    assert versions.pointer() is None
+    assert adopt(versions, paths) == "v0001"
+    assert adopt(versions, paths) == "v0002"
+    assert versions.names() == ["v0001", "v0002"]
+    card = versions.card("v0002")
+    assert (card["version"], card["parent"], card["created_at"]) == ("v0002", "v0000", 1_760_000_000.0)
+    assert (versions.directory("v0002") / "model.safetensors").read_bytes() == b"tensors"
+
+
+def test_the_pointer_remembers_the_previous_and_the_first(
+    versions: Versions, paths: StatePaths, store: Store
+) -> None:
+    for _ in range(3):
+        adopt(versions, paths)
+    versions.make_live("v0001", reason="first")
+    versions.make_live("v0002", reason="better")
+    pointer = versions.make_live("v0003", reason="better still")
+    assert pointer == versions.pointer() == Pointer("v0003", "v0002", "v0001")
+    # Making the live version live again changes nothing, least of all what a rollback goes back to.
+    assert versions.make_live("v0003", reason="again") == pointer
+    rows = store.submit(lambda db: list(db.query("select version, status from versions order by version")))
+    assert [row["status"] for row in rows.result()] == ["retired", "retired", "live"]
+
+
+def test_a_version_that_is_not_there_says_which_are(versions: Versions, paths: StatePaths) -> None:
+    adopt(versions, paths)
+    with pytest.raises(VersionError, match=r"'v0007'.*v0001"):
+        versions.make_live("v0007", reason="test")
+    assert versions.pointer() is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"previous": "v0001"}', "\xff"])
+def test_a_damaged_pointer_says_what_to_do(versions: Versions, paths: StatePaths, content: str) -> None:
+    paths.live_file.write_bytes(content.encode("latin-1"))
+    with pytest.raises(VersionError, match=r"live\.json.*delete it"):
+        versions.pointer()
+
+
+def test_pruning_spares_the_live_the_previous_and_the_first(
+    versions: Versions, paths: StatePaths, store: Store
+) -> None:
+    first = adopt(versions, paths)
+    versions.make_live(first, reason="first")
+    rejected = [adopt(versions, paths, "rejected") for _ in range(KEEP["rejected"] + 2)]
+    live = adopt(versions, paths)
+    versions.make_live(live, reason="better")
+    assert versions.prune() == rejected[1::-1]
+    assert versions.names() == [first, *rejected[2:], live]
+    assert store.submit(lambda db: db["versions"].count).result() == len(versions.names())

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_boards import FakeBoard, busy, joules
+
+from dance_ondevice.energy.battery import battery_watts, charge_percent, open_battery
+from dance_ondevice.energy.sensors import MeterUnavailable
+
+GAUGE = "class/power_supply/max17042_battery"
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> FakeBoard:
+    return FakeBoard("ina226", tmp_path)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_microvolts_times_microamperes_whatever_the_sign(board: FakeBoard, sign: int) -> None:
+    board.put(f"{GAUGE}/current_now", sign * 903_000)
+    assert battery_watts(board.sysfs) == pytest.approx(7.612 * 0.903)
+
+
+def test_power_is_preferred_and_averages_are_better_than_nothing(board: FakeBoard) -> None:
+    board.put(f"{GAUGE}/power_now", -6_500_000)
+    assert battery_watts(board.sysfs) == pytest.approx(6.5)
+    for name in ("power_now", "current_now"):
+        (board.sysfs / GAUGE / name).unlink()
+    board.put(f"{GAUGE}/current_avg", 800_000)
+    assert battery_watts(board.sysfs) == pytest.approx(7.612 * 0.8)
+
+
+def test_only_discharging_is_measured(board: FakeBoard) -> None:
+    meter = open_battery(board.sysfs, board.read)
+    for second in range(11):
+        reading = meter.read(float(second))
+    assert joules(reading) == {"board": pytest.approx(10 * 7.612 * 0.903)}
+    board.put(f"{GAUGE}/status", "Charging")
+    for second in range(11, 31):
+        reading = meter.read(float(second))
+    assert (reading.joules, reading.unmeasured_seconds) == (pytest.approx(10 * 7.612 * 0.903), 20)
+
+
+def test_discharging_beside_an_outside_supply_is_half_the_truth(board: FakeBoard) -> None:
+    board.put("class/power_supply/dc-in/online", 1)
+    with pytest.raises(ValueError, match="outside supply"):
+        battery_watts(board.sysfs)
+
+
+def test_two_batteries_of_which_one_rests(board: FakeBoard) -> None:
+    for name, value in (("type", "Battery"), ("status", "Not charging"), ("power_now", 0), ("capacity", 40)):
+        board.put(f"class/power_supply/BAT1/{name}", value)
+    assert battery_watts(board.sysfs) == pytest.approx(7.612 * 0.903)
+    board.put("class/power_supply/BAT1/status", "Unknown")
+    with pytest.raises(ValueError, match="Unknown"):
+        battery_watts(board.sysfs)
+
+
+def test_a_gauge_that_reads_zero_is_not_ready(board: FakeBoard) -> None:
+    board.put(f"{GAUGE}/current_now", 0)
+    with pytest.raises(ValueError, match="no battery is discharging"):
+        battery_watts(board.sysfs)
+
+
+def test_batteries_of_mice_and_empty_bays_are_none(board: FakeBoard) -> None:
+    board.put(f"{GAUGE}/scope", "Device")
+    with pytest.raises(MeterUnavailable, match="no battery"):
+        open_battery(board.sysfs)
+    board.put(f"{GAUGE}/scope", "System")
+    board.put(f"{GAUGE}/present", 0)
+    with pytest.raises(MeterUnavailable, match="no battery"):
+        open_battery(board.sysfs)
+
+
+def test_a_gauge_without_current_is_no_meter(board: FakeBoard) -> None:
+    (board.sysfs / GAUGE / "current_now").unlink()
+    with pytest.raises(MeterUnavailable, match="neither power_now nor current_now"):
+        open_battery(board.sysfs)
+
+
+def test_on_mains_it_is_a_meter_only_when_named(board: FakeBoard) -> None:
+    board.put(f"{GAUGE}/status", "Full")
+    assert open_battery(board.sysfs).source == "battery"
+    with pytest.raises(MeterUnavailable):
+        open_battery(board.sysfs, only_when_discharging=True)
+
+
+def test_state_of_charge_comes_from_charge_or_energy_where_no_percentage_is_told(board: FakeBoard) -> None:
+    folder = board.sysfs / GAUGE
+    assert charge_percent(folder) == 76
+    board.faults["capacity"] = busy
+    assert charge_percent(folder, board.read) is None
+    board.put(f"{GAUGE}/charge_now", 1_500_000)
+    board.put(f"{GAUGE}/charge_full", 3_000_000)
+    assert charge_percent(folder, board.read) == 50
+    board.put(f"{GAUGE}/charge_full", 0)
+    assert charge_percent(folder, board.read) is None

@@ -1,0 +1,99 @@
+"""Models of users, through everything that is done with a model."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dance_ondevice.images import encode_png
+from dance_ondevice.models.card import ModelCard, Normalisation
+from dance_ondevice.models.channels import channels_of
+from dance_ondevice.models.checkpoint import load, save
+from dance_ondevice.models.cost import count_macs
+from dance_ondevice.models.forward import logits
+from dance_ondevice.models.registry import build_from_factory
+from dance_ondevice.slimming import NotPrunable, slim
+from dance_ondevice.training import Trainer, TrainingOptions, TrainingSample
+
+CLASSES = 5
+SIZE = (64, 96)
+PLAIN = "unet_of_a_user:make_unet"
+AWKWARD = "brought_models:make_awkward"
+ATTENTIVE = "brought_models:make_attentive"
+
+pytestmark = pytest.mark.slow
+every_model = pytest.mark.parametrize("factory", [PLAIN, AWKWARD, ATTENTIVE])
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> TrainingSample:
+    random = np.random.default_rng(0)
+    image, label = tmp_path / "image.png", tmp_path / "label.png"
+    image.write_bytes(encode_png(random.integers(0, 256, (*SIZE, 3), dtype=np.uint8)))
+    label.write_bytes(encode_png(random.integers(0, CLASSES, SIZE, dtype=np.uint8)))
+    return TrainingSample(image=image, label=label)
+
+
+def train_one_step(model: nn.Module, sample: TrainingSample) -> None:
+    options = TrainingOptions(
+        steps=1, batch_size=2, num_classes=CLASSES, warmup=0.0, augment=False, precision="bf16"
+    )
+    before = copy.deepcopy(model.state_dict())
+    trainer = Trainer(model, [sample, sample], options, Normalisation())
+    assert [report.step for report in trainer] == [1]
+    weights = {name for name, _ in model.named_parameters()}
+    assert any(not torch.equal(before[name], t) for name, t in model.state_dict().items() if name in weights)
+
+
+def assert_comes_back(model: nn.Module, factory: str, directory: Path) -> nn.Module:
+    save(directory, model, ModelCard(factory=factory, classes=tuple("abcde"), macs_at=SIZE))
+    found, card = load(directory)
+    assert card.channels == channels_of(model)
+    x = torch.rand(1, 3, 33, 20)
+    layout = torch.channels_last  # which training puts its model in, and which decides on the kernels
+    assert torch.equal(
+        logits(found.to(memory_format=layout), x), logits(model.to(memory_format=layout).eval(), x)
+    )
+    return found
+
+
+@every_model
+def test_it_is_trained_saved_and_loaded_unslimmed(factory: str, sample: TrainingSample, tmp_path: Path):
+    model = build_from_factory(factory, CLASSES)
+    train_one_step(model, sample)
+    train_one_step(assert_comes_back(model, factory, tmp_path / "model"), sample)
+
+
+@every_model
+@pytest.mark.parametrize("fraction", [0.85, 0.4])
+def test_it_is_slimmed_or_says_that_it_cannot_be(
+    factory: str, fraction: float, sample: TrainingSample, tmp_path: Path
+):
+    model = build_from_factory(factory, CLASSES)
+    before = channels_of(model)
+    target = round(fraction * count_macs(model, *SIZE))
+    try:
+        report = slim(model, target_macs=target, size=SIZE)
+    except NotPrunable:
+        assert factory != PLAIN
+        assert channels_of(model) == before
+    else:
+        assert factory != ATTENTIVE
+        assert report.macs_after == count_macs(model, *SIZE) < report.macs_before
+    train_one_step(model, sample)
+    train_one_step(assert_comes_back(model, factory, tmp_path / "model"), sample)
+
+
+def test_a_model_that_cannot_be_slimmed_is_named():
+    with pytest.raises(NotPrunable, match="Attentive has no group of channels that could be removed"):
+        slim(build_from_factory(ATTENTIVE, CLASSES), target_macs=1, size=SIZE)
