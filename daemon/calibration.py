@@ -91,6 +91,10 @@ class Board:
     monotonic: Callable[[], float] = time.monotonic
 
 
+#: Watts by which a line through exact readings may miss them in floating point.
+_ROUNDING = 1e-9
+
+
 def this_board(procfs: Path) -> Board:
     """The machine that this runs on."""
     return Board(procfs=procfs, cores=os.cpu_count() or 1, load=busy_cores)
@@ -120,16 +124,17 @@ def fit(points: Sequence[LoadPoint]) -> PowerLine:
         (load - mean_load) ** 2 for load in loads
     )
     idle = mean_watts - slope * mean_load
-    if slope < 0:
+    if slope < -_ROUNDING:
         raise CalibrationError(
             f"the power falls from {idle:.2f} W idle to {idle + slope:.2f} W busy: were the readings "
             "given in the order of the loads, idle first?"
         )
-    if idle < 0:
+    if idle < -_ROUNDING:
         raise CalibrationError(
             f"the line through the readings leaves {idle:.2f} W for the idle board: "
             "repeat with a longer --seconds"
         )
+    idle, slope = max(0.0, idle), max(0.0, slope)
     missed = math.fsum((idle + slope * point.utilisation - point.watts) ** 2 for point in points)
     return PowerLine(idle_watts=idle, max_watts=idle + slope, rms_watts=math.sqrt(missed / len(points)))
 

@@ -170,10 +170,15 @@ def check_database(paths: StatePaths) -> Check:
 def check_meter(config: Config) -> Check:
     """Where joules come from and what that rests on."""
     from dance_ondevice.daemon.meters import choose_meter
+    from dance_ondevice.energy.sensors import MeterUnavailable
 
-    meter, note = choose_meter(config.energy, lambda: 0.0)
-    detail = f"{meter.source} ({meter.method})"
-    return Check("energy meter", "warning" if note else "ok", detail, note)
+    name = "energy meter"
+    try:
+        meter, note = choose_meter(config.energy, lambda: 0.0)
+    except MeterUnavailable as error:
+        return Check(name, "failure", str(error), error.remedy)
+    detail = f"{meter.source} ({meter.method}): {meter.about}"
+    return Check(name, "warning" if note else "ok", detail, note)
 
 
 def check_metrics(config: Config, paths: StatePaths) -> Check:

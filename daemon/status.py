@@ -148,6 +148,7 @@ def _energy(parts: Parts, rounds: RoundsSnapshot) -> dict[str, Any]:
     return {
         "source": meter.source,
         "method": meter.method,
+        "about": meter.about,
         "gross_joules": energy.gross_joules,
         "idle_joules": energy.idle_joules,
         "workload_joules": dict(energy.workloads),

@@ -122,7 +122,7 @@ class Supervisor:
         by_name: dict[str, Callable[[], int | None]] = {"main": lambda: threading.main_thread().native_id}
         cpu = CpuAccount(procfs, by_name)
         meter, meter_note = choose_meter(config.energy, cpu.total)
-        log.info("energy meter source=%s method=%s note=%s", meter.source, meter.method, meter_note)
+        log.info("energy meter source=%s method=%s about=%r", meter.source, meter.method, meter.about)
         self._energy = EnergyService(
             meter, cpu, idle_watts=config.energy.idle_watts, store=self._store, monotonic=self._monotonic
         )

@@ -41,6 +41,8 @@ _CELLS = (6, 8)
 _CELL_SIDE = 20
 #: Grey levels that a cell's detail is added to before its logarithm: what sensor noise amounts to.
 _DETAIL_FLOOR = 1.0
+#: Features that deviate less than this are not scaled up to variance 1.
+_LEAST_DEVIATION = 0.05
 #: Strengths of the ridge penalty that are tried, for features of variance 1.
 _RIDGES = tuple(10.0**power for power in range(-1, 6))
 #: Quality that a frame without an encoded size is encoded with to find one.
@@ -180,8 +182,8 @@ class LumaEntropy:
 class JpegBitsPerPixel:
     """Bits that a JPEG encoder needed for a pixel, b, as ``b / (b + 2)``, which keeps their order.
 
-    Comparable only between frames of one encoder at one quality. A frame that did not come as a JPEG is
-    encoded here, which costs more than all other indicators together.
+    Comparable only between frames of one encoder at one quality. Free for a frame that came as a JPEG; any
+    other is encoded here.
     """
 
     name = "jpeg_bits_per_pixel"
@@ -266,7 +268,8 @@ class LearntLoss:
     def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
         """Score an (h, w) uint8 luma image: 0.5 for a typical loss at the smallest scale."""
         losses = self._weights @ describe(grey) + self._bias
-        scores = 1.0 / (1.0 + np.exp((self._typical - losses) / self._spread))
+        # The logistic function, written so that nothing overflows.
+        scores = 0.5 + 0.5 * np.tanh((losses - self._typical) / (2 * self._spread))
         return Complexity(
             score=float(scores[self._judged_at]),
             by_scale=dict(zip(self._scales, np.clip(losses, 0.0, 1.0).tolist(), strict=True)),
@@ -321,7 +324,8 @@ def learn_loss(
             "needed are a loss a scale for each of 3 frames or more"
         )
     mean = descriptions.mean(axis=0, dtype=np.float64)
-    deviation = descriptions.std(axis=0, dtype=np.float64) + _ROUNDING
+    # What hardly ever changed must not decide everything on the day that it does.
+    deviation = np.maximum(descriptions.std(axis=0, dtype=np.float64), _LEAST_DEVIATION)
     u, sizes, directions = np.linalg.svd((descriptions - mean) / deviation, full_matrices=False)
     found = [_ridge(u, sizes, directions, losses[:, k]) for k in range(len(scales))]
     weights = np.stack([each[0] for each in found]) / deviation
@@ -344,17 +348,15 @@ def _ridge(
     """Weights of the best penalty for the centred features u @ diag(sizes) @ directions, and their spread."""
     centred = y - y.mean()
     projected = u.T @ centred
-    best: tuple[float, NDArray[np.float64]] | None = None
-    for ridge in _RIDGES:
-        kept = sizes**2 / (sizes**2 + ridge)
+
+    def error_left_out(kept: NDArray[np.float64]) -> float:
         residual = centred - u @ (kept * projected)
         # 1 / n is the mean's own share in each prediction.
-        left_out = residual / np.maximum(1.0 - (u**2) @ kept - 1.0 / len(y), _ROUNDING)
-        error = float(np.mean(left_out**2))
-        if best is None or error < best[0]:
-            best = (error, kept)
-    assert best is not None, "there is always a penalty to try"
-    shrunk = best[1] * projected
+        share_of_itself = (u**2) @ kept + 1.0 / len(y)
+        return float(np.mean((residual / np.maximum(1.0 - share_of_itself, _ROUNDING)) ** 2))
+
+    kept = min((sizes**2 / (sizes**2 + ridge) for ridge in _RIDGES), key=error_left_out)
+    shrunk = kept * projected
     weights = directions.T @ (shrunk / np.maximum(sizes, _ROUNDING))
     return weights, float(np.std(u @ shrunk))
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 #: What images are downsampled to: the scales below 1 that the daemon comes with.
 _SCALES = (0.75, 0.5)
+_FEWEST_LESSONS = 3
 
 
 @click.group()
@@ -53,6 +57,13 @@ def bench() -> None:
 )
 @click.option("--split", default="test", show_default=True, help="Images to measure on.")
 @click.option(
+    "--learn-from",
+    default="train",
+    show_default=True,
+    metavar="SPLIT",
+    help="Images that the learnt indicator learns the model's losses from; empty to leave it out.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
@@ -60,7 +71,14 @@ def bench() -> None:
 )
 @json_option
 def indicators(
-    *, dataset_name: str, root: Path, model_path: Path, split: str, out: Path | None, as_json: bool
+    *,
+    dataset_name: str,
+    root: Path,
+    model_path: Path,
+    split: str,
+    learn_from: str,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare complexity indicators with the mIoU that downsampling really costs a model.
 
@@ -73,13 +91,21 @@ def indicators(
     try:
         dataset = open_dataset(dataset_name, root)
         items = dataset.images((split,))
+        lessons = dataset.images((learn_from,)) if learn_from else []
     except DatasetError as error:
         raise click.BadParameter(str(error), param_hint="--root") from error
-    report = _measure(dataset, items, model_path, split)
+    if learn_from and len(lessons) < _FEWEST_LESSONS:
+        raise click.BadParameter(
+            f"{len(lessons)} images are too few to learn from, {_FEWEST_LESSONS} are needed",
+            param_hint="--learn-from",
+        )
+    if learn_from == split:
+        raise click.BadParameter("names the images that are measured on", param_hint="--learn-from")
+    report = _measure(dataset, model_path, _Images(split, items), _Images(learn_from, lessons))
     about = About(
         benchmark="indicators",
         command=f"dance-ondevice bench indicators --dataset {dataset_name} --root DIR --model BASE "
-        f"--split {split}",
+        f"--split {split} --learn-from {learn_from or repr(learn_from)}",
         data=f"{dataset_name}, {split}, {len(items)} images",
         machine=machine_class(),
         date=datetime.now(timezone.utc).date().isoformat(),
@@ -97,7 +123,13 @@ def indicators(
         _show(report)
 
 
-def _measure(dataset: Dataset, items: list[LabelledImage], model_path: Path, split: str) -> IndicatorsReport:
+@dataclass(frozen=True)
+class _Images:
+    split: str
+    items: list[LabelledImage]
+
+
+def _measure(dataset: Dataset, model_path: Path, measured: _Images, lessons: _Images) -> IndicatorsReport:
     try:
         card = read_card(model_path)
     except CheckpointError as error:
@@ -109,7 +141,7 @@ def _measure(dataset: Dataset, items: list[LabelledImage], model_path: Path, spl
             param_hint="--model",
         )
     # torch comes only now, so that wrong usage is told at once.
-    from dance_ondevice.benchmarks.indicators import Bench, measure_indicators
+    from dance_ondevice.benchmarks.indicators import Bench, learn, measure_indicators
     from dance_ondevice.models import checkpoint
 
     try:
@@ -117,12 +149,28 @@ def _measure(dataset: Dataset, items: list[LabelledImage], model_path: Path, spl
         found = Bench(
             model=model, card=card, scales=_SCALES, read_label=dataset.read_label, clock=time.perf_counter
         )
-        with click.progressbar(length=len(items), label="measuring", file=sys.stderr) as progress:
+        learnt = None
+        if lessons.items:
+            with _progress("learning", lessons) as on_image:
+                learnt = learn(found, lessons.items, on_image=on_image)
+        with _progress("measuring", measured) as on_image:
             return measure_indicators(
-                found, items, dataset=dataset.name, split=split, on_image=lambda _: progress.update(1)
+                found,
+                measured.items,
+                learnt=learnt,
+                dataset=dataset.name,
+                split=measured.split,
+                learnt_from=f"{lessons.split}, {len(lessons.items)} images" if lessons.items else "",
+                on_image=on_image,
             )
     except (CheckpointError, ImageError, LabelError, OSError) as error:
         raise WorkFailed(str(error)) from error
+
+
+@contextmanager
+def _progress(label: str, images: _Images) -> Iterator[Callable[[int], None]]:
+    with click.progressbar(length=len(images.items), label=label, file=sys.stderr) as bar:
+        yield lambda _: bar.update(1)
 
 
 def _show(report: IndicatorsReport) -> None:

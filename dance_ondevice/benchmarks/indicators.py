@@ -19,7 +19,16 @@ from dance_ondevice.benchmarks.indicators_report import (
     scale_key,
 )
 from dance_ondevice.benchmarks.ranks import spearman
-from dance_ondevice.complexity import INDICATOR_NAMES, Complexity, label_boundary_density, make_indicator
+from dance_ondevice.complexity import (
+    INDICATOR_NAMES,
+    Complexity,
+    Indicator,
+    LearntLoss,
+    describe,
+    label_boundary_density,
+    learn_loss,
+    make_indicator,
+)
 from dance_ondevice.daemon.prepare import grey_reduction
 from dance_ondevice.datasets.listing import LabelledImage, ReadLabel
 from dance_ondevice.evaluation import confusion_matrix, miou
@@ -59,12 +68,44 @@ class Bench:
     clock: Callable[[], float]
 
 
+def learn(
+    bench: Bench, items: Sequence[LabelledImage], *, on_image: Callable[[int], None] = lambda _: None
+) -> LearntLoss:
+    """Learn the model's loss from labelled images.
+
+    Args:
+        bench: what to measure with.
+        items: three images or more, none of which is measured on later.
+        on_image: called with the number of images done, after each.
+
+    Raises:
+        ImageError: an image or label cannot be read.
+        LabelError: a label has ids that the data set does not.
+        OSError: a file cannot be read.
+        ValueError: too few images.
+    """
+    descriptions, losses = [], []
+    for done, item in enumerate(items, start=1):
+        data = item.image.read_bytes()
+        bgr, label = decode_colour(data), bench.read_label(item.label)
+        descriptions.append(describe(_ingest_grey(data)))
+        # The mean of an image and its mirror image is the less noisy of what there is to learn.
+        pair = [
+            _image_loss(bench, "", *each, None)[0] for each in ((bgr, label), (_mirror(bgr), _mirror(label)))
+        ]
+        losses.append([np.mean([found.loss[scale_key(scale)] for found in pair]) for scale in bench.scales])
+        on_image(done)
+    return LearntLoss(learn_loss(np.stack(descriptions), np.array(losses), bench.scales))
+
+
 def measure_indicators(
     bench: Bench,
     items: Sequence[LabelledImage],
     *,
+    learnt: Indicator | None = None,
     dataset: str,
     split: str,
+    learnt_from: str = "",
     on_image: Callable[[int], None] = lambda _: None,
 ) -> IndicatorsReport:
     """Measure every indicator.
@@ -72,8 +113,10 @@ def measure_indicators(
     Args:
         bench: what to measure with.
         items: the images; two at least, or no ranks can agree.
+        learnt: an indicator to measure beside those that have a name.
         dataset: name, for the report.
         split: name, for the report.
+        learnt_from: what ``learnt`` has learnt from, for the report.
         on_image: called with the number of images done, after each.
 
     Raises:
@@ -81,6 +124,9 @@ def measure_indicators(
         LabelError: a label has ids that the data set does not.
         OSError: a file cannot be read.
     """
+    indicators = [make_indicator(name, bench.scales) for name in INDICATOR_NAMES]
+    if learnt is not None:
+        indicators.append(learnt)
     keys = [scale_key(scale) for scale in bench.scales]
     sums = {scale: np.zeros((len(bench.card.classes),) * 2, np.int64) for scale in (1.0, *bench.scales)}
     losses: list[ImageLoss] = []
@@ -94,12 +140,13 @@ def measure_indicators(
         # Left and right mean nothing to an indicator: how well the loss predicts itself in the mirror bounds
         # what can be asked of one.
         mirrored.append(_image_loss(bench, item.image.name, _mirror(bgr), _mirror(label), None)[0])
-        for name, score in _scores(data, bench.scales).items():
-            scores.setdefault(name, []).append(score)
+        grey, bits = _ingest_grey(data), _bits_per_pixel(data)
+        for indicator in indicators:
+            scores.setdefault(indicator.name, []).append(indicator.measure(grey, bits))
         scores.setdefault(LABEL, []).append(Complexity(label_boundary_density(label), {}))
         scores.setdefault(UNCERTAINTY, []).append(Complexity(1.0 - confidence, {}))
         on_image(done)
-    decode, times = _times(bench, items[:: max(1, len(items) // _TIMED_FRAMES)][:_TIMED_FRAMES])
+    decode, times = _times(bench, indicators, items[:: max(1, len(items) // _TIMED_FRAMES)][:_TIMED_FRAMES])
 
     def rho(predicted: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
         return {key: spearman(predicted[key], [loss.loss[key] for loss in losses]) for key in keys}
@@ -109,7 +156,7 @@ def measure_indicators(
             needs={LABEL: "the label", UNCERTAINTY: "an inference at full size"}.get(name, ""),
             rho=rho(
                 {
-                    key: [each.by_scale.get(scale, each.score) for each in found]
+                    key: [_score_at(each, scale, bench.scales) for each in found]
                     for key, scale in zip(keys, bench.scales, strict=True)
                 }
             ),
@@ -127,6 +174,7 @@ def measure_indicators(
     return IndicatorsReport(
         dataset=dataset,
         split=split,
+        learnt_from=learnt_from,
         model={
             "architecture": bench.card.architecture or bench.card.factory,
             "version": bench.card.version or None,
@@ -167,15 +215,25 @@ def _image_loss(
     return ImageLoss(image=name, miou=scored[1.0], loss=losses), confidence
 
 
-def _scores(data: bytes, scales: tuple[float, ...]) -> dict[str, Complexity]:
-    """What each indicator makes of a frame, given what the daemon would give it."""
+def _score_at(found: Complexity, scale: float, scales: Sequence[float]) -> float:
+    """An indicator's word on one scale; its score is on the smallest."""
+    return found.score if scale == min(scales) else found.by_scale.get(scale, found.score)
+
+
+def _ingest_grey(data: bytes) -> NDArray[np.uint8]:
+    """The luma that the daemon would give to an indicator."""
     info = probe(data)
-    grey = decode_grey(data, grey_reduction(info.height, info.width))
-    bits = 8 * len(data) / (info.width * info.height) if info.format == "jpeg" else None
-    return {name: make_indicator(name, scales).measure(grey, bits) for name in INDICATOR_NAMES}
+    return decode_grey(data, grey_reduction(info.height, info.width))
 
 
-def _times(bench: Bench, items: Sequence[LabelledImage]) -> tuple[float, dict[str, float]]:
+def _bits_per_pixel(data: bytes) -> float | None:
+    info = probe(data)
+    return 8 * len(data) / (info.width * info.height) if info.format == "jpeg" else None
+
+
+def _times(
+    bench: Bench, indicators: Sequence[Indicator], items: Sequence[LabelledImage]
+) -> tuple[float, dict[str, float]]:
     """Microseconds for a grey decode, and by indicator, of a 640x480 frame; on one thread of OpenCV."""
     decodes: list[float] = []
     times: dict[str, list[float]] = {}
@@ -187,12 +245,10 @@ def _times(bench: Bench, items: Sequence[LabelledImage]) -> tuple[float, dict[st
         for item in items:
             bgr, label = _timed_frame(item, bench.read_label)
             data = encode_jpeg(bgr, _TIMED_QUALITY)
-            grey = decode_grey(data, grey_reduction(*bgr.shape[:2]))
-            bits = 8 * len(data) / (bgr.shape[0] * bgr.shape[1])
+            grey, bits = _ingest_grey(data), _bits_per_pixel(data)
             decodes.append(timed(decode_grey, data))
-            for name in INDICATOR_NAMES:
-                measure = make_indicator(name, bench.scales).measure
-                times.setdefault(name, []).append(timed(measure, grey, bits))
+            for indicator in indicators:
+                times.setdefault(indicator.name, []).append(timed(indicator.measure, grey, bits))
             times.setdefault(LABEL, []).append(timed(label_boundary_density, label))
             times.setdefault(UNCERTAINTY, []).append(
                 timed(predict, bench.model, bgr, bench.card.normalisation, calls=3)

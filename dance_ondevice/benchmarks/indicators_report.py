@@ -61,6 +61,7 @@ class IndicatorsReport:
     Attributes:
         dataset: name.
         split: the images' split.
+        learnt_from: what the learnt indicator has learnt from; "" where there was none.
         model: architecture, version and what else tells the model.
         miou: scale -> mIoU of all images together, inferred at that scale; one confusion matrix.
         grey_decode_microseconds: median for a 640x480 JPEG of quality 95.
@@ -70,6 +71,7 @@ class IndicatorsReport:
 
     dataset: str
     split: str
+    learnt_from: str
     model: Mapping[str, str | int | None]
     miou: Mapping[str, float]
     grey_decode_microseconds: float

@@ -98,7 +98,8 @@ def _indicators(result: Result) -> tuple[str, list[str]]:
     return f"Complexity indicators, {report.dataset} {report.split}", [
         f"Model: {model}. mIoU of the set: "
         + ", ".join(f"{value:.4f} at {scale}" for scale, value in report.miou.items())
-        + ".",
+        + "."
+        + (f" The learnt indicator has learnt from {report.learnt_from}." if report.learnt_from else ""),
         "",
         "rho is Spearman's rank correlation of the indicator with each image's loss of mIoU when inferred at",
         "that scale. Times are for a 640x480 frame, of which a grey JPEG decode takes "

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,17 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 
 from dance_ondevice.benchmarks import indicators
-from dance_ondevice.benchmarks.indicators import LABEL, MIRRORED, UNCERTAINTY, Bench, measure_indicators
+from dance_ondevice.benchmarks.indicators import (
+    LABEL,
+    MIRRORED,
+    UNCERTAINTY,
+    Bench,
+    learn,
+    measure_indicators,
+)
 from dance_ondevice.benchmarks.indicators_report import IndicatorResult, IndicatorsReport
 from dance_ondevice.benchmarks.result import as_body, read_result
-from dance_ondevice.complexity import INDICATOR_NAMES
+from dance_ondevice.complexity import INDICATOR_NAMES, Indicator
 from dance_ondevice.daemon.cli import main
 from dance_ondevice.datasets.camvid import LabelledImage, camvid, read_label
 from dance_ondevice.datasets.street import StreetCamera
@@ -67,15 +75,20 @@ def stripes(tmp_path: Path) -> list[LabelledImage]:
     return camvid(tmp_path, ("test",))
 
 
-def measured(items: list[LabelledImage]) -> IndicatorsReport:
-    bench = Bench(
+def bench() -> Bench:
+    return Bench(
         model=Threshold().eval(),
         card=CARD,
         scales=SCALES,
         read_label=read_label,
         clock=itertools.count(0, 0.001).__next__,
     )
-    return measure_indicators(bench, items, dataset="camvid", split="test")
+
+
+def measured(items: list[LabelledImage], learnt: Indicator | None = None) -> IndicatorsReport:
+    return measure_indicators(
+        bench(), items, learnt=learnt, dataset="camvid", split="test", learnt_from="others" if learnt else ""
+    )
 
 
 def test_losses_are_those_of_each_image_by_itself(stripes: list[LabelledImage]) -> None:
@@ -101,6 +114,15 @@ def test_ranks_are_compared_scale_by_scale(stripes: list[LabelledImage]) -> None
     ranked = [rho for rho in judged if rho is not None]
     assert ranked == sorted(ranked, reverse=True)
     assert judged[: len(ranked)] == ranked
+
+
+def test_what_is_learnt_from_other_images_ranks_these(stripes: list[LabelledImage]) -> None:
+    found = learn(bench(), stripes[::2])
+    assert found.name == "learnt_loss"
+    report = measured(stripes[1::2], learnt=found)
+    assert report.indicators["learnt_loss"].rho["0.5"] == pytest.approx(1.0)
+    assert report.indicators["learnt_loss"].microseconds is not None
+    assert report.learnt_from == "others"
 
 
 def test_times_are_medians_of_the_clock_and_fractions_of_a_grey_decode(stripes: list[LabelledImage]) -> None:
@@ -159,28 +181,33 @@ def base(tmp_path: Path) -> Path:
 def test_the_command_prints_and_writes_the_result(street: Path, base: Path, tmp_path: Path) -> None:
     arguments = ["bench", "indicators", "--dataset", "camvid", "--root", str(street), "--model", str(base)]
     out = tmp_path / "r.json"
+    shutil.copytree(street / "test", street / "train")
+    shutil.copytree(street / "testannot", street / "trainannot")
     done = CliRunner().invoke(main, [*arguments, "--out", str(out)])
     assert done.exit_code == 0, done.output
     result = read_result(out)
     assert result.about.benchmark == "indicators"
     assert result.about.command == (
-        "dance-ondevice bench indicators --dataset camvid --root DIR --model BASE --split test"
+        "dance-ondevice bench indicators --dataset camvid --root DIR --model BASE --split test "
+        "--learn-from train"
     )
     assert result.about.data == "camvid, test, 3 images"
     assert str(tmp_path) not in out.read_text()
     report = as_body(result, IndicatorsReport)
     assert len(report.losses) == 3
-    assert set(report.indicators) >= set(INDICATOR_NAMES)
+    assert set(report.indicators) >= {*INDICATOR_NAMES, "learnt_loss"}
+    assert report.learnt_from == "train, 3 images"
     assert all(name in done.output for name in report.indicators)
-    done = CliRunner().invoke(main, [*arguments, "--json"])
+    done = CliRunner().invoke(main, [*arguments, "--learn-from", "", "--json"])
     assert done.exit_code == 0, done.output
     printed = json.loads(done.stdout)
+    assert "learnt_loss" not in printed["indicators"]
     assert printed["losses"] == json.loads(out.read_bytes())["losses"]
 
 
 def test_wrong_usage_is_told(street: Path, base: Path, tmp_path: Path) -> None:
     def invoke(*arguments: str) -> str:
-        done = CliRunner().invoke(main, ["bench", "indicators", *arguments])
+        done = CliRunner().invoke(main, ["bench", "indicators", "--learn-from", "", *arguments])
         assert done.exit_code == 2, done.output
         return " ".join(done.stderr.split())
 
@@ -190,6 +217,15 @@ def test_wrong_usage_is_told(street: Path, base: Path, tmp_path: Path) -> None:
     assert "class_dict.csv" in invoke("--dataset", "camvid32", *root, *model)
     assert "cannot read the model card" in invoke("--dataset", "camvid", *root, "--model", str(street))
     assert "is no folder" in invoke("--dataset", "camvid", *root, *model, "--out", str(tmp_path / "no" / "r"))
+    learn = ("--dataset", "camvid", *root, *model, "--learn-from")
+    assert "names the images that are measured on" in invoke(*learn, "test")
+    assert "no folder" in invoke(*learn, "train")
+    for name in ("A_1", "A_2"):
+        (street / "few").mkdir(exist_ok=True)
+        (street / "fewannot").mkdir(exist_ok=True)
+        shutil.copy(street / "test" / f"{name}.png", street / "few")
+        shutil.copy(street / "testannot" / f"{name}.png", street / "fewannot")
+    assert "2 images are too few" in invoke(*learn, "few")
     (street / "test_labels").mkdir()
     (street / "class_dict.csv").write_text("name,r,g,b\nWall,1,2,3\n")
     for image in (street / "test").iterdir():
@@ -200,7 +236,11 @@ def test_wrong_usage_is_told(street: Path, base: Path, tmp_path: Path) -> None:
 def test_a_broken_image_is_failed_work(street: Path, base: Path) -> None:
     (street / "test" / "A_1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     done = CliRunner().invoke(
-        main, ["bench", "indicators", "--dataset", "camvid", "--root", str(street), "--model", str(base)]
+        main,
+        [
+            *("bench", "indicators", "--dataset", "camvid", "--root", str(street)),
+            *("--model", str(base), "--learn-from", ""),
+        ],
     )
     assert done.exit_code == 1
     assert "truncated" in done.stderr

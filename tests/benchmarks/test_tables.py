@@ -26,6 +26,7 @@ def about(benchmark: str = "indicators", seed: int | None = None) -> About:
 REPORT = IndicatorsReport(
     dataset="camvid",
     split="test",
+    learnt_from="train, 9 images",
     model={"architecture": "fastscnn", "version": None},
     miou={"1": 0.5, "0.75": 0.45, "0.5": 0.3},
     grey_decode_microseconds=800.4,
@@ -73,8 +74,9 @@ def test_indicators_are_a_table(tmp_path: Path) -> None:
         "| none (needs luck) | - | -0.250 | - | - | no |",
     ]
     assert (
-        "Model: architecture fastscnn. mIoU of the set: 0.5000 at 1, 0.4500 at 0.75, 0.3000 at 0.5." in lines
-    )
+        "Model: architecture fastscnn. mIoU of the set: 0.5000 at 1, 0.4500 at 0.75, 0.3000 at 0.5. "
+        "The learnt indicator has learnt from train, 9 images."
+    ) in lines
 
 
 def test_a_result_without_a_table_is_refused_by_name(tmp_path: Path) -> None:

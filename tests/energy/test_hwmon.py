@@ -162,3 +162,16 @@ def test_two_chips_without_labels_are_summed_under_different_names(tmp_path: Pat
 def test_the_power_meter_of_acpi_is_the_whole_machine(tmp_path: Path) -> None:
     chip(tmp_path, 0, "power_meter", power1_average=84_000_000)
     assert watts(open_hwmon(tmp_path)) == {"board": pytest.approx(84)}
+
+
+def test_a_voltage_that_is_labelled_as_a_shunt_is_paired_with_nothing(tmp_path: Path) -> None:
+    chip(tmp_path, 0, "ina238", in1_input=8880, in1_label="sum of shunt voltages", curr1_input=1776)
+    with pytest.raises(MeterUnavailable):
+        open_hwmon(tmp_path)
+
+
+def test_a_clock_that_goes_back_is_no_time(tmp_path: Path) -> None:
+    meter = open_hwmon(FakeBoard("ina226", tmp_path).sysfs)
+    for now in (10.0, 10.5, 10.2, 10.5, 11.0):
+        reading = meter.read(now)
+    assert (reading.joules, reading.unmeasured_seconds) == (pytest.approx(7.35), 0)

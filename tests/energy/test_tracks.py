@@ -144,3 +144,9 @@ def test_parts_never_fall_never_exceed_the_whole_and_lose_nothing_that_has_room(
         last = shown
     whole += 1000
     assert fitted.fit(whole, raw) == pytest.approx(raw)
+
+
+def test_when_a_value_follows_from_both_the_smaller_step_is_booked() -> None:
+    track = CounterTrack(RANGE)
+    assert run(track, (0.0, 100.0), (1.0, 5000.0), (4.0, 5003.0)) == [None, (0.0, 1.0), None]
+    assert track.joules == pytest.approx(3.0)

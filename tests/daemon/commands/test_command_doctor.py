@@ -200,10 +200,18 @@ def test_the_database(paths: StatePaths):
     assert "--rebuild-index" in found.remedy
 
 
-def test_an_assumed_power_is_a_warning():
-    assert checks.check_meter(Config()).status == "warning"
-    known = config_of(energy=Energy(idle_watts=2, max_watts=9))
+def test_an_assumed_power_is_a_warning(tmp_path: Path):
+    sysfs = str(tmp_path)
+    assert checks.check_meter(config_of(energy=Energy(sysfs_root=sysfs))).status == "warning"
+    known = config_of(energy=Energy(idle_watts=2, max_watts=9, sysfs_root=sysfs))
     assert checks.check_meter(known).status == "ok"
+
+
+def test_a_named_meter_that_is_missing_is_a_failure_with_its_remedy(tmp_path: Path):
+    found = checks.check_meter(config_of(energy=Energy(meter="rapl", sysfs_root=str(tmp_path))))
+    assert found.status == "failure"
+    assert "rapl" in found.detail
+    assert found.remedy
 
 
 def test_the_metrics_address(paths: StatePaths):
