@@ -176,7 +176,8 @@ def check_meter(config: Config) -> Check:
     try:
         meter, note = choose_meter(config.energy, lambda: 0.0)
     except MeterUnavailable as error:
-        return Check(name, "failure", str(error), error.remedy)
+        remedy = error.remedy or 'set energy.meter = "auto", or "modelled" with energy.max_watts'
+        return Check(name, "failure", str(error), remedy)
     detail = f"{meter.source} ({meter.method}): {meter.about}"
     return Check(name, "warning" if note else "ok", detail, note)
 

@@ -1,4 +1,4 @@
-"""CPU seconds of processes and threads, read from procfs."""
+"""CPU seconds of processes, threads, control groups and the whole board, from procfs and cgroup v2."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+#: Of the columns of ``cpu`` in /proc/stat: user, nice, system, irq and softirq. Guest time is in user already,
+#: stolen time was spent by another machine.
+_BUSY_COLUMNS = (0, 1, 2, 5, 6)
 
 
 def process_seconds(procfs: Path, pid: int) -> float | None:
@@ -27,6 +30,51 @@ def thread_seconds(procfs: Path, pid: int, tid: int) -> float | None:
         return None
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def board_seconds(procfs: Path) -> float | None:
+    """Busy CPU seconds of all programs on all cores since boot; None when the kernel does not tell.
+
+    The ``cpu`` line of /proc/stat (proc_stat(5)), which a container shows for the whole machine, too.
+    """
+    try:
+        columns = (procfs / "stat").read_text().partition("\n")[0].split()
+        return sum(int(columns[1 + index]) for index in _BUSY_COLUMNS) / _TICKS
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def own_cgroup(procfs: Path, sysfs: Path, pid: int) -> Path | None:
+    """The folder of the cgroup v2 that holds one process and no other, None where there is none.
+
+    Under systemd a service has such a group. Started from a shell, it shares the session's with other programs,
+    whose time must not be taken for its own.
+
+    Args:
+        procfs: root of procfs.
+        sysfs: root of sysfs, below which ``fs/cgroup`` is mounted.
+        pid: the process, before it starts others.
+    """
+    try:
+        lines = (procfs / str(pid) / "cgroup").read_text().splitlines()
+        (path,) = (line.removeprefix("0::") for line in lines if line.startswith("0::"))
+        folder = sysfs / "fs" / "cgroup" / path.lstrip("/")
+        members = (folder / "cgroup.procs").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return folder if members == [str(pid)] and cgroup_seconds(folder) is not None else None
+
+
+def cgroup_seconds(folder: Path) -> float | None:
+    """CPU seconds of all that ever ran in a cgroup v2 (``usage_usec`` of cpu.stat); None if not to be had."""
+    try:
+        for line in (folder / "cpu.stat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "usage_usec":
+                return int(value) / 1e6
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 def resident_bytes(procfs: Path, pid: int) -> int | None:

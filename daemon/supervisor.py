@@ -102,7 +102,7 @@ class Supervisor:
             paths,
             score=lambda grey: indicator.measure(grey).score,
             # A rebuild reads every image: systemd is asked for a minute more as long as it goes on.
-            on_progress=lambda: notify.notify("EXTEND_TIMEOUT_USEC=60000000", self._environ),
+            on_progress=self._ask_for_time,
         )
 
         registry = CollectorRegistry()
@@ -176,6 +176,9 @@ class Supervisor:
             paths.root,
         )
         notify.notify("READY=1", self._environ)
+
+    def _ask_for_time(self) -> None:
+        notify.notify("EXTEND_TIMEOUT_USEC=60000000", self._environ)
 
     def _begin(self, service: Any) -> Any:
         service.start()

@@ -78,7 +78,7 @@ class TrainingOptions(BatchOptions):
     """
 
     steps: int
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     weight_decay: float = 1e-2
     warmup: float = 0.1
     auxiliary_weight: float = 0.4
