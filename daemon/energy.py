@@ -1,8 +1,8 @@
 """Samples the meter and the workloads' CPU time, and publishes one immutable cumulative snapshot.
 
-Workload joules are above idle: the meter's energy less the idle power, split by each workload's share of the
-CPU seconds that the daemon and its trainer spent. What belongs to none of the four (metrics, control, the
-main thread) is kept as ``other``, so that the parts sum to the whole.
+The meter is read as often as it wants; ``attribution`` splits what it saw about once a second. The daemon's own
+upkeep (metrics, control, the main thread) is the workload ``service``, what other programs used is ``others``,
+and workloads, idle and others sum to the gross figure.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,7 +21,14 @@ from typing import TYPE_CHECKING
 from sqlite_utils import Database
 
 from dance_ondevice.daemon import ledger
-from dance_ondevice.daemon.cputime import process_seconds, thread_seconds
+from dance_ondevice.daemon.attribution import IdlePower, Stretch, split
+from dance_ondevice.daemon.cputime import (
+    board_seconds,
+    cgroup_seconds,
+    own_cgroup,
+    process_seconds,
+    thread_seconds,
+)
 from dance_ondevice.daemon.service import Service
 from dance_ondevice.energy.reading import EnergyReading, Meter
 
@@ -31,40 +39,61 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two writes of the accumulated joules to the store.
 PERSIST_SECONDS = 60.0
+#: Shortest stretch that is split as time goes by: CPU clocks tick every 10 ms, shares of less are noise.
+ATTRIBUTION_SECONDS = 1.0
+#: Which workload a thread of the daemon works for, by its name; all others are its upkeep.
+_WORKLOAD_OF_THREAD = {"ingest": "ingest", "store": "ingest"}
+UPKEEP = "service"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnergySnapshot:
-    """Cumulative energy since the service started.
+    """Cumulative energy since the service started; workloads + idle + others = gross.
 
     Attributes:
         reading: joules by domain.
         gross_joules: sum over the domains, idle included.
-        workloads: joules above idle by workload, ``other`` included.
-        idle_joules: gross less the workloads.
+        workloads: joules above idle by workload, the daemon's own upkeep (``service``) included.
+        idle_joules: what the board would have used at rest.
+        others_joules: above idle, of other programs; 0 where the meter sees the daemon alone.
+        idle_watts: power at rest, as configured or learnt.
     """
 
     reading: EnergyReading
     gross_joules: float = 0.0
     workloads: Mapping[str, float] = field(default_factory=dict)
+    idle_joules: float = 0.0
+    others_joules: float = 0.0
+    idle_watts: float = 0.0
 
-    @property
-    def idle_joules(self) -> float:
-        """What the board would have used anyway."""
-        return max(0.0, self.gross_joules - sum(self.workloads.values()))
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What the board used between two moments: gross joules, and seconds that nobody measured."""
+
+    gross_joules: float
+    unmeasured_seconds: float
 
 
 class CpuAccount:
     """CPU seconds by workload, of this process's threads and of the trainer while it runs.
 
-    Cumulative and never falling: what a thread or process had used when it ended stays counted.
+    Cumulative and never falling: what a thread or process had used when it ended stays counted. Where the
+    daemon has a cgroup to itself, the cgroup's figure is the sum, so that nothing escapes: what process times
+    miss counts as training while a trainer runs, else as upkeep.
     """
 
-    def __init__(self, procfs: Path, threads: Mapping[str, Callable[[], int | None]]) -> None:
+    def __init__(
+        self,
+        procfs: Path,
+        threads: Mapping[str, Callable[[], int | None]],
+        *,
+        sysfs: Path | None = None,
+    ) -> None:
         """``threads`` maps a thread's name to its kernel id; names are ``ingest``, ``store``, ...
 
         The inference workload is what no listed thread used, since the thread pool that torch starts for it
-        cannot be listed.
+        cannot be listed. Without ``sysfs`` no cgroup is looked for.
         """
         self._procfs = procfs
         self._pid = os.getpid()
@@ -75,6 +104,16 @@ class CpuAccount:
         self._trainer_seconds = 0.0
         self._trainer_base = 0.0
         self._lock = threading.Lock()
+        self._cgroup = own_cgroup(procfs, sysfs, self._pid) if sysfs is not None else None
+        # The group may be older than this process: count from where its own time starts.
+        started = cgroup_seconds(self._cgroup) if self._cgroup is not None else None
+        self._group_base = (started or 0.0) - time.process_time()
+        self._unlisted = {"training": 0.0, UPKEEP: 0.0}
+
+    @property
+    def training(self) -> bool:
+        """Whether a trainer runs."""
+        return self._trainer_pid is not None
 
     def attach_trainer(self, pid: int) -> None:
         """Charge a process's CPU seconds to training from now on."""
@@ -89,31 +128,46 @@ class CpuAccount:
             self._trainer_pid = None
 
     def seconds(self) -> dict[str, float]:
-        """Cumulative CPU seconds by workload (``other`` included)."""
+        """Cumulative CPU seconds by workload, the daemon's own upkeep included."""
         with self._lock:
             if self._trainer_pid is not None:
                 used = process_seconds(self._procfs, self._trainer_pid)
                 if used is not None:
                     self._trainer_seconds = max(self._trainer_seconds, self._trainer_base + used)
-            training = self._trainer_seconds
-        for name, native_id in self._threads.items():
-            tid = native_id()
-            used = thread_seconds(self._procfs, self._pid, tid) if tid is not None else None
-            if used is not None:
-                self._thread_seconds[name] = max(used, self._thread_seconds.get(name, 0.0))
-        self._own = max(self._own, time.process_time())
-        ingest = self._thread_seconds.get("ingest", 0.0) + self._thread_seconds.get("store", 0.0)
-        other = sum(self._thread_seconds.values()) - ingest
-        return {
-            "training": training,
-            "ingest": ingest,
-            "inference": max(0.0, self._own - ingest - other),
-            "other": other,
-        }
+            for name, native_id in self._threads.items():
+                tid = native_id()
+                used = thread_seconds(self._procfs, self._pid, tid) if tid is not None else None
+                if used is not None:
+                    self._thread_seconds[name] = max(used, self._thread_seconds.get(name, 0.0))
+            self._own = max(self._own, time.process_time())
+            self._count_unlisted()
+            found = {
+                "training": self._trainer_seconds + self._unlisted["training"],
+                "ingest": 0.0,
+                UPKEEP: self._unlisted[UPKEEP],
+            }
+            for name, seconds in self._thread_seconds.items():
+                found[_WORKLOAD_OF_THREAD.get(name, UPKEEP)] += seconds
+            found["inference"] = max(0.0, self._own - sum(self._thread_seconds.values()))
+            return found
 
     def total(self) -> float:
         """CPU seconds of everything the daemon runs."""
         return sum(self.seconds().values())
+
+    def board(self) -> float | None:
+        """Busy CPU seconds of all programs on the board since boot, None when the kernel does not tell."""
+        return board_seconds(self._procfs)
+
+    def _count_unlisted(self) -> None:
+        """Charge what the cgroup has used beyond the processes that are known."""
+        group = cgroup_seconds(self._cgroup) if self._cgroup is not None else None
+        if group is None:
+            return
+        known = self._own + self._trainer_seconds + sum(self._unlisted.values())
+        missed = group - self._group_base - known
+        if missed > 0:
+            self._unlisted["training" if self.training else UPKEEP] += missed
 
 
 class EnergyService(Service):
@@ -125,58 +179,64 @@ class EnergyService(Service):
         cpu: CpuAccount,
         *,
         idle_watts: float,
-        period: float = 1.0,
+        period: float | None = None,
         store: Store | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        cores: int = os.cpu_count() or 1,
     ) -> None:
+        """``idle_watts`` is the configured figure; ``period`` in seconds is by default the meter's own."""
         super().__init__("energy")
         self.meter = meter
         self.cpu = cpu
-        self._idle_watts = idle_watts
-        self._period = period
+        # A modelled meter knows of nothing but this daemon, and has its idle power from the configuration.
+        self._whole_board = meter.method != "modelled"
+        self._idle = IdlePower(idle_watts)
+        self._cores = cores
+        self._period = meter.period_s if period is None else period
         self._store = store
         self._monotonic = monotonic
         self._now = now
         self._lock = threading.Lock()
-        self._workloads: dict[str, float] = {}
+        self._totals: dict[str, float] = {}
         self._persisted: dict[str, float] = {}
-        self._persisted_at = monotonic()
-        self._last_at = monotonic()
-        self._last_cpu = cpu.seconds()
-        reading = meter.read(self._last_at)
-        self._last_gross = _gross(reading)
-        self._first_gross = self._last_gross
-        self._snapshot = EnergySnapshot(reading=reading)
+        self._persisted_at = self._last_at = monotonic()
+        self._last_cpu, self._last_board = cpu.seconds(), cpu.board()
+        self._last = meter.read(self._last_at)
+        self._first_gross = self._last.joules
+        self._snapshot = EnergySnapshot(reading=self._last, idle_watts=idle_watts)
 
     def snapshot(self) -> EnergySnapshot:
         """The latest published snapshot; costs nothing."""
         return self._snapshot
 
     def sample(self) -> EnergySnapshot:
-        """Read the meter now and publish; used by the loop, and where a round needs an exact boundary."""
+        """Read the meter now, split and publish; used where a round needs an exact boundary."""
+        with self._lock:
+            now = self._monotonic()
+            return self._publish(now, self.meter.read(now))
+
+    def used_since(self, before: EnergySnapshot) -> Usage:
+        """Read the meter now: what was used since a snapshot; publishes nothing."""
+        with self._lock:
+            reading = self.meter.read(self._monotonic())
+        return Usage(
+            gross_joules=max(0.0, reading.joules - before.reading.joules),
+            unmeasured_seconds=max(0.0, reading.unmeasured_seconds - before.reading.unmeasured_seconds),
+        )
+
+    def tick(self) -> None:
+        """Read the meter; split and publish when enough time went by to tell shares from noise."""
         with self._lock:
             now = self._monotonic()
             reading = self.meter.read(now)
-            cpu = self.cpu.seconds()
-            gross = _gross(reading)
-            step = max(0.0, gross - self._last_gross)
-            above_idle = max(0.0, step - self._idle_watts * max(0.0, now - self._last_at))
-            used = {name: max(0.0, cpu[name] - self._last_cpu.get(name, 0.0)) for name in cpu}
-            busy = sum(used.values())
-            if busy > 0:
-                for name, seconds in used.items():
-                    self._workloads[name] = self._workloads.get(name, 0.0) + above_idle * seconds / busy
-            self._last_at, self._last_cpu, self._last_gross = now, cpu, gross
-            self._snapshot = EnergySnapshot(
-                reading=reading, gross_joules=gross - self._first_gross, workloads=dict(self._workloads)
-            )
-            return self._snapshot
+            if now - self._last_at >= ATTRIBUTION_SECONDS:
+                self._publish(now, reading)
 
     def run(self) -> None:
-        """Sample until stopped; persist once a minute."""
+        """Read the meter until stopped; persist once a minute."""
         while not self.stopping.wait(self._period):
-            self.sample()
+            self.tick()
             self.beat()
             if self._monotonic() - self._persisted_at >= PERSIST_SECONDS:
                 self.persist()
@@ -186,11 +246,12 @@ class EnergyService(Service):
         self._persisted_at = self._monotonic()
         if self._store is None:
             return
-        snapshot = self.sample()
+        self.sample()
+        with self._lock:
+            totals = dict(self._totals)
+            steps = {name: joules - self._persisted.get(name, 0.0) for name, joules in totals.items()}
+            self._persisted = totals
         day = datetime.fromtimestamp(self._now(), timezone.utc).strftime("%Y-%m-%d")
-        totals = {**snapshot.workloads, "idle": snapshot.idle_joules}
-        steps = {name: joules - self._persisted.get(name, 0.0) for name, joules in totals.items()}
-        self._persisted = totals
         source, method = self.meter.source, self.meter.method
 
         def write(db: Database) -> None:
@@ -198,8 +259,38 @@ class EnergyService(Service):
                 if joules > 0:
                     ledger.add_energy(db, day, name, source, method, joules)
 
-        self._store.submit(write)
+        def check(done: Future[None]) -> None:
+            if (error := done.exception()) is not None:
+                log.warning("joules not written, kept for the next time error=%s", error)
+                with self._lock:
+                    for name, joules in steps.items():
+                        self._persisted[name] -= joules
 
+        self._store.submit(write).add_done_callback(check)
 
-def _gross(reading: EnergyReading) -> float:
-    return sum(domain.joules for domain in reading.domains)
+    def _publish(self, now: float, reading: EnergyReading) -> EnergySnapshot:
+        cpu, board = self.cpu.seconds(), self.cpu.board()
+        stretch = Stretch(
+            seconds=max(0.0, now - self._last_at),
+            unmeasured_seconds=max(0.0, reading.unmeasured_seconds - self._last.unmeasured_seconds),
+            joules=max(0.0, reading.joules - self._last.joules),
+            cpu={name: max(0.0, used - self._last_cpu.get(name, 0.0)) for name, used in cpu.items()},
+            board=None if board is None or self._last_board is None else max(0.0, board - self._last_board),
+        )
+        if self._whole_board:
+            self._idle.observe(stretch, quiet=not self.cpu.training)
+        shares = split(
+            stretch, idle_watts=self._idle.watts, cores=self._cores, whole_board=self._whole_board
+        )
+        for name, joules in (*shares.workloads.items(), ("idle", shares.idle), ("others", shares.others)):
+            self._totals[name] = self._totals.get(name, 0.0) + joules
+        self._last_at, self._last_cpu, self._last_board, self._last = now, cpu, board, reading
+        self._snapshot = EnergySnapshot(
+            reading=reading,
+            gross_joules=reading.joules - self._first_gross,
+            workloads={name: self._totals[name] for name in self._totals if name not in ("idle", "others")},
+            idle_joules=self._totals["idle"],
+            others_joules=self._totals["others"],
+            idle_watts=self._idle.watts,
+        )
+        return self._snapshot

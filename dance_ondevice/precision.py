@@ -33,7 +33,11 @@ def autocast(model: nn.Module, precision: Precision) -> Iterator[None]:
     """
     device = next(model.parameters()).device
     lowered = precision == "bf16"
-    exact = [m for m in model.modules() if lowered and device.type == "cpu" and _is_dilated_depthwise(m)]
+    exact = (
+        [m for _, m in model.named_modules() if _is_dilated_depthwise(m)]
+        if lowered and device.type == "cpu"
+        else []
+    )
     for module in exact:
         module.forward = functools.partial(_forward_in_fp32, module)
     try:

@@ -166,9 +166,30 @@ def _choose_widths(task: _Task, round_to: int) -> tuple[int, ...]:
     tried = []
     while True:
         tried.append(min(_settings_around(task, round_to), key=task.miss))
-        if task.miss(tried[-1]) <= _TOLERANCE * task.target or round_to == 1:
+        if task.miss(tried[-1]) <= _TOLERANCE * task.target:
             return min(tried, key=task.miss)
+        if round_to == 1:
+            return _nudged(task, min(tried, key=task.miss))
         round_to //= 2
+
+
+def _nudged(task: _Task, widths: tuple[int, ...]) -> tuple[int, ...]:
+    """The widths after single channels were taken from whichever group brings the target nearest.
+
+    Groups that share layers cost less than the sum of what each costs alone, so that on a small model the
+    even shares above can step over the target.
+    """
+    while task.miss(widths) > _TOLERANCE * task.target:
+        fewer = [
+            (*widths[:index], width - 1, *widths[index + 1 :])
+            for index, (group, width) in enumerate(zip(task.groups, widths, strict=True))
+            if width > max(task.min_channels, group.least)
+        ]
+        nearest = min(fewer, key=task.miss, default=widths)
+        if task.miss(nearest) >= task.miss(widths):
+            break
+        widths = nearest
+    return widths
 
 
 def _settings_around(task: _Task, round_to: int) -> list[tuple[int, ...]]:
@@ -192,7 +213,7 @@ def _settings_around(task: _Task, round_to: int) -> list[tuple[int, ...]]:
 
 def _width_after(group: Group, share: float, round_to: int, min_channels: int) -> int:
     """The width of a group without about ``share`` of what it was built with; at most the present one."""
-    least = -(-min_channels // round_to) * round_to
+    least = -(-max(min_channels, group.least) // round_to) * round_to
     kept = round(group.built_with * (1.0 - share) / round_to) * round_to
     return min(len(group.order), max(kept, least))
 

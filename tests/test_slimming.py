@@ -334,3 +334,30 @@ def test_layers_without_a_rule_stay_while_others_go():
 def test_impossible_arguments_are_refused(wrong: dict[str, int]):
     with pytest.raises(ValueError, match="at least 1"):
         slim(small(), **{"target_macs": 10**6, "size": SIZE, **wrong})
+
+
+class Joined(nn.Module):
+    """Two layers put together and filtered channel by channel: their channels are one group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(3, 12, 1)
+        self.narrow = nn.Conv2d(3, 4, 1)
+        self.depthwise = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.last = nn.Conv2d(16, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.depthwise(torch.cat([self.wide(x), self.narrow(x)], dim=1)))
+        return out
+
+
+@pytest.mark.parametrize("min_channels", [1, 4])
+def test_no_layer_of_a_joined_group_is_left_empty(min_channels: int):
+    model = Joined()
+    with torch.no_grad():
+        model.narrow.weight.mul_(0.01)  # it matters least
+        model.depthwise.weight[12:] = 0.01
+    report = slim(model, target_macs=1, size=SIZE, round_to=1, min_channels=min_channels)
+    assert_sound(model, report)
+    assert model.narrow.out_channels == 1
+    assert model.wide.out_channels == max(1, min_channels - 1)

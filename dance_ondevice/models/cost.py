@@ -75,7 +75,7 @@ def training_only(model: nn.Module) -> tuple[str, ...]:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a model in eval mode for a while; each module then gets its own mode back."""
-    modes = {module: module.training for module in model.modules()}
+    modes = {module: module.training for _, module in model.named_modules()}
     model.eval()
     try:
         yield

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,11 +61,13 @@ class Group:
 
     Attributes:
         order: the channels, least important first.
+        least: how many must stay, so that no layer in it is left without channels.
         built_with: how many there were before any slimming.
         members: everything that loses channels with them.
     """
 
     order: tuple[int, ...]
+    least: int
     built_with: int
     members: tuple[Member, ...]
 
@@ -122,7 +124,7 @@ def copy_of(model: nn.Module) -> nn.Module:
 
 def _forward_with_auxiliary(model: nn.Module, image: Tensor) -> Any:
     """Run the training path, for its auxiliary heads, with normalisation and dropout as in inference."""
-    for module in model.modules():
+    for _, module in model.named_modules():  # a user's attribute may hide modules()
         module.training = not isinstance(module, (_NormBase, _DropoutNd))
     return model(image)
 
@@ -140,8 +142,10 @@ def _read_group(
     layers: dict[str, nn.Module] = {}
     for item in raw.items:
         module = item.dep.target.module
-        if module in last or isinstance(module, nn.Parameter):
-            return None  # the model's output; or a bare parameter, of which nobody knows the axis of channels
+        if isinstance(module, nn.Parameter):
+            return None  # a bare parameter: nobody knows its axis of channels
+        if module in last and not (has_channels(module) and graph.is_in_channel_pruning_fn(item.dep.handler)):
+            return None  # the model's output
         if module not in names or (isinstance(module, nn.PReLU) and module.num_parameters == 1):
             continue  # an operation without channels of its own
         if not has_channels(module) or (layer_channels(module)[2] > 1 and not is_channelwise(module)):
@@ -154,12 +158,29 @@ def _read_group(
                 return None  # torch-pruning lost track
             channels.setdefault(origin, set()).add(channel)
     importance = _importance(layer_channels(root)[1], layers, sides)
-    order = tuple(int(i) for i in torch.argsort(importance, stable=True))
+    order = [int(i) for i in torch.argsort(importance, stable=True)]
+    last_ones = _best_of_each(order, sides)
+    order = [i for i in order if i not in last_ones] + [i for i in order if i in last_ones]
     members = []
     for (name, side), channels in sides.items():
         lost = itertools.accumulate((len(channels.get(i, ())) for i in order), initial=0)
         members.append(Member(name, side, {i: tuple(sorted(c)) for i, c in channels.items()}, tuple(lost)))
-    return Group(order, built_with[names[root]][1], tuple(members))
+    return Group(tuple(order), len(last_ones), built_with[names[root]][1], tuple(members))
+
+
+def _best_of_each(
+    order: Sequence[int], sides: Mapping[tuple[str, Side], Mapping[int, Iterable[int]]]
+) -> set[int]:
+    """Channels of the group that must stay, the most important ones that leave no layer empty.
+
+    One will mostly do. Where concatenated features are normalised or filtered channel by channel, several
+    layers write channels of their own, and each keeps its best.
+    """
+    best: set[int] = set()
+    for channels in sorted((set(c) for c in sides.values()), key=len):
+        if not channels & best:
+            best.add(next(i for i in reversed(order) if i in channels))
+    return best
 
 
 def _importance(
