@@ -134,7 +134,8 @@ class CpuAccount:
                 used = process_seconds(self._procfs, self._trainer_pid)
                 if used is not None:
                     self._trainer_seconds = max(self._trainer_seconds, self._trainer_base + used)
-            for name, native_id in self._threads.items():
+            # A copy: services are still being added while the first stretch is read.
+            for name, native_id in list(self._threads.items()):
                 tid = native_id()
                 used = thread_seconds(self._procfs, self._pid, tid) if tid is not None else None
                 if used is not None:

@@ -85,6 +85,7 @@ class Outcome:
     method: str
     steps: int
     seconds: float
+    cpu_seconds: float | None
     version: str | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -279,6 +280,7 @@ class RoundProcedure:
             "method": c.energy.meter.method,
             "steps": result.steps,
             "seconds": c.monotonic() - started,
+            "cpu_seconds": result.cpu_seconds,
         }
         return self._conclude(job, result, facts)
 
@@ -377,7 +379,7 @@ class RoundProcedure:
         served: bool = False,
     ) -> Outcome:
         changes = {
-            **facts,
+            **{name: fact for name, fact in facts.items() if name != "cpu_seconds"},
             "finished_at": self._c.now(),
             "outcome": outcome,
             "reasons": json.dumps(list(reasons)),
@@ -406,5 +408,6 @@ def _outcome(
         method=facts.get("method", ""),
         steps=facts.get("steps", 0),
         seconds=facts.get("seconds", 0.0),
+        cpu_seconds=facts.get("cpu_seconds"),
         version=version,
     )

@@ -120,7 +120,7 @@ class Supervisor:
         self._versions = Versions(paths, self._store, now=self._now)
         procfs = Path(config.energy.procfs_root)
         by_name: dict[str, Callable[[], int | None]] = {"main": lambda: threading.main_thread().native_id}
-        cpu = CpuAccount(procfs, by_name)
+        cpu = CpuAccount(procfs, by_name, sysfs=Path(config.energy.sysfs_root))
         meter, meter_note = choose_meter(config.energy, cpu.total)
         log.info("energy meter source=%s method=%s about=%r", meter.source, meter.method, meter.about)
         self._energy = EnergyService(

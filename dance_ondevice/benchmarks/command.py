@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -121,6 +122,78 @@ def indicators(
         click.echo(encode_result(about, report), nl=False)
     else:
         _show(report)
+
+
+@bench.command(name="first-round")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="DIR",
+    required=True,
+    help="A CamVid folder.",
+)
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="DIR",
+    required=True,
+    help="Folder of the base model, trained on other sequences.",
+)
+@click.option("--match", default="0001TP", show_default=True, help="Sequence of train/ to stream.")
+@click.option("--split", default="test", show_default=True, help="Images to measure on.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the result here as well, as JSON.",
+)
+@json_option
+def first_round(*, root: Path, base: Path, match: str, split: str, out: Path | None, as_json: bool) -> None:
+    """Stream a new scene to a daemon, let it learn once, and score the model before and after."""
+    from dance_ondevice.batches import TrainingSample
+    from dance_ondevice.benchmarks.first_round import FirstRoundError, Scene, run_first_round
+    from dance_ondevice.datasets.camvid import VOID_ID, camvid
+    from dance_ondevice.demo.process import DaemonDied
+
+    try:
+        items = camvid(root, (split,))
+    except DatasetError as error:
+        raise click.BadParameter(str(error), param_hint="--root") from error
+    scene = Scene(
+        dataset="camvid",
+        images=root / "train",
+        labels=root / "trainannot",
+        match=match,
+        measured=[TrainingSample(image=i.image, label=i.label, void=(VOID_ID,)) for i in items],
+        measured_on=f"{split}, {len(items)} images",
+    )
+    try:
+        with tempfile.TemporaryDirectory(prefix="dance-first-round-") as folder:
+            report = run_first_round(scene, base, Path(folder), say=lambda line: click.echo(line, err=True))
+    except (FirstRoundError, CheckpointError, DaemonDied) as error:
+        raise WorkFailed(str(error)) from error
+    about = About(
+        benchmark="first-round",
+        command=f"dance-ondevice bench first-round --root DIR --base BASE --match {match} --split {split}",
+        data=f"camvid, {report.streamed} streamed, measured on {report.measured_on}",
+        machine=machine_class(),
+        date=datetime.now(timezone.utc).date().isoformat(),
+        seed=0,
+        version=__version__,
+    )
+    if out is not None:
+        try:
+            write_result(out, about, report)
+        except OSError as error:
+            raise WorkFailed(f"cannot write {out}: {error.strerror}") from error
+    if as_json:
+        click.echo(encode_result(about, report), nl=False)
+        return
+    print_table(
+        f"One round on {match}, measured on {report.measured_on}: {report.outcome}",
+        ("model", "mIoU", "MACs", "parameters"),
+        [(m.version, round(m.miou, 4), m.macs, m.parameters) for m in (report.before, report.after)],
+    )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
 from dance_ondevice.benchmarks.indicators_report import (
     TARGET_OF_DECODE,
     TARGET_RHO,
@@ -110,12 +111,45 @@ def _indicators(result: Result) -> tuple[str, list[str]]:
     ]
 
 
+def _first_round(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, FirstRoundReport)
+    base, ran = report.base, report.round
+    rows = [
+        (
+            f"{name} ({score.version})",
+            _number(score.miou, ".4f"),
+            f"{score.macs / 1e6:.0f} M",
+            f"{score.parameters / 1e3:.0f} k",
+        )
+        for name, score in (("before", report.before), ("after", report.after))
+    ]
+    classes = [
+        (name, _number(before, ".3f"), _number(report.after.iou_per_class.get(name), ".3f"))
+        for name, before in report.before.iou_per_class.items()
+    ]
+    return f"One round on a new scene, {report.dataset}", [
+        f"Base model: {base.get('epochs')} epochs at {base.get('size')}, {base.get('precision')}, "
+        f"seed {base.get('seed')}, {_number(base.get('cpu_seconds'), '.0f')} CPU seconds. Then "
+        f"{report.streamed}: {report.frames['kept']} kept, {report.frames['dropped']} dropped. One round: "
+        f"{report.outcome}, {ran['steps']} steps, {report.round_cpu_seconds:.0f} CPU seconds, "
+        f"{ran['joules']:.0f} J above idle ({ran['method']}); at the gate mIoU {ran['miou_before']:.3f} -> "
+        f"{ran['miou_after']:.3f}.",
+        "",
+        *table(("model", "mIoU", "MACs at 480x360", "parameters"), rows),
+        "",
+        *table(("IoU of class", "before", "after"), classes),
+    ]
+
+
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
 #: How each benchmark's result is shown: title and lines.
-_RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {"indicators": _indicators}
+_RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
+    "indicators": _indicators,
+    "first-round": _first_round,
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
