@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
 from dance_ondevice.benchmarks.indicators_report import (
@@ -128,8 +129,8 @@ def _first_round(result: Result) -> tuple[str, list[str]]:
         for name, before in report.before.iou_per_class.items()
     ]
     return f"One round on a new scene, {report.dataset}", [
-        f"Base model: {base.get('epochs')} epochs at {base.get('size')}, {base.get('precision')}, "
-        f"seed {base.get('seed')}, {_number(base.get('cpu_seconds'), '.0f')} CPU seconds. Then "
+        f"Base model: `{_pretrain_command(base)}`, in {base.get('precision')}, "
+        f"{_number(base.get('cpu_seconds'), '.0f')} CPU seconds. Then "
         f"{report.streamed}: {report.frames['kept']} kept, {report.frames['dropped']} dropped. One round: "
         f"{report.outcome}, {ran['steps']} steps, {report.round_cpu_seconds:.0f} CPU seconds, "
         f"{ran['joules']:.0f} J above idle ({ran['method']}); at the gate mIoU {ran['miou_before']:.3f} -> "
@@ -139,6 +140,23 @@ def _first_round(result: Result) -> tuple[str, list[str]]:
         "",
         *table(("IoU of class", "before", "after"), classes),
     ]
+
+
+def _pretrain_command(made: Mapping[str, Any]) -> str:
+    """The command line that made a base model, from its card; what is not in the card is left out."""
+    data = made.get("dataset") or {}
+    options = {
+        "--dataset": data.get("name"),
+        "--root": "DIR",
+        "--sequences": ",".join(data.get("sequences") or ()),
+        "--size": "x".join(str(side) for side in reversed(made.get("size") or ())),
+        "--epochs": made.get("epochs"),
+        "--batch-size": made.get("batch_size"),
+        "--learning-rate": made.get("learning_rate"),
+        "--seed": made.get("seed"),
+    }
+    words = [f"{name} {value}" for name, value in options.items() if value not in (None, "")]
+    return " ".join(["dance-ondevice pretrain", *words])
 
 
 def _number(value: float | None, form: str) -> str:
