@@ -71,6 +71,9 @@ class IngestInstruments(Protocol):
     def score(self, camera: str, value: float) -> None:
         """A frame's complexity, 0 to 1."""
 
+    def scale(self, camera: str, scale: float) -> None:
+        """An accepted frame got this scale."""
+
     def ingest_seconds(self, value: float) -> None:
         """Seconds from taking a frame off the queue to its decision."""
 
@@ -274,6 +277,7 @@ class Ingest(Service):
         judged = self._judge.judge(message, item.arrived_at)
         if not judged.again:
             self._instruments.score(judged.camera, judged.score)
+            self._instruments.scale(judged.camera, judged.decision.scale)
         # Whether the colours can be decoded shows only here, so inference gets the frame after this.
         sample = new_sample(judged) if judged.decision.keep else None
         if self._mailbox is not None:

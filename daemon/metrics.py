@@ -46,6 +46,12 @@ class Instruments:
             buckets=_SCORE_BUCKETS,
             registry=registry,
         )
+        self._scale = Counter(
+            "dance_frames_scaled",
+            "Accepted frames by the scale that the policy chose for them.",
+            ["camera", "scale"],
+            registry=registry,
+        )
         self._ingest = Histogram(
             "dance_ingest_seconds",
             "Time from taking a frame off the queue to its decision.",
@@ -74,6 +80,10 @@ class Instruments:
     def score(self, camera: str, value: float) -> None:
         """Record a frame's complexity."""
         self._score.labels(camera).observe(value)
+
+    def scale(self, camera: str, scale: float) -> None:
+        """Count an accepted frame by the scale chosen for it."""
+        self._scale.labels(camera, f"{scale:g}").inc()
 
     def ingest_seconds(self, value: float) -> None:
         """Record how long one frame took from queue to decision, seconds."""

@@ -43,6 +43,7 @@ LABELS = {
     + ", ".join(f"`{outcome}`" for outcome in OUTCOMES[:-1])
     + f" or `{OUTCOMES[-1]}`",
     "reason": "why a message was refused, as a short word (`store_full`, `header`, ...)",
+    "scale": "the factor by which a frame is stored, trained on and inferred at",
     "source": "the meter",
     "split": "`gate`: held-out samples, the live model; `frozen`: the same samples, the first model; "
     "`prequential`: labelled frames as they came, before they were learnt from",
@@ -108,6 +109,7 @@ def _example() -> CollectorRegistry:
     instruments = Instruments(registry)
     instruments.frame("front", "kept")
     instruments.score("front", 0.0)
+    instruments.scale("front", 1.0)
     instruments.refused("header")
     snapshot = Snapshot(
         energy=EnergyReading((DomainEnergy("board", 0.0, "model", "modelled"),), 0.0),

@@ -32,6 +32,7 @@ class Recorder:
     def __init__(self) -> None:
         self.frames: Counter[tuple[str, str]] = Counter()
         self.refusals: Counter[str] = Counter()
+        self.scales: Counter[tuple[str, float]] = Counter()
         self.scores: list[tuple[str, float]] = []
         self.seconds: list[float] = []
         self._changed = threading.Condition()
@@ -43,6 +44,9 @@ class Recorder:
 
     def score(self, camera: str, value: float) -> None:
         self.scores.append((camera, value))
+
+    def scale(self, camera: str, scale: float) -> None:
+        self.scales[camera, scale] += 1
 
     def ingest_seconds(self, value: float) -> None:
         self.seconds.append(value)

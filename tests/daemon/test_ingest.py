@@ -77,6 +77,7 @@ def test_kept_frame_is_stored_as_it_came_and_acknowledged(store: Store, paths: S
         assert "kept" in reply.reason
         assert harness.recorder.frames == {("front", "kept"): 1}
         assert harness.recorder.scores == [("front", pytest.approx(reply.score, abs=1e-6))]
+        assert list(harness.recorder.scales.values()) == [1]
         assert len(harness.recorder.seconds) == 1
     (row,) = rows(paths)
     assert (row["id"], row["camera"], row["seq"], row["captured_at"]) == (
@@ -226,6 +227,7 @@ def test_frame_sent_again_is_stored_once_and_scored_once(store: Store, paths: St
         assert (second.score, second.scale) == (first.score, first.scale)
         assert harness.recorder.frames == {("front", "kept"): 2}
         assert len(harness.recorder.scores) == 1
+        assert sum(harness.recorder.scales.values()) == 1
     assert len(rows(paths)) == 1
 
 

@@ -72,6 +72,7 @@ def registry() -> CollectorRegistry:
     instruments.frame("front", "kept")
     instruments.frame("front", "dropped")
     instruments.score("front", 0.3)
+    instruments.scale("front", 0.5)
     instruments.ingest_seconds(0.002)
     instruments.inference_seconds(0.02)
     instruments.refused("header")
@@ -99,6 +100,7 @@ def test_every_metric_of_the_contract_is_there_with_its_labels(registry: Collect
 def test_values_come_from_the_snapshot_and_the_events(registry: CollectorRegistry) -> None:
     values = samples(registry)
     assert values["dance_frames_total", (("camera", "front"), ("outcome", "kept"))] == 1
+    assert values["dance_frames_scaled_total", (("camera", "front"), ("scale", "0.5"))] == 1
     assert values["dance_samples", (("labelled", "true"),)] == 3
     assert values["dance_samples", (("labelled", "false"),)] == 4
     assert [values[f"dance_store_{name}bytes", ()] for name in ("", "quota_", "free_", "min_free_")] == [
