@@ -1,7 +1,7 @@
 """Whose joules: splits the energy of a stretch of time into workloads, idle and other programs.
 
-Above-idle energy follows busy CPU time, the first-order model of a board without accelerators at work. What is
-split always sums to the whole: workloads + idle + others = total.
+Above-idle energy follows busy CPU time, the first-order model of a board without accelerators at work. What
+is split always sums to the whole: workloads + idle + others = total.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Seconds over which one figure of quiet power is averaged; shorter ones would let noise look like idle power.
+#: Seconds over which one figure of quiet power is averaged; in shorter ones noise would look like idle power.
 QUIET_SECONDS = 10.0
 #: Quiet figures that are remembered: two hours of time without a round.
 _QUIET_FIGURES = 720
@@ -55,8 +55,8 @@ def split(stretch: Stretch, *, idle_watts: float, cores: int, whole_board: bool)
         stretch: what was measured.
         idle_watts: power of the board at rest.
         cores: of the board.
-        whole_board: the meter sees other programs, too. Else its joules above idle are the daemon's alone, and
-            the share is of the daemon's own CPU seconds.
+        whole_board: the meter sees other programs, too. Else its joules above idle are the daemon's alone,
+            and the share is of the daemon's own CPU seconds.
     """
     covered = max(0.0, stretch.seconds - stretch.unmeasured_seconds)
     idle = min(stretch.joules, idle_watts * covered)

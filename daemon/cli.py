@@ -56,6 +56,9 @@ TABLE: Mapping[str, Lazy] = {
     "samples": Lazy(f"{_COMMANDS}.samples:samples", "List and explain stored samples."),
     "labels": Lazy(f"{_COMMANDS}.labels:labels", "Bring labels to stored samples."),
     "energy": Lazy(f"{_COMMANDS}.energy:energy", "Show joules by day, workload, source and method."),
+    "simulate": Lazy(
+        f"{_COMMANDS}.simulate:simulate", "Replay the stored stream under another energy budget."
+    ),
     "pretrain": Lazy(
         f"{_COMMANDS}.pretrain:pretrain",
         "Train a base model and write it to --out: model.safetensors and card.json.",

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-#: Of the columns of ``cpu`` in /proc/stat: user, nice, system, irq and softirq. Guest time is in user already,
-#: stolen time was spent by another machine.
+#: Of the columns of ``cpu`` in /proc/stat: user, nice, system, irq and softirq. Guest time is in user
+#: already, stolen time was spent by another machine.
 _BUSY_COLUMNS = (0, 1, 2, 5, 6)
 
 
@@ -47,8 +47,8 @@ def board_seconds(procfs: Path) -> float | None:
 def own_cgroup(procfs: Path, sysfs: Path, pid: int) -> Path | None:
     """The folder of the cgroup v2 that holds one process and no other, None where there is none.
 
-    Under systemd a service has such a group. Started from a shell, it shares the session's with other programs,
-    whose time must not be taken for its own.
+    Under systemd a service has such a group. Started from a shell, it shares the session's with other
+    programs, whose time must not be taken for its own.
 
     Args:
         procfs: root of procfs.

@@ -1,8 +1,8 @@
 """Samples the meter and the workloads' CPU time, and publishes one immutable cumulative snapshot.
 
-The meter is read as often as it wants; ``attribution`` splits what it saw about once a second. The daemon's own
-upkeep (metrics, control, the main thread) is the workload ``service``, what other programs used is ``others``,
-and workloads, idle and others sum to the gross figure.
+The meter is read as often as it wants; ``attribution`` splits what it saw about once a second. The daemon's
+own upkeep (metrics, control, the main thread) is the workload ``service``, what other programs used is
+``others``, and workloads, idle and others sum to the gross figure.
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ class EnergySnapshot:
     others_joules: float = 0.0
     idle_watts: float = 0.0
 
+    def since(self, before: EnergySnapshot) -> Usage:
+        """What was used between another snapshot and this one."""
+        return _usage(before.reading, self.reading)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
@@ -73,6 +77,13 @@ class Usage:
 
     gross_joules: float
     unmeasured_seconds: float
+
+
+def _usage(before: EnergyReading, after: EnergyReading) -> Usage:
+    return Usage(
+        gross_joules=max(0.0, after.joules - before.joules),
+        unmeasured_seconds=max(0.0, after.unmeasured_seconds - before.unmeasured_seconds),
+    )
 
 
 class CpuAccount:
@@ -221,10 +232,7 @@ class EnergyService(Service):
         """Read the meter now: what was used since a snapshot; publishes nothing."""
         with self._lock:
             reading = self.meter.read(self._monotonic())
-        return Usage(
-            gross_joules=max(0.0, reading.joules - before.reading.joules),
-            unmeasured_seconds=max(0.0, reading.unmeasured_seconds - before.reading.unmeasured_seconds),
-        )
+        return _usage(before.reading, reading)
 
     def tick(self) -> None:
         """Read the meter; split and publish when enough time went by to tell shares from noise."""
@@ -280,9 +288,7 @@ class EnergyService(Service):
         )
         if self._whole_board:
             self._idle.observe(stretch, quiet=not self.cpu.training)
-        shares = split(
-            stretch, idle_watts=self._idle.watts, cores=self._cores, whole_board=self._whole_board
-        )
+        shares = split(stretch, idle_watts=self._idle.watts, cores=self._cores, whole_board=self._whole_board)
         for name, joules in (*shares.workloads.items(), ("idle", shares.idle), ("others", shares.others)):
             self._totals[name] = self._totals.get(name, 0.0) + joules
         self._last_at, self._last_cpu, self._last_board, self._last = now, cpu, board, reading

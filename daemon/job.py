@@ -11,12 +11,13 @@ from dance_ondevice.policies.promotion import Scores
 
 
 class JobSample(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored sample: absolute paths, and how much it counts in the loss."""
+    """One stored sample: absolute paths, how much it counts in the loss, and the factor to resize it by."""
 
     id: str
     image: str
     label: str
     weight: float = 1.0
+    scale: float = 1.0
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,9 @@ a crash nor a power cut ever gives joules back.
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +42,14 @@ class SavedBudget:
     Attributes:
         balance_joules: What could be spent then.
         elapsed_seconds: Since then, as far as that can be trusted; never negative.
+        reserved_joules: Of a round that ran then.
+        spent: Age in seconds then, and joules, of what had been spent in the 24 hours before.
     """
 
     balance_joules: float
     elapsed_seconds: float
+    reserved_joules: float = 0.0
+    spent: tuple[tuple[float, float], ...] = ()
 
 
 def boot_id(procfs_root: Path) -> str:
@@ -166,8 +172,29 @@ def add_energy(  # noqa: PLR0917
     )
 
 
-def save_budget(db: Database, balance_joules: float, boot_id: str, monotonic: float, now: float) -> None:
+def round_totals(db: Database, round_id: str) -> tuple[float, float]:
+    """Settled gross and attributed joules of all parts of a round (an interrupted one has several)."""
+    row = db.execute(
+        "SELECT coalesce(sum(settled_joules), 0.0), coalesce(sum(attributed_joules), 0.0) FROM ledger "
+        "WHERE round_id = ?",
+        [round_id],
+    ).fetchone()
+    return float(row[0]), float(row[1])
+
+
+def save_budget(  # noqa: PLR0917
+    db: Database,
+    balance_joules: float,
+    boot_id: str,
+    monotonic: float,
+    now: float,
+    reserved_joules: float = 0.0,
+    spent: Sequence[tuple[float, float]] = (),
+) -> None:
     """Save the budget account as of this moment.
+
+    The wall clock of the record never goes back: a board without a real-time clock starts in the past, and
+    the years until the time arrives must not count as time in which joules flowed in, boot after boot.
 
     Args:
         db: The store's connection.
@@ -175,6 +202,8 @@ def save_budget(db: Database, balance_joules: float, boot_id: str, monotonic: fl
         boot_id: As ``boot_id`` tells it.
         monotonic: Monotonic seconds of this boot.
         now: Wall-clock seconds since the epoch.
+        reserved_joules: Of the round that runs.
+        spent: Age in seconds, and joules, of what was spent in the last 24 hours.
 
     Raises:
         LedgerError: ``balance_joules`` is not finite.
@@ -182,9 +211,16 @@ def save_budget(db: Database, balance_joules: float, boot_id: str, monotonic: fl
     if not math.isfinite(balance_joules):
         raise LedgerError(f"the balance is {balance_joules} J: it must be finite")
     db.execute(
-        "INSERT OR REPLACE INTO budget (id, balance_joules, updated_at, boot_id, monotonic) "
-        "VALUES (1, ?, ?, ?, ?)",
-        [balance_joules, now, boot_id, monotonic],
+        "INSERT OR REPLACE INTO budget (id, balance_joules, updated_at, boot_id, monotonic, day) "
+        "VALUES (1, ?, max(?, coalesce((SELECT updated_at FROM budget), ?)), ?, ?, ?)",
+        [
+            balance_joules,
+            now,
+            now,
+            boot_id,
+            monotonic,
+            json.dumps({"reserved": reserved_joules, "spent": [list(each) for each in spent]}),
+        ],
     )
 
 
@@ -207,12 +243,18 @@ def load_budget(
     Returns:
         The account, or None when none was saved yet.
     """
-    row = db.execute("SELECT balance_joules, updated_at, boot_id, monotonic FROM budget").fetchone()
+    row = db.execute("SELECT balance_joules, updated_at, boot_id, monotonic, day FROM budget").fetchone()
     if row is None:
         return None
     same_boot = boot_id != "" and row[2] == boot_id and monotonic >= row[3]
     elapsed = monotonic - row[3] if same_boot else now - row[1]
-    return SavedBudget(balance_joules=row[0], elapsed_seconds=min(max(elapsed, 0.0), cap_seconds))
+    day = json.loads(row[4] or "{}")
+    return SavedBudget(
+        balance_joules=row[0],
+        elapsed_seconds=min(max(elapsed, 0.0), cap_seconds),
+        reserved_joules=float(day.get("reserved", 0.0)),
+        spent=tuple((float(age), float(joules)) for age, joules in day.get("spent", ())),
+    )
 
 
 def _open_entry(db: Database, round_id: str) -> tuple[int, float] | None:

@@ -7,9 +7,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from dance_ondevice.daemon import first_model
 from dance_ondevice.daemon import job as jobs
-from dance_ondevice.daemon.config_sections import Config, Training
+from dance_ondevice.daemon.config_sections import Config
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.policies import network_slimming
 from dance_ondevice.policies.rounds import RoundPlan
@@ -25,11 +27,6 @@ def new_id(paths: StatePaths, now: float) -> str:
     while (paths.rounds / f"{stem}-{number}").exists():
         number += 1
     return f"{stem}-{number}"
-
-
-def step_count(training: Training, samples: int) -> int:
-    """Optimiser steps of a round over so many samples."""
-    return max(MIN_STEPS, training.epochs * -(-samples // training.batch_size))
 
 
 def slim_target(config: Config, card: Mapping[str, Any], past: Sequence[Mapping[str, Any]]) -> int | None:
@@ -69,6 +66,7 @@ def build(
     samples: Callable[[Sequence[str]], tuple[jobs.JobSample, ...]],
     plan: RoundPlan,
     steps: int,
+    scales: Mapping[str, float],
     target_macs: int | None,
     seed: int,
 ) -> jobs.Job:
@@ -82,12 +80,18 @@ def build(
         samples: looks up the files of sample ids.
         plan: which samples serve as what.
         steps: optimiser steps.
+        scales: factor that an image is resized by for training, by id; the others are not. What is held out
+            is judged as it is stored.
         target_macs: see ``slim_target``.
         seed: of everything random in the round.
     """
     training = config.training
     folder = folder.resolve()
     width, height = config.model.size
+
+    def resized(ids: Sequence[str]) -> tuple[jobs.JobSample, ...]:
+        return tuple(msgspec.structs.replace(s, scale=scales.get(s.id, 1.0)) for s in samples(ids))
+
     return jobs.Job(
         round=folder.name,
         live=str(live.resolve()),
@@ -95,8 +99,8 @@ def build(
         out=str(folder / "candidate"),
         checkpoint=str(folder / "checkpoint"),
         n_classes=len(config.model.classes),
-        train=samples(plan.train),
-        rehearsal=samples(plan.rehearsal),
+        train=resized(plan.train),
+        rehearsal=resized(plan.rehearsal),
         gate=samples(plan.gate),
         target_macs=target_macs,
         size=(height, width),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from dance_ondevice.daemon import first_model, ledger, round_job, round_record
+from dance_ondevice.daemon import first_model, ledger, round_job, round_plan, round_record
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.budget import BudgetKeeper
 from dance_ondevice.daemon.config import Config, parse_duration
@@ -83,6 +83,8 @@ class Outcome:
     joules: float
     gross_joules: float
     method: str
+    expected_gain: float | None
+    expected_joules: float | None
     steps: int
     seconds: float
     cpu_seconds: float | None
@@ -145,21 +147,22 @@ class RoundProcedure:
         if not plan.gate:
             return f"no held-out samples to judge a candidate by: {plan.reason}"
         pointer = first_model.ensure(c.config, c.config_file, c.paths, c.versions)
-        steps = round_job.step_count(training, len(plan.train) + len(plan.rehearsal))
+        card = c.versions.card(pointer.version)
         past = c.store.submit(round_record.finished_rounds).result()
-        predicted = c.budget.predict(
-            round_record.costs(past),
-            steps,
-            training.batch_size,
-            c.versions.card(pointer.version).get("macs") or 0,
+        fitted = round_plan.fit(
+            c.config,
+            c.budget,
+            plan,
+            known=c.store.submit(lambda db: round_plan.stored(db, plan)).result(),
+            macs=card.get("macs") or 0,
+            past=past,
+            forced=trigger == "requested",
         )
-        allowance = c.budget.ask(predicted)
-        if not allowance.allowed:
-            return allowance.reason
+        if isinstance(fitted, str):
+            return fitted
 
         round_id = round_job.new_id(c.paths, c.now())
         folder = c.paths.rounds / round_id
-        card = c.versions.card(pointer.version)
         job = round_job.build(
             c.config,
             folder,
@@ -168,8 +171,9 @@ class RoundProcedure:
             samples=lambda ids: c.store.submit(
                 lambda db: round_record.job_samples(db, ids, c.paths.root.resolve())
             ).result(),
-            plan=plan,
-            steps=steps,
+            plan=fitted.plan,
+            steps=fitted.steps,
+            scales=fitted.scales,
             target_macs=round_job.slim_target(c.config, card, past),
             seed=seed,
         )
@@ -177,10 +181,11 @@ class RoundProcedure:
             "id": round_id,
             "started_at": c.now(),
             "trigger": trigger,
-            "reason": f"{reason}; {plan.reason}; {allowance.reason}",
+            "reason": f"{reason}; {fitted.reason}",
             "parent": pointer.version,
             "seed": seed,
             "macs_before": card.get("macs"),
+            **fitted.expectations,
         }
         roles = {
             **{s.id: "new" for s in job.train},
@@ -191,9 +196,9 @@ class RoundProcedure:
         c.store.submit(lambda db: round_record.open_round(db, row, roles)).result()
         log.info(
             "round started round=%s reason=%s new=%d rehearsal=%d gate=%d steps=%d joules=%.0f",
-            round_id, reason, len(job.train), len(job.rehearsal), len(job.gate), steps, allowance.joules,
+            round_id, reason, len(job.train), len(job.rehearsal), len(job.gate), job.steps, fitted.allowance,
         )  # fmt: skip
-        return self._train_and_judge(job, job_file, allowance.joules)
+        return self._train_and_judge(job, job_file, fitted.allowance, fitted.forecast)
 
     def switch(self, version: str, *, reason: str) -> Pointer:
         """Make a version live: loaded and warmed up first, then the pointer, then the serving slot.
@@ -243,12 +248,14 @@ class RoundProcedure:
         for row in self._c.store.submit(round_record.unfinished_rounds).result():
             job_file = self._c.paths.rounds / row["id"] / "job.json"
             job = jobs.read_job(job_file)
-            allowance = self._c.budget.ask(0.0)
+            forecast = round_plan.resumed(row, job.steps)
+            # What is left to do is not known; what was spent came out of another reservation.
+            allowance = self._c.budget.ask(forecast.joules)
             if not allowance.allowed:
                 self._close(row["id"], "stopped", (f"interrupted, then {allowance.reason}",), {})
                 continue
             log.info("round resumed round=%s", job.round)
-            yield self._train_and_judge(job, job_file, allowance.joules)
+            yield self._train_and_judge(job, job_file, allowance.joules, forecast)
 
     def _can_resume(self, row: Mapping[str, Any]) -> bool:
         folder = self._c.paths.rounds / row["id"]
@@ -259,24 +266,39 @@ class RoundProcedure:
             and pointer.version == row["parent"]
         )
 
-    def _train_and_judge(self, job: jobs.Job, job_file: Path, joules: float) -> Outcome:
+    def _train_and_judge(
+        self, job: jobs.Job, job_file: Path, joules: float, forecast: round_plan.Forecast
+    ) -> Outcome:
         c = self._c
+        earlier = c.store.submit(lambda db: ledger.round_totals(db, job.round)).result()
         c.budget.reserve(job.round, joules)
         before = c.energy.sample()
         started = c.monotonic()
+
+        def must_stop() -> str | None:
+            spent = c.budget.charge(c.energy.used_since(before))
+            return c.budget.must_stop(spent=spent, allowance=joules, step_joules=forecast.step_joules)
+
         try:
-            result = self._train(job, job_file, joules)
+            result = self._train(job, job_file, must_stop)
         finally:
             # Whatever happened, what was used is paid for; a failure between here and there is settled
             # at the reserved amount by the next start.
             after = c.energy.sample()
-            gross = after.gross_joules - before.gross_joules
+            used = after.since(before)
             attributed = after.workloads.get("training", 0.0) - before.workloads.get("training", 0.0)
-            c.budget.settle(job.round, gross=gross, attributed=attributed, method=c.energy.meter.method)
+            c.budget.settle(
+                job.round,
+                gross=c.budget.charge(used),
+                attributed=attributed,
+                method=c.energy.meter.method,
+            )
             self._on_progress(None)
         facts = {
-            "joules": attributed,
-            "gross_joules": gross,
+            "joules": earlier[1] + attributed,
+            "gross_joules": earlier[0] + used.gross_joules,
+            "expected_gain": forecast.gain,
+            "expected_joules": forecast.joules,
             "method": c.energy.meter.method,
             "steps": result.steps,
             "seconds": c.monotonic() - started,
@@ -284,10 +306,9 @@ class RoundProcedure:
         }
         return self._conclude(job, result, facts)
 
-    def _train(self, job: jobs.Job, job_file: Path, joules: float) -> RunResult:
+    def _train(self, job: jobs.Job, job_file: Path, must_stop: Callable[[], str | None]) -> RunResult:
         c = self._c
         log_file = job_file.parent / "trainer.log"
-        start = c.energy.sample().gross_joules
         process = TrainerProcess(job_file, log_file)
         process.start()
         c.energy.cpu.attach_trainer(process.pid)
@@ -300,9 +321,7 @@ class RoundProcedure:
                 limits=Limits(
                     deadline=c.monotonic() + parse_duration(c.config.training.max_round_duration),
                     resident_bytes=int(MEMORY_SHARE * available_memory(c.procfs)),
-                    must_stop=lambda: c.budget.must_stop(
-                        spent=c.energy.sample().gross_joules - start, allowance=joules
-                    ),
+                    must_stop=must_stop,
                 ),
                 procfs=c.procfs,
                 stopping=self._stopping,
@@ -346,10 +365,13 @@ class RoundProcedure:
                 "miou_before": facts["miou_before"],
                 "miou_after": facts["miou_after"],
                 "miou_frozen": facts["miou_frozen"],
+                "expected_gain": facts["expected_gain"],
                 "samples": scores["candidate"].samples,
                 "iou_per_class": list(scores["candidate"].iou_per_class),
             },
-            "energy": {k: facts[k] for k in ("joules", "gross_joules", "method", "seconds")},
+            "energy": {
+                k: facts[k] for k in ("joules", "gross_joules", "expected_joules", "method", "seconds")
+            },
             "parent": self._c.versions.pointer().version if self._c.versions.pointer() else None,  # type: ignore[union-attr]
         }
         promoted = verdict.outcome == "promoted"
@@ -406,6 +428,8 @@ def _outcome(
         joules=facts.get("joules", 0.0),
         gross_joules=facts.get("gross_joules", 0.0),
         method=facts.get("method", ""),
+        expected_gain=facts.get("expected_gain"),
+        expected_joules=facts.get("expected_joules"),
         steps=facts.get("steps", 0),
         seconds=facts.get("seconds", 0.0),
         cpu_seconds=facts.get("cpu_seconds"),

@@ -99,10 +99,5 @@ def finished_rounds(db: Database, limit: int = 20) -> list[dict[str, Any]]:
     return rows[::-1]
 
 
-def costs(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, float]]:
-    """(steps, gross joules) of rounds that ran, for predicting the next one's cost."""
-    return [(r["steps"], r["gross_joules"]) for r in rows if r["steps"] and r["gross_joules"]]
-
-
 def _chunks(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
     return (ids[i : i + size] for i in range(0, len(ids), size))

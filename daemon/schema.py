@@ -189,7 +189,19 @@ def _initial(db: Database) -> None:
         db.execute(statement)
 
 
-_CHANGES = (("0001_initial", _initial),)
+def _expectations(db: Database) -> None:
+    """What a round was expected to gain and take before it ran, and what of the budget the last day used."""
+    for statement in (
+        "ALTER TABLE rounds ADD COLUMN expected_gain REAL",  # mIoU, a fraction of 1
+        "ALTER TABLE rounds ADD COLUMN expected_joules REAL",  # gross
+        "ALTER TABLE rounds ADD COLUMN step_pixels REAL",  # pixels of the images of an average step
+        # JSON: joules reserved, and those spent within 24 hours with their age in seconds at updated_at.
+        "ALTER TABLE budget ADD COLUMN day TEXT",
+    ):
+        db.execute(statement)
+
+
+_CHANGES = (("0001_initial", _initial), ("0002_expectations", _expectations))
 
 
 def migrate(db: Database) -> None:

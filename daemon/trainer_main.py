@@ -199,7 +199,9 @@ def _save(job: jobs.Job, model: torch.nn.Module, parent: ModelCard, done: jobs.D
 
 
 def _sample(sample: jobs.JobSample) -> TrainingSample:
-    return TrainingSample(image=Path(sample.image), label=Path(sample.label), weight=sample.weight)
+    return TrainingSample(
+        image=Path(sample.image), label=Path(sample.label), weight=sample.weight, scale=sample.scale
+    )
 
 
 def _emit(events: TextIO, event: jobs.Event) -> None:

@@ -38,13 +38,15 @@ _EDGE_STEP = 0.1
 _SOBEL_FULL_STEP = 4 * 255
 #: (rows, columns) of the cells that the learnt loss looks at, and pixels of a cell's side.
 _CELLS = (6, 8)
-_CELL_SIDE = 20
+_CELL_SIDE = 40
 #: Grey levels that a cell's detail is added to before its logarithm: what sensor noise amounts to.
 _DETAIL_FLOOR = 1.0
 #: Features that deviate less than this are not scaled up to variance 1.
 _LEAST_DEVIATION = 0.05
 #: Strengths of the ridge penalty that are tried, for features of variance 1.
 _RIDGES = tuple(10.0**power for power in range(-1, 6))
+#: Blocks of time that the penalty is chosen with.
+_BLOCKS = 10
 #: Quality that a frame without an encoded size is encoded with to find one.
 _JPEG_QUALITY = 90
 #: Bits per pixel that score a half; a frame of some detail at a usual quality.
@@ -250,9 +252,9 @@ class LossWeights:
 class LearntLoss:
     """The loss of mIoU that one model is likely to have with a frame, from where in it there is detail.
 
-    Formulas count detail wherever it is; leaves cost nothing, poles do. What is lost where differs between
-    cameras and models, but on a fixed camera little between frames, so a linear map of the detail by cell,
-    learnt from some hundred measured losses, ranks frames as well as a model's losses are repeatable.
+    Formulas count detail wherever it is, but leaves cost nothing and poles do, and what costs how much
+    differs between cameras and models. So this is a linear map of brightness and detail by cell of the
+    frame, learnt from some hundreds of losses that were measured.
     """
 
     name = "learnt_loss"
@@ -280,7 +282,7 @@ def describe(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What the learnt loss looks at: brightness, and detail to the side and downwards, in cells of the frame.
 
     Args:
-        grey: (h, w) uint8 luma of any size from 1x1; brought to 160x120 first.
+        grey: (h, w) uint8 luma of any size from 1x1; brought to 320x240 first.
 
     Returns:
         (144,) float32: by row and column of 6x8 cells, mean luma / 64, then the logarithm of the mean
@@ -305,12 +307,12 @@ def learn_loss(
 ) -> LossWeights:
     """Learn to tell the loss of a frame from its description.
 
-    Ridge regression on features of variance 1, its penalty chosen for each scale by the mean squared error
-    of leaving one frame out, in closed form: Hastie, Tibshirani, Friedman, "The Elements of Statistical
-    Learning" (2009), sections 3.4.1 and 7.10.
+    Ridge regression on features of variance 1. Its penalty is chosen for each scale by cross-validation over
+    blocks of time: neighbours in a video are so alike that leaving out one frame at a time would take what
+    is true of a minute for what is true of the camera.
 
     Args:
-        descriptions: (n, d), one :func:`describe` a frame.
+        descriptions: (n, d), one :func:`describe` a frame, in order of time.
         losses: (n, s), what each frame lost at each scale.
         scales: the s scales.
 
@@ -323,42 +325,37 @@ def learn_loss(
             f"{descriptions.shape} descriptions and {losses.shape} losses at {len(scales)} scales: "
             "needed are a loss a scale for each of 3 frames or more"
         )
-    mean = descriptions.mean(axis=0, dtype=np.float64)
+    mean, typical = descriptions.mean(axis=0, dtype=np.float64), losses.mean(axis=0)
     # What hardly ever changed must not decide everything on the day that it does.
     deviation = np.maximum(descriptions.std(axis=0, dtype=np.float64), _LEAST_DEVIATION)
-    u, sizes, directions = np.linalg.svd((descriptions - mean) / deviation, full_matrices=False)
-    found = [_ridge(u, sizes, directions, losses[:, k]) for k in range(len(scales))]
-    weights = np.stack([each[0] for each in found]) / deviation
-    typical = losses.mean(axis=0)
+    features = (descriptions - mean) / deviation
+    block = np.arange(n) * min(_BLOCKS, n) // n
+    errors = np.zeros((len(_RIDGES), len(scales)))
+    for left_out in np.unique(block):
+        away = block == left_out
+        x, y = features[~away], losses[~away]
+        predicted = (features[away] - x.mean(axis=0)) @ _ridge(x, y) + y.mean(axis=0)
+        errors += ((predicted - losses[away]) ** 2).sum(axis=1)
+    weights = _ridge(features, losses)[errors.argmin(axis=0), :, np.arange(len(scales))]
+    spread = (features @ weights.T).std(axis=0)
+    weights /= deviation
     return LossWeights(
         scales=tuple(scales),
         weights=tuple(tuple(row) for row in weights.tolist()),
         bias=tuple((typical - weights @ mean).tolist()),
         typical=tuple(typical.tolist()),
-        spread=tuple(max(_ROUNDING, each[1]) for each in found),
+        spread=tuple(np.maximum(spread, _ROUNDING).tolist()),
     )
 
 
-def _ridge(
-    u: NDArray[np.float64],
-    sizes: NDArray[np.float64],
-    directions: NDArray[np.float64],
-    y: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], float]:
-    """Weights of the best penalty for the centred features u @ diag(sizes) @ directions, and their spread."""
-    centred = y - y.mean()
-    projected = u.T @ centred
+def _ridge(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights (r, d, s) of every penalty for features (n, d) and targets (n, s), both centred here.
 
-    def error_left_out(kept: NDArray[np.float64]) -> float:
-        residual = centred - u @ (kept * projected)
-        # 1 / n is the mean's own share in each prediction.
-        share_of_itself = (u**2) @ kept + 1.0 / len(y)
-        return float(np.mean((residual / np.maximum(1.0 - share_of_itself, _ROUNDING)) ** 2))
-
-    kept = min((sizes**2 / (sizes**2 + ridge) for ridge in _RIDGES), key=error_left_out)
-    shrunk = kept * projected
-    weights = directions.T @ (shrunk / np.maximum(sizes, _ROUNDING))
-    return weights, float(np.std(u @ shrunk))
+    Hastie, Tibshirani, Friedman, "The Elements of Statistical Learning" (2009), section 3.4.1.
+    """
+    u, sizes, directions = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    projected = u.T @ (y - y.mean(axis=0))
+    return np.stack([directions.T @ ((sizes / (sizes**2 + ridge))[:, None] * projected) for ridge in _RIDGES])
 
 
 def label_boundary_density(label: NDArray[np.uint8]) -> float:

@@ -1,8 +1,9 @@
 """Energy budget: may a round start, how many joules may it spend, must it stop now.
 
-A bucket: joules flow in evenly over the day up to a cap, rounds take them out. A round's joules are reserved
-before it starts and settled when it ends, so a power cut never refunds them. All figures are gross joules,
-those of the whole board while the round runs: idle power is paid by the same battery.
+A bucket: joules flow in evenly over the day up to a cap, rounds take them out. Beside it stands a limit on
+any 24 hours, since a full bucket and a day's inflow would be two days' joules on one. A round's joules are
+reserved before it starts and settled when it ends, so a power cut never refunds them. All figures are gross
+joules, those of the whole board while the round runs: idle power is paid by the same battery.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import TypeGuard
 
 __all__ = [
@@ -18,18 +18,17 @@ __all__ = [
     "Allowance",
     "BudgetRules",
     "EnergyStatus",
+    "day_left",
     "initial_account",
     "may_start",
     "must_stop",
-    "predict_joules",
     "refill",
     "reserve",
     "settle",
+    "settle_crashed",
 ]
 
 _SECONDS_PER_DAY = 86_400.0
-#: Rounds that a prediction looks back on: machines and models change.
-_PAST_ROUNDS = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +36,8 @@ class BudgetRules:
     """What the user may set.
 
     Attributes:
-        joules_per_day: that training may spend; 0 means no training at all.
-        cap_days: unspent joules are kept for so many days' worth.
+        joules_per_day: that training may spend in any 24 hours; 0 means no training at all.
+        cap_days: unspent joules are kept for so many days' worth; what is kept never raises the day's limit.
         minimum_joules: with fewer a round is not worth its start, though it may start with fewer than
             predicted.
         margin: factor on the prediction up to which a round may spend, 1 or more.
@@ -73,10 +72,14 @@ class Account:
     Attributes:
         balance_joules: below 0 when a round spent more than it reserved.
         updated_at: when it was last refilled, in seconds of a clock that does not follow the calendar.
+        reserved_joules: of the round that runs; taken out of the balance already.
+        spent: when and how many joules, oldest first, for the 24 hours up to `updated_at`.
     """
 
     balance_joules: float
     updated_at: float
+    reserved_joules: float = 0.0
+    spent: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,18 +89,22 @@ class EnergyStatus:
     Attributes:
         balance_joules: of the account, just refilled.
         predicted_joules: what the round will take in all likelihood, gross.
+        day_left_joules: that may still be spent in the 24 hours up to now; see `day_left`.
         battery_percent: charge, None (or not a number) when unknown.
         temperature_c: of the hottest zone in degrees Celsius, None (or not a number) when unknown.
         battery_floor_percent: below this charge nothing is trained.
         max_temperature_c: above this temperature nothing is trained.
+        hindrances: in words, what else forbids training now, such as a supply whose voltage is too low.
     """
 
     balance_joules: float
     predicted_joules: float
+    day_left_joules: float = math.inf
     battery_percent: float | None = None
     temperature_c: float | None = None
     battery_floor_percent: float = 30.0
     max_temperature_c: float = 80.0
+    hindrances: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,7 @@ def initial_account(rules: BudgetRules, now: float, spent_joules: float = 0.0) -
 def refill(rules: BudgetRules, account: Account, now: float) -> Account:
     """Let the joules flow in that are due since the last refill, up to the cap.
 
-    A clock that goes backwards, as it does when a board starts anew, refills nothing.
+    A clock that goes backwards, as it does when a board starts anew, refills nothing and makes nothing older.
 
     Raises:
         ValueError: `now` is not finite.
@@ -134,7 +141,19 @@ def refill(rules: BudgetRules, account: Account, now: float) -> Account:
         raise ValueError(f"the time is {now}; it must be finite")
     elapsed = max(0.0, now - account.updated_at)
     due = rules.joules_per_day * elapsed / _SECONDS_PER_DAY
-    return Account(min(rules.cap_joules, account.balance_joules + due), now)
+    back = min(0.0, now - account.updated_at)
+    spent = tuple((at + back, joules) for at, joules in account.spent if at + back > now - _SECONDS_PER_DAY)
+    balance = min(rules.cap_joules, account.balance_joules + due)
+    return Account(balance, now, account.reserved_joules, spent)
+
+
+def day_left(rules: BudgetRules, account: Account) -> float:
+    """Joules that may still be spent in the 24 hours up to `account.updated_at`; below 0 when overspent.
+
+    A round counts with all its joules when it ends, and with its reservation while it runs. So no 24 hours,
+    wherever they begin, see more than `rules.joules_per_day` and what the last round overspent.
+    """
+    return rules.joules_per_day - account.reserved_joules - sum(joules for _, joules in account.spent)
 
 
 def reserve(account: Account, joules: float) -> Account:
@@ -143,7 +162,8 @@ def reserve(account: Account, joules: float) -> Account:
     Raises:
         ValueError: `joules` is negative or not finite.
     """
-    return replace(account, balance_joules=account.balance_joules - _amount("joules", joules))
+    reserved = account.reserved_joules + _amount("joules", joules)
+    return replace(account, balance_joules=account.balance_joules - joules, reserved_joules=reserved)
 
 
 def settle(account: Account, reserved_joules: float, spent_joules: float) -> Account:
@@ -160,7 +180,20 @@ def settle(account: Account, reserved_joules: float, spent_joules: float) -> Acc
     """
     reserved = _amount("reserved_joules", reserved_joules)
     spent = reserved if math.isnan(spent_joules) else _amount("spent_joules", spent_joules)
-    return replace(account, balance_joules=account.balance_joules + reserved - spent)
+    return replace(
+        account,
+        balance_joules=account.balance_joules + reserved - spent,
+        reserved_joules=max(0.0, account.reserved_joules - reserved),
+        spent=(*account.spent, (account.updated_at, spent)),
+    )
+
+
+def settle_crashed(account: Account) -> Account:
+    """Take all that is reserved for spent: what a service does at its start with what a crash left open."""
+    if account.reserved_joules == 0.0:
+        return account
+    spent = (*account.spent, (account.updated_at, account.reserved_joules))
+    return replace(account, reserved_joules=0.0, spent=spent)
 
 
 def may_start(rules: BudgetRules, status: EnergyStatus) -> Allowance:
@@ -171,7 +204,8 @@ def may_start(rules: BudgetRules, status: EnergyStatus) -> Allowance:
     obstacles = _conditions(
         status.battery_percent, status.battery_floor_percent, status.temperature_c, status.max_temperature_c
     )
-    left = status.balance_joules
+    obstacles.extend(status.hindrances)
+    left = min(status.balance_joules, status.day_left_joules)
     predicted = max(0.0, status.predicted_joules) if _is_known(status.predicted_joules) else 0.0
     # Without a prediction the least that is worth a start is all that a round is trusted with.
     wanted = predicted * rules.margin or rules.minimum_joules or max(0.0, left)
@@ -179,6 +213,12 @@ def may_start(rules: BudgetRules, status: EnergyStatus) -> Allowance:
     needed = min(rules.minimum_joules, rules.cap_joules, wanted)
     if rules.joules_per_day == 0.0:
         obstacles.insert(0, "the energy budget is 0 J a day: no training at all")
+    elif (left <= 0.0 or left < needed) and status.day_left_joules < status.balance_joules:
+        obstacles.insert(
+            0,
+            f"{max(0.0, left):,.0f} J are left of the {rules.joules_per_day:,.0f} J for any 24 hours and a "
+            f"round needs at least {needed:,.0f} J: more as what was spent gets a day old",
+        )
     elif left <= 0.0 or left < needed:
         wait = (needed - left) / rules.joules_per_day * _SECONDS_PER_DAY
         obstacles.insert(
@@ -200,42 +240,38 @@ def must_stop(
     spent_joules: float,
     allowance_joules: float,
     *,
+    step_joules: float = 0.0,
     battery_percent: float | None = None,
     temperature_c: float | None = None,
     battery_floor_percent: float = 30.0,
     max_temperature_c: float = 80.0,
+    hindrances: Sequence[str] = (),
 ) -> str | None:
     """Why a running round must stop now, None if it may go on.
 
     Args:
         spent_joules: by the round so far, gross; not a number when the meter gives no figure, which stops it.
         allowance_joules: what it may spend.
+        step_joules: what its next step takes in all likelihood: it stops before the step that is too much.
         battery_percent: charge, None (or not a number) when unknown.
         temperature_c: in degrees Celsius, None (or not a number) when unknown.
         battery_floor_percent: below this charge it stops.
         max_temperature_c: above this temperature it stops.
+        hindrances: in words, what else forbids training now.
     """
     obstacles = _conditions(battery_percent, battery_floor_percent, temperature_c, max_temperature_c)
+    obstacles.extend(hindrances)
     if math.isnan(spent_joules):
         obstacles.insert(0, "the energy meter gives no figure, so the budget cannot be kept")
-    elif spent_joules >= allowance_joules:
+    elif spent_joules >= allowance_joules or spent_joules + step_joules > allowance_joules:
+        next_step = (
+            "" if spent_joules >= allowance_joules else f", too few for a step of {step_joules:,.0f} J"
+        )
         obstacles.insert(
-            0, f"{spent_joules:,.0f} J are spent of the {allowance_joules:,.0f} J that were allowed"
+            0,
+            f"{spent_joules:,.0f} J are spent of the {allowance_joules:,.0f} J that were allowed{next_step}",
         )
     return "; ".join(obstacles) or None
-
-
-def predict_joules(past: Sequence[tuple[int, float]], steps: int, default_per_step: float) -> float:
-    """Gross joules that a round of `steps` optimiser steps will take.
-
-    Args:
-        past: (steps, gross joules) of earlier rounds, oldest first. The median per step of the latest ones is
-            used; rounds without a step or without a figure are passed over.
-        steps: of the coming round.
-        default_per_step: joules a step, while there is no earlier round.
-    """
-    per_step = [joules / count for count, joules in past if count > 0 and _is_known(joules) and joules > 0.0]
-    return steps * (median(per_step[-_PAST_ROUNDS:]) if per_step else default_per_step)
 
 
 def _conditions(

@@ -15,8 +15,10 @@ __all__ = ["Expectation", "PastRound", "ValueRules", "Verdict", "expect", "train
 #: A round over n times as many new samples is expected to gain the square root of n times as much, within
 #: these bounds: the error of an estimate falls with the root of its samples.
 _SCALE_BOUNDS = (0.5, 2.0)
-#: Fruitless rounds beyond so many double the wait no more.
-_MOST_DOUBLINGS = 6
+#: So many fruitless rounds in a row are ordinary; each one more doubles the wait, up to so many times: a
+#: store under a quota may never hold more new samples.
+_ORDINARY = 4
+_MOST_DOUBLINGS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,14 +130,14 @@ def train_or_wait(
     """Whether to train now or to wait for more new samples.
 
     Training goes on while a day's joules are expected to buy `rules.least_gain_per_day`. When they are not,
-    each fruitless round in a row doubles the new samples that the next one waits for: a scene that has
-    changed brings them, and is tried again; one that stands still costs ever less.
+    fruitless rounds in a row double the new samples that the next one waits for: a scene that has changed is
+    tried again in time, and one that stands still costs less.
 
     Args:
         rules: what the method is set to.
         expectation: of the coming round.
         joules_per_day: that training may spend.
-        new_samples: that wait to be learnt from.
+        new_samples: that came since the last round: those that it left over are no reason to try again.
         min_new_samples: that a round needs at the least.
         forced: whether the user asked for the round; then it is worth it.
     """
@@ -148,14 +150,16 @@ def train_or_wait(
         return Verdict(True, f"{told}; asked for by the user")
     if per_day >= rules.least_gain_per_day:
         return Verdict(True, told)
-    wanted = max(1, min_new_samples) * 2 ** min(expectation.fruitless, _MOST_DOUBLINGS)
+    # Small gains that do not pay are doubled once, too: else nothing would be waited for.
+    doublings = min(max(1, expectation.fruitless - _ORDINARY), _MOST_DOUBLINGS)
+    wanted = max(1, min_new_samples) * 2**doublings
     if new_samples >= wanted:
-        return Verdict(True, f"{told}; tried once more, since there are {new_samples} new samples")
+        return Verdict(True, f"{told}; tried once more, since {new_samples} new samples came")
     return Verdict(
         False,
         f"learning does not pay now: {told}, less than the {rules.least_gain_per_day:g} that is worth while, "
         f"after {expectation.fruitless} rounds in a row without a gain; waiting for {wanted} new samples, "
-        f"{new_samples} are there",
+        f"{new_samples} came since the last",
     )
 
 

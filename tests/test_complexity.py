@@ -244,17 +244,17 @@ def test_a_typical_loss_scores_a_half_and_a_deviation_more_scores_as_the_logisti
 
 
 def test_a_description_is_where_brightness_and_detail_are() -> None:
-    image = np.zeros((120, 160), np.uint8)
-    image[:20, :20] = 128
-    image[100:, 140::2] = 200
+    image = np.zeros((240, 320), np.uint8)
+    image[:40, :40] = 128
+    image[200:, 280::2] = 200
     luma, across, down = describe(image).reshape(3, 6, 8)
     assert luma[0, 0] == pytest.approx(2.0)
     assert np.argwhere(luma).tolist() == [[0, 0], [5, 7]]
     assert np.unravel_index(np.argmax(across), across.shape) == (5, 7)
-    assert across[0, 0] == pytest.approx(np.log(1 + 128 / 20))
-    assert down[0, 0] == pytest.approx(np.log(1 + 128 / 20))
+    assert across[0, 0] == pytest.approx(np.log(1 + 128 / 40))
+    assert down[0, 0] == pytest.approx(np.log(1 + 128 / 40))
     assert np.count_nonzero(down) == 2
-    assert down[4, 7] == pytest.approx(np.log(1 + 200 * 10 / 400))
+    assert down[4, 7] == pytest.approx(np.log(1 + 200 * 20 / 1600))
 
 
 def test_noise_teaches_next_to_nothing() -> None:
@@ -262,6 +262,19 @@ def test_noise_teaches_next_to_nothing() -> None:
     found = learn_loss(rng.normal(size=(60, 144)).astype(np.float32), rng.normal(0.1, 0.02, (60, 1)), (0.5,))
     assert found.typical == (pytest.approx(0.1, abs=0.01),)
     assert found.spread[0] < 0.5 * 0.02
+
+
+def test_neighbours_in_time_do_not_vouch_for_each_other() -> None:
+    rng = np.random.default_rng(8)
+    # 30 scenes of 10 frames, whose losses have nothing to do with what they look like.
+    descriptions = np.repeat(rng.normal(size=(30, 144)), 10, axis=0).astype(np.float32)
+    losses = np.repeat(rng.normal(0.1, 0.02, size=(30, 1)), 10, axis=0)
+    found = learn_loss(descriptions, losses, (0.5,))
+    assert found.spread[0] < 0.2 * losses.std()
+    # In another order every block knows every scene.
+    order = rng.permutation(300)
+    fooled = learn_loss(descriptions[order], losses[order], (0.5,))
+    assert fooled.spread[0] > 0.9 * losses.std()
 
 
 def test_what_hardly_changed_does_not_decide_when_it_does() -> None:

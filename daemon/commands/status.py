@@ -69,7 +69,11 @@ def _last(last: Mapping[str, Any] | None) -> str | None:
         return None
     before, after = show(last.get("miou_before")), show(last.get("miou_after"))
     cost = f"{_joules(last.get('joules'))} ({show(last.get('method'))})"
-    return f"{last.get('round')} {last.get('outcome')}, mIoU {before} -> {after}, {cost}"
+    told = f"{last.get('round')} {last.get('outcome')}, mIoU {before} -> {after}, {cost}"
+    if last.get("expected_gain") is None or not last.get("expected_joules"):
+        return told
+    gross = f"{_joules(last.get('gross_joules'))} gross"
+    return f"{told}, {gross}; expected +{last['expected_gain']:.4f} for {_joules(last['expected_joules'])}"
 
 
 def _joules(value: float | None) -> str:

@@ -70,6 +70,7 @@ def bench() -> None:
     metavar="FILE",
     help="Write the result here as well, as JSON.",
 )
+@click.option("--note", default="", metavar="TEXT", help="What a reader of --out must know to judge it.")
 @json_option
 def indicators(
     *,
@@ -79,6 +80,7 @@ def indicators(
     split: str,
     learn_from: str,
     out: Path | None,
+    note: str,
     as_json: bool,
 ) -> None:
     """Compare complexity indicators with the mIoU that downsampling really costs a model.
@@ -112,6 +114,7 @@ def indicators(
         date=datetime.now(timezone.utc).date().isoformat(),
         seed=None,
         version=__version__,
+        note=note,
     )
     if out is not None:
         try:

@@ -137,8 +137,8 @@ def measure_indicators(
         bgr, label = decode_colour(data), bench.read_label(item.label)
         found, confidence = _image_loss(bench, item.image.name, bgr, label, sums)
         losses.append(found)
-        # Left and right mean nothing to an indicator: how well the loss predicts itself in the mirror bounds
-        # what can be asked of one.
+        # The same scene a second time: how well the loss agrees with itself bounds what can be asked of an
+        # indicator.
         mirrored.append(_image_loss(bench, item.image.name, _mirror(bgr), _mirror(label), None)[0])
         grey, bits = _ingest_grey(data), _bits_per_pixel(data)
         for indicator in indicators:
@@ -166,7 +166,7 @@ def measure_indicators(
         for name, found in scores.items()
     }
     results[MIRRORED] = IndicatorResult(
-        needs="all that there is to know",
+        needs="the label and all inferences",
         rho=rho({key: [loss.loss[key] for loss in mirrored] for key in keys}),
         microseconds=None,
         of_grey_decode=None,

@@ -30,6 +30,7 @@ class About:
         date: day of the measurement, ``YYYY-MM-DD``, UTC.
         seed: of everything random; None where nothing is.
         version: of this package.
+        note: what a reader must know to judge the result; "" for nothing.
     """
 
     benchmark: str
@@ -39,6 +40,7 @@ class About:
     date: str
     seed: int | None
     version: str
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ def _section(path: Path) -> str:
         f"- machine: {about.machine}",
         f"- date: {about.date}, version {about.version}",
         f"- file: [{path.name}]({path.name})",
+        *([f"- note: {about.note}"] if about.note else []),
     ]
     return "\n".join([f"## {title}", "", *facts, "", *lines, ""])
 
@@ -107,6 +108,10 @@ def _indicators(result: Result) -> tuple[str, list[str]]:
         "that scale. Times are for a 640x480 frame, of which a grey JPEG decode takes "
         f"{report.grey_decode_microseconds:.0f} us. On target is rho",
         f"of {TARGET_RHO} or more at {TARGET_SCALE} for at most {TARGET_OF_DECODE:.0%} of that decode.",
+        "",
+        "The loss of the mirrored frame is the same measurement of the same scene a second time. Where it",
+        "agrees with itself to r only, an indicator that knew the scene's mean loss would be expected to",
+        "reach about the square root of r (Spearman's attenuation), and no more.",
         "",
         *table(columns, rows),
     ]

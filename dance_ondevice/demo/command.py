@@ -27,7 +27,7 @@ from dance_ondevice.demo.summary import print_summary
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("demo-report"),
     show_default=True,
-    help="Folder for report.json and report.html.",
+    help="Folder for report.json, report.html and the daemon's log.",
 )
 @click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of everything."
@@ -40,7 +40,7 @@ from dance_ondevice.demo.summary import print_summary
     show_default=True,
     help="Time that it may take in all.",
 )
-@click.option("--keep", is_flag=True, help="Keep the daemon's state, configuration and log; says where.")
+@click.option("--keep", is_flag=True, help="Keep the daemon's state and configuration; says where.")
 def demo(out: Path, seed: int, as_json: bool, max_seconds: float, keep: bool) -> None:
     """Watch the real daemon learn a street whose light and weather change, in about four minutes.
 
@@ -77,7 +77,7 @@ def _workspace(keep: bool, console: Console) -> Iterator[Path]:
     """A folder for everything temporary, gone afterwards unless it is to be kept."""
     if keep:
         folder = Path(tempfile.mkdtemp(prefix="dance-demo-"))
-        console.print(f"state, configuration and logs stay in {folder}", soft_wrap=True)
+        console.print(f"state and configuration stay in {folder}", soft_wrap=True)
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="dance-demo-") as name:

@@ -58,9 +58,9 @@ class DaemonProcess:
     def __enter__(self) -> DaemonProcess:
         """Start the process."""
         # Commands find a user's daemons through the runtime folder; this one must not be in their way.
-        runtime = self._log_file.parent / "runtime"
+        runtime = self._config.parent / "runtime"
         runtime.mkdir(mode=0o700, exist_ok=True)
-        with self._log_file.open("ab") as output:
+        with self._log_file.open("wb") as output:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "dance_ondevice", "run"),

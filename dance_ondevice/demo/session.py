@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 #: (index, condition) -> (bgr (H, W, 3) uint8, label (H, W) uint8).
 Render = Callable[[int, str], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
+#: A drifted phase gets this many times the time of another, and ends after this many promotions.
+_DRIFTED_SHARES = _DRIFTED_ROUNDS = 2
 _STATUS_SECONDS = 1.0
 #: Seconds to wait for the answers that are still out when the stream ends.
 _DRAIN_SECONDS = 10.0
@@ -44,7 +46,7 @@ class StreamOptions:
     """How the camera sends: frames a second, every how many frames a label goes along, JPEG quality."""
 
     camera: str = "street"
-    fps: float = 8.0
+    fps: float = 10.0
     label_every: int = 2
     quality: int = 90
 
@@ -173,10 +175,11 @@ class Stream:
         self.progress = Progress()
 
     def run(self, plans: Sequence[PhasePlan], seconds: float) -> list[PhaseRecord]:
-        """Stream all phases in at most ``seconds``; the time left is shared evenly by the phases left.
+        """Stream all phases in at most ``seconds``, shared among them.
 
-        A phase ends early once a round that started in it has finished, in a drifted phase once one was
-        promoted; the time that it leaves goes to those after it. The last phase's round is the last one.
+        Drifted phases get two shares. A phase ends early once a round that started in it has finished, a
+        drifted one once two were promoted; the time that it leaves goes to those after it. The last phase's
+        round is the last one.
 
         Raises:
             DaemonDied: the daemon ended.
@@ -186,7 +189,8 @@ class Stream:
         deadline = self._monotonic() + seconds
         with CameraLink(self._facts, self._options, self.progress) as link:
             for index, plan in enumerate(plans):
-                share = (deadline - self._monotonic()) / (len(plans) - index)
+                shares = [_DRIFTED_SHARES if p.drifted else 1 for p in plans[index:]]
+                share = (deadline - self._monotonic()) * shares[0] / sum(shares)
                 found.append(self._phase(link, plan, share, last=plan is plans[-1]))
             found[-1] = self._drain(link, found[-1])
         return found
@@ -247,7 +251,7 @@ class Stream:
 
     def _is_learnt(self, plan: PhasePlan, started_at: float) -> bool:
         outcomes = records.finished_rounds(self._daemon.paths, started_at)
-        return "promoted" in outcomes if plan.drifted else bool(outcomes)
+        return outcomes.count("promoted") >= _DRIFTED_ROUNDS if plan.drifted else bool(outcomes)
 
     def _drain(self, link: CameraLink, last: PhaseRecord) -> PhaseRecord:
         """Wait for the answers still out, so that the daemon's counts and the camera's agree."""

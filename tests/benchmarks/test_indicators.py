@@ -183,7 +183,7 @@ def test_the_command_prints_and_writes_the_result(street: Path, base: Path, tmp_
     out = tmp_path / "r.json"
     shutil.copytree(street / "test", street / "train")
     shutil.copytree(street / "testannot", street / "trainannot")
-    done = CliRunner().invoke(main, [*arguments, "--out", str(out)])
+    done = CliRunner().invoke(main, [*arguments, "--out", str(out), "--note", "a tiny street"])
     assert done.exit_code == 0, done.output
     result = read_result(out)
     assert result.about.benchmark == "indicators"
@@ -192,6 +192,7 @@ def test_the_command_prints_and_writes_the_result(street: Path, base: Path, tmp_
         "--learn-from train"
     )
     assert result.about.data == "camvid, test, 3 images"
+    assert result.about.note == "a tiny street"
     assert str(tmp_path) not in out.read_text()
     report = as_body(result, IndicatorsReport)
     assert len(report.losses) == 3

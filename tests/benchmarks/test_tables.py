@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,11 @@ def test_the_committed_page_is_what_the_generator_makes() -> None:
 
 def test_each_result_tells_where_it_comes_from(tmp_path: Path) -> None:
     write_result(tmp_path / "b.json", about(), REPORT)
-    write_result(tmp_path / "a.json", about(seed=7), REPORT)
+    write_result(tmp_path / "a.json", replace(about(seed=7), note="by candlelight"), REPORT)
     page = render(tmp_path)
     assert page.index("(a.json)") < page.index("(b.json)")
     assert "- seed: 7" in page
+    assert page.count("- note: ") == page.count("- note: by candlelight") == 1
     assert "- seed: none, nothing is random" in page
     for fact in (
         "`dance-ondevice bench indicators --root DIR`",

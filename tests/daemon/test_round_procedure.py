@@ -105,6 +105,13 @@ def test_two_rounds_promote_slim_and_leave_a_whole_record(rig: Rig, add_street: 
     assert first.gross_joules >= first.joules
     assert first.miou_before is not None
     assert first.miou_after is not None
+    (row,) = rig.rows("select expected_gain, expected_joules, step_pixels from rounds")
+    assert (row["expected_gain"], row["expected_joules"]) == (first.expected_gain, first.expected_joules)
+    assert first.expected_gain == pytest.approx(0.02)  # what a first round is expected to
+    assert row["step_pixels"] == 4 * 64 * 48
+    told = rig.versions.card("v0002")
+    assert told["gate"]["expected_gain"] == first.expected_gain
+    assert told["energy"]["expected_joules"] == first.expected_joules
 
     splits = {row["id"]: row["split"] for row in rig.rows("select id, split from samples")}
     assert set(splits.values()) == {"train", "gate", "guard"}

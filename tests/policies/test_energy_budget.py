@@ -12,16 +12,18 @@ from dance_ondevice.policies.energy_budget import (
     Account,
     BudgetRules,
     EnergyStatus,
+    day_left,
     initial_account,
     may_start,
     must_stop,
-    predict_joules,
     refill,
     reserve,
     settle,
+    settle_crashed,
 )
 
 RULES = BudgetRules(joules_per_day=86_400.0, minimum_joules=300.0, margin=1.25)  # one joule a second
+DAY = 86_400.0
 FIT = {"battery_percent": 80.0, "temperature_c": 50.0}
 
 amounts = st.floats(min_value=0.0, max_value=50_000.0)
@@ -50,7 +52,12 @@ def test_all_rounds_together_spend_no_more_than_flowed_in_the_cap_and_one_step(
         now += pause
         account = refill(rules, account, now)
         allowance = may_start(
-            rules, EnergyStatus(balance_joules=account.balance_joules, predicted_joules=predicted)
+            rules,
+            EnergyStatus(
+                balance_joules=account.balance_joules,
+                predicted_joules=predicted,
+                day_left_joules=day_left(rules, account),
+            ),
         )
         if not allowance.allowed:
             assert allowance.joules == 0.0
@@ -64,6 +71,7 @@ def test_all_rounds_together_spend_no_more_than_flowed_in_the_cap_and_one_step(
         step = max(step_joules, allowance.joules / 50)
         flowed_in = rules.joules_per_day * now / 86_400.0
         assert total <= flowed_in + rules.cap_joules + step + 1e-6 * total
+        assert day_left(rules, account) >= -step - rules.joules_per_day * 1e-6
 
 
 @settings(deadline=None)
@@ -240,15 +248,104 @@ def test_must_stop(spent: float, readings: dict[str, float], reason: str | None)
     assert must_stop(spent, 100.0, **(FIT | readings)) == reason
 
 
-def test_prediction_is_the_median_of_the_latest_rounds_per_step() -> None:
-    assert predict_joules([], 200, default_per_step=3.0) == 600.0
-    past = [(100, 99_999.0)] + [(100, joules) for joules in (200.0, 400.0, 300.0, 100.0, 9000.0)]
-    assert predict_joules(past, 50, default_per_step=3.0) == 150.0
+def test_it_stops_before_the_step_that_is_too_much() -> None:
+    assert must_stop(90.0, 100.0, step_joules=10.0) is None
+    assert must_stop(90.5, 100.0, step_joules=10.0) == (
+        "90 J are spent of the 100 J that were allowed, too few for a step of 10 J"
+    )
 
 
-def test_prediction_passes_over_rounds_that_tell_nothing() -> None:
-    past = [(100, 200.0), (0, 50.0), (100, 0.0), (100, math.nan)]
-    assert predict_joules(past, 10, default_per_step=99.0) == 20.0
+def test_what_hinders_training_forbids_a_start_and_ends_a_round() -> None:
+    sagging = ("the supply's voltage is too low",)
+    allowance = may_start(RULES, status(hindrances=sagging))
+    assert not allowance.allowed
+    assert sagging[0] in allowance.reason
+    assert must_stop(0.0, 100.0, hindrances=sagging) == sagging[0]
+
+
+def test_a_full_bucket_and_a_days_inflow_are_not_two_days_joules() -> None:
+    account = initial_account(RULES, 0.0)
+    account = settle(reserve(account, 86_400.0), 86_400.0, 80_000.0)
+    account = refill(RULES, account, DAY / 2)
+    assert account.balance_joules == pytest.approx(6400.0 + 43_200.0)
+    assert day_left(RULES, account) == pytest.approx(6400.0)
+    left = may_start(
+        RULES, status(account.balance_joules, 20_000.0, day_left_joules=day_left(RULES, account))
+    )
+    assert left.joules == pytest.approx(6400.0)
+    none = may_start(RULES, status(account.balance_joules, 20_000.0, day_left_joules=10.0))
+    assert "10 J are left of the 86,400 J for any 24 hours" in none.reason
+    assert day_left(RULES, refill(RULES, account, DAY)) == 86_400.0
+
+
+def test_a_clock_going_backwards_makes_nothing_older() -> None:
+    account = settle(reserve(initial_account(RULES, DAY), 500.0), 500.0, 400.0)
+    account = refill(RULES, account, 5.0)
+    assert day_left(RULES, refill(RULES, account, DAY)) == pytest.approx(86_000.0)
+    assert day_left(RULES, refill(RULES, account, DAY + 5.0)) == pytest.approx(86_400.0)
+
+
+def test_what_a_crash_left_reserved_is_spent() -> None:
+    crashed = settle_crashed(reserve(Account(1000.0, 7.0), 400.0))
+    assert crashed == Account(600.0, 7.0, 0.0, ((7.0, 400.0),))
+    assert settle_crashed(crashed) is crashed
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_day_of_a_year_is_over_its_budget_by_more_than_a_steps_joules(seed: int) -> None:
+    """Random costs, wrong predictions, lost meters, crashes and reboots; a day is any, wherever it begins."""
+    draw = random.Random(seed)
+    rules = BudgetRules(joules_per_day=20_000.0)
+    now, account = 0.0, initial_account(rules, 0.0)
+    spends: list[tuple[float, float]] = []  # what was really spent and when
+    largest_step, reboots, crashes, stopped = 0.0, 0, 0, 0
+    total_time = 0.0
+    while total_time + now < 365 * DAY:
+        now += draw.expovariate(1 / 3600)
+        if draw.random() < 0.02:  # a reboot: the clock starts again at 0
+            reboots += 1
+            account = refill(rules, account, now)
+            total_time, now = total_time + now, 0.0
+        account = refill(rules, account, now)
+        predicted = draw.lognormvariate(7.5, 1.0)
+        allowance = may_start(
+            rules,
+            EnergyStatus(
+                balance_joules=account.balance_joules,
+                predicted_joules=predicted,
+                day_left_joules=day_left(rules, account),
+            ),
+        )
+        if not allowance.allowed:
+            continue
+        account = reserve(account, allowance.joules)
+        ends_at = predicted * draw.lognormvariate(0.0, 0.5)
+        spent, crash, lost = 0.0, draw.random() < 0.05, draw.random() < 0.05
+        while spent < ends_at and must_stop(spent, allowance.joules, **FIT) is None:
+            step = draw.uniform(0.5, 1.5) * predicted / 60
+            largest_step = max(largest_step, step)
+            spent += step
+            now += step / 8.0  # watts
+            spends.append((total_time + now, step))
+            if crash and draw.random() < 0.05:
+                break
+        stopped += spent >= allowance.joules
+        account = refill(rules, account, now)
+        if crash:
+            crashes += 1
+            account = settle_crashed(account)
+        else:
+            account = settle(account, allowance.joules, math.nan if lost else spent)
+    assert min(reboots, crashes, stopped) > 20
+    total, first, worst = 0.0, 0, 0.0
+    for at, joules in spends:
+        total += joules
+        while spends[first][0] <= at - DAY:
+            total -= spends[first][1]
+            first += 1
+        worst = max(worst, total)
+    assert worst <= rules.joules_per_day + largest_step
+    assert worst > 0.9 * rules.joules_per_day, "the budget was never reached: the test says nothing"
 
 
 @pytest.mark.parametrize(

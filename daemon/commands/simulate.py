@@ -1,0 +1,153 @@
+"""``dance-ondevice simulate``: what another budget or policy would have done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, load_config, state_dir_option
+from dance_ondevice.daemon.commands import index, target
+from dance_ondevice.daemon.commands.energy import bar
+from dance_ondevice.daemon.output import print_json, show
+
+if TYPE_CHECKING:
+    from dance_ondevice.daemon.config_sections import Config
+    from dance_ondevice.daemon.simulation import Day
+    from dance_ondevice.daemon.state import StatePaths
+
+_BAR_WIDTH = 24
+
+
+@click.command()
+@config_option
+@state_dir_option
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    metavar="JOULES",
+    help="Joules a day; by default energy.budget_joules_per_day.",
+)
+@click.option("--days", type=click.IntRange(1, 3660), default=30, show_default=True, help="Days to simulate.")
+@click.option("--window", metavar="HH:MM-HH:MM", help="Hours to train in instead of training.window.")
+@click.option("--min-new-samples", type=click.IntRange(min=1), help="Instead of training.min_new_samples.")
+@click.option(
+    "--policy",
+    type=click.Choice(["value", "always"]),
+    default="value",
+    show_default=True,
+    help="value: train when the expected gain is worth its joules; always: whenever the joules reach.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of costs and gains.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.svg", help="Write a picture."
+)
+@json_option
+def simulate(
+    *,
+    config_path: Path | None,
+    state_dir: Path | None,
+    budget: float | None,
+    days: int,
+    window: str | None,
+    min_new_samples: int | None,
+    policy: str,
+    seed: int,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Replay the stored stream under another energy budget."""
+    from dance_ondevice.daemon import simulation
+
+    changes = {
+        "energy.budget_joules_per_day": budget,
+        "training.window": window,
+        "training.min_new_samples": min_new_samples,
+    }
+    chosen = {key: value for key, value in changes.items() if value is not None}
+    config = load_config(config_path, state_dir, chosen).config
+    paths = target(config_path, state_dir)
+    with index(paths) as database:
+        try:
+            record = simulation.read_record(
+                database, config, macs=_live_macs(paths), utc_offset=float(time.localtime().tm_gmtoff)
+            )
+        except simulation.NothingStoredError as error:
+            raise WorkFailed(f"{paths.root}: {error}") from error
+    result = simulation.simulate(record, config, days=days, seed=seed, weigh_value=policy == "value")
+    totals = simulation.summary(result, config.energy.budget_joules_per_day)
+    if plot is not None:
+        from dance_ondevice.daemon.simulation_plot import svg
+
+        try:
+            plot.write_text(svg(result, config.energy.budget_joules_per_day), encoding="utf-8")
+        except OSError as error:
+            raise WorkFailed(f"the picture cannot be written: {error}") from error
+    if as_json:
+        print_json(
+            {
+                **totals,
+                "policy": policy,
+                "seed": seed,
+                "cost": asdict(record.cost),
+                "assumptions": record.assumptions,
+                "by_day": [asdict(day) for day in result],
+            }
+        )
+        return
+    _print_days(result, config)
+    _print_totals(totals, record.assumptions)
+
+
+def _live_macs(paths: StatePaths) -> int:
+    """MACs of the live model; 0 when there is none."""
+    try:
+        version = json.loads(paths.live_file.read_bytes())["version"]
+        return int(json.loads((paths.models / version / "card.json").read_bytes())["macs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _print_days(days: Sequence[Day], config: Config) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a pipe or file has no width, and cut words would be lost
+        console = Console(highlight=False, width=200)
+    budget = config.energy.budget_joules_per_day
+    table = Table(title=f"Simulated days at {budget:,.0f} J a day", title_justify="left")
+    for column in ("day", "new samples", "rounds", "with a gain", "joules"):
+        table.add_column(column, justify="right")
+    table.add_column("of the budget", no_wrap=True)
+    table.add_column("J left", justify="right")
+    table.add_column("refused")
+    most = max(budget, *(day.joules for day in days))
+    for day in days:
+        drawn = bar(day.joules, most, ascii_only=console.options.ascii_only, width=_BAR_WIDTH)
+        cells = (day.day, day.arrived, day.rounds, day.promoted, f"{day.joules:,.0f}")
+        left = f"{day.balance:,.0f}"
+        table.add_row(*map(str, cells), Text(drawn, "cyan"), left, Text(_refusals(day.refused)))
+    console.print(table)
+
+
+def _print_totals(totals: Mapping[str, Any], assumptions: Sequence[str]) -> None:
+    click.echo(
+        f"{totals['rounds']} rounds in {totals['days']} days, {totals['promoted']} with a gain, "
+        f"{show(float(totals['joules_per_day']))} J a day on average, "
+        f"{show(float(totals['most_joules_on_a_day']))} J at most; "
+        f"refused: {_refusals(totals['refused']) or 'none'}"
+    )
+    for assumption in assumptions:
+        click.secho(f"assumed: {assumption}", fg="yellow")
+
+
+def _refusals(refused: Mapping[str, int]) -> str:
+    said = {"budget": "too few joules", "value": "would not pay", "window": "outside the window"}
+    return ", ".join(f"{count} x {said[reason]}" for reason, count in refused.items() if count)
