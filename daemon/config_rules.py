@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 #: What the method offers; repeated here so that reading a configuration imports neither torch nor OpenCV.
 ARCHITECTURES = ("fastscnn", "deeplabv3plus", "pspnet", "bisenetv2", "hrnet")
-INDICATORS = ("detail_loss", "edge_density")
+INDICATORS = ("detail_loss", "edge_density", "luma_entropy", "jpeg_bits_per_pixel", "spectral_slope")
 METERS = ("auto", "rapl", "hwmon", "ina3221", "pmic", "battery", "nvml", "modelled")
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

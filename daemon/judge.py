@@ -100,7 +100,7 @@ class Judge:
         identifier = sample_id(message.camera, captured_at, seq)
         remembered = self._decisions.get(identifier)
         if remembered is None:
-            score = self._indicator.measure(frame.grey).score
+            score = self._indicator.measure(frame.grey, _bits_per_pixel(frame)).score
             camera.state, decision = decide(self._rules, camera.state, score)
             self._decisions[identifier] = (decision, score)
             if len(self._decisions) > _REMEMBERED:
@@ -162,6 +162,12 @@ def new_sample(judged: Judged) -> NewSample:
         classes=frame.label.classes if frame.label else None,
         received_digest=None if image.data is frame.image else digest(frame.image),
     )
+
+
+def _bits_per_pixel(frame: CheckedFrame) -> float | None:
+    if frame.info is None or frame.info.format != "jpeg":
+        return None
+    return 8 * len(frame.image) / (frame.width * frame.height)
 
 
 def pending_frame(judged: Judged, received: float) -> PendingFrame:

@@ -28,6 +28,8 @@ from dance_ondevice.policies import rounds as round_policy
 DAY = 86_400.0
 #: Seconds that a simulated joule takes where no round on record tells the power: 10 W.
 _ASSUMED_WATTS = 10.0
+#: Multiply-accumulates per image where there is no model either.
+_ASSUMED_MACS = 1_000_000_000
 #: Rounds on record that gains and costs are drawn from.
 _RECORD = 50
 
@@ -98,7 +100,7 @@ def read_record(db: Database, config: Config, *, macs: int, utc_offset: float = 
     Args:
         db: a reader's connection.
         config: for what is not on record.
-        macs: of the live model per image.
+        macs: of the live model per image; 0 where there is none.
         utc_offset: seconds by which local time is ahead of UTC, for the window's hours.
 
     Raises:
@@ -131,13 +133,12 @@ def read_record(db: Database, config: Config, *, macs: int, utc_offset: float = 
     )
     learnt = round_plan.past_rounds(past, {row["round_id"]: row["n"] for row in counts})
     costs = round_plan.costs(past, full_pixels)
-    cost = round_size.fit_cost(costs, assumed_cost(config.energy, batch, macs))
+    cost = round_size.fit_cost(costs, assumed_cost(config.energy, batch, macs or _ASSUMED_MACS))
     powers = [r["gross_joules"] / r["seconds"] for r in past if r["gross_joules"] and r["seconds"]]
     assumptions = []
     if not costs:
-        assumptions.append(
-            "no round is on record: its cost is assumed from the model's MACs and full-load watts"
-        )
+        of = "the model's MACs" if macs else f"{_ASSUMED_MACS / 1e9:g} G MACs an image (there is no model)"
+        assumptions.append(f"no round is on record: its cost is assumed from {of} and full-load watts")
     if not learnt:
         assumptions.append("no round is on record: each is taken to gain what a first one is expected to")
     return Record(
