@@ -11,21 +11,16 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dance_ondevice.daemon import first_model, ledger, round_job, round_plan, round_record
 from dance_ondevice.daemon import job as jobs
-from dance_ondevice.daemon.budget import BudgetKeeper
-from dance_ondevice.daemon.config import Config, parse_duration
-from dance_ondevice.daemon.energy import EnergyService
-from dance_ondevice.daemon.metrics import Instruments
+from dance_ondevice.daemon.config import parse_duration
 from dance_ondevice.daemon.round_runner import Limits, Progress, RunResult, available_memory, watch
-from dance_ondevice.daemon.state import StatePaths
-from dance_ondevice.daemon.store import Store
+from dance_ondevice.daemon.round_types import Outcome, RoundContext
 from dance_ondevice.daemon.trainer import TrainerProcess, write_job
-from dance_ondevice.daemon.versions import Pointer, VersionError, Versions
+from dance_ondevice.daemon.versions import Pointer, VersionError
 from dance_ondevice.policies import promotion
 from dance_ondevice.policies import rounds as policy
 
@@ -33,66 +28,6 @@ log = logging.getLogger(__name__)
 
 #: Share of the memory available at its start that a round may use.
 MEMORY_SHARE = 0.75
-
-
-class LiveModel(Protocol):
-    """What serves the live model (the predictor), seen from here."""
-
-    def prepare(self, directory: Path) -> Callable[[], None]:
-        """Load, verify and warm up a version; the returned call makes it serve.
-
-        Raises:
-            ValueError: it does not load.
-        """
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundContext:
-    """Everything a round works with; owned by the supervisor.
-
-    Attributes:
-        live_model: None while inference is off.
-        now: wall clock, seconds; for records only.
-        monotonic: clock of durations and deadlines, seconds.
-    """
-
-    config: Config
-    config_file: str
-    paths: StatePaths
-    store: Store
-    versions: Versions
-    energy: EnergyService
-    budget: BudgetKeeper
-    instruments: Instruments
-    live_model: LiveModel | None
-    procfs: Path
-    now: Callable[[], float]
-    monotonic: Callable[[], float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How one round ended; mIoU as fractions of 1, joules gross and above idle."""
-
-    round: str
-    outcome: str
-    reasons: tuple[str, ...]
-    miou_before: float | None
-    miou_after: float | None
-    miou_frozen: float | None
-    joules: float
-    gross_joules: float
-    method: str
-    expected_gain: float | None
-    expected_joules: float | None
-    steps: int
-    seconds: float
-    cpu_seconds: float | None
-    version: str | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for the control socket."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 class RoundProcedure:
@@ -372,7 +307,6 @@ class RoundProcedure:
             "energy": {
                 k: facts[k] for k in ("joules", "gross_joules", "expected_joules", "method", "seconds")
             },
-            "parent": self._c.versions.pointer().version if self._c.versions.pointer() else None,  # type: ignore[union-attr]
         }
         promoted = verdict.outcome == "promoted"
         version = self._c.versions.adopt(

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from dance_ondevice.daemon.round_procedure import Outcome, RoundContext, RoundProcedure
+from dance_ondevice.daemon.round_procedure import RoundProcedure
 from dance_ondevice.daemon.round_runner import Progress
+from dance_ondevice.daemon.round_types import Outcome, RoundContext
 from dance_ondevice.daemon.service import Service
 from dance_ondevice.daemon.state import atomic_write
 from dance_ondevice.daemon.versions import VersionError

@@ -28,7 +28,7 @@ from dance_ondevice.daemon.ingest import Ingest, IngestSettings
 from dance_ondevice.daemon.mailbox import LatestFrames
 from dance_ondevice.daemon.meters import choose_meter
 from dance_ondevice.daemon.metrics import Instruments, MetricsServer, SnapshotCollector
-from dance_ondevice.daemon.round_procedure import RoundContext
+from dance_ondevice.daemon.round_types import RoundContext
 from dance_ondevice.daemon.rounds import Rounds
 from dance_ondevice.daemon.service import Service
 from dance_ondevice.daemon.state import StateLock, StatePaths

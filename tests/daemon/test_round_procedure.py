@@ -22,8 +22,9 @@ from dance_ondevice.daemon.config_sections import Energy as EnergySection
 from dance_ondevice.daemon.config_sections import Model, NetworkSlimming, Promotion, Training
 from dance_ondevice.daemon.energy import CpuAccount, EnergyService
 from dance_ondevice.daemon.metrics import Instruments
-from dance_ondevice.daemon.round_procedure import Outcome, RoundContext, RoundProcedure
+from dance_ondevice.daemon.round_procedure import RoundProcedure
 from dance_ondevice.daemon.round_runner import Progress
+from dance_ondevice.daemon.round_types import Outcome, RoundContext
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
 from dance_ondevice.daemon.versions import VersionError, Versions

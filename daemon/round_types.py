@@ -1,0 +1,76 @@
+"""What a round works with, and how it ended: plain values between the rounds thread and everybody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from dance_ondevice.daemon.budget import BudgetKeeper
+from dance_ondevice.daemon.config import Config
+from dance_ondevice.daemon.energy import EnergyService
+from dance_ondevice.daemon.metrics import Instruments
+from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.store import Store
+from dance_ondevice.daemon.versions import Versions
+
+
+class LiveModel(Protocol):
+    """What serves the live model (the predictor), seen from here."""
+
+    def prepare(self, directory: Path) -> Callable[[], None]:
+        """Load, verify and warm up a version; the returned call makes it serve.
+
+        Raises:
+            ValueError: it does not load.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundContext:
+    """Everything a round works with; owned by the supervisor.
+
+    Attributes:
+        live_model: None while inference is off.
+        now: wall clock, seconds; for records only.
+        monotonic: clock of durations and deadlines, seconds.
+    """
+
+    config: Config
+    config_file: str
+    paths: StatePaths
+    store: Store
+    versions: Versions
+    energy: EnergyService
+    budget: BudgetKeeper
+    instruments: Instruments
+    live_model: LiveModel | None
+    procfs: Path
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one round ended; mIoU as fractions of 1, joules gross and above idle."""
+
+    round: str
+    outcome: str
+    reasons: tuple[str, ...]
+    miou_before: float | None
+    miou_after: float | None
+    miou_frozen: float | None
+    joules: float
+    gross_joules: float
+    method: str
+    expected_gain: float | None
+    expected_joules: float | None
+    steps: int
+    seconds: float
+    cpu_seconds: float | None
+    version: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for the control socket."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
