@@ -57,14 +57,11 @@ def read(paths: StatePaths, phase_at: Callable[[float], str]) -> Records:
         db.close()
 
 
-def finished_rounds(paths: StatePaths, since: float) -> list[str]:
-    """Outcomes of the rounds that started at or after a wall-clock second and have finished, oldest first."""
+def outcomes(paths: StatePaths, since: float) -> list[str | None]:
+    """Outcomes of the rounds that started at or after a wall-clock second, oldest first; None: it runs."""
     db = open_reader(paths)
     try:
-        rows = db.query(
-            "select outcome from rounds where started_at >= ? and outcome is not null order by started_at",
-            [since],
-        )
+        rows = db.query("select outcome from rounds where started_at >= ? order by started_at", [since])
         return [row["outcome"] for row in rows]
     finally:
         db.close()

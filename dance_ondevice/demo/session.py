@@ -25,8 +25,10 @@ log = logging.getLogger(__name__)
 #: (index, condition) -> (bgr (H, W, 3) uint8, label (H, W) uint8).
 Render = Callable[[int, str], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
-#: A drifted phase gets this many times the time of another, and ends after this many promotions.
-_DRIFTED_SHARES = _DRIFTED_ROUNDS = 2
+#: A drifted phase gets this many times the time of another.
+_DRIFTED_SHARES = 2
+#: A phase ends after this many rounds, a drifted one after as many promotions.
+_ROUNDS = 2
 _STATUS_SECONDS = 1.0
 #: Seconds to wait for the answers that are still out when the stream ends.
 _DRAIN_SECONDS = 10.0
@@ -80,7 +82,6 @@ class Progress:
     live_version: str | None = None
     frozen_version: str | None = None
     round_text: str = "no round yet"
-    running_round: str | None = None
     dropped_by_scale: Counter[float] = field(default_factory=Counter)
 
 
@@ -177,9 +178,8 @@ class Stream:
     def run(self, plans: Sequence[PhasePlan], seconds: float) -> list[PhaseRecord]:
         """Stream all phases in at most ``seconds``, shared among them.
 
-        Drifted phases get two shares. A phase ends early once a round that started in it has finished, a
-        drifted one once two were promoted; the time that it leaves goes to those after it. The last phase's
-        round is the last one.
+        Drifted phases get two shares. A phase ends early once ``is_learnt``; the time that it leaves goes to
+        those after it. The last phase's rounds are the last ones.
 
         Raises:
             DaemonDied: the daemon ended.
@@ -198,7 +198,7 @@ class Stream:
     def _phase(self, link: CameraLink, plan: PhasePlan, share: float, *, last: bool) -> PhaseRecord:
         progress, start, started_at = self.progress, self._monotonic(), self._now()
         first_frame, first_mask = progress.sent, progress.masks
-        inherited, paused = progress.running_round, False
+        paused = False
         progress.phase, progress.phase_share = plan.name, share
         due = looked = start
         while (now := self._monotonic()) - start < share:
@@ -210,9 +210,10 @@ class Stream:
             if now - looked >= _STATUS_SECONDS:
                 looked = now
                 self._look(now - start)
-                if self._is_learnt(plan, started_at):
+                outcomes = records.outcomes(self._daemon.paths, started_at)
+                if is_learnt(plan, outcomes):
                     break
-                if last and not paused and progress.running_round not in {None, inherited}:
+                if last and not paused and len(outcomes) >= _ROUNDS:
                     # One more would be cut off when the daemon is stopped.
                     self._daemon.pause()
                     paused = True
@@ -244,14 +245,8 @@ class Stream:
         progress.phase_seconds = phase_seconds
         progress.live_version = status.get("version")
         progress.frozen_version = status.get("frozen_version")
-        rounds = status.get("rounds") or {}
-        progress.running_round = rounds.get("running")
-        progress.round_text = describe_rounds(rounds)
+        progress.round_text = describe_rounds(status.get("rounds") or {})
         self._on_progress(progress)
-
-    def _is_learnt(self, plan: PhasePlan, started_at: float) -> bool:
-        outcomes = records.finished_rounds(self._daemon.paths, started_at)
-        return outcomes.count("promoted") >= _DRIFTED_ROUNDS if plan.drifted else bool(outcomes)
 
     def _drain(self, link: CameraLink, last: PhaseRecord) -> PhaseRecord:
         """Wait for the answers still out, so that the daemon's counts and the camera's agree."""
@@ -266,6 +261,13 @@ class Stream:
         if self._facts.metrics is None:
             raise OSError("the daemon serves no metrics")
         return scrape.fetch(self._facts.metrics)
+
+
+def is_learnt(plan: PhasePlan, outcomes: Sequence[str | None]) -> bool:
+    """Whether the rounds that started in a phase were enough for it; None stands for one that runs."""
+    if plan.drifted:
+        return outcomes.count("promoted") >= _ROUNDS
+    return len(outcomes) - outcomes.count(None) >= _ROUNDS
 
 
 def describe_rounds(rounds: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import sqlite3
@@ -222,3 +223,34 @@ def test_without_inference_torch_is_never_loaded(
     maps = (Path("/proc") / str(daemon.process.pid) / "maps").read_text()  # type: ignore[union-attr]
     assert "libtorch" not in maps
     assert "cv2" in maps
+
+
+TREES = Path(__file__).parent.parent / "energy" / "trees"
+
+
+def test_a_boards_own_meter_is_used_exported_and_lost_without_a_guess(
+    launch: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    sysfs = tmp_path / "sys"
+    shutil.copytree(TREES / "orin_nano_jp6" / "sys", sysfs)
+    daemon = launch(extra=f'sysfs_root = "{sysfs}"\n')
+    status = daemon.wait_until(lambda status: status["energy"]["gross_joules"] > 1.0)
+    assert (status["energy"]["source"], status["energy"]["method"]) == ("ina3221", "integrated")
+    values = scrape(daemon.facts["metrics"])
+    (sources,) = {dict(labels)["source"] for (n, labels) in values if n == "dance_energy_joules_total"}
+    assert sources == "ina3221"
+
+    # The sensor vanishes: what passes from now on is unmeasured, and no joule is made up.
+    shutil.rmtree(sysfs / "class" / "hwmon")
+    status = daemon.wait_until(lambda status: status["energy"]["unmeasured_seconds"] > 1.0)
+    frozen = status["energy"]["gross_joules"]
+    later = daemon.wait_until(lambda status: status["energy"]["unmeasured_seconds"] > 2.0)
+    assert later["energy"]["gross_joules"] == frozen
+    assert daemon.stop() == 0
+
+
+def test_a_named_meter_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, extra=f'meter = "rapl"\nsysfs_root = "{tmp_path}"\n')
+    refused = daemon.run_cli("run", "--config", str(daemon.config))
+    assert refused.returncode == 1
+    assert "rapl" in refused.stderr

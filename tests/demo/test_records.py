@@ -102,15 +102,15 @@ def test_reads_what_the_store_holds(store: Store, tmp_path: Path) -> None:
     ]
 
 
-def test_finished_rounds_are_those_that_started_since(store: Store, tmp_path: Path) -> None:
+def test_outcomes_are_those_of_rounds_that_started_since(store: Store, tmp_path: Path) -> None:
     insert(store, "rounds", id="early", started_at=10.0, outcome="rejected")
     insert(store, "rounds", id="late", started_at=30.0, outcome="promoted")
     insert(store, "rounds", id="running", started_at=40.0)
 
-    assert records.finished_rounds(StatePaths(tmp_path), 20.0) == ["promoted"]
-    assert records.finished_rounds(StatePaths(tmp_path), 5.0) == ["rejected", "promoted"]
+    assert records.outcomes(StatePaths(tmp_path), 20.0) == ["promoted", None]
+    assert records.outcomes(StatePaths(tmp_path), 5.0) == ["rejected", "promoted", None]
 
 
 def test_a_missing_index_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
-        records.finished_rounds(StatePaths(tmp_path / "none"), 0.0)
+        records.outcomes(StatePaths(tmp_path / "none"), 0.0)

@@ -9,7 +9,7 @@ import pytest
 
 from dance_ondevice.demo import records, run
 from dance_ondevice.demo.process import DaemonDied, DaemonProcess, write_config
-from dance_ondevice.demo.session import PhasePlan, Progress, Stream, StreamOptions, describe_rounds
+from dance_ondevice.demo.session import PhasePlan, Progress, Stream, StreamOptions, describe_rounds, is_learnt
 
 PLANS = (PhasePlan("calm", "day", drifted=False), PhasePlan("busy", "dusk", drifted=True))
 
@@ -71,6 +71,20 @@ def test_a_daemon_that_dies_is_noticed(daemon: DaemonProcess) -> None:
         )
         with pytest.raises(DaemonDied, match=r"(?s)ended with status 0.*stopped"):
             stream.run(PLANS, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("drifted", "outcomes", "learnt"),
+    [
+        (False, [], False),
+        (False, ["rejected", None], False),
+        (False, ["rejected", "promoted"], True),
+        (True, ["rejected", "promoted", None], False),
+        (True, ["promoted", "rejected", "promoted"], True),
+    ],
+)
+def test_a_phase_ends_after_enough_rounds(drifted: bool, outcomes: list[str | None], learnt: bool) -> None:
+    assert is_learnt(PhasePlan("p", "day", drifted=drifted), outcomes) is learnt
 
 
 @pytest.mark.parametrize(
