@@ -252,3 +252,18 @@ def test_recovery_settles_and_fails_what_a_crash_left(rig: Rig) -> None:
     (entry,) = rig.rows("select * from ledger")
     assert entry["settled_joules"] == 500.0
     assert rig.budget.balance() == pytest.approx(before - 500.0, abs=50)
+
+
+def test_a_diverging_round_fails_and_leaves_the_live_model(
+    paths: StatePaths, store: Store, add_street: Any
+) -> None:
+    add_street(store, 24)
+    wild = msgspec.structs.replace(CONFIG.training, learning_rate=1e30)
+    rig = Rig(paths, store, msgspec.structs.replace(CONFIG, training=wild))
+    outcome = rig.round()
+    assert outcome.outcome == "failed"
+    assert "TrainingDiverged" in outcome.reasons[0]
+    pointer = rig.versions.pointer()
+    assert pointer is not None
+    assert pointer.version == "v0001"
+    assert rig.versions.names() == ["v0001"]
