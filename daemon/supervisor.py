@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import zmq
 from prometheus_client import CollectorRegistry
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from dance_ondevice.daemon.predictor import Predictor
 
 log = logging.getLogger(__name__)
+
+AnyService = TypeVar("AnyService", bound=Service)
 
 #: Everything must be down this many seconds after SIGTERM.
 STOP_SECONDS = 5.0
@@ -180,7 +182,7 @@ class Supervisor:
     def _ask_for_time(self) -> None:
         notify.notify("EXTEND_TIMEOUT_USEC=60000000", self._environ)
 
-    def _begin(self, service: Any) -> Any:
+    def _begin(self, service: AnyService) -> AnyService:
         service.start()
         self._services.append(service)
         return service
@@ -270,9 +272,8 @@ class Supervisor:
                     "resume": lambda _: self._pause(False),
                     "train_now": lambda _: {"request": self._rounds.train_now()},
                     "train_status": self._request_status,
-                    "request_status": self._request_status,
                     "promote": lambda q: {"request": self._rounds.promote(str(q["version"]))},
-                    "rollback": lambda q: {"request": self._rounds.rollback(q.get("to"))},
+                    "rollback": self._rollback,
                 },
             )
         )
@@ -305,6 +306,10 @@ class Supervisor:
         (self._rounds.pause if paused else self._rounds.resume)()
         return {"paused": paused}
 
+    def _rollback(self, query: Mapping[str, Any]) -> dict[str, object]:
+        to = query.get("to")
+        return {"request": self._rounds.rollback(None if to is None else str(to))}
+
     def _request_status(self, query: Mapping[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] | None = self._rounds.answer(int(query["request"]))
         if answer is None:
@@ -335,8 +340,9 @@ class Supervisor:
         """All threads are asked at once, then joined in the order in which they need each other."""
         notify.notify("STOPPING=1", self._environ)
         deadline = self._monotonic() + STOP_SECONDS
-        if hasattr(self, "_energy"):
-            self._energy.persist()
+        for service in self._services:
+            if isinstance(service, EnergyService):
+                service.persist()
         # The store goes last: acks in flight and the round's record still need it.
         first = [s for s in self._services if s.name != "store"]
         for service in first:
