@@ -96,9 +96,15 @@ class Supervisor:
 
     def _start(self) -> None:
         config, paths, keep = self._config, self.paths, self._cleanup
-        keep.enter_context(StateLock(paths))
-        for folder in (paths.samples, paths.models, paths.rounds):
-            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            keep.enter_context(StateLock(paths))
+            for folder in (paths.samples, paths.models, paths.rounds):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"cannot write in the state folder {paths.root}: {error.strerror or error}; choose another "
+                "with --state-dir or daemon.state_dir, or give this user the right to write there"
+            ) from error
         indicator = complexity.make_indicator(config.complexity.indicator, config.data_slimming.scales)
         report = reconcile.reconcile(
             paths,

@@ -143,6 +143,16 @@ def test_an_address_in_use_names_the_key_to_change(tmp_path: Path, key: str, sec
     assert address in refused.stderr
 
 
+def test_a_state_folder_that_cannot_be_says_what_to_do(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    (tmp_path / "file").write_text("")
+    daemon.state = tmp_path / "file" / "state"
+    refused = daemon.run_cli("run", "--config", str(daemon.config))
+    assert refused.returncode == 1
+    assert "--state-dir" in refused.stderr
+    assert str(daemon.state) in refused.stderr
+
+
 def test_a_base_model_of_other_classes_is_a_configuration_error(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path)
     base = tmp_path / "base"
