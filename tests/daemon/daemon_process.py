@@ -53,6 +53,8 @@ class Daemon:
         self.state = folder / "state"
         self.config = folder / "site.toml"
         self.log = folder / "daemon.log"
+        self._runtime = folder / "runtime"
+        self._runtime.mkdir(mode=0o700, exist_ok=True)
         self.config.write_text(CONFIG.format(inference=str(inference).lower()) + extra)
         self.facts: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
@@ -66,7 +68,8 @@ class Daemon:
                     *("--config", str(self.config), "--state-dir", str(self.state)),
                 ],
                 stderr=log,
-                env={**os.environ, **environ},
+                # Commands find a user's daemons through the runtime folder; a test's must not be among them.
+                env={**os.environ, "RUNTIME_DIRECTORY": str(self._runtime), **environ},
             )
         deadline = time.monotonic() + 90
         while True:
