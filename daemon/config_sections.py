@@ -48,7 +48,7 @@ class DataSlimming(msgspec.Struct, frozen=True, kw_only=True):
     drop_fraction: float = 0.3
     loss_weighting: bool = True
     warmup_frames: int = 16
-    window_frames: int = 512
+    window_frames: int = 128
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

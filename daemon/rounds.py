@@ -162,6 +162,9 @@ class Rounds(Service):
             self._say(request.id, self._round(request))
         except Exception as error:  # a round must never take the service down: record it and go on
             log.exception("round request failed kind=%s", request.kind)
+            self._publish(
+                running=None, waiting_for=f"the last request failed: {type(error).__name__}: {error}"
+            )
             self._say(
                 request.id,
                 {"state": "done", "outcome": "failed", "reasons": [f"{type(error).__name__}: {error}"]},

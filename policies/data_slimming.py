@@ -40,7 +40,7 @@ class SlimmingRules:
     drop_fraction: float = 0.3
     loss_weighting: bool = True
     warmup_frames: int = 16
-    window_frames: int = 512
+    window_frames: int = 128
     seed: int = 0
 
     def __post_init__(self) -> None:

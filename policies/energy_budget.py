@@ -40,7 +40,9 @@ class BudgetRules:
         cap_days: unspent joules are kept for so many days' worth; what is kept never raises the day's limit.
         minimum_joules: with fewer a round is not worth its start, though it may start with fewer than
             predicted.
-        margin: factor on the prediction up to which a round may spend, 1 or more.
+        margin: factor by which what is left must exceed the prediction of a round that is planned, 1 or more.
+        patience: factor on the prediction up to which a round may spend where so much is left, if more than
+            `margin`: a busy board takes longer, and a round that is cut short has cost its joules for nothing.
 
     Raises:
         ValueError: a value is out of range.
@@ -50,9 +52,15 @@ class BudgetRules:
     cap_days: float = 1.0
     minimum_joules: float = 300.0
     margin: float = 1.25
+    patience: float = 2.0
 
     def __post_init__(self) -> None:
-        for name, least in (("joules_per_day", 0.0), ("minimum_joules", 0.0), ("margin", 1.0)):
+        for name, least in (
+            ("joules_per_day", 0.0),
+            ("minimum_joules", 0.0),
+            ("margin", 1.0),
+            ("patience", 1.0),
+        ):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= least):
                 raise ValueError(f"{name} is {value}; give {least:g} or more")
@@ -229,7 +237,7 @@ def may_start(rules: BudgetRules, status: EnergyStatus) -> Allowance:
     unknown = _unknown(status)
     if obstacles:
         return Allowance(False, 0.0, "; ".join([*obstacles, *unknown]))
-    joules = min(left, wanted)
+    joules = min(left, max(wanted, predicted * rules.patience))
     basis = f"{predicted:,.0f} J are predicted" if predicted > 0.0 else "nothing is known to predict from"
     whole = ", which is all" if joules < wanted else ""
     reason = f"the round may spend {joules:,.0f} J of the {left:,.0f} J that are left{whole}; {basis}"

@@ -67,7 +67,7 @@ def test_a_whole_round_is_predicted_from_past_ones(store: Store) -> None:
     assert (fitted.steps, fitted.plan, fitted.scales) == (64, PLAN, {})
     assert fitted.step_pixels == 2000.0
     assert fitted.forecast.joules == pytest.approx(100.0 + 64 * 2.0)
-    assert fitted.allowance == pytest.approx(1.25 * 228.0)
+    assert fitted.allowance == pytest.approx(2.0 * 228.0)
     # The latest two rounds gained 0.02 each, as the first is expected to.
     assert fitted.expectations["expected_gain"] == pytest.approx(0.02)
 

@@ -170,7 +170,7 @@ def test_defaults() -> None:
         drop_fraction=0.3,
         loss_weighting=True,
         warmup_frames=16,
-        window_frames=512,
+        window_frames=128,
         seed=0,
     )
 

@@ -139,7 +139,8 @@ def test_an_allowance_is_what_is_predicted_and_a_margin_or_what_is_left(
     wanted = predicted * rules.margin or rules.minimum_joules or max(0.0, balance)
     enough = balance > 0 and balance >= min(rules.minimum_joules, rules.cap_joules, wanted)
     assert allowance.allowed == (enough and rules.joules_per_day > 0)
-    assert allowance.joules == (min(balance, wanted) if allowance.allowed else 0.0)
+    most = max(wanted, predicted * rules.patience)
+    assert allowance.joules == (min(balance, most) if allowance.allowed else 0.0)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +148,8 @@ def test_an_allowance_is_what_is_predicted_and_a_margin_or_what_is_left(
     [
         (
             status(),
-            1250.0,
-            "the round may spend 1,250 J of the 10,000 J that are left; 1,000 J are predicted",
+            2000.0,
+            "the round may spend 2,000 J of the 10,000 J that are left; 1,000 J are predicted",
         ),
         (
             status(balance=700.0),
