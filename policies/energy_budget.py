@@ -42,7 +42,7 @@ class BudgetRules:
             predicted.
         margin: factor by which what is left must exceed the prediction of a round that is planned, 1 or more.
         patience: factor on the prediction up to which a round may spend where so much is left, if more than
-            `margin`: a busy board takes longer, and a round that is cut short has cost its joules for nothing.
+            `margin`: a busy board takes longer, and a round cut short has cost its joules for nothing.
 
     Raises:
         ValueError: a value is out of range.
