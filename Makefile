@@ -22,8 +22,8 @@ PIP := $(BIN)/python -m pip
 TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
 BUILD_HINT := If the last lines above speak of a missing compiler or of Python.h: apt install build-essential python3-dev
 
-# OpenMP's threads spin while they wait unless told otherwise, which costs a machine that does two things at once
-# several times the work.
+# OpenMP's threads spin while they wait unless told otherwise, which a machine that does two things at once pays
+# for twice.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help

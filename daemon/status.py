@@ -41,8 +41,8 @@ def live_version(parts: Parts) -> str | None:
     """The version that serves, or would if inference were on."""
     if parts.predictor is not None:
         return parts.predictor.version
-    pointer = parts.versions.pointer()
-    return pointer.version if pointer else None
+    live = parts.versions.live()
+    return live.pointer.version if live else None
 
 
 def line(parts: Parts, uptime: float) -> str:
@@ -61,8 +61,8 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
     """Everything ``dance-ondevice status`` shows."""
     rounds = parts.rounds.snapshot()
     store = parts.store.snapshot()
-    pointer = parts.versions.pointer()
-    card = parts.versions.card(pointer.version) if pointer else {}
+    live = parts.versions.live()
+    pointer, card = (live.pointer, live.card) if live else (None, {})
     predictor = parts.predictor
     return {
         "ready": True,
@@ -103,12 +103,12 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
     rounds = parts.rounds.snapshot()
     energy = parts.energy.snapshot()
     store = parts.store.snapshot()
-    pointer = parts.versions.pointer()
+    live = parts.versions.live()
     model = None
-    if pointer is not None:
-        card = parts.versions.card(pointer.version)
+    if live is not None:
+        card = live.card
         model = ModelFacts(
-            version=pointer.version,
+            version=live.pointer.version,
             architecture=card.get("architecture") or card.get("factory") or "",
             macs=card.get("macs") or 0,
             parameters=card.get("parameters") or 0,

@@ -43,6 +43,14 @@ class Pointer:
     frozen: str
 
 
+@dataclass(frozen=True)
+class Live:
+    """The live pointer and the card that it points to, as plain data."""
+
+    pointer: Pointer
+    card: Mapping[str, Any]
+
+
 class Versions:
     """The versions of one state directory; one thread (the rounds service) writes, anybody may read."""
 
@@ -50,6 +58,11 @@ class Versions:
         self._paths = paths
         self._store = store
         self._now = now
+        self._live = self._read_live()
+
+    def live(self) -> Live | None:
+        """What is live, from memory: for status and scrapes, which must not wait for a disk."""
+        return self._live
 
     def pointer(self) -> Pointer | None:
         """The live pointer, or None before the first version was adopted."""
@@ -119,6 +132,7 @@ class Versions:
             frozen=old.frozen if old else version,
         )
         atomic_write(self._paths.live_file, json.dumps(asdict(pointer)).encode())
+        self._live = self._read_live()
         self._set_status(version, "live", retire=old.version if old else None)
         log.info("model live version=%s previous=%s reason=%s", version, pointer.previous, reason)
         return pointer
@@ -141,6 +155,10 @@ class Versions:
             self._store.submit(lambda db, v=version: db["versions"].delete(v)).result()  # type: ignore[misc]
             shutil.rmtree(self.directory(version), ignore_errors=True)
         return removed
+
+    def _read_live(self) -> Live | None:
+        pointer = self.pointer()
+        return None if pointer is None else Live(pointer, self.card(pointer.version))
 
     def _next_name(self) -> str:
         numbers = [int(n[1:]) for n in self.names() if n[:1] == "v" and n[1:].isdigit()]

@@ -83,7 +83,7 @@ def run_first_round(
     versions = StatePaths(state).models
     before, base_card = _score(versions / "v0001", scene)
     live = str(status["version"])
-    after = before if live == "v0001" else _score(versions / live, scene)[0]
+    after, live_card = (before, None) if live == "v0001" else _score(versions / live, scene)
     return FirstRoundReport(
         dataset=scene.dataset,
         streamed=f"{scene.match}, {sent['sent']} images with labels",
@@ -96,6 +96,7 @@ def run_first_round(
         frames={key: sent[key] for key in ("sent", "kept", "dropped", "rejected", "overflow")},
         round={key: outcome[key] for key in _ROUND_KEYS},
         round_cpu_seconds=outcome["cpu_seconds"],
+        round_precision=str(live_card.training.get("precision", "")) if live_card else "",
     )
 
 

@@ -31,6 +31,7 @@ class FirstRoundReport:
         frames: of the stream, by outcome.
         round: the round's own record: steps, seconds, joules, mIoU at the gate.
         round_cpu_seconds: of the trainer process.
+        round_precision: what the trainer computed in; empty when the candidate was not promoted.
     """
 
     dataset: str
@@ -44,3 +45,4 @@ class FirstRoundReport:
     frames: Mapping[str, int]
     round: Mapping[str, Any]
     round_cpu_seconds: float
+    round_precision: str = ""

@@ -137,7 +137,8 @@ def _first_round(result: Result) -> tuple[str, list[str]]:
         f"Base model: `{_pretrain_command(base)}`, in {base.get('precision')}, "
         f"{_number(base.get('cpu_seconds'), '.0f')} CPU seconds. Then "
         f"{report.streamed}: {report.frames['kept']} kept, {report.frames['dropped']} dropped. One round: "
-        f"{report.outcome}, {ran['steps']} steps, {report.round_cpu_seconds:.0f} CPU seconds, "
+        f"{report.outcome}, {ran['steps']} steps in {report.round_precision or 'an unknown precision'}, "
+        f"{report.round_cpu_seconds:.0f} CPU seconds, "
         f"{ran['joules']:.0f} J above idle ({ran['method']}); at the gate mIoU {ran['miou_before']:.3f} -> "
         f"{ran['miou_after']:.3f}.",
         "",

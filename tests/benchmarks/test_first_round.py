@@ -55,6 +55,7 @@ def test_a_round_is_measured_and_shown(root: Path, tmp_path: Path) -> None:
     assert report["round_cpu_seconds"] > 0
     if report["outcome"] == "promoted":
         assert report["after"]["version"] == "v0002"
+        assert report["round_precision"] in ("fp32", "bf16")
         assert report["round"]["miou_after"] >= report["round"]["miou_before"]
     page = tables.render(results)
     assert f"{report['before']['miou']:.4f}" in page

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,16 @@ def test_pruning_spares_the_live_the_previous_and_the_first(
     assert versions.prune() == rejected[1::-1]
     assert versions.names() == [first, *rejected[2:], live]
     assert store.submit(lambda db: db["versions"].count).result() == len(versions.names())
+
+
+def test_what_is_live_is_known_without_a_disk(versions: Versions, paths: StatePaths, store: Store) -> None:
+    assert versions.live() is None
+    adopt(versions, paths)
+    pointer = versions.make_live("v0001", reason="first")
+    paths.live_file.unlink()
+    shutil.rmtree(versions.directory("v0001"))
+    live = versions.live()
+    assert live is not None
+    assert live.pointer == pointer
+    assert live.card["version"] == "v0001"
+    assert Versions(paths, store, now=lambda: 0.0).live() is None
