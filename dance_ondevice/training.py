@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from dance_ondevice.precision import Precision, autocast, measure_precision
 from dance_ondevice.training_state import StateError, TrainingState, read_state, write_state
 
 __all__ = [
+    "Moments",
     "Precision",
     "SampleError",
     "StateError",
@@ -48,6 +49,11 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+#: (images (N,3,H,W), logits (N,C,H,W), index of each image's sample) -> a scalar.
+FurtherLoss = Callable[[Tensor, Tensor, Sequence[int]], Tensor]
+#: Parameter name -> AdamW's "step", "exp_avg" and "exp_avg_sq".
+Moments = Mapping[str, Mapping[str, Tensor]]
 
 #: A training step costs about three forward passes: the backward pass computes two products per layer, one
 #: for the inputs' gradient and one for the weights'.
@@ -75,6 +81,8 @@ class TrainingOptions(BatchOptions):
         class_weighting: Weight classes by their rarity in the training labels.
         max_gradient_norm: Longer gradients are shortened to this.
         precision: fp32, or bf16 for the convolutions (autocast).
+        span: (start, end) of these steps in a longer training, in [0, 1]: the learning rate follows the whole
+            training's course, of which this is a part.
     """
 
     steps: int
@@ -85,6 +93,7 @@ class TrainingOptions(BatchOptions):
     class_weighting: bool = True
     max_gradient_norm: float = 5.0
     precision: Precision = "fp32"
+    span: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,6 +105,14 @@ class TrainingOptions(BatchOptions):
             raise ValueError(f"warmup is {self.warmup}; it must be in [0, 1)")
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"precision is {self.precision!r}; it must be 'fp32' or 'bf16'")
+        if not 0 <= self.span[0] < self.span[1] <= 1:
+            raise ValueError(f"span is {self.span}; it must be (start, end) with 0 <= start < end <= 1")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of ``step``, counted from 0 within the span."""
+        start, end = self.span
+        whole = self.steps / (end - start)
+        return self.learning_rate * learning_rate_factor(start * whole + step, whole, self.warmup)
 
 
 @dataclass(frozen=True)
@@ -134,8 +151,12 @@ class Trainer:
         samples: Sequence[TrainingSample],
         options: TrainingOptions,
         normalisation: Normalisation,
+        *,
+        distillation: FurtherLoss | None = None,
     ) -> None:
         """Plan the batches and weigh the classes (reads every label, and image headers without ``size``).
+
+        ``distillation`` gives a further term of the loss, see :class:`dance_ondevice.distillation.Distillation`.
 
         Raises:
             SampleError: A sample cannot be used.
@@ -144,6 +165,7 @@ class Trainer:
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.options = options
         self.plan = BatchPlan(samples, options)
+        self._distillation = distillation
         self.step = 0
         self._samples_seen = 0
         self._macs = 0
@@ -186,6 +208,16 @@ class Trainer:
             self._macs += self._training_macs(batch.images.shape[1:3]) * len(batch.weights)
             yield StepReport(self.step, self.options.steps, loss, self._samples_seen, self._macs)
 
+    @property
+    def samples_seen(self) -> int:
+        """Images trained on so far, repetitions counted."""
+        return self._samples_seen
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates so far."""
+        return self._macs
+
     def save_state(self, directory: Path) -> None:
         """Write weights, optimiser moments and counters, so that a kill at any instant leaves a usable state.
 
@@ -223,10 +255,37 @@ class Trainer:
                     self._optimiser.state[parameter][key] = like.copy_(value)
         self.step, self._samples_seen, self._macs = state.step, state.samples_seen, state.macs
 
+    def moments(self) -> Moments:
+        """The optimiser's state by parameter name, for a training that goes on with a slimmed model."""
+        return {
+            name: dict(state)
+            for name, parameter in self._parameters.items()
+            if (state := self._optimiser.state.get(parameter))
+        }
+
+    def adopt_moments(self, moments: Moments) -> None:
+        """Start with another training's optimiser state; parameters that it does not name start afresh.
+
+        Raises:
+            ValueError: A moment has another shape than its parameter; it names the parameter.
+        """
+        for name, state in moments.items():
+            parameter = self._parameters.get(name)
+            if parameter is None:
+                continue
+            for key, value in state.items():
+                if key != "step" and value.shape != parameter.shape:
+                    raise ValueError(
+                        f"the moment {key} of {name} has shape {tuple(value.shape)}, "
+                        f"the parameter {tuple(parameter.shape)}"
+                    )
+                like = value if key == "step" else torch.empty_like(parameter, requires_grad=False)
+                self._optimiser.state[parameter][key] = like.copy_(value)
+
     def _advance(self, batch: Batch) -> float:
         """Do one optimiser step and return the loss."""
         options = self.options
-        rate = options.learning_rate * learning_rate_factor(self.step, options.steps, options.warmup)
+        rate = options.rate(self.step)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         images = self._images(batch.images)
@@ -249,6 +308,8 @@ class Trainer:
         loss = losses[0]
         for auxiliary in losses[1:]:
             loss = loss + options.auxiliary_weight * auxiliary
+        if self._distillation is not None:
+            loss = loss + self._distillation(images, heads[0].float(), self.plan.members(self.step)[1])
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), options.max_gradient_norm))
@@ -278,7 +339,7 @@ class Trainer:
         return hashlib.sha256(repr((self.options, samples, shapes)).encode()).hexdigest()
 
 
-def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
+def learning_rate_factor(step: float, steps: float, warmup: float) -> float:
     """Factor of the learning rate at ``step`` (from 0): linear warm-up, then "poly" decay, in (0, 1].
 
     The decay ``(1 - t) ** 0.9`` is that of DeepLab (Chen et al. 2017, arXiv 1606.00915, section 4.1).

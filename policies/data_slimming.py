@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-__all__ = ["Decision", "SlimmingRules", "StreamState", "decide", "initial_state"]
+__all__ = ["Decision", "SlimmingRules", "StreamState", "decide", "decide_all", "initial_state"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,13 +119,44 @@ def decide(rules: SlimmingRules, state: StreamState, score: float) -> tuple[Stre
     return _remember(rules, state, score), decision
 
 
+def decide_all(rules: SlimmingRules, scores: Sequence[float]) -> list[Decision]:
+    """Decide on a set of images that are all there at once: each is ranked among all of them.
+
+    Equal scores share their places by a seeded draw, so that the drop fraction is met whatever the scores.
+
+    Args:
+        rules: what the user set; warm-up and window have no meaning here.
+        scores: one an image, finite.
+
+    Returns:
+        One decision an image, in their order.
+
+    Raises:
+        ValueError: a score is not finite.
+    """
+    for score in scores:
+        if not math.isfinite(score):
+            raise ValueError(f"the score of an image is {score}; it must be finite")
+    whole = StreamState(camera="", seen=rules.warmup_frames, recent=tuple(scores), ordered=tuple(sorted(scores)))
+    places = sorted(range(len(scores)), key=lambda index: (scores[index], _draw(rules.seed, index, "")))
+    decisions: list[Decision | None] = [None] * len(scores)
+    for place, index in enumerate(places):
+        decisions[index] = _ranked(rules, whole, (place + 0.5) / len(scores))
+    return [decision for decision in decisions if decision is not None]
+
+
 def _quantile(rules: SlimmingRules, state: StreamState, score: float) -> float:
     lower = bisect_left(state.ordered, score)
     equal = bisect_right(state.ordered, score, lo=lower) - lower
-    # 32 bits of u: the sums below stay exact, so the rank is below 1 and monotone to the last bit.
-    digest = blake2b(f"{rules.seed}/{state.seen}/{state.camera}".encode(), digest_size=4).digest()
-    u = int.from_bytes(digest, "big") / 2**32
+    u = _draw(rules.seed, state.seen, state.camera)
     return (lower + u * (equal + 1)) / (len(state.ordered) + 1)
+
+
+def _draw(seed: int, number: int, camera: str) -> float:
+    """Uniform in [0, 1), a function of its arguments."""
+    # 32 bits: sums with whole numbers stay exact, so the rank is below 1 and monotone to the last bit.
+    digest = blake2b(f"{seed}/{number}/{camera}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") / 2**32
 
 
 def _warmup(rules: SlimmingRules, state: StreamState, quantile: float) -> Decision | None:

@@ -1,0 +1,230 @@
+"""The process of one variant: trains it, scores it along the way, and writes what came of it.
+
+Runs as ``python -m dance_ondevice.benchmarks.slimming.variant_main WORK/plan.json VARIANT``. Killed at any
+moment it goes on from its last epoch. A process of its own makes peak memory and CPU seconds its own.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dance_ondevice.batches import TrainingSample, image_size, read_image, read_label
+from dance_ondevice.benchmarks.slimming import images
+from dance_ondevice.benchmarks.slimming.choices import Choices
+from dance_ondevice.benchmarks.slimming.plan import Plan, Point, Trained, read_plan, write_json
+from dance_ondevice.benchmarks.slimming.recipes import LEARNING_RATES, Recipe, recipe
+from dance_ondevice.cooptimisation import CoTrainer, EpochDone
+from dance_ondevice.datasets.registry import open_dataset
+from dance_ondevice.energy.choose import Machine, best_meter
+from dance_ondevice.energy.reading import Meter
+from dance_ondevice.evaluation import Matrix, evaluate, iou_per_class, miou
+from dance_ondevice.images import resize_area
+from dance_ondevice.labels import IGNORE
+from dance_ondevice.models import checkpoint, registry
+from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.channels import removed_channels
+from dance_ondevice.models.cost import count_macs, count_parameters
+from dance_ondevice.models.forward import logits, to_tensor
+from dance_ondevice.policies.data_slimming import SlimmingRules
+from dance_ondevice.training import TrainingOptions
+
+#: Scores along the way, evenly over the epochs.
+_POINTS = 8
+
+
+class _Spent(msgspec.Struct):
+    """What the training has cost so far, over all the processes that took part."""
+
+    seconds: float = 0.0
+    joules: float = 0.0
+    peak_bytes: int = 0
+    curve: list[Point] = []
+    done: EpochDone | None = None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train the variant unless it is done; returns the exit status."""
+    plan, variant = read_plan(Path(arguments[0])), arguments[1]
+    folder = plan.folder(variant)
+    if (folder / "trained.json").is_file():
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(plan.seed)
+    write_json(folder / "trained.json", _Run(plan, variant).train())
+    shutil.rmtree(folder / "state", ignore_errors=True)
+    return 0
+
+
+class _Run:
+    """One variant's training; owns its model."""
+
+    def __init__(self, plan: Plan, variant: str) -> None:
+        self.plan = plan
+        self.folder = plan.folder(variant)
+        self.recipe: Recipe = recipe(variant, plan.protocol, plan.setting)
+        self.classes = open_dataset(plan.dataset, plan.root).classes
+        self.train_samples = images.labelled(plan, "train")
+        self.evaluated = {
+            split: images.for_inference(
+                images.labelled(plan, split), plan, self.recipe.inference_scales, self.train_samples
+            )
+            for split in plan.evaluated
+        }
+        self.meter: Meter | None = best_meter(Machine(sysfs=Path("/sys")))[0]
+
+    def train(self) -> Trained:
+        """Do what is left of the training and score the result."""
+        model, card = _first_model(self.plan, self.classes)
+        trainer = CoTrainer(model, card, self.recipe.stages, self._choices(), self._options())
+        spent = _Spent()
+        state = self.folder / "state"
+        if (state / "spent.json").is_file():
+            spent = msgspec.json.decode((state / "spent.json").read_bytes(), type=_Spent)
+            trainer.load_state(state)
+        state.mkdir(exist_ok=True)
+        clock, joules = _clock(self.plan.device), self._joules()
+        before, joules_before = clock(), joules()
+        for last in trainer:
+            spent.done = last
+            spent.seconds += clock() - before
+            spent.joules += joules() - joules_before
+            spent.peak_bytes = max(spent.peak_bytes, _peak_bytes(self.plan.device))
+            if last.epoch == last.epochs or last.epoch * _POINTS // last.epochs > (
+                (last.epoch - 1) * _POINTS // last.epochs
+            ):
+                spent.curve.append(self._point(trainer, last, spent.seconds))
+                _tell(self.folder.name, spent.curve[-1], last)
+            trainer.save_state(state)
+            write_json(state / "spent.json", spent)
+            before, joules_before = clock(), joules()
+        if spent.done is None:
+            raise RuntimeError(f"{self.folder}: no epoch was trained")
+        return self._result(trainer, spent.done, spent)
+
+    def _choices(self) -> Choices:
+        rules = SlimmingRules(seed=self.plan.seed)
+        return Choices(self.train_samples, rules, lambda model, samples: self._losses(model, samples))
+
+    def _losses(self, model: nn.Module, samples: Sequence[TrainingSample]) -> list[float]:
+        """Mean cross-entropy of each sample at its scale."""
+        device, losses = next(model.parameters()).device, []
+        normalisation = ModelCard(classes=self.classes, macs_at=self.plan.size).normalisation
+        model.eval()
+        with torch.inference_mode():
+            for sample in samples:
+                image = resize_area(read_image(sample), sample.scale)
+                label = torch.from_numpy(read_label(sample, len(self.classes))).to(device)[None, None]
+                small = F.interpolate(label.float(), image.shape[:2], mode="nearest")[:, 0].long()
+                scores = logits(model, to_tensor(image, normalisation).to(device)).float()
+                losses.append(float(F.cross_entropy(scores, small, ignore_index=IGNORE).nan_to_num()))
+        return losses
+
+    def _options(self) -> TrainingOptions:
+        return TrainingOptions(
+            steps=1,
+            num_classes=len(self.classes),
+            size=self.plan.size,
+            batch_size=self.recipe.batch_size,
+            learning_rate=LEARNING_RATES[self.plan.setting] * self.recipe.rate,
+            precision=self.plan.precision,
+            seed=self.plan.seed,
+        )
+
+    def _joules(self) -> Callable[[], float]:
+        meter = self.meter
+        return (lambda: meter.read(time.monotonic()).joules) if meter is not None else (lambda: 0.0)
+
+    def _matrix(self, trainer: CoTrainer, split: str) -> Matrix:
+        return evaluate(
+            trainer.model, self.evaluated[split], trainer.card.normalisation, len(self.classes)
+        )
+
+    def _point(self, trainer: CoTrainer, done: EpochDone, seconds: float) -> Point:
+        scores = {split: miou(self._matrix(trainer, split)) for split in self.evaluated}
+        return Point(epoch=done.epoch, seconds=seconds, macs=done.macs, miou=scores)
+
+    def _result(self, trainer: CoTrainer, last: EpochDone, spent: _Spent) -> Trained:
+        model = trainer.model
+        ious = {
+            split: dict(zip(self.classes, iou_per_class(self._matrix(trainer, split)), strict=True))
+            for split in self.evaluated
+        }
+        checkpoint.save(self.folder / "model", model.cpu(), trainer.card)
+        everything = [sample for samples in self.evaluated.values() for sample in samples]
+        shares = [sample.scale for sample in everything]
+        sizes = [
+            tuple(max(1, round(side * sample.scale)) for side in image_size(sample)) for sample in everything
+        ]
+        macs = {size: count_macs(model, *size) for size in set(sizes)}
+        return Trained(
+            about=self.recipe.about,
+            epochs=last.epochs,
+            samples_seen=last.samples_seen,
+            train_seconds=spent.seconds,
+            train_macs=last.macs,
+            train_joules=spent.joules if self.meter is not None else None,
+            meter=self.meter.source if self.meter is not None else "",
+            peak_bytes=spent.peak_bytes,
+            miou=spent.curve[-1].miou,
+            iou_per_class=ious,
+            inference_scales={f"{s:g}": shares.count(s) / len(shares) for s in sorted(set(shares))},
+            infer_macs=round(sum(macs[size] for size in sizes) / len(sizes)),
+            macs=count_macs(model, *self.plan.size),
+            parameters=count_parameters(model),
+            curve=tuple(spent.curve),
+            widths=removed_channels(model),
+        )
+
+
+def _first_model(plan: Plan, classes: tuple[str, ...]) -> tuple[nn.Module, ModelCard]:
+    if plan.init:
+        model, card = checkpoint.load(Path(plan.init))
+        if card.classes != classes:
+            raise ValueError(f"{plan.init} knows the classes {', '.join(card.classes)}, not the data set's")
+        card = replace(card, parent=card.version, macs_at=plan.size, unslimmed_macs=0, gate={}, training={})
+    else:
+        model = registry.build(plan.architecture, len(classes))
+        card = ModelCard(architecture=plan.architecture, classes=classes, macs_at=plan.size)
+    return model.to(plan.device), card
+
+
+def _clock(device: str) -> Callable[[], float]:
+    """CPU seconds of this process, or wall seconds with the GPU's queue drained."""
+    if device == "cpu":
+        return time.process_time
+
+    def drained() -> float:
+        torch.cuda.synchronize()
+        return time.monotonic()
+
+    return drained
+
+
+def _peak_bytes(device: str) -> int:
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return torch.cuda.max_memory_allocated()
+
+
+def _tell(variant: str, point: Point, done: EpochDone) -> None:
+    scores = " ".join(f"{split} {score:.4f}" for split, score in point.miou.items())
+    print(
+        f"{variant}: epoch {done.epoch}/{done.epochs}, {point.seconds:.0f} s, loss {done.loss or 0:.3f}, "
+        f"MACs {done.macs_fraction:.2f}, mIoU {scores}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

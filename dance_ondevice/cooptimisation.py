@@ -1,0 +1,332 @@
+"""Data and network slimming in one training: a sequence of stages, each with its data and its width.
+
+A stage begins by slimming the model to its share of the MACs, the optimiser's moments losing the same
+channels; then its samples are chosen, which may ask the model as it is now. The learning rate follows one
+course over all stages. No clock and no evaluation in here: the caller measures between epochs.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import nn
+
+from dance_ondevice.batches import BatchPlan, TrainingSample
+from dance_ondevice.models import checkpoint
+from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.cost import count_macs
+from dance_ondevice.slimming import slim
+from dance_ondevice.training import Moments, Trainer, TrainingOptions
+from dance_ondevice.training_state import StateError
+
+log = logging.getLogger(__name__)
+
+_PROGRESS_FILE = "progress.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stretch of a training in which nothing changes but the weights.
+
+    Attributes:
+        epochs: passes over the stage's samples.
+        macs_fraction: of the MACs before any slimming; the model is slimmed to it as the stage begins.
+        window: side of what a batch shows, as a share of the full side; a quarter of the pixels at 0.5.
+        zoom: smallest and largest random magnification, 1 = the pixels as they were filmed. With a window
+            of 0.5 a zoom of 0.5 shows the whole frame at half its size, a zoom of 1 a quarter of the frame.
+        choice: name of how samples are chosen; what it means is the caller's.
+        frozen: names of the submodules whose weights stay as they are.
+    """
+
+    epochs: int
+    macs_fraction: float = 1.0
+    window: float = 1.0
+    zoom: tuple[float, float] = (0.75, 1.75)
+    choice: str = "all"
+    frozen: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs is {self.epochs}; it must be 1 or more")
+        if not 0 < self.macs_fraction <= 1:
+            raise ValueError(f"macs_fraction is {self.macs_fraction}; it must be above 0 and at most 1")
+        if not 0 < self.window <= 1:
+            raise ValueError(f"window is {self.window}; it must be above 0 and at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochDone:
+    """One pass over a stage's samples.
+
+    Attributes:
+        epoch: counted over all stages, from 1.
+        epochs: of all stages.
+        stage: from 0.
+        loss: mean over the epoch's steps; None when none had a labelled pixel.
+        samples_seen: images trained on so far, repetitions counted.
+        macs: multiply-accumulates of the training so far.
+        macs_fraction: of the model now.
+    """
+
+    epoch: int
+    epochs: int
+    stage: int
+    loss: float | None
+    samples_seen: int
+    macs: int
+    macs_fraction: float
+
+
+#: From a stage's choice and the model as the stage begins to the samples to train on.
+ChooseSamples = Callable[[str, nn.Module], Sequence[TrainingSample]]
+
+
+class _Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept beside the model that a stage began with and the state of its trainer."""
+
+    stage: int
+    epochs: int
+    samples_seen: int
+    macs: int
+
+
+class CoTrainer:
+    """Trains a model through stages, as an iterator over epochs that its caller may stop at any one.
+
+    ``model`` is trained in place and keeps its identity; parameters that lose channels are replaced in it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        card: ModelCard,
+        stages: Sequence[Stage],
+        choose: ChooseSamples,
+        options: TrainingOptions,
+    ) -> None:
+        """Plan; nothing is trained yet.
+
+        Args:
+            model: what to train.
+            card: its card; ``macs_at`` is the size that MACs are counted at, ``unslimmed_macs`` what
+                fractions are of.
+            stages: in order, at least one.
+            choose: gives a stage's samples; must depend on its arguments alone, or resuming fails.
+            options: of every stage; ``size`` is the full size, ``steps`` and ``span`` are set by the stage.
+
+        Raises:
+            ValueError: no stages, or options without a size.
+        """
+        if not stages or options.size is None:
+            raise ValueError("co-optimised training needs at least one stage, and options with a size")
+        self.model = model
+        self.card = _described(model, card)
+        self._stages = tuple(stages)
+        self._choose = choose
+        self._options = options
+        self._size = options.size
+        self._index = 0
+        self._epochs_before = 0
+        self._samples_before = 0
+        self._macs_before = 0
+        self._trainer: Trainer | None = None
+        self._entry: dict[str, torch.Tensor] = {}
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages."""
+        return sum(stage.epochs for stage in self._stages)
+
+    def __iter__(self) -> Iterator[EpochDone]:
+        """Train what is left, yielding after each epoch.
+
+        Raises:
+            TrainingDiverged: the loss is not finite.
+            SampleError: a sample cannot be used.
+            NotPrunable: a stage asks for fewer MACs and the model cannot be slimmed.
+        """
+        while self._index < len(self._stages):
+            trainer = self._trainer or self._begin(None)
+            stage = self._stages[self._index]
+            per_epoch = trainer.plan.steps_per_epoch
+            while trainer.step < trainer.options.steps:
+                done = trainer.step // per_epoch + 1
+                loss = _run(trainer, done * per_epoch)
+                yield EpochDone(
+                    epoch=self._epochs_before + done,
+                    epochs=self.epochs,
+                    stage=self._index,
+                    loss=loss,
+                    samples_seen=self._samples_before + trainer.samples_seen,
+                    macs=self._macs_before + trainer.macs,
+                    macs_fraction=self.card.macs_fraction,
+                )
+            self._finish(trainer, stage)
+
+    def save_state(self, directory: Path) -> None:
+        """Write what is needed to go on from here; call it between epochs.
+
+        A kill while it writes leaves either this state or the one before.
+        """
+        trainer = self._trainer
+        if trainer is None:
+            raise RuntimeError("there is nothing to save before the first epoch")
+        entry = directory / f"stage-{self._index}"
+        if not (entry / "model.safetensors").is_file():
+            checkpoint.save(entry, self._model_at_entry(), self.card)
+        trainer.save_state(entry / "trainer")
+        progress = _Progress(self._index, self._epochs_before, self._samples_before, self._macs_before)
+        part = directory / f"{_PROGRESS_FILE}.part"
+        part.write_bytes(msgspec.json.encode(progress))
+        part.replace(directory / _PROGRESS_FILE)
+
+    def load_state(self, directory: Path) -> None:
+        """Go on where ``save_state`` was called; the model is replaced by the saved one.
+
+        Raises:
+            StateError: there is no state, it is damaged, or it is of another training.
+            CheckpointError: the stage's first model cannot be read.
+        """
+        try:
+            progress = msgspec.json.decode((directory / _PROGRESS_FILE).read_bytes(), type=_Progress)
+        except (OSError, msgspec.DecodeError) as error:
+            raise StateError(f"{directory}: no saved training to go on with: {error}") from error
+        if progress.stage >= len(self._stages):
+            raise StateError(f"{directory}: the saved training has more stages than this one")
+        entry = directory / f"stage-{progress.stage}"
+        device = next(self.model.parameters()).device
+        self.model, self.card = checkpoint.load(entry)
+        self.model.to(device)
+        self._index, self._epochs_before = progress.stage, progress.epochs
+        self._samples_before, self._macs_before = progress.samples_seen, progress.macs
+        self._begin_with(self.model, None).load_state(entry / "trainer")
+
+    def _begin(self, moments: Moments | None) -> Trainer:
+        """Slim as the stage asks, choose its samples, make its trainer."""
+        stage = self._stages[self._index]
+        target = round(stage.macs_fraction * self.card.unslimmed_macs)
+        if target < self.card.macs:
+            moments = slim_with_moments(self.model, moments or {}, target_macs=target, size=self.card.macs_at)
+            self.card = _described(self.model, self.card)
+        return self._begin_with(self.model, moments)
+
+    def _begin_with(self, model: nn.Module, moments: Moments | None) -> Trainer:
+        stage = self._stages[self._index]
+        freeze(model, stage.frozen)
+        self._entry = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        samples = self._choose(stage.choice, model)
+        options = self._stage_options(stage, samples)
+        trainer = Trainer(model, samples, options, self.card.normalisation)
+        if moments:
+            trainer.adopt_moments(moments)
+        self._trainer = trainer
+        return trainer
+
+    def _stage_options(self, stage: Stage, samples: Sequence[TrainingSample]) -> TrainingOptions:
+        before = sum(s.epochs for s in self._stages[: self._index])
+        height, width = self._size
+        options = replace(
+            self._options,
+            size=(max(1, round(height * stage.window)), max(1, round(width * stage.window))),
+            zoom=(stage.zoom[0] / stage.window, stage.zoom[1] / stage.window),
+            seed=self._options.seed + self._index,
+            span=(before / self.epochs, (before + stage.epochs) / self.epochs),
+        )
+        return replace(options, steps=stage.epochs * BatchPlan(samples, options).steps_per_epoch)
+
+    def _finish(self, trainer: Trainer, stage: Stage) -> None:
+        self._epochs_before += stage.epochs
+        self._samples_before += trainer.samples_seen
+        self._macs_before += trainer.macs
+        moments = trainer.moments()
+        self._trainer = None
+        self._index += 1
+        if self._index < len(self._stages):
+            self._begin(moments)
+
+    def _model_at_entry(self) -> nn.Module:
+        model = copy.deepcopy(self.model)
+        model.load_state_dict(self._entry)
+        return model
+
+
+def slim_with_moments(
+    model: nn.Module, moments: Moments, *, target_macs: int, size: tuple[int, int]
+) -> Moments:
+    """Slim a model in place; the optimiser's moments lose the same channels.
+
+    Args:
+        model: as :func:`dance_ondevice.slimming.slim` takes it.
+        moments: as :meth:`dance_ondevice.training.Trainer.moments` gives them, for this model.
+        target_macs: of one image.
+        size: (height, width) that MACs are counted at.
+
+    Returns:
+        The moments of the surviving channels.
+
+    Raises:
+        NotPrunable: nothing was cut.
+    """
+    keys = ("exp_avg", "exp_avg_sq")
+    companions = {key: _holding(model, moments, key) for key in keys} if moments else {}
+    slim(model, target_macs=target_macs, size=size, companions=tuple(companions.values()))
+    cut = {key: dict(companion.named_parameters()) for key, companion in companions.items()}
+    return {
+        name: {
+            "step": state["step"],
+            **{key: cut[key][name].detach() for key in keys if key in state},
+        }
+        for name, state in moments.items()
+    }
+
+
+def freeze(model: nn.Module, names: Sequence[str]) -> None:
+    """Let every parameter be trained but those of the submodules named.
+
+    Raises:
+        ValueError: the model has no such submodule; it names those at the top.
+    """
+    modules = dict(model.named_modules())
+    for name in names:
+        if name not in modules:
+            choice = ", ".join(child for child, _ in model.named_children())
+            raise ValueError(f"{type(model).__name__} has no submodule {name!r} to freeze; it has {choice}")
+    model.requires_grad_(True)
+    for name in names:
+        modules[name].requires_grad_(False)
+
+
+def _described(model: nn.Module, card: ModelCard) -> ModelCard:
+    """The card with the model's present cost."""
+    macs = count_macs(model, *card.macs_at)
+    return replace(card, macs=macs, unslimmed_macs=card.unslimmed_macs or macs)
+
+
+def _holding(model: nn.Module, moments: Moments, key: str) -> nn.Module:
+    """A copy of the model whose parameters are one of the moments; zero where there is none."""
+    held = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, parameter in held.named_parameters():
+            value = moments.get(name, {}).get(key)
+            if value is None:
+                parameter.zero_()
+            else:
+                parameter.copy_(value)
+    return held
+
+
+def _run(trainer: Trainer, until: int) -> float | None:
+    """Train up to step ``until``; the mean loss, None when no step had a labelled pixel."""
+    losses = []
+    if trainer.step < until:
+        for report in trainer:
+            losses.append(report.loss)
+            if report.step >= until:
+                break
+    return sum(losses) / len(losses) if losses else None
