@@ -4,18 +4,27 @@
 # make format  lets ruff rewrite the code
 # make clean   removes .venv and everything else that was made here
 #
+# make install-service    installs the service for systemd (docs/installation.md); as root, and again to upgrade
+# make uninstall-service  removes it; what it learnt and how it is configured stay
+#
 # Variables:
 #   PYTHON=python3.12      the interpreter that .venv is made from; 3.10 or newer
 #   TORCH_INDEX_URL=URL    where torch comes from. On x86 Linux, PyPI's wheel brings gigabytes of CUDA along;
 #                          a machine without an NVIDIA card wants https://download.pytorch.org/whl/cpu
 #   DEMO_ARGS="--seed 1"   options for `dance-ondevice demo`
 #   PYTEST_ARGS="-k wire"  options for pytest
+#   PREFIX=DIR             where install-service puts its virtual environment; /opt/dance-ondevice if not given
+#   DESTDIR=DIR            a staging folder that install-service puts before every path
+#   PIP_ARGS="--no-index"  options for install-service's calls of pip
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX_URL ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+PREFIX ?= /opt/dance-ondevice
+DESTDIR ?=
+PIP_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
@@ -27,7 +36,7 @@ BUILD_HINT := If the last lines above speak of a missing compiler or of Python.h
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format clean
+.PHONY: help run test check format clean install-service uninstall-service
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -52,6 +61,10 @@ format: $(VENV)/.stamp-test
 clean:
 	rm -rf $(VENV) build dist demo-report *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+install-service uninstall-service:
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' PYTHON='$(PYTHON)' PIP_ARGS='$(PIP_ARGS)' \
+	  TORCH_INDEX_URL='$(TORCH_INDEX_URL)' sh systemd/install.sh $(@:-service=)
 
 # Each stamp says that what its name stands for is installed; it is older than a file it depends on = install again.
 $(VENV)/.stamp-venv:

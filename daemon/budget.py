@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlite_utils import Database
 
 from dance_ondevice.daemon import ledger
@@ -87,6 +89,19 @@ class BudgetKeeper:
         else:
             self._account = policy.initial_account(self.rules, self._monotonic())
         self._save(lambda db: None)
+
+    def set_limits(self, energy: Energy) -> None:
+        """Take over the day's joules, the battery floor and the highest temperature; from any thread.
+
+        What is in the account stays in it, as far as the new budget's cap allows.
+        """
+        self._energy = msgspec.structs.replace(
+            self._energy,
+            budget_joules_per_day=energy.budget_joules_per_day,
+            battery_floor_percent=energy.battery_floor_percent,
+            max_temperature_c=energy.max_temperature_c,
+        )
+        self.rules = dataclasses.replace(self.rules, joules_per_day=energy.budget_joules_per_day)
 
     def balance(self) -> float:
         """Joules that may be spent now, as far as the account goes; see ``spendable``."""

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import secrets
 import shutil
-import socket
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
 
-from dance_ondevice.daemon.config import Config, listen_address
+from dance_ondevice.daemon.checks_board import check_clock, check_disk, check_heat
+from dance_ondevice.daemon.checks_finding import Check
+from dance_ondevice.daemon.checks_ports import check_ports
+from dance_ondevice.daemon.checks_service import check_keys, check_meter_rights, check_unit
+from dance_ondevice.daemon.config import Config
 from dance_ondevice.daemon.state import StatePaths, write_synced
 
 #: Slower storage than this, in seconds a flush, delays the answer to every frame.
@@ -27,30 +29,35 @@ _IMPORT_SECONDS = 120
 #: Vector extensions without which torch trains several times slower: x86-64 and 64-bit ARM.
 _VECTOR_FLAGS = ("avx2", "asimd")
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+_CONVOLUTION = (
+    "w = torch.ones(8, 8, 3, 3, requires_grad=True); "
+    "torch.nn.functional.conv2d(torch.ones(1, 8, 16, 16), w).sum().backward(); "
+    "print(torch.__version__, torch.backends.cpu.get_cpu_capability())"
+)
 
 
-@dataclass(frozen=True)
-class Check:
-    """One finding: ``remedy`` says what to do and is empty when all is well."""
-
-    name: str
-    status: Literal["ok", "warning", "failure"]
-    detail: str
-    remedy: str = ""
-
-
-def run_checks(config: Config, paths: StatePaths) -> Iterator[Check]:
+def run_checks(config: Config, paths: StatePaths, environ: Mapping[str, str]) -> Iterator[Check]:
     """All checks in the order in which their failures would be met."""
+    sysfs, procfs = Path(config.energy.sysfs_root), Path(config.energy.procfs_root)
     yield check_python()
-    yield check_cpu(Path(config.energy.procfs_root))
-    yield check_import("torch", "print(torch.__version__, torch.backends.cpu.get_cpu_capability())")
+    yield check_cpu(procfs)
+    # A convolution there and back: what a build for another processor dies of is often not its import.
+    yield check_import("torch", _CONVOLUTION)
     yield check_import("cv2", "print(cv2.__version__)")
     yield check_zmq(config.security.curve)
+    yield check_disk(paths, procfs, sysfs)
     yield check_state_dir(paths)
     yield check_space(paths, config.storage.quota_bytes, config.storage.min_free_bytes)
     yield check_database(paths)
     yield check_meter(config)
-    yield check_metrics(config, paths)
+    rights = check_meter_rights(sysfs, os.geteuid())
+    if rights is not None:
+        yield rights
+    yield check_clock(time.time())
+    yield check_heat(sysfs, config.energy.max_temperature_c)
+    yield from check_ports(config, paths)
+    yield check_keys(config, environ)
+    yield check_unit()
 
 
 def check_python() -> Check:
@@ -88,11 +95,26 @@ def check_import(module: str, then: str) -> Check:
     except subprocess.TimeoutExpired:
         return Check(module, "failure", f"not loaded within {_IMPORT_SECONDS} s", remedy)
     if done.returncode < 0:
-        return Check(module, "failure", f"killed by signal {-done.returncode} while loading", remedy)
+        return Check(module, "failure", *_killed(module, -done.returncode, remedy))
     if done.returncode:
         reason = done.stderr.strip().splitlines() or ["no reason given"]
         return Check(module, "failure", reason[-1], remedy)
     return Check(module, "ok", done.stdout.strip())
+
+
+def _killed(module: str, number: int, remedy: str) -> tuple[str, str]:
+    """What a signal that ended a package means, and what to do."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if number != signal.SIGILL:
+        return f"killed by {name} at its first use", remedy
+    why = f"killed by {name} at its first use: it was built for instructions that this processor lacks"
+    if platform.machine() == "aarch64":
+        # numpy's OpenBLAS takes some ARM processors for others; every package that loads numpy dies of it.
+        remedy += ", or set OPENBLAS_CORETYPE=ARMV8 in the service's environment"
+    return why, remedy
 
 
 def check_zmq(curve_wanted: bool) -> Check:
@@ -180,30 +202,6 @@ def check_meter(config: Config) -> Check:
         return Check(name, "failure", str(error), remedy)
     detail = f"{meter.source} ({meter.method}): {meter.about}"
     return Check(name, "warning" if note else "ok", detail, note)
-
-
-def check_metrics(config: Config, paths: StatePaths) -> Check:
-    """The metrics address is free, or taken by the daemon itself."""
-    from dance_ondevice.daemon.instances import read_daemon_file, start_time
-
-    name, listen = "metrics", config.metrics.listen
-    if not config.metrics.enabled:
-        return Check(name, "ok", "off")
-    host, port = listen_address(listen)
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        published = read_daemon_file(paths)
-        served = urlsplit(published.metrics or "") if published is not None else None
-        if served and served.port == port and published and start_time(published.pid) is not None:
-            return Check(name, "ok", f"served by the running daemon at {published.metrics}")
-        return Check(name, "failure", f"{listen}: {error.strerror}", "change metrics.listen")
-    return Check(name, "ok", f"{listen} is free")
 
 
 def _stored_bytes(paths: StatePaths) -> int:

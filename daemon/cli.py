@@ -53,7 +53,7 @@ TABLE: Mapping[str, Lazy] = {
     "resume": Lazy(f"{_COMMANDS}.rounds:resume", "Let rounds start again."),
     "train-now": Lazy(f"{_COMMANDS}.rounds:train_now", "Run one round now."),
     "models": Lazy(f"{_COMMANDS}.models:models", "List, show, promote and roll back model versions."),
-    "samples": Lazy(f"{_COMMANDS}.samples:samples", "List and explain stored samples."),
+    "samples": Lazy(f"{_COMMANDS}.samples:samples", "List, explain, export and remove stored samples."),
     "labels": Lazy(f"{_COMMANDS}.labels:labels", "Bring labels to stored samples."),
     "energy": Lazy(f"{_COMMANDS}.energy:energy", "Show joules by day, workload, source and method."),
     "simulate": Lazy(
@@ -65,6 +65,7 @@ TABLE: Mapping[str, Lazy] = {
     ),
     "bench": Lazy("dance_ondevice.benchmarks.command:bench", "Measure the method on labelled images."),
     "config": Lazy(f"{_COMMANDS}.config:config", "Write, check and show the configuration."),
+    "keys": Lazy(f"{_COMMANDS}.keys:keys", "Make the keys that encrypt sockets and tell clients apart."),
     "doctor": Lazy(f"{_COMMANDS}.doctor:doctor", "Check this machine and the state folder."),
 }
 

@@ -49,7 +49,7 @@ COMMAND_LINE = "command line"
 DEFAULT_PATH = Path("/etc/dance-ondevice/config.toml")
 
 #: Keys that hold a path: a relative one is taken from the folder of the file that says it.
-_PATHS = ("daemon.state_dir", "model.weights", "labels.teacher", "security.keys_dir")
+_PATHS = ("daemon.state_dir", "model.weights", "labels.teacher", "training.anchors", "security.keys_dir")
 
 
 @dataclass(frozen=True)
@@ -252,10 +252,26 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
 
     security = config.security
     if security.curve:
-        # Refused rather than taken for encryption that is not there.
-        yield problem("security.curve", True, "false: this version does not serve CURVE")
+        if security.keys_dir and not Path(security.keys_dir).is_dir():
+            yield problem(
+                "security.keys_dir", security.keys_dir, "a folder made by `dance-ondevice keys generate`"
+            )
+        if len(security.publishers) != len(config.ingest.subscribe):
+            yield problem(
+                "security.publishers",
+                security.publishers,
+                f"{len(config.ingest.subscribe)} client names, one for each endpoint of ingest.subscribe",
+            )
+    elif security.bind_camera_names:
+        # Without CURVE nobody knows who sends.
+        yield problem("security.bind_camera_names", True, "false, or security.curve = true")
     if not security.allow_plain_remote:
         plain = "a loopback address such as 127.0.0.1, or security.allow_plain_remote = true"
+        if config.metrics.enabled and not is_loopback(listen_address(config.metrics.listen)[0]):
+            # CURVE is of ZMQ: metrics travel in plain text either way.
+            yield problem("metrics.listen", config.metrics.listen, plain)
+    if not security.allow_plain_remote and not security.curve:
+        plain += ", or security.curve = true"
         binds = [("ingest.bind", bind) for bind in config.ingest.bind]
         if config.inference.enabled:
             binds.append(("inference.publish", config.inference.publish))
@@ -263,8 +279,6 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
             host = tcp_host(endpoint)
             if host is not None and not is_loopback(host):
                 yield problem(key, endpoint, plain)
-        if config.metrics.enabled and not is_loopback(listen_address(config.metrics.listen)[0]):
-            yield problem("metrics.listen", config.metrics.listen, plain)
     if not config.ingest.bind and not config.ingest.subscribe:
         yield problem("ingest.bind", config.ingest.bind, "at least one endpoint in bind or subscribe")
     # Port * is any free one: two of those do not collide.
@@ -281,3 +295,7 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
     for key, model in (("model.weights", config.model.weights), ("labels.teacher", config.labels.teacher)):
         if model and not Path(model).exists():
             yield problem(key, model, "a model that exists: a folder with model.safetensors and card.json")
+    if config.labels.self_training and (config.labels.teacher or config.labels.teacher_factory):
+        yield problem("labels.self_training", True, "false where labels.teacher or teacher_factory is set")
+    if config.training.anchors and not Path(config.training.anchors).is_dir():
+        yield problem("training.anchors", config.training.anchors, "a folder that exists")

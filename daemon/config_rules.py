@@ -17,6 +17,8 @@ _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhd])")
 _WINDOW = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5}|\*)")
+#: As cameras are named (``state.CAMERA_NAME``), since a client may be bound to the camera of its name.
+CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 
 
@@ -169,6 +171,14 @@ RULES: Mapping[str, Rule] = {
         "Camera names that are told apart; frames of further cameras are refused.", *_integer(1, 4096)
     ),
     "ingest.max_header_bytes": Rule("Largest JSON header, in bytes.", *_integer(256, 16777216)),
+    "ingest.max_frames_per_second": Rule(
+        "Messages a second that one sender may send in the long run; what is beyond is refused. 0 is no limit.",
+        *_number(0, 1e6),
+    ),
+    "ingest.max_bytes_per_second": Rule(
+        "Bytes a second that one sender may send in the long run; what is beyond is refused. 0 is no limit.",
+        *_integer(0, 2**63 - 1),
+    ),
     "storage.quota_bytes": Rule("Bytes that stored samples may take.", *_integer(1048576, 2**63 - 1)),
     "storage.min_free_bytes": Rule(
         "Bytes left free on the disk, whatever the quota.", *_integer(0, 2**63 - 1)
@@ -204,7 +214,8 @@ RULES: Mapping[str, Rule] = {
     ),
     "model.weights": Rule(
         "Base model to start from; without it the network starts untrained.",
-        'a folder with model.safetensors and card.json, or "" for none',
+        "a folder with model.safetensors and card.json, a file of weights (.safetensors, or a weights-only "
+        'state dict .pt, .pth), or "" for none',
         lambda value: "\0" not in value,
     ),
     "model.factory": Rule(
@@ -225,12 +236,30 @@ RULES: Mapping[str, Rule] = {
     ),
     "labels.teacher": Rule(
         "Model on the board that labels frames which came without a label.",
-        'a folder with model.safetensors and card.json, or "" for none',
+        'a folder with model.safetensors and card.json, an .onnx file, or "" for none',
         lambda value: "\0" not in value,
     ),
     "labels.teacher_factory": Rule(
-        "Your own teacher: a callable that returns it.",
+        "Your own teacher: a callable that takes the number of classes and returns it; teacher then names a "
+        ".safetensors file of its weights, or nothing.",
         *_optional('"package.module:callable", or "" for none', _FACTORY),
+    ),
+    "labels.teacher_confidence": Rule(
+        "Confidence from which a teacher's pixels are believed while no label tells how sure it must be.",
+        *_number(0.01, 1),
+    ),
+    "labels.teacher_agreement": Rule(
+        "Share of a teacher's believed pixels that must agree with labels where there are any.",
+        *_number(0.5, 1),
+    ),
+    "labels.teacher_samples": Rule("Samples that a teacher labels in one run.", *_integer(1, 10000)),
+    "labels.budget_share": Rule(
+        "Share of the day's joules that a teacher may spend, out of the same budget.", *_number(0, 1)
+    ),
+    "labels.self_training": Rule(
+        "Whether the live model labels frames for itself where it is sure; it needs labels to be measured on, "
+        "and no teacher.",
+        *_boolean(),
     ),
     "training.interval": Rule(
         "How often it is asked whether a round should start.", *_duration("1s", "365d")
@@ -251,6 +280,15 @@ RULES: Mapping[str, Rule] = {
         "Share of a round's samples that earlier rounds trained on, so that old scenes are not forgotten.",
         *_below(0, 1),
     ),
+    "training.anchors": Rule(
+        "Images of the base domain with labels, rehearsed beside earlier samples: as CamVid (train and "
+        "trainannot) or in two folders, images and labels.",
+        'a folder, or "" for none',
+        lambda value: "\0" not in value,
+    ),
+    "training.anchor_share": Rule(
+        "Share of the rehearsed samples that are anchors, if there are any.", *_number(0, 1)
+    ),
     "training.gate_share": Rule(
         "Share of labelled samples held out for the promotion gate, never trained on.", *_number(0.01, 0.9)
     ),
@@ -263,11 +301,47 @@ RULES: Mapping[str, Rule] = {
     ),
     "training.threads": Rule("CPU threads of a round; 0 takes all cores.", *_integer(0, 1024)),
     "training.seed": Rule("Seed of everything that is drawn at random.", *_integer(0, 2**32 - 1)),
+    "training.early_stopping": Rule(
+        "Whether a round that cannot reach promotion any more after a third of its steps is stopped.",
+        *_boolean(),
+    ),
+    "training.distillation": Rule(
+        "Weight, beside the loss, of staying with the live model's answers on rehearsed samples; 0 for none.",
+        *_number(0, 100),
+    ),
+    "training.suspend_after_rounds": Rule(
+        "Judged rounds in a row that left the model no better than the first one, after which no round starts "
+        "by itself; 0 for never.",
+        *_integer(0, 10000),
+    ),
     "promotion.min_gain": Rule(
         "mIoU, as a fraction of 1, that a candidate must gain over the live model.", *_number(-1, 1)
     ),
     "promotion.max_class_drop": Rule(
         "IoU, as a fraction of 1, that a single class may lose.", *_number(0, 1)
+    ),
+    "promotion.confidence": Rule(
+        "Confidence of the bounds that gains and falls are judged by, from draws of blocks of time.",
+        *_number(0.5, 0.999),
+    ),
+    "promotion.slim_tolerance": Rule(
+        "By how much the lower bound of the gain may lie below min_gain where the candidate needs fewer MACs.",
+        *_number(0, 1),
+    ),
+    "promotion.max_condition_drop": Rule(
+        "mIoU, as a fraction of 1, that a single condition may lose.", *_number(0, 1)
+    ),
+    "promotion.max_latency_ratio": Rule(
+        "How many times as long as with the live model a mask may take.", *_number(0.1, 1000)
+    ),
+    "promotion.probation_samples": Rule(
+        "Frames stored after a promotion on which the new version must hold against the one before, or it is "
+        "rolled back; 0 for no probation.",
+        *_integer(0, 512),
+    ),
+    "promotion.probation_drop": Rule(
+        "mIoU, as a fraction of 1, that a version on probation may lose against the one before.",
+        *_number(0, 1),
     ),
     "inference.enabled": Rule(
         "Whether masks are predicted and published; without it torch stays out of the daemon.", *_boolean()
@@ -276,6 +350,21 @@ RULES: Mapping[str, Rule] = {
         "Endpoint of the PUB socket that sends masks.",
         f"an endpoint: {_BIND}",
         lambda value: _is_endpoint(value, bind=True),
+    ),
+    "conditions.enabled": Rule(
+        "Whether each condition (day, dusk, rain) keeps its own normalisation statistics.", *_boolean()
+    ),
+    "conditions.max": Rule(
+        "Conditions that are told apart at most; when another one comes, the least used goes.",
+        *_integer(1, 64),
+    ),
+    "conditions.min_frames": Rule(
+        "Frames that must agree before a condition is opened; its statistics are estimated from as many.",
+        *_integer(4, 256),
+    ),
+    "conditions.probation_every": Rule(
+        "New statistics serve one in so many frames of their condition until they are judged.",
+        *_integer(1, 1000),
     ),
     "energy.meter": Rule(
         "Where joules come from; auto takes the best source that is there.", *_one_of(*METERS)
@@ -304,12 +393,20 @@ RULES: Mapping[str, Rule] = {
         lambda value: not value or (value.startswith("ipc:///") and len(value) > 7 and "\0" not in value),
     ),
     "security.curve": Rule(
-        "Encryption of the ZMQ sockets; this version does not serve it and refuses true.", *_boolean()
+        "Whether ingest and masks are encrypted (CURVE) and known clients alone may connect.", *_boolean()
     ),
     "security.keys_dir": Rule(
-        "Folder of the CURVE keys.",
-        'an existing folder, or "" for none',
+        "Folder that `keys generate` made.",
+        'an existing folder, or "" for what systemd hands over',
         lambda value: "\0" not in value,
+    ),
+    "security.publishers": Rule(
+        "With CURVE, the clients behind ingest.subscribe, in its order: each must hold the key of its name.",
+        "a list of as many client names as ingest.subscribe has endpoints",
+        lambda value: all(CLIENT_NAME.fullmatch(name) for name in value),
+    ),
+    "security.bind_camera_names": Rule(
+        "With CURVE, whether a client may send for the camera of its own name alone.", *_boolean()
     ),
     "security.allow_plain_remote": Rule(
         "Whether addresses that other machines can reach may be bound without encryption.", *_boolean()

@@ -25,6 +25,8 @@ class Ingest(msgspec.Struct, frozen=True, kw_only=True):
     queue_frames: int = 64
     max_cameras: int = 64
     max_header_bytes: int = 65536
+    max_frames_per_second: float = 0.0
+    max_bytes_per_second: int = 0
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +76,11 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
 
     teacher: str = ""
     teacher_factory: str = ""
+    teacher_confidence: float = 0.9
+    teacher_agreement: float = 0.9
+    teacher_samples: int = 32
+    budget_share: float = 0.25
+    self_training: bool = False
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,12 +95,17 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int = 4
     learning_rate: float = 0.001
     rehearsal_share: float = 0.5
+    anchors: str = ""
+    anchor_share: float = 0.25
     gate_share: float = 0.2
     gate_block: str = "5s"
     gate_max_samples: int = 64
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int = 0
     seed: int = 0
+    early_stopping: bool = True
+    distillation: float = 0.0
+    suspend_after_rounds: int = 8
 
 
 class Promotion(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +113,12 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
 
     min_gain: float = 0.0
     max_class_drop: float = 0.05
+    confidence: float = 0.9
+    slim_tolerance: float = 0.02
+    max_condition_drop: float = 0.02
+    max_latency_ratio: float = 1.25
+    probation_samples: int = 32
+    probation_drop: float = 0.02
 
 
 class Inference(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +126,15 @@ class Inference(msgspec.Struct, frozen=True, kw_only=True):
 
     enabled: bool = True
     publish: str = "tcp://127.0.0.1:5556"
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """``[conditions]``."""
+
+    enabled: bool = True
+    max: int = 8
+    min_frames: int = 16
+    probation_every: int = 4
 
 
 class Energy(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +168,8 @@ class Security(msgspec.Struct, frozen=True, kw_only=True):
 
     curve: bool = False
     keys_dir: str = ""
+    publishers: tuple[str, ...] = ()
+    bind_camera_names: bool = False
     allow_plain_remote: bool = False
 
 
@@ -158,6 +187,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     training: Training = Training()
     promotion: Promotion = Promotion()
     inference: Inference = Inference()
+    conditions: Conditions = Conditions()
     energy: Energy = Energy()
     metrics: Metrics = Metrics()
     control: Control = Control()

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sqlite_utils import Database
 
@@ -87,11 +87,11 @@ def _usage(before: EnergyReading, after: EnergyReading) -> Usage:
 
 
 class CpuAccount:
-    """CPU seconds by workload, of this process's threads and of the trainer while it runs.
+    """CPU seconds by workload, of this process's threads and of the child (trainer or teacher) while it runs.
 
     Cumulative and never falling: what a thread or process had used when it ended stays counted. Where the
     daemon has a cgroup to itself, the cgroup's figure is the sum, so that nothing escapes: what process times
-    miss counts as training while a trainer runs, else as upkeep.
+    miss counts as the child's workload while one runs, else as upkeep.
     """
 
     def __init__(
@@ -111,40 +111,42 @@ class CpuAccount:
         self._threads = threads
         self._thread_seconds: dict[str, float] = {}
         self._own = 0.0
-        self._trainer_pid: int | None = None
-        self._trainer_seconds = 0.0
-        self._trainer_base = 0.0
+        self._child_pid: int | None = None
+        self._child_work = "training"
+        self._child_seconds = {"training": 0.0, "labelling": 0.0}
+        self._child_base = 0.0
         self._lock = threading.Lock()
         self._cgroup = own_cgroup(procfs, sysfs, self._pid) if sysfs is not None else None
         # The group may be older than this process: count from where its own time starts.
         started = cgroup_seconds(self._cgroup) if self._cgroup is not None else None
         self._group_base = (started or 0.0) - time.process_time()
-        self._unlisted = {"training": 0.0, UPKEEP: 0.0}
+        self._unlisted = {"training": 0.0, "labelling": 0.0, UPKEEP: 0.0}
 
     @property
     def training(self) -> bool:
-        """Whether a trainer runs."""
-        return self._trainer_pid is not None
+        """Whether a trainer or a teacher runs."""
+        return self._child_pid is not None
 
-    def attach_trainer(self, pid: int) -> None:
-        """Charge a process's CPU seconds to training from now on."""
+    def attach_trainer(self, pid: int, workload: Literal["training", "labelling"] = "training") -> None:
+        """Charge a process's CPU seconds to training, or a teacher's to labelling, from now on."""
         with self._lock:
-            self._trainer_base, self._trainer_pid = self._trainer_seconds, pid
+            self._child_work, self._child_pid = workload, pid
+            self._child_base = self._child_seconds[workload]
 
     def detach_trainer(self, total_seconds: float | None) -> None:
-        """The trainer has ended; ``total_seconds`` is what the kernel says it used in all."""
+        """The process has ended; ``total_seconds`` is what the kernel says it used in all."""
         with self._lock:
             if total_seconds is not None:
-                self._trainer_seconds = max(self._trainer_seconds, self._trainer_base + total_seconds)
-            self._trainer_pid = None
+                self._charge_child(total_seconds)
+            self._child_pid = None
 
     def seconds(self) -> dict[str, float]:
         """Cumulative CPU seconds by workload, the daemon's own upkeep included."""
         with self._lock:
-            if self._trainer_pid is not None:
-                used = process_seconds(self._procfs, self._trainer_pid)
+            if self._child_pid is not None:
+                used = process_seconds(self._procfs, self._child_pid)
                 if used is not None:
-                    self._trainer_seconds = max(self._trainer_seconds, self._trainer_base + used)
+                    self._charge_child(used)
             # A copy: services are still being added while the first stretch is read.
             for name, native_id in list(self._threads.items()):
                 tid = native_id()
@@ -154,7 +156,7 @@ class CpuAccount:
             self._own = max(self._own, time.process_time())
             self._count_unlisted()
             found = {
-                "training": self._trainer_seconds + self._unlisted["training"],
+                **{name: used + self._unlisted[name] for name, used in self._child_seconds.items()},
                 "ingest": 0.0,
                 UPKEEP: self._unlisted[UPKEEP],
             }
@@ -176,10 +178,14 @@ class CpuAccount:
         group = cgroup_seconds(self._cgroup) if self._cgroup is not None else None
         if group is None:
             return
-        known = self._own + self._trainer_seconds + sum(self._unlisted.values())
+        known = self._own + sum(self._child_seconds.values()) + sum(self._unlisted.values())
         missed = group - self._group_base - known
         if missed > 0:
-            self._unlisted["training" if self.training else UPKEEP] += missed
+            self._unlisted[self._child_work if self.training else UPKEEP] += missed
+
+    def _charge_child(self, seconds: float) -> None:
+        before = self._child_seconds[self._child_work]
+        self._child_seconds[self._child_work] = max(before, self._child_base + seconds)
 
 
 class EnergyService(Service):

@@ -9,29 +9,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 import zmq
 
 from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon import wire
+from dance_ondevice.daemon.admission import Admission, about
 from dance_ondevice.daemon.backlog import Backlog, Queued
+from dance_ondevice.daemon.ingest_types import IngestInstruments, IngestSettings, SampleStore
 from dance_ondevice.daemon.judge import Judge, Judged, new_sample, pending_frame
 from dance_ondevice.daemon.mailbox import LatestFrames
 from dance_ondevice.daemon.prepare import check_label_png
 from dance_ondevice.daemon.receiver import AddressInUse, ListenError, Origin, Received, Receiver
 from dance_ondevice.daemon.samples import (
     LabelMismatch,
-    NewSample,
     Stored,
     StoreError,
     StoreFull,
     UnknownSample,
 )
+from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.service import Service
 from dance_ondevice.daemon.wire import WireError
 from dance_ondevice.policies.data_slimming import SlimmingRules
@@ -50,63 +52,6 @@ _STORE_REASONS: tuple[tuple[type[StoreError], wire.Reason], ...] = (
     (LabelMismatch, "label_size"),
     (StoreError, "store_failed"),
 )
-
-
-class SampleStore(Protocol):
-    """What ingest asks of the store."""
-
-    def add_sample(self, sample: NewSample) -> Future[Stored]:
-        """Keep a frame; the future is done once it is durable."""
-
-    def add_label(self, sample_id: str, png: bytes, classes: Sequence[int], source: str) -> Future[None]:
-        """Label a sample; the future is done once the label is durable."""
-
-
-class IngestInstruments(Protocol):
-    """What ingest counts."""
-
-    def frame(self, camera: str, outcome: str) -> None:
-        """One frame became kept, dropped, rejected or overflow."""
-
-    def score(self, camera: str, value: float) -> None:
-        """A frame's complexity, 0 to 1."""
-
-    def scale(self, camera: str, scale: float) -> None:
-        """An accepted frame got this scale."""
-
-    def ingest_seconds(self, value: float) -> None:
-        """Seconds from taking a frame off the queue to its decision."""
-
-    def refused(self, reason: str) -> None:
-        """One message, frame or label, was refused."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class IngestSettings:
-    """The ``[ingest]`` section.
-
-    Attributes:
-        bind: endpoints for REQ and DEALER senders.
-        subscribe: PUB senders to connect to.
-        max_message_bytes: most bytes of one message, all parts together.
-        max_pixels: most pixels of one image.
-        max_header_bytes: most bytes of a message's JSON header.
-        queue_frames: most messages that wait; the oldest one goes when another comes.
-        max_cameras: most cameras that are told apart; frames of further ones are refused.
-    """
-
-    bind: tuple[str, ...] = ("tcp://127.0.0.1:5555",)
-    subscribe: tuple[str, ...] = ()
-    max_message_bytes: int = 33_554_432
-    max_pixels: int = 33_554_432
-    max_header_bytes: int = 65_536
-    queue_frames: int = 64
-    max_cameras: int = 64
-
-    @property
-    def queue_bytes(self) -> int:
-        """Most bytes that wait in the queue, and again those that wait for the store."""
-        return 2 * self.max_message_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +81,8 @@ class Ingest(Service):
         store: SampleStore,
         mailbox: LatestFrames | None,
         instruments: IngestInstruments,
+        admission: Admission | None = None,
+        curve: ServerCurve | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -150,6 +97,8 @@ class Ingest(Service):
             store: takes what is kept.
             mailbox: gets every good frame for inference; None when nobody infers.
             instruments: count.
+            admission: says who may send; None lets in everybody who can connect.
+            curve: encrypts the sockets and admits known clients alone; None for plain ones.
             clock: wall-clock seconds.
             monotonic: seconds for durations.
         """
@@ -172,6 +121,8 @@ class Ingest(Service):
         self._store = store
         self._mailbox = mailbox
         self._instruments = instruments
+        self._admission = admission or Admission()
+        self._curve = curve
         self._clock = clock
         self._monotonic = monotonic
         self._opened: Receiver | None = None
@@ -180,6 +131,10 @@ class Ingest(Service):
         self._awaited = 0
         self._awaited_bytes = 0
         self._logged_at: dict[str, float] = {}
+
+    def set_rules(self, rules: SlimmingRules) -> None:
+        """Decide by other rules from the next frame on; callable from any thread."""
+        self._judge.set_rules(rules)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -199,6 +154,8 @@ class Ingest(Service):
             subscribe=self._settings.subscribe,
             # What is a little too large gets an answer; ZMQ cuts off what would fill the memory.
             max_part_bytes=2 * self._settings.max_message_bytes,
+            curve=self._curve,
+            publishers=self._settings.publishers,
         )
         log.info(
             "ingest ready bind=%s subscribe=%s",
@@ -212,6 +169,8 @@ class Ingest(Service):
         while not self.stopping.is_set():
             self.beat()
             receiver.wait(0.0 if self._can_work() else 1.0)
+            if self._admission.look():
+                receiver.tend()
             for received in receiver.drain(self._settings.queue_frames):
                 self._take(received)
             self._send_answers()
@@ -244,24 +203,25 @@ class Ingest(Service):
         )
 
     def _take(self, received: Received) -> None:
-        """Refuse a bad message at once; queue a good one, at the cost of the oldest if there are too many."""
+        """Refuse a bad message at once; queue a good one, at the cost of another if there are too many."""
+        beyond = self._admission.draw(received.origin, received.size)
         try:
             message = wire.parse(received.parts, self._limits, received.count)
+            share = self._admission.admit(received.origin, message, beyond)
         except WireError as error:
             self._refuse(received.origin, error, is_frame=error.sample_id is None)
             return
-        size = sum(len(part) for part in received.parts)
-        item = Queued(received.origin, message, size, self._monotonic(), self._clock())
+        item = Queued(received.origin, message, received.size, self._monotonic(), self._clock(), share)
         for oldest in self._backlog.push(item):
             self._overflow(oldest)
 
     def _overflow(self, item: Queued) -> None:
-        error = WireError("overflow", "overflow: the queue is full and this was the oldest message in it")
+        error = WireError("overflow", "overflow: the queue is full, mostly with messages like this one")
         if isinstance(item.message, wire.LabelMessage):
             self._instruments.refused(error.reason)
         else:
             self._instruments.frame(self._counted_as(item.message.camera), "overflow")
-        self._receiver.reply(item.origin, wire.refused(_about(item.message, error)))
+        self._receiver.reply(item.origin, wire.refused(about(item.message, error)))
 
     def _work(self, item: Queued) -> None:
         """Decide on one message."""
@@ -358,7 +318,7 @@ class Ingest(Service):
         else:
             return
         is_frame = not isinstance(item.message, wire.LabelMessage)
-        self._refuse(item.origin, _about(item.message, refusal), is_frame=is_frame)
+        self._refuse(item.origin, about(item.message, refusal), is_frame=is_frame)
 
     def _refuse(self, origin: Origin, error: WireError, *, is_frame: bool) -> None:
         self._instruments.refused(error.reason)
@@ -387,13 +347,4 @@ class Ingest(Service):
         while self._backlog:
             item = self._backlog.pop()
             is_frame = not isinstance(item.message, wire.LabelMessage)
-            self._refuse(item.origin, _about(item.message, refusal), is_frame=is_frame)
-
-
-def _about(message: wire.Message, error: WireError) -> WireError:
-    """The same error with the name of the message that it is about."""
-    if isinstance(message, wire.LabelMessage):
-        return WireError(error.reason, str(error), sample_id=message.sample_id)
-    if isinstance(message, wire.ImagezmqMessage):
-        return WireError(error.reason, str(error), camera=message.camera, imagezmq=True)
-    return WireError(error.reason, str(error), camera=message.camera, seq=message.seq)
+            self._refuse(item.origin, about(item.message, refusal), is_frame=is_frame)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from dance_ondevice.daemon.state import atomic_write
+from dance_ondevice.daemon.teacher_job import TeacherEvent
 from dance_ondevice.policies.promotion import Scores
 
 
@@ -38,6 +41,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         precision: ``auto``, ``fp32`` or ``bf16``.
         precision_cache: file that remembers what ``auto`` measured on this board.
         threads: CPU threads.
+        looks: steps after which the gate is looked at, for the round's curve.
+        min_gain: mIoU that promotion will ask for; a round without hope of it gives up at its first look.
+        confidence: of the bounds that this is judged with.
+        gate_blocks: the block of time of each gate sample.
+        distillation: weight of staying with the live model's answers on rehearsed samples; 0: none.
     """
 
     round: str
@@ -58,6 +66,37 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     precision_cache: str
     threads: int
     seed: int
+    looks: tuple[int, ...] = ()
+    min_gain: float = 0.0
+    confidence: float = 0.9
+    gate_blocks: tuple[int, ...] = ()
+    distillation: float = 0.0
+
+
+class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Work order of a look at a version on probation: two models over the same frames.
+
+    Attributes:
+        before: folder of the version that was live before.
+        live: folder of the version on probation.
+        samples: frames that came since; ``label`` is empty where there is none.
+        threads: CPU threads.
+    """
+
+    before: str
+    live: str
+    n_classes: int
+    samples: tuple[JobSample, ...]
+    threads: int
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Pixels of one sample by class: of the label, of the mask (where the label counts), and of both."""
+
+    id: str
+    truth: tuple[int, ...]
+    predicted: tuple[int, ...]
+    hits: tuple[int, ...]
 
 
 class ScoreCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,13 +149,53 @@ class Stepped(msgspec.Struct, frozen=True, tag="step"):
     macs: int
 
 
+class Looked(msgspec.Struct, frozen=True, kw_only=True, tag="looked"):
+    """A point of the round's curve: mIoU on some of the gate samples; step 0 is before the first step."""
+
+    step: int
+    miou: float
+    live: float
+
+
+class GaveUp(msgspec.Struct, frozen=True, tag="gave_up"):
+    """The round has no hope of promotion: nothing is saved."""
+
+    step: int
+    reason: str
+
+
+class Timed(msgspec.Struct, frozen=True, kw_only=True, tag="timed"):
+    """What a mask takes on the same frame, in milliseconds of this process."""
+
+    live_ms: float
+    candidate_ms: float
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True, tag="observed"):
+    """One frame of a look at a version on probation.
+
+    Attributes:
+        before, live: counts where there is a label.
+        confidence_before, confidence_live: mean over the pixels, 0 to 1.
+        agreement: share of pixels with the same class, 0 to 1.
+    """
+
+    id: str
+    confidence_before: float
+    confidence_live: float
+    agreement: float
+    before: Counts | None = None
+    live: Counts | None = None
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The candidate is on disk and scored."""
+    """The candidate is on disk and scored; ``steps`` were done of those that were planned."""
 
     macs: int
     parameters: int
     training_macs: int
     precision: str
+    steps: int = 0
 
 
 class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
@@ -126,19 +205,23 @@ class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """The trainer gave up; ``error`` is for the round's record."""
+    """The trainer could not go on: ``error`` for the round's record, ``memory`` if there was too little."""
 
     error: str
+    memory: bool = False
 
 
-Event = Started | Evaluated | Slimmed | Stepped | Done | Stopped | Failed
+RoundEvent = Started | Evaluated | Slimmed | Stepped | Looked | GaveUp | Timed | Observed | Done
+Event = RoundEvent | Stopped | Failed | TeacherEvent
 
 _encoder = msgspec.json.Encoder()
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _jobs: msgspec.json.Decoder[Job] = msgspec.json.Decoder(Job)
+_probations: msgspec.json.Decoder[ProbationJob] = msgspec.json.Decoder(ProbationJob)
+_counts: msgspec.json.Decoder[tuple[Counts, ...]] = msgspec.json.Decoder(tuple[Counts, ...])
 
 
-def encode(message: Job | Event) -> bytes:
+def encode(message: Job | ProbationJob | Event) -> bytes:
     """One line of JSON, newline not included."""
     return _encoder.encode(message)
 
@@ -160,3 +243,31 @@ def read_job(path: Path) -> Job:
         msgspec.DecodeError: it is not a job.
     """
     return _jobs.decode(path.read_bytes())
+
+
+def read_probation_job(path: Path) -> ProbationJob:
+    """Read the work order of a look at a version on probation.
+
+    Raises:
+        OSError: it is not there.
+        msgspec.DecodeError: it is none.
+    """
+    return _probations.decode(path.read_bytes())
+
+
+def counts_file(folder: Path, model: str) -> Path:
+    """Where a round keeps what a model ("live", "frozen" or "candidate") scored on each gate sample."""
+    return folder / f"gate-{model}.json"
+
+
+def write_counts(path: Path, counts: Sequence[Counts]) -> None:
+    """Keep the counts of all gate samples: they are far too many for one event."""
+    atomic_write(path, _encoder.encode(counts))
+
+
+def read_counts(path: Path) -> tuple[Counts, ...]:
+    """Read ``write_counts``'s file; empty when it is missing or damaged."""
+    try:
+        return _counts.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return ()

@@ -18,6 +18,7 @@ from dance_ondevice.policies.data_slimming import (
     decide,
     initial_state,
 )
+from dance_ondevice.similarity import signature
 
 #: Decisions remembered, so that a frame that is sent again gets the same one and is not scored twice.
 _REMEMBERED = 1024
@@ -64,6 +65,10 @@ class Judge:
         self._max_cameras = max_cameras
         self._cameras: dict[str, _Camera] = {}
         self._decisions: OrderedDict[str, tuple[Decision, float]] = OrderedDict()
+
+    def set_rules(self, rules: SlimmingRules) -> None:
+        """Decide by other rules from the next frame on; what is known of each stream stays."""
+        self._rules = rules
 
     def knows(self, camera: str) -> bool:
         """Whether the camera has sent a good frame."""
@@ -161,6 +166,7 @@ def new_sample(judged: Judged) -> NewSample:
         label_source="frame" if frame.label else None,
         classes=frame.label.classes if frame.label else None,
         received_digest=None if image.data is frame.image else digest(frame.image),
+        signature=signature(frame.grey),
     )
 
 
@@ -184,4 +190,5 @@ def pending_frame(judged: Judged, received: float) -> PendingFrame:
         raw_shape=(frame.height, frame.width, 3) if frame.info is None else None,
         scale=judged.decision.scale,
         label=frame.label.png if frame.label else None,
+        score=judged.score,
     )

@@ -6,19 +6,29 @@ and DEALER) or from the subscriptions (XPUB, which SUB sockets take for a PUB).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from dance_ondevice.daemon.security.curve import ClientCurve, join, serve
+from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.wire import Buffer
 
 #: Milliseconds between attempts to connect: at first, and at most.
 _RECONNECT = (50, 1000)
 #: Milliseconds that published frames have to leave after the last one.
 _PUBLISH_LINGER = 5000
-_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+#: libzmq never tries again once it was told that its key is not known; after so many seconds we do.
+_ASK_AGAIN = 5.0
+_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+)
+_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | _FAILED[0] | _FAILED[1] | _FAILED[2]
 
 
 class LinkError(OSError):
@@ -39,6 +49,10 @@ class Link(Protocol):
     @property
     def listening(self) -> bool:
         """Whether somebody listens now."""
+
+    @property
+    def complaint(self) -> str:
+        """Why the last connection came to nothing although somebody is there; "" if that is not so."""
 
     @property
     def epoch(self) -> int:
@@ -62,13 +76,23 @@ class AnsweredLink:
 
     answers = True
 
-    def __init__(self, context: zmq.Context[Any], endpoint: str, *, lockstep: bool) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        endpoint: str,
+        *,
+        lockstep: bool,
+        curve: ClientCurve | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Start to connect.
 
         Args:
             context: makes the sockets.
             endpoint: the daemon's, tcp or ipc.
             lockstep: use a REQ socket.
+            curve: the keys to connect with; None for a plain connection.
+            monotonic: seconds.
 
         Raises:
             LinkError: the endpoint is malformed.
@@ -76,6 +100,10 @@ class AnsweredLink:
         self._context = context
         self.endpoint = endpoint
         self._lockstep = lockstep
+        self._curve = curve
+        self._monotonic = monotonic
+        self._ask_again: float | None = None
+        self.complaint = ""
         self._unanswered = False
         self.listening = False
         self.epoch = 0
@@ -89,6 +117,15 @@ class AnsweredLink:
             event = recv_monitor_message(self._monitor)["event"]
             self.listening = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             self.epoch += self.listening
+            if self.listening:
+                self.complaint = ""
+            elif event in _FAILED:
+                self.complaint = self._why(event)
+                if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                    self._ask_again = self._monotonic() + _ASK_AGAIN
+        if self._ask_again is not None and self._monotonic() >= self._ask_again:
+            self._close()
+            self._open()
 
     def send(self, parts: Sequence[Buffer]) -> bool:
         """See ``Link``; a REQ whose last request was not answered is replaced by a fresh one first."""
@@ -119,7 +156,17 @@ class AnsweredLink:
         """See ``Link``; what was not answered would be sent again, so nothing is waited for."""
         self._close()
 
+    def _why(self, event: int) -> str:
+        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            return (
+                "it does not know this key: put the public file into clients/ of the daemon's folder of keys"
+            )
+        if self._curve is None:
+            return "no handshake: it may want a key, and something that speaks no ZMQ may listen there"
+        return "no handshake: it may use no CURVE or have another key than the server key that was given"
+
     def _open(self) -> None:
+        self._ask_again = None
         self._unanswered = False
         self.listening = False
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.REQ if self._lockstep else zmq.DEALER)
@@ -129,6 +176,8 @@ class AnsweredLink:
         self._socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT[0])
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT[1])
         self._socket.setsockopt(zmq.IPV6, "[" in self.endpoint)
+        if self._curve is not None:
+            join(self._socket, self._curve.pair, self._curve.server_key)
         self._monitor = self._socket.get_monitor_socket(_EVENTS)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
@@ -149,24 +198,36 @@ class PublishedLink:
     """A PUB that waits for subscribers: it binds, and the daemon's ``ingest.subscribe`` names it."""
 
     answers = False
+    complaint = ""
 
-    def __init__(self, context: zmq.Context[Any], endpoint: str) -> None:
+    def __init__(self, context: zmq.Context[Any], endpoint: str, *, curve: ClientCurve | None = None) -> None:
         """Bind.
+
+        Args:
+            context: makes the socket.
+            endpoint: where the daemon connects to.
+            curve: encrypt with these keys and let in the holder of ``server_key`` alone, the daemon.
 
         Raises:
             LinkError: the endpoint is taken or cannot be bound.
         """
         self.epoch = 1
         self._topics: set[bytes] = set()
+        self._authenticator: ZapAuthenticator | None = None
         self._socket: zmq.Socket[bytes] = context.socket(zmq.XPUB)
         # A slow daemon slows the sender down instead of missing frames.
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._socket.setsockopt(zmq.SNDHWM, 16)
         self._socket.setsockopt(zmq.IPV6, "[" in endpoint)
         try:
+            if curve is not None:
+                daemon = curve.server_key.decode("ascii")
+                self._authenticator = ZapAuthenticator(context, {daemon: "daemon"}.get)
+                self._authenticator.start()
+                serve(self._socket, curve.pair)
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
-            self._socket.close(0)
+            self.close(at_once=True)
             raise LinkError(f"cannot publish on {endpoint}: {error}") from error
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
@@ -200,3 +261,5 @@ class PublishedLink:
     def close(self, *, at_once: bool) -> None:
         """See ``Link``."""
         self._socket.close(0 if at_once else _PUBLISH_LINGER)
+        if self._authenticator is not None:
+            self._authenticator.stop()

@@ -26,6 +26,7 @@ class PendingFrame:
         raw_shape: ``(h, w, 3)`` of a raw frame, else None.
         scale: Factor by which the policy shrinks the frame.
         label: PNG of class ids that came with the frame, or None.
+        score: Spatial complexity, 0 to 1.
     """
 
     id: str
@@ -38,6 +39,7 @@ class PendingFrame:
     raw_shape: tuple[int, int, int] | None
     scale: float
     label: bytes | None
+    score: float = 0.0
 
 
 class LatestFrames:

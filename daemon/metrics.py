@@ -23,6 +23,7 @@ _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 _SCORE_BUCKETS = tuple(round(0.05 * i, 2) for i in range(1, 21))
 WORKLOADS = ("training", "inference", "ingest", "labelling")
 OUTCOMES = ("promoted", "rejected", "stopped", "failed")
+ROLLBACK_TRIGGERS = ("probation", "hand")
 
 
 class MetricsAddressInUse(OSError):  # noqa: N818 - a state of the world
@@ -61,6 +62,11 @@ class Instruments:
         self._refused = Counter(
             "dance_refused", "Messages refused, by reason.", ["reason"], registry=registry
         )
+        self._connections_refused = Counter(
+            "dance_connections_refused",
+            "Connections turned away because their key is not known.",
+            registry=registry,
+        )
         self._inference = Histogram(
             "dance_inference_seconds",
             "Time from taking a frame to its published mask.",
@@ -70,6 +76,25 @@ class Instruments:
         self._rounds = Counter("dance_rounds", "Training rounds, by outcome.", ["outcome"], registry=registry)
         for outcome in OUTCOMES:
             self._rounds.labels(outcome)
+        self._rollbacks = Counter(
+            "dance_rollbacks",
+            "Versions that were taken back after their promotion, by who did it.",
+            ["trigger"],
+            registry=registry,
+        )
+        for trigger in ROLLBACK_TRIGGERS:
+            self._rollbacks.labels(trigger)
+        self._drift_alarms = Counter(
+            "dance_drift_alarms",
+            "Times that a signal of a camera's stream was found to have changed.",
+            ["camera", "signal"],
+            registry=registry,
+        )
+        self._condition_switches = Counter(
+            "dance_condition_switches",
+            "Times that a camera went from one condition to another.",
+            registry=registry,
+        )
         self._frame_counts: dict[str, int] = {}
 
     def frame(self, camera: str, outcome: str) -> None:
@@ -93,6 +118,10 @@ class Instruments:
         """Count a refused message by its short reason."""
         self._refused.labels(reason).inc()
 
+    def connection_refused(self) -> None:
+        """Count a connection that was turned away."""
+        self._connections_refused.inc()
+
     def inference_seconds(self, value: float) -> None:
         """Record how long one mask took, seconds."""
         self._inference.observe(value)
@@ -100,6 +129,18 @@ class Instruments:
     def round_finished(self, outcome: str) -> None:
         """Count one round."""
         self._rounds.labels(outcome).inc()
+
+    def rolled_back(self, trigger: str) -> None:
+        """Count one rollback; ``trigger`` is probation or hand."""
+        self._rollbacks.labels(trigger).inc()
+
+    def drift_alarm(self, camera: str, signal: str) -> None:
+        """Count one alarm of a drift detector."""
+        self._drift_alarms.labels(camera, signal).inc()
+
+    def condition_switch(self) -> None:
+        """Count one switch of a camera to another condition."""
+        self._condition_switches.inc()
 
     def frame_counts(self) -> dict[str, int]:
         """Frames by outcome since the daemon started (written by the ingest thread alone)."""
@@ -132,7 +173,11 @@ class Snapshot:
     budget_joules: float = 0.0
     round_joules: float = 0.0
     inference_skipped: int = 0
+    conditions: int = 0
     model: ModelFacts | None = None
+    learning_joules: float = 0.0
+    learning_gain: float | None = None
+    learning_gain_per_kilojoule: float | None = None
 
 
 class SnapshotCollector(Collector):
@@ -160,10 +205,14 @@ class SnapshotCollector(Collector):
         yield GaugeMetricFamily(
             "dance_round_joules", "Gross joules of the last round.", value=now.round_joules
         )
+        yield from _learning_families(now)
         yield CounterMetricFamily(
             "dance_inference_skipped",
             "Frames replaced by a newer one before inference took them.",
             value=now.inference_skipped,
+        )
+        yield GaugeMetricFamily(
+            "dance_conditions", "Conditions that are told apart now.", value=now.conditions
         )
         if now.model is not None:
             yield from _model_families(now.model)
@@ -205,6 +254,26 @@ def _energy_families(now: Snapshot) -> Iterator[Metric]:
         "Seconds for which the meter could not be read.",
         value=now.energy.unmeasured_seconds if now.energy else 0.0,
     )
+
+
+def _learning_families(now: Snapshot) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "dance_learning_joules",
+        "Gross joules that learning has cost so far, as far as the records go.",
+        value=now.learning_joules,
+    )
+    gain = GaugeMetricFamily(
+        "dance_learning_gain", "mIoU of the live model over the first model's, on the same held-out samples."
+    )
+    if now.learning_gain is not None:
+        gain.add_metric([], now.learning_gain)
+    yield gain
+    rate = GaugeMetricFamily(
+        "dance_learning_gain_per_kilojoule", "mIoU over the first model's that a kilojoule has bought so far."
+    )
+    if now.learning_gain_per_kilojoule is not None:
+        rate.add_metric([], now.learning_gain_per_kilojoule)
+    yield rate
 
 
 def _model_families(model: ModelFacts) -> Iterator[Metric]:

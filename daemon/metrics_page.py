@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from dance_ondevice.daemon.metrics import (
     OUTCOMES,
+    ROLLBACK_TRIGGERS,
     WORKLOADS,
     Instruments,
     ModelFacts,
@@ -17,6 +18,7 @@ from dance_ondevice.daemon.metrics import (
     SnapshotCollector,
 )
 from dance_ondevice.energy.reading import DomainEnergy, EnergyReading
+from dance_ondevice.policies.drift import SIGNALS
 
 _HEAD = """# Metrics
 
@@ -44,9 +46,11 @@ LABELS = {
     + f" or `{OUTCOMES[-1]}`",
     "reason": "why a message was refused, as a short word (`store_full`, `header`, ...)",
     "scale": "the factor by which a frame is stored, trained on and inferred at",
+    "signal": "what has changed: " + ", ".join(f"`{name}`" for name in SIGNALS),
     "source": "the meter",
     "split": "`gate`: held-out samples, the live model; `frozen`: the same samples, the first model; "
     "`prequential`: labelled frames as they came, before they were learnt from",
+    "trigger": "what took a version back: " + " or ".join(f"`{trigger}`" for trigger in ROLLBACK_TRIGGERS),
     "version": "the live model's version",
     "workload": ", ".join(f"`{workload}`" for workload in WORKLOADS[:-1]) + f" or `{WORKLOADS[-1]}`",
 }
@@ -111,8 +115,11 @@ def _example() -> CollectorRegistry:
     instruments.score("front", 0.0)
     instruments.scale("front", 1.0)
     instruments.refused("header")
+    instruments.drift_alarm("front", "luma")
     snapshot = Snapshot(
         energy=EnergyReading((DomainEnergy("board", 0.0, "model", "modelled"),), 0.0),
+        learning_gain=0.0,
+        learning_gain_per_kilojoule=0.0,
         model=ModelFacts(version="v0001", architecture="fastscnn", macs=0, parameters=0, miou={"gate": 0.0}),
     )
     registry.register(SnapshotCollector(lambda: snapshot))

@@ -19,9 +19,12 @@ import zmq
 
 from dance_ondevice import images
 from dance_ondevice.daemon import wire
-from dance_ondevice.daemon.ingest import AddressInUse
+from dance_ondevice.daemon.condition_serving import ConditionServing, VersionConditions
+from dance_ondevice.daemon.conditions import ConditionSettings
 from dance_ondevice.daemon.mailbox import LatestFrames, PendingFrame
 from dance_ondevice.daemon.metrics import Instruments
+from dance_ondevice.daemon.publisher import MaskPublisher
+from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.service import Service
 from dance_ondevice.evaluation import confusion_matrix, miou
 from dance_ondevice.models import checkpoint
@@ -44,10 +47,11 @@ class ModelSlot:
     version: str
     model: torch.nn.Module
     card: ModelCard
+    conditions: VersionConditions
 
 
-def load_slot(directory: Path) -> ModelSlot:
-    """Load, verify and warm up a version.
+def load_slot(directory: Path, *, probation_every: int = 4) -> ModelSlot:
+    """Load, verify and warm up a version, with the conditions that are kept beside it.
 
     Raises:
         CheckpointError: the folder does not hold a model that loads.
@@ -55,7 +59,8 @@ def load_slot(directory: Path) -> ModelSlot:
     model, card = checkpoint.load(directory)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     predict(model, np.zeros((96, 128, 3), np.uint8), card.normalisation)
-    return ModelSlot(card.version or directory.name, model, card)
+    conditions = VersionConditions(directory, model, card, probation_every=probation_every)
+    return ModelSlot(card.version or directory.name, model, card, conditions)
 
 
 class Predictor(Service):
@@ -69,6 +74,8 @@ class Predictor(Service):
         instruments: Instruments,
         context: zmq.Context[zmq.Socket[bytes]],
         threads: int,
+        curve: ServerCurve | None = None,
+        conditions: ConditionSettings = ConditionSettings(),  # noqa: B008 - frozen
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,11 +85,16 @@ class Predictor(Service):
         self._instruments = instruments
         self._context = context
         self._threads = threads
+        self._curve = curve
         self._now = now
         self._monotonic = monotonic
         self._slot: ModelSlot | None = None
+        self._served: ModelSlot | None = None
+        self._probation_every = conditions.probation_every
+        #: What the cameras show and which statistics serve it; its public methods are for any thread.
+        self.conditions = ConditionServing(conditions, instruments=instruments, now=now)
         self._matrix: npt.NDArray[np.float64] | None = None
-        self._socket: zmq.Socket[bytes] | None = None
+        self._publisher: MaskPublisher | None = None
         self.endpoint = ""
         self.masks = 0
 
@@ -104,7 +116,7 @@ class Predictor(Service):
         Raises:
             CheckpointError: it does not load; the old slot goes on serving.
         """
-        slot = load_slot(directory)
+        slot = load_slot(directory, probation_every=self._probation_every)
 
         def install() -> None:
             self._slot = slot
@@ -115,25 +127,24 @@ class Predictor(Service):
         """Bind the mask publisher."""
         torch.set_num_threads(self._threads)
         if self._publish:
-            self._socket = self._context.socket(zmq.PUB)
-            self._socket.setsockopt(zmq.LINGER, 0)
-            # A subscriber that does not read costs 16 masks of memory, then it misses masks.
-            self._socket.setsockopt(zmq.SNDHWM, 16)
-            try:
-                self._socket.bind(self._publish)
-            except zmq.ZMQError as error:
-                raise AddressInUse(
-                    f"cannot publish masks on {self._publish}: {error}; change inference.publish"
-                ) from error
-            self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+            self._publisher = MaskPublisher(self._context, self._publish, curve=self._curve)
+            self.endpoint = self._publisher.endpoint
 
     def run(self) -> None:
         """Serve the latest frame of each camera in turn."""
         while not self.stopping.is_set():
             self.beat()
+            if self._publisher is not None:
+                self._publisher.tend()
             frame = self._mailbox.take(0.5)
             slot = self._slot
-            if frame is None or slot is None:
+            if slot is None:
+                continue
+            if slot is not self._served:
+                self.conditions.enter(slot.conditions)
+                self._served = slot
+            if frame is None:
+                self.conditions.work()
                 continue
             started = self._monotonic()
             try:
@@ -142,18 +153,25 @@ class Predictor(Service):
                 # The grey decode passed and the colour decode did not: this frame only.
                 log.warning("inference skipped id=%s error=%s", frame.id, error)
             self._instruments.inference_seconds(self._monotonic() - started)
+            # One slice after a frame: the next one waits for one forward pass at most.
+            self.conditions.work()
 
     def teardown(self) -> None:
-        """Close the publisher."""
-        if self._socket is not None:
-            self._socket.close()
+        """Keep what is known of conditions, close the publisher."""
+        self.conditions.close()
+        if self._publisher is not None:
+            self._publisher.close()
 
     def _serve(self, frame: PendingFrame, slot: ModelSlot, started: float) -> None:
         image, size = decode_for_inference(frame)
-        prediction = predict(slot.model, image, slot.card.normalisation, out_size=size)
-        if frame.label is not None:
-            self._score(frame.label, prediction.mask, len(slot.card.classes))
-        if self._socket is None:
+        n_classes = len(slot.card.classes)
+        label = None if frame.label is None else images.decode_label(frame.label)
+        prediction = self.conditions.predict(
+            frame.camera, image, frame.score, out_size=size, label=label, n_classes=n_classes
+        )
+        if label is not None:
+            self._score(label, prediction.mask, n_classes)
+        if self._publisher is None:
             return
         parts = wire.mask_message(
             frame_id=frame.id,
@@ -166,11 +184,10 @@ class Predictor(Service):
             mean_confidence=prediction.mean_confidence,
             mask_png=images.encode_png(prediction.mask),
         )
-        self._socket.send_multipart(parts)
+        self._publisher.send(parts)
         self.masks += 1
 
-    def _score(self, label_png: bytes, mask: npt.NDArray[np.uint8], n_classes: int) -> None:
-        label = images.decode_label(label_png)
+    def _score(self, label: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], n_classes: int) -> None:
         fresh = confusion_matrix(label, mask, n_classes)
         if self._matrix is None or self._matrix.shape != fresh.shape:
             self._matrix = fresh.astype(np.float64)

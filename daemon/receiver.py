@@ -5,17 +5,15 @@ Owned by one thread; only ``Receiver.wake`` may be called from others.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import select
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import zmq
 
+from dance_ondevice.daemon.security.curve import ServerCurve, join, serve
+from dance_ondevice.daemon.waker import Waker
 from dance_ondevice.daemon.wire import MAX_PARTS, Buffer
 
 log = logging.getLogger(__name__)
@@ -43,19 +41,37 @@ class Origin:
     Attributes:
         identity: the sender's identity on the ROUTER; None for a PUB sender, which takes no answer.
         delimiter: whether the message came with an empty first part; the answer then has one, too.
+        source: who sent it: with CURVE the public key (Z85), else the connection.
     """
 
     identity: bytes | None
     delimiter: bool = False
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One message: the first three of its parts, and how many it had."""
+    """One message: the first three of its parts, how many it had, and the bytes of all of them."""
 
     origin: Origin
     parts: tuple[Buffer, ...]
     count: int
+    size: int
+
+
+@dataclass(slots=True)
+class _Subscription:
+    """A PUB sender to connect to; ``socket`` is None while its key is not known.
+
+    Attributes:
+        name: the client whose key the sender must hold; "" without CURVE.
+        key: that key, when the socket was opened; without CURVE the endpoint.
+    """
+
+    endpoint: str
+    name: str
+    key: str | None = None
+    socket: zmq.Socket[bytes] | None = None
 
 
 class Receiver:
@@ -68,6 +84,8 @@ class Receiver:
         bind: Sequence[str],
         subscribe: Sequence[str],
         max_part_bytes: int,
+        curve: ServerCurve | None = None,
+        publishers: Sequence[str] = (),
     ) -> None:
         """Open everything.
 
@@ -76,29 +94,46 @@ class Receiver:
             bind: endpoints of the ROUTER; a port may be ``*``.
             subscribe: endpoints of PUB senders.
             max_part_bytes: ZMQ cuts off a sender whose message has a larger part.
+            curve: encrypt everything and admit known clients alone; None for plain sockets.
+            publishers: with CURVE, the names of the clients behind ``subscribe``, in its order.
 
         Raises:
             AddressInUse: something else is bound to one of ``bind``.
-            ListenError: an endpoint is malformed, of no local address, or not permitted.
+            ListenError: an endpoint is malformed, of no local address, or not permitted; or the key of a
+                publisher is not known.
         """
+        self._context = context
+        self._max_part_bytes = max_part_bytes
+        self._curve = curve
         self._waker = Waker()
         self._poller = zmq.Poller()
         self._poller.register(self._waker.fileno(), zmq.POLLIN)
-        self._sockets: list[zmq.Socket[bytes]] = []
         self._router: zmq.Socket[bytes] | None = None
+        names = publishers if curve else [""] * len(subscribe)
+        self._subscriptions = [_Subscription(*pair) for pair in zip(subscribe, names, strict=True)]
         self.endpoints: tuple[str, ...] = ()
         try:
             if bind:
-                self._router = self._open(context, zmq.ROUTER, bind, max_part_bytes)
+                self._router = self._open(zmq.ROUTER, bind)
+                if curve:
+                    serve(self._router, curve.pair)
                 self.endpoints = tuple(_bind(self._router, endpoint) for endpoint in bind)
-            if subscribe:
-                sub = self._open(context, zmq.SUB, subscribe, max_part_bytes)
-                sub.setsockopt(zmq.SUBSCRIBE, b"")
-                for endpoint in subscribe:
-                    _connect(sub, endpoint)
+            for subscription in self._subscriptions:
+                self._tend(subscription)
+                if subscription.socket is None:
+                    raise ListenError(
+                        f"cannot subscribe to {subscription.endpoint}: there is no key of a client named "
+                        f"{subscription.name!r}; make one with `dance-ondevice keys generate --client`, or "
+                        "change security.publishers"
+                    )
         except BaseException:
             self.close()
             raise
+
+    def tend(self) -> None:
+        """Leave publishers whose key was revoked, and go to those whose key is there (again) or another."""
+        for subscription in self._subscriptions:
+            self._tend(subscription)
 
     def wait(self, timeout: float) -> None:
         """Return when a message is there, ``wake`` was called, or ``timeout`` seconds have passed."""
@@ -116,12 +151,12 @@ class Receiver:
 
     def drain(self, limit: int) -> Iterator[Received]:
         """Take what has arrived, at most ``limit`` messages from each socket."""
-        for socket in self._sockets:
-            for _ in range(limit):
-                received = _receive(socket, routed=socket is self._router)
-                if received is None:
-                    break
-                yield received
+        if self._router is not None:
+            yield from self._drain(self._router, None, limit)
+        for subscription in self._subscriptions:
+            if subscription.socket is not None:
+                origin = Origin(None, source=subscription.key or "")
+                yield from self._drain(subscription.socket, origin, limit)
 
     def reply(self, origin: Origin, payload: bytes) -> None:
         """Answer a message; does nothing for PUB senders, nor when the sender is gone or does not read."""
@@ -136,17 +171,40 @@ class Receiver:
     def close(self) -> None:
         """Close the sockets; the last replies get a moment to leave."""
         self._waker.close()
-        for socket in self._sockets:
-            socket.close(linger=_LINGER)
+        for socket in (self._router, *(subscription.socket for subscription in self._subscriptions)):
+            if socket is not None:
+                socket.close(linger=_LINGER)
 
-    def _open(
-        self, context: zmq.Context[Any], kind: int, endpoints: Sequence[str], max_part_bytes: int
-    ) -> zmq.Socket[bytes]:
-        socket: zmq.Socket[bytes] = context.socket(kind)
-        self._sockets.append(socket)
+    def _tend(self, subscription: _Subscription) -> None:
+        key = self._curve.clients.key_of(subscription.name) if self._curve else subscription.endpoint
+        if key == subscription.key:
+            return
+        if subscription.socket is not None:
+            self._poller.unregister(subscription.socket)
+            subscription.socket.close(linger=0)
+            subscription.socket = None
+            log.warning("publisher left endpoint=%s name=%s", subscription.endpoint, subscription.name)
+        subscription.key = key
+        if key is None:
+            return
+        socket = subscription.socket = self._open(zmq.SUB, [subscription.endpoint])
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+        if self._curve:
+            join(socket, self._curve.pair, key.encode("ascii"))
+        _connect(socket, subscription.endpoint)
+
+    def _drain(self, socket: zmq.Socket[bytes], origin: Origin | None, limit: int) -> Iterator[Received]:
+        for _ in range(limit):
+            received = _receive(socket, origin, secured=self._curve is not None)
+            if received is None:
+                break
+            yield received
+
+    def _open(self, kind: int, endpoints: Sequence[str]) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVHWM, _MESSAGES_HELD)
-        socket.setsockopt(zmq.MAXMSGSIZE, max_part_bytes)
+        socket.setsockopt(zmq.MAXMSGSIZE, self._max_part_bytes)
         for option, value in _KEEPALIVE:
             socket.setsockopt(option, value)
         # An IPv6 socket takes IPv4 names as well, but not on kernels without IPv6.
@@ -155,67 +213,36 @@ class Receiver:
         return socket
 
 
-class Waker:
-    """An eventfd that other threads may signal; closing it cannot race with them."""
+def _receive(socket: zmq.Socket[bytes], origin: Origin | None, *, secured: bool) -> Received | None:
+    """Take one message, part by part, keeping none beyond the third; None when there is none.
 
-    def __init__(self) -> None:
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lock = threading.Lock()
-        self._closed = False
-
-    def fileno(self) -> int:
-        """What to poll for reading."""
-        return self._fd
-
-    def wake(self) -> None:
-        """Make the descriptor readable; does nothing once closed."""
-        with self._lock:
-            if not self._closed:
-                os.eventfd_write(self._fd, 1)
-
-    def wait(self, timeout: float) -> None:
-        """Return when woken or after ``timeout`` seconds."""
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        if poll.poll(timeout * 1000):
-            self.clear()
-
-    def clear(self) -> None:
-        """Make the descriptor unreadable again."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._fd)
-
-    def close(self) -> None:
-        """Release the descriptor; the number may be another file's from here on."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                os.close(self._fd)
-
-
-def _receive(socket: zmq.Socket[bytes], *, routed: bool) -> Received | None:
-    """Take one message, part by part, keeping none beyond the third; None when there is none."""
+    Args:
+        socket: a SUB, or the ROUTER.
+        origin: whom the SUB listens to; None for the ROUTER.
+        secured: whether the ROUTER's senders are known by their keys.
+    """
     try:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return None
-    origin = Origin(None)
-    if routed:
+    if origin is None:
         identity = frame.bytes
         # libzmq delivers whole messages, so the other parts are there.
         frame = socket.recv(copy=False)
+        source = str(frame.get("User-Id")) if secured else identity.hex()
         delimiter = len(frame) == 0 and frame.more
         if delimiter:
             frame = socket.recv(copy=False)
-        origin = Origin(identity, delimiter)
+        origin = Origin(identity, delimiter, source)
     parts: list[Buffer] = [frame.buffer]
-    count = 1
+    count, size = 1, len(frame)
     while frame.more:
         frame = socket.recv(copy=False)
         count += 1
+        size += len(frame)
         if count <= MAX_PARTS:
             parts.append(frame.buffer)
-    return Received(origin, tuple(parts), count)
+    return Received(origin, tuple(parts), count, size)
 
 
 def _bind(socket: zmq.Socket[bytes], endpoint: str) -> str:

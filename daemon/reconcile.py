@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
+from dance_ondevice.daemon import label_source
 from dance_ondevice.daemon.index_file import SALVAGED, open_index
 from dance_ondevice.daemon.prepare import grey_reduction
 from dance_ondevice.daemon.rebuild import Roles, restore_versions
@@ -23,6 +24,7 @@ from dance_ondevice.daemon.samples import LabelMismatch, digest, native_size
 from dance_ondevice.daemon.state import StatePaths, is_atomic_leftover
 from dance_ondevice.images import ImageError, check_complete, decode_grey, decode_label, probe
 from dance_ondevice.labels import IGNORE
+from dance_ondevice.similarity import signature
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +212,13 @@ class _Repair:
         if label is not None:
             values |= {"path": image.label, "classes": label[1]}
             self._counts["labels_attached"] += known is None
-            changes = "label_path = :path, classes = :classes, label_source = coalesce(label_source, 'file')"
+            # A model's label says so itself: a row may still tell of the one that it replaced, or that
+            # replaced it.
+            values |= {"source": label[2]}
+            changes = (
+                "label_path = :path, classes = :classes, label_source = coalesce(:source, "
+                "CASE WHEN label_source IN ('teacher', 'self') THEN NULL ELSE label_source END, 'file')"
+            )
         else:
             self._counts["labels_detached"] += known is not None
             changes = "label_path = NULL, classes = NULL, label_source = NULL"
@@ -234,9 +242,8 @@ class _Repair:
             data = file.read_bytes()
             info = probe(data)
             check_complete(data, info)
-            score = 0.0
-            if self._score is not None:
-                score = self._score(decode_grey(data, grey_reduction(info.height, info.width)))
+            grey = decode_grey(data, grey_reduction(info.height, info.width))
+            score = 0.0 if self._score is None else self._score(grey)
         except (OSError, ImageError) as error:
             self._counts["unreadable"] += 1
             log.warning("image not adopted path=%s error=%s", file, error)
@@ -265,17 +272,18 @@ class _Repair:
             "weight": 1.0,
             "reason": "read back from its file",
             "label_path": None if label is None else image.label,
-            "label_source": None if label is None else "file",
+            "label_source": None if label is None else label[2] or "file",
             "classes": None if label is None else label[1],
             "split": roles.split(image.id),
             "rounds_used": roles.rounds_used(image.id),
             "origin": "rebuilt",
+            "signature": signature(grey),
         }
 
     def _label(
         self, image: ImageFile, stored: tuple[int, int], native: tuple[int, int] | None
-    ) -> tuple[tuple[int, int], str] | None:
-        """Native size and classes (JSON) by an image's label; None without a sound one."""
+    ) -> tuple[tuple[int, int], str, str | None] | None:
+        """Native size, classes (JSON) and author, if a model, by an image's label; None without a sound one."""
         if image.label is None:
             return None
         file = self._paths.root / image.label
@@ -287,7 +295,8 @@ class _Repair:
             self._counts["unreadable"] += 1
             log.warning("label not attached path=%s error=%s", file, error)
             return None
-        return size, json.dumps([int(i) for i in np.flatnonzero(counts[:IGNORE])])
+        classes = json.dumps([int(i) for i in np.flatnonzero(counts[:IGNORE])])
+        return size, classes, label_source.read(png)
 
 
 def _batches(images: Sequence[ImageFile]) -> Iterator[Sequence[ImageFile]]:

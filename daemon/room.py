@@ -19,13 +19,20 @@ log = logging.getLogger(__name__)
 #: Share of what is stored that an eviction frees beyond what is needed: it does not run for every frame.
 SLACK = 0.02
 
-# Held-out samples stay, and so do those that a running round may be reading.
-_CANDIDATES = """
+#: The newest so many held-out samples of a camera stay: several gates full. Older ones go like other labelled
+#: samples, by age, so that what models are judged on refreshes with the stream and never fills the store.
+KEEP_HELD_OUT = 128
+
+# The newest held-out samples stay, and so do those that a running round may be reading. Nothing trains on a
+# held-out sample: its classes keep it no longer than others.
+_CANDIDATES = f"""
 SELECT id, camera, captured_at, bytes, score, label_path IS NOT NULL,
-    split IS 'gate' OR id IN (
+    (split IS 'gate' AND
+        row_number() OVER (PARTITION BY camera, split ORDER BY captured_at DESC, id) <= {KEEP_HELD_OUT})
+    OR id IN (
         SELECT sample_id FROM round_samples JOIN rounds ON rounds.id = round_id WHERE outcome IS NULL
     ),
-    classes
+    CASE WHEN split IS 'gate' THEN NULL ELSE classes END
 FROM samples
 """
 
@@ -58,6 +65,12 @@ class Room:
         self._claimed = 0
         # What the policy could release at the last refusal: no use asking again until something changed.
         self._releasable: int | None = None
+
+    def set_limits(self, *, quota_bytes: int, min_free_bytes: int) -> None:
+        """Hold other limits from the next write on."""
+        self._quota = quota_bytes
+        self._floor = min_free_bytes
+        self._releasable = None
 
     def totals(self) -> tuple[int, int, int]:
         """Labelled samples, unlabelled samples, bytes of both."""

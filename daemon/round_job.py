@@ -13,7 +13,7 @@ from dance_ondevice.daemon import first_model
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.config_sections import Config
 from dance_ondevice.daemon.state import StatePaths
-from dance_ondevice.policies import network_slimming
+from dance_ondevice.policies import network_slimming, pace
 from dance_ondevice.policies.rounds import RoundPlan
 
 #: A round takes at least this many optimiser steps: fewer do not move a model.
@@ -66,6 +66,7 @@ def build(
     samples: Callable[[Sequence[str]], tuple[jobs.JobSample, ...]],
     plan: RoundPlan,
     steps: int,
+    learning_rate: float,
     scales: Mapping[str, float],
     target_macs: int | None,
     seed: int,
@@ -80,6 +81,7 @@ def build(
         samples: looks up the files of sample ids.
         plan: which samples serve as what.
         steps: optimiser steps.
+        learning_rate: the largest one.
         scales: factor that an image is resized by for training, by id; the others are not. What is held out
             is judged as it is stored.
         target_macs: see ``slim_target``.
@@ -106,9 +108,13 @@ def build(
         size=(height, width),
         steps=steps,
         batch_size=training.batch_size,
-        learning_rate=training.learning_rate,
+        learning_rate=learning_rate,
         precision=training.precision,
         precision_cache=str(folder.parent / "precision.json"),
         threads=training.threads,
         seed=seed,
+        looks=pace.look_steps(steps) if training.early_stopping else (),
+        min_gain=config.promotion.min_gain,
+        confidence=config.promotion.confidence,
+        distillation=training.distillation,
     )

@@ -14,20 +14,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dance_ondevice.daemon import first_model, ledger, round_job, round_plan, round_record
+import msgspec
+
+from dance_ondevice.daemon import (
+    first_model,
+    ledger,
+    round_job,
+    round_pace,
+    round_plan,
+    round_record,
+    round_verdict,
+)
+from dance_ondevice.daemon import gate as gates
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.config import parse_duration
-from dance_ondevice.daemon.round_runner import Limits, Progress, RunResult, available_memory, watch
+from dance_ondevice.daemon.probation import Probation, ProbationState, remove_leftovers
+from dance_ondevice.daemon.round_runner import Progress, RunResult
+from dance_ondevice.daemon.round_training import RoundTraining, memory_limit
 from dance_ondevice.daemon.round_types import Outcome, RoundContext
-from dance_ondevice.daemon.trainer import TrainerProcess, write_job
+from dance_ondevice.daemon.trainer import write_job
 from dance_ondevice.daemon.versions import Pointer, VersionError
-from dance_ondevice.policies import promotion
+from dance_ondevice.policies import pace, shrinking
 from dance_ondevice.policies import rounds as policy
 
 log = logging.getLogger(__name__)
-
-#: Share of the memory available at its start that a round may use.
-MEMORY_SHARE = 0.75
 
 
 class RoundProcedure:
@@ -45,6 +55,8 @@ class RoundProcedure:
         self._on_progress = on_progress
         self._stopping = stopping
         self._beat = beat
+        self._training = RoundTraining(context, on_progress=on_progress, stopping=stopping)
+        self.probation = Probation(context, roll_back=self._roll_back, beat=beat, stopping=stopping.is_set)
 
     def balance(self) -> float:
         """Joules that training may spend now."""
@@ -96,6 +108,8 @@ class RoundProcedure:
         if isinstance(fitted, str):
             return fitted
 
+        speed = round_pace.next_pace(past)
+        steps = max(min(round_job.MIN_STEPS, fitted.steps), int(fitted.steps * speed.steps))
         round_id = round_job.new_id(c.paths, c.now())
         folder = c.paths.rounds / round_id
         job = round_job.build(
@@ -107,19 +121,25 @@ class RoundProcedure:
                 lambda db: round_record.job_samples(db, ids, c.paths.root.resolve())
             ).result(),
             plan=fitted.plan,
-            steps=fitted.steps,
+            steps=steps,
+            learning_rate=training.learning_rate * speed.rate,
             scales=fitted.scales,
             target_macs=round_job.slim_target(c.config, card, past),
             seed=seed,
         )
+        size = round_pace.first_size(training.batch_size, past, memory_limit(c.procfs))
+        job = round_pace.resized(self._with_blocks(job), size)
         row = {
             "id": round_id,
             "started_at": c.now(),
             "trigger": trigger,
-            "reason": f"{reason}; {fitted.reason}",
+            "reason": "; ".join(filter(None, (reason, fitted.reason, speed.reason))),
             "parent": pointer.version,
             "seed": seed,
             "macs_before": card.get("macs"),
+            "pace": round_pace.encode(speed),
+            "batch_size": size.batch_size,
+            "image_scale": size.scale,
             **fitted.expectations,
         }
         roles = {
@@ -133,10 +153,31 @@ class RoundProcedure:
             "round started round=%s reason=%s new=%d rehearsal=%d gate=%d steps=%d joules=%.0f",
             round_id, reason, len(job.train), len(job.rehearsal), len(job.gate), job.steps, fitted.allowance,
         )  # fmt: skip
-        return self._train_and_judge(job, job_file, fitted.allowance, fitted.forecast)
+        return self._train_and_judge(job, job_file, fitted.allowance, fitted.forecast, size)
 
-    def switch(self, version: str, *, reason: str) -> Pointer:
+    def past_rounds(self, limit: int) -> list[dict[str, Any]]:
+        """Rows of the latest finished rounds, oldest first."""
+        return self._c.store.submit(lambda db: round_record.finished_rounds(db, limit)).result()
+
+    def spent_joules(self) -> float:
+        """Gross joules that learning has cost, as far as the records go."""
+        return self._c.store.submit(round_record.spent_joules).result()
+
+    def _with_blocks(self, job: jobs.Job) -> jobs.Job:
+        """Tell the trainer which held-out samples belong together in time."""
+        ids = [s.id for s in job.gate]
+        origins = self._c.store.submit(lambda db: round_record.origins(db, ids)).result()
+        places = {i: origin.place for i, origin in origins.items()}
+        block = parse_duration(self._c.config.training.gate_block)
+        return msgspec.structs.replace(job, gate_blocks=gates.blocks(ids, places, block))
+
+    def switch(self, version: str, *, reason: str, away_from: str | None = None) -> Pointer:
         """Make a version live: loaded and warmed up first, then the pointer, then the serving slot.
+
+        Args:
+            version: which.
+            reason: for the log.
+            away_from: see ``Versions.make_live``.
 
         Raises:
             VersionError: there is no such version, or it does not load.
@@ -149,7 +190,7 @@ class RoundProcedure:
                 install = c.live_model.prepare(c.versions.directory(version))
             except ValueError as error:
                 raise VersionError(f"version {version} does not load: {error}") from error
-        pointer = c.versions.make_live(version, reason=reason)
+        pointer = c.versions.make_live(version, reason=reason, away_from=away_from)
         if install is not None:
             install()
         return pointer
@@ -164,11 +205,22 @@ class RoundProcedure:
         target = to or (pointer.previous if pointer else None)
         if target is None:
             raise VersionError("there is no earlier version to roll back to")
-        return self.switch(target, reason="rolled back by hand")
+        found = self.switch(target, reason="rolled back by hand")
+        if pointer is None or found.version != pointer.version:
+            self._c.instruments.rolled_back("hand")
+        return found
+
+    def _roll_back(self, state: ProbationState, reason: str) -> None:
+        """A version did not hold on probation."""
+        self.switch(state.before, reason=f"{state.version} did not hold: {reason}", away_from="rolled_back")
+        self._c.store.submit(lambda db: round_record.mark_rolled_back(db, state.round, reason)).result()
+        self._c.instruments.rolled_back("probation")
+        log.warning("rolled back version=%s to=%s reason=%s", state.version, state.before, reason)
 
     def recover(self) -> None:
         """At start-up: settle crashed reservations at what was reserved, fail rounds that cannot go on."""
         c = self._c
+        remove_leftovers(c.paths.rounds)
         for entry in c.store.submit(lambda db: ledger.settle_crashed(db, c.now())).result():
             log.warning(
                 "reservation settled in full after a crash round=%s joules=%.0f",
@@ -190,7 +242,8 @@ class RoundProcedure:
                 self._close(row["id"], "stopped", (f"interrupted, then {allowance.reason}",), {})
                 continue
             log.info("round resumed round=%s", job.round)
-            yield self._train_and_judge(job, job_file, allowance.joules, forecast)
+            size = shrinking.RoundSize(job.batch_size, row.get("image_scale") or 1.0)
+            yield self._train_and_judge(job, job_file, allowance.joules, forecast, size)
 
     def _can_resume(self, row: Mapping[str, Any]) -> bool:
         folder = self._c.paths.rounds / row["id"]
@@ -202,7 +255,12 @@ class RoundProcedure:
         )
 
     def _train_and_judge(
-        self, job: jobs.Job, job_file: Path, joules: float, forecast: round_plan.Forecast
+        self,
+        job: jobs.Job,
+        job_file: Path,
+        joules: float,
+        forecast: round_plan.Forecast,
+        size: shrinking.RoundSize,
     ) -> Outcome:
         c = self._c
         earlier = c.store.submit(lambda db: ledger.round_totals(db, job.round)).result()
@@ -210,12 +268,17 @@ class RoundProcedure:
         before = c.energy.sample()
         started = c.monotonic()
 
+        aside = pace.evaluation_joules(forecast.step_joules, gate=len(job.gate), batch_size=job.batch_size)
+
         def must_stop() -> str | None:
+            return c.budget.must_stop(spent=c.budget.charge(c.energy.used_since(before)), allowance=joules)
+
+        def nearly_spent() -> str | None:
             spent = c.budget.charge(c.energy.used_since(before))
-            return c.budget.must_stop(spent=spent, allowance=joules, step_joules=forecast.step_joules)
+            return c.budget.must_stop(spent=spent, allowance=joules, step_joules=forecast.step_joules + aside)
 
         try:
-            result = self._train(job, job_file, must_stop)
+            result, size, job = self._training.run(job, job_file, size, must_stop, nearly_spent)
         finally:
             # Whatever happened, what was used is paid for; a failure between here and there is settled
             # at the reserved amount by the next start.
@@ -238,38 +301,16 @@ class RoundProcedure:
             "steps": result.steps,
             "seconds": c.monotonic() - started,
             "cpu_seconds": result.cpu_seconds,
+            "peak_bytes": result.peak_bytes or None,
+            "batch_size": size.batch_size,
+            "image_scale": size.scale,
+            "curve": round_pace.encode(result.curve),
         }
-        return self._conclude(job, result, facts)
+        return self._conclude(job, result, facts, forecast)
 
-    def _train(self, job: jobs.Job, job_file: Path, must_stop: Callable[[], str | None]) -> RunResult:
-        c = self._c
-        log_file = job_file.parent / "trainer.log"
-        process = TrainerProcess(job_file, log_file)
-        process.start()
-        c.energy.cpu.attach_trainer(process.pid)
-        result = None
-        try:
-            result = watch(
-                process,
-                round_id=job.round,
-                log_file=log_file,
-                limits=Limits(
-                    deadline=c.monotonic() + parse_duration(c.config.training.max_round_duration),
-                    resident_bytes=int(MEMORY_SHARE * available_memory(c.procfs)),
-                    must_stop=must_stop,
-                ),
-                procfs=c.procfs,
-                stopping=self._stopping,
-                monotonic=c.monotonic,
-                on_progress=self._on_progress,
-            )
-        finally:
-            if result is None:
-                process.kill()
-            c.energy.cpu.detach_trainer(result.cpu_seconds if result else None)
-        return result
-
-    def _conclude(self, job: jobs.Job, result: RunResult, facts: dict[str, Any]) -> Outcome:
+    def _conclude(
+        self, job: jobs.Job, result: RunResult, facts: dict[str, Any], forecast: round_plan.Forecast
+    ) -> Outcome:
         scores = result.scores
         facts |= {
             "miou_before": scores["live"].miou if "live" in scores else None,
@@ -280,47 +321,33 @@ class RoundProcedure:
             # Stays open: the next start goes on with it.
             log.info("round interrupted round=%s step=%d", job.round, result.steps)
             return _outcome(job.round, "stopped", (result.reason,), facts, None)
+        # Also of a candidate that never came to be: the same slimming step is not to be taken again.
+        facts["macs_after"] = result.slimmed.macs_after if result.slimmed else None
+        if result.state == "hopeless":
+            # Judged, without a candidate: the same samples would end the same.
+            saved = forecast.step_joules * (job.steps - result.steps)
+            reasons = (result.reason, f"about {saved:.0f} J saved") if saved > 0 else (result.reason,)
+            return self._close(job.round, "rejected", reasons, facts, served=True)
         if result.state != "done" or result.done is None:
             return self._close(job.round, result.state, (result.reason,), facts)
         facts["macs_after"] = result.done.macs
-        slimmed = result.slimmed is not None and result.slimmed.macs_after < result.slimmed.macs_before
-        gate = self._c.config.promotion
-        verdict = promotion.judge(
-            scores["live"].scores(),
-            scores["candidate"].scores(),
-            promotion.GateRules(min_gain=gate.min_gain, max_class_drop=gate.max_class_drop),
-            slimmed=slimmed,
-            classes=self._c.config.model.classes,
-        )
-        reasons = verdict.reasons + ((result.slimmed.note,) if result.slimmed and result.slimmed.note else ())
-        table = {
-            "gate": {
-                "outcome": verdict.outcome,
-                "reasons": list(reasons),
-                "miou_before": facts["miou_before"],
-                "miou_after": facts["miou_after"],
-                "miou_frozen": facts["miou_frozen"],
-                "expected_gain": facts["expected_gain"],
-                "samples": scores["candidate"].samples,
-                "iou_per_class": list(scores["candidate"].iou_per_class),
-            },
-            "energy": {
-                k: facts[k] for k in ("joules", "gross_joules", "expected_joules", "method", "seconds")
-            },
-        }
-        promoted = verdict.outcome == "promoted"
+        judgement = round_verdict.judge(self._c.config, self._c.store, job, result, facts)
+        promoted = judgement.outcome == "promoted"
         version = self._c.versions.adopt(
             Path(job.out),
             status="candidate" if promoted else "rejected",
             round_id=job.round,
-            changes=table,
+            changes=judgement.certificate,
         )
         if promoted:
             try:
+                before = self._c.versions.pointer()
+                if before is not None:
+                    self.probation.begin(version, before.version, job.round)
                 self.switch(version, reason=f"promoted by round {job.round}")
             except VersionError as error:
                 return self._close(job.round, "failed", (str(error),), facts, version)
-        outcome = self._close(job.round, verdict.outcome, reasons, facts, version, served=True)
+        outcome = self._close(job.round, judgement.outcome, judgement.reasons, facts, version, served=True)
         self._c.versions.prune()
         return outcome
 

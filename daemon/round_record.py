@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
+from dance_ondevice.daemon.gate import GatePlace
 from dance_ondevice.daemon.job import JobSample
 from dance_ondevice.policies.rounds import SampleInfo
 
@@ -16,8 +18,8 @@ from dance_ondevice.policies.rounds import SampleInfo
 def labelled_samples(db: Database) -> list[SampleInfo]:
     """Every labelled sample, oldest first, as the round policy takes them."""
     rows = db.query(
-        "select id, camera, captured_at, score, weight, split, rounds_used, classes from samples "
-        "where label_path is not null order by captured_at, id"
+        "select id, camera, captured_at, score, weight, split, rounds_used, classes, uncertainty, condition, "
+        "signature, label_source from samples where label_path is not null order by captured_at, id"
     )
     return [
         SampleInfo(
@@ -30,6 +32,10 @@ def labelled_samples(db: Database) -> list[SampleInfo]:
             split=row["split"],
             rounds_used=row["rounds_used"],
             classes=frozenset(json.loads(row["classes"] or "[]")),
+            uncertainty=row["uncertainty"],
+            condition=row["condition"] or "",
+            signature=row["signature"] or "",
+            label_source=row["label_source"] or "",
         )
         for row in rows
     ]
@@ -59,6 +65,35 @@ def job_samples(db: Database, ids: Sequence[str], state_dir: Path) -> tuple[JobS
                     weight=row["weight"] or 1.0,
                 )
     return tuple(found[i] for i in ids if i in found)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a sample comes from, and who labelled it."""
+
+    place: GatePlace
+    label_source: str
+
+    @property
+    def condition(self) -> str:
+        """In which condition it was taken; empty where nobody told."""
+        return self.place.condition
+
+
+def origins(db: Database, ids: Sequence[str]) -> dict[str, Origin]:
+    """Where samples come from; those that are gone are left out."""
+    found: dict[str, Origin] = {}
+    for chunk in _chunks(ids, 500):
+        marks = ",".join("?" * len(chunk))
+        for row in db.query(
+            f"select id, camera, captured_at, condition, label_source from samples where id in ({marks})",
+            list(chunk),
+        ):
+            place = GatePlace(
+                camera=row["camera"], captured_at=row["captured_at"], condition=row["condition"] or ""
+            )
+            found[row["id"]] = Origin(place, row["label_source"] or "")
+    return found
 
 
 def open_round(db: Database, row: Mapping[str, object], roles: Mapping[str, str]) -> None:
@@ -97,6 +132,56 @@ def finished_rounds(db: Database, limit: int = 20) -> list[dict[str, Any]]:
         db.query("select * from rounds where outcome is not null order by started_at desc limit ?", [limit])
     )
     return rows[::-1]
+
+
+def spent_joules(db: Database) -> float:
+    """Gross joules that learning has cost: rounds, looks at versions on probation, labelling on the board."""
+    found = db.execute("select coalesce(sum(settled_joules), 0.0) from ledger where closed_at is not null")
+    return float(found.fetchone()[0])
+
+
+@dataclass(frozen=True)
+class SeenSample:
+    """A stored frame for a look at a version on probation; its label is empty where it has none."""
+
+    sample: JobSample
+    place: GatePlace
+
+
+def seen_since(db: Database, since: float, most: int, state_dir: Path) -> list[SeenSample]:
+    """The newest frames stored after a moment that nothing has learnt from, labelled ones first.
+
+    Args:
+        db: the store's connection.
+        since: wall-clock second.
+        most: frames at most.
+        state_dir: that paths are relative to.
+    """
+    rows = db.query(
+        "select id, camera, captured_at, condition, path, label_path from samples "
+        "where received_at > ? and rounds_used = 0 "
+        "order by label_path is null, received_at desc, id limit ?",
+        [since, most],
+    )
+    return [
+        SeenSample(
+            JobSample(
+                id=row["id"],
+                image=str(state_dir / row["path"]),
+                label=str(state_dir / row["label_path"]) if row["label_path"] else "",
+            ),
+            GatePlace(camera=row["camera"], captured_at=row["captured_at"], condition=row["condition"] or ""),
+        )
+        for row in rows
+    ]
+
+
+def mark_rolled_back(db: Database, round_id: str, reason: str) -> None:
+    """A promotion was taken back: what decides from past rounds must not take it for a gain."""
+    row = db.execute("select reasons from rounds where id = ?", [round_id]).fetchone()
+    if row is not None:
+        reasons = [*json.loads(row[0] or "[]"), f"rolled back on probation: {reason}"]
+        db.table("rounds").update(round_id, {"outcome": "rolled_back", "reasons": json.dumps(reasons)})
 
 
 def _chunks(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:

@@ -27,11 +27,13 @@ class LiveModel(Protocol):
         """
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class RoundContext:
     """Everything a round works with; owned by the supervisor.
 
     Attributes:
+        config: replaced as a whole when the configuration is reloaded, and by nothing else; whoever needs
+            several keys that belong together takes it once.
         live_model: None while inference is off.
         now: wall clock, seconds; for records only.
         monotonic: clock of durations and deadlines, seconds.

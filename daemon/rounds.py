@@ -11,20 +11,27 @@ import itertools
 import logging
 import queue
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from dance_ondevice.daemon import round_pace
+from dance_ondevice.daemon.config import Config
 from dance_ondevice.daemon.round_procedure import RoundProcedure
 from dance_ondevice.daemon.round_runner import Progress
 from dance_ondevice.daemon.round_types import Outcome, RoundContext
 from dance_ondevice.daemon.service import Service
 from dance_ondevice.daemon.state import atomic_write
+from dance_ondevice.daemon.teaching import Teaching, TeachingState
 from dance_ondevice.daemon.versions import VersionError
 from dance_ondevice.policies import rounds as policy
+from dance_ondevice.policies.usefulness import Usefulness, suspended, usefulness
 
 log = logging.getLogger(__name__)
+
+#: Finished rounds that tell what learning has brought; of stopped and failed ones there may be many.
+_LOOK_BACK = 50
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,10 @@ class RoundsSnapshot:
         waiting_for: why no round runs, in words.
         budget_joules: what training may spend now.
         paused: whether rounds are paused by the user.
+        suspended: why no more rounds start by themselves, since learning has not helped; empty otherwise.
+        learning: what learning has brought and cost so far, None before it was looked up.
+        probation: what a version on probation still waits for; empty when none is.
+        labelling: what the teacher does, see ``TeachingState``.
     """
 
     running: Progress | None = None
@@ -56,6 +67,10 @@ class RoundsSnapshot:
     waiting_for: str = ""
     budget_joules: float = 0.0
     paused: bool = False
+    suspended: str = ""
+    learning: Usefulness | None = None
+    probation: str = ""
+    labelling: Mapping[str, object] = field(default_factory=lambda: TeachingState().as_dict())
 
 
 class Rounds(Service):
@@ -76,6 +91,12 @@ class Rounds(Service):
         self._context = context
         self._procedure = RoundProcedure(
             context, on_progress=self._progress, stopping=self.stopping, beat=self.beat
+        )
+        self._teaching = Teaching(
+            context,
+            stopping=self.stopping,
+            beat=self.beat,
+            on_change=lambda: self._publish(labelling=self._teaching.state.as_dict()),
         )
         self._min_new_samples = min_new_samples
         self._window = window
@@ -130,6 +151,12 @@ class Rounds(Service):
         self._pause_file.unlink(missing_ok=True)
         self._publish(paused=False)
 
+    def reconfigure(self, config: Config) -> None:
+        """Decide by another configuration from the next decision on; a running round keeps its plan."""
+        self._context.config = config
+        self._min_new_samples = config.training.min_new_samples
+        self._window = config.training.window
+
     def wake(self) -> None:
         """End the wait for a request."""
         self._post(None)
@@ -137,6 +164,8 @@ class Rounds(Service):
     def setup(self) -> None:
         """Settle what the last run left open."""
         self._procedure.recover()
+        self._teaching.recover()
+        self._look_back()
         self._publish(budget_joules=self._procedure.balance())
 
     def run(self) -> None:
@@ -148,6 +177,7 @@ class Rounds(Service):
             try:
                 request = self._requests.get(timeout=5.0)
             except queue.Empty:
+                self._look_after(round_ahead=False)
                 self._publish(budget_joules=self._procedure.balance())
                 continue
             if request is not None:
@@ -159,6 +189,8 @@ class Rounds(Service):
             if request.kind in ("promote", "rollback"):
                 self._say(request.id, self._switch(request))
                 return
+            if request.kind == "tick":
+                self._teach()
             self._say(request.id, self._round(request))
         except Exception as error:  # a round must never take the service down: record it and go on
             log.exception("round request failed kind=%s", request.kind)
@@ -182,6 +214,11 @@ class Rounds(Service):
 
     def _round(self, request: Request) -> dict[str, Any]:
         forced = request.kind == "train"
+        # A version on probation is judged before the frames that came since are learnt from.
+        self._look_after(round_ahead=self._might_start(forced))
+        if self._state.suspended and not forced:
+            self._publish(waiting_for=self._state.suspended, budget_joules=self._procedure.balance())
+            return {"state": "done", "outcome": "refused", "reasons": [self._state.suspended]}
         samples = self._procedure.samples()
         if forced or sum(_might_teach(s) for s in samples) >= self._min_new_samples:
             # Only now: blocks of time are cut better from many new samples than from each few that come.
@@ -207,14 +244,56 @@ class Rounds(Service):
         self._finished(outcome)
         return {"state": "done", **outcome.as_dict()}
 
+    def _teach(self) -> None:
+        """Let the teacher label what it may, before a round asks for labels."""
+        if self._state.paused or not policy.in_window(self._window, _minutes(self._local_time())):
+            return
+        try:
+            self._teaching.look()
+        except Exception as error:  # it must never take the service down, nor keep rounds from running
+            log.exception("labelling failed")
+            self._publish(
+                labelling={
+                    **self._state.labelling,
+                    "state": "failed",
+                    "reason": f"{type(error).__name__}: {error}",
+                }
+            )
+
+    def _might_start(self, forced: bool) -> bool:
+        return forced or sum(_might_teach(s) for s in self._procedure.samples()) >= self._min_new_samples
+
+    def _look_after(self, *, round_ahead: bool) -> None:
+        """See to a version on probation."""
+        before = self._procedure.probation.text
+        try:
+            self._procedure.probation.look(round_ahead=round_ahead)
+        except Exception as error:  # it must never take the service down, nor keep rounds from running
+            log.exception("probation failed")
+            self._publish(probation=f"the look at the version on probation failed: {error}")
+            return
+        if before and not self._procedure.probation.text:
+            self._look_back()
+        self._publish(probation=self._procedure.probation.text)
+
+    def _look_back(self) -> None:
+        """What learning has brought so far, and whether it goes on."""
+        after = self._context.config.training.suspend_after_rounds
+        judged = round_pace.judged(self._procedure.past_rounds(max(_LOOK_BACK, after)))
+        self._publish(
+            learning=usefulness(judged, self._procedure.spent_joules()),
+            suspended=suspended(judged, after) or "",
+        )
+
     def _finished(self, outcome: Outcome) -> None:
+        self._look_back()
         counts = dict(self._state.counts)
         counts[outcome.outcome] = counts.get(outcome.outcome, 0) + 1
         self._publish(
             running=None,
             last=outcome,
             counts=counts,
-            waiting_for="waiting for new labelled samples",
+            waiting_for=self._state.suspended or "waiting for new labelled samples",
             budget_joules=self._procedure.balance(),
         )
         self._context.instruments.round_finished(outcome.outcome)

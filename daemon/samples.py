@@ -37,6 +37,10 @@ class LabelMismatch(StoreError):  # noqa: N818
     """The label is not an image of the sample's native size."""
 
 
+class LabelProtected(StoreError):  # noqa: N818
+    """A person or the camera labelled the sample: no model may write over that."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewSample:
     """A frame that is to be kept.
@@ -62,6 +66,7 @@ class NewSample:
         label_source: Where the label came from; None without one.
         classes: Class ids in the label; None without one.
         received_digest: ``digest`` of the image as it came; None when ``data`` is that image.
+        signature: Of the image, by which near-duplicates are known; None when it was not taken.
     """
 
     id: str
@@ -84,6 +89,7 @@ class NewSample:
     label_source: str | None = None
     classes: tuple[int, ...] | None = None
     received_digest: str | None = None
+    signature: str | None = None
 
     @property
     def size(self) -> int:

@@ -27,14 +27,24 @@ def build(interval_seconds: float, window: str, tick: Callable[[str], None]) -> 
     )
     scheduler.add_job(tick, IntervalTrigger(seconds=interval_seconds), args=["interval"], id="interval")
     if window:
-        hour, minute = window.split("-", maxsplit=1)[0].split(":")
-        scheduler.add_job(
-            tick,
-            CronTrigger(hour=int(hour), minute=int(minute), timezone=_local_timezone()),
-            args=["window"],
-            id="window",
-        )
+        scheduler.add_job(tick, _opening(window), args=["window"], id="window")
     return scheduler
+
+
+def change(
+    scheduler: BackgroundScheduler, interval_seconds: float, window: str, tick: Callable[[str], None]
+) -> None:
+    """Have a running scheduler call ``tick`` at another interval and opening; the interval begins anew."""
+    scheduler.reschedule_job("interval", trigger=IntervalTrigger(seconds=interval_seconds))
+    if window:
+        scheduler.add_job(tick, _opening(window), args=["window"], id="window", replace_existing=True)
+    elif scheduler.get_job("window") is not None:
+        scheduler.remove_job("window")
+
+
+def _opening(window: str) -> CronTrigger:
+    hour, minute = window.split("-", maxsplit=1)[0].split(":")
+    return CronTrigger(hour=int(hour), minute=int(minute), timezone=_local_timezone())
 
 
 def _local_timezone() -> str:

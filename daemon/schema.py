@@ -17,6 +17,7 @@ TABLES = (
     "ledger",
     "energy",
     "budget",
+    "labelling",
 )
 
 _SAMPLES = """
@@ -201,7 +202,65 @@ def _expectations(db: Database) -> None:
         db.execute(statement)
 
 
-_CHANGES = (("0001_initial", _initial), ("0002_expectations", _expectations))
+# One run of the teacher over unlabelled samples; the runs of self-training, too.
+_LABELLING = """
+CREATE TABLE labelling (
+    id TEXT PRIMARY KEY,                -- also of its entry in the ledger
+    started_at REAL NOT NULL,
+    finished_at REAL,
+    teacher TEXT NOT NULL,              -- what tells this teacher from another
+    outcome TEXT,                       -- NULL while it runs, then 'done', 'stopped' or 'failed'
+    reason TEXT,
+    looked_at INTEGER NOT NULL DEFAULT 0,
+    labelled INTEGER NOT NULL DEFAULT 0,
+    calibrated_on INTEGER,              -- labelled samples; 0: none, the configured confidence holds
+    label_agreement REAL,               -- of the teacher's accepted pixels with labels that are not a model's
+    agreement_with_teacher REAL,        -- of the live model with the teacher's accepted pixels
+    joules REAL,                        -- attributed: above idle, the teacher's share
+    gross_joules REAL,
+    method TEXT,
+    seconds REAL
+)
+"""
+
+
+def _sample_value(db: Database) -> None:
+    """What tells how much a sample is worth, who labelled it and how surely, and which teacher saw it.
+
+    ``split`` may be 'duplicate' from here on: nearly an earlier training sample, used for nothing.
+    """
+    for statement in (
+        "ALTER TABLE samples ADD COLUMN uncertainty REAL",  # 1 - mean confidence when inference saw it
+        "ALTER TABLE samples ADD COLUMN condition TEXT",  # such as dusk; NULL where nobody told
+        "ALTER TABLE samples ADD COLUMN signature TEXT",  # of the image: dance_ondevice/similarity.py
+        "ALTER TABLE samples ADD COLUMN label_confidence REAL",  # mean, of a label that a model made
+        "ALTER TABLE samples ADD COLUMN taught_by TEXT",  # the last teacher that looked at it
+        _LABELLING,
+    ):
+        db.execute(statement)
+
+
+def _course(db: Database) -> None:
+    """How a round went: its curve and pace, and the memory that it took.
+
+    ``outcome`` may be 'rolled_back' from here on: promoted, and taken back on probation.
+    """
+    for statement in (
+        "ALTER TABLE rounds ADD COLUMN curve TEXT",  # JSON: mIoU on some gate samples as it went on
+        "ALTER TABLE rounds ADD COLUMN pace TEXT",  # JSON: factors on learning rate and steps
+        "ALTER TABLE rounds ADD COLUMN peak_bytes INTEGER",  # most resident memory of the trainer
+        "ALTER TABLE rounds ADD COLUMN batch_size INTEGER",  # that it ended with
+        "ALTER TABLE rounds ADD COLUMN image_scale REAL",  # factor on all images for want of memory
+    ):
+        db.execute(statement)
+
+
+_CHANGES = (
+    ("0001_initial", _initial),
+    ("0002_expectations", _expectations),
+    ("0003_sample_value", _sample_value),
+    ("0004_course", _course),
+)
 
 
 def migrate(db: Database) -> None:

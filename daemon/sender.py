@@ -13,6 +13,7 @@ import zmq
 
 from dance_ondevice.daemon import wire
 from dance_ondevice.daemon.links import AnsweredLink, Link, LinkError, PublishedLink
+from dance_ondevice.daemon.security.curve import ClientCurve
 from dance_ondevice.daemon.sources import Source, SourceFrame
 
 __all__ = ["FrameSender", "LinkError", "Pattern", "StreamSummary", "stream"]
@@ -92,7 +93,9 @@ class FrameSender:
         answer_timeout: float = 10.0,
         max_attempts: int = 5,
         patience: float = 1.0,
+        curve: ClientCurve | None = None,
         on_wait: Callable[[str], None] = lambda endpoint: None,
+        on_complaint: Callable[[str, str], None] = lambda endpoint, why: None,
         on_answer: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -106,8 +109,10 @@ class FrameSender:
             window: frames under way at once with ``dealer``.
             answer_timeout: seconds without an answer after which a frame is sent again.
             max_attempts: transmissions of one frame, to a daemon that listens, before it is given up.
-            patience: seconds without a listener before ``on_wait`` is called.
+            patience: seconds without a listener before ``on_wait`` or ``on_complaint`` is called.
+            curve: the keys to encrypt with; None for a plain connection.
             on_wait: told the endpoint, once each time that nobody listens there.
+            on_complaint: told the endpoint and why, once each time that somebody is there who takes nothing.
             on_answer: called for each frame that is done with.
             monotonic: seconds.
 
@@ -115,9 +120,9 @@ class FrameSender:
             LinkError: the endpoint cannot be used.
         """
         self._link: Link = (
-            PublishedLink(context, endpoint)
+            PublishedLink(context, endpoint, curve=curve)
             if pattern == "pub"
-            else AnsweredLink(context, endpoint, lockstep=pattern == "req")
+            else AnsweredLink(context, endpoint, lockstep=pattern == "req", curve=curve)
         )
         self.endpoint = self._link.endpoint
         self.camera = camera
@@ -126,6 +131,7 @@ class FrameSender:
         self._max_attempts = max_attempts
         self._patience = patience
         self._on_wait = on_wait
+        self._on_complaint = on_complaint
         self._on_answer = on_answer
         self._monotonic = monotonic
         self._in_flight: dict[int, _InFlight] = {}
@@ -269,7 +275,7 @@ class FrameSender:
         self._errors[text if known else _OTHER_ERRORS] += 1
 
     def _notice_silence(self) -> None:
-        """Say once in each outage that nobody listens."""
+        """Say once in each outage that nobody listens, or why who is there takes nothing."""
         if self._link.listening:
             self._silent_since = None
             return
@@ -278,7 +284,10 @@ class FrameSender:
             self._silent_since = now
         if now - self._silent_since >= self._patience:
             self._silent_since = float("inf")
-            self._on_wait(self.endpoint)
+            if self._link.complaint:
+                self._on_complaint(self.endpoint, self._link.complaint)
+            else:
+                self._on_wait(self.endpoint)
 
 
 def stream(

@@ -75,7 +75,8 @@ class Service(ABC):
         self.stopping.set()
         if self._thread.ident is None:
             return True
-        self.wake()
+        if self._thread.is_alive():
+            self.wake()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 

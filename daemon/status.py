@@ -5,7 +5,7 @@ Reads each part's published snapshot and computes nothing that could block.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from dance_ondevice.daemon.metrics import Instruments, ModelFacts, Snapshot
 from dance_ondevice.daemon.rounds import Rounds, RoundsSnapshot
 from dance_ondevice.daemon.store import Store
 from dance_ondevice.daemon.versions import Versions
+from dance_ondevice.policies.usefulness import Usefulness
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.predictor import Predictor
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The running parts; ``predictor`` and ``mailbox`` are None while inference is off."""
+    """The running parts.
+
+    Attributes:
+        predictor: None while inference is off, like ``mailbox``.
+        restart_keys: keys of the configuration that were changed and hold after a restart.
+    """
 
     instruments: Instruments
     store: Store
@@ -35,6 +41,7 @@ class Parts:
     ingest: Ingest
     predictor: Predictor | None
     mailbox: LatestFrames | None
+    restart_keys: Callable[[], tuple[str, ...]] = tuple
 
 
 def live_version(parts: Parts) -> str | None:
@@ -45,13 +52,31 @@ def live_version(parts: Parts) -> str | None:
     return live.pointer.version if live else None
 
 
-def line(parts: Parts, uptime: float) -> str:
-    """One line for systemd: frames per second since the start, live version, budget, round."""
+class FrameRate:
+    """Frames a second since the last time it was asked."""
+
+    def __init__(self, now: float) -> None:
+        self._then = now
+        self._frames = 0.0
+
+    def update(self, frames: float, now: float) -> float:
+        """The rate since the last call.
+
+        Args:
+            frames: frames that have arrived so far.
+            now: monotonic seconds.
+        """
+        rate = (frames - self._frames) / max(1e-9, now - self._then)
+        self._then, self._frames = now, frames
+        return rate
+
+
+def line(parts: Parts, frames_per_second: float) -> str:
+    """One line for systemd: frames per second of late, live version, budget, round."""
     rounds = parts.rounds.snapshot()
-    frames = sum(parts.instruments.frame_counts().values())
     running = rounds.running
     return (
-        f"{frames / max(1e-9, uptime):.1f} frames/s, live {live_version(parts) or 'none'}, "
+        f"{frames_per_second:.1f} frames/s, live {live_version(parts) or 'none'}, "
         f"{rounds.budget_joules:.0f} J to spend, "
         + (f"round {running.round} at step {running.step} of {running.steps}" if running else "no round")
     )
@@ -86,8 +111,10 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
             "masks": predictor.masks if predictor else 0,
             "skipped": parts.mailbox.skipped if parts.mailbox else 0,
         },
+        "conditions": predictor.conditions.report() if predictor else None,
         "miou": _miou(parts),
         "rounds": _rounds(rounds),
+        "labelling": dict(rounds.labelling),
         "energy": _energy(parts, rounds),
         "endpoints": {
             "ingest": list(parts.ingest.endpoints),
@@ -125,7 +152,11 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
         workload_joules=energy.workloads,
         budget_joules=rounds.budget_joules,
         round_joules=rounds.last.gross_joules if rounds.last else 0.0,
+        learning_joules=rounds.learning.joules if rounds.learning else 0.0,
+        learning_gain=rounds.learning.gain if rounds.learning else None,
+        learning_gain_per_kilojoule=rounds.learning.gain_per_kilojoule if rounds.learning else None,
         inference_skipped=parts.mailbox.skipped if parts.mailbox else 0,
+        conditions=len(parts.predictor.conditions.snapshot().known) if parts.predictor else 0,
         model=model,
     )
 
@@ -140,6 +171,19 @@ def _rounds(rounds: RoundsSnapshot) -> dict[str, Any]:
         **rounds.counts,
         "last": rounds.last.as_dict() if rounds.last else None,
         "waiting_for": rounds.waiting_for,
+        "suspended": rounds.suspended or None,
+        "probation": rounds.probation or None,
+        "learning": _learning(rounds.learning),
+    }
+
+
+def _learning(learning: Usefulness | None) -> dict[str, Any] | None:
+    if learning is None:
+        return None
+    return {
+        "gain": learning.gain,
+        "joules": learning.joules,
+        "gain_per_kilojoule": learning.gain_per_kilojoule,
     }
 
 
@@ -158,10 +202,10 @@ def _energy(parts: Parts, rounds: RoundsSnapshot) -> dict[str, Any]:
 
 
 def _miou(parts: Parts) -> dict[str, float]:
-    last = parts.rounds.snapshot().last
+    learning = parts.rounds.snapshot().learning
     found = {
-        "gate": (last.miou_after if last.outcome == "promoted" else last.miou_before) if last else None,
-        "frozen": last.miou_frozen if last else None,
+        "gate": learning.live if learning else None,
+        "frozen": learning.frozen if learning else None,
         "prequential": parts.predictor.prequential_miou if parts.predictor else None,
     }
     return {split: value for split, value in found.items() if value is not None}
@@ -169,8 +213,13 @@ def _miou(parts: Parts) -> dict[str, float]:
 
 def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
     warnings = []
-    if card and first_model.is_untrained(card):
-        warnings.append("the live model is untrained: its masks mean nothing until a round is promoted")
+    about_model = first_model.warning(card)
+    if about_model is not None:
+        warnings.append(about_model)
+    if parts.versions.note:
+        warnings.append(parts.versions.note)
     if parts.meter_note:
         warnings.append(parts.meter_note)
+    if keys := parts.restart_keys():
+        warnings.append(f"restart the daemon for what was changed in its configuration: {', '.join(keys)}")
     return warnings

@@ -18,6 +18,7 @@ from sqlite_utils import Database
 from dance_ondevice.daemon.room import Room, free_bytes
 from dance_ondevice.daemon.samples import (
     LabelMismatch,
+    LabelProtected,
     NewSample,
     Stored,
     StoreError,
@@ -33,6 +34,7 @@ from dance_ondevice.daemon.store_writer import GroupWriter
 
 __all__ = [
     "LabelMismatch",
+    "LabelProtected",
     "NewSample",
     "Store",
     "StoreError",
@@ -154,19 +156,29 @@ class Store(Service):
         self._put(AddSample(sample, future))
         return future
 
-    def add_label(self, sample_id: str, png: bytes, classes: Sequence[int], source: str) -> Future[None]:
+    def add_label(
+        self,
+        sample_id: str,
+        png: bytes,
+        classes: Sequence[int],
+        source: str,
+        *,
+        confidence: float | None = None,
+    ) -> Future[None]:
         """Label a kept frame, replacing an earlier label at once and whole.
 
         Args:
             sample_id: Id of the sample.
             png: 8-bit single-channel PNG of class ids, of the frame's native size.
             classes: The class ids in it.
-            source: Where it came from.
+            source: Where it came from. A label of a source among ``MACHINES`` replaces only its like.
+            confidence: Mean confidence of a label that a model made, 0 to 1.
 
-        The future raises ``UnknownSample``, ``LabelMismatch``, ``StoreFull`` or ``StoreError``.
+        The future raises ``UnknownSample``, ``LabelMismatch``, ``LabelProtected``, ``StoreFull`` or
+        ``StoreError``.
         """
         future: Future[None] = Future()
-        self._put(AddLabel(sample_id, png, classes, source, future))
+        self._put(AddLabel(sample_id, png, classes, source, future, confidence))
         return future
 
     def remove_samples(self, ids: Sequence[str]) -> Future[int]:
@@ -184,6 +196,16 @@ class Store(Service):
         future: Future[T] = Future()
         self._put(Call(run, future))
         return future
+
+    def set_limits(self, *, quota_bytes: int, min_free_bytes: int) -> Future[None]:
+        """Hold other limits from the next write on; what is stored beyond them goes with that write."""
+        self._quota_bytes = quota_bytes
+        self._min_free_bytes = min_free_bytes
+
+        def change(_: Database) -> None:
+            self._room.set_limits(quota_bytes=quota_bytes, min_free_bytes=min_free_bytes)
+
+        return self.submit(change)
 
     @property
     def quota_bytes(self) -> int:

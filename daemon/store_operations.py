@@ -22,13 +22,14 @@ class AddSample:
 
 @dataclass(frozen=True)
 class AddLabel:
-    """Label a frame that was kept, replacing an earlier label."""
+    """Label a frame that was kept, replacing an earlier label; ``confidence`` is a model's own, 0 to 1."""
 
     sample_id: str
     png: bytes
     classes: Sequence[int]
     source: str
     future: Future[None]
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)

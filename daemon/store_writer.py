@@ -16,6 +16,7 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.room import Room
 from dance_ondevice.daemon.samples import (
+    LabelProtected,
     NewSample,
     SampleFiles,
     Stored,
@@ -32,14 +33,17 @@ from dance_ondevice.daemon.samples import (
 )
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store_operations import AddLabel, AddSample, Call, Operation, Outcome, Remove
+from dance_ondevice.policies.splits import MACHINES
 
 log = logging.getLogger(__name__)
 
-_KNOWN = "SELECT id, path, width, height, native_width, native_height, origin, label_path FROM samples"
+_KNOWN = (
+    "SELECT id, path, width, height, native_width, native_height, origin, label_path, label_source FROM samples"
+)
 #: The columns that are attributes of a new sample under the same name, then those made from it.
 _GIVEN = (
     *("id", "camera", "seq", "captured_at", "received_at", "format", "width", "height"),
-    *("native_width", "native_height", "score", "quantile", "scale", "weight", "reason"),
+    *("native_width", "native_height", "score", "quantile", "scale", "weight", "reason", "signature"),
 )
 _MADE = ("path", "bytes", "digest", "received_digest", "label_path", "label_source", "classes")
 _COLUMNS = (*_GIVEN, *_MADE)
@@ -48,13 +52,17 @@ _INSERT = f"INSERT INTO samples ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' +
 
 @dataclass(frozen=True, kw_only=True)
 class _Known:
-    """A sample that is stored, or will be once this group is done; ``native`` is None where unknown."""
+    """A sample that is stored, or will be once this group is done; ``native`` is None where unknown.
+
+    ``label_source`` is that of the label there is, or will be.
+    """
 
     id: str
     image: Path
     stored: tuple[int, int]
     native: tuple[int, int] | None
     label_bytes: int | None
+    label_source: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +143,9 @@ class GroupWriter:
                 raise UnknownSample(
                     f"there is no sample {operation.sample_id!r}: it was not kept, or has been evicted since"
                 )
-            commit = self._stage_label(known, operation.png, operation.classes, operation.source)
+            commit = self._stage_label(
+                known, operation.png, operation.classes, operation.source, operation.confidence
+            )
             return _Step(future=operation.future, commit=commit, folder=known.image.parent)
         assert isinstance(operation, Call)
         return _Step(future=operation.future, commit=operation.run)
@@ -167,6 +177,7 @@ class GroupWriter:
             stored=stored,
             native=native,
             label_bytes=None if sample.label is None else len(sample.label),
+            label_source=sample.label_source,
         )
         row = self._row(sample, image, received)
 
@@ -180,7 +191,7 @@ class GroupWriter:
         sample = operation.sample
         self._known[twin.id] = twin  # it is promised again, so it does not go to make room within this group
         relabel: Callable[[Database], None] | None = None
-        if sample.label is not None and twin.label_bytes is None:
+        if sample.label is not None and (twin.label_bytes is None or twin.label_source in MACHINES):
             source = sample.label_source or "sender"
             relabel = self._stage_label(twin, sample.label, sample.classes, source)
 
@@ -196,8 +207,17 @@ class GroupWriter:
         return _Step(future=operation.future, commit=commit, folder=folder)
 
     def _stage_label(
-        self, known: _Known, png: bytes, classes: Sequence[int] | None, source: str
+        self,
+        known: _Known,
+        png: bytes,
+        classes: Sequence[int] | None,
+        source: str,
+        confidence: float | None = None,
     ) -> Callable[[Database], None]:
+        if source in MACHINES and known.label_bytes is not None and known.label_source not in MACHINES:
+            raise LabelProtected(
+                f"sample {known.id} has a label that no model made ({known.label_source}): it stays"
+            )
         native = native_size(png, known.stored, known.native)
         file = label_path(known.image)
         growth = len(png) - (known.label_bytes or 0)
@@ -208,15 +228,19 @@ class GroupWriter:
         except StoreError:
             self._room.unclaim(growth)
             raise
-        self._known[known.id] = replace(known, native=native, label_bytes=len(png))
+        self._known[known.id] = replace(known, native=native, label_bytes=len(png), label_source=source)
         values: dict[str, object] = {
             "id": known.id,
             "file": self._relative(file),
             "source": source,
             "classes": _classes(classes),
             "growth": growth,
+            "confidence": confidence,
         }
-        changes = "label_path = :file, label_source = :source, classes = :classes, bytes = bytes + :growth"
+        changes = (
+            "label_path = :file, label_source = :source, classes = :classes, bytes = bytes + :growth, "
+            "label_confidence = :confidence"
+        )
         if known.native is None:
             values |= {"width": native[0], "height": native[1], "scale": known.stored[0] / native[0]}
             changes += ", native_width = :width, native_height = :height, scale = :scale"
@@ -308,7 +332,7 @@ class GroupWriter:
         row = self._db.execute(query, parameters).fetchone()
         if row is None:
             return None
-        identifier, path, width, height, native_width, native_height, origin, label = row
+        identifier, path, width, height, native_width, native_height, origin, label, source = row
         if identifier in self._known:
             return self._known[identifier]
         image = self._paths.root / path
@@ -323,6 +347,7 @@ class GroupWriter:
             stored=(width, height),
             native=None if unknown_native else (native_width, native_height),
             label_bytes=label_bytes,
+            label_source=source,
         )
 
     def _row(self, sample: NewSample, image: Path, received: str) -> dict[str, object]:

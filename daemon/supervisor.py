@@ -8,33 +8,46 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import zmq
 from prometheus_client import CollectorRegistry
 
 from dance_ondevice import complexity
-from dance_ondevice.daemon import control, first_model, instances, notify, reconcile, scheduler, status
+from dance_ondevice.daemon import (
+    control,
+    first_model,
+    ingest_config,
+    instances,
+    notify,
+    reconcile,
+    sample_purge,
+    scheduler,
+    status,
+)
 from dance_ondevice.daemon.budget import BudgetKeeper
-from dance_ondevice.daemon.config import Loaded, parse_duration
+from dance_ondevice.daemon.conditions import ConditionSettings
+from dance_ondevice.daemon.config import Config, ConfigError, Loaded, parse_duration
 from dance_ondevice.daemon.energy import CpuAccount, EnergyService
-from dance_ondevice.daemon.ingest import Ingest, IngestSettings
+from dance_ondevice.daemon.ingest import Ingest
 from dance_ondevice.daemon.mailbox import LatestFrames
 from dance_ondevice.daemon.meters import choose_meter
 from dance_ondevice.daemon.metrics import Instruments, MetricsServer, SnapshotCollector
+from dance_ondevice.daemon.reload import Changes, Reloader
 from dance_ondevice.daemon.round_types import RoundContext
 from dance_ondevice.daemon.rounds import Rounds
+from dance_ondevice.daemon.security import configured
+from dance_ondevice.daemon.security.curve import ServerCurve
+from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.service import Service
+from dance_ondevice.daemon.signals import RELOAD, STOP, Signals, StopWhileStarting
 from dance_ondevice.daemon.state import StateLock, StatePaths
 from dance_ondevice.daemon.store import Store
-from dance_ondevice.daemon.versions import Versions
-from dance_ondevice.policies.data_slimming import SlimmingRules
+from dance_ondevice.daemon.versions import Versions, check_intact
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.predictor import Predictor
@@ -46,6 +59,7 @@ AnyService = TypeVar("AnyService", bound=Service)
 #: Everything must be down this many seconds after SIGTERM.
 STOP_SECONDS = 5.0
 _TICK_SECONDS = 1.0
+_STATUS_SECONDS = 5.0
 
 
 class Supervisor:
@@ -66,7 +80,8 @@ class Supervisor:
         self._monotonic = monotonic
         self._started = monotonic()
         self.paths = StatePaths(Path(self._config.daemon.state_dir))
-        self._stop_requested = threading.Event()
+        self._signals = Signals()
+        self._reloader = Reloader(loaded, self._apply)
         self._services: list[Service] = []
         self._cleanup = contextlib.ExitStack()
 
@@ -76,23 +91,17 @@ class Supervisor:
         Raises:
             ConfigError, StateInUse, AddressInUse, ...: what kept the daemon from starting.
         """
-        previous = {
-            number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        try:
-            with self._cleanup:
-                try:
+        with self._signals, self._cleanup:
+            failed = False
+            try:
+                with self._signals.starting():
                     self._start()
-                    failed = self._watch()
-                finally:
-                    self._stop()
-            return 1 if failed else 0
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._stop_requested.set()
+                failed = self._watch()
+            except StopWhileStarting:
+                log.info("stopped while starting")
+            finally:
+                self._stop()
+        return 1 if failed else 0
 
     def _start(self) -> None:
         config, paths, keep = self._config, self.paths, self._cleanup
@@ -117,6 +126,7 @@ class Supervisor:
         instruments = Instruments(registry)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         keep.callback(context.term)
+        curve = self._start_authenticator(context, instruments)
 
         self._store = self._begin(
             Store(
@@ -138,7 +148,7 @@ class Supervisor:
         self._budget.load(history_lost=report.history_lost)
         self._begin(self._energy)
 
-        mailbox, self._predictor = self._start_inference(context, instruments)
+        mailbox, self._predictor = self._start_inference(context, instruments, curve)
         round_context = RoundContext(
             config=config,
             config_file=self._config_file,
@@ -160,7 +170,7 @@ class Supervisor:
                 window=config.training.window,
             )
         )
-        self._ingest = self._begin(self._build_ingest(context, indicator, mailbox, instruments))
+        self._ingest = self._begin(self._build_ingest(context, indicator, mailbox, instruments, curve))
         self._parts = status.Parts(
             instruments=instruments,
             store=self._store,
@@ -171,6 +181,7 @@ class Supervisor:
             ingest=self._ingest,
             predictor=self._predictor,
             mailbox=mailbox,
+            restart_keys=lambda: self._reloader.waiting,
         )
         self._start_outside(context, registry)
         for service in self._services:
@@ -183,20 +194,37 @@ class Supervisor:
             self._metrics_url or "off",
             paths.root,
         )
-        notify.notify("READY=1", self._environ)
+        self._frame_rate = status.FrameRate(self._monotonic())
+        notify.notify(f"READY=1\nSTATUS={self._status_line()}", self._environ)
 
     def _ask_for_time(self) -> None:
         notify.notify("EXTEND_TIMEOUT_USEC=60000000", self._environ)
 
     def _begin(self, service: AnyService) -> AnyService:
-        service.start()
+        # Known before it runs: a start that is interrupted stops it as well.
         self._services.append(service)
+        service.start()
         return service
 
-    def _start_inference(
+    def _start_authenticator(
         self, context: zmq.Context[zmq.Socket[bytes]], instruments: Instruments
+    ) -> ServerCurve | None:
+        """With CURVE, the thread without which nobody gets in; it is there before any socket is bound."""
+        keys = configured.curve(self._config, self._config_file, self._environ)
+        if keys is not None:
+            self._begin(
+                ZapAuthenticator(context, keys.clients.name_of, on_refused=instruments.connection_refused)
+            )
+        return keys
+
+    def _start_inference(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        instruments: Instruments,
+        curve: ServerCurve | None,
     ) -> tuple[LatestFrames | None, Predictor | None]:
         config = self._config
+        self._versions.fall_back(check_intact)
         if not config.inference.enabled:
             if self._versions.pointer() is not None or config.model.weights:
                 first_model.ensure(config, self._config_file, self.paths, self._versions)
@@ -204,7 +232,7 @@ class Supervisor:
         # Only here does the daemon load torch.
         from dance_ondevice.daemon.predictor import Predictor
 
-        pointer = first_model.ensure(config, self._config_file, self.paths, self._versions)
+        first_model.ensure(config, self._config_file, self.paths, self._versions)
         mailbox = LatestFrames()
         predictor: Predictor = self._begin(
             Predictor(
@@ -213,9 +241,18 @@ class Supervisor:
                 instruments=instruments,
                 context=context,
                 threads=os.cpu_count() or 1,
+                curve=curve,
+                conditions=ConditionSettings(
+                    enabled=config.conditions.enabled,
+                    most=config.conditions.max,
+                    min_frames=config.conditions.min_frames,
+                    probation_every=config.conditions.probation_every,
+                ),
             )
         )
-        predictor.prepare(self._versions.directory(pointer.version))()
+        installs: list[Callable[[], None]] = []
+        self._versions.fall_back(lambda directory: installs.append(predictor.prepare(directory)))
+        installs[-1]()
         return mailbox, predictor
 
     def _build_ingest(
@@ -224,37 +261,19 @@ class Supervisor:
         indicator: complexity.Indicator,
         mailbox: LatestFrames | None,
         instruments: Instruments,
+        curve: ServerCurve | None,
     ) -> Ingest:
-        ingest, slimming = self._config.ingest, self._config.data_slimming
-        rules = (
-            SlimmingRules(
-                scales=slimming.scales,
-                drop_fraction=slimming.drop_fraction,
-                loss_weighting=slimming.loss_weighting,
-                warmup_frames=slimming.warmup_frames,
-                window_frames=slimming.window_frames,
-            )
-            if slimming.enabled
-            else SlimmingRules(scales=(1.0,), drop_fraction=0.0, loss_weighting=False, warmup_frames=0)
-        )
-        settings = IngestSettings(
-            bind=ingest.bind,
-            subscribe=ingest.subscribe,
-            max_message_bytes=ingest.max_message_bytes,
-            max_pixels=ingest.max_pixels,
-            max_header_bytes=ingest.max_header_bytes,
-            queue_frames=ingest.queue_frames,
-            max_cameras=ingest.max_cameras,
-        )
         return Ingest(
-            settings,
+            ingest_config.settings(self._config.ingest, self._config.security.publishers),
             context=context,
             indicator=indicator,
-            rules=rules,
+            rules=ingest_config.rules(self._config.data_slimming),
             n_classes=len(self._config.model.classes),
             store=self._store,
             mailbox=mailbox,
             instruments=instruments,
+            admission=configured.admission(self._config, curve),
+            curve=curve,
         )
 
     def _start_outside(self, context: zmq.Context[zmq.Socket[bytes]], registry: CollectorRegistry) -> None:
@@ -274,20 +293,22 @@ class Supervisor:
                     "status": lambda _: status.report(
                         self._parts, uptime=self._uptime(), metrics_url=self._metrics_url
                     ),
+                    "reload": lambda _: self._reload_asked(),
                     "pause": lambda _: self._pause(True),
                     "resume": lambda _: self._pause(False),
                     "train_now": lambda _: {"request": self._rounds.train_now()},
                     "train_status": self._request_status,
                     "promote": lambda q: {"request": self._rounds.promote(str(q["version"]))},
                     "rollback": self._rollback,
+                    "remove_samples": self._remove_samples,
                 },
             )
         )
-        clockwork = scheduler.build(
+        self._clockwork = scheduler.build(
             parse_duration(config.training.interval), config.training.window, self._rounds.tick
         )
-        clockwork.start()
-        self._cleanup.callback(clockwork.shutdown, wait=False)
+        self._clockwork.start()
+        self._cleanup.callback(self._clockwork.shutdown, wait=False)
         facts = instances.DaemonFile(
             pid=os.getpid(),
             control=endpoint,
@@ -312,9 +333,41 @@ class Supervisor:
         (self._rounds.pause if paused else self._rounds.resume)()
         return {"paused": paused}
 
+    def _apply(self, config: Config) -> None:
+        """Hand a configuration that differs in live keys alone to the parts that decide by it."""
+        before, self._config = self._config, config
+        storage, training = config.storage, config.training
+        self._store.set_limits(quota_bytes=storage.quota_bytes, min_free_bytes=storage.min_free_bytes)
+        self._budget.set_limits(config.energy)
+        self._rounds.reconfigure(config)
+        self._ingest.set_rules(ingest_config.rules(config.data_slimming))
+        if (training.interval, training.window) != (before.training.interval, before.training.window):
+            scheduler.change(
+                self._clockwork, parse_duration(training.interval), training.window, self._rounds.tick
+            )
+
+    def _reload(self) -> Changes:
+        notify.notify(
+            f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}",
+            self._environ,
+        )
+        try:
+            return self._reloader.reload()
+        finally:
+            notify.notify("READY=1", self._environ)
+
+    def _reload_asked(self) -> dict[str, Any]:
+        try:
+            return self._reload().as_dict()
+        except ConfigError as error:
+            raise control.ControlError(f"nothing changed:\n{error}") from error
+
     def _rollback(self, query: Mapping[str, Any]) -> dict[str, object]:
         to = query.get("to")
         return {"request": self._rounds.rollback(None if to is None else str(to))}
+
+    def _remove_samples(self, query: Mapping[str, Any]) -> dict[str, object]:
+        return {"removed": sample_purge.remove_through(self._store, query.get("ids"))}
 
     def _request_status(self, query: Mapping[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] | None = self._rounds.answer(int(query["request"]))
@@ -325,8 +378,16 @@ class Supervisor:
     def _watch(self) -> bool:
         """Feed the watchdog while all is well; returns whether a service failed."""
         interval = notify.watchdog_interval(self._environ)
-        last_status = 0.0
-        while not self._stop_requested.wait(_TICK_SECONDS):
+        tick = _TICK_SECONDS if interval is None else min(_TICK_SECONDS, interval / 3)
+        last_status = self._monotonic()
+        while True:
+            number = self._signals.next(tick)
+            if number in STOP:
+                return False
+            if number == RELOAD:
+                # Refused: the log has the reasons, the daemon goes on as it was.
+                with contextlib.suppress(ConfigError):
+                    self._reload()
             for service in self._services:
                 if not service.alive:
                     log.critical("stopping because=%s failed error=%r", service.name, service.failure)
@@ -337,17 +398,20 @@ class Supervisor:
                 log.error("no heartbeat from=%s", ",".join(stale))
             elif interval is not None:
                 notify.notify("WATCHDOG=1", self._environ)
-            if self._monotonic() - last_status >= 5.0:
+            if self._monotonic() - last_status >= _STATUS_SECONDS:
                 last_status = self._monotonic()
-                notify.notify(f"STATUS={status.line(self._parts, self._uptime())}", self._environ)
-        return False
+                notify.notify(f"STATUS={self._status_line()}", self._environ)
+
+    def _status_line(self) -> str:
+        frames = sum(self._parts.instruments.frame_counts().values())
+        return status.line(self._parts, self._frame_rate.update(frames, self._monotonic()))
 
     def _stop(self) -> None:
         """All threads are asked at once, then joined in the order in which they need each other."""
         notify.notify("STOPPING=1", self._environ)
         deadline = self._monotonic() + STOP_SECONDS
         for service in self._services:
-            if isinstance(service, EnergyService):
+            if isinstance(service, EnergyService) and service.alive:
                 service.persist()
         # The store goes last: acks in flight and the round's record still need it.
         first = [s for s in self._services if s.name != "store"]

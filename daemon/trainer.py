@@ -18,6 +18,7 @@ from typing import IO
 import msgspec
 
 from dance_ondevice.daemon import job as jobs
+from dance_ondevice.daemon.bounded_log import BoundedLog
 from dance_ondevice.daemon.state import atomic_write
 
 log = logging.getLogger(__name__)
@@ -49,13 +50,23 @@ class Exit:
 class TrainerProcess:
     """One trainer; the thread that starts it must outlive it (it dies with that thread)."""
 
-    def __init__(self, job_file: Path, log_file: Path, *, tick_seconds: float = 0.5) -> None:
+    def __init__(
+        self,
+        job_file: Path,
+        log_file: Path,
+        *,
+        program: str = "dance_ondevice.daemon.trainer_main",
+        tick_seconds: float = 0.5,
+    ) -> None:
+        """``program`` is the module to run: it takes the job file and this process's id."""
         self._job_file = job_file
+        self._program = program
         self._log_file = log_file
         self._tick = tick_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._messages: queue.Queue[jobs.Event | None] = queue.Queue(maxsize=1024)
         self._reader: threading.Thread | None = None
+        self._log: BoundedLog | None = None
         self._asked_at: float | None = None
 
     @property
@@ -66,22 +77,23 @@ class TrainerProcess:
 
     def start(self) -> None:
         """Start the process (a fresh interpreter, never a fork of this one)."""
-        with self._log_file.open("ab") as errors:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "dance_ondevice.daemon.trainer_main",
-                    str(self._job_file),
-                    str(os.getpid()),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                # Its own group: a Ctrl-C meant for the daemon must not kill it before it was asked to save.
-                start_new_session=True,
-            )
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                self._program,
+                str(self._job_file),
+                str(os.getpid()),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # Its own group: a Ctrl-C meant for the daemon must not kill it before it was asked to save.
+            start_new_session=True,
+        )
         assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._log = BoundedLog(self._process.stderr, self._log_file)
         self._reader = threading.Thread(
             target=self._read, args=(self._process.stdout,), name="trainer-events", daemon=True
         )
@@ -109,6 +121,10 @@ class TrainerProcess:
             self._asked_at = time.monotonic()
             self._signal(signal.SIGTERM)
 
+    def ask_to_finish(self) -> None:
+        """SIGUSR1: train no further, judge and save what there is."""
+        self._signal(signal.SIGUSR1)
+
     def kill(self) -> None:
         """SIGKILL now."""
         self._signal(signal.SIGKILL)
@@ -128,6 +144,8 @@ class TrainerProcess:
         _pid, status, usage = os.wait4(self._process.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
         self._reader.join()
+        if self._log is not None:
+            self._log.finish()
         assert self._process.stdout is not None
         self._process.stdout.close()
         return Exit(status=self._process.returncode, cpu_seconds=usage.ru_utime + usage.ru_stime)
@@ -145,7 +163,7 @@ class TrainerProcess:
         self._messages.put(None)
 
 
-def write_job(folder: Path, job: jobs.Job) -> Path:
+def write_job(folder: Path, job: jobs.Job | jobs.ProbationJob) -> Path:
     """Write ``job.json`` durably into the round's folder; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "job.json"

@@ -18,20 +18,21 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 import msgspec
 import numpy as np
 import torch
 
-from dance_ondevice import slimming
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.state import atomic_write
-from dance_ondevice.evaluation import evaluate, iou_per_class, miou
+from dance_ondevice.daemon.trainer_curve import Curve
+from dance_ondevice.daemon.trainer_scores import score, time_masks
+from dance_ondevice.daemon.trainer_slimming import slim_candidate
+from dance_ondevice.distillation import Distillation
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
-from dance_ondevice.models.forward import Normalisation
 from dance_ondevice.training import Precision, Trainer, TrainingOptions, TrainingSample, measure_precision
 
 PR_SET_PDEATHSIG = 1
@@ -41,50 +42,116 @@ class Leave(Exception):  # noqa: N818 - a request, not an error
     """SIGTERM arrived."""
 
 
+@dataclasses.dataclass
+class Wishes:
+    """What the parent has asked for: to save and leave (SIGTERM), or to judge what there is (SIGUSR1)."""
+
+    leave: bool = False
+    finish: bool = False
+
+    def listen(self) -> None:
+        """Take note of both signals from now on."""
+        signal.signal(signal.SIGTERM, lambda _number, _frame: setattr(self, "leave", True))
+        signal.signal(signal.SIGUSR1, lambda _number, _frame: setattr(self, "finish", True))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
-    _be_humble(parent=int(arguments[1]))
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # Whatever a library prints must not look like an event.
-    os.dup2(2, 1)
-    asked_to_leave: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _frame: asked_to_leave.append(number))
+    be_humble(parent=int(arguments[1]))
+    events = open_events()
+    wishes = Wishes()
+    wishes.listen()
     job = jobs.read_job(Path(arguments[0]))
     try:
-        _run(job, events, asked_to_leave)
+        _run(job, events, wishes)
     except Leave:
         return 0
     except Exception as error:  # every failure must reach the round's record, whatever its kind
-        _emit(events, jobs.Failed(error=f"{type(error).__name__}: {error}"))
+        emit(events, jobs.Failed(error=f"{type(error).__name__}: {error}", memory=out_of_memory(error)))
         raise
     return 0
 
 
-def _run(job: jobs.Job, events: TextIO, asked_to_leave: list[int]) -> None:
+def open_events() -> TextIO:
+    """The stream of events; whatever a library prints must not look like one."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that there was too little memory, in the words of Python, torch or OpenCV."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "allocate memory" in text or "Insufficient memory" in text
+
+
+def _run(job: jobs.Job, events: TextIO, wishes: Wishes) -> None:
     if job.threads > 0:
         torch.set_num_threads(job.threads)
     torch.manual_seed(job.seed)
     random.seed(job.seed)
     np.random.seed(job.seed % 2**32)
-    _emit(events, jobs.Started(pid=os.getpid()))
+    emit(events, jobs.Started(pid=os.getpid()))
 
-    live, card = checkpoint.load(Path(job.live))
-    gate = [_sample(s) for s in job.gate]
-    live_scores = _score(live, gate, card.normalisation, job.n_classes)
-    _emit(events, jobs.Evaluated(model="live", scores=live_scores))
+    candidate, card = checkpoint.load(Path(job.live))
+    gate = [(s.id, sample_of(s)) for s in job.gate]
+    evaluated, live_counts = _score_as("live", candidate, card, gate, Path(job.out))
+    emit(events, evaluated)
     if Path(job.frozen) != Path(job.live):
-        frozen, frozen_card = checkpoint.load(Path(job.frozen))
-        frozen_scores = _score(frozen, gate, frozen_card.normalisation, job.n_classes)
-        del frozen
+        _score_frozen(job, events, gate)
     else:
-        frozen_scores = live_scores
-    _emit(events, jobs.Evaluated(model="frozen", scores=frozen_scores))
-    if asked_to_leave:
+        emit(events, jobs.Evaluated(model="frozen", scores=evaluated.scores))
+    if wishes.leave:
         _leave(events, 0)
 
-    candidate = live
+    curve = Curve(job, gate, live_counts, card.normalisation, lambda event: emit(events, event))
     if job.target_macs is not None:
-        _emit(events, _slim(candidate, job.target_macs, job.size))
+        learnt_from = [sample_of(s) for s in job.train + job.rehearsal]
+        emit(events, slim_candidate(candidate, job, learnt_from, card.normalisation))
+    curve.begin(candidate, slimmed=job.target_macs is not None)
+    trainer = _trainer(job, candidate, card)
+    saved = Path(job.checkpoint)
+    if (saved / "complete").exists():
+        trainer.load_state(saved)
+    training_macs = 0
+    for report in trainer:
+        training_macs = report.macs
+        emit(
+            events,
+            jobs.Stepped(step=report.step, steps=report.steps, loss=report.loss, macs=report.macs),
+        )
+        if wishes.leave and report.step < report.steps:
+            _save_state(trainer, saved)
+            _leave(events, report.step)
+        if wishes.finish:
+            break
+        if report.step in job.looks and (hopeless := curve.hopeless(candidate, report.step)):
+            emit(events, jobs.GaveUp(report.step, hopeless))
+            return
+    if training_macs == 0:
+        samples = len(job.train) + len(job.rehearsal)
+        emit(events, jobs.GaveUp(0, f"nothing to learn: none of the {samples} samples has a labelled pixel"))
+        return
+
+    candidate.eval()
+    scores, counts = score(candidate, gate, card.normalisation, job.n_classes)
+    jobs.write_counts(jobs.counts_file(Path(job.out).parent, "candidate"), counts)
+    curve.end(trainer.step, counts)
+    live, _ = checkpoint.load(Path(job.live))
+    emit(events, time_masks(live, candidate, gate[0][1], card.normalisation))
+    done = jobs.Done(
+        macs=count_macs(candidate, *job.size),
+        parameters=count_parameters(candidate),
+        training_macs=training_macs,
+        precision=trainer.options.precision,
+        steps=trainer.step,
+    )
+    _save(job, candidate, card, done)
+    emit(events, jobs.Evaluated(model="candidate", scores=scores))
+    emit(events, done)
+
+
+def _trainer(job: jobs.Job, candidate: torch.nn.Module, card: ModelCard) -> Trainer:
     options = TrainingOptions(
         steps=job.steps,
         batch_size=job.batch_size,
@@ -94,67 +161,42 @@ def _run(job: jobs.Job, events: TextIO, asked_to_leave: list[int]) -> None:
         num_classes=job.n_classes,
         seed=job.seed,
     )
-    trainer = Trainer(candidate, [_sample(s) for s in job.train + job.rehearsal], options, card.normalisation)
-    saved = Path(job.checkpoint)
-    if (saved / "complete").exists():
-        trainer.load_state(saved)
-    training_macs = 0
-    for report in trainer:
-        training_macs = report.macs
-        _emit(
-            events,
-            jobs.Stepped(step=report.step, steps=report.steps, loss=report.loss, macs=report.macs),
-        )
-        if asked_to_leave and report.step < report.steps:
-            saved.mkdir(parents=True, exist_ok=True)
-            (saved / "complete").unlink(missing_ok=True)
-            trainer.save_state(saved)
-            atomic_write(saved / "complete", b"")
-            _leave(events, report.step)
-
-    candidate.eval()
-    scores = _score(candidate, gate, card.normalisation, job.n_classes)
-    done = jobs.Done(
-        macs=count_macs(candidate, *job.size),
-        parameters=count_parameters(candidate),
-        training_macs=training_macs,
-        precision=options.precision,
-    )
-    _save(job, candidate, card, done)
-    _emit(events, jobs.Evaluated(model="candidate", scores=scores))
-    _emit(events, done)
+    samples = [sample_of(s) for s in job.train + job.rehearsal]
+    distillation = None
+    if job.distillation > 0 and job.rehearsal:
+        teacher, _ = checkpoint.load(Path(job.live))
+        old = range(len(job.train), len(samples))
+        distillation = Distillation(teacher, old, weight=job.distillation)
+    return Trainer(candidate, samples, options, card.normalisation, distillation=distillation)
 
 
-def _slim(model: torch.nn.Module, target_macs: int, size: tuple[int, int]) -> jobs.Slimmed:
+def _save_state(trainer: Trainer, saved: Path) -> None:
+    saved.mkdir(parents=True, exist_ok=True)
+    (saved / "complete").unlink(missing_ok=True)
+    trainer.save_state(saved)
+    atomic_write(saved / "complete", b"")
+
+
+def _score_as(
+    name: Literal["live", "frozen"],
+    model: torch.nn.Module,
+    card: ModelCard,
+    gate: list[tuple[str, TrainingSample]],
+    out: Path,
+) -> tuple[jobs.Evaluated, tuple[jobs.Counts, ...]]:
+    scores, counts = score(model, gate, card.normalisation, len(card.classes))
+    jobs.write_counts(jobs.counts_file(out.parent, name), counts)
+    return jobs.Evaluated(model=name, scores=scores), counts
+
+
+def _score_frozen(job: jobs.Job, events: TextIO, gate: list[tuple[str, TrainingSample]]) -> None:
+    """The first model is only a yardstick: a round does without it when it does not load."""
     try:
-        report = slimming.slim(model, target_macs=target_macs, size=size)
-    except slimming.NotPrunable as error:
-        macs, parameters = count_macs(model, *size), count_parameters(model)
-        return jobs.Slimmed(
-            macs_before=macs,
-            macs_after=macs,
-            parameters_before=parameters,
-            parameters_after=parameters,
-            note=f"trained unslimmed: {error}",
-        )
-    return jobs.Slimmed(
-        macs_before=report.macs_before,
-        macs_after=report.macs_after,
-        parameters_before=report.parameters_before,
-        parameters_after=report.parameters_after,
-    )
-
-
-def _score(
-    model: torch.nn.Module, gate: list[TrainingSample], normalisation: Normalisation, n_classes: int
-) -> jobs.ScoreCard:
-    matrix = evaluate(model, gate, normalisation, n_classes)
-    return jobs.ScoreCard(
-        miou=miou(matrix),
-        iou_per_class=iou_per_class(matrix),
-        pixels_per_class=tuple(int(n) for n in matrix.sum(axis=1)),
-        samples=len(gate),
-    )
+        frozen, card = checkpoint.load(Path(job.frozen))
+    except checkpoint.CheckpointError as error:
+        print(f"the first model is not scored: {error}", file=sys.stderr)
+        return
+    emit(events, _score_as("frozen", frozen, card, gate, Path(job.out))[0])
 
 
 def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
@@ -185,7 +227,7 @@ def _save(job: jobs.Job, model: torch.nn.Module, parent: ModelCard, done: jobs.D
         training={
             "round": job.round,
             "seed": job.seed,
-            "steps": job.steps,
+            "steps": done.steps,
             "batch_size": job.batch_size,
             "learning_rate": job.learning_rate,
             "precision": done.precision,
@@ -198,23 +240,25 @@ def _save(job: jobs.Job, model: torch.nn.Module, parent: ModelCard, done: jobs.D
     checkpoint.save(Path(job.out), model, card)
 
 
-def _sample(sample: jobs.JobSample) -> TrainingSample:
+def sample_of(sample: jobs.JobSample) -> TrainingSample:
+    """A stored sample as the method takes it."""
     return TrainingSample(
         image=Path(sample.image), label=Path(sample.label), weight=sample.weight, scale=sample.scale
     )
 
 
-def _emit(events: TextIO, event: jobs.Event) -> None:
+def emit(events: TextIO, event: jobs.Event) -> None:
+    """Tell the parent."""
     events.write(jobs.encode(event).decode() + "\n")
     events.flush()
 
 
 def _leave(events: TextIO, step: int) -> None:
-    _emit(events, jobs.Stopped(step=step))
+    emit(events, jobs.Stopped(step=step))
     raise Leave
 
 
-def _be_humble(*, parent: int) -> None:
+def be_humble(*, parent: int) -> None:
     """Lowest scheduling class, first in line for the out-of-memory killer, gone when the parent is."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

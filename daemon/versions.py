@@ -7,6 +7,7 @@ index of the same facts and can be rebuilt from them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -21,7 +22,7 @@ from dance_ondevice.daemon.store import Store
 log = logging.getLogger(__name__)
 
 #: Versions kept beside the live, the previous and the frozen one, newest first, by status.
-KEEP = {"rejected": 5, "retired": 10}
+KEEP = {"rejected": 5, "rolled_back": 5, "damaged": 2, "retired": 10}
 
 
 class VersionError(ValueError):
@@ -58,6 +59,8 @@ class Versions:
         self._paths = paths
         self._store = store
         self._now = now
+        #: What ``fall_back`` had to do, for ``status``.
+        self.note: str | None = None
         self._live = self._read_live()
 
     def live(self) -> Live | None:
@@ -116,26 +119,97 @@ class Versions:
         self._record(version, card, status, round_id)
         return version
 
-    def make_live(self, version: str, *, reason: str) -> Pointer:
+    def make_live(self, version: str, *, reason: str, away_from: str | None = None) -> Pointer:
         """Point ``live.json`` at a version and keep the old one for rollback.
+
+        Args:
+            version: which.
+            reason: for the log.
+            away_from: status to give the old version where it has proved to be no good: a rollback then does
+                not lead back to it, but to what the new one was made from.
 
         Raises:
             VersionError: there is no such version.
         """
-        self.card(version)
+        card = self.card(version)
         old = self.pointer()
         if old is not None and old.version == version:
             return old
         pointer = Pointer(
             version=version,
-            previous=old.version if old else None,
+            previous=self._parent(card) if away_from else old.version if old else None,
             frozen=old.frozen if old else version,
         )
         atomic_write(self._paths.live_file, json.dumps(asdict(pointer)).encode())
         self._live = self._read_live()
-        self._set_status(version, "live", retire=old.version if old else None)
+        self._set_status(version, "live", old=old.version if old else None, old_status=away_from or "retired")
         log.info("model live version=%s previous=%s reason=%s", version, pointer.previous, reason)
         return pointer
+
+    def annotate(self, version: str, changes: Mapping[str, object]) -> None:
+        """Add to a version's card what became known after its birth.
+
+        Raises:
+            VersionError: there is no such version.
+        """
+        card = self.card(version)
+        card.update(changes)
+        atomic_write(self.directory(version) / "card.json", json.dumps(card, indent=1).encode())
+        text = json.dumps(card)
+        self._store.submit(
+            lambda db: db.execute("update versions set card = ? where version = ?", [text, version])
+        ).result()
+        self._live = self._read_live()
+
+    def fall_back(self, loads: Callable[[Path], object]) -> str | None:
+        """Make sure that the live version loads; where it does not, put the next best in its place.
+
+        The version before comes first, then what was live earlier, newest first, at last the first version.
+        Rejected versions are never taken.
+
+        Args:
+            loads: loads a version's folder; raises ``ValueError`` or ``OSError`` when it does not load.
+
+        Returns:
+            In words what was wrong and what is live instead; None when the live version loads, or there is
+            none.
+
+        Raises:
+            VersionError: none loads; the text says which was tried and what to do.
+        """
+        pointer = self.pointer()
+        if pointer is None:
+            return None
+        problem = _problem(self.directory(pointer.version), loads)
+        if problem is None:
+            return None
+        log.error("live model does not load version=%s error=%s", pointer.version, problem)
+        for version in self._spare(pointer):
+            if _problem(self.directory(version), loads) is None:
+                self.make_live(version, reason=f"{pointer.version} does not load", away_from="damaged")
+                self.note = f"{pointer.version} does not load ({problem}): {version} is live in its place"
+                return self.note
+        raise VersionError(
+            f"{pointer.version} does not load ({problem}), and no other version does; delete "
+            f"{self._paths.live_file} to start from model.weights"
+        )
+
+    def _spare(self, pointer: Pointer) -> list[str]:
+        refused = self._store.submit(
+            lambda db: {
+                row["version"]
+                for row in db["versions"].rows_where(
+                    "status in ('rejected', 'rolled_back', 'damaged', 'candidate')"
+                )
+            }
+        ).result()
+        earlier = [v for v in reversed(self.names()) if v not in refused]
+        order = [pointer.previous, *earlier, pointer.frozen]
+        return [v for v in dict.fromkeys(order) if v is not None and v != pointer.version]
+
+    def _parent(self, card: Mapping[str, Any]) -> str | None:
+        parent = card.get("parent")
+        return parent if isinstance(parent, str) and parent in self.names() else None
 
     def prune(self) -> list[str]:
         """Delete old rejected and retired versions beyond ``KEEP``; returns the names removed."""
@@ -158,7 +232,12 @@ class Versions:
 
     def _read_live(self) -> Live | None:
         pointer = self.pointer()
-        return None if pointer is None else Live(pointer, self.card(pointer.version))
+        try:
+            return None if pointer is None else Live(pointer, self.card(pointer.version))
+        except VersionError as error:
+            # ``fall_back`` looks for another one; the pointer is good.
+            log.error("live model unreadable error=%s", error)
+            return None
 
     def _next_name(self) -> str:
         numbers = [int(n[1:]) for n in self.names() if n[:1] == "v" and n[1:].isdigit()]
@@ -180,10 +259,31 @@ class Versions:
         }
         self._store.submit(lambda db: db.table("versions").upsert(row, pk="version")).result()
 
-    def _set_status(self, version: str, status: str, *, retire: str | None) -> None:
+    def _set_status(self, version: str, status: str, *, old: str | None, old_status: str) -> None:
         def update(db: Any) -> None:
-            if retire is not None:
-                db.execute("update versions set status = 'retired' where version = ?", [retire])
+            if old is not None:
+                db.execute("update versions set status = ? where version = ?", [old_status, old])
             db.execute("update versions set status = ? where version = ?", [status, version])
 
         self._store.submit(update).result()
+
+
+def check_intact(directory: Path) -> None:
+    """Make sure that a version's tensors are those that its card was written for, without torch.
+
+    Raises:
+        ValueError: they are not, or the card is none.
+        OSError: a file is missing or cannot be read.
+    """
+    card = json.loads((directory / "card.json").read_bytes())
+    found = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
+    if not isinstance(card, dict) or card.get("sha256") != found:
+        raise ValueError(f"{directory}/model.safetensors is damaged: its SHA-256 is not the card's")
+
+
+def _problem(directory: Path, loads: Callable[[Path], object]) -> str | None:
+    try:
+        loads(directory)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None

@@ -21,6 +21,7 @@ from dance_ondevice.batches import BatchPlan, TrainingSample
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs
+from dance_ondevice.models.forward import STRIDE
 from dance_ondevice.slimming import slim
 from dance_ondevice.training import Moments, Trainer, TrainingOptions
 from dance_ondevice.training_state import StateError
@@ -230,11 +231,12 @@ class CoTrainer:
 
     def _stage_options(self, stage: Stage, samples: Sequence[TrainingSample]) -> TrainingOptions:
         before = sum(s.epochs for s in self._stages[: self._index])
-        height, width = self._size
+        size = _window(self._size, stage.window)
+        covered = max(side / full for side, full in zip(size, self._size, strict=True))
         options = replace(
             self._options,
-            size=(max(1, round(height * stage.window)), max(1, round(width * stage.window))),
-            zoom=(stage.zoom[0] / stage.window, stage.zoom[1] / stage.window),
+            size=size,
+            zoom=(stage.zoom[0] / covered, stage.zoom[1] / covered),
             seed=self._options.seed + self._index,
             span=(before / self.epochs, (before + stage.epochs) / self.epochs),
         )
@@ -300,6 +302,14 @@ def freeze(model: nn.Module, names: Sequence[str]) -> None:
     model.requires_grad_(True)
     for name in names:
         modules[name].requires_grad_(False)
+
+
+def _window(full: tuple[int, int], share: float) -> tuple[int, int]:
+    """About ``share`` of the full (height, width), without padding: multiples of the models' stride."""
+    if share == 1:
+        return full
+    height, width = (max(STRIDE, round(side * share / STRIDE) * STRIDE) for side in full)
+    return height, width
 
 
 def _described(model: nn.Module, card: ModelCard) -> ModelCard:

@@ -2,19 +2,23 @@
 
 :mod:`dance_ondevice.models.groups` tells which channels go together and which matter least; here is how many
 go. Each group loses the same share of the channels that it was built with, so that many small steps thin a
-model as evenly as one large step does.
+model as evenly as one large step does; multi-scale branches may lose a larger or a smaller one.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from dance_ondevice.importance import Scores
+from dance_ondevice.models.branches import branch_of, branches_of
 from dance_ondevice.models.channels import (
     LayerChannels,
     channels_of,
@@ -62,9 +66,10 @@ class SlimReport:
 
 @dataclass(frozen=True, kw_only=True)
 class _Task:
-    """What the widths are chosen from: the groups, each layer's present channels and MACs, the target."""
+    """What the widths are chosen from: groups, how fast each goes, channels and MACs by layer, the target."""
 
     groups: tuple[Group, ...]
+    rates: tuple[float, ...]
     channels: Mapping[str, LayerChannels]
     costs: Mapping[str, int]
     target: int
@@ -100,6 +105,9 @@ def slim(
     size: tuple[int, int],
     round_to: int = 8,
     min_channels: int = 4,
+    importance: Scores | None = None,
+    shares: Mapping[str, float] | None = None,
+    companions: Sequence[nn.Module] = (),
 ) -> SlimReport:
     """Take channels out of a model, in place, until one inference costs ``target_macs``.
 
@@ -119,29 +127,44 @@ def slim(
         round_to: widths that change become multiples of this, which kernels run faster; of half of it, of a
             quarter and so on where the target cannot be met otherwise.
         min_channels: a group keeps at least so many; one that has fewer stays as it is.
+        importance: module name -> (output channels,) scores; the channels with the smallest go first. By
+            default those of :func:`dance_ondevice.importance.scale_scores`; see there for others.
+        shares: multi-scale branch -> how large a share of its channels goes, relative to what goes elsewhere:
+            1 as much, 2 twice as much, 0 none. Branches that are not named have 1.
+        companions: models of the same layers, which lose exactly the channels that the model loses, whatever
+            numbers are in them: an optimiser's moments, say, held as the parameters of a copy.
 
     Raises:
-        NotPrunable: the model cannot be traced, or has nothing that could be removed.
-        ValueError: an argument out of range.
+        NotPrunable: the model cannot be traced, or has nothing that could be removed; nothing was cut.
+        ValueError: an argument out of range, a branch that the model does not have, or a companion with
+            other layers than the model.
     """
     if target_macs < 1 or round_to < 1 or min_channels < 1:
         raise ValueError(
             "target_macs, round_to and min_channels must be at least 1, "
             f"found {target_macs}, {round_to} and {min_channels}"
         )
+    branches = _checked_branches(model, shares or {})
+    for companion in companions:
+        if channels_of(companion) != channels_of(model):
+            raise ValueError(
+                f"a companion ({type(companion).__name__}) must have the layers and channels of the model"
+            )
     costs = layer_macs(model, *size)
     before, parameters_before = sum(costs.values()), count_parameters(model)
     if target_macs < before:
         with torch.inference_mode(False):  # the caller's would make parameters that cannot be trained
+            groups = find_groups(model, importance)
             task = _Task(
-                groups=find_groups(model),
+                groups=groups,
+                rates=tuple(_rate(group, branches, shares or {}) for group in groups),
                 channels=channels_of(model),
                 costs=costs,
                 target=target_macs,
                 min_channels=min_channels,
             )
             remember_widths(model)
-            _remove(model, task.groups, _choose_widths(task, round_to))
+            _remove(model, companions, task.groups, _choose_widths(task, round_to))
     report = SlimReport(
         target_macs=target_macs,
         macs_before=before,
@@ -159,6 +182,24 @@ def slim(
         report.parameters_after,
     )
     return report
+
+
+def _checked_branches(model: nn.Module, shares: Mapping[str, float]) -> dict[str, tuple[str, ...]]:
+    branches = branches_of(model)
+    for name, share in shares.items():
+        if name not in branches:
+            there = ", ".join(branches) or "none"
+            raise ValueError(f"{type(model).__name__} has no branch {name!r}; there are: {there}")
+        if not (math.isfinite(share) and share >= 0):
+            raise ValueError(f"the share of {name} is {share}; it must be 0 or more")
+    return branches
+
+
+def _rate(group: Group, branches: Mapping[str, Sequence[str]], shares: Mapping[str, float]) -> float:
+    """The share of the branch that most of the group's writers are in."""
+    votes = Counter(branch_of(writer, branches) for writer in group.writers)
+    most = votes.most_common(1)
+    return shares.get(most[0][0] or "", 1.0) if most else 1.0
 
 
 def _choose_widths(task: _Task, round_to: int) -> tuple[int, ...]:
@@ -182,8 +223,8 @@ def _nudged(task: _Task, widths: tuple[int, ...]) -> tuple[int, ...]:
     while task.miss(widths) > _TOLERANCE * task.target:
         fewer = [
             (*widths[:index], width - 1, *widths[index + 1 :])
-            for index, (group, width) in enumerate(zip(task.groups, widths, strict=True))
-            if width > max(task.min_channels, group.least)
+            for index, (group, rate, width) in enumerate(zip(task.groups, task.rates, widths, strict=True))
+            if rate > 0 and width > max(task.min_channels, group.least)
         ]
         nearest = min(fewer, key=task.miss, default=widths)
         if task.miss(nearest) >= task.miss(widths):
@@ -198,9 +239,13 @@ def _settings_around(task: _Task, round_to: int) -> list[tuple[int, ...]]:
     def widths_at(share: float) -> tuple[int, ...]:
         if share == 0.0:
             return tuple(len(g.order) for g in task.groups)
-        return tuple(_width_after(g, share, round_to, task.min_channels) for g in task.groups)
+        return tuple(
+            _width_after(g, min(1.0, rate * share), round_to, task.min_channels) if rate else len(g.order)
+            for g, rate in zip(task.groups, task.rates, strict=True)
+        )
 
-    low, high = 0.0, 1.0
+    # Up to where the slowest group has gone as far as the others.
+    low, high = 0.0, 1.0 / min((rate for rate in task.rates if rate), default=1.0)
     for _ in range(30):
         middle = (low + high) / 2
         if task.macs(widths_at(middle)) > task.target:
@@ -218,8 +263,12 @@ def _width_after(group: Group, share: float, round_to: int, min_channels: int) -
     return min(len(group.order), max(kept, least))
 
 
-def _remove(model: nn.Module, groups: Sequence[Group], widths: Sequence[int]) -> None:
-    """Cut the least important channels: on a copy first, which must still run, then on the model."""
+def _remove(
+    model: nn.Module, companions: Sequence[nn.Module], groups: Sequence[Group], widths: Sequence[int]
+) -> None:
+    """Cut the least important channels: on a copy first, which must still run, then on the model and those
+    that go with it.
+    """
     removed: dict[str, dict[str, set[int]]] = {}
     for group, width in zip(groups, widths, strict=True):
         gone = group.order[: len(group.order) - width]
@@ -240,7 +289,8 @@ def _remove(model: nn.Module, groups: Sequence[Group], widths: Sequence[int]) ->
         raise NotPrunable(
             f"removing channels changed the output of {type(model).__name__}: {shape} to {after}"
         )
-    _cut(model, removed)
+    for whole in (model, *companions):
+        _cut(whole, removed)
 
 
 def _cut(model: nn.Module, removed: dict[str, dict[str, set[int]]]) -> None:

@@ -156,7 +156,7 @@ class Trainer:
     ) -> None:
         """Plan the batches and weigh the classes (reads every label, and image headers without ``size``).
 
-        ``distillation`` gives a further term of the loss, see :class:`dance_ondevice.distillation.Distillation`.
+        ``distillation`` gives a further term of the loss: see ``dance_ondevice.distillation``.
 
         Raises:
             SampleError: A sample cannot be used.

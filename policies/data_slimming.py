@@ -137,7 +137,9 @@ def decide_all(rules: SlimmingRules, scores: Sequence[float]) -> list[Decision]:
     for score in scores:
         if not math.isfinite(score):
             raise ValueError(f"the score of an image is {score}; it must be finite")
-    whole = StreamState(camera="", seen=rules.warmup_frames, recent=tuple(scores), ordered=tuple(sorted(scores)))
+    whole = StreamState(
+        camera="", seen=rules.warmup_frames, recent=tuple(scores), ordered=tuple(sorted(scores))
+    )
     places = sorted(range(len(scores)), key=lambda index: (scores[index], _draw(rules.seed, index, "")))
     decisions: list[Decision | None] = [None] * len(scores)
     for place, index in enumerate(places):

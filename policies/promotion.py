@@ -1,4 +1,20 @@
-"""Promotion: may the candidate of a round replace the live model, and the figures that say why."""
+"""Promotion: may the candidate of a round replace the live model, and the figures that say why.
+
+What is asked for, all of it:
+
+- mIoU on the held-out samples gains at least `min_gain`, and not by luck: the lower bound of a paired
+  bootstrap over blocks of time (see `bootstrap`) passes `min_gain`, too. A candidate that needs fewer MACs is
+  worth having when it is merely as good, which no number of samples ever proves; its lower bound may lie
+  below by `slim_tolerance`, while the gain itself must still reach `min_gain`, so that many small steps down
+  do not add up unseen.
+- No class falls by more than `max_class_drop`, and no condition by more than `max_condition_drop`, unless the
+  fall may well be noise: a class of few pixels differs by more than that between any two trainings.
+- Masks do not take `max_latency_ratio` times as long, and no more MACs than before.
+
+With fewer than two held-out samples there is nothing to draw from: the figures decide as they are, and
+probation (see `probation`) is what catches a mistake. Few samples make bounds wide but never forbid promotion
+as such: a gain that is large against its spread passes with three.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["GateRules", "Outcome", "Scores", "Verdict", "judge"]
+from dance_ondevice.policies.bootstrap import Bounded, Comparison
+
+__all__ = ["GateRules", "Group", "Outcome", "Scores", "Speed", "Verdict", "judge"]
 
 Outcome = Literal["promoted", "rejected"]
 
@@ -40,11 +58,38 @@ class GateRules:
         min_gain: mIoU that it must gain at least, as a fraction of 1; negative allows a loss.
         max_class_drop: IoU that a class may lose at most, as a fraction of 1.
         min_class_pixels: a class with fewer pixels of truth is noise and rejects nothing on its own.
+        slim_tolerance: by how much the lower bound of the gain may lie below `min_gain` where the candidate
+            needs fewer MACs.
+        max_condition_drop: mIoU that one condition may lose at most, as a fraction of 1.
+        min_group_samples: a condition with fewer held-out samples is not judged on its own.
+        max_latency_ratio: how many times as long as the live model's a mask may take.
     """
 
     min_gain: float = 0.0
     max_class_drop: float = 0.05
     min_class_pixels: int = 1000
+    slim_tolerance: float = 0.02
+    max_condition_drop: float = 0.02
+    min_group_samples: int = 4
+    max_latency_ratio: float = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The held-out samples of one condition (or camera, or age), compared on their own."""
+
+    name: str
+    comparison: Comparison
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed:
+    """What a mask takes, both measured in one process on the same frame; 0 where it was not measured."""
+
+    live_ms: float = 0.0
+    candidate_ms: float = 0.0
+    live_macs: int = 0
+    candidate_macs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +101,20 @@ class Verdict:
 
 
 def judge(
-    live: Scores, candidate: Scores, rules: GateRules, slimmed: bool, classes: Sequence[str] = ()
+    live: Scores,
+    candidate: Scores,
+    rules: GateRules,
+    slimmed: bool,
+    classes: Sequence[str] = (),
+    *,
+    comparison: Comparison | None = None,
+    groups: Sequence[Group] = (),
+    speed: Speed | None = None,
 ) -> Verdict:
     """Compare a candidate with the live model on the same held-out samples.
 
-    It is promoted when its mIoU gains at least `rules.min_gain` and no class with enough pixels loses more
-    than `rules.max_class_drop`: with the default rules an equal mIoU is enough, since a slimmed candidate
-    then does the same work for fewer joules. A better figure of the candidate never turns a promotion into a
-    rejection. Scores that are empty, not numbers, or not of the same samples reject it.
+    A better figure of the candidate never turns a promotion into a rejection. Scores that are empty, not
+    numbers, or not of the same samples reject it.
 
     Args:
         live: scores of the live model.
@@ -71,28 +122,88 @@ def judge(
         rules: what the user asks for.
         slimmed: whether the candidate has fewer MACs than the live model.
         classes: names of the classes, for the reasons; their ids are used without.
+        comparison: the same sample by sample; without it the figures decide as they are.
+        groups: the conditions among the held-out samples.
+        speed: what masks take.
     """
     unusable = _unusable(live, candidate)
     if unusable:
         return Verdict("rejected", tuple(unusable))
-    gain = candidate.miou - live.miou
+    gain = Bounded(candidate.miou - live.miou) if comparison is None else comparison.gain
     figures = (
-        f"mIoU {live.miou:.3f} -> {candidate.miou:.3f} ({gain:+.3f}) on {live.samples} held-out "
-        f"{'sample' if live.samples == 1 else 'samples'}"
+        f"mIoU {live.miou:.3f} -> {candidate.miou:.3f} ({candidate.miou - live.miou:+.3f}) on {live.samples} "
+        f"held-out {'sample' if live.samples == 1 else 'samples'}"
     )
+    least = rules.min_gain - (rules.slim_tolerance if slimmed else 0.0)
     reasons: list[str] = []
-    if gain < rules.min_gain - _ROUNDING:
+    if candidate.miou - live.miou < rules.min_gain - _ROUNDING:
         reasons.append(f"{figures}: at least {rules.min_gain:+.3f} is asked for")
+    elif gain.at_least() < least - _ROUNDING:
+        reasons.append(
+            f"{figures}: it may be luck, the lower bound of the gain is {gain.at_least():+.3f} and at least "
+            f"{least:+.3f} is asked for"
+        )
     drops = _drops(live, candidate, rules.min_class_pixels)
     for index, before, after in drops:
-        if before - after > rules.max_class_drop + _ROUNDING:
+        if before - after > rules.max_class_drop + _ROUNDING and not _may_be_noise(comparison, index):
             reasons.append(
                 f"class {_name(index, classes)} fell from {before:.3f} to {after:.3f} "
                 f"({after - before:+.3f}), at most {-rules.max_class_drop:+.3f} is allowed"
             )
+    reasons.extend(_fallen_groups(groups, rules))
+    reasons.extend(_too_slow(speed, rules))
     if reasons:
         return Verdict("rejected", tuple(reasons))
-    return Verdict("promoted", _merits(figures, drops, rules, slimmed, classes))
+    merits = _merits(figures, drops, rules, slimmed, classes)
+    if comparison is not None:
+        merits = (merits[0] + _bound_in_words(comparison), *merits[1:])
+    return Verdict("promoted", merits)
+
+
+def _bound_in_words(comparison: Comparison) -> str:
+    if comparison.gain.lower is None:
+        return "; too few samples for bounds, so the figures decided as they are"
+    return (
+        f"; the lower bound of the gain is {comparison.gain.lower:+.3f} "
+        f"over {comparison.units} {comparison.unit}s"
+    )
+
+
+def _may_be_noise(comparison: Comparison | None, index: int) -> bool:
+    """Whether a class that fell did not fall in a fair share of the draws."""
+    if comparison is None or index >= len(comparison.classes):
+        return False
+    change = comparison.classes[index]
+    return change is not None and change.upper is not None and change.upper >= 0.0
+
+
+def _fallen_groups(groups: Sequence[Group], rules: GateRules) -> list[str]:
+    if len(groups) < 2:  # the whole is judged already
+        return []
+    return [
+        f"{group.name} fell from mIoU {group.comparison.live:.3f} to {group.comparison.candidate:.3f} "
+        f"({group.comparison.gain.point:+.3f}), at most {-rules.max_condition_drop:+.3f} is allowed"
+        for group in groups
+        if group.comparison.samples >= rules.min_group_samples
+        and group.comparison.gain.point < -rules.max_condition_drop - _ROUNDING
+        and group.comparison.gain.at_most() < 0.0
+    ]
+
+
+def _too_slow(speed: Speed | None, rules: GateRules) -> list[str]:
+    if speed is None:
+        return []
+    problems: list[str] = []
+    if speed.live_ms > 0.0 and speed.candidate_ms > speed.live_ms * rules.max_latency_ratio:
+        problems.append(
+            f"a mask takes {speed.candidate_ms:.1f} ms, with the live model {speed.live_ms:.1f} ms: at most "
+            f"{rules.max_latency_ratio:g} times as long is allowed"
+        )
+    if speed.live_macs > 0 and speed.candidate_macs > speed.live_macs:
+        problems.append(
+            f"it needs {speed.candidate_macs:,} MACs, more than the {speed.live_macs:,} of the live model"
+        )
+    return problems
 
 
 def _merits(
@@ -105,9 +216,11 @@ def _merits(
     merits = [f"{figures}: at least {rules.min_gain:+.3f} was asked for"]
     if drops:
         index, before, after = min(drops, key=lambda drop: drop[2] - drop[1])
+        fallen = before - after > rules.max_class_drop + _ROUNDING
         merits.append(
-            f"no class fell by more than {rules.max_class_drop:.3f}: the least favoured, "
-            f"{_name(index, classes)}, went from {before:.3f} to {after:.3f} ({after - before:+.3f})"
+            f"no class fell by more than {rules.max_class_drop:.3f}{' beyond noise' if fallen else ''}: the "
+            f"least favoured, {_name(index, classes)}, went from {before:.3f} to {after:.3f} "
+            f"({after - before:+.3f})"
         )
     else:
         merits.append(f"no class has the {rules.min_class_pixels} held-out pixels to be judged on its own")

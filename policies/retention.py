@@ -25,7 +25,7 @@ class StoredSample:
         bytes: on disk, image and label.
         score: spatial complexity; of two samples alike in all else the plainer one goes first.
         labelled: whether it has a label.
-        held_out: whether the promotion gate needs it: it then never goes.
+        held_out: whether the promotion gate (or a running round) needs it: it then never goes.
         classes: class ids in its label.
     """
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dance_ondevice.policies.sample_value import balanced_draw, choose, values
 from dance_ondevice.policies.splits import SampleInfo, Split, assign_splits
 
 __all__ = [
@@ -146,11 +146,13 @@ def plan_round(
 ) -> RoundPlan:
     """Choose the samples of a round; the same for any order of `samples`.
 
-    New samples are all labelled "train" samples that no round used. If there are too many, evenly spread ones
-    are taken, and the others wait for a later round. Rehearsal is a uniform draw (a reservoir's content) from
-    those that rounds used before, up to `rehearsal_share` of all training samples of the round. The gate
-    takes every labelled "gate" sample; beyond `max_gate` half of it are the newest and half are spread over
-    the older ones, so that old scenes stay judged.
+    New samples are all labelled "train" samples that no round used. If there are too many, those worth most
+    are taken (uncertain, complex, of rare classes and conditions, unlike each other: ``sample_value``), and
+    the others wait for a later round. Rehearsal is drawn from those that rounds used before (a reservoir's
+    content), up to `rehearsal_share` of all training samples of the round, balanced over cameras, conditions
+    and classes. The gate takes every "gate" sample that a person or the camera labelled, never one that a
+    model did; beyond `max_gate` half of it are the newest and half are spread over the older ones, so that
+    old scenes stay judged.
 
     Args:
         samples: all that are stored, in any order, with their splits.
@@ -168,16 +170,18 @@ def plan_round(
         raise ValueError(f"the rehearsal share is {rehearsal_share}; give 0 or more and less than 1")
     labelled = sorted((s for s in samples if s.labelled), key=lambda each: (each.captured_at, each.id))
     training = [sample for sample in labelled if sample.split == "train"]
-    fresh = [sample.id for sample in training if sample.rounds_used == 0]
-    used = [sample.id for sample in training if sample.rounds_used > 0]
-    held_out = [sample.id for sample in labelled if sample.split == "gate"]
+    fresh = [sample for sample in training if sample.rounds_used == 0]
+    used = [sample for sample in training if sample.rounds_used > 0]
+    # A model's label is no truth: agreement with it says nothing about accuracy.
+    held_out = [sample.id for sample in labelled if sample.split == "gate" and not sample.by_machine]
+    unjudged = sum(sample.split == "gate" and sample.by_machine for sample in labelled)
 
     # Room is left for rehearsal first: else many new samples would crowd out what keeps old scenes known.
     room = max_samples - min(len(used), int(rehearsal_share * max_samples))
-    train = _spread(fresh, room)
+    train = _most_valuable(fresh, room, training)
     wanted = int(len(train) * rehearsal_share / (1.0 - rehearsal_share) + 1e-9)
-    drawn = set(random.Random(seed).sample(used, min(wanted, len(used), max_samples - len(train))))
-    rehearsal = [each for each in used if each in drawn]
+    drawn = set(balanced_draw(used, min(wanted, len(used), max_samples - len(train)), seed))
+    rehearsal = [each.id for each in used if each.id in drawn]
     newest = min(len(held_out), (max_gate + 1) // 2)
     gate = _spread(held_out[:-newest], max_gate - newest) + held_out[-newest:] if newest else []
     if not labelled:
@@ -189,6 +193,7 @@ def plan_round(
     elif not gate:
         reason = (
             f"no held-out samples yet among {_samples(len(labelled), 'labelled')} to judge a candidate on"
+            + (f"; {unjudged} have a model's label only, which is no truth to judge by" if unjudged else "")
         )
     else:
         reason = (
@@ -196,6 +201,16 @@ def plan_round(
             f"to train on, {len(gate)} of {len(held_out)} held-out samples to judge on"
         )
     return RoundPlan(train=tuple(train), rehearsal=tuple(rehearsal), gate=tuple(gate), reason=reason)
+
+
+def _most_valuable(fresh: list[SampleInfo], count: int, among: list[SampleInfo]) -> list[str]:
+    """Ids of at most `count` samples, in the order of time."""
+    if len(fresh) <= count:
+        return [sample.id for sample in fresh]
+    chosen = choose(fresh, count, values(fresh, among))
+    # Near-duplicates fill what is left: told apart by a class, they passed where the splits were assigned.
+    taken = {*chosen.ids, *chosen.duplicates[: count - len(chosen.ids)]}
+    return [sample.id for sample in fresh if sample.id in taken]
 
 
 def _spread(items: list[str], count: int) -> list[str]:

@@ -7,14 +7,19 @@ for neither.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-__all__ = ["SampleInfo", "Split", "assign_splits"]
+from dance_ondevice.policies import similarity
 
-Split = Literal["train", "gate", "guard"]
+__all__ = ["MACHINES", "SampleInfo", "Split", "assign_splits"]
+
+Split = Literal["train", "gate", "guard", "duplicate"]
+
+#: Sources of labels that a model made: a teacher's, or the live model's own.
+MACHINES = frozenset({"teacher", "self"})
 
 #: Where samples are sparse in time, shorter blocks than this would cost more guards than they hold out.
 _MIN_BLOCK = 4
@@ -38,6 +43,10 @@ class SampleInfo:
         split: what it serves for, None while that is open.
         rounds_used: in how many rounds it trained.
         classes: class ids in its label.
+        uncertainty: 1 less the live model's mean confidence when it saw the frame; None where it never did.
+        condition: what the frame was taken in, such as dusk; empty where nobody told.
+        signature: of the image, see ``similarity``; empty where unknown.
+        label_source: who labelled it, see ``MACHINES``; empty where unknown.
     """
 
     id: str
@@ -49,17 +58,28 @@ class SampleInfo:
     split: Split | None = None
     rounds_used: int = 0
     classes: frozenset[int] = frozenset()
+    uncertainty: float | None = None
+    condition: str = ""
+    signature: str = ""
+    label_source: str = ""
+
+    @property
+    def by_machine(self) -> bool:
+        """Whether a model made the label: then it may teach, and never judge."""
+        return self.label_source in MACHINES
 
 
 def assign_splits(
     new: Sequence[SampleInfo], share: float = 0.2, block_seconds: float = 5.0
 ) -> dict[str, Split]:
-    """Decide what labelled samples serve for: "train", "gate" (held out) or "guard" (neither).
+    """Decide what labelled samples serve for: "train", "gate" (held out), "guard" or "duplicate" (neither).
 
     Per camera and in order of time, whole blocks of at least `block_seconds` are held out, about `share` of
     the samples; a block holds no more than that share when all samples fall within a short time. In the order
     of a camera's samples a gate sample never stands beside a train sample. Two samples make one gate sample
-    and its guard, and a third one is the first to train; a camera's only sample trains.
+    and its guard, and a third one is the first to train; a camera's only sample trains. What would train but
+    is a near-duplicate of an earlier training sample of its camera, without a further class, is a
+    "duplicate": it would cost joules and teach nothing.
 
     Args:
         new: samples in any order. Those that have a split keep it and are only looked at: pass a camera's
@@ -86,11 +106,33 @@ def assign_splits(
     assigned: dict[str, Split] = {}
     for camera in sorted(by_camera):
         assigned.update(_split_camera(by_camera[camera], share, block_seconds))
+        assigned.update(_duplicates(by_camera[camera], assigned))
     return assigned
 
 
+def _duplicates(timeline: list[SampleInfo], assigned: Mapping[str, Split]) -> dict[str, Split]:
+    """New training samples that an earlier one says all of: nearly the same image, and no further class.
+
+    The latest ones are compared first: a camera that stands still repeats what it just saw.
+    """
+    kept = [(similarity.code(s.signature), s.classes) for s in timeline if s.split == "train"]
+    found: dict[str, Split] = {}
+    for sample in timeline:
+        code = similarity.code(sample.signature)
+        if code is None or sample.split is not None or assigned.get(sample.id) != "train":
+            continue
+        if any(sample.classes <= held and similarity.near(code, other) for other, held in reversed(kept)):
+            found[sample.id] = "duplicate"
+        else:
+            kept.append((code, sample.classes))
+    return found
+
+
 def _split_camera(timeline: list[SampleInfo], share: float, block_seconds: float) -> dict[str, Split]:
-    splits: list[Split | None] = [sample.split for sample in timeline]
+    # A near-duplicate shows what a training sample shows: nothing beside it may be held out either.
+    splits: list[Split | None] = [
+        "train" if sample.split == "duplicate" else sample.split for sample in timeline
+    ]
     times = [sample.captured_at for sample in timeline]
     fixed = [split for split in splits if split is not None]
     if fixed:

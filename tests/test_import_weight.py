@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "dance_ondevice"
-MAY_LOAD_TORCH = {"dance_ondevice.daemon.predictor", "dance_ondevice.daemon.trainer_main"}
+MAY_LOAD_TORCH = {
+    "dance_ondevice.daemon.condition_serving",
+    "dance_ondevice.daemon.condition_sets",
+    "dance_ondevice.daemon.predictor",
+    "dance_ondevice.daemon.probation_main",
+    "dance_ondevice.daemon.trainer_curve",
+    "dance_ondevice.daemon.trainer_main",
+    "dance_ondevice.daemon.trainer_scores",
+}
 
 # Imports one module after the other and names for each what it was the first to load.
 PROBE = """

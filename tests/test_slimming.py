@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from dance_ondevice.importance import scale_scores
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.channels import channels_of, widths_built_with
 from dance_ondevice.models.checkpoint import load, save
@@ -43,7 +45,7 @@ def small(*, auxiliary: bool = False) -> nn.Module:
     return build("fastscnn", 5, {**ARGUMENTS, "auxiliary": auxiliary})
 
 
-def slim_to(model: nn.Module, fraction: float, **options: int) -> SlimReport:
+def slim_to(model: nn.Module, fraction: float, **options: Any) -> SlimReport:
     return slim(model, target_macs=round(fraction * count_macs(model, *SIZE)), size=SIZE, **options)
 
 
@@ -231,6 +233,78 @@ def test_the_channels_with_the_smallest_scales_go():
     assert torch.equal(norm.weight, kept_before[:left])
 
 
+def test_companions_lose_exactly_the_same_channels():
+    model = small(auxiliary=True)
+    where = {name: torch.arange(p.numel()).reshape(p.shape).float() for name, p in model.named_parameters()}
+    companions = [copy.deepcopy(model), copy.deepcopy(model)]
+    with torch.no_grad():
+        for name, place in where.items():
+            model.get_parameter(name).copy_(torch.rand_like(place))  # its own order of importance
+            companions[0].get_parameter(name).copy_(model.get_parameter(name))
+            companions[1].get_parameter(name).copy_(place)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    slim_to(model, 0.5, companions=companions)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(companions[0].get_parameter(name), parameter)
+        kept = companions[1].get_parameter(name).long()
+        assert torch.equal(before[name].flatten()[kept], parameter)
+    assert channels_of(companions[1]) == channels_of(model) != channels_of(small(auxiliary=True))
+
+
+def test_a_companion_of_another_shape_is_refused_before_anything_is_cut():
+    model, other = small(), build("fastscnn", 4, ARGUMENTS)
+    before = channels_of(model)
+    with pytest.raises(ValueError, match="companion"):
+        slim_to(model, 0.5, companions=[other])
+    assert channels_of(model) == before
+
+
+def test_the_caller_says_what_matters():
+    model = small()
+    wanted = {"classifier.1.pointwise.norm": torch.arange(32.0).flip(0)}  # the first matter most
+    scores = {name: score for name, score in scale_scores(model).items() if "classifier" not in name}
+    norm = model.classifier[1].pointwise.norm
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(1.0, 2.0, 32))  # by scale the last would
+    before = norm.weight.detach().clone()
+    slim_to(model, 0.6, round_to=1, importance={**scores, **wanted})
+    assert 4 < norm.num_features < 32
+    assert torch.equal(norm.weight, before[: norm.num_features])
+
+
+def test_scores_of_another_width_are_refused():
+    with pytest.raises(ValueError, match=r"classifier.1.pointwise.norm have shape \(7,\), it has 32"):
+        slim_to(small(), 0.6, importance={"classifier.1.pointwise.norm": torch.ones(7)})
+
+
+def test_branches_are_slimmed_by_their_shares():
+    arguments = {**ARGUMENTS, "bottlenecks": [32, 32, 128]}
+    even, uneven = build("fastscnn", 5, arguments), build("fastscnn", 5, arguments)
+    shares = {"pyramid bin 1": 2.0, "pyramid bin 3": 0.5, "pyramid bin 6": 0.0}
+    slim_to(even, 0.7, round_to=1)
+    report = slim_to(uneven, 0.7, round_to=1, shares=shares)
+    assert report.macs_after == pytest.approx(report.target_macs, rel=0.03)
+    widths = [branch.conv.out_channels for branch in uneven.pyramid.branches]
+    assert len({branch.conv.out_channels for branch in even.pyramid.branches}) == 1
+    assert widths[3] == 32
+    assert widths[0] < widths[1] < widths[2] < widths[3]
+    lost = [32 - width for width in widths]
+    assert lost[0] == pytest.approx(2 * lost[1], abs=1)
+    assert lost[2] == pytest.approx(0.5 * lost[1], abs=1)
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"pyramid bin 9": 1.0}, "no branch 'pyramid bin 9'; there are: pyramid bin 1"),
+        ({"pyramid bin 1": -1.0}, "0 or more"),
+    ],
+)
+def test_impossible_shares_are_refused(shares: dict[str, float], message: str):
+    with pytest.raises(ValueError, match=message):
+        slim_to(small(), 0.5, shares=shares)
+
+
 def test_a_target_that_is_met_already_changes_nothing():
     model = nn.Conv2d(3, 5, 1)  # nothing in it could be removed, and nothing has to be
     report = slim(model, target_macs=10**9, size=SIZE)
@@ -328,6 +402,14 @@ def test_layers_without_a_rule_stay_while_others_go():
     assert (model.stay.out_channels, model.norm.num_channels, model.grouped.out_channels) == (16, 16, 16)
     assert model.scaled.out_channels == 24
     assert model.thin.out_channels < 32
+
+
+@pytest.mark.parametrize("last", [nn.BatchNorm2d(5), nn.Conv2d(5, 5, 3, padding=1, groups=5)])
+def test_classes_stay_though_the_last_layer_keeps_channels_apart(last: nn.Module):
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 5, 1), copy.deepcopy(last))
+    report = slim(model, target_macs=1, size=SIZE, round_to=1, min_channels=1)
+    assert_sound(model, report)
+    assert model[0].out_channels == 1
 
 
 @pytest.mark.parametrize("wrong", [{"target_macs": 0}, {"round_to": 0}, {"min_channels": 0}])

@@ -55,6 +55,24 @@ def ask(paths: StatePaths, cmd: str, *, timeout: float = 10.0, **args: object) -
         raise WorkFailed(f"{error}; run the command as the daemon's user") from error
 
 
+def model_classes(paths: StatePaths, config_path: Path | None) -> tuple[str, ...]:
+    """The class names of the live model; of the configuration where there is none yet.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+    """
+    import json
+
+    from dance_ondevice.daemon.cli import load_config
+
+    try:
+        version = json.loads(paths.live_file.read_bytes())["version"]
+        card = json.loads((paths.models / version / "card.json").read_bytes())
+        return tuple(card["classes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return tuple(load_config(config_path).config.model.classes)
+
+
 @contextmanager
 def index(paths: StatePaths) -> Iterator[Database]:
     """The database of a state folder, read-only.

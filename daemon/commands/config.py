@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 import msgspec
 
 from dance_ondevice.daemon import config as configuration
+from dance_ondevice.daemon import instances
 from dance_ondevice.daemon.cli import (
     EXIT_BAD_CONFIG,
     config_option,
@@ -15,7 +17,9 @@ from dance_ondevice.daemon.cli import (
     load_config,
     state_dir_option,
 )
+from dance_ondevice.daemon.commands import ask, target
 from dance_ondevice.daemon.output import print_json, print_table
+from dance_ondevice.daemon.state import StatePaths
 
 
 @click.group()
@@ -49,6 +53,40 @@ def check(ctx: click.Context, config_path: Path | None, as_json: bool) -> None:
         click.echo(f"{path or 'built-in defaults'}: valid")
     if problems:
         ctx.exit(EXIT_BAD_CONFIG)
+
+
+@config.command()
+@config_option
+@state_dir_option
+@json_option
+def reload(config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
+    """Have the running daemon read its configuration again.
+
+    Tells what holds from now on and what waits for a restart. A file that cannot be used changes nothing: its
+    problems are listed and the exit status is 1.
+    """
+    paths = _running(config_path, state_dir)
+    changes = ask(paths, "reload")
+    if as_json:
+        print_json(changes)
+        return
+    if not changes["applied"] and not changes["restart"]:
+        click.echo("nothing has changed")
+    for title, name in (("holds from now on", "applied"), ("needs a restart", "restart")):
+        for key, values in changes[name].items():
+            old, new = map(configuration.toml_value, (values["from"], values["to"]))
+            click.echo(f"{title}: {key} = {new} (was {old})")
+
+
+def _running(config_path: Path | None, state_dir: Path | None) -> StatePaths:
+    """The folder of the daemon that is meant, which a file with mistakes in it must not hide."""
+    try:
+        return target(config_path, state_dir)
+    except configuration.ConfigError:
+        only = instances.running(os.environ)
+        if len(only) != 1:
+            raise
+        return StatePaths(Path(only[0].state_dir))
 
 
 @config.command()

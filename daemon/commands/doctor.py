@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,7 @@ def doctor(
     paths = target(config_path, state_dir)
     if rebuild_index:
         _rebuild(paths, config, quiet=as_json)
-    checks = list(run_checks(config, paths))
+    checks = list(run_checks(config, paths, os.environ))
     if as_json:
         print_json(checks)
     else:

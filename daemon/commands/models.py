@@ -10,8 +10,9 @@ import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands import ask, index, target
+from dance_ondevice.daemon.commands.certificate import print_certificate
 from dance_ondevice.daemon.commands.rounds import await_request
-from dance_ondevice.daemon.output import print_json, print_pairs, print_table, show_time
+from dance_ondevice.daemon.output import print_json, print_table, show_time
 from dance_ondevice.daemon.state import StatePaths
 
 _COLUMNS = (
@@ -68,17 +69,12 @@ def list_(config_path: Path | None, state_dir: Path | None, as_json: bool) -> No
 @state_dir_option
 @json_option
 def show(version: str | None, config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
-    """Show the card of a version, by default of the live one."""
+    """Show the birth certificate of a version, by default of the live one; --json prints all of its card."""
     card = _read_card(target(config_path, state_dir), version)
     if as_json:
         print_json(card)
         return
-    # Channel widths are hundreds of numbers: they are for programs.
-    print_pairs(
-        (key, json.dumps(value) if isinstance(value, dict) else value)
-        for key, value in card.items()
-        if key != "channels"
-    )
+    print_certificate(card)
 
 
 @models.command()

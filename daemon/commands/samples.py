@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,26 @@ import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands import index, target
+from dance_ondevice.daemon.commands.samples_export import export
+from dance_ondevice.daemon.commands.samples_purge import purge
 from dance_ondevice.daemon.output import print_json, print_pairs, print_table, show, show_bytes, show_time
+
+_SPLITS = {
+    "train": "train: rounds learn from it",
+    "gate": "gate: held out, candidates are judged on it",
+    "guard": "guard: beside held-out samples, so it serves for nothing",
+    "duplicate": "duplicate: nearly an earlier training sample, so it serves for nothing",
+    None: "not yet assigned",
+}
 
 
 @click.group()
 def samples() -> None:
-    """List and explain stored samples."""
+    """List, explain, export and remove stored samples."""
+
+
+samples.add_command(export)
+samples.add_command(purge)
 
 
 @samples.command(name="list")
@@ -80,7 +95,9 @@ def list_(
 @state_dir_option
 @json_option
 def explain(sample_id: str, config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
-    """Say why a sample was kept, at which size, and which rounds used it."""
+    """Say why a sample was kept and labelled by whom, which rounds used it, which versions know it."""
+    from dance_ondevice.daemon.lineage import versions_knowing
+
     with index(target(config_path, state_dir)) as database:
         row = next(database.query("select * from samples where id = ?", [sample_id]), None)
         if row is None:
@@ -92,7 +109,8 @@ def explain(sample_id: str, config_path: Path | None, state_dir: Path | None, as
                 [sample_id],
             )
         )
-    sample = {**_decoded(row), "rounds": rounds}
+        knowing = versions_knowing(database, [sample_id])
+    sample = {**_decoded(row), "rounds": rounds, "versions": knowing}
     if as_json:
         print_json(sample)
         return
@@ -105,13 +123,27 @@ def explain(sample_id: str, config_path: Path | None, state_dir: Path | None, as
             ("decision", row["reason"]),
             ("stored", f"{row['width']}x{row['height']} of {row['native_width']}x{row['native_height']}"),
             ("loss weight", row["weight"]),
-            ("label", row["label_source"]),
+            ("condition", row["condition"]),
+            ("uncertainty", row["uncertainty"]),
+            ("label", _label(row)),
             ("classes", sample["classes"]),
-            ("split", row["split"]),
+            ("split", _SPLITS.get(row["split"], row["split"])),
             ("file", row["path"]),
             ("rounds", [f"{r['round']} ({r['role']}, {r['outcome'] or 'running'})" for r in rounds]),
+            (
+                "known to",
+                [f"{v.version} ({v.status}{'' if v.direct else ', by its parent'})" for v in knowing],
+            ),
         ]
     )
+
+
+def _label(row: Mapping[str, Any]) -> str | None:
+    """Who labelled it, and how surely if that was a model."""
+    source: str | None = row["label_source"]
+    if row["label_path"] is None or row["label_confidence"] is None:
+        return source
+    return f"{source}, mean confidence {row['label_confidence']:.2f}"
 
 
 def _decoded(row: dict[str, Any]) -> dict[str, Any]:

@@ -39,13 +39,32 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "mIoU", _counts(answer.get("miou"))
     yield "frames", _counts(answer.get("frames"))
     yield "masks", inference.get("masks") if inference.get("enabled") else "inference is off"
+    yield "conditions", _conditions(answer.get("conditions"))
     yield "samples", _counts(answer.get("samples"))
     yield "rounds", _rounds(rounds, paused=bool(answer.get("paused")))
     yield "last round", _last(rounds.get("last"))
+    yield "learning", _learning(rounds.get("learning"))
+    if rounds.get("probation"):
+        yield "probation", rounds["probation"]
+    labelling = answer.get("labelling") or {}
+    if labelling.get("state") not in (None, "off"):
+        reason = f": {labelling['reason']}" if labelling.get("reason") else ""
+        yield "teacher", f"{labelling['state']}{reason}; {labelling.get('labelled', 0)} labels since the start"
     yield "budget", _joules(energy.get("budget_joules"))
     yield "used", f"{_joules(energy.get('gross_joules'))}, idle included"
     yield "workloads", _counts(energy.get("workload_joules"), " J")
     yield "meter", f"{show(energy.get('source'))} ({show(energy.get('method'))})"
+
+
+def _conditions(conditions: Mapping[str, Any] | None) -> str:
+    """Which condition each camera is in, and what became of the statistics of each."""
+    if not conditions:
+        return "-"
+    if conditions.get("note"):
+        return str(conditions["note"])
+    known = ", ".join(f"{name} ({state})" for name, state in (conditions.get("known") or {}).items())
+    cameras = ", ".join(f"{camera} in {name}" for camera, name in (conditions.get("cameras") or {}).items())
+    return f"{cameras or 'no camera yet'}; known: {known}; drift alarms: {conditions.get('drift_alarms', 0)}"
 
 
 def _counts(values: Mapping[str, Any] | None, unit: str = "") -> str:
@@ -62,6 +81,14 @@ def _rounds(rounds: Mapping[str, Any], *, paused: bool) -> str:
     else:
         state = rounds.get("waiting_for") or "none runs"
     return f"{rounds.get('count', 0)} since the start; {state}" + ("; paused" if paused else "")
+
+
+def _learning(learning: Mapping[str, Any] | None) -> str:
+    if not learning or learning.get("gain") is None:
+        return "not measured yet"
+    told = f"{learning['gain']:+.4f} mIoU over the first model for {_joules(learning.get('joules'))}"
+    rate = learning.get("gain_per_kilojoule")
+    return told if rate is None else f"{told}, {rate:+.4f} a kJ"
 
 
 def _last(last: Mapping[str, Any] | None) -> str | None:

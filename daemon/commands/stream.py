@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from dance_ondevice.daemon.output import print_json, print_pairs, show_bytes
 from dance_ondevice.daemon.state import CAMERA_NAME
 
 if TYPE_CHECKING:
+    from dance_ondevice.daemon.security.curve import ClientCurve
     from dance_ondevice.daemon.sender import Pattern, StreamSummary
 
 
@@ -40,7 +42,7 @@ def _check_camera(ctx: click.Context, param: click.Parameter, value: str) -> str
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", envvar="DANCE_SOURCE")
 @click.option(
     "--labels",
     metavar="DIR",
@@ -86,6 +88,22 @@ def _check_camera(ctx: click.Context, param: click.Parameter, value: str) -> str
     metavar="F",
     help="Label this share of the frames, evenly spread.",
 )
+@click.option(
+    "--keys",
+    "keys_file",
+    metavar="FILE",
+    envvar="DANCE_KEYS",
+    type=click.Path(path_type=Path),
+    help="Secret key file of this client (NAME.key_secret), for a daemon with CURVE.",
+)
+@click.option(
+    "--server-key",
+    "server_key_file",
+    metavar="FILE",
+    envvar="DANCE_SERVER_KEY",
+    type=click.Path(path_type=Path),
+    help="Public key file of the daemon (server.key).",
+)
 @json_option
 @click.pass_context
 def stream(
@@ -102,6 +120,8 @@ def stream(
     limit: int | None,
     label_every: int | None,
     label_fraction: float | None,
+    keys_file: Path | None,
+    server_key_file: Path | None,
     as_json: bool,
 ) -> None:
     """Send frames from a folder, video, camera or URL to a daemon.
@@ -114,6 +134,7 @@ def stream(
     """
     if label_every is not None and label_fraction is not None:
         raise click.UsageError("--label-every and --label-fraction exclude each other")
+    curve = _load_curve(keys_file, server_key_file)
     import zmq
 
     from dance_ondevice.daemon import sender as sending
@@ -135,6 +156,10 @@ def stream(
                 camera=camera,
                 context=context,
                 pattern=pattern,
+                curve=curve,
+                on_complaint=lambda where, why: click.echo(
+                    f"{where} takes nothing: {why}; waiting", err=True
+                ),
                 on_wait=lambda where: click.echo(f"nobody listens at {where} yet; waiting", err=True),
                 on_answer=advance,
             )
@@ -156,6 +181,23 @@ def stream(
         raise WorkFailed(failure)
     if not summary.complete:
         ctx.exit(1)
+
+
+def _load_curve(keys_file: Path | None, server_key_file: Path | None) -> ClientCurve | None:
+    if keys_file is None and server_key_file is None:
+        return None
+    if keys_file is None or server_key_file is None:
+        raise click.UsageError(
+            "--keys and --server-key go together: this client's secret and the daemon's public key"
+        )
+    from dance_ondevice.daemon.security.curve import ClientCurve
+    from dance_ondevice.daemon.security.keys import KeysError, is_credential, load_pair, load_public
+
+    try:
+        pair = load_pair(keys_file, private=not is_credential(keys_file, os.environ))
+        return ClientCurve(pair, load_public(server_key_file))
+    except KeysError as error:
+        raise WorkFailed(str(error)) from error
 
 
 def chooser(every: int | None, fraction: float | None) -> Callable[[int], bool]:

@@ -16,6 +16,7 @@ import click
 
 from dance_ondevice import __version__
 from dance_ondevice.benchmarks.result import About, encode_result, machine_class, write_result
+from dance_ondevice.benchmarks.slimming.command import slimming
 from dance_ondevice.daemon.cli import WorkFailed, json_option
 from dance_ondevice.daemon.output import print_table
 from dance_ondevice.datasets.listing import Dataset, DatasetError, LabelledImage
@@ -35,6 +36,9 @@ _FEWEST_LESSONS = 3
 @click.group()
 def bench() -> None:
     """Measure the method on labelled images."""
+
+
+bench.add_command(slimming)
 
 
 @bench.command()

@@ -19,6 +19,7 @@ from dance_ondevice.benchmarks.indicators_report import (
     IndicatorsReport,
 )
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, read_result
+from dance_ondevice.benchmarks.slimming.report import Reached, SlimmingReport
 
 PAGE = "README.md"
 
@@ -169,10 +170,58 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
+def _slimming(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, SlimmingReport)
+    splits = list(next(iter(report.variants.values())).miou)
+    rows = [
+        (
+            name,
+            *(f"{variant.miou[split]:.4f}" for split in splits),
+            f"{variant.train_seconds:.0f}",
+            _number(variant.ratios.get("train_seconds"), ".1%"),
+            _number(variant.ratios.get("train_macs"), ".1%"),
+            f"{variant.infer_ms:.1f}",
+            _number(variant.ratios.get("infer_ms"), ".1%"),
+            f"{variant.infer_macs / 1e6:.0f} M",
+            f"{variant.parameters / 1e3:.0f} k",
+            f"{variant.peak_bytes / 1e6:.0f} MB",
+            *(_reached(variant.reaches_dense.get(split)) for split in splits),
+        )
+        for name, variant in report.variants.items()
+    ]
+    columns = (
+        "variant", *(f"mIoU {split}" for split in splits), "train s", "of dense", "MACs of dense", "infer ms",
+        "of dense", "infer MACs", "parameters", "peak", *(f"dense's {split} mIoU at" for split in splits),
+    )  # fmt: skip
+    classes = [
+        (name, *(_number(v.iou_per_class[split].get(name), ".3f") for v in report.variants.values()))
+        for split in splits[-1:]
+        for name in next(iter(report.variants.values())).iou_per_class[split]
+    ]
+    unit = "CPU seconds" if report.device == "cpu" else "GPU seconds"
+    return f"Slimming, {report.architecture} on {report.dataset}, {report.setting}, seed {report.seed}", [
+        f"{report.protocol.capitalize()} protocol, {report.epochs} epochs of dense, {report.precision}, "
+        f"{report.size[1]}x{report.size[0]}; train s are {unit} of training, choosing samples and slimming "
+        "included. The last columns tell at which share of dense's training a variant first scored dense's",
+        "final mIoU, at one of the few points where scores were taken.",
+        "",
+        *table(columns, rows),
+        "",
+        *(f"- {name}: {variant.about}." for name, variant in report.variants.items()),
+        "",
+        *table((f"IoU of class, {splits[-1]}", *report.variants), classes),
+    ]
+
+
+def _reached(found: Reached | None) -> str:
+    return "-" if found is None else f"{found.of_dense:.0%}"
+
+
 #: How each benchmark's result is shown: title and lines.
 _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "indicators": _indicators,
     "first-round": _first_round,
+    "slimming": _slimming,
 }
 
 if __name__ == "__main__":

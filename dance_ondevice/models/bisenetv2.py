@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dance_ondevice.models.layers import BatchNorm2d, ConvBNReLU, SegmentationHead, resize
+from dance_ondevice.models.layers import BatchNorm2d, ConvBNReLU, Removed, SegmentationHead, resize
 
 
 def detail_branch(widths: Sequence[int]) -> nn.Sequential:
@@ -80,14 +80,20 @@ class ContextEmbedding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = BatchNorm2d(channels)
-        self.context = ConvBNReLU(channels, channels, 1)
+        self.norm: nn.Module = BatchNorm2d(channels)
+        self.context: nn.Module = ConvBNReLU(channels, channels, 1)
         self.fuse = ConvBNReLU(channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, H, W)."""
-        out: Tensor = self.fuse(x + self.context(self.norm(F.adaptive_avg_pool2d(x, 1))))
+        if not isinstance(self.context, Removed):
+            x = x + self.context(self.norm(F.adaptive_avg_pool2d(x, 1)))
+        out: Tensor = self.fuse(x)
         return out
+
+    def remove(self) -> None:
+        """Leave the mean of the image out; the 3 x 3 convolution stays."""
+        self.norm = self.context = Removed()
 
 
 class SemanticBranch(nn.Module):
@@ -211,9 +217,35 @@ class BiSeNetV2(nn.Module):
         return logits
 
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
-        """The two branches: group name -> names of the modules that make it up.
+        """The two branches and, at the end of the second, the context embedding: group name -> names of the
+        modules that make it up.
 
         Slimming may treat these groups unevenly: the smaller the input, the less context is worth, and the
         sharper the scene, the more its details are.
         """
-        return {"detail branch": ("detail",), "semantic branch": ("semantic",)}
+        return {
+            "detail branch": ("detail",),
+            "semantic branch": ("semantic.stem", "semantic.stages", "semantic.context.fuse"),
+            **dict.fromkeys(self.removable_branches(), ("semantic.context.norm", "semantic.context.context")),
+        }
+
+    def branch_contexts(self) -> dict[str, float]:
+        """Group name -> side of what one of its values sees, in pixels of the image.
+
+        What the convolutions of the two branches cover; the context embedding sees all, here 1024.
+        """
+        every = {"detail branch": 67.0, "semantic branch": 719.0, "context embedding": 1024.0}
+        return {name: every[name] for name in self.multi_scale_groups()}
+
+    def removable_branches(self) -> tuple[str, ...]:
+        """Groups that can be taken out whole: the context embedding, which saves next to nothing.
+
+        Each of the two branches gates the other, so that neither says anything alone.
+        """
+        return () if isinstance(self.semantic.context.context, Removed) else ("context embedding",)
+
+    def remove_branch(self, name: str) -> None:
+        """Take one of those out; see :func:`dance_ondevice.models.branches.remove_branches`."""
+        if name not in self.removable_branches():
+            raise KeyError(name)
+        self.semantic.context.remove()

@@ -58,6 +58,7 @@ class ModelCard:
         parent: version that this one was made from.
         created_at: seconds since the epoch, None where no clock was at hand.
         channels: module name -> [in, out, groups] of each layer that has channels (saved).
+        removed_branches: multi-scale branches that were taken out whole, in that order (saved).
         training_only: submodules in the tensors file that inference never runs, such as auxiliary heads
             (saved).
         macs_at: (height, width) that the MACs are counted at.
@@ -81,6 +82,7 @@ class ModelCard:
     parent: str | None = None
     created_at: float | None = None
     channels: dict[str, tuple[Positive, Positive, Positive]] = field(default_factory=dict)
+    removed_branches: tuple[str, ...] = ()
     training_only: tuple[str, ...] = ()
     macs: Count = 0
     parameters: Count = 0

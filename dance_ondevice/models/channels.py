@@ -40,6 +40,17 @@ def widths_built_with(model: nn.Module) -> dict[str, LayerChannels]:
     return {**channels_of(model), **getattr(model, _BUILT_WITH, {})}
 
 
+def removed_channels(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Module name -> (output channels built with, output channels now), 0 where the layer is gone.
+
+    For a picture of what slimming took: every layer with channels is there, in the model's order, those that
+    went with a removed branch last.
+    """
+    now = channels_of(model)
+    built = widths_built_with(model)
+    return {name: (built[name][1], now[name][1] if name in now else 0) for name in built}
+
+
 def has_channels(module: nn.Module) -> bool:
     """Whether this module knows how to lose channels."""
     return isinstance(module, (_ConvNd, nn.Linear, _NormBase)) or (
@@ -101,6 +112,12 @@ def keep_channels(module: nn.Module, inputs: Sequence[int] | None, outputs: Sequ
         len(inputs) if inputs is not None else before[0],
         len(outputs) if outputs is not None else before[1],
     )
+
+
+def drop_inputs(module: nn.Module, start: int, count: int) -> None:
+    """Take ``count`` input channels out of a layer, in place, from number ``start`` on."""
+    inputs = layer_channels(module)[0]
+    keep_channels(module, [*range(start), *range(start + count, inputs)], None)
 
 
 def shapes_for(module: nn.Module, channels: LayerChannels) -> dict[str, tuple[int, ...]]:

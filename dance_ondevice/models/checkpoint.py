@@ -22,6 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from dance_ondevice.models.branches import BranchError, remove_branches, removed_branches
 from dance_ondevice.models.card import (
     CARD_FILE,
     TENSORS_FILE,
@@ -78,6 +79,7 @@ def save(directory: Path, model: nn.Module, card: ModelCard) -> ModelCard:
     card = replace(
         card,
         channels=channels_of(model),
+        removed_branches=removed_branches(model),
         training_only=training_only(model),
         macs=macs,
         parameters=count_parameters(model),
@@ -139,6 +141,10 @@ def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Mo
     except ModelError as error:
         raise CheckpointError(f"{source}: {error}") from error
     remember_widths(model)
+    try:
+        remove_branches(model, card.removed_branches)
+    except BranchError as error:
+        raise CheckpointError(f"{source}: {error}") from error
     modules = dict(model.named_modules())
     for name, channels in card.channels.items():
         module = modules.get(name)

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dance_ondevice.models.layers import ConvBNReLU, InvertedResidual, resize
+from dance_ondevice.models.channels import drop_inputs
+from dance_ondevice.models.layers import ConvBNReLU, InvertedResidual, Removed, resize
 
 
 def conv3x3(in_channels: int, out_channels: int, *, dilation: int = 1, separable: bool = True) -> nn.Module:
@@ -103,14 +104,38 @@ class ASPP(nn.Module):
         self.branches = nn.ModuleList(
             conv3x3(in_channels, out_channels, dilation=rate, separable=separable) for rate in rates
         )
-        self.pooling = ImagePooling(in_channels, out_channels)
+        self.pooling: nn.Module = ImagePooling(in_channels, out_channels)
         self.project = ConvBNReLU((2 + len(self.rates)) * out_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in, H, W) to (N, out, H, W)."""
-        branches = [self.pointwise(x), *(branch(x) for branch in self.branches), self.pooling(x)]
-        out: Tensor = self.project(torch.cat(branches, dim=1))
+        branches = [b for b in (*self.branches, self.pooling) if not isinstance(b, Removed)]
+        out: Tensor = self.project(torch.cat([self.pointwise(x), *(b(x) for b in branches)], dim=1))
         return out
+
+    def names(self) -> dict[str, str]:
+        """The branches of larger context that are there: name -> the submodule."""
+        every = {f"dilation {rate}": f"branches.{index}" for index, rate in enumerate(self.rates)}
+        every["image pooling"] = "pooling"
+        return {
+            n: module for n, module in every.items() if not isinstance(self.get_submodule(module), Removed)
+        }
+
+    def remove(self, name: str) -> None:
+        """Take such a branch out, and from the last convolution the channels that it read from there."""
+        order = [self.get_submodule(module) for module in self.names().values()]
+        index = list(self.names()).index(name)
+        widths = [self._width(branch) for branch in order]
+        start = self.project.conv.in_channels - sum(widths[index:])
+        drop_inputs(self.project.conv, start, widths[index])
+        if name == "image pooling":
+            self.pooling = Removed()
+        else:
+            self.branches[[*self.branches].index(order[index])] = Removed()
+
+    @staticmethod
+    def _width(branch: nn.Module) -> int:
+        return [m for m in branch.modules() if isinstance(m, nn.Conv2d)][-1].out_channels
 
 
 class Decoder(nn.Module):
@@ -197,7 +222,21 @@ class DeepLabV3Plus(nn.Module):
         Slimming may treat these groups unevenly: the smaller the input, the less a wide dilation is worth,
         which beyond the image's edge sees padding alone.
         """
-        dilated = {
-            f"dilation {rate}": (f"aspp.branches.{index}",) for index, rate in enumerate(self.aspp.rates)
-        }
-        return {**dilated, "image pooling": ("aspp.pooling",)}
+        return {name: (f"aspp.{module}",) for name, module in self.aspp.names().items()}
+
+    def branch_contexts(self) -> dict[str, float]:
+        """Group name -> side of what one of its values sees, in places at output stride 16.
+
+        A 3 x 3 of dilation d sees 2 d + 1; image pooling all, which at 1024 pixels is 64.
+        """
+        every = {f"dilation {rate}": 2.0 * rate + 1 for rate in self.aspp.rates}
+        every["image pooling"] = max(64.0, *every.values())
+        return {name: every[name] for name in self.aspp.names()}
+
+    def removable_branches(self) -> tuple[str, ...]:
+        """Groups that can be taken out whole: each, the 1 x 1 convolution beside them always stays."""
+        return tuple(self.aspp.names())
+
+    def remove_branch(self, name: str) -> None:
+        """Take one of those out; see :func:`dance_ondevice.models.branches.remove_branches`."""
+        self.aspp.remove(name)

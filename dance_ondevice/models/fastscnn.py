@@ -129,7 +129,16 @@ class FastSCNN(nn.Module):
         Slimming may treat these groups unevenly: the smaller the input, the less a bin of a large context is
         worth.
         """
-        return {
-            f"pyramid bin {cells}": (f"pyramid.branches.{index}",)
-            for index, cells in enumerate(self.pyramid.bins)
-        }
+        return {name: (f"pyramid.branches.{index}",) for name, index in self.pyramid.names().items()}
+
+    def branch_contexts(self) -> dict[str, float]:
+        """Group name -> side of what one of its values sees, as a share of the image's."""
+        return {name: 1 / self.pyramid.bins[index] for name, index in self.pyramid.names().items()}
+
+    def removable_branches(self) -> tuple[str, ...]:
+        """Groups that can be taken out whole: each bin, whichever others are left."""
+        return tuple(self.pyramid.names())
+
+    def remove_branch(self, name: str) -> None:
+        """Take one of those out; see :func:`dance_ondevice.models.branches.remove_branches`."""
+        self.pyramid.remove(name)

@@ -19,8 +19,10 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from dance_ondevice.importance import Scores, scale_scores
 from dance_ondevice.models.channels import (
     LayerChannels,
+    channels_of,
     has_channels,
     is_channelwise,
     layer_channels,
@@ -64,28 +66,37 @@ class Group:
         least: how many must stay, so that no layer in it is left without channels.
         built_with: how many there were before any slimming.
         members: everything that loses channels with them.
+        writers: the layers in it that make these channels from others.
     """
 
     order: tuple[int, ...]
     least: int
     built_with: int
     members: tuple[Member, ...]
+    writers: tuple[str, ...]
 
 
-def find_groups(model: nn.Module) -> tuple[Group, ...]:
+def find_groups(model: nn.Module, scores: Scores | None = None) -> tuple[Group, ...]:
     """Trace a copy of the model and collect the groups that may lose channels.
 
     Left out are groups that reach the model's output, and those with a layer that has no rule: grouped
     convolutions that are not depthwise, group and layer normalisation, attention, bare parameters.
 
+    Args:
+        model: left as it is.
+        scores: by which the channels of a group are ordered; those of
+            :func:`dance_ondevice.importance.scale_scores` by default.
+
     Raises:
         NotPrunable: the model cannot be traced, or every group was left out.
+        ValueError: scores of another number of channels than the layer has.
     """
     import torch_pruning  # takes seconds to import
 
     probe = copy_of(model).requires_grad_(True)  # a frozen layer would be missing from the trace
     names = {module: name for name, module in probe.named_modules()}
     built_with = widths_built_with(model)
+    scores = scale_scores(model) if scores is None else _checked(scores, model)
     try:
         with torch.enable_grad():
             image = torch.zeros(1, 3, TRACE_SIDE, TRACE_SIDE, device=next(probe.parameters()).device)
@@ -94,7 +105,7 @@ def find_groups(model: nn.Module) -> tuple[Group, ...]:
             )
             last = {module for module, node in graph.module2node.items() if not node.outputs}
             read = [
-                _read_group(raw, graph, names, last, built_with)
+                _read_group(raw, graph, names, last, built_with=built_with, scores=scores)
                 for raw in graph.get_all_groups(root_module_types=[_ConvNd, nn.Linear])
             ]
     except Exception as error:  # the user's forward and torch-pruning's tracing of it may raise anything
@@ -134,7 +145,9 @@ def _read_group(
     graph: Any,
     names: Mapping[nn.Module, str],
     last: set[Any],
+    *,
     built_with: Mapping[str, LayerChannels],
+    scores: Scores,
 ) -> Group | None:
     """Translate a torch-pruning group; None where it must not or cannot lose channels."""
     root = raw[0].dep.target.module
@@ -144,7 +157,8 @@ def _read_group(
         module = item.dep.target.module
         if isinstance(module, nn.Parameter):
             return None  # a bare parameter: nobody knows its axis of channels
-        if module in last and not (has_channels(module) and graph.is_in_channel_pruning_fn(item.dep.handler)):
+        reads = has_channels(module) and graph.is_in_channel_pruning_fn(item.dep.handler)
+        if module in last and (not reads or is_channelwise(module)):
             return None  # the model's output
         if module not in names or (isinstance(module, nn.PReLU) and module.num_parameters == 1):
             continue  # an operation without channels of its own
@@ -157,7 +171,7 @@ def _read_group(
             if origin is None:
                 return None  # torch-pruning lost track
             channels.setdefault(origin, set()).add(channel)
-    importance = _importance(layer_channels(root)[1], layers, sides)
+    importance = _importance(layer_channels(root)[1], layers, sides, scores)
     order = [int(i) for i in torch.argsort(importance, stable=True)]
     last_ones = _best_of_each(order, sides)
     order = [i for i in order if i not in last_ones] + [i for i in order if i in last_ones]
@@ -165,7 +179,8 @@ def _read_group(
     for (name, side), channels in sides.items():
         lost = itertools.accumulate((len(channels.get(i, ())) for i in order), initial=0)
         members.append(Member(name, side, {i: tuple(sorted(c)) for i, c in channels.items()}, tuple(lost)))
-    return Group(tuple(order), len(last_ones), built_with[names[root]][1], tuple(members))
+    writers = tuple(name for name, side in sides if side == "out" and not is_channelwise(layers[name]))
+    return Group(tuple(order), len(last_ones), built_with[names[root]][1], tuple(members), writers)
 
 
 def _best_of_each(
@@ -184,40 +199,32 @@ def _best_of_each(
 
 
 def _importance(
-    width: int, layers: Mapping[str, nn.Module], sides: Mapping[tuple[str, Side], Mapping[int, Iterable[int]]]
+    width: int,
+    layers: Mapping[str, nn.Module],
+    sides: Mapping[tuple[str, Side], Mapping[int, Iterable[int]]],
+    scores: Scores,
 ) -> Tensor:
-    """One score a channel: the size of its scales in the group's normalisations.
+    """One score a channel: the mean of those that the group's normalisations give it.
 
-    So does "Network slimming" (ICCV 2017, arXiv 1708.06519) rank the channels of single layers. Each |scale|
-    is taken relative to its layer's mean, so that no layer outweighs another, and the mean over the layers is
-    the score. A group without scales is scored by the size of its filters (L1) in the same way.
+    Without such the mean of those of the layers that write it.
     """
-    norms = {
-        key for key in sides if isinstance(layers[key[0]], _NormBase) and _weight(layers[key[0]]) is not None
-    }
-    writers = {key for key in sides if key[1] == "out" and isinstance(layers[key[0]], (_ConvNd, nn.Linear))}
+    known = {key for key in sides if key[0] in scores}
+    norms = {key for key in known if isinstance(layers[key[0]], _NormBase)}
+    writers = {key for key in known if key[1] == "out" and isinstance(layers[key[0]], (_ConvNd, nn.Linear))}
     total = torch.zeros(width, dtype=torch.float64)
     count = torch.zeros(width, dtype=torch.float64)
     for key in sorted(norms or writers):
-        sizes = _channel_sizes(layers[key[0]])
-        sizes = sizes / sizes.mean().clamp_min(1e-12)
+        of_layer = scores[key[0]].double().cpu()
         for origin, channels in sides[key].items():
-            total[origin] += sizes[sorted(channels)].mean()
+            total[origin] += of_layer[sorted(channels)].mean()
             count[origin] += 1
     return total / count.clamp_min(1)
 
 
-def _channel_sizes(layer: nn.Module) -> Tensor:
-    """Sum of the absolute weights of each output channel."""
-    weight = _weight(layer)
-    if weight is None:
-        raise TypeError(f"{type(layer).__name__} has no weight")
-    sizes = weight.detach().double().abs()
-    if getattr(layer, "transposed", False):
-        sizes = sizes.transpose(0, 1)
-    return sizes.flatten(start_dim=1).sum(dim=1) if sizes.dim() > 1 else sizes
-
-
-def _weight(layer: nn.Module) -> Tensor | None:
-    found: Tensor | None = layer.weight  # type: ignore[assignment]
-    return found
+def _checked(scores: Scores, model: nn.Module) -> Scores:
+    for name, (_, outputs, _) in channels_of(model).items():
+        if name in scores and tuple(scores[name].shape) != (outputs,):
+            raise ValueError(
+                f"the scores of {name} have shape {tuple(scores[name].shape)}, it has {outputs} channels"
+            )
+    return scores

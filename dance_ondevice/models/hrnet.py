@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dance_ondevice.models.layers import BasicBlock, ConvBNReLU, resize
+from dance_ondevice.models.channels import drop_inputs, layer_channels
+from dance_ondevice.models.layers import BasicBlock, ConvBNReLU, Removed, resize
 
 #: Resolution of each stream: the image's sides divided by this.
 STREAM_STRIDES = (4, 8, 16, 32)
@@ -81,6 +82,13 @@ class Exchange(nn.Module):
             outputs.append(F.relu(total))
         return outputs
 
+    def remove_last(self) -> None:
+        """Take the coarsest stream out, with the paths from and to it."""
+        last = str(len(self.streams) - 1)
+        del self.streams[-1]
+        for path in [path for path in self.paths if last in path.split("_to_")]:
+            del self.paths[path]
+
 
 class HRNet(nn.Module):
     """HRNetV2: streams of four resolutions side by side, the finest kept to the end, all of them classified.
@@ -137,7 +145,8 @@ class HRNet(nn.Module):
         streams = [self.open_finest(x)]
         coarsest = x
         for open_stream, stage in zip(self.open_stream, self.stages, strict=True):
-            streams.append(open_stream(coarsest))
+            if not isinstance(open_stream, Removed):
+                streams.append(open_stream(coarsest))
             streams = stage(streams)
             coarsest = streams[-1]
         finest = streams[0].shape[2:]
@@ -152,8 +161,38 @@ class HRNet(nn.Module):
         """
         return {
             f"stream 1/{stride}": tuple(self._modules_of(index))
-            for index, stride in enumerate(STREAM_STRIDES)
+            for index, stride in enumerate(STREAM_STRIDES[: self._streams])
         }
+
+    def branch_contexts(self) -> dict[str, float]:
+        """Group name -> side of what one of its values sees, in proportion: each stream twice the finer's."""
+        return {f"stream 1/{stride}": float(stride) for stride in STREAM_STRIDES[: self._streams]}
+
+    def removable_branches(self) -> tuple[str, ...]:
+        """Groups that can be taken out whole: the coarsest stream, which the finer ones do not come from.
+
+        When it is gone, the one before it is the coarsest. The finest stays.
+        """
+        return tuple(f"stream 1/{stride}" for stride in STREAM_STRIDES[1 : self._streams][-1:])
+
+    def remove_branch(self, name: str) -> None:
+        """Take it out; see :func:`dance_ondevice.models.branches.remove_branches`."""
+        if name not in self.removable_branches():
+            raise KeyError(name)
+        last = self._streams - 1
+        exchanges = [module for module in self.modules() if isinstance(module, Exchange)]
+        # The head reads the streams in order, the coarsest one last.
+        reads, ends = self.head.get_submodule("0.conv"), exchanges[-1].streams[last]
+        width = [module for module in ends.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
+        drop_inputs(reads, layer_channels(reads)[0] - width, width)
+        for exchange in exchanges:
+            if len(exchange.streams) > last:
+                exchange.remove_last()
+        self.open_stream[last - 1] = Removed()
+
+    @property
+    def _streams(self) -> int:
+        return 1 + sum(not isinstance(module, Removed) for module in self.open_stream)
 
     def _modules_of(self, stream: int) -> Iterator[str]:
         yield "open_finest" if stream == 0 else f"open_stream.{stream - 1}"

@@ -8,6 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dance_ondevice.models.channels import drop_inputs, layer_channels
+
+
+class Removed(nn.Identity):
+    """Stands where a branch was that slimming took out: no weights, no work.
+
+    It keeps the names of the modules beside it what they were.
+    """
+
 
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation that also trains on a single value per channel.
@@ -163,9 +172,29 @@ class PyramidPooling(nn.Module):
         size = x.shape[2:]
         levels = [x]
         for cells, branch in zip(self.bins, self.branches, strict=True):
-            levels.append(resize(branch(F.adaptive_avg_pool2d(x, cells)), size))
+            if not isinstance(branch, Removed):
+                levels.append(resize(branch(F.adaptive_avg_pool2d(x, cells)), size))
         out: Tensor = self.project(torch.cat(levels, dim=1))
         return out
+
+    def names(self) -> dict[str, int]:
+        """The bins that are there: name -> which branch."""
+        return {
+            f"pyramid bin {cells}": index
+            for index, (cells, branch) in enumerate(zip(self.bins, self.branches, strict=True))
+            if not isinstance(branch, Removed)
+        }
+
+    def remove(self, name: str) -> None:
+        """Take a bin out, and from the last convolution the channels that it read from there."""
+        index = self.names()[name]
+        widths = [
+            0 if isinstance(branch, Removed) else layer_channels(branch.get_submodule("conv"))[1]
+            for branch in self.branches
+        ]
+        start = self.project.conv.in_channels - sum(widths[index:])
+        drop_inputs(self.project.conv, start, widths[index])
+        self.branches[index] = Removed()
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -16,8 +16,11 @@ import zmq
 from dance_ondevice import images
 from dance_ondevice.complexity import make_indicator
 from dance_ondevice.daemon import wire
+from dance_ondevice.daemon.admission import Admission
 from dance_ondevice.daemon.ingest import Ingest, IngestSettings, SampleStore
 from dance_ondevice.daemon.mailbox import LatestFrames
+from dance_ondevice.daemon.security.curve import ClientCurve, ServerCurve, join
+from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.policies.data_slimming import SlimmingRules
 
 #: Keeps everything as it comes.
@@ -70,8 +73,16 @@ class Recorder:
 class Client:
     """A sender that asks one thing at a time."""
 
-    def __init__(self, context: zmq.Context[Any], endpoint: str, kind: int = zmq.DEALER) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        endpoint: str,
+        kind: int = zmq.DEALER,
+        curve: ClientCurve | None = None,
+    ) -> None:
         self.socket = context.socket(kind)
+        if curve is not None:
+            join(self.socket, curve.pair, curve.server_key)
         self.socket.linger = 0
         self.socket.rcvtimeo = int(PATIENCE * 1000)
         self.socket.connect(endpoint)
@@ -101,8 +112,8 @@ class Harness:
     def endpoint(self) -> str:
         return self.ingest.endpoints[0]
 
-    def client(self, kind: int = zmq.DEALER) -> Client:
-        client = Client(self.context, self.endpoint, kind)
+    def client(self, kind: int = zmq.DEALER, curve: ClientCurve | None = None) -> Client:
+        client = Client(self.context, self.endpoint, kind, curve)
         self._clients.append(client)
         return client
 
@@ -117,11 +128,13 @@ def running(
     *,
     rules: SlimmingRules = KEEP_ALL,
     clock: Callable[[], float] | None = None,
+    admission: Admission | None = None,
+    curve: ServerCurve | None = None,
     **settings: Any,
 ) -> Iterator[Harness]:
-    """Run an ingest thread; ``settings`` are those of ``IngestSettings``."""
+    """Run an ingest thread, with CURVE behind its authenticator; ``settings`` are those of ``IngestSettings``."""
     recorder, mailbox = Recorder(), LatestFrames()
-    with zmq.Context() as context:
+    with zmq.Context() as context, guarded(context, curve):
         ingest = Ingest(
             IngestSettings(**{"bind": ("tcp://127.0.0.1:*",), **settings}),
             context=context,
@@ -131,6 +144,8 @@ def running(
             store=store,
             mailbox=mailbox,
             instruments=recorder,
+            admission=admission,
+            curve=curve,
             **({"clock": clock} if clock else {}),
         )
         ingest.start()
@@ -142,6 +157,22 @@ def running(
             harness.close()
         assert stopped
         assert ingest.failure is None, ingest.failure
+
+
+@contextlib.contextmanager
+def guarded(context: zmq.Context[Any], curve: ServerCurve | None) -> Iterator[ZapAuthenticator | None]:
+    """An authenticator for the context's sockets, if there are keys."""
+    if curve is None:
+        yield None
+        return
+    authenticator = ZapAuthenticator(context, curve.clients.name_of)
+    authenticator.start()
+    try:
+        yield authenticator
+    finally:
+        stopped = authenticator.stop(10)
+    assert stopped
+    assert authenticator.failure is None, authenticator.failure
 
 
 def picture(number: int = 0, height: int = 48, width: int = 64) -> np.ndarray:

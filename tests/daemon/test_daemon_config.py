@@ -220,11 +220,38 @@ def test_a_bind_beyond_loopback_needs_leave(site: Path, section: str, key: str, 
     load(site)
 
 
-def test_curve_is_refused_rather_than_taken_for_encryption(site: Path):
-    keys = site.parent / "keys"
-    keys.mkdir()
-    text = "[ingest]\nbind = ['tcp://*:5555']\n[security]\ncurve = true\nkeys_dir = 'keys'\n"
-    assert {problem.key for problem in problems(site, text)} == {"security.curve", "ingest.bind"}
+REMOTE = "[ingest]\nbind = ['tcp://*:5555']\n[inference]\npublish = 'tcp://*:5556'\n"
+
+
+def test_curve_opens_zmq_to_other_machines(site: Path):
+    (site.parent / "keys").mkdir()
+    site.write_text(REMOTE + "[security]\ncurve = true\nkeys_dir = 'keys'\n")
+    assert load(site).config.security.keys_dir == str(site.parent / "keys")
+    site.write_text(REMOTE + "[security]\ncurve = true\n")
+    assert load(site).config.security.keys_dir == "", "systemd may hand the keys over"
+
+
+def test_curve_does_not_cover_metrics(site: Path):
+    text = REMOTE + "[metrics]\nlisten = '0.0.0.0:9747'\n[security]\ncurve = true\n"
+    assert [problem.key for problem in problems(site, text)] == ["metrics.listen"]
+    site.write_text(text + "allow_plain_remote = true\n")
+    load(site)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("curve = true\nkeys_dir = 'nowhere'", "security.keys_dir"),
+        ("curve = true\npublishers = ['front']", "security.publishers"),
+        ("publishers = ['../front']", "security.publishers"),
+        ("curve = true\n[ingest]\nsubscribe = ['tcp://10.0.0.2:5555']", "security.publishers"),
+        ("bind_camera_names = true", "security.bind_camera_names"),
+        ("[ingest]\nmax_frames_per_second = -1", "ingest.max_frames_per_second"),
+        ("[ingest]\nmax_bytes_per_second = 0.5", "ingest.max_bytes_per_second"),
+    ],
+)
+def test_security_that_would_not_hold_is_refused(site: Path, text: str, key: str):
+    assert [problem.key for problem in problems(site, f"[security]\n{text}\n")] == [key]
 
 
 def test_what_is_switched_off_is_not_checked_for_reach(site: Path):

@@ -5,88 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from prometheus_client import CollectorRegistry
+from round_rig import CONFIG, Rig
 
-from dance_ondevice.daemon import round_record
-from dance_ondevice.daemon.budget import BudgetKeeper
-from dance_ondevice.daemon.config import Config
+from dance_ondevice.daemon import round_job, round_record
 from dance_ondevice.daemon.config_sections import Energy as EnergySection
-from dance_ondevice.daemon.config_sections import Model, NetworkSlimming, Promotion, Training
-from dance_ondevice.daemon.energy import CpuAccount, EnergyService
-from dance_ondevice.daemon.metrics import Instruments
-from dance_ondevice.daemon.round_procedure import RoundProcedure
+from dance_ondevice.daemon.config_sections import Promotion
 from dance_ondevice.daemon.round_runner import Progress
-from dance_ondevice.daemon.round_types import Outcome, RoundContext
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
-from dance_ondevice.daemon.versions import VersionError, Versions
-from dance_ondevice.energy.model import ModelledMeter
+from dance_ondevice.daemon.versions import VersionError
 
 pytestmark = pytest.mark.slow
-
-CONFIG = Config(
-    training=Training(epochs=1, batch_size=4, precision="fp32", threads=1, learning_rate=0.005),
-    model=Model(size=(64, 48)),
-    energy=EnergySection(budget_joules_per_day=1e6),
-    promotion=Promotion(min_gain=-1.0, max_class_drop=1.0),
-    network_slimming=NetworkSlimming(step=0.2),
-)
-
-
-USED = "select rounds_used from samples where split = 'train'"
-
-
-class Rig:
-    """One procedure with its collaborators; ``progress`` sees every step of the trainer."""
-
-    def __init__(self, paths: StatePaths, store: Store, config: Config) -> None:
-        cpu = CpuAccount(Path("/proc"), {})
-        self.energy = EnergyService(ModelledMeter(cpu.total, 0.0, 4.0, 2), cpu, idle_watts=0.0)
-        self.versions = Versions(paths, store, now=time.time)
-        self.budget = BudgetKeeper(store, config.energy, now=time.time, monotonic=time.monotonic)
-        self.budget.load(history_lost=False)
-        self.stopping = threading.Event()
-        self.progress: Callable[[Progress | None], None] = lambda progress: None
-        self.store = store
-        self.paths = paths
-        self.procedure = RoundProcedure(
-            RoundContext(
-                config=config,
-                config_file="test.toml",
-                paths=paths,
-                store=store,
-                versions=self.versions,
-                energy=self.energy,
-                budget=self.budget,
-                instruments=Instruments(CollectorRegistry()),
-                live_model=None,
-                procfs=Path("/proc"),
-                now=time.time,
-                monotonic=time.monotonic,
-            ),
-            on_progress=self._on_progress,
-            stopping=self.stopping,
-            beat=lambda: None,
-        )
-
-    def _on_progress(self, progress: Progress | None) -> None:
-        self.progress(progress)  # looked up each time: tests replace it
-
-    def round(self) -> Outcome:
-        outcome = self.procedure.run(self.procedure.assign_splits(), trigger="test", reason="asked")
-        assert isinstance(outcome, Outcome), outcome
-        return outcome
-
-    def rows(self, sql: str) -> list[dict[str, Any]]:
-        return self.store.submit(lambda db: list(db.query(sql))).result()
 
 
 @pytest.fixture
@@ -146,7 +81,11 @@ def test_a_worse_candidate_is_kept_as_rejected_with_its_reasons(
     paths: StatePaths, store: Store, add_street: Any
 ) -> None:
     add_street(store, 24)
-    strict = msgspec.structs.replace(CONFIG, promotion=Promotion(min_gain=1.0))
+    strict = msgspec.structs.replace(
+        CONFIG,
+        promotion=Promotion(min_gain=1.0),
+        training=msgspec.structs.replace(CONFIG.training, early_stopping=False),
+    )
     rig = Rig(paths, store, strict)
     outcome = rig.round()
     assert outcome.outcome == "rejected"
@@ -267,3 +206,18 @@ def test_a_diverging_round_fails_and_leaves_the_live_model(
     assert pointer is not None
     assert pointer.version == "v0001"
     assert rig.versions.names() == ["v0001"]
+
+
+def test_a_slimming_step_that_failed_is_known_to_the_next_round(rig: Rig, add_street: Any) -> None:
+    assert rig.round().outcome == "promoted"
+    card = rig.versions.card("v0002")
+    add_street(rig.store, 24, start=100)
+    wild = msgspec.structs.replace(
+        CONFIG, training=msgspec.structs.replace(CONFIG.training, learning_rate=1e30)
+    )
+    again = Rig(rig.paths, rig.store, wild)
+    assert again.round().outcome == "failed"
+    past = rig.store.submit(round_record.finished_rounds).result()
+    assert past[-1]["macs_after"] == pytest.approx(0.8 * card["macs"], rel=0.03)
+    assert round_job.slim_target(CONFIG, card, past[:-1]) == pytest.approx(0.8 * card["macs"], rel=0.03)
+    assert round_job.slim_target(CONFIG, card, past) is None

@@ -37,3 +37,23 @@ def test_a_window_adds_a_request_at_its_opening(window: str, jobs: set[str]) -> 
         fields = {field.name: str(field) for field in clockwork.get_job("window").trigger.fields}
         assert (fields["hour"], fields["minute"]) == ("1", "30")
     clockwork.shutdown()
+
+
+def test_interval_and_opening_change_while_it_runs() -> None:
+    clockwork = scheduler.build(1800, "", lambda trigger: None)
+    clockwork.start(paused=True)
+    try:
+        scheduler.change(clockwork, 60, "22:15-05:00", lambda trigger: None)
+        assert clockwork.get_job("interval").trigger.interval.total_seconds() == 60
+        fields = {field.name: str(field) for field in clockwork.get_job("window").trigger.fields}
+        assert (fields["hour"], fields["minute"]) == ("22", "15")
+        scheduler.change(clockwork, 60, "21:00-05:00", lambda trigger: None)
+        fields = {field.name: str(field) for field in clockwork.get_job("window").trigger.fields}
+        assert (fields["hour"], fields["minute"]) == ("21", "0")
+        for job in clockwork.get_jobs():
+            assert (job.coalesce, job.max_instances, job.misfire_grace_time) == (True, 1, None)
+        scheduler.change(clockwork, 60, "", lambda trigger: None)
+        assert [job.id for job in clockwork.get_jobs()] == ["interval"]
+        scheduler.change(clockwork, 60, "", lambda trigger: None)
+    finally:
+        clockwork.shutdown()

@@ -18,6 +18,7 @@ from dance_ondevice.daemon.schema import SchemaTooNew
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import (
     LabelMismatch,
+    LabelProtected,
     Store,
     StoreError,
     StoreFull,
@@ -197,7 +198,7 @@ def test_a_label_can_come_later_and_be_replaced(store: Store, paths: StatePaths)
     sample = stored.new_sample(1, native_width=32, native_height=24, scale=0.5)
     store.add_sample(sample).result(WAIT)
     assert store.snapshot().samples_unlabelled == 1
-    for classes, source in (([1, 2, 7], "import"), ([3], "teacher")):
+    for classes, source in (([1, 2, 7], "teacher"), ([4], "teacher"), ([3], "import")):
         png = stored.label_png(32, 24, classes)
         assert store.add_label(sample.id, png, classes, source).result(WAIT) is None
         row = stored.rows(paths)[sample.id]
@@ -208,6 +209,39 @@ def test_a_label_can_come_later_and_be_replaced(store: Store, paths: StatePaths)
     assert store.snapshot() == StoreSnapshot(
         samples_labelled=1, bytes=stored.total_bytes(paths), free_bytes=store.snapshot().free_bytes
     )
+
+
+@pytest.mark.parametrize("source", ["teacher", "self"])
+def test_no_model_writes_over_a_label_that_no_model_made(
+    store: Store, paths: StatePaths, source: str
+) -> None:
+    with_frame, later = stored.new_sample(1, label=[1, 2]), stored.new_sample(2)
+    store.add_sample(with_frame).result(WAIT)
+    store.add_sample(later).result(WAIT)
+    # In one group with the label that it must not replace, too.
+    first = store.add_label(later.id, stored.label_png(16, 12, [5]), [5], "wire")
+    second = store.add_label(later.id, stored.label_png(16, 12, [6]), [6], source, confidence=0.99)
+    first.result(WAIT)
+    for refused in (second, store.add_label(with_frame.id, stored.label_png(16, 12, [6]), [6], source)):
+        with pytest.raises(LabelProtected, match="no model made"):
+            refused.result(WAIT)
+    rows = stored.rows(paths)
+    assert (rows[later.id]["classes"], rows[later.id]["label_source"]) == ("[5]", "wire")
+    assert (paths.root / rows[later.id]["label_path"]).read_bytes() == stored.label_png(16, 12, [5])
+    assert rows[with_frame.id]["label_source"] == "sender"
+
+
+def test_a_frame_that_is_sent_again_with_its_label_replaces_a_models_label(
+    store: Store, paths: StatePaths
+) -> None:
+    frame = stored.new_sample(1)
+    store.add_sample(frame).result(WAIT)
+    png = stored.label_png(16, 12, [6])
+    store.add_label(frame.id, png, [6], "teacher", confidence=0.9).result(WAIT)
+    assert stored.rows(paths)[frame.id]["label_confidence"] == 0.9
+    store.add_sample(stored.new_sample(1, label=[1, 2])).result(WAIT)
+    row = stored.rows(paths)[frame.id]
+    assert (row["classes"], row["label_source"], row["label_confidence"]) == ("[1, 2]", "sender", None)
 
 
 def test_a_label_in_the_same_group_as_its_frame(paths: StatePaths) -> None:

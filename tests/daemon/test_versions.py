@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
-from dance_ondevice.daemon.versions import KEEP, Pointer, VersionError, Versions
+from dance_ondevice.daemon.versions import KEEP, Pointer, VersionError, Versions, check_intact
 
 
 @pytest.fixture
@@ -96,3 +97,86 @@ def test_what_is_live_is_known_without_a_disk(versions: Versions, paths: StatePa
     assert live.pointer == pointer
     assert live.card["version"] == "v0001"
     assert Versions(paths, store, now=lambda: 0.0).live() is None
+
+
+def real(paths: StatePaths, versions: Versions, content: bytes = b"tensors", status: str = "retired") -> str:
+    digest = hashlib.sha256(b"tensors").hexdigest()
+    folder = candidate(paths, sha256=digest)
+    (folder / "model.safetensors").write_bytes(content)
+    return versions.adopt(folder, status=status, round_id=None, changes={})
+
+
+FLIPPED = b"tensorr"
+
+
+def test_a_live_model_with_a_flipped_bit_gives_way_to_the_one_before(
+    versions: Versions, paths: StatePaths, store: Store
+) -> None:
+    real(paths, versions)
+    real(paths, versions)
+    real(paths, versions, FLIPPED)
+    for version in ("v0001", "v0002", "v0003"):
+        versions.make_live(version, reason="test")
+    note = versions.fall_back(check_intact)
+    assert note is not None
+    assert "v0003 does not load" in note
+    assert "SHA-256" in note
+    assert "v0002 is live" in note
+    assert versions.note == note
+    assert versions.pointer() == Pointer("v0002", None, "v0001")
+    (row,) = store.submit(
+        lambda db: list(db.query("select * from versions where version = 'v0003'"))
+    ).result()
+    assert row["status"] == "damaged"
+    assert versions.fall_back(check_intact) is None
+
+
+def test_the_fall_back_passes_over_what_is_damaged_too_and_what_was_rejected(
+    versions: Versions, paths: StatePaths
+) -> None:
+    real(paths, versions)
+    real(paths, versions, status="rejected")
+    real(paths, versions, FLIPPED)
+    real(paths, versions)
+    for version in ("v0001", "v0003", "v0004"):
+        versions.make_live(version, reason="test")
+    (versions.directory("v0004") / "card.json").write_bytes(b"{")
+    # A start with an unreadable card still comes up far enough to find another.
+    again = Versions(paths, versions._store, now=lambda: 0.0)
+    assert again.live() is None
+    assert again.fall_back(check_intact) is not None
+    live = again.live()
+    assert live is not None
+    assert live.pointer.version == "v0001"
+
+
+def test_when_no_version_loads_it_says_what_to_do(versions: Versions, paths: StatePaths) -> None:
+    assert versions.fall_back(check_intact) is None
+    real(paths, versions, FLIPPED)
+    versions.make_live("v0001", reason="test")
+    with pytest.raises(VersionError, match=r"no other version does; delete .*live\.json"):
+        versions.fall_back(check_intact)
+
+
+def test_a_version_that_proved_bad_is_not_what_a_rollback_leads_to(
+    versions: Versions, paths: StatePaths
+) -> None:
+    adopt(versions, paths)
+    versions.adopt(candidate(paths), status="candidate", round_id=None, changes={"parent": "v0001"})
+    adopt(versions, paths)
+    for version in ("v0001", "v0002", "v0003"):
+        versions.make_live(version, reason="test")
+    assert versions.make_live("v0002", reason="back", away_from="rolled_back").previous == "v0001"
+
+
+def test_a_card_can_be_added_to(versions: Versions, paths: StatePaths, store: Store) -> None:
+    adopt(versions, paths)
+    versions.make_live("v0001", reason="test")
+    versions.annotate("v0001", {"probation": {"outcome": "passed"}})
+    assert versions.card("v0001")["probation"] == {"outcome": "passed"}
+    assert versions.card("v0001")["macs"] == 5
+    live = versions.live()
+    assert live is not None
+    assert live.card["probation"] == {"outcome": "passed"}
+    (row,) = store.submit(lambda db: list(db["versions"].rows)).result()
+    assert json.loads(row["card"])["probation"] == {"outcome": "passed"}

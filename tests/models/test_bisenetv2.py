@@ -69,9 +69,10 @@ def test_the_booster_speaks_in_training_only_and_costs_inference_nothing():
 def test_multi_scale_groups_name_the_branches():
     model = BiSeNetV2(5, **SMALL)
     groups = model.multi_scale_groups()
-    assert {name: model.get_submodule(modules[0]) for name, modules in groups.items()} == {
-        "detail branch": model.detail,
-        "semantic branch": model.semantic,
+    assert {name: [model.get_submodule(m) for m in modules] for name, modules in groups.items()} == {
+        "detail branch": [model.detail],
+        "semantic branch": [model.semantic.stem, model.semantic.stages, model.semantic.context.fuse],
+        "context embedding": [model.semantic.context.norm, model.semantic.context.context],
     }
 
 

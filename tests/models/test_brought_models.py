@@ -11,13 +11,17 @@ import torch
 from torch import nn
 
 from dance_ondevice.images import encode_png
+from dance_ondevice.importance import TaylorImportance, scores_by
+from dance_ondevice.models.branches import branches_of, contexts_of
 from dance_ondevice.models.card import ModelCard, Normalisation
-from dance_ondevice.models.channels import channels_of
+from dance_ondevice.models.channels import channels_of, removed_channels
 from dance_ondevice.models.checkpoint import load, save
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import logits
 from dance_ondevice.models.registry import build_from_factory
+from dance_ondevice.recalibration import recalibrate
 from dance_ondevice.slimming import NotPrunable, slim
+from dance_ondevice.sparsity import add_sparsity_gradient, sparsity_factors
 from dance_ondevice.training import Trainer, TrainingOptions, TrainingSample
 
 CLASSES = 5
@@ -93,6 +97,35 @@ def test_it_is_slimmed_or_says_that_it_cannot_be(
         assert report.macs_after == count_macs(model, *SIZE) < report.macs_before
     train_one_step(model, sample)
     train_one_step(assert_comes_back(model, factory, tmp_path / "model"), sample)
+
+
+@pytest.mark.parametrize("factory", [PLAIN, AWKWARD])
+def test_it_is_slimmed_by_gradients_pressed_and_recalibrated(factory: str, tmp_path: Path):
+    model = build_from_factory(factory, CLASSES)
+    assert branches_of(model) == contexts_of(model) == {}
+    factors = sparsity_factors(model)
+    taylor = TaylorImportance(model)
+    logits(model.train(), torch.rand(2, 3, *SIZE)).square().mean().backward()
+    taylor.accumulate()
+    add_sparsity_gradient(model, 1e-4, factors)
+    target = round(0.6 * count_macs(model, *SIZE))
+    companion = copy.deepcopy(model)
+    report = slim(
+        model,
+        target_macs=target,
+        size=SIZE,
+        round_to=1,
+        importance=scores_by("combined", model, taylor),
+        companions=[companion],
+    )
+    assert report.macs_after == pytest.approx(target, rel=0.03)
+    same = dict(companion.named_parameters())  # get_parameter() trips over an attribute named modules
+    assert all(torch.equal(p, same[name]) for name, p in model.named_parameters())
+    assert set(removed_channels(model)) == set(channels_of(model))
+    assert any(now < built for built, now in removed_channels(model).values())
+    layers = sum(isinstance(module, nn.BatchNorm2d) for _, module in model.named_modules())
+    assert recalibrate(model, [torch.rand(2, 3, *SIZE)]) == layers > 0
+    assert_comes_back(model, factory, tmp_path / "model")
 
 
 def test_a_model_that_cannot_be_slimmed_is_named():

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dance_ondevice.policies.promotion import GateRules, Scores, judge
+from dance_ondevice.policies.bootstrap import Bounded, Comparison
+from dance_ondevice.policies.promotion import GateRules, Group, Scores, Speed, judge
 
 CLASSES = ("sky", "road", "pole")
 LIVE = Scores(miou=0.4, iou_per_class=(0.8, 0.3, 0.1), pixels_per_class=(9000, 9000, 200), samples=30)
@@ -79,7 +80,15 @@ def test_better_figures_never_turn_a_promotion_into_a_rejection(
 
 
 def test_defaults() -> None:
-    assert GateRules() == GateRules(min_gain=0.0, max_class_drop=0.05, min_class_pixels=1000)
+    assert GateRules() == GateRules(
+        min_gain=0.0,
+        max_class_drop=0.05,
+        min_class_pixels=1000,
+        slim_tolerance=0.02,
+        max_condition_drop=0.02,
+        min_group_samples=4,
+        max_latency_ratio=1.25,
+    )
 
 
 @pytest.mark.parametrize("slimmed", [False, True])
@@ -177,3 +186,106 @@ def test_scores_that_cannot_be_compared_are_rejected(who: str, change: dict[str,
 def test_empty_scores_of_both_are_rejected() -> None:
     empty = Scores(miou=0.0, iou_per_class=(), pixels_per_class=(), samples=0)
     assert judge(empty, empty, GateRules(), True).reasons == ("no held-out samples to judge on",)
+
+
+def compared(
+    gain: Bounded, classes: tuple[Bounded | None, ...] = (None, None, None), samples: int = 30
+) -> Comparison:
+    return Comparison(
+        live=0.4,
+        candidate=0.4 + gain.point,
+        gain=gain,
+        classes=classes,
+        pixels=LIVE.pixels_per_class,
+        samples=samples,
+        units=samples,
+        unit="block",
+    )
+
+
+BETTER = replace(LIVE, miou=0.41)
+
+
+@pytest.mark.parametrize(
+    ("lower", "slimmed", "promoted"),
+    [
+        (0.001, False, True),
+        (-0.001, False, False),  # it may be luck
+        (-0.019, True, True),  # fewer MACs: merely as good is good enough
+        (-0.021, True, False),
+        (None, False, True),  # nothing to draw from: the figures decide
+    ],
+)
+def test_the_gain_must_not_be_luck(lower: float | None, slimmed: bool, promoted: bool) -> None:
+    verdict = judge(LIVE, BETTER, GateRules(), slimmed, comparison=compared(Bounded(0.01, lower, 0.05)))
+    assert (verdict.outcome == "promoted") == promoted
+    if not promoted:
+        assert "it may be luck" in verdict.reasons[0]
+        assert f"{lower:+.3f}" in verdict.reasons[0]
+    else:
+        assert ("lower bound of the gain is" in verdict.reasons[0]) == (lower is not None)
+
+
+def test_fewer_macs_do_not_excuse_a_loss() -> None:
+    worse = replace(LIVE, miou=0.395)
+    verdict = judge(LIVE, worse, GateRules(), True, comparison=compared(Bounded(-0.005, -0.01, 0.0)))
+    assert verdict.outcome == "rejected"
+    assert "at least +0.000 is asked for" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(("upper", "rejected"), [(-0.02, True), (0.01, False), (None, True)])
+def test_a_class_that_fell_rejects_unless_it_may_be_noise(upper: float | None, rejected: bool) -> None:
+    candidate = replace(LIVE, miou=0.45, iou_per_class=(0.9, 0.2, 0.1))
+    comparison = compared(Bounded(0.05, 0.03, 0.07), (None, Bounded(-0.1, -0.2, upper), None))
+    verdict = judge(LIVE, candidate, GateRules(), False, CLASSES, comparison=comparison)
+    assert (verdict.outcome == "rejected") == rejected
+    if rejected:
+        assert verdict.reasons[0].startswith("class road fell")
+    else:
+        assert "beyond noise" in verdict.reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("fall", "samples", "rejected"),
+    [
+        (Bounded(-0.05, -0.08, -0.02), 10, True),
+        (Bounded(-0.05, -0.12, 0.01), 10, False),  # may be noise
+        (Bounded(-0.015, -0.02, -0.01), 10, False),  # little
+        (Bounded(-0.05, -0.08, -0.02), 3, False),  # too few samples to judge alone
+    ],
+)
+def test_an_old_condition_that_falls_rejects(fall: Bounded, samples: int, rejected: bool) -> None:
+    groups = (
+        Group("condition day", compared(fall, samples=samples)),
+        Group("condition dusk", compared(Bounded(0.2, 0.15, 0.25))),
+    )
+    verdict = judge(
+        LIVE,
+        BETTER,
+        GateRules(),
+        False,
+        comparison=compared(Bounded(0.01, 0.005, 0.02)),
+        groups=groups,
+    )
+    assert (verdict.outcome == "rejected") == rejected
+    if rejected:
+        assert verdict.reasons[0].startswith("condition day fell from mIoU 0.400 to 0.350")
+    # A condition on its own is the whole, which is judged already.
+    alone = judge(LIVE, BETTER, GateRules(), False, comparison=None, groups=groups[:1])
+    assert alone.outcome == "promoted"
+
+
+@pytest.mark.parametrize(
+    ("speed", "reason"),
+    [
+        (Speed(live_ms=20.0, candidate_ms=24.0), None),
+        (Speed(live_ms=20.0, candidate_ms=26.0), "26.0 ms"),
+        (Speed(live_ms=0.0, candidate_ms=26.0), None),  # not measured
+        (Speed(live_macs=100, candidate_macs=100), None),
+        (Speed(live_macs=100, candidate_macs=101), "101 MACs"),
+    ],
+)
+def test_what_masks_take_must_fit(speed: Speed, reason: str | None) -> None:
+    verdict = judge(LIVE, BETTER, GateRules(), False, speed=speed)
+    assert (verdict.outcome == "promoted") == (reason is None)
+    assert reason is None or reason in verdict.reasons[0]

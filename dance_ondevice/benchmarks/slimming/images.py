@@ -48,9 +48,7 @@ def for_inference(
         known = sorted(complexities(training, scales))
         ascending = sorted(scales)
         cuts = [known[len(known) * k // len(scales)] for k in range(1, len(scales))]
-        chosen = [
-            ascending[sum(score >= cut for cut in cuts)] for score in complexities(samples, scales)
-        ]
+        chosen = [ascending[sum(score >= cut for cut in cuts)] for score in complexities(samples, scales)]
     return tuple(
         replace(sample, scale=scale * min(1.0, plan.size[0] / image_size(sample)[0]))
         for sample, scale in zip(samples, chosen, strict=True)

@@ -114,7 +114,7 @@ class _Run:
 
     def _choices(self) -> Choices:
         rules = SlimmingRules(seed=self.plan.seed)
-        return Choices(self.train_samples, rules, lambda model, samples: self._losses(model, samples))
+        return Choices(self.train_samples, rules, self._losses)
 
     def _losses(self, model: nn.Module, samples: Sequence[TrainingSample]) -> list[float]:
         """Mean cross-entropy of each sample at its scale."""
@@ -146,9 +146,7 @@ class _Run:
         return (lambda: meter.read(time.monotonic()).joules) if meter is not None else (lambda: 0.0)
 
     def _matrix(self, trainer: CoTrainer, split: str) -> Matrix:
-        return evaluate(
-            trainer.model, self.evaluated[split], trainer.card.normalisation, len(self.classes)
-        )
+        return evaluate(trainer.model, self.evaluated[split], trainer.card.normalisation, len(self.classes))
 
     def _point(self, trainer: CoTrainer, done: EpochDone, seconds: float) -> Point:
         scores = {split: miou(self._matrix(trainer, split)) for split in self.evaluated}

@@ -128,3 +128,89 @@ def test_a_switch_that_fails_says_why(run, serve, paths: StatePaths):
         "no readable version 'v7'"
         in run("models", "promote", "v7", "--state-dir", str(paths.root), code=1).stderr
     )
+
+
+CERTIFICATE: dict[str, Any] = {
+    "version": "v0002",
+    "parent": "v0001",
+    "created_at": 1_700_000_000.0,
+    "architecture": "fastscnn",
+    "classes": ["sky", "road"],
+    "macs": 900,
+    "unslimmed_macs": 1000,
+    "parameters": 10,
+    "channels": {"a": [3, 4, 1]},
+    "training": {"round": "r7", "seed": 3, "steps": 40},
+    "samples": {
+        "new": 12,
+        "rehearsal": 4,
+        "gate": 9,
+        "label_sources": {"frame": 10, "teacher": 6},
+        "conditions": {"dusk": 16},
+    },
+    "slimming": {"macs_before": 1000, "macs_after": 900, "parameters_before": 12, "parameters_after": 10},
+    "energy": {"joules": 120.0, "gross_joules": 150.0, "method": "modelled"},
+    "gate": {
+        "outcome": "promoted",
+        "reasons": ["it is better"],
+        "miou_before": 0.4,
+        "miou_after": 0.5,
+        "miou_frozen": 0.3,
+        "iou_per_class_before": [0.8, None],
+        "iou_per_class": [0.9, None],
+        "confidence": 0.9,
+        "live_ms": 20.0,
+        "candidate_ms": 18.0,
+        "table": {
+            "live": 0.4,
+            "candidate": 0.5,
+            "gain": 0.1,
+            "lower": 0.0625,
+            "upper": 0.125,
+            "samples": 9,
+            "units": 5,
+            "unit": "block",
+            "classes": [{"class": "sky", "pixels": 9000, "change": 0.1, "lower": 0.05, "upper": 0.15}],
+            "groups": [
+                {
+                    "name": "condition dusk",
+                    "live": 0.2,
+                    "candidate": 0.45,
+                    "gain": 0.25,
+                    "lower": 0.2,
+                    "upper": 0.3,
+                    "samples": 5,
+                    "units": 3,
+                    "unit": "block",
+                }
+            ],
+        },
+    },
+    "probation": {"outcome": "passed", "reason": "mIoU 0.500 before, 0.510 now"},
+}
+
+
+@pytest.mark.usefixtures("versions")
+def test_show_is_a_birth_certificate(run, run_json, paths: StatePaths):
+    (paths.models / "v0002" / "card.json").write_text(json.dumps(CERTIFICATE))
+    args = ("models", "show", "--state-dir", str(paths.root))
+    assert run_json(*args) == CERTIFICATE
+    output = run(*args).stdout
+    for text in (
+        "v0001",
+        "900 (90% of the unslimmed network)",
+        "MACs 1,000 -> 900 in this round",
+        "12 new, 4 rehearsal, 9 gate",
+        "10 frame, 6 teacher",
+        "16 dusk",
+        "120 above idle, 150 gross (modelled)",
+        "0.4 -> 0.5, by +0.1000, between +0.0625 and +0.1250 (each bound at 90%, over 5 blocks)",
+        "20 -> 18",
+        "it is better",
+        "passed: mIoU 0.500 before",
+        "Gate, by class",
+        "9000",
+        "condition dusk",
+    ):
+        assert text in output, text
+    assert "channels" not in output

@@ -35,6 +35,11 @@ def sample(camera: str, seq: int, **changes: Any) -> dict[str, Any]:
         "split": None,
         "rounds_used": 0,
         "origin": "stream",
+        "uncertainty": None,
+        "condition": None,
+        "signature": None,
+        "label_confidence": None,
+        "taught_by": None,
         **changes,
     }
 
@@ -95,6 +100,44 @@ def test_explain_tells_the_decision_and_the_rounds(run, run_json, paths: StatePa
     output = run(*args).stdout
     for text in ("160x120 of 320x240", "62%", "r1 (new, promoted), r2 (rehearsal, running)", "1, 3"):
         assert text in output
+
+
+def test_explain_names_condition_teacher_and_the_versions_that_know_it(
+    run, run_json, paths: StatePaths, database: Database
+):
+    database["samples"].update(
+        "front-2",
+        {"condition": "dusk", "uncertainty": 0.25, "label_source": "teacher", "label_confidence": 0.93},
+    )
+    database["rounds"].insert_all(
+        [
+            {"id": "r3", "started_at": 3.0, "outcome": "promoted", "parent": "v0002", "candidate": "v0003"},
+            {"id": "r4", "started_at": 4.0, "outcome": "rejected", "parent": "v0003", "candidate": "v0004"},
+            {"id": "r5", "started_at": 5.0, "outcome": "promoted", "parent": "v0001", "candidate": "v0005"},
+        ]
+    )
+    database["rounds"].update("r1", {"parent": "v0001", "candidate": "v0002"})
+    database["round_samples"].insert({"round_id": "r5", "sample_id": "front-2", "role": "gate"})
+    # v0002 was pruned: the chain from it to its descendants must hold all the same.
+    database["versions"].insert_all(
+        [
+            {"version": "v0001", "status": "retired", "parent": None},
+            {"version": "v0003", "status": "retired", "parent": "v0002", "round_id": "r3"},
+            {"version": "v0004", "status": "rejected", "parent": "v0003", "round_id": "r4"},
+            {"version": "v0005", "status": "live", "parent": "v0001", "round_id": "r5"},
+        ]
+    )
+    args = ("samples", "explain", "front-2", "--state-dir", str(paths.root))
+    told = run_json(*args)["versions"]
+    assert [(v["version"], v["status"], v["direct"]) for v in told] == [
+        ("v0002", "removed", True),
+        ("v0003", "retired", False),
+        ("v0004", "rejected", False),
+    ]
+    output = run(*args).stdout
+    for text in ("dusk", "0.25", "teacher, mean confidence 0.93", "v0003 (retired, by its parent)"):
+        assert text in output
+    assert "v0005" not in output
 
 
 def test_an_unknown_sample(run, paths: StatePaths):

@@ -1,0 +1,123 @@
+"""``dance-ondevice samples export``: the images that are most worth a person's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
+from dance_ondevice.daemon.commands import index, model_classes, target
+from dance_ondevice.daemon.output import print_json
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from dance_ondevice.daemon.state import StatePaths
+    from dance_ondevice.models.card import ModelCard
+
+
+@click.command()
+@click.option(
+    "--for-labelling",
+    "count",
+    required=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The N samples without a label that are most worth one.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="New folder.",
+)
+@click.option("--camera", metavar="NAME", help="Only this camera's.")
+@config_option
+@state_dir_option
+@json_option
+def export(
+    *,
+    count: int,
+    out: Path,
+    camera: str | None,
+    config_path: Path | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Write the images most worth a label, best first, for a labelling tool or by hand.
+
+    Worth much is what the live model is unsure of, what is detailed, what is of a rare condition; images like
+    each other, or like labelled ones, are left out. DIR gets images/, an empty labels/ and manifest.json:
+    `dance-ondevice labels import DIR` takes masks in labels/, or a tool's export in DIR, back.
+    """
+    from dance_ondevice.daemon import sample_export
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise WorkFailed(f"{out} exists and is not an empty folder; name another one")
+    paths = target(config_path, state_dir)
+    classes = model_classes(paths, config_path)
+    with index(paths) as database:
+        chosen = sample_export.choose(
+            database, paths, count, camera=camera, uncertainty=_live_uncertainty(paths)
+        )
+    if not chosen.images:
+        raise WorkFailed(
+            "no sample lacks a label"
+            if not chosen.candidates
+            else "every sample without a label is like a labelled one"
+        )
+    try:
+        sample_export.write(paths, chosen, out, classes)
+    except OSError as error:
+        raise WorkFailed(f"{out}: {error}") from error
+    if as_json:
+        print_json(
+            {
+                "out": str(out),
+                "images": chosen.images,
+                "candidates": chosen.candidates,
+                "near_duplicates": chosen.duplicates,
+            }
+        )
+        return
+    click.echo(
+        f"{len(chosen.images)} of {chosen.candidates} samples without a label are in {out}/images; "
+        f"{chosen.duplicates} near-duplicates were passed over.\n"
+        f"Put the masks into {out}/labels, or a labelling tool's export into {out}, then run "
+        f"`dance-ondevice labels import {out}`."
+    )
+
+
+def _live_uncertainty(paths: StatePaths) -> Callable[[Path], float | None] | None:
+    """1 less the live model's mean confidence on an image file; the model is loaded at the first question."""
+    import json
+
+    from dance_ondevice.images import ImageError, decode_colour
+
+    try:
+        version = json.loads(paths.live_file.read_bytes())["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    loaded: list[tuple[Module, ModelCard]] = []
+
+    def ask(image: Path) -> float | None:
+        from dance_ondevice.models import checkpoint
+        from dance_ondevice.models.forward import predict
+
+        if not loaded:
+            try:
+                loaded.append(checkpoint.load(paths.models / version))
+            except ValueError as error:
+                raise WorkFailed(f"the live model {version} does not load: {error}") from error
+        model, card = loaded[0]
+        try:
+            seen = predict(model, decode_colour(image.read_bytes()), card.normalisation)
+        except (OSError, ImageError):
+            return None
+        return 1.0 - seen.mean_confidence
+
+    return ask

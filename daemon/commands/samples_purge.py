@@ -1,0 +1,116 @@
+"""``dance-ondevice samples purge``: remove samples for good, and tell who has learnt from them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
+from dance_ondevice.daemon.commands import ask, index, target
+from dance_ondevice.daemon.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from dance_ondevice.daemon.state import StatePaths
+
+_SECONDS = re.compile(r"\d+(\.\d+)?")
+
+
+def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    """Seconds since the epoch of ISO 8601 (local time where it names no zone), or of such seconds."""
+    if text is None:
+        return None
+    try:
+        if _SECONDS.fullmatch(text):
+            return float(text)
+        # Python 3.10 does not know the Z of UTC.
+        iso = text.removesuffix("Z") + ("+00:00" if text.endswith("Z") else "")
+        return datetime.fromisoformat(iso).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise click.BadParameter(
+            f"{text!r} is no time: write 2026-05-01, 2026-05-01T18:30, or seconds since 1970", ctx, param
+        ) from error
+
+
+@click.command()
+@click.option("--camera", metavar="NAME", help="Only this camera's.")
+@click.option("--before", callback=_moment, metavar="TIME", help="Captured before this time.")
+@click.option("--after", callback=_moment, metavar="TIME", help="Captured at this time or later.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+@state_dir_option
+@json_option
+@click.pass_context
+def purge(
+    ctx: click.Context,
+    *,
+    camera: str | None,
+    before: float | None,
+    after: float | None,
+    yes: bool,
+    config_path: Path | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Remove samples for good: image, label and row. Lists the model versions that had learnt from them.
+
+    Those versions keep what they learnt: roll back to one that is not listed, or start anew, to be rid of
+    that, too. A sample that a running round uses stays until the round has ended.
+    """
+    from dance_ondevice.daemon.lineage import versions_knowing
+    from dance_ondevice.daemon.sample_purge import Selection, in_running_round, select
+
+    if camera is None and before is None and after is None:
+        raise click.UsageError("say which samples: --camera, --before, --after, or several of them")
+    if as_json and not yes:
+        raise click.UsageError("--json asks no question: give --yes, too")
+    paths = target(config_path, state_dir)
+    with index(paths) as database:
+        meant = select(database, Selection(camera=camera, before=before, after=after))
+        used = in_running_round(database)
+        ids = [each for each in meant if each not in used]
+        knowing = versions_knowing(database, ids)
+    if ids and not yes:
+        told = f" {len(knowing)} model versions have learnt from them." if knowing else ""
+        click.confirm(f"Remove {len(ids)} samples for good?{told}", abort=True)
+    removed = _remove(paths, ids)
+    left = len(meant) - len(ids)
+    if as_json:
+        print_json({"removed": removed, "in_running_round": left, "versions": knowing})
+    else:
+        click.echo(f"{removed} samples removed")
+        if knowing:
+            print_table(
+                "Versions that had learnt from them",
+                ("version", "status", "round", "parent", "learnt"),
+                [
+                    (v.version, v.status, v.round, v.parent, "itself" if v.direct else "by its parent")
+                    for v in knowing
+                ],
+            )
+    if left:
+        raise WorkFailed(
+            f"{left} more are used by a round that has not ended; run the command again after it"
+        )
+
+
+def _remove(paths: StatePaths, ids: list[str]) -> int:
+    """Through the daemon where one runs, else here; returns how many there were."""
+    import sqlite3
+
+    from dance_ondevice.daemon.instances import read_daemon_file
+    from dance_ondevice.daemon.sample_purge import MOST_AT_ONCE, remove_here
+    from dance_ondevice.daemon.state import StateInUse
+
+    if read_daemon_file(paths) is not None:
+        return sum(
+            ask(paths, "remove_samples", timeout=60.0, ids=ids[start : start + MOST_AT_ONCE])["removed"]
+            for start in range(0, len(ids), MOST_AT_ONCE)
+        )
+    try:
+        return remove_here(paths, ids)
+    except (StateInUse, OSError, sqlite3.Error) as error:
+        raise WorkFailed(f"{error}; nothing more was removed") from error

@@ -1,0 +1,36 @@
+"""The daemon's keys and admission as its configuration wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dance_ondevice.daemon import ingest_config
+from dance_ondevice.daemon.admission import Admission
+from dance_ondevice.daemon.config import Config, ConfigError, Problem, toml_value
+from dance_ondevice.daemon.security.curve import ServerCurve, load_server
+from dance_ondevice.daemon.security.keys import KeysError
+
+
+def curve(config: Config, config_file: str, environ: Mapping[str, str]) -> ServerCurve | None:
+    """The keys; None while ``security.curve`` is off.
+
+    Raises:
+        ConfigError: they are missing or cannot be used.
+    """
+    if not config.security.curve:
+        return None
+    try:
+        return load_server(config.security.keys_dir, environ)
+    except KeysError as error:
+        found = f"{toml_value(config.security.keys_dir)}: {error}"
+        problem = Problem(config_file, "security.keys_dir", found, "keys that can be used, with curve = true")
+        raise ConfigError((problem,)) from error
+
+
+def admission(config: Config, keys: ServerCurve | None) -> Admission:
+    """Who may send what, and how much of it."""
+    return Admission(
+        clients=keys.clients if keys else None,
+        bind_cameras=config.security.bind_camera_names,
+        limits=ingest_config.limits(config.ingest),
+    )

@@ -1,0 +1,201 @@
+"""CURVE certificates as files, in the format of ``zmq.auth``: made, read, and their modes checked.
+
+One folder holds them: ``server.key`` and ``server.key_secret`` of the daemon, ``clients/NAME.key`` of each
+client that it admits. ``NAME.key_secret`` is made beside that and belongs on the client's machine. Removing
+``clients/NAME.key`` revokes the client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+from zmq.auth import load_certificate
+from zmq.utils import z85
+
+from dance_ondevice.daemon.state import CAMERA_NAME
+
+SERVER = "server"
+CLIENTS = "clients"
+#: Names the folder where systemd puts what LoadCredential= lists.
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+PUBLIC_SUFFIX = ".key"
+SECRET_SUFFIX = ".key_secret"
+
+_PUBLIC_MODE = 0o644
+_SECRET_MODE = 0o600
+_FOLDER_MODE = 0o700
+_KEY_BYTES = 32
+
+
+class KeysError(Exception):
+    """Keys that cannot be made or used; the text names the file and says what to do."""
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A CURVE key pair, each key as 40 characters of Z85."""
+
+    public: bytes
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A pair of files: ``name`` is that of a client, or "server"."""
+
+    name: str
+    key: str
+    public: Path
+    secret: Path
+
+
+def generate(folder: Path, clients: Sequence[str]) -> tuple[Certificate, ...]:
+    """Make the server's certificate, unless there is one already, and one for each client.
+
+    Args:
+        folder: made with mode 0700 if it is not there.
+        clients: names, one for each; named like cameras, since a client may be bound to the camera of its
+            name.
+
+    Returns:
+        What was made. Secret files have mode 0600, public ones 0644.
+
+    Raises:
+        KeysError: a name is not allowed or given twice, a file that would be written is there, nothing is
+            left to do, or the folder cannot be written. Nothing has been written then.
+    """
+    for name in clients:
+        if CAMERA_NAME.fullmatch(name) is None:
+            raise KeysError(
+                f"{name!r} is no client name: up to 64 letters, digits and _.- that begin with a letter or "
+                "digit"
+            )
+    if len(set(clients)) != len(clients):
+        raise KeysError("a client is named twice; each needs a name of its own")
+    server = _certificate_paths(folder, SERVER)
+    has_server = all(path.exists() for path in server)
+    if has_server and not clients:
+        raise KeysError(
+            f"{server[0]} is there already; name clients to add with --client, or move the old keys away "
+            "first: senders that know the old public key cannot connect to a daemon with a new one"
+        )
+    names = ([] if has_server else [(SERVER, folder)]) + [(name, folder / CLIENTS) for name in clients]
+    planned = [(name, *_certificate_paths(parent, name)) for name, parent in names]
+    taken = [str(path) for _, *paths in planned for path in paths if os.path.lexists(path)]
+    if taken:
+        raise KeysError(f"keys are never overwritten; move away first: {', '.join(taken)}")
+    written: list[Path] = []
+    try:
+        for parent in (folder, folder / CLIENTS):
+            parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            check_folder(parent)
+        return tuple(_make(name, public, secret, written) for name, public, secret in planned)
+    except BaseException as error:
+        for path in written:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        if isinstance(error, OSError):
+            raise KeysError(f"cannot write keys in {folder}: {error.strerror or error}") from error
+        raise
+
+
+def load_pair(path: Path, *, private: bool = True) -> KeyPair:
+    """Read a secret certificate.
+
+    Args:
+        path: a ``.key_secret`` file.
+        private: refuse a file that other users may read.
+
+    Raises:
+        KeysError: not readable, readable by others, no certificate, or its two keys do not belong together.
+    """
+    public, secret = _load(path)
+    if secret is None:
+        raise KeysError(f"{path} holds no secret key; give the file that ends in {SECRET_SUFFIX}")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if private and mode & 0o077:
+        raise KeysError(f"{path} has mode {mode:04o}, others may read it; run: chmod 600 {path}")
+    if zmq.curve_public(secret) != public:
+        raise KeysError(f"{path}: its public key is not that of its secret key; make new ones")
+    return KeyPair(public, secret)
+
+
+def load_public(path: Path) -> bytes:
+    """Read a public key, 40 characters of Z85, from a public or secret certificate.
+
+    Raises:
+        KeysError: not readable or no certificate.
+    """
+    return _load(path)[0]
+
+
+def is_credential(path: Path, environ: Mapping[str, str]) -> bool:
+    """Whether systemd handed the file over (LoadCredential=): it then sees to who may read it."""
+    folder = environ.get(CREDENTIALS_VARIABLE)
+    return bool(folder) and path.resolve().is_relative_to(Path(folder or "").resolve())
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder of keys that everybody may write to.
+
+    Raises:
+        KeysError: whoever can write there can admit himself.
+        OSError: it cannot be looked at.
+    """
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & stat.S_IWOTH:
+        raise KeysError(f"{folder} has mode {mode:04o}, anybody may add keys; run: chmod o-w {folder}")
+
+
+def _certificate_paths(parent: Path, name: str) -> tuple[Path, Path]:
+    return parent / f"{name}{PUBLIC_SUFFIX}", parent / f"{name}{SECRET_SUFFIX}"
+
+
+def _make(name: str, public: Path, secret: Path, written: list[Path]) -> Certificate:
+    public_key, secret_key = (key.decode("ascii") for key in zmq.curve_keypair())
+    # The public file is what admits a client: it comes last.
+    for path, mode, kind, lines in (
+        (secret, _SECRET_MODE, "secret: keep it from everybody else", (public_key, secret_key)),
+        (public, _PUBLIC_MODE, "public", (public_key,)),
+    ):
+        keys = "".join(
+            f'    {word}-key = "{key}"\n' for word, key in zip(("public", "secret"), lines, strict=False)
+        )
+        text = f'# CURVE certificate of "{name}", {kind}.\nmetadata\n    name = "{name}"\ncurve\n{keys}'
+        _write_new(path, text.encode("ascii"), mode)
+        written.append(path)
+    return Certificate(name, public_key, public, secret)
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that was not there, with its mode from the first moment on; in full or not at all."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
+def _load(path: Path) -> tuple[bytes, bytes | None]:
+    try:
+        public, secret = load_certificate(path)
+        keys = [key for key in (public, secret) if key is not None]
+        if not all(len(z85.decode(key)) == _KEY_BYTES for key in keys):
+            raise ValueError("a key is not 40 characters long")
+    except (OSError, ValueError, KeyError, struct.error) as error:
+        # z85 raises KeyError for a character outside its alphabet and struct.error for five characters that
+        # make more than 32 bits.
+        raise KeysError(f"{path} is no readable CURVE certificate: {error}") from error
+    return public, secret

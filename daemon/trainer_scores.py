@@ -1,0 +1,83 @@
+"""What the trainer process measures: models on held-out samples, sample by sample, and what a mask takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch import nn
+
+from dance_ondevice.batches import TrainingSample, read_image
+from dance_ondevice.daemon import job as jobs
+from dance_ondevice.evaluation import Matrix, evaluate, iou_per_class, miou
+from dance_ondevice.images import resize_area
+from dance_ondevice.models.forward import Normalisation, predict
+
+#: Masks of each model that are timed; the fastest counts, since whatever else runs only ever adds.
+_TIMED = 5
+
+
+def score(
+    model: nn.Module,
+    gate: Sequence[tuple[str, TrainingSample]],
+    normalisation: Normalisation,
+    n_classes: int,
+) -> tuple[jobs.ScoreCard, tuple[jobs.Counts, ...]]:
+    """Score a model on held-out samples: the whole, and each sample's counts.
+
+    Args:
+        model: in any mode, which it keeps.
+        gate: (id, sample).
+        normalisation: the model's.
+        n_classes: number of classes.
+
+    Raises:
+        SampleError: a file is missing or not what it should be.
+    """
+    whole: Matrix = np.zeros((n_classes, n_classes), np.int64)
+    counts = []
+    for identifier, sample in gate:
+        matrix = evaluate(model, [sample], normalisation, n_classes)
+        whole += matrix
+        counts.append(counts_of(identifier, matrix))
+    card = jobs.ScoreCard(
+        miou=miou(whole),
+        iou_per_class=iou_per_class(whole),
+        pixels_per_class=tuple(int(n) for n in whole.sum(axis=1)),
+        samples=len(gate),
+    )
+    return card, tuple(counts)
+
+
+def counts_of(identifier: str, matrix: Matrix) -> jobs.Counts:
+    """The counts that a bootstrap needs of a sample's confusion matrix."""
+    return jobs.Counts(
+        id=identifier,
+        truth=tuple(map(int, matrix.sum(axis=1))),
+        predicted=tuple(map(int, matrix.sum(axis=0))),
+        hits=tuple(map(int, np.diag(matrix))),
+    )
+
+
+def time_masks(
+    live: nn.Module,
+    candidate: nn.Module,
+    sample: TrainingSample,
+    normalisation: Normalisation,
+    clock: Callable[[], float] = time.perf_counter,
+) -> jobs.Timed:
+    """Time both models on the same frame, taking turns, so that a busy board is busy for both.
+
+    Raises:
+        SampleError: the file is missing or no image.
+    """
+    image = resize_area(read_image(sample), sample.scale)
+    best = [float("inf"), float("inf")]
+    for turn in range(_TIMED + 1):
+        for index, model in enumerate((live, candidate)):
+            started = clock()
+            predict(model, image, normalisation)
+            if turn:  # the first one warms up
+                best[index] = min(best[index], clock() - started)
+    return jobs.Timed(live_ms=1000.0 * best[0], candidate_ms=1000.0 * best[1])

@@ -1,0 +1,46 @@
+"""A way for other threads to end a wait in ``poll``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+
+
+class Waker:
+    """An eventfd that other threads may signal; closing it cannot race with them."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def fileno(self) -> int:
+        """What to poll for reading."""
+        return self._fd
+
+    def wake(self) -> None:
+        """Make the descriptor readable; does nothing once closed."""
+        with self._lock:
+            if not self._closed:
+                os.eventfd_write(self._fd, 1)
+
+    def wait(self, timeout: float) -> None:
+        """Return when woken or after ``timeout`` seconds."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        if poll.poll(timeout * 1000):
+            self.clear()
+
+    def clear(self) -> None:
+        """Make the descriptor unreadable again."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._fd)
+
+    def close(self) -> None:
+        """Release the descriptor; the number may be another file's from here on."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self._fd)

@@ -1,0 +1,158 @@
+"""From the variants' results to the report: ratios to dense, and when dense's mIoU was first reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dance_ondevice.benchmarks.slimming.plan import Plan, Point, Trained
+
+DENSE = "dense"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """The first point of a variant's curve whose mIoU is at least dense's final one.
+
+    Attributes:
+        seconds: of training up to there.
+        of_dense: those seconds as a share of all of dense's.
+        epoch: epochs up to there.
+    """
+
+    seconds: float
+    of_dense: float
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantReport:
+    """One variant; figures of a training as in :class:`.plan.Trained`, and what follows from them.
+
+    Attributes:
+        infer_ms: CPU (GPU: wall) milliseconds an image, decoding left out.
+        ratios: figure -> this variant's over dense's; empty without dense.
+        miou_gain: by split, mIoU minus dense's; empty without dense.
+        reaches_dense: by split; None where it never does. Scores are taken at a few points along the way, so
+            this is an upper bound.
+    """
+
+    about: str
+    miou: dict[str, float]
+    iou_per_class: dict[str, dict[str, float | None]]
+    train_seconds: float
+    train_macs: int
+    train_joules: float | None
+    meter: str
+    infer_ms: float
+    infer_macs: int
+    inference_scales: dict[str, float]
+    macs: int
+    parameters: int
+    peak_bytes: int
+    epochs: int
+    samples_seen: int
+    ratios: dict[str, float]
+    miou_gain: dict[str, float]
+    reaches_dense: dict[str, Reached | None]
+    curve: tuple[Point, ...]
+    widths: dict[str, tuple[int, int]]
+    removed_branches: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlimmingReport:
+    """Everything that one call measured."""
+
+    dataset: str
+    architecture: str
+    setting: str
+    protocol: str
+    seed: int
+    device: str
+    epochs: int
+    precision: str
+    size: tuple[int, int]
+    init: str
+    variants: dict[str, VariantReport]
+
+
+def make_report(plan: Plan, trained: Mapping[str, Trained], infer_ms: Mapping[str, float]) -> SlimmingReport:
+    """Put the variants side by side.
+
+    Args:
+        plan: of the call.
+        trained: by variant.
+        infer_ms: by variant.
+    """
+    dense = trained.get(DENSE)
+    variants = {}
+    for name, found in trained.items():
+        figures = _figures(found, infer_ms[name])
+        ratios, gain, reached = {}, {}, {}
+        if dense is not None:
+            ratios = {
+                key: figures[key] / value
+                for key, value in _figures(dense, infer_ms[DENSE]).items()
+                if value and key in figures
+            }
+            gain = {split: score - dense.miou[split] for split, score in found.miou.items()}
+            reached = {split: _reached(found.curve, dense, split) for split in found.miou}
+        variants[name] = VariantReport(
+            about=found.about,
+            miou=found.miou,
+            iou_per_class=found.iou_per_class,
+            train_seconds=found.train_seconds,
+            train_macs=found.train_macs,
+            train_joules=found.train_joules,
+            meter=found.meter,
+            infer_ms=infer_ms[name],
+            infer_macs=found.infer_macs,
+            inference_scales=found.inference_scales,
+            macs=found.macs,
+            parameters=found.parameters,
+            peak_bytes=found.peak_bytes,
+            epochs=found.epochs,
+            samples_seen=found.samples_seen,
+            ratios=ratios,
+            miou_gain=gain,
+            reaches_dense=reached,
+            curve=found.curve,
+            widths=found.widths,
+            removed_branches=found.removed_branches,
+        )
+    return SlimmingReport(
+        dataset=plan.dataset,
+        architecture=plan.architecture,
+        setting=plan.setting,
+        protocol=plan.protocol,
+        seed=plan.seed,
+        device=plan.device,
+        epochs=dense.epochs if dense is not None else max(found.epochs for found in trained.values()),
+        precision=plan.precision,
+        size=plan.size,
+        init="BASE" if plan.init else "",
+        variants=variants,
+    )
+
+
+def _figures(trained: Trained, infer_ms: float) -> dict[str, float]:
+    figures = {
+        "train_seconds": trained.train_seconds,
+        "train_macs": float(trained.train_macs),
+        "infer_ms": infer_ms,
+        "infer_macs": float(trained.infer_macs),
+        "parameters": float(trained.parameters),
+        "peak_bytes": float(trained.peak_bytes),
+    }
+    if trained.train_joules is not None:
+        figures["train_joules"] = trained.train_joules
+    return figures
+
+
+def _reached(curve: Sequence[Point], dense: Trained, split: str) -> Reached | None:
+    for point in curve:
+        if point.miou[split] >= dense.miou[split]:
+            share = point.seconds / dense.train_seconds if dense.train_seconds else 0.0
+            return Reached(seconds=point.seconds, of_dense=share, epoch=point.epoch)
+    return None

@@ -1,0 +1,1 @@
+"""``dance-ondevice bench stream``: learning on a stream that changes, test first and then train."""

@@ -1,0 +1,347 @@
+"""One variant lives one stream: every frame is a test first, and may be learnt from afterwards."""
+
+from __future__ import annotations
+
+import math
+import resource
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dance_ondevice.batches import TrainingSample
+from dance_ondevice.benchmarks.stream import verdicts
+from dance_ondevice.benchmarks.stream.choice import spread_out
+from dance_ondevice.benchmarks.stream.light import BASE, Light
+from dance_ondevice.benchmarks.stream.record import Promotion, RunRecord, Spending
+from dance_ondevice.benchmarks.stream.streams import Segment
+from dance_ondevice.benchmarks.stream.tools import Tools, between
+from dance_ondevice.benchmarks.stream.variants import Variant
+from dance_ondevice.benchmarks.stream.weights import Live, Weights
+from dance_ondevice.continual import FadedConfusion
+from dance_ondevice.evaluation import miou
+
+__all__ = ["Life", "peak_bytes"]
+
+_TENTH, _THREE = 0.1, 3
+
+
+@dataclass(frozen=True, eq=False)
+class _Due:
+    """Weights on their way: the round has begun, the modelled board is still at it."""
+
+    frame: int
+    condition: str
+    weights: Weights
+
+
+@dataclass(eq=False)
+class _Probation:
+    """A promoted condition and the frames that both versions have seen since."""
+
+    condition: str
+    before: Weights
+    promotion: int
+    samples: list[TrainingSample] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Pool:
+    """Frames of one condition that may be learnt from."""
+
+    new: list[TrainingSample] = field(default_factory=list)
+    train: list[TrainingSample] = field(default_factory=list)
+    held_out: list[TrainingSample] = field(default_factory=list)
+
+
+class Life:
+    """Runs a variant over the stream; not to be used twice."""
+
+    def __init__(self, tools: Tools, variant: Variant, seed: int) -> None:
+        """Begin before the first frame, with the base model."""
+        self._tools = tools
+        self._variant = variant
+        self._seed = seed
+        self._settings = tools.settings
+        anchors = _drawn(tools.stream.base, tools.settings.anchors, seed=0)
+        self._rehearsal = anchors
+        self._light = Light(tools.figures(sample) for sample in anchors) if variant.conditions else None
+        self._live = Live({BASE: tools.base})
+        self._due: list[_Due] = []
+        self._pools: dict[str, _Pool] = {}
+        self._members: dict[str, list[TrainingSample]] = {}
+        self._strange: list[TrainingSample] = []
+        self._recent: list[TrainingSample] = []
+        self._probation: _Probation | None = None
+        self._curve: list[float] = []
+        self._spent: list[Spending] = []
+        self._promotions: list[Promotion] = []
+        self._opened: dict[str, int] = {}
+        self._macs = 0
+        self._now = 0
+        self._segment: Segment = tools.stream.segments[0]
+
+    def run(self) -> RunRecord:
+        """Live the whole stream.
+
+        Raises:
+            SampleError: a frame cannot be read.
+        """
+        stream = self._tools.stream
+        tasks = tuple(stream.tests)
+        faded = FadedConfusion(self._tools.scorer.classes, self._settings.fading)
+        rows, learnt = [self._row()], [0]
+        for segment in stream.segments:
+            self._segment = segment
+            for sample in segment.frames:
+                self._frame(sample, faded)
+            self._tools.scorer.save()
+            self._end_of_segment()
+            rows.append(self._row())
+            learnt.append(tasks.index(segment.task))
+        return RunRecord(
+            variant=self._variant.name,
+            seed=self._seed,
+            tasks=tasks,
+            learnt=tuple(learnt),
+            rows=tuple(rows),
+            curve=tuple(self._curve),
+            spent=tuple(self._spent),
+            promotions=tuple(self._promotions),
+            condition_bytes={
+                name: weights.bytes_beside(self._tools.base)
+                for name, weights in self._settled().by_condition.items()
+                if name != BASE
+            },
+            opened=self._opened,
+            training_macs=self._macs,
+            peak_bytes=peak_bytes(),
+        )
+
+    def _frame(self, sample: TrainingSample, faded: FadedConfusion) -> None:
+        self._land()
+        condition = self._condition(sample)
+        score = self._tools.scorer.score(self._live.weights(condition), sample)
+        self._curve.append(faded.add(score.matrix))
+        self._watch_probation(condition, sample)
+        self._recent = [*self._recent, sample][-self._settings.estimate_frames :]
+        self._now += 1
+        if self._variant.re_estimate and not self._variant.conditions:
+            self._follow_statistics()
+        self._belongs(condition, [] if sample in self._strange else [sample])
+        if (
+            self._variant.labels == "all"
+            and not self._due
+            and len(self._pools[condition].new) >= self._settings.round_frames
+        ):
+            self._round(condition)
+
+    def _belongs(self, condition: str, samples: Iterable[TrainingSample]) -> None:
+        """File frames under their condition."""
+        pool, members = self._pools.setdefault(condition, _Pool()), self._members.setdefault(condition, [])
+        pool.new.extend(samples)
+        members.extend(samples)
+
+    # Conditions and statistics
+
+    def _condition(self, sample: TrainingSample) -> str:
+        if self._light is None:
+            return BASE
+        step = self._light.see(self._tools.figures(sample))
+        if step.strange and not step.opened:
+            self._strange.append(sample)
+        if step.opened:
+            self._open(step.opened, sample)
+        elif not step.strange and self._strange:
+            # One frame that fits takes two back, as in the policy.
+            fitting, self._strange = self._strange[:2], self._strange[2:]
+            self._belongs(step.condition, fitting)
+        return step.condition
+
+    def _open(self, name: str, sample: TrainingSample) -> None:
+        """A new condition: its statistics come from its first frames, without labels."""
+        frames = [*self._strange, sample][-self._settings.estimate_frames :]
+        start = self._live.weights(BASE)
+        self._opened[name] = self._now
+        self._belongs(name, self._strange)
+        self._strange = []
+        new, cost = self._tools.re_estimated(start, frames)
+        self._spend("conditions", cost)
+        verdict, cost = verdicts.of_statistics(self._tools, start, new, frames)
+        self._spend("gate", cost)
+        self._decide(name, new, self._tools.inference_macs * len(frames), verdict)
+
+    def _follow_statistics(self) -> None:
+        """The plain way: one set of statistics, measured anew on the latest frames again and again."""
+        if self._now % self._settings.estimate_frames:
+            return
+        new, cost = self._tools.re_estimated(self._tools.base, self._recent)
+        self._spend("conditions", cost)
+        self._decide(BASE, new, self._tools.inference_macs * len(self._recent), (True, "no gate"))
+
+    # Rounds
+
+    def _end_of_segment(self) -> None:
+        self._strange = []
+        for condition in list(self._pools):
+            self._round(condition)
+        if not self._variant.conditions:
+            # What was learnt from stays with the segment: dense fine-tuning knows no other light.
+            self._pools.clear()
+            self._members.clear()
+
+    def _round(self, condition: str) -> None:
+        """Learn from the labelled frames of a condition."""
+        recipe, pool = self._variant.recipe, self._pools[condition]
+        if recipe is None or len(pool.new) < self._settings.few:
+            return
+        if self._variant.conditions and condition == BASE:
+            pool.new.clear()  # the base model knows this light: no drift, nothing to learn
+            return
+        self._share_out(pool)
+        settled = self._settled().weights(condition)
+        trained = self._tools.rounds.run(
+            recipe,
+            settled,
+            pool.train,
+            rehearsal=_drawn(self._rehearsal, round(recipe.rehearsal * len(pool.train)), self._seed),
+            held_out=pool.held_out,
+            seed=self._seed,
+        )
+        self._spend("training", trained.log.cpu_seconds)
+        self._macs += trained.log.macs
+        candidate = between(settled, trained.weights, self._variant.interpolation)
+        unlabelled = self._unlabelled(condition)
+        if recipe.re_estimate_after:
+            candidate, cost = self._tools.re_estimated(candidate, unlabelled, settled)
+            self._spend("training", cost)
+        verdict = (True, "no gate")
+        if self._variant.gate:
+            verdict, cost = (
+                verdicts.of_held_out(self._tools, settled, candidate, pool.held_out)
+                if pool.held_out
+                else verdicts.of_few_labels(self._tools, settled, candidate, pool.train, unlabelled)
+            )
+            self._spend("gate", cost)
+        self._decide(condition, candidate, trained.log.macs, verdict)
+
+    def _share_out(self, pool: _Pool) -> None:
+        """Give the new frames their place for good: labelled or not, trained on or held out."""
+        new, settings, labels = list(pool.new), self._settings, self._variant.labels
+        pool.new.clear()
+        if labels == "tenth":
+            new = spread_out(new, max(1, round(_TENTH * len(new))))
+        elif labels == "three":
+            new = spread_out(new, _THREE)
+        elif labels == "teacher" and self._tools.teacher is not None:
+            new, cost = self._tools.teacher.label(spread_out(new, settings.teacher_frames))
+            self._spend("labelling", cost)
+        if len(new) >= settings.few:
+            held = min(settings.held_out, len(new) // 3)
+            pool.train += new[: -held - 1]
+            pool.held_out += new[-held:]
+        else:
+            pool.train += new
+
+    def _unlabelled(self, condition: str) -> list[TrainingSample]:
+        """Frames of the condition for its statistics, evenly spread over all; labels are not looked at."""
+        frames = self._members[condition]
+        picked = np.linspace(0, len(frames) - 1, min(len(frames), self._settings.estimate_frames))
+        return [frames[int(index)] for index in picked.round()]
+
+    # Promotion, landing, probation
+
+    def _decide(self, condition: str, weights: Weights, macs: int, verdict: tuple[bool, str]) -> None:
+        passed, why = verdict
+        settled = self._settled()
+        before = after = None
+        if passed:
+            before = self._task_score(settled)
+            after = self._task_score(settled.with_weights(condition, weights))
+            seconds = macs / self._settings.macs_per_second
+            self._due.append(
+                _Due(self._now + math.ceil(seconds * self._settings.frames_per_second), condition, weights)
+            )
+        self._promotions.append(
+            Promotion(
+                frame=self._now,
+                segment=self._segment.name,
+                condition=condition,
+                outcome="promoted" if passed else "rejected",
+                before=before,
+                after=after,
+                why=why,
+            )
+        )
+
+    def _land(self) -> None:
+        for due in [due for due in self._due if due.frame <= self._now]:
+            if self._variant.gate and self._variant.recipe:
+                before = self._live.weights(due.condition)
+                self._probation = _Probation(due.condition, before, len(self._promotions) - 1)
+            self._live = self._live.with_weights(due.condition, due.weights)
+            self._due.remove(due)
+
+    def _settled(self) -> Live:
+        """What is live once everything that is under way has landed."""
+        live = self._live
+        for due in self._due:
+            live = live.with_weights(due.condition, due.weights)
+        return live
+
+    def _watch_probation(self, condition: str, sample: TrainingSample) -> None:
+        """Score labelled frames with the version before, too, until there are enough to decide."""
+        watched = self._probation
+        if watched is None or watched.condition != condition or self._variant.labels != "all":
+            return
+        watched.samples.append(sample)
+        self._spend("gate", self._tools.scorer.score(watched.before, sample).cpu_seconds)
+        decided = verdicts.of_probation(
+            self._tools, watched.before, self._live.weights(condition), watched.samples
+        )
+        if decided is None:
+            return
+        self._probation = None
+        passed, why = decided
+        if not passed:
+            self._live = self._live.with_weights(condition, watched.before)
+            self._due = [due for due in self._due if due.condition != condition]
+            self._promotions.append(
+                Promotion(
+                    frame=self._now, segment=self._segment.name, condition=condition,
+                    outcome="rolled back", before=None, after=None, why=why,
+                )
+            )  # fmt: skip
+
+    # Measuring, which costs the variant nothing
+
+    def _row(self) -> tuple[float, ...]:
+        return tuple(self._score(self._settled(), samples) for samples in self._tools.stream.tests.values())
+
+    def _task_score(self, live: Live) -> float:
+        return self._score(live, self._tools.stream.tests[self._segment.task])
+
+    def _score(self, live: Live, samples: Sequence[TrainingSample]) -> float:
+        names = [BASE] * len(samples)
+        if self._light is not None:
+            names = self._light.of_test([self._tools.figures(sample) for sample in samples])
+        matrix = sum(
+            self._tools.scorer.score(live.weights(name), sample).matrix
+            for name, sample in sorted(zip(names, samples, strict=True), key=lambda pair: pair[0])
+        )
+        self._tools.scorer.save()
+        return miou(np.asarray(matrix, np.int64))
+
+    def _spend(self, workload: str, cpu_seconds: float) -> None:
+        self._spent.append(Spending(self._now, workload, cpu_seconds))
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _drawn(samples: Sequence[TrainingSample], count: int, seed: int) -> list[TrainingSample]:
+    """So many of the samples, at random, in their order."""
+    picked = np.random.default_rng(seed).permutation(len(samples))[:count]
+    return [samples[index] for index in sorted(picked)]

@@ -1,0 +1,261 @@
+"""One training round of a variant: from weights and labelled frames to a candidate and what it cost."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import safetensors.torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dance_ondevice.batches import TrainingSample
+from dance_ondevice.benchmarks.stream.scoring import Scorer, total
+from dance_ondevice.benchmarks.stream.weights import Weights, weights_of
+from dance_ondevice.evaluation import miou
+from dance_ondevice.policies.pace import give_up, look_steps
+from dance_ondevice.precision import Precision
+from dance_ondevice.training import Trainer, TrainingDiverged, TrainingOptions
+
+__all__ = ["Recipe", "RoundLog", "Rounds", "Trained"]
+
+#: Which parameters learn: all; or the modules whose names begin so, where the model has them.
+Part = Literal["all", "late", "norm"]
+_LATE = ("pyramid", "fusion", "classifier", "head")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a round trains.
+
+    Attributes:
+        part: what learns: "all", the "late" layers behind the encoder, or the "norm" layers and the last one.
+        steps: optimiser steps at most.
+        learning_rate: AdamW's.
+        size: (height, width) of the crops; None: whole frames.
+        zoom: smallest and largest, see ``BatchOptions``.
+        batch_size: images a step.
+        rehearsal: samples of the base domain that are mixed in for each labelled one of the stream.
+        own_statistics: batch norm's statistics stay as they were estimated for the condition; else they
+            follow the batches.
+        re_estimate_after: measure the statistics anew with the trained weights, on unlabelled frames.
+        look_every: look at the held-out frames after so many steps, and keep the best; 0: after a third and
+            two thirds, and at the end, and give up when hopeless.
+        charge_looks: whether looking is charged to the round.
+    """
+
+    part: Part = "all"
+    steps: int = 40
+    learning_rate: float = 1e-3
+    size: tuple[int, int] | None = None
+    zoom: tuple[float, float] = (0.75, 1.75)
+    batch_size: int = 8
+    rehearsal: float = 0.0
+    own_statistics: bool = False
+    re_estimate_after: bool = False
+    look_every: int = 0
+    charge_looks: bool = True
+
+
+class RoundLog(msgspec.Struct, frozen=True):
+    """What a round cost and how it went.
+
+    Attributes:
+        steps: optimiser steps up to the weights that were kept.
+        cpu_seconds: up to them, looks at held-out frames included where they are charged.
+        macs: of training, up to them.
+        curve: (step, mIoU on the held-out frames); empty where none were held out.
+        stopped: why it ended early; "" where it did not.
+    """
+
+    steps: int
+    cpu_seconds: float
+    macs: int
+    curve: tuple[tuple[int, float], ...] = ()
+    stopped: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The candidate of a round and its log."""
+
+    weights: Weights
+    log: RoundLog
+
+
+class Rounds:
+    """Runs rounds, and keeps them in files by what they depend on: a round that was run is not run again."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        size: tuple[int, int],
+        precision: Precision,
+        folder: Path,
+        *,
+        cpu_clock: Callable[[], float] = time.process_time,
+    ) -> None:
+        """Train at ``size`` (height, width) where a recipe names no other; the folder is made if missing."""
+        self._scorer = scorer
+        self._size = size
+        self._precision = precision
+        self._folder = folder
+        self._cpu_clock = cpu_clock
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(
+        self,
+        recipe: Recipe,
+        start: Weights,
+        samples: Sequence[TrainingSample],
+        *,
+        rehearsal: Sequence[TrainingSample] = (),
+        held_out: Sequence[TrainingSample] = (),
+        seed: int = 0,
+    ) -> Trained:
+        """Train from ``start`` on the samples, or read back what came of the same round before.
+
+        Raises:
+            ValueError: there are no samples.
+            SampleError: a sample cannot be used.
+        """
+        names = [[_name(s) for s in group] for group in (samples, rehearsal, held_out)]
+        told = repr((recipe, start.key, names, seed, self._size, self._precision))
+        key = hashlib.sha256(told.encode()).hexdigest()[:20]
+        folder = self._folder / key
+        with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
+            log = msgspec.json.decode((folder / "round.json").read_bytes(), type=RoundLog)
+            return Trained(Weights(safetensors.torch.load_file(folder / "weights.safetensors")), log)
+        found = self._train(recipe, start, (*samples, *rehearsal), held_out, seed)
+        folder.mkdir(exist_ok=True)
+        safetensors.torch.save_file(dict(found.weights.tensors), folder / "weights.safetensors")
+        (folder / "round.json").write_bytes(msgspec.json.encode(found.log))  # last: it says that all is there
+        return found
+
+    def _train(
+        self,
+        recipe: Recipe,
+        start: Weights,
+        samples: Sequence[TrainingSample],
+        held_out: Sequence[TrainingSample],
+        seed: int,
+    ) -> Trained:
+        model = self._scorer.lend()
+        start.load_into(model)
+        options = TrainingOptions(
+            steps=recipe.steps,
+            batch_size=recipe.batch_size,
+            num_classes=self._scorer.classes,
+            size=recipe.size or self._size,
+            zoom=recipe.zoom,
+            learning_rate=recipe.learning_rate,
+            precision=self._precision,
+            seed=seed,
+        )
+        watch = _Stopwatch(self._cpu_clock)
+        live, cost = self._look(start, held_out, watch)
+        watch.add(cost if recipe.charge_looks else 0.0)
+        curve: list[tuple[int, float]] = []
+        kept: Trained | None = Trained(start, RoundLog(0, 0.0, 0)) if recipe.look_every and held_out else None
+        looks = _looks(recipe) if held_out else frozenset()
+        stopped, macs, step = "", 0, 0
+        with _learning(model, recipe.part, recipe.own_statistics):
+            start.load_into(model)
+            trainer = Trainer(model, samples, options, self._scorer.normalisation)
+            try:
+                for report in trainer:
+                    step, macs = report.step, report.macs
+                    if step not in looks:
+                        continue
+                    weights = weights_of(model)
+                    now, cost = self._look(weights, held_out, watch)
+                    weights.load_into(self._scorer.lend())
+                    watch.add(cost if recipe.charge_looks else 0.0)
+                    if kept is not None and now > max([live, *(earlier for _, earlier in curve)]):
+                        kept = Trained(weights, RoundLog(step, watch.seconds, macs))
+                    curve.append((step, now))
+                    if kept is None and len(curve) == 1:
+                        stopped = give_up(live=live, start=live, now=now, noise=0.0) or ""
+                    if stopped:
+                        break
+            except TrainingDiverged as error:
+                stopped = str(error)
+        if kept is None:
+            kept = Trained(weights_of(model), RoundLog(step, watch.seconds, macs))
+        log = msgspec.structs.replace(kept.log, curve=tuple(curve), stopped=stopped)
+        return Trained(kept.weights, log)
+
+    def _look(
+        self, weights: Weights, held_out: Sequence[TrainingSample], watch: _Stopwatch
+    ) -> tuple[float, float]:
+        """MIoU on the held-out frames, and the CPU seconds that it took when it was inferred.
+
+        The stopwatch stands meanwhile: scores may come from a file. Other weights are left in the model.
+        """
+        with watch.paused():
+            scores = self._scorer.scores(weights, held_out)
+        return miou(total(scores, self._scorer.classes)), sum(score.cpu_seconds for score in scores)
+
+
+@contextlib.contextmanager
+def _learning(model: nn.Module, part: Part, own_statistics: bool) -> Iterator[None]:
+    """Only a part of the model learns; batch norm's statistics stay as they are where they are its own."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    of_norms = {id(parameter) for norm in norms for parameter in norm.parameters()}
+    last = next(m for m in reversed(list(model.modules())) if isinstance(m, nn.Conv2d))
+    of_last = {id(parameter) for parameter in last.parameters()}
+    before = {name: p.requires_grad for name, p in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        learns = part == "all" or (part == "late" and name.startswith(_LATE))
+        learns = learns or (part == "norm" and id(parameter) in of_norms | of_last)
+        parameter.requires_grad_(learns)
+    for norm in norms if own_statistics else ():
+        norm.eval()
+        # Trainer puts the whole model into training mode before each step.
+        setattr(norm, "train", lambda mode=True, norm=norm: norm)  # noqa: B010 - mypy forbids the assignment
+    try:
+        yield
+    finally:
+        for norm in norms if own_statistics else ():
+            del norm.train
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(before[name])
+        model.eval()
+
+
+def _looks(recipe: Recipe) -> frozenset[int]:
+    """After which steps to look at the held-out frames."""
+    if recipe.look_every:
+        return frozenset(range(recipe.look_every, recipe.steps + 1, recipe.look_every))
+    return frozenset({*look_steps(recipe.steps), recipe.steps})
+
+
+class _Stopwatch:
+    """CPU seconds since it was made, without the pauses."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = clock()
+
+    @property
+    def seconds(self) -> float:
+        return self._clock() - self._began
+
+    def add(self, seconds: float) -> None:
+        self._began -= seconds
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        began = self._clock()
+        yield
+        self._began += self._clock() - began
+
+
+def _name(sample: TrainingSample) -> tuple[str, str, float, float]:
+    return sample.image.name, f"{sample.label.parent.name}/{sample.label.name}", sample.weight, sample.scale

@@ -1,0 +1,114 @@
+"""What every variant's run works with, and the operations on weights that cost CPU seconds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import safetensors.torch
+import torch
+
+from dance_ondevice import conditions
+from dance_ondevice.batches import TrainingSample, read_image
+from dance_ondevice.benchmarks.stream.light import Figures, figures
+from dance_ondevice.benchmarks.stream.rounds import Rounds
+from dance_ondevice.benchmarks.stream.scoring import Scorer, total
+from dance_ondevice.benchmarks.stream.settings import Settings
+from dance_ondevice.benchmarks.stream.streams import Stream
+from dance_ondevice.benchmarks.stream.teacher import Teacher
+from dance_ondevice.benchmarks.stream.weights import Weights, weights_of
+from dance_ondevice.complexity import Indicator
+from dance_ondevice.evaluation import miou
+
+__all__ = ["Tools", "between"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What a run works with.
+
+    Attributes:
+        stream: that is lived.
+        base: weights of the base model.
+        scorer, rounds: shared by all runs; both keep what they have done.
+        indicator: of complexity.
+        folder: where estimated statistics are kept.
+        cpu_clock: CPU seconds of this process.
+        teacher: None where there is none.
+        inference_macs: of one frame.
+    """
+
+    stream: Stream
+    base: Weights
+    scorer: Scorer
+    rounds: Rounds
+    indicator: Indicator
+    folder: Path
+    settings: Settings
+    cpu_clock: Callable[[], float]
+    inference_macs: int
+    teacher: Teacher | None = None
+    _seen: dict[Path, Figures] = field(default_factory=dict)
+
+    def figures(self, sample: TrainingSample) -> Figures:
+        """What tells the frame's condition."""
+        if sample.image not in self._seen:
+            self._seen[sample.image] = figures(sample, self.indicator)
+        return self._seen[sample.image]
+
+    def miou(self, weights: Weights, samples: Sequence[TrainingSample]) -> float:
+        """Of one set of weights on some frames."""
+        return miou(total(self.scorer.scores(weights, samples), self.scorer.classes))
+
+    def re_estimated(
+        self, weights: Weights, samples: Sequence[TrainingSample], reference: Weights | None = None
+    ) -> tuple[Weights, float]:
+        """The weights with batch norm's statistics measured on some frames, blended with those of
+        ``reference`` (the weights' own by default), and the CPU seconds that it took.
+        """
+        own = reference or weights
+        told = repr((weights.key, own.key, [s.image.name for s in samples], self.settings.blend))
+        folder = self.folder / hashlib.sha256(told.encode()).hexdigest()[:20]
+        done = folder / "cost.json"
+        if done.exists():
+            kept = Weights(safetensors.torch.load_file(folder / "weights.safetensors"))
+            return kept, msgspec.json.decode(done.read_bytes(), type=float)
+        began = self.cpu_clock()
+        model = self.scorer.lend()
+        own.load_into(model)
+        before = conditions.capture(model)
+        weights.load_into(model)
+        conditions.apply(model, before)
+        model.eval()
+        found = conditions.estimate(
+            model,
+            (read_image(sample) for sample in samples),
+            self.scorer.normalisation,
+            blend=self.settings.blend,
+        )
+        conditions.apply(model, found)
+        cost = self.cpu_clock() - began
+        new = weights_of(model)
+        folder.mkdir(parents=True, exist_ok=True)
+        safetensors.torch.save_file(dict(new.tensors), folder / "weights.safetensors")
+        done.write_bytes(msgspec.json.encode(cost))
+        return new, cost
+
+
+def between(start: Weights, end: Weights, share: float) -> Weights:
+    """Weights on the straight line from ``start`` (0) to ``end`` (1).
+
+    Averaging a model with its fine-tuned self keeps what it knew and most of what it learnt: Wortsman et al.,
+    "Robust fine-tuning of zero-shot models", CVPR 2022.
+    """
+    if share == 1:
+        return end
+    return Weights(
+        {
+            name: torch.lerp(tensor, end.tensors[name], share) if tensor.is_floating_point() else tensor
+            for name, tensor in start.tensors.items()
+        }
+    )

@@ -1,0 +1,102 @@
+"""The variants that are compared: what each learns from, how, and with which means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dance_ondevice.benchmarks.stream.rounds import Recipe
+
+__all__ = ["VARIANTS", "Labels", "Variant"]
+
+Labels = Literal["all", "tenth", "three", "none", "teacher"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One way to live with a stream.
+
+    Attributes:
+        name: key in the report.
+        words: what it does, for the page.
+        labels: how many of a segment's frames get labels: "all", a "tenth" (at least one), "three", "none"; or
+            "all" from a "teacher" model instead of a person.
+        conditions: keeps weights of its own for each light, and chooses among them by the frame.
+        re_estimate: measures batch norm's statistics again on unlabelled frames of a new light.
+        recipe: how its rounds train; None: it does not.
+        gate: candidates must beat the live model on held-out frames, and are on probation afterwards.
+        joint: not on the stream: trained on the base domain and all of the stream's frames together.
+        interpolation: share of the way from the live weights to the trained ones that the candidate goes.
+    """
+
+    name: str
+    words: str
+    labels: Labels = "none"
+    conditions: bool = False
+    re_estimate: bool = False
+    recipe: Recipe | None = None
+    gate: bool = False
+    joint: bool = False
+    interpolation: float = 1.0
+
+    @property
+    def random(self) -> bool:
+        """Whether anything in it depends on the seed."""
+        return self.recipe is not None or self.joint
+
+
+#: Dense fine-tuning as it is usually done: whole frames, all weights, batch norm on the batches.
+_DENSE = Recipe(steps=100, learning_rate=1e-3)
+#: Ours: half-size frames, so a quarter of the cost, and statistics of the condition's own.
+_OURS = Recipe(
+    steps=60, learning_rate=2e-3, size=(180, 240), zoom=(1.0, 1.6), re_estimate_after=True, part="all"
+)
+_INTERPOLATION = 0.5
+
+
+def _ours(name: str, words: str, labels: Labels) -> Variant:
+    return Variant(
+        name=name,
+        words=words,
+        labels=labels,
+        conditions=True,
+        re_estimate=True,
+        recipe=None if labels == "none" else _OURS,
+        gate=True,
+        interpolation=_INTERPOLATION,
+    )
+
+
+VARIANTS: tuple[Variant, ...] = (
+    Variant(name="frozen", words="the base model, never touched"),
+    Variant(
+        name="naive",
+        words="dense fine-tuning on the newest frames, no rehearsal, to its own best on held-out frames",
+        labels="all",
+        recipe=Recipe(
+            steps=_DENSE.steps, learning_rate=_DENSE.learning_rate, look_every=20, charge_looks=False
+        ),
+    ),
+    Variant(
+        name="periodic",
+        words="dense fine-tuning at fixed times, one old frame rehearsed for each new one",
+        labels="all",
+        recipe=Recipe(steps=60, learning_rate=_DENSE.learning_rate, rehearsal=1.0),
+    ),
+    Variant(
+        name="bn",
+        words="batch norm's statistics estimated again every 16 frames, one set for all lights, no labels",
+        re_estimate=True,
+    ),
+    _ours("dance_none", "conditions with statistics of their own, no labels", "none"),
+    _ours("dance_teacher", "DANCE, labels from a teacher model alone", "teacher"),
+    _ours("dance_three", "DANCE, 3 labelled frames", "three"),
+    _ours("dance_tenth", "DANCE, 10 % of the labels", "tenth"),
+    _ours("dance", "DANCE, all labels", "all"),
+    Variant(
+        name="joint",
+        words="trained offline from scratch on the base domain and all of the stream's frames: an upper bound",
+        labels="all",
+        joint=True,
+    ),
+)

@@ -1,0 +1,138 @@
+"""Whose class names are whose: from the names or ids of a labelling tool to the ids of this model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dance_ondevice.labels import IGNORE
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+
+__all__ = ["ClassMap", "ClassMapError", "UnknownClasses", "read_class_map", "suggest"]
+
+_IGNORED = ("ignore", "void")
+
+
+class ClassMapError(ValueError):
+    """A class map that cannot be used, with everything that is wrong with it."""
+
+
+class UnknownClasses(ClassMapError):  # noqa: N818 - read as a state
+    """Names that are no class of the model and not in the map; the text holds the map that would do."""
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """What to make of names and ids.
+
+    Attributes:
+        targets: class id, or 255 to ignore, by name or by id written as text.
+        background: id of pixels that nobody drew on.
+    """
+
+    targets: Mapping[str, int] = field(default_factory=dict)
+    background: int = IGNORE
+
+    def resolve(self, names: Iterable[str], classes: Sequence[str]) -> dict[str, int]:
+        """The class id of every name: as mapped, else that of the class of the same name, capitals aside.
+
+        Raises:
+            UnknownClasses: names without a class, all of them at once.
+        """
+        own = {_plain(name): index for index, name in enumerate(classes)}
+        found: dict[str, int] = {}
+        unknown: list[str] = []
+        for name in names:
+            target = self.targets.get(name, own.get(_plain(name)))
+            if target is None:
+                unknown.append(name)
+            else:
+                found[name] = target
+        if unknown:
+            raise UnknownClasses(
+                f"unknown class names: {', '.join(map(repr, unknown))}; nothing was imported. Say what "
+                f"they are in a file and give it with --class-map:\n\n{suggest(unknown, classes)}"
+            )
+        return found
+
+    def apply(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A mask of ids with those that the map names replaced."""
+        table = np.arange(256, dtype=np.uint8)
+        for name, target in self.targets.items():
+            if name.isascii() and name.isdigit() and int(name) <= IGNORE:
+                table[int(name)] = target
+        return table[mask]
+
+
+def read_class_map(text: str, classes: Sequence[str]) -> ClassMap:
+    """Read a class map: TOML with a table ``[classes]`` and, if wanted, a key ``background`` before it.
+
+    In the table, keys are the names, or the ids, of what is imported; values are names or ids of the model's
+    classes, or "ignore".
+
+    Raises:
+        ClassMapError: all that is wrong with it.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ClassMapError(f"the class map is no TOML: {error}") from error
+    problems = [f"unknown key {key!r}" for key in sorted(document.keys() - {"classes", "background"})]
+    table = document.get("classes", {})
+    if not isinstance(table, dict):
+        problems.append("[classes] must be a table")
+        table = {}
+    targets: dict[str, int] = {}
+    for name, value in table.items():
+        if (target := _target(value, classes)) is None:
+            problems.append(f"{name!r} = {value!r}")
+        else:
+            targets[name] = target
+    background = _target(document.get("background", "ignore"), classes)
+    if background is None:
+        problems.append(f"background = {document['background']!r}")
+    if problems or background is None:
+        raise ClassMapError(
+            f"the class map has {', '.join(problems)}; allowed are the keys classes and background, and as "
+            f'values "ignore", an id from 0 to {len(classes) - 1}, or one of {", ".join(classes)}'
+        )
+    return ClassMap(targets, background)
+
+
+def suggest(names: Iterable[str], classes: Sequence[str]) -> str:
+    """A class map for so many names, with the nearest class where there is one and "ignore" where not."""
+    import difflib
+    import json
+
+    own = {_plain(name): name for name in classes}
+    lines = ["[classes]"]
+    for name in names:
+        close = difflib.get_close_matches(_plain(name), own, n=1, cutoff=0.6)
+        lines.append(f"{json.dumps(name)} = {json.dumps(own[close[0]] if close else 'ignore')}")
+    return "\n".join([*lines, f"# the classes are: {', '.join(classes)}"])
+
+
+def _target(value: object, classes: Sequence[str]) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value if 0 <= value < len(classes) or value == IGNORE else None
+    if isinstance(value, str):
+        own = {_plain(name): index for index, name in enumerate(classes)}
+        if _plain(value) in own:
+            return own[_plain(value)]
+        if value.lower() in _IGNORED:
+            return IGNORE
+    return None
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold().replace("_", " ").replace("-", " ")

@@ -1,0 +1,110 @@
+"""COCO JSON: polygons, plain RLE and compressed RLE (https://cocodataset.org/#format-data)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from dance_ondevice.label_formats import rle
+from dance_ondevice.label_formats.regions import (
+    Annotated,
+    Export,
+    FormatError,
+    Refused,
+    Region,
+    bitmap,
+    check_size,
+    polygons,
+)
+
+__all__ = ["is_coco", "read_coco"]
+
+
+def is_coco(document: object) -> bool:
+    """Whether a JSON document looks like COCO."""
+    return isinstance(document, Mapping) and {"images", "annotations", "categories"} <= document.keys()
+
+
+def read_coco(document: object) -> Export:
+    """Read a COCO document; annotations are painted in its order.
+
+    An image with a bad annotation is refused whole: half its drawings would be a wrong label.
+
+    Raises:
+        FormatError: it is no COCO document.
+    """
+    if not is_coco(document):
+        raise FormatError("no COCO file: it lacks images, annotations or categories")
+    assert isinstance(document, Mapping)
+    categories = _by_id(document["categories"], "category")
+    images = _by_id(document["images"], "image")
+    drawn: dict[object, list[Mapping[str, Any]]] = {}
+    for annotation in _objects(document["annotations"], "annotation"):
+        if annotation.get("image_id") not in images:
+            raise FormatError(
+                f"an annotation is for image {annotation.get('image_id')!r}, which is not listed"
+            )
+        drawn.setdefault(annotation["image_id"], []).append(annotation)
+    found: list[Annotated] = []
+    refused: list[Refused] = []
+    for key, image in images.items():
+        name = PurePosixPath(str(image.get("file_name", "")).replace("\\", "/")).name
+        try:
+            if not name:
+                raise FormatError("it has no file name")
+            width, height = check_size(image.get("width"), image.get("height"))
+            regions = tuple(_region(each, categories, (height, width)) for each in drawn.get(key, ()))
+        except FormatError as error:
+            refused.append(Refused(name or f"image {key}", str(error)))
+        else:
+            found.append(Annotated(image=name, width=width, height=height, regions=regions))
+    return Export(tuple(found), tuple(refused))
+
+
+def _region(
+    annotation: Mapping[str, Any], categories: Mapping[object, Mapping[str, Any]], size: tuple[int, int]
+) -> Region:
+    category = categories.get(annotation.get("category_id"))
+    if category is None or not isinstance(category.get("name"), str):
+        raise FormatError(
+            f"an annotation is of category {annotation.get('category_id')!r}, which has no name"
+        )
+    name, shape = category["name"], annotation.get("segmentation")
+    if isinstance(shape, list) and shape:
+        return Region(name, polygons([_ring(numbers) for numbers in shape]))
+    if isinstance(shape, Mapping):
+        if shape.get("size") != list(size):
+            raise FormatError(f"an RLE of {name!r} has size {shape.get('size')}, its image {list(size)}")
+        counts = shape.get("counts")
+        if isinstance(counts, str):
+            return Region(name, bitmap(lambda: rle.decode_columns(rle.decompress(counts), size)))
+        if isinstance(counts, list):
+            return Region(name, bitmap(lambda: rle.decode_columns(counts, size)))
+    raise FormatError(f"an annotation of {name!r} has no outline, only a box: export the segmentation, too")
+
+
+def _ring(numbers: object) -> list[tuple[float, float]]:
+    if (
+        not isinstance(numbers, list)
+        or len(numbers) % 2
+        or not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers)
+    ):
+        raise FormatError("a polygon is no list of x, y, x, y, ...")
+    return [(float(x), float(y)) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
+
+
+def _by_id(entries: object, kind: str) -> dict[object, Mapping[str, Any]]:
+    found: dict[object, Mapping[str, Any]] = {}
+    for entry in _objects(entries, kind):
+        key = entry.get("id")
+        if not isinstance(key, (int, str)) or key in found:
+            raise FormatError(f"the {kind} id {key!r} is missing, no number, or given twice")
+        found[key] = entry
+    return found
+
+
+def _objects(entries: object, kind: str) -> list[Mapping[str, Any]]:
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise FormatError(f"the {kind} list is no list of objects")
+    return entries

@@ -1,0 +1,131 @@
+"""CVAT's XML, "CVAT for images 1.1": polygons, boxes, ellipses and masks by image name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from xml.etree import ElementTree
+
+from dance_ondevice.label_formats import rle
+from dance_ondevice.label_formats.regions import (
+    Annotated,
+    Export,
+    FormatError,
+    Paint,
+    Refused,
+    Region,
+    bitmap,
+    check_size,
+    ellipse,
+    polygons,
+    rectangle,
+)
+
+__all__ = ["read_cvat"]
+
+Element = ElementTree.Element
+
+
+def read_cvat(data: bytes) -> Export:
+    """Read an export; regions are painted by their z_order, then in the order of the file.
+
+    Shapes without an area (points, lines, tags, skeletons) are passed over. An image with a bad shape is
+    refused whole.
+
+    Raises:
+        FormatError: it is no such file.
+    """
+    # Entities are what makes a small file huge; CVAT writes none.
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise FormatError("the XML declares a document type or entities, which CVAT does not write")
+    try:
+        root = ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        raise FormatError(f"no XML: {error}") from error
+    if root.tag != "annotations":
+        raise FormatError(f"no CVAT file: its root is <{root.tag}>, not <annotations>")
+    if root.find("track") is not None:
+        raise FormatError('it holds tracks of a video: export the task as "CVAT for images 1.1"')
+    images: list[Annotated] = []
+    refused: list[Refused] = []
+    for image in root.iter("image"):
+        name = PurePosixPath(image.get("name", "").replace("\\", "/")).name
+        try:
+            if not name:
+                raise FormatError("it has no name")
+            width, height = check_size(_whole(image, "width"), _whole(image, "height"))
+            shapes = [shape for shape in image if shape.tag in _SHAPES]
+            shapes.sort(key=lambda shape: _number(shape, "z_order", 0.0))
+            regions = tuple(Region(shape.get("label", ""), _SHAPES[shape.tag](shape)) for shape in shapes)
+        except FormatError as error:
+            refused.append(Refused(name or f"image {image.get('id')}", str(error)))
+        else:
+            images.append(Annotated(image=name, width=width, height=height, regions=regions))
+    return Export(tuple(images), tuple(refused))
+
+
+def _polygon(shape: Element) -> Paint:
+    try:
+        pairs = [point.split(",") for point in shape.get("points", "").split(";")]
+        ring = [(float(x), float(y)) for x, y in pairs]
+    except ValueError as error:
+        raise FormatError(f"a polygon's points are not x,y;x,y;...: {error}") from error
+    return polygons([ring])
+
+
+def _box(shape: Element) -> Paint:
+    left, top, right, bottom = (_number(shape, name) for name in ("xtl", "ytl", "xbr", "ybr"))
+    turn = _number(shape, "rotation", 0.0)
+    if not turn:
+        return rectangle(left, top, right, bottom)
+    # Corners turned about the middle.
+    angle, x, y = math.radians(turn), (left + right) / 2, (top + bottom) / 2
+    corners = [
+        (
+            x + (cx - x) * math.cos(angle) - (cy - y) * math.sin(angle),
+            y + (cx - x) * math.sin(angle) + (cy - y) * math.cos(angle),
+        )
+        for cx, cy in ((left, top), (right, top), (right, bottom), (left, bottom))
+    ]
+    return polygons([corners])
+
+
+def _ellipse(shape: Element) -> Paint:
+    x, y, across, down = (_number(shape, name) for name in ("cx", "cy", "rx", "ry"))
+    return ellipse(x, y, across, down, _number(shape, "rotation", 0.0))
+
+
+def _mask(shape: Element) -> Paint:
+    left, top = _whole(shape, "left"), _whole(shape, "top")
+    width, height = check_size(_whole(shape, "width"), _whole(shape, "height"))
+    try:
+        counts = [int(run) for run in shape.get("rle", "").split(",")]
+    except ValueError as error:
+        raise FormatError(f"a mask's rle is no list of numbers: {error}") from error
+    return bitmap(lambda: rle.decode_rows(counts, (height, width)), left, top)
+
+
+_SHAPES: dict[str, Callable[[Element], Paint]] = {
+    "polygon": _polygon,
+    "box": _box,
+    "ellipse": _ellipse,
+    "mask": _mask,
+}
+
+
+def _number(element: Element, name: str, default: float | None = None) -> float:
+    text = element.get(name)
+    if text is None and default is not None:
+        return default
+    try:
+        return float(text or "")
+    except ValueError as error:
+        raise FormatError(f"<{element.tag}> has {name}={text!r}, which is no number") from error
+
+
+def _whole(element: Element, name: str) -> int:
+    value = _number(element, name)
+    if not value.is_integer() or abs(value) > 1e9:
+        raise FormatError(f"<{element.tag}> has {name}={element.get(name)!r}, which is no whole number")
+    return int(value)

@@ -1,0 +1,204 @@
+"""What was drawn on an image, and how that becomes a mask of class ids."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dance_ondevice.label_formats.rle import RleError
+from dance_ondevice.labels import IGNORE
+
+__all__ = [
+    "Annotated",
+    "Export",
+    "FormatError",
+    "Refused",
+    "Region",
+    "bitmap",
+    "ellipse",
+    "names",
+    "paint",
+    "polygons",
+    "rectangle",
+]
+
+#: Sides beyond this are no frame of a camera; what a file says of its size must not fill the memory.
+_LONGEST_SIDE = 32_768
+_MOST_PIXELS = 1 << 26
+#: Points are rasterised to this many bits behind the point.
+_SHIFT = 4
+_FARTHEST = 1e6
+
+#: Paints one region into a mask (H, W) of uint8 with an id.
+Paint = Callable[[NDArray[np.uint8], int], None]
+
+
+class FormatError(ValueError):
+    """A file that is not what it is taken for, or a drawing that cannot be used; the text says where."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """One drawing: the class as its author called it, and what paints it."""
+
+    name: str
+    paint: Paint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotated:
+    """One image's drawings, in the order in which they are painted: later ones cover earlier ones.
+
+    Attributes:
+        image: file name of the image, without folders.
+        width: pixels of the image that was drawn on.
+        height: pixels.
+        regions: may be empty: somebody looked and drew nothing.
+    """
+
+    image: str
+    width: int
+    height: int
+    regions: tuple[Region, ...]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An image of an export that cannot be used, and why."""
+
+    image: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """What a file holds: usable images and those that are not."""
+
+    images: tuple[Annotated, ...]
+    refused: tuple[Refused, ...] = ()
+
+
+def names(images: Sequence[Annotated]) -> list[str]:
+    """All class names that occur, sorted."""
+    return sorted({region.name for image in images for region in image.regions})
+
+
+def paint(image: Annotated, ids: Mapping[str, int], background: int = IGNORE) -> NDArray[np.uint8]:
+    """The image's mask.
+
+    Args:
+        image: with its drawings.
+        ids: class id by name, 255 to ignore; complete.
+        background: id of what nobody drew on.
+
+    Returns:
+        (height, width) uint8.
+
+    Raises:
+        FormatError: a drawing does not fit the image.
+    """
+    mask = np.full((image.height, image.width), background, np.uint8)
+    for region in image.regions:
+        try:
+            region.paint(mask, ids[region.name])
+        except RleError as error:
+            raise FormatError(f"{image.image}: a region of {region.name!r}: {error}") from error
+    return mask
+
+
+def check_size(width: object, height: object) -> tuple[int, int]:
+    """Width and height as a file tells them.
+
+    Raises:
+        FormatError: they are no size of an image.
+    """
+    for side in (width, height):
+        if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= _LONGEST_SIDE:
+            raise FormatError(f"the size is {width!r} x {height!r}; sides are 1 to {_LONGEST_SIDE} pixels")
+    assert isinstance(width, int)
+    assert isinstance(height, int)
+    if width * height > _MOST_PIXELS:
+        raise FormatError(f"the size is {width} x {height}: more than {_MOST_PIXELS} pixels")
+    return width, height
+
+
+def polygons(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
+    """Outlines in pixels, filled together by the even-odd rule: a ring inside another one is a hole.
+
+    Coordinates have their origin at the image's upper left corner, so the middle of the first pixel is at
+    (0.5, 0.5).
+
+    Raises:
+        FormatError: an outline of less than three points, or a point that is none.
+    """
+    if not rings:
+        raise FormatError("a polygon without an outline")
+    fixed: list[NDArray[np.int32]] = []
+    for ring in rings:
+        if len(ring) < 3:
+            raise FormatError(f"a polygon of {len(ring)} points; it takes three or more")
+        if not all(math.isfinite(c) and abs(c) <= _FARTHEST for point in ring for c in point):
+            raise FormatError("a polygon with a point that is no place in an image")
+        # cv2 has the middle of the first pixel at (0, 0).
+        scaled = (np.asarray(ring, np.float64) - 0.5) * (1 << _SHIFT)
+        fixed.append(np.rint(scaled).astype(np.int32))
+
+    def fill(mask: NDArray[np.uint8], class_id: int) -> None:
+        import cv2
+
+        cv2.fillPoly(mask, fixed, (class_id,), lineType=cv2.LINE_8, shift=_SHIFT)
+
+    return fill
+
+
+def rectangle(left: float, top: float, right: float, bottom: float) -> Paint:
+    """A filled box, edges in pixels."""
+    if not all(math.isfinite(edge) for edge in (left, top, right, bottom)):
+        raise FormatError("a box with an edge that is no number")
+
+    def fill(mask: NDArray[np.uint8], class_id: int) -> None:
+        height, width = mask.shape
+        rows = slice(_edge(top, height), _edge(bottom, height))
+        columns = slice(_edge(left, width), _edge(right, width))
+        mask[rows, columns] = class_id
+
+    return fill
+
+
+def ellipse(x: float, y: float, radius_x: float, radius_y: float, degrees: float = 0.0) -> Paint:
+    """A filled ellipse, as a polygon of 72 corners."""
+    turn = math.radians(degrees)
+    corners = []
+    for step in range(72):
+        angle = math.tau * step / 72
+        along, across = radius_x * math.cos(angle), radius_y * math.sin(angle)
+        corners.append(
+            (
+                x + along * math.cos(turn) - across * math.sin(turn),
+                y + along * math.sin(turn) + across * math.cos(turn),
+            )
+        )
+    return polygons([corners])
+
+
+def bitmap(decode: Callable[[], NDArray[np.bool_]], left: int = 0, top: int = 0) -> Paint:
+    """A binary mask, decoded when it is painted; what lies outside the image is cut off."""
+
+    def fill(mask: NDArray[np.uint8], class_id: int) -> None:
+        found = decode()
+        height, width = mask.shape
+        rows, columns = found.shape
+        y0, x0 = max(0, top), max(0, left)
+        y1, x1 = min(height, top + rows), min(width, left + columns)
+        if y0 < y1 and x0 < x1:
+            mask[y0:y1, x0:x1][found[y0 - top : y1 - top, x0 - left : x1 - left]] = class_id
+
+    return fill
+
+
+def _edge(value: float, limit: int) -> int:
+    return min(limit, max(0, math.floor(value + 0.5)))

@@ -1,0 +1,192 @@
+"""``bench slimming``: recipes, choices, the report, and a real call that is killed and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from dance_ondevice.batches import TrainingSample
+from dance_ondevice.benchmarks.slimming.choices import Choices
+from dance_ondevice.benchmarks.slimming.images import for_inference
+from dance_ondevice.benchmarks.slimming.plan import Plan, Point, Trained
+from dance_ondevice.benchmarks.slimming.recipes import EPOCHS, TARGET_MACS, VARIANTS, recipe
+from dance_ondevice.benchmarks.slimming.report import make_report
+from dance_ondevice.datasets.street import StreetCamera
+from dance_ondevice.images import encode_jpeg, encode_png
+from dance_ondevice.policies.data_slimming import SlimmingRules
+
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope="module")
+def camvid_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten training images, two to validate and two to test, in CamVid's layout."""
+    root = tmp_path_factory.mktemp("camvid")
+    camera = StreetCamera(seed=3, height=SIZE[0], width=SIZE[1])
+    for split, frames in (("train", range(0, 50, 5)), ("val", (100, 110)), ("test", (200, 210))):
+        (root / split).mkdir()
+        (root / f"{split}annot").mkdir()
+        for frame in frames:
+            image, label = camera.render(frame, "day")
+            (root / split / f"0006R0_f{frame:05d}.jpg").write_bytes(encode_jpeg(image))
+            (root / f"{split}annot" / f"0006R0_f{frame:05d}.png").write_bytes(encode_png(label))
+    return root
+
+
+def train_samples(root: Path) -> tuple[TrainingSample, ...]:
+    return tuple(
+        TrainingSample(image, root / "trainannot" / f"{image.stem}.png")
+        for image in sorted((root / "train").iterdir())
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("epochs_of", EPOCHS)
+def test_recipes_never_grow_and_spend_no_more_than_dense(variant: str, epochs_of: tuple[str, str]) -> None:
+    protocol, setting = epochs_of
+    found = recipe(variant, protocol, setting)  # type: ignore[arg-type]
+    fractions = [stage.macs_fraction for stage in found.stages]
+    assert fractions == sorted(fractions, reverse=True)
+    dense = EPOCHS[protocol, setting]  # type: ignore[index]
+    cost = sum(stage.epochs * stage.macs_fraction * stage.window**2 for stage in found.stages)
+    assert cost <= dense * 1.001
+    if variant in ("network", "dance"):
+        assert fractions[-1] == TARGET_MACS
+        assert sum(stage.epochs for stage in found.stages) == dense
+
+
+def test_an_unknown_variant_is_named() -> None:
+    with pytest.raises(ValueError, match=r"unknown variant 'thin'; choose among dense, data"):
+        recipe("thin", "quick", "scratch")
+
+
+def test_choices(camvid_tree: Path) -> None:
+    train = train_samples(camvid_tree)
+    losses = {sample.image.name: float(index) for index, sample in enumerate(train)}
+    seen = []
+
+    def loss_of(model: nn.Module, samples: list[TrainingSample]) -> list[float]:
+        seen.extend(samples)
+        return [losses[sample.image.name] for sample in samples]
+
+    choose = Choices(train, SlimmingRules(), loss_of)  # type: ignore[arg-type]
+    model = nn.Identity()
+    assert choose("all", model) == train
+    assert choose("every:3", model) == train[::3]
+    slimmed = choose("complexity", model)
+    assert len(slimmed) == 7  # 30 % of ten are dropped
+    assert {sample.scale for sample in slimmed} == {1.0, 0.75, 0.5}
+    assert sum(sample.weight for sample in slimmed) / 7 == pytest.approx(1.0)
+    hardest = choose("loss", model)
+    assert [sample.image for sample in hardest] == [sample.image for sample in train[3:]]
+    assert {sample.scale for sample in hardest} == {1.0}
+    assert [sample.weight for sample in hardest] == sorted(sample.weight for sample in hardest)
+    assert {sample.scale for sample in seen} == {0.5}
+    with pytest.raises(ValueError, match="unknown choice of samples 'best'"):
+        choose("best", model)
+
+
+def test_inference_scales_rank_among_the_training_images(camvid_tree: Path) -> None:
+    train = train_samples(camvid_tree)
+    plan = plan_of(camvid_tree, camvid_tree / "work")
+    assert {s.scale for s in for_inference(train, plan, (0.75,), train)} == {0.75}
+    ranked = for_inference(train, plan, (1.0, 0.5), train)
+    assert sorted(sample.scale for sample in ranked) == [0.5] * 5 + [1.0] * 5
+    half = replace(plan, size=(SIZE[0] // 2, SIZE[1] // 2))
+    assert {s.scale for s in for_inference(train, half, (1.0,), train)} == {0.5}
+
+
+def plan_of(root: Path, work: Path) -> Plan:
+    return Plan(
+        dataset="camvid",
+        root=root,
+        sequences=(),
+        architecture="fastscnn",
+        setting="scratch",
+        init="",
+        protocol="quick",
+        seed=0,
+        device="cpu",
+        precision="fp32",
+        size=SIZE,
+        work=work,
+    )
+
+
+def trained(seconds: float, scores: list[float]) -> Trained:
+    curve = tuple(
+        Point(epoch=i + 1, seconds=seconds * (i + 1) / len(scores), macs=i, miou={"val": score})
+        for i, score in enumerate(scores)
+    )
+    return Trained(
+        about="", epochs=len(scores), samples_seen=1, train_seconds=seconds, train_macs=100,
+        train_joules=None, meter="", peak_bytes=10, miou={"val": scores[-1]}, iou_per_class={}, inference_scales={"1": 1.0},
+        infer_macs=5, macs=5, parameters=3, curve=curve, widths={},
+    )  # fmt: skip
+
+
+def test_the_report_sets_variants_against_dense(tmp_path: Path) -> None:
+    found = {"dense": trained(100, [0.1, 0.4, 0.5]), "dance": trained(30, [0.2, 0.5, 0.45])}
+    report = make_report(plan_of(tmp_path, tmp_path), found, {"dense": 20.0, "dance": 8.0})
+    dance = report.variants["dance"]
+    assert dance.ratios["train_seconds"] == 0.3
+    assert dance.ratios["infer_ms"] == 0.4
+    assert "train_joules" not in dance.ratios
+    assert dance.miou_gain["val"] == pytest.approx(-0.05)
+    reached = dance.reaches_dense["val"]
+    assert reached is not None
+    assert (reached.seconds, reached.of_dense, reached.epoch) == (20.0, 0.2, 2)
+    assert report.variants["dense"].reaches_dense["val"].epoch == 3  # type: ignore[union-attr]
+    alone = make_report(plan_of(tmp_path, tmp_path), {"dance": found["dance"]}, {"dance": 8.0})
+    assert alone.variants["dance"].ratios == {}
+    below = make_report(
+        plan_of(tmp_path, tmp_path), {**found, "dance": trained(30, [0.2])}, {"dense": 1.0, "dance": 1.0}
+    )
+    assert below.variants["dance"].reaches_dense["val"] is None
+
+
+@pytest.mark.slow
+def test_a_killed_call_goes_on_and_reports(camvid_tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    command = [
+        sys.executable, "-m", "dance_ondevice", "bench", "slimming", "--dataset", "camvid",
+        "--root", str(camvid_tree), "--size", "96x64", "--precision", "fp32", "--variants", "dense,dance",
+        "--out", str(out), "--json",
+    ]  # fmt: skip
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=alone
+    ) as first:
+        assert first.stderr is not None
+        assert first.stderr.readline().startswith("dense: epoch 1/4")
+        os.killpg(first.pid, signal.SIGKILL)
+    assert not out.exists()
+    again = subprocess.run(command, capture_output=True, text=True, env=alone, check=False)
+    assert again.returncode == 0, again.stderr
+    lines = [line for line in again.stderr.splitlines() if ": epoch" in line]
+    assert "dance: epoch 4/4" in lines[-1]
+    report = json.loads(again.stdout)
+    assert report == json.loads(out.read_text())
+    assert report["epochs"] == 4
+    dense, dance = report["variants"]["dense"], report["variants"]["dance"]
+    assert [point["epoch"] for point in dense["curve"]] == [1, 2, 3, 4]
+    assert set(dense["miou"]) == {"val", "test"}
+    assert dance["ratios"]["train_macs"] < 0.6
+    assert dance["infer_macs"] < 0.5 * dense["infer_macs"]
+    assert dense["peak_bytes"] > 50e6
+    assert (tmp_path / "result-cost.svg").is_file()
+    assert "classifier.3" in (tmp_path / "result-channels.svg").read_text()
+    # Done variants are not trained again, and another call's work is not mistaken for this one's.
+    third = subprocess.run(command, capture_output=True, text=True, env=alone, check=True)
+    assert ": epoch" not in third.stderr
+    other = subprocess.run([*command, "--seed", "1"], capture_output=True, text=True, env=alone, check=False)
+    assert other.returncode == 2
+    assert "another call" in other.stderr

@@ -1,0 +1,245 @@
+"""Conditions are opened by many frames and never by one, chosen without flicker, and bounded in number."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dance_ondevice.policies.conditions import (
+    BASE,
+    FIGURES,
+    CameraState,
+    Condition,
+    ConditionRules,
+    State,
+    Step,
+    distance,
+    observe,
+)
+
+RULES = ConditionRules()
+#: Centres, in units of what varies anyway, far enough apart to be told apart.
+DAY, DUSK, RAIN, NIGHT = 0.0, 5.0, 10.0, 15.0
+seeds = st.integers(0, 2**32)
+
+
+def frame(place: float, draw: random.Random | None = None, spread: float = 0.5) -> dict[str, float]:
+    """A frame of the condition whose centre lies ``place`` units off in one figure."""
+    noise = {name: draw.gauss(0, spread) if draw else 0.0 for name in FIGURES}
+    return {
+        name: 0.5 + unit * (noise[name] + (place if name == "luma" else 0.0))
+        for name, unit in FIGURES.items()
+    }
+
+
+def run(
+    places: Iterable[float],
+    *,
+    rules: ConditionRules = RULES,
+    state: State | None = None,
+    camera: str = "front",
+    drift: bool | Iterable[int] = True,
+    draw: random.Random | None = None,
+) -> tuple[State, list[Step]]:
+    """Feed frames; ``drift`` is true for all of them, false for all, or true for those numbers."""
+    state, steps = state or State(), []
+    for number, place in enumerate(places):
+        fires = drift if isinstance(drift, bool) else number in drift
+        state, step = observe(rules, state, camera, frame(place, draw), drift=fires)
+        steps.append(step)
+    return state, steps
+
+
+def names(state: State) -> list[str]:
+    return [condition.name for condition in state.conditions]
+
+
+def test_day_dusk_and_day_again() -> None:
+    draw = random.Random(0)
+    state, steps = run([DAY] * 40 + [DUSK] * 40 + [DAY] * 40, drift={41, 81}, draw=draw)
+    assert names(state) == [BASE, "c1"]
+    assert [step.condition for step in steps[:40]] == [BASE] * 40
+    opened = [number for number, step in enumerate(steps) if step.opened]
+    assert opened == [40 + RULES.min_frames - 1]
+    switches = [number for number, step in enumerate(steps) if step.switched]
+    assert switches == [opened[0], 80 + RULES.switch_frames - 1]
+    # Known by now: back at dusk within a few frames and without a new condition.
+    state, steps = run([DUSK] * 20, state=state, draw=draw)
+    assert [step.condition for step in steps] == [BASE] * (RULES.switch_frames - 1) + ["c1"] * 18
+    assert names(state) == [BASE, "c1"]
+
+
+def test_without_an_alarm_nothing_is_opened() -> None:
+    state, _ = run([DAY] * 40, drift=False)
+    state, steps = run([DUSK] * 100, state=state, drift=False)
+    assert names(state) == [BASE]
+    assert all(step.strange for step in steps)
+    _, steps = run([DUSK], state=state, drift=True)
+    assert steps[0].opened == "c1"
+
+
+def test_an_alarm_that_a_known_condition_explains_is_spent() -> None:
+    state, _ = run([DAY] * 60, drift={20})
+    state, _ = run([DUSK] * 60, state=state, drift=False)
+    assert names(state) == [BASE]
+
+
+@settings(deadline=None, max_examples=50)
+@given(seeds, st.integers(4, 24), st.integers(1, 3), st.floats(5.0, 1000.0))
+def test_odd_frames_never_open_a_condition(seed: int, min_frames: int, every: int, place: float) -> None:
+    rules = ConditionRules(min_frames=min_frames)
+    state, _ = run([DAY] * max(20, min_frames), rules=rules, draw=random.Random(seed))
+    # Up to every other frame is odd, all in the same way, and the detector never stops firing.
+    places = [place if number % (every + 1) == 0 else DAY for number in range(120)]
+    state, steps = run(places, rules=rules, state=state, draw=random.Random(seed + 1))
+    assert names(state) == [BASE]
+    assert {step.condition for step in steps} == {BASE}
+
+
+@settings(deadline=None, max_examples=30)
+@given(seeds)
+def test_frames_that_do_not_agree_open_nothing(seed: int) -> None:
+    draw = random.Random(seed)
+    state, _ = run([DAY] * 40, draw=draw)
+    state, _ = run([draw.uniform(10, 500) for _ in range(100)], state=state)
+    assert names(state) == [BASE]
+
+
+def test_a_few_that_disagree_do_not_keep_it_closed_nor_move_its_centre() -> None:
+    state, _ = run([DAY] * 40)
+    state, steps = run([DUSK] * 7 + [400.0] + [DUSK] * 8, state=state)
+    assert steps[-1].opened == "c1"
+    assert state.conditions[1].frames == 15
+    assert state.conditions[1].mean[0] == pytest.approx(0.5 + DUSK * FIGURES["luma"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from([DAY, DUSK, RAIN, NIGHT, 2.5]), max_size=200), seeds, st.integers(1, 5))
+def test_any_stream_keeps_its_promises(places: list[float], seed: int, most: int) -> None:
+    rules = ConditionRules(most=most, min_frames=4)
+    draw, state, steps = random.Random(seed), State(), []
+    for place in places:
+        camera = draw.choice(["front", "rear"])
+        before = state
+        state, step = observe(rules, state, camera, frame(place, draw), drift=draw.random() < 0.2)
+        steps.append((camera, step))
+        known = names(state)
+        assert len(known) == len(set(known)) <= most
+        assert known[0] == BASE
+        assert {c.current for c in state.cameras.values()} <= set(known)
+        assert {c.challenger for c in state.cameras.values()} <= {*known, ""}
+        assert step.condition == state.cameras[camera].current
+        if step.opened:
+            assert int(step.opened[1:]) == state.opened == before.opened + 1
+        gone = set(names(before)) - set(known)
+        assert gone == {n for n in (step.dropped, step.merged[0] if step.merged else "") if n}
+    for name in ("front", "rear"):
+        own = [(number, step) for number, (camera, step) in enumerate(s for s in steps if s[0] == name)]
+        switched = [number for number, step in own if step.switched and not step.opened]
+        # No flicker: as many frames as a switch takes lie between two of them.
+        assert all(b - a >= rules.switch_frames for a, b in pairwise(switched))
+
+
+@settings(deadline=None, max_examples=30)
+@given(seeds, st.sampled_from([[DAY, DUSK], [DAY, DAY, DUSK, DUSK], [DAY, 500.0, DUSK, 500.0]]))
+def test_alternating_frames_do_not_flicker(seed: int, pattern: list[float]) -> None:
+    draw = random.Random(seed)
+    state, _ = run([DAY] * 30 + [DUSK] * 30, draw=draw)
+    assert state.cameras["front"].current == "c1"
+    _, steps = run(pattern * 20, state=state, drift=False, draw=draw)
+    assert not any(step.switched for step in steps)
+
+
+def test_a_dusk_that_comes_slowly_does_not_pull_the_day_along() -> None:
+    draw = random.Random(5)
+    slowly = [DUSK * 2 * number / 600 for number in range(600)]
+    state, _ = run([DAY] * 80 + slowly + [DUSK * 2] * 40, draw=draw)
+    assert len(state.conditions) >= 2
+    assert state.conditions[0].mean[0] == pytest.approx(0.5, abs=FIGURES["luma"])
+    assert state.cameras["front"].current != BASE
+
+
+def test_the_least_used_makes_room_but_never_base_nor_one_in_use() -> None:
+    rules = ConditionRules(most=3, min_frames=4)
+    state, _ = run([DAY] * 20 + [DUSK] * 40 + [RAIN] * 10, rules=rules)
+    assert names(state) == [BASE, "c1", "c2"]
+    state, steps = run([NIGHT] * 8, rules=rules, state=state)
+    # c1 has served more frames than c2, which a camera is in: it is not free to go.
+    assert [step.dropped for step in steps if step.opened] == ["c1"]
+    assert names(state) == [BASE, "c2", "c3"]
+    in_use = ConditionRules(most=1, min_frames=4)
+    state, steps = run([DAY] * 20 + [DUSK] * 40, rules=in_use)
+    assert names(state) == [BASE]
+    assert not any(step.opened for step in steps)
+
+
+def test_conditions_that_come_to_agree_are_merged_into_the_older() -> None:
+    def at(name: str, place: float, frames: int, uses: int) -> Condition:
+        figures = frame(place)
+        nothing = tuple(0.0 for _ in FIGURES)
+        return Condition(
+            name=name, frames=frames, mean=tuple(figures[f] for f in FIGURES), squares=nothing, uses=uses
+        )
+
+    state = State(
+        conditions=(at(BASE, DAY, 64, 100), at("c1", DUSK, 64, 10), at("c2", DUSK + 1.2, 4, 5)),
+        cameras={"front": CameraState(current="c2", alarmed=False), "rear": CameraState(current="c1")},
+        founder="front",
+        opened=2,
+    )
+    state, steps = run([DUSK + 0.5] * 8, state=state, drift=False)
+    assert ("c2", "c1") in [step.merged for step in steps]
+    assert names(state) == [BASE, "c1"]
+    assert state.cameras["front"].current == "c1"
+    assert state.conditions[1].uses >= 15
+
+
+def test_cameras_share_conditions_but_not_where_they_are() -> None:
+    draw = random.Random(2)
+    state, _ = run([DAY] * 40 + [DUSK] * 40, draw=draw)
+    state, steps = run([DUSK] * 10, state=state, camera="rear", drift=False, draw=draw)
+    assert steps[-1].condition == "c1"
+    assert names(state) == [BASE, "c1"]
+    state, _ = run([DAY] * 10, state=state, drift=False, draw=draw)
+    assert {name: camera.current for name, camera in state.cameras.items()} == {"front": BASE, "rear": "c1"}
+
+
+def test_a_new_camera_that_fits_nothing_needs_no_alarm() -> None:
+    state, _ = run([DAY] * 40)
+    state, _ = run([NIGHT] * 16, state=state, camera="tunnel", drift=False)
+    assert state.cameras["tunnel"].current == "c1"
+
+
+def test_distance_is_in_spreads_and_never_in_less_than_the_usual() -> None:
+    state, _ = run([DAY] * 10)
+    base = state.conditions[0]
+    assert distance(base, tuple(frame(3.0)[name] for name in FIGURES)) == pytest.approx(3.0)
+    wide = Condition(
+        name="w", frames=4, mean=base.mean, squares=tuple(4 * (2 * unit) ** 2 for unit in FIGURES.values())
+    )
+    assert distance(wide, tuple(frame(3.0)[name] for name in FIGURES)) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("figures", [{}, frame(0.0) | {"luma": float("nan")}])
+def test_frames_without_figures_are_refused(figures: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="luma"):
+        observe(RULES, State(), "front", figures, drift=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"most": 0}, "most is 0"),
+        ({"min_frames": 3}, "min_frames is 3"),
+        ({"switch_frames": 1}, "switch_frames is 1"),
+        ({"merge": 9.0}, "0 < merge < fit"),
+    ],
+)
+def test_impossible_rules_say_what_is_allowed(values: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ConditionRules(**values)  # type: ignore[arg-type]

@@ -1,0 +1,104 @@
+"""The installed units under a real systemd, with all of their hardening."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from machine import Machine
+
+pytestmark = pytest.mark.slow
+
+CLI = "/opt/dance-ondevice/bin/dance-ondevice"
+CONFIG_FILE = "/etc/dance-ondevice/config.toml"
+CONFIG = """
+[data_slimming]
+warmup_frames = 64
+[training]
+interval = "1h"
+epochs = 1
+batch_size = 4
+threads = 1
+precision = "fp32"
+[promotion]
+min_gain = -1.0
+max_class_drop = 1.0
+[inference]
+enabled = false
+[storage]
+min_free_bytes = 0
+[energy]
+idle_watts = 1.0
+max_watts = 4.0
+"""
+CAMERA = "DANCE_SOURCE=synthetic:street?condition=day&frames=60&seed=0&size=64x48\nOPTIONS=--fps 30\n"
+
+
+def wait_for(machine: Machine, true: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """Ask the daemon for its status until it is as wanted."""
+    deadline = time.monotonic() + 90
+    while True:
+        status: dict[str, Any] = json.loads(machine.run(CLI, "status", "--json"))
+        if true(status):
+            return status
+        assert time.monotonic() < deadline, f"{status}\n{machine.journal('dance-ondevice')}"
+        time.sleep(0.2)
+
+
+def test_the_service_from_its_start_to_its_stop(machine: Machine) -> None:
+    machine.write(CONFIG_FILE, CONFIG)
+    machine.run("systemd-sysusers")
+    machine.run("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/dance-ondevice.conf")
+    machine.write("/etc/dance-ondevice/cameras/front.env", CAMERA)
+    machine.run("systemctl", "start", "dance-ondevice", "dance-ondevice-camera@front")
+    shown = machine.properties("dance-ondevice", "StatusText", "ActiveState", "User", "Slice", "WatchdogUSec")
+    assert shown["ActiveState"] == "active"
+    assert "frames/s, live " in shown["StatusText"]
+    assert "J to spend" in shown["StatusText"]
+    assert shown["Slice"] == "dance_ondevice.slice"
+    owner = machine.run("stat", "--format=%U %a", "/var/lib/dance-ondevice/").split()
+    assert owner[0] != "root"
+    assert owner[1] == "700"
+
+    # The camera's own unit feeds it, and a round trains inside the sandbox, which leaves torch what it needs.
+    wait_for(machine, lambda status: status["samples"]["labelled"] >= 30)
+    outcome = json.loads(machine.run(CLI, "train-now", "--wait", "--json"))
+    assert outcome["outcome"] == "promoted", machine.journal("dance-ondevice")
+
+    # Reload: what can change does, what is wrong is refused with its reasons and nothing stops.
+    machine.write(
+        CONFIG_FILE, CONFIG.replace("max_watts = 4.0", "max_watts = 4.0\nbudget_joules_per_day = 7")
+    )
+    machine.run("systemctl", "reload", "dance-ondevice")
+    assert "energy.budget_joules_per_day=7.0" in machine.journal("dance-ondevice")
+    machine.write(CONFIG_FILE, CONFIG.replace("epochs = 1", "epochs = -1"))
+    refused = machine.run("systemctl", "reload", "dance-ondevice", ok=False)
+    assert "failed" in refused
+    assert "training.epochs: found -1" in machine.journal("dance-ondevice")
+    shown = machine.properties("dance-ondevice", "ActiveState", "NRestarts", "MainPID")
+    assert (shown["ActiveState"], shown["NRestarts"]) == ("active", "0")
+
+    # A kill is a failure and comes back; a wrong configuration does not.
+    machine.run("systemctl", "stop", "dance-ondevice-camera@front")
+    assert "Result=success" in machine.run(
+        "systemctl", "show", "dance-ondevice-camera@front", "--property=Result"
+    )
+    machine.run("systemctl", "kill", "--signal=KILL", "dance-ondevice")
+    deadline = time.monotonic() + 30
+    while machine.properties("dance-ondevice", "ActiveState")["ActiveState"] != "failed":
+        assert time.monotonic() < deadline, machine.journal("dance-ondevice")
+        time.sleep(0.2)
+    shown = machine.properties("dance-ondevice", "ExecMainStatus", "NRestarts")
+    assert (shown["ExecMainStatus"], shown["NRestarts"]) == ("78", "1")
+
+    machine.write(CONFIG_FILE, CONFIG)
+    machine.run("systemctl", "reset-failed", "dance-ondevice")
+    machine.run("systemctl", "start", "dance-ondevice")
+    status = wait_for(machine, lambda status: status["version"])
+    assert status["version"] == outcome["version"]
+    machine.run("systemctl", "stop", "dance-ondevice")
+    shown = machine.properties("dance-ondevice", "ActiveState", "Result")
+    assert shown == {"ActiveState": "inactive", "Result": "success"}

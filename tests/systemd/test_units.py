@@ -1,0 +1,117 @@
+"""What systemd itself says of the units, and what they and the code have to agree on."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dance_ondevice.daemon.cli import EXIT_BAD_CONFIG
+from dance_ondevice.daemon.supervisor import STOP_SECONDS
+
+SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
+DAEMON = SYSTEMD / "dance-ondevice.service"
+CAMERA = SYSTEMD / "dance-ondevice-camera@.service"
+SLICE = SYSTEMD / "dance_ondevice.slice"
+LIMITS = {DAEMON: 1.3, CAMERA: 1.6}
+
+needs_analyze = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed (apt install systemd)"
+)
+
+
+def settings(unit: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r"^(\w+)=(.*)$", unit.read_text(), re.MULTILINE):
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def one(unit: Path, name: str) -> str:
+    (value,) = settings(unit)[name]
+    return value
+
+
+def analyze(*arguments: str) -> str:
+    done = subprocess.run(
+        ["systemd-analyze", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "SYSTEMD_COLORS": "0", "LC_ALL": "C.UTF-8"},
+    )
+    return done.stdout
+
+
+@needs_analyze
+def test_verify_prints_nothing(tmp_path: Path) -> None:
+    program = tmp_path / "prefix" / "bin" / "dance-ondevice"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    units = []
+    for unit in (DAEMON, CAMERA, SLICE):
+        copy = tmp_path / unit.name
+        copy.write_text(unit.read_text().replace("/opt/dance-ondevice", str(tmp_path / "prefix")))
+        units.append(str(copy))
+    assert analyze("verify", *units) == ""
+    # It would have said something: a unit with a mistake in it.
+    wrong = tmp_path / "wrong.service"
+    wrong.write_text(f"[Service]\nExecStart={program}\nProtectHoem=yes\n")
+    assert "ProtectHoem" in analyze("verify", str(wrong))
+
+
+@needs_analyze
+@pytest.mark.parametrize("unit", list(LIMITS), ids=lambda unit: unit.name)
+def test_exposure(unit: Path) -> None:
+    said = analyze("security", "--offline=true", "--no-pager", str(unit))
+    (level,) = re.findall(r"Overall exposure level for \S+: ([\d.]+)", said)
+    assert float(level) <= LIMITS[unit], said
+
+
+@needs_analyze
+def test_every_directive_that_is_left_out_is_explained() -> None:
+    said = analyze("security", "--offline=true", "--no-pager", str(DAEMON))
+    missing = re.findall(r"^✗ (\S+)", said, re.MULTILINE)
+    comments = "\n".join(line for line in DAEMON.read_text().splitlines() if line.startswith("#"))
+    assert "MemoryDenyWriteExecute=" in missing
+    assert [name for name in missing if f"# {name}" not in comments] == []
+
+
+@pytest.mark.parametrize("unit", list(LIMITS), ids=lambda unit: unit.name)
+def test_libzmq_may_do_what_it_aborts_without(unit: Path) -> None:
+    """Binding looks up interfaces over netlink, and each of its threads sets its own scheduling."""
+    assert "AF_NETLINK" in one(unit, "RestrictAddressFamilies").split()
+    assert "sched_setscheduler" in settings(unit)["SystemCallFilter"][-1].split()
+
+
+def test_restarts_and_stops_agree_with_the_daemon() -> None:
+    assert one(DAEMON, "RestartPreventExitStatus") == str(EXIT_BAD_CONFIG)
+    assert float(one(DAEMON, "TimeoutStopSec")) > 2 * STOP_SECONDS
+    # Else systemd's SIGTERM would reach the trainer first, and the daemon would take that for a failed round.
+    assert one(DAEMON, "KillMode") == "mixed"
+    assert one(DAEMON, "Type") == "notify"
+    assert int(one(DAEMON, "WatchdogSec")) > 0
+
+
+def test_cameras_go_before_the_daemon_and_both_lie_in_one_slice() -> None:
+    assert int(one(CAMERA, "CPUWeight")) > int(one(DAEMON, "CPUWeight"))
+    assert one(DAEMON, "Slice") == one(CAMERA, "Slice") == SLICE.name
+    # A dash would nest it in another slice, whose weight would be the one that counts.
+    assert "-" not in SLICE.stem
+
+
+def test_a_cameras_password_is_no_argument() -> None:
+    assert "DANCE_SOURCE" not in one(CAMERA, "ExecStart")
+    assert "DANCE_SOURCE=" in (SYSTEMD / "camera.env.example").read_text()
+
+
+def test_the_group_of_the_rule_is_the_one_that_is_made_and_joined() -> None:
+    made = re.findall(r"^g (\S+)", (SYSTEMD / "dance-ondevice.sysusers.conf").read_text(), re.MULTILINE)
+    rule = (SYSTEMD / "99-dance-ondevice-rapl.rules").read_text()
+    assert made == [one(DAEMON, "SupplementaryGroups")]
+    assert f"chgrp {made[0]} " in rule
