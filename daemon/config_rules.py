@@ -172,11 +172,11 @@ RULES: Mapping[str, Rule] = {
     ),
     "ingest.max_header_bytes": Rule("Largest JSON header, in bytes.", *_integer(256, 16777216)),
     "ingest.max_frames_per_second": Rule(
-        "Messages a second that one sender may send in the long run; what is beyond is refused. 0 is no limit.",
+        "Messages a second that one sender may send in the long run; the rest is refused. 0 is no limit.",
         *_number(0, 1e6),
     ),
     "ingest.max_bytes_per_second": Rule(
-        "Bytes a second that one sender may send in the long run; what is beyond is refused. 0 is no limit.",
+        "Bytes a second that one sender may send in the long run; the rest is refused. 0 is no limit.",
         *_integer(0, 2**63 - 1),
     ),
     "storage.quota_bytes": Rule("Bytes that stored samples may take.", *_integer(1048576, 2**63 - 1)),

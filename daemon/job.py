@@ -165,7 +165,7 @@ class GaveUp(msgspec.Struct, frozen=True, tag="gave_up"):
 
 
 class Timed(msgspec.Struct, frozen=True, kw_only=True, tag="timed"):
-    """What a mask takes on the same frame, in milliseconds of this process."""
+    """What a mask takes on the same frame, in milliseconds of one core."""
 
     live_ms: float
     candidate_ms: float

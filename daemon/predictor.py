@@ -24,6 +24,7 @@ from dance_ondevice.daemon.conditions import ConditionSettings
 from dance_ondevice.daemon.mailbox import LatestFrames, PendingFrame
 from dance_ondevice.daemon.metrics import Instruments
 from dance_ondevice.daemon.publisher import MaskPublisher
+from dance_ondevice.daemon.sample_notes import SampleNotes
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.service import Service
 from dance_ondevice.evaluation import confusion_matrix, miou
@@ -76,6 +77,7 @@ class Predictor(Service):
         threads: int,
         curve: ServerCurve | None = None,
         conditions: ConditionSettings = ConditionSettings(),  # noqa: B008 - frozen
+        notes: SampleNotes | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,6 +88,7 @@ class Predictor(Service):
         self._context = context
         self._threads = threads
         self._curve = curve
+        self._notes = notes
         self._now = now
         self._monotonic = monotonic
         self._slot: ModelSlot | None = None
@@ -159,6 +162,8 @@ class Predictor(Service):
     def teardown(self) -> None:
         """Keep what is known of conditions, close the publisher."""
         self.conditions.close()
+        if self._notes is not None:
+            self._notes.flush()
         if self._publisher is not None:
             self._publisher.close()
 
@@ -171,6 +176,9 @@ class Predictor(Service):
         )
         if label is not None:
             self._score(label, prediction.mask, n_classes)
+        if self._notes is not None:
+            condition = self.conditions.condition_of(frame.camera)
+            self._notes.note(frame.id, prediction.mean_confidence, condition)
         if self._publisher is None:
             return
         parts = wire.mask_message(

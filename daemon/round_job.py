@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from dance_ondevice.daemon import first_model
+from dance_ondevice.daemon import anchors, first_model
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.config_sections import Config
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.policies import network_slimming, pace
+from dance_ondevice.policies.rehearsal import is_anchor
 from dance_ondevice.policies.rounds import RoundPlan
 
 #: A round takes at least this many optimiser steps: fewer do not move a model.
@@ -92,7 +93,10 @@ def build(
     width, height = config.model.size
 
     def resized(ids: Sequence[str]) -> tuple[jobs.JobSample, ...]:
-        return tuple(msgspec.structs.replace(s, scale=scales.get(s.id, 1.0)) for s in samples(ids))
+        stored = samples([each for each in ids if is_anchor(each) is None])
+        # Beside the folders of rounds: each anchor is made readable once.
+        base = anchors.job_samples(training.anchors, ids, folder.parent / "anchors")
+        return tuple(msgspec.structs.replace(s, scale=scales.get(s.id, 1.0)) for s in (*stored, *base))
 
     return jobs.Job(
         round=folder.name,

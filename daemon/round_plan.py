@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon import round_job
+from dance_ondevice.daemon import anchors, round_job
 from dance_ondevice.daemon.budget import BudgetKeeper, assumed_cost
 from dance_ondevice.daemon.config_sections import Config
-from dance_ondevice.policies import learning_value, round_size
+from dance_ondevice.policies import learning_value, rehearsal, round_size
 from dance_ondevice.policies.rounds import RoundPlan
 
 _CHUNK = 500
+#: Candidates that tell how much is forgotten.
+_ROUNDS_TOLD = 5
+_FULL = (1.0, 0.0)
 
 # A round later than every sample was dated by a clock that was wrong: it must not make all samples old.
 _ARRIVED = """
@@ -103,6 +107,25 @@ def stored(db: Database, plan: RoundPlan) -> Stored:
     )
 
 
+def rehearsal_share(db: Database, base: float) -> float:
+    """The share of a round that is rehearsed, from what the latest candidates forgot of old scenes."""
+    rows = db.execute(
+        "SELECT versions.card FROM rounds JOIN versions ON versions.version = rounds.candidate "
+        f"WHERE rounds.outcome IS NOT NULL ORDER BY rounds.started_at DESC LIMIT {_ROUNDS_TOLD}"
+    ).fetchall()
+    return rehearsal.rehearsal_share(base, [_old_scenes(row[0]) for row in reversed(rows)])
+
+
+def _old_scenes(card: str | None) -> list[float]:
+    """Changes in mIoU of the groups of held-out samples other than the one that gained most."""
+    try:
+        groups = json.loads(card or "{}")["gate"]["table"]["groups"]
+        gains = sorted(float(group["gain"]) for group in groups)
+    except (ValueError, KeyError, TypeError):
+        return []  # of a base model, or of a round that compared no groups
+    return gains[:-1]
+
+
 def fit(
     config: Config,
     budget: BudgetKeeper,
@@ -112,6 +135,7 @@ def fit(
     macs: int,
     past: Sequence[Mapping[str, Any]],
     forced: bool,
+    rehearsal_share: float | None = None,
 ) -> FittedRound | str:
     """Size a round to the joules that there are, and ask whether it pays.
 
@@ -123,8 +147,21 @@ def fit(
         macs: multiply-accumulates of the live model per image.
         past: rows of finished rounds, oldest first.
         forced: whether the user asked for it.
+        rehearsal_share: that holds for this round; as configured by default.
     """
     training = config.training
+    share = training.rehearsal_share if rehearsal_share is None else rehearsal_share
+    try:
+        plan = rehearsal.mix_anchors(
+            plan,
+            anchors.names(training.anchors) if share > 0.0 else [],
+            anchor_share=training.anchor_share,
+            rehearsal_share=share,
+            max_samples=training.max_samples,
+            seed=training.seed + len(past),
+        )
+    except (anchors.AnchorError, OSError) as error:
+        return f"no round starts while its anchors cannot be read: {error}"
     by_scale: dict[float, float] = {}
     for scale, pixels in known.pixels.values():
         by_scale[scale] = by_scale.get(scale, 0.0) + pixels
@@ -167,16 +204,17 @@ def fit(
     cut = dataclasses.replace(
         plan, train=_spread(plan.train, size.new), rehearsal=_spread(plan.rehearsal, size.rehearsal)
     )
-    share = round_size.pixel_share(by_scale, size.max_scale)
+    pixel_share = round_size.pixel_share(by_scale, size.max_scale)
     return FittedRound(
         plan=cut,
         steps=size.steps,
+        # What is not stored here, an anchor, is at full scale.
         scales={
-            sample: size.max_scale / known.pixels[sample][0]
+            sample: size.max_scale / known.pixels.get(sample, _FULL)[0]
             for sample in (*cut.train, *cut.rehearsal)
-            if sample in known.pixels and known.pixels[sample][0] > size.max_scale
+            if known.pixels.get(sample, _FULL)[0] > size.max_scale
         },
-        step_pixels=full_pixels * share,
+        step_pixels=full_pixels * pixel_share,
         forecast=Forecast(gain=expected.gain, joules=size.joules, step_joules=size.step_joules),
         allowance=allowance.joules,
         reason="; ".join(filter(None, (plan.reason, size.reason, allowance.reason, verdict.reason))),

@@ -82,9 +82,10 @@ class RoundProcedure:
         c = self._c
         training = c.config.training
         seed = training.seed + c.store.submit(lambda db: db["rounds"].count).result()
+        share = c.store.submit(lambda db: round_plan.rehearsal_share(db, training.rehearsal_share)).result()
         plan = policy.plan_round(
             samples,
-            rehearsal_share=training.rehearsal_share,
+            rehearsal_share=share,
             max_samples=training.max_samples,
             max_gate=training.gate_max_samples,
             seed=seed,
@@ -104,6 +105,7 @@ class RoundProcedure:
             macs=card.get("macs") or 0,
             past=past,
             forced=trigger == "requested",
+            rehearsal_share=share,
         )
         if isinstance(fitted, str):
             return fitted

@@ -158,9 +158,11 @@ def seen_since(db: Database, since: float, most: int, state_dir: Path) -> list[S
         state_dir: that paths are relative to.
     """
     rows = db.query(
-        "select id, camera, captured_at, condition, path, label_path from samples "
+        # A model's label is no truth to judge by: such a frame serves without it.
+        "select id, camera, captured_at, condition, path, "
+        "iif(label_source in ('teacher', 'self'), null, label_path) as truth from samples "
         "where received_at > ? and rounds_used = 0 "
-        "order by label_path is null, received_at desc, id limit ?",
+        "order by truth is null, received_at desc, id limit ?",
         [since, most],
     )
     return [
@@ -168,7 +170,7 @@ def seen_since(db: Database, since: float, most: int, state_dir: Path) -> list[S
             JobSample(
                 id=row["id"],
                 image=str(state_dir / row["path"]),
-                label=str(state_dir / row["label_path"]) if row["label_path"] else "",
+                label=str(state_dir / row["truth"]) if row["truth"] else "",
             ),
             GatePlace(camera=row["camera"], captured_at=row["captured_at"], condition=row["condition"] or ""),
         )

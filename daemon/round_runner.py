@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.cputime import resident_bytes
-from dance_ondevice.daemon.trainer import Exit, Tick, TrainerProcess, last_error_line, trim_log
+from dance_ondevice.daemon.trainer import Exit, Tick, TrainerProcess, last_error_line
 from dance_ondevice.policies import pace
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,6 @@ def watch(
         if isinstance(event, Exit):
             break
         watching.hold_limits(stopping.is_set(), monotonic())
-    trim_log(log_file)
     killed_for_memory = watching.status.status == -signal.SIGKILL and _oom_kills(procfs) > oom_kills
     return watching.result(log_file, killed_for_memory=killed_for_memory)
 

@@ -140,6 +140,7 @@ class FrameSender:
         self._careful = False
         self._blocked = False
         self._silent_since: float | None = monotonic()
+        self._said: str | None = None
         self._started: float | None = None
         self._counts: Counter[str] = Counter()
         self._scales: Counter[str] = Counter()
@@ -275,19 +276,22 @@ class FrameSender:
         self._errors[text if known else _OTHER_ERRORS] += 1
 
     def _notice_silence(self) -> None:
-        """Say once in each outage that nobody listens, or why who is there takes nothing."""
+        """Say once in each outage that nobody listens, and once why who is there takes nothing."""
         if self._link.listening:
-            self._silent_since = None
+            self._silent_since = self._said = None
             return
         now = self._monotonic()
         if self._silent_since is None:
             self._silent_since = now
-        if now - self._silent_since >= self._patience:
-            self._silent_since = float("inf")
-            if self._link.complaint:
-                self._on_complaint(self.endpoint, self._link.complaint)
-            else:
-                self._on_wait(self.endpoint)
+        complaint = self._link.complaint
+        if now - self._silent_since < self._patience:
+            return
+        if complaint and self._said != complaint:
+            self._said = complaint
+            self._on_complaint(self.endpoint, complaint)
+        elif self._said is None:
+            self._said = ""
+            self._on_wait(self.endpoint)
 
 
 def stream(

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import zmq
 from prometheus_client import CollectorRegistry
@@ -20,12 +20,12 @@ from prometheus_client import CollectorRegistry
 from dance_ondevice import complexity
 from dance_ondevice.daemon import (
     control,
+    control_handlers,
     first_model,
     ingest_config,
     instances,
     notify,
     reconcile,
-    sample_purge,
     scheduler,
     status,
 )
@@ -40,6 +40,7 @@ from dance_ondevice.daemon.metrics import Instruments, MetricsServer, SnapshotCo
 from dance_ondevice.daemon.reload import Changes, Reloader
 from dance_ondevice.daemon.round_types import RoundContext
 from dance_ondevice.daemon.rounds import Rounds
+from dance_ondevice.daemon.sample_notes import SampleNotes
 from dance_ondevice.daemon.security import configured
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
@@ -126,7 +127,12 @@ class Supervisor:
         instruments = Instruments(registry)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         keep.callback(context.term)
-        curve = self._start_authenticator(context, instruments)
+        curve = configured.curve(config, self._config_file, self._environ)
+        if curve is not None:
+            # Before any socket is bound: without it nobody gets in.
+            self._begin(
+                ZapAuthenticator(context, curve.clients.name_of, on_refused=instruments.connection_refused)
+            )
 
         self._store = self._begin(
             Store(
@@ -206,17 +212,6 @@ class Supervisor:
         service.start()
         return service
 
-    def _start_authenticator(
-        self, context: zmq.Context[zmq.Socket[bytes]], instruments: Instruments
-    ) -> ServerCurve | None:
-        """With CURVE, the thread without which nobody gets in; it is there before any socket is bound."""
-        keys = configured.curve(self._config, self._config_file, self._environ)
-        if keys is not None:
-            self._begin(
-                ZapAuthenticator(context, keys.clients.name_of, on_refused=instruments.connection_refused)
-            )
-        return keys
-
     def _start_inference(
         self,
         context: zmq.Context[zmq.Socket[bytes]],
@@ -248,6 +243,7 @@ class Supervisor:
                     min_frames=config.conditions.min_frames,
                     probation_every=config.conditions.probation_every,
                 ),
+                notes=SampleNotes(self._store, monotonic=self._monotonic),
             )
         )
         installs: list[Callable[[], None]] = []
@@ -289,19 +285,14 @@ class Supervisor:
         self._begin(
             control.ControlServer(
                 endpoint,
-                {
-                    "status": lambda _: status.report(
+                control_handlers.handlers(
+                    rounds=self._rounds,
+                    store=self._store,
+                    report=lambda: status.report(
                         self._parts, uptime=self._uptime(), metrics_url=self._metrics_url
                     ),
-                    "reload": lambda _: self._reload_asked(),
-                    "pause": lambda _: self._pause(True),
-                    "resume": lambda _: self._pause(False),
-                    "train_now": lambda _: {"request": self._rounds.train_now()},
-                    "train_status": self._request_status,
-                    "promote": lambda q: {"request": self._rounds.promote(str(q["version"]))},
-                    "rollback": self._rollback,
-                    "remove_samples": self._remove_samples,
-                },
+                    reload=self._reload,
+                ),
             )
         )
         self._clockwork = scheduler.build(
@@ -329,10 +320,6 @@ class Supervisor:
     def _uptime(self) -> float:
         return self._monotonic() - self._started
 
-    def _pause(self, paused: bool) -> dict[str, object]:
-        (self._rounds.pause if paused else self._rounds.resume)()
-        return {"paused": paused}
-
     def _apply(self, config: Config) -> None:
         """Hand a configuration that differs in live keys alone to the parts that decide by it."""
         before, self._config = self._config, config
@@ -355,25 +342,6 @@ class Supervisor:
             return self._reloader.reload()
         finally:
             notify.notify("READY=1", self._environ)
-
-    def _reload_asked(self) -> dict[str, Any]:
-        try:
-            return self._reload().as_dict()
-        except ConfigError as error:
-            raise control.ControlError(f"nothing changed:\n{error}") from error
-
-    def _rollback(self, query: Mapping[str, Any]) -> dict[str, object]:
-        to = query.get("to")
-        return {"request": self._rounds.rollback(None if to is None else str(to))}
-
-    def _remove_samples(self, query: Mapping[str, Any]) -> dict[str, object]:
-        return {"removed": sample_purge.remove_through(self._store, query.get("ids"))}
-
-    def _request_status(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] | None = self._rounds.answer(int(query["request"]))
-        if answer is None:
-            raise ValueError(f"no request {query['request']} since the daemon started")
-        return answer
 
     def _watch(self) -> bool:
         """Feed the watchdog while all is well; returns whether a service failed."""

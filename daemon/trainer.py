@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 #: Seconds between SIGTERM and SIGKILL: time for one optimiser step and a checkpoint.
 GRACE_SECONDS = 4.0
 _MAX_LINE = 1 << 20
-_MAX_LOG = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -169,19 +168,6 @@ def write_job(folder: Path, job: jobs.Job | jobs.ProbationJob) -> Path:
     path = folder / "job.json"
     atomic_write(path, jobs.encode(job))
     return path
-
-
-def trim_log(path: Path, limit: int = _MAX_LOG) -> None:
-    """Keep only the last ``limit`` bytes of a trainer's log."""
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        return
-    if size > limit:
-        with path.open("rb") as stream:
-            stream.seek(size - limit)
-            tail = stream.read()
-        path.write_bytes(tail)
 
 
 def last_error_line(path: Path) -> str:

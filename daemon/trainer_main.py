@@ -232,6 +232,7 @@ def _save(job: jobs.Job, model: torch.nn.Module, parent: ModelCard, done: jobs.D
             "learning_rate": job.learning_rate,
             "precision": done.precision,
             "training_macs": done.training_macs,
+            "distillation": job.distillation,
             "new_samples": len(job.train),
             "rehearsal_samples": len(job.rehearsal),
         },

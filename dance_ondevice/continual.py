@@ -1,4 +1,4 @@
-"""How well a model keeps learning: metrics over a stream of segments, and over single frames in order of time.
+"""How well a model keeps learning: metrics over a stream of segments, and frame by frame.
 
 Definitions, with the papers that they come from, stand in ``docs/benchmarks/definitions.md``.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,10 +88,10 @@ class ScoreMatrix:
 
 
 class FadedConfusion:
-    """A confusion matrix that forgets: each frame multiplies what was there by ``fading`` before it is added.
+    """A confusion matrix that forgets: each frame first multiplies what was there by ``fading``.
 
-    The prequential error with a fading factor of Gama, Sebastião and Rodrigues, "On evaluating stream learning
-    algorithms" (Machine Learning 90, 2013), section 3.2, kept for every cell of the matrix. Half of the weight
+    The prequential error with a fading factor of Gama, Sebastião and Rodrigues, "On evaluating stream
+    learning algorithms" (Machine Learning 90, 2013), kept for every cell of the matrix. Half of the weight
     lies on the last ``ln 2 / (1 - fading)`` frames, about.
     """
 
@@ -113,7 +114,7 @@ class FadedConfusion:
     @property
     def miou(self) -> float:
         """Mean IoU over the classes that the truth has held, in [0, 1]; 0.0 before any."""
-        return miou(self._counts)
+        return miou(cast("Matrix", self._counts))  # IoU is a ratio: fractions of a count are as good
 
 
 def recovery_frame(curve: Sequence[float], frozen: Sequence[float], gain: float) -> int | None:

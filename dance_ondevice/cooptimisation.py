@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -18,17 +18,24 @@ import torch
 from torch import nn
 
 from dance_ondevice.batches import BatchPlan, TrainingSample
+from dance_ondevice.importance import Importance, Scores, TaylorImportance, scores_by
 from dance_ondevice.models import checkpoint
+from dance_ondevice.models.branches import branches_of, remove_branches
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import STRIDE
 from dance_ondevice.slimming import slim
+from dance_ondevice.sparsity import add_sparsity_gradient, sparsity_factors
 from dance_ondevice.training import Moments, Trainer, TrainingOptions
 from dance_ondevice.training_state import StateError
 
 log = logging.getLogger(__name__)
 
 _PROGRESS_FILE = "progress.json"
+#: Channels come in whole groups: a model this near above its target is as near as slimming gets.
+_REACHED = 1.03
+#: Batches that Taylor importance is taken over.
+_TAYLOR_BATCHES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,10 @@ class Stage:
             of 0.5 a zoom of 0.5 shows the whole frame at half its size, a zoom of 1 a quarter of the frame.
         choice: name of how samples are chosen; what it means is the caller's.
         frozen: names of the submodules whose weights stay as they are.
+        importance: what decides which channels go as the stage begins; Taylor's comes from batches of the
+            stage before.
+        sparsity: strength that presses normalisation scales towards zero, so that the next stage's slimming
+            finds channels of little weight; 0 for none.
     """
 
     epochs: int
@@ -51,6 +62,8 @@ class Stage:
     zoom: tuple[float, float] = (0.75, 1.75)
     choice: str = "all"
     frozen: tuple[str, ...] = ()
+    importance: Importance = "bn_scale"
+    sparsity: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -59,6 +72,25 @@ class Stage:
             raise ValueError(f"macs_fraction is {self.macs_fraction}; it must be above 0 and at most 1")
         if not 0 < self.window <= 1:
             raise ValueError(f"window is {self.window}; it must be above 0 and at most 1")
+        if self.sparsity < 0:
+            raise ValueError(f"sparsity is {self.sparsity}; it must be 0 or more")
+
+
+@dataclass(frozen=True)
+class BranchPlan:
+    """How a stage's slimming treats multi-scale branches.
+
+    Attributes:
+        shares: branch -> how much it is slimmed relative to the rest, as ``slim`` takes it.
+        remove: branches that go whole.
+    """
+
+    shares: Mapping[str, float] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+
+
+#: From the model and the importance of its channels, as a stage's slimming begins, to what its branches lose.
+PlanBranches = Callable[[nn.Module, TaylorImportance | None], BranchPlan]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +142,8 @@ class CoTrainer:
         stages: Sequence[Stage],
         choose: ChooseSamples,
         options: TrainingOptions,
+        *,
+        plan_branches: PlanBranches | None = None,
     ) -> None:
         """Plan; nothing is trained yet.
 
@@ -120,6 +154,7 @@ class CoTrainer:
             stages: in order, at least one.
             choose: gives a stage's samples; must depend on its arguments alone, or resuming fails.
             options: of every stage; ``size`` is the full size, ``steps`` and ``span`` are set by the stage.
+            plan_branches: what the data mean for multi-scale branches; None: they are slimmed like the rest.
 
         Raises:
             ValueError: no stages, or options without a size.
@@ -130,6 +165,7 @@ class CoTrainer:
         self.card = _described(model, card)
         self._stages = tuple(stages)
         self._choose = choose
+        self._plan_branches = plan_branches
         self._options = options
         self._size = options.size
         self._index = 0
@@ -153,7 +189,7 @@ class CoTrainer:
             NotPrunable: a stage asks for fewer MACs and the model cannot be slimmed.
         """
         while self._index < len(self._stages):
-            trainer = self._trainer or self._begin(None)
+            trainer = self._trainer or self._begin(None, None)
             stage = self._stages[self._index]
             per_epoch = trainer.plan.steps_per_epoch
             while trainer.step < trainer.options.steps:
@@ -208,12 +244,20 @@ class CoTrainer:
         self._samples_before, self._macs_before = progress.samples_seen, progress.macs
         self._begin_with(self.model, None).load_state(entry / "trainer")
 
-    def _begin(self, moments: Moments | None) -> Trainer:
+    def _begin(self, moments: Moments | None, taylor: TaylorImportance | None) -> Trainer:
         """Slim as the stage asks, choose its samples, make its trainer."""
         stage = self._stages[self._index]
         target = round(stage.macs_fraction * self.card.unslimmed_macs)
-        if target < self.card.macs:
-            moments = slim_with_moments(self.model, moments or {}, target_macs=target, size=self.card.macs_at)
+        if target * _REACHED < self.card.macs:
+            branches = self._plan_branches(self.model, taylor) if self._plan_branches else BranchPlan()
+            moments = slim_with_moments(
+                self.model,
+                moments or {},
+                target_macs=target,
+                size=self.card.macs_at,
+                scores=scores_by(stage.importance, self.model, taylor) if taylor else None,
+                branches=branches,
+            )
             self.card = _described(self.model, self.card)
         return self._begin_with(self.model, moments)
 
@@ -223,7 +267,9 @@ class CoTrainer:
         self._entry = {name: value.detach().clone() for name, value in model.state_dict().items()}
         samples = self._choose(stage.choice, model)
         options = self._stage_options(stage, samples)
-        trainer = Trainer(model, samples, options, self.card.normalisation)
+        trainer = Trainer(
+            model, samples, options, self.card.normalisation, after_backward=_pressing(model, stage.sparsity)
+        )
         if moments:
             trainer.adopt_moments(moments)
         self._trainer = trainer
@@ -246,11 +292,11 @@ class CoTrainer:
         self._epochs_before += stage.epochs
         self._samples_before += trainer.samples_seen
         self._macs_before += trainer.macs
-        moments = trainer.moments()
         self._trainer = None
         self._index += 1
         if self._index < len(self._stages):
-            self._begin(moments)
+            moments, following = trainer.moments(), self._stages[self._index]
+            self._begin(moments, _taylor(trainer) if following.importance != "bn_scale" else None)
 
     def _model_at_entry(self) -> nn.Module:
         model = copy.deepcopy(self.model)
@@ -259,7 +305,13 @@ class CoTrainer:
 
 
 def slim_with_moments(
-    model: nn.Module, moments: Moments, *, target_macs: int, size: tuple[int, int]
+    model: nn.Module,
+    moments: Moments,
+    *,
+    target_macs: int,
+    size: tuple[int, int],
+    scores: Scores | None = None,
+    branches: BranchPlan = BranchPlan(),
 ) -> Moments:
     """Slim a model in place; the optimiser's moments lose the same channels.
 
@@ -268,23 +320,37 @@ def slim_with_moments(
         moments: as :meth:`dance_ondevice.training.Trainer.moments` gives them, for this model.
         target_macs: of one image.
         size: (height, width) that MACs are counted at.
+        scores: by which channels go; by default normalisation scales.
+        branches: what multi-scale branches lose; those to remove go first.
 
     Returns:
-        The moments of the surviving channels.
+        The moments of what is left.
 
     Raises:
-        NotPrunable: nothing was cut.
+        NotPrunable: no channel was cut.
+        BranchError: a branch is not there, or cannot be left out.
     """
     keys = ("exp_avg", "exp_avg_sq")
     companions = {key: _holding(model, moments, key) for key in keys} if moments else {}
-    slim(model, target_macs=target_macs, size=size, companions=tuple(companions.values()))
+    together = tuple(companions.values())
+    remove_branches(model, branches.remove, companions=together)
+    shares = {name: share for name, share in branches.shares.items() if name in branches_of(model)}
+    if scores is not None:
+        there = dict(model.named_modules())
+        scores = {name: values for name, values in scores.items() if name in there}
+    slim(
+        model,
+        target_macs=target_macs,
+        size=size,
+        importance=scores,
+        shares=shares,
+        companions=together,
+    )
     cut = {key: dict(companion.named_parameters()) for key, companion in companions.items()}
     return {
-        name: {
-            "step": state["step"],
-            **{key: cut[key][name].detach() for key in keys if key in state},
-        }
+        name: {"step": state["step"], **{key: cut[key][name].detach() for key in keys if key in state}}
         for name, state in moments.items()
+        if all(name in parameters for parameters in cut.values())
     }
 
 
@@ -329,6 +395,22 @@ def _holding(model: nn.Module, moments: Moments, key: str) -> nn.Module:
             else:
                 parameter.copy_(value)
     return held
+
+
+def _pressing(model: nn.Module, strength: float) -> Callable[[], None] | None:
+    if strength == 0:
+        return None
+    factors = sparsity_factors(model)
+    return lambda: add_sparsity_gradient(model, strength, factors)
+
+
+def _taylor(trainer: Trainer) -> TaylorImportance:
+    """Importance over the first batches of a training, as its model is now."""
+    found = TaylorImportance(trainer.model)
+    for step in range(min(_TAYLOR_BATCHES, trainer.options.steps)):
+        trainer.probe(step)
+        found.accumulate()
+    return found
 
 
 def _run(trainer: Trainer, until: int) -> float | None:

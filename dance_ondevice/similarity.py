@@ -20,7 +20,8 @@ LENGTH = CELLS[0] * CELLS[1] + _BRIGHTNESS_DIGITS
 
 #: Sixteen levels cover two deviations to either side of the mean.
 _LEVELS_PER_DEVIATION = 4.0
-_MIDDLE = 7.5
+#: Not a half: the mean itself must not lie between two levels.
+_MIDDLE = 7.75
 #: A frame flatter than this, in grey levels, has no pattern: noise must not be blown up to one.
 _LEAST_DEVIATION = 4.0
 
@@ -44,4 +45,5 @@ def signature(grey: NDArray[np.uint8]) -> str:
     spread = max(_LEAST_DEVIATION, float(cells.std()))
     levels = np.clip(np.rint((cells - mean) / spread * _LEVELS_PER_DEVIATION + _MIDDLE), 0, 15)
     pattern = "".join("0123456789abcdef"[int(level)] for level in levels.ravel())
-    return pattern + "0123456789abcdef"[min(15, int(mean) // 16)] * _BRIGHTNESS_DIGITS
+    # A hair more: the mean of equal floats may come out a hair less than each of them.
+    return pattern + "0123456789abcdef"[min(15, int(mean + 0.01) // 16)] * _BRIGHTNESS_DIGITS

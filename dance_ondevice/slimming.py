@@ -215,18 +215,19 @@ def _choose_widths(task: _Task, round_to: int) -> tuple[int, ...]:
 
 
 def _nudged(task: _Task, widths: tuple[int, ...]) -> tuple[int, ...]:
-    """The widths after single channels were taken from whichever group brings the target nearest.
+    """The widths after single channels went from, or stayed in, whichever group brings the target nearest.
 
     Groups that share layers cost less than the sum of what each costs alone, so that on a small model the
     even shares above can step over the target.
     """
     while task.miss(widths) > _TOLERANCE * task.target:
-        fewer = [
-            (*widths[:index], width - 1, *widths[index + 1 :])
+        step = -1 if task.macs(widths) > task.target else 1
+        moved = [
+            (*widths[:index], width + step, *widths[index + 1 :])
             for index, (group, rate, width) in enumerate(zip(task.groups, task.rates, widths, strict=True))
-            if rate > 0 and width > max(task.min_channels, group.least)
+            if rate > 0 and max(task.min_channels, group.least) <= width + step <= len(group.order)
         ]
-        nearest = min(fewer, key=task.miss, default=widths)
+        nearest = min(moved, key=task.miss, default=widths)
         if task.miss(nearest) >= task.miss(widths):
             break
         widths = nearest

@@ -153,10 +153,12 @@ class Trainer:
         normalisation: Normalisation,
         *,
         distillation: FurtherLoss | None = None,
+        after_backward: Callable[[], None] | None = None,
     ) -> None:
         """Plan the batches and weigh the classes (reads every label, and image headers without ``size``).
 
         ``distillation`` gives a further term of the loss: see ``dance_ondevice.distillation``.
+        ``after_backward`` may look at the gradients of a step and change them, before they are clipped.
 
         Raises:
             SampleError: A sample cannot be used.
@@ -166,6 +168,7 @@ class Trainer:
         self.options = options
         self.plan = BatchPlan(samples, options)
         self._distillation = distillation
+        self._after_backward = after_backward
         self.step = 0
         self._samples_seen = 0
         self._macs = 0
@@ -185,6 +188,7 @@ class Trainer:
                 {"params": vectors, "weight_decay": 0.0},
             ],
             lr=options.learning_rate,
+            fused=True,  # one pass over memory: a third of the time on a CPU
         )
 
     def __iter__(self) -> Iterator[StepReport]:
@@ -282,14 +286,36 @@ class Trainer:
                 like = value if key == "step" else torch.empty_like(parameter, requires_grad=False)
                 self._optimiser.state[parameter][key] = like.copy_(value)
 
+    def probe(self, step: int) -> None:
+        """Leave the gradients of batch ``step`` in the parameters, without a step of the optimiser.
+
+        Normalisation statistics see the batch as in training.
+        """
+        self._backward(self.plan.load(step), step)
+
     def _advance(self, batch: Batch) -> float:
         """Do one optimiser step and return the loss."""
         options = self.options
         rate = options.rate(self.step)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
+        value = self._backward(batch, self.step)
+        if self._after_backward is not None:
+            self._after_backward()
+        norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), options.max_gradient_norm))
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise TrainingDiverged(
+                f"step {self.step + 1} of {options.steps}: the loss is {value:g}, the length of the gradient "
+                f"{norm:g}; try a lower learning rate (it was {rate:g})"
+            )
+        self._optimiser.step()
+        return value
+
+    def _backward(self, batch: Batch, step: int) -> float:
+        """Put the gradients of a batch into the parameters and return the loss."""
+        options = self.options
         images = self._images(batch.images)
-        rng = np.random.default_rng((options.seed, 2, self.step))
+        rng = np.random.default_rng((options.seed, 2, step))
         top, left = (min(int(rng.integers(_LOSS_STRIDE)), side - 1) for side in batch.labels.shape[1:])
         grid = (..., slice(top, None, _LOSS_STRIDE), slice(left, None, _LOSS_STRIDE))
         labels = torch.from_numpy(batch.labels).to(self._device)[grid]
@@ -309,18 +335,10 @@ class Trainer:
         for auxiliary in losses[1:]:
             loss = loss + options.auxiliary_weight * auxiliary
         if self._distillation is not None:
-            loss = loss + self._distillation(images, heads[0].float(), self.plan.members(self.step)[1])
+            loss = loss + self._distillation(images, heads[0].float(), self.plan.members(step)[1])
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), options.max_gradient_norm))
-        value = float(loss.detach())
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            raise TrainingDiverged(
-                f"step {self.step + 1} of {options.steps}: the loss is {value:g}, the length of the gradient "
-                f"{norm:g}; try a lower learning rate (it was {rate:g})"
-            )
-        self._optimiser.step()
-        return value
+        return float(loss.detach())
 
     def _images(self, bgr: Image) -> Tensor:
         """(N,H,W,3) uint8 BGR to normalised (N,3,H,W) float32 RGB, channels last in memory."""

@@ -37,9 +37,11 @@ class ConditionRules:
         min_frames: frames that must agree before a condition is opened.
         fit: a frame farther off than this is no frame of the condition. With five figures, one in thirty
             frames of the condition itself is.
-        margin: a frame must be nearer to another condition by this much to speak for a switch.
+        margin: a frame must be nearer to another condition by this much to speak for a switch; to ``base``
+            it need only be nearer, since the model has learnt that one best.
         switch_frames: frames in a row that must speak for the same switch.
         settle_frames: frames that centre and spread are learnt from.
+        settle_base_frames: the same for ``base``, which is as wide as what the model was made for.
         merge: conditions whose centres are this near are one.
         odd_share: share of the frames of a new condition that may disagree with the others.
 
@@ -53,6 +55,7 @@ class ConditionRules:
     margin: float = 0.5
     switch_frames: int = 3
     settle_frames: int = 64
+    settle_base_frames: int = 512
     merge: float = 1.0
     odd_share: float = 0.125
 
@@ -215,7 +218,8 @@ def _fitting(
     known = state.cameras[camera]
     nearest = min(distances, key=lambda name: distances[name])
     here = distances[known.current]
-    speaks = nearest != known.current and (here > rules.fit or distances[nearest] + rules.margin < here)
+    margin = 0.0 if nearest == BASE else rules.margin
+    speaks = nearest != known.current and (here > rules.fit or distances[nearest] + margin < here)
     streak = 0 if not speaks else known.streak + 1 if known.challenger == nearest else 1
     switched = streak >= rules.switch_frames
     calm = known.calm + 1
@@ -234,9 +238,10 @@ def _fitting(
         found = condition
         if condition.name == current:
             found = _used(condition)
-            if distances[current] <= rules.fit and condition.frames < rules.settle_frames:
+            enough = rules.settle_base_frames if current == BASE else rules.settle_frames
+            if distances[current] <= rules.fit and condition.frames < enough:
                 found = _learnt(found, vector)
-                settled = current if found.frames == rules.settle_frames else ""
+                settled = current if found.frames == enough else ""
         conditions.append(found)
     state = replace(state, conditions=tuple(conditions), cameras={**state.cameras, camera: after})
     state, merged = _merged(rules, state)

@@ -84,7 +84,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
-    """What a mask takes, both measured in one process on the same frame; 0 where it was not measured."""
+    """What a mask takes, in milliseconds of one core on the same frame; 0 where it was not measured."""
 
     live_ms: float = 0.0
     candidate_ms: float = 0.0
@@ -196,8 +196,8 @@ def _too_slow(speed: Speed | None, rules: GateRules) -> list[str]:
     problems: list[str] = []
     if speed.live_ms > 0.0 and speed.candidate_ms > speed.live_ms * rules.max_latency_ratio:
         problems.append(
-            f"a mask takes {speed.candidate_ms:.1f} ms, with the live model {speed.live_ms:.1f} ms: at most "
-            f"{rules.max_latency_ratio:g} times as long is allowed"
+            f"a mask takes {speed.candidate_ms:.1f} ms of a core, with the live model "
+            f"{speed.live_ms:.1f} ms: at most {rules.max_latency_ratio:g} times as long is allowed"
         )
     if speed.live_macs > 0 and speed.candidate_macs > speed.live_macs:
         problems.append(

@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from dance_ondevice.cooptimisation import CoTrainer, EpochDone, Stage, freeze, slim_with_moments
+from dance_ondevice.cooptimisation import BranchPlan, CoTrainer, EpochDone, Stage, freeze, slim_with_moments
 from dance_ondevice.images import encode_jpeg, encode_png
+from dance_ondevice.importance import TaylorImportance, branch_scores
+from dance_ondevice.models.branches import removed_branches
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.registry import build
@@ -24,8 +26,8 @@ SIZE = (64, 64)
 CARD = ModelCard(classes=("a", "b", "c"), architecture="fastscnn", macs_at=SIZE, arguments={})
 OPTIONS = TrainingOptions(steps=1, batch_size=2, num_classes=3, size=SIZE, learning_rate=2e-3)
 STAGES = (
-    Stage(epochs=2, window=0.5, zoom=(0.5, 1.0)),
-    Stage(epochs=1, macs_fraction=0.6, choice="half"),
+    Stage(epochs=2, window=0.5, zoom=(0.5, 1.0), sparsity=1e-3),
+    Stage(epochs=1, macs_fraction=0.6, choice="half", importance="combined"),
     Stage(epochs=1, macs_fraction=0.6),
 )
 
@@ -76,7 +78,12 @@ def trainer_of(samples: list[TrainingSample]) -> Callable[[Sequence[Stage]], CoT
         assert not model.training
         return samples if choice == "all" else samples[::2]
 
-    return lambda stages: CoTrainer(small_model(), CARD_SMALL, stages, choose, OPTIONS)
+    def plan(model: nn.Module, taylor: TaylorImportance | None) -> BranchPlan:
+        assert taylor is not None
+        assert set(branch_scores(model, taylor)) == {f"pyramid bin {bins}" for bins in (1, 2, 3, 6)}
+        return BranchPlan({"pyramid bin 1": 0.5, "pyramid bin 6": 2.0}, remove=("pyramid bin 6",))
+
+    return lambda stages: CoTrainer(small_model(), CARD_SMALL, stages, choose, OPTIONS, plan_branches=plan)
 
 
 @pytest.mark.slow
@@ -88,6 +95,7 @@ def test_stages_follow_one_another(trainer_of: Callable[[Sequence[Stage]], CoTra
     assert done[0].macs_fraction == 1.0
     assert done[-1].macs_fraction == pytest.approx(0.6, rel=0.03)
     assert count_macs(trainer.model, *SIZE) == trainer.card.macs
+    assert removed_branches(trainer.model) == ("pyramid bin 6",)
     # An epoch of quarter windows costs a quarter of one at full size and width, that one 0.6 of it here.
     quarter, slimmed = done[1].macs - done[0].macs, done[3].macs - done[2].macs
     assert slimmed / quarter == pytest.approx(4 * 0.6, rel=0.05)
@@ -148,6 +156,18 @@ def test_moments_lose_the_channels_that_the_weights_lose(samples: list[TrainingS
         assert torch.equal(left[name]["exp_avg_sq"], parameter.detach() ** 2), name
         assert left[name]["step"] == 3
     assert trainer.moments()["classifier.3.weight"]["step"] == 3
+
+
+def test_sparsity_presses_the_scales(samples: list[TrainingSample]) -> None:
+    def scales_after(sparsity: float) -> float:
+        model = small_model()
+        stages = (Stage(epochs=4, sparsity=sparsity),)
+        for _ in CoTrainer(model, CARD_SMALL, stages, lambda _choice, _model: samples, OPTIONS):
+            pass
+        norms = [m for m in model.bottlenecks.modules() if isinstance(m, nn.BatchNorm2d)]  # type: ignore[union-attr]
+        return sum(float(norm.weight.abs().sum()) for norm in norms)
+
+    assert scales_after(1.0) < scales_after(0.0)
 
 
 def test_moments_of_another_shape_are_refused(samples: list[TrainingSample]) -> None:

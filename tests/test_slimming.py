@@ -313,6 +313,11 @@ def test_a_target_that_is_met_already_changes_nothing():
     assert model.weight.shape[0] == 5
 
 
+def test_a_target_between_two_even_settings_is_met_too():
+    report = slim_to(small(), 0.185546875, round_to=1)
+    assert report.macs_after == pytest.approx(report.target_macs, rel=0.03)
+
+
 def test_an_unreachable_target_is_reported():
     report = slim(small(), target_macs=1, size=SIZE, min_channels=6, round_to=2)
     assert not report.reached

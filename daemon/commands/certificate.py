@@ -48,7 +48,7 @@ def _pairs(card: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "gate", gate.get("outcome")
     yield "mIoU", _gain(gate)
     yield "mIoU of the first model", gate.get("miou_frozen")
-    yield "milliseconds a mask", _change(gate.get("live_ms"), gate.get("candidate_ms"))
+    yield "ms of a core a mask", _change(gate.get("live_ms"), gate.get("candidate_ms"))
     for reason in gate.get("reasons") or ():
         yield "reason", reason
     probation = card.get("probation")

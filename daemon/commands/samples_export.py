@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,8 +13,6 @@ from dance_ondevice.daemon.commands import index, model_classes, target
 from dance_ondevice.daemon.output import print_json
 
 if TYPE_CHECKING:
-    from torch.nn import Module
-
     from dance_ondevice.daemon.state import StatePaths
     from dance_ondevice.models.card import ModelCard
 
@@ -102,7 +100,7 @@ def _live_uncertainty(paths: StatePaths) -> Callable[[Path], float | None] | Non
         version = json.loads(paths.live_file.read_bytes())["version"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    loaded: list[tuple[Module, ModelCard]] = []
+    loaded: list[tuple[Any, ModelCard]] = []
 
     def ask(image: Path) -> float | None:
         from dance_ondevice.models import checkpoint

@@ -17,6 +17,7 @@ import click
 from dance_ondevice import __version__
 from dance_ondevice.benchmarks.result import About, encode_result, machine_class, write_result
 from dance_ondevice.benchmarks.slimming.command import slimming
+from dance_ondevice.benchmarks.stream.command import stream
 from dance_ondevice.daemon.cli import WorkFailed, json_option
 from dance_ondevice.daemon.output import print_table
 from dance_ondevice.datasets.listing import Dataset, DatasetError, LabelledImage
@@ -39,6 +40,7 @@ def bench() -> None:
 
 
 bench.add_command(slimming)
+bench.add_command(stream)
 
 
 @bench.command()

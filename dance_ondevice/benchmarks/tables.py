@@ -20,6 +20,8 @@ from dance_ondevice.benchmarks.indicators_report import (
 )
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, read_result
 from dance_ondevice.benchmarks.slimming.report import Reached, SlimmingReport
+from dance_ondevice.benchmarks.stream import page as stream_page
+from dance_ondevice.benchmarks.stream.report import StreamReport
 
 PAGE = "README.md"
 
@@ -217,11 +219,17 @@ def _reached(found: Reached | None) -> str:
     return "-" if found is None else f"{found.of_dense:.0%}"
 
 
+def _stream(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, StreamReport)
+    return f"Learning on a stream, {report.stream}", stream_page.lines(report)
+
+
 #: How each benchmark's result is shown: title and lines.
 _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "indicators": _indicators,
     "first-round": _first_round,
     "slimming": _slimming,
+    "stream": _stream,
 }
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ _LONGEST_SIDE = 32_768
 _MOST_PIXELS = 1 << 26
 #: Points are rasterised to this many bits behind the point.
 _SHIFT = 4
+#: Polygons are drawn so many times larger; odd, so that a pixel has one in its middle.
+_ZOOM = 5
 _FARTHEST = 1e6
 
 #: Paints one region into a mask (H, W) of uint8 with an id.
@@ -130,27 +132,38 @@ def polygons(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
     """Outlines in pixels, filled together by the even-odd rule: a ring inside another one is a hole.
 
     Coordinates have their origin at the image's upper left corner, so the middle of the first pixel is at
-    (0.5, 0.5).
+    (0.5, 0.5). A pixel belongs to the polygon when its middle does, to within a tenth of a pixel.
 
     Raises:
         FormatError: an outline of less than three points, or a point that is none.
     """
     if not rings:
         raise FormatError("a polygon without an outline")
-    fixed: list[NDArray[np.int32]] = []
+    corners: list[NDArray[np.float64]] = []
     for ring in rings:
         if len(ring) < 3:
             raise FormatError(f"a polygon of {len(ring)} points; it takes three or more")
         if not all(math.isfinite(c) and abs(c) <= _FARTHEST for point in ring for c in point):
             raise FormatError("a polygon with a point that is no place in an image")
-        # cv2 has the middle of the first pixel at (0, 0).
-        scaled = (np.asarray(ring, np.float64) - 0.5) * (1 << _SHIFT)
-        fixed.append(np.rint(scaled).astype(np.int32))
+        corners.append(np.asarray(ring, np.float64))
+    low = np.floor(np.min([ring.min(axis=0) for ring in corners], axis=0)).astype(int)
+    high = np.ceil(np.max([ring.max(axis=0) for ring in corners], axis=0)).astype(int)
 
     def fill(mask: NDArray[np.uint8], class_id: int) -> None:
         import cv2
 
-        cv2.fillPoly(mask, fixed, (class_id,), lineType=cv2.LINE_8, shift=_SHIFT)
+        height, width = mask.shape
+        x0, y0 = max(0, int(low[0])), max(0, int(low[1]))
+        x1, y1 = min(width, int(high[0])), min(height, int(high[1]))
+        if x0 >= x1 or y0 >= y1:
+            return
+        # cv2 fills the pixels on the outline as well: drawn large, that is a fraction of a pixel here.
+        zoom = _ZOOM if (x1 - x0) * (y1 - y0) * _ZOOM**2 <= _MOST_PIXELS else 1
+        large = np.zeros(((y1 - y0) * zoom, (x1 - x0) * zoom), np.uint8)
+        # cv2 has the middle of the first pixel at (0, 0).
+        points = [((ring - (x0, y0)) * zoom - 0.5) * (1 << _SHIFT) for ring in corners]
+        cv2.fillPoly(large, [np.rint(p).astype(np.int32) for p in points], (1,), cv2.LINE_8, _SHIFT)
+        mask[y0:y1, x0:x1][large[zoom // 2 :: zoom, zoom // 2 :: zoom] == 1] = class_id
 
     return fill
 

@@ -34,6 +34,8 @@ precision = "fp32"
 [promotion]
 min_gain = -1.0
 max_class_drop = 1.0
+max_condition_drop = 1.0
+max_latency_ratio = 100.0
 [inference]
 enabled = {inference}
 publish = "tcp://127.0.0.1:*"
@@ -59,8 +61,8 @@ class Daemon:
         self.facts: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, **environ: str) -> Daemon:
-        """Start and wait until it answers."""
+    def launch(self, **environ: str) -> Daemon:
+        """Start and do not wait."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -71,6 +73,12 @@ class Daemon:
                 # Commands find a user's daemons through the runtime folder; a test's must not be among them.
                 env={**os.environ, "RUNTIME_DIRECTORY": str(self._runtime), **environ},
             )
+        return self
+
+    def start(self, **environ: str) -> Daemon:
+        """Start and wait until it answers."""
+        self.launch(**environ)
+        assert self.process is not None
         deadline = time.monotonic() + 90
         while True:
             assert self.process.poll() is None, self.log.read_text()

@@ -132,7 +132,7 @@ def running(
     curve: ServerCurve | None = None,
     **settings: Any,
 ) -> Iterator[Harness]:
-    """Run an ingest thread, with CURVE behind its authenticator; ``settings`` are those of ``IngestSettings``."""
+    """Run an ingest thread, with CURVE behind an authenticator; ``settings`` are of ``IngestSettings``."""
     recorder, mailbox = Recorder(), LatestFrames()
     with zmq.Context() as context, guarded(context, curve):
         ingest = Ingest(

@@ -25,7 +25,9 @@ from dance_ondevice.daemon.versions import Versions
 from dance_ondevice.energy.model import ModelledMeter
 
 CONFIG = Config(
-    training=Training(epochs=1, batch_size=4, precision="fp32", threads=1, learning_rate=0.005),
+    training=Training(
+        epochs=1, batch_size=4, precision="fp32", threads=1, learning_rate=0.005, distillation=0.5
+    ),
     model=Model(size=(64, 48)),
     energy=EnergySection(budget_joules_per_day=1e6),
     promotion=Promotion(min_gain=-1.0, max_class_drop=1.0, max_condition_drop=1.0, max_latency_ratio=100.0),

@@ -15,7 +15,7 @@ from dance_ondevice.daemon import admission as admissions
 from dance_ondevice.daemon import wire
 from dance_ondevice.daemon.admission import Admission
 from dance_ondevice.daemon.receiver import ListenError, Origin
-from dance_ondevice.daemon.security.curve import join, serve
+from dance_ondevice.daemon.security.curve import serve
 from dance_ondevice.daemon.state import CAMERA_NAME, StatePaths
 from dance_ondevice.daemon.store import Store
 from dance_ondevice.policies.sender_limits import SenderLimits
@@ -199,36 +199,40 @@ def test_publishers_are_heard_while_their_key_is_known(store: Store, ring: Keyri
     admission = Admission(clients=ring.server.clients, bind_cameras=True)
     daemon_alone = Keyring(ring.folder.parent / "daemon", "daemon")
     daemon_alone.public_file("daemon").write_bytes((ring.folder / "server.key").read_bytes())
-    with zmq.Context() as context, guarded(context, daemon_alone.server):
-        with publish(context, ring, "front") as front, publish(context, ring, "door") as door:
-            endpoints = tuple(socket.last_endpoint.decode() for socket in (front, door))
-            with running(
-                store,
-                curve=ring.server,
-                admission=admission,
-                bind=(),
-                subscribe=endpoints,
-                publishers=("front", "door"),
-            ) as harness:
-                for socket in (front, door):
-                    assert socket.recv() == b"\x01"
-                front.send_multipart([header(camera="front"), jpeg()])
-                harness.recorder.wait_for(lambda: harness.recorder.count() == 1)
-                door.send_multipart([header(camera="front", seq=1), jpeg(1)])
-                harness.recorder.wait_for(lambda: harness.recorder.count() == 2)
-                assert harness.recorder.frames == {("front", "kept"): 1, ("front", "rejected"): 1}
-                assert harness.recorder.refusals == {"foreign_camera": 1}
+    with (
+        zmq.Context() as context,
+        guarded(context, daemon_alone.server),
+        publish(context, ring, "front") as front,
+        publish(context, ring, "door") as door,
+    ):
+        endpoints = tuple(socket.last_endpoint.decode() for socket in (front, door))
+        with running(
+            store,
+            curve=ring.server,
+            admission=admission,
+            bind=(),
+            subscribe=endpoints,
+            publishers=("front", "door"),
+        ) as harness:
+            for socket in (front, door):
+                assert socket.recv() == b"\x01"
+            front.send_multipart([header(camera="front"), jpeg()])
+            harness.recorder.wait_for(lambda: harness.recorder.count() == 1)
+            door.send_multipart([header(camera="front", seq=1), jpeg(1)])
+            harness.recorder.wait_for(lambda: harness.recorder.count() == 2)
+            assert harness.recorder.frames == {("front", "kept"): 1, ("front", "rejected"): 1}
+            assert harness.recorder.refusals == {"foreign_camera": 1}
 
-                text = ring.public_file("front").read_bytes()
-                ring.public_file("front").unlink()
-                harness.ingest.wake()
-                # An XPUB is told when its last subscriber leaves.
-                assert front.recv() == b"\x00"
-                ring.public_file("front").write_bytes(text)
-                harness.ingest.wake()
-                assert front.recv() == b"\x01"
-                front.send_multipart([header(camera="front", seq=2), jpeg(2)])
-                harness.recorder.wait_for(lambda: harness.recorder.frames["front", "kept"] == 2)
+            text = ring.public_file("front").read_bytes()
+            ring.public_file("front").unlink()
+            harness.ingest.wake()
+            # An XPUB is told when its last subscriber leaves.
+            assert front.recv() == b"\x00"
+            ring.public_file("front").write_bytes(text)
+            harness.ingest.wake()
+            assert front.recv() == b"\x01"
+            front.send_multipart([header(camera="front", seq=2), jpeg(2)])
+            harness.recorder.wait_for(lambda: harness.recorder.frames["front", "kept"] == 2)
 
 
 def test_a_publisher_without_a_key_stops_the_start(store: Store, ring: Keyring) -> None:
@@ -249,23 +253,26 @@ def test_a_publisher_with_another_key_is_not_heard(store: Store, ring: Keyring) 
     """Whoever sits at the address without the key gets no subscription, so nothing of it is heard."""
     everybody = Keyring(ring.folder.parent / "any", "daemon")
     everybody.public_file("daemon").write_bytes((ring.folder / "server.key").read_bytes())
-    with zmq.Context() as context, guarded(context, everybody.server):
-        with publish(context, ring, "door") as impostor:
-            with running(
-                store,
-                curve=ring.server,
-                bind=("tcp://127.0.0.1:*",),
-                subscribe=(impostor.last_endpoint.decode(),),
-                publishers=("front",),
-            ) as harness:
-                events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-                with impostor.get_monitor_socket(events | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL) as monitor:
-                    assert monitor.poll(PATIENCE * 1000)
-                    assert int.from_bytes(monitor.recv()[:2], "little") != zmq.EVENT_HANDSHAKE_SUCCEEDED
-                    impostor.disable_monitor()
-                impostor.send_multipart([header(), jpeg()])
-                assert harness.client(curve=ring.client("front")).ask(header(seq=5), jpeg()).kept
-                assert harness.recorder.count() == 1
+    with (
+        zmq.Context() as context,
+        guarded(context, everybody.server),
+        publish(context, ring, "door") as impostor,
+        running(
+            store,
+            curve=ring.server,
+            bind=("tcp://127.0.0.1:*",),
+            subscribe=(impostor.last_endpoint.decode(),),
+            publishers=("front",),
+        ) as harness,
+    ):
+        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+        with impostor.get_monitor_socket(events | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL) as monitor:
+            assert monitor.poll(PATIENCE * 1000)
+            assert int.from_bytes(monitor.recv()[:2], "little") != zmq.EVENT_HANDSHAKE_SUCCEEDED
+            impostor.disable_monitor()
+        impostor.send_multipart([header(), jpeg()])
+        assert harness.client(curve=ring.client("front")).ask(header(seq=5), jpeg()).kept
+        assert harness.recorder.count() == 1
 
 
 def test_names_of_cameras_never_leave_the_state_folder(store: Store, paths: StatePaths) -> None:

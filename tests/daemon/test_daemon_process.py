@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from daemon_process import Camera, Daemon
 from prometheus_client.parser import text_string_to_metric_families
 
 from dance_ondevice import images
+from dance_ondevice.daemon.supervisor import STOP_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -195,7 +197,13 @@ def test_a_stop_in_the_middle_of_a_round_saves_it_and_the_next_start_finishes_it
         sender.send(index)
     daemon.ask("train_now")
     daemon.wait_until(lambda status: status["rounds"]["step"])
+    trainers = children(daemon)
+    assert trainers
     assert daemon.stop() == 0
+    assert not [pid for pid in trainers if (Path("/proc") / pid).exists()]
+    # From the daemon's own clock: how long the stop took, the round's checkpoint included.
+    (seconds,) = re.findall(r"stopped seconds=([\d.]+)", daemon.log.read_text())
+    assert float(seconds) <= STOP_SECONDS
     daemon.start()
     status = daemon.wait_until(lambda status: status["rounds"].get("promoted"))
     assert status["rounds"]["count"] == 1
@@ -217,6 +225,19 @@ def test_systemd_is_told_ready_watchdog_status_and_stopping(tmp_path: Path) -> N
         status = next(s for s in seen if s.startswith("STATUS="))
         assert "frames/s" in status
         assert "J to spend" in status
+        assert "live " in status
+        assert status.endswith("no round")
+
+        # A reload, asked for by signal: systemd is told of both its ends, and a mistake changes nothing.
+        daemon.config.write_text(daemon.config.read_text() + "[storage]\nquota_bytes = 1\n")
+        daemon.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+        seen.clear()
+        while "READY=1" not in seen:
+            seen += told.recv(4096).decode().splitlines()
+        reloading = seen.index("RELOADING=1")
+        assert seen[reloading + 1].startswith("MONOTONIC_USEC=")
+        assert seen.index("READY=1") > reloading
+        assert "nothing changed" in daemon.log.read_text()
         assert daemon.stop() == 0
         while "STOPPING=1" not in seen:
             seen += told.recv(4096).decode().splitlines()
@@ -233,6 +254,62 @@ def test_without_inference_torch_is_never_loaded(
     maps = (Path("/proc") / str(daemon.process.pid) / "maps").read_text()  # type: ignore[union-attr]
     assert "libtorch" not in maps
     assert "cv2" in maps
+    status = (Path("/proc") / str(daemon.process.pid) / "status").read_text()  # type: ignore[union-attr]
+    (resident,) = re.findall(r"VmRSS:\s+(\d+) kB", status)
+    assert int(resident) < 90_000
+
+
+def test_a_reload_takes_over_what_can_change_and_says_what_waits(
+    launch: Callable[..., Daemon], camera: Callable[[Daemon], Camera]
+) -> None:
+    daemon = launch()
+    text = daemon.config.read_text()
+    changed = text.replace("min_free_bytes = 0", "min_free_bytes = 4611686018427387904")
+    changed = changed.replace("max_watts = 4.0", "max_watts = 5.0\nbudget_joules_per_day = 0")
+    daemon.config.write_text(changed)
+    shown = daemon.run_cli("config", "reload")
+    assert shown.returncode == 0, shown.stderr
+    assert "holds from now on: energy.budget_joules_per_day = 0.0 (was 20000.0)" in shown.stdout
+    assert "needs a restart: energy.max_watts = 5.0 (was 4.0)" in shown.stdout
+    # It does hold: nothing may be stored on so full a disk, and nothing may be spent.
+    sender = camera(daemon)
+    refused = sender.send(0)
+    assert not refused["ok"]
+    assert "min_free_bytes" in refused["error"]
+    status = daemon.wait_until(lambda status: status["energy"]["budget_joules"] == 0)
+    assert any("energy.max_watts" in warning for warning in status["warnings"])
+
+    daemon.config.write_text("[energy]\nbudget_joules_per_day = -1\n[what]\n")
+    wrong = daemon.run_cli("config", "reload")
+    assert wrong.returncode == 1
+    assert "nothing changed" in wrong.stderr
+    assert "energy.budget_joules_per_day: found -1" in wrong.stderr
+    assert "an unknown section" in wrong.stderr
+    daemon.config.write_text(text.replace("warmup_frames = 4", "enabled = false"))
+    assert daemon.run_cli("config", "reload", "--json").returncode == 0
+    assert [sender.send(index)["kept"] for index in range(1, 30)] == [True] * 29
+    assert daemon.stop() == 0
+
+
+def test_a_stop_while_it_starts_ends_it_soon(tmp_path: Path) -> None:
+    """Whatever it was doing: nothing is half done, and the next start finds all in order."""
+    daemon = Daemon(tmp_path, inference=True)
+    daemon.launch()
+    while "index reconciled" not in daemon.log.read_text():
+        assert daemon.process.poll() is None, daemon.log.read_text()  # type: ignore[union-attr]
+    assert daemon.stop() == 0
+    log = daemon.log.read_text()
+    assert "stopped while starting" in log
+    assert "ready ingest" not in log
+    daemon.start()
+    assert daemon.stop() == 0
+
+
+def children(daemon: Daemon) -> list[str]:
+    """Processes that the daemon has started."""
+    pid = daemon.process.pid  # type: ignore[union-attr]
+    threads = (Path("/proc") / str(pid) / "task").glob("*/children")
+    return [child for thread in threads for child in thread.read_text().split()]
 
 
 TREES = Path(__file__).parent.parent / "energy" / "trees"

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
-import safetensors.torch
 from round_rig import CONFIG, Rig
+from torch import nn
 
 from dance_ondevice.daemon import round_record
 from dance_ondevice.daemon.config_sections import Energy, Promotion
@@ -42,15 +42,16 @@ def rig(paths: StatePaths, store: Store, add_street: Callable[..., list[str]]) -
 
 
 def copy_of(rig: Rig, version: str, *, spoilt: bool) -> str:
-    """Adopt a copy of a version, with its last layer turned around if it shall be no good."""
+    """Adopt a copy of a version; a spoilt one takes every class for the next."""
     folder = rig.paths.rounds / "copy"
     shutil.copytree(rig.versions.directory(version), folder)
     model, card = checkpoint.load(folder)
     if spoilt:
-        state = safetensors.torch.load_file(folder / "model.safetensors")
-        weights = [name for name, tensor in state.items() if tensor.dim() == 4]
-        parameters = dict(model.named_parameters())
-        parameters[weights[-1].removeprefix("model/")].data.neg_()
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d) and layer.out_channels == len(card.classes):
+                layer.weight.data = layer.weight.data.roll(1, 0)
+                if layer.bias is not None:
+                    layer.bias.data = layer.bias.data.roll(1, 0)
     checkpoint.save(folder, model, card)
     return rig.versions.adopt(folder, status="candidate", round_id="r9", changes={"parent": version})
 
@@ -89,7 +90,6 @@ def test_a_version_that_does_worse_is_rolled_back_even_after_a_restart(
 
     add_street(rig.store, 8, start=200)
     again = Rig(rig.paths, rig.store, rig.context.config)
-    balance = again.budget.balance()
     again.procedure.probation.look()
     # Back, and a rollback by hand from here does not lead to the bad one.
     assert live(again) == (trained, "v0001")
@@ -107,7 +107,6 @@ def test_a_version_that_does_worse_is_rolled_back_even_after_a_restart(
     # The look was paid for.
     (entry,) = rig.rows(f"select * from ledger where round_id = 'probation-{spoilt}'")
     assert entry["settled_joules"] > 0
-    assert again.budget.balance() < balance
     assert not list(rig.paths.rounds.glob(".probation-*"))
 
 

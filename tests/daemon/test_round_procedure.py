@@ -65,6 +65,15 @@ def test_two_rounds_promote_slim_and_leave_a_whole_record(rig: Rig, add_street: 
     assert card["macs"] == pytest.approx(0.8 * card["unslimmed_macs"], rel=0.03)
     assert card["parent"] == "v0002"
     assert card["gate"]["miou_after"] == second.miou_after
+    assert card["gate"]["table"]["lower"] <= card["gate"]["table"]["gain"] <= card["gate"]["table"]["upper"]
+    assert card["gate"]["live_ms"] > 0
+    assert card["samples"]["label_sources"] == {"wire": card["samples"]["new"] + card["samples"]["rehearsal"]}
+    assert card["slimming"]["macs_after"] < card["slimming"]["macs_before"]
+    assert card["training"]["distillation"] == 0.5
+    (row,) = rig.rows(f"select curve, pace from rounds where id = '{second.round}'")
+    curve = json.loads(row["curve"])
+    assert len(curve["points"]) == 3
+    assert curve["points"][-1][0] == curve["steps"] == second.steps
     assert "rehearsal" in {r["role"] for r in rig.rows("select role from round_samples")}
     ledger = rig.rows("select * from ledger order by id")
     assert [row["settled_joules"] for row in ledger] == [first.gross_joules, second.gross_joules]

@@ -158,7 +158,7 @@ def test_alternating_frames_do_not_flicker(seed: int, pattern: list[float]) -> N
 def test_a_dusk_that_comes_slowly_does_not_pull_the_day_along() -> None:
     draw = random.Random(5)
     slowly = [DUSK * 2 * number / 600 for number in range(600)]
-    state, _ = run([DAY] * 80 + slowly + [DUSK * 2] * 40, draw=draw)
+    state, _ = run([DAY] * RULES.settle_base_frames + slowly + [DUSK * 2] * 40, draw=draw)
     assert len(state.conditions) >= 2
     assert state.conditions[0].mean[0] == pytest.approx(0.5, abs=FIGURES["luma"])
     assert state.cameras["front"].current != BASE
@@ -197,6 +197,21 @@ def test_conditions_that_come_to_agree_are_merged_into_the_older() -> None:
     assert names(state) == [BASE, "c1"]
     assert state.cameras["front"].current == "c1"
     assert state.conditions[1].uses >= 15
+
+
+def test_base_wins_where_it_is_as_near() -> None:
+    draw = random.Random(3)
+    state, _ = run([DAY] * 100 + [DUSK] * 100, draw=draw)
+    home = state.conditions[0]
+    # A little nearer to base than to dusk: enough to go home, and not enough to leave it.
+    between = 0.47 * DUSK
+    vector = tuple(frame(between)[name] for name in FIGURES)
+    gap = distance(state.conditions[1], vector) - distance(home, vector)
+    assert 0 < gap < RULES.margin
+    state, _ = run([between] * 5, state=state, drift=False)
+    assert state.cameras["front"].current == BASE
+    state, _ = run([DUSK - between] * 5, state=state, drift=False)
+    assert state.cameras["front"].current == BASE
 
 
 def test_cameras_share_conditions_but_not_where_they_are() -> None:

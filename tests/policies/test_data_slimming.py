@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dance_ondevice.policies.data_slimming import Decision, SlimmingRules, StreamState, decide, initial_state
+from dance_ondevice.policies.data_slimming import (
+    Decision,
+    SlimmingRules,
+    StreamState,
+    decide,
+    decide_all,
+    initial_state,
+)
 
 scores = st.floats(min_value=0.0, max_value=1.0)
 few_values = st.sampled_from([0.0, 0.25, 0.5, 1.0])
@@ -196,3 +203,27 @@ def test_a_score_that_is_not_finite_is_refused(score: float) -> None:
 def test_impossible_rules_say_what_is_allowed(values: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         SlimmingRules(**values)  # type: ignore[arg-type]
+
+
+@settings(deadline=None)
+@given(rules_strategy, st.lists(scores | few_values, max_size=40))
+def test_a_whole_set_meets_the_drop_fraction_whatever_its_scores(
+    rules: SlimmingRules, found: list[float]
+) -> None:
+    decisions = decide_all(rules, found)
+    assert len(decisions) == len(found)
+    dropped = sum(not decision.keep for decision in decisions)
+    assert abs(dropped - rules.drop_fraction * len(found)) <= 0.5 + 1e-9
+    kept = [decision for decision in decisions if decision.keep]
+    for scale in rules.scales:
+        share = sum(decision.scale == scale for decision in kept)
+        assert abs(share - len(kept) / len(rules.scales)) <= 1 + 1e-9
+    for first, first_decision in zip(found, decisions, strict=True):
+        for second, second_decision in zip(found, decisions, strict=True):
+            if first < second:
+                assert first_decision.quantile < second_decision.quantile
+
+
+def test_a_whole_set_with_a_score_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(ValueError, match="is nan; it must be finite"):
+        decide_all(SlimmingRules(), [0.5, math.nan])

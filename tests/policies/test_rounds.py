@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -116,6 +117,30 @@ def test_rehearsal_is_a_seeded_draw_from_all_earlier_samples() -> None:
     assert all(len(each) == 10 for each in drawn)
     assert len(set.union(*drawn)) == 50
     assert drawn[0] == set(plan_round(store, max_samples=100, seed=0).rehearsal)
+
+
+def test_a_models_label_trains_and_never_judges() -> None:
+    store = [replace(sample(i, "train"), label_source="teacher") for i in range(4)]
+    taught = [replace(sample(i, "gate"), label_source=source) for i, source in ((4, "teacher"), (5, "self"))]
+    plan = plan_round([*store, *taught, sample(6, "gate")], max_samples=10, seed=0)
+    assert (len(plan.train), plan.gate) == (4, ("s0006",))
+    alone = plan_round([*store, *taught], max_samples=10, seed=0)
+    assert not alone.ready
+    assert "2 have a model's label only" in alone.reason
+
+
+def test_a_full_round_takes_the_new_samples_that_are_worth_most() -> None:
+    unsure = [replace(sample(i, "train"), uncertainty=0.9) for i in range(0, 40, 4)]
+    sure = [replace(sample(i, "train"), uncertainty=0.1) for i in range(40) if i % 4]
+    plan = plan_round([*unsure, *sure, sample(99, "gate")], max_samples=10, seed=0)
+    assert set(plan.train) == {s.id for s in unsure}
+
+
+def test_rehearsal_is_balanced_over_conditions() -> None:
+    used = [replace(sample(i, "train", 1), condition="dusk" if i < 5 else "day") for i in range(60)]
+    fresh = [sample(i, "train") for i in range(60, 70)]
+    plan = plan_round([*used, *fresh, sample(99, "gate")], max_samples=99, seed=3)
+    assert sum(name < "s0005" for name in plan.rehearsal) == 5 == len(plan.rehearsal) // 2
 
 
 def test_gate_beyond_its_limit_is_half_newest_half_spread_over_the_old() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import groupby, pairwise
 
 import pytest
@@ -173,3 +174,45 @@ def test_late_labels_follow_their_neighbours() -> None:
 def test_impossible_arguments(share: float, seconds: float) -> None:
     with pytest.raises(ValueError, match=r"give 0"):
         assign_splits([], share, seconds)
+
+
+DIGITS = "0123456789abcdef"
+
+
+def look(index: int, signature: str, classes: set[int], split: Split | None = None) -> SampleInfo:
+    return SampleInfo(
+        id=f"d{index:03d}",
+        camera="front",
+        captured_at=float(index),
+        labelled=True,
+        split=split,
+        signature=signature,
+        classes=frozenset(classes),
+    )
+
+
+def test_near_duplicates_of_training_samples_serve_for_nothing_unless_they_show_another_class() -> None:
+    earlier = [look(0, "0" * 8, {1, 2}, "train")]
+    new = [look(10, "00000001", {1}), look(11, "00000002", {1, 3}), look(12, "80000000", {1})]
+    # No share is held out, so each of the new ones would train.
+    assert assign_splits([*earlier, *new], share=0.0) == {
+        "d010": "duplicate",
+        "d011": "train",
+        "d012": "train",
+    }
+
+
+def test_the_first_of_several_alike_trains_and_their_place_holds() -> None:
+    new = [look(i, "0" * 8, {1}) for i in range(3)] + [look(3, "", {1})]
+    splits = assign_splits(new, share=0.0)
+    assert splits == {"d000": "train", "d001": "duplicate", "d002": "duplicate", "d003": "train"}
+    fixed = [replace(s, split=splits[s.id]) for s in new]
+    assert assign_splits([*fixed, look(4, "00000001", {1})], share=0.0) == {"d004": "duplicate"}
+
+
+def test_nothing_is_held_out_beside_a_near_duplicate_of_a_training_sample() -> None:
+    fixed = [look(i, "0" * 8, {1}, "duplicate") for i in range(6)]
+    new = [look(6 + i, DIGITS[i] * 8, {1}) for i in range(12)]
+    splits = assign_splits([*fixed, *new], share=0.3)
+    assert "gate" in splits.values()
+    assert splits["d006"] != "gate"

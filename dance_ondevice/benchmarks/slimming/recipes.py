@@ -34,6 +34,7 @@ class Recipe:
     Attributes:
         stages: of its training.
         inference_scales: what an image is inferred at: one scale for all, or by complexity among several.
+        mean_scale: of the images that the model will see; multi-scale branches are slimmed by it.
         batch_size: images a step.
         rate: factor of the setting's learning rate.
         about: what it is, for the report.
@@ -41,6 +42,7 @@ class Recipe:
 
     stages: tuple[Stage, ...]
     inference_scales: tuple[float, ...] = (1.0,)
+    mean_scale: float = 1.0
     batch_size: int = 8
     rate: float = 1.0
     about: str
@@ -73,7 +75,11 @@ def _network(epochs: int) -> Recipe:
 
 
 def _dance(epochs: int) -> Recipe:
-    return Recipe(stages=_progressive(epochs, "complexity"), about="DANCE: data and network slimming")
+    return Recipe(
+        stages=_progressive(epochs, "complexity"),
+        mean_scale=0.75,
+        about="DANCE: data and network slimming, multi-scale branches slimmed by the mean scale",
+    )
 
 
 def _progressive(epochs: int, choice: str) -> tuple[Stage, ...]:

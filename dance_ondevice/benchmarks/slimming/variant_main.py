@@ -24,19 +24,22 @@ from dance_ondevice.benchmarks.slimming import images
 from dance_ondevice.benchmarks.slimming.choices import Choices
 from dance_ondevice.benchmarks.slimming.plan import Plan, Point, Trained, read_plan, write_json
 from dance_ondevice.benchmarks.slimming.recipes import LEARNING_RATES, Recipe, recipe
-from dance_ondevice.cooptimisation import CoTrainer, EpochDone
+from dance_ondevice.cooptimisation import BranchPlan, CoTrainer, EpochDone
 from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.energy.choose import Machine, best_meter
 from dance_ondevice.energy.reading import Meter
 from dance_ondevice.evaluation import Matrix, evaluate, iou_per_class, miou
 from dance_ondevice.images import resize_area
+from dance_ondevice.importance import TaylorImportance, branch_scores
 from dance_ondevice.labels import IGNORE
 from dance_ondevice.models import checkpoint, registry
+from dance_ondevice.models.branches import contexts_of, removable_branches, removed_branches
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.channels import removed_channels
 from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.models.forward import logits, to_tensor
 from dance_ondevice.policies.data_slimming import SlimmingRules
+from dance_ondevice.policies.network_slimming import branch_shares, branch_to_remove
 from dance_ondevice.training import TrainingOptions
 
 #: Scores along the way, evenly over the epochs.
@@ -86,7 +89,14 @@ class _Run:
     def train(self) -> Trained:
         """Do what is left of the training and score the result."""
         model, card = _first_model(self.plan, self.classes)
-        trainer = CoTrainer(model, card, self.recipe.stages, self._choices(), self._options())
+        trainer = CoTrainer(
+            model,
+            card,
+            self.recipe.stages,
+            self._choices(),
+            self._options(),
+            plan_branches=self._plan_branches,
+        )
         spent = _Spent()
         state = self.folder / "state"
         if (state / "spent.json").is_file():
@@ -115,6 +125,14 @@ class _Run:
     def _choices(self) -> Choices:
         rules = SlimmingRules(seed=self.plan.seed)
         return Choices(self.train_samples, rules, self._losses)
+
+    def _plan_branches(self, model: nn.Module, taylor: TaylorImportance | None) -> BranchPlan:
+        """Co-optimisation: what the size of the images means for the branches of large context."""
+        shares = branch_shares(self.recipe.mean_scale, contexts_of(model))
+        removable = set(removable_branches(model))
+        worth = {name: value for name, value in branch_scores(model, taylor).items() if name in removable}
+        gone = branch_to_remove(worth, shares)
+        return BranchPlan(shares, (gone,) if gone else ())
 
     def _losses(self, model: nn.Module, samples: Sequence[TrainingSample]) -> list[float]:
         """Mean cross-entropy of each sample at its scale."""
@@ -182,6 +200,7 @@ class _Run:
             parameters=count_parameters(model),
             curve=tuple(spent.curve),
             widths=removed_channels(model),
+            removed_branches=removed_branches(model),
         )
 
 

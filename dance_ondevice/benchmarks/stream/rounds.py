@@ -38,7 +38,7 @@ class Recipe:
         part: what learns: "all", the "late" layers behind the encoder, or the "norm" layers and the last one.
         steps: optimiser steps at most.
         learning_rate: AdamW's.
-        size: (height, width) of the crops; None: whole frames.
+        scale: of the images that are trained on, against the stream's frames.
         zoom: smallest and largest, see ``BatchOptions``.
         batch_size: images a step.
         rehearsal: samples of the base domain that are mixed in for each labelled one of the stream.
@@ -53,7 +53,7 @@ class Recipe:
     part: Part = "all"
     steps: int = 40
     learning_rate: float = 1e-3
-    size: tuple[int, int] | None = None
+    scale: float = 1.0
     zoom: tuple[float, float] = (0.75, 1.75)
     batch_size: int = 8
     rehearsal: float = 0.0
@@ -101,7 +101,7 @@ class Rounds:
         *,
         cpu_clock: Callable[[], float] = time.process_time,
     ) -> None:
-        """Train at ``size`` (height, width) where a recipe names no other; the folder is made if missing."""
+        """Train at ``size`` (height, width) times the recipe's scale; the folder is made if missing."""
         self._scorer = scorer
         self._size = size
         self._precision = precision
@@ -152,7 +152,7 @@ class Rounds:
             steps=recipe.steps,
             batch_size=recipe.batch_size,
             num_classes=self._scorer.classes,
-            size=recipe.size or self._size,
+            size=(round(self._size[0] * recipe.scale), round(self._size[1] * recipe.scale)),
             zoom=recipe.zoom,
             learning_rate=recipe.learning_rate,
             precision=self._precision,

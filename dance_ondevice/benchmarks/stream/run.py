@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from dance_ondevice.models.cost import count_macs
 from dance_ondevice.precision import Precision
 from dance_ondevice.pretraining import PretrainOptions, pretrain
 
-__all__ = ["Bench", "StreamBenchError"]
+__all__ = ["Bench", "StreamBenchError", "base_of_street", "only"]
 
 _SCALES = (1.0, 0.75, 0.5)
 
@@ -47,6 +47,7 @@ class Bench:
         work: folder for everything that is made on the way: a run that was killed goes on from there.
         teacher: folder of a teacher model; None: the joint model of the first seed.
         settings: the same for all variants.
+        joint_seeds: of joint training, which is dear; empty: those of the other variants.
         say: is told each step.
     """
 
@@ -55,6 +56,7 @@ class Bench:
     work: Path
     teacher: Path | None = None
     settings: Settings = field(default_factory=Settings)
+    joint_seeds: Sequence[int] = ()
     say: Callable[[str], None] = lambda line: None
     cpu_clock: Callable[[], float] = time.process_time
 
@@ -72,7 +74,8 @@ class Bench:
         tools = self._tools(seeds[0], needs_teacher=any(v.labels == "teacher" for v in variants))
         found: dict[str, list[RunRecord]] = {}
         for variant in variants:
-            for seed in seeds if variant.random else seeds[:1]:
+            wanted = self.joint_seeds or seeds if variant.joint else seeds
+            for seed in wanted if variant.random else wanted[:1]:
                 record = self._one(tools, variant, seed)
                 found.setdefault(variant.name, []).append(record)
                 self.say(_line(record))
@@ -209,7 +212,7 @@ def base_of_street(stream: Stream, folder: Path, *, epochs: int = 30, seed: int 
 
 
 def only(variants: Sequence[Variant], names: Sequence[str]) -> list[Variant]:
-    """The named variants, in their own order.
+    """The named variants, in their own order; all where none is named.
 
     Raises:
         ValueError: there is no variant of a name.
@@ -218,12 +221,7 @@ def only(variants: Sequence[Variant], names: Sequence[str]) -> list[Variant]:
     for name in names:
         if name not in known:
             raise ValueError(f"there is no variant {name}; choose of {', '.join(known)}")
-    return [variant for variant in variants if variant.name in names]
-
-
-def with_steps(variant: Variant, steps: int) -> Variant:
-    """The variant with shorter rounds, for trying things out."""
-    return replace(variant, recipe=replace(variant.recipe, steps=steps)) if variant.recipe else variant
+    return [variant for variant in variants if not names or variant.name in names]
 
 
 def _line(record: RunRecord) -> str:

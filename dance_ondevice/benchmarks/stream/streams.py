@@ -128,7 +128,8 @@ def street_stream(
         numbers = range(first, first + count * _STREET_STRIDE, _STREET_STRIDE)
         return tuple(render_street(folder, numbers, (light,), seed=seed, size=size))
 
-    segments, start = [], _STREET_STREAM
+    segments: list[Segment] = []
+    start = _STREET_STREAM
     for light in (*_STREET_LIGHTS, "day"):
         name = light if all(s.name != light for s in segments) else f"{light} again"
         segments.append(Segment(name=name, task=light, frames=render(start, frames, light)))

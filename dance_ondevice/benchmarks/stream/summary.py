@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from dance_ondevice.benchmarks.stream.record import Promotion, RunRecord
 from dance_ondevice.benchmarks.stream.report import (
@@ -19,6 +20,16 @@ from dance_ondevice.benchmarks.stream.variants import Variant
 from dance_ondevice.continual import ScoreMatrix, gain_per_kilojoule, recovery_frame
 
 __all__ = ["make_report"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Context:
+    """What one run is compared with."""
+
+    stream: Stream
+    frozen: RunRecord | None
+    goals: Mapping[str, float]
+    settings: Settings
 
 
 def make_report(
@@ -41,9 +52,9 @@ def make_report(
         settings: of the runs.
     """
     frozen = runs["frozen"][0] if runs.get("frozen") else None
-    goals = _goals(stream, runs, frozen)
+    context = _Context(stream=stream, frozen=frozen, goals=_goals(stream, runs, frozen), settings=settings)
     reports = {
-        variant.name: _variant(variant, runs[variant.name], stream, frozen, goals, settings)
+        variant.name: _variant(variant, runs[variant.name], context)
         for variant in variants
         if runs.get(variant.name)
     }
@@ -62,12 +73,10 @@ def make_report(
 def _variant(
     variant: Variant,
     runs: Sequence[RunRecord],
-    stream: Stream,
-    frozen: RunRecord | None,
-    goals: Mapping[str, float],
-    settings: Settings,
+    context: _Context,
 ) -> VariantReport:
-    seeds = [_seed(run, stream, frozen, goals, settings) for run in runs]
+    frozen = context.frozen
+    seeds = [_seed(run, context) for run in runs]
     worst = None if variant.joint else [_matrix(run).worst_old for run in runs]
     joules = statistics.fmean(one.joules for one in seeds)
     average = statistics.fmean(one.average for one in seeds)
@@ -102,13 +111,7 @@ def _variant(
     )
 
 
-def _seed(
-    run: RunRecord,
-    stream: Stream,
-    frozen: RunRecord | None,
-    goals: Mapping[str, float],
-    settings: Settings,
-) -> SeedReport:
+def _seed(run: RunRecord, context: _Context) -> SeedReport:
     on_stream = bool(run.curve)
     matrix = _matrix(run)
     by_workload: dict[str, float] = {}
@@ -121,16 +124,16 @@ def _seed(
         average=matrix.average,
         backward_transfer=matrix.backward_transfer if on_stream else None,
         forgetting=matrix.forgetting if on_stream else None,
-        joules=run.cpu_seconds * settings.watts,
+        joules=run.cpu_seconds * context.settings.watts,
         cpu_seconds=run.cpu_seconds,
         cpu_seconds_by_workload=by_workload,
         training_macs=run.training_macs,
         matrix=run.rows,
         decisions=[_in_words(promotion) for promotion in run.promotions],
         recovery={
-            name: _recovery(run, frozen, first, last, goal, settings)
-            for (name, first, last), goal in zip(_drifts(stream), goals.values(), strict=True)
-            if frozen is not None and on_stream
+            name: _recovery(run, context, name, (first, last))
+            for name, first, last in _drifts(context.stream)
+            if context.frozen is not None and on_stream
         },
         curve=[round(value, 5) for value in run.curve],
     )
@@ -173,14 +176,15 @@ def _goals(
     return goals
 
 
-def _recovery(
-    run: RunRecord, frozen: RunRecord, first: int, last: int, goal: float, settings: Settings
-) -> Recovery:
-    frames = recovery_frame(run.curve[first:last], frozen.curve[first:last], goal) if goal > 0 else None
+def _recovery(run: RunRecord, context: _Context, segment: str, span: tuple[int, int]) -> Recovery:
+    (first, last), goal, frozen = span, context.goals[segment], context.frozen
+    frames = None
+    if goal > 0 and frozen is not None:
+        frames = recovery_frame(run.curve[first:last], frozen.curve[first:last], goal)
     if frames is None:
         return Recovery(frames=None, joules=None)
     spent = sum(one.cpu_seconds for one in run.spent if first <= one.frame <= first + frames)
-    return Recovery(frames=frames, joules=spent * settings.watts)
+    return Recovery(frames=frames, joules=spent * context.settings.watts)
 
 
 def _spread(seeds: Sequence[SeedReport]) -> dict[str, float]:

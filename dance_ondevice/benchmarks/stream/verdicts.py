@@ -1,4 +1,4 @@
-"""The service's own gates, asked about the weights of a variant: what they say, and the CPU seconds it takes."""
+"""The service's own gates, asked about a variant's weights: what they say, and what that costs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def of_statistics(
 ) -> tuple[Said, float]:
     """May a new condition's statistics serve? Judged on confidence and diversity of masks, without labels."""
     rules = condition_gate.GateRules()
-    return _by_confidence(tools, rules, live, new, frames[-rules.frames :], ())
+    return _by_confidence(tools, rules, (live, new), frames[-rules.frames :], ())
 
 
 def of_few_labels(
@@ -41,7 +41,7 @@ def of_few_labels(
     accidents, not proof of a gain.
     """
     rules = condition_gate.GateRules(labelled_frames=1)
-    return _by_confidence(tools, rules, live, new, unlabelled[-rules.frames :], labelled)
+    return _by_confidence(tools, rules, (live, new), unlabelled[-rules.frames :], labelled)
 
 
 def of_held_out(
@@ -79,17 +79,17 @@ def of_probation(
 def _by_confidence(
     tools: Tools,
     rules: condition_gate.GateRules,
-    live: Weights,
-    new: Weights,
+    live_and_new: tuple[Weights, Weights],
     frames: Sequence[TrainingSample],
     labelled: Sequence[TrainingSample],
 ) -> tuple[Said, float]:
     found, cost = [], 0.0
-    for weights in (new, live):
+    for weights in live_and_new:
         seen, checked = tools.scorer.scores(weights, frames), tools.scorer.scores(weights, labelled)
         cost += _cost(seen, checked)
         found.append(_evidence(seen, checked))
-    verdict = condition_gate.judge(rules, *found)
+    old, candidate = found
+    verdict = condition_gate.judge(rules, candidate, old)
     if verdict is None:
         return (False, f"{len(frames)} frames are too few to judge by"), cost
     return (verdict.keep, verdict.reason), cost

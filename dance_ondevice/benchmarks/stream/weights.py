@@ -44,7 +44,13 @@ class Weights:
 
 def weights_of(model: nn.Module) -> Weights:
     """A copy of a model's weights."""
-    return Weights({name: tensor.detach().clone() for name, tensor in model.state_dict().items()})
+    # Contiguous, since training leaves channels last in memory, which safetensors does not write.
+    return Weights(
+        {
+            name: tensor.detach().clone(memory_format=torch.contiguous_format)
+            for name, tensor in model.state_dict().items()
+        }
+    )
 
 
 @dataclass(frozen=True, eq=False)

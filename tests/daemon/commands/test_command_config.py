@@ -7,6 +7,7 @@ import pytest
 
 from dance_ondevice.daemon import config
 from dance_ondevice.daemon.config import Config, load, template
+from dance_ondevice.daemon.instances import register
 
 
 def test_init_prints_the_template(run, tmp_path: Path):
@@ -76,6 +77,21 @@ def test_a_command_that_loads_a_bad_configuration_exits_78(run, tmp_path: Path):
     site.write_text("[training\n")
     for command in (["status"], ["doctor"], ["samples", "list"], ["config", "show"]):
         assert f"{site}:1" in run(*command, "--config", str(site), code=78).stderr
+
+
+def test_a_reload_without_a_daemon_says_so(run, tmp_path: Path):
+    assert "no daemon runs" in run("config", "reload", "--state-dir", str(tmp_path), code=1).stderr
+
+
+def test_a_reload_finds_the_daemon_although_its_file_is_wrong(run, tmp_path: Path, monkeypatch):
+    site = tmp_path / "site.toml"
+    site.write_text("[training]\nseed = -1\n")
+    # No daemon to ask: then the mistakes themselves are the answer.
+    assert "training.seed" in run("config", "reload", "--config", str(site), code=78).stderr
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    state = tmp_path / "state"
+    register(state, "ipc:///nowhere", {"RUNTIME_DIRECTORY": str(tmp_path)})
+    assert str(state) in run("config", "reload", "--config", str(site), code=1).stderr
 
 
 def test_json_is_json_for_every_kind_of_value(run):

@@ -67,7 +67,7 @@ def test_clients_are_added_and_nothing_is_ever_overwritten(folder: Path) -> None
             generate(folder, again)
     # A revoked client's secret file is still somebody's secret.
     door.public.unlink()
-    with pytest.raises(KeysError, match="door.key_secret"):
+    with pytest.raises(KeysError, match=r"door\.key_secret"):
         generate(folder, ["door"])
 
     assert {path: path.read_bytes() for path in before} == before
@@ -128,7 +128,7 @@ def test_a_secret_that_others_may_read_is_refused(folder: Path) -> None:
 def test_what_is_no_certificate(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.key"
     path.write_text(text)
-    with pytest.raises(KeysError, match="x.key"):
+    with pytest.raises(KeysError, match=r"x\.key"):
         load_public(path)
     with pytest.raises(KeysError, match="nowhere"):
         load_public(tmp_path / "nowhere")
@@ -158,7 +158,7 @@ def test_the_daemons_keys_come_from_the_folder_or_from_systemd(folder: Path, tmp
         load_server("", {})
     server.secret.rename(credentials / "server.key_secret")
     (credentials / "server.key_secret").chmod(0o440)
-    with pytest.raises(KeysError, match="server.key_secret is not there"):
+    with pytest.raises(KeysError, match=r"server\.key_secret is not there"):
         load_server(str(folder), {})
     environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
     assert load_server(str(folder), environ).clients.known == here.clients.known

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dance_ondevice.label_formats.class_map import ClassMap, ClassMapError, UnknownClasses, read_class_map
+
+CLASSES = ("sky", "road", "traffic sign")
+
+
+def test_names_match_without_capitals_and_the_map_wins() -> None:
+    mapped = read_class_map('[classes]\nAuto = "ignore"\nRoad = "sky"\n"Strasse" = 1\n', CLASSES)
+    names = ["Sky", "Traffic_Sign", "Auto", "Road", "Strasse"]
+    assert mapped.resolve(names, CLASSES) == {
+        "Sky": 0, "Traffic_Sign": 2, "Auto": 255, "Road": 0, "Strasse": 1,
+    }  # fmt: skip
+
+
+def test_unknown_names_come_all_at_once_with_a_map_that_would_do() -> None:
+    with pytest.raises(UnknownClasses) as caught:
+        ClassMap().resolve(["sky", "Trafic Sign", "unicorn"], CLASSES)
+    text = str(caught.value)
+    assert "'Trafic Sign', 'unicorn'" in text
+    # What the error proposes is itself a class map, and resolves what was unknown.
+    proposal = text[text.index("[classes]") :]
+    fixed = read_class_map(proposal, CLASSES).resolve(["sky", "Trafic Sign", "unicorn"], CLASSES)
+    assert fixed == {"sky": 0, "Trafic Sign": 2, "unicorn": 255}
+
+
+def test_ids_of_masks_are_replaced() -> None:
+    mapped = read_class_map('background = "sky"\n[classes]\n11 = "ignore"\n3 = "road"\n', CLASSES)
+    assert mapped.background == 0
+    mask = np.array([[0, 3, 11, 255]], np.uint8)
+    np.testing.assert_array_equal(mapped.apply(mask), [[0, 1, 255, 255]])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[classes", "no TOML"),
+        ('colour = "red"', "'colour'"),
+        ('[classes]\na = "nothing"\nb = 3\nc = true', "'a' = 'nothing', 'b' = 3, 'c' = True"),
+        ("classes = 1", "must be a table"),
+        ('background = "lake"', "'lake'"),
+    ],
+)
+def test_all_that_is_wrong_with_a_map_is_said(text: str, told: str) -> None:
+    with pytest.raises(ClassMapError, match=r".*") as caught:
+        read_class_map(text, CLASSES)
+    assert told in str(caught.value)

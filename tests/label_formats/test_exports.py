@@ -1,0 +1,243 @@
+"""COCO, CVAT and Label Studio files, from their bytes to masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dance_ondevice.label_formats import regions
+from dance_ondevice.label_formats.coco import read_coco
+from dance_ondevice.label_formats.cvat import read_cvat
+from dance_ondevice.label_formats.label_studio import read_label_studio
+from dance_ondevice.label_formats.reader import read_export
+from dance_ondevice.label_formats.regions import Export, FormatError
+
+IDS = {"car": 1, "road": 2}
+
+
+def coco(*annotations: dict[str, Any], **image: Any) -> dict[str, Any]:
+    return {
+        "images": [{"id": 7, "file_name": "some/folder/front-1-1.jpg", "width": 8, "height": 6, **image}],
+        "categories": [{"id": 1, "name": "car"}, {"id": 2, "name": "road"}],
+        "annotations": [{"image_id": 7, **annotation} for annotation in annotations],
+    }
+
+
+def mask_of(export: Export) -> np.ndarray[Any, Any]:
+    assert not export.refused
+    (image,) = export.images
+    return regions.paint(image, IDS)
+
+
+def test_coco_polygons_and_both_rles_end_in_one_mask() -> None:
+    right = np.zeros((6, 8), np.bool_)
+    right[:, 6:] = True
+    export = read_coco(
+        coco(
+            {"category_id": 2, "segmentation": [[0, 3, 8, 3, 8, 6, 0, 6]]},
+            {"category_id": 1, "segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]]},
+            {"category_id": 1, "segmentation": {"size": [6, 8], "counts": [36, 12]}},
+            {"category_id": 2, "segmentation": {"size": [6, 8], "counts": "T11;"}},
+        )
+    )
+    assert export.images[0].image == "front-1-1.jpg"
+    mask = mask_of(export)
+    expected = np.full((6, 8), 255)
+    expected[3:] = 2
+    expected[1:3, 1:4] = 1
+    expected[:, 6:] = 1
+    expected[0, 6] = 2  # "T11;": 36 background, 1 object, 11 background
+    np.testing.assert_array_equal(mask, expected)
+
+
+@given(
+    st.integers(0, 20),
+    st.integers(0, 20),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.sampled_from([0.0, 0.3, -0.3]),
+)
+def test_a_polygon_has_the_pixels_whose_middle_it_holds(
+    left: int, top: int, wide: int, high: int, by: float
+) -> None:
+    mask = np.zeros((24, 24), np.uint8)
+    right, bottom = left + wide, top + high
+    corners = [
+        (left + by, top + by),
+        (right + by, top + by),
+        (right + by, bottom + by),
+        (left + by, bottom + by),
+    ]
+    regions.polygons([corners])(mask, 1)
+    expected = np.zeros_like(mask)
+    expected[top:bottom, left:right] = 1
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_a_ring_inside_another_is_a_hole() -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    outer, inner = [(10, 10), (30, 10), (30, 30), (10, 30)], [(15, 15), (25, 15), (25, 25), (15, 25)]
+    regions.polygons([outer, inner])(mask, 1)
+    assert mask.sum() == 400 - 100
+    assert mask[20, 20] == 0
+
+
+@pytest.mark.parametrize(
+    ("annotation", "why"),
+    [
+        ({"category_id": 3, "segmentation": [[0, 0, 1, 1, 2, 2]]}, "category 3"),
+        ({"category_id": 1, "bbox": [0, 0, 1, 1]}, "only a box"),
+        ({"category_id": 1, "segmentation": [[0, 0, 1, 1]]}, "three or more"),
+        ({"category_id": 1, "segmentation": [[0, 0, 1, 1, 2]]}, "x, y"),
+        ({"category_id": 1, "segmentation": [[0, 0, 1, 1, 2, float("nan")]]}, "no place"),
+        ({"category_id": 1, "segmentation": {"size": [8, 6], "counts": [48]}}, "size"),
+    ],
+)
+def test_an_image_with_a_bad_annotation_is_refused_by_name(annotation: dict[str, Any], why: str) -> None:
+    (refused,) = read_coco(coco(annotation)).refused
+    assert refused.image == "front-1-1.jpg"
+    assert why in refused.why
+
+
+def test_a_run_length_code_that_does_not_fit_shows_when_it_is_painted() -> None:
+    (image,) = read_coco(coco({"category_id": 1, "segmentation": {"size": [6, 8], "counts": [5]}})).images
+    with pytest.raises(FormatError, match=r"front-1-1\.jpg.*5 pixels, the mask has 48"):
+        regions.paint(image, IDS)
+
+
+@pytest.mark.parametrize("size", [{"width": 0}, {"width": 10**9}, {"height": None}, {"height": True}])
+def test_impossible_sizes_are_refused(size: dict[str, Any]) -> None:
+    assert read_coco(coco(**size)).refused
+
+
+CVAT = """<?xml version="1.0"?>
+<annotations><version>1.1</version>
+ <image id="0" name="set/front-1-1.jpg" width="8" height="6">
+  <polygon label="car" z_order="1" points="0,0;4,0;4,3;0,3"></polygon>
+  <box label="road" z_order="0" xtl="0" ytl="0" xbr="8" ybr="6"></box>
+  <mask label="car" z_order="2" rle="1, 2, 1" left="5" top="4" width="2" height="2"></mask>
+  <points label="car" points="1,1"></points>
+ </image>
+ <image id="1" name="empty.jpg" width="8" height="6"></image>
+ <image id="2" name="bad.jpg" width="8" height="6"><polygon label="car" points="1"></polygon></image>
+</annotations>"""
+
+
+def test_cvat_paints_by_z_order_and_decodes_masks() -> None:
+    export = read_cvat(CVAT.encode())
+    assert [image.image for image in export.images] == ["front-1-1.jpg", "empty.jpg"]
+    assert [(r.image, "points" in r.why) for r in export.refused] == [("bad.jpg", True)]
+    mask = regions.paint(export.images[0], IDS)
+    assert (mask[:3, :4] == 1).all()
+    np.testing.assert_array_equal(mask[4:6, 5:7], [[2, 1], [1, 2]])
+    assert (mask[:, 7] == 2).all()
+    assert (regions.paint(export.images[1], IDS) == 255).all()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<annotations>",
+        b"<other/>",
+        b'<!DOCTYPE a [<!ENTITY b "b">]><annotations/>',
+        b"<annotations><track/></annotations>",
+    ],
+)
+def test_what_is_no_cvat_for_images_says_so(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        read_cvat(data)
+
+
+def task(*results: dict[str, Any], image: str = "/data/upload/1/0a1b2c3d-front-1-1.jpg") -> dict[str, Any]:
+    size = {"original_width": 8, "original_height": 6}
+    return {
+        "id": 3,
+        "data": {"image": image},
+        "annotations": [
+            {"was_cancelled": True, "result": []},
+            {"result": [{**size, **result} for result in results]},
+        ],
+    }
+
+
+def test_label_studio_polygons_are_percent_and_names_lose_the_uploads_prefix() -> None:
+    polygon = {"points": [[0, 0], [50, 0], [50, 50], [0, 50]], "polygonlabels": ["car"]}
+    export = read_label_studio(
+        [task({"type": "polygonlabels", "value": polygon}, {"type": "choices", "value": {}})]
+    )
+    assert export.images[0].image == "front-1-1.jpg"
+    mask = mask_of(export)
+    assert (mask[:3, :4] == 1).all()
+    assert (mask[4:] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("/data/local-files/?d=set/front-1-1.jpg", "front-1-1.jpg"),
+        ("https://host/a%20b/front-1-1.jpg?x=1", "front-1-1.jpg"),
+        ("front-1-1.jpg", "front-1-1.jpg"),
+    ],
+)
+def test_label_studio_names_of_other_storages(image: str, name: str) -> None:
+    value = {"x": 0, "y": 0, "width": 100, "height": 50, "rectanglelabels": ["road"]}
+    export = read_label_studio([task({"type": "rectanglelabels", "value": value}, image=image)])
+    assert export.images[0].image == name
+    assert (mask_of(export)[:3] == 2).all()
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"type": "polygonlabels", "value": {"points": [[0, 0]], "polygonlabels": ["car"]}},
+        {"type": "polygonlabels", "value": {"points": "x", "polygonlabels": ["car"]}},
+        {"type": "polygonlabels", "value": {"points": [[0, 0], [1, 1], [1, 0]], "polygonlabels": []}},
+        {"type": "brushlabels", "value": {"brushlabels": ["car"]}},
+        {"type": "polygonlabels", "original_width": 0, "value": {}},
+    ],
+)
+def test_a_task_with_a_bad_region_is_refused(result: dict[str, Any]) -> None:
+    export = read_label_studio([task(result)])
+    assert [refused.image for refused in export.refused] == ["front-1-1.jpg"]
+
+
+def test_the_format_is_told_from_the_content(tmp_path: Path) -> None:
+    file = tmp_path / "export"
+    polygon = {"points": [[0, 0], [50, 0], [50, 50]], "polygonlabels": ["car"]}
+    for content in (
+        json.dumps(coco({"category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 3]]})),
+        CVAT,
+        json.dumps([task({"type": "polygonlabels", "value": polygon})]),
+    ):
+        file.write_text(content)
+        assert read_export(file).images[0].image == "front-1-1.jpg"
+    for content in ("{}", "[]", "nothing", "\x00"):
+        file.write_text(content)
+        with pytest.raises(FormatError, match="export"):
+            read_export(file)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(json_values, json_values, json_values)
+def test_no_document_does_more_than_raise_its_error(images: Any, annotations: Any, categories: Any) -> None:
+    for read, document in (
+        (read_coco, {"images": images, "annotations": annotations, "categories": categories}),
+        (read_label_studio, [{"id": 1, "data": images, "annotations": annotations}]),
+    ):
+        try:
+            export = read(document)
+        except FormatError:
+            continue
+        assert isinstance(export, Export)
