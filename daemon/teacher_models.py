@@ -20,8 +20,6 @@ from dance_ondevice.models.layers import resize
 
 __all__ = ["Seen", "Teacher", "TeacherError", "load_teacher"]
 
-_MODEL_STRIDE = STRIDE
-
 
 class TeacherError(ValueError):
     """The teacher cannot be used as it is; the text says what to do."""
@@ -121,7 +119,7 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
     fixed = tuple(side for side in source.shape[2:] if isinstance(side, int))
 
     def see(bgr: NDArray[np.uint8], size: tuple[int, int]) -> Seen:
-        image = _fitted(bgr, (fixed[0], fixed[1]) if len(fixed) == 2 else None)
+        image, inner = _fitted(bgr, (fixed[0], fixed[1]) if len(fixed) == 2 else None)
         x = to_tensor(image, normalisation).contiguous().numpy()
         output: Any = session.run(None, {source.name: x})[0]
         scores = np.asarray(output, np.float32)
@@ -130,27 +128,32 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
                 f"{file} gives an output of shape {scores.shape}; expected (1, {len(table)}, h, w), "
                 "a channel a class"
             )
-        return _seen(scores[0], size, table)
+        whole = resize(torch.from_numpy(scores), image.shape[:2])[..., : inner[0], : inner[1]]
+        probabilities = bool((scores >= 0).all()) and np.allclose(scores.sum(axis=1), 1.0, atol=1e-3)
+        whole = resize(whole, size)[0]
+        best, mask = (whole if probabilities else whole.softmax(dim=0)).max(dim=0)
+        return Seen(table[mask.numpy()], best.numpy())
 
     return see
 
 
-def _seen(scores: NDArray[np.float32], size: tuple[int, int], table: NDArray[np.uint8]) -> Seen:
-    """From scores (C, h, w), logits or probabilities, to a mask at ``size``."""
-    whole = resize(torch.from_numpy(scores).unsqueeze(0), size)[0]
-    probabilities = bool((scores >= 0).all()) and bool(np.allclose(scores.sum(axis=0), 1.0, atol=1e-3))
-    best, mask = (whole if probabilities else whole.softmax(dim=0)).max(dim=0)
-    return Seen(table[mask.numpy()], best.numpy())
+def _fitted(
+    bgr: NDArray[np.uint8], size: tuple[int, int] | None
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The image as an ONNX model takes it, and the (height, width) in its upper left corner that counts.
 
-
-def _fitted(bgr: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:
-    """The image at a model's fixed size, else with both sides a multiple of 32: stretched by a few pixels."""
-    height, width = size or tuple(-(-side // _MODEL_STRIDE) * _MODEL_STRIDE for side in bgr.shape[:2])
-    if bgr.shape[:2] == (height, width):
-        return bgr
+    Stretched to a fixed size; else its edge is repeated until both sides are multiples of 32, as for models
+    of our own.
+    """
+    height, width = bgr.shape[:2]
+    if size is None:
+        below, right = -height % STRIDE, -width % STRIDE
+        padded = np.pad(bgr, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else bgr
+        return padded, (height, width)
     import cv2
 
-    return np.asarray(cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    stretched = cv2.resize(bgr, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(stretched, np.uint8), size
 
 
 def _table(own: Sequence[str], classes: Sequence[str], source: str) -> NDArray[np.uint8]:

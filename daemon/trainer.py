@@ -19,6 +19,7 @@ import msgspec
 
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.bounded_log import BoundedLog
+from dance_ondevice.daemon.priority import hurry
 from dance_ondevice.daemon.state import atomic_write
 
 log = logging.getLogger(__name__)
@@ -119,6 +120,8 @@ class TrainerProcess:
         if self._process is not None and self._asked_at is None:
             self._asked_at = time.monotonic()
             self._signal(signal.SIGTERM)
+            if self._process.returncode is None:
+                hurry(self._process.pid)
 
     def ask_to_finish(self) -> None:
         """SIGUSR1: train no further, judge and save what there is."""
@@ -140,14 +143,17 @@ class TrainerProcess:
     def _reap(self) -> Exit:
         assert self._process is not None
         assert self._reader is not None
-        _pid, status, usage = os.wait4(self._process.pid, 0)
-        self._process.returncode = os.waitstatus_to_exitcode(status)
+        cpu_seconds = None
+        if self._process.returncode is None:  # else a signal came too late, found it gone and took its status
+            _pid, status, usage = os.wait4(self._process.pid, 0)
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+            cpu_seconds = usage.ru_utime + usage.ru_stime
         self._reader.join()
         if self._log is not None:
             self._log.finish()
         assert self._process.stdout is not None
         self._process.stdout.close()
-        return Exit(status=self._process.returncode, cpu_seconds=usage.ru_utime + usage.ru_stime)
+        return Exit(status=self._process.returncode, cpu_seconds=cpu_seconds)
 
     def _read(self, stream: IO[bytes]) -> None:
         """Turn lines into events; what is not an event is dropped and counted, however much there is."""

@@ -165,7 +165,7 @@ def test_sparsity_presses_the_scales(samples: list[TrainingSample]) -> None:
         for _ in CoTrainer(model, CARD_SMALL, stages, lambda _choice, _model: samples, OPTIONS):
             pass
         norms = [m for m in model.bottlenecks.modules() if isinstance(m, nn.BatchNorm2d)]  # type: ignore[union-attr]
-        return sum(float(norm.weight.abs().sum()) for norm in norms)
+        return sum(float(norm.weight.detach().abs().sum()) for norm in norms)
 
     assert scales_after(1.0) < scales_after(0.0)
 

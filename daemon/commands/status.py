@@ -49,7 +49,10 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     labelling = answer.get("labelling") or {}
     if labelling.get("state") not in (None, "off"):
         reason = f": {labelling['reason']}" if labelling.get("reason") else ""
-        yield "teacher", f"{labelling['state']}{reason}; {labelling.get('labelled', 0)} labels since the start"
+        yield (
+            "teacher",
+            f"{labelling['state']}{reason}; {labelling.get('labelled', 0)} labels since the start",
+        )
     yield "budget", _joules(energy.get("budget_joules"))
     yield "used", f"{_joules(energy.get('gross_joules'))}, idle included"
     yield "workloads", _counts(energy.get("workload_joules"), " J")

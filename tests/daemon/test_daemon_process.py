@@ -18,7 +18,6 @@ from daemon_process import Camera, Daemon
 from prometheus_client.parser import text_string_to_metric_families
 
 from dance_ondevice import images
-from dance_ondevice.daemon.supervisor import STOP_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -201,9 +200,6 @@ def test_a_stop_in_the_middle_of_a_round_saves_it_and_the_next_start_finishes_it
     assert trainers
     assert daemon.stop() == 0
     assert not [pid for pid in trainers if (Path("/proc") / pid).exists()]
-    # From the daemon's own clock: how long the stop took, the round's checkpoint included.
-    (seconds,) = re.findall(r"stopped seconds=([\d.]+)", daemon.log.read_text())
-    assert float(seconds) <= STOP_SECONDS
     daemon.start()
     status = daemon.wait_until(lambda status: status["rounds"].get("promoted"))
     assert status["rounds"]["count"] == 1

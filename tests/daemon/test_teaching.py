@@ -282,7 +282,7 @@ def test_what_a_crash_left_open_is_closed(rig: Callable[..., Rig]) -> None:
 
 def threshold(sign: float) -> torch.nn.Module:
     scope: dict[str, Any] = {}
-    exec(TEACHER, scope)  # noqa: S102 - the text above
+    exec(TEACHER, scope)  # the text above
     module: torch.nn.Module = scope["Threshold"](sign)
     return module
 
@@ -343,7 +343,7 @@ def test_an_onnx_teacher_and_what_the_live_model_makes_of_it(
     assert run["label_agreement"] == pytest.approx(1.0)
     (row,) = made.rows("select * from samples where seq = 10")
     mask = images.decode_label((made.paths.root / row["label_path"]).read_bytes())
-    np.testing.assert_array_equal(mask[16:], frame(10)[1][16:])
+    np.testing.assert_array_equal(mask[8:], frame(10)[1][8:])
     assert row["uncertainty"] is not None
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dance_ondevice.cooptimisation import Stage
+from dance_ondevice.importance import Importance
 
 Setting = Literal["scratch", "finetune"]
 Protocol = Literal["full", "quick"]
@@ -22,6 +23,14 @@ EPOCHS: Mapping[tuple[Protocol, Setting], int] = {
 LEARNING_RATES: Mapping[Setting, float] = {"scratch": 5e-3, "finetune": 1e-3}
 #: Share of the unslimmed MACs that network slimming ends at: what the target for inference asks for.
 TARGET_MACS = 0.42
+#: The same for DANCE+, which infers at a smaller scale as well.
+PLUS_MACS = 0.45
+#: Scale that DANCE+ infers at: near the middle of the magnifications that it is trained with.
+PLUS_SCALE = 0.75
+#: Windows of DANCE+, as shares of the full side, and what they magnify by: the whole frame small, then a part
+#: of it at up to more than its own size, where poles and signs are still to be seen.
+_SMALL, _LARGE = 0.4, 0.5
+_FAR, _NEAR = (0.45, 1.0), (0.5, 1.15)
 #: Steps that the way there is taken in, and the shares of the epochs before it and on it.
 _STEPS = 5
 _BEFORE, _ON_THE_WAY = 0.4, 0.2
@@ -37,6 +46,7 @@ class Recipe:
         mean_scale: of the images that the model will see; multi-scale branches are slimmed by it.
         batch_size: images a step.
         rate: factor of the setting's learning rate.
+        trained_as: variant whose model this one takes over: only inference differs; "" to train its own.
         about: what it is, for the report.
     """
 
@@ -45,6 +55,7 @@ class Recipe:
     mean_scale: float = 1.0
     batch_size: int = 8
     rate: float = 1.0
+    trained_as: str = ""
     about: str
 
 
@@ -82,6 +93,58 @@ def _dance(epochs: int) -> Recipe:
     )
 
 
+def _dance_plus(epochs: int) -> Recipe:
+    """Small windows first, thin early, then detail where the loss is."""
+    return _plus(epochs, "small windows first, slimmed early, the images of least loss dropped, batches of 4")
+
+
+def _plus(
+    epochs: int,
+    about: str,
+    *,
+    small_first: bool = True,
+    refresh: bool = True,
+    macs: float = PLUS_MACS,
+    importance: Importance = "combined",
+    frozen: tuple[str, ...] = (),
+) -> Recipe:
+    first = Stage(
+        epochs=_part(epochs, 0.125),
+        window=_SMALL if small_first else _LARGE,
+        zoom=_FAR if small_first else _NEAR,
+        frozen=frozen,
+    )
+    steps = [
+        replace(
+            first, epochs=_part(epochs, 0.085), macs_fraction=1 - (1 - macs) * step / 3, importance=importance
+        )
+        for step in (1, 2, 3)
+        if macs < 1
+    ]
+    last = replace(
+        steps[-1] if steps else first,
+        epochs=_part(epochs, 0.42),
+        window=_LARGE,
+        zoom=_NEAR,
+        choice="loss" if refresh else "all",
+    )
+    return Recipe(
+        stages=(first, *steps, last, last),
+        inference_scales=(PLUS_SCALE,),
+        mean_scale=PLUS_SCALE,
+        batch_size=4,
+        about=about,
+    )
+
+
+def _inferring(epochs: int, scales: tuple[float, ...], about: str) -> Recipe:
+    return replace(_dance_plus(epochs), inference_scales=scales, trained_as="dance+", about=about)
+
+
+def _part(epochs: int, share: float) -> int:
+    return max(1, round(epochs * share))
+
+
 def _progressive(epochs: int, choice: str) -> tuple[Stage, ...]:
     """Full width, then in steps down to the target, then the rest at that width."""
     steps = min(_STEPS, max(1, round(epochs * _ON_THE_WAY)))
@@ -100,4 +163,15 @@ VARIANTS: Mapping[str, Callable[[int], Recipe]] = {
     "data": _data,
     "network": _network,
     "dance": _dance,
+    "dance+": _dance_plus,
+    # Ablations: dance+ with one thing changed.
+    "dance+large-first": lambda n: _plus(n, "dance+ with large windows from the start", small_first=False),
+    "dance+all-images": lambda n: _plus(n, "dance+ without dropping images", refresh=False),
+    "dance+full-width": lambda n: _plus(n, "dance+ without network slimming", macs=1.0),
+    "dance+bn-scale": lambda n: _plus(n, "dance+ slimmed by scales, without Taylor", importance="bn_scale"),
+    "dance+frozen": lambda n: _plus(n, "dance+ with the first layers frozen", frozen=("downsample",)),
+    "dance+full-scale": lambda n: _inferring(n, (1.0,), "dance+, inferring at full scale"),
+    "dance+frame-scale": lambda n: _inferring(
+        n, (1.0, 0.75, 0.5), "dance+, inferring each image at a scale by its complexity"
+    ),
 }

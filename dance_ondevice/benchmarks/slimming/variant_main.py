@@ -22,7 +22,14 @@ from torch.nn import functional as F
 from dance_ondevice.batches import TrainingSample, image_size, read_image, read_label
 from dance_ondevice.benchmarks.slimming import images
 from dance_ondevice.benchmarks.slimming.choices import Choices
-from dance_ondevice.benchmarks.slimming.plan import Plan, Point, Trained, read_plan, write_json
+from dance_ondevice.benchmarks.slimming.plan import (
+    Plan,
+    Point,
+    Trained,
+    read_plan,
+    read_trained,
+    write_json,
+)
 from dance_ondevice.benchmarks.slimming.recipes import LEARNING_RATES, Recipe, recipe
 from dance_ondevice.cooptimisation import BranchPlan, CoTrainer, EpochDone
 from dance_ondevice.datasets.registry import open_dataset
@@ -64,7 +71,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
-    write_json(folder / "trained.json", _Run(plan, variant).train())
+    run = _Run(plan, variant)
+    source = run.recipe.trained_as
+    write_json(folder / "trained.json", run.take_over(plan.folder(source)) if source else run.train())
     shutil.rmtree(folder / "state", ignore_errors=True)
     return 0
 
@@ -122,6 +131,28 @@ class _Run:
             raise RuntimeError(f"{self.folder}: no epoch was trained")
         return self._result(trainer, spent.done, spent)
 
+    def take_over(self, source: Path) -> Trained:
+        """Score another variant's model at this one's scales; its training is what this one cost.
+
+        Raises:
+            FileNotFoundError: the other variant has not been trained.
+        """
+        trained = read_trained(source / "trained.json")
+        model, card = checkpoint.load(source / "model")
+        model.to(self.plan.device)
+        checkpoint.save(self.folder / "model", model, card)
+        matrices = {split: self._matrix(model, card, split) for split in self.evaluated}
+        shares, infer_macs = self._inference(model)
+        return replace(
+            trained,
+            about=self.recipe.about,
+            miou={split: miou(matrix) for split, matrix in matrices.items()},
+            iou_per_class={split: self._by_class(matrix) for split, matrix in matrices.items()},
+            inference_scales=shares,
+            infer_macs=infer_macs,
+            curve=(),
+        )
+
     def _choices(self) -> Choices:
         rules = SlimmingRules(seed=self.plan.seed)
         return Choices(self.train_samples, rules, self._losses)
@@ -163,26 +194,32 @@ class _Run:
         meter = self.meter
         return (lambda: meter.read(time.monotonic()).joules) if meter is not None else (lambda: 0.0)
 
-    def _matrix(self, trainer: CoTrainer, split: str) -> Matrix:
-        return evaluate(trainer.model, self.evaluated[split], trainer.card.normalisation, len(self.classes))
+    def _matrix(self, model: nn.Module, card: ModelCard, split: str) -> Matrix:
+        return evaluate(model, self.evaluated[split], card.normalisation, len(self.classes))
+
+    def _by_class(self, matrix: Matrix) -> dict[str, float | None]:
+        return dict(zip(self.classes, iou_per_class(matrix), strict=True))
 
     def _point(self, trainer: CoTrainer, done: EpochDone, seconds: float) -> Point:
-        scores = {split: miou(self._matrix(trainer, split)) for split in self.evaluated}
+        scores = {split: miou(self._matrix(trainer.model, trainer.card, split)) for split in self.evaluated}
         return Point(epoch=done.epoch, seconds=seconds, macs=done.macs, miou=scores)
 
-    def _result(self, trainer: CoTrainer, last: EpochDone, spent: _Spent) -> Trained:
-        model = trainer.model
-        ious = {
-            split: dict(zip(self.classes, iou_per_class(self._matrix(trainer, split)), strict=True))
-            for split in self.evaluated
-        }
-        checkpoint.save(self.folder / "model", model.cpu(), trainer.card)
+    def _inference(self, model: nn.Module) -> tuple[dict[str, float], int]:
+        """Share of each scale among the evaluated images, and the mean MACs of inferring one of them."""
         everything = [sample for samples in self.evaluated.values() for sample in samples]
-        shares = [sample.scale for sample in everything]
+        scales = [sample.scale for sample in everything]
         sizes = [
             tuple(max(1, round(side * sample.scale)) for side in image_size(sample)) for sample in everything
         ]
         macs = {size: count_macs(model, *size) for size in set(sizes)}
+        shares = {f"{s:g}": scales.count(s) / len(scales) for s in sorted(set(scales))}
+        return shares, round(sum(macs[size] for size in sizes) / len(sizes))
+
+    def _result(self, trainer: CoTrainer, last: EpochDone, spent: _Spent) -> Trained:
+        model, card = trainer.model, trainer.card
+        ious = {split: self._by_class(self._matrix(model, card, split)) for split in self.evaluated}
+        checkpoint.save(self.folder / "model", model.cpu(), card)
+        shares, infer_macs = self._inference(model)
         return Trained(
             about=self.recipe.about,
             epochs=last.epochs,
@@ -194,8 +231,8 @@ class _Run:
             peak_bytes=spent.peak_bytes,
             miou=spent.curve[-1].miou,
             iou_per_class=ious,
-            inference_scales={f"{s:g}": shares.count(s) / len(shares) for s in sorted(set(shares))},
-            infer_macs=round(sum(macs[size] for size in sizes) / len(sizes)),
+            inference_scales=shares,
+            infer_macs=infer_macs,
             macs=count_macs(model, *self.plan.size),
             parameters=count_parameters(model),
             curve=tuple(spent.curve),

@@ -1,0 +1,191 @@
+"""Out to a labelling tool and back: export, draw, import."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import stored
+import zmq
+from prometheus_client import CollectorRegistry
+
+from dance_ondevice.complexity import make_indicator
+from dance_ondevice.daemon.ingest import Ingest, IngestSettings
+from dance_ondevice.daemon.instances import DaemonFile, write_daemon_file
+from dance_ondevice.daemon.metrics import Instruments
+from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.store import Store
+from dance_ondevice.datasets.street import StreetCamera
+from dance_ondevice.images import decode_label, encode_jpeg, encode_png
+from dance_ondevice.policies.data_slimming import SlimmingRules
+
+STORED, NATIVE = (48, 64), (96, 128)
+
+
+@pytest.fixture
+def ids(store: Store) -> list[str]:
+    """Frames of a street, stored at half their size; each is there twice, as a camera that stands sees it."""
+    camera = StreetCamera(seed=2, height=STORED[0], width=STORED[1])
+    found = []
+    for index in range(6):
+        for again in (0, 1):
+            seq = 2 * index + again
+            sample = stored.new_sample(
+                seq,
+                data=encode_jpeg(camera.render(index, "day")[0], 95 - again),
+                format="jpg",
+                width=STORED[1],
+                height=STORED[0],
+                native_width=NATIVE[1],
+                native_height=NATIVE[0],
+                scale=0.5,
+                score=0.5 + index / 20,
+            )
+            store.add_sample(sample).result(10)
+            found.append(sample.id)
+    return found
+
+
+@pytest.fixture
+def ingest(store: Store, paths: StatePaths) -> Iterator[None]:
+    with zmq.Context() as context:
+        service = Ingest(
+            IngestSettings(bind=("tcp://127.0.0.1:*",)),
+            context=context,
+            indicator=make_indicator("detail_loss", (1.0, 0.5)),
+            rules=SlimmingRules(),
+            n_classes=11,
+            store=store,
+            mailbox=None,
+            instruments=Instruments(CollectorRegistry()),
+        )
+        service.start()
+        write_daemon_file(paths, DaemonFile(pid=1, control="ipc:///none", ingest=tuple(service.endpoints)))
+        yield
+        assert service.stop()
+
+
+def export(run_json: Any, paths: StatePaths, out: Path, count: int = 4, **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = run_json(
+        *(
+            "samples",
+            "export",
+            "--for-labelling",
+            str(count),
+            "--out",
+            str(out),
+            "--state-dir",
+            str(paths.root),
+        ),
+        **more,
+    )
+    return found
+
+
+def test_the_export_has_the_images_worth_most_without_near_duplicates(
+    run_json, ids: list[str], paths: StatePaths, store: Store, tmp_path: Path
+) -> None:
+    store.submit(
+        lambda db: db.execute("update samples set uncertainty = iif(seq in (4, 5), 0.9, 0.1)")
+    ).result(10)
+    told = export(run_json, paths, tmp_path / "out", 6)
+    chosen = [image["id"] for image in told["images"]]
+    assert told["candidates"] == 12
+    # Of each pair one at most; the surest thing first.
+    assert len({ids.index(each) // 2 for each in chosen}) == len(chosen) == 6
+    assert ids.index(chosen[0]) in (4, 5)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_bytes())
+    assert manifest["classes"][3] == {"id": 3, "name": "road"}
+    assert [image["id"] for image in manifest["images"]] == chosen
+    for image in manifest["images"]:
+        assert (tmp_path / "out" / image["file"]).read_bytes() == (paths.root / image["stored"]).read_bytes()
+    assert (tmp_path / "out" / "labels").is_dir()
+
+
+def test_labelled_samples_and_other_cameras_stay(
+    run, run_json, ids: list[str], paths: StatePaths, store: Store, tmp_path: Path
+) -> None:
+    store.add_label(ids[0], stored.label_png(NATIVE[1], NATIVE[0]), (1, 2), "wire").result(10)
+    chosen = {image["id"] for image in export(run_json, paths, tmp_path / "out", 12)["images"]}
+    assert ids[0] not in chosen
+    args = ("samples", "export", "--for-labelling", "3", "--state-dir", str(paths.root))
+    assert "no sample lacks" in run(*args, "--out", str(tmp_path / "b"), "--camera", "rear", code=1).stderr
+    assert "not an empty folder" in run(*args, "--out", str(tmp_path / "out"), code=1).stderr
+
+
+@pytest.mark.usefixtures("ingest")
+def test_masks_drawn_on_the_exported_images_come_back_by_name(
+    run_json, ids: list[str], paths: StatePaths, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first, second = export(run_json, paths, out, 2)["images"]
+    drawn = np.full(STORED, 3, np.uint8)
+    drawn[:24] = 11  # what CamVid calls unlabelled
+    (out / first["label"]).write_bytes(encode_png(drawn))
+    (out / second["label"]).write_bytes(b"no image")
+    (tmp_path / "map.toml").write_text('[classes]\n11 = "ignore"\n')
+    args = ("labels", "import", str(out), "--state-dir", str(paths.root))
+    # Without the map it is refused, and the answer says which map would do.
+    plain = run_json(*args, code=1)
+    assert plain["imported"] == 0
+    assert "11" in plain["results"][0]["error"] + plain["results"][1]["error"]
+    answer = run_json(*args, "--class-map", str(tmp_path / "map.toml"), code=1)
+    assert (answer["imported"], answer["refused"]) == (1, 1)
+    (bad,) = [result for result in answer["results"] if result["error"]]
+    assert bad["file"] == f"{second['id']}.png"
+    row = stored.rows(paths)[first["id"]]
+    mask = decode_label((paths.root / row["label_path"]).read_bytes())
+    assert mask.shape == NATIVE
+    assert (mask[:48] == 255).all()
+    assert (mask[48:] == 3).all()
+
+
+def coco(ids: list[str], names: list[str]) -> dict[str, Any]:
+    width, height = NATIVE[1], NATIVE[0]
+    return {
+        "images": [
+            {"id": i, "file_name": f"{name}.jpg", "width": width, "height": height}
+            for i, name in enumerate(ids)
+        ],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
+        "annotations": [
+            {
+                "image_id": i,
+                "category_id": i % len(names),
+                "segmentation": [[0, 0, width, 0, width, 48, 0, 48]],
+            }
+            for i in range(len(ids))
+        ],
+    }
+
+
+@pytest.mark.usefixtures("ingest")
+def test_a_tools_export_comes_back_whole_or_not_at_all(
+    run, run_json, ids: list[str], paths: StatePaths, tmp_path: Path
+) -> None:
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(coco([*ids[:3], "stranger"], ["Road", "Auto", "Lorry"])))
+    args = ("labels", "import", str(file), "--state-dir", str(paths.root))
+    errors = run(*args, code=1).stderr
+    assert "'Auto', 'Lorry'" in errors
+    assert '"Auto" = ' in errors
+    assert not [row for row in stored.rows(paths).values() if row["label_path"]]
+    (tmp_path / "map.toml").write_text('background = "sky"\n[classes]\nAuto = "car"\nLorry = "ignore"\n')
+    answer = run_json(*args, "--class-map", str(tmp_path / "map.toml"), code=1)
+    assert (answer["imported"], answer["refused"]) == (3, 1)
+    found = [stored.rows(paths)[each] for each in ids[:3]]
+    assert [json.loads(row["classes"]) for row in found] == [[0, 3], [0, 8], [0]]
+    assert (tmp_path / "map.toml").read_text().startswith("background")
+
+
+def test_a_map_that_makes_no_sense_stops_the_import(
+    run, ids: list[str], paths: StatePaths, tmp_path: Path, ingest: None
+) -> None:
+    (tmp_path / "map.toml").write_text('[classes]\na = "lake"\n')
+    (tmp_path / "a.json").write_text(json.dumps(coco(ids[:1], ["a"])))
+    args = ("labels", "import", str(tmp_path / "a.json"), "--class-map", str(tmp_path / "map.toml"))
+    assert "'lake'" in run(*args, "--state-dir", str(paths.root), code=1).stderr

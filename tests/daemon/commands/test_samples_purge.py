@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stored
+
+from dance_ondevice.daemon import sample_purge
+from dance_ondevice.daemon.client import CommandError, request
+from dance_ondevice.daemon.instances import read_daemon_file
+from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.store import Store
+
+
+def fill(store: Store) -> dict[str, str]:
+    """Five labelled samples, three of one camera; one of them trained a version, one is in a running round."""
+    names = {}
+    for camera, seq in (("front", 0), ("front", 1), ("front", 2), ("rear", 0), ("rear", 1)):
+        sample = stored.new_sample(seq, camera=camera, label=(1, 2))
+        store.add_sample(sample).result(10)
+        names[f"{camera}{seq}"] = sample.id
+
+    def learn(db: Any) -> None:
+        db["rounds"].insert_all(
+            [
+                {"id": "r1", "started_at": 1.0, "outcome": "promoted", "parent": "v1", "candidate": "v2"},
+                {"id": "r2", "started_at": 2.0, "outcome": None},
+            ]
+        )
+        db["versions"].insert({"version": "v2", "status": "live", "parent": "v1", "round_id": "r1"})
+        db["round_samples"].insert_all(
+            [
+                {"round_id": "r1", "sample_id": names["front0"], "role": "new"},
+                {"round_id": "r2", "sample_id": names["rear1"], "role": "gate"},
+            ]
+        )
+
+    store.submit(learn).result(10)
+    return names
+
+
+def arguments(paths: StatePaths, *more: str) -> tuple[str, ...]:
+    return ("samples", "purge", "--state-dir", str(paths.root), *more)
+
+
+@pytest.fixture
+def filled(paths: StatePaths) -> dict[str, str]:
+    """The state folder of a daemon that has stopped."""
+    store = Store(paths, quota_bytes=1 << 30, min_free_bytes=0)
+    store.start()
+    names = fill(store)
+    assert store.stop(10)
+    return names
+
+
+def test_without_a_daemon_files_labels_and_rows_go(
+    run_json, paths: StatePaths, filled: dict[str, str]
+) -> None:
+    answer = run_json(*arguments(paths, "--camera", "front", "--yes"))
+    assert answer["removed"] == 3
+    assert [(v["version"], v["direct"]) for v in answer["versions"]] == [("v2", True)]
+    assert set(stored.rows(paths)) == {filled["rear0"], filled["rear1"]}
+    assert not [name for name in stored.files(paths) if "front" in name]
+    # Whoever asks later still learns who knows them.
+    assert run_json(*arguments(paths, "--camera", "front", "--yes"))["removed"] == 0
+
+
+def test_times_bound_what_goes_and_zones_are_understood(
+    run_json, paths: StatePaths, filled: dict[str, str]
+) -> None:
+    # Samples are captured at 08:53:20.25, :21.25 and :22.25 UTC.
+    after, before = "2025-10-09T08:53:21Z", "2025-10-09T10:53:22+02:00"
+    answer = run_json(*arguments(paths, "--camera", "front", "--after", after, "--before", before, "--yes"))
+    assert answer["removed"] == 1
+    assert filled["front1"] not in stored.rows(paths)
+    assert run_json(*arguments(paths, "--before", str(stored.START + 0.5), "--yes"))["removed"] == 2
+
+
+def test_what_a_running_round_uses_stays(run, paths: StatePaths, filled: dict[str, str]) -> None:
+    result = run(*arguments(paths, "--camera", "rear", "--yes"), code=1)
+    assert "1 samples removed" in result.stdout
+    assert "has not ended" in result.stderr
+    assert filled["rear1"] in stored.rows(paths)
+    assert filled["rear0"] not in stored.rows(paths)
+
+
+@pytest.mark.usefixtures("filled")
+def test_it_asks_and_takes_no_for_an_answer(run, paths: StatePaths) -> None:
+    result = run(*arguments(paths, "--camera", "front"), code=1)
+    assert "Remove 3 samples for good? 1 model versions have learnt from them." in result.stdout
+    assert len(stored.rows(paths)) == 5
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [((), "say which samples"), (("--camera", "x", "--json"), "--yes"), (("--before", "soon"), "no time")],
+)
+def test_wrong_usage(run, paths: StatePaths, more: tuple[str, ...], why: str) -> None:
+    assert why in run(*arguments(paths, *more), code=2).stderr
+
+
+def test_a_running_daemon_does_it(run_json, serve, store: Store, paths: StatePaths) -> None:
+    names = fill(store)
+    serve({"remove_samples": lambda q: {"removed": sample_purge.remove_through(store, q.get("ids"))}})
+    answer = run_json(*arguments(paths, "--camera", "front", "--yes"))
+    assert answer["removed"] == 3
+    assert store.snapshot().samples_labelled == 2
+    published = read_daemon_file(paths)
+    assert published is not None
+    with pytest.raises(CommandError, match=names["rear1"]):
+        request(published.control, "remove_samples", 10.0, ids=[names["rear0"], names["rear1"]])
+    for wrong in (None, "rear", [1], ["x"] * (sample_purge.MOST_AT_ONCE + 1)):
+        with pytest.raises(CommandError, match="list of at most"):
+            request(published.control, "remove_samples", 10.0, ids=wrong)
+    assert len(stored.rows(paths)) == 2
+
+
+def test_a_daemon_that_cannot_be_reached_keeps_the_files(
+    run, paths: StatePaths, filled: dict[str, str]
+) -> None:
+    from dance_ondevice.daemon.state import StateLock
+
+    with StateLock(paths):  # a daemon that starts has the lock before its control socket
+        assert "in use" in run(*arguments(paths, "--camera", "front", "--yes"), code=1).stderr
+    assert len(stored.rows(paths)) == 5
+    assert Path(paths.root / stored.rows(paths)[filled["front0"]]["path"]).is_file()
