@@ -169,7 +169,8 @@ def _read(path: Path) -> dict[str, Any]:
         document: dict[str, Any] = tomllib.loads(text)
     except RecursionError as error:
         raise ConfigError((Problem(str(path), "", "values nested too deeply", "TOML"),)) from error
-    except tomllib.TOMLDecodeError as error:
+    # The base class as well: Python refuses to read numbers of thousands of digits.
+    except ValueError as error:
         match = re.search(r"at line (\d+)", str(error))
         line = int(match[1]) if match else text.rstrip("\n").count("\n") + 1
         problem = Problem(f"{path}:{line}", "", f"a syntax error: {error}", "TOML")

@@ -97,9 +97,9 @@ def test_fading_of_one_is_one_matrix_over_all() -> None:
 
 def test_recovered_is_when_the_gain_is_reached_for_good() -> None:
     frozen = [0.3, 0.3, 0.2, 0.2, 0.4]
-    assert recovery_frame([0.3, 0.42, 0.2, 0.31, 0.6], frozen, 0.1) == 3
-    assert recovery_frame([0.5, 0.5, 0.5, 0.5, 0.5], frozen, 0.1) == 0
-    assert recovery_frame([0.5, 0.5, 0.5, 0.5, 0.45], frozen, 0.1) is None
+    assert recovery_frame([0.3, 0.42, 0.2, 0.31, 0.6], frozen, 0.09) == 3
+    assert recovery_frame([0.5, 0.5, 0.5, 0.5, 0.5], frozen, 0.09) == 0
+    assert recovery_frame([0.5, 0.5, 0.5, 0.5, 0.45], frozen, 0.09) is None
     assert recovery_frame([], [], 0.1) is None
     with pytest.raises(ValueError):
         recovery_frame([0.1], [], 0.1)

@@ -83,7 +83,8 @@ def read_class_map(text: str, classes: Sequence[str]) -> ClassMap:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    # Beside a syntax error, values nested too deeply and a number of thousands of digits.
+    except (ValueError, RecursionError) as error:
         raise ClassMapError(f"the class map is no TOML: {error}") from error
     problems = [f"unknown key {key!r}" for key in sorted(document.keys() - {"classes", "background"})]
     table = document.get("classes", {})

@@ -41,11 +41,10 @@ def read_coco(document: object) -> Export:
     images = _by_id(document["images"], "image")
     drawn: dict[object, list[Mapping[str, Any]]] = {}
     for annotation in _objects(document["annotations"], "annotation"):
-        if annotation.get("image_id") not in images:
-            raise FormatError(
-                f"an annotation is for image {annotation.get('image_id')!r}, which is not listed"
-            )
-        drawn.setdefault(annotation["image_id"], []).append(annotation)
+        image_id = annotation.get("image_id")
+        if not isinstance(image_id, (int, str)) or image_id not in images:
+            raise FormatError(f"an annotation is for image {image_id!r}, which is not listed")
+        drawn.setdefault(image_id, []).append(annotation)
     found: list[Annotated] = []
     refused: list[Refused] = []
     for key, image in images.items():
@@ -65,11 +64,10 @@ def read_coco(document: object) -> Export:
 def _region(
     annotation: Mapping[str, Any], categories: Mapping[object, Mapping[str, Any]], size: tuple[int, int]
 ) -> Region:
-    category = categories.get(annotation.get("category_id"))
+    key = annotation.get("category_id")
+    category = categories.get(key) if isinstance(key, (int, str)) else None
     if category is None or not isinstance(category.get("name"), str):
-        raise FormatError(
-            f"an annotation is of category {annotation.get('category_id')!r}, which has no name"
-        )
+        raise FormatError(f"an annotation is of category {key!r}, which has no name")
     name, shape = category["name"], annotation.get("segmentation")
     if isinstance(shape, list) and shape:
         return Region(name, polygons([_ring(numbers) for numbers in shape]))
@@ -91,7 +89,10 @@ def _ring(numbers: object) -> list[tuple[float, float]]:
         or not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers)
     ):
         raise FormatError("a polygon is no list of x, y, x, y, ...")
-    return [(float(x), float(y)) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
+    try:
+        return [(float(x), float(y)) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
+    except OverflowError as error:
+        raise FormatError("a polygon with a point that is no place in an image") from error
 
 
 def _by_id(entries: object, kind: str) -> dict[object, Mapping[str, Any]]:

@@ -41,7 +41,8 @@ def read_cvat(data: bytes) -> Export:
         raise FormatError("the XML declares a document type or entities, which CVAT does not write")
     try:
         root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
+    # An encoding that Python does not know is a LookupError, one that expat cannot take a ValueError.
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise FormatError(f"no XML: {error}") from error
     if root.tag != "annotations":
         raise FormatError(f"no CVAT file: its root is <{root.tag}>, not <annotations>")
@@ -76,7 +77,7 @@ def _polygon(shape: Element) -> Paint:
 
 def _box(shape: Element) -> Paint:
     left, top, right, bottom = (_number(shape, name) for name in ("xtl", "ytl", "xbr", "ybr"))
-    turn = _number(shape, "rotation", 0.0)
+    turn = _turn(shape)
     if not turn:
         return rectangle(left, top, right, bottom)
     # Corners turned about the middle.
@@ -93,7 +94,7 @@ def _box(shape: Element) -> Paint:
 
 def _ellipse(shape: Element) -> Paint:
     x, y, across, down = (_number(shape, name) for name in ("cx", "cy", "rx", "ry"))
-    return ellipse(x, y, across, down, _number(shape, "rotation", 0.0))
+    return ellipse(x, y, across, down, _turn(shape))
 
 
 def _mask(shape: Element) -> Paint:
@@ -122,6 +123,13 @@ def _number(element: Element, name: str, default: float | None = None) -> float:
         return float(text or "")
     except ValueError as error:
         raise FormatError(f"<{element.tag}> has {name}={text!r}, which is no number") from error
+
+
+def _turn(element: Element) -> float:
+    turn = _number(element, "rotation", 0.0)
+    if not math.isfinite(turn):
+        raise FormatError(f"<{element.tag}> has rotation={element.get('rotation')!r}, which is no angle")
+    return turn
 
 
 def _whole(element: Element, name: str) -> int:

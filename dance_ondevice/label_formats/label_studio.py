@@ -109,7 +109,7 @@ def _paint(kind: str, value: Mapping[str, Any], size: tuple[int, int]) -> Paint:
         if turn:
             raise FormatError("a rectangle is turned: draw it as a polygon")
         return rectangle(x, y, x + value["width"] / 100 * width, y + value["height"] / 100 * height)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"a region of {kind} lacks a number: {error!r}") from error
@@ -127,7 +127,7 @@ def _results(annotation: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     results = annotation.get("result")
     if not isinstance(results, list) or not all(isinstance(each, Mapping) for each in results):
         raise FormatError("an annotation's result is no list of objects")
-    return (each for each in results if each.get("type") in _KINDS)
+    return (each for each in results if isinstance(kind := each.get("type"), str) and kind in _KINDS)
 
 
 def _file_name(task: Mapping[str, Any]) -> str:
@@ -137,7 +137,10 @@ def _file_name(task: Mapping[str, Any]) -> str:
         raise FormatError("its data is no object")
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
     source = texts.get("image") or next(iter(texts.values()), "")
-    url = urlsplit(source)
+    try:
+        url = urlsplit(source)
+    except ValueError as error:
+        raise FormatError(f"its image is no address: {error}") from error
     # Local storage puts the path into the query: /data/local-files/?d=folder/name.jpg
     path = parse_qs(url.query).get("d", [url.path])[0]
     name = PurePosixPath(unquote(path)).name

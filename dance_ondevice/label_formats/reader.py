@@ -44,6 +44,9 @@ def read_export(path: Path, kind: Format = "auto") -> Export:
             return read_label_studio(document)
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from error
+    except RecursionError as error:
+        # What is read without trouble can still be nested too deeply to be shown in a message.
+        raise FormatError(f"{path}: its values are nested too deeply") from error
     raise FormatError(
         f"{path}: neither COCO JSON, nor CVAT for images XML, nor a Label Studio JSON export; say "
         "with --format what it is"

@@ -1,4 +1,4 @@
-"""The stream benchmark on a tiny street: what variants may see, keep and change, and going on after a kill."""
+"""The stream benchmark on a tiny street: what variants may see, keep and change."""
 
 from __future__ import annotations
 
@@ -182,6 +182,12 @@ def record(variant: str, seed: int, rows: tuple, curve: tuple = (), **more: obje
     )  # fmt: skip
 
 
+def judged(outcome: str, before: float | None = None, after: float | None = None) -> Promotion:
+    return Promotion(
+        frame=1, segment="dusk", condition="base", outcome=outcome, before=before, after=after
+    )  # fmt: skip
+
+
 def toy_stream() -> Stream:
     frames = tuple(TrainingSample(Path(f"{n}.jpg"), Path(f"{n}.png")) for n in range(4))
     return Stream(
@@ -206,11 +212,7 @@ def toy_report():
             record(
                 "naive", seed, ((0.6, 0.3), (0.5 - seed / 10, 0.4)), (0.3, 0.3, 0.4, 0.5),
                 spent=(Spending(1, "training", 10.0), Spending(3, "training", 30.0)),
-                promotions=(
-                    Promotion(frame=1, segment="dusk", condition="base", outcome="promoted", before=0.3, after=0.29),
-                    Promotion(frame=3, segment="dusk", condition="base", outcome="promoted", before=0.29, after=0.4),
-                    Promotion(frame=3, segment="dusk", condition="base", outcome="rejected", before=None, after=None),
-                ),
+                promotions=(judged("promoted", 0.3, 0.29), judged("promoted", 0.29, 0.4), judged("rejected")),
             )
             for seed in (0, 1)
         ],
@@ -248,12 +250,11 @@ def test_joint_training_has_an_end_but_no_stream() -> None:
 
 
 def test_the_result_is_a_section_and_a_picture(tmp_path: Path) -> None:
-    report = toy_report()
+    report = replace(toy_report(), plot="toy.svg")
     about = About(
         benchmark="stream", command="c", data="d", machine="m", date="2026-01-02", seed=0, version="0"
     )
     write_result(tmp_path / "toy.json", about, report)
-    (tmp_path / "toy.svg").write_text(svg(report))
     page = tables.render(tmp_path)
     assert "Learning on a stream, toy" in page
     assert "| naive | 0.4500 ± 0.0707 |" in page

@@ -19,9 +19,7 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0, reason="only root, or who has a limit of niceness, may hurry a process"
-)
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, or a limit of niceness")
 def test_all_threads_of_an_idle_child_compete_again() -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", IDLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -14,7 +14,7 @@ import pytest
 import stored
 
 from dance_ondevice import images
-from dance_ondevice.daemon import ledger
+from dance_ondevice.daemon import label_source, ledger, samples
 from dance_ondevice.daemon import reconcile as module
 from dance_ondevice.daemon.reconcile import rebuild_index, reconcile
 from dance_ondevice.daemon.schema import SchemaTooNew
@@ -511,3 +511,28 @@ def test_the_report_is_one_line_of_fields(paths: StatePaths) -> None:
     text = str(reconcile(paths))
     assert text.startswith("index=rebuilt fault='missing' moved_aside= history_lost=True samples=1 adopted=1")
     assert "\n" not in text
+
+
+def test_a_rebuilt_index_knows_a_models_label_and_how_frames_look(paths: StatePaths) -> None:
+    frames = [stored.new_sample(1), stored.new_sample(2, label=[1])]
+    keep(paths, frames)
+    taught = label_source.stamp(stored.label_png(16, 12, [6]), "teacher")
+    with_store(paths, lambda store: store.add_label(frames[0].id, taught, [6], "teacher", confidence=0.9))
+    paths.database.unlink()
+    reconcile(paths)
+    rows = stored.rows(paths)
+    assert [rows[frame.id]["label_source"] for frame in frames] == ["teacher", "file"]
+    assert all(rows[frame.id]["signature"] for frame in frames)
+
+
+def test_a_label_file_that_a_crash_left_without_its_row_says_who_made_it(paths: StatePaths) -> None:
+    frames = [stored.new_sample(1), stored.new_sample(2)]
+    keep(paths, frames)
+    by_model = label_source.stamp(stored.label_png(16, 12, [6]), "teacher")
+    by_person = stored.label_png(16, 12, [1, 2, 3])
+    with_store(paths, lambda store: store.add_label(frames[1].id, by_model, [6], "teacher"))
+    for frame, png in zip(frames, (by_model, by_person), strict=True):
+        samples.label_path(image_of(paths, frame)).write_bytes(png)
+    reconcile(paths)
+    rows = stored.rows(paths)
+    assert [rows[frame.id]["label_source"] for frame in frames] == ["teacher", "file"]

@@ -31,7 +31,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def run(name: str, inputs: int, seed: int, findings: list[str]) -> tuple[int, int, collections.Counter[str]]:
+def run(name: str, inputs: int, seed: int, findings: dict[str, str]) -> tuple[int, int, collections.Counter[str]]:
     """Fuzz one target; returns how many inputs it refused, bytes of growth, and its reasons."""
     target, seeds = TARGETS[name], corpus(name)
     chance = random.Random(f"{name}-{seed}")
@@ -48,9 +48,11 @@ def run(name: str, inputs: int, seed: int, findings: list[str]) -> tuple[int, in
         try:
             reason = target(data)
         # The point of the exercise: whatever comes out is a finding.
-        except Exception:
-            if len(findings) < 20:
-                findings.append(f"{name}: {data[:2000]!r}\n{traceback.format_exc(limit=-6)}")
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            about = f"{name}: {type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+            if about not in findings or len(repr(data)) < len(findings[about]):
+                findings[about] = repr(data)
             reason = "FOUND"
         if reason is not None:
             reasons[reason] += 1
@@ -64,7 +66,9 @@ def main() -> int:
     parser.add_argument("--target", choices=TARGETS, action="append")
     arguments = parser.parse_args()
     chosen = arguments.target or list(TARGETS)
-    findings: list[str] = []
+    # libpng and libjpeg tell every damage that they meet.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    findings: dict[str, str] = {}
     grown = 0
     for name in chosen:
         started = time.process_time()
@@ -77,8 +81,8 @@ def main() -> int:
             f"{name}: {each} inputs, {refused} refused, {seconds:.1f} s, growth {growth >> 10} KiB: {told}",
             flush=True,
         )
-    for finding in findings:
-        print(f"\n{finding}")
+    for about, data in findings.items():
+        print(f"\n{about}\n  {data[:2000]}")
     print(f"findings: {len(findings)}; largest growth of resident memory: {grown / 2**20:.1f} MiB")
     return 1 if findings or grown > ALLOWED_GROWTH else 0
 

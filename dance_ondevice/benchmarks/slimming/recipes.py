@@ -170,6 +170,7 @@ VARIANTS: Mapping[str, Callable[[int], Recipe]] = {
     "dance+full-width": lambda n: _plus(n, "dance+ without network slimming", macs=1.0),
     "dance+bn-scale": lambda n: _plus(n, "dance+ slimmed by scales, without Taylor", importance="bn_scale"),
     "dance+frozen": lambda n: _plus(n, "dance+ with the first layers frozen", frozen=("downsample",)),
+    "dance+twice": lambda n: _plus(2 * n, "dance+ for twice as many epochs"),
     "dance+full-scale": lambda n: _inferring(n, (1.0,), "dance+, inferring at full scale"),
     "dance+frame-scale": lambda n: _inferring(
         n, (1.0, 0.75, 0.5), "dance+, inferring each image at a scale by its complexity"

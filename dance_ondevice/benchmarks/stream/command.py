@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,8 +160,10 @@ def stream(
     )
     if out is not None:
         try:
+            picture = out.with_suffix(".svg")
+            picture.write_text(svg(report), encoding="utf-8")
+            report = replace(report, plot=picture.name)
             write_result(out, about, report)
-            out.with_suffix(".svg").write_text(svg(report), encoding="utf-8")
         except OSError as error:
             raise WorkFailed(f"cannot write {out}: {error.strerror}") from error
     if as_json:

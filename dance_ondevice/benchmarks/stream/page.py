@@ -15,13 +15,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 170, 34, 40
 _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#999999", "#7a5195")
 
 
-def lines(report: StreamReport, plot: str | None = None) -> list[str]:
-    """Markdown: the table of variants, the matrix of scores, recoveries and what the gates said.
-
-    Args:
-        report: what was measured.
-        plot: file name of the picture, where there is one.
-    """
+def lines(report: StreamReport) -> list[str]:
+    """Markdown: the table of variants, what they do, recoveries, and the picture where there is one."""
     settings = report.settings
     tasks = list(next(iter(report.variants.values())).final_miou)
     found = [
@@ -84,8 +79,8 @@ def lines(report: StreamReport, plot: str | None = None) -> list[str]:
     sizes = sorted({size for v in report.variants.values() for size in v.condition_bytes.values()})
     if sizes:
         found += ["", f"A condition keeps {sizes[0] / 1e3:.0f} to {sizes[-1] / 1e3:.0f} kB of its own."]
-    if plot:
-        found += ["", f"![faded prequential mIoU by frame]({plot})"]
+    if report.plot:
+        found += ["", f"![faded prequential mIoU by frame]({report.plot})"]
     return found
 
 

@@ -99,6 +99,7 @@ class StreamReport:
         settings: the same for all variants.
         variants: by name.
         peak_bytes: highest resident memory of the measuring process.
+        plot: file name of the picture beside the result; "" for none.
     """
 
     stream: str
@@ -109,3 +110,4 @@ class StreamReport:
     settings: Settings
     variants: Mapping[str, VariantReport]
     peak_bytes: int = 0
+    plot: str = ""

@@ -107,8 +107,9 @@ def test_the_export_has_the_images_worth_most_without_near_duplicates(
 
 
 def test_labelled_samples_and_other_cameras_stay(
-    run, run_json, ids: list[str], paths: StatePaths, store: Store, tmp_path: Path
+    run, run_json, ids: list[str], store: Store, tmp_path: Path
 ) -> None:
+    paths = StatePaths(tmp_path / "state")
     store.add_label(ids[0], stored.label_png(NATIVE[1], NATIVE[0]), (1, 2), "wire").result(10)
     chosen = {image["id"] for image in export(run_json, paths, tmp_path / "out", 12)["images"]}
     assert ids[0] not in chosen

@@ -14,7 +14,7 @@ from dance_ondevice.daemon.store import Store
 
 
 def fill(store: Store) -> dict[str, str]:
-    """Five labelled samples, three of one camera; one of them trained a version, one is in a running round."""
+    """Five labelled samples, three of one camera; one trained a version, one is in a running round."""
     names = {}
     for camera, seq in (("front", 0), ("front", 1), ("front", 2), ("rear", 0), ("rear", 1)):
         sample = stored.new_sample(seq, camera=camera, label=(1, 2))
