@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,14 +18,14 @@ import torch
 from torch import nn
 
 from dance_ondevice.batches import BatchPlan, TrainingSample
-from dance_ondevice.importance import Importance, Scores, TaylorImportance, scores_by
+from dance_ondevice.importance import TaylorImportance, scores_by
 from dance_ondevice.models import checkpoint
-from dance_ondevice.models.branches import branches_of, remove_branches
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import STRIDE
-from dance_ondevice.slimming import slim
+from dance_ondevice.moments import slim_with_moments
 from dance_ondevice.sparsity import add_sparsity_gradient, sparsity_factors
+from dance_ondevice.stages import BranchPlan, EpochDone, Stage
 from dance_ondevice.training import Moments, Trainer, TrainingOptions
 from dance_ondevice.training_state import StateError
 
@@ -37,85 +37,8 @@ _REACHED = 1.03
 #: Batches that Taylor importance is taken over.
 _TAYLOR_BATCHES = 8
 
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A stretch of a training in which nothing changes but the weights.
-
-    Attributes:
-        epochs: passes over the stage's samples.
-        macs_fraction: of the MACs before any slimming; the model is slimmed to it as the stage begins.
-        window: side of what a batch shows, as a share of the full side; a quarter of the pixels at 0.5.
-        zoom: smallest and largest random magnification, 1 = the pixels as they were filmed. With a window
-            of 0.5 a zoom of 0.5 shows the whole frame at half its size, a zoom of 1 a quarter of the frame.
-        choice: name of how samples are chosen; what it means is the caller's.
-        frozen: names of the submodules whose weights stay as they are.
-        importance: what decides which channels go as the stage begins; Taylor's comes from batches of the
-            stage before.
-        sparsity: strength that presses normalisation scales towards zero, so that the next stage's slimming
-            finds channels of little weight; 0 for none.
-    """
-
-    epochs: int
-    macs_fraction: float = 1.0
-    window: float = 1.0
-    zoom: tuple[float, float] = (0.75, 1.75)
-    choice: str = "all"
-    frozen: tuple[str, ...] = ()
-    importance: Importance = "bn_scale"
-    sparsity: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs is {self.epochs}; it must be 1 or more")
-        if not 0 < self.macs_fraction <= 1:
-            raise ValueError(f"macs_fraction is {self.macs_fraction}; it must be above 0 and at most 1")
-        if not 0 < self.window <= 1:
-            raise ValueError(f"window is {self.window}; it must be above 0 and at most 1")
-        if self.sparsity < 0:
-            raise ValueError(f"sparsity is {self.sparsity}; it must be 0 or more")
-
-
-@dataclass(frozen=True)
-class BranchPlan:
-    """How a stage's slimming treats multi-scale branches.
-
-    Attributes:
-        shares: branch -> how much it is slimmed relative to the rest, as ``slim`` takes it.
-        remove: branches that go whole.
-    """
-
-    shares: Mapping[str, float] = field(default_factory=dict)
-    remove: tuple[str, ...] = ()
-
-
 #: From the model and the importance of its channels, as a stage's slimming begins, to what its branches lose.
 PlanBranches = Callable[[nn.Module, TaylorImportance | None], BranchPlan]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochDone:
-    """One pass over a stage's samples.
-
-    Attributes:
-        epoch: counted over all stages, from 1.
-        epochs: of all stages.
-        stage: from 0.
-        loss: mean over the epoch's steps; None when none had a labelled pixel.
-        samples_seen: images trained on so far, repetitions counted.
-        macs: multiply-accumulates of the training so far.
-        macs_fraction: of the model now.
-    """
-
-    epoch: int
-    epochs: int
-    stage: int
-    loss: float | None
-    samples_seen: int
-    macs: int
-    macs_fraction: float
-
-
 #: From a stage's choice and the model as the stage begins to the samples to train on.
 ChooseSamples = Callable[[str, nn.Module], Sequence[TrainingSample]]
 
@@ -304,56 +227,6 @@ class CoTrainer:
         return model
 
 
-def slim_with_moments(
-    model: nn.Module,
-    moments: Moments,
-    *,
-    target_macs: int,
-    size: tuple[int, int],
-    scores: Scores | None = None,
-    branches: BranchPlan = BranchPlan(),
-) -> Moments:
-    """Slim a model in place; the optimiser's moments lose the same channels.
-
-    Args:
-        model: as :func:`dance_ondevice.slimming.slim` takes it.
-        moments: as :meth:`dance_ondevice.training.Trainer.moments` gives them, for this model.
-        target_macs: of one image.
-        size: (height, width) that MACs are counted at.
-        scores: by which channels go; by default normalisation scales.
-        branches: what multi-scale branches lose; those to remove go first.
-
-    Returns:
-        The moments of what is left.
-
-    Raises:
-        NotPrunable: no channel was cut.
-        BranchError: a branch is not there, or cannot be left out.
-    """
-    keys = ("exp_avg", "exp_avg_sq")
-    companions = {key: _holding(model, moments, key) for key in keys} if moments else {}
-    together = tuple(companions.values())
-    remove_branches(model, branches.remove, companions=together)
-    shares = {name: share for name, share in branches.shares.items() if name in branches_of(model)}
-    if scores is not None:
-        there = dict(model.named_modules())
-        scores = {name: values for name, values in scores.items() if name in there}
-    slim(
-        model,
-        target_macs=target_macs,
-        size=size,
-        importance=scores,
-        shares=shares,
-        companions=together,
-    )
-    cut = {key: dict(companion.named_parameters()) for key, companion in companions.items()}
-    return {
-        name: {"step": state["step"], **{key: cut[key][name].detach() for key in keys if key in state}}
-        for name, state in moments.items()
-        if all(name in parameters for parameters in cut.values())
-    }
-
-
 def freeze(model: nn.Module, names: Sequence[str]) -> None:
     """Let every parameter be trained but those of the submodules named.
 
@@ -382,19 +255,6 @@ def _described(model: nn.Module, card: ModelCard) -> ModelCard:
     """The card with the model's present cost."""
     macs = count_macs(model, *card.macs_at)
     return replace(card, macs=macs, unslimmed_macs=card.unslimmed_macs or macs)
-
-
-def _holding(model: nn.Module, moments: Moments, key: str) -> nn.Module:
-    """A copy of the model whose parameters are one of the moments; zero where there is none."""
-    held = copy.deepcopy(model)
-    with torch.no_grad():
-        for name, parameter in held.named_parameters():
-            value = moments.get(name, {}).get(key)
-            if value is None:
-                parameter.zero_()
-            else:
-                parameter.copy_(value)
-    return held
 
 
 def _pressing(model: nn.Module, strength: float) -> Callable[[], None] | None:

@@ -22,7 +22,6 @@ _LIMIT_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"
 _OPENCV_DEFAULT_LIMIT = 1 << 30
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 #: Colour type -> (channels once decoded, allowed bit depths); PNG specification, table 11.1.
 _PNG_COLOURS = {
     0: (1, (1, 2, 4, 8, 16)),
@@ -40,9 +39,11 @@ _JPEG_SCAN_END = re.compile(rb"\xff[^\xff\x00\xd0-\xd7]", re.DOTALL)
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
-# Both bound the time that hostile bytes can cost: encoders write some tens of segments and a dozen scans.
+# These bound the time that hostile bytes can cost: encoders write some tens of segments and a dozen scans, and
+# chunks of 8 KiB and more.
 _MAX_JPEG_SEGMENTS = 1024
 _MAX_JPEG_SCANS = 100
+_MAX_PNG_CHUNKS = 1 << 16
 
 
 class ImageError(ValueError):
@@ -111,13 +112,13 @@ def check_complete(data: bytes | memoryview, info: ImageInfo) -> None:
     """Make sure that the file was not cut short; decoders paint the missing part grey and say nothing.
 
     Raises:
-        ImageError: no JPEG end-of-image marker, no PNG IEND chunk, or fewer bytes than a WebP declares.
+        ImageError: no JPEG end-of-image marker, a PNG chunk longer than the data, no PNG IEND chunk, or fewer
+            bytes than a WebP declares.
     """
     if info.format == "jpeg":
         _check_jpeg_complete(data)
     elif info.format == "png":
-        if re.search(re.escape(_PNG_END), data) is None:
-            raise ImageError(f"the PNG is truncated: no IEND chunk in {len(data)} bytes")
+        _check_png_complete(data)
     else:
         (length,) = struct.unpack("<I", data[4:8])
         if length + 8 > len(data):
@@ -355,6 +356,25 @@ def _probe_png(data: bytes | memoryview) -> ImageInfo:
             f"interlace {interlace}: not allowed"
         )
     return ImageInfo(format="png", width=width, height=height, channels=channels, bit_depth=depth)
+
+
+def _check_png_complete(data: bytes | memoryview) -> None:
+    """Walk the chunks to IEND (PNG specification, 5.3).
+
+    OpenCV allocates what a chunk says is its length before it looks whether so many bytes are there: two
+    gigabytes, and the seconds to clear them, for a file of a hundred bytes.
+    """
+    position = len(_PNG_SIGNATURE)
+    for _ in range(_MAX_PNG_CHUNKS):
+        head = bytes(data[position : position + 8])
+        length = int.from_bytes(head[:4], "big")
+        # Length, name, content, checksum.
+        position += 12 + length
+        if len(head) < 8 or position > len(data):
+            raise ImageError(f"the PNG is truncated: no IEND chunk in {len(data)} bytes")
+        if head[4:] == b"IEND":
+            return
+    raise ImageError(f"the PNG does not end within {_MAX_PNG_CHUNKS} chunks")
 
 
 def _probe_webp(data: bytes | memoryview) -> ImageInfo:

@@ -12,13 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from dance_ondevice.cooptimisation import BranchPlan, CoTrainer, EpochDone, Stage, freeze, slim_with_moments
+from dance_ondevice.cooptimisation import CoTrainer, freeze
 from dance_ondevice.images import encode_jpeg, encode_png
 from dance_ondevice.importance import TaylorImportance, branch_scores
 from dance_ondevice.models.branches import removed_branches
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.registry import build
+from dance_ondevice.moments import slim_with_moments
+from dance_ondevice.stages import BranchPlan, EpochDone, Stage
 from dance_ondevice.training import Trainer, TrainingOptions, TrainingSample
 from dance_ondevice.training_state import StateError
 

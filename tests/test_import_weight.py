@@ -16,9 +16,12 @@ MAY_LOAD_TORCH = {
     "dance_ondevice.daemon.condition_sets",
     "dance_ondevice.daemon.predictor",
     "dance_ondevice.daemon.probation_main",
+    "dance_ondevice.daemon.teacher_main",
+    "dance_ondevice.daemon.teacher_models",
     "dance_ondevice.daemon.trainer_curve",
     "dance_ondevice.daemon.trainer_main",
     "dance_ondevice.daemon.trainer_scores",
+    "dance_ondevice.daemon.trainer_slimming",
 }
 
 # Imports one module after the other and names for each what it was the first to load.

@@ -11,6 +11,7 @@ import click
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands import ask, index, target
 from dance_ondevice.daemon.commands.certificate import print_certificate
+from dance_ondevice.daemon.commands.models_export import export
 from dance_ondevice.daemon.commands.rounds import await_request
 from dance_ondevice.daemon.output import print_json, print_table, show_time
 from dance_ondevice.daemon.state import StatePaths
@@ -30,7 +31,10 @@ _COLUMNS = (
 
 @click.group()
 def models() -> None:
-    """List, show, promote and roll back model versions."""
+    """List, show, promote, roll back and export model versions."""
+
+
+models.add_command(export)
 
 
 @models.command(name="list")

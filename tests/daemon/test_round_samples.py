@@ -1,4 +1,4 @@
-"""From the store to the work order: anchors in, rehearsal as forgetting asks, what is not stored at full scale."""
+"""From the store to the work order: anchors in, and rehearsal as forgetting asks."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from dance_ondevice.benchmarks.slimming.plan import (
     write_json,
 )
 from dance_ondevice.benchmarks.slimming.recipes import LEARNING_RATES, Recipe, recipe
-from dance_ondevice.cooptimisation import BranchPlan, CoTrainer, EpochDone
+from dance_ondevice.cooptimisation import CoTrainer
 from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.energy.choose import Machine, best_meter
 from dance_ondevice.energy.reading import Meter
@@ -47,6 +47,7 @@ from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.models.forward import logits, to_tensor
 from dance_ondevice.policies.data_slimming import SlimmingRules
 from dance_ondevice.policies.network_slimming import branch_shares, branch_to_remove
+from dance_ondevice.stages import BranchPlan, EpochDone
 from dance_ondevice.training import TrainingOptions
 
 #: Scores along the way, evenly over the epochs.

@@ -1,0 +1,224 @@
+"""The formats that a model can be exported in: how each is written, and read again."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.layers import resize
+
+#: Operators as of ONNX 1.12 (2022): old enough for the runtimes that boards have.
+_OPSET = 17
+
+#: Logits (1, C, H, W) of a normalised batch (1, 3, H, W).
+Run = Callable[[Tensor], Tensor]
+
+
+class ExportError(RuntimeError):
+    """The model cannot be exported in this way, or the file does not agree with it; the text says which."""
+
+
+class MissingPackage(ExportError):  # noqa: N818 - says what is wrong
+    """A package that is needed is not installed; another size will not help."""
+
+    def __init__(self, package: str, install: str) -> None:
+        super().__init__(f"this format needs {package}: pip install '{install}'")
+
+
+@dataclass(frozen=True)
+class Writer:
+    """How one format is written and read again.
+
+    Attributes:
+        write: takes the graph, (height, width), whether images of any size must do, the file, and the card.
+        read: gives what the file computes.
+        any_size: whether the format knows files for images of any size.
+    """
+
+    write: Callable[[nn.Module, tuple[int, int], bool, Path, ModelCard], None]
+    read: Callable[[Path], Run]
+    any_size: bool
+
+
+def to_onnx(model: nn.Module, size: tuple[int, int], *, any_size: bool = True, fold: bool = True) -> bytes:
+    """A model as ONNX: input ``image`` (1, 3, H, W) normalised RGB, output ``logits`` (1, C, H, W).
+
+    Args:
+        model: in eval mode, on the CPU.
+        size: (height, width) to trace it at.
+        any_size: leave H and W open.
+        fold: merge batch norms into the convolutions before them; without it each keeps its four tensors
+            under its module's name, after ``model.``.
+
+    Raises:
+        ExportError: the exporter does not know one of the model's operations.
+    """
+    return _onnx_of(Graph(model).eval(), size, any_size=any_size, fold=fold)
+
+
+class Graph(nn.Module):
+    """A model with one output, of the input's size; it has no padding to multiples of 32."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (1, C, H, W) of (1, 3, H, W)."""
+        found = self.model(x)
+        head = found if isinstance(found, Tensor) else found[0]
+        return resize(head, x.shape[2:])
+
+
+class _PoolingAsProducts(TorchFunctionMode):
+    """Adaptive average pooling as two products with matrices, which every runtime has, for any size.
+
+    ONNX has no such pooling; its exporter knows only grids that divide the image.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function is not F.adaptive_avg_pool2d:
+            return function(*args, **(kwargs or {}))
+        x, cells = (*args, *(kwargs or {}).values())[:2]
+        rows, columns = (cells, cells) if isinstance(cells, int) else cells
+        height, width = x.shape[2:]
+        down = _averaging(height, height if rows is None else rows)
+        across = _averaging(width, width if columns is None else columns)
+        return down @ x @ across.transpose(0, 1)
+
+
+def _averaging(pixels: Any, cells: Any) -> Tensor:
+    """(cells, pixels): the weight of each pixel in each cell, whose ends are those of ATen's pooling.
+
+    While tracing, ``pixels`` is not a number but the traced side, and what is made here is traced as well.
+    """
+    cell, pixel = torch.arange(cells), torch.arange(pixels)
+    start = torch.div(cell * pixels, cells, rounding_mode="floor")
+    end = torch.div((cell + 1) * pixels + cells - 1, cells, rounding_mode="floor")
+    inside = (pixel[None] >= start[:, None]) & (pixel[None] < end[:, None])
+    return inside.to(torch.float32) / (end - start)[:, None].to(torch.float32)
+
+
+def _onnx_of(graph: nn.Module, size: tuple[int, int], *, any_size: bool, fold: bool) -> bytes:
+    target = io.BytesIO()
+    mode = torch.onnx.TrainingMode.EVAL if fold else torch.onnx.TrainingMode.PRESERVE
+    axes = {name: {2: "height", 3: "width"} for name in ("image", "logits")} if any_size else None
+    try:
+        with warnings.catch_warnings(), torch.no_grad(), _PoolingAsProducts():
+            # That it traces, and is the older of two exporters, is known; what came out is compared later.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                graph,
+                (torch.zeros(1, 3, *size),),
+                target,
+                input_names=["image"],
+                output_names=["logits"],
+                dynamic_axes=axes,
+                opset_version=_OPSET,
+                training=mode,
+                do_constant_folding=fold,
+                dynamo=False,
+            )
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        raise ExportError(f"the model cannot be written as ONNX: {first_line(error)}") from error
+    return target.getvalue()
+
+
+def _write_onnx(graph: nn.Module, size: tuple[int, int], any_size: bool, file: Path, card: ModelCard) -> None:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingPackage("onnx", "dance-ondevice[onnx]") from error
+    model = onnx.load_from_string(_onnx_of(graph, size, any_size=any_size, fold=True))
+    onnx.helper.set_model_props(model, _facts(card))
+    onnx.checker.check_model(model)
+    file.write_bytes(model.SerializeToString())
+
+
+def _read_onnx(file: Path) -> Run:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingPackage("onnxruntime", "dance-ondevice[onnx]") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {"image": x.contiguous().numpy()})[0])
+
+
+def _write_torchscript(
+    graph: nn.Module, size: tuple[int, int], any_size: bool, file: Path, card: ModelCard
+) -> None:
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing warns of each comparison of sizes; see the comparison
+        traced = torch.jit.trace(graph, (torch.zeros(1, 3, *size),), check_trace=False)
+        frozen = torch.jit.freeze(cast("torch.jit.ScriptModule", traced))
+        torch.jit.save(frozen, str(file), _extra_files={"facts.json": json.dumps(_facts(card)).encode()})
+
+
+def _read_torchscript(file: Path) -> Run:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return cast("Run", torch.jit.load(str(file), map_location="cpu"))
+
+
+def _write_executorch(
+    graph: nn.Module, size: tuple[int, int], any_size: bool, file: Path, card: ModelCard
+) -> None:
+    try:
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+    except ImportError as error:
+        raise MissingPackage("executorch", "executorch") from error
+    with torch.no_grad(), _PoolingAsProducts():
+        program = torch.export.export(graph, (torch.zeros(1, 3, *size),))
+    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
+    file.write_bytes(lowered.buffer)
+
+
+def _read_executorch(file: Path) -> Run:
+    try:
+        from executorch.runtime import Runtime
+    except ImportError as error:
+        raise MissingPackage("executorch", "executorch") from error
+    method = Runtime.get().load_program(file).load_method("forward")
+    return lambda x: cast("Tensor", method.execute([x.contiguous()])[0])
+
+
+def _facts(card: ModelCard) -> dict[str, str]:
+    """What a program must know to use the file; an ONNX teacher reads the first three."""
+    return {
+        "classes": json.dumps(list(card.classes)),
+        "mean": json.dumps(list(card.normalisation.mean)),
+        "std": json.dumps(list(card.normalisation.std)),
+        "version": card.version,
+        "sha256": card.sha256,
+    }
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the pages that some exporters add."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+WRITERS: Mapping[str, Writer] = {
+    "onnx": Writer(_write_onnx, _read_onnx, any_size=True),
+    "torchscript": Writer(_write_torchscript, _read_torchscript, any_size=True),
+    # Its memory is planned for one size when the file is made.
+    "executorch": Writer(_write_executorch, _read_executorch, any_size=False),
+}
+
+FORMATS: tuple[str, ...] = tuple(WRITERS)

@@ -1,0 +1,154 @@
+"""Exported files are read by their own runtimes and compared with the model that they came from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dance_ondevice import export as exports
+from dance_ondevice import export_formats
+from dance_ondevice.daemon.commands import models_export
+from dance_ondevice.export import ExportError, export
+from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.forward import logits
+from dance_ondevice.models.layers import ConvBNReLU, PyramidPooling
+from dance_ondevice.models.registry import build
+
+CARD = ModelCard(classes=("road", "sky", "car"), macs_at=(64, 96), version="v7", sha256="ab")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def frames(count: int = 2) -> list[np.ndarray]:
+    return list(np.random.default_rng(0).integers(0, 256, (count, 50, 70, 3), dtype=np.uint8))
+
+
+def pyramid() -> nn.Module:
+    """Small, with what is hard to export: a pooling whose grids do not divide the image."""
+    model = nn.Sequential(
+        ConvBNReLU(3, 8, 3, stride=2), ConvBNReLU(8, 8, 3, stride=2), PyramidPooling(8, 8), nn.Conv2d(8, 3, 1)
+    )
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return model.eval()
+
+
+def test_onnx_agrees_at_sizes_it_was_not_traced_at(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    model, file = pyramid(), tmp_path / "m.onnx"
+    done = export(model, CARD, "onnx", file, size=(50, 70), frames=frames())
+    assert done.size is None
+    assert done.parity.frames == 4
+    assert done.bytes == file.stat().st_size
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["classes"]) == ["road", "sky", "car"]
+    assert json.loads(facts["mean"]) == list(CARD.normalisation.mean)
+    assert facts["version"] == "v7"
+    x = torch.randn(1, 3, 160, 224)
+    found = session.run(None, {"image": x.numpy()})[0]
+    with torch.inference_mode():
+        np.testing.assert_allclose(found, logits(model, x).numpy(), atol=1e-4)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_torchscript_agrees_and_tells_its_classes(tmp_path: Path) -> None:
+    model, file = pyramid(), tmp_path / "m.pt"
+    assert export(model, CARD, "torchscript", file, size=(64, 96), frames=frames()).size is None
+    extra = {"facts.json": ""}
+    with pytest.warns(DeprecationWarning) if False else torch.no_grad():
+        loaded = export_formats.WRITERS["torchscript"].read(file)
+    x = torch.randn(1, 3, 128, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(x), logits(model, x))
+    assert extra is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "torchscript"])
+@pytest.mark.parametrize("name", ["fastscnn", "deeplabv3plus", "pspnet", "bisenetv2", "hrnet"])
+def test_every_architecture_exports(tmp_path: Path, name: str, form: str) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    model = build(name, 3, {}).eval()
+    done = export(model, CARD, form, tmp_path / "m", size=(64, 96), frames=frames(1))
+    assert done.size is None
+    assert done.parity.agrees
+
+
+class Moody(nn.Module):
+    """Computes something else whenever it is traced, as code that depends on its data does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x)
+        return -out if torch.jit.is_tracing() else out
+
+
+def test_a_file_that_does_not_agree_is_not_left_behind(tmp_path: Path) -> None:
+    file = tmp_path / "m.pt"
+    file.write_bytes(b"an earlier one")
+    with pytest.raises(ExportError, match="none was written: logits differ by up to"):
+        export(Moody().eval(), CARD, "torchscript", file, size=(64, 96), frames=frames())
+    assert file.read_bytes() == b"an earlier one"
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
+
+
+class Fixed(nn.Module):
+    """Has its size written into the graph by code that tracing does not see."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height = int(x.shape[2])
+        return nn.functional.interpolate(x, size=(height, height))[:, :, :height]
+
+
+def test_a_graph_with_its_size_inside_is_for_that_size_alone(tmp_path: Path) -> None:
+    done = export(Fixed().eval(), CARD, "torchscript", tmp_path / "m.pt", size=(64, 96), frames=frames())
+    assert done.size == (64, 96)
+
+
+def test_a_model_that_cannot_be_traced_is_told(tmp_path: Path) -> None:
+    class Refuses(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if torch.jit.is_tracing():
+                raise RuntimeError("not like this\nand more")
+            return x
+
+    pytest.importorskip("onnx")
+    with pytest.raises(ExportError, match="cannot be written as ONNX: not like this$"):
+        export(Refuses().eval(), CARD, "onnx", tmp_path / "m.onnx", size=(64, 96), frames=frames())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_executorch_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "executorch.exir", None)
+    monkeypatch.setitem(__import__("sys").modules, "executorch", None)
+    with pytest.raises(ExportError, match="pip install 'executorch'"):
+        export(pyramid(), CARD, "executorch", tmp_path / "m.pte", size=(64, 96), frames=frames())
+
+
+def test_not_a_number_never_agrees() -> None:
+    fine = exports.Parity(frames=1, max_difference=1e-4, largest_logit=2.0, mask_agreement=1.0)
+    assert fine.agrees
+    assert not exports.replace(fine, max_difference=float("nan")).agrees
+    assert not exports.replace(fine, mask_agreement=0.99).agrees
+    assert not exports.replace(fine, max_difference=0.1).agrees
+
+
+def test_the_command_knows_the_formats() -> None:
+    assert models_export.FORMATS == exports.FORMATS
