@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,7 @@ def _accept(key: str, value: object, file: str, values: dict[str, object], probl
         problems.append(Problem(file, key, _describe(value), rule.allowed))
         return
     if not rule.test(typed):
-        problems.append(Problem(file, key, toml_value(value), rule.allowed))
+        problems.append(Problem(file, key, _show(value), rule.allowed))
     else:
         values[key] = typed
 
@@ -239,9 +239,23 @@ def _describe(value: object) -> str:
         list: "a list",
         dict: "a table",
     }
-    shown = toml_value(value)
+    shown = _show(value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     return f"{shown} ({kinds.get(type(value), type(value).__name__)})"
+
+
+def _show(value: object) -> str:
+    try:
+        return toml_value(value)
+    except (ValueError, RecursionError):  # thousands of digits, hundreds of levels
+        return "a value too long to be shown"
+
+
+def _is_there(look: Callable[[], bool]) -> bool:
+    try:
+        return look()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None) -> Iterator[Problem]:
@@ -253,7 +267,7 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
 
     security = config.security
     if security.curve:
-        if security.keys_dir and not Path(security.keys_dir).is_dir():
+        if security.keys_dir and not _is_there(Path(security.keys_dir).is_dir):
             yield problem(
                 "security.keys_dir", security.keys_dir, "a folder made by `dance-ondevice keys generate`"
             )
@@ -294,9 +308,9 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
             "energy.max_watts", energy.max_watts, f"at least energy.idle_watts ({energy.idle_watts:g})"
         )
     for key, model in (("model.weights", config.model.weights), ("labels.teacher", config.labels.teacher)):
-        if model and not Path(model).exists():
+        if model and not _is_there(Path(model).exists):
             yield problem(key, model, "a model that exists: a folder with model.safetensors and card.json")
     if config.labels.self_training and (config.labels.teacher or config.labels.teacher_factory):
         yield problem("labels.self_training", True, "false where labels.teacher or teacher_factory is set")
-    if config.training.anchors and not Path(config.training.anchors).is_dir():
+    if config.training.anchors and not _is_there(Path(config.training.anchors).is_dir):
         yield problem("training.anchors", config.training.anchors, "a folder that exists")

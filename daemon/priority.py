@@ -11,8 +11,8 @@ def hurry(pid: int, procfs: Path = Path("/proc")) -> None:
     """Let all threads of a child compete like any other process.
 
     A child in the idle class that is to save its state within seconds may not get one of them on a busy
-    board. The kernel allows it to root, and to others as far as their limit of niceness goes (RLIMIT_NICE; the unit
-    sets it); where it does not, or the child is gone, nothing happens.
+    board. The kernel allows it to root, and to others as far as their limit of niceness goes (RLIMIT_NICE;
+    the unit sets it); where it does not, or the child is gone, nothing happens.
     """
     with contextlib.suppress(OSError):
         for thread in (procfs / str(pid) / "task").iterdir():

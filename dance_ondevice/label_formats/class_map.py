@@ -94,12 +94,12 @@ def read_class_map(text: str, classes: Sequence[str]) -> ClassMap:
     targets: dict[str, int] = {}
     for name, value in table.items():
         if (target := _target(value, classes)) is None:
-            problems.append(f"{name!r} = {value!r}")
+            problems.append(f"{name!r} = {_show(value)}")
         else:
             targets[name] = target
     background = _target(document.get("background", "ignore"), classes)
     if background is None:
-        problems.append(f"background = {document['background']!r}")
+        problems.append(f"background = {_show(document['background'])}")
     if problems or background is None:
         raise ClassMapError(
             f"the class map has {', '.join(problems)}; allowed are the keys classes and background, and as "
@@ -133,6 +133,13 @@ def _target(value: object, classes: Sequence[str]) -> int | None:
         if value.lower() in _IGNORED:
             return IGNORE
     return None
+
+
+def _show(value: object) -> str:
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, hundreds of levels
+        return "a value too long to be shown"
 
 
 def _plain(name: str) -> str:

@@ -25,12 +25,14 @@ LEARNING_RATES: Mapping[Setting, float] = {"scratch": 5e-3, "finetune": 1e-3}
 TARGET_MACS = 0.42
 #: The same for DANCE+, which infers at a smaller scale as well.
 PLUS_MACS = 0.45
+#: And in fine-tuning, where there is less time to heal.
+FINE_MACS = 0.75
 #: Scale that DANCE+ infers at: near the middle of the magnifications that it is trained with.
 PLUS_SCALE = 0.75
 #: Windows of DANCE+, as shares of the full side, and what they magnify by: the whole frame small, then a part
 #: of it at up to more than its own size, where poles and signs are still to be seen.
 _SMALL, _LARGE = 0.4, 0.5
-_FAR, _NEAR = (0.45, 1.0), (0.5, 1.15)
+_FAR, _NEAR, _DETAIL = (0.45, 1.0), (0.5, 1.15), (0.6, 1.3)
 #: Steps that the way there is taken in, and the shares of the epochs before it and on it.
 _STEPS = 5
 _BEFORE, _ON_THE_WAY = 0.4, 0.2
@@ -67,7 +69,10 @@ def recipe(variant: str, protocol: Protocol, setting: Setting) -> Recipe:
     """
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; choose among {', '.join(VARIANTS)}")
-    return VARIANTS[variant](EPOCHS[protocol, setting])
+    epochs = EPOCHS[protocol, setting]
+    if setting == "finetune" and variant == "dance+":
+        return _fine_plus(epochs)
+    return VARIANTS[variant](epochs)
 
 
 def _dense(epochs: int) -> Recipe:

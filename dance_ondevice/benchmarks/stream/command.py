@@ -50,7 +50,10 @@ _PEAK_TARGET = 1 << 30
 )
 @click.option("--seeds", default="0,1,2", show_default=True, metavar="A,B", help="Of training and choices.")
 @click.option(
-    "--joint-seeds", default="", metavar="A,B", help="Of joint training, which is dear; else --seeds."
+    "--dense-seeds",
+    default="",
+    metavar="A,B",
+    help="Of naive, periodic and joint, which are dear.",
 )
 @click.option("--variants", default="", metavar="A,B", help="Only these; else all.")
 @click.option("--watts", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True,
@@ -76,7 +79,7 @@ def stream(
     base: Path | None,
     teacher: Path | None,
     seeds: str,
-    joint_seeds: str,
+    dense_seeds: str,
     variants: str,
     watts: float,
     work: Path | None,
@@ -92,7 +95,7 @@ def stream(
     if out is not None and not out.absolute().parent.is_dir():
         raise click.BadParameter(f"{out.parent} is no folder", param_hint="--out")
     numbers = _numbers(seeds, "--seeds")
-    joint_numbers = _numbers(joint_seeds, "--joint-seeds") if joint_seeds else numbers
+    dense_numbers = _numbers(dense_seeds, "--dense-seeds") if dense_seeds else numbers
     if stream_name != "street":
         if root is None:
             raise click.BadParameter(f"{stream_name} needs CamVid's folder", param_hint="--root")
@@ -123,7 +126,7 @@ def stream(
                 work=folder,
                 teacher=teacher,
                 settings=settings,
-                joint_seeds=joint_numbers,
+                dense_seeds=dense_numbers,
                 say=lambda line: click.echo(line, err=True),
             )
             runs = bench.run(chosen, numbers)
@@ -146,7 +149,7 @@ def stream(
                 "--base": "BASE" if base else "",
                 "--teacher": "MODEL" if teacher else "",
                 "--seeds": seeds,
-                "--joint-seeds": joint_seeds,
+                "--dense-seeds": dense_seeds,
                 "--variants": variants,
                 "--watts": f"{watts:g}",
             }

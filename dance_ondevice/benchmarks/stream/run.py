@@ -47,7 +47,7 @@ class Bench:
         work: folder for everything that is made on the way: a run that was killed goes on from there.
         teacher: folder of a teacher model; None: the joint model of the first seed.
         settings: the same for all variants.
-        joint_seeds: of joint training, which is dear; empty: those of the other variants.
+        dense_seeds: of the variants that train densely; empty: those of the others.
         say: is told each step.
     """
 
@@ -56,7 +56,7 @@ class Bench:
     work: Path
     teacher: Path | None = None
     settings: Settings = field(default_factory=Settings)
-    joint_seeds: Sequence[int] = ()
+    dense_seeds: Sequence[int] = ()
     say: Callable[[str], None] = lambda line: None
     cpu_clock: Callable[[], float] = time.process_time
 
@@ -74,7 +74,7 @@ class Bench:
         tools = self._tools(seeds[0], needs_teacher=any(v.labels == "teacher" for v in variants))
         found: dict[str, list[RunRecord]] = {}
         for variant in variants:
-            wanted = self.joint_seeds or seeds if variant.joint else seeds
+            wanted = (self.dense_seeds or seeds) if variant.dense else seeds
             for seed in wanted if variant.random else wanted[:1]:
                 record = self._one(tools, variant, seed)
                 found.setdefault(variant.name, []).append(record)

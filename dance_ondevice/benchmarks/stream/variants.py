@@ -25,6 +25,7 @@ class Variant:
         re_estimate: measures batch norm's statistics again on unlabelled frames of a new light.
         recipe: how its rounds train; None: it does not.
         gate: candidates must beat the live model on held-out frames, and are on probation afterwards.
+        dense: trains at full size, which is dear: it may get fewer seeds.
         joint: not on the stream: trained on the base domain and all of the stream's frames together.
         interpolation: share of the way from the live weights to the trained ones that the candidate goes.
     """
@@ -36,6 +37,7 @@ class Variant:
     re_estimate: bool = False
     recipe: Recipe | None = None
     gate: bool = False
+    dense: bool = False
     joint: bool = False
     interpolation: float = 1.0
 
@@ -73,12 +75,14 @@ VARIANTS: tuple[Variant, ...] = (
         words="dense fine-tuning on each segment's frames, no rehearsal, to its best on held-out frames",
         labels="all",
         recipe=replace(_DENSE, look_every=20, charge_looks=False),
+        dense=True,
     ),
     Variant(
         name="periodic",
         words="dense fine-tuning at fixed times, one old frame rehearsed for each new one",
         labels="all",
         recipe=replace(_DENSE, steps=60, rehearsal=1.0),
+        dense=True,
     ),
     Variant(
         name="bn",
@@ -94,6 +98,7 @@ VARIANTS: tuple[Variant, ...] = (
         name="joint",
         words="trained offline from scratch on the base domain and all frames of new lights: an upper bound",
         labels="all",
+        dense=True,
         joint=True,
     ),
 )
