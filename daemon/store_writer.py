@@ -38,7 +38,8 @@ from dance_ondevice.policies.splits import MACHINES
 log = logging.getLogger(__name__)
 
 _KNOWN = (
-    "SELECT id, path, width, height, native_width, native_height, origin, label_path, label_source FROM samples"
+    "SELECT id, path, width, height, native_width, native_height, origin, label_path, label_source "
+    "FROM samples"
 )
 #: The columns that are attributes of a new sample under the same name, then those made from it.
 _GIVEN = (

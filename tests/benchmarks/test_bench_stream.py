@@ -84,6 +84,7 @@ def rounds(scorer: Scorer, folder: Path) -> Rounds:
     return Rounds(scorer, SIZE, "fp32", folder / "rounds")
 
 
+@pytest.mark.slow
 def test_a_round_trains_only_its_part(scorer: Scorer, samples: list[TrainingSample], tmp_path: Path) -> None:
     start = weights_of(scorer.model)
     recipe = Recipe(part="late", steps=2, batch_size=2, scale=0.5, own_statistics=True)
@@ -107,6 +108,7 @@ def test_a_round_trains_only_its_part(scorer: Scorer, samples: list[TrainingSamp
     assert all(parameter.requires_grad for parameter in scorer.model.parameters())
 
 
+@pytest.mark.slow
 def test_a_round_that_was_run_is_not_run_again(
     scorer: Scorer, samples: list[TrainingSample], tmp_path: Path
 ) -> None:
@@ -121,6 +123,7 @@ def test_a_round_that_was_run_is_not_run_again(
         rounds(scorer, tmp_path).run(recipe, start, samples[:3], seed=2)
 
 
+@pytest.mark.slow
 def test_the_best_step_on_held_out_frames_is_kept(
     scorer: Scorer, samples: list[TrainingSample], tmp_path: Path
 ) -> None:

@@ -41,7 +41,7 @@ def test_frames_without_labels_get_a_teachers_and_a_purge_takes_them_away(tmp_pa
         assert status["labelling"]["last"]["gross_joules"] > 0
         assert status["energy"]["workload_joules"]["labelling"] > 0
         assert status["energy"]["workload_joules"]["training"] == 0
-        # All labels there are come from a model: nothing to judge a candidate by, so no round, and it says so.
+        # All labels come from a model: there is nothing to judge a candidate by, so no round starts.
         assert status["rounds"]["count"] == 0
         assert daemon.run_cli("status").stdout.count("labels since the start") == 1
         gone = daemon.run_cli("samples", "purge", "--camera", "front", "--yes")

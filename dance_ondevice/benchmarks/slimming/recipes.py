@@ -103,6 +103,20 @@ def _dance_plus(epochs: int) -> Recipe:
     return _plus(epochs, "small windows first, slimmed early, the images of least loss dropped, batches of 4")
 
 
+def _fine_plus(epochs: int) -> Recipe:
+    """Weights that have learnt already need no small beginning, and fewer epochs at a higher rate."""
+    first = Stage(epochs=_part(epochs, 0.125), window=_LARGE, zoom=_DETAIL)
+    thin = replace(first, epochs=_part(epochs, 0.5), macs_fraction=FINE_MACS, importance="combined")
+    return Recipe(
+        stages=(first, thin),
+        inference_scales=(PLUS_SCALE,),
+        mean_scale=PLUS_SCALE,
+        batch_size=4,
+        rate=2.0,
+        about="windows of half the side around the frame's own size, slimmed once, batches of 4",
+    )
+
+
 def _plus(
     epochs: int,
     about: str,

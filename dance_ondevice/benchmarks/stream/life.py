@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +12,7 @@ from dance_ondevice.batches import TrainingSample
 from dance_ondevice.benchmarks.stream import verdicts
 from dance_ondevice.benchmarks.stream.choice import spread_out
 from dance_ondevice.benchmarks.stream.light import BASE, Light
+from dance_ondevice.benchmarks.stream.memory import peak_bytes
 from dance_ondevice.benchmarks.stream.record import Promotion, RunRecord, Spending
 from dance_ondevice.benchmarks.stream.streams import Segment
 from dance_ondevice.benchmarks.stream.tools import Tools, between
@@ -21,7 +21,7 @@ from dance_ondevice.benchmarks.stream.weights import Live, Weights
 from dance_ondevice.continual import FadedConfusion
 from dance_ondevice.evaluation import miou
 
-__all__ = ["Life", "peak_bytes"]
+__all__ = ["Life"]
 
 _TENTH, _THREE = 0.1, 3
 
@@ -78,6 +78,7 @@ class Life:
         self._promotions: list[Promotion] = []
         self._opened: dict[str, int] = {}
         self._macs = 0
+        self._peak = 0
         self._now = 0
         self._segment: Segment = tools.stream.segments[0]
 
@@ -115,7 +116,7 @@ class Life:
             },
             opened=self._opened,
             training_macs=self._macs,
-            peak_bytes=peak_bytes(),
+            peak_bytes=max(self._peak, peak_bytes()),
         )
 
     def _frame(self, sample: TrainingSample, faded: FadedConfusion) -> None:
@@ -210,6 +211,7 @@ class Life:
         )
         self._spend("training", trained.log.cpu_seconds)
         self._macs += trained.log.macs
+        self._peak = max(self._peak, trained.log.peak_bytes)
         candidate = between(settled, trained.weights, self._variant.interpolation)
         unlabelled = self._unlabelled(condition)
         if recipe.re_estimate_after:
@@ -334,11 +336,6 @@ class Life:
 
     def _spend(self, workload: str, cpu_seconds: float) -> None:
         self._spent.append(Spending(self._now, workload, cpu_seconds))
-
-
-def peak_bytes() -> int:
-    """Peak resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _drawn(samples: Sequence[TrainingSample], count: int, seed: int) -> list[TrainingSample]:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dance_ondevice.batches import TrainingSample
+from dance_ondevice.benchmarks.stream.memory import peak_bytes
 from dance_ondevice.benchmarks.stream.scoring import Scorer, total
 from dance_ondevice.benchmarks.stream.weights import Weights, weights_of
 from dance_ondevice.evaluation import miou
@@ -72,6 +73,7 @@ class RoundLog(msgspec.Struct, frozen=True):
         macs: of training, up to them.
         curve: (step, mIoU on the held-out frames); empty where none were held out.
         stopped: why it ended early; "" where it did not.
+        peak_bytes: peak resident memory of the process that ran it, by its end.
     """
 
     steps: int
@@ -79,6 +81,7 @@ class RoundLog(msgspec.Struct, frozen=True):
     macs: int
     curve: tuple[tuple[int, float], ...] = ()
     stopped: str = ""
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +191,7 @@ class Rounds:
                 stopped = str(error)
         if kept is None:
             kept = Trained(weights_of(model), RoundLog(step, watch.seconds, macs))
-        log = msgspec.structs.replace(kept.log, curve=tuple(curve), stopped=stopped)
+        log = msgspec.structs.replace(kept.log, curve=tuple(curve), stopped=stopped, peak_bytes=peak_bytes())
         return Trained(kept.weights, log)
 
     def _look(

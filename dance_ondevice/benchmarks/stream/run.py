@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from dance_ondevice.benchmarks.stream.life import Life, peak_bytes
+from dance_ondevice.benchmarks.stream.life import Life
+from dance_ondevice.benchmarks.stream.memory import peak_bytes
 from dance_ondevice.benchmarks.stream.record import RunRecord, Spending
 from dance_ondevice.benchmarks.stream.rounds import Rounds
 from dance_ondevice.benchmarks.stream.scoring import Scorer

@@ -1,0 +1,77 @@
+"""What the board can do at best, so that a figure can be judged by more than another board's."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dance_ondevice import images
+from dance_ondevice.benchmarks.ingest.baseline import receiver
+from dance_ondevice.benchmarks.ingest.report import Limits
+from dance_ondevice.benchmarks.ingest.sending import Cameras
+
+_REPEATS = 40
+_CHANNELS, _SIDE = 64, 64
+
+
+def measure_limits(frame: bytes, reduction: int, folder: Path, *, messages: int, window: int) -> Limits:
+    """Measure what one core, loopback and the disk under ``folder`` can do.
+
+    Args:
+        frame: a JPEG.
+        reduction: of the grey decode.
+        folder: where files are flushed.
+        messages: how many go over ZMQ.
+        window: how many of them at a time.
+    """
+    with receiver(0) as endpoint, Cameras(endpoint, ["front"], [frame], window) as cameras:
+        passed = cameras.stream(messages)
+    return Limits(
+        decode_grey_us=1e6 * _median(lambda: images.decode_grey(frame, reduction)),
+        decode_colour_us=1e6 * _median(lambda: images.decode_colour(frame)),
+        zmq_messages_per_second=passed.answered / passed.seconds,
+        fsync_ms=1e3 * _median(lambda: _flush(folder / "fsync-probe", frame)),
+        conv_gflops=conv_gflops(),
+    )
+
+
+def conv_gflops() -> float | None:
+    """Giga-operations a second of a 3x3 convolution on one thread; None without torch."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        layer = torch.nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, bias=False)
+        layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = torch.rand(1, _CHANNELS, _SIDE, _SIDE).to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            seconds = _median(lambda: layer(x))
+    finally:
+        torch.set_num_threads(before)
+    return float(2 * 9 * _CHANNELS**2 * _SIDE**2 / seconds / 1e9)
+
+
+def _median(step: Callable[[], object]) -> float:
+    found = []
+    step()
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        step()
+        found.append(time.perf_counter() - started)
+    return statistics.median(found)
+
+
+def _flush(file: Path, data: bytes) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+        file.unlink()

@@ -1,0 +1,41 @@
+"""The picture of ``bench ingest``: how long an ack takes, over the load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dance_ondevice.benchmarks.ingest.report import TARGET_ACK_MS, IngestReport
+
+
+def draw(report: IngestReport, out: Path) -> list[str]:
+    """Write ``<out>-latency.svg`` beside the result.
+
+    Returns:
+        What to tell the user: the file, or what to install first.
+    """
+    try:
+        import matplotlib as mpl
+    except ModuleNotFoundError:
+        return ["no plot: it needs matplotlib, pip install 'dance-ondevice[plots]'"]
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.hashsalt": "dance", "svg.fonttype": "none", "font.size": 9})
+    from matplotlib import pyplot as plt
+
+    loads = [s for s in report.stretches if s.offered_per_second is not None and s.cameras == 1]
+    figure, axis = plt.subplots(figsize=(6, 3.6))
+    for percentile in ("50", "99"):
+        points = [(s.offered_per_second, s.ack_ms[percentile]) for s in loads]
+        axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=f"{percentile}th percentile")
+    for stretch in report.stretches:
+        if stretch.cameras > 1:
+            at = (stretch.offered_per_second, stretch.ack_ms["99"])
+            axis.plot(*zip(at, strict=True), marker="x", linestyle="", label=f"{stretch.name}, 99th")
+    axis.axhline(TARGET_ACK_MS, color="grey", linewidth=0.8, linestyle="--")
+    axis.set(xlabel="frames offered a second", ylabel="ms from sending to the ack", ylim=(0, None))
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.tight_layout()
+    file = out.with_name(f"{out.stem}-latency.svg")
+    figure.savefig(file, metadata={"Date": None})
+    plt.close(figure)
+    return [f"wrote {file}"]

@@ -1,0 +1,226 @@
+"""The whole daemon under load while its disk, its index or its clock fails, and what is on the disk afterwards."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from daemon_process import Daemon
+from senders import Load, Promises, audit
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+FAULTY = Path(__file__).with_name("faulty_daemon.py")
+TEN_YEARS = 10 * 365.25 * 86_400
+
+
+class FaultyDaemon(Daemon):
+    """One whose calls to the system fail as ``fail`` says."""
+
+    def __init__(self, folder: Path, *, state: Path | None = None) -> None:
+        super().__init__(folder)
+        self.state = state or self.state
+        # As it comes: after an index is rebuilt, what was received is known only where it is what is stored.
+        text = self.config.read_text()
+        self.config.write_text(
+            text.replace("warmup_frames = 4", "warmup_frames = 4\nscales = [1.0]\ndrop_fraction = 0.0")
+        )
+        self._faults = folder / "faults.json"
+        self.fail()
+
+    def fail(self, **fault: object) -> None:
+        """From now on, and until the next call."""
+        fresh = self._faults.with_suffix(".new")
+        fresh.write_text(json.dumps(fault) if fault else "")
+        fresh.replace(self._faults)
+
+    def launch(self, **environ: str) -> Daemon:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, str(FAULTY), str(self._faults), "run"),
+                    *("--config", str(self.config), "--state-dir", str(self.state)),
+                ],
+                stderr=log,
+                env={**os.environ, "RUNTIME_DIRECTORY": str(self._runtime), **environ},
+            )
+        return self
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[..., FaultyDaemon]]:
+    begun: list[FaultyDaemon] = []
+
+    def make(**options: Path) -> FaultyDaemon:
+        begun.append(FaultyDaemon(tmp_path, **options))
+        begun[-1].start()
+        return begun[-1]
+
+    yield make
+    for daemon in begun:
+        daemon.stop(signal.SIGKILL)
+
+
+FAULTS = [
+    ("open", errno.ENOSPC, "store_full"),
+    ("write", errno.ENOSPC, "store_full"),
+    ("write", errno.EDQUOT, "store_full"),
+    ("write", errno.EIO, "store_failed"),
+    ("open", errno.EROFS, "store_failed"),
+    ("fsync", errno.EIO, "store_failed"),
+    ("fsync", errno.ENOSPC, "store_full"),
+    ("replace", errno.EIO, "store_failed"),
+    ("replace", errno.EROFS, "store_failed"),
+]
+
+
+def test_each_write_that_fails_is_refused_and_the_daemon_goes_on(begin: Callable[..., FaultyDaemon]) -> None:
+    daemon = begin()
+    promises = Promises()
+    load = Load(daemon.facts["ingest"][0], promises)
+    for call, code, answer in FAULTS:
+        daemon.fail(call=call, errno=code, path="/samples/")
+        refused = promises.answers[answer]
+        assert load.wait_for_answers(refused + 5, name=answer, alive=lambda: daemon.alive), (call, code)
+        daemon.fail()
+        kept = promises.answers["kept"]
+        assert load.wait_for_answers(kept + 40, name="kept", alive=lambda: daemon.alive), (call, code)
+    counted = daemon.ask("status")["frames"]
+    assert counted["rejected"] >= 5 * len(FAULTS)
+    daemon.stop(signal.SIGKILL)
+    load.stop()
+    audit(daemon.state, promises)
+    daemon.start()
+    assert daemon.stop() == 0
+    audit(daemon.state, promises)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small tmpfs")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no small tmpfs here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_others_fill_and_a_disk_that_is_read_only(
+    begin: Callable[..., FaultyDaemon], small_disk: Path
+) -> None:
+    daemon = begin(state=small_disk / "state")
+    promises = Promises()
+    load = Load(daemon.facts["ingest"][0], promises)
+    alive = lambda: daemon.alive  # noqa: E731
+    assert load.wait_for_answers(100, name="kept", alive=alive)
+    # Somebody else takes every byte: image files, index and WAL all meet the end of the disk.
+    filler = small_disk / "filler"
+    with filler.open("wb") as file:
+        try:
+            while file.write(b"\0" * 4096):
+                file.flush()
+        except OSError:
+            pass
+    answered = promises.answers.total()
+    assert load.wait_for_answers(answered + 100, alive=alive), daemon.log.read_text()[-3000:]
+    filler.unlink()
+    kept = promises.answers["kept"]
+    assert load.wait_for_answers(kept + 100, name="kept", alive=alive), daemon.log.read_text()[-3000:]
+    daemon.stop(signal.SIGKILL)
+    load.stop()
+    # With a full disk the oldest samples may make room for new ones.
+    audit(small_disk / "state", promises, evicts=True)
+
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    daemon.launch()
+    assert daemon.process is not None
+    assert daemon.process.wait(60) == 1
+    assert "cannot write in the state folder" in daemon.log.read_text()
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    daemon.start()
+    assert daemon.stop() == 0
+    audit(small_disk / "state", promises, evicts=True)
+
+
+def test_an_index_that_is_truncated_or_deleted_costs_no_sample(begin: Callable[..., FaultyDaemon]) -> None:
+    daemon = begin()
+    database = daemon.state / "dance.db"
+    promises = Promises()
+    first = 0
+
+    def run(meanwhile: Callable[[], object] = lambda: None) -> None:
+        nonlocal first
+        load = Load(daemon.facts["ingest"][0], promises, first=first)
+        for step in (meanwhile, lambda: None):
+            kept = promises.answers["kept"]
+            load.wait_for_answers(kept + 60, name="kept", alive=lambda: daemon.alive)
+            step()
+        daemon.stop(signal.SIGKILL)
+        first = load.stop()
+
+    def delete() -> None:
+        for path in daemon.state.glob("dance.db*"):
+            path.unlink()
+
+    # Under the running daemon, which goes on with a file that nobody can reach any more.
+    run(delete)
+    daemon.start()
+    run()
+    for part in (0.0, 0.3, 0.9):
+        os.truncate(database, int(database.stat().st_size * part))
+        daemon.start()
+        assert daemon.stop() == 0
+        audit(daemon.state, promises)
+    # Cut under the running daemon: it may notice and stop, it may not promise what it loses.
+    daemon.start()
+    run(lambda: os.truncate(database, database.stat().st_size // 2))
+    daemon.start()
+    run()
+    daemon.start()
+    assert daemon.stop() == 0
+    audit(daemon.state, promises)
+
+
+def test_clocks_that_jump_ten_years_stop_nothing(begin: Callable[..., FaultyDaemon]) -> None:
+    daemon = begin()
+    promises = Promises()
+    load = Load(daemon.facts["ingest"][0], promises)
+    uptime = -1.0
+    for shift in (TEN_YEARS, -TEN_YEARS, 0.0):
+        daemon.fail(clock=shift)
+        kept = promises.answers["kept"]
+        assert load.wait_for_answers(kept + 60, name="kept", alive=lambda: daemon.alive)
+        status = daemon.ask("status")
+        assert uptime < status["uptime_s"] < uptime + 600
+        uptime = status["uptime_s"]
+        assert 0 < status["energy"]["budget_joules"] <= 20_000
+    daemon.fail(clock=TEN_YEARS)
+    assert daemon.stop() == 0
+    load.stop()
+    audit(daemon.state, promises)
+    # And across restarts.
+    for shift in (-TEN_YEARS, TEN_YEARS, 0.0):
+        daemon.fail(clock=shift)
+        daemon.start()
+        assert daemon.ask("status")["energy"]["budget_joules"] <= 20_000
+        assert daemon.stop() == 0
+    audit(daemon.state, promises)
