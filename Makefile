@@ -2,6 +2,9 @@
 # make test    the whole test suite (slow tests too)
 # make check   the quick part: tests that are not slow, ruff, mypy --strict, import-linter
 # make format  lets ruff rewrite the code
+# make faults  kills the daemon 200 times under load, fails its disk, overloads it for ten minutes (docs/robustness.md)
+# make soak    an hour (SOAK_SECONDS) of daemon in a world that changes fast: does it grow?
+# make fuzz    100,000 (FUZZ_INPUTS) damaged inputs to everything that reads what comes from outside
 # make clean   removes .venv and everything else that was made here
 #
 # make install-service    installs the service for systemd (docs/installation.md); as root, and again to upgrade
@@ -13,6 +16,7 @@
 #                          a machine without an NVIDIA card wants https://download.pytorch.org/whl/cpu
 #   DEMO_ARGS="--seed 1"   options for `dance-ondevice demo`
 #   PYTEST_ARGS="-k wire"  options for pytest
+#   FAULT_KILLS=200 OVERLOAD_SECONDS=600 SOAK_SECONDS=3600 FUZZ_INPUTS=100000   how much of it
 #   PREFIX=DIR             where install-service puts its virtual environment; /opt/dance-ondevice if not given
 #   DESTDIR=DIR            a staging folder that install-service puts before every path
 #   PIP_ARGS="--no-index"  options for install-service's calls of pip
@@ -22,6 +26,10 @@ VENV ?= .venv
 TORCH_INDEX_URL ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+FAULT_KILLS ?= 200
+OVERLOAD_SECONDS ?= 600
+SOAK_SECONDS ?= 3600
+FUZZ_INPUTS ?= 100000
 PREFIX ?= /opt/dance-ondevice
 DESTDIR ?=
 PIP_ARGS ?=
@@ -36,7 +44,7 @@ BUILD_HINT := If the last lines above speak of a missing compiler or of Python.h
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format clean install-service uninstall-service
+.PHONY: help run test check format faults soak fuzz clean install-service uninstall-service
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -57,6 +65,17 @@ check: $(VENV)/.stamp-test
 format: $(VENV)/.stamp-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+faults: $(VENV)/.stamp-test
+	DANCE_FAULT_KILLS=$(FAULT_KILLS) DANCE_OVERLOAD_SECONDS=$(OVERLOAD_SECONDS) \
+	  $(BIN)/python -m pytest tests/faults -s $(PYTEST_ARGS)
+
+soak: $(VENV)/.stamp-test
+	$(BIN)/python tests/faults/soak.py --seconds $(SOAK_SECONDS)
+
+fuzz: $(VENV)/.stamp-test
+	$(BIN)/python tests/fuzz/fuzz_run.py --inputs $(FUZZ_INPUTS)
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/fuzz --timeout 0 $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist demo-report *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice import __version__
+from dance_ondevice.benchmarks.ingest.command import ingest
 from dance_ondevice.benchmarks.result import About, encode_result, machine_class, write_result
 from dance_ondevice.benchmarks.slimming.command import slimming
 from dance_ondevice.benchmarks.stream.command import stream
@@ -39,6 +40,7 @@ def bench() -> None:
     """Measure the method on labelled images."""
 
 
+bench.add_command(ingest)
 bench.add_command(slimming)
 bench.add_command(stream)
 

@@ -18,6 +18,8 @@ from dance_ondevice.benchmarks.indicators_report import (
     TARGET_SCALE,
     IndicatorsReport,
 )
+from dance_ondevice.benchmarks.ingest import page as ingest_page
+from dance_ondevice.benchmarks.ingest.report import IngestReport
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, read_result
 from dance_ondevice.benchmarks.slimming.report import Reached, SlimmingReport
 from dance_ondevice.benchmarks.stream import page as stream_page
@@ -224,12 +226,18 @@ def _stream(result: Result) -> tuple[str, list[str]]:
     return f"Learning on a stream, {report.stream}", stream_page.lines(report)
 
 
+def _ingest(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, IngestReport)
+    return "Ingest" + (" with a round" if report.with_round else ""), ingest_page.lines(report)
+
+
 #: How each benchmark's result is shown: title and lines.
 _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "indicators": _indicators,
     "first-round": _first_round,
     "slimming": _slimming,
     "stream": _stream,
+    "ingest": _ingest,
 }
 
 if __name__ == "__main__":

@@ -19,8 +19,10 @@ from dance_ondevice.benchmarks.slimming.images import for_inference
 from dance_ondevice.benchmarks.slimming.plan import Plan, Point, Trained
 from dance_ondevice.benchmarks.slimming.recipes import EPOCHS, TARGET_MACS, VARIANTS, recipe
 from dance_ondevice.benchmarks.slimming.report import make_report
+from dance_ondevice.cooptimisation import freeze
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import encode_jpeg, encode_png
+from dance_ondevice.models.registry import ARCHITECTURES, build
 from dance_ondevice.policies.data_slimming import SlimmingRules
 
 SIZE = (64, 96)
@@ -128,8 +130,8 @@ def trained(seconds: float, scores: list[float]) -> Trained:
     )
     return Trained(
         about="", epochs=len(scores), samples_seen=1, train_seconds=seconds, train_macs=100,
-        train_joules=None, meter="", peak_bytes=10, miou={"val": scores[-1]}, iou_per_class={}, inference_scales={"1": 1.0},
-        infer_macs=5, macs=5, parameters=3, curve=curve, widths={},
+        train_joules=None, meter="", peak_bytes=10, miou={"val": scores[-1]}, iou_per_class={},
+        inference_scales={"1": 1.0}, infer_macs=5, macs=5, parameters=3, curve=curve, widths={},
     )  # fmt: skip
 
 
@@ -190,3 +192,11 @@ def test_a_killed_call_goes_on_and_reports(camvid_tree: Path, tmp_path: Path) ->
     other = subprocess.run([*command, "--seed", "1"], capture_output=True, text=True, env=alone, check=False)
     assert other.returncode == 2
     assert "another call" in other.stderr
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_what_is_frozen_is_there(architecture: str) -> None:
+    frozen = recipe("dance+frozen", "full", "scratch", architecture).stages[0].frozen
+    assert frozen
+    freeze(build(architecture, 3), frozen)
+    assert recipe("dense", "full", "scratch", architecture).stages[0].frozen == ()

@@ -10,11 +10,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import PREFIX, REPOSITORY, Stage
+from staging import PREFIX, REPOSITORY, Stage
 
 from dance_ondevice.daemon.config import Config, load
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 UNITS = "/etc/systemd/system"
 INSTALLED = (

@@ -84,3 +84,8 @@ class IngestReport:
     stretches: list[Stretch]
     limits: Limits
     disk: str
+
+    @property
+    def with_round(self) -> bool:
+        """Whether a round ran beside the four cameras."""
+        return any(stretch.round_share is not None for stretch in self.stretches)

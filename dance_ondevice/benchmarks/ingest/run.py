@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -141,6 +140,7 @@ class _Daemon:
     def measure(
         self, name: str, cameras: Cameras, frames_each: int, fps: float | None = None, count: int = 1
     ) -> Stretch:
+        """Stream, and take the daemon's CPU time for it."""
         before = _cpu_seconds(self.facts.pid)
         tally = cameras.stream(frames_each, fps)
         cpu = _cpu_seconds(self.facts.pid) - before
@@ -183,9 +183,7 @@ def _four(daemon: _Daemon, scene: Street, plan: Plan, say: Callable[[str], None]
             found = daemon.measure("4 cameras at 30 fps, a round", cameras, frames, fps=_FPS, count=_CAMERAS)
         finally:
             watch.stop()
-    import dataclasses
-
-    return dataclasses.replace(found, round_share=watch.share)
+    return replace(found, round_share=watch.share)
 
 
 class _RoundWatch:
@@ -220,9 +218,11 @@ class _RoundWatch:
         raise client.ClientError(f"no round started within {seconds:g} s: {rounds}")
 
     def start(self) -> None:
+        """Begin to look."""
         self._thread.start()
 
     def stop(self) -> None:
+        """Look no more."""
         self._ended.set()
         self._thread.join()
 

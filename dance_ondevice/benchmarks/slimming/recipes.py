@@ -23,16 +23,24 @@ EPOCHS: Mapping[tuple[Protocol, Setting], int] = {
 LEARNING_RATES: Mapping[Setting, float] = {"scratch": 5e-3, "finetune": 1e-3}
 #: Share of the unslimmed MACs that network slimming ends at: what the target for inference asks for.
 TARGET_MACS = 0.42
+#: The layers at the highest resolutions, which cost most and change least from one scene to the next.
+FIRST_LAYERS: Mapping[str, tuple[str, ...]] = {
+    "fastscnn": ("downsample",),
+    "deeplabv3plus": ("encoder.stem", "encoder.stages.0"),
+    "pspnet": ("encoder.stem",),
+    "bisenetv2": ("detail.0", "semantic.stem"),
+    "hrnet": ("stem",),
+}
+#: Stands for them in a stage.
+_FIRST = ("first layers",)
 #: The same for DANCE+, which infers at a smaller scale as well.
 PLUS_MACS = 0.45
-#: And in fine-tuning, where there is less time to heal.
-FINE_MACS = 0.75
 #: Scale that DANCE+ infers at: near the middle of the magnifications that it is trained with.
 PLUS_SCALE = 0.75
 #: Windows of DANCE+, as shares of the full side, and what they magnify by: the whole frame small, then a part
 #: of it at up to more than its own size, where poles and signs are still to be seen.
 _SMALL, _LARGE = 0.4, 0.5
-_FAR, _NEAR, _DETAIL = (0.45, 1.0), (0.5, 1.15), (0.6, 1.3)
+_FAR, _NEAR, _DETAIL = (0.45, 1.0), (0.5, 1.15), (0.7, 1.3)
 #: Steps that the way there is taken in, and the shares of the epochs before it and on it.
 _STEPS = 5
 _BEFORE, _ON_THE_WAY = 0.4, 0.2
@@ -61,8 +69,8 @@ class Recipe:
     about: str
 
 
-def recipe(variant: str, protocol: Protocol, setting: Setting) -> Recipe:
-    """The recipe of a variant.
+def recipe(variant: str, protocol: Protocol, setting: Setting, architecture: str = "fastscnn") -> Recipe:
+    """The recipe of a variant; what it freezes are the first layers of the architecture.
 
     Raises:
         ValueError: there is no such variant; names those there are.
@@ -70,9 +78,11 @@ def recipe(variant: str, protocol: Protocol, setting: Setting) -> Recipe:
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; choose among {', '.join(VARIANTS)}")
     epochs = EPOCHS[protocol, setting]
-    if setting == "finetune" and variant == "dance+":
-        return _fine_plus(epochs)
-    return VARIANTS[variant](epochs)
+    fine = setting == "finetune" and variant == "dance+"
+    found = _fine_plus(epochs) if fine else VARIANTS[variant](epochs)
+    first = FIRST_LAYERS.get(architecture, ())
+    stages = [replace(stage, frozen=first if stage.frozen else ()) for stage in found.stages]
+    return replace(found, stages=tuple(stages))
 
 
 def _dense(epochs: int) -> Recipe:
@@ -104,16 +114,14 @@ def _dance_plus(epochs: int) -> Recipe:
 
 
 def _fine_plus(epochs: int) -> Recipe:
-    """Weights that have learnt already need no small beginning, and fewer epochs at a higher rate."""
-    first = Stage(epochs=_part(epochs, 0.125), window=_LARGE, zoom=_DETAIL)
-    thin = replace(first, epochs=_part(epochs, 0.5), macs_fraction=FINE_MACS, importance="combined")
+    """Weights that have learnt already: whole frames for a few epochs, the first layers left as they are."""
+    first = Stage(epochs=_part(epochs, 0.04), zoom=_DETAIL, frozen=_FIRST)
+    thin = replace(first, epochs=_part(epochs, 0.25), macs_fraction=PLUS_MACS, importance="combined")
     return Recipe(
         stages=(first, thin),
-        inference_scales=(PLUS_SCALE,),
-        mean_scale=PLUS_SCALE,
         batch_size=4,
-        rate=2.0,
-        about="windows of half the side around the frame's own size, slimmed once, batches of 4",
+        rate=1.5,
+        about="the first layers frozen, slimmed after an epoch, batches of 4, a quarter of the epochs",
     )
 
 
@@ -188,7 +196,7 @@ VARIANTS: Mapping[str, Callable[[int], Recipe]] = {
     "dance+all-images": lambda n: _plus(n, "dance+ without dropping images", refresh=False),
     "dance+full-width": lambda n: _plus(n, "dance+ without network slimming", macs=1.0),
     "dance+bn-scale": lambda n: _plus(n, "dance+ slimmed by scales, without Taylor", importance="bn_scale"),
-    "dance+frozen": lambda n: _plus(n, "dance+ with the first layers frozen", frozen=("downsample",)),
+    "dance+frozen": lambda n: _plus(n, "dance+ with the first layers frozen", frozen=_FIRST),
     "dance+twice": lambda n: _plus(2 * n, "dance+ for twice as many epochs"),
     "dance+full-scale": lambda n: _inferring(n, (1.0,), "dance+, inferring at full scale"),
     "dance+frame-scale": lambda n: _inferring(

@@ -47,7 +47,7 @@ def run(plan: Plan, variants: Sequence[str], say: Callable[[str], None]) -> Slim
         DatasetError: the images are not there.
     """
     for name in variants:
-        recipe(name, plan.protocol, plan.setting)
+        recipe(name, plan.protocol, plan.setting, plan.architecture)
     plan.work.mkdir(parents=True, exist_ok=True)
     file = plan.work / "plan.json"
     if file.is_file() and read_plan(file) != plan:
@@ -89,7 +89,10 @@ def time_inference(plan: Plan, trained: Mapping[str, Trained]) -> dict[str, floa
     training = images.labelled(plan, "train")
     samples = {
         name: images.for_inference(
-            chosen, plan, recipe(name, plan.protocol, plan.setting).inference_scales, training
+            chosen,
+            plan,
+            recipe(name, plan.protocol, plan.setting, plan.architecture).inference_scales,
+            training,
         )
         for name in trained
     }

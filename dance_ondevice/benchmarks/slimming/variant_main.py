@@ -85,7 +85,7 @@ class _Run:
     def __init__(self, plan: Plan, variant: str) -> None:
         self.plan = plan
         self.folder = plan.folder(variant)
-        self.recipe: Recipe = recipe(variant, plan.protocol, plan.setting)
+        self.recipe: Recipe = recipe(variant, plan.protocol, plan.setting, plan.architecture)
         self.classes = open_dataset(plan.dataset, plan.root).classes
         self.train_samples = images.labelled(plan, "train")
         self.evaluated = {

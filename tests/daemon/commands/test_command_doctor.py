@@ -160,7 +160,8 @@ def test_curve_is_needed_when_configured(
     assert checks.check_zmq(wanted).status == status
 
 
-def test_the_state_folder_is_written_to_and_left_as_it_was(tmp_path: Path):
+def test_the_state_folder_is_written_to_and_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checks, "SLOW_FSYNC", 1e9)
     assert checks.check_state_dir(StatePaths(tmp_path)).status == "ok"
     assert "the first start makes it" in checks.check_state_dir(StatePaths(tmp_path / "a" / "b")).detail
     assert list(tmp_path.iterdir()) == []

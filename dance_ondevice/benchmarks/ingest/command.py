@@ -1,0 +1,132 @@
+"""``dance-ondevice bench ingest``."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+
+import click
+
+from dance_ondevice import __version__
+from dance_ondevice.benchmarks.ingest.report import TARGET_RATIO, IngestReport
+from dance_ondevice.benchmarks.result import About, encode_result, machine_class, write_result
+from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.output import print_table
+
+
+@click.command()
+@click.option("--frames", type=click.IntRange(20), default=2000, show_default=True, help="At full speed.")
+@click.option(
+    "--window",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Acks a sender lets be outstanding.",
+)
+@click.option(
+    "--load-seconds", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Of each load."
+)
+@click.option("--native", is_flag=True, help="Store frames as they come, at scale 1 alone.")
+@click.option("--with-round", is_flag=True, help="Let a round run beside the four cameras (needs torch).")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="DIR",
+    help="Make the daemon's state folder in there: the disk counts. By default the folder for temporary files.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the result here as well, as JSON, with a plot of latency over load beside it.",
+)
+@click.option("--note", default="", metavar="TEXT", help="What a reader of --out must know to judge it.")
+@json_option
+def ingest(
+    *,
+    frames: int,
+    window: int,
+    load_seconds: float,
+    native: bool,
+    with_round: bool,
+    folder: Path | None,
+    out: Path | None,
+    note: str,
+    as_json: bool,
+) -> None:
+    """Compare the daemon's rate of frames with that of a loop that only receives and decodes grey.
+
+    A real daemon gets 640x480 JPEGs from DEALER senders; a frame counts once it is answered, which for one
+    that is kept means scored, decided and durable. Then: nearly all frames dropped, the time to the ack over
+    the load, and four cameras at 30 frames a second.
+    """
+    if out is not None and not out.parent.is_dir():
+        raise click.BadParameter(f"{out.parent} is no folder", param_hint="--out")
+    from dance_ondevice.benchmarks.ingest.plots import draw
+    from dance_ondevice.benchmarks.ingest.run import HEIGHT, WIDTH, Plan, run
+    from dance_ondevice.benchmarks.ingest.sending import Stuck
+    from dance_ondevice.daemon.client import ClientError
+    from dance_ondevice.demo.process import DaemonDied
+
+    base = Plan(frames=frames, window=window, load_seconds=load_seconds, with_round=with_round)
+    plan = Plan(**{**base.__dict__, "scales": (1.0,)}) if native else base
+    try:
+        with tempfile.TemporaryDirectory(prefix="dance-bench-ingest-", dir=folder) as state:
+            report = run(plan, Path(state), say=lambda line: click.echo(line, err=True))
+    except (DaemonDied, Stuck, ClientError, OSError) as error:
+        raise WorkFailed(str(error)) from error
+    about = About(
+        benchmark="ingest",
+        command=f"dance-ondevice bench ingest --frames {frames} --window {window} --load-seconds {load_seconds:g}"
+        f"{' --native' if native else ''}{' --with-round' if with_round else ''}",
+        data=f"synthetic street, {WIDTH}x{HEIGHT}, {plan.distinct} images of {report.frame_bytes / 1e3:.0f} kB "
+        "in turn",
+        machine=machine_class(),
+        date=datetime.now(timezone.utc).date().isoformat(),
+        seed=0,
+        version=__version__,
+        note=note,
+    )
+    lines = []
+    if out is not None:
+        try:
+            write_result(out, about, report)
+            lines = draw(report, out)
+        except OSError as error:
+            raise WorkFailed(f"cannot write {out}: {error.strerror}") from error
+    if as_json:
+        click.echo(encode_result(about, report), nl=False)
+        return
+    _show(report)
+    for line in lines:
+        click.echo(line)
+
+
+def _show(report: IngestReport) -> None:
+    print_table(
+        f"Ingest of {report.frame[1]}x{report.frame[0]} JPEGs, scales "
+        + ", ".join(f"{scale:g}" for scale in report.scales),
+        (
+            "stream", "frames", "kept", "dropped", "refused", "overflow", "frames/s", "p50 ms", "p99 ms",
+            "daemon CPU us/frame", "round ran",
+        ),
+        [
+            (
+                s.name, s.sent, s.kept, s.dropped, s.refused, s.overflow, round(s.rate, 1),
+                round(s.ack_ms["50"], 1), round(s.ack_ms["99"], 1), round(s.daemon_cpu_us),
+                None if s.round_share is None else f"{s.round_share:.0%}",
+            )
+            for s in report.stretches
+        ],
+    )  # fmt: skip
+    limits = report.limits
+    click.echo(
+        f"receive and decode grey alone: {report.baseline_rate:.0f} frames/s; the daemon at full speed does "
+        f"{report.ratio:.0%} of that (target {TARGET_RATIO:.0%})"
+    )
+    click.echo(
+        f"the board: grey decode {limits.decode_grey_us:.0f} us, colour decode {limits.decode_colour_us:.0f} us, "
+        f"ZMQ {limits.zmq_messages_per_second:.0f} frames/s, fsync {limits.fsync_ms:.2f} ms ({report.disk}), "
+        f"convolution {'-' if limits.conv_gflops is None else f'{limits.conv_gflops:.0f} GFLOP/s'}"
+    )
