@@ -39,8 +39,8 @@ _JPEG_SCAN_END = re.compile(rb"\xff[^\xff\x00\xd0-\xd7]", re.DOTALL)
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
-# These bound the time that hostile bytes can cost: encoders write some tens of segments and a dozen scans, and
-# chunks of 8 KiB and more.
+# These bound the time that hostile bytes can cost: encoders write some tens of segments and a dozen scans,
+# and chunks of 8 KiB and more.
 _MAX_JPEG_SEGMENTS = 1024
 _MAX_JPEG_SCANS = 100
 _MAX_PNG_CHUNKS = 1 << 16

@@ -21,7 +21,8 @@ from dance_ondevice.benchmarks.indicators_report import (
 from dance_ondevice.benchmarks.ingest import page as ingest_page
 from dance_ondevice.benchmarks.ingest.report import IngestReport
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, read_result
-from dance_ondevice.benchmarks.slimming.report import Reached, SlimmingReport
+from dance_ondevice.benchmarks.slimming import page as slimming_page
+from dance_ondevice.benchmarks.slimming.report import SlimmingReport
 from dance_ondevice.benchmarks.stream import page as stream_page
 from dance_ondevice.benchmarks.stream.report import StreamReport
 
@@ -43,8 +44,9 @@ def render(folder: Path) -> str:
         ResultError: a file is no result, or of a benchmark that has no table; names the file.
         OSError: a file cannot be read.
     """
-    sections = [_section(path) for path in sorted(folder.glob("*.json"))]
-    return "\n".join([_HEAD, *(sections or [_NO_RESULTS + "\n"])])
+    paths = sorted(folder.glob("*.json"))
+    sections = [_section(path) for path in paths]
+    return "\n".join([_HEAD, *_slimming_targets(paths), *(sections or [_NO_RESULTS + "\n"])])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,6 +67,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table: the first column to the left, the others to the right."""
     rule = ["---", *("---:" for _ in columns[1:])]
     return ["| " + " | ".join(cells).replace("\n", " ") + " |" for cells in (columns, rule, *rows)]
+
+
+def _slimming_targets(paths: Sequence[Path]) -> list[str]:
+    found = [(path.name, read_result(path)) for path in paths]
+    reports = {n: as_body(r, SlimmingReport) for n, r in found if r.about.benchmark == "slimming"}
+    return slimming_page.targets(reports, table)
 
 
 def _section(path: Path) -> str:
@@ -175,50 +183,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _slimming(result: Result) -> tuple[str, list[str]]:
-    report = as_body(result, SlimmingReport)
-    splits = list(next(iter(report.variants.values())).miou)
-    rows = [
-        (
-            name,
-            *(f"{variant.miou[split]:.4f}" for split in splits),
-            f"{variant.train_seconds:.0f}",
-            _number(variant.ratios.get("train_seconds"), ".1%"),
-            _number(variant.ratios.get("train_macs"), ".1%"),
-            f"{variant.infer_ms:.1f}",
-            _number(variant.ratios.get("infer_ms"), ".1%"),
-            f"{variant.infer_macs / 1e6:.0f} M",
-            f"{variant.parameters / 1e3:.0f} k",
-            f"{variant.peak_bytes / 1e6:.0f} MB",
-            *(_reached(variant.reaches_dense.get(split)) for split in splits),
-        )
-        for name, variant in report.variants.items()
-    ]
-    columns = (
-        "variant", *(f"mIoU {split}" for split in splits), "train s", "of dense", "MACs of dense", "infer ms",
-        "of dense", "infer MACs", "parameters", "peak", *(f"dense's {split} mIoU at" for split in splits),
-    )  # fmt: skip
-    classes = [
-        (name, *(_number(v.iou_per_class[split].get(name), ".3f") for v in report.variants.values()))
-        for split in splits[-1:]
-        for name in next(iter(report.variants.values())).iou_per_class[split]
-    ]
-    unit = "CPU seconds" if report.device == "cpu" else "GPU seconds"
-    return f"Slimming, {report.architecture} on {report.dataset}, {report.setting}, seed {report.seed}", [
-        f"{report.protocol.capitalize()} protocol, {report.epochs} epochs of dense, {report.precision}, "
-        f"{report.size[1]}x{report.size[0]}; train s are {unit} of training, choosing samples and slimming "
-        "included. The last columns tell at which share of dense's training a variant first scored dense's",
-        "final mIoU, at one of the few points where scores were taken.",
-        "",
-        *table(columns, rows),
-        "",
-        *(f"- {name}: {variant.about}." for name, variant in report.variants.items()),
-        "",
-        *table((f"IoU of class, {splits[-1]}", *report.variants), classes),
-    ]
-
-
-def _reached(found: Reached | None) -> str:
-    return "-" if found is None else f"{found.of_dense:.0%}"
+    return slimming_page.section(as_body(result, SlimmingReport), table)
 
 
 def _stream(result: Result) -> tuple[str, list[str]]:

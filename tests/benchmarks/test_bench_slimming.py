@@ -14,11 +14,13 @@ import pytest
 from torch import nn
 
 from dance_ondevice.batches import TrainingSample
+from dance_ondevice.benchmarks.result import About, write_result
 from dance_ondevice.benchmarks.slimming.choices import Choices
 from dance_ondevice.benchmarks.slimming.images import for_inference
 from dance_ondevice.benchmarks.slimming.plan import Plan, Point, Trained
 from dance_ondevice.benchmarks.slimming.recipes import EPOCHS, TARGET_MACS, VARIANTS, recipe
 from dance_ondevice.benchmarks.slimming.report import make_report
+from dance_ondevice.benchmarks.tables import render
 from dance_ondevice.cooptimisation import freeze
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import encode_jpeg, encode_png
@@ -130,7 +132,7 @@ def trained(seconds: float, scores: list[float]) -> Trained:
     )
     return Trained(
         about="", epochs=len(scores), samples_seen=1, train_seconds=seconds, train_macs=100,
-        train_joules=None, meter="", peak_bytes=10, miou={"val": scores[-1]}, iou_per_class={},
+        train_joules=None, meter="", peak_bytes=10, miou={"val": scores[-1]}, iou_per_class={"val": {"road": 0.5}},
         inference_scales={"1": 1.0}, infer_macs=5, macs=5, parameters=3, curve=curve, widths={},
     )  # fmt: skip
 
@@ -200,3 +202,21 @@ def test_what_is_frozen_is_there(architecture: str) -> None:
     assert frozen
     freeze(build(architecture, 3), frozen)
     assert recipe("dense", "full", "scratch", architecture).stages[0].frozen == ()
+
+
+def test_the_page_tells_which_targets_were_reached(tmp_path: Path) -> None:
+    ours = replace(trained(20, [0.2, 0.52]), train_macs=15, infer_macs=2, miou={"val": 0.52})
+    found = {"dense": trained(100, [0.1, 0.4, 0.5]), "dance+": ours}
+    about = About(
+        benchmark="slimming", command="", data="", machine="", date="2026-01-02", seed=0, version="0"
+    )
+    write_result(
+        tmp_path / "a.json",
+        about,
+        make_report(plan_of(tmp_path, tmp_path), found, {"dense": 20.0, "dance+": 12.0}),
+    )
+    page = render(tmp_path)
+    assert "80.0% (85.0%) | 40.0% (60.0%) | val +2.0 | training, mIoU val |" in page
+    assert "## Slimming, fastscnn on camvid, scratch, seed 0" in page
+    (tmp_path / "a.json").unlink()
+    assert "against its targets" not in render(tmp_path)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from dance_ondevice.batches import TrainingSample
 from dance_ondevice.benchmarks import tables
 from dance_ondevice.benchmarks.result import About, write_result
-from dance_ondevice.benchmarks.stream.choice import spread_out
+from dance_ondevice.benchmarks.stream.choice import most_worth_labelling
 from dance_ondevice.benchmarks.stream.page import svg
 from dance_ondevice.benchmarks.stream.record import Promotion, RunRecord, Spending
 from dance_ondevice.benchmarks.stream.rounds import Recipe, Rounds
@@ -156,13 +156,17 @@ def test_unknown_conditions_fall_back_to_the_first() -> None:
     assert live.weights("base") is one
 
 
-def test_frames_that_differ_are_chosen(tmp_path: Path) -> None:
-    day = render_street(tmp_path / "frames", range(3), ("day",), seed=1, size=SIZE)
-    night = render_street(tmp_path / "frames", range(2), ("night",), seed=1, size=SIZE)
-    chosen = spread_out([*day, *night], 2)
-    assert {sample.image.name.split("_")[0] for sample in chosen} == {"day", "night"}
-    assert spread_out(day, 5) == day
-    assert spread_out(day, 0) == []
+def test_frames_that_are_worth_a_label_are_chosen(tmp_path: Path) -> None:
+    day = render_street(tmp_path / "frames", range(2), ("day",), seed=1, size=SIZE)
+    night = render_street(tmp_path / "frames", range(1), ("night",), seed=1, size=SIZE)
+    frames = [*day, *night]
+
+    def choose(count: int, confidence: list[float]) -> list[TrainingSample]:
+        return most_worth_labelling(frames, count, complexity=[0.3] * 3, confidence=confidence)
+
+    assert choose(1, [0.9, 0.2, 0.9]) == [day[1]]
+    assert night[0] in choose(2, [0.5, 0.5, 0.5])  # the other day frame shows the same scene
+    assert choose(0, [0.5, 0.5, 0.5]) == []
 
 
 def test_a_teacher_labels_where_it_is_sure(samples: list[TrainingSample], tmp_path: Path) -> None:

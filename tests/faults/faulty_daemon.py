@@ -2,8 +2,8 @@
 
 Usage: faulty_daemon.py FAULTS_FILE COMMAND...
 
-The file holds JSON: ``{"call": "fsync", "errno": 5, "path": "/samples/"}`` makes ``os.fsync`` fail for files with
-that text in their path; ``{"clock": 3.15e8}`` moves the calendar by so many seconds. Empty: all is well.
+The file holds JSON: ``{"call": "fsync", "errno": 5, "path": "/samples/"}`` makes ``os.fsync`` fail for files
+with that text in their path; ``{"clock": 3.15e8}`` moves the calendar by so many seconds. Empty: all is well.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def _failing(name: str, real: Any, position: int, file: Path) -> Any:
         fault = fault_of(file)
         if fault.get("call") == name:
             target = arguments[position]
-            path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else os.fspath(target)
+            path = (
+                Path(f"/proc/self/fd/{target}").readlink() if isinstance(target, int) else os.fspath(target)
+            )
             writes = name != "open" or arguments[1] & os.O_CREAT
             if writes and fault["path"] in os.fsdecode(path):
                 raise OSError(fault["errno"], os.strerror(fault["errno"]), os.fsdecode(path))

@@ -22,9 +22,9 @@ import zmq
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parent.parent / "daemon")]
 
-from daemon_process import Daemon
-from ingest_harness import header, jpeg
-from senders import resident_bytes
+from daemon_process import Daemon  # noqa: E402
+from ingest_harness import header, jpeg  # noqa: E402
+from senders import resident_bytes  # noqa: E402
 
 #: Of the rate at which one frame after the other is answered.
 FACTOR = 10

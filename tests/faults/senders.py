@@ -1,4 +1,4 @@
-"""Senders that load a real daemon and remember what it promised, and the audit of what it left on the disk."""
+"""Senders that load a real daemon and remember its promises, and the audit of what it left on the disk."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class Promises:
 class LoadedCamera(threading.Thread):
     """A DEALER that always has ``WINDOW`` frames under way, until it is told to stop."""
 
-    def __init__(self, endpoint: str, name: str, promises: Promises, first: int, *, labels: bool = True) -> None:
+    def __init__(
+        self, endpoint: str, name: str, promises: Promises, first: int, *, labels: bool = True
+    ) -> None:
         super().__init__(name=f"camera-{name}", daemon=True)
         self._endpoint = endpoint
         self._name = name
@@ -108,7 +110,8 @@ class Load:
     ) -> None:
         self._promises = promises
         self._cameras = [
-            LoadedCamera(endpoint, f"cam{number}", promises, first, labels=labels) for number in range(cameras)
+            LoadedCamera(endpoint, f"cam{number}", promises, first, labels=labels)
+            for number in range(cameras)
         ]
         for camera in self._cameras:
             camera.start()

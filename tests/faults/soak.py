@@ -2,9 +2,9 @@
 
 Usage: python tests/faults/soak.py [--seconds N] [--rounds-every SECONDS]
 
-Day, dusk and rain take turns every few seconds, rounds run all the time. After a warm-up of a third of the time,
-resident memory may grow by less than 2 %, and descriptors and threads must be as many as before. Prints a line
-every ten seconds and the verdict; exit status 1 if it is no.
+Day, dusk and rain take turns every few seconds, rounds run all the time. After a warm-up of a third of the
+time, resident memory may grow by less than 2 %, and descriptors and threads must be as many as before. Prints
+a line every ten looks and the verdict; exit status 1 if it is no.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parent.parent / "daemon")]
 
-from daemon_process import Camera, Daemon
-from senders import resident_bytes
+from daemon_process import Camera, Daemon  # noqa: E402
+from senders import resident_bytes  # noqa: E402
 
 CONDITIONS = ("day", "dusk", "rain")
 ALLOWED_GROWTH = 0.02
@@ -42,7 +42,9 @@ class Look:
 def look(pid: int, at: float) -> Look:
     """Count what a process holds."""
     proc = Path(f"/proc/{pid}")
-    return Look(at, resident_bytes(pid), len(list((proc / "fd").iterdir())), len(list((proc / "task").iterdir())))
+    return Look(
+        at, resident_bytes(pid), len(list((proc / "fd").iterdir())), len(list((proc / "task").iterdir()))
+    )
 
 
 def soak(folder: Path, seconds: float, rounds_every: float) -> tuple[list[Look], dict[str, object]]:
@@ -78,8 +80,8 @@ def soak(folder: Path, seconds: float, rounds_every: float) -> tuple[list[Look],
 
 
 def judge(looks: list[Look]) -> tuple[float, int, int]:
-    """Growth of the resident memory after the warm-up (last fifth against the fifth after it), and by how many
-    descriptors and threads the most frequent number changed.
+    """After the warm-up, the last fifth against the first: growth of the resident memory as a share, and by
+    how many descriptors and threads the most frequent number changed.
     """
     steady = looks[len(looks) // 3 :]
     fifth = max(1, len(steady) // 5)
@@ -87,7 +89,8 @@ def judge(looks: list[Look]) -> tuple[float, int, int]:
     resident = [statistics.median(each.resident for each in part) for part in (first, last)]
     return (
         resident[1] / resident[0] - 1,
-        statistics.mode(each.descriptors for each in last) - statistics.mode(each.descriptors for each in first),
+        statistics.mode(each.descriptors for each in last)
+        - statistics.mode(each.descriptors for each in first),
         statistics.mode(each.threads for each in last) - statistics.mode(each.threads for each in first),
     )
 

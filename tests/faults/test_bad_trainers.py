@@ -50,8 +50,10 @@ def test_the_round_ends_the_daemon_does_not(daemon: Daemon, mode: Path) -> None:
             mode.write_text(how)
             daemon.ask("train_now")
             status = daemon.wait_until(
-                lambda status, rounds=rounds: status["rounds"]["count"] > rounds  # type: ignore[misc]
-                and not status["rounds"]["running"]
+                lambda status, rounds=rounds: (
+                    status["rounds"]["count"] > rounds  # type: ignore[misc]
+                    and not status["rounds"]["running"]
+                )
             )
             rounds = status["rounds"]["count"]
             last = status["rounds"]["last"]

@@ -1,4 +1,4 @@
-"""The whole daemon under load while its disk, its index or its clock fails, and what is on the disk afterwards."""
+"""The whole daemon under load while its disk, index or clock fails, and what is on the disk afterwards."""
 
 from __future__ import annotations
 
@@ -114,7 +114,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small tmpfs")
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode != 0:
         pytest.skip(f"no small tmpfs here: {mounted.stderr.strip()}")

@@ -21,7 +21,7 @@ def test_ten_times_what_the_board_takes(tmp_path: Path) -> None:
     assert counted["kept"] > 0
     assert counted.get("rejected", 0) == 0
     assert report.masks > 0
-    # Short of the queue of 64 frames and those on the wire, what is shown is what is newest: a service that took
+    # What is shown is what is newest, but for the queue of 64 and those on the wire: a service that took
     # frames in their order would fall behind by all that it has not done.
     behind = report.mask_delays[-1] if report.mask_delays else report.sent
     assert behind < report.sent / 2

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of one target with atheris, where that is installed: ``pip install atheris``.
 
-Usage: python tests/fuzz/atheris_targets.py TARGET [libFuzzer options, such as -runs=100000] [more corpus folders]
+Usage: python tests/fuzz/atheris_targets.py TARGET [libFuzzer's options, such as -runs=100000]
 
 Starts from the committed corpus of the target and stops at the first input that lets an undeclared error out.
 """

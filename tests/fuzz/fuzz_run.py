@@ -31,7 +31,9 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def run(name: str, inputs: int, seed: int, findings: dict[str, str]) -> tuple[int, int, collections.Counter[str]]:
+def run(
+    name: str, inputs: int, seed: int, findings: dict[str, str]
+) -> tuple[int, int, collections.Counter[str]]:
     """Fuzz one target; returns how many inputs it refused, bytes of growth, and its reasons."""
     target, seeds = TARGETS[name], corpus(name)
     chance = random.Random(f"{name}-{seed}")

@@ -94,9 +94,7 @@ def read_config(data: bytes) -> str | None:
         try:
             loaded = config.load(path)
         except config.ConfigError as error:
-            assert error.problems
-            str(error)
-            return "config"
+            return "config" if str(error) else None
     for _, value in config.items(loaded.config):
         config.toml_value(value)
     return None

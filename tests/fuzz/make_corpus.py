@@ -97,7 +97,7 @@ def answers(label: bytes) -> dict[str, bytes]:
         **{"model_version": "v0001", "latency_s": 0.01, "mean_confidence": 0.9},
     }
     return {
-        "answer-kept": b'{"v":1,"ok":true,"id":"front-1-7","kept":true,"score":0.31,"scale":0.5,"reason":"x"}',
+        "answer-kept": b'{"v":1,"ok":true,"id":"front-1-7","kept":true,"score":0.31,"scale":0.5}',
         "answer-refused": b'{"v":1,"ok":false,"error":"the image is empty","code":"image"}',
         "answer-mask": PART_END.join([b"mask/front", json.dumps(mask).encode(), label]),
     }

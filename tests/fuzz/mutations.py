@@ -42,7 +42,7 @@ def mutate(random: random.Random, data: bytes, others: Sequence[bytes]) -> bytes
 
 
 def mutate_value(random: random.Random, data: bytes) -> bytes:
-    """Text with one JSON or TOML value replaced by another kind of value, still well-formed more often than not."""
+    """Text with one JSON or TOML value replaced by another, still well-formed more often than not."""
     starts = [i + 1 for i, byte in enumerate(data) if byte in b":=,[" and i + 1 < len(data)]
     if not starts:
         return data

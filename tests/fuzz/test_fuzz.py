@@ -1,6 +1,7 @@
 """Inputs that nobody meant: only declared errors come out, and every refusal is counted by its reason.
 
-``HYPOTHESIS_PROFILE=nightly`` tries thousands of inputs for each test; ``make fuzz`` does, and runs ``fuzz_run.py``.
+``HYPOTHESIS_PROFILE=nightly`` tries thousands of inputs for each test; ``make fuzz`` does, and runs
+``fuzz_run.py`` as well.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def test_any_value_of_any_key(key: str, value: object) -> None:
 
 
 @few
-@given(card=st.dictionaries(st.sampled_from(["classes", "macs_at", "channels", "format", "sha256"]), json_values))
+@given(
+    card=st.dictionaries(st.sampled_from(["classes", "macs_at", "channels", "format", "sha256"]), json_values)
+)
 def test_any_card(card: dict[str, Any]) -> None:
     read_model_card(repr(card).replace("'", '"').replace("None", "null").encode("utf-8", "surrogatepass"))
 

@@ -46,7 +46,7 @@ class Plan:
     """
 
     frames: int = 2000
-    distinct: int = 24
+    distinct: int = 12
     window: int = 32
     scales: tuple[float, ...] = (1.0, 0.75, 0.5)
     loads: tuple[float, ...] = (0.1, 0.25, 0.5, 0.75, 0.9)

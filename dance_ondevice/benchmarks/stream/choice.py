@@ -1,4 +1,4 @@
-"""Which few frames to have labelled: those that show the most different scenes."""
+"""Which few frames to have labelled: the service's own choice, ``samples export --for-labelling``."""
 
 from __future__ import annotations
 
@@ -6,30 +6,45 @@ from collections.abc import Sequence
 
 from dance_ondevice.batches import TrainingSample
 from dance_ondevice.images import decode_grey
-from dance_ondevice.policies.similarity import code, distance
+from dance_ondevice.policies.labelling import choose_for_labelling
+from dance_ondevice.policies.splits import SampleInfo
 from dance_ondevice.similarity import signature
 
-__all__ = ["spread_out"]
+__all__ = ["most_worth_labelling"]
 
 
-def spread_out(samples: Sequence[TrainingSample], count: int) -> list[TrainingSample]:
-    """Choose frames that differ: greedy k-centre, from the most typical one.
-
-    Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985; for labels: Sener and
-    Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018.
+def most_worth_labelling(
+    samples: Sequence[TrainingSample],
+    count: int,
+    *,
+    complexity: Sequence[float],
+    confidence: Sequence[float],
+    condition: str = "",
+) -> list[TrainingSample]:
+    """Choose frames that the model is unsure of, that hold much detail, and that differ.
 
     Args:
-        samples: to choose from, no labels needed.
-        count: how many; all where there are not more.
+        samples: frames of one condition in order of time, no labels needed.
+        count: at most; near-duplicates are left out.
+        complexity: score of each frame.
+        confidence: mean confidence of the live model on each.
+        condition: its name.
 
     Returns:
         The chosen ones, in the order of ``samples``.
     """
-    if count >= len(samples):
-        return list(samples)
-    codes = [code(signature(decode_grey(sample.image.read_bytes(), 4))) for sample in samples]
-    away = [[distance(one, other) or 0 for other in codes] for one in codes]
-    chosen = [min(range(len(samples)), key=lambda index: sum(away[index]))] if count else []
-    while len(chosen) < count:
-        chosen.append(max(range(len(samples)), key=lambda index: min(away[index][other] for other in chosen)))
-    return [samples[index] for index in sorted(chosen)]
+    candidates = [
+        SampleInfo(
+            id=str(index),
+            camera="camera",
+            captured_at=float(index),
+            score=score,
+            labelled=False,
+            uncertainty=1 - sure,
+            condition=condition,
+            signature=signature(decode_grey(sample.image.read_bytes(), 2)),
+        )
+        for index, (sample, score, sure) in enumerate(zip(samples, complexity, confidence, strict=True))
+    ]
+    chosen = choose_for_labelling(candidates, count).ids
+    return [samples[index] for index in sorted(int(identifier) for identifier in chosen)]

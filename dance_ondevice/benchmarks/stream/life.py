@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from dance_ondevice.batches import TrainingSample
 from dance_ondevice.benchmarks.stream import verdicts
-from dance_ondevice.benchmarks.stream.choice import spread_out
+from dance_ondevice.benchmarks.stream.choice import most_worth_labelling
 from dance_ondevice.benchmarks.stream.light import BASE, Light
 from dance_ondevice.benchmarks.stream.memory import peak_bytes
 from dance_ondevice.benchmarks.stream.record import Promotion, RunRecord, Spending
@@ -74,6 +75,7 @@ class Life:
         self._recent: list[TrainingSample] = []
         self._probation: _Probation | None = None
         self._curve: list[float] = []
+        self._confidence: dict[Path, float] = {}
         self._spent: list[Spending] = []
         self._promotions: list[Promotion] = []
         self._opened: dict[str, int] = {}
@@ -124,6 +126,7 @@ class Life:
         condition = self._condition(sample)
         score = self._tools.scorer.score(self._live.weights(condition), sample)
         self._curve.append(faded.add(score.matrix))
+        self._confidence[sample.image] = score.confidence
         self._watch_probation(condition, sample)
         self._recent = [*self._recent, sample][-self._settings.estimate_frames :]
         self._now += 1
@@ -199,7 +202,7 @@ class Life:
         if self._variant.conditions and condition == BASE:
             pool.new.clear()  # the base model knows this light: no drift, nothing to learn
             return
-        self._share_out(pool)
+        self._share_out(condition)
         settled = self._settled().weights(condition)
         trained = self._tools.rounds.run(
             recipe,
@@ -218,7 +221,9 @@ class Life:
             candidate, cost = self._tools.re_estimated(candidate, unlabelled, settled)
             self._spend("training", cost)
         verdict = (True, "no gate")
-        if self._variant.gate:
+        if self._variant.labels == "teacher":
+            verdict = (False, "a model's labels are no truth to judge a candidate by")
+        elif self._variant.gate:
             verdict, cost = (
                 verdicts.of_held_out(self._tools, settled, candidate, pool.held_out)
                 if pool.held_out
@@ -227,23 +232,35 @@ class Life:
             self._spend("gate", cost)
         self._decide(condition, candidate, trained.log.macs, verdict)
 
-    def _share_out(self, pool: _Pool) -> None:
+    def _share_out(self, condition: str) -> None:
         """Give the new frames their place for good: labelled or not, trained on or held out."""
-        new, settings, labels = list(pool.new), self._settings, self._variant.labels
+        pool, settings, labels = self._pools[condition], self._settings, self._variant.labels
+        new = list(pool.new)
         pool.new.clear()
         if labels == "tenth":
-            new = spread_out(new, max(1, round(_TENTH * len(new))))
+            new = self._chosen(condition, new, max(1, round(_TENTH * len(new))))
         elif labels == "three":
-            new = spread_out(new, _THREE)
+            new = self._chosen(condition, new, _THREE)
         elif labels == "teacher" and self._tools.teacher is not None:
-            new, cost = self._tools.teacher.label(spread_out(new, settings.teacher_frames))
+            chosen = self._chosen(condition, new, settings.teacher_frames)
+            new, cost = self._tools.teacher.label(chosen)
             self._spend("labelling", cost)
-        if len(new) >= settings.few:
+        if labels == "all" and len(new) >= settings.few:
             held = min(settings.held_out, len(new) // 3)
             pool.train += new[: -held - 1]
             pool.held_out += new[-held:]
         else:
             pool.train += new
+
+    def _chosen(self, condition: str, samples: Sequence[TrainingSample], count: int) -> list[TrainingSample]:
+        """The frames most worth a label; the model's confidence is known from when it segmented them."""
+        return most_worth_labelling(
+            samples,
+            count,
+            complexity=[self._tools.figures(sample)["complexity"] for sample in samples],
+            confidence=[self._confidence[sample.image] for sample in samples],
+            condition=condition,
+        )
 
     def _unlabelled(self, condition: str) -> list[TrainingSample]:
         """Frames of the condition for its statistics, evenly spread over all; labels are not looked at."""
@@ -257,9 +274,10 @@ class Life:
         passed, why = verdict
         settled = self._settled()
         before = after = None
-        if passed:
+        if passed or self._variant.labels == "teacher":
             before = self._task_score(settled)
             after = self._task_score(settled.with_weights(condition, weights))
+        if passed:
             seconds = macs / self._settings.macs_per_second
             self._due.append(
                 _Due(self._now + math.ceil(seconds * self._settings.frames_per_second), condition, weights)

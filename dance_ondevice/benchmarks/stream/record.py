@@ -23,8 +23,8 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
         segment: that was on.
         condition: whose weights it is to replace.
         outcome: "promoted", "rejected" or "rolled back".
-        before: mIoU on the segment's own test before it; None where it was rejected.
-        after: with it.
+        before: mIoU on the segment's own test before it; None where that was not measured.
+        after: with it, or as it would have been.
         why: in words.
     """
 
@@ -39,7 +39,9 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def bad(self) -> bool:
         """Whether it went live although it is worse on the segment's own test."""
-        return self.before is not None and self.after is not None and self.after < self.before
+        if self.outcome != "promoted" or self.before is None or self.after is None:
+            return False
+        return self.after < self.before
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

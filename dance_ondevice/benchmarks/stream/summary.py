@@ -143,7 +143,8 @@ def _in_words(promotion: Promotion) -> str:
     place = f"{promotion.segment}, frame {promotion.frame}, {promotion.condition}"
     told = f"{place}: {promotion.outcome}"
     if promotion.before is not None and promotion.after is not None:
-        told += f", {promotion.before:.4f} -> {promotion.after:.4f} on the segment's test"
+        would = "" if promotion.outcome == "promoted" else "would have been "
+        told += f", {would}{promotion.before:.4f} -> {promotion.after:.4f} on the segment's test"
     return f"{told} ({promotion.why})" if promotion.why else told
 
 

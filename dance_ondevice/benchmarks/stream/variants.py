@@ -90,7 +90,11 @@ VARIANTS: tuple[Variant, ...] = (
         re_estimate=True,
     ),
     _ours("dance_none", "conditions with statistics of their own, no labels", "none"),
-    _ours("dance_teacher", "DANCE, labels from a teacher model alone", "teacher"),
+    _ours(
+        "dance_teacher",
+        "DANCE, a teacher's labels alone, which may teach and never judge",
+        "teacher",
+    ),
     _ours("dance_three", "DANCE, 3 labelled frames", "three"),
     _ours("dance_tenth", "DANCE, 10 % of the labels", "tenth"),
     _ours("dance", "DANCE, all labels", "all"),

@@ -1,0 +1,113 @@
+"""What the results page says of ``bench slimming``: the targets over all results, and each result's table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from dance_ondevice.benchmarks.slimming.report import DENSE, Reached, SlimmingReport, VariantReport
+
+Table = Callable[[Sequence[str], Iterable[Sequence[str]]], list[str]]
+
+#: What is aimed for against dense: share of training saved, share of inference saved, gain in mIoU.
+TARGET_TRAINING, TARGET_INFERENCE, TARGET_GAIN = 0.77, 0.56, 0.007
+_OURS = "dance+"
+
+
+def targets(reports: Mapping[str, SlimmingReport], table: Table) -> list[str]:
+    """One line a result: what DANCE+ saved and gained against dense, beside what was aimed for.
+
+    Args:
+        reports: by file name.
+        table: makes a Markdown table of columns and rows.
+    """
+    rows = [
+        _target_row(name, report, ours)
+        for name, report in reports.items()
+        if DENSE in report.variants and (ours := report.variants.get(_OURS)) is not None
+    ]
+    if not rows:
+        return []
+    return [
+        "## DANCE+ against its targets",
+        "",
+        f"Aimed for: at least {TARGET_TRAINING:.0%} of dense's training and {TARGET_INFERENCE:.0%} of its",
+        f"inference saved, with an mIoU that is higher by {TARGET_GAIN * 100:.1f} points or more. What is saved",
+        "is in seconds of the processor, and in brackets in multiply-accumulates.",
+        "",
+        *table(
+            ("result", "training saved", "inference saved", "mIoU gain, points", "reached"),
+            rows,
+        ),
+        "",
+    ]
+
+
+def section(report: SlimmingReport, table: Table) -> tuple[str, list[str]]:
+    """Title and lines of one result."""
+    splits = list(next(iter(report.variants.values())).miou)
+    columns = (
+        "variant", *(f"mIoU {split}" for split in splits), "train s", "of dense", "MACs of dense", "infer ms",
+        "of dense", "infer MACs", "parameters", "peak", *(f"dense's {split} mIoU at" for split in splits),
+    )  # fmt: skip
+    classes = [
+        (name, *(_number(v.iou_per_class[split].get(name), ".3f") for v in report.variants.values()))
+        for split in splits[-1:]
+        for name in next(iter(report.variants.values())).iou_per_class[split]
+    ]
+    unit = "CPU seconds" if report.device == "cpu" else "GPU seconds"
+    return f"Slimming, {report.architecture} on {report.dataset}, {report.setting}, seed {report.seed}", [
+        f"{report.protocol.capitalize()} protocol, {report.epochs} epochs of dense, {report.precision}, "
+        f"{report.size[1]}x{report.size[0]}; train s are {unit} of training, choosing samples and slimming "
+        "included. The last columns tell at which share of dense's training a variant first scored dense's",
+        "final mIoU, at one of the few points where scores were taken.",
+        "",
+        *table(columns, [_row(name, variant, splits) for name, variant in report.variants.items()]),
+        "",
+        *(f"- {name}: {variant.about}." for name, variant in report.variants.items()),
+        "",
+        *table((f"IoU of class, {splits[-1]}", *report.variants), classes),
+    ]
+
+
+def _row(name: str, variant: VariantReport, splits: Sequence[str]) -> tuple[str, ...]:
+    return (
+        name,
+        *(f"{variant.miou[split]:.4f}" for split in splits),
+        f"{variant.train_seconds:.0f}",
+        _number(variant.ratios.get("train_seconds"), ".1%"),
+        _number(variant.ratios.get("train_macs"), ".1%"),
+        f"{variant.infer_ms:.1f}",
+        _number(variant.ratios.get("infer_ms"), ".1%"),
+        f"{variant.infer_macs / 1e6:.0f} M",
+        f"{variant.parameters / 1e3:.0f} k",
+        f"{variant.peak_bytes / 1e6:.0f} MB",
+        *(_reached(variant.reaches_dense.get(split)) for split in splits),
+    )
+
+
+def _target_row(name: str, report: SlimmingReport, ours: VariantReport) -> tuple[str, ...]:
+    training, inference = 1 - ours.ratios["train_seconds"], 1 - ours.ratios["infer_ms"]
+    met = [
+        word
+        for word, reached in (
+            ("training", training >= TARGET_TRAINING),
+            ("inference", inference >= TARGET_INFERENCE),
+            *((f"mIoU {split}", gain >= TARGET_GAIN) for split, gain in ours.miou_gain.items()),
+        )
+        if reached
+    ]
+    return (
+        f"[{report.architecture}, {report.setting}, {report.protocol}, seed {report.seed}]({name})",
+        f"{training:.1%} ({1 - ours.ratios['train_macs']:.1%})",
+        f"{inference:.1%} ({1 - ours.ratios['infer_macs']:.1%})",
+        ", ".join(f"{split} {100 * gain:+.1f}" for split, gain in ours.miou_gain.items()),
+        ", ".join(met) or "none",
+    )
+
+
+def _reached(found: Reached | None) -> str:
+    return "-" if found is None else f"{found.of_dense:.0%}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
