@@ -26,6 +26,7 @@ from dance_ondevice.evaluation import confusion_matrix
 from dance_ondevice.models import condition_store
 from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.forward import Prediction
+from dance_ondevice.runners import Runners
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +43,18 @@ class _About(msgspec.Struct, frozen=True, kw_only=True):
 class VersionConditions:
     """The conditions of one loaded version: its sets, and where and what was kept of them."""
 
-    def __init__(self, directory: Path, model: nn.Module, card: ModelCard, *, probation_every: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        model: nn.Module,
+        card: ModelCard,
+        *,
+        probation_every: int,
+        runners: Runners | None = None,
+    ) -> None:
         """Read what is kept beside the version; a file that does not fit is logged and left behind."""
         self.file = directory / condition_store.CONDITIONS_FILE
-        self.sets = ConditionSets(model, card, probation_every=probation_every)
+        self.sets = ConditionSets(model, card, probation_every=probation_every, runners=runners)
         self.state: bytes | None = None
         try:
             live, about = condition_store.load_conditions(directory)

@@ -23,6 +23,7 @@ from dance_ondevice.models.forward import Prediction, predict
 from dance_ondevice.policies import condition_gate
 from dance_ondevice.policies.condition_gate import Evidence
 from dance_ondevice.policies.conditions import BASE
+from dance_ondevice.runners import Runners
 
 log = logging.getLogger(__name__)
 
@@ -108,15 +109,19 @@ class _Estimation:
 class ConditionSets:
     """The sets of one model; ``base`` is what the model came with, bit for bit."""
 
-    def __init__(self, model: nn.Module, card: ModelCard, *, probation_every: int = 4) -> None:
+    def __init__(
+        self, model: nn.Module, card: ModelCard, *, probation_every: int = 4, runners: Runners | None = None
+    ) -> None:
         """Begin with the model's own statistics.
 
         Args:
             model: in eval mode; from now on only this object changes its statistics.
             card: the model's.
             probation_every: new statistics serve one in so many frames.
+            runners: what runs the model; None to run it as it is.
         """
         self._model = model
+        self._runners = runners
         self._card = card
         self._every = max(1, probation_every)
         self._rules = condition_gate.GateRules()
@@ -164,6 +169,8 @@ class ConditionSets:
         """Drop conditions that are no more."""
         for name in names:
             self._sets.pop(name, None)
+            if self._runners is not None:
+                self._runners.forget(name)
             if self._estimation is not None and self._estimation.name == name:
                 self._estimation = None
 
@@ -222,6 +229,9 @@ class ConditionSets:
                 self._base, blend=norms.trust(estimation.estimator.images)
             )
             self._sets[estimation.name] = _Set(statistics, "probation")
+            if self._runners is not None:
+                # Now, between two frames, and not when the first frame waits for it.
+                self._runners.module(estimation.name, statistics)
             log.info(
                 "condition estimated name=%s frames=%d bytes=%d",
                 estimation.name,
@@ -245,8 +255,12 @@ class ConditionSets:
         return parent if found is not None and found.status == "live" else BASE
 
     def _run(self, image: Image, name: str, out_size: Sequence[int]) -> Prediction:
+        statistics = self._base if name == BASE else self._sets[name].statistics
+        if self._runners is not None:
+            module = self._runners.module(name, statistics)
+            return predict(module, image, self._card.normalisation, out_size=out_size)
         if name != self._applied:
-            norms.apply(self._model, self._base if name == BASE else self._sets[name].statistics)
+            norms.apply(self._model, statistics)
             self._applied = name
         return predict(self._model, image, self._card.normalisation, out_size=out_size)
 

@@ -30,7 +30,8 @@ from dance_ondevice.daemon.service import Service
 from dance_ondevice.evaluation import confusion_matrix, miou
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
-from dance_ondevice.models.forward import predict
+from dance_ondevice.policies.conditions import BASE
+from dance_ondevice.runners import Engine, Runners
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +50,12 @@ class ModelSlot:
     model: torch.nn.Module
     card: ModelCard
     conditions: VersionConditions
+    engine: str
 
 
-def load_slot(directory: Path, *, probation_every: int = 4) -> ModelSlot:
+def load_slot(
+    directory: Path, *, probation_every: int = 4, engine: Engine = "torch", threads: int = 1
+) -> ModelSlot:
     """Load, verify and warm up a version, with the conditions that are kept beside it.
 
     Raises:
@@ -59,9 +63,13 @@ def load_slot(directory: Path, *, probation_every: int = 4) -> ModelSlot:
     """
     model, card = checkpoint.load(directory)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    predict(model, np.zeros((96, 128, 3), np.uint8), card.normalisation)
-    conditions = VersionConditions(directory, model, card, probation_every=probation_every)
-    return ModelSlot(card.version or directory.name, model, card, conditions)
+    runners = Runners(model, engine, size=card.macs_at, threads=threads, clock=time.perf_counter)
+    conditions = VersionConditions(
+        directory, model, card, probation_every=probation_every, runners=runners
+    )
+    warm = np.zeros((96, 128, 3), np.uint8)
+    conditions.sets.predict(warm, BASE, BASE, out_size=(96, 128), label=None)
+    return ModelSlot(card.version or directory.name, model, card, conditions, runners.name)
 
 
 class Predictor(Service):
@@ -75,6 +83,7 @@ class Predictor(Service):
         instruments: Instruments,
         context: zmq.Context[zmq.Socket[bytes]],
         threads: int,
+        engine: Engine = "torch",
         curve: ServerCurve | None = None,
         conditions: ConditionSettings = ConditionSettings(),  # noqa: B008 - frozen
         notes: SampleNotes | None = None,
@@ -87,6 +96,7 @@ class Predictor(Service):
         self._instruments = instruments
         self._context = context
         self._threads = threads
+        self._engine = engine
         self._curve = curve
         self._notes = notes
         self._now = now
@@ -108,6 +118,12 @@ class Predictor(Service):
         return slot.version if slot else None
 
     @property
+    def engine(self) -> str | None:
+        """What runs that version, ``torch`` or ``onnxruntime``."""
+        slot = self._slot
+        return slot.engine if slot else None
+
+    @property
     def prequential_miou(self) -> float | None:
         """Faded mIoU over labelled frames, each predicted before anything learnt from it; None before any."""
         matrix = self._matrix
@@ -119,7 +135,12 @@ class Predictor(Service):
         Raises:
             CheckpointError: it does not load; the old slot goes on serving.
         """
-        slot = load_slot(directory, probation_every=self._probation_every)
+        slot = load_slot(
+            directory,
+            probation_every=self._probation_every,
+            engine=self._engine,
+            threads=self._threads,
+        )
 
         def install() -> None:
             self._slot = slot

@@ -236,6 +236,7 @@ class Supervisor:
                 instruments=instruments,
                 context=context,
                 threads=os.cpu_count() or 1,
+                engine=config.inference.engine,
                 curve=curve,
                 conditions=ConditionSettings(
                     enabled=config.conditions.enabled,

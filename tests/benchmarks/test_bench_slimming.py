@@ -132,8 +132,9 @@ def trained(seconds: float, scores: list[float]) -> Trained:
     )
     return Trained(
         about="", epochs=len(scores), samples_seen=1, train_seconds=seconds, train_macs=100,
-        train_joules=None, meter="", peak_bytes=10, miou={"val": scores[-1]}, iou_per_class={"val": {"road": 0.5}},
-        inference_scales={"1": 1.0}, infer_macs=5, macs=5, parameters=3, curve=curve, widths={},
+        train_joules=None, meter="", peak_bytes=10, miou={"val": scores[-1]},
+        iou_per_class={"val": {"road": 0.5}}, inference_scales={"1": 1.0},
+        infer_macs=5, macs=5, parameters=3, curve=curve, widths={},
     )  # fmt: skip
 
 

@@ -31,8 +31,8 @@ def targets(reports: Mapping[str, SlimmingReport], table: Table) -> list[str]:
         "## DANCE+ against its targets",
         "",
         f"Aimed for: at least {TARGET_TRAINING:.0%} of dense's training and {TARGET_INFERENCE:.0%} of its",
-        f"inference saved, with an mIoU that is higher by {TARGET_GAIN * 100:.1f} points or more. What is saved",
-        "is in seconds of the processor, and in brackets in multiply-accumulates.",
+        f"inference saved, with an mIoU that is higher by {TARGET_GAIN * 100:.1f} points or more. Savings",
+        "are in seconds of the processor, and in brackets in multiply-accumulates.",
         "",
         *table(
             ("result", "training saved", "inference saved", "mIoU gain, points", "reached"),

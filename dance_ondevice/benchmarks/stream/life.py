@@ -42,7 +42,6 @@ class _Probation:
 
     condition: str
     before: Weights
-    promotion: int
     samples: list[TrainingSample] = field(default_factory=list)
 
 
@@ -216,10 +215,6 @@ class Life:
         self._macs += trained.log.macs
         self._peak = max(self._peak, trained.log.peak_bytes)
         candidate = between(settled, trained.weights, self._variant.interpolation)
-        unlabelled = self._unlabelled(condition)
-        if recipe.re_estimate_after:
-            candidate, cost = self._tools.re_estimated(candidate, unlabelled, settled)
-            self._spend("training", cost)
         verdict = (True, "no gate")
         if self._variant.labels == "teacher":
             verdict = (False, "a model's labels are no truth to judge a candidate by")
@@ -227,7 +222,9 @@ class Life:
             verdict, cost = (
                 verdicts.of_held_out(self._tools, settled, candidate, pool.held_out)
                 if pool.held_out
-                else verdicts.of_few_labels(self._tools, settled, candidate, pool.train, unlabelled)
+                else verdicts.of_few_labels(
+                    self._tools, settled, candidate, pool.train, self._unlabelled(condition)
+                )
             )
             self._spend("gate", cost)
         self._decide(condition, candidate, trained.log.macs, verdict)
@@ -263,7 +260,7 @@ class Life:
         )
 
     def _unlabelled(self, condition: str) -> list[TrainingSample]:
-        """Frames of the condition for its statistics, evenly spread over all; labels are not looked at."""
+        """Frames of the condition, evenly spread over all; labels are not looked at."""
         frames = self._members[condition]
         picked = np.linspace(0, len(frames) - 1, min(len(frames), self._settings.estimate_frames))
         return [frames[int(index)] for index in picked.round()]
@@ -297,8 +294,7 @@ class Life:
     def _land(self) -> None:
         for due in [due for due in self._due if due.frame <= self._now]:
             if self._variant.gate and self._variant.recipe:
-                before = self._live.weights(due.condition)
-                self._probation = _Probation(due.condition, before, len(self._promotions) - 1)
+                self._probation = _Probation(due.condition, self._live.weights(due.condition))
             self._live = self._live.with_weights(due.condition, due.weights)
             self._due.remove(due)
 

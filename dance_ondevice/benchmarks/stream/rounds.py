@@ -26,8 +26,8 @@ from dance_ondevice.training import Trainer, TrainingDiverged, TrainingOptions
 
 __all__ = ["Recipe", "RoundLog", "Rounds", "Trained"]
 
-#: Which parameters learn: all; or the modules whose names begin so, where the model has them.
-Part = Literal["all", "late", "norm"]
+Part = Literal["all", "late"]
+#: How the names of the layers behind the encoder begin, in the architectures that this project has.
 _LATE = ("pyramid", "fusion", "classifier", "head")
 
 
@@ -36,7 +36,7 @@ class Recipe:
     """How a round trains.
 
     Attributes:
-        part: what learns: "all", the "late" layers behind the encoder, or the "norm" layers and the last one.
+        part: what learns: "all", or the "late" layers behind the encoder.
         steps: optimiser steps at most.
         learning_rate: AdamW's.
         scale: of the images that are trained on, against the stream's frames.
@@ -45,7 +45,6 @@ class Recipe:
         rehearsal: samples of the base domain that are mixed in for each labelled one of the stream.
         own_statistics: batch norm's statistics stay as they were estimated for the condition; else they
             follow the batches.
-        re_estimate_after: measure the statistics anew with the trained weights, on unlabelled frames.
         look_every: look at the held-out frames after so many steps, and keep the best; 0: after a third and
             two thirds, and at the end, and give up when hopeless.
         charge_looks: whether looking is charged to the round.
@@ -59,7 +58,6 @@ class Recipe:
     batch_size: int = 8
     rehearsal: float = 0.0
     own_statistics: bool = False
-    re_estimate_after: bool = False
     look_every: int = 0
     charge_looks: bool = True
 
@@ -210,14 +208,9 @@ class Rounds:
 def _learning(model: nn.Module, part: Part, own_statistics: bool) -> Iterator[None]:
     """Only a part of the model learns; batch norm's statistics stay as they are where they are its own."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    of_norms = {id(parameter) for norm in norms for parameter in norm.parameters()}
-    last = next(m for m in reversed(list(model.modules())) if isinstance(m, nn.Conv2d))
-    of_last = {id(parameter) for parameter in last.parameters()}
     before = {name: p.requires_grad for name, p in model.named_parameters()}
     for name, parameter in model.named_parameters():
-        learns = part == "all" or (part == "late" and name.startswith(_LATE))
-        learns = learns or (part == "norm" and id(parameter) in of_norms | of_last)
-        parameter.requires_grad_(learns)
+        parameter.requires_grad_(part == "all" or name.startswith(_LATE))
     for norm in norms if own_statistics else ():
         norm.eval()
         # Trainer puts the whole model into training mode before each step.

@@ -63,14 +63,11 @@ class Tools:
         """Of one set of weights on some frames."""
         return miou(total(self.scorer.scores(weights, samples), self.scorer.classes))
 
-    def re_estimated(
-        self, weights: Weights, samples: Sequence[TrainingSample], reference: Weights | None = None
-    ) -> tuple[Weights, float]:
-        """The weights with batch norm's statistics measured on some frames, blended with those of
-        ``reference`` (the weights' own by default), and the CPU seconds that it took.
+    def re_estimated(self, weights: Weights, samples: Sequence[TrainingSample]) -> tuple[Weights, float]:
+        """The weights with batch norm's statistics measured on some frames, blended with their own, and the
+        CPU seconds that it took.
         """
-        own = reference or weights
-        told = repr((weights.key, own.key, [s.image.name for s in samples], self.settings.blend))
+        told = repr((weights.key, [s.image.name for s in samples], self.settings.blend))
         folder = self.folder / hashlib.sha256(told.encode()).hexdigest()[:20]
         done = folder / "cost.json"
         if done.exists():
@@ -78,13 +75,9 @@ class Tools:
             return kept, msgspec.json.decode(done.read_bytes(), type=float)
         began = self.cpu_clock()
         model = self.scorer.lend()
-        own.load_into(model)
-        before = conditions.capture(model)
         weights.load_into(model)
-        conditions.apply(model, before)
-        model.eval()
         found = conditions.estimate(
-            model,
+            model.eval(),
             (read_image(sample) for sample in samples),
             self.scorer.normalisation,
             blend=self.settings.blend,

@@ -1,0 +1,101 @@
+"""A model run by onnxruntime, in place of torch: the same weights, and any normalisation statistics."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dance_ondevice.conditions import NormStatistics
+from dance_ondevice.export_formats import ExportError, MissingPackage, first_line, to_onnx
+from dance_ondevice.models.forward import STRIDE
+
+__all__ = ["OnnxEngine"]
+
+_FIELDS = ("running_mean", "running_var", "weight", "bias")
+#: Largest difference of a logit, as a share of the largest one, to torch.
+_TOLERANCE = 1e-3
+
+
+class OnnxEngine:
+    """Makes, of one model, something to run for each set of statistics."""
+
+    def __init__(self, model: nn.Module, size: tuple[int, int], *, threads: int) -> None:
+        """Export the model, in memory.
+
+        Args:
+            model: in eval mode, on the CPU; not running in another thread.
+            size: (height, width) of usual images.
+            threads: that a forward pass may use.
+
+        Raises:
+            ExportError: a package is not installed, or the model cannot be exported.
+        """
+        try:
+            import onnx
+            import onnxruntime
+        except ImportError as error:
+            raise MissingPackage("onnx and onnxruntime", "dance-ondevice[onnx]") from error
+        self._runtime = onnxruntime
+        height, width = (side + -side % STRIDE for side in size)
+        # Batch norms stay apart here, so that their statistics can be exchanged; the runtime merges them.
+        self._proto = onnx.load_from_string(to_onnx(model, (height, width), fold=False))
+        self._to_tensor = onnx.numpy_helper.from_array
+        self._tensors = {tensor.name: tensor for tensor in self._proto.graph.initializer}
+        self._options = onnxruntime.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._options.inter_op_num_threads = 1
+        self._options.log_severity_level = 3
+        # A thread that spins while it waits is paid for in joules, and takes the core that others wait for.
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+    def module(self, statistics: NormStatistics) -> nn.Module:
+        """Something to call as the model is called, that uses these statistics.
+
+        Raises:
+            ExportError: the statistics are of other layers, or the runtime does not take the graph.
+        """
+        for layer, tensors in statistics.layers.items():
+            for field, values in zip(_FIELDS, tensors, strict=False):
+                self._set(f"model.{layer}.{field}", values)
+        try:
+            session = self._runtime.InferenceSession(
+                self._proto.SerializeToString(), self._options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises classes of its own, derived from Exception alone
+            raise ExportError(f"onnxruntime does not take the model: {first_line(error)}") from error
+        return _Session(session).eval()
+
+    def _set(self, name: str, values: Tensor) -> None:
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            return  # of a part that inference does not run, such as an auxiliary head
+        if tuple(tensor.dims) != tuple(values.shape):
+            raise ExportError(f"{name} has {list(values.shape)} values, the graph {list(tensor.dims)}")
+        tensor.CopyFrom(self._to_tensor(values.detach().numpy(), name))
+
+
+def agree(a: nn.Module, b: nn.Module, x: Tensor) -> bool:
+    """Whether two modules compute the same of (1, 3, H, W), rounding aside."""
+    with torch.inference_mode():
+        first, second = (_head(module(x)) for module in (a, b))
+    scale = max(1.0, float(first.abs().max()))
+    return first.shape == second.shape and float((first - second).abs().max()) <= _TOLERANCE * scale
+
+
+def _head(found: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return found if isinstance(found, Tensor) else found[0]
+
+
+class _Session(nn.Module):
+    """A session as a module: images in, logits out."""
+
+    def __init__(self, session: object) -> None:
+        super().__init__()
+        self._session = session
+        # Callers ask a model's parameters where it runs.
+        self.anchor = nn.Parameter(torch.empty(0), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: np.ndarray = self._session.run(None, {"image": x.contiguous().numpy()})[0]  # type: ignore[attr-defined]
+        return torch.from_numpy(found)

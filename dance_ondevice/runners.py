@@ -1,0 +1,128 @@
+"""What runs a model for inference: torch with merged layers, or onnxruntime where it is there and quicker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import nn
+
+from dance_ondevice import conditions
+from dance_ondevice.conditions import NormStatistics
+from dance_ondevice.export_formats import ExportError, MissingPackage, first_line
+from dance_ondevice.folding import Folded
+from dance_ondevice.models.forward import STRIDE
+from dance_ondevice.onnx_engine import OnnxEngine, agree
+
+__all__ = ["Engine", "Runners"]
+
+log = logging.getLogger(__name__)
+
+Engine = Literal["auto", "torch", "onnxruntime"]
+
+#: Forward passes that the two are compared by.
+_PASSES = 3
+
+
+class Runners:
+    """One model, to be run with one set of normalisation statistics or another; for one thread at a time."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        engine: Engine,
+        *,
+        size: tuple[int, int],
+        threads: int,
+        clock: Callable[[], float],
+    ) -> None:
+        """Prepare, and see that what was prepared computes what the model does.
+
+        Args:
+            model: in eval mode, with its own statistics; only this object changes them from now on.
+            engine: ``auto`` takes onnxruntime where it is installed, takes the model, and is quicker.
+            size: (height, width) of usual images.
+            threads: for onnxruntime; torch has its own setting.
+            clock: seconds, to see which is quicker.
+        """
+        self._model = model
+        self._folded = Folded(model)
+        self._onnx: OnnxEngine | None = None
+        self._sessions: dict[str, tuple[NormStatistics, nn.Module]] = {}
+        self._applied: NormStatistics | None = None
+        height, width = (side + -side % STRIDE for side in size)
+        x = torch.rand(1, 3, height, width).to(memory_format=torch.channels_last)
+        if not agree(model, self._folded.model, x):
+            log.warning("layers not merged because=%s", "the copy does not compute the same")
+            self._folded = Folded(nn.Sequential())
+            self._folded.model = model
+        if engine != "torch":
+            self._try_onnx(engine, x, threads, clock)
+
+    @property
+    def name(self) -> str:
+        """Which of the two runs the model."""
+        return "onnxruntime" if self._onnx else "torch"
+
+    def module(self, name: str, statistics: NormStatistics) -> nn.Module:
+        """What to run for a condition; it is good until the next call.
+
+        Args:
+            name: of the condition.
+            statistics: its own, which may have been estimated anew.
+        """
+        if self._onnx is not None:
+            kept = self._sessions.get(name)
+            if kept is not None and kept[0] is statistics:
+                return kept[1]
+            try:
+                module = self._onnx.module(statistics)
+            except ExportError as error:
+                log.warning("onnxruntime left because=%s", error)
+                self._onnx = None
+                self._sessions.clear()
+            else:
+                self._sessions[name] = (statistics, module)
+                return module
+        if self._applied is not statistics:
+            conditions.apply(self._model, statistics)
+            self._folded.refresh()
+            self._applied = statistics
+        return self._folded.model
+
+    def forget(self, name: str) -> None:
+        """A condition is no more."""
+        self._sessions.pop(name, None)
+
+    def _try_onnx(self, engine: Engine, x: torch.Tensor, threads: int, clock: Callable[[], float]) -> None:
+        try:
+            found = OnnxEngine(self._model, (x.shape[2], x.shape[3]), threads=threads)
+            module = found.module(conditions.capture(self._model))
+        except MissingPackage as error:
+            if engine == "onnxruntime":
+                log.warning("onnxruntime not used because=%s", error)
+            return
+        except Exception as error:  # the model may be the user's own, and must serve all the same
+            log.warning("onnxruntime not used because=%s", first_line(error))
+            return
+        if not agree(self._model, module, x):
+            log.warning("onnxruntime not used because=%s", "it does not compute what the model does")
+            return
+        if engine == "auto":
+            theirs, ours = (_seconds(one, x, clock) for one in (module, self._folded.model))
+            log.info("engines compared onnxruntime_ms=%.1f torch_ms=%.1f", 1e3 * theirs, 1e3 * ours)
+            if theirs >= ours:
+                return
+        self._onnx = found
+
+
+def _seconds(module: nn.Module, x: torch.Tensor, clock: Callable[[], float]) -> float:
+    found = []
+    with torch.inference_mode():
+        for _ in range(_PASSES):
+            started = clock()
+            module(x)
+            found.append(clock() - started)
+    return min(found)
