@@ -351,6 +351,11 @@ RULES: Mapping[str, Rule] = {
         f"an endpoint: {_BIND}",
         lambda value: _is_endpoint(value, bind=True),
     ),
+    "inference.engine": Rule(
+        "What runs the model: auto is onnxruntime where it is installed (the extra onnx), takes the model and is "
+        "quicker on this board, else torch.",
+        *_one_of("auto", "torch", "onnxruntime"),
+    ),
     "conditions.enabled": Rule(
         "Whether each condition (day, dusk, rain) keeps its own normalisation statistics.", *_boolean()
     ),

@@ -64,9 +64,7 @@ def load_slot(
     model, card = checkpoint.load(directory)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     runners = Runners(model, engine, size=card.macs_at, threads=threads, clock=time.perf_counter)
-    conditions = VersionConditions(
-        directory, model, card, probation_every=probation_every, runners=runners
-    )
+    conditions = VersionConditions(directory, model, card, probation_every=probation_every, runners=runners)
     warm = np.zeros((96, 128, 3), np.uint8)
     conditions.sets.predict(warm, BASE, BASE, out_size=(96, 128), label=None)
     return ModelSlot(card.version or directory.name, model, card, conditions, runners.name)

@@ -283,7 +283,7 @@ class _Repair:
     def _label(
         self, image: ImageFile, stored: tuple[int, int], native: tuple[int, int] | None
     ) -> tuple[tuple[int, int], str, str | None] | None:
-        """Native size, classes (JSON) and author, if a model, by an image's label; None without a sound one."""
+        """Native size, classes (JSON) and author, if a model, of a label; None without a sound one."""
         if image.label is None:
             return None
         file = self._paths.root / image.label

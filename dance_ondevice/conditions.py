@@ -31,6 +31,7 @@ __all__ = [
     "capture",
     "estimate",
     "has_batch_norm",
+    "tensors_of_norms",
     "trust",
 ]
 
@@ -86,6 +87,11 @@ def capture(model: nn.Module, *, affine: bool = False) -> NormStatistics:
                 for name, norm in _norms(model).items()
             }
         )
+
+
+def tensors_of_norms(model: nn.Module) -> list[LayerStatistics]:
+    """What :func:`capture` copies, affine parameters included: the model's own tensors, not copies."""
+    return [_tensors(norm, True) for norm in _norms(model).values()]
 
 
 def apply(model: nn.Module, statistics: NormStatistics) -> None:

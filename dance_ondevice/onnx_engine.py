@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dance_ondevice.conditions import NormStatistics
+from dance_ondevice.conditions import NormStatistics, capture, tensors_of_norms
 from dance_ondevice.export_formats import ExportError, MissingPackage, first_line, to_onnx
 from dance_ondevice.models.forward import STRIDE
 
@@ -39,7 +41,8 @@ class OnnxEngine:
         self._runtime = onnxruntime
         height, width = (side + -side % STRIDE for side in size)
         # Batch norms stay apart here, so that their statistics can be exchanged; the runtime merges them.
-        self._proto = onnx.load_from_string(to_onnx(model, (height, width), fold=False))
+        self._proto = onnx.load_from_string(to_onnx(_distinct(model), (height, width), fold=False))
+        self._own = capture(model, affine=True)
         self._to_tensor = onnx.numpy_helper.from_array
         self._tensors = {tensor.name: tensor for tensor in self._proto.graph.initializer}
         self._options = onnxruntime.SessionOptions()
@@ -55,8 +58,9 @@ class OnnxEngine:
         Raises:
             ExportError: the statistics are of other layers, or the runtime does not take the graph.
         """
-        for layer, tensors in statistics.layers.items():
-            for field, values in zip(_FIELDS, tensors, strict=False):
+        for layer, own in self._own.layers.items():
+            given = statistics.layers.get(layer, ())
+            for field, values in zip(_FIELDS, (*given, *own[len(given) :]), strict=False):
                 self._set(f"model.{layer}.{field}", values)
         try:
             session = self._runtime.InferenceSession(
@@ -73,6 +77,18 @@ class OnnxEngine:
         if tuple(tensor.dims) != tuple(values.shape):
             raise ExportError(f"{name} has {list(values.shape)} values, the graph {list(tensor.dims)}")
         tensor.CopyFrom(self._to_tensor(values.detach().numpy(), name))
+
+
+def _distinct(model: nn.Module) -> nn.Module:
+    """A copy in which no two tensors of batch norms are equal: the exporter makes one of those that are."""
+    copied = copy.deepcopy(model)
+    dice = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensors in tensors_of_norms(copied):
+            for tensor in tensors:
+                # Variances must be positive; all else may be, too.
+                tensor.copy_(torch.rand(tensor.shape, generator=dice) + 0.5)
+    return copied
 
 
 def agree(a: nn.Module, b: nn.Module, x: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -137,11 +138,8 @@ def test_a_disk_that_others_fill_and_a_disk_that_is_read_only(
     assert load.wait_for_answers(100, name="kept", alive=alive)
     # Somebody else takes every byte: image files, index and WAL all meet the end of the disk.
     filler = small_disk / "filler"
-    with filler.open("wb") as file:
-        try:
-            while file.write(b"\0" * 4096):
-                file.flush()
-        except OSError:
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"\0" * 4096):
             pass
     answered = promises.answers.total()
     assert load.wait_for_answers(answered + 100, alive=alive), daemon.log.read_text()[-3000:]

@@ -140,7 +140,7 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=120,
+            timeout=600,
         )
         assert not ok or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}"
         return done.stdout
