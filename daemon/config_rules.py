@@ -257,8 +257,8 @@ RULES: Mapping[str, Rule] = {
         "Share of the day's joules that a teacher may spend, out of the same budget.", *_number(0, 1)
     ),
     "labels.self_training": Rule(
-        "Whether the live model labels frames for itself where it is sure; it needs labels to be measured on, "
-        "and no teacher.",
+        "Whether the live model labels frames for itself where it is sure; it needs labels to be measured "
+        "on, and no teacher.",
         *_boolean(),
     ),
     "training.interval": Rule(
@@ -310,8 +310,8 @@ RULES: Mapping[str, Rule] = {
         *_number(0, 100),
     ),
     "training.suspend_after_rounds": Rule(
-        "Judged rounds in a row that left the model no better than the first one, after which no round starts "
-        "by itself; 0 for never.",
+        "Judged rounds in a row that left the model no better than the first one, after which no round "
+        "starts by itself; 0 for never.",
         *_integer(0, 10000),
     ),
     "promotion.min_gain": Rule(
@@ -325,7 +325,8 @@ RULES: Mapping[str, Rule] = {
         *_number(0.5, 0.999),
     ),
     "promotion.slim_tolerance": Rule(
-        "By how much the lower bound of the gain may lie below min_gain where the candidate needs fewer MACs.",
+        "By how much the lower bound of the gain may lie below min_gain where the candidate needs fewer "
+        "MACs.",
         *_number(0, 1),
     ),
     "promotion.max_condition_drop": Rule(
@@ -352,8 +353,8 @@ RULES: Mapping[str, Rule] = {
         lambda value: _is_endpoint(value, bind=True),
     ),
     "inference.engine": Rule(
-        "What runs the model: auto is onnxruntime where it is installed (the extra onnx), takes the model and is "
-        "quicker on this board, else torch.",
+        "What runs the model: auto is onnxruntime where it is installed (the extra onnx), takes the model "
+        "and is quicker on this board, else torch.",
         *_one_of("auto", "torch", "onnxruntime"),
     ),
     "conditions.enabled": Rule(

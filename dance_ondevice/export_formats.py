@@ -123,7 +123,7 @@ def _onnx_of(graph: nn.Module, size: tuple[int, int], *, any_size: bool, fold: b
             torch.onnx.export(
                 graph,
                 (torch.zeros(1, 3, *size),),
-                target,
+                cast("Any", target),  # declared for paths only
                 input_names=["image"],
                 output_names=["logits"],
                 dynamic_axes=axes,
@@ -164,7 +164,8 @@ def _write_torchscript(
 ) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracing warns of each comparison of sizes; see the comparison
-        traced = torch.jit.trace(graph, (torch.zeros(1, 3, *size),), check_trace=False)
+        trace: Any = torch.jit.trace
+        traced = trace(graph, (torch.zeros(1, 3, *size),), check_trace=False)
         frozen = torch.jit.freeze(cast("torch.jit.ScriptModule", traced))
         torch.jit.save(frozen, str(file), _extra_files={"facts.json": json.dumps(_facts(card)).encode()})
 
@@ -172,7 +173,8 @@ def _write_torchscript(
 def _read_torchscript(file: Path) -> Run:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return cast("Run", torch.jit.load(str(file), map_location="cpu"))
+        load: Any = torch.jit.load
+        return cast("Run", load(str(file), map_location="cpu"))
 
 
 def _write_executorch(

@@ -43,8 +43,8 @@ class Folded:
         for source, target in zip(
             blocks, [block for block in merged.modules() if type(block) is ConvBNReLU], strict=True
         ):
-            target.conv.bias = nn.Parameter(torch.empty_like(source.norm.running_mean))
-            target.norm = nn.Identity()
+            target.conv.bias = nn.Parameter(torch.empty_like(source.norm.bias))
+            target.add_module("norm", nn.Identity())
             self._pairs.append(_Pair(source, target.conv))
         self.model = merged.requires_grad_(False)
         self.refresh()
@@ -54,7 +54,10 @@ class Folded:
         with torch.no_grad():
             for pair in self._pairs:
                 conv, norm = pair.source.conv, pair.source.norm
-                scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+                mean, variance = norm.running_mean, norm.running_var
+                assert mean is not None
+                assert variance is not None
+                scale = norm.weight * (variance + norm.eps).rsqrt()
                 torch.mul(conv.weight, scale.view(-1, 1, 1, 1), out=pair.target.weight)
                 assert pair.target.bias is not None
-                torch.addcmul(norm.bias, norm.running_mean, scale, value=-1.0, out=pair.target.bias)
+                torch.addcmul(norm.bias, mean, scale, value=-1.0, out=pair.target.bias)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from dance_ondevice import export as exports
-from dance_ondevice import export_formats
 from dance_ondevice.daemon.commands import models_export
 from dance_ondevice.export import ExportError, export
 from dance_ondevice.models.card import ModelCard
@@ -68,22 +69,22 @@ def test_torchscript_agrees_and_tells_its_classes(tmp_path: Path) -> None:
     model, file = pyramid(), tmp_path / "m.pt"
     assert export(model, CARD, "torchscript", file, size=(64, 96), frames=frames()).size is None
     extra = {"facts.json": ""}
-    with pytest.warns(DeprecationWarning) if False else torch.no_grad():
-        loaded = export_formats.WRITERS["torchscript"].read(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit says that there are newer ways
+        loaded = torch.jit.load(str(file), _extra_files=extra)
     x = torch.randn(1, 3, 128, 96)
     with torch.inference_mode():
         torch.testing.assert_close(loaded(x), logits(model, x))
-    assert extra is not None
+    assert json.loads(json.loads(extra["facts.json"])["classes"]) == ["road", "sky", "car"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["onnx", "torchscript"])
-@pytest.mark.parametrize("name", ["fastscnn", "deeplabv3plus", "pspnet", "bisenetv2", "hrnet"])
-def test_every_architecture_exports(tmp_path: Path, name: str, form: str) -> None:
+@pytest.mark.parametrize("name", ["fastscnn", "pspnet", "bisenetv2", "deeplabv3plus", "hrnet"])
+def test_every_architecture_exports_for_any_size(tmp_path: Path, name: str) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     model = build(name, 3, {}).eval()
-    done = export(model, CARD, form, tmp_path / "m", size=(64, 96), frames=frames(1))
+    done = export(model, CARD, "onnx", tmp_path / "m", size=(64, 96), frames=frames(1))
     assert done.size is None
     assert done.parity.agrees
 
@@ -130,14 +131,13 @@ def test_a_model_that_cannot_be_traced_is_told(tmp_path: Path) -> None:
             return x
 
     pytest.importorskip("onnx")
-    with pytest.raises(ExportError, match="cannot be written as ONNX: not like this$"):
+    with pytest.raises(ExportError, match=r"cannot be written as ONNX: not like this$"):
         export(Refuses().eval(), CARD, "onnx", tmp_path / "m.onnx", size=(64, 96), frames=frames())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_executorch_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "executorch.exir", None)
-    monkeypatch.setitem(__import__("sys").modules, "executorch", None)
+    monkeypatch.setitem(sys.modules, "executorch", None)
     with pytest.raises(ExportError, match="pip install 'executorch'"):
         export(pyramid(), CARD, "executorch", tmp_path / "m.pte", size=(64, 96), frames=frames())
 

@@ -60,8 +60,8 @@ def export(
     """Write a version as ONNX, TorchScript or ExecuTorch, for programs without this package.
 
     VERSION is one that `models list` names, or the folder of a model. The file takes one normalised RGB
-    image, (1, 3, H, W), and gives logits. It is run beside the model on a few frames (stored ones, where there
-    are any) and kept only if both agree.
+    image, (1, 3, H, W), and gives logits. It is run beside the model on a few frames (stored ones, where
+    there are any) and kept only if both agree.
     """
     if not out.parent.is_dir():
         raise click.BadParameter(f"{out.parent} is no folder", param_hint="--out")

@@ -16,6 +16,7 @@ import click
 
 from dance_ondevice import __version__
 from dance_ondevice.benchmarks.ingest.command import ingest
+from dance_ondevice.benchmarks.predict.command import predict
 from dance_ondevice.benchmarks.result import About, encode_result, machine_class, write_result
 from dance_ondevice.benchmarks.slimming.command import slimming
 from dance_ondevice.benchmarks.stream.command import stream
@@ -41,6 +42,7 @@ def bench() -> None:
 
 
 bench.add_command(ingest)
+bench.add_command(predict)
 bench.add_command(slimming)
 bench.add_command(stream)
 

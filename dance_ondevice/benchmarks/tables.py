@@ -20,6 +20,8 @@ from dance_ondevice.benchmarks.indicators_report import (
 )
 from dance_ondevice.benchmarks.ingest import page as ingest_page
 from dance_ondevice.benchmarks.ingest.report import IngestReport
+from dance_ondevice.benchmarks.predict import page as predict_page
+from dance_ondevice.benchmarks.predict.report import PredictReport
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, read_result
 from dance_ondevice.benchmarks.slimming import page as slimming_page
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport
@@ -196,6 +198,11 @@ def _ingest(result: Result) -> tuple[str, list[str]]:
     return "Ingest" + (" with a round" if report.with_round else ""), ingest_page.lines(report)
 
 
+def _predict(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, PredictReport)
+    return f"Inference, {report.architecture}", predict_page.lines(report)
+
+
 #: How each benchmark's result is shown: title and lines.
 _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "indicators": _indicators,
@@ -203,6 +210,7 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "slimming": _slimming,
     "stream": _stream,
     "ingest": _ingest,
+    "predict": _predict,
 }
 
 if __name__ == "__main__":

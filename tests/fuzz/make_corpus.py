@@ -66,6 +66,7 @@ def files() -> dict[str, bytes]:
             )
         ),
         **exports(),
+        **once_broken(label),
         "classmap-street": b'background = "ignore"\n[classes]\nCar = "car"\n"7" = 3\nroadway = "road"\n',
     }
 
@@ -155,6 +156,34 @@ def exports() -> dict[str, bytes]:
         "labelstudio-polygon": json.dumps(
             [{**task, "annotations": [{"result": task["annotations"][0]["result"][:3]}]}]  # type: ignore[index]
         ).encode(),
+    }
+
+
+def once_broken(label: bytes) -> dict[str, bytes]:
+    """What once let an undeclared error out, or cost seconds."""
+    deep, huge, long = b"[" * 900 + b"]" * 900, b"0x" + b"f" * 4000, b"x" * 5000
+    shape = b'{"type": %s, "original_width": 8, "original_height": 6, "value": %s}'
+    task = b'[{"data": {"image": "%s"}, "annotations": [{"result": [%s]}]}]'
+    box = b'{"rectanglelabels": ["car"], "x": 1%s, "y": 1, "width": 3, "height": 3}' % (b"0" * 400)
+    coco = b'{"images": [{"id": 1, "file_name": "a", "width": 8, "height": 6}], "categories": [], %s}'
+    cvat = b'<annotations><image name="a" width="8" height="6">%s</image></annotations>'
+    return {
+        # The decoder would make room for 1.2 GB.
+        "label-forged-length": label[:33] + b"IENDIDAT" + label[41:],
+        "coco-list-as-image": coco % b'"annotations": [{"image_id": []}]',
+        "coco-list-as-category": coco % b'"annotations": [{"image_id": 1, "category_id": {}}]',
+        "cvat-turned-for-ever": cvat % b'<ellipse label="a" cx="4" cy="3" rx="2" ry="1" rotation="inf"/>',
+        "cvat-unknown-encoding": b'<?xml version="1.0" encoding="no-such"?><annotations/>',
+        "cvat-wide-encoding": b'<?xml version="1.0" encoding="utf-7"?><annotations/>',
+        "labelstudio-list-as-type": task % (b"a.jpg", shape % (b"[]", b"{}")),
+        "labelstudio-no-address": task % (b"http://[", b""),
+        "labelstudio-far-away": task % (b"a.jpg", shape % (b'"rectanglelabels"', box)),
+        "classmap-deep": b"[classes]\na = " + deep,
+        "classmap-huge": b"[classes]\na = " + huge,
+        "config-deep": b"[training]\nepochs = " + deep,
+        "config-digits": b"[training]\nepochs = " + b"9" * 5000,
+        "config-huge": b"[training]\nepochs = " + huge,
+        "config-long-name": b'[model]\nweights = "' + long + b'"\n[training]\nanchors = "' + long + b'"',
     }
 
 

@@ -1,1 +1,1 @@
-"""``bench ingest``: how many frames a second the daemon takes, against the least that any receiver must do."""
+"""``bench ingest``: how many frames a second the daemon takes, against the least a receiver must do."""

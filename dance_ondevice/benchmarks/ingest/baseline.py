@@ -1,4 +1,4 @@
-"""The least that a receiver of frames must do: take them from ZMQ and decode them to grey. A process of its own.
+"""The least that a receiver of frames must do: take them from ZMQ, decode to grey. A process of its own.
 
 ``python -m dance_ondevice.benchmarks.ingest.baseline REDUCTION`` prints its endpoint, then answers each
 message with an empty one until its standard input ends. A reduction of 0 decodes nothing.

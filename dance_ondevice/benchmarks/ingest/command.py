@@ -22,7 +22,7 @@ from dance_ondevice.daemon.output import print_table
     type=click.IntRange(1),
     default=32,
     show_default=True,
-    help="Acks a sender lets be outstanding.",
+    help="Acks outstanding.",
 )
 @click.option(
     "--load-seconds", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Of each load."
@@ -33,7 +33,7 @@ from dance_ondevice.daemon.output import print_table
     "--folder",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     metavar="DIR",
-    help="Make the daemon's state folder in there: the disk counts. By default the folder for temporary files.",
+    help="Where to make the daemon's state folder: the disk counts. By default where temporary files go.",
 )
 @click.option(
     "--out",
@@ -78,10 +78,11 @@ def ingest(
         raise WorkFailed(str(error)) from error
     about = About(
         benchmark="ingest",
-        command=f"dance-ondevice bench ingest --frames {frames} --window {window} --load-seconds {load_seconds:g}"
+        command=f"dance-ondevice bench ingest --frames {frames} --window {window} "
+        f"--load-seconds {load_seconds:g}"
         f"{' --native' if native else ''}{' --with-round' if with_round else ''}",
-        data=f"synthetic street, {WIDTH}x{HEIGHT}, {plan.distinct} images of {report.frame_bytes / 1e3:.0f} kB "
-        "in turn",
+        data=f"synthetic street, {WIDTH}x{HEIGHT}, {plan.distinct} images of "
+        f"{report.frame_bytes / 1e3:.0f} kB in turn",
         machine=machine_class(),
         date=datetime.now(timezone.utc).date().isoformat(),
         seed=0,
@@ -126,7 +127,8 @@ def _show(report: IngestReport) -> None:
         f"{report.ratio:.0%} of that (target {TARGET_RATIO:.0%})"
     )
     click.echo(
-        f"the board: grey decode {limits.decode_grey_us:.0f} us, colour decode {limits.decode_colour_us:.0f} us, "
-        f"ZMQ {limits.zmq_messages_per_second:.0f} frames/s, fsync {limits.fsync_ms:.2f} ms ({report.disk}), "
+        f"the board: grey decode {limits.decode_grey_us:.0f} us, colour decode "
+        f"{limits.decode_colour_us:.0f} us, ZMQ {limits.zmq_messages_per_second:.0f} frames/s, "
+        f"fsync {limits.fsync_ms:.2f} ms ({report.disk}), "
         f"convolution {'-' if limits.conv_gflops is None else f'{limits.conv_gflops:.0f} GFLOP/s'}"
     )

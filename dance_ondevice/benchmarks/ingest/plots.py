@@ -21,15 +21,20 @@ def draw(report: IngestReport, out: Path) -> list[str]:
     mpl.rcParams.update({"svg.hashsalt": "dance", "svg.fonttype": "none", "font.size": 9})
     from matplotlib import pyplot as plt
 
-    loads = [s for s in report.stretches if s.offered_per_second is not None and s.cameras == 1]
+    loads = [(s.offered_per_second, s) for s in report.stretches if s.cameras == 1]
     figure, axis = plt.subplots(figsize=(6, 3.6))
     for percentile in ("50", "99"):
-        points = [(s.offered_per_second, s.ack_ms[percentile]) for s in loads]
+        points = [(rate, s.ack_ms[percentile]) for rate, s in loads if rate is not None]
         axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=f"{percentile}th percentile")
     for stretch in report.stretches:
-        if stretch.cameras > 1:
-            at = (stretch.offered_per_second, stretch.ack_ms["99"])
-            axis.plot(*zip(at, strict=True), marker="x", linestyle="", label=f"{stretch.name}, 99th")
+        if stretch.cameras > 1 and stretch.offered_per_second is not None:
+            axis.plot(
+                [stretch.offered_per_second],
+                [stretch.ack_ms["99"]],
+                marker="x",
+                linestyle="",
+                label=f"{stretch.name}, 99th",
+            )
     axis.axhline(TARGET_ACK_MS, color="grey", linewidth=0.8, linestyle="--")
     axis.set(xlabel="frames offered a second", ylabel="ms from sending to the ack", ylim=(0, None))
     axis.grid(alpha=0.3)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from types import TracebackType
 
 import msgspec
@@ -118,7 +119,7 @@ class Cameras:
                     self._send(camera, label)
                     sent[camera] += 1
                     tally.sent += 1
-            for socket, _ in self._poller.poll(1000 * wait):
+            for socket, _ in self._poller.poll(ceil(1000 * wait)):
                 heard = self._receive(self._sockets.index(socket), tally)
             if time.monotonic() - heard > _STUCK and tally.sent > tally.answered:
                 raise Stuck(f"{tally.sent - tally.answered} frames have no answer after {_STUCK:g} s")

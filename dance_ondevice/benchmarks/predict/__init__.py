@@ -1,0 +1,1 @@
+"""``bench predict``: how long a mask takes, alone and beside a round, and by which engine."""

@@ -1,0 +1,79 @@
+"""The result of ``bench predict``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Of the 99th percentile of the idle board.
+TARGET_RATIO = 1.15
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineTime:
+    """One way to run the weights, one image at a time, engines in turn so that all meet the same board.
+
+    Attributes:
+        ms: by percentile ("50", "99"), wall time of a forward pass.
+        cpu_ms: CPU time of one, all threads.
+        max_difference: the largest difference of a logit to the model as it was trained.
+    """
+
+    name: str
+    ms: dict[str, float]
+    cpu_ms: float
+    max_difference: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """Frames that a daemon was sent, and the masks that it published.
+
+    Attributes:
+        latency_ms: by percentile, from a frame's arrival to its mask, as the daemon publishes it.
+        lost: frames without a mask.
+        versions: models that made the masks, in their order.
+        round_share: share of the masks that were made while a round ran.
+    """
+
+    name: str
+    sent: int
+    masks: int
+    lost: int
+    latency_ms: dict[str, float]
+    versions: list[str]
+    round_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictReport:
+    """Everything that was measured.
+
+    Attributes:
+        size: (height, width) of the images.
+        threads: of a forward pass in ``engines``.
+        engines: how long the same weights take; onnxruntime only where it is installed.
+        of_onnxruntime: time of what the daemon would run against onnxruntime; None without it.
+        idle: masks while nothing else runs.
+        beside_round: masks from the start of a round until its model serves.
+        ratio: of the 99th percentiles of these two.
+        lost_at_swap: frames of the second without a mask.
+        engine: what ran the model in the daemon.
+        conv_gflops: what one core can do, as in ``bench ingest``.
+        round_outcome: of the round; only "promoted" swaps a model.
+    """
+
+    architecture: str
+    parameters: int
+    size: tuple[int, int]
+    threads: int
+    fps: float
+    engines: list[EngineTime]
+    of_onnxruntime: float | None
+    idle: Served
+    beside_round: Served
+    ratio: float
+    on_target: bool
+    lost_at_swap: int
+    engine: str
+    round_outcome: str
+    conv_gflops: float | None

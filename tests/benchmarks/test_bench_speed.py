@@ -1,0 +1,76 @@
+"""The benches of speed, with real daemons and counts so small that only their books can be checked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dance_ondevice.benchmarks import tables
+from dance_ondevice.benchmarks.ingest.baseline import receiver
+from dance_ondevice.benchmarks.ingest.run import percentiles
+from dance_ondevice.benchmarks.ingest.sending import Cameras
+
+
+def bench(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dance_ondevice", "bench", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_percentiles_are_milliseconds() -> None:
+    assert percentiles([0.001, 0.002, 0.003]) == pytest.approx({"50": 2.0, "99": 2.98, "100": 3.0})
+
+
+@pytest.mark.slow
+def test_a_receiver_answers_every_frame_of_every_camera() -> None:
+    with receiver(0) as endpoint, Cameras(endpoint, ["a", "b"], [b"one", b"two"], 4) as cameras:
+        for fps in (None, 200.0):
+            tally = cameras.stream(20, fps)
+            assert (tally.sent, tally.answered, len(tally.latencies)) == (40, 40, 40)
+            assert min(tally.latencies) > 0
+        assert tally.seconds >= 19 / 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_bench_ingest_accounts_for_every_frame(tmp_path: Path) -> None:
+    file = tmp_path / "ingest.json"
+    bench("ingest", "--frames", "40", "--load-seconds", "0.5", "--folder", str(tmp_path), "--out", str(file))
+    report = json.loads(file.read_bytes())
+    for stretch in report["stretches"]:
+        found = sum(stretch[key] for key in ("kept", "dropped", "refused", "overflow"))
+        assert stretch["sent"] == found
+        assert stretch["refused"] == 0
+    names = [stretch["name"] for stretch in report["stretches"]]
+    assert names[:2] == ["full speed", "nearly all dropped"]
+    assert names[-1] == "4 cameras at 30 fps"
+    drops = report["stretches"][1]
+    assert drops["dropped"] > drops["kept"]
+    assert report["ratio"] == pytest.approx(report["stretches"][0]["rate"] / report["baseline_rate"])
+    assert report["limits"]["conv_gflops"] > 0
+    assert (tmp_path / "ingest-latency.svg").is_file()
+    assert "| full speed | 40 |" in tables.render(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_bench_predict_serves_through_a_round(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    file = tmp_path / "predict.json"
+    bench("predict", "--passes", "2", "--seconds", "2", "--fps", "2", "--epochs", "1", "--out", str(file))
+    report = json.loads(file.read_bytes())
+    engines = {engine["name"]: engine for engine in report["engines"]}
+    assert list(engines) == ["torch, as trained", "torch, merged", "onnxruntime"]
+    assert max(engine["max_difference"] for engine in engines.values()) < 1e-3
+    assert report["idle"]["sent"] >= report["idle"]["masks"] > 0
+    assert report["round_outcome"] in ("promoted", "rejected")
+    assert len(report["beside_round"]["versions"]) == (2 if report["round_outcome"] == "promoted" else 1)
+    assert "Inference, fastscnn" in tables.render(tmp_path)

@@ -1,0 +1,91 @@
+"""Whatever runs a model computes what the model does, in each of its conditions."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from dance_ondevice import conditions
+from dance_ondevice.models.layers import ConvBNReLU, PyramidPooling
+from dance_ondevice.runners import Engine, Runners
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def network() -> nn.Module:
+    # Fresh batch norms: their tensors are all alike, which exporters like to make one of.
+    return nn.Sequential(
+        ConvBNReLU(3, 8, stride=2), nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), PyramidPooling(8, 8)
+    ).eval()
+
+
+def other_statistics(model: nn.Module) -> conditions.NormStatistics:
+    return conditions.NormStatistics(
+        {
+            name: (torch.randn_like(mean), torch.rand_like(variance) + 0.5)
+            for name, (mean, variance) in conditions.capture(model).layers.items()
+        }
+    )
+
+
+def runners(model: nn.Module, engine: Engine, seconds: float = 1.0) -> Runners:
+    """Each look at the clock is later than the last by one, or by ``seconds`` for every second look."""
+    ticks = itertools.accumulate(itertools.cycle([1.0, seconds]))
+    return Runners(model, engine, size=(64, 96), threads=1, clock=lambda: next(ticks))
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+def test_each_condition_gets_its_own_statistics_and_base_comes_back(engine: Engine) -> None:
+    if engine == "onnxruntime":
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
+    model = network()
+    base, dusk, x = conditions.capture(model), other_statistics(model), torch.randn(1, 3, 64, 96)
+    found = runners(model, engine)
+    assert found.name == engine
+    expected = {}
+    with torch.inference_mode():
+        for name, statistics in (("base", base), ("dusk", dusk)):
+            conditions.apply(model, statistics)
+            expected[name] = model(x)
+        conditions.apply(model, base)
+        assert not torch.allclose(expected["base"], expected["dusk"], atol=0.05)
+        for name, statistics in (("base", base), ("dusk", dusk), ("base", base)):
+            torch.testing.assert_close(
+                found.module(name, statistics)(x).reshape(1, 8, -1)[..., :10],
+                nn.functional.interpolate(expected[name], (64, 96), mode="bilinear").reshape(1, 8, -1)[
+                    ..., :10
+                ]
+                if engine == "onnxruntime"
+                else expected[name].reshape(1, 8, -1)[..., :10],
+                atol=1e-4,
+                rtol=1e-3,
+            )
+
+
+def test_statistics_estimated_anew_replace_the_session_of_their_condition() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    model = network()
+    found, first, second = runners(model, "onnxruntime"), other_statistics(model), other_statistics(model)
+    session = found.module("dusk", first)
+    assert found.module("dusk", first) is session
+    assert found.module("dusk", second) is not session
+
+
+def test_without_the_extra_torch_runs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert runners(network(), "auto").name == "torch"
+    assert not caplog.records
+    assert runners(network(), "onnxruntime").name == "torch"
+    assert "pip install 'dance-ondevice[onnx]'" in caplog.text
