@@ -52,7 +52,7 @@ TABLE: Mapping[str, Lazy] = {
     "pause": Lazy(f"{_COMMANDS}.rounds:pause", "Start no more rounds until resumed."),
     "resume": Lazy(f"{_COMMANDS}.rounds:resume", "Let rounds start again."),
     "train-now": Lazy(f"{_COMMANDS}.rounds:train_now", "Run one round now."),
-    "models": Lazy(f"{_COMMANDS}.models:models", "List, show, promote and roll back model versions."),
+    "models": Lazy(f"{_COMMANDS}.models:models", "List, show, promote, roll back and export model versions."),
     "samples": Lazy(f"{_COMMANDS}.samples:samples", "List, explain, export and remove stored samples."),
     "labels": Lazy(f"{_COMMANDS}.labels:labels", "Bring labels to stored samples."),
     "energy": Lazy(f"{_COMMANDS}.energy:energy", "Show joules by day, workload, source and method."),

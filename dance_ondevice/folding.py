@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dance_ondevice.models.layers import ConvBNReLU
 
@@ -34,6 +35,7 @@ class Folded:
             model: in eval mode; it stays as it is.
         """
         self._pairs: list[_Pair] = []
+        self._kept: list[tuple[nn.Module, nn.Module]] = []
         #: To run in place of the model; the model itself where there is nothing to merge.
         self.model = model
         blocks = [block for block in model.modules() if type(block) is ConvBNReLU]
@@ -46,6 +48,13 @@ class Folded:
             target.conv.bias = nn.Parameter(torch.empty_like(source.norm.bias))
             target.add_module("norm", nn.Identity())
             self._pairs.append(_Pair(source, target.conv))
+        # Norms that nothing was known of stay, and must follow their originals as well.
+        sources = dict(model.named_modules())
+        self._kept = [
+            (sources[name], module)
+            for name, module in merged.named_modules()
+            if isinstance(module, _BatchNorm)
+        ]
         self.model = merged.requires_grad_(False)
         self.refresh()
 
@@ -61,3 +70,5 @@ class Folded:
                 torch.mul(conv.weight, scale.view(-1, 1, 1, 1), out=pair.target.weight)
                 assert pair.target.bias is not None
                 torch.addcmul(norm.bias, mean, scale, value=-1.0, out=pair.target.bias)
+            for source, target in self._kept:
+                target.load_state_dict(source.state_dict())

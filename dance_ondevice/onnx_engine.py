@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dance_ondevice.conditions import NormStatistics, capture, tensors_of_norms
 from dance_ondevice.export_formats import ExportError, MissingPackage, first_line, to_onnx
 from dance_ondevice.models.forward import STRIDE
+from dance_ondevice.models.layers import resize
 
 __all__ = ["OnnxEngine"]
 
@@ -48,6 +49,7 @@ class OnnxEngine:
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = threads
         self._options.inter_op_num_threads = 1
+        self._options.enable_cpu_mem_arena = False
         self._options.log_severity_level = 3
         # A thread that spins while it waits is paid for in joules, and takes the core that others wait for.
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -94,7 +96,7 @@ def _distinct(model: nn.Module) -> nn.Module:
 def agree(a: nn.Module, b: nn.Module, x: Tensor) -> bool:
     """Whether two modules compute the same of (1, 3, H, W), rounding aside."""
     with torch.inference_mode():
-        first, second = (_head(module(x)) for module in (a, b))
+        first, second = (resize(_head(module(x)), x.shape[2:]) for module in (a, b))
     scale = max(1.0, float(first.abs().max()))
     return first.shape == second.shape and float((first - second).abs().max()) <= _TOLERANCE * scale
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 Engine = Literal["auto", "torch", "onnxruntime"]
 
 #: Forward passes that the two are compared by.
-_PASSES = 3
+_PASSES = 5
 
 
 class Runners:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,6 @@ from dance_ondevice.daemon.state import StatePaths
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
 
     from dance_ondevice.export import Exported
     from dance_ondevice.models.card import ModelCard
@@ -119,7 +118,7 @@ def _directory(paths: StatePaths, version: str) -> Path:
     raise WorkFailed(f"no version {version!r}; there are: {', '.join(names) or 'none'}")
 
 
-def _load(directory: Path, condition: str | None) -> tuple[nn.Module, ModelCard]:
+def _load(directory: Path, condition: str | None) -> tuple[Any, ModelCard]:
     from dance_ondevice import conditions
     from dance_ondevice.models import checkpoint, condition_store
 

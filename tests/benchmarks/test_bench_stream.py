@@ -23,6 +23,7 @@ from dance_ondevice.benchmarks.stream.scoring import Scorer
 from dance_ondevice.benchmarks.stream.settings import Settings
 from dance_ondevice.benchmarks.stream.streams import Segment, Stream, street_stream
 from dance_ondevice.benchmarks.stream.summary import make_report
+from dance_ondevice.benchmarks.stream.targets import targets
 from dance_ondevice.benchmarks.stream.teacher import Teacher
 from dance_ondevice.benchmarks.stream.tools import between
 from dance_ondevice.benchmarks.stream.variants import VARIANTS, Variant
@@ -247,6 +248,41 @@ def test_a_report_is_means_and_spread_over_seeds() -> None:
     assert (naive.promotions, naive.rejections, naive.rollbacks, naive.bad_promotions) == (4, 2, 0, 2)
     # Half of the best gain, 0.1, is reached at frame 2, when 10 CPU seconds had been spent.
     assert (naive.recovery["dusk"].frames, naive.recovery["dusk"].joules) == (2, 30.0)
+
+
+def test_targets_are_checked_against_what_was_found() -> None:
+    found = {target.asked: target for target in targets(toy_report())}
+    assert not any("no labels" in asked or "forgetting" in asked for asked in found)  # nothing of ours there
+    report = toy_report()
+    naive = report.variants["naive"]
+    ours = replace(naive, final_miou={"day": 0.598, "dusk": 0.49}, forgetting=0.006, joules=11.0)
+    found = {
+        target.asked: (target.found, target.met)
+        for target in targets(
+            replace(
+                report,
+                peak_bytes=1 << 29,
+                variants={
+                    **report.variants,
+                    "dance_none": replace(ours, final_miou={"day": 0.598, "dusk": 0.51}, cpu_seconds=12.0),
+                    "dance_three": ours,
+                    "dance_tenth": ours,
+                },
+            )
+        )
+    }
+    assert found == {
+        "no labels: dusk +0.20 over frozen": ("+0.2100", True),
+        "no labels: day within 0.005 of frozen": ("-0.0020", True),
+        "no labels: at most 10 CPU seconds": ("12.0", False),
+        "3 labelled frames: dusk at least 97% of joint": ("98.0%", True),
+        "10 % of the labels: dusk at least 100% of joint": ("98.0%", False),
+        "forgetting at most 0.005 in every variant of ours": ("+0.0060 (dance_none)", False),
+        "joules at most 10% of naive": ("dance_three 9.2%, dance_tenth 9.2%", True),
+        "joules at most 5% of joint": ("dance_three 3.7%, dance_tenth 3.7%", True),
+        "bad promotions of ours, all seeds: 0": ("6", False),
+        "peak memory at most 1024 MiB": ("512 MiB", True),
+    }
 
 
 def test_joint_training_has_an_end_but_no_stream() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from dance_ondevice.benchmarks.stream.report import RECOVERED, StreamReport, VariantReport
+from dance_ondevice.benchmarks.stream.targets import targets
 
 __all__ = ["lines", "svg"]
 
@@ -79,6 +80,10 @@ def lines(report: StreamReport) -> list[str]:
     sizes = sorted({size for v in report.variants.values() for size in v.condition_bytes.values()})
     if sizes:
         found += ["", f"A condition keeps {sizes[0] / 1e3:.0f} to {sizes[-1] / 1e3:.0f} kB of its own."]
+    checked = targets(report)
+    if checked:
+        rows = [(target.asked, target.found, "yes" if target.met else "no") for target in checked]
+        found += ["", *_table(("target", "found", "met"), rows)]
     if report.plot:
         found += ["", f"![faded prequential mIoU by frame]({report.plot})"]
     return found

@@ -11,7 +11,7 @@ from dance_ondevice.datasets.camvid import VOID_ID, camvid
 from dance_ondevice.labels import STREET_CLASSES
 from dance_ondevice.pretraining import render_street
 
-__all__ = ["STREAMS", "Segment", "Stream", "camvid_stream", "street_stream"]
+__all__ = ["Segment", "Stream", "camvid_stream", "street_stream"]
 
 #: CamVid's sequences filmed by day, which the base model knows, and the one filmed at dusk.
 _DAY, _DUSK = ("0006R0", "0016E5"), ("0001TP",)
@@ -64,10 +64,6 @@ class Stream:
         known = next(iter(self.tests))
         new = (s for segment in self.segments if segment.task != known for s in segment.frames)
         return tuple(sorted((*self.base, *new), key=lambda sample: sample.image.name))
-
-
-#: Names on the command line.
-STREAMS: tuple[str, ...] = ("street", "camvid-day-dusk", "camvid-day-dusk-day")
 
 
 def camvid_stream(root: Path, *, day_again: bool) -> Stream:
