@@ -84,13 +84,21 @@ class Runners:
                 self._onnx = None
                 self._sessions.clear()
             else:
-                self._sessions[name] = (statistics, module)
-                return module
+                guarded = _Guarded(module, lambda error: self._give_up(error, name, statistics))
+                self._sessions[name] = (statistics, guarded)
+                return guarded
         if self._applied is not statistics:
             conditions.apply(self._model, statistics)
             self._folded.refresh()
             self._applied = statistics
         return self._folded.model
+
+    def _give_up(self, error: Exception, name: str, statistics: NormStatistics) -> nn.Module:
+        """Torch from now on: the runtime failed on a frame, of a size that its graph cannot do, say."""
+        log.warning("onnxruntime left because=%s", first_line(error))
+        self._onnx = None
+        self._sessions.clear()
+        return self.module(name, statistics)
 
     def forget(self, name: str) -> None:
         """A condition is no more."""
@@ -100,6 +108,7 @@ class Runners:
         try:
             found = OnnxEngine(self._model, (x.shape[2], x.shape[3]), threads=threads)
             module = found.module(conditions.capture(self._model))
+            same = agree(self._model, module, x)
         except MissingPackage as error:
             if engine == "onnxruntime":
                 log.warning("onnxruntime not used because=%s", error)
@@ -107,7 +116,7 @@ class Runners:
         except Exception as error:  # the model may be the user's own, and must serve all the same
             log.warning("onnxruntime not used because=%s", first_line(error))
             return
-        if not agree(self._model, module, x):
+        if not same:
             log.warning("onnxruntime not used because=%s", "it does not compute what the model does")
             return
         if engine == "auto":
@@ -116,6 +125,24 @@ class Runners:
             if theirs >= ours:
                 return
         self._onnx = found
+
+
+class _Guarded(nn.Module):
+    """Runs a module; when it fails, what it is given instead, for good."""
+
+    def __init__(self, module: nn.Module, give_up: Callable[[Exception], nn.Module]) -> None:
+        super().__init__()
+        self.module = module
+        self._give_up = give_up
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        try:
+            found: torch.Tensor = self.module(x)
+        except Exception as error:  # onnxruntime raises classes of its own, derived from Exception alone
+            self.module = self._give_up(error)
+            found = self.module(x)
+        return found
 
 
 def _seconds(module: nn.Module, x: torch.Tensor, clock: Callable[[], float]) -> float:

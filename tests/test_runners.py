@@ -82,3 +82,27 @@ def test_without_the_extra_torch_runs(
     assert not caplog.records
     assert runners(network(), "onnxruntime").name == "torch"
     assert "pip install 'dance-ondevice[onnx]'" in caplog.text
+
+
+class Broken(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError(f"no kernel for {tuple(x.shape)}")
+
+
+def test_torch_takes_over_when_the_runtime_fails_on_a_frame(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    model = network()
+    dusk, x = other_statistics(model), torch.randn(1, 3, 64, 96)
+    found = runners(model, "onnxruntime")
+    running = found.module("dusk", dusk)
+    assert not running.training
+    running.module = Broken()
+    with torch.inference_mode():
+        scores = running(x)
+        again = running(x)
+        conditions.apply(model, dusk)
+        torch.testing.assert_close(scores, model(x), atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(again, scores)
+    assert found.name == "torch"
+    assert "onnxruntime left because=RuntimeError: no kernel" in caplog.text
