@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,12 +55,13 @@ class DaemonProcess:
         self._monotonic = monotonic
         self._sleep = sleep
         self._process: subprocess.Popen[bytes] | None = None
+        self._runtime: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> DaemonProcess:
         """Start the process."""
         # Commands find a user's daemons through the runtime folder; this one must not be in their way.
-        runtime = self._config.parent / "runtime"
-        runtime.mkdir(mode=0o700, exist_ok=True)
+        # Its path must be short, or the control socket in it has no room for its name.
+        self._runtime = tempfile.TemporaryDirectory(prefix="dance-")
         with self._log_file.open("wb") as output:
             self._process = subprocess.Popen(
                 [
@@ -70,7 +72,7 @@ class DaemonProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "RUNTIME_DIRECTORY": str(runtime)},
+                env={**os.environ, "RUNTIME_DIRECTORY": self._runtime.name},
             )
         log.info("daemon started pid=%d log=%s", self._process.pid, self._log_file)
         return self
@@ -80,6 +82,8 @@ class DaemonProcess:
     ) -> None:
         """End the process if it still runs."""
         self.stop()
+        if self._runtime is not None:
+            self._runtime.cleanup()
 
     def wait_ready(self, timeout: float, on_wait: Callable[[], None]) -> instances.DaemonFile:
         """Wait until the daemon answers; returns the endpoints that it bound.
