@@ -209,7 +209,7 @@ def check_alerts(prometheus: Prometheus) -> None:
             if all(rule["health"] != "unknown" for rule in group["rules"])
         ]
     )
-    assert len(group["rules"]) == 8
+    assert len(group["rules"]) == 9
     for rule in group["rules"]:
         assert (rule["health"], rule.get("lastError")) == ("ok", None), rule
         assert rule["state"] != "firing", rule  # on a busy machine a scrape may fail, for a moment
