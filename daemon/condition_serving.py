@@ -18,6 +18,7 @@ import numpy.typing as npt
 from torch import nn
 
 from dance_ondevice.conditions import StatisticsMismatch
+from dance_ondevice.daemon.condition_file import About, about_of
 from dance_ondevice.daemon.condition_sets import ConditionSets
 from dance_ondevice.daemon.conditions import Conditions, ConditionSettings, ConditionsSnapshot
 from dance_ondevice.daemon.metrics import Instruments
@@ -26,18 +27,11 @@ from dance_ondevice.evaluation import confusion_matrix
 from dance_ondevice.models import condition_store
 from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.forward import Prediction
-from dance_ondevice.runners import Runners
+from dance_ondevice.runtime.runners import Runners
 
 log = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
-
-
-class _About(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands beside the statistics in the file."""
-
-    state: msgspec.Raw
-    refused: tuple[str, ...] = ()
 
 
 class VersionConditions:
@@ -54,12 +48,14 @@ class VersionConditions:
     ) -> None:
         """Read what is kept beside the version; a file that does not fit is logged and left behind."""
         self.file = directory / condition_store.CONDITIONS_FILE
+        #: Of the model's own tensors: versions that differ only in what conditions learnt have the same.
+        self.sha256 = card.sha256
         self.sets = ConditionSets(model, card, probation_every=probation_every, runners=runners)
         self.state: bytes | None = None
         try:
             live, about = condition_store.load_conditions(directory)
             if about:
-                found = msgspec.json.decode(about, type=_About)
+                found = about_of(about)
                 self.sets.restore(live, found.refused)
                 self.state = bytes(found.state)
         except (CheckpointError, StatisticsMismatch, msgspec.MsgspecError) as error:
@@ -68,8 +64,22 @@ class VersionConditions:
     def encode(self, state: bytes) -> bytes:
         """The file that is to be kept, with the state of ``Conditions``."""
         live, refused = self.sets.judged()
-        about = msgspec.json.encode(_About(state=msgspec.Raw(state), refused=refused))
+        about = msgspec.json.encode(About(state=msgspec.Raw(state), refused=refused))
         return condition_store.encode(live, about.decode())
+
+    def take_over(self, before: VersionConditions) -> None:
+        """Go on with what the version before kept and this one does not know, where both are one model.
+
+        While a condition learnt, others may have been opened: what fits the one fits the other.
+        """
+        if not self.sha256 or self.sha256 != before.sha256:
+            return
+        known = self.sets.statuses()
+        live, refused = before.sets.judged()
+        self.sets.restore(
+            {name: statistics for name, statistics in live.items() if name not in known},
+            [name for name in refused if name not in known],
+        )
 
 
 class ConditionServing:
@@ -114,11 +124,14 @@ class ConditionServing:
         }
 
     def enter(self, version: VersionConditions) -> None:
-        """Serve with another version from the next frame on.
+        """Serve with another version from the next frame on; cameras stay in the conditions that they are in.
 
-        Its own statistics serve at first: they are what the promotion gate has judged. Those of the
-        conditions are estimated again from the frames at hand, or once a condition comes back.
+        The sets beside the version serve at once, since the promotion gate has judged them. Those of other
+        conditions are estimated again from the frames at hand, or once a condition comes back; until then the
+        version's own serve.
         """
+        if self._version is not None:
+            version.take_over(self._version)
         self._version = version
         self._used.clear()
         self._conditions.other_statistics()

@@ -23,11 +23,12 @@ from dance_ondevice.models.forward import Prediction, predict
 from dance_ondevice.policies import condition_gate
 from dance_ondevice.policies.condition_gate import Evidence
 from dance_ondevice.policies.conditions import BASE
-from dance_ondevice.runners import Runners
+from dance_ondevice.runtime.runners import Runners
 
 log = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
+_NOTHING = NormStatistics({})
 #: ``probation``: serves some frames beside what served before; ``refused``: was worse, its parent's serve.
 Status = Literal["probation", "live", "refused"]
 
@@ -92,7 +93,10 @@ class _Trial:
 
 @dataclass
 class _Set:
+    """What a condition has of its own, and what the model is given to run in it: that over the base."""
+
     statistics: NormStatistics
+    worn: NormStatistics
     status: Status
     turn: int = 0
     new: _Trial | None = None
@@ -107,7 +111,11 @@ class _Estimation:
 
 
 class ConditionSets:
-    """The sets of one model; ``base`` is what the model came with, bit for bit."""
+    """The sets of one model; ``base`` is what the model came with, bit for bit.
+
+    ``base`` holds every parameter that any condition has learnt for itself, so that each set, completed by
+    it, undoes the one before.
+    """
 
     def __init__(
         self, model: nn.Module, card: ModelCard, *, probation_every: int = 4, runners: Runners | None = None
@@ -157,13 +165,26 @@ class ConditionSets:
         Raises:
             StatisticsMismatch: statistics of another model; nothing is taken over.
         """
+        self._wear(BASE)
+        learnt = dict.fromkeys((*self._base.learnt, *(n for s in live.values() for n in s.learnt)))
+        base = self._base
+        if len(learnt) > len(base.learnt):
+            base = norms.capture(self._model, learnt=learnt)
         try:
             for statistics in live.values():
                 norms.apply(self._model, statistics)
         finally:
-            norms.apply(self._model, self._base)
-        self._sets |= {name: _Set(statistics, "live") for name, statistics in live.items()}
-        self._sets |= {name: _Set(self._base, "refused") for name in refused}
+            norms.apply(self._model, base)
+        self._base = base
+        for one in self._sets.values():
+            one.worn = one.statistics.over(base)
+        for name, statistics in live.items():
+            self._put(name, statistics, "live")
+            if statistics.learnt and self._runners is not None:
+                # Now, and not when the first frame waits for it.
+                self._wear(name)
+        for name in refused:
+            self._put(name, _NOTHING, "refused")
 
     def forget(self, names: Iterable[str]) -> None:
         """Drop conditions that are no more."""
@@ -216,22 +237,25 @@ class ConditionSets:
             if self._estimation is None:
                 return False
         estimation = self._estimation
+        if self._base.learnt:
+            # What another condition has learnt is not what this one is to be estimated with.
+            self._wear(BASE)
         try:
             estimation.estimator.add(estimation.images.pop())
         except Exception as error:  # the model may be the user's own, and must go on serving
             log.warning("condition refused name=%s because=its estimation failed: %r", estimation.name, error)
             self._estimation = None
-            self._sets[estimation.name] = _Set(self._base, "refused")
+            self._put(estimation.name, _NOTHING, "refused")
             return True
         if not estimation.images:
             self._estimation = None
             statistics = estimation.estimator.result(
                 self._base, blend=norms.trust(estimation.estimator.images)
             )
-            self._sets[estimation.name] = _Set(statistics, "probation")
+            self._put(estimation.name, statistics, "probation")
             if self._runners is not None:
                 # Now, between two frames, and not when the first frame waits for it.
-                self._runners.module(estimation.name, statistics)
+                self._wear(estimation.name)
             log.info(
                 "condition estimated name=%s frames=%d bytes=%d",
                 estimation.name,
@@ -255,14 +279,20 @@ class ConditionSets:
         return parent if found is not None and found.status == "live" else BASE
 
     def _run(self, image: Image, name: str, out_size: Sequence[int]) -> Prediction:
-        statistics = self._base if name == BASE else self._sets[name].statistics
+        return predict(self._wear(name), image, self._card.normalisation, out_size=out_size)
+
+    def _wear(self, name: str) -> nn.Module:
+        """What to run for a condition; good until the next call."""
+        statistics = self._base if name == BASE else self._sets[name].worn
         if self._runners is not None:
-            module = self._runners.module(name, statistics)
-            return predict(module, image, self._card.normalisation, out_size=out_size)
+            return self._runners.module(name, statistics)
         if name != self._applied:
             norms.apply(self._model, statistics)
             self._applied = name
-        return predict(self._model, image, self._card.normalisation, out_size=out_size)
+        return self._model
+
+    def _put(self, name: str, statistics: NormStatistics, status: Status) -> None:
+        self._sets[name] = _Set(statistics, statistics.over(self._base), status)
 
     def _judge(
         self, name: str, own: _Set, before: Prediction, after: Prediction, label: Image | None

@@ -271,6 +271,10 @@ RULES: Mapping[str, Rule] = {
     "training.min_new_samples": Rule(
         "Labelled samples, not trained on yet, that a round waits for.", *_integer(1, 1000000)
     ),
+    "training.min_new_samples_after_drift": Rule(
+        "The same of a camera that has drifted, counted since then; 0 is a quarter, 4 at the least.",
+        *_integer(0, 1000000),
+    ),
     "training.max_round_duration": Rule("Longest round; it is then stopped.", *_duration("1s", "7d")),
     "training.batch_size": Rule("Samples in one optimiser step.", *_integer(1, 1024)),
     "training.max_samples": Rule("Samples in one round, new and rehearsed.", *_integer(1, 1000000)),

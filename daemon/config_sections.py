@@ -89,6 +89,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     interval: str = "30m"
     window: str = ""
     min_new_samples: int = 64
+    min_new_samples_after_drift: int = 0
     max_round_duration: str = "20m"
     batch_size: int = 8
     max_samples: int = 256

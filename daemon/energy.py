@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 PERSIST_SECONDS = 60.0
 #: Shortest stretch that is split as time goes by: CPU clocks tick every 10 ms, shares of less are noise.
 ATTRIBUTION_SECONDS = 1.0
-#: Which workload a thread of the daemon works for, by its name; all others are its upkeep.
+#: Which workload a thread of the daemon works for, by its name up to a dash; all others are its upkeep.
 _WORKLOAD_OF_THREAD = {"ingest": "ingest", "store": "ingest"}
 UPKEEP = "service"
 
@@ -161,7 +161,7 @@ class CpuAccount:
                 UPKEEP: self._unlisted[UPKEEP],
             }
             for name, seconds in self._thread_seconds.items():
-                found[_WORKLOAD_OF_THREAD.get(name, UPKEEP)] += seconds
+                found[_WORKLOAD_OF_THREAD.get(name.partition("-")[0], UPKEEP)] += seconds
             found["inference"] = max(0.0, self._own - sum(self._thread_seconds.values()))
             return found
 

@@ -1,8 +1,9 @@
-"""Ingest: frames and labels come in over ZMQ, are judged one at a time, and are answered once they are safe.
+"""Ingest: frames and labels come in over ZMQ, are judged in order, and are answered once they are safe.
 
-The loop takes what has arrived into a short queue, decides on one message, and sends the answers of samples
-that the store has made durable. The store answers on its own thread; since sockets belong to one thread, its
-callbacks only leave a note in a queue and wake this one.
+The loop takes what has arrived into a short queue, gives a few messages to workers, decides on what they have
+measured, hands to the store what they have encoded, and sends the answers of samples that are durable. Workers
+and store answer on their own threads; since sockets and decisions belong to this one, they only leave a note
+and wake it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -21,21 +23,17 @@ from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon import wire
 from dance_ondevice.daemon.admission import Admission, about
 from dance_ondevice.daemon.backlog import Backlog, Queued
-from dance_ondevice.daemon.ingest_types import IngestInstruments, IngestSettings, SampleStore
-from dance_ondevice.daemon.judge import Judge, Judged, new_sample, pending_frame
+from dance_ondevice.daemon.ingest_line import InWork, Line
+from dance_ondevice.daemon.ingest_types import IngestInstruments, IngestSettings, SampleStore, not_stored
+from dance_ondevice.daemon.judge import Judge, Judged, Measured, new_sample, pending_frame
 from dance_ondevice.daemon.mailbox import LatestFrames
-from dance_ondevice.daemon.prepare import check_label_png
+from dance_ondevice.daemon.prepare import CheckedLabel, check_label_png, declared_pixels
 from dance_ondevice.daemon.receiver import AddressInUse, ListenError, Origin, Received, Receiver
-from dance_ondevice.daemon.samples import (
-    LabelMismatch,
-    Stored,
-    StoreError,
-    StoreFull,
-    UnknownSample,
-)
+from dance_ondevice.daemon.samples import Stored, StoreError
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.service import Service
 from dance_ondevice.daemon.wire import WireError
+from dance_ondevice.daemon.workers import Workers
 from dance_ondevice.policies.data_slimming import SlimmingRules
 
 __all__ = ["AddressInUse", "Ingest", "IngestInstruments", "IngestSettings", "ListenError", "SampleStore"]
@@ -46,12 +44,9 @@ log = logging.getLogger(__name__)
 _FINISH_SECONDS = 1.5
 #: Seconds between two log lines about refusals for the same reason; the counter has them all.
 _LOG_EVERY = 10.0
-_STORE_REASONS: tuple[tuple[type[StoreError], wire.Reason], ...] = (
-    (StoreFull, "store_full"),
-    (UnknownSample, "unknown_sample"),
-    (LabelMismatch, "label_size"),
-    (StoreError, "store_failed"),
-)
+#: Messages in work for each worker: enough that none waits while this thread decides, few enough that those
+#: which wait do so in the queue, where a newer one may take their place.
+_IN_WORK = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +123,13 @@ class Ingest(Service):
         self._opened: Receiver | None = None
         self._backlog = Backlog(settings.queue_frames, settings.queue_bytes)
         self._answers: SimpleQueue[_Answer] = SimpleQueue()
+        self.workers = (Workers("ingest-work", settings.workers),)
+        self._line = Line(
+            self.workers[0],
+            max_messages=_IN_WORK * settings.workers,
+            max_pixels=settings.max_pixels,
+            done=self.wake,
+        )
         self._awaited = 0
         self._awaited_bytes = 0
         self._logged_at: dict[str, float] = {}
@@ -173,9 +175,7 @@ class Ingest(Service):
                 receiver.tend()
             for received in receiver.drain(self._settings.queue_frames):
                 self._take(received)
-            self._send_answers()
-            if self._can_work():
-                self._work(self._backlog.pop())
+            self._advance()
         self._finish()
 
     def wake(self) -> None:
@@ -184,7 +184,9 @@ class Ingest(Service):
             self._opened.wake()
 
     def teardown(self) -> None:
-        """Close the sockets."""
+        """End the workers and close the sockets."""
+        for workers in self.workers:
+            workers.close()
         if self._opened is not None:
             self._opened.close()
 
@@ -195,12 +197,24 @@ class Ingest(Service):
         return self._opened
 
     def _can_work(self) -> bool:
-        """Whether a message waits and the store keeps up."""
+        """Whether a message waits, and workers and store keep up."""
         return (
             bool(self._backlog)
-            and self._awaited < self._settings.queue_frames
-            and self._awaited_bytes < self._settings.queue_bytes
+            and self._line.has_room
+            and self._awaited + len(self._line) < self._settings.queue_frames
+            and self._awaited_bytes + self._line.size < self._settings.queue_bytes
         )
+
+    def _advance(self) -> None:
+        """Take every message as far as it can go now."""
+        self._send_answers()
+        for work in self._line.measured():
+            self._attempt(work.item, partial(self._decide, work))
+            if not isinstance(work.item.message, wire.LabelMessage):
+                self._instruments.ingest_seconds(self._monotonic() - work.started)
+        self._hand_over()
+        while self._can_work():
+            self._begin(self._backlog.pop())
 
     def _take(self, received: Received) -> None:
         """Refuse a bad message at once; queue a good one, at the cost of another if there are too many."""
@@ -223,28 +237,57 @@ class Ingest(Service):
             self._instruments.frame(self._counted_as(item.message.camera), "overflow")
         self._receiver.reply(item.origin, wire.refused(about(item.message, error)))
 
-    def _work(self, item: Queued) -> None:
-        """Decide on one message."""
+    def _begin(self, item: Queued) -> None:
+        """Have the workers check and measure a message."""
         message = item.message
         if isinstance(message, wire.LabelMessage):
-            self._attempt(item, lambda: self._take_label(item, message))
-            return
-        started = self._monotonic()
-        self._attempt(item, lambda: self._take_frame(item, message))
-        self._instruments.ingest_seconds(self._monotonic() - started)
+            pixels = declared_pixels(message.label, None)
+            measure: Callable[[], Measured | CheckedLabel] = partial(
+                check_label_png,
+                message.label,
+                size=None,
+                max_pixels=self._limits.max_pixels,
+                n_classes=self._n_classes,
+            )
+        else:
+            pixels = declared_pixels(message.image, message.shape)
+            measure = partial(self._judge.measure, message)
+        self._line.begin(item, self._monotonic(), pixels, measure)
 
-    def _take_frame(self, item: Queued, message: wire.FrameMessage | wire.ImagezmqMessage) -> None:
-        judged = self._judge.judge(message, item.arrived_at)
+    def _decide(self, work: InWork) -> None:
+        """Decide on a message that was measured."""
+        found, message = work.measured.result(), work.item.message
+        if isinstance(found, CheckedLabel):
+            work.label = found
+            self._line.proceed(work, None)
+            return
+        assert not isinstance(message, wire.LabelMessage)
+        judged = work.judged = self._judge.decide(message, found, work.item.arrived_at)
         if not judged.again:
             self._instruments.score(judged.camera, judged.score)
             self._instruments.scale(judged.camera, judged.decision.scale)
+        if judged.decision.keep:
+            self._line.proceed(work, partial(new_sample, judged))
+            return
+        self._line.proceed(work, None)
+        self._hand_over()
+        self._instruments.frame(judged.camera, "dropped")
+        self._acknowledge(work.item, judged, None)
+
+    def _hand_over(self) -> None:
+        """Give inference and the store what is theirs, in the order of arrival."""
+        for work in self._line.encoded():
+            give = self._give_frame if work.label is None else self._give_label
+            self._attempt(work.item, partial(give, work))
+
+    def _give_frame(self, work: InWork) -> None:
+        assert work.judged is not None
+        item, judged = work.item, work.judged
         # Whether the colours can be decoded shows only here, so inference gets the frame after this.
-        sample = new_sample(judged) if judged.decision.keep else None
+        sample = work.sample.result() if work.sample is not None else None
         if self._mailbox is not None:
             self._mailbox.offer(pending_frame(judged, item.received))
         if sample is None:
-            self._instruments.frame(judged.camera, "dropped")
-            self._acknowledge(item, judged, None)
             return
         stored = self._store.add_sample(sample)
 
@@ -255,10 +298,10 @@ class Ingest(Service):
 
         self._await(stored, _Answer(item, answer, item.size + sample.size))
 
-    def _take_label(self, item: Queued, message: wire.LabelMessage) -> None:
-        label = check_label_png(
-            message.label, size=None, max_pixels=self._limits.max_pixels, n_classes=self._n_classes
-        )
+    def _give_label(self, work: InWork) -> None:
+        item, label, message = work.item, work.label, work.item.message
+        assert isinstance(message, wire.LabelMessage)
+        assert label is not None
         done = self._store.add_label(message.sample_id, label.png, label.classes, "wire")
 
         def answer() -> None:
@@ -313,8 +356,7 @@ class Ingest(Service):
         except WireError as error:
             refusal = error
         except StoreError as error:
-            reason = next(reason for kind, reason in _STORE_REASONS if isinstance(error, kind))
-            refusal = WireError(reason, f"not stored: {error}")
+            refusal = not_stored(error)
         else:
             return
         is_frame = not isinstance(item.message, wire.LabelMessage)
@@ -337,14 +379,16 @@ class Ingest(Service):
     def _finish(self) -> None:
         """Use the last moment to decide what waits and to answer what was stored."""
         deadline = self._monotonic() + _FINISH_SECONDS
-        while (self._backlog or self._awaited) and (left := deadline - self._monotonic()) > 0:
-            self._send_answers()
-            if self._can_work():
-                self._work(self._backlog.pop())
-            elif self._awaited:
-                self._receiver.wait_for_wake(left)
-        refusal = WireError("stopping", "the daemon is stopping; send the message again when it is back")
+        self._advance()
+        while (self._backlog or self._line or self._awaited) and (left := deadline - self._monotonic()) > 0:
+            self._receiver.wait_for_wake(left)
+            self._advance()
+        refused = [work.item for work in self._line.clear() if not work.answered]
         while self._backlog:
-            item = self._backlog.pop()
+            refused.append(self._backlog.pop())
+        refusal = WireError("stopping", "the daemon is stopping; send the message again when it is back")
+        for item in refused:
             is_frame = not isinstance(item.message, wire.LabelMessage)
             self._refuse(item.origin, about(item.message, refusal), is_frame=is_frame)
+        if self._awaited:
+            log.warning("stopped before the store was done unanswered=%d", self._awaited)

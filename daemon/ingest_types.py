@@ -7,7 +7,22 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from dance_ondevice.daemon.samples import NewSample, Stored
+from dance_ondevice.daemon.samples import (
+    LabelMismatch,
+    NewSample,
+    Stored,
+    StoreError,
+    StoreFull,
+    UnknownSample,
+)
+from dance_ondevice.daemon.wire_types import Reason, WireError
+
+_STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
+    (StoreFull, "store_full"),
+    (UnknownSample, "unknown_sample"),
+    (LabelMismatch, "label_size"),
+    (StoreError, "store_failed"),
+)
 
 
 class SampleStore(Protocol):
@@ -33,7 +48,7 @@ class IngestInstruments(Protocol):
         """An accepted frame got this scale."""
 
     def ingest_seconds(self, value: float) -> None:
-        """Seconds from taking a frame off the queue to its decision."""
+        """Seconds from taking a frame off the queue to its decision, other frames' turns included."""
 
     def refused(self, reason: str) -> None:
         """One message, frame or label, was refused."""
@@ -51,6 +66,7 @@ class IngestSettings:
         max_header_bytes: most bytes of a message's JSON header.
         queue_frames: most messages that wait; when another comes, one of whoever has most of them goes.
         max_cameras: most cameras that are told apart; frames of further ones are refused.
+        workers: threads that decode and encode.
         publishers: with CURVE, the names of the clients behind ``subscribe``, in its order.
     """
 
@@ -61,9 +77,16 @@ class IngestSettings:
     max_header_bytes: int = 65_536
     queue_frames: int = 64
     max_cameras: int = 64
+    workers: int = 2
     publishers: tuple[str, ...] = ()
 
     @property
     def queue_bytes(self) -> int:
         """Most bytes that wait in the queue, and again those that wait for the store."""
         return 2 * self.max_message_bytes
+
+
+def not_stored(error: StoreError) -> WireError:
+    """The refusal of a message that the store could not keep."""
+    reason = next(reason for kind, reason in _STORE_REASONS if isinstance(error, kind))
+    return WireError(reason, f"not stored: {error}")

@@ -14,13 +14,17 @@ from dance_ondevice.policies.promotion import Scores
 
 
 class JobSample(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored sample: absolute paths, how much it counts in the loss, and the factor to resize it by."""
+    """One stored sample: absolute paths, how much it counts in the loss, and the factor to resize it by.
+
+    ``condition`` is what it was taken in, empty where nobody told.
+    """
 
     id: str
     image: str
     label: str
     weight: float = 1.0
     scale: float = 1.0
+    condition: str = ""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +50,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         confidence: of the bounds that this is judged with.
         gate_blocks: the block of time of each gate sample.
         distillation: weight of staying with the live model's answers on rehearsed samples; 0: none.
+        condition: that the round is for alone; None: for all at once.
+        conditions: the round's own copy of the live version's file of conditions, so that a resumed round
+            sees the same; empty: one set of statistics serves everything.
     """
 
     round: str
@@ -71,6 +78,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float = 0.9
     gate_blocks: tuple[int, ...] = ()
     distillation: float = 0.0
+    condition: str | None = None
+    conditions: str = ""
 
 
 class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +90,7 @@ class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
         live: folder of the version on probation.
         samples: frames that came since; ``label`` is empty where there is none.
         threads: CPU threads.
+        conditions: whether frames are segmented with the statistics of their conditions.
     """
 
     before: str
@@ -88,6 +98,7 @@ class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
     n_classes: int
     samples: tuple[JobSample, ...]
     threads: int
+    conditions: bool = False
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

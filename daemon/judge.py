@@ -20,8 +20,16 @@ from dance_ondevice.policies.data_slimming import (
 )
 from dance_ondevice.similarity import signature
 
-#: Decisions remembered, so that a frame that is sent again gets the same one and is not scored twice.
+#: Decisions remembered, so that a frame that is sent again gets the same one and counts once in its stream.
 _REMEMBERED = 1024
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A good frame and its spatial complexity, 0 to 1."""
+
+    frame: CheckedFrame
+    score: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +82,11 @@ class Judge:
         """Whether the camera has sent a good frame."""
         return camera in self._cameras
 
-    def judge(self, message: FrameMessage | ImagezmqMessage, arrived_at: float) -> Judged:
-        """Check, measure and decide.
-
-        Args:
-            message: the frame.
-            arrived_at: wall-clock seconds; the time of capture for imagezmq, which tells none.
+    def measure(self, message: FrameMessage | ImagezmqMessage) -> Measured:
+        """Check and measure a frame; callable from any thread.
 
         Raises:
-            WireError: the image or label is bad, or there are too many cameras.
+            WireError: the image or label is bad.
         """
         named = message if isinstance(message, FrameMessage) else None
         frame = check_frame(
@@ -93,10 +97,25 @@ class Judge:
             max_pixels=self._max_pixels,
             n_classes=self._n_classes,
         )
+        return Measured(frame, self._indicator.measure(frame.grey, _bits_per_pixel(frame)).score)
+
+    def decide(
+        self, message: FrameMessage | ImagezmqMessage, measured: Measured, arrived_at: float
+    ) -> Judged:
+        """Decide on a frame; for one thread, in the order in which frames came.
+
+        Args:
+            message: the frame.
+            measured: what ``measure`` made of it.
+            arrived_at: wall-clock seconds; the time of capture for imagezmq, which tells none.
+
+        Raises:
+            WireError: there are too many cameras.
+        """
         # Only a good frame makes a camera known, so that junk cannot use up the names.
         camera = self._admit(message.camera)
-        if named:
-            seq, captured_at = named.seq, named.captured_at
+        if isinstance(message, FrameMessage):
+            seq, captured_at = message.seq, message.captured_at
         else:
             # Numbers begin at the clock, so that those of a daemon that restarts do not come again.
             seq = int(arrived_at * 1e6) if camera.next_seq is None else camera.next_seq
@@ -105,7 +124,7 @@ class Judge:
         identifier = sample_id(message.camera, captured_at, seq)
         remembered = self._decisions.get(identifier)
         if remembered is None:
-            score = self._indicator.measure(frame.grey, _bits_per_pixel(frame)).score
+            score = measured.score
             camera.state, decision = decide(self._rules, camera.state, score)
             self._decisions[identifier] = (decision, score)
             if len(self._decisions) > _REMEMBERED:
@@ -118,7 +137,7 @@ class Judge:
             seq=seq,
             captured_at=captured_at,
             arrived_at=arrived_at,
-            frame=frame,
+            frame=measured.frame,
             score=score,
             decision=decision,
             again=remembered is not None,

@@ -33,7 +33,7 @@ from dance_ondevice.evaluation import confusion_matrix, miou
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.policies.conditions import BASE
-from dance_ondevice.runners import Engine, Runners
+from dance_ondevice.runtime.runners import Engine, Runners
 
 log = logging.getLogger(__name__)
 

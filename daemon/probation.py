@@ -114,10 +114,12 @@ class Probation:
         if rules.samples == 0:
             self.end()
             return
+        root, condition = self._c.paths.root.resolve(), self._condition(state)
         seen = self._c.store.submit(
-            lambda db: round_record.seen_since(db, state.since, rules.samples, self._c.paths.root.resolve())
+            lambda db: round_record.seen_since(db, state.since, rules.samples, root, condition=condition)
         ).result()
         self.text = f"{state.version} is on probation: {len(seen)} of {rules.samples} frames"
+        self.text += f" of condition {condition}" if condition else ""
         if (
             not policy.due(rules, len(seen), round_ahead=round_ahead)
             or self._c.monotonic() < self._not_before
@@ -127,6 +129,14 @@ class Probation:
             self._decide(state, rules, seen)
         except (OSError, RuntimeError, VersionError) as error:
             self._put_off(state, str(error))
+
+    def _condition(self, state: ProbationState) -> str | None:
+        """The condition that a version learnt for alone: frames of others look the same in both."""
+        try:
+            found = self._c.versions.card(state.version).get("training", {}).get("condition")
+        except (VersionError, AttributeError):  # no card, or none that can be read: all frames count
+            return None
+        return found if isinstance(found, str) else None
 
     def _decide(self, state: ProbationState, rules: policy.ProbationRules, seen: list[SeenSample]) -> None:
         c = self._c
@@ -181,6 +191,7 @@ class Probation:
                 n_classes=len(c.config.model.classes),
                 samples=tuple(each.sample for each in seen),
                 threads=c.config.training.threads,
+                conditions=c.config.conditions.enabled,
             ),
         )
         account = f"probation-{state.version}"

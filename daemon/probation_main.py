@@ -18,6 +18,8 @@ from torch import nn
 
 from dance_ondevice.batches import TrainingSample, read_image, read_label
 from dance_ondevice.daemon import job as jobs
+from dance_ondevice.daemon.condition_file import CONDITIONS_FILE
+from dance_ondevice.daemon.trainer_conditions import Kept, Serving, kept
 from dance_ondevice.daemon.trainer_main import Wishes, be_humble, emit, open_events, out_of_memory, sample_of
 from dance_ondevice.daemon.trainer_scores import counts_of
 from dance_ondevice.evaluation import confusion_matrix
@@ -48,18 +50,30 @@ def _run(job: jobs.ProbationJob, events: TextIO, wishes: Wishes) -> None:
     emit(events, jobs.Started(pid=os.getpid()))
     before, before_card = checkpoint.load(Path(job.before))
     live, live_card = checkpoint.load(Path(job.live))
-    for sample in job.samples:
-        if wishes.leave:
-            return
-        emit(
-            events,
-            _observe(
-                sample,
-                (before, before_card.normalisation),
-                (live, live_card.normalisation),
-                job.n_classes,
-            ),
-        )
+    with (
+        _serving(job, Path(job.before), before).on(before) as wear_before,
+        _serving(job, Path(job.live), live).on(live) as wear_live,
+    ):
+        for sample in job.samples:
+            if wishes.leave:
+                return
+            wear_before(sample.condition)
+            wear_live(sample.condition)
+            emit(
+                events,
+                _observe(
+                    sample,
+                    (before, before_card.normalisation),
+                    (live, live_card.normalisation),
+                    job.n_classes,
+                ),
+            )
+
+
+def _serving(job: jobs.ProbationJob, version: Path, model: nn.Module) -> Serving:
+    """The statistics that would serve the frames if this version were live."""
+    found = kept(version / CONDITIONS_FILE, model) if job.conditions else Kept()
+    return Serving(found.sets, found.known)
 
 
 def _observe(

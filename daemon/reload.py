@@ -49,6 +49,7 @@ LIVE_KEYS = frozenset(
         "training.interval",
         "training.window",
         "training.min_new_samples",
+        "training.min_new_samples_after_drift",
         "training.max_round_duration",
         "training.batch_size",
         "training.max_samples",

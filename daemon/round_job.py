@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 
 from dance_ondevice.daemon import anchors, first_model
 from dance_ondevice.daemon import job as jobs
+from dance_ondevice.daemon.condition_file import CONDITIONS_FILE
 from dance_ondevice.daemon.config_sections import Config
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.policies import network_slimming, pace
@@ -71,8 +73,12 @@ def build(
     scales: Mapping[str, float],
     target_macs: int | None,
     seed: int,
+    condition: str | None = None,
 ) -> jobs.Job:
     """The work order of one round; every path in it is absolute.
+
+    The live version's file of conditions is copied into the round's folder: the one beside the version may
+    change while the round runs.
 
     Args:
         config: the whole configuration.
@@ -87,6 +93,7 @@ def build(
             is judged as it is stored.
         target_macs: see ``slim_target``.
         seed: of everything random in the round.
+        condition: that the round is for alone: it neither slims nor distils. None: for all at once.
     """
     training = config.training
     folder = folder.resolve()
@@ -108,7 +115,7 @@ def build(
         train=resized(plan.train),
         rehearsal=resized(plan.rehearsal),
         gate=samples(plan.gate),
-        target_macs=target_macs,
+        target_macs=target_macs if condition is None else None,
         size=(height, width),
         steps=steps,
         batch_size=training.batch_size,
@@ -120,5 +127,16 @@ def build(
         looks=pace.look_steps(steps) if training.early_stopping else (),
         min_gain=config.promotion.min_gain,
         confidence=config.promotion.confidence,
-        distillation=training.distillation,
+        distillation=training.distillation if condition is None else 0.0,
+        condition=condition,
+        conditions=_own_copy(live / CONDITIONS_FILE, folder) if config.conditions.enabled else "",
     )
+
+
+def _own_copy(file: Path, folder: Path) -> str:
+    """Copy a file into the round's folder; "" where there is none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return str(shutil.copyfile(file, folder / file.name))
+    except FileNotFoundError:
+        return ""

@@ -19,6 +19,7 @@ import msgspec
 from dance_ondevice.daemon import (
     first_model,
     ledger,
+    round_condition,
     round_job,
     round_pace,
     round_plan,
@@ -27,6 +28,7 @@ from dance_ondevice.daemon import (
 )
 from dance_ondevice.daemon import gate as gates
 from dance_ondevice.daemon import job as jobs
+from dance_ondevice.daemon.condition_file import CONDITIONS_FILE
 from dance_ondevice.daemon.config import parse_duration
 from dance_ondevice.daemon.probation import Probation, ProbationState, remove_leftovers
 from dance_ondevice.daemon.round_runner import Progress, RunResult
@@ -83,34 +85,38 @@ class RoundProcedure:
         training = c.config.training
         seed = training.seed + c.store.submit(lambda db: db["rounds"].count).result()
         share = c.store.submit(lambda db: round_plan.rehearsal_share(db, training.rehearsal_share)).result()
-        plan = policy.plan_round(
+
+        def ensured() -> Pointer:
+            return first_model.ensure(c.config, c.config_file, c.paths, c.versions)
+
+        planned = round_condition.plan(
+            c.config,
             samples,
+            lambda: c.versions.directory(ensured().version),
             rehearsal_share=share,
-            max_samples=training.max_samples,
-            max_gate=training.gate_max_samples,
             seed=seed,
         )
-        if not plan.train and not plan.rehearsal:
-            return f"nothing to train on: {plan.reason}"
-        if not plan.gate:
-            return f"no held-out samples to judge a candidate by: {plan.reason}"
-        pointer = first_model.ensure(c.config, c.config_file, c.paths, c.versions)
+        if isinstance(planned, str):
+            return planned
+        plan, condition, pointer = planned.samples, planned.condition, ensured()
         card = c.versions.card(pointer.version)
         past = c.store.submit(round_record.finished_rounds).result()
+        alike = round_condition.comparable(past, condition)
         fitted = round_plan.fit(
             c.config,
             c.budget,
             plan,
             known=c.store.submit(lambda db: round_plan.stored(db, plan)).result(),
             macs=card.get("macs") or 0,
-            past=past,
+            past=alike,
             forced=trigger == "requested",
-            rehearsal_share=share,
+            # Anchors are of the base domain: a condition's own round has no use for them.
+            rehearsal_share=share if condition is None else 0.0,
         )
         if isinstance(fitted, str):
             return fitted
 
-        speed = round_pace.next_pace(past)
+        speed = round_pace.next_pace(alike)
         steps = max(min(round_job.MIN_STEPS, fitted.steps), int(fitted.steps * speed.steps))
         round_id = round_job.new_id(c.paths, c.now())
         folder = c.paths.rounds / round_id
@@ -128,6 +134,7 @@ class RoundProcedure:
             scales=fitted.scales,
             target_macs=round_job.slim_target(c.config, card, past),
             seed=seed,
+            condition=condition,
         )
         size = round_pace.first_size(training.batch_size, past, memory_limit(c.procfs))
         job = round_pace.resized(self._with_blocks(job), size)
@@ -135,8 +142,9 @@ class RoundProcedure:
             "id": round_id,
             "started_at": c.now(),
             "trigger": trigger,
-            "reason": "; ".join(filter(None, (reason, fitted.reason, speed.reason))),
+            "reason": "; ".join(filter(None, (reason, planned.reason, fitted.reason, speed.reason))),
             "parent": pointer.version,
+            "condition": condition,
             "seed": seed,
             "macs_before": card.get("macs"),
             "pace": round_pace.encode(speed),
@@ -152,8 +160,9 @@ class RoundProcedure:
         job_file = write_job(folder, job)
         c.store.submit(lambda db: round_record.open_round(db, row, roles)).result()
         log.info(
-            "round started round=%s reason=%s new=%d rehearsal=%d gate=%d steps=%d joules=%.0f",
-            round_id, reason, len(job.train), len(job.rehearsal), len(job.gate), job.steps, fitted.allowance,
+            "round started round=%s for=%s reason=%s new=%d rehearsal=%d gate=%d steps=%d joules=%.0f",
+            round_id, condition or "all", reason,
+            len(job.train), len(job.rehearsal), len(job.gate), job.steps, fitted.allowance,
         )  # fmt: skip
         return self._train_and_judge(job, job_file, fitted.allowance, fitted.forecast, size)
 
@@ -374,6 +383,7 @@ class RoundProcedure:
             lambda db: round_record.close_round(db, round_id, changes, served=served)
         ).result()
         shutil.rmtree(self._c.paths.rounds / round_id / "checkpoint", ignore_errors=True)
+        (self._c.paths.rounds / round_id / CONDITIONS_FILE).unlink(missing_ok=True)
         log.info("round finished round=%s outcome=%s reasons=%s", round_id, outcome, "; ".join(reasons))
         return _outcome(round_id, outcome, reasons, facts, version)
 

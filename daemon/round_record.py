@@ -55,7 +55,8 @@ def job_samples(db: Database, ids: Sequence[str], state_dir: Path) -> tuple[JobS
     for chunk in _chunks(ids, 500):
         marks = ",".join("?" * len(chunk))
         for row in db.query(
-            f"select id, path, label_path, weight from samples where id in ({marks})", list(chunk)
+            f"select id, path, label_path, weight, condition from samples where id in ({marks})",
+            list(chunk),
         ):
             if row["label_path"]:
                 found[row["id"]] = JobSample(
@@ -63,6 +64,7 @@ def job_samples(db: Database, ids: Sequence[str], state_dir: Path) -> tuple[JobS
                     image=str(state_dir / row["path"]),
                     label=str(state_dir / row["label_path"]),
                     weight=row["weight"] or 1.0,
+                    condition=row["condition"] or "",
                 )
     return tuple(found[i] for i in ids if i in found)
 
@@ -148,7 +150,9 @@ class SeenSample:
     place: GatePlace
 
 
-def seen_since(db: Database, since: float, most: int, state_dir: Path) -> list[SeenSample]:
+def seen_since(
+    db: Database, since: float, most: int, state_dir: Path, *, condition: str | None = None
+) -> list[SeenSample]:
     """The newest frames stored after a moment that nothing has learnt from, labelled ones first.
 
     Args:
@@ -156,14 +160,15 @@ def seen_since(db: Database, since: float, most: int, state_dir: Path) -> list[S
         since: wall-clock second.
         most: frames at most.
         state_dir: that paths are relative to.
+        condition: only frames that were taken in it; None: all.
     """
     rows = db.query(
         # A model's label is no truth to judge by: such a frame serves without it.
         "select id, camera, captured_at, condition, path, "
         "iif(label_source in ('teacher', 'self'), null, label_path) as truth from samples "
-        "where received_at > ? and rounds_used = 0 "
-        "order by truth is null, received_at desc, id limit ?",
-        [since, most],
+        "where received_at > :since and rounds_used = 0 and (:of is null or condition = :of) "
+        "order by truth is null, received_at desc, id limit :most",
+        {"since": since, "of": condition, "most": most},
     )
     return [
         SeenSample(
@@ -171,6 +176,7 @@ def seen_since(db: Database, since: float, most: int, state_dir: Path) -> list[S
                 id=row["id"],
                 image=str(state_dir / row["path"]),
                 label=str(state_dir / row["truth"]) if row["truth"] else "",
+                condition=row["condition"] or "",
             ),
             GatePlace(camera=row["camera"], captured_at=row["captured_at"], condition=row["condition"] or ""),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dance_ondevice.daemon.budget import BudgetKeeper
 from dance_ondevice.daemon.config import Config
@@ -14,6 +14,9 @@ from dance_ondevice.daemon.metrics import Instruments
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
 from dance_ondevice.daemon.versions import Versions
+
+if TYPE_CHECKING:
+    from dance_ondevice.daemon.conditions import ConditionsSnapshot
 
 
 class LiveModel(Protocol):
@@ -37,6 +40,7 @@ class RoundContext:
         live_model: None while inference is off.
         now: wall clock, seconds; for records only.
         monotonic: clock of durations and deadlines, seconds.
+        drift: the latest of what is known of the cameras, for its alarms; None while inference is off.
     """
 
     config: Config
@@ -51,6 +55,7 @@ class RoundContext:
     procfs: Path
     now: Callable[[], float]
     monotonic: Callable[[], float]
+    drift: Callable[[], ConditionsSnapshot] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

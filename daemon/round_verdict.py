@@ -9,7 +9,7 @@ from typing import Any
 
 from dance_ondevice.daemon import gate as gates
 from dance_ondevice.daemon import job as jobs
-from dance_ondevice.daemon import round_record
+from dance_ondevice.daemon import round_condition, round_record
 from dance_ondevice.daemon.config import parse_duration
 from dance_ondevice.daemon.config_sections import Config
 from dance_ondevice.daemon.round_runner import RunResult
@@ -67,7 +67,11 @@ def judge(
         groups=table.groups,
         speed=speed,
     )
-    notes = (result.reason, slimmed.note if slimmed else "")
+    notes = (
+        result.reason,
+        slimmed.note if slimmed else "",
+        "" if job.condition is None else round_condition.scope(job.condition),
+    )
     reasons = verdict.reasons + tuple(note for note in notes if note)
     certificate = {
         "gate": {
@@ -78,6 +82,7 @@ def judge(
             "iou_per_class": list(result.scores["candidate"].iou_per_class),
             "iou_per_class_before": list(result.scores["live"].iou_per_class),
             "confidence": config.promotion.confidence,
+            "condition": job.condition,
             "table": gates.in_words(table, config.model.classes),
             "live_ms": speed.live_ms,
             "candidate_ms": speed.candidate_ms,

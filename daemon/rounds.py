@@ -11,13 +11,14 @@ import itertools
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from dance_ondevice.daemon import round_pace
 from dance_ondevice.daemon.config import Config
+from dance_ondevice.daemon.drift_watch import DriftWatch
 from dance_ondevice.daemon.round_procedure import RoundProcedure
 from dance_ondevice.daemon.round_runner import Progress
 from dance_ondevice.daemon.round_types import Outcome, RoundContext
@@ -98,6 +99,7 @@ class Rounds(Service):
             beat=self.beat,
             on_change=lambda: self._publish(labelling=self._teaching.state.as_dict()),
         )
+        self._drift = DriftWatch(context.drift, context.store)
         self._min_new_samples = min_new_samples
         self._window = window
         self._local_time = local_time
@@ -177,6 +179,7 @@ class Rounds(Service):
             try:
                 request = self._requests.get(timeout=5.0)
             except queue.Empty:
+                self._drift.look()
                 self._look_after(round_ahead=False)
                 self._publish(budget_joules=self._procedure.balance())
                 continue
@@ -220,12 +223,14 @@ class Rounds(Service):
             self._publish(waiting_for=self._state.suspended, budget_joules=self._procedure.balance())
             return {"state": "done", "outcome": "refused", "reasons": [self._state.suspended]}
         samples = self._procedure.samples()
-        if forced or sum(_might_teach(s) for s in samples) >= self._min_new_samples:
+        if self._enough(samples, forced):
             # Only now: blocks of time are cut better from many new samples than from each few that come.
             samples = self._procedure.assign_splits()
         if forced and not any(map(_may_teach, samples)):
             # Asked for by hand: what served before serves again.
             samples = [dataclasses.replace(s, rounds_used=0) for s in samples]
+        drifted = self._drift.drifted(filter(_may_teach, samples))
+        known = self._drift.latest
         decision = policy.should_start(
             new_labelled=sum(map(_may_teach, samples)),
             min_new_samples=self._min_new_samples,
@@ -233,11 +238,19 @@ class Rounds(Service):
             window_open=policy.in_window(self._window, _minutes(self._local_time())),
             forced=forced,
             window=self._window,
+            drifted=drifted,
+            min_after_drift=self._context.config.training.min_new_samples_after_drift,
         )
         if not decision.start:
             self._publish(waiting_for=decision.reason, budget_joules=self._procedure.balance())
             return {"state": "done", "outcome": "refused", "reasons": [decision.reason]}
-        outcome = self._procedure.run(samples, trigger=request.trigger, reason=decision.reason)
+        outcome: Outcome | str | None = None
+        try:
+            outcome = self._procedure.run(samples, trigger=request.trigger, reason=decision.reason)
+        finally:
+            # One alarm starts one round at most, however that ends; a round that did not start is none.
+            if not isinstance(outcome, str):
+                self._drift.answered(policy.answered(drifted, self._after_drift()), known)
         if isinstance(outcome, str):
             self._publish(waiting_for=outcome, budget_joules=self._procedure.balance())
             return {"state": "done", "outcome": "refused", "reasons": [outcome]}
@@ -261,7 +274,18 @@ class Rounds(Service):
             )
 
     def _might_start(self, forced: bool) -> bool:
-        return forced or sum(_might_teach(s) for s in self._procedure.samples()) >= self._min_new_samples
+        return self._enough(self._procedure.samples(), forced)
+
+    def _enough(self, samples: Iterable[policy.SampleInfo], forced: bool) -> bool:
+        """Whether there may be enough to learn from, once each sample has its place."""
+        might = [sample for sample in samples if _might_teach(sample)]
+        if forced or len(might) >= self._min_new_samples:
+            return True
+        return bool(policy.answered(self._drift.drifted(might), self._after_drift()))
+
+    def _after_drift(self) -> int:
+        configured = self._context.config.training.min_new_samples_after_drift
+        return policy.needed_after_drift(self._min_new_samples, configured)
 
     def _look_after(self, *, round_ahead: bool) -> None:
         """See to a version on probation."""
@@ -300,6 +324,7 @@ class Rounds(Service):
 
     def _progress(self, progress: Progress | None) -> None:
         self.beat()
+        self._drift.look()
         self._publish(running=progress, budget_joules=self._procedure.balance())
 
     def _publish(self, **changes: Any) -> None:

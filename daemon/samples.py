@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.state import StatePaths, parse_sample_id, sync_directory, write_synced
+from dance_ondevice.daemon.state import StatePaths, parse_sample_id, sync_directory
+from dance_ondevice.daemon.workers import Workers
 from dance_ondevice.images import ImageError, probe
 
 FORMATS = ("jpg", "png")
@@ -194,33 +197,63 @@ def storage_error(error: OSError, path: Path) -> StoreError:
     return StoreError(f"{path} could not be written: {error}; check the disk and the folder's permissions")
 
 
-class SampleFiles:
-    """Writes the files of a group, then makes all their names durable at once."""
+@dataclass(frozen=True)
+class _Staged:
+    """A file that is written under a temporary name; the descriptor is open until it is flushed."""
 
-    def __init__(self, paths: StatePaths) -> None:
+    temporary: Path
+    descriptor: int
+
+
+class SampleFiles:
+    """Writes the files of a group, and makes all of them durable at once.
+
+    What makes a file durable is mostly waiting, and a disk that flushes for one flushes for all who wait at
+    that moment. So files are written as they come, flushed together on a few threads, and only then given
+    their names.
+    """
+
+    def __init__(self, paths: StatePaths, flushers: Workers) -> None:
+        """``flushers`` wait for the disk; the caller closes them."""
         self._root = paths.root
+        self._flushers = flushers
+        self._staged: dict[Path, _Staged] = {}
+        self._failed: dict[Path, OSError] = {}
         self._entered: set[Path] = set()
         self._touched: set[Path] = set()
 
-    def write(self, path: Path, data: bytes) -> None:
-        """Put a file in place whole; its name is durable after ``sync``.
+    def stage(self, path: Path, data: bytes) -> None:
+        """Write a file; it comes to lie at ``path``, whole, with ``place``.
 
         Raises:
             StoreFull: No space left.
-            StoreError: Any other failure; nothing is left at ``path`` that was not there before.
+            StoreError: Any other failure; ``path`` is as it was.
         """
+        if path in self._staged:  # twice in one group: the second goes over the first
+            self._place()
         temporary = path.with_name(f".{path.name}.tmp")
         try:
             self._enter(path.parent)
-            write_synced(temporary, data)
-            try:
-                temporary.replace(path)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
+            self._staged[path] = _Staged(temporary, _open_written(temporary, data))
         except OSError as error:
             raise storage_error(error, path) from error
-        self._touched.add(path.parent)
+
+    def unstage(self, path: Path) -> None:
+        """Forget a file that was staged."""
+        staged = self._staged.pop(path, None)
+        if staged is not None:
+            os.close(staged.descriptor)
+            staged.temporary.unlink(missing_ok=True)
+
+    def place(self) -> dict[Path, OSError]:
+        """Flush what was staged and give it its names, which are durable after ``sync``.
+
+        Returns:
+            The paths of which that failed, and are as they were.
+        """
+        self._place()
+        failed, self._failed = self._failed, {}
+        return failed
 
     def sync(self) -> dict[Path, OSError]:
         """Flush every folder written to since the last call; returns those of which it failed."""
@@ -235,6 +268,36 @@ class SampleFiles:
         self._touched = set()
         return failed
 
+    def abandon(self) -> None:
+        """Forget everything that is staged: the group has come to nothing."""
+        for path in tuple(self._staged):
+            with contextlib.suppress(OSError):  # a stray file is removed at the next start
+                self.unstage(path)
+        self._failed.clear()
+
+    def _place(self) -> None:
+        staged, self._staged = self._staged, {}
+        for path, error in zip(
+            staged, self._flush([file.descriptor for file in staged.values()]), strict=True
+        ):
+            file = staged[path]
+            try:
+                os.close(file.descriptor)
+                if error is not None:
+                    raise error
+                file.temporary.replace(path)
+                self._touched.add(path.parent)
+            except OSError as failure:
+                self._failed[path] = failure
+                with contextlib.suppress(OSError):
+                    file.temporary.unlink()
+
+    def _flush(self, descriptors: Sequence[int]) -> list[OSError | None]:
+        if len(descriptors) < 2:
+            return [_flush(descriptor) for descriptor in descriptors]
+        waiting = [self._flushers.submit(partial(_flush, descriptor)) for descriptor in descriptors]
+        return [future.result() for future in waiting]
+
     def _enter(self, directory: Path) -> None:
         # Once a process life the whole chain is flushed, even where it exists already: a crash may have come
         # between an earlier mkdir and the flush of its parent.
@@ -246,6 +309,29 @@ class SampleFiles:
             self._touched.add(parent)
             if parent == self._root:
                 break
+
+
+def _open_written(path: Path, data: bytes) -> int:
+    """Write a file and leave it open; one left half-written by an error is removed again."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except BaseException:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+    return descriptor
+
+
+def _flush(descriptor: int) -> OSError | None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        return error
+    return None
 
 
 def delete_files(image: Path) -> None:

@@ -255,11 +255,17 @@ def _course(db: Database) -> None:
         db.execute(statement)
 
 
+def _condition_rounds(db: Database) -> None:
+    """Which condition a round was for alone; NULL for all at once."""
+    db.execute("ALTER TABLE rounds ADD COLUMN condition TEXT")
+
+
 _CHANGES = (
     ("0001_initial", _initial),
     ("0002_expectations", _expectations),
     ("0003_sample_value", _sample_value),
     ("0004_course", _course),
+    ("0005_condition_rounds", _condition_rounds),
 )
 
 

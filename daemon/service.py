@@ -7,6 +7,8 @@ import threading
 import time
 from abc import ABC, abstractmethod
 
+from dance_ondevice.daemon.workers import Workers
+
 log = logging.getLogger(__name__)
 
 
@@ -21,6 +23,8 @@ class Service(ABC):
 
     #: Longest silence, in seconds, after which the supervisor stops feeding the watchdog.
     max_silence = 20.0
+    #: Further threads that the service lets work for it; it starts and closes them itself.
+    workers: tuple[Workers, ...] = ()
 
     def __init__(self, name: str) -> None:
         self.name = name

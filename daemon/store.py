@@ -31,6 +31,7 @@ from dance_ondevice.daemon.service import Service
 from dance_ondevice.daemon.state import StatePaths, sync_directory
 from dance_ondevice.daemon.store_operations import AddLabel, AddSample, Call, Operation, Remove
 from dance_ondevice.daemon.store_writer import GroupWriter
+from dance_ondevice.daemon.workers import Workers
 
 __all__ = [
     "LabelMismatch",
@@ -53,6 +54,8 @@ T = TypeVar("T")
 #: A group ends at this many operations or image bytes, so that an ack never waits for a long queue.
 GROUP_OPERATIONS = 64
 GROUP_BYTES = 64 << 20
+#: Files of a group that are flushed at once; a disk takes many requests to flush as one.
+_FLUSHERS = 16
 _BUSY_SECONDS = 10.0
 _IDLE_SECONDS = 1.0
 
@@ -145,6 +148,7 @@ class Store(Service):
         self._db: Database | None = None
         self._room: Room
         self._writer: GroupWriter
+        self.workers = (Workers("store-flush", _FLUSHERS),)
 
     def add_sample(self, sample: NewSample) -> Future[Stored]:
         """Keep a frame, unless it was kept before: then its label, if the sample has none, is added to that.
@@ -239,7 +243,7 @@ class Store(Service):
             seed=self._seed,
             free_bytes=self._free_bytes,
         )
-        self._writer = GroupWriter(self._db, self._paths, self._room)
+        self._writer = GroupWriter(self._db, self._paths, self._room, self.workers[0])
         self._publish()
 
     def run(self) -> None:
@@ -256,6 +260,8 @@ class Store(Service):
         while group := self._take(0.0):
             for operation in group:
                 operation.future.set_exception(StoreError("the store has stopped"))
+        for workers in self.workers:
+            workers.close()
         if self._db is not None:
             self._db.close()
 

@@ -1,4 +1,7 @@
-"""One group of store operations: files first, then their folders, then one transaction, then the promises."""
+"""One group of store operations: files first, then their folders, then one transaction, then the promises.
+
+The disk is waited for three times a group, however many samples are in it.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ from dance_ondevice.daemon.samples import (
 )
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store_operations import AddLabel, AddSample, Call, Operation, Outcome, Remove
+from dance_ondevice.daemon.workers import Workers
 from dance_ondevice.policies.splits import MACHINES
 
 log = logging.getLogger(__name__)
@@ -68,22 +72,22 @@ class _Known:
 
 @dataclass(frozen=True, kw_only=True)
 class _Step:
-    """An operation whose files are in place; ``image`` is a new one, undone if its row does not come."""
+    """An operation whose ``files`` are written; ``image`` is a new one, undone if its row does not come."""
 
     future: Future[Any]
     commit: Callable[[Database], Any]
-    folder: Path | None = None
+    files: tuple[Path, ...] = ()
     image: Path | None = None
 
 
 class GroupWriter:
     """Carries out groups of operations, on the thread that owns the database connection."""
 
-    def __init__(self, db: Database, paths: StatePaths, room: Room) -> None:
+    def __init__(self, db: Database, paths: StatePaths, room: Room, flushers: Workers) -> None:
         self._db = db
         self._paths = paths
         self._room = room
-        self._files = SampleFiles(paths)
+        self._files = SampleFiles(paths, flushers)
         # Of the group at hand: samples by id, and ids by what makes a resent frame recognisable.
         self._known: dict[str, _Known] = {}
         self._frames: dict[tuple[str, int, str], str] = {}
@@ -130,6 +134,7 @@ class GroupWriter:
             done = self._commit(steps)
             self._room.settle(changed=any(outcome.error is None for outcome in done))
         finally:
+            self._files.abandon()
             self._known.clear()
             self._frames.clear()
         return outcomes + done, rest
@@ -147,7 +152,7 @@ class GroupWriter:
             commit = self._stage_label(
                 known, operation.png, operation.classes, operation.source, operation.confidence
             )
-            return _Step(future=operation.future, commit=commit, folder=known.image.parent)
+            return _Step(future=operation.future, commit=commit, files=(label_path(known.image),))
         assert isinstance(operation, Call)
         return _Step(future=operation.future, commit=operation.run)
 
@@ -164,11 +169,11 @@ class GroupWriter:
         self._room.claim(sample.size, self._known)
         try:
             # The image first: what a crash leaves is then a sample without a label, never a label alone.
-            self._files.write(image, sample.data)
+            self._files.stage(image, sample.data)
             if sample.label is not None:
-                self._files.write(label_path(image), sample.label)
+                self._files.stage(label_path(image), sample.label)
         except StoreError:
-            delete_files(image)
+            self._files.unstage(image)
             self._room.unclaim(sample.size)
             raise
         self._frames[sample.camera, sample.seq, received] = sample.id
@@ -186,7 +191,8 @@ class GroupWriter:
             db.execute(_INSERT, row)
             return Stored(id=sample.id, duplicate=False, score=sample.score, scale=sample.scale)
 
-        return _Step(future=operation.future, commit=commit, folder=image.parent, image=image)
+        files = (image,) if sample.label is None else (image, label_path(image))
+        return _Step(future=operation.future, commit=commit, files=files, image=image)
 
     def _stage_duplicate(self, operation: AddSample, twin: _Known) -> _Step:
         sample = operation.sample
@@ -204,8 +210,8 @@ class GroupWriter:
                 raise StoreError(f"the first copy of {twin.id} could not be stored; send it again")
             return Stored(id=twin.id, duplicate=True, score=found[0], scale=found[1])
 
-        folder = twin.image.parent if relabel is not None else None
-        return _Step(future=operation.future, commit=commit, folder=folder)
+        files = () if relabel is None else (label_path(twin.image),)
+        return _Step(future=operation.future, commit=commit, files=files)
 
     def _stage_label(
         self,
@@ -225,7 +231,7 @@ class GroupWriter:
         self._known[known.id] = known
         self._room.claim(growth, self._known)
         try:
-            self._files.write(file, png)
+            self._files.stage(file, png)
         except StoreError:
             self._room.unclaim(growth)
             raise
@@ -253,21 +259,33 @@ class GroupWriter:
         return commit
 
     def _sync(self, steps: Sequence[_Step], outcomes: list[Outcome]) -> list[_Step]:
-        """Flush the folders; what lies in one that cannot be flushed is undone."""
-        failed = self._files.sync()
+        """Flush files and folders; of what fails, and of what lies in a folder that does, nothing stays."""
+        failed = self._files.place()
+        folders = self._files.sync()
+        if folders:
+            log.error("folders not flushed folders=%s", " ".join(str(folder) for folder in folders))
+        failed |= folders
         if not failed:
             return list(steps)
         sound: list[_Step] = []
         for step in steps:
-            folder = step.folder
-            causes = [failed[f] for f in (folder, *folder.parents) if f in failed] if folder else []
-            if folder is None or not causes:
+            causes = [
+                (path, failed[path])
+                for file in step.files
+                for path in (file, *file.parents)
+                if path in failed
+            ]
+            if not causes:
                 sound.append(step)
                 continue
             if step.image is not None:
                 delete_files(step.image)
-            outcomes.append(Outcome(future=step.future, error=storage_error(causes[0], folder / "*")))
-        log.error("folders not flushed folders=%s", " ".join(str(folder) for folder in failed))
+            path, cause = causes[0]
+            outcomes.append(
+                Outcome(
+                    future=step.future, error=storage_error(cause, path / "*" if path in folders else path)
+                )
+            )
         return sound
 
     def _commit(self, steps: Sequence[_Step]) -> list[Outcome]:

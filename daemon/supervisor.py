@@ -115,7 +115,10 @@ class Supervisor:
                 f"cannot write in the state folder {paths.root}: {error.strerror or error}; choose another "
                 "with --state-dir or daemon.state_dir, or give this user the right to write there"
             ) from error
-        indicator = complexity.make_indicator(config.complexity.indicator, config.data_slimming.scales)
+        # The score is that of the smallest scale; what the others would lose is nobody's question here.
+        indicator = complexity.make_indicator(
+            config.complexity.indicator, (min(config.data_slimming.scales),)
+        )
         report = reconcile.reconcile(
             paths,
             score=lambda grey: indicator.measure(grey).score,
@@ -168,6 +171,7 @@ class Supervisor:
             procfs=procfs,
             now=self._now,
             monotonic=self._monotonic,
+            drift=self._predictor.conditions.snapshot if self._predictor else None,
         )
         self._rounds = self._begin(
             Rounds(
@@ -193,6 +197,7 @@ class Supervisor:
         for service in self._services:
             if service is not self._predictor:
                 by_name[service.name] = lambda s=service: s.native_id  # type: ignore[misc]
+                by_name.update((name, of) for workers in service.workers for name, of in workers.threads())
         log.info(
             "ready ingest=%s masks=%s metrics=%s state=%s",
             ",".join(self._ingest.endpoints),

@@ -9,10 +9,9 @@ from torch import nn
 from dance_ondevice.batches import TrainingSample
 from dance_ondevice.daemon import gate as gates
 from dance_ondevice.daemon import job as jobs
-from dance_ondevice.daemon.trainer_scores import score
-from dance_ondevice.models.forward import Normalisation
 from dance_ondevice.policies import bootstrap, pace
 
+Gate = Sequence[tuple[str, TrainingSample]]
 #: Looking at more than this many samples costs too much of a round; evenly spread, they tell the course.
 _MOST_SAMPLES = 16
 
@@ -23,25 +22,28 @@ class Curve:
     def __init__(
         self,
         job: jobs.Job,
-        gate: Sequence[tuple[str, TrainingSample]],
+        gate: Gate,
         live: Sequence[jobs.Counts],
-        normalisation: Normalisation,
+        score: Callable[[nn.Module, Gate], tuple[jobs.Counts, ...]],
         emit: Callable[[jobs.Event], None],
     ) -> None:
-        """``gate`` holds (id, sample) and ``live`` the live model's counts of the same, in the same order."""
+        """``gate`` holds (id, sample) and ``live`` the live model's counts of the same, in the same order.
+
+        ``score`` gives those of the candidate.
+        """
         step = max(1, -(-len(gate) // _MOST_SAMPLES))
         self._job = job
         self._gate = gate[::step]
         self._ids = {identifier for identifier, _ in self._gate}
         self._live = self._chosen(live)
         self._blocks = job.gate_blocks[::step]
-        self._normalisation = normalisation
+        self._score_on = score
         self._emit = emit
         self._start: float | None = None
 
-    def begin(self, model: nn.Module, *, slimmed: bool) -> None:
-        """The candidate before its first step: the live model itself, unless it was slimmed."""
-        counts = self._score(model) if slimmed else self._live
+    def begin(self, model: nn.Module, *, changed: bool) -> None:
+        """The candidate before its first step: it does as the live model does, unless it was ``changed``."""
+        counts = self._score(model) if changed else self._live
         self._start = self._point(0, counts).candidate
 
     def hopeless(self, model: nn.Module, step: int) -> str | None:
@@ -62,7 +64,7 @@ class Curve:
         self._point(step, self._chosen(candidate))
 
     def _score(self, model: nn.Module) -> tuple[jobs.Counts, ...]:
-        return score(model, self._gate, self._normalisation, self._job.n_classes)[1]
+        return self._score_on(model, self._gate)
 
     def _chosen(self, counts: Sequence[jobs.Counts]) -> tuple[jobs.Counts, ...]:
         return tuple(each for each in counts if each.id in self._ids)

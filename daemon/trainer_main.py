@@ -16,7 +16,7 @@ import platform
 import random
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -26,7 +26,15 @@ import torch
 
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.state import atomic_write
-from dance_ondevice.daemon.trainer_curve import Curve
+from dance_ondevice.daemon.trainer_conditions import (
+    ConditionRound,
+    Kept,
+    Serving,
+    WholeRound,
+    judged,
+    kept,
+)
+from dance_ondevice.daemon.trainer_curve import Curve, Gate
 from dance_ondevice.daemon.trainer_scores import score, time_masks
 from dance_ondevice.daemon.trainer_slimming import slim_candidate
 from dance_ondevice.distillation import Distillation
@@ -95,21 +103,81 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes) -> None:
 
     candidate, card = checkpoint.load(Path(job.live))
     gate = [(s.id, sample_of(s)) for s in job.gate]
-    evaluated, live_counts = _score_as("live", candidate, card, gate, Path(job.out))
+    of = {s.id: s.condition for s in job.gate}
+    live_kept = kept(Path(job.conditions), candidate) if job.conditions else Kept()
+    evaluated, live_counts = _score_as(
+        "live",
+        Path(job.out),
+        judged(
+            candidate,
+            gate,
+            card.normalisation,
+            job.n_classes,
+            serving=Serving(live_kept.sets, live_kept.known),
+            of=of,
+        ),
+    )
     emit(events, evaluated)
-    if Path(job.frozen) != Path(job.live):
+    if Path(job.frozen) != Path(job.live) or live_kept.sets:
         _score_frozen(job, events, gate)
     else:
         emit(events, jobs.Evaluated(model="frozen", scores=evaluated.scores))
     if wishes.leave:
         _leave(events, 0)
 
-    curve = Curve(job, gate, live_counts, card.normalisation, lambda event: emit(events, event))
+    kind = (
+        WholeRound(job, live_kept, card.normalisation)
+        if job.condition is None
+        else ConditionRound(job, live_kept, candidate)
+    )
+
+    def look(model: torch.nn.Module, some: Gate) -> tuple[jobs.Counts, ...]:
+        serving = kind.serving(model, {of[identifier] for identifier, _ in some})
+        return judged(model, some, card.normalisation, job.n_classes, serving=serving, of=of)[1]
+
+    curve = Curve(job, gate, live_counts, look, lambda event: emit(events, event))
     if job.target_macs is not None:
         learnt_from = [sample_of(s) for s in job.train + job.rehearsal]
         emit(events, slim_candidate(candidate, job, learnt_from, card.normalisation))
-    curve.begin(candidate, slimmed=job.target_macs is not None)
-    trainer = _trainer(job, candidate, card)
+    curve.begin(candidate, changed=job.target_macs is not None or not kind.starts_as_live)
+    with kind.learning(candidate):
+        training = _train(job, _trainer(job, candidate, card), curve, events, wishes)
+    if training is None:
+        return
+
+    candidate.eval()
+    serving = kind.serving(candidate)
+    scores, counts = judged(candidate, gate, card.normalisation, job.n_classes, serving=serving, of=of)
+    jobs.write_counts(jobs.counts_file(Path(job.out).parent, "candidate"), counts)
+    curve.end(training.step, counts)
+    kind.settle(candidate)
+    live, _ = checkpoint.load(Path(job.live))
+    emit(events, time_masks(live, candidate, gate[0][1], card.normalisation))
+    done = jobs.Done(
+        macs=count_macs(candidate, *job.size),
+        parameters=count_parameters(candidate),
+        training_macs=training.macs,
+        precision=training.options.precision,
+        steps=training.step,
+    )
+    _save(job, candidate, card, done, kind.told(serving))
+    kind.write(serving, Path(job.out))
+    emit(events, jobs.Evaluated(model="candidate", scores=scores))
+    emit(events, done)
+
+
+def _train(
+    job: jobs.Job,
+    trainer: Trainer,
+    curve: Curve,
+    events: TextIO,
+    wishes: Wishes,
+) -> Trainer | None:
+    """Train as far as there is hope; None where there is nothing to judge.
+
+    Raises:
+        Leave: it was asked for; the state is saved.
+    """
     saved = Path(job.checkpoint)
     if (saved / "complete").exists():
         trainer.load_state(saved)
@@ -125,30 +193,14 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes) -> None:
             _leave(events, report.step)
         if wishes.finish:
             break
-        if report.step in job.looks and (hopeless := curve.hopeless(candidate, report.step)):
+        if report.step in job.looks and (hopeless := curve.hopeless(trainer.model, report.step)):
             emit(events, jobs.GaveUp(report.step, hopeless))
-            return
+            return None
     if training_macs == 0:
         samples = len(job.train) + len(job.rehearsal)
         emit(events, jobs.GaveUp(0, f"nothing to learn: none of the {samples} samples has a labelled pixel"))
-        return
-
-    candidate.eval()
-    scores, counts = score(candidate, gate, card.normalisation, job.n_classes)
-    jobs.write_counts(jobs.counts_file(Path(job.out).parent, "candidate"), counts)
-    curve.end(trainer.step, counts)
-    live, _ = checkpoint.load(Path(job.live))
-    emit(events, time_masks(live, candidate, gate[0][1], card.normalisation))
-    done = jobs.Done(
-        macs=count_macs(candidate, *job.size),
-        parameters=count_parameters(candidate),
-        training_macs=training_macs,
-        precision=trainer.options.precision,
-        steps=trainer.step,
-    )
-    _save(job, candidate, card, done)
-    emit(events, jobs.Evaluated(model="candidate", scores=scores))
-    emit(events, done)
+        return None
+    return trainer
 
 
 def _trainer(job: jobs.Job, candidate: torch.nn.Module, card: ModelCard) -> Trainer:
@@ -179,24 +231,26 @@ def _save_state(trainer: Trainer, saved: Path) -> None:
 
 def _score_as(
     name: Literal["live", "frozen"],
-    model: torch.nn.Module,
-    card: ModelCard,
-    gate: list[tuple[str, TrainingSample]],
     out: Path,
+    found: tuple[jobs.ScoreCard, tuple[jobs.Counts, ...]],
 ) -> tuple[jobs.Evaluated, tuple[jobs.Counts, ...]]:
-    scores, counts = score(model, gate, card.normalisation, len(card.classes))
+    scores, counts = found
     jobs.write_counts(jobs.counts_file(out.parent, name), counts)
     return jobs.Evaluated(model=name, scores=scores), counts
 
 
 def _score_frozen(job: jobs.Job, events: TextIO, gate: list[tuple[str, TrainingSample]]) -> None:
-    """The first model is only a yardstick: a round does without it when it does not load."""
+    """The first model, with its own statistics for every frame.
+
+    It is only a yardstick: a round does without it when it does not load.
+    """
     try:
         frozen, card = checkpoint.load(Path(job.frozen))
     except checkpoint.CheckpointError as error:
         print(f"the first model is not scored: {error}", file=sys.stderr)
         return
-    emit(events, _score_as("frozen", frozen, card, gate, Path(job.out))[0])
+    found = score(frozen, gate, card.normalisation, len(card.classes))
+    emit(events, _score_as("frozen", Path(job.out), found)[0])
 
 
 def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
@@ -217,7 +271,13 @@ def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
     return precision
 
 
-def _save(job: jobs.Job, model: torch.nn.Module, parent: ModelCard, done: jobs.Done) -> None:
+def _save(
+    job: jobs.Job,
+    model: torch.nn.Module,
+    parent: ModelCard,
+    done: jobs.Done,
+    told: Mapping[str, object],
+) -> None:
     card = dataclasses.replace(
         parent,
         version=job.round,
@@ -235,6 +295,7 @@ def _save(job: jobs.Job, model: torch.nn.Module, parent: ModelCard, done: jobs.D
             "distillation": job.distillation,
             "new_samples": len(job.train),
             "rehearsal_samples": len(job.rehearsal),
+            **told,
         },
         gate={},
     )

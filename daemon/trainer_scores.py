@@ -25,6 +25,8 @@ def score(
     gate: Sequence[tuple[str, TrainingSample]],
     normalisation: Normalisation,
     n_classes: int,
+    *,
+    before: Callable[[str], None] | None = None,
 ) -> tuple[jobs.ScoreCard, tuple[jobs.Counts, ...]]:
     """Score a model on held-out samples: the whole, and each sample's counts.
 
@@ -33,6 +35,7 @@ def score(
         gate: (id, sample).
         normalisation: the model's.
         n_classes: number of classes.
+        before: called with the id of each sample before the model sees it.
 
     Raises:
         SampleError: a file is missing or not what it should be.
@@ -40,6 +43,8 @@ def score(
     whole: Matrix = np.zeros((n_classes, n_classes), np.int64)
     counts = []
     for identifier, sample in gate:
+        if before is not None:
+            before(identifier)
         matrix = evaluate(model, [sample], normalisation, n_classes)
         whole += matrix
         counts.append(counts_of(identifier, matrix))

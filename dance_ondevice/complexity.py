@@ -142,7 +142,7 @@ class DetailLoss:
                 losses[scale] = 0.0
                 continue
             # Above a half, linear interpolation weighs the two neighbours of a new pixel nearly as area
-            # averaging does, which is quick for whole factors only and else takes four times as long.
+            # averaging does, which is quick for whole factors only.
             how = cv2.INTER_LINEAR if scale > 0.5 else cv2.INTER_AREA
             down = cv2.resize(grey, size, interpolation=how)
             up = cv2.resize(down, (w, h), interpolation=cv2.INTER_LINEAR)

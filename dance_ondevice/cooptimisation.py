@@ -10,14 +10,14 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
-import torch
 from torch import nn
 
 from dance_ondevice.batches import BatchPlan, TrainingSample
+from dance_ondevice.files import write_durably
 from dance_ondevice.importance import TaylorImportance, scores_by
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
@@ -50,6 +50,14 @@ class _Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epochs: int
     samples_seen: int
     macs: int
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A stage being trained, and the model as the stage began, which its samples were chosen with."""
+
+    trainer: Trainer
+    entry: nn.Module
 
 
 class CoTrainer:
@@ -95,8 +103,7 @@ class CoTrainer:
         self._epochs_before = 0
         self._samples_before = 0
         self._macs_before = 0
-        self._trainer: Trainer | None = None
-        self._entry: dict[str, torch.Tensor] = {}
+        self._running: _Running | None = None
 
     @property
     def epochs(self) -> int:
@@ -112,7 +119,7 @@ class CoTrainer:
             NotPrunable: a stage asks for fewer MACs and the model cannot be slimmed.
         """
         while self._index < len(self._stages):
-            trainer = self._trainer or self._begin(None, None)
+            trainer = (self._running or self._begin(None, None)).trainer
             stage = self._stages[self._index]
             per_epoch = trainer.plan.steps_per_epoch
             while trainer.step < trainer.options.steps:
@@ -134,17 +141,14 @@ class CoTrainer:
 
         A kill while it writes leaves either this state or the one before.
         """
-        trainer = self._trainer
-        if trainer is None:
+        if self._running is None:
             raise RuntimeError("there is nothing to save before the first epoch")
         entry = directory / f"stage-{self._index}"
         if not (entry / "model.safetensors").is_file():
-            checkpoint.save(entry, self._model_at_entry(), self.card)
-        trainer.save_state(entry / "trainer")
+            checkpoint.save(entry, self._running.entry, self.card)
+        self._running.trainer.save_state(entry / "trainer")
         progress = _Progress(self._index, self._epochs_before, self._samples_before, self._macs_before)
-        part = directory / f"{_PROGRESS_FILE}.part"
-        part.write_bytes(msgspec.json.encode(progress))
-        part.replace(directory / _PROGRESS_FILE)
+        write_durably(directory / _PROGRESS_FILE, msgspec.json.encode(progress))
 
     def load_state(self, directory: Path) -> None:
         """Go on where ``save_state`` was called; the model is replaced by the saved one.
@@ -165,9 +169,9 @@ class CoTrainer:
         self.model.to(device)
         self._index, self._epochs_before = progress.stage, progress.epochs
         self._samples_before, self._macs_before = progress.samples_seen, progress.macs
-        self._begin_with(self.model, None).load_state(entry / "trainer")
+        self._begin_with(None).trainer.load_state(entry / "trainer")
 
-    def _begin(self, moments: Moments | None, taylor: TaylorImportance | None) -> Trainer:
+    def _begin(self, moments: Moments | None, taylor: TaylorImportance | None) -> _Running:
         """Slim as the stage asks, choose its samples, make its trainer."""
         stage = self._stages[self._index]
         target = round(stage.macs_fraction * self.card.unslimmed_macs)
@@ -182,12 +186,14 @@ class CoTrainer:
                 branches=branches,
             )
             self.card = _described(self.model, self.card)
-        return self._begin_with(self.model, moments)
+        return self._begin_with(moments)
 
-    def _begin_with(self, model: nn.Module, moments: Moments | None) -> Trainer:
-        stage = self._stages[self._index]
+    def _begin_with(self, moments: Moments | None) -> _Running:
+        """Make the stage's trainer for the model as it is."""
+        stage, model = self._stages[self._index], self.model
         freeze(model, stage.frozen)
-        self._entry = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        model.zero_grad()  # the stage before has left gradients, which would be copied
+        entry = copy.deepcopy(model)
         samples = self._choose(stage.choice, model)
         options = self._stage_options(stage, samples)
         trainer = Trainer(
@@ -195,8 +201,8 @@ class CoTrainer:
         )
         if moments:
             trainer.adopt_moments(moments)
-        self._trainer = trainer
-        return trainer
+        self._running = _Running(trainer, entry)
+        return self._running
 
     def _stage_options(self, stage: Stage, samples: Sequence[TrainingSample]) -> TrainingOptions:
         before = sum(s.epochs for s in self._stages[: self._index])
@@ -215,16 +221,11 @@ class CoTrainer:
         self._epochs_before += stage.epochs
         self._samples_before += trainer.samples_seen
         self._macs_before += trainer.macs
-        self._trainer = None
+        self._running = None
         self._index += 1
         if self._index < len(self._stages):
             moments, following = trainer.moments(), self._stages[self._index]
             self._begin(moments, _taylor(trainer) if following.importance != "bn_scale" else None)
-
-    def _model_at_entry(self) -> nn.Module:
-        model = copy.deepcopy(self.model)
-        model.load_state_dict(self._entry)
-        return model
 
 
 def freeze(model: nn.Module, names: Sequence[str]) -> None:

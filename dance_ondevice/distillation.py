@@ -57,5 +57,4 @@ class Distillation:
             return logits.sum() * 0
         with torch.no_grad():
             answers = logits_of(self._teacher, images[chosen]).float()
-        loss = distillation_loss(logits[chosen], answers, torch.ones_like(chosen[chosen]), self._temperature)
-        return self._weight * loss
+        return self._weight * distillation_loss(logits[chosen], answers, self._temperature)

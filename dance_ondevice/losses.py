@@ -56,9 +56,7 @@ def class_weights(frequencies: NDArray[np.float64], largest_ratio: float = 10.0)
     return scaled
 
 
-def distillation_loss(
-    logits: Tensor, teacher_logits: Tensor, chosen: Tensor, temperature: float = 2.0
-) -> Tensor:
+def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:
     """How far a model is from a teacher's answers: the mean over pixels of ``T^2 KL(teacher || model)``.
 
     As in Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015, arXiv 1503.02531,
@@ -68,15 +66,12 @@ def distillation_loss(
     Args:
         logits: (N,C,H,W) float32.
         teacher_logits: of the same shape; no gradient flows into them.
-        chosen: (N,) bool, the images that count.
         temperature: T.
 
     Returns:
-        A scalar; 0 when no image is chosen.
+        A scalar.
     """
-    if not bool(chosen.any()):
-        return logits.sum() * 0
-    model = F.log_softmax(logits[chosen] / temperature, dim=1)
-    teacher = F.log_softmax(teacher_logits[chosen].detach() / temperature, dim=1)
+    model = F.log_softmax(logits / temperature, dim=1)
+    teacher = F.log_softmax(teacher_logits.detach() / temperature, dim=1)
     divergence = F.kl_div(model, teacher, reduction="none", log_target=True).sum(dim=1)
     return divergence.mean() * temperature**2

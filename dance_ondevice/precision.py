@@ -30,7 +30,7 @@ def autocast(model: nn.Module, precision: Precision) -> Iterator[None]:
     Two kinds of depthwise convolution stay in 32 bits on the CPU (oneDNN, as of torch 2.13). Of dilated ones
     it computes a wrong gradient of the weights in bf16, off by more than its own length and at times by
     thirty orders of magnitude; a test measures it, so that the exception can go when the library is mended.
-    Of strided ones the backward pass takes up to eighteen times as long as in fp32.
+    Of strided ones the backward pass takes many times as long as in fp32.
     """
     device = next(model.parameters()).device
     lowered = precision == "bf16"

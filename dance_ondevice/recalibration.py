@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dance_ondevice.batches import BatchOptions, BatchPlan, TrainingSample
 from dance_ondevice.labels import IGNORE
-from dance_ondevice.models.cost import training_only
-from dance_ondevice.models.forward import Normalisation, outputs
+from dance_ondevice.models.cost import evaluating, training_only
+from dance_ondevice.models.forward import Normalisation, outputs, to_tensor
 
 
 def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
@@ -34,18 +33,16 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
         How many layers were given new statistics.
     """
     layers = [m for _, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    modes = {module: module.training for _, module in model.named_modules()}
     before = [_Before(layer) for layer in layers]
     device = next(model.parameters()).device
     renewed = 0
     try:
-        model.eval()
-        model.training = bool(training_only(model))
-        for layer in layers:
-            layer.train()
-            layer.momentum = None  # torch's word for the average over all batches since the reset
-            layer.reset_running_stats()
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
+            model.training = bool(training_only(model))
+            for layer in layers:
+                layer.train()
+                layer.momentum = None  # torch's word for the average over all batches since the reset
+                layer.reset_running_stats()
             for batch in batches:
                 outputs(model, batch.to(device))
     except BaseException:
@@ -53,8 +50,6 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
             one.restore()
         raise
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for one in before:
             one.layer.momentum = one.momentum
     for one in before:
@@ -83,11 +78,8 @@ def clean_batches(
     """
     options = BatchOptions(num_classes=IGNORE, batch_size=batch_size, augment=False, seed=seed)
     plan = BatchPlan(samples, options)
-    mean = torch.tensor(normalisation.mean) * 255
-    std = torch.tensor(normalisation.std) * 255
     for step in range(min(most, plan.steps_per_epoch)):
-        rgb = np.ascontiguousarray(plan.load(step).images[..., ::-1])
-        yield ((torch.from_numpy(rgb).float() - mean) / std).permute(0, 3, 1, 2)
+        yield torch.cat([to_tensor(image, normalisation) for image in plan.load(step).images])
 
 
 class _Before:

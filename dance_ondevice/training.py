@@ -27,7 +27,7 @@ from dance_ondevice.batches import (
 )
 from dance_ondevice.labels import IGNORE
 from dance_ondevice.losses import class_weights, weighted_cross_entropy
-from dance_ondevice.models.cost import count_macs
+from dance_ondevice.models.cost import training_macs
 from dance_ondevice.models.forward import Normalisation, outputs
 from dance_ondevice.precision import Precision, autocast, measure_precision
 from dance_ondevice.training_state import StateError, TrainingState, read_state, write_state
@@ -55,12 +55,11 @@ FurtherLoss = Callable[[Tensor, Tensor, Sequence[int]], Tensor]
 #: Parameter name -> AdamW's "step", "exp_avg" and "exp_avg_sq".
 Moments = Mapping[str, Mapping[str, Tensor]]
 
-#: A training step costs about three forward passes: the backward pass computes two products per layer, one
-#: for the inputs' gradient and one for the weights'.
-TRAINING_PASSES = 3
 #: The loss looks at one pixel in every square of this side, another one each step. Logits are far coarser
-#: than pixels, so this loses next to nothing, and saves a sixth of Fast-SCNN's step on a CPU.
+#: than pixels, so this loses next to nothing, and a step on a CPU is quicker.
 _LOSS_STRIDE = 2
+#: What the names of tensors in a saved training begin with; ``optimiser.`` is followed by a moment's name.
+_WEIGHT, _MOMENT = "model.", "optimiser."
 
 
 class TrainingDiverged(RuntimeError):  # noqa: N818 - the name says what happened
@@ -124,7 +123,7 @@ class StepReport:
         steps: Steps of the whole training.
         loss: Of this step's batch, class and sample weights included.
         samples_seen: Images trained on so far, repetitions counted.
-        macs: Multiply-accumulates so far, ``TRAINING_PASSES`` forward passes an image.
+        macs: Multiply-accumulates so far, ``dance_ondevice.models.cost.training_macs`` an image.
     """
 
     step: int
@@ -188,7 +187,7 @@ class Trainer:
                 {"params": vectors, "weight_decay": 0.0},
             ],
             lr=options.learning_rate,
-            fused=True,  # one pass over memory: a third of the time on a CPU
+            fused=True,  # one pass over memory
         )
 
     def __iter__(self) -> Iterator[StepReport]:
@@ -228,10 +227,9 @@ class Trainer:
         Args:
             directory: Made when missing; an older state in it is replaced.
         """
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for name, parameter in self._parameters.items():
-            for key, value in self._optimiser.state.get(parameter, {}).items():
-                tensors[f"optimiser.{key}.{name}"] = value
+        tensors = {f"{_WEIGHT}{name}": value for name, value in self.model.state_dict().items()}
+        for name, moments in self.moments().items():
+            tensors.update({f"{_MOMENT}{key}.{name}": value for key, value in moments.items()})
         state = TrainingState(self._fingerprint(), self.step, self._samples_seen, self._macs)
         write_state(directory, state, tensors)
 
@@ -247,16 +245,14 @@ class Trainer:
             raise StateError(
                 f"{directory}: the saved training used other samples, options or model shapes; start afresh"
             )
-        prefix = "model."
-        weights = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+        weights = {name[len(_WEIGHT) :]: x for name, x in tensors.items() if name.startswith(_WEIGHT)}
         self.model.load_state_dict(weights)
-        self._optimiser.state.clear()
-        for name, parameter in self._parameters.items():
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                value = tensors.get(f"optimiser.{key}.{name}")
-                if value is not None:
-                    like = value if key == "step" else torch.empty_like(parameter, requires_grad=False)
-                    self._optimiser.state[parameter][key] = like.copy_(value)
+        moments: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith(_MOMENT):
+                key, parameter = name[len(_MOMENT) :].split(".", 1)
+                moments.setdefault(parameter, {})[key] = value
+        self.adopt_moments(moments)
         self.step, self._samples_seen, self._macs = state.step, state.samples_seen, state.macs
 
     def moments(self) -> Moments:
@@ -268,11 +264,15 @@ class Trainer:
         }
 
     def adopt_moments(self, moments: Moments) -> None:
-        """Start with another training's optimiser state; parameters that it does not name start afresh.
+        """Go on from an optimiser's state, which is copied; parameters that it does not name start afresh.
+
+        Args:
+            moments: Tensors as ``moments`` gives them: "step" a scalar, the others of the parameter's shape.
 
         Raises:
             ValueError: A moment has another shape than its parameter; it names the parameter.
         """
+        self._optimiser.state.clear()
         for name, state in moments.items():
             parameter = self._parameters.get(name)
             if parameter is None:
@@ -283,8 +283,9 @@ class Trainer:
                         f"the moment {key} of {name} has shape {tuple(value.shape)}, "
                         f"the parameter {tuple(parameter.shape)}"
                     )
-                like = value if key == "step" else torch.empty_like(parameter, requires_grad=False)
-                self._optimiser.state[parameter][key] = like.copy_(value)
+                like = value if key == "step" else parameter
+                own = torch.empty_like(like, device=parameter.device, requires_grad=False)
+                self._optimiser.state[parameter][key] = own.copy_(value)
 
     def probe(self, step: int) -> None:
         """Leave the gradients of batch ``step`` in the parameters, without a step of the optimiser.
@@ -347,7 +348,7 @@ class Trainer:
 
     def _training_macs(self, size: tuple[int, int]) -> int:
         if size not in self._macs_by_size:
-            self._macs_by_size[size] = TRAINING_PASSES * count_macs(self.model, *size)
+            self._macs_by_size[size] = training_macs(self.model, *size)
         return self._macs_by_size[size]
 
     def _fingerprint(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import msgspec
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
+
+from dance_ondevice.files import write_durably
 
 _STATE_FILE = "state.json"
 
@@ -53,9 +54,10 @@ def write_state(directory: Path, state: TrainingState, tensors: Mapping[str, Ten
     data = safetensors.torch.save({name: tensor.detach().contiguous() for name, tensor in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
     name = f"state-{state.step}-{digest[:16]}.safetensors"
-    _write(directory / name, data)
-    _write(directory / _STATE_FILE, msgspec.json.encode(_Document(name, digest, state)))
-    for stale in directory.glob("state-*.safetensors"):
+    write_durably(directory / name, data)
+    write_durably(directory / _STATE_FILE, msgspec.json.encode(_Document(name, digest, state)))
+    # Older tensors, and what a killed write left behind.
+    for stale in (*directory.glob("state-*.safetensors"), *directory.glob(".state*.part")):
         if stale.name != name:
             stale.unlink()
 
@@ -76,18 +78,3 @@ def read_state(directory: Path) -> tuple[TrainingState, dict[str, Tensor]]:
         raise StateError(f"{error.filename}: no saved training here") from error
     except (OSError, msgspec.DecodeError, SafetensorError) as error:
         raise StateError(f"{directory}: the saved training is damaged: {error}") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write, sync and rename, so that ``path`` is never seen half written."""
-    temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

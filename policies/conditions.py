@@ -1,22 +1,38 @@
 """Which condition a camera is in (day, dusk, rain, headlights), told from the figures of its stream.
 
 A condition is a place in the space of those figures: a centre and a spread, learnt from its first frames and
-fixed from then on, so that a dusk which comes slowly cannot pull the day along. The first one, ``base``, is
+fixed from then on, so that a dusk which comes slowly cannot pull the day along. Only frames that are clearly
+its own count: those of a day that comes back must not make the dusk any lighter. The first one, ``base``, is
 where the model feels at home. Confidence is not among the figures: it depends on the condition that is
 chosen, and would take part in its own cause.
+
+Which of several conditions a frame belongs to is asked by likelihood (quadratic discriminant analysis), in
+spreads that were measured, drawn to the usual ones while frames are few (Friedman, "Regularized discriminant
+analysis", JASA 1989). A lower limit at the usual alone would make every steady light look wider than it is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-__all__ = ["BASE", "FIGURES", "CameraState", "Condition", "ConditionRules", "State", "Step", "observe"]
+__all__ = [
+    "BASE",
+    "FIGURES",
+    "CameraState",
+    "Condition",
+    "ConditionRules",
+    "State",
+    "Step",
+    "founded",
+    "log_likelihood",
+    "observe",
+]
 
 #: The condition that is always there.
 BASE = "base"
-#: What conditions are told apart by, and what each varies by within one at least.
+#: What conditions are told apart by, and what each usually varies by within one.
 FIGURES: Mapping[str, float] = {
     "luma": 0.04,
     "contrast": 0.025,
@@ -24,6 +40,11 @@ FIGURES: Mapping[str, float] = {
     "tint": 0.01,
     "complexity": 0.05,
 }
+
+#: The usual spread of a figure counts like so many frames, beside those that were seen...
+_USUAL_FRAMES = 16
+#: ...and no spread is taken for less than this share of it: frames of a video resemble their neighbours.
+_LEAST_SHARE = 0.5
 
 Vector = tuple[float, ...]
 
@@ -37,8 +58,9 @@ class ConditionRules:
         min_frames: frames that must agree before a condition is opened.
         fit: a frame farther off than this is no frame of the condition. With five figures, one in thirty
             frames of the condition itself is.
-        margin: a frame must be nearer to another condition by this much to speak for a switch; to ``base``
-            it need only be nearer, since the model has learnt that one best.
+        margin: a frame must be likelier in another condition by this much to speak for a switch, and in its
+            own to be learnt from, as the logarithm of the ratio; for ``base`` it need only be likelier, since
+            the model has learnt that one best.
         switch_frames: frames in a row that must speak for the same switch.
         settle_frames: frames that centre and spread are learnt from.
         settle_base_frames: the same for ``base``, which is as wide as what the model was made for.
@@ -52,11 +74,11 @@ class ConditionRules:
     most: int = 8
     min_frames: int = 16
     fit: float = 3.5
-    margin: float = 0.5
+    margin: float = 1.0
     switch_frames: int = 3
     settle_frames: int = 64
     settle_base_frames: int = 512
-    merge: float = 1.0
+    merge: float = 2.0
     odd_share: float = 0.125
 
     def __post_init__(self) -> None:
@@ -180,10 +202,36 @@ def observe(
     return _fitting(rules, state, camera, vector, distances)
 
 
+def founded(frames: Iterable[Mapping[str, float]], camera: str) -> State:
+    """A state in which ``base`` is known from the frames of the model's own domain, however varied they are.
+
+    Args:
+        frames: figures of each, at least those of ``FIGURES``.
+        camera: the name to put them down to.
+
+    Raises:
+        ValueError: a figure is missing or not finite.
+    """
+    state = State()
+    for figures in frames:
+        state, _ = _found(state, camera, CameraState(), _vector(figures))
+    return state
+
+
 def distance(condition: Condition, vector: Vector) -> float:
     """How far a frame is from a condition: Euclidean, each figure in the condition's spread of it."""
     spreads = _spreads(condition)
     return math.sqrt(sum(((x - m) / s) ** 2 for x, m, s in zip(vector, condition.mean, spreads, strict=True)))
+
+
+def log_likelihood(condition: Condition, vector: Vector) -> float:
+    """How likely a frame is in a condition: the logarithm of a normal density, but for a constant.
+
+    The wider the condition, the less likely is any one place in it; by distance alone it would attract what
+    lies near its neighbours.
+    """
+    volume = sum(math.log(s / u) for s, u in zip(_spreads(condition), FIGURES.values(), strict=True))
+    return -(distance(condition, vector) ** 2) / 2 - volume
 
 
 def _vector(figures: Mapping[str, float]) -> Vector:
@@ -194,10 +242,11 @@ def _vector(figures: Mapping[str, float]) -> Vector:
 
 
 def _spreads(condition: Condition) -> Vector:
-    """Never below what is usual: the first frames of a camera that stands still hardly differ."""
+    """Root of the mean of the measured variance and the usual one, each weighted by its frames."""
+    weight = condition.frames + _USUAL_FRAMES
     return tuple(
-        max(least, math.sqrt(square / condition.frames))
-        for least, square in zip(FIGURES.values(), condition.squares, strict=True)
+        max(_LEAST_SHARE * usual, math.sqrt((square + _USUAL_FRAMES * usual**2) / weight))
+        for usual, square in zip(FIGURES.values(), condition.squares, strict=True)
     )
 
 
@@ -216,30 +265,30 @@ def _fitting(
     rules: ConditionRules, state: State, camera: str, vector: Vector, distances: Mapping[str, float]
 ) -> tuple[State, Step]:
     known = state.cameras[camera]
-    nearest = min(distances, key=lambda name: distances[name])
-    here = distances[known.current]
-    margin = 0.0 if nearest == BASE else rules.margin
-    speaks = nearest != known.current and (here > rules.fit or distances[nearest] + margin < here)
-    streak = 0 if not speaks else known.streak + 1 if known.challenger == nearest else 1
+    likely = {c.name: log_likelihood(c, vector) for c in state.conditions if distances[c.name] <= rules.fit}
+    likeliest = max(likely, key=lambda name: likely[name])
+    speaks = likeliest != known.current and _clearly(rules, likeliest, likely, [known.current])
+    streak = 0 if not speaks else known.streak + 1 if known.challenger == likeliest else 1
     switched = streak >= rules.switch_frames
     calm = known.calm + 1
-    current = nearest if switched else known.current
+    current = likeliest if switched else known.current
     after = CameraState(
         current=current,
-        challenger="" if switched or not speaks else nearest,
+        challenger="" if switched or not speaks else likeliest,
         streak=0 if switched else streak,
         # One frame that fits takes two back: a passing lorry never adds up to a condition.
         strange=known.strange[2:],
         alarmed=known.alarmed and calm < rules.min_frames,
         calm=calm,
     )
+    own = current == likeliest and _clearly(rules, current, likely, likely)
     conditions, settled = [], ""
     for condition in state.conditions:
         found = condition
         if condition.name == current:
             found = _used(condition)
             enough = rules.settle_base_frames if current == BASE else rules.settle_frames
-            if distances[current] <= rules.fit and condition.frames < enough:
+            if own and condition.frames < enough:
                 found = _learnt(found, vector)
                 settled = current if found.frames == enough else ""
         conditions.append(found)
@@ -247,6 +296,12 @@ def _fitting(
     state, merged = _merged(rules, state)
     step = Step(condition=state.cameras[camera].current, switched=switched, merged=merged, settled=settled)
     return state, step
+
+
+def _clearly(rules: ConditionRules, name: str, likely: Mapping[str, float], others: Iterable[str]) -> bool:
+    """Whether a frame is likelier in a condition than in those others that it fits, by the margin."""
+    margin = 0.0 if name == BASE else rules.margin
+    return all(likely[name] > likely[other] + margin for other in others if other in likely and other != name)
 
 
 def _strange(rules: ConditionRules, state: State, camera: str, vector: Vector) -> tuple[State, Step]:

@@ -7,8 +7,12 @@ What is asked for, all of it:
   worth having when it is merely as good, which no number of samples ever proves; its lower bound may lie
   below by `slim_tolerance`, while the gain itself must still reach `min_gain`, so that many small steps down
   do not add up unseen.
-- No class falls by more than `max_class_drop`, and no condition by more than `max_condition_drop`, unless the
-  fall may well be noise: a class of few pixels differs by more than that between any two trainings.
+- No class falls by more than `max_class_drop`, unless the fall may well be noise: a class of few pixels differs
+  by more than that between any two trainings.
+- No condition falls by more than `max_condition_drop`. It counts as fallen when its figure did, and either the
+  bootstrap agrees (the upper bound of its change is below 0) or there are fewer than `min_group_units` blocks or
+  samples to bound it with: an upper bound over two or three is near to anything, and "not proved to be worse"
+  would let an old scene of few held-out samples go.
 - Masks do not take `max_latency_ratio` times as long, and no more MACs than before.
 
 With fewer than two held-out samples there is nothing to draw from: the figures decide as they are, and
@@ -61,7 +65,7 @@ class GateRules:
         slim_tolerance: by how much the lower bound of the gain may lie below `min_gain` where the candidate
             needs fewer MACs.
         max_condition_drop: mIoU that one condition may lose at most, as a fraction of 1.
-        min_group_samples: a condition with fewer held-out samples is not judged on its own.
+        min_group_units: a condition with fewer blocks (or samples) to draw from falls by its figure alone.
         max_latency_ratio: how many times as long as the live model's a mask may take.
     """
 
@@ -70,7 +74,7 @@ class GateRules:
     min_class_pixels: int = 1000
     slim_tolerance: float = 0.02
     max_condition_drop: float = 0.02
-    min_group_samples: int = 4
+    min_group_units: int = 4
     max_latency_ratio: float = 1.25
 
 
@@ -180,14 +184,19 @@ def _may_be_noise(comparison: Comparison | None, index: int) -> bool:
 def _fallen_groups(groups: Sequence[Group], rules: GateRules) -> list[str]:
     if len(groups) < 2:  # the whole is judged already
         return []
+    fallen = [group for group in groups if _fallen(group.comparison, rules)]
     return [
         f"{group.name} fell from mIoU {group.comparison.live:.3f} to {group.comparison.candidate:.3f} "
         f"({group.comparison.gain.point:+.3f}), at most {-rules.max_condition_drop:+.3f} is allowed"
-        for group in groups
-        if group.comparison.samples >= rules.min_group_samples
-        and group.comparison.gain.point < -rules.max_condition_drop - _ROUNDING
-        and group.comparison.gain.at_most() < 0.0
+        for group in fallen
     ]
+
+
+def _fallen(group: Comparison, rules: GateRules) -> bool:
+    """Whether a condition fell too far, and not by luck as far as its samples tell."""
+    if group.gain.point >= -rules.max_condition_drop - _ROUNDING:
+        return False
+    return group.units < rules.min_group_units or group.gain.at_most() < 0.0
 
 
 def _too_slow(speed: Speed | None, rules: GateRules) -> list[str]:

@@ -10,12 +10,15 @@ from dance_ondevice.policies.sample_value import balanced_draw, choose, values
 from dance_ondevice.policies.splits import SampleInfo, Split, assign_splits
 
 __all__ = [
+    "Drifted",
     "RoundPlan",
     "SampleInfo",
     "Split",
     "StartDecision",
+    "answered",
     "assign_splits",
     "in_window",
+    "needed_after_drift",
     "parse_window",
     "plan_round",
     "should_start",
@@ -23,6 +26,10 @@ __all__ = [
 
 _WINDOW = re.compile(r"(\d{2}):(\d{2})-(\d{2}):(\d{2})", re.ASCII)
 _MINUTES_PER_DAY = 24 * 60
+#: After drift a round asks for this share of the usual new samples, and for so many at the least: fewer
+#: cannot be told from noise at the gate.
+_DRIFT_SHARE = 4
+_LEAST_AFTER_DRIFT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,26 @@ class StartDecision:
 
     start: bool
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drifted:
+    """A camera whose stream has changed, and no round has learnt from it since.
+
+    Attributes:
+        camera: its name.
+        signals: what has changed, such as ``luma``.
+        new_labelled: labelled samples of it that came since, may train and never did.
+    """
+
+    camera: str
+    signals: tuple[str, ...]
+    new_labelled: int
+
+    @property
+    def words(self) -> str:
+        """For reasons."""
+        return f"drift of {', '.join(self.signals)} on camera {self.camera}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +126,22 @@ def in_window(window: str, minutes_of_day: int) -> bool:
     return minutes_of_day >= opens or minutes_of_day < closes
 
 
+def needed_after_drift(min_new_samples: int, configured: int = 0) -> int:
+    """New labelled samples of a camera that has drifted which a round asks for, never more than usual.
+
+    Args:
+        min_new_samples: that a round usually asks for.
+        configured: so many instead of a quarter of them; 0 for the quarter, of 4 at the least.
+    """
+    wanted = configured or max(_LEAST_AFTER_DRIFT, -(-min_new_samples // _DRIFT_SHARE))
+    return min(wanted, max(1, min_new_samples))
+
+
+def answered(drifted: Sequence[Drifted], needed: int) -> tuple[str, ...]:
+    """The cameras whose drift a round that starts now learns from: enough of what came since is in it."""
+    return tuple(each.camera for each in drifted if each.new_labelled >= needed)
+
+
 def should_start(
     *,
     new_labelled: int,
@@ -108,6 +151,8 @@ def should_start(
     forced: bool,
     window: str = "",
     gate_samples: int | None = None,
+    drifted: Sequence[Drifted] = (),
+    min_after_drift: int = 0,
 ) -> StartDecision:
     """Whether there is something to learn and it may be learned now; energy is decided elsewhere.
 
@@ -119,21 +164,40 @@ def should_start(
         forced: whether the user asked for a round now.
         window: the window as configured, for the reason.
         gate_samples: labelled held-out samples, None while no sample was assigned yet.
+        drifted: cameras that have changed since a round learnt from them; enough new samples of any one of
+            them are enough.
+        min_after_drift: see ``needed_after_drift``.
     """
+    after_drift = needed_after_drift(min_new_samples, min_after_drift)
+    due = [each for each in drifted if each.new_labelled >= after_drift]
     needed = 1 if forced else max(1, min_new_samples)
     obstacles: list[str] = []
     if paused:
         obstacles.append("paused")
     if not forced and not window_open:
         obstacles.append(f"outside the window {window}" if window else "outside the training window")
-    if new_labelled < needed:
-        obstacles.append(f"{new_labelled} of {needed} new labelled samples")
+    if new_labelled < needed and not due:
+        obstacles.append(
+            f"{new_labelled} of {needed} new labelled samples" + _or_after(drifted, after_drift, forced)
+        )
     elif gate_samples == 0:
         obstacles.append("no held-out samples yet, on which a candidate could be judged")
     if obstacles:
         return StartDecision(False, "; ".join(obstacles))
+    if new_labelled < needed:
+        words = [f"{each.words}, and {_samples(each.new_labelled, 'new labelled')} since" for each in due]
+        return StartDecision(True, "; ".join(words))
     asked = "asked for by the user" if forced else f"at least {needed} asked for"
-    return StartDecision(True, f"{_samples(new_labelled, 'new labelled')}, {asked}")
+    words = [f"{_samples(new_labelled, 'new labelled')}, {asked}", *(each.words for each in due)]
+    return StartDecision(True, "; ".join(words))
+
+
+def _or_after(drifted: Sequence[Drifted], needed: int, forced: bool) -> str:
+    """The other thing that a round waits for: that of the camera which is nearest to it."""
+    if forced or not drifted:
+        return ""
+    nearest = max(drifted, key=lambda each: each.new_labelled)
+    return f", or {nearest.new_labelled} of {needed} since {nearest.words}"
 
 
 def plan_round(

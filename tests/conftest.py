@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,16 @@ def camvid_dir() -> Path:
         if (folder / "train").is_dir() and (folder / "trainannot").is_dir():
             return folder
     pytest.skip(f"no CamVid folder at {' or '.join(map(str, candidates))}; set DANCE_CAMVID_DIR")
+
+
+@pytest.fixture
+def one_thread_one_seed() -> Iterator[None]:
+    """Torch on one thread, with the same random numbers for every test, and as it was afterwards."""
+    import torch  # here, since most tests do without
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        yield
+    torch.set_num_threads(threads)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from dance_ondevice.stages import BranchPlan, EpochDone, Stage
 from dance_ondevice.training import Trainer, TrainingOptions, TrainingSample
 from dance_ondevice.training_state import StateError
 
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+
 SIZE = (64, 64)
 CARD = ModelCard(classes=("a", "b", "c"), architecture="fastscnn", macs_at=SIZE, arguments={})
 OPTIONS = TrainingOptions(steps=1, batch_size=2, num_classes=3, size=SIZE, learning_rate=2e-3)
@@ -32,14 +35,6 @@ STAGES = (
     Stage(epochs=1, macs_fraction=0.6, choice="half", importance="combined"),
     Stage(epochs=1, macs_fraction=0.6),
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -177,6 +172,19 @@ def test_moments_of_another_shape_are_refused(samples: list[TrainingSample]) -> 
     name = "classifier.3.weight"
     with pytest.raises(ValueError, match=r"classifier\.3\.weight has shape \(1,\)"):
         trainer.adopt_moments({name: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(1)}})
+
+
+def test_adopted_moments_are_copies(samples: list[TrainingSample]) -> None:
+    first = Trainer(small_model(), samples, replace(OPTIONS, steps=2), CARD.normalisation)
+    next(iter(first))
+    moments = first.moments()
+    before = {name: {key: x.clone() for key, x in state.items()} for name, state in moments.items()}
+    second = Trainer(small_model(), samples, replace(OPTIONS, steps=1), CARD.normalisation)
+    second.adopt_moments(moments)
+    assert len(list(second)) == 1
+    assert {int(state["step"]) for state in second.moments().values()} == {2}
+    for name, state in moments.items():
+        assert all(torch.equal(x, before[name][key]) for key, x in state.items()), name
 
 
 def test_one_learning_rate_course_spans_the_stages() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +18,12 @@ from dance_ondevice.images import encode_png
 from dance_ondevice.labels import IGNORE
 from dance_ondevice.models.forward import Normalisation
 
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+
 CLASSES = 4
 RAW = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 masks = arrays(np.uint8, (5, 7), elements=st.sampled_from([0, 1, 2, 3, IGNORE]))
 predictions = arrays(np.uint8, (5, 7), elements=st.integers(0, CLASSES - 1))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @given(masks, predictions)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
+from small_models import SMALL
 from torch import Tensor, nn
 
 from dance_ondevice.importance import (
@@ -19,17 +19,7 @@ from dance_ondevice.importance import (
 from dance_ondevice.models.registry import build
 from dance_ondevice.slimming import slim
 
-TINY = {"downsample": [8, 8, 16], "bottlenecks": [16, 16, 24], "repeats": [1, 1, 1], "fusion": 16}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread_one_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
 
 class Net(nn.Module):
@@ -119,7 +109,7 @@ def test_combined_scores_weigh_both_alike() -> None:
 
 @pytest.mark.parametrize("kind", ["bn_scale", "taylor", "combined"])
 def test_a_channel_that_does_nothing_goes_first_by_every_name(kind: str) -> None:
-    model = build("fastscnn", 5, TINY)
+    model = build("fastscnn", 5, {**SMALL["fastscnn"], "auxiliary": False})
     norm = model.classifier[1].pointwise.norm
     dead = torch.tensor([1, 4, 9, 13])
     with torch.no_grad():
@@ -143,7 +133,7 @@ def test_a_channel_that_does_nothing_goes_first_by_every_name(kind: str) -> None
 
 
 def test_a_branch_that_says_little_has_a_low_score() -> None:
-    model = build("fastscnn", 5, TINY)
+    model = build("fastscnn", 5, {**SMALL["fastscnn"], "auxiliary": False})
     with torch.no_grad():
         model.pyramid.branches[2].norm.weight.mul_(0.1)
     scores = branch_scores(model)

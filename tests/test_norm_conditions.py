@@ -12,6 +12,8 @@ from dance_ondevice.conditions import Estimator, NormStatistics, StatisticsMisma
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.fastscnn import FastSCNN
 
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+
 PLAIN = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
@@ -40,12 +42,6 @@ class Pooled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.last(x + self.norm(x.mean((2, 3), keepdim=True)))
         return out
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
 
 
 def pictures(count: int, seed: int = 0, size: tuple[int, int] = (32, 64)) -> list[np.ndarray]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,16 +31,10 @@ from dance_ondevice.pretraining import (
 )
 from dance_ondevice.training import TrainingSample
 
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+
 SIZE = (48, 64)
 SEQUENCES = {"0006R0": 3, "0016E5": 2}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

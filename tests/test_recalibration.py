@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_models import SMALL
 from torch import Tensor, nn
 
 from dance_ondevice.batches import TrainingSample
@@ -17,23 +17,7 @@ from dance_ondevice.models.forward import Normalisation, to_tensor
 from dance_ondevice.models.registry import build
 from dance_ondevice.recalibration import clean_batches, recalibrate
 
-TINY = {
-    "downsample": [8, 8, 16],
-    "bottlenecks": [16, 16, 24],
-    "repeats": [1, 1, 1],
-    "fusion": 16,
-    "auxiliary": True,
-}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread_one_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
 
 class Net(nn.Module):
@@ -71,7 +55,7 @@ def test_statistics_are_the_averages_over_the_batches() -> None:
 
 def test_heads_of_training_are_recalibrated_and_single_values_keep_theirs() -> None:
     """One image leaves the 1 x 1 bin one value a channel, of which no variance can be taken."""
-    model = build("fastscnn", 5, TINY).eval()
+    model = build("fastscnn", 5, SMALL["fastscnn"]).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.constant_(module.running_mean, 5.0)

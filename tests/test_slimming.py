@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,10 @@ from dance_ondevice.models.forward import logits
 from dance_ondevice.models.registry import build, build_from_factory
 from dance_ondevice.slimming import NotPrunable, SlimReport, slim
 
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+
 SIZE = (64, 96)
 ARGUMENTS = {"downsample": [16, 24, 32], "bottlenecks": [32, 32, 48], "repeats": [2, 1, 2], "fusion": 32}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread_one_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

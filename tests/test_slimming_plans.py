@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_models import SMALL
 from torch import nn
 
 from dance_ondevice.importance import Importance, TaylorImportance, scores_by
@@ -31,51 +31,15 @@ from dance_ondevice.policies.network_slimming import branch_shares
 from dance_ondevice.recalibration import recalibrate
 from dance_ondevice.slimming import slim
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_one_seed")]
 
 SIZE = (64, 96)
-SMALL: dict[str, dict[str, Any]] = {
-    "fastscnn": {
-        "downsample": [8, 8, 16],
-        "bottlenecks": [16, 16, 32],
-        "repeats": [1, 1, 1],
-        "fusion": 16,
-        "auxiliary": True,
-    },
-    "deeplabv3plus": {
-        "stem": 8,
-        "widths": [8, 8, 8, 16, 16, 16, 24],
-        "repeats": [1, 1, 1, 1, 1, 2, 1],
-        "pyramid": 16,
-        "low_level": 8,
-        "decoder": [16, 16],
-    },
-    "pspnet": {"widths": [8, 16, 16, 32], "repeats": [1, 1, 1, 1]},
-    "bisenetv2": {
-        "detail": [8, 8, 16],
-        "semantic": [8, 8, 16, 16],
-        "head": 16,
-        "auxiliary_width": 8,
-        "expansion": 2,
-    },
-    "hrnet": {"stem": 8, "bottlenecks": 1, "widths": [8, 8, 16, 16], "modules": [1, 1, 1], "blocks": 1},
-}
 
 #: A step is a share of the MACs to slim to, at a scale of the data, by some score; or a branch to remove.
 steps = st.one_of(
     st.tuples(st.floats(0.5, 0.95), st.floats(0.2, 1.0), st.sampled_from(["bn_scale", "taylor", "combined"])),
     st.integers(0, 3),
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread_one_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        yield
-    torch.set_num_threads(threads)
 
 
 def slim_a_step(
@@ -120,7 +84,7 @@ def test_any_plan_comes_back_bit_for_bit(name: str, plan: list[Any], tmp_path: P
         model,
         ModelCard(
             architecture=name,
-            arguments=SMALL[name],
+            arguments=dict(SMALL[name]),
             classes=tuple("abcde"),
             macs_at=SIZE,
             unslimmed_macs=dense,

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from small_models import SMALL
 from torch import nn
 
 from dance_ondevice.models.registry import build
 from dance_ondevice.sparsity import add_sparsity_gradient, sparsity_factors
 
-TINY = {
-    "downsample": [8, 8, 16],
-    "bottlenecks": [16, 16, 24],
-    "repeats": [1, 1, 1],
-    "fusion": 16,
-    "auxiliary": True,
-}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread_one_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
 
 class Grouped(nn.Sequential):
@@ -63,7 +47,7 @@ def test_the_subgradient_is_added_to_scales_that_can_go() -> None:
 
 
 def test_factors_by_branch_and_nothing_without_a_gradient() -> None:
-    model = build("fastscnn", 5, TINY)
+    model = build("fastscnn", 5, SMALL["fastscnn"])
     factors = sparsity_factors(model, {"pyramid bin 1": 3.0, "pyramid bin 6": 0.0})
     norms = {name for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
     assert set(factors) == norms

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from dance_ondevice.evaluation import evaluate, miou
 from dance_ondevice.images import encode_jpeg, encode_png
 from dance_ondevice.labels import IGNORE
-from dance_ondevice.models.cost import count_macs
+from dance_ondevice.models.cost import count_macs, layer_macs
 from dance_ondevice.models.forward import Normalisation
 from dance_ondevice.models.registry import build
 from dance_ondevice.training import (
@@ -32,16 +31,10 @@ from dance_ondevice.training import (
     weighted_cross_entropy,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+
 SIZE = (48, 64)
 NORMALISATION = Normalisation()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class TinyNet(nn.Module):
@@ -146,6 +139,14 @@ def test_reports_count_steps_samples_and_macs(samples: list[TrainingSample]) -> 
     ]
 
 
+def test_frozen_layers_cost_no_backward_pass(samples: list[TrainingSample]) -> None:
+    model = tiny()
+    model.body.requires_grad_(False)
+    (report,) = Trainer(model, samples, options(steps=1, augment=False), NORMALISATION)
+    macs = layer_macs(model, *SIZE)
+    assert report.macs == 4 * (3 * sum(macs.values()) - 2 * macs["body.0"])
+
+
 def test_small_samples_cost_less(tmp_path: Path) -> None:
     def macs(scale: float) -> int:
         (report,) = Trainer(
@@ -219,6 +220,7 @@ def test_iterating_again_goes_on(samples: list[TrainingSample]) -> None:
 def test_state_is_replaced_and_old_files_go(tmp_path: Path, samples: list[TrainingSample]) -> None:
     trainer = Trainer(tiny(), samples, options(), NORMALISATION)
     trainer.save_state(tmp_path / "state")
+    (tmp_path / "state" / ".state-1-0.safetensors.7.part").write_bytes(b"of a killed process")
     for _ in trainer:
         trainer.save_state(tmp_path / "state")
     assert len(list((tmp_path / "state").iterdir())) == 2

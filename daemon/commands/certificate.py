@@ -38,6 +38,8 @@ def _pairs(card: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "parameters", card.get("parameters")
     yield "slimming", _slimming(card.get("slimming") or {})
     yield "round", training.get("round")
+    if training.get("condition"):
+        yield "learnt for", f"condition {training['condition']} alone"
     yield "samples", _counts(card.get("samples") or {}, ("new", "rehearsal", "gate"))
     samples = card.get("samples") or {}
     yield "label sources", _counts(samples.get("label_sources") or {})

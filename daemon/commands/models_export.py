@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dance_ondevice.export import Exported
     from dance_ondevice.models.card import ModelCard
+    from dance_ondevice.runtime.export import Exported
 
 #: Named here as well, so that usage is told without torch in memory; a test compares them.
 FORMATS = ("onnx", "torchscript", "executorch")
@@ -66,9 +66,9 @@ def export(
         raise click.BadParameter(f"{out.parent} is no folder", param_hint="--out")
     paths = target(config_path, state_dir)
     directory = _directory(paths, version)
-    from dance_ondevice.export import ExportError
-    from dance_ondevice.export import export as write
     from dance_ondevice.models.card import CheckpointError
+    from dance_ondevice.runtime.export import ExportError
+    from dance_ondevice.runtime.export import export as write
 
     try:
         model, card = _load(directory, condition)

@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.option_values import comma_names, size_of
 from dance_ondevice.daemon.output import print_json, print_pairs, print_table
 from dance_ondevice.datasets.camvid import VOID_ID, DatasetError, camvid
 from dance_ondevice.datasets.street import CONDITIONS
@@ -44,24 +45,9 @@ class Samples:
     description: dict[str, object]
 
 
-def _names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
-    """Names between commas."""
-    return tuple(name.strip() for name in value.split(",") if name.strip())
-
-
-def _size(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
-    """``WIDTHxHEIGHT`` to (height, width)."""
-    width, cross, height = value.partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal()):
-        raise click.BadParameter(f"{value!r} is not WIDTHxHEIGHT, such as 480x360")
-    if min(int(width), int(height)) < _MIN_SIDE:
-        raise click.BadParameter(f"{value}: both sides must be {_MIN_SIDE} pixels or more")
-    return int(height), int(width)
-
-
 def _list(*names: str, **extra: Any) -> Callable[..., Any]:
     """An option that takes names between commas."""
-    return click.option(*names, callback=_names, metavar="A,B", **extra)
+    return click.option(*names, callback=comma_names, metavar="A,B", **extra)
 
 
 def _path(*names: str, **extra: Any) -> Callable[..., Any]:
@@ -92,7 +78,7 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
 )
 @click.option(
     "--size",
-    callback=_size,
+    callback=size_of(_MIN_SIDE),
     default="480x360",
     show_default=True,
     metavar="WIDTHxHEIGHT",

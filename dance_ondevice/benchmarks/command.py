@@ -8,27 +8,38 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dance_ondevice import __version__
 from dance_ondevice.benchmarks.ingest.command import ingest
+from dance_ondevice.benchmarks.options import (
+    dataset_option,
+    fitting_card,
+    folder_option,
+    hand_over,
+    made_here,
+    model_option,
+    note_option,
+    out_option,
+    say,
+)
 from dance_ondevice.benchmarks.predict.command import predict
-from dance_ondevice.benchmarks.result import About, encode_result, machine_class, write_result
+from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.benchmarks.slimming.command import slimming
 from dance_ondevice.benchmarks.stream.command import stream
 from dance_ondevice.daemon.cli import WorkFailed, json_option
 from dance_ondevice.daemon.output import print_table
 from dance_ondevice.datasets.listing import Dataset, DatasetError, LabelledImage
-from dance_ondevice.datasets.registry import DATASET_NAMES, open_dataset
+from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.images import ImageError
 from dance_ondevice.labels import LabelError
-from dance_ondevice.models.card import CheckpointError, read_card
+from dance_ondevice.models.card import CheckpointError
 
 if TYPE_CHECKING:
+    from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
     from dance_ondevice.benchmarks.indicators_report import IndicatorsReport
 
 #: What images are downsampled to: the scales below 1 that the daemon comes with.
@@ -48,23 +59,10 @@ bench.add_command(stream)
 
 
 @bench.command()
-@click.option(
-    "--dataset", "dataset_name", type=click.Choice(DATASET_NAMES), required=True, help="Its layout."
-)
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    metavar="DIR",
-    required=True,
-    help="Folder that holds the data set.",
-)
-@click.option(
-    "--model",
-    "model_path",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="BASE",
-    required=True,
-    help="Folder of a trained model, as pretrain writes it.",
+@dataset_option
+@folder_option("--root", required=True, help="Folder that holds the data set.")
+@model_option(
+    "--model", "model_path", required=True, help="Folder of a trained model, as pretrain writes it."
 )
 @click.option("--split", default="test", show_default=True, help="Images to measure on.")
 @click.option(
@@ -74,13 +72,8 @@ bench.add_command(stream)
     metavar="SPLIT",
     help="Images that the learnt indicator learns the model's losses from; empty to leave it out.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the result here as well, as JSON.",
-)
-@click.option("--note", default="", metavar="TEXT", help="What a reader of --out must know to judge it.")
+@out_option()
+@note_option
 @json_option
 def indicators(
     *,
@@ -99,8 +92,6 @@ def indicators(
     label. Printed are each indicator's rank correlation with the loss of mIoU and its time for a 640x480
     frame, taken as the daemon takes it: on the grey decode that ingest makes.
     """
-    if out is not None and not out.parent.is_dir():
-        raise click.BadParameter(f"{out.parent} is no folder", param_hint="--out")
     try:
         dataset = open_dataset(dataset_name, root)
         items = dataset.images((split,))
@@ -115,51 +106,31 @@ def indicators(
     if learn_from == split:
         raise click.BadParameter("names the images that are measured on", param_hint="--learn-from")
     report = _measure(dataset, model_path, _Images(split, items), _Images(learn_from, lessons))
-    about = About(
-        benchmark="indicators",
-        command=f"dance-ondevice bench indicators --dataset {dataset_name} --root DIR --model BASE "
-        f"--split {split} --learn-from {learn_from or repr(learn_from)}",
-        data=f"{dataset_name}, {split}, {len(items)} images",
-        machine=machine_class(),
-        date=datetime.now(timezone.utc).date().isoformat(),
+    options = {
+        "--dataset": dataset_name,
+        "--root": "DIR",
+        "--model": "BASE",
+        "--split": split,
+        "--learn-from": learn_from or "''",
+    }
+    about = made_here(
+        "indicators",
+        command_line("bench indicators", options),
+        f"{dataset_name}, {split}, {len(items)} images",
         seed=None,
-        version=__version__,
         note=note,
     )
-    if out is not None:
-        try:
-            write_result(out, about, report)
-        except OSError as error:
-            raise WorkFailed(f"cannot write {out}: {error.strerror}") from error
-    if as_json:
-        click.echo(encode_result(about, report), nl=False)
-    else:
-        _show(report)
+    hand_over(about, report, _show, out=out, as_json=as_json)
 
 
 @bench.command(name="first-round")
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    metavar="DIR",
-    required=True,
-    help="A CamVid folder.",
-)
-@click.option(
-    "--base",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="DIR",
-    required=True,
-    help="Folder of the base model, trained on other sequences.",
+@folder_option("--root", required=True, help="A CamVid folder.")
+@model_option(
+    "--base", metavar="DIR", required=True, help="Folder of the base model, trained on other sequences."
 )
 @click.option("--match", default="0001TP", show_default=True, help="Sequence of train/ to stream.")
 @click.option("--split", default="test", show_default=True, help="Images to measure on.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the result here as well, as JSON.",
-)
+@out_option()
 @json_option
 def first_round(*, root: Path, base: Path, match: str, split: str, out: Path | None, as_json: bool) -> None:
     """Stream a new scene to a daemon, let it learn once, and score the model before and after."""
@@ -182,26 +153,20 @@ def first_round(*, root: Path, base: Path, match: str, split: str, out: Path | N
     )
     try:
         with tempfile.TemporaryDirectory(prefix="dance-first-round-") as folder:
-            report = run_first_round(scene, base, Path(folder), say=lambda line: click.echo(line, err=True))
+            report = run_first_round(scene, base, Path(folder), say=say)
     except (FirstRoundError, CheckpointError, DaemonDied) as error:
         raise WorkFailed(str(error)) from error
-    about = About(
-        benchmark="first-round",
-        command=f"dance-ondevice bench first-round --root DIR --base BASE --match {match} --split {split}",
-        data=f"camvid, {report.streamed} streamed, measured on {report.measured_on}",
-        machine=machine_class(),
-        date=datetime.now(timezone.utc).date().isoformat(),
+    options = {"--root": "DIR", "--base": "BASE", "--match": match, "--split": split}
+    about = made_here(
+        "first-round",
+        command_line("bench first-round", options),
+        f"camvid, {report.streamed} streamed, measured on {report.measured_on}",
         seed=0,
-        version=__version__,
     )
-    if out is not None:
-        try:
-            write_result(out, about, report)
-        except OSError as error:
-            raise WorkFailed(f"cannot write {out}: {error.strerror}") from error
-    if as_json:
-        click.echo(encode_result(about, report), nl=False)
-        return
+    hand_over(about, report, partial(_show_round, match), out=out, as_json=as_json)
+
+
+def _show_round(match: str, report: FirstRoundReport) -> None:
     print_table(
         f"One round on {match}, measured on {report.measured_on}: {report.outcome}",
         ("model", "mIoU", "MACs", "parameters"),
@@ -216,16 +181,7 @@ class _Images:
 
 
 def _measure(dataset: Dataset, model_path: Path, measured: _Images, lessons: _Images) -> IndicatorsReport:
-    try:
-        card = read_card(model_path)
-    except CheckpointError as error:
-        raise click.BadParameter(str(error), param_hint="--model") from error
-    if card.classes != dataset.classes:
-        raise click.BadParameter(
-            f"the model knows the classes {', '.join(card.classes)}; "
-            f"{dataset.name} has {', '.join(dataset.classes)}",
-            param_hint="--model",
-        )
+    fitting_card(model_path, dataset, "--model")
     # torch comes only now, so that wrong usage is told at once.
     from dance_ondevice.benchmarks.indicators import Bench, learn, measure_indicators
     from dance_ondevice.models import checkpoint

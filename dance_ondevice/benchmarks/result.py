@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from dance_ondevice.files import write_whole
+
 T = TypeVar("T")
 
 
@@ -68,9 +70,17 @@ def write_result(path: Path, about: About, body: object) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_bytes(encode_result(about, body))
-    unfinished.replace(path)
+    write_whole(path, encode_result(about, body))
+
+
+def command_line(words: str, options: Mapping[str, object]) -> str:
+    """A command with its options; those that are None, False or "" are left out, True is a bare flag."""
+    given = [
+        name if value is True else f"{name} {value}"
+        for name, value in options.items()
+        if value is not None and value is not False and value != ""
+    ]
+    return " ".join(["dance-ondevice", words, *given])
 
 
 def read_result(path: Path) -> Result:

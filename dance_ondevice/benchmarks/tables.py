@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from dance_ondevice.benchmarks.indicators_report import (
 )
 from dance_ondevice.benchmarks.ingest import page as ingest_page
 from dance_ondevice.benchmarks.ingest.report import IngestReport
+from dance_ondevice.benchmarks.markdown import number, table
 from dance_ondevice.benchmarks.predict import page as predict_page
 from dance_ondevice.benchmarks.predict.report import PredictReport
-from dance_ondevice.benchmarks.result import Result, ResultError, as_body, read_result
+from dance_ondevice.benchmarks.result import Result, ResultError, as_body, command_line, read_result
 from dance_ondevice.benchmarks.slimming import page as slimming_page
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport
 from dance_ondevice.benchmarks.stream import page as stream_page
@@ -46,9 +47,14 @@ def render(folder: Path) -> str:
         ResultError: a file is no result, or of a benchmark that has no table; names the file.
         OSError: a file cannot be read.
     """
-    paths = sorted(folder.glob("*.json"))
-    sections = [_section(path) for path in paths]
-    return "\n".join([_HEAD, *_slimming_targets(paths), *(sections or [_NO_RESULTS + "\n"])])
+    results = {path: read_result(path) for path in sorted(folder.glob("*.json"))}
+    sections = [_section(path, result) for path, result in results.items()]
+    slimmed = {
+        path.name: as_body(result, SlimmingReport)
+        for path, result in results.items()
+        if result.about.benchmark == "slimming"
+    }
+    return "\n".join([_HEAD, *slimming_page.targets(slimmed), *(sections or [_NO_RESULTS + "\n"])])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,25 +71,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table: the first column to the left, the others to the right."""
-    rule = ["---", *("---:" for _ in columns[1:])]
-    return ["| " + " | ".join(cells).replace("\n", " ") + " |" for cells in (columns, rule, *rows)]
-
-
-def _slimming_targets(paths: Sequence[Path]) -> list[str]:
-    found = [(path.name, read_result(path)) for path in paths]
-    reports = {n: as_body(r, SlimmingReport) for n, r in found if r.about.benchmark == "slimming"}
-    return slimming_page.targets(reports, table)
-
-
-def _section(path: Path) -> str:
-    result = read_result(path)
+def _section(path: Path, result: Result) -> str:
     about = result.about
+    if about.benchmark not in _RENDERERS:
+        raise ResultError(f"{path}: there is no table for bench {about.benchmark}")
     try:
         title, lines = _RENDERERS[about.benchmark](result)
-    except KeyError as error:
-        raise ResultError(f"{path}: there is no table for bench {about.benchmark}") from error
     except ResultError as error:
         raise ResultError(f"{path}: {error}") from error
     facts = [
@@ -104,9 +97,9 @@ def _indicators(result: Result) -> tuple[str, list[str]]:
     rows = [
         (
             name if not found.needs else f"{name} (needs {found.needs})",
-            *(_number(found.rho[scale], "+.3f") for scale in scales),
-            _number(found.microseconds, ".0f"),
-            _number(found.of_grey_decode, ".1%"),
+            *(number(found.rho[scale], "+.3f") for scale in scales),
+            number(found.microseconds, ".0f"),
+            number(found.of_grey_decode, ".1%"),
             "yes" if found.on_target else "no",
         )
         for name, found in report.indicators.items()
@@ -138,19 +131,19 @@ def _first_round(result: Result) -> tuple[str, list[str]]:
     rows = [
         (
             f"{name} ({score.version})",
-            _number(score.miou, ".4f"),
+            number(score.miou, ".4f"),
             f"{score.macs / 1e6:.0f} M",
             f"{score.parameters / 1e3:.0f} k",
         )
         for name, score in (("before", report.before), ("after", report.after))
     ]
     classes = [
-        (name, _number(before, ".3f"), _number(report.after.iou_per_class.get(name), ".3f"))
+        (name, number(before, ".3f"), number(report.after.iou_per_class.get(name), ".3f"))
         for name, before in report.before.iou_per_class.items()
     ]
     return f"One round on a new scene, {report.dataset}", [
         f"Base model: `{_pretrain_command(base)}`, in {base.get('precision')}, "
-        f"{_number(base.get('cpu_seconds'), '.0f')} CPU seconds. Then "
+        f"{number(base.get('cpu_seconds'), '.0f')} CPU seconds. Then "
         f"{report.streamed}: {report.frames['kept']} kept, {report.frames['dropped']} dropped. One round: "
         f"{report.outcome}, {ran['steps']} steps in {report.round_precision or 'an unknown precision'}, "
         f"{report.round_cpu_seconds:.0f} CPU seconds, "
@@ -176,16 +169,11 @@ def _pretrain_command(made: Mapping[str, Any]) -> str:
         "--learning-rate": made.get("learning_rate"),
         "--seed": made.get("seed"),
     }
-    words = [f"{name} {value}" for name, value in options.items() if value not in (None, "")]
-    return " ".join(["dance-ondevice pretrain", *words])
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+    return command_line("pretrain", options)
 
 
 def _slimming(result: Result) -> tuple[str, list[str]]:
-    return slimming_page.section(as_body(result, SlimmingReport), table)
+    return slimming_page.section(as_body(result, SlimmingReport))
 
 
 def _stream(result: Result) -> tuple[str, list[str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dance_ondevice.files import write_whole
 from dance_ondevice.images import encode_png
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -91,7 +92,8 @@ def with_plain_labels(
     Args:
         items: of one data set.
         read_label: that data set's.
-        folder: for the PNGs, made where missing; a PNG that is there already is kept.
+        folder: for the PNGs, made where missing; a PNG that is there already is kept. Several processes
+            may share it.
 
     Returns:
         The items with the written labels, in the same order.
@@ -109,7 +111,5 @@ def with_plain_labels(
         if sources.setdefault(target, item.label) != item.label:
             raise ValueError(f"{item.label} and {sources[target]} would share {target}")
         if not target.exists():
-            unfinished = target.with_suffix(".tmp")
-            unfinished.write_bytes(encode_png(read_label(item.label)))
-            unfinished.replace(target)
+            write_whole(target, encode_png(read_label(item.label)))
     return plain

@@ -27,12 +27,7 @@ __all__ = ["is_label_studio", "read_label_studio"]
 
 #: What an upload puts before a file's name.
 _UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)")
-_KINDS = {
-    "polygonlabels": "polygonlabels",
-    "brushlabels": "brushlabels",
-    "rectanglelabels": "rectanglelabels",
-    "ellipselabels": "ellipselabels",
-}
+_KINDS = ("polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels")
 
 
 def is_label_studio(document: object) -> bool:
@@ -79,7 +74,7 @@ def _annotated(name: str, annotation: Mapping[str, Any]) -> Annotated:
         if size is not None and found != size:
             raise FormatError(f"its regions say that the image is {size} and {found}")
         size = found
-        kind = _KINDS[result["type"]]
+        kind = result["type"]
         value = result.get("value")
         if not isinstance(value, Mapping):
             raise FormatError(f"a region of {kind} has no value")
@@ -127,7 +122,7 @@ def _results(annotation: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     results = annotation.get("result")
     if not isinstance(results, list) or not all(isinstance(each, Mapping) for each in results):
         raise FormatError("an annotation's result is no list of objects")
-    return (each for each in results if isinstance(kind := each.get("type"), str) and kind in _KINDS)
+    return (each for each in results if each.get("type") in _KINDS)
 
 
 def _file_name(task: Mapping[str, Any]) -> str:

@@ -2,17 +2,14 @@
 unpickled.
 
 Keys in the tensors file are "<group>/<name>". The group ``model`` is the network: its state dict, complete,
-and all that :func:`load` reads. Further groups may stand beside it without a new format, and a reader that
-does not know a group leaves it alone: several sets of normalisation statistics over the same weights would be
-groups of their own, one a condition ("norm.dusk/bottlenecks.0.expand.norm.running_mean"), holding only what
-differs from ``model``.
+and all that :func:`load` reads. Further groups may stand beside it without a new format: a reader that does
+not know a group leaves it alone. What conditions keep of their own stands in another file, see
+:mod:`dance_ondevice.models.condition_store`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from dance_ondevice.files import write_durably
 from dance_ondevice.models.branches import BranchError, remove_branches, removed_branches
 from dance_ondevice.models.card import (
     CARD_FILE,
@@ -67,11 +65,8 @@ def save(directory: Path, model: nn.Module, card: ModelCard) -> ModelCard:
         CheckpointError: the card does not describe this model.
         OSError: the disk.
     """
-    state = {
-        f"{_MODEL_GROUP}{name}": tensor.detach()
-        .to("cpu")
-        .contiguous()
-        .clone()  # clones: tied weights share memory
+    state = {  # clones: tied weights share memory
+        f"{_MODEL_GROUP}{name}": tensor.detach().to("cpu").contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
     data = safetensors.torch.save(state, metadata={"format": "pt"})
@@ -88,8 +83,8 @@ def save(directory: Path, model: nn.Module, card: ModelCard) -> ModelCard:
     )
     _rebuild(card, state, f"{directory}: the card does not describe this model")
     directory.mkdir(parents=True, exist_ok=True)
-    _write_durably(directory / TENSORS_FILE, data)
-    _write_durably(directory / CARD_FILE, encode_card(card))
+    write_durably(directory / TENSORS_FILE, data)
+    write_durably(directory / CARD_FILE, encode_card(card))
     return card
 
 
@@ -131,9 +126,8 @@ def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Mo
     """Build the card's architecture, give its layers the card's channels and fill in the tensors."""
     tensors = {k.removeprefix(_MODEL_GROUP): t for k, t in state.items() if k.startswith(_MODEL_GROUP)}
     try:
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the fresh weights are thrown away, their dice are not the caller's
+        # The fresh weights are thrown away; their dice are not the caller's.
+        with torch.random.fork_rng(devices=[]):
             if card.factory:
                 model = build_from_factory(card.factory, len(card.classes))
             else:
@@ -199,23 +193,3 @@ def _check_shape(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...
 def _some(names: set[str]) -> str:
     listed = sorted(names)
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "") or "none"
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    """Write beside, fsync, rename, fsync the directory: a power cut leaves the old file or the new, whole."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

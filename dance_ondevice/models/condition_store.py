@@ -2,8 +2,9 @@
 
 A file of its own, since conditions come and go while a version serves, and a checkpoint's tensors never
 change: the card holds their SHA-256. Keys are "norm.<condition>/<module>.<tensor>", as they would be in there
-("norm.c1/bottlenecks.0.expand.norm.running_mean"); what the statistics are of stands in the file's metadata,
-as text that this module does not look into.
+("norm.c1/bottlenecks.0.expand.norm.running_mean"), and "learnt.<condition>/<parameter>" for what a condition
+has learnt; what the statistics are of stands in the file's metadata, as text that this module does not look
+into.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from dance_ondevice.conditions import NormStatistics
+from dance_ondevice.conditions import FIELDS, NormStatistics
 from dance_ondevice.models.card import CheckpointError, directory_of
 
 __all__ = ["CONDITIONS_FILE", "decode", "encode", "load_conditions"]
 
 CONDITIONS_FILE = "conditions.safetensors"
 
-_FORMAT = "1"
-_FIELDS = ("running_mean", "running_var", "weight", "bias")
-_KEY = re.compile(
-    r"norm\.(?P<condition>[^/]+)/(?P<layer>.+)\.(?P<field>running_mean|running_var|weight|bias)"
-)
+_FORMAT = "2"
+#: Format 1 had no tensors that were learnt.
+_READ = ("1", _FORMAT)
+_LEARNT = re.compile(r"learnt\.(?P<condition>[^/]+)/(?P<parameter>.+)")
+_KEY = re.compile(rf"norm\.(?P<condition>[^/]+)/(?P<layer>.+)\.(?P<field>{'|'.join(FIELDS)})")
 
 
 def encode(conditions: Mapping[str, NormStatistics], about: str = "") -> bytes:
@@ -42,7 +43,11 @@ def encode(conditions: Mapping[str, NormStatistics], about: str = "") -> bytes:
         f"norm.{name}/{layer}.{field}": tensor.detach().cpu().contiguous()
         for name, statistics in conditions.items()
         for layer, found in statistics.layers.items()
-        for field, tensor in zip(_FIELDS, found, strict=False)
+        for field, tensor in zip(FIELDS, found, strict=False)
+    } | {
+        f"learnt.{name}/{parameter}": tensor.detach().cpu().contiguous()
+        for name, statistics in conditions.items()
+        for parameter, tensor in statistics.learnt.items()
     }
     return safetensors.torch.save(tensors, metadata={"format": _FORMAT, "about": about})
 
@@ -58,17 +63,25 @@ def decode(data: bytes, source: str) -> tuple[dict[str, NormStatistics], str]:
         metadata = _metadata(data)
     except (safetensors.SafetensorError, ValueError) as error:
         raise CheckpointError(f"{source}: not a file of conditions: {error}") from error
-    if metadata.get("format") != _FORMAT:
+    if metadata.get("format") not in _READ:
         raise CheckpointError(f"{source}: format {metadata.get('format')!r} is not known here: update")
     found: dict[str, dict[str, dict[str, Tensor]]] = {}
+    learnt: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
+        match = _LEARNT.fullmatch(key)
+        if match is not None:
+            learnt.setdefault(match["condition"], {})[match["parameter"]] = tensor
+            continue
         match = _KEY.fullmatch(key)
         if match is None:
             raise CheckpointError(f"{source}: unknown tensor {key!r}")
         found.setdefault(match["condition"], {}).setdefault(match["layer"], {})[match["field"]] = tensor
     return {
-        name: NormStatistics({layer: _layer(source, layer, fields) for layer, fields in layers.items()})
-        for name, layers in found.items()
+        name: NormStatistics(
+            {layer: _layer(source, layer, fields) for layer, fields in found.get(name, {}).items()},
+            learnt.get(name, {}),
+        )
+        for name in dict.fromkeys((*found, *learnt))
     }, metadata.get("about", "")
 
 
@@ -92,7 +105,7 @@ def load_conditions(path: Path) -> tuple[dict[str, NormStatistics], str]:
 
 
 def _layer(source: str, layer: str, fields: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    names = _FIELDS[: 2 if len(fields) <= 2 else 4]
+    names = FIELDS[: 2 if len(fields) <= 2 else 4]
     if set(fields) != set(names):
         raise CheckpointError(
             f"{source}: {layer} has {', '.join(sorted(fields))}, needed are {', '.join(names)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -40,21 +40,40 @@ def layer_macs(model: nn.Module, height: int, width: int) -> dict[str, int]:
         raise ValueError(f"an image has at least 1 x 1 pixels, found {height} x {width}")
     macs: defaultdict[str, int] = defaultdict(int)
 
-    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            macs[name] += _macs_of(layer, inputs[0], output)
+    def note(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
+        macs[name] += _macs_of(layer, x, y)
 
-        return module.register_forward_hook(count)
-
-    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, (_ConvNd, nn.Linear))]
-    handles = [watch(name, module) for name, module in layers]
-    try:
-        with evaluating(model), torch.inference_mode():
-            outputs(model, torch.zeros(1, 3, height, width, device=next(model.parameters()).device))
-    finally:
-        for handle in handles:
-            handle.remove()
+    _watch(model, (height, width), note, gradients=False)
     return dict(macs)
+
+
+def training_macs(model: nn.Module, height: int, width: int) -> int:
+    """Multiply-accumulates of training on one image (3, height, width), for the layers of :func:`layer_macs`.
+
+    A layer's backward pass computes two products, each as costly as its forward pass: the gradient of its
+    weights, and that of its input. With nothing frozen that makes three forward passes; frozen weights save
+    the first product, and layers with nothing to train in them or before them save the second as well. The
+    input of the first trained layer is counted like any other, though nobody needs its gradient, so that
+    "three forward passes" holds, as is usual. Heads that inference never runs are left out.
+
+    Args:
+        model: left as it was; ``requires_grad`` says which weights are trained.
+        height: of the image, pixels.
+        width: of the image, pixels.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+    macs = 0
+
+    def note(_name: str, layer: nn.Module, x: Tensor, y: Tensor) -> None:
+        nonlocal macs
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        macs += _macs_of(layer, x, y) * (1 + weight.requires_grad + y.requires_grad)
+
+    _watch(model, (height, width), note, gradients=True)
+    return macs
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -82,6 +101,35 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _watch(
+    model: nn.Module,
+    size: tuple[int, int],
+    note: Callable[[str, nn.Module, Tensor, Tensor], None],
+    *,
+    gradients: bool,
+) -> None:
+    """Run an image of a (height, width) in eval mode, telling of each layer: its name, itself, input, output.
+
+    With ``gradients``, tensors know whether the backward pass would reach them.
+    """
+    if min(size) < 1:
+        raise ValueError(f"an image has at least 1 x 1 pixels, found {size[0]} x {size[1]}")
+
+    def hooked(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        return module.register_forward_hook(
+            lambda layer, inputs, output: note(name, layer, inputs[0], output)
+        )
+
+    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, (_ConvNd, nn.Linear))]
+    handles = [hooked(name, module) for name, module in layers]
+    try:
+        with evaluating(model), torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
+            outputs(model, torch.zeros(1, 3, *size, device=next(model.parameters()).device))
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _macs_of(layer: nn.Module, x: Tensor, y: Tensor) -> int:

@@ -211,10 +211,11 @@ class DeepLabV3Plus(nn.Module):
         self.classifier = nn.Conv2d(decoder[-1], num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify every pixel of (N, 3, H, W), H and W of any size: logits (N, C, H, W)."""
+        """Classify every pixel of (N, 3, H, W), H and W of any size: logits at a quarter of their size."""
         early, deep = self.encoder(x)
         deep = self.dropout(self.aspp(deep))
-        return resize(self.classifier(self.decoder(deep, self.low_level(early))), x.shape[2:])
+        out: Tensor = self.classifier(self.decoder(deep, self.low_level(early)))
+        return out
 
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
         """The pyramid's branches of larger context: group name -> names of the modules that make it up.

@@ -111,16 +111,15 @@ class FastSCNN(nn.Module):
         """Classify every pixel of (N, 3, H, W), H and W of any size.
 
         Returns:
-            Logits (N, C, H, W). In training mode with auxiliary heads: a tuple of those and of one such
-            tensor a head.
+            Logits (N, C, h, w), as coarse as they were computed. In training mode with auxiliary heads: a
+            tuple of those and of one such tensor a head, each at a size of its own.
         """
-        size = x.shape[2:]
         shallow = self.downsample(x)
         deep = self.pyramid(self.bottlenecks(shallow))
-        logits = resize(self.classifier(self.fusion(shallow, deep)), size)
+        logits: Tensor = self.classifier(self.fusion(shallow, deep))
         if self.training and len(self.auxiliary) > 0:
             heads = zip(self.auxiliary, (shallow, deep), strict=True)
-            return (logits, *(resize(head(features), size) for head, features in heads))
+            return (logits, *(head(features) for head, features in heads))
         return logits
 
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,8 @@ __all__ = ["STRIDE", "Normalisation", "Prediction", "logits", "outputs", "predic
 
 #: Sides are padded to a multiple of this: the deepest downsampling of the architectures.
 STRIDE = 32
+#: The confidence is that of one pixel in a square of this side.
+_CONFIDENCE_STRIDE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +29,8 @@ class Prediction:
 
     Attributes:
         mask: (H, W) uint8, the most likely class of each pixel.
-        mean_confidence: mean over the pixels of that class's softmax probability, 0 to 1.
+        mean_confidence: mean of that class's softmax probability, 0 to 1, over every fourth pixel of every
+            fourth row: a mean over all of them says the same and takes ten times as long.
     """
 
     mask: NDArray[np.uint8]
@@ -55,19 +59,25 @@ def outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
         ValueError: not a batch of images.
         TypeError: the model returned something else.
     """
+    heads, padded = _heads(model, x)
+    height, width = x.shape[2:]
+    return tuple(resize(head, padded)[..., :height, :width] for head in heads)
+
+
+def _heads(model: nn.Module, x: Tensor) -> tuple[Sequence[Tensor], tuple[int, int]]:
+    """The outputs as the model gives them, and the padded (height, width) that each of them spans."""
     if x.dim() != 4 or min(x.shape) < 1:
         raise ValueError(f"expected a batch of images (N, 3, H, W), found shape {tuple(x.shape)}")
     height, width = x.shape[2:]
     below, right = -height % STRIDE, -width % STRIDE
-    padded = F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
-    found = model(padded)
+    found = model(F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x)
     heads = (found,) if isinstance(found, Tensor) else found
     if not isinstance(heads, (tuple, list)) or not heads or not all(_is_map(head) for head in heads):
         raise TypeError(
             f"{type(model).__name__} must return logits (N, C, h, w) or a tuple of such with the logits "
             f"first, it returned {_describe(found)}"
         )
-    return tuple(resize(head, padded.shape[2:])[..., :height, :width] for head in heads)
+    return heads, (height + below, width + right)
 
 
 def to_tensor(bgr: NDArray[np.uint8], normalisation: Normalisation) -> Tensor:
@@ -80,11 +90,13 @@ def to_tensor(bgr: NDArray[np.uint8], normalisation: Normalisation) -> Tensor:
     """
     if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8 or bgr.size == 0:
         raise ValueError(f"expected an image (H, W, 3) of uint8, found {bgr.shape} of {bgr.dtype}")
-    # A copy even where none is needed: torch must not share memory with a read-only buffer off the wire.
-    rgb = torch.from_numpy(np.array(bgr[..., ::-1], order="C"))
-    scale = torch.tensor([1.0 / (255.0 * s) for s in normalisation.std])
+    height, width = bgr.shape[:2]
+    rgb = torch.from_numpy(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)).view(height, 3 * width)
+    # Whole rows at a time: three values at a time take several times as long.
+    scale = torch.tensor([1.0 / (255.0 * s) for s in normalisation.std]).repeat(width)
     shift = torch.tensor([-m / s for m, s in zip(normalisation.mean, normalisation.std, strict=True)])
-    return rgb.to(torch.float32).mul_(scale).add_(shift).permute(2, 0, 1).unsqueeze(0)
+    found = rgb.to(torch.float32).mul_(scale).add_(shift.repeat(width))
+    return found.view(height, width, 3).permute(2, 0, 1).unsqueeze(0)
 
 
 def predict(
@@ -112,10 +124,47 @@ def predict(
         raise ValueError(f"out_size is (height, width), both at least 1, found {tuple(out_size)}")
     with torch.inference_mode():
         x = to_tensor(bgr, normalisation).to(next(model.parameters()).device)
-        scores = resize(logits(model, x), out_size or x.shape[2:]).float()
-        best, mask = scores.max(dim=1)
-        confidence = (scores - best.unsqueeze(1)).exp_().sum(dim=1).reciprocal_().mean()
-        return Prediction(mask[0].to(torch.uint8).cpu().numpy(), float(confidence))
+        heads, padded = _heads(model, x)
+        coarse = heads[0][0].float().cpu().contiguous().numpy()
+    height, width = bgr.shape[:2]
+    rows, columns = out_size or (height, width)
+    span = (padded[0] / height * rows, padded[1] / width * columns)
+    return _decide(coarse, span, (rows, columns))
+
+
+def _decide(coarse: NDArray[np.float32], span: tuple[float, float], out_size: tuple[int, int]) -> Prediction:
+    """The best class of each pixel of (H, W) = ``out_size``, of coarse logits (C, h, w).
+
+    One class after the other: upsampling all and then asking for the largest takes three times as long.
+
+    Args:
+        coarse: contiguous.
+        span: (height, width) in pixels of the mask that the logits cover: the padding is in it.
+        out_size: what is kept of that, from the upper left.
+    """
+    height, width = out_size
+    mask = np.zeros(out_size, np.uint8)
+    best = np.full(out_size, -np.inf, np.float32)
+    some = []
+    for index, plane in enumerate(coarse):
+        scores = _upsampled(plane, span)[:height, :width]
+        above = cv2.compare(scores, best, cv2.CMP_GT)  # 255 where it is larger
+        cv2.max(scores, best, dst=best)
+        # Classes come in rising order, so that the latest that was larger is the largest number.
+        np.maximum(mask, np.bitwise_and(above, index, out=above), out=mask)
+        some.append(scores[::_CONFIDENCE_STRIDE, ::_CONFIDENCE_STRIDE])
+    top = best[::_CONFIDENCE_STRIDE, ::_CONFIDENCE_STRIDE]
+    confidence = 1 / np.exp(np.stack(some) - top).sum(axis=0)
+    return Prediction(mask, float(confidence.mean()))
+
+
+def _upsampled(plane: NDArray[np.float32], span: tuple[float, float]) -> NDArray[np.float32]:
+    """One class's logits (h, w) over the span, bilinearly: torch's function, in a fraction of its time."""
+    rows, columns = span[0] / plane.shape[0], span[1] / plane.shape[1]
+    if rows == columns == 1:
+        return plane
+    # The factors and no size: rounding the size would move the edges.
+    return cv2.resize(plane, None, fx=columns, fy=rows).astype(np.float32, copy=False)
 
 
 def _is_map(value: object) -> bool:

@@ -139,8 +139,7 @@ class HRNet(nn.Module):
         self.head = nn.Sequential(ConvBNReLU(joined, joined, 1), nn.Conv2d(joined, num_classes, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classify every pixel of (N, 3, H, W), H and W of any size: logits (N, C, H, W)."""
-        size = x.shape[2:]
+        """Classify every pixel of (N, 3, H, W), H and W of any size: logits at a quarter of their size."""
         x = self.first(self.stem(x))
         streams = [self.open_finest(x)]
         coarsest = x
@@ -151,7 +150,8 @@ class HRNet(nn.Module):
             coarsest = streams[-1]
         finest = streams[0].shape[2:]
         joined = torch.cat([resize(stream, finest) for stream in streams], dim=1)
-        return resize(self.head(joined), size)
+        out: Tensor = self.head(joined)
+        return out
 
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
         """The streams: group name -> names of the modules that make it up.

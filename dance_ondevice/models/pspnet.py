@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dance_ondevice.models.layers import BasicBlock, ConvBNReLU, PyramidPooling, SegmentationHead, resize
+from dance_ondevice.models.layers import BasicBlock, ConvBNReLU, PyramidPooling, SegmentationHead
 
 
 class DilatedResNet(nn.Module):
@@ -90,13 +90,13 @@ class PSPNet(nn.Module):
         """Classify every pixel of (N, 3, H, W), H and W of any size.
 
         Returns:
-            Logits (N, C, H, W). In training mode with the auxiliary head: a tuple of those and of its own.
+            Logits (N, C, h, w), as coarse as they were computed. In training mode with the auxiliary head: a
+            tuple of those and of its own.
         """
-        size = x.shape[2:]
         third, last = self.encoder(x)
-        logits = resize(self.classifier(self.pyramid(last)), size)
+        logits: Tensor = self.classifier(self.pyramid(last))
         if self.training and len(self.auxiliary) > 0:
-            return (logits, *(resize(head(third), size) for head in self.auxiliary))
+            return (logits, *(head(third) for head in self.auxiliary))
         return logits
 
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:

@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from torch import nn
 
@@ -18,31 +19,21 @@ from dance_ondevice.benchmarks.result import About, write_result
 from dance_ondevice.benchmarks.slimming.choices import Choices
 from dance_ondevice.benchmarks.slimming.images import for_inference
 from dance_ondevice.benchmarks.slimming.plan import Plan, Point, Trained
-from dance_ondevice.benchmarks.slimming.recipes import EPOCHS, TARGET_MACS, VARIANTS, recipe
+from dance_ondevice.benchmarks.slimming.recipes import (
+    EPOCHS,
+    TARGET_MACS,
+    VARIANTS,
+    Protocol,
+    Setting,
+    recipe,
+)
 from dance_ondevice.benchmarks.slimming.report import make_report
 from dance_ondevice.benchmarks.tables import render
 from dance_ondevice.cooptimisation import freeze
-from dance_ondevice.datasets.street import StreetCamera
-from dance_ondevice.images import encode_jpeg, encode_png
 from dance_ondevice.models.registry import ARCHITECTURES, build
 from dance_ondevice.policies.data_slimming import SlimmingRules
 
 SIZE = (64, 96)
-
-
-@pytest.fixture(scope="module")
-def camvid_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten training images, two to validate and two to test, in CamVid's layout."""
-    root = tmp_path_factory.mktemp("camvid")
-    camera = StreetCamera(seed=3, height=SIZE[0], width=SIZE[1])
-    for split, frames in (("train", range(0, 50, 5)), ("val", (100, 110)), ("test", (200, 210))):
-        (root / split).mkdir()
-        (root / f"{split}annot").mkdir()
-        for frame in frames:
-            image, label = camera.render(frame, "day")
-            (root / split / f"0006R0_f{frame:05d}.jpg").write_bytes(encode_jpeg(image))
-            (root / f"{split}annot" / f"0006R0_f{frame:05d}.png").write_bytes(encode_png(label))
-    return root
 
 
 def train_samples(root: Path) -> tuple[TrainingSample, ...]:
@@ -52,24 +43,66 @@ def train_samples(root: Path) -> tuple[TrainingSample, ...]:
     )
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("epochs_of", EPOCHS)
-def test_recipes_never_grow_and_spend_no_more_than_dense(variant: str, epochs_of: tuple[str, str]) -> None:
-    protocol, setting = epochs_of
-    found = recipe(variant, protocol, setting)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("setting", "variant"), [(s, v) for s, found in VARIANTS.items() for v in found])
+@pytest.mark.parametrize("protocol", ["full", "quick"])
+def test_recipes_never_grow_and_spend_no_more_than_dense(
+    protocol: Protocol, setting: Setting, variant: str
+) -> None:
+    found = recipe(variant, protocol, setting)
     fractions = [stage.macs_fraction for stage in found.stages]
     assert fractions == sorted(fractions, reverse=True)
-    dense = EPOCHS[protocol, setting]  # type: ignore[index]
+    dense = EPOCHS[protocol, setting]
     cost = sum(stage.epochs * stage.macs_fraction * stage.window**2 for stage in found.stages)
     assert cost <= dense * 1.001
+    assert found.slims == (variant not in ("dense", "data", "dance+full-width"))
     if variant in ("network", "dance"):
         assert fractions[-1] == TARGET_MACS
         assert sum(stage.epochs for stage in found.stages) == dense
 
 
-def test_an_unknown_variant_is_named() -> None:
-    with pytest.raises(ValueError, match=r"unknown variant 'thin'; choose among dense, data"):
-        recipe("thin", "quick", "scratch")
+@pytest.mark.parametrize(
+    ("setting", "variant", "told"),
+    [
+        ("scratch", "thin", r"scratch knows no variant 'thin'; choose among dense, data"),
+        ("finetune", "dance+frozen", r"finetune knows no variant 'dance\+frozen'; choose among dense, data"),
+    ],
+)
+def test_an_unknown_variant_is_named(setting: Setting, variant: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        recipe(variant, "quick", setting)
+
+
+@pytest.mark.parametrize("setting", ["scratch", "finetune"])
+def test_an_ablation_changes_one_thing_of_its_own_settings_dance_plus(setting: Setting) -> None:
+    ours = recipe("dance+", "full", setting)
+    scales = recipe("dance+bn-scale", "full", setting)
+    assert {stage.importance for stage in ours.stages} == {"bn_scale", "combined"}
+    assert {stage.importance for stage in scales.stages} == {"bn_scale"}
+    like_ours = tuple(
+        replace(stage, importance=of.importance) for stage, of in zip(scales.stages, ours.stages, strict=True)
+    )
+    assert replace(scales, stages=like_ours, about=ours.about) == ours
+    wide = recipe("dance+full-width", "full", setting)
+    assert (wide.batch_size, wide.rate, wide.inference_scales) == (
+        ours.batch_size,
+        ours.rate,
+        ours.inference_scales,
+    )
+    assert {(stage.window, stage.zoom, stage.frozen) for stage in wide.stages} == {
+        (stage.window, stage.zoom, stage.frozen) for stage in ours.stages
+    }
+    scaled = recipe("dance+frame-scale", "full", setting)
+    assert len(scaled.inference_scales) == 3
+    assert (scaled.trained_as, scaled.stages) == ("dance+", ours.stages)
+    twice = sum(stage.epochs for stage in recipe("dance+twice", "full", setting).stages)
+    assert twice == pytest.approx(2 * sum(stage.epochs for stage in ours.stages), abs=2)
+
+
+def test_what_cannot_be_frozen_is_told() -> None:
+    found = recipe("dance+", "full", "finetune", "mine:net")
+    assert {stage.frozen for stage in found.stages} == {()}
+    assert found.about.endswith("(none here: the first layers of mine:net are not known)")
+    assert "none here" not in recipe("dense", "full", "finetune", "mine:net").about
 
 
 def test_choices(camvid_tree: Path) -> None:
@@ -98,9 +131,9 @@ def test_choices(camvid_tree: Path) -> None:
         choose("best", model)
 
 
-def test_inference_scales_rank_among_the_training_images(camvid_tree: Path) -> None:
+def test_inference_scales_rank_among_the_training_images(camvid_tree: Path, tmp_path: Path) -> None:
     train = train_samples(camvid_tree)
-    plan = plan_of(camvid_tree, camvid_tree / "work")
+    plan = plan_of(camvid_tree, tmp_path)
     assert {s.scale for s in for_inference(train, plan, (0.75,), train)} == {0.75}
     ranked = for_inference(train, plan, (1.0, 0.5), train)
     assert sorted(sample.scale for sample in ranked) == [0.5] * 5 + [1.0] * 5
@@ -156,6 +189,15 @@ def test_the_report_sets_variants_against_dense(tmp_path: Path) -> None:
         plan_of(tmp_path, tmp_path), {**found, "dance": trained(30, [0.2])}, {"dense": 1.0, "dance": 1.0}
     )
     assert below.variants["dance"].reaches_dense["val"] is None
+
+
+def test_a_report_has_all_figures_of_the_training(tmp_path: Path) -> None:
+    """Which is what older results hold, too."""
+    one = replace(trained(10, [0.2]), widths={"a": (8, 4)}, removed_branches=("b",), train_joules=7.0)
+    report = make_report(plan_of(tmp_path, tmp_path), {"dance": one}, {"dance": 8.0})
+    found = msgspec.to_builtins(report)["variants"]["dance"]
+    assert {key: found[key] for key in msgspec.to_builtins(one)} == msgspec.to_builtins(one)
+    assert set(found) - set(msgspec.to_builtins(one)) == {"infer_ms", "ratios", "miou_gain", "reaches_dense"}
 
 
 @pytest.mark.slow

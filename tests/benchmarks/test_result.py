@@ -10,6 +10,7 @@ from dance_ondevice.benchmarks.result import (
     About,
     ResultError,
     as_body,
+    command_line,
     machine_class,
     read_result,
     write_result,
@@ -76,3 +77,8 @@ def test_a_machine_is_told_by_its_processor(tmp_path: Path, cpuinfo: str | None,
         (tmp_path / "cpuinfo").write_text(cpuinfo)
     assert machine_class(tmp_path).endswith(end)
     assert machine_class(tmp_path).count("cores") == 1
+
+
+def test_a_command_line_leaves_out_what_is_not_given() -> None:
+    options = {"--a": 0, "--b": "", "--c": None, "--d": False, "--e": True, "--f": "''"}
+    assert command_line("bench b", options) == "dance-ondevice bench b --a 0 --e --f ''"

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -83,3 +87,37 @@ def test_labels_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     items = [labelled(tmp_path / "one" / "a.png", 1), labelled(tmp_path / "two" / "a.png", 2)]
     with pytest.raises(ValueError, match=r"two/a\.png and .*one/a\.png would share .*plain/a\.png"):
         with_plain_labels(items, lambda path: decode_label(path.read_bytes()), tmp_path / "plain")
+
+
+#: Waits for a line on stdin, so that all writers begin at once.
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from dance_ondevice.datasets.listing import LabelledImage, with_plain_labels
+
+folder = Path(sys.argv[1])
+items = [LabelledImage(image=p, label=p, sequence="a", frame=n) for n in range(200)
+         for p in [folder / f"{n}.png"]]
+print("ready", flush=True)
+sys.stdin.readline()
+with_plain_labels(items, lambda path: np.zeros((2, 2), np.uint8), folder)
+"""
+
+
+def test_processes_may_share_a_folder_of_plain_labels(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True))
+            for _ in range(3)
+        ]
+        for writer in writers:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "ready\n"
+        for writer in writers:
+            assert writer.stdin is not None
+            writer.stdin.write("\n")
+            writer.stdin.flush()
+        assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [("", 0)] * 3
+    assert len(list(tmp_path.iterdir())) == 200

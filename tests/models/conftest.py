@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_one_seed() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        yield
-    torch.set_num_threads(threads)
+def _one_thread_one_seed(one_thread_one_seed: None) -> None:
+    """All of these tests run models."""
 
 
 @pytest.fixture

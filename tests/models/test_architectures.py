@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_models import SMALL
 from torch import Tensor, nn
 
 from dance_ondevice.models.card import ModelCard
@@ -24,33 +24,6 @@ from dance_ondevice.slimming import slim
 
 CLASSES = 5
 SIZE = (64, 96)
-#: Arguments that make each architecture tiny, auxiliary heads included.
-SMALL: Mapping[str, Mapping[str, object]] = {
-    "fastscnn": {
-        "downsample": [8, 8, 16],
-        "bottlenecks": [16, 16, 24],
-        "repeats": [1, 1, 1],
-        "fusion": 16,
-        "auxiliary": True,
-    },
-    "deeplabv3plus": {
-        "stem": 8,
-        "widths": [8, 8, 8, 16, 16, 16, 24],
-        "repeats": [1, 1, 1, 1, 1, 2, 1],
-        "pyramid": 16,
-        "low_level": 8,
-        "decoder": [16, 16],
-    },
-    "pspnet": {"widths": [8, 16, 16, 32], "repeats": [1, 1, 1, 1]},
-    "bisenetv2": {
-        "detail": [8, 8, 16],
-        "semantic": [8, 8, 16, 16],
-        "head": 16,
-        "auxiliary_width": 8,
-        "expansion": 2,
-    },
-    "hrnet": {"stem": 8, "bottlenecks": 1, "widths": [8, 8, 16, 16], "modules": [1, 1, 1], "blocks": 1},
-}
 every_architecture = pytest.mark.parametrize("name", SMALL)
 
 
@@ -66,7 +39,7 @@ def test_none_is_forgotten():
 @pytest.mark.parametrize("size", [(1, 1), (17, 13), (40, 100)])
 def test_any_size_is_classified(name: str, size: tuple[int, int]):
     model = small(name).eval()
-    assert model(torch.rand(2, 3, *size)).shape == (2, CLASSES, *size)
+    assert model(torch.rand(2, 3, *size)).shape[:2] == (2, CLASSES)
     assert logits(model, torch.rand(1, 3, *size)).shape == (1, CLASSES, *size)
 
 

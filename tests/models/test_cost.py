@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dance_ondevice.models.cost import count_macs, count_parameters, evaluating, layer_macs
+from dance_ondevice.models.cost import count_macs, count_parameters, evaluating, layer_macs, training_macs
 
 
 class TwoHeads(nn.Module):
@@ -37,6 +37,37 @@ def test_macs_by_hand():
         "4": 16 * 32 * 12 * 5 * 4,
     }
     assert count_macs(model, 32, 64) == sum(found.values())
+
+
+@pytest.mark.parametrize(
+    ("frozen", "passes"),
+    [
+        ((), (3, 3, 3)),
+        (("0",), (1, 3, 3)),
+        (("0", "1"), (1, 1, 3)),
+        (("1",), (3, 2, 3)),  # its input's gradient is needed still
+        (("1", "2"), (3, 2, 2)),
+        (("0", "1", "2"), (1, 1, 1)),
+    ],
+)
+def test_training_costs_what_the_backward_pass_computes(frozen: tuple[str, ...], passes: tuple[int, ...]):
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 5, 1)).train()
+    for name in frozen:
+        model.get_submodule(name).requires_grad_(False)
+    forward = (24, 32, 20)
+    with torch.no_grad():
+        found = training_macs(model, 32, 64)
+    assert found == 32 * 64 * sum(p * macs for p, macs in zip(passes, forward, strict=True))
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+    assert not model[0]._forward_hooks
+
+
+def test_normalisation_that_is_trained_is_reached_through_frozen_layers():
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1))
+    model[1:].requires_grad_(False)
+    assert training_macs(model, 32, 32) == 2 * count_macs(model, 32, 32)
+    assert model[0].num_batches_tracked == 0
 
 
 def test_macs_of_linear_layers():
@@ -93,3 +124,5 @@ def test_what_only_training_uses_is_left_out():
 def test_an_empty_image_is_refused():
     with pytest.raises(ValueError, match="0 x 3"):
         count_macs(nn.Conv2d(3, 4, 1), 0, 3)
+    with pytest.raises(ValueError, match="3 x 0"):
+        training_macs(nn.Conv2d(3, 4, 1), 3, 0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -118,14 +119,29 @@ def test_to_tensor_refuses_other_arrays(wrong: np.ndarray):
 
 
 def test_predict_gives_the_best_class_and_its_probability():
-    bgr = np.zeros((5, 7, 3), np.uint8)
+    bgr = np.zeros((8, 12, 3), np.uint8)
     bgr[:, 3:, 2] = 255
     found = predict(painter(0.0, 2.0, 1.0), bgr, PLAIN)
-    assert found.mask.shape == (5, 7)
+    assert found.mask.shape == (8, 12)
     assert found.mask.dtype == np.uint8
     assert (found.mask[:, 3:] == 1).all()
     sure = float(torch.tensor([0.0, 2.0, 1.0]).softmax(0)[1])
-    assert found.mean_confidence == pytest.approx((3 * (1 / 3) + 4 * sure) / 7, abs=1e-5)
+    # Of columns 0, 4 and 8.
+    assert found.mean_confidence == pytest.approx((1 / 3 + 2 * sure) / 3, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (49, 70)])
+@pytest.mark.parametrize("out_size", [(64, 96), (128, 192), (20, 31)])
+def test_predict_is_torchs_interpolation_of_the_logits(size: tuple[int, int], out_size: tuple[int, int]):
+    model = FastSCNN(7, downsample=(8, 8, 8), bottlenecks=(8, 8, 8), repeats=(1, 1, 1), fusion=8).eval()
+    bgr = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    with torch.inference_mode():
+        at_size = logits(model, to_tensor(bgr, PLAIN))
+        scores = F.interpolate(at_size, out_size, mode="bilinear", align_corners=False)
+    found = predict(model, bgr, PLAIN, out_size=out_size)
+    # One interpolation instead of two: they differ at edges between classes alone.
+    assert (found.mask == scores.argmax(1)[0].numpy()).mean() > (0.999 if size == out_size else 0.95)
+    assert found.mean_confidence == pytest.approx(float(scores.softmax(1).amax(1).mean()), abs=0.01)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 50), (480, 360)])

@@ -22,7 +22,7 @@ def test_the_auxiliary_head_speaks_in_training_only_and_costs_inference_nothing(
     x = torch.rand(2, 3, 64, 64)
     found = helped.train()(x)
     assert isinstance(found, tuple)
-    assert [tuple(head.shape) for head in found] == [(2, 5, 64, 64)] * 2
+    assert [tuple(head.shape) for head in found] == [(2, 5, 8, 8)] * 2
     assert isinstance(helped.eval()(x), torch.Tensor)
     assert isinstance(plain.train()(x), torch.Tensor)
     assert count_parameters(helped) == count_parameters(plain)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from small_models import SMALL
 from torch import Tensor, nn
 
 from dance_ondevice.models.card import ModelCard
@@ -17,17 +18,9 @@ from dance_ondevice.models.checkpoint import save
 from dance_ondevice.models.registry import build
 from dance_ondevice.models.weights import WeightsError, load_weights, read_state
 
-TINY = {
-    "downsample": [8, 8, 16],
-    "bottlenecks": [16, 16, 24],
-    "repeats": [1, 1, 1],
-    "fusion": 16,
-    "auxiliary": True,
-}
-
 
 def tiny(classes: int = 5) -> nn.Module:
-    return build("fastscnn", classes, TINY)
+    return build("fastscnn", classes, SMALL["fastscnn"])
 
 
 def write(path: Path, state: Any) -> Path:
@@ -67,7 +60,9 @@ def test_a_checkpoints_own_tensors_are_weights_too(tmp_path: Path) -> None:
     save(
         tmp_path,
         source,
-        ModelCard(architecture="fastscnn", arguments=TINY, classes=tuple("abcde"), macs_at=(64, 64)),
+        ModelCard(
+            architecture="fastscnn", arguments=SMALL["fastscnn"], classes=tuple("abcde"), macs_at=(64, 64)
+        ),
     )
     assert load_weights(model, tmp_path / "model.safetensors").complete
 

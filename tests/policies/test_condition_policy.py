@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -19,6 +20,8 @@ from dance_ondevice.policies.conditions import (
     State,
     Step,
     distance,
+    founded,
+    log_likelihood,
     observe,
 )
 
@@ -178,40 +181,138 @@ def test_the_least_used_makes_room_but_never_base_nor_one_in_use() -> None:
     assert not any(step.opened for step in steps)
 
 
-def test_conditions_that_come_to_agree_are_merged_into_the_older() -> None:
-    def at(name: str, place: float, frames: int, uses: int) -> Condition:
-        figures = frame(place)
-        nothing = tuple(0.0 for _ in FIGURES)
-        return Condition(
-            name=name, frames=frames, mean=tuple(figures[f] for f in FIGURES), squares=nothing, uses=uses
-        )
+def at(name: str, place: float, frames: int, uses: int = 0) -> Condition:
+    """A condition of a usual spread."""
+    figures = frame(place)
+    squares = tuple(frames * unit**2 for unit in FIGURES.values())
+    return Condition(
+        name=name, frames=frames, mean=tuple(figures[f] for f in FIGURES), squares=squares, uses=uses
+    )
 
+
+@pytest.mark.parametrize(("apart", "merged"), [(1.8, True), (2.2, False)])
+def test_conditions_that_agree_are_merged_into_the_older(apart: float, merged: bool) -> None:
     state = State(
-        conditions=(at(BASE, DAY, 64, 100), at("c1", DUSK, 64, 10), at("c2", DUSK + 1.2, 4, 5)),
+        conditions=(at(BASE, DAY - 5, 64, 100), at("c1", DUSK, 64, 10), at("c2", DUSK + apart, 20, 5)),
         cameras={"front": CameraState(current="c2", alarmed=False), "rear": CameraState(current="c1")},
         founder="front",
         opened=2,
     )
-    state, steps = run([DUSK + 0.5] * 8, state=state, drift=False)
-    assert ("c2", "c1") in [step.merged for step in steps]
-    assert names(state) == [BASE, "c1"]
+    state, steps = run([DUSK + apart] * 8, state=state, drift=False)
+    assert [step.merged for step in steps] == [("c2", "c1") if merged else None, *[None] * 7]
+    assert names(state) == [BASE, "c1"] if merged else [BASE, "c1", "c2"]
+    assert state.cameras["front"].current == ("c1" if merged else "c2")
+    assert state.conditions[1].uses == (23 if merged else 10)
+
+
+def test_a_wide_condition_does_not_swallow_a_narrow_one() -> None:
+    wide = at(BASE, DAY, 400)
+    wide = replace(wide, squares=tuple(9 * square for square in wide.squares))
+    state = State(
+        conditions=(wide, at("c1", 4.0, 64)),
+        cameras={"front": CameraState(current="c1", alarmed=False)},
+        founder="front",
+        opened=1,
+    )
+    state, steps = run([4.0] * 40, state=state, drift=False, draw=random.Random(2))
+    assert {step.condition for step in steps} == {"c1"}
+
+
+def likelier_by(state: State, place: float) -> float:
+    """By how much a frame is likelier in base than in the other condition."""
+    vector = tuple(frame(place)[name] for name in FIGURES)
+    return log_likelihood(state.conditions[0], vector) - log_likelihood(state.conditions[1], vector)
+
+
+def test_base_wins_where_it_is_as_likely() -> None:
+    # Learnt to the end, so that what is shown moves neither.
+    state = State(
+        conditions=(at(BASE, DAY, RULES.settle_base_frames), at("c1", DUSK, RULES.settle_frames)),
+        cameras={"front": CameraState(current="c1", alarmed=False)},
+        founder="front",
+        opened=1,
+    )
+    places = [DUSK * number / 1000 for number in range(1001)]
+    # A little likelier in base than in dusk: enough to go home, and not enough to leave it.
+    home = next(p for p in places if likelier_by(state, p) < 0.9 * RULES.margin)
+    assert likelier_by(state, home) > 0
+    state, _ = run([home] * 5, state=state, drift=False)
+    assert state.cameras["front"].current == BASE
+    away = next(p for p in places if likelier_by(state, p) < -0.9 * RULES.margin)
+    assert likelier_by(state, away) > -RULES.margin
+    state, _ = run([away] * 5, state=state, drift=False)
+    assert state.cameras["front"].current == BASE
+    gone = next(p for p in places if likelier_by(state, p) < -1.1 * RULES.margin)
+    state, _ = run([gone] * 5, state=state, drift=False)
     assert state.cameras["front"].current == "c1"
-    assert state.conditions[1].uses >= 15
 
 
-def test_base_wins_where_it_is_as_near() -> None:
-    draw = random.Random(3)
-    state, _ = run([DAY] * 100 + [DUSK] * 100, draw=draw)
-    home = state.conditions[0]
-    # A little nearer to base than to dusk: enough to go home, and not enough to leave it.
-    between = 0.47 * DUSK
-    vector = tuple(frame(between)[name] for name in FIGURES)
-    gap = distance(state.conditions[1], vector) - distance(home, vector)
-    assert 0 < gap < RULES.margin
-    state, _ = run([between] * 5, state=state, drift=False)
-    assert state.cameras["front"].current == BASE
-    state, _ = run([DUSK - between] * 5, state=state, drift=False)
-    assert state.cameras["front"].current == BASE
+def test_a_day_that_comes_back_darker_is_no_dusk_and_leaves_the_dusk_as_it_was() -> None:
+    # A day of many lights, a dusk that is always the same, and a day again on the dark side of the first.
+    day, dusk = at(BASE, DAY, 200), at("c1", -8.5, 40)
+    state = State(
+        conditions=(
+            replace(day, squares=(2.5**2 * day.squares[0], *day.squares[1:])),
+            replace(dusk, squares=tuple(square / 4 for square in dusk.squares)),
+        ),
+        cameras={"front": CameraState(current="c1", alarmed=False)},
+        founder="front",
+        opened=1,
+    )
+    state, steps = run([-5.6] * 60, state=state, drift=False, draw=random.Random(4))
+    assert [step.condition for step in steps[RULES.switch_frames - 1 :]] == [BASE] * 58
+    assert state.conditions[1].mean == dusk.mean
+
+
+@settings(deadline=None, max_examples=50)
+@given(seeds, st.floats(-12.0, 12.0), st.sampled_from([BASE, "c1"]))
+def test_only_what_is_clearly_its_own_moves_a_condition(seed: int, place: float, current: str) -> None:
+    rules = ConditionRules(most=2)
+    before = State(
+        conditions=(at(BASE, 0.0, 64), at("c1", DUSK, 20)),
+        cameras={"front": CameraState(current=current, alarmed=False)},
+        founder="front",
+        opened=1,
+    )
+    state, draw = before, random.Random(seed)
+    for _ in range(30):
+        shown = frame(place, draw)
+        vector = tuple(shown[name] for name in FIGURES)
+        known = state.conditions
+        state, step = observe(rules, state, "front", shown, drift=False)
+        if len(state.conditions) < len(known):
+            return  # merged: what stays is the older one
+        likely = [log_likelihood(condition, vector) for condition in known]
+        for index, (old, new) in enumerate(zip(known, state.conditions, strict=True)):
+            if old.frames == new.frames:
+                assert old.mean == new.mean
+                continue
+            assert new.name == step.condition
+            other = known[1 - index]
+            margin = 0.0 if index == 0 else rules.margin
+            assert distance(old, vector) <= rules.fit
+            if distance(other, vector) <= rules.fit:
+                assert likely[index] > likely[1 - index] + margin
+
+
+def test_of_two_places_as_far_in_their_own_spreads_the_narrow_one_is_likelier() -> None:
+    narrow, wide = at("narrow", DAY, 400), at("wide", DAY, 400)
+    wide = replace(wide, squares=tuple(9 * square for square in wide.squares))
+    middle = narrow.mean
+    assert distance(narrow, middle) == distance(wide, middle) == 0
+    assert log_likelihood(narrow, middle) > log_likelihood(wide, middle) + 4
+
+
+def test_base_is_founded_on_all_frames_of_its_domain_in_any_order() -> None:
+    # Two drives of different lights, one after the other: the second would be strange to the first alone.
+    frames = [frame(place, random.Random(number)) for number, place in enumerate([DAY] * 40 + [NIGHT] * 40)]
+    state = founded(frames, "known")
+    again = founded(frames[::-1], "known")
+    assert names(state) == [BASE]
+    assert state.conditions[0].frames == 80
+    assert state.conditions[0].mean == pytest.approx(again.conditions[0].mean)
+    state, step = observe(RULES, state, "front", frames[-1], drift=True)
+    assert (step.condition, step.strange) == (BASE, False)
 
 
 def test_cameras_share_conditions_but_not_where_they_are() -> None:
@@ -230,14 +331,19 @@ def test_a_new_camera_that_fits_nothing_needs_no_alarm() -> None:
     assert state.cameras["tunnel"].current == "c1"
 
 
-def test_distance_is_in_spreads_and_never_in_less_than_the_usual() -> None:
-    state, _ = run([DAY] * 10)
-    base = state.conditions[0]
-    assert distance(base, tuple(frame(3.0)[name] for name in FIGURES)) == pytest.approx(3.0)
-    wide = Condition(
-        name="w", frames=4, mean=base.mean, squares=tuple(4 * (2 * unit) ** 2 for unit in FIGURES.values())
-    )
-    assert distance(wide, tuple(frame(3.0)[name] for name in FIGURES)) == pytest.approx(1.5)
+def test_spreads_are_drawn_to_the_usual_while_frames_are_few() -> None:
+    off = tuple(frame(3.0)[name] for name in FIGURES)
+
+    def seen(frames: int, spread: float) -> float:
+        squares = tuple(frames * (spread * unit) ** 2 for unit in FIGURES.values())
+        condition = replace(at(BASE, DAY, frames), squares=squares)
+        return 3.0 / distance(condition, off)
+
+    assert seen(1, 0.0) == pytest.approx((16 / 17) ** 0.5)
+    assert seen(16, 2.0) == pytest.approx(2.5**0.5)
+    assert seen(100_000, 2.0) == pytest.approx(2.0, rel=1e-3)
+    # However long a camera stands still, it is never held to less than half of the usual.
+    assert seen(100_000, 0.0) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("figures", [{}, frame(0.0) | {"luma": float("nan")}])

@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dance_ondevice.policies.rounds import (
+    Drifted,
     SampleInfo,
     Split,
     StartDecision,
+    answered,
     in_window,
+    needed_after_drift,
     parse_window,
     plan_round,
     should_start,
@@ -226,6 +229,68 @@ def test_no_round_starts_and_all_that_is_in_the_way_is_said(changes: dict[str, o
 )
 def test_a_round_starts(changes: dict[str, object], reason: str) -> None:
     assert start(**changes) == StartDecision(True, reason)
+
+
+NORTH = Drifted(camera="north", signals=("luma", "contrast"), new_labelled=9)
+SOUTH = Drifted(camera="south", signals=("tint",), new_labelled=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "drift of luma, contrast on camera north, and 9 new labelled samples since"),
+        (
+            {"drifted": (SOUTH, NORTH)},
+            "drift of luma, contrast on camera north, and 9 new labelled samples since",
+        ),
+        (
+            {"drifted": (SOUTH, NORTH), "min_after_drift": 3},
+            "drift of tint on camera south, and 3 new labelled samples since; "
+            "drift of luma, contrast on camera north, and 9 new labelled samples since",
+        ),
+        (
+            {"new_labelled": 36},
+            "36 new labelled samples, at least 36 asked for; drift of luma, contrast on camera north",
+        ),
+    ],
+)
+def test_drift_starts_a_round_with_fewer_samples(changes: dict[str, object], reason: str) -> None:
+    usual: dict[str, object] = {"min_new_samples": 36, "new_labelled": 12, "drifted": (NORTH,)}
+    assert start(**(usual | changes)) == StartDecision(True, reason)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"drifted": (SOUTH, NORTH), "min_after_drift": 10},
+            "12 of 36 new labelled samples, or 9 of 10 since drift of luma, contrast on camera north",
+        ),
+        ({"drifted": ()}, "12 of 36 new labelled samples"),
+        ({"paused": True}, "paused"),
+        ({"window_open": False}, "outside the training window"),
+        ({"gate_samples": 0}, "no held-out samples yet, on which a candidate could be judged"),
+        ({"forced": True, "new_labelled": 0, "drifted": (SOUTH,)}, "0 of 1 new labelled samples"),
+    ],
+)
+def test_drift_alone_is_not_enough(changes: dict[str, object], reason: str) -> None:
+    usual: dict[str, object] = {"min_new_samples": 36, "new_labelled": 12, "drifted": (NORTH,)}
+    assert start(**(usual | changes)) == StartDecision(False, reason)
+
+
+@given(st.integers(0, 1_000_000), st.integers(0, 1_000_000))
+def test_after_drift_no_more_is_asked_for_than_usual_and_never_nothing(usual: int, configured: int) -> None:
+    assert 1 <= needed_after_drift(usual, configured) <= max(1, usual)
+
+
+@pytest.mark.parametrize(("usual", "needed"), [(64, 16), (65, 17), (10, 4), (3, 3), (0, 1)])
+def test_after_drift_a_quarter_is_asked_for(usual: int, needed: int) -> None:
+    assert needed_after_drift(usual) == needed
+
+
+def test_a_round_answers_the_drift_that_it_has_samples_of() -> None:
+    assert answered([NORTH, SOUTH], 9) == ("north",)
+    assert answered([NORTH, SOUTH], 10) == ()
 
 
 @pytest.mark.parametrize(

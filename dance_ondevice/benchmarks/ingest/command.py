@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from datetime import datetime, timezone
 from pathlib import Path
 
 import click
 
-from dance_ondevice import __version__
 from dance_ondevice.benchmarks.ingest.report import TARGET_RATIO, IngestReport
-from dance_ondevice.benchmarks.result import About, encode_result, machine_class, write_result
+from dance_ondevice.benchmarks.options import (
+    folder_option,
+    hand_over,
+    made_here,
+    note_option,
+    out_option,
+    say,
+)
+from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
 from dance_ondevice.daemon.output import print_table
 
@@ -29,19 +35,12 @@ from dance_ondevice.daemon.output import print_table
 )
 @click.option("--native", is_flag=True, help="Store frames as they come, at scale 1 alone.")
 @click.option("--with-round", is_flag=True, help="Let a round run beside the four cameras (needs torch).")
-@click.option(
+@folder_option(
     "--folder",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    metavar="DIR",
     help="Where to make the daemon's state folder: the disk counts. By default where temporary files go.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the result here as well, as JSON, with a plot of latency over load beside it.",
-)
-@click.option("--note", default="", metavar="TEXT", help="What a reader of --out must know to judge it.")
+@out_option("Write the result here as well, as JSON, with a plot of latency over load beside it.")
+@note_option
 @json_option
 def ingest(
     *,
@@ -61,8 +60,6 @@ def ingest(
     that is kept means scored, decided and durable. Then: nearly all frames dropped, the time to the ack over
     the load, and four cameras at 30 frames a second.
     """
-    if out is not None and not out.parent.is_dir():
-        raise click.BadParameter(f"{out.parent} is no folder", param_hint="--out")
     from dance_ondevice.benchmarks.ingest.plots import draw
     from dance_ondevice.benchmarks.ingest.run import HEIGHT, WIDTH, Plan, run
     from dance_ondevice.benchmarks.ingest.sending import Stuck
@@ -73,35 +70,25 @@ def ingest(
     plan = Plan(**{**base.__dict__, "scales": (1.0,)}) if native else base
     try:
         with tempfile.TemporaryDirectory(prefix="dance-bench-ingest-", dir=folder) as state:
-            report = run(plan, Path(state), say=lambda line: click.echo(line, err=True))
+            report = run(plan, Path(state), say=say)
     except (DaemonDied, Stuck, ClientError, OSError) as error:
         raise WorkFailed(str(error)) from error
-    about = About(
-        benchmark="ingest",
-        command=f"dance-ondevice bench ingest --frames {frames} --window {window} "
-        f"--load-seconds {load_seconds:g}"
-        f"{' --native' if native else ''}{' --with-round' if with_round else ''}",
-        data=f"synthetic street, {WIDTH}x{HEIGHT}, {plan.distinct} images of "
+    options = {
+        "--frames": frames,
+        "--window": window,
+        "--load-seconds": f"{load_seconds:g}",
+        "--native": native,
+        "--with-round": with_round,
+    }
+    about = made_here(
+        "ingest",
+        command_line("bench ingest", options),
+        f"synthetic street, {WIDTH}x{HEIGHT}, {plan.distinct} images of "
         f"{report.frame_bytes / 1e3:.0f} kB in turn",
-        machine=machine_class(),
-        date=datetime.now(timezone.utc).date().isoformat(),
         seed=0,
-        version=__version__,
         note=note,
     )
-    lines = []
-    if out is not None:
-        try:
-            write_result(out, about, report)
-            lines = draw(report, out)
-        except OSError as error:
-            raise WorkFailed(f"cannot write {out}: {error.strerror}") from error
-    if as_json:
-        click.echo(encode_result(about, report), nl=False)
-        return
-    _show(report)
-    for line in lines:
-        click.echo(line)
+    hand_over(about, report, _show, out=out, as_json=as_json, draw=draw)
 
 
 def _show(report: IngestReport) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dance_ondevice.benchmarks.ingest.report import TARGET_ACK_MS, TARGET_RATIO, IngestReport, Stretch
+from dance_ondevice.benchmarks.markdown import table
 
 
 def lines(report: IngestReport) -> list[str]:
@@ -26,16 +27,14 @@ def lines(report: IngestReport) -> list[str]:
         f"{limits.fsync_ms:.2f} ms ({report.disk or 'unknown disk'}), convolution {gflops} on one thread. "
         f"Target of p99 with four cameras: {TARGET_ACK_MS:g} ms, no overflow.",
         "",
-        "| " + " | ".join(columns) + " |",
-        "| --- |" + " ---: |" * (len(columns) - 1),
-        *(_row(stretch) for stretch in report.stretches),
+        *table(columns, [_row(stretch) for stretch in report.stretches]),
     ]
 
 
-def _row(s: Stretch) -> str:
+def _row(s: Stretch) -> tuple[str, ...]:
     ran = "-" if s.round_share is None else f"{s.round_share:.0%}"
     cells = (
         s.name, s.sent, s.kept, s.dropped, s.refused, s.overflow, f"{s.rate:.0f}", f"{s.ack_ms['50']:.1f}",
         f"{s.ack_ms['99']:.1f}", f"{s.daemon_cpu_us:.0f}", ran,
     )  # fmt: skip
-    return "| " + " | ".join(map(str, cells)) + " |"
+    return tuple(map(str, cells))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from datetime import datetime, timezone
 from pathlib import Path
 
 import click
 
-from dance_ondevice import __version__
+from dance_ondevice.benchmarks.options import hand_over, made_here, note_option, out_option, say
 from dance_ondevice.benchmarks.predict.page import lines
-from dance_ondevice.benchmarks.result import About, encode_result, machine_class, write_result
+from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
 
 
@@ -22,13 +21,8 @@ from dance_ondevice.daemon.cli import WorkFailed, json_option
 @click.option("--fps", type=click.FloatRange(0.5), default=5.0, show_default=True, help="Of the camera.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of an engine.")
 @click.option("--epochs", type=click.IntRange(1), default=4, show_default=True, help="Of the round.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the result here as well, as JSON.",
-)
-@click.option("--note", default="", metavar="TEXT", help="What a reader of --out must know to judge it.")
+@out_option()
+@note_option
 @json_option
 def predict(
     *,
@@ -42,8 +36,7 @@ def predict(
     as_json: bool,
 ) -> None:
     """Measure how long masks take: by engine, on an idle board, and beside a round up to its swap."""
-    if out is not None and not out.parent.is_dir():
-        raise click.BadParameter(f"{out.parent} is no folder", param_hint="--out")
+    from dance_ondevice.benchmarks.ingest.run import HEIGHT, WIDTH
     from dance_ondevice.benchmarks.predict.run import Plan, run
     from dance_ondevice.daemon.client import ClientError
     from dance_ondevice.demo.process import DaemonDied
@@ -51,23 +44,21 @@ def predict(
     plan = Plan(passes=passes, seconds=seconds, fps=fps, threads=threads, epochs=epochs)
     try:
         with tempfile.TemporaryDirectory(prefix="dance-bench-predict-") as folder:
-            report = run(plan, Path(folder), say=lambda line: click.echo(line, err=True))
+            report = run(plan, Path(folder), say=say)
     except (DaemonDied, ClientError, OSError) as error:
         raise WorkFailed(str(error)) from error
-    about = About(
-        benchmark="predict",
-        command=f"dance-ondevice bench predict --passes {passes} --seconds {seconds:g} --fps {fps:g} "
-        f"--threads {threads} --epochs {epochs}",
-        data="synthetic street, 640x480",
-        machine=machine_class(),
-        date=datetime.now(timezone.utc).date().isoformat(),
+    options = {
+        "--passes": passes,
+        "--seconds": f"{seconds:g}",
+        "--fps": f"{fps:g}",
+        "--threads": threads,
+        "--epochs": epochs,
+    }
+    about = made_here(
+        "predict",
+        command_line("bench predict", options),
+        f"synthetic street, {WIDTH}x{HEIGHT}",
         seed=0,
-        version=__version__,
         note=note,
     )
-    if out is not None:
-        try:
-            write_result(out, about, report)
-        except OSError as error:
-            raise WorkFailed(f"cannot write {out}: {error.strerror}") from error
-    click.echo(encode_result(about, report) if as_json else "\n".join(lines(report)), nl=not as_json)
+    hand_over(about, report, lambda found: click.echo("\n".join(lines(found))), out=out, as_json=as_json)

@@ -11,9 +11,9 @@ from torch import nn
 from dance_ondevice import conditions
 from dance_ondevice.benchmarks.ingest.run import percentiles
 from dance_ondevice.benchmarks.predict.report import EngineTime
-from dance_ondevice.export_formats import MissingPackage
-from dance_ondevice.folding import Folded
-from dance_ondevice.onnx_engine import OnnxEngine
+from dance_ondevice.runtime.folding import Folded
+from dance_ondevice.runtime.formats import MissingPackage
+from dance_ondevice.runtime.onnx_engine import OnnxEngine
 
 AS_TRAINED, MERGED, ONNX = "torch, as trained", "torch, merged", "onnxruntime"
 

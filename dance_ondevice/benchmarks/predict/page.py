@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dance_ondevice.benchmarks.predict.report import TARGET_RATIO, PredictReport
+from dance_ondevice.benchmarks.markdown import table
+from dance_ondevice.benchmarks.predict.report import TARGET_RATIO, PredictReport, Served
 
 
 def lines(report: PredictReport) -> list[str]:
@@ -13,22 +14,32 @@ def lines(report: PredictReport) -> list[str]:
         f"{report.size[1]}x{report.size[0]}; "
         f"one core of the board convolves {gflops}. Engines with {report.threads} thread(s), in turn.",
         "",
-        "| engine | p50 ms | p99 ms | CPU ms | largest difference of a logit |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        *(
-            f"| {e.name} | {e.ms['50']:.1f} | {e.ms['99']:.1f} | {e.cpu_ms:.1f} | {e.max_difference:.1g} |"
-            for e in report.engines
+        *table(
+            ("engine", "p50 ms", "p99 ms", "CPU ms", "largest difference of a logit"),
+            [
+                (
+                    e.name,
+                    f"{e.ms['50']:.1f}",
+                    f"{e.ms['99']:.1f}",
+                    f"{e.cpu_ms:.1f}",
+                    f"{e.max_difference:.1g}",
+                )
+                for e in report.engines
+            ],
         ),
         "",
         f"A daemon ({report.engine}) at {report.fps:g} frames/s: the 99th percentile beside a round is "
         f"{report.ratio:.2f} x that of the idle board (target {TARGET_RATIO}); {report.lost_at_swap} frames "
         f"without a mask; the round was {report.round_outcome}.",
         "",
-        "| board | frames | masks | lost | p50 ms | p99 ms | versions | beside the trainer |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        *(
-            f"| {s.name} | {s.sent} | {s.masks} | {s.lost} | {s.latency_ms['50']:.1f} "
-            f"| {s.latency_ms['99']:.1f} | {len(s.versions)} | {s.round_share:.0%} |"
-            for s in (report.idle, report.beside_round)
+        *table(
+            ("board", "frames", "masks", "lost", "p50 ms", "p99 ms", "versions", "beside the trainer"),
+            [_row(served) for served in (report.idle, report.beside_round)],
         ),
     ]
+
+
+def _row(s: Served) -> tuple[str, ...]:
+    counts = map(str, (s.sent, s.masks, s.lost))
+    times = (f"{s.latency_ms[of]:.1f}" for of in ("50", "99"))
+    return (s.name, *counts, *times, str(len(s.versions)), f"{s.round_share:.0%}")

@@ -27,7 +27,6 @@ class Choices:
         train: every training image, at weight and scale 1.
         rules: of data slimming.
         losses: the model's loss on each of some samples.
-        seed: of the ties.
     """
 
     train: tuple[TrainingSample, ...]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from dance_ondevice.benchmarks.markdown import number, table
 from dance_ondevice.benchmarks.slimming.report import DENSE, Reached, SlimmingReport, VariantReport
-
-Table = Callable[[Sequence[str], Iterable[Sequence[str]]], list[str]]
 
 #: What is aimed for against dense: share of training saved, share of inference saved, gain in mIoU.
 TARGET_TRAINING, TARGET_INFERENCE, TARGET_GAIN = 0.77, 0.56, 0.007
 _OURS = "dance+"
 
 
-def targets(reports: Mapping[str, SlimmingReport], table: Table) -> list[str]:
+def targets(reports: Mapping[str, SlimmingReport]) -> list[str]:
     """One line a result: what DANCE+ saved and gained against dense, beside what was aimed for.
 
     Args:
         reports: by file name.
-        table: makes a Markdown table of columns and rows.
     """
     rows = [
         _target_row(name, report, ours)
@@ -42,7 +40,7 @@ def targets(reports: Mapping[str, SlimmingReport], table: Table) -> list[str]:
     ]
 
 
-def section(report: SlimmingReport, table: Table) -> tuple[str, list[str]]:
+def section(report: SlimmingReport) -> tuple[str, list[str]]:
     """Title and lines of one result."""
     splits = list(next(iter(report.variants.values())).miou)
     columns = (
@@ -50,7 +48,7 @@ def section(report: SlimmingReport, table: Table) -> tuple[str, list[str]]:
         "of dense", "infer MACs", "parameters", "peak", *(f"dense's {split} mIoU at" for split in splits),
     )  # fmt: skip
     classes = [
-        (name, *(_number(v.iou_per_class[split].get(name), ".3f") for v in report.variants.values()))
+        (name, *(number(v.iou_per_class[split].get(name), ".3f") for v in report.variants.values()))
         for split in splits[-1:]
         for name in next(iter(report.variants.values())).iou_per_class[split]
     ]
@@ -64,6 +62,7 @@ def section(report: SlimmingReport, table: Table) -> tuple[str, list[str]]:
         *table(columns, [_row(name, variant, splits) for name, variant in report.variants.items()]),
         "",
         *(f"- {name}: {variant.about}." for name, variant in report.variants.items()),
+        *(f"- {name}: left out, {reason}." for name, reason in report.left_out.items()),
         "",
         *table((f"IoU of class, {splits[-1]}", *report.variants), classes),
     ]
@@ -74,10 +73,10 @@ def _row(name: str, variant: VariantReport, splits: Sequence[str]) -> tuple[str,
         name,
         *(f"{variant.miou[split]:.4f}" for split in splits),
         f"{variant.train_seconds:.0f}",
-        _number(variant.ratios.get("train_seconds"), ".1%"),
-        _number(variant.ratios.get("train_macs"), ".1%"),
+        number(variant.ratios.get("train_seconds"), ".1%"),
+        number(variant.ratios.get("train_macs"), ".1%"),
         f"{variant.infer_ms:.1f}",
-        _number(variant.ratios.get("infer_ms"), ".1%"),
+        number(variant.ratios.get("infer_ms"), ".1%"),
         f"{variant.infer_macs / 1e6:.0f} M",
         f"{variant.parameters / 1e3:.0f} k",
         f"{variant.peak_bytes / 1e6:.0f} MB",
@@ -107,7 +106,3 @@ def _target_row(name: str, report: SlimmingReport, ours: VariantReport) -> tuple
 
 def _reached(found: Reached | None) -> str:
     return "-" if found is None else f"{found.of_dense:.0%}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from dance_ondevice.benchmarks.slimming.recipes import Protocol, Setting
+from dance_ondevice.files import write_whole
 from dance_ondevice.precision import Precision
 
 #: Splits that are evaluated on, as far as their labels are published; never trained on.
@@ -27,7 +28,7 @@ class Plan:
         dataset: name of the data set.
         root: its folder.
         sequences: train on these alone; all of the training split when empty.
-        architecture: name in the registry.
+        architecture: name in the registry; of a model that the user brought, what its card calls it.
         setting: from scratch, or from the weights in ``init``.
         init: a checkpoint; "" from scratch.
         protocol: how long.
@@ -59,6 +60,10 @@ class Plan:
     def folder(self, variant: str) -> Path:
         """Where a variant keeps its state and its result."""
         return self.work / variant
+
+    def trained_file(self, variant: str) -> Path:
+        """What a variant's training came to; there once it is done."""
+        return self.folder(variant) / "trained.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +128,7 @@ class Trained:
 
 def write_json(path: Path, value: object) -> None:
     """Write a value; the file appears whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(msgspec.json.encode(value, enc_hook=str))
-    part.replace(path)
+    write_whole(path, msgspec.json.encode(value, enc_hook=str))
 
 
 def read_plan(path: Path) -> Plan:

@@ -41,6 +41,9 @@ PLUS_SCALE = 0.75
 #: of it at up to more than its own size, where poles and signs are still to be seen.
 _SMALL, _LARGE = 0.4, 0.5
 _FAR, _NEAR, _DETAIL = (0.45, 1.0), (0.5, 1.15), (0.7, 1.3)
+#: Among what one ablation chooses for each image that it infers.
+_FRAME_SCALES = (1.0, 0.75, 0.5)
+_BY_FRAME = "dance+, inferring each image at a scale by its complexity"
 #: Steps that the way there is taken in, and the shares of the epochs before it and on it.
 _STEPS = 5
 _BEFORE, _ON_THE_WAY = 0.4, 0.2
@@ -68,21 +71,32 @@ class Recipe:
     trained_as: str = ""
     about: str
 
+    @property
+    def slims(self) -> bool:
+        """Whether channels go."""
+        return any(stage.macs_fraction < 1 for stage in self.stages)
+
+
+#: From the epochs of dense to a recipe.
+Builder = Callable[[int], Recipe]
+
 
 def recipe(variant: str, protocol: Protocol, setting: Setting, architecture: str = "fastscnn") -> Recipe:
     """The recipe of a variant; what it freezes are the first layers of the architecture.
 
     Raises:
-        ValueError: there is no such variant; names those there are.
+        ValueError: there is no such variant in this setting; names those there are.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; choose among {', '.join(VARIANTS)}")
-    epochs = EPOCHS[protocol, setting]
-    fine = setting == "finetune" and variant == "dance+"
-    found = _fine_plus(epochs) if fine else VARIANTS[variant](epochs)
+    builders = VARIANTS[setting]
+    if variant not in builders:
+        raise ValueError(f"{setting} knows no variant {variant!r}; choose among {', '.join(builders)}")
+    found = builders[variant](EPOCHS[protocol, setting])
+    if not any(stage.frozen for stage in found.stages):
+        return found
     first = FIRST_LAYERS.get(architecture, ())
-    stages = [replace(stage, frozen=first if stage.frozen else ()) for stage in found.stages]
-    return replace(found, stages=tuple(stages))
+    stages = tuple(replace(stage, frozen=first if stage.frozen else ()) for stage in found.stages)
+    unknown = "" if first else f" (none here: the first layers of {architecture} are not known)"
+    return replace(found, stages=stages, about=found.about + unknown)
 
 
 def _dense(epochs: int) -> Recipe:
@@ -115,14 +129,15 @@ def _dance_plus(epochs: int) -> Recipe:
 
 def _fine_plus(epochs: int) -> Recipe:
     """Weights that have learnt already: whole frames for a few epochs, the first layers left as they are."""
-    first = Stage(epochs=_part(epochs, 0.04), zoom=_DETAIL, frozen=_FIRST)
-    thin = replace(first, epochs=_part(epochs, 0.25), macs_fraction=PLUS_MACS, importance="combined")
-    return Recipe(
-        stages=(first, thin),
-        batch_size=4,
-        rate=1.5,
-        about="the first layers frozen, slimmed after an epoch, batches of 4, a quarter of the epochs",
+    return _fine(
+        epochs, "the first layers frozen, slimmed after an epoch, batches of 4, a quarter of the epochs"
     )
+
+
+def _fine(epochs: int, about: str, *, macs: float = PLUS_MACS, importance: Importance = "combined") -> Recipe:
+    first = Stage(epochs=_part(epochs, 0.04), zoom=_DETAIL, frozen=_FIRST)
+    thin = replace(first, epochs=_part(epochs, 0.25), macs_fraction=macs, importance=importance)
+    return Recipe(stages=(first, thin), batch_size=4, rate=1.5, about=about)
 
 
 def _plus(
@@ -164,8 +179,8 @@ def _plus(
     )
 
 
-def _inferring(epochs: int, scales: tuple[float, ...], about: str) -> Recipe:
-    return replace(_dance_plus(epochs), inference_scales=scales, trained_as="dance+", about=about)
+def _inferring(ours: Recipe, scales: tuple[float, ...], about: str) -> Recipe:
+    return replace(ours, inference_scales=scales, trained_as="dance+", about=about)
 
 
 def _part(epochs: int, share: float) -> int:
@@ -185,21 +200,37 @@ def _progressive(epochs: int, choice: str) -> tuple[Stage, ...]:
     return (*stages, Stage(epochs=left, choice=choice, macs_fraction=TARGET_MACS))
 
 
-VARIANTS: Mapping[str, Callable[[int], Recipe]] = {
-    "dense": _dense,
-    "data": _data,
-    "network": _network,
-    "dance": _dance,
-    "dance+": _dance_plus,
-    # Ablations: dance+ with one thing changed.
-    "dance+large-first": lambda n: _plus(n, "dance+ with large windows from the start", small_first=False),
-    "dance+all-images": lambda n: _plus(n, "dance+ without dropping images", refresh=False),
-    "dance+full-width": lambda n: _plus(n, "dance+ without network slimming", macs=1.0),
-    "dance+bn-scale": lambda n: _plus(n, "dance+ slimmed by scales, without Taylor", importance="bn_scale"),
-    "dance+frozen": lambda n: _plus(n, "dance+ with the first layers frozen", frozen=_FIRST),
-    "dance+twice": lambda n: _plus(2 * n, "dance+ for twice as many epochs"),
-    "dance+full-scale": lambda n: _inferring(n, (1.0,), "dance+, inferring at full scale"),
-    "dance+frame-scale": lambda n: _inferring(
-        n, (1.0, 0.75, 0.5), "dance+, inferring each image at a scale by its complexity"
-    ),
+_ANYWHERE: Mapping[str, Builder] = {"dense": _dense, "data": _data, "network": _network, "dance": _dance}
+#: By setting. The variants whose names go on after dance+ are its ablations: the setting's own dance+ with
+#: one thing changed.
+VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
+    "scratch": {
+        **_ANYWHERE,
+        "dance+": _dance_plus,
+        "dance+large-first": lambda n: _plus(
+            n, "dance+ with large windows from the start", small_first=False
+        ),
+        "dance+all-images": lambda n: _plus(n, "dance+ without dropping images", refresh=False),
+        "dance+full-width": lambda n: _plus(n, "dance+ without network slimming", macs=1.0),
+        "dance+bn-scale": lambda n: _plus(
+            n, "dance+ slimmed by scales, without Taylor", importance="bn_scale"
+        ),
+        "dance+frozen": lambda n: _plus(n, "dance+ with the first layers frozen", frozen=_FIRST),
+        "dance+twice": lambda n: _plus(2 * n, "dance+ for twice as many epochs"),
+        "dance+full-scale": lambda n: _inferring(_dance_plus(n), (1.0,), "dance+, inferring at full scale"),
+        "dance+frame-scale": lambda n: _inferring(_dance_plus(n), _FRAME_SCALES, _BY_FRAME),
+    },
+    # Fine-tuning's dance+ sees whole frames of all images, freezes and infers at full scale as it is.
+    "finetune": {
+        **_ANYWHERE,
+        "dance+": _fine_plus,
+        "dance+full-width": lambda n: _fine(
+            n, "dance+ without network slimming", macs=1.0, importance="bn_scale"
+        ),
+        "dance+bn-scale": lambda n: _fine(
+            n, "dance+ slimmed by scales, without Taylor", importance="bn_scale"
+        ),
+        "dance+twice": lambda n: _fine(2 * n, "dance+ for twice as many epochs"),
+        "dance+frame-scale": lambda n: _inferring(_fine_plus(n), _FRAME_SCALES, _BY_FRAME),
+    },
 }

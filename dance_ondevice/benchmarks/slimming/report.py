@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dance_ondevice.benchmarks.slimming.plan import Plan, Point, Trained
 
@@ -26,8 +26,8 @@ class Reached:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VariantReport:
-    """One variant; figures of a training as in :class:`.plan.Trained`, and what follows from them.
+class VariantReport(Trained):
+    """One variant: its training and what follows from it.
 
     Attributes:
         infer_ms: CPU (GPU: wall) milliseconds an image, decoding left out.
@@ -37,32 +37,23 @@ class VariantReport:
             this is an upper bound.
     """
 
-    about: str
-    miou: dict[str, float]
-    iou_per_class: dict[str, dict[str, float | None]]
-    train_seconds: float
-    train_macs: int
-    train_joules: float | None
-    meter: str
     infer_ms: float
-    infer_macs: int
-    inference_scales: dict[str, float]
-    macs: int
-    parameters: int
-    peak_bytes: int
-    epochs: int
-    samples_seen: int
     ratios: dict[str, float]
     miou_gain: dict[str, float]
     reaches_dense: dict[str, Reached | None]
-    curve: tuple[Point, ...]
-    widths: dict[str, tuple[int, int]]
-    removed_branches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlimmingReport:
-    """Everything that one call measured."""
+    """Everything that one call measured.
+
+    Attributes:
+        epochs: of dense where it was trained, else the most of any variant.
+        size: (height, width) that images were fitted to.
+        init: "BASE" where a model was started from, else "".
+        variants: by name.
+        left_out: variants that this model does not allow -> why.
+    """
 
     dataset: str
     architecture: str
@@ -75,15 +66,22 @@ class SlimmingReport:
     size: tuple[int, int]
     init: str
     variants: dict[str, VariantReport]
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
-def make_report(plan: Plan, trained: Mapping[str, Trained], infer_ms: Mapping[str, float]) -> SlimmingReport:
+def make_report(
+    plan: Plan,
+    trained: Mapping[str, Trained],
+    infer_ms: Mapping[str, float],
+    left_out: Mapping[str, str] | None = None,
+) -> SlimmingReport:
     """Put the variants side by side.
 
     Args:
         plan: of the call.
-        trained: by variant.
+        trained: by variant, at least one.
         infer_ms: by variant.
+        left_out: why the others were not trained, by variant.
     """
     dense = trained.get(DENSE)
     variants = {}
@@ -99,27 +97,11 @@ def make_report(plan: Plan, trained: Mapping[str, Trained], infer_ms: Mapping[st
             gain = {split: score - dense.miou[split] for split, score in found.miou.items()}
             reached = {split: _reached(found.curve, dense, split) for split in found.miou}
         variants[name] = VariantReport(
-            about=found.about,
-            miou=found.miou,
-            iou_per_class=found.iou_per_class,
-            train_seconds=found.train_seconds,
-            train_macs=found.train_macs,
-            train_joules=found.train_joules,
-            meter=found.meter,
+            **vars(found),
             infer_ms=infer_ms[name],
-            infer_macs=found.infer_macs,
-            inference_scales=found.inference_scales,
-            macs=found.macs,
-            parameters=found.parameters,
-            peak_bytes=found.peak_bytes,
-            epochs=found.epochs,
-            samples_seen=found.samples_seen,
             ratios=ratios,
             miou_gain=gain,
             reaches_dense=reached,
-            curve=found.curve,
-            widths=found.widths,
-            removed_branches=found.removed_branches,
         )
     return SlimmingReport(
         dataset=plan.dataset,
@@ -133,6 +115,7 @@ def make_report(plan: Plan, trained: Mapping[str, Trained], infer_ms: Mapping[st
         size=plan.size,
         init="BASE" if plan.init else "",
         variants=variants,
+        left_out=dict(left_out or {}),
     )
 
 

@@ -10,14 +10,21 @@ from pathlib import Path
 
 import torch
 
+from dance_ondevice import conditions
 from dance_ondevice.batches import TrainingSample, read_image
+from dance_ondevice.benchmarks.device import device_clock
 from dance_ondevice.benchmarks.slimming import images
+from dance_ondevice.benchmarks.slimming.first_model import why_not_slimmed
 from dance_ondevice.benchmarks.slimming.plan import Plan, Trained, read_plan, read_trained, write_json
-from dance_ondevice.benchmarks.slimming.recipes import recipe
+from dance_ondevice.benchmarks.slimming.recipes import Recipe, recipe
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport, make_report
+from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.images import resize_area
 from dance_ondevice.models import checkpoint
+from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
+from dance_ondevice.policies.conditions import BASE
+from dance_ondevice.runtime.runners import Runners
 
 #: Images that inference is timed on, spread over the last evaluated split.
 _TIMED_IMAGES = 24
@@ -32,22 +39,27 @@ class OtherPlan(ValueError):  # noqa: N818 - the name says what is wrong
     """The work folder holds the state of a different call."""
 
 
+class NothingToTrain(RuntimeError):  # noqa: N818 - the name says what is wrong
+    """The model allows none of the variants; the message says why."""
+
+
 def run(plan: Plan, variants: Sequence[str], say: Callable[[str], None]) -> SlimmingReport:
     """Train what is not trained yet, one variant after the other, and report.
 
     Args:
         plan: the call; its work folder is made, or gone on with when it is of the same plan.
         variants: names of recipes.
-        say: is told what the processes print.
+        say: is told what the processes print, and which variants are left out since the model does not allow
+            them.
 
     Raises:
-        ValueError: there is no such variant.
+        ValueError: see :func:`checked_recipes`.
+        NothingToTrain: the model allows none of the variants.
         OtherPlan: the work folder is of another plan.
         VariantFailed: a process failed; what the others did is kept.
         DatasetError: the images are not there.
     """
-    for name in variants:
-        recipe(name, plan.protocol, plan.setting, plan.architecture)
+    recipes = checked_recipes(plan, variants)
     plan.work.mkdir(parents=True, exist_ok=True)
     file = plan.work / "plan.json"
     if file.is_file() and read_plan(file) != plan:
@@ -55,10 +67,45 @@ def run(plan: Plan, variants: Sequence[str], say: Callable[[str], None]) -> Slim
     write_json(file, plan)
     for split in ("train", *plan.evaluated):
         images.labelled(plan, split)  # a wrong root is told before anything is trained
+    left_out = _left_out(plan, recipes)
+    for name, reason in left_out.items():
+        say(f"{name}: left out, {reason}")
+    if len(left_out) == len(recipes):
+        raise NothingToTrain(f"none of {', '.join(recipes)} can be trained: {next(iter(left_out.values()))}")
+    trained = {}
+    for name in recipes:
+        if name not in left_out:
+            _train(plan, file, name, say)
+            trained[name] = read_trained(plan.trained_file(name))
+    return make_report(plan, trained, time_inference(plan, trained), left_out)
+
+
+def checked_recipes(plan: Plan, variants: Sequence[str]) -> dict[str, Recipe]:
+    """The recipes of variants, by name.
+
+    Raises:
+        ValueError: there are none, or one is not known in the plan's setting, or takes over a model that is
+            not trained before it.
+    """
+    found: dict[str, Recipe] = {}
     for name in variants:
-        _train(plan, file, name, say)
-    trained = {name: read_trained(plan.folder(name) / "trained.json") for name in variants}
-    return make_report(plan, trained, time_inference(plan, trained))
+        made = recipe(name, plan.protocol, plan.setting, plan.architecture)
+        source = made.trained_as
+        if source and source not in found and not plan.trained_file(source).is_file():
+            raise ValueError(f"{name} takes over the model of {source}: name {source} before it")
+        found[name] = made
+    if not found:
+        raise ValueError("no variant is named")
+    return found
+
+
+def _left_out(plan: Plan, recipes: Mapping[str, Recipe]) -> dict[str, str]:
+    """Variants that slim, with the reason, where the model does not let itself be slimmed."""
+    slimmed = [n for n, made in recipes.items() if made.slims and not plan.trained_file(n).is_file()]
+    if not slimmed:
+        return {}
+    reason = why_not_slimmed(plan, open_dataset(plan.dataset, plan.root).classes)
+    return dict.fromkeys(slimmed, f"the model cannot be slimmed: {reason}") if reason else {}
 
 
 def _train(plan: Plan, file: Path, name: str, say: Callable[[str], None]) -> None:
@@ -77,13 +124,14 @@ def _train(plan: Plan, file: Path, name: str, say: Callable[[str], None]) -> Non
 def time_inference(plan: Plan, trained: Mapping[str, Trained]) -> dict[str, float]:
     """Milliseconds an image of every variant's model, taken in turns so that all meet the same machine.
 
-    Each variant infers each image at its own scale; resizing is timed, decoding is not. The least of a few
+    Each variant infers each image at its own scale, its model as the service runs it, with layers merged;
+    resizing is timed, decoding is not. The least of a few
     rounds is an image's time.
     """
     models = {}
     for name in trained:
         model, card = checkpoint.load(plan.folder(name) / "model")
-        models[name] = (model.to(plan.device), card)
+        models[name] = (_as_served(model, plan), card)
     everything = images.labelled(plan, plan.evaluated[-1])
     chosen = everything[:: max(1, len(everything) // _TIMED_IMAGES)]
     training = images.labelled(plan, "train")
@@ -96,34 +144,31 @@ def time_inference(plan: Plan, trained: Mapping[str, Trained]) -> dict[str, floa
         )
         for name in trained
     }
-    clock = _clock(plan.device)
+    clock = device_clock(plan.device)
     totals = dict.fromkeys(trained, 0.0)
-    for index, sample in enumerate(chosen):
+    for index in range(len(chosen)):
         best = dict.fromkeys(trained, float("inf"))
         for _ in range(_TIMED_ROUNDS):
             for name, (model, card) in models.items():
                 best[name] = min(best[name], _seconds(model, card.normalisation, samples[name][index], clock))
         for name, seconds in best.items():
             totals[name] += seconds
-        del sample
     return {name: 1000 * total / len(chosen) for name, total in totals.items()}
 
 
+def _as_served(model: torch.nn.Module, plan: Plan) -> torch.nn.Module:
+    """The model as the service runs it: on a CPU with its layers merged and channels last."""
+    if plan.device != "cpu":
+        return model.to(plan.device)
+    laid_out = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    runners = Runners(laid_out, "torch", size=plan.size, threads=1, clock=time.perf_counter)
+    return runners.module(BASE, conditions.capture(laid_out))
+
+
 def _seconds(
-    model: torch.nn.Module, normalisation: object, sample: TrainingSample, clock: Callable[[], float]
+    model: torch.nn.Module, normalisation: Normalisation, sample: TrainingSample, clock: Callable[[], float]
 ) -> float:
     image = read_image(sample)
     before = clock()
-    predict(model, resize_area(image, sample.scale), normalisation, out_size=image.shape[:2])  # type: ignore[arg-type]
+    predict(model, resize_area(image, sample.scale), normalisation, out_size=image.shape[:2])
     return clock() - before
-
-
-def _clock(device: str) -> Callable[[], float]:
-    if device == "cpu":
-        return time.process_time
-
-    def drained() -> float:
-        torch.cuda.synchronize()
-        return time.monotonic()
-
-    return drained

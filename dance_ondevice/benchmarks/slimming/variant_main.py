@@ -6,7 +6,6 @@ moment it goes on from its last epoch. A process of its own makes peak memory an
 
 from __future__ import annotations
 
-import resource
 import shutil
 import sys
 import time
@@ -20,8 +19,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from dance_ondevice.batches import TrainingSample, image_size, read_image, read_label
+from dance_ondevice.benchmarks.device import device_clock, peak_bytes
 from dance_ondevice.benchmarks.slimming import images
 from dance_ondevice.benchmarks.slimming.choices import Choices
+from dance_ondevice.benchmarks.slimming.first_model import first_model
 from dance_ondevice.benchmarks.slimming.plan import (
     Plan,
     Point,
@@ -39,7 +40,7 @@ from dance_ondevice.evaluation import Matrix, evaluate, iou_per_class, miou
 from dance_ondevice.images import resize_area
 from dance_ondevice.importance import TaylorImportance, branch_scores
 from dance_ondevice.labels import IGNORE
-from dance_ondevice.models import checkpoint, registry
+from dance_ondevice.models import checkpoint
 from dance_ondevice.models.branches import contexts_of, removable_branches, removed_branches
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.channels import removed_channels
@@ -68,13 +69,13 @@ def main(arguments: Sequence[str]) -> int:
     """Train the variant unless it is done; returns the exit status."""
     plan, variant = read_plan(Path(arguments[0])), arguments[1]
     folder = plan.folder(variant)
-    if (folder / "trained.json").is_file():
+    if plan.trained_file(variant).is_file():
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     run = _Run(plan, variant)
     source = run.recipe.trained_as
-    write_json(folder / "trained.json", run.take_over(plan.folder(source)) if source else run.train())
+    write_json(plan.trained_file(variant), run.take_over(source) if source else run.train())
     shutil.rmtree(folder / "state", ignore_errors=True)
     return 0
 
@@ -98,7 +99,7 @@ class _Run:
 
     def train(self) -> Trained:
         """Do what is left of the training and score the result."""
-        model, card = _first_model(self.plan, self.classes)
+        model, card = first_model(self.plan, self.classes)
         trainer = CoTrainer(
             model,
             card,
@@ -113,13 +114,13 @@ class _Run:
             spent = msgspec.json.decode((state / "spent.json").read_bytes(), type=_Spent)
             trainer.load_state(state)
         state.mkdir(exist_ok=True)
-        clock, joules = _clock(self.plan.device), self._joules()
+        clock, joules = device_clock(self.plan.device), self._joules()
         before, joules_before = clock(), joules()
         for last in trainer:
             spent.done = last
             spent.seconds += clock() - before
             spent.joules += joules() - joules_before
-            spent.peak_bytes = max(spent.peak_bytes, _peak_bytes(self.plan.device))
+            spent.peak_bytes = max(spent.peak_bytes, peak_bytes(self.plan.device))
             if last.epoch == last.epochs or last.epoch * _POINTS // last.epochs > (
                 (last.epoch - 1) * _POINTS // last.epochs
             ):
@@ -132,14 +133,14 @@ class _Run:
             raise RuntimeError(f"{self.folder}: no epoch was trained")
         return self._result(trainer, spent.done, spent)
 
-    def take_over(self, source: Path) -> Trained:
+    def take_over(self, source: str) -> Trained:
         """Score another variant's model at this one's scales; its training is what this one cost.
 
         Raises:
             FileNotFoundError: the other variant has not been trained.
         """
-        trained = read_trained(source / "trained.json")
-        model, card = checkpoint.load(source / "model")
+        trained = read_trained(self.plan.trained_file(source))
+        model, card = checkpoint.load(self.plan.folder(source) / "model")
         model.to(self.plan.device)
         checkpoint.save(self.folder / "model", model, card)
         matrices = {split: self._matrix(model, card, split) for split in self.evaluated}
@@ -240,36 +241,6 @@ class _Run:
             widths=removed_channels(model),
             removed_branches=removed_branches(model),
         )
-
-
-def _first_model(plan: Plan, classes: tuple[str, ...]) -> tuple[nn.Module, ModelCard]:
-    if plan.init:
-        model, card = checkpoint.load(Path(plan.init))
-        if card.classes != classes:
-            raise ValueError(f"{plan.init} knows the classes {', '.join(card.classes)}, not the data set's")
-        card = replace(card, parent=card.version, macs_at=plan.size, unslimmed_macs=0, gate={}, training={})
-    else:
-        model = registry.build(plan.architecture, len(classes))
-        card = ModelCard(architecture=plan.architecture, classes=classes, macs_at=plan.size)
-    return model.to(plan.device), card
-
-
-def _clock(device: str) -> Callable[[], float]:
-    """CPU seconds of this process, or wall seconds with the GPU's queue drained."""
-    if device == "cpu":
-        return time.process_time
-
-    def drained() -> float:
-        torch.cuda.synchronize()
-        return time.monotonic()
-
-    return drained
-
-
-def _peak_bytes(device: str) -> int:
-    if device == "cpu":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return torch.cuda.max_memory_allocated()
 
 
 def _tell(variant: str, point: Point, done: EpochDone) -> None:

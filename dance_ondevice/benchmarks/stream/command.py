@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dance_ondevice import __version__
-from dance_ondevice.benchmarks.result import About, encode_result, machine_class, write_result
+from dance_ondevice.benchmarks.options import (
+    folder_option,
+    hand_over,
+    made_here,
+    model_option,
+    note_option,
+    out_option,
+    say,
+)
+from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.option_values import comma_names
 from dance_ondevice.daemon.output import print_table
 from dance_ondevice.datasets.listing import DatasetError
 from dance_ondevice.models.card import CheckpointError
@@ -30,21 +38,10 @@ _PEAK_TARGET = 1 << 30
 
 @click.command(name="stream")
 @click.option("--stream", "stream_name", type=click.Choice(_STREAMS), default="street", show_default=True)
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    metavar="DIR",
-    help="Folder of CamVid; the street needs none.",
-)
-@click.option(
-    "--base",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="BASE",
-    help="Folder of the base model, as pretrain writes it; the street trains its own.",
-)
-@click.option(
+@folder_option("--root", help="Folder of CamVid; the street needs none.")
+@model_option("--base", help="Folder of the base model, as pretrain writes it; the street trains its own.")
+@model_option(
     "--teacher",
-    type=click.Path(path_type=Path, exists=True),
     metavar="MODEL",
     help="Folder of the model that labels for dance_teacher; else the joint model of the first seed.",
 )
@@ -55,7 +52,7 @@ _PEAK_TARGET = 1 << 30
     metavar="A,B",
     help="Of naive, periodic and joint, which are dear.",
 )
-@click.option("--variants", default="", metavar="A,B", help="Only these; else all.")
+@click.option("--variants", default="", metavar="A,B", callback=comma_names, help="Only these; else all.")
 @click.option("--watts", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True,
               help="Of a busy core above idle: joules are modelled as CPU seconds times this.")  # fmt: skip
 @click.option(
@@ -64,13 +61,8 @@ _PEAK_TARGET = 1 << 30
     metavar="DIR",
     help="Keeps every round and score: a killed measurement goes on from there. Else a temporary folder.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the result here as well, as JSON, and its plot beside it.",
-)
-@click.option("--note", default="", metavar="TEXT", help="What a reader of --out must know to judge it.")
+@out_option("Write the result here as well, as JSON, and its plot beside it.")
+@note_option
 @json_option
 def stream(
     *,
@@ -80,7 +72,7 @@ def stream(
     teacher: Path | None,
     seeds: str,
     dense_seeds: str,
-    variants: str,
+    variants: tuple[str, ...],
     watts: float,
     work: Path | None,
     out: Path | None,
@@ -92,8 +84,6 @@ def stream(
     The stream does not wait for training. Reported are mIoU as the stream went, at its end and on what was
     known before, forgetting, recovery after each drift, modelled joules, and what the gates let through.
     """
-    if out is not None and not out.absolute().parent.is_dir():
-        raise click.BadParameter(f"{out.parent} is no folder", param_hint="--out")
     numbers = _numbers(seeds, "--seeds")
     dense_numbers = _numbers(dense_seeds, "--dense-seeds") if dense_seeds else numbers
     if stream_name != "street":
@@ -103,7 +93,6 @@ def stream(
             raise click.BadParameter(f"{stream_name} needs a base model", param_hint="--base")
     # torch comes only now, so that wrong usage is told at once.
     from dance_ondevice.batches import SampleError
-    from dance_ondevice.benchmarks.stream.page import svg
     from dance_ondevice.benchmarks.stream.run import Bench, StreamBenchError, base_of_street, only
     from dance_ondevice.benchmarks.stream.settings import Settings
     from dance_ondevice.benchmarks.stream.summary import make_report
@@ -111,7 +100,7 @@ def stream(
     from dance_ondevice.models.card import read_card
 
     try:
-        chosen = only(VARIANTS, [name for name in variants.split(",") if name])
+        chosen = only(VARIANTS, variants)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--variants") from error
     settings = Settings(watts=watts)
@@ -127,7 +116,7 @@ def stream(
                 teacher=teacher,
                 settings=settings,
                 dense_seeds=dense_numbers,
-                say=lambda line: click.echo(line, err=True),
+                say=say,
             )
             runs = bench.run(chosen, numbers)
         except (StreamBenchError, CheckpointError, SampleError, OSError) as error:
@@ -140,39 +129,30 @@ def stream(
         base=f"{card.architecture} {card.version}".strip(),
         settings=settings,
     )
-    about = About(
-        benchmark="stream",
-        command=_command(
-            {
-                "--stream": stream_name,
-                "--root": "DIR" if root else "",
-                "--base": "BASE" if base else "",
-                "--teacher": "MODEL" if teacher else "",
-                "--seeds": seeds,
-                "--dense-seeds": dense_seeds,
-                "--variants": variants,
-                "--watts": f"{watts:g}",
-            }
-        ),
-        data=lived.about,
-        machine=machine_class(),
-        date=datetime.now(timezone.utc).date().isoformat(),
-        seed=numbers[0],
-        version=__version__,
-        note=note,
-    )
     if out is not None:
-        try:
-            picture = out.with_suffix(".svg")
-            picture.write_text(svg(report), encoding="utf-8")
-            report = replace(report, plot=picture.name)
-            write_result(out, about, report)
-        except OSError as error:
-            raise WorkFailed(f"cannot write {out}: {error.strerror}") from error
-    if as_json:
-        click.echo(encode_result(about, report), nl=False)
-    else:
-        _show(report)
+        report = replace(report, plot=out.with_suffix(".svg").name)
+    options = {
+        "--stream": stream_name,
+        "--root": "DIR" if root else "",
+        "--base": "BASE" if base else "",
+        "--teacher": "MODEL" if teacher else "",
+        "--seeds": seeds,
+        "--dense-seeds": dense_seeds,
+        "--variants": ",".join(variants),
+        "--watts": f"{watts:g}",
+    }
+    about = made_here(
+        "stream", command_line("bench stream", options), lived.about, seed=numbers[0], note=note
+    )
+    hand_over(about, report, _show, out=out, as_json=as_json, draw=_draw)
+
+
+def _draw(report: StreamReport, out: Path) -> list[str]:
+    from dance_ondevice.benchmarks.stream.page import svg
+
+    picture = out.with_name(report.plot)
+    picture.write_text(svg(report), encoding="utf-8")
+    return [f"wrote {picture}"]
 
 
 def _numbers(text: str, option: str) -> tuple[int, ...]:
@@ -185,12 +165,6 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
     if min(found) < 0:
         raise click.BadParameter("a seed is 0 or more", param_hint=option)
     return found
-
-
-def _command(options: Mapping[str, str]) -> str:
-    """The command line that makes the result again; folders of the user stand as placeholders."""
-    words = [f"{name} {value}" for name, value in options.items() if value]
-    return " ".join(["dance-ondevice bench stream", *words])
 
 
 @contextlib.contextmanager

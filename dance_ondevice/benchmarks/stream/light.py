@@ -8,7 +8,7 @@ from dance_ondevice.batches import TrainingSample, read_image
 from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.frame_signals import frame_signals
 from dance_ondevice.images import decode_grey
-from dance_ondevice.policies.conditions import BASE, ConditionRules, State, Step, observe
+from dance_ondevice.policies.conditions import BASE, ConditionRules, Step, founded, observe
 
 __all__ = ["BASE", "Figures", "Light", "figures"]
 
@@ -33,9 +33,7 @@ class Light:
     def __init__(self, base: Iterable[Figures], rules: ConditionRules | None = None) -> None:
         """Learn from some frames of the base domain what the model's own condition looks like."""
         self.rules = rules or ConditionRules()
-        self._state = State()
-        for one in base:
-            self._state, _ = observe(self.rules, self._state, self._BASE_CAMERA, one, drift=False)
+        self._state = founded(base, self._BASE_CAMERA)
 
     def see(self, frame: Figures) -> Step:
         """Take in the next frame.

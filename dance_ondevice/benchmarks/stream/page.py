@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 
+from dance_ondevice.benchmarks.markdown import number, table
 from dance_ondevice.benchmarks.stream.report import RECOVERED, StreamReport, VariantReport
 from dance_ondevice.benchmarks.stream.targets import targets
 
@@ -32,7 +32,7 @@ def lines(report: StreamReport) -> list[str]:
         f"live when a board of {settings.macs_per_second / 1e9:g} GMAC/s would be done training them, at "
         f"{settings.frames_per_second:g} frames a second.",
         "",
-        *_table(
+        *table(
             (
                 "variant",
                 *(f"final {task}" for task in tasks),
@@ -52,12 +52,12 @@ def lines(report: StreamReport) -> list[str]:
                     *(_with_spread(v, f"final_miou {task}", v.final_miou[task]) for task in tasks),
                     _with_spread(v, "prequential_miou", v.prequential_miou),
                     _with_spread(v, "average", v.average),
-                    _number(v.backward_transfer, "+.4f"),
-                    _number(v.forgetting, "+.4f"),
-                    _number(v.worst_old, ".4f"),
-                    _number(v.cpu_seconds, ".1f"),
-                    _number(v.joules, ".0f"),
-                    _number(v.gain_per_kilojoule, "+.1f"),
+                    number(v.backward_transfer, "+.4f"),
+                    number(v.forgetting, "+.4f"),
+                    number(v.worst_old, ".4f"),
+                    number(v.cpu_seconds, ".1f"),
+                    number(v.joules, ".0f"),
+                    number(v.gain_per_kilojoule, "+.1f"),
                     f"{v.promotions}/{v.rejections}/{v.rollbacks}/{v.bad_promotions}",
                 )
                 for name, v in report.variants.items()
@@ -68,7 +68,7 @@ def lines(report: StreamReport) -> list[str]:
         "",
         f"Frames (joules) until {RECOVERED:.0%} of the best gain over the frozen model is reached and kept:",
         "",
-        *_table(
+        *table(
             ("variant", *(name for name, _, _ in report.segments)),
             [
                 (name, *(_recovery(v, segment) for segment, _, _ in report.segments))
@@ -83,7 +83,7 @@ def lines(report: StreamReport) -> list[str]:
     checked = targets(report)
     if checked:
         rows = [(target.asked, target.found, "yes" if target.met else "no") for target in checked]
-        found += ["", *_table(("target", "found", "met"), rows)]
+        found += ["", *table(("target", "found", "met"), rows)]
     if report.plot:
         found += ["", f"![faded prequential mIoU by frame]({report.plot})"]
     return found
@@ -145,17 +145,8 @@ def _recovery(variant: VariantReport, segment: str) -> str:
 
 def _with_spread(variant: VariantReport, name: str, value: float | None) -> str:
     spread = variant.spread.get(name)
-    return _number(value, ".4f") + (f" ± {spread:.4f}" if spread is not None and value is not None else "")
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+    return number(value, ".4f") + (f" ± {spread:.4f}" if spread is not None and value is not None else "")
 
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rule = ["---", *("---:" for _ in columns[1:])]
-    return ["| " + " | ".join(cells) + " |" for cells in (columns, rule, *rows)]

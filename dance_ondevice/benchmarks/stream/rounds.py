@@ -12,13 +12,12 @@ from typing import Literal
 
 import msgspec
 import safetensors.torch
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dance_ondevice.batches import TrainingSample
 from dance_ondevice.benchmarks.stream.memory import peak_bytes
 from dance_ondevice.benchmarks.stream.scoring import Scorer, total
 from dance_ondevice.benchmarks.stream.weights import Weights, weights_of
+from dance_ondevice.condition_learning import learning, own_parameters
 from dance_ondevice.evaluation import miou
 from dance_ondevice.policies.pace import give_up, look_steps
 from dance_ondevice.precision import Precision
@@ -27,8 +26,6 @@ from dance_ondevice.training import Trainer, TrainingDiverged, TrainingOptions
 __all__ = ["Recipe", "RoundLog", "Rounds", "Trained"]
 
 Part = Literal["all", "late"]
-#: How the names of the layers behind the encoder begin, in the architectures that this project has.
-_LATE = ("pyramid", "fusion", "classifier", "head")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +163,8 @@ class Rounds:
         kept: Trained | None = Trained(start, RoundLog(0, 0.0, 0)) if recipe.look_every and held_out else None
         looks = _looks(recipe) if held_out else frozenset()
         stopped, macs, step = "", 0, 0
-        with _learning(model, recipe.part, recipe.own_statistics):
+        parts = None if recipe.part == "all" else own_parameters(model)
+        with learning(model, parts, own_statistics=recipe.own_statistics):
             start.load_into(model)
             trainer = Trainer(model, samples, options, self._scorer.normalisation)
             try:
@@ -202,27 +200,6 @@ class Rounds:
         with watch.paused():
             scores = self._scorer.scores(weights, held_out)
         return miou(total(scores, self._scorer.classes)), sum(score.cpu_seconds for score in scores)
-
-
-@contextlib.contextmanager
-def _learning(model: nn.Module, part: Part, own_statistics: bool) -> Iterator[None]:
-    """Only a part of the model learns; batch norm's statistics stay as they are where they are its own."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    before = {name: p.requires_grad for name, p in model.named_parameters()}
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part == "all" or name.startswith(_LATE))
-    for norm in norms if own_statistics else ():
-        norm.eval()
-        # Trainer puts the whole model into training mode before each step.
-        setattr(norm, "train", lambda mode=True, norm=norm: norm)  # noqa: B010 - mypy forbids the assignment
-    try:
-        yield
-    finally:
-        for norm in norms if own_statistics else ():
-            del norm.train
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(before[name])
-        model.eval()
 
 
 def _looks(recipe: Recipe) -> frozenset[int]:

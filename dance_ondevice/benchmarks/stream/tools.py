@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import safetensors.torch
-import torch
 
 from dance_ondevice import conditions
 from dance_ondevice.batches import TrainingSample, read_image
@@ -21,6 +20,7 @@ from dance_ondevice.benchmarks.stream.streams import Stream
 from dance_ondevice.benchmarks.stream.teacher import Teacher
 from dance_ondevice.benchmarks.stream.weights import Weights, weights_of
 from dance_ondevice.complexity import Indicator
+from dance_ondevice.condition_learning import interpolated
 from dance_ondevice.evaluation import miou
 
 __all__ = ["Tools", "between"]
@@ -92,16 +92,5 @@ class Tools:
 
 
 def between(start: Weights, end: Weights, share: float) -> Weights:
-    """Weights on the straight line from ``start`` (0) to ``end`` (1).
-
-    Averaging a model with its fine-tuned self keeps what it knew and most of what it learnt: Wortsman et al.,
-    "Robust fine-tuning of zero-shot models", CVPR 2022.
-    """
-    if share == 1:
-        return end
-    return Weights(
-        {
-            name: torch.lerp(tensor, end.tensors[name], share) if tensor.is_floating_point() else tensor
-            for name, tensor in start.tensors.items()
-        }
-    )
+    """Weights on the straight line from ``start`` (0) to ``end`` (1)."""
+    return end if share == 1 else Weights(interpolated(start.tensors, end.tensors, share))

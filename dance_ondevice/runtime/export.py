@@ -17,7 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dance_ondevice.export_formats import (
+from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.forward import STRIDE, to_tensor
+from dance_ondevice.models.layers import resize
+from dance_ondevice.runtime.formats import (
     FORMATS,
     WRITERS,
     ExportError,
@@ -26,9 +29,6 @@ from dance_ondevice.export_formats import (
     Run,
     first_line,
 )
-from dance_ondevice.models.card import ModelCard
-from dance_ondevice.models.forward import STRIDE, to_tensor
-from dance_ondevice.models.layers import resize
 
 __all__ = ["FORMATS", "ExportError", "Exported", "Parity", "export"]
 

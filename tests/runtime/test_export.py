@@ -12,21 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dance_ondevice import export as exports
 from dance_ondevice.daemon.commands import models_export
-from dance_ondevice.export import ExportError, export
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import logits
 from dance_ondevice.models.layers import ConvBNReLU, PyramidPooling
 from dance_ondevice.models.registry import build
+from dance_ondevice.runtime import export as exports
+from dance_ondevice.runtime.export import ExportError, export
+
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
 CARD = ModelCard(classes=("road", "sky", "car"), macs_at=(64, 96), version="v7", sha256="ab")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
 
 
 def frames(count: int = 2) -> list[np.ndarray]:

@@ -11,13 +11,9 @@ from torch import nn
 
 from dance_ondevice import conditions
 from dance_ondevice.models.layers import ConvBNReLU, PyramidPooling, resize
-from dance_ondevice.runners import Engine, Runners
+from dance_ondevice.runtime.runners import Engine, Runners
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
 
 def network() -> nn.Module:
@@ -82,6 +78,28 @@ def test_without_the_extra_torch_runs(
     assert not caplog.records
     assert runners(network(), "onnxruntime").name == "torch"
     assert "pip install 'dance-ondevice[onnx]'" in caplog.text
+
+
+class ReadTwice(nn.Module):
+    """Reads the convolution in front of its batch norm as well, so that the two cannot be merged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = ConvBNReLU(3, 5)
+        nn.init.constant_(self.block.norm.bias, 3.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.block(x) + self.block.conv(x)
+        return out
+
+
+def test_a_model_that_cannot_be_merged_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    model = ReadTwice().eval()
+    found = runners(model, "torch")
+    assert "layers not merged" in caplog.text
+    dusk = other_statistics(model)
+    assert found.module("dusk", dusk) is model
+    assert torch.equal(model.block.norm.running_mean, dusk.layers["block.norm"][0])
 
 
 class Broken(nn.Module):

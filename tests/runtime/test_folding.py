@@ -7,14 +7,10 @@ import torch
 from torch import nn
 
 from dance_ondevice import conditions
-from dance_ondevice.folding import Folded
 from dance_ondevice.models.layers import ConvBNReLU, DSConv, InvertedResidual, PyramidPooling
+from dance_ondevice.runtime.folding import Folded
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
 
 def stir(model: nn.Module) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dance_ondevice.models.layers import ConvBNReLU
 
@@ -28,18 +27,19 @@ class _Pair:
 class Folded:
     """A model beside its merged copy; the copy follows the model's statistics when it is told to."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, merge: bool = True) -> None:
         """Merge.
 
         Args:
             model: in eval mode; it stays as it is.
+            merge: whether to; without, the model itself is what runs.
         """
         self._pairs: list[_Pair] = []
-        self._kept: list[tuple[nn.Module, nn.Module]] = []
+        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
         #: To run in place of the model; the model itself where there is nothing to merge.
         self.model = model
         blocks = [block for block in model.modules() if type(block) is ConvBNReLU]
-        if not blocks:
+        if not blocks or not merge:
             return
         merged = copy.deepcopy(model)
         for source, target in zip(
@@ -48,18 +48,19 @@ class Folded:
             target.conv.bias = nn.Parameter(torch.empty_like(source.norm.bias))
             target.add_module("norm", nn.Identity())
             self._pairs.append(_Pair(source, target.conv))
-        # Norms that nothing was known of stay, and must follow their originals as well.
-        sources = dict(model.named_modules())
+        # Norms that nothing was known of stay, as do layers without any, and must follow their originals.
+        sources = model.state_dict(keep_vars=True)
+        made = {id(tensor) for pair in self._pairs for tensor in pair.target.parameters()}
         self._kept = [
-            (sources[name], module)
-            for name, module in merged.named_modules()
-            if isinstance(module, _BatchNorm)
+            (sources[name], tensor)
+            for name, tensor in merged.state_dict(keep_vars=True).items()
+            if id(tensor) not in made
         ]
         self.model = merged.requires_grad_(False)
         self.refresh()
 
     def refresh(self) -> None:
-        """Take over the model's weights and statistics as they are now: some microseconds a layer."""
+        """Take over the model's weights and statistics as they are now."""
         with torch.no_grad():
             for pair in self._pairs:
                 conv, norm = pair.source.conv, pair.source.norm
@@ -70,5 +71,5 @@ class Folded:
                 torch.mul(conv.weight, scale.view(-1, 1, 1, 1), out=pair.target.weight)
                 assert pair.target.bias is not None
                 torch.addcmul(norm.bias, mean, scale, value=-1.0, out=pair.target.bias)
-            for source, target in self._kept:
-                target.load_state_dict(source.state_dict())
+            for kept, copied in self._kept:
+                copied.copy_(kept)

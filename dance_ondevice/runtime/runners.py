@@ -11,10 +11,10 @@ from torch import nn
 
 from dance_ondevice import conditions
 from dance_ondevice.conditions import NormStatistics
-from dance_ondevice.export_formats import ExportError, MissingPackage, first_line
-from dance_ondevice.folding import Folded
 from dance_ondevice.models.forward import STRIDE
-from dance_ondevice.onnx_engine import OnnxEngine, agree
+from dance_ondevice.runtime.folding import Folded
+from dance_ondevice.runtime.formats import ExportError, MissingPackage, first_line
+from dance_ondevice.runtime.onnx_engine import OnnxEngine, agree
 
 __all__ = ["Engine", "Runners"]
 
@@ -56,8 +56,8 @@ class Runners:
         x = torch.rand(1, 3, height, width).to(memory_format=torch.channels_last)
         if not agree(model, self._folded.model, x):
             log.warning("layers not merged because=%s", "the copy does not compute the same")
-            self._folded = Folded(nn.Sequential())
-            self._folded.model = model
+            self._folded = Folded(model, merge=False)
+        self._x = x
         if engine != "torch":
             self._try_onnx(engine, x, threads, clock)
 
@@ -78,7 +78,7 @@ class Runners:
             if kept is not None and kept[0] is statistics:
                 return kept[1]
             try:
-                module = self._onnx.module(statistics)
+                module = self._session(self._onnx, statistics)
             except ExportError as error:
                 log.warning("onnxruntime left because=%s", error)
                 self._onnx = None
@@ -92,6 +92,25 @@ class Runners:
             self._folded.refresh()
             self._applied = statistics
         return self._folded.model
+
+    def _session(self, engine: OnnxEngine, statistics: NormStatistics) -> nn.Module:
+        """A session; one with layers of its own is compared, for the exporter may have renamed some.
+
+        Raises:
+            ExportError: there is none that computes what the model does.
+        """
+        module = engine.module(statistics)
+        if not statistics.learnt:
+            return module
+        before = conditions.capture(self._model, learnt=statistics.learnt)
+        conditions.apply(self._model, statistics)
+        try:
+            same = agree(self._model, module, self._x)
+        finally:
+            conditions.apply(self._model, before)
+        if not same:
+            raise ExportError("with the layers of a condition it does not compute what the model does")
+        return module
 
     def _give_up(self, error: Exception, name: str, statistics: NormStatistics) -> nn.Module:
         """Torch from now on: the runtime failed on a frame, of a size that its graph cannot do, say."""

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dance_ondevice.conditions import NormStatistics, capture, tensors_of_norms
-from dance_ondevice.export_formats import ExportError, MissingPackage, first_line, to_onnx
+from dance_ondevice.condition_learning import own_parameters
+from dance_ondevice.conditions import FIELDS, NormStatistics, capture, tensors_of_norms
 from dance_ondevice.models.forward import STRIDE
 from dance_ondevice.models.layers import resize
+from dance_ondevice.runtime.formats import ExportError, MissingPackage, first_line, to_onnx
 
 __all__ = ["OnnxEngine"]
 
-_FIELDS = ("running_mean", "running_var", "weight", "bias")
 #: Largest difference of a logit, as a share of the largest one, to torch.
 _TOLERANCE = 1e-3
 
@@ -42,8 +42,10 @@ class OnnxEngine:
         self._runtime = onnxruntime
         height, width = (side + -side % STRIDE for side in size)
         # Batch norms stay apart here, so that their statistics can be exchanged; the runtime merges them.
-        self._proto = onnx.load_from_string(to_onnx(_distinct(model), (height, width), fold=False))
-        self._own = capture(model, affine=True)
+        self._proto = onnx.load_from_string(
+            to_onnx(_distinct(model), (height, width), fold=False, upsample=False)
+        )
+        self._own = _by_name(capture(model, affine=True, learnt=own_parameters(model)))
         self._to_tensor = onnx.numpy_helper.from_array
         self._tensors = {tensor.name: tensor for tensor in self._proto.graph.initializer}
         self._options = onnxruntime.SessionOptions()
@@ -55,15 +57,13 @@ class OnnxEngine:
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
     def module(self, statistics: NormStatistics) -> nn.Module:
-        """Something to call as the model is called, that uses these statistics.
+        """Something to call as the model is called, that uses these statistics and what was learnt with them.
 
         Raises:
             ExportError: the statistics are of other layers, or the runtime does not take the graph.
         """
-        for layer, own in self._own.layers.items():
-            given = statistics.layers.get(layer, ())
-            for field, values in zip(_FIELDS, (*given, *own[len(given) :]), strict=False):
-                self._set(f"model.{layer}.{field}", values)
+        for name, values in (self._own | _by_name(statistics)).items():
+            self._set(f"model.{name}", values)
         try:
             session = self._runtime.InferenceSession(
                 self._proto.SerializeToString(), self._options, providers=["CPUExecutionProvider"]
@@ -78,15 +78,27 @@ class OnnxEngine:
             return  # of a part that inference does not run, such as an auxiliary head
         if tuple(tensor.dims) != tuple(values.shape):
             raise ExportError(f"{name} has {list(values.shape)} values, the graph {list(tensor.dims)}")
-        tensor.CopyFrom(self._to_tensor(values.detach().numpy(), name))
+        tensor.CopyFrom(self._to_tensor(values.detach().contiguous().numpy(), name))
+
+
+def _by_name(statistics: NormStatistics) -> dict[str, Tensor]:
+    """Every tensor under the name that it has in the model."""
+    found = {
+        f"{layer}.{field}": tensor
+        for layer, tensors in statistics.layers.items()
+        for field, tensor in zip(FIELDS, tensors, strict=False)
+    }
+    return found | dict(statistics.learnt)
 
 
 def _distinct(model: nn.Module) -> nn.Module:
-    """A copy in which no two tensors of batch norms are equal: the exporter makes one of those that are."""
+    """A copy in which no two tensors that conditions may have are equal: the exporter makes one of those."""
     copied = copy.deepcopy(model)
     dice = torch.Generator().manual_seed(0)
+    parameters = dict(copied.named_parameters())
     with torch.no_grad():
-        for tensors in tensors_of_norms(copied):
+        learnt = [parameters[name] for name in own_parameters(copied)]
+        for tensors in (*tensors_of_norms(copied), learnt):
             for tensor in tensors:
                 # Variances must be positive; all else may be, too.
                 tensor.copy_(torch.rand(tensor.shape, generator=dice) + 0.5)

@@ -51,7 +51,14 @@ class Writer:
     any_size: bool
 
 
-def to_onnx(model: nn.Module, size: tuple[int, int], *, any_size: bool = True, fold: bool = True) -> bytes:
+def to_onnx(
+    model: nn.Module,
+    size: tuple[int, int],
+    *,
+    any_size: bool = True,
+    fold: bool = True,
+    upsample: bool = True,
+) -> bytes:
     """A model as ONNX: input ``image`` (1, 3, H, W) normalised RGB, output ``logits`` (1, C, H, W).
 
     Args:
@@ -60,25 +67,27 @@ def to_onnx(model: nn.Module, size: tuple[int, int], *, any_size: bool = True, f
         any_size: leave H and W open.
         fold: merge batch norms into the convolutions before them; without it each keeps its four tensors
             under its module's name, after ``model.``.
+        upsample: bring the logits to the input's size; else they stay as coarse as the model gives them.
 
     Raises:
         ExportError: the exporter does not know one of the model's operations.
     """
-    return _onnx_of(Graph(model).eval(), size, any_size=any_size, fold=fold)
+    return _onnx_of(Graph(model, upsample=upsample).eval(), size, any_size=any_size, fold=fold)
 
 
 class Graph(nn.Module):
-    """A model with one output, of the input's size; it has no padding to multiples of 32."""
+    """A model with one output, of the input's size unless asked otherwise; without padding."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, upsample: bool = True) -> None:
         super().__init__()
         self.model = model
+        self._upsample = upsample
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (1, C, H, W) of (1, 3, H, W)."""
+        """Logits (1, C, H, W) of (1, 3, H, W), or as coarse as the model gives them."""
         found = self.model(x)
         head = found if isinstance(found, Tensor) else found[0]
-        return resize(head, x.shape[2:])
+        return resize(head, x.shape[2:]) if self._upsample else head
 
 
 class _PoolingAsProducts(TorchFunctionMode):

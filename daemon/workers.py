@@ -1,0 +1,100 @@
+"""A few threads that a service hands pure work to: what it computes or waits for, never what it owns."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_Job = tuple[Future[Any], Callable[[], Any]]
+
+
+class Workers:
+    """Threads of one owner, who alone submits to them and closes them.
+
+    They begin with the first job, so that a service that never needs them has none. Jobs start in the order
+    in which they came. Who submits keeps the number of jobs small: the queue has no bound of its own.
+    """
+
+    def __init__(self, name: str, count: int) -> None:
+        """Nothing is started yet.
+
+        Args:
+            name: of the threads, which get a number each.
+            count: how many, at least 1.
+        """
+        self.name = name
+        self.count = count
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    def threads(self) -> Iterator[tuple[str, Callable[[], int | None]]]:
+        """Each thread's name, and what tells the kernel's id of it: for CPU accounting, None before it runs."""
+        for number in range(self.count):
+            yield f"{self.name}-{number}", partial(self._native_id, number)
+
+    def submit(self, run: Callable[[], T]) -> Future[T]:
+        """Have ``run`` called on one of the threads.
+
+        The future's callbacks run on that thread and must be quick.
+
+        Raises:
+            RuntimeError: ``close`` was called.
+        """
+        if self._closed:
+            raise RuntimeError(f"the workers of {self.name} are closed")
+        if not self._threads:
+            self._start()
+        future: Future[T] = Future()
+        self._jobs.put((future, run))
+        return future
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Cancel the jobs that have not begun, and end all threads.
+
+        Args:
+            timeout: seconds to wait for each; one that hangs does not keep the process from ending.
+
+        Returns:
+            Whether all have ended.
+        """
+        self._closed = True
+        while not self._jobs.empty():
+            job = self._jobs.get()
+            if job is not None:
+                job[0].cancel()
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join(timeout)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _native_id(self, number: int) -> int | None:
+        return self._threads[number].native_id if self._threads else None
+
+    def _start(self) -> None:
+        self._threads = [
+            threading.Thread(target=self._work, name=f"{self.name}-{number}", daemon=True)
+            for number in range(self.count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            future, run = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                value = run()
+            except BaseException as error:  # whatever it is, it is for whoever asked
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+            del job, future, run  # the last frame must not stay in memory until the next one comes
