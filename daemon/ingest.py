@@ -1,9 +1,8 @@
 """Ingest: frames and labels come in over ZMQ, are judged in order, and are answered once they are safe.
 
 The loop takes what has arrived into a short queue, gives a few messages to workers, decides on what they have
-measured, hands to the store what they have encoded, and sends the answers of samples that are durable. Workers
-and store answer on their own threads; since sockets and decisions belong to this one, they only leave a note
-and wake it.
+measured, hands to the store what they have encoded, and sends the answers of samples that are durable. Others
+answer on their own threads; since sockets and decisions belong to this one, they leave a note and wake it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from dance_ondevice.daemon.ingest_line import InWork, Line
 from dance_ondevice.daemon.ingest_types import IngestInstruments, IngestSettings, SampleStore, not_stored
 from dance_ondevice.daemon.judge import Judge, Judged, Measured, new_sample, pending_frame
 from dance_ondevice.daemon.mailbox import LatestFrames
-from dance_ondevice.daemon.prepare import CheckedLabel, check_label_png, declared_pixels
+from dance_ondevice.daemon.prepare import CheckedLabel, check_label_png, declared_pixels, one_thread_an_image
 from dance_ondevice.daemon.receiver import AddressInUse, ListenError, Origin, Received, Receiver
 from dance_ondevice.daemon.samples import Stored, StoreError
 from dance_ondevice.daemon.security.curve import ServerCurve
@@ -123,7 +122,7 @@ class Ingest(Service):
         self._opened: Receiver | None = None
         self._backlog = Backlog(settings.queue_frames, settings.queue_bytes)
         self._answers: SimpleQueue[_Answer] = SimpleQueue()
-        self.workers = (Workers("ingest-work", settings.workers),)
+        self.workers = (Workers("ingest-work", settings.workers, one_thread_an_image),)
         self._line = Line(
             self.workers[0],
             max_messages=_IN_WORK * settings.workers,

@@ -140,6 +140,13 @@ def check_label_png(
     return CheckedLabel(png=bytes(label), classes=tuple(int(i) for i in present))
 
 
+def one_thread_an_image() -> None:
+    """Keep OpenCV from splitting one image over threads: with several images at a time that only costs."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
 def declared_pixels(image: Buffer, shape: tuple[int, ...] | None) -> int:
     """Pixels that an image has by its header, or by ``shape`` if it is raw; 0 for what is no image."""
     if shape is not None:

@@ -33,7 +33,7 @@ from dance_ondevice.daemon.config import parse_duration
 from dance_ondevice.daemon.probation import Probation, ProbationState, remove_leftovers
 from dance_ondevice.daemon.round_runner import Progress, RunResult
 from dance_ondevice.daemon.round_training import RoundTraining, memory_limit
-from dance_ondevice.daemon.round_types import Outcome, RoundContext
+from dance_ondevice.daemon.round_types import Outcome, RoundContext, outcome_of
 from dance_ondevice.daemon.trainer import write_job
 from dance_ondevice.daemon.versions import Pointer, VersionError
 from dance_ondevice.policies import pace, shrinking
@@ -331,7 +331,7 @@ class RoundProcedure:
         if result.state == "interrupted":
             # Stays open: the next start goes on with it.
             log.info("round interrupted round=%s step=%d", job.round, result.steps)
-            return _outcome(job.round, "stopped", (result.reason,), facts, None)
+            return outcome_of(job.round, "stopped", (result.reason,), facts, None)
         # Also of a candidate that never came to be: the same slimming step is not to be taken again.
         facts["macs_after"] = result.slimmed.macs_after if result.slimmed else None
         if result.state == "hopeless":
@@ -385,26 +385,4 @@ class RoundProcedure:
         shutil.rmtree(self._c.paths.rounds / round_id / "checkpoint", ignore_errors=True)
         (self._c.paths.rounds / round_id / CONDITIONS_FILE).unlink(missing_ok=True)
         log.info("round finished round=%s outcome=%s reasons=%s", round_id, outcome, "; ".join(reasons))
-        return _outcome(round_id, outcome, reasons, facts, version)
-
-
-def _outcome(
-    round_id: str, outcome: str, reasons: tuple[str, ...], facts: Mapping[str, Any], version: str | None
-) -> Outcome:
-    return Outcome(
-        round=round_id,
-        outcome=outcome,
-        reasons=reasons,
-        miou_before=facts.get("miou_before"),
-        miou_after=facts.get("miou_after"),
-        miou_frozen=facts.get("miou_frozen"),
-        joules=facts.get("joules", 0.0),
-        gross_joules=facts.get("gross_joules", 0.0),
-        method=facts.get("method", ""),
-        expected_gain=facts.get("expected_gain"),
-        expected_joules=facts.get("expected_joules"),
-        steps=facts.get("steps", 0),
-        seconds=facts.get("seconds", 0.0),
-        cpu_seconds=facts.get("cpu_seconds"),
-        version=version,
-    )
+        return outcome_of(round_id, outcome, reasons, facts, version)

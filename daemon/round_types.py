@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,3 +81,26 @@ class Outcome:
     def as_dict(self) -> dict[str, Any]:
         """Plain data for the control socket."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def outcome_of(
+    round_id: str, outcome: str, reasons: tuple[str, ...], facts: Mapping[str, Any], version: str | None
+) -> Outcome:
+    """The outcome of a round from what became known of it; ``facts`` may lack any of them."""
+    return Outcome(
+        round=round_id,
+        outcome=outcome,
+        reasons=reasons,
+        miou_before=facts.get("miou_before"),
+        miou_after=facts.get("miou_after"),
+        miou_frozen=facts.get("miou_frozen"),
+        joules=facts.get("joules", 0.0),
+        gross_joules=facts.get("gross_joules", 0.0),
+        method=facts.get("method", ""),
+        expected_gain=facts.get("expected_gain"),
+        expected_joules=facts.get("expected_joules"),
+        steps=facts.get("steps", 0),
+        seconds=facts.get("seconds", 0.0),
+        cpu_seconds=facts.get("cpu_seconds"),
+        version=version,
+    )

@@ -223,16 +223,19 @@ class Rounds(Service):
             self._publish(waiting_for=self._state.suspended, budget_joules=self._procedure.balance())
             return {"state": "done", "outcome": "refused", "reasons": [self._state.suspended]}
         samples = self._procedure.samples()
-        if self._enough(samples, forced):
+        enough = self._enough(samples, forced)
+        if enough:
             # Only now: blocks of time are cut better from many new samples than from each few that come.
             samples = self._procedure.assign_splits()
         if forced and not any(map(_may_teach, samples)):
             # Asked for by hand: what served before serves again.
             samples = [dataclasses.replace(s, rounds_used=0) for s in samples]
-        drifted = self._drift.drifted(filter(_may_teach, samples))
+        # Those that have no place yet are waited with, not lost.
+        new = [s for s in samples if (_may_teach if enough else _might_teach)(s)]
+        drifted = self._drift.drifted(new)
         known = self._drift.latest
         decision = policy.should_start(
-            new_labelled=sum(map(_may_teach, samples)),
+            new_labelled=len(new),
             min_new_samples=self._min_new_samples,
             paused=self._state.paused,
             window_open=policy.in_window(self._window, _minutes(self._local_time())),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
@@ -21,21 +22,23 @@ class Workers:
     in which they came. Who submits keeps the number of jobs small: the queue has no bound of its own.
     """
 
-    def __init__(self, name: str, count: int) -> None:
+    def __init__(self, name: str, count: int, first: Callable[[], None] | None = None) -> None:
         """Nothing is started yet.
 
         Args:
             name: of the threads, which get a number each.
             count: how many, at least 1.
+            first: called once by whoever submits the first job, before any thread starts.
         """
         self.name = name
         self.count = count
+        self._first = first
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._closed = False
 
     def threads(self) -> Iterator[tuple[str, Callable[[], int | None]]]:
-        """Each thread's name, and what tells the kernel's id of it: for CPU accounting, None before it runs."""
+        """Each thread's name, and what tells its kernel id, None before it runs; for CPU accounting."""
         for number in range(self.count):
             yield f"{self.name}-{number}", partial(self._native_id, number)
 
@@ -55,11 +58,11 @@ class Workers:
         self._jobs.put((future, run))
         return future
 
-    def close(self, timeout: float = 5.0) -> bool:
+    def close(self, timeout: float = 2.0) -> bool:
         """Cancel the jobs that have not begun, and end all threads.
 
         Args:
-            timeout: seconds to wait for each; one that hangs does not keep the process from ending.
+            timeout: seconds to wait; a thread that hangs does not keep the process from ending.
 
         Returns:
             Whether all have ended.
@@ -71,14 +74,17 @@ class Workers:
                 job[0].cancel()
         for _ in self._threads:
             self._jobs.put(None)
+        deadline = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def _native_id(self, number: int) -> int | None:
         return self._threads[number].native_id if self._threads else None
 
     def _start(self) -> None:
+        if self._first is not None:
+            self._first()
         self._threads = [
             threading.Thread(target=self._work, name=f"{self.name}-{number}", daemon=True)
             for number in range(self.count)

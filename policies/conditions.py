@@ -203,14 +203,10 @@ def observe(
 
 
 def founded(frames: Iterable[Mapping[str, float]], camera: str) -> State:
-    """A state in which ``base`` is known from the frames of the model's own domain, however varied they are.
-
-    Args:
-        frames: figures of each, at least those of ``FIGURES``.
-        camera: the name to put them down to.
+    """A state in which ``base`` is known from a camera's frames of the model's own domain, however varied.
 
     Raises:
-        ValueError: a figure is missing or not finite.
+        ValueError: a figure of a frame is missing or not finite, see ``FIGURES``.
     """
     state = State()
     for figures in frames:
@@ -227,8 +223,7 @@ def distance(condition: Condition, vector: Vector) -> float:
 def log_likelihood(condition: Condition, vector: Vector) -> float:
     """How likely a frame is in a condition: the logarithm of a normal density, but for a constant.
 
-    The wider the condition, the less likely is any one place in it; by distance alone it would attract what
-    lies near its neighbours.
+    The wider the condition, the less likely is any one place in it: it does not swallow its neighbours.
     """
     volume = sum(math.log(s / u) for s, u in zip(_spreads(condition), FIGURES.values(), strict=True))
     return -(distance(condition, vector) ** 2) / 2 - volume

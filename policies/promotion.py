@@ -7,12 +7,12 @@ What is asked for, all of it:
   worth having when it is merely as good, which no number of samples ever proves; its lower bound may lie
   below by `slim_tolerance`, while the gain itself must still reach `min_gain`, so that many small steps down
   do not add up unseen.
-- No class falls by more than `max_class_drop`, unless the fall may well be noise: a class of few pixels differs
-  by more than that between any two trainings.
-- No condition falls by more than `max_condition_drop`. It counts as fallen when its figure did, and either the
-  bootstrap agrees (the upper bound of its change is below 0) or there are fewer than `min_group_units` blocks or
-  samples to bound it with: an upper bound over two or three is near to anything, and "not proved to be worse"
-  would let an old scene of few held-out samples go.
+- No class falls by more than `max_class_drop`, unless the fall may well be noise: a class of few pixels
+  differs by more than that between any two trainings.
+- No condition falls by more than `max_condition_drop`. It counts as fallen when its figure did, and either
+  the bootstrap agrees (the upper bound of its change is below 0) or there are fewer than `min_group_units`
+  blocks or samples to bound it with: a bound over two or three proves nothing either way, and an old scene of
+  few held-out samples must not go for want of proof.
 - Masks do not take `max_latency_ratio` times as long, and no more MACs than before.
 
 With fewer than two held-out samples there is nothing to draw from: the figures decide as they are, and

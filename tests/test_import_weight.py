@@ -18,6 +18,7 @@ MAY_LOAD_TORCH = {
     "dance_ondevice.daemon.probation_main",
     "dance_ondevice.daemon.teacher_main",
     "dance_ondevice.daemon.teacher_models",
+    "dance_ondevice.daemon.trainer_conditions",
     "dance_ondevice.daemon.trainer_curve",
     "dance_ondevice.daemon.trainer_main",
     "dance_ondevice.daemon.trainer_scores",

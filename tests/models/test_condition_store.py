@@ -36,6 +36,24 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
             assert all(torch.equal(a, b) for a, b in zip(read[name].layers[layer], tensors, strict=True))
 
 
+def test_what_was_learnt_is_written_and_read() -> None:
+    learnt = {"classifier.2.weight": torch.rand(2, 3, 1, 1).to(memory_format=torch.channels_last)}
+    data = encode({"c1": NormStatistics(some(1).layers, learnt), "c2": some(2)}, "text")
+    assert "learnt.c1/classifier.2.weight" in safetensors.torch.load(data)
+    read, _ = decode(data, "here")
+    assert read["c1"].layers.keys() == some(1).layers.keys()
+    assert torch.equal(read["c1"].learnt["classifier.2.weight"], learnt["classifier.2.weight"])
+    assert not read["c2"].learnt
+
+
+def test_a_file_of_the_format_before_is_still_read() -> None:
+    tensors = safetensors.torch.load(encode({"c1": some(1)}))
+    read, about = decode(safetensors.torch.save(tensors, metadata={"format": "1", "about": "x"}), "here")
+    assert about == "x"
+    assert torch.equal(read["c1"].layers["first.norm"][0], some(1).layers["first.norm"][0])
+    assert not read["c1"].learnt
+
+
 def test_keys_are_those_that_a_checkpoint_has_room_for() -> None:
     keys = safetensors.torch.load(encode({"c1": some(1)})).keys()
     assert "norm.c1/bottlenecks.0.expand.norm.running_mean" in keys

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -301,6 +302,22 @@ def test_of_two_places_as_far_in_their_own_spreads_the_narrow_one_is_likelier() 
     middle = narrow.mean
     assert distance(narrow, middle) == distance(wide, middle) == 0
     assert log_likelihood(narrow, middle) > log_likelihood(wide, middle) + 4
+
+
+def test_what_an_earlier_version_wrote_is_gone_on_with() -> None:
+    written = b"""{"conditions": [
+        {"name": "base", "parent": "base", "frames": 64, "mean": [0.5, 0.5, 0.5, 0.5, 0.5],
+         "squares": [0.1, 0.04, 0.01, 0.006, 0.16], "uses": 90},
+        {"name": "c1", "parent": "base", "frames": 20, "mean": [0.26, 0.5, 0.5, 0.5, 0.5],
+         "squares": [0.03, 0.01, 0.004, 0.002, 0.05], "uses": 30}],
+        "cameras": {"front": {"current": "c1", "challenger": "base", "streak": 1, "strange": [],
+                              "alarmed": false, "calm": 9}},
+        "founder": "front", "opened": 1}"""
+    state = msgspec.json.decode(written, type=State)
+    assert msgspec.json.decode(msgspec.json.encode(state), type=State) == state
+    state, steps = run([DAY] * 5, state=state, drift=False)
+    assert [step.condition for step in steps] == ["c1", *[BASE] * 4]
+    assert state.conditions[1].mean == (0.26, 0.5, 0.5, 0.5, 0.5)
 
 
 def test_base_is_founded_on_all_frames_of_its_domain_in_any_order() -> None:

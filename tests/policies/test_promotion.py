@@ -86,7 +86,7 @@ def test_defaults() -> None:
         min_class_pixels=1000,
         slim_tolerance=0.02,
         max_condition_drop=0.02,
-        min_group_samples=4,
+        min_group_units=4,
         max_latency_ratio=1.25,
     )
 
@@ -251,7 +251,9 @@ def test_a_class_that_fell_rejects_unless_it_may_be_noise(upper: float | None, r
         (Bounded(-0.05, -0.08, -0.02), 10, True),
         (Bounded(-0.05, -0.12, 0.01), 10, False),  # may be noise
         (Bounded(-0.015, -0.02, -0.01), 10, False),  # little
-        (Bounded(-0.05, -0.08, -0.02), 3, False),  # too few samples to judge alone
+        (Bounded(-0.05, -0.12, 0.01), 3, True),  # too few to bound it with: the figure decides
+        (Bounded(-0.05), 1, True),
+        (Bounded(-0.015, -0.08, 0.01), 3, False),
     ],
 )
 def test_an_old_condition_that_falls_rejects(fall: Bounded, samples: int, rejected: bool) -> None:
@@ -273,6 +275,34 @@ def test_an_old_condition_that_falls_rejects(fall: Bounded, samples: int, reject
     # A condition on its own is the whole, which is judged already.
     alone = judge(LIVE, BETTER, GateRules(), False, comparison=None, groups=groups[:1])
     assert alone.outcome == "promoted"
+
+
+@given(
+    point=st.floats(-0.3, 0.3),
+    above=st.floats(0.0, 0.3),
+    units=st.integers(1, 20),
+    allowed=st.floats(0.0, 0.1),
+)
+def test_a_condition_falls_by_its_figure_and_by_what_its_bound_is_worth(
+    point: float, above: float, units: int, allowed: float
+) -> None:
+    change = Bounded(point, None, None) if units < 2 else Bounded(point, point - 0.1, point + above)
+    day = Group("condition day", compared(change, samples=units))
+    dusk = Group("condition dusk", compared(Bounded(0.2, 0.15, 0.25)))
+    rules = GateRules(max_condition_drop=allowed)
+
+    def rejected(*groups: Group) -> bool:
+        return judge(LIVE, BETTER, rules, False, groups=groups).outcome == "rejected"
+
+    if point >= -allowed:
+        assert not rejected(day, dusk)
+    elif units < 4 or point + above < 0.0:
+        assert rejected(day, dusk) or point > -allowed - 1e-6
+    else:
+        assert not rejected(day, dusk)
+    # More of the same samples can only make a fall less sure where the bound reaches zero, never hide it.
+    if rejected(day, dusk) and point + above < 0.0:
+        assert rejected(Group("condition day", compared(change, samples=units + 20)), dusk)
 
 
 @pytest.mark.parametrize(

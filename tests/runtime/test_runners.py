@@ -7,10 +7,14 @@ import sys
 
 import pytest
 import torch
+from small_models import SMALL
 from torch import nn
 
 from dance_ondevice import conditions
+from dance_ondevice.condition_learning import own_parameters
+from dance_ondevice.models.forward import logits
 from dance_ondevice.models.layers import ConvBNReLU, PyramidPooling, resize
+from dance_ondevice.models.registry import build
 from dance_ondevice.runtime.runners import Engine, Runners
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
@@ -58,6 +62,28 @@ def test_each_condition_gets_its_own_statistics_and_base_comes_back(engine: Engi
             # onnxruntime's graph brings its output to the size of the image itself.
             scores = resize(found.module(name, statistics)(x), (64, 96))
             torch.testing.assert_close(scores, resize(expected[name], (64, 96)), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+def test_what_a_condition_learnt_runs_in_it_alone(engine: Engine) -> None:
+    if engine == "onnxruntime":
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
+    model = build("fastscnn", 3, SMALL["fastscnn"]).eval()
+    base = conditions.capture(model, learnt=own_parameters(model))
+    learnt = {name: tensor + 0.2 * torch.randn_like(tensor) for name, tensor in base.learnt.items()}
+    dusk, x = conditions.NormStatistics(base.layers, learnt), torch.randn(1, 3, 64, 96)
+    found = runners(model, engine)
+    with torch.inference_mode():
+        expected = {"base": logits(model, x)}
+        conditions.apply(model, dusk)
+        expected["dusk"] = logits(model, x)
+        conditions.apply(model, base)
+        assert not torch.allclose(expected["base"], expected["dusk"], atol=0.05)
+        for name, statistics in (("base", base), ("dusk", dusk), ("base", base)):
+            scores = resize(found.module(name, statistics)(x), (64, 96))
+            torch.testing.assert_close(scores, resize(expected[name], (64, 96)), atol=1e-4, rtol=1e-3)
+    assert found.name == engine, "it was left for torch"
 
 
 def test_statistics_estimated_anew_replace_the_session_of_their_condition() -> None:
