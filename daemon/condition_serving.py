@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from dance_ondevice.conditions import StatisticsMismatch
+from dance_ondevice.conditions import NormStatistics, StatisticsMismatch
 from dance_ondevice.daemon.condition_file import About, about_of
 from dance_ondevice.daemon.condition_sets import ConditionSets
 from dance_ondevice.daemon.conditions import Conditions, ConditionSettings, ConditionsSnapshot
@@ -70,14 +70,15 @@ class VersionConditions:
     def take_over(self, before: VersionConditions) -> None:
         """Go on with what the version before kept and this one does not know, where both are one model.
 
-        While a condition learnt, others may have been opened: what fits the one fits the other.
+        While a condition learnt, others may have been opened: what fits the one fits the other. What was
+        learnt from labels stays behind: a rollback must not bring it along.
         """
         if not self.sha256 or self.sha256 != before.sha256:
             return
         known = self.sets.statuses()
         live, refused = before.sets.judged()
         self.sets.restore(
-            {name: statistics for name, statistics in live.items() if name not in known},
+            {name: NormStatistics(each.layers) for name, each in live.items() if name not in known},
             [name for name in refused if name not in known],
         )
 

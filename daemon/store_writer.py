@@ -269,23 +269,14 @@ class GroupWriter:
             return list(steps)
         sound: list[_Step] = []
         for step in steps:
-            causes = [
-                (path, failed[path])
-                for file in step.files
-                for path in (file, *file.parents)
-                if path in failed
-            ]
-            if not causes:
+            broken = [p for file in step.files for p in (file, *file.parents) if p in failed]
+            if not broken:
                 sound.append(step)
                 continue
             if step.image is not None:
                 delete_files(step.image)
-            path, cause = causes[0]
-            outcomes.append(
-                Outcome(
-                    future=step.future, error=storage_error(cause, path / "*" if path in folders else path)
-                )
-            )
+            place = broken[0] / "*" if broken[0] in folders else broken[0]
+            outcomes.append(Outcome(future=step.future, error=storage_error(failed[broken[0]], place)))
         return sound
 
     def _commit(self, steps: Sequence[_Step]) -> list[Outcome]:

@@ -12,7 +12,8 @@ What is asked for, all of it:
 - No condition falls by more than `max_condition_drop`. It counts as fallen when its figure did, and either
   the bootstrap agrees (the upper bound of its change is below 0) or there are fewer than `min_group_units`
   blocks or samples to bound it with: a bound over two or three proves nothing either way, and an old scene of
-  few held-out samples must not go for want of proof.
+  few held-out samples must not go for want of proof. Its figure may then fall by as much more as that of so
+  few varies more, by the root of how many are missing.
 - Masks do not take `max_latency_ratio` times as long, and no more MACs than before.
 
 With fewer than two held-out samples there is nothing to draw from: the figures decide as they are, and
@@ -65,7 +66,7 @@ class GateRules:
         slim_tolerance: by how much the lower bound of the gain may lie below `min_gain` where the candidate
             needs fewer MACs.
         max_condition_drop: mIoU that one condition may lose at most, as a fraction of 1.
-        min_group_units: a condition with fewer blocks (or samples) to draw from falls by its figure alone.
+        min_group_units: a condition with fewer blocks (or samples) to draw from is judged by its figure.
         max_latency_ratio: how many times as long as the live model's a mask may take.
     """
 
@@ -187,16 +188,21 @@ def _fallen_groups(groups: Sequence[Group], rules: GateRules) -> list[str]:
     fallen = [group for group in groups if _fallen(group.comparison, rules)]
     return [
         f"{group.name} fell from mIoU {group.comparison.live:.3f} to {group.comparison.candidate:.3f} "
-        f"({group.comparison.gain.point:+.3f}), at most {-rules.max_condition_drop:+.3f} is allowed"
+        f"({group.comparison.gain.point:+.3f}), at most {-_may_fall(group.comparison, rules):+.3f} is allowed"
         for group in fallen
     ]
 
 
 def _fallen(group: Comparison, rules: GateRules) -> bool:
     """Whether a condition fell too far, and not by luck as far as its samples tell."""
-    if group.gain.point >= -rules.max_condition_drop - _ROUNDING:
+    if group.gain.point >= -_may_fall(group, rules) - _ROUNDING:
         return False
     return group.units < rules.min_group_units or group.gain.at_most() < 0.0
+
+
+def _may_fall(group: Comparison, rules: GateRules) -> float:
+    """What a condition's figure may lose: a mean of fewer varies more, by the root."""
+    return rules.max_condition_drop * math.sqrt(max(1.0, rules.min_group_units / max(1, group.units)))
 
 
 def _too_slow(speed: Speed | None, rules: GateRules) -> list[str]:

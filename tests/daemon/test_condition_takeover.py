@@ -117,6 +117,15 @@ def test_a_set_that_came_meanwhile_goes_along_where_the_model_is_the_same(
     serving.enter(loaded(version(tmp_path / "v1", "c1", "c3")))
     serving.enter(loaded(version(tmp_path / "v2", "c1", learnt=True)))
     assert serving.report()["known"] == {"base": "own", "c1": "live", "c2": "waiting", "c3": "live"}
+    # Back to a version that never knew c1: its statistics come along, what it has learnt does not.
+    back = version(tmp_path / "v0", "c3")
+    sets, text = condition_store.load_conditions(back)
+    (back / CONDITIONS_FILE).write_bytes(condition_store.encode({"c3": sets["c3"]}, text))
+    old = loaded(back)
+    serving.enter(old)
+    live, _ = old.sets.judged()
+    assert set(live) == {"c1", "c3"}
+    assert not live["c1"].learnt
     # Of another model they are of no use.
     other = version(tmp_path / "v3", "c1", learnt=True)
     model, card = checkpoint.load(other)

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from condition_models import about, dusk_statistics, write_version
+from condition_models import SIZE, about, dusk_statistics, write_version
 from round_rig import CONFIG, Rig
 
+from dance_ondevice import images
 from dance_ondevice.daemon import first_model, probation_main, round_condition
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.commands.certificate import print_certificate
@@ -20,6 +21,7 @@ from dance_ondevice.daemon.config_sections import Conditions
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
 from dance_ondevice.daemon.trainer_main import Wishes
+from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.models import checkpoint, condition_store
 from dance_ondevice.policies.rounds import SampleInfo
 
@@ -95,11 +97,6 @@ def test_rounds_are_compared_with_their_like_where_there_are_some() -> None:
 
 
 def test_probation_looks_at_frames_as_each_version_would_serve_them(live: Path, tmp_path: Path) -> None:
-    from condition_models import SIZE
-
-    from dance_ondevice import images
-    from dance_ondevice.datasets.street import StreetCamera
-
     after = tmp_path / "v2"
     write_version(after, learnt=True, classes=("road", "sky"))
     image = tmp_path / "dusk.png"

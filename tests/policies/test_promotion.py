@@ -253,6 +253,7 @@ def test_a_class_that_fell_rejects_unless_it_may_be_noise(upper: float | None, r
         (Bounded(-0.015, -0.02, -0.01), 10, False),  # little
         (Bounded(-0.05, -0.12, 0.01), 3, True),  # too few to bound it with: the figure decides
         (Bounded(-0.05), 1, True),
+        (Bounded(-0.035), 1, False),  # the figure of one sample varies twice as much as that of four
         (Bounded(-0.015, -0.08, 0.01), 3, False),
     ],
 )
