@@ -68,11 +68,9 @@ def plan(
     if not config.conditions.enabled:
         return Planned(samples=whole, condition=None, reason="")
     known = condition_file.read(live())
-    taken_in = {sample.id: sample.condition for sample in samples}
+    new = [s.condition for s in samples if s.labelled and s.split == "train" and s.rounds_used == 0]
     held_out = Counter(s.condition for s in samples if s.labelled and s.split == "gate" and not s.by_machine)
-    choice = condition_rounds.choose(
-        condition_rounds.ConditionRoundRules(), [taken_in[i] for i in whole.train], held_out, known.live
-    )
+    choice = condition_rounds.choose(condition_rounds.ConditionRoundRules(), new, held_out, known.live)
     if choice.condition is None:
         return Planned(samples=whole, condition=None, reason=choice.reason)
     own = [

@@ -1,8 +1,8 @@
 """Whether a round is one condition's own: it then learns late layers for that condition and touches no other.
 
-Most samples of a round come from one light, since that is what changed. Where that light is a condition with
-statistics of its own, learning on top of them can cost no other condition anything; shared weights would have
-to serve all of them at once.
+Learning for a condition on top of its own statistics can cost no other condition anything; shared weights
+would have to serve all of them at once. So a light that most of what is new comes from gets a round of its
+own, and a round for all is left for what has no condition, or none with statistics yet.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class ConditionRoundRules:
     """When a round is a condition's own.
 
     Attributes:
-        share: of the new samples that must be of the condition.
+        min_new: new samples of it that there must be.
         min_held_out: held-out samples of it that a candidate needs to be judged by.
     """
 
-    share: float = 0.8
+    min_new: int = 4
     min_held_out: int = 4
 
 
@@ -42,7 +42,7 @@ def choose(
     held_out: Mapping[str, int],
     live: Collection[str],
 ) -> Choice:
-    """Choose what a round is for.
+    """Choose what a round is for: the condition that has most new samples, unless more have none.
 
     Args:
         rules: what it takes.
@@ -51,8 +51,9 @@ def choose(
         live: conditions whose own statistics serve.
     """
     counts = {name: new.count(name) for name in sorted(set(new)) if name and name != BASE}
+    shared = len(new) - sum(counts.values())
     most = max(counts, key=lambda name: counts[name], default="")
-    if not most or counts[most] < rules.share * len(new):
+    if not most or counts[most] < max(rules.min_new, shared):
         return Choice()
     found = f"{counts[most]} of {len(new)} new samples are of condition {most}"
     if most not in live:

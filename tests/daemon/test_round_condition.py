@@ -76,7 +76,7 @@ def test_a_conditions_own_round_takes_its_samples_and_is_judged_by_all_that_it_s
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (samples(("base", "train", 3), ("c1", "train", 8), ("c1", "gate", 5)), ""),
+        (samples(("base", "train", 9), ("c1", "train", 8), ("c1", "gate", 5)), ""),
         (samples(("c1", "train", 8), ("c1", "gate", 3), ("base", "gate", 5)), "only 3 held-out ones"),
         (samples(("c2", "train", 8), ("c2", "gate", 8)), "no statistics of its own"),
     ],
