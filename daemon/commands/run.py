@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, load_config, state_dir_option
+
+#: How long a thread may keep the interpreter while others wait. A frame takes some forty calls that let go of
+#: it; while another thread computes in Python, preparing a version say, each of them waits so long to go on.
+_SWITCH_SECONDS = 0.0002
 
 
 @click.command(short_help="Run the daemon until it is stopped.")
@@ -36,6 +41,7 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
 
     from dance_ondevice import images
 
+    sys.setswitchinterval(_SWITCH_SECONDS)
     # OpenCV reads its own limit when it is loaded: before anything below imports it.
     images.limit_pixels(loaded.config.ingest.max_pixels)
     from dance_ondevice.daemon.supervisor import Supervisor

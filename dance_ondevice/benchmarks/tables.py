@@ -183,7 +183,8 @@ def _stream(result: Result) -> tuple[str, list[str]]:
 
 def _ingest(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, IngestReport)
-    return "Ingest" + (" with a round" if report.with_round else ""), ingest_page.lines(report)
+    stored = ", frames stored as they come" if tuple(report.scales) == (1.0,) else ""
+    return f"Ingest{stored}{' with a round' if report.with_round else ''}", ingest_page.lines(report)
 
 
 def _predict(result: Result) -> tuple[str, list[str]]:
