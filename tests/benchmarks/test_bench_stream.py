@@ -319,12 +319,22 @@ def test_unknown_variants_are_told() -> None:
         only(VARIANTS, ["nobody"])
 
 
+def test_what_is_dear_may_have_fewer_seeds(tmp_path: Path) -> None:
+    street = street_stream(tmp_path / "street", size=SIZE, frames=1, tests=1, base=1)
+    bench = Bench(stream=street, base=tmp_path, work=tmp_path, dense_seeds=(0, 1), joint_seeds=(0,))
+    found = {variant.name: bench.seeds_of(variant, (0, 1, 2)) for variant in VARIANTS}
+    assert (found["dance"], found["naive"], found["joint"]) == ((0, 1, 2), (0, 1), (0,))
+    plain = replace(bench, dense_seeds=(), joint_seeds=())
+    assert {plain.seeds_of(variant, (3,)) for variant in VARIANTS} == {(3,)}
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
         (("--stream", "camvid-day-dusk"), "--root"),
         (("--stream", "camvid-day-dusk", "--root", "."), "--base"),
         (("--seeds", "a"), "--seeds"),
+        (("--joint-seeds", "-1"), "--joint-seeds"),
         (("--variants", "nobody"), "no variant nobody"),
     ],
 )

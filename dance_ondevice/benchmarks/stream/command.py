@@ -52,6 +52,12 @@ _PEAK_TARGET = 1 << 30
     metavar="A,B",
     help="Of naive, periodic and joint, which are dear.",
 )
+@click.option(
+    "--joint-seeds",
+    default="",
+    metavar="A,B",
+    help="Of joint training, which is dearest.",
+)
 @click.option("--variants", default="", metavar="A,B", callback=comma_names, help="Only these; else all.")
 @click.option("--watts", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True,
               help="Of a busy core above idle: joules are modelled as CPU seconds times this.")  # fmt: skip
@@ -72,6 +78,7 @@ def stream(
     teacher: Path | None,
     seeds: str,
     dense_seeds: str,
+    joint_seeds: str,
     variants: tuple[str, ...],
     watts: float,
     work: Path | None,
@@ -86,6 +93,7 @@ def stream(
     """
     numbers = _numbers(seeds, "--seeds")
     dense_numbers = _numbers(dense_seeds, "--dense-seeds") if dense_seeds else numbers
+    joint_numbers = _numbers(joint_seeds, "--joint-seeds") if joint_seeds else dense_numbers
     if stream_name != "street":
         if root is None:
             raise click.BadParameter(f"{stream_name} needs CamVid's folder", param_hint="--root")
@@ -116,6 +124,7 @@ def stream(
                 teacher=teacher,
                 settings=settings,
                 dense_seeds=dense_numbers,
+                joint_seeds=joint_numbers,
                 say=say,
             )
             runs = bench.run(chosen, numbers)
@@ -138,6 +147,7 @@ def stream(
         "--teacher": "MODEL" if teacher else "",
         "--seeds": seeds,
         "--dense-seeds": dense_seeds,
+        "--joint-seeds": joint_seeds,
         "--variants": ",".join(variants),
         "--watts": f"{watts:g}",
     }

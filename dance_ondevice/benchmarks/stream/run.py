@@ -49,6 +49,7 @@ class Bench:
         teacher: folder of a teacher model; None: the joint model of the first seed.
         settings: the same for all variants.
         dense_seeds: of the variants that train densely; empty: those of the others.
+        joint_seeds: of joint training, which takes longest of all; empty: those of the dense ones.
         say: is told each step.
     """
 
@@ -58,6 +59,7 @@ class Bench:
     teacher: Path | None = None
     settings: Settings = field(default_factory=Settings)
     dense_seeds: Sequence[int] = ()
+    joint_seeds: Sequence[int] = ()
     say: Callable[[str], None] = lambda line: None
     cpu_clock: Callable[[], float] = time.process_time
 
@@ -75,12 +77,18 @@ class Bench:
         tools = self._tools(seeds[0], needs_teacher=any(v.labels == "teacher" for v in variants))
         found: dict[str, list[RunRecord]] = {}
         for variant in variants:
-            wanted = (self.dense_seeds or seeds) if variant.dense else seeds
+            wanted = self.seeds_of(variant, seeds)
             for seed in wanted if variant.random else wanted[:1]:
                 record = self._one(tools, variant, seed)
                 found.setdefault(variant.name, []).append(record)
                 self.say(_line(record))
         return found
+
+    def seeds_of(self, variant: Variant, seeds: Sequence[int]) -> Sequence[int]:
+        """The seeds that a variant lives the stream with, where it depends on one."""
+        if variant.joint and self.joint_seeds:
+            return self.joint_seeds
+        return self.dense_seeds if variant.dense and self.dense_seeds else seeds
 
     def _one(self, tools: Tools, variant: Variant, seed: int) -> RunRecord:
         kept = self.work / "runs" / self.stream.name / f"{variant.name}-{seed}.json"
