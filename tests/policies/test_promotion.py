@@ -295,10 +295,11 @@ def test_a_condition_falls_by_its_figure_and_by_what_its_bound_is_worth(
     def rejected(*groups: Group) -> bool:
         return judge(LIVE, BETTER, rules, False, groups=groups).outcome == "rejected"
 
-    if point >= -allowed:
+    may_fall = allowed * max(1.0, 4 / units) ** 0.5
+    if point >= -may_fall:
         assert not rejected(day, dusk)
     elif units < 4 or point + above < 0.0:
-        assert rejected(day, dusk) or point > -allowed - 1e-6
+        assert rejected(day, dusk) or point > -may_fall - 1e-6
     else:
         assert not rejected(day, dusk)
     # More of the same samples can only make a fall less sure where the bound reaches zero, never hide it.
