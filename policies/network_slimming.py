@@ -64,9 +64,9 @@ def next_fraction(rules: SlimRules, current_fraction: float, recent: Sequence[Pa
 
     One step below the live model, never below the target and never above the live model. After a slimming
     round that was rejected or failed the next round does not slim; the one after tries half the step, and
-    half of that after another rejection. A promoted slimming round brings the full step back. The smallest
-    step is not tried on the same live model again: only after a round that did not slim was promoted. Stopped
-    rounds were never judged and count for nothing.
+    half of that after another rejection; near the target a whole step is what is left of the way. A promoted
+    slimming round brings the full step back. The smallest step is not tried on the same live model again:
+    only after a round that did not slim was promoted. Stopped rounds were never judged and count for nothing.
 
     Args:
         rules: what the user set.
@@ -92,8 +92,10 @@ def next_fraction(rules: SlimRules, current_fraction: float, recent: Sequence[Pa
         from_this_model += same_model and _went_wrong(step)
     if from_this_model and refusals > _MOST_HALVINGS:
         return current_fraction
-    step_size = rules.step / (1 << min(refusals, _MOST_HALVINGS))
-    return max(rules.target_macs_fraction, current_fraction - step_size)
+    # Near the target a whole step is what is left: half of a longer one might end at the same place.
+    whole = min(rules.step, current_fraction - rules.target_macs_fraction)
+    tried = current_fraction - whole / (1 << min(refusals, _MOST_HALVINGS))
+    return max(rules.target_macs_fraction, tried)
 
 
 def mean_scale(histogram: Mapping[float, float]) -> float:

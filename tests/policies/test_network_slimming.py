@@ -89,7 +89,12 @@ def test_no_step_is_tried_twice_on_the_same_model() -> None:
     )
 
 
-@settings(deadline=None, max_examples=50)
+def test_near_the_target_half_of_what_is_left_is_tried() -> None:
+    tried = run([*["promoted"] * 4, "rejected", "promoted", "promoted", "rejected", "rejected", "promoted"])
+    assert tried[6:] == pytest.approx([0.55, 0.5, 0.55, 0.525])
+
+
+@settings(deadline=None, max_examples=300)
 @given(st.lists(st.sampled_from(["promoted", "rejected", "failed", "stopped"]), max_size=25))
 def test_a_refused_fraction_is_never_repeated_from_the_model_that_it_was_refused_for(
     outcomes: list[str],
