@@ -62,6 +62,7 @@ def kept(file: Path, model: nn.Module) -> Kept:
     except FileNotFoundError:
         return Kept()
     except (OSError, CheckpointError, StatisticsMismatch, msgspec.MsgspecError) as error:
+        # The trainer's standard error is its log; standard output carries its events.
         print(f"the conditions in {file} are not used: {error}", file=sys.stderr)
         return Kept()
     return Kept(served, known, about)

@@ -147,7 +147,7 @@ def test_work_of_earlier_versions_is_read(tmp_path: Path) -> None:
     plan = {
         "dataset": "camvid", "root": "/data", "sequences": ["0001TP"], "architecture": "fastscnn",
         "setting": "finetune", "init": "/base", "protocol": "full", "seed": 0, "device": "cpu",
-        "precision": "bf16", "size": [360, 480], "work": "/work",
+        "precision": "bf16", "size": [360, 480], "work": "/elsewhere",
     }  # fmt: skip
     trained = {
         "about": "a", "epochs": 2, "samples_seen": 4, "train_seconds": 1.5, "train_macs": 9,
@@ -159,6 +159,6 @@ def test_work_of_earlier_versions_is_read(tmp_path: Path) -> None:
     for name, value in (("plan", plan), ("trained", trained)):
         (tmp_path / f"{name}.json").write_text(json.dumps(value))
     found = read_plan(tmp_path / "plan.json")
-    assert (found.size, found.folder("dense")) == ((360, 480), Path("/work/dense"))
+    assert (found.size, found.folder("dense")) == ((360, 480), Path("/elsewhere/dense"))
     variant = read_trained(tmp_path / "trained.json")
     assert (variant.curve[0].miou, variant.widths["stem"]) == ({"val": 0.25}, (8, 4))

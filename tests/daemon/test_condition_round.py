@@ -100,7 +100,7 @@ def train(job: jobs.Job, *, stop_after: int | None = None) -> list[jobs.Event]:
             if isinstance(event, Exit):
                 assert event.status == 0, (job_file.parent / "trainer.log").read_text()
                 break
-            if isinstance(event, msgspec.Struct):
+            if isinstance(event, msgspec.Struct):  # all others are the process's own, not the trainer's
                 found.append(event)  # type: ignore[arg-type]
             if isinstance(event, jobs.Stepped) and event.step == stop_after:
                 process.ask_to_leave()

@@ -207,4 +207,4 @@ def _until(done: Any, service: Rounds) -> None:
     while not done():
         assert service.alive, service.failure
         assert time.monotonic() < deadline, service.snapshot()
-        time.sleep(0.02)
+        time.sleep(0.02)  # between two looks at a snapshot that nobody signals; how long decides nothing

@@ -160,6 +160,7 @@ def _as_served(model: torch.nn.Module, plan: Plan) -> torch.nn.Module:
     """The model as the service runs it: on a CPU with its layers merged and channels last."""
     if plan.device != "cpu":
         return model.to(plan.device)
+    # torch's stubs know no memory format without a dtype.
     laid_out = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     runners = Runners(laid_out, "torch", size=plan.size, threads=1, clock=time.perf_counter)
     return runners.module(BASE, conditions.capture(laid_out))

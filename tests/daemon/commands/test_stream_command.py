@@ -172,7 +172,13 @@ def test_ctrl_c_leaves_at_once_while_nobody_listens(tmp_path: Path) -> None:
         endpoint,
         "--json",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A shell that starts the tests in the background has them ignore Ctrl-C, which children inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with started as process:
         assert process.stderr is not None
         assert process.stderr.readline() == f"nobody listens at {endpoint} yet; waiting\n"
 
