@@ -17,7 +17,7 @@ from torch import nn
 
 from dance_ondevice import conditions
 from dance_ondevice.batches import TrainingSample, read_image
-from dance_ondevice.condition_learning import interpolated, learning, own_parameters
+from dance_ondevice.condition_learning import INTERPOLATION, interpolated, learning, own_parameters
 from dance_ondevice.conditions import NormStatistics, StatisticsMismatch
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.condition_file import CONDITIONS_FILE, Known, about_of, known_of
@@ -27,11 +27,8 @@ from dance_ondevice.models import condition_store
 from dance_ondevice.models.card import CheckpointError, Normalisation
 from dance_ondevice.policies.conditions import BASE
 
-__all__ = ["INTERPOLATION", "ConditionRound", "Kept", "Serving", "WholeRound", "judged", "kept"]
+__all__ = ["ConditionRound", "Kept", "Serving", "WholeRound", "judged", "kept"]
 
-#: Share of the way from the live weights to the trained ones that a condition's candidate goes: the other
-#: half keeps what a handful of labels would overwrite (``condition_learning.interpolated``).
-INTERPOLATION = 0.5
 #: Images that a condition's statistics are estimated from at most, and at least.
 _MOST_IMAGES, _LEAST_IMAGES = 16, 4
 

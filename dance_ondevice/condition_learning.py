@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["LATE", "interpolated", "learning", "own_parameters"]
+__all__ = ["INTERPOLATION", "LATE", "interpolated", "learning", "own_parameters"]
 
 #: How the names of the layers behind the encoder begin, in the architectures that this project has.
 LATE = ("pyramid", "fusion", "classifier", "head")
+#: Share of the way from the live weights to the trained ones that a condition's candidate goes: the other
+#: half keeps what a handful of labels would overwrite, see ``interpolated``.
+INTERPOLATION = 0.5
 
 
 def own_parameters(model: nn.Module) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from dance_ondevice.benchmarks.stream.rounds import Recipe
+from dance_ondevice.condition_learning import INTERPOLATION
 
 __all__ = ["VARIANTS", "Labels", "Variant"]
 
@@ -52,7 +53,6 @@ _DENSE = Recipe(steps=100, learning_rate=1e-3)
 #: Ours: half-size frames, so a quarter of the cost, and only the layers behind the encoder, over statistics
 #: of the condition's own. Chosen on blocks of 0001TP's first half, see the definitions.
 _OURS = Recipe(part="late", steps=40, learning_rate=2e-3, scale=0.5, zoom=(1.0, 1.6), own_statistics=True)
-_INTERPOLATION = 0.5
 
 
 def _ours(name: str, words: str, labels: Labels) -> Variant:
@@ -64,7 +64,7 @@ def _ours(name: str, words: str, labels: Labels) -> Variant:
         re_estimate=True,
         recipe=None if labels == "none" else _OURS,
         gate=True,
-        interpolation=_INTERPOLATION,
+        interpolation=INTERPOLATION,
     )
 
 
