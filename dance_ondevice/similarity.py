@@ -41,9 +41,9 @@ def signature(grey: NDArray[np.uint8]) -> str:
 
     # Floats: rounding the averages would add a step of its own where a scene has little contrast.
     cells = np.asarray(cv2.resize(grey.astype(np.float32), CELLS, interpolation=cv2.INTER_AREA), np.float32)
-    mean = float(cells.mean())
-    spread = max(_LEAST_DEVIATION, float(cells.std()))
-    levels = np.clip(np.rint((cells - mean) / spread * _LEVELS_PER_DEVIATION + _MIDDLE), 0, 15)
-    pattern = "".join("0123456789abcdef"[int(level)] for level in levels.ravel())
+    mean, deviation = (float(each[0, 0]) for each in cv2.meanStdDev(cells))
+    scale = _LEVELS_PER_DEVIATION / max(_LEAST_DEVIATION, deviation)
+    levels = np.rint((cells - mean) * scale + _MIDDLE).clip(0, 15).astype(np.uint8)
+    pattern = levels.tobytes().hex()[1::2]
     # A hair more: the mean of equal floats may come out a hair less than each of them.
     return pattern + "0123456789abcdef"[min(15, int(mean + 0.01) // 16)] * _BRIGHTNESS_DIGITS
