@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
-
-from dance_ondevice.benchmarks.stream.memory import peak_bytes as peak_bytes_of_process
 
 
 def device_clock(device: str) -> Callable[[], float]:
@@ -22,6 +23,14 @@ def device_clock(device: str) -> Callable[[], float]:
     return drained
 
 
-def peak_bytes(device: str) -> int:
-    """Most memory so far: of this process on "cpu", else of the GPU's allocator."""
-    return peak_bytes_of_process() if device == "cpu" else torch.cuda.max_memory_allocated()
+def forget_peak() -> None:
+    """Let ``peak_bytes`` of a CPU begin anew from what is resident now, where the kernel allows that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: str = "cpu") -> int:
+    """Most memory, so far or since ``forget_peak``: resident on "cpu", else of the GPU's allocator."""
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return torch.cuda.max_memory_allocated()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dance_ondevice.benchmarks.device import device_clock, peak_bytes
+from dance_ondevice.benchmarks.device import device_clock, forget_peak, peak_bytes
 
 
 def test_a_cpu_is_timed_by_its_own_seconds() -> None:
@@ -13,6 +13,18 @@ def test_a_cpu_is_timed_by_its_own_seconds() -> None:
     assert total > 0
     assert clock() > before
     assert peak_bytes("cpu") > 10_000_000
+
+
+def test_a_peak_can_be_forgotten() -> None:
+    forget_peak()
+    before = peak_bytes("cpu")
+    much = b"x" * 200_000_000  # given back to the system when it is freed
+    high = peak_bytes("cpu")
+    assert high > before + 0.9 * len(much)
+    del much
+    assert peak_bytes("cpu") >= high
+    forget_peak()
+    assert peak_bytes("cpu") < high - 100_000_000
 
 
 def test_a_gpu_is_timed_when_its_queue_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from dance_ondevice.benchmarks.stream.streams import Stream
 
 _STREAMS = ("street", "camvid-day-dusk", "camvid-day-dusk-day")
-#: What a model at 480x360 may take at most, bytes.
-_PEAK_TARGET = 1 << 30
 
 
 @click.command(name="stream")
@@ -199,6 +197,8 @@ def _open(name: str, root: Path | None, folder: Path) -> Stream:
 
 
 def _show(report: StreamReport) -> None:
+    from dance_ondevice.benchmarks.stream.targets import PEAK_TARGET, peak_of_ours
+
     tasks = list(next(iter(report.variants.values())).final_miou)
     print_table(
         f"{report.stream}, seeds {', '.join(map(str, report.seeds))}",
@@ -216,5 +216,7 @@ def _show(report: StreamReport) -> None:
             for name, v in report.variants.items()
         ],
     )
-    verdict = "within" if report.peak_bytes <= _PEAK_TARGET else "above"
-    click.echo(f"peak memory: {report.peak_bytes / 2**20:.0f} MiB, {verdict} {_PEAK_TARGET / 2**20:.0f} MiB")
+    click.echo(f"peak memory of all variants: {report.peak_bytes / 2**20:.0f} MiB")
+    if ours := peak_of_ours(report):
+        verdict = "within" if ours <= PEAK_TARGET else "above"
+        click.echo(f"peak memory of DANCE's: {ours / 2**20:.0f} MiB, {verdict} {PEAK_TARGET / 2**20:.0f} MiB")

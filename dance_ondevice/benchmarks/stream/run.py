@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from dance_ondevice.benchmarks.device import forget_peak, peak_bytes
 from dance_ondevice.benchmarks.stream.life import Life
-from dance_ondevice.benchmarks.stream.memory import peak_bytes
 from dance_ondevice.benchmarks.stream.record import RunRecord, Spending
 from dance_ondevice.benchmarks.stream.rounds import Rounds
 from dance_ondevice.benchmarks.stream.scoring import Scorer
@@ -23,6 +23,7 @@ from dance_ondevice.benchmarks.stream.tools import Tools
 from dance_ondevice.benchmarks.stream.variants import Variant
 from dance_ondevice.benchmarks.stream.weights import weights_of
 from dance_ondevice.complexity import make_indicator
+from dance_ondevice.files import write_whole
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CARD_FILE, ModelCard, read_card
 from dance_ondevice.models.cost import count_macs
@@ -97,11 +98,10 @@ class Bench:
             earlier = msgspec.json.decode(kept.read_bytes(), type=_Kept)
             if earlier.told == told:
                 return earlier.record
+        forget_peak()  # what a dearer variant took before must not count here
         record = self._joint(tools, seed) if variant.joint else Life(tools, variant, seed).run()
         kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(".part")
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(_Kept(told, record)), indent=1))
-        part.replace(kept)
+        write_whole(kept, msgspec.json.format(msgspec.json.encode(_Kept(told, record)), indent=1))
         return record
 
     def _tools(self, seed: int, *, needs_teacher: bool) -> Tools:

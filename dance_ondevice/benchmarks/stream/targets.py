@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dance_ondevice.benchmarks.stream.report import StreamReport, VariantReport
 
-__all__ = ["Target", "targets"]
+__all__ = ["PEAK_TARGET", "Target", "peak_of_ours", "targets"]
 
 _DAY, _DUSK = "day", "dusk"
 _OURS = ("dance_none", "dance_teacher", "dance_three", "dance_tenth", "dance")
@@ -15,7 +15,8 @@ _LABELLED = ("dance_three", "dance_tenth", "dance")
 _GAIN, _CPU_SECONDS, _DAY_LOSS = 0.20, 10.0, 0.005
 _OF_JOINT_THREE, _OF_JOINT_TENTH = 0.97, 1.0
 _OF_NAIVE_JOULES, _OF_JOINT_JOULES = 0.10, 0.05
-_PEAK = 1 << 30
+#: Bytes of resident memory that a variant of ours may take at most.
+PEAK_TARGET = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,15 @@ def targets(report: StreamReport) -> list[Target]:
         found += _joules(variants)
         bad = sum(one.bad_promotions for one in ours.values())
         found.append(Target("bad promotions of ours, all seeds: 0", str(bad), bad == 0))
-    peak = report.peak_bytes
-    found.append(Target(f"peak memory at most {_PEAK >> 20} MiB", f"{peak / 2**20:.0f} MiB", peak <= _PEAK))
+        peak = peak_of_ours(report)
+        asked = f"peak memory of ours at most {PEAK_TARGET >> 20} MiB"
+        found.append(Target(asked, f"{peak / 2**20:.0f} MiB", peak <= PEAK_TARGET))
     return found
+
+
+def peak_of_ours(report: StreamReport) -> int:
+    """Highest resident memory of the process while a variant of ours ran, in bytes; 0 where none did."""
+    return max((v.peak_bytes for name, v in report.variants.items() if name in _OURS), default=0)
 
 
 def _without_labels(variants: Mapping[str, VariantReport]) -> list[Target]:
