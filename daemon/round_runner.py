@@ -11,10 +11,18 @@ from pathlib import Path
 
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.cputime import resident_bytes
+from dance_ondevice.daemon.state import atomic_write
 from dance_ondevice.daemon.trainer import Exit, Tick, TrainerProcess, last_error_line
 from dance_ondevice.policies import pace
 
 log = logging.getLogger(__name__)
+
+#: Seconds that the trainer has to end its step and save its state when the daemon stops; then it is killed,
+#: and the state that it saved last counts. Other limits give it longer (``GRACE_SECONDS``): here, what the
+#: daemon does after it must fit into the supervisor's five seconds, too.
+STOP_GRACE_SECONDS = 2.5
+#: Content of the mark beside a saved state where there is none: the round goes on from its beginning.
+NO_STEPS = b"0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +51,8 @@ class RunResult:
 
     Attributes:
         state: ``done``: candidate on disk; ``hopeless``: it gave up, since promotion was out of reach;
-            ``interrupted``: saved its state because the daemon stops; ``memory``: it needed more than there
-            is; ``stopped``: ended at another limit; ``failed``.
+            ``interrupted``: the daemon stops and the next one goes on with it; ``memory``: it needed more
+            than there is; ``stopped``: ended at another limit; ``failed``.
         reason: in words, for every state but done; for done, why it ended early if it did.
         steps: optimiser steps taken.
         cpu_seconds: what the process used, None if unknown.
@@ -94,7 +102,10 @@ def watch(
             break
         watching.hold_limits(stopping.is_set(), monotonic())
     killed_for_memory = watching.status.status == -signal.SIGKILL and _oom_kills(procfs) > oom_kills
-    return watching.result(log_file, killed_for_memory=killed_for_memory)
+    result = watching.result(log_file, killed_for_memory=killed_for_memory)
+    if result.state == "interrupted":
+        _mark_resumable(log_file.parent)
+    return result
 
 
 class _Watch:
@@ -122,8 +133,9 @@ class _Watch:
         self._gave_up = ""
         self._looks: list[jobs.Looked] = []
         self._step = self._steps = self._peak = 0
-        self._saved = self._interrupted = self._out_of_memory = False
+        self._interrupted = self._out_of_memory = False
         self._stop_reason = self._early = ""
+        self._kill_at: float | None = None
 
     def take(self, event: jobs.Event | Tick | Exit) -> None:
         """Take note of what the trainer said."""
@@ -141,10 +153,11 @@ class _Watch:
                 self._timed = event
             case jobs.GaveUp(reason=reason):
                 self._gave_up = reason
-            case jobs.Done():
-                self._done = event
-            case jobs.Stopped():
-                self._saved = True
+            case jobs.Done(steps=steps):
+                # Of a round that was interrupted while it was judged, all steps were done before.
+                self._step, self._done = steps, event
+            case jobs.Stopped(step=step):
+                self._step = step
             case jobs.Failed():
                 self._failed = event
             case Exit():
@@ -154,11 +167,9 @@ class _Watch:
 
     def hold_limits(self, stopping: bool, now: float) -> None:
         """End the trainer where it must end, or have it judge what it has learnt so far."""
-        if self._stop_reason:
-            return
         if stopping:
-            self._interrupted, self._stop_reason = True, "the daemon is stopping"
-            self._process.ask_to_leave()
+            self._leave_soon(now)
+        if self._stop_reason:
             return
         reason = self._limit_reached(now)
         if reason is None and self._trains():
@@ -188,6 +199,17 @@ class _Watch:
             curve=self._curve(),
             done=self._done,
         )
+
+    def _leave_soon(self, now: float) -> None:
+        """The daemon stops: the trainer leaves, if need be without its last step."""
+        if self._kill_at is None:
+            self._kill_at = now + STOP_GRACE_SECONDS
+            if not self._stop_reason:  # else it was asked already, and that is how the round ends
+                self._interrupted, self._stop_reason = True, "the daemon is stopping"
+                self._process.ask_to_leave()
+        elif now >= self._kill_at:
+            log.warning("trainer killed round=%s because=it did not leave in time", self._round)
+            self._process.kill()
 
     def _trains(self) -> bool:
         """Whether it is amid its steps: before them is nothing to judge, after them it is being judged."""
@@ -223,7 +245,7 @@ class _Watch:
         if self._gave_up and self.status.status == 0:
             return "hopeless", self._gave_up
         if self._interrupted:
-            return "interrupted" if self._saved else "failed", self._stop_reason
+            return "interrupted", self._stop_reason
         if self._stop_reason:
             return "memory" if self._out_of_memory else "stopped", self._stop_reason
         if self._failed is not None:
@@ -231,6 +253,17 @@ class _Watch:
         if killed_for_memory:
             return "memory", "the kernel ended the trainer for want of memory"
         return "failed", _exit_reason(self.status.status, log_file)
+
+
+def _mark_resumable(folder: Path) -> None:
+    """Let the next start go on with a round also where its trainer had no state to save yet."""
+    mark = folder / "checkpoint" / "complete"
+    try:
+        mark.parent.mkdir(exist_ok=True)
+        if not mark.exists():
+            atomic_write(mark, NO_STEPS)
+    except OSError as error:
+        log.warning("interrupted round will not go on folder=%s error=%s", folder, error)
 
 
 def _exit_reason(status: int, log_file: Path) -> str:

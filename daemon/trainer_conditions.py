@@ -13,11 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-from torch import nn
+from torch import Tensor, nn
 
 from dance_ondevice import conditions
 from dance_ondevice.batches import TrainingSample, read_image
-from dance_ondevice.condition_learning import INTERPOLATION, interpolated, learning, own_parameters
+from dance_ondevice.condition_learning import (
+    INTERPOLATION,
+    Additions,
+    interpolated,
+    learning,
+    own_parameters,
+)
 from dance_ondevice.conditions import NormStatistics, StatisticsMismatch
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.condition_file import CONDITIONS_FILE, Known, about_of, known_of
@@ -133,19 +139,31 @@ def judged(
 class WholeRound:
     """A round that teaches the shared weights: the statistics of conditions are estimated for them again.
 
-    What conditions had learnt for themselves was learnt on top of other weights and is left behind.
+    What conditions had learnt for themselves is added to what the shared weights become.
     """
 
-    def __init__(self, job: jobs.Job, live: Kept, normalisation: Normalisation) -> None:
-        """``live`` are the conditions of the live model."""
+    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, normalisation: Normalisation) -> None:
+        """``live`` are the conditions of the live model, and ``model`` is that model, to be trained."""
         self._live = live
         self._normalisation = normalisation
         self._images = {name: _images(job, name) for name in live.sets}
+        # Without images there will be no statistics, and so nothing that the condition could serve with.
+        learnt = {
+            name: each.learnt
+            for name, each in live.sets.items()
+            if each.learnt and len(self._images[name]) >= _LEAST_IMAGES
+        }
+        self._additions = Additions(model, learnt)
 
     @property
     def starts_as_live(self) -> bool:
         """Whether the candidate segments every frame as the live model does before its first step."""
         return not self._live.sets
+
+    @property
+    def companions(self) -> Sequence[nn.Module]:
+        """What must lose the channels that the candidate loses."""
+        return self._additions.companions
 
     @contextlib.contextmanager
     def learning(self, model: nn.Module) -> Iterator[None]:
@@ -162,17 +180,30 @@ class WholeRound:
         known, wanted = self._live.known, set(self._images)
         if of is not None:
             wanted &= {*of, *(known.parents.get(name, BASE) for name in of)}
+        learnt = self._additions.on(model)
         sets = {
-            name: conditions.estimate(
+            name: self._estimated(model, samples, learnt.get(name, {}))
+            for name, samples in self._images.items()
+            if name in wanted and len(samples) >= _LEAST_IMAGES
+        }
+        return Serving(sets, Known(frozenset(sets), known.parents))
+
+    def _estimated(
+        self, model: nn.Module, samples: Sequence[TrainingSample], learnt: Mapping[str, Tensor]
+    ) -> NormStatistics:
+        """The statistics of a condition, under what it has learnt for itself."""
+        own = conditions.capture(model, learnt=learnt)
+        conditions.apply(model, NormStatistics({}, learnt))
+        try:
+            found = conditions.estimate(
                 model,
                 map(read_image, samples),
                 self._normalisation,
                 blend=conditions.trust(len(samples)),
             )
-            for name, samples in self._images.items()
-            if name in wanted and len(samples) >= _LEAST_IMAGES
-        }
-        return Serving(sets, Known(frozenset(sets), known.parents))
+        finally:
+            conditions.apply(model, own)
+        return NormStatistics(found.layers, learnt)
 
     def settle(self, model: nn.Module) -> None:
         """Bring the model into the state that is saved, which is the one that it is in."""
@@ -192,6 +223,8 @@ class ConditionRound:
     """A round that teaches one condition's own layers over its own statistics, nothing that others use."""
 
     starts_as_live = True
+    #: What must lose the channels that the candidate loses; such a round takes none away.
+    companions: Sequence[nn.Module] = ()
 
     def __init__(self, job: jobs.Job, live: Kept, model: nn.Module) -> None:
         """``live`` are the conditions of the live model, and ``model`` is that model, to be trained.

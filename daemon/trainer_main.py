@@ -2,7 +2,9 @@
 
 Runs as ``python -m dance_ondevice.daemon.trainer_main rounds/<id>/job.json PARENT_PID``. It takes only what
 ingest and inference leave (SCHED_IDLE, nice 19), is the first to go when memory is short, and dies with its
-parent. SIGTERM saves the state and leaves; the parent decides everything else.
+parent. SIGTERM has it leave: amid a step after that step, whose state it saves, anywhere else at once. The
+state is also saved now and then, for a parent that cannot wait for the step, or dies. The parent decides
+everything else.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import platform
 import random
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -25,6 +28,7 @@ import numpy as np
 import torch
 
 from dance_ondevice.daemon import job as jobs
+from dance_ondevice.daemon.round_runner import NO_STEPS
 from dance_ondevice.daemon.state import atomic_write
 from dance_ondevice.daemon.trainer_conditions import (
     ConditionRound,
@@ -41,38 +45,82 @@ from dance_ondevice.distillation import Distillation
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
-from dance_ondevice.training import Precision, Trainer, TrainingOptions, TrainingSample, measure_precision
+from dance_ondevice.training import (
+    Precision,
+    StepReport,
+    Trainer,
+    TrainingOptions,
+    TrainingSample,
+    measure_precision,
+)
 
 PR_SET_PDEATHSIG = 1
 
+#: Seconds of training that a kill may cost: then the state is saved. That of the default model is 13 MB, and
+#: a board's flash wears.
+SAVE_SECONDS = 60.0
 
-class Leave(Exception):  # noqa: N818 - a request, not an error
-    """SIGTERM arrived."""
+
+class Leave(BaseException):
+    """SIGTERM arrived.
+
+    Not an Exception: it is raised wherever the trainer happens to be, and nothing there may take it for a
+    failure.
+    """
 
 
 @dataclasses.dataclass
 class Wishes:
-    """What the parent has asked for: to save and leave (SIGTERM), or to judge what there is (SIGUSR1)."""
+    """What the parent has asked for.
+
+    Attributes:
+        leave: to leave (SIGTERM).
+        finish: to judge what there is (SIGUSR1).
+        at_once: whether SIGTERM, besides being noted, raises ``Leave`` in the main thread.
+    """
 
     leave: bool = False
     finish: bool = False
+    at_once: bool = False
 
     def listen(self) -> None:
         """Take note of both signals from now on."""
-        signal.signal(signal.SIGTERM, lambda _number, _frame: setattr(self, "leave", True))
+        signal.signal(signal.SIGTERM, lambda _number, _frame: self._ask_to_leave())
         signal.signal(signal.SIGUSR1, lambda _number, _frame: setattr(self, "finish", True))
+
+    @contextlib.contextmanager
+    def later(self) -> Iterator[None]:
+        """Keep ``Leave`` back until what must not be torn apart is done.
+
+        Raises:
+            Leave: at the end, if it was asked for before or meanwhile.
+        """
+        self.at_once = False
+        try:
+            yield
+        finally:
+            self.at_once = True
+        if self.leave:
+            raise Leave
+
+    def _ask_to_leave(self) -> None:
+        asked, self.leave = self.leave, True
+        if self.at_once and not asked:
+            raise Leave
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
     be_humble(parent=int(arguments[1]))
     events = open_events()
-    wishes = Wishes()
-    wishes.listen()
+    wishes = Wishes(at_once=True)
     job = jobs.read_job(Path(arguments[0]))
+    saved = Saved(Path(job.checkpoint))
     try:
-        _run(job, events, wishes)
+        wishes.listen()
+        _run(job, events, wishes, saved)
     except Leave:
+        emit(events, jobs.Stopped(step=saved.step))
         return 0
     except Exception as error:  # every failure must reach the round's record, whatever its kind
         emit(events, jobs.Failed(error=f"{type(error).__name__}: {error}", memory=out_of_memory(error)))
@@ -93,7 +141,7 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "allocate memory" in text or "Insufficient memory" in text
 
 
-def _run(job: jobs.Job, events: TextIO, wishes: Wishes) -> None:
+def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
     if job.threads > 0:
         torch.set_num_threads(job.threads)
     torch.manual_seed(job.seed)
@@ -122,11 +170,9 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes) -> None:
         _score_frozen(job, events, gate)
     else:
         emit(events, jobs.Evaluated(model="frozen", scores=evaluated.scores))
-    if wishes.leave:
-        _leave(events, 0)
 
     kind = (
-        WholeRound(job, live_kept, card.normalisation)
+        WholeRound(job, live_kept, candidate, card.normalisation)
         if job.condition is None
         else ConditionRound(job, live_kept, candidate)
     )
@@ -138,10 +184,11 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes) -> None:
     curve = Curve(job, gate, live_counts, look, lambda event: emit(events, event))
     if job.target_macs is not None:
         learnt_from = [sample_of(s) for s in job.train + job.rehearsal]
-        emit(events, slim_candidate(candidate, job, learnt_from, card.normalisation))
+        emit(events, slim_candidate(candidate, job, learnt_from, card.normalisation, kind.companions))
     curve.begin(candidate, changed=job.target_macs is not None or not kind.starts_as_live)
     with kind.learning(candidate):
-        training = _train(job, _trainer(job, candidate, card), curve, events, wishes)
+        trainer = _trainer(job, candidate, card)
+        training = _train(job, trainer, curve, events=events, wishes=wishes, saved=saved)
     if training is None:
         return
 
@@ -166,41 +213,77 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes) -> None:
     emit(events, done)
 
 
+class Saved:
+    """The state of the training on disk: whole at every moment, and as old as ``SAVE_SECONDS`` allows."""
+
+    def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._folder = folder
+        self._monotonic = monotonic
+        self._at = monotonic()
+        #: Optimiser steps in it.
+        self.step = 0
+
+    @property
+    def due(self) -> bool:
+        """Whether more would be lost than may be."""
+        return self._monotonic() - self._at >= SAVE_SECONDS
+
+    def load(self, trainer: Trainer) -> None:
+        """Go on from it, where there is one."""
+        # The mark holds the steps done: none for a round that was interrupted before there was a state.
+        with contextlib.suppress(FileNotFoundError):
+            if (self._folder / "complete").read_bytes() != NO_STEPS:
+                trainer.load_state(self._folder)
+        self.step, self._at = trainer.step, self._monotonic()
+
+    def write(self, trainer: Trainer) -> None:
+        """Save the state, unless it is there or nothing was learnt yet."""
+        if trainer.step == self.step or not trainer.samples_seen:
+            return
+        trainer.save_state(self._folder)
+        atomic_write(self._folder / "complete", b"%d" % trainer.step)
+        self.step, self._at = trainer.step, self._monotonic()
+
+
 def _train(
     job: jobs.Job,
     trainer: Trainer,
     curve: Curve,
+    *,
     events: TextIO,
     wishes: Wishes,
+    saved: Saved,
 ) -> Trainer | None:
     """Train as far as there is hope; None where there is nothing to judge.
 
     Raises:
         Leave: it was asked for; the state is saved.
     """
-    saved = Path(job.checkpoint)
-    if (saved / "complete").exists():
-        trainer.load_state(saved)
-    training_macs = 0
-    for report in trainer:
-        training_macs = report.macs
-        emit(
-            events,
-            jobs.Stepped(step=report.step, steps=report.steps, loss=report.loss, macs=report.macs),
-        )
-        if wishes.leave and report.step < report.steps:
-            _save_state(trainer, saved)
-            _leave(events, report.step)
-        if wishes.finish:
+    saved.load(trainer)
+    steps = iter(trainer)
+    while True:
+        with wishes.later():
+            report = next(steps, None)
+            if report is not None:
+                emit(events, _stepped(report))
+            look = report is not None and report.step in job.looks
+            # Also before what SIGTERM may end anywhere: a look at the gate, the judging after the last step.
+            if wishes.leave or look or report is None or wishes.finish or saved.due:
+                saved.write(trainer)
+        if report is None or wishes.finish:
             break
-        if report.step in job.looks and (hopeless := curve.hopeless(trainer.model, report.step)):
+        if look and (hopeless := curve.hopeless(trainer.model, report.step)):
             emit(events, jobs.GaveUp(report.step, hopeless))
             return None
-    if training_macs == 0:
+    if not trainer.samples_seen:
         samples = len(job.train) + len(job.rehearsal)
         emit(events, jobs.GaveUp(0, f"nothing to learn: none of the {samples} samples has a labelled pixel"))
         return None
     return trainer
+
+
+def _stepped(report: StepReport) -> jobs.Stepped:
+    return jobs.Stepped(step=report.step, steps=report.steps, loss=report.loss, macs=report.macs)
 
 
 def _trainer(job: jobs.Job, candidate: torch.nn.Module, card: ModelCard) -> Trainer:
@@ -220,13 +303,6 @@ def _trainer(job: jobs.Job, candidate: torch.nn.Module, card: ModelCard) -> Trai
         old = range(len(job.train), len(samples))
         distillation = Distillation(teacher, old, weight=job.distillation)
     return Trainer(candidate, samples, options, card.normalisation, distillation=distillation)
-
-
-def _save_state(trainer: Trainer, saved: Path) -> None:
-    saved.mkdir(parents=True, exist_ok=True)
-    (saved / "complete").unlink(missing_ok=True)
-    trainer.save_state(saved)
-    atomic_write(saved / "complete", b"")
 
 
 def _score_as(
@@ -315,11 +391,6 @@ def emit(events: TextIO, event: jobs.Event) -> None:
     events.flush()
 
 
-def _leave(events: TextIO, step: int) -> None:
-    emit(events, jobs.Stopped(step=step))
-    raise Leave
-
-
 def be_humble(*, parent: int) -> None:
     """Lowest scheduling class, first in line for the out-of-memory killer, gone when the parent is."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -335,4 +406,7 @@ def be_humble(*, parent: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stderr.flush()
+    # Everything is written. Leaving the usual way unloads torch, which takes a board seconds.
+    os._exit(status)

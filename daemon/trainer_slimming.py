@@ -26,18 +26,24 @@ _SIZES, _BATCHES = 64, 8
 
 
 def slim_candidate(
-    model: nn.Module, job: jobs.Job, samples: Sequence[TrainingSample], normalisation: Normalisation
+    model: nn.Module,
+    job: jobs.Job,
+    samples: Sequence[TrainingSample],
+    normalisation: Normalisation,
+    companions: Sequence[nn.Module] = (),
 ) -> jobs.Slimmed:
     """Slim a round's candidate to the job's target, and bring its normalisation statistics up to date.
 
     How much each multi-scale branch loses answers to the size of the images that the round trains on. A model
-    that cannot be slimmed is left as it is, with a note that says why.
+    that cannot be slimmed is left as it is, with a note that says why. ``companions`` lose the same channels.
     """
     if job.target_macs is None:
         raise ValueError("this job does not slim")
     shares = network_slimming.branch_shares(_mean_scale(samples, job.size), branches.contexts_of(model))
     try:
-        report = slimming.slim(model, target_macs=job.target_macs, size=job.size, shares=shares)
+        report = slimming.slim(
+            model, target_macs=job.target_macs, size=job.size, shares=shares, companions=companions
+        )
     except slimming.NotPrunable as error:
         macs, parameters = count_macs(model, *job.size), count_parameters(model)
         return jobs.Slimmed(

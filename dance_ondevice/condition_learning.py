@@ -7,13 +7,14 @@ layers of its own can learn from labels without any other frame being segmented 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["INTERPOLATION", "LATE", "interpolated", "learning", "own_parameters"]
+__all__ = ["INTERPOLATION", "LATE", "Additions", "interpolated", "learning", "own_parameters"]
 
 #: How the names of the layers behind the encoder begin, in the architectures that this project has.
 LATE = ("pyramid", "fusion", "classifier", "head")
@@ -80,3 +81,52 @@ def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: 
         name: torch.lerp(tensor, end[name], share) if tensor.is_floating_point() else tensor
         for name, tensor in start.items()
     }
+
+
+class Additions:
+    """What conditions have learnt on top of a model, kept while that model trains on and loses channels.
+
+    What a condition adds to a parameter is added to whatever the parameter has become: Ilharco et al.,
+    "Editing models with task arithmetic", ICLR 2023.
+    """
+
+    def __init__(self, model: nn.Module, learnt: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Copy the model once, and once more for each condition that has learnt anything.
+
+        Args:
+            model: as it is before it changes.
+            learnt: condition -> parameter name -> tensor.
+        """
+        self._names = {name: tuple(tensors) for name, tensors in learnt.items() if tensors}
+        self._before = copy.deepcopy(model) if self._names else None
+        self._copies: dict[str, nn.Module] = {}
+        for name in self._names:
+            self._copies[name] = copy.deepcopy(model)
+            parameters = dict(self._copies[name].named_parameters())
+            with torch.no_grad():
+                for parameter, tensor in learnt[name].items():
+                    parameters[parameter].copy_(tensor)
+
+    @property
+    def companions(self) -> Sequence[nn.Module]:
+        """The copies, which must lose the channels that the model loses: see ``slimming.slim``."""
+        return (self._before, *self._copies.values()) if self._before is not None else ()
+
+    def on(self, model: nn.Module) -> dict[str, dict[str, Tensor]]:
+        """What each condition has of its own on top of the model as it is now.
+
+        Args:
+            model: of the layers and widths that the companions have by now.
+
+        Returns:
+            Condition -> parameter name -> tensor.
+        """
+        if self._before is None:
+            return {}
+        now, before = dict(model.named_parameters()), dict(self._before.named_parameters())
+        found = {}
+        with torch.no_grad():
+            for condition, names in self._names.items():
+                own = dict(self._copies[condition].named_parameters())
+                found[condition] = {name: (now[name] + own[name] - before[name]).detach() for name in names}
+        return found

@@ -8,9 +8,11 @@ from small_models import SMALL
 from torch import Tensor, nn
 
 from dance_ondevice import conditions
-from dance_ondevice.condition_learning import interpolated, learning, own_parameters
+from dance_ondevice.condition_learning import Additions, interpolated, learning, own_parameters
 from dance_ondevice.conditions import NormStatistics, StatisticsMismatch
+from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.registry import build
+from dance_ondevice.slimming import slim
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
@@ -108,3 +110,53 @@ def test_the_straight_line_keeps_its_ends_and_whole_numbers() -> None:
     assert interpolated(start, end, 0.25)["n"] == 3
     assert interpolated(start, end, 1)["a"] is end["a"]
     assert torch.equal(interpolated(start, end, 0.0)["a"], start["a"])
+
+
+def learnt_by(model: nn.Module, names: tuple[str, ...], shift: float) -> dict[str, Tensor]:
+    parameters = dict(model.named_parameters())
+    return {name: parameters[name].detach() + shift for name in names}
+
+
+def test_what_a_condition_added_is_added_to_what_the_model_becomes() -> None:
+    model = Own()
+    names = own_parameters(model)
+    dusk, rain = learnt_by(model, names, 0.5), learnt_by(model, names[:1], -0.25)
+    additions = Additions(model, {"dusk": dusk, "rain": rain, "day": {}})
+    unchanged = additions.on(model)
+    assert unchanged.keys() == {"dusk", "rain"}
+    for found, given in ((unchanged["dusk"], dusk), (unchanged["rain"], rain)):
+        assert found.keys() == given.keys()
+        for name in given:
+            torch.testing.assert_close(found[name], given[name])
+    with torch.no_grad():
+        model.norm.weight += 2.0
+    moved = additions.on(model)
+    torch.testing.assert_close(moved["dusk"]["norm.weight"], dusk["norm.weight"] + 2.0)
+    torch.testing.assert_close(moved["rain"]["norm.weight"], rain["norm.weight"] + 2.0)
+    torch.testing.assert_close(moved["dusk"]["norm.bias"], dusk["norm.bias"])
+
+
+def test_what_a_condition_added_loses_the_channels_that_the_model_loses() -> None:
+    model = build("fastscnn", 3, {**SMALL["fastscnn"], "auxiliary": False}).eval()
+    additions = Additions(model, {"dusk": learnt_by(model, own_parameters(model), 0.5)})
+    report = slim(
+        model,
+        target_macs=int(0.7 * count_macs(model, 64, 96)),
+        size=(64, 96),
+        round_to=1,
+        companions=additions.companions,
+    )
+    assert report.macs_after < report.macs_before
+    found = additions.on(model)["dusk"]
+    now = dict(model.named_parameters())
+    assert found.keys() == set(own_parameters(model))
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, now[name] + 0.5)
+    conditions.apply(model, NormStatistics({}, found))
+
+
+def test_where_nothing_was_learnt_nothing_is_copied() -> None:
+    model = Own()
+    additions = Additions(model, {"dusk": {}})
+    assert additions.companions == ()
+    assert additions.on(model) == {}

@@ -23,6 +23,7 @@ from dance_ondevice.daemon.trainer_conditions import Kept, Serving, WholeRound, 
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.labels import STREET_CLASSES as CLASSES
 from dance_ondevice.models import checkpoint, condition_store
+from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import Prediction, predict
 
 N = len(CLASSES)
@@ -89,8 +90,10 @@ def work_order(folder: Path, **changes: Any) -> jobs.Job:
     return jobs.Job(**settings)
 
 
-def train(job: jobs.Job, *, stop_after: int | None = None) -> list[jobs.Event]:
-    """Run the trainer process; it is asked to leave after a step."""
+def train(
+    job: jobs.Job, *, stop_after: int | None = None, kill_at_look: int | None = None
+) -> list[jobs.Event]:
+    """Run the trainer process; it is asked to leave after a step, or killed at a look at the gate."""
     job_file = write_job(Path(job.out).parent, job)
     process = TrainerProcess(job_file, job_file.parent / "trainer.log")
     process.start()
@@ -98,12 +101,14 @@ def train(job: jobs.Job, *, stop_after: int | None = None) -> list[jobs.Event]:
     try:
         for event in process.events():
             if isinstance(event, Exit):
-                assert event.status == 0, (job_file.parent / "trainer.log").read_text()
+                assert kill_at_look or event.status == 0, (job_file.parent / "trainer.log").read_text()
                 break
             if isinstance(event, msgspec.Struct):  # all others are the process's own, not the trainer's
-                found.append(event)  # type: ignore[arg-type]
+                found.append(event)
             if isinstance(event, jobs.Stepped) and event.step == stop_after:
                 process.ask_to_leave()
+            if isinstance(event, jobs.Looked) and event.step == kill_at_look:
+                process.kill()
     finally:
         process.kill()
     return found
@@ -175,17 +180,40 @@ def test_a_condition_learns_and_the_day_stays_bit_for_bit_also_when_it_was_inter
 
     # The same again, interrupted and gone on with: the same tensors.
     shutil.rmtree(candidate)
+    shutil.rmtree(job.checkpoint)
     stopped = train(job, stop_after=3)
     assert isinstance(stopped[-1], jobs.Stopped)
     assert not candidate.exists()
     resumed = [event.step for event in train(job) if isinstance(event, jobs.Stepped)]
-    assert resumed[0] == stopped[-1].step + 1
+    assert resumed == list(range(stopped[-1].step + 1, job.steps + 1))
     assert same(condition_store.load_conditions(candidate)[0]["c1"], new["c1"])
     assert checkpoint.read_card(candidate).sha256 == before.sha256
 
+    # Interrupted after the last step, while it was judged: it is judged again, and nothing is learnt twice.
+    shutil.rmtree(candidate)
+    judged_again = train(job)
+    assert not [event for event in judged_again if isinstance(event, jobs.Stepped)]
+    assert isinstance(judged_again[-1], jobs.Done)
+    assert judged_again[-1].steps == job.steps
+    assert same(condition_store.load_conditions(candidate)[0]["c1"], new["c1"])
+
 
 @pytest.mark.slow
-def test_a_whole_round_estimates_conditions_again_and_drops_what_they_had_learnt(tmp_path: Path) -> None:
+def test_a_killed_trainer_goes_on_from_what_it_saved_by_itself(tmp_path: Path) -> None:
+    job = work_order(tmp_path, looks=(2,), min_gain=-1.0)
+    killed = train(job, kill_at_look=2)
+    assert not isinstance(killed[-1], jobs.Done)
+    saved = int((Path(job.checkpoint) / "complete").read_bytes())
+    assert saved >= 2
+    resumed = [event.step for event in train(job) if isinstance(event, jobs.Stepped)]
+    assert resumed == list(range(saved + 1, job.steps + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slims", [False, True])
+def test_a_whole_round_estimates_conditions_again_and_keeps_what_they_had_learnt(
+    tmp_path: Path, slims: bool
+) -> None:
     job = work_order(
         tmp_path,
         learnt=True,
@@ -195,16 +223,26 @@ def test_a_whole_round_estimates_conditions_again_and_drops_what_they_had_learnt
         looks=(2, 4, 6),
         min_gain=-1.0,
     )
+    live, card = checkpoint.load(Path(job.live))
+    if slims:
+        job = msgspec.structs.replace(job, target_macs=int(0.8 * count_macs(live, *SIZE)))
     train(job)
     candidate = Path(job.out)
     new, text = condition_store.load_conditions(candidate)
     old, _ = condition_store.load_conditions(Path(job.live))
     assert new.keys() == {"c1"}
-    assert not new["c1"].learnt
-    assert old["c1"].learnt
+    assert new["c1"].learnt.keys() == old["c1"].learnt.keys() == set(own_parameters(live))
     assert text == about({"c1": "base", "c2": "c1"})
     assert checkpoint.read_card(candidate).training["conditions"] == ["c1"]
-    model, card = checkpoint.load(candidate)
+    model, _ = checkpoint.load(candidate)
+    now, before = dict(model.named_parameters()), dict(live.named_parameters())
+    # What c1 had added, it adds to what the shared weights have become; slimming leaves no more than that.
+    assert (count_macs(model, *SIZE) < count_macs(live, *SIZE)) is slims
+    for name, tensor in new["c1"].learnt.items():
+        if not slims:
+            added = old["c1"].learnt[name] - before[name]
+            torch.testing.assert_close(tensor - now[name], added, rtol=1e-4, atol=1e-5)
+    assert any(now[n].shape != before[n].shape or not now[n].equal(before[n]) for n in new["c1"].learnt)
     found = kept(candidate / CONDITIONS_FILE, model)
     gate = [(s.id, trainer_main.sample_of(s)) for s in job.gate]
     of = {s.id: s.condition for s in job.gate}
@@ -239,14 +277,14 @@ def test_too_few_images_leave_a_condition_without_statistics(tmp_path: Path) -> 
     job = work_order(tmp_path, condition=None, train=stored(tmp_path, 3, "dusk", "c1"))
     model, card = checkpoint.load(Path(job.live))
     found = kept(Path(job.conditions), model)
-    assert WholeRound(job, found, card.normalisation).serving(model).sets == {}
+    assert WholeRound(job, found, model, card.normalisation).serving(model).sets == {}
     enough = msgspec.structs.replace(job, rehearsal=stored(tmp_path, 1, "dusk", "c1", start=20))
-    serving = WholeRound(enough, found, card.normalisation).serving(model)
+    serving = WholeRound(enough, found, model, card.normalisation).serving(model)
     assert serving.sets.keys() == {"c1"}
     assert serving.known == Known(frozenset({"c1"}), found.known.parents)
     # Of conditions that nobody asks for nothing is estimated.
-    assert WholeRound(enough, found, card.normalisation).serving(model, {"base"}).sets == {}
-    assert WholeRound(enough, found, card.normalisation).serving(model, {"c2"}).sets.keys() == {"c1"}
+    assert WholeRound(enough, found, model, card.normalisation).serving(model, {"base"}).sets == {}
+    assert WholeRound(enough, found, model, card.normalisation).serving(model, {"c2"}).sets.keys() == {"c1"}
 
 
 @pytest.mark.parametrize("damage", ["junk", "nothing beside", "other widths", "missing"])
