@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dance_ondevice.daemon.checks_finding import Check
 from dance_ondevice.daemon.config import Config
-from dance_ondevice.daemon.config_rules import is_loopback, tcp_host
+from dance_ondevice.daemon.config_values import is_loopback, tcp_host
 
 UNIT = "dance-ondevice.service"
 #: The group of the energy counters, which the unit joins.

@@ -13,19 +13,14 @@ from typing import Any
 
 import msgspec
 
-from dance_ondevice.daemon.config_rules import (
-    RULES,
-    is_loopback,
-    listen_address,
-    parse_duration,
-    tcp_host,
-)
+from dance_ondevice.daemon.config_rules import RULES
 from dance_ondevice.daemon.config_sections import Config
+from dance_ondevice.daemon.config_values import is_loopback, listen_address, parse_duration, tcp_host
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # only installed where needed
 
 __all__ = [
     "COMMAND_LINE",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dance_ondevice.images import ImageInfo
+    from dance_ondevice.image_headers import ImageInfo
 
 
 @dataclass(frozen=True, kw_only=True)

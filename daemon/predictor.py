@@ -32,6 +32,7 @@ from dance_ondevice.daemon.service import Service
 from dance_ondevice.evaluation import confusion_matrix, miou
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.layout import channels_last
 from dance_ondevice.policies.conditions import BASE
 from dance_ondevice.runtime.runners import Engine, Runners
 
@@ -64,7 +65,7 @@ def load_slot(
         CheckpointError: the folder does not hold a model that loads.
     """
     model, card = checkpoint.load(directory)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = channels_last(model)
     runners = Runners(model, engine, size=card.macs_at, threads=threads, clock=time.perf_counter)
     conditions = VersionConditions(directory, model, card, probation_every=probation_every, runners=runners)
     warm = np.zeros((96, 128, 3), np.uint8)

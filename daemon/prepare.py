@@ -12,7 +12,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dance_ondevice import images
+from dance_ondevice import image_headers, images
 from dance_ondevice.daemon.wire import Buffer, Encoding, WireError
 from dance_ondevice.labels import IGNORE, LabelError, check_label
 
@@ -44,7 +44,7 @@ class CheckedFrame:
     """
 
     image: bytes
-    info: images.ImageInfo | None
+    info: image_headers.ImageInfo | None
     height: int
     width: int
     grey: NDArray[np.uint8]
@@ -83,7 +83,7 @@ def check_frame(
     Raises:
         WireError: what is wrong.
     """
-    info: images.ImageInfo | None = None
+    info: image_headers.ImageInfo | None = None
     if shape is not None:
         height, width = shape[0], shape[1]
         bgr = _raw_bgr(image, shape)
@@ -91,7 +91,7 @@ def check_frame(
         data = bgr.tobytes()
     else:
         try:
-            info = images.probe(image)
+            info = image_headers.probe(image)
             width, height = info.width, info.height
             _check_pixels(info, max_pixels)
             if encoding is not None and encoding != info.format:
@@ -123,7 +123,7 @@ def check_label_png(
         WireError: what is wrong.
     """
     try:
-        info = images.probe(label)
+        info = image_headers.probe(label)
         if size is not None and (info.height, info.width) != size:
             raise WireError(
                 "label_size",
@@ -152,7 +152,7 @@ def declared_pixels(image: Buffer, shape: tuple[int, ...] | None) -> int:
     if shape is not None:
         return shape[0] * shape[1]
     try:
-        info = images.probe(image)
+        info = image_headers.probe(image)
     except images.ImageError:
         return 0  # said with a reason when it is checked
     return info.width * info.height
@@ -189,7 +189,7 @@ def encode_for_store(frame: CheckedFrame, scale: float) -> StoredImage:
     return StoredImage(data=data, format="jpg", width=target[1], height=target[0])
 
 
-def _check_pixels(info: images.ImageInfo, max_pixels: int) -> None:
+def _check_pixels(info: image_headers.ImageInfo, max_pixels: int) -> None:
     if info.width * info.height > max_pixels:
         raise WireError(
             "pixels",

@@ -22,7 +22,8 @@ from dance_ondevice.daemon.rebuild import Roles, restore_versions
 from dance_ondevice.daemon.sample_scan import ImageFile, Scan, scan
 from dance_ondevice.daemon.samples import LabelMismatch, digest, native_size
 from dance_ondevice.daemon.state import StatePaths, is_atomic_leftover
-from dance_ondevice.images import ImageError, check_complete, decode_grey, decode_label, probe
+from dance_ondevice.image_headers import ImageError, check_complete, probe
+from dance_ondevice.images import decode_grey, decode_label
 from dance_ondevice.labels import IGNORE
 from dance_ondevice.similarity import signature
 
@@ -167,7 +168,9 @@ class _Repair:
 
     def _delete_strays(self, found: Scan) -> None:
         strays = list(found.strays)
-        for folder in (self._paths.root, self._paths.models):
+        kept = (self._paths.models, self._paths.rounds)
+        inside = (folder for each in kept if each.is_dir() for folder in each.iterdir())
+        for folder in (self._paths.root, *kept, *inside):
             if folder.is_dir():
                 strays += [p for p in folder.iterdir() if p.is_file() and is_atomic_leftover(p.name)]
         for path in strays:

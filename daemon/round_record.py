@@ -192,5 +192,15 @@ def mark_rolled_back(db: Database, round_id: str, reason: str) -> None:
         db.table("rounds").update(round_id, {"outcome": "rolled_back", "reasons": json.dumps(reasons)})
 
 
+def mark_missed_rollbacks(db: Database) -> None:
+    """Record promotions that were taken back just before the daemon ended."""
+    missed = db.execute(
+        "select rounds.id from rounds join versions on round_id = rounds.id "
+        "where outcome = 'promoted' and status = 'rolled_back'"
+    ).fetchall()
+    for (round_id,) in missed:
+        mark_rolled_back(db, round_id, "the daemon ended before it was on record why")
+
+
 def _chunks(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
     return (ids[i : i + size] for i in range(0, len(ids), size))

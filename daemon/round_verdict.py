@@ -94,6 +94,15 @@ def judge(
     return Judgement(verdict.outcome, reasons, certificate)
 
 
+def recorded(card: Mapping[str, Any]) -> tuple[Judgement, dict[str, Any]]:
+    """The verdict in a version's card, and what else of its round stands there."""
+    gate, energy = card["gate"], card.get("energy", {})
+    judgement = Judgement(gate["outcome"], tuple(gate["reasons"]), {})
+    facts = {name: gate.get(name) for name in ("miou_before", "miou_after", "miou_frozen", "expected_gain")}
+    facts |= {name: energy.get(name) for name in ("expected_joules", "method", "seconds")}
+    return judgement, facts | {"steps": card["training"].get("steps"), "macs_after": card.get("macs")}
+
+
 def gate_rules(config: Config) -> promotion.GateRules:
     """What the user asks of a candidate."""
     gate = config.promotion

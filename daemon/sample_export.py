@@ -11,7 +11,8 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon import label_import, round_record
 from dance_ondevice.daemon.state import StatePaths
-from dance_ondevice.images import ImageError, decode_grey, probe
+from dance_ondevice.image_headers import ImageError, probe
+from dance_ondevice.images import decode_grey
 from dance_ondevice.policies import labelling
 from dance_ondevice.policies.rounds import SampleInfo
 from dance_ondevice.policies.sample_value import values

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import queue
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
+from typing import Any
 
 STOP = (signal.SIGTERM, signal.SIGINT)
 RELOAD = signal.SIGHUP
@@ -27,7 +28,7 @@ class Signals:
         # Event could be held by the very code that was interrupted, and the daemon would hang, not stop.
         self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._starting = False
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> Signals:
         self._previous = {number: signal.signal(number, self._take) for number in (*STOP, RELOAD)}
@@ -37,7 +38,7 @@ class Signals:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:

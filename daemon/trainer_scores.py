@@ -15,6 +15,7 @@ from dance_ondevice.daemon import job as jobs
 from dance_ondevice.evaluation import Matrix, evaluate, iou_per_class, miou
 from dance_ondevice.images import resize_area
 from dance_ondevice.models.forward import Normalisation, predict
+from dance_ondevice.models.layout import channels_last
 
 #: Masks of each model that are timed; the fastest counts, since whatever else runs only ever adds.
 _TIMED = 9
@@ -85,7 +86,7 @@ def time_masks(
     image = resize_area(read_image(sample), sample.scale)
     threads = torch.get_num_threads()
     # In memory as where they serve: it makes a difference of its own.
-    models = [model.to(memory_format=torch.channels_last) for model in (live, candidate)]  # type: ignore[call-overload]
+    models = [channels_last(model) for model in (live, candidate)]
     best = [math.inf, math.inf]
     torch.set_num_threads(1)
     try:

@@ -13,8 +13,11 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from sqlite_utils import Database
 
 from dance_ondevice.daemon.state import StatePaths, atomic_write
 from dance_ondevice.daemon.store import Store
@@ -22,7 +25,7 @@ from dance_ondevice.daemon.store import Store
 log = logging.getLogger(__name__)
 
 #: Versions kept beside the live, the previous and the frozen one, newest first, by status.
-KEEP = {"rejected": 5, "rolled_back": 5, "damaged": 2, "retired": 10}
+KEEP = {"rejected": 5, "rolled_back": 5, "damaged": 2, "candidate": 2, "retired": 10}
 
 
 class VersionError(ValueError):
@@ -102,6 +105,17 @@ class Versions:
             known = ", ".join(self.names()) or "none"
             raise VersionError(f"no readable version {version!r}; known versions: {known}") from error
         return card
+
+    def of_round(self, round_id: str) -> str | None:
+        """The version that a round has made, by the cards; None where it has made none."""
+        for version in reversed(self.names()):
+            try:
+                training = self.card(version).get("training")
+            except VersionError:  # damaged: nobody's
+                continue
+            if isinstance(training, dict) and training.get("round") == round_id:
+                return version
+        return None
 
     def adopt(self, source: Path, *, status: str, round_id: str | None, changes: Mapping[str, object]) -> str:
         """Move a finished model folder in as the next version; returns its name.
@@ -226,7 +240,7 @@ class Versions:
             removed += old
         for version in removed:
             # Row first: a row without a folder would be offered for rollback.
-            self._store.submit(lambda db, v=version: db["versions"].delete(v)).result()  # type: ignore[misc]
+            self._store.submit(partial(_forget, version=version)).result()
             shutil.rmtree(self.directory(version), ignore_errors=True)
         return removed
 
@@ -279,6 +293,10 @@ def check_intact(directory: Path) -> None:
     found = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
     if not isinstance(card, dict) or card.get("sha256") != found:
         raise ValueError(f"{directory}/model.safetensors is damaged: its SHA-256 is not the card's")
+
+
+def _forget(db: Database, version: str) -> None:
+    db.table("versions").delete(version)
 
 
 def _problem(directory: Path, loads: Callable[[Path], object]) -> str | None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dance_ondevice.images import ImageError, decode_colour, decode_label, probe
+from dance_ondevice.image_headers import ImageError, probe
+from dance_ondevice.images import decode_colour, decode_label
 from dance_ondevice.labels import IGNORE, LabelError, check_label
 
 Image = NDArray[np.uint8]

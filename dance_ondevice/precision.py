@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dance_ondevice.batches import MIN_BATCH
 from dance_ondevice.models.forward import outputs
+from dance_ondevice.models.layout import channels_last
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def measure_precision(
         steps: Forward and backward passes to time, after one that is not; the fastest counts.
         clock: Seconds, for durations.
     """
-    trial = copy.deepcopy(model).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    trial = channels_last(copy.deepcopy(model)).train()
     device = next(trial.parameters()).device
     # Random, since zeros would have denormal gradients, which are slow in fp32 alone.
     images = torch.rand((max(MIN_BATCH, batch_size), 3, *size), generator=torch.Generator().manual_seed(0))
@@ -90,7 +91,8 @@ def measure_precision(
             begin = clock()
             with autocast(trial, precision):
                 heads = outputs(trial, images)
-            torch.stack([head.float().square().mean() for head in heads]).sum().backward()  # type: ignore[no-untyped-call]
+            loss = torch.stack([head.float().square().mean() for head in heads]).sum()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
             elapsed = clock() - begin
             if index:
                 best = min(best, elapsed)

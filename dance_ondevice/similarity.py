@@ -44,6 +44,6 @@ def signature(grey: NDArray[np.uint8]) -> str:
     mean, deviation = (float(each[0, 0]) for each in cv2.meanStdDev(cells))
     scale = _LEVELS_PER_DEVIATION / max(_LEAST_DEVIATION, deviation)
     levels = np.rint((cells - mean) * scale + _MIDDLE).clip(0, 15).astype(np.uint8)
-    pattern = levels.tobytes().hex()[1::2]
+    pattern: str = levels.tobytes().hex()[1::2]
     # A hair more: the mean of equal floats may come out a hair less than each of them.
     return pattern + "0123456789abcdef"[min(15, int(mean + 0.01) // 16)] * _BRIGHTNESS_DIGITS

@@ -29,6 +29,7 @@ from dance_ondevice.labels import IGNORE
 from dance_ondevice.losses import class_weights, weighted_cross_entropy
 from dance_ondevice.models.cost import training_macs
 from dance_ondevice.models.forward import Normalisation, outputs
+from dance_ondevice.models.layout import channels_last
 from dance_ondevice.precision import Precision, autocast, measure_precision
 from dance_ondevice.training_state import StateError, TrainingState, read_state, write_state
 
@@ -163,7 +164,7 @@ class Trainer:
             SampleError: A sample cannot be used.
             ValueError: There are no samples.
         """
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = channels_last(model)
         self.options = options
         self.plan = BatchPlan(samples, options)
         self._distillation = distillation
@@ -338,7 +339,7 @@ class Trainer:
         if self._distillation is not None:
             loss = loss + self._distillation(images, heads[0].float(), self.plan.members(step)[1])
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         return float(loss.detach())
 
     def _images(self, bgr: Image) -> Tensor:

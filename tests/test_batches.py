@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,15 +30,15 @@ from dance_ondevice.images import encode_jpeg, encode_png
 from dance_ondevice.labels import IGNORE
 
 
-def write(folder: Path, name: str, image: np.ndarray, label: np.ndarray, **fields: object) -> TrainingSample:
+def write(folder: Path, name: str, image: np.ndarray, label: np.ndarray, **fields: Any) -> TrainingSample:
     """An image as JPEG and its label as PNG."""
     paths = folder / f"{name}.jpg", folder / f"{name}.png"
     paths[0].write_bytes(encode_jpeg(image))
     paths[1].write_bytes(encode_png(label))
-    return TrainingSample(*paths, **fields)  # type: ignore[arg-type]
+    return TrainingSample(*paths, **fields)
 
 
-def flat(folder: Path, name: str, size: tuple[int, int], **fields: object) -> TrainingSample:
+def flat(folder: Path, name: str, size: tuple[int, int], **fields: Any) -> TrainingSample:
     return write(folder, name, np.full((*size, 3), 90, np.uint8), np.zeros(size, np.uint8), **fields)
 
 
@@ -286,9 +287,9 @@ def test_impossible_samples(fields: dict[str, float], word: str) -> None:
         ({"jitter": 1.0}, "jitter"),
     ],
 )
-def test_impossible_options(fields: dict[str, object], word: str) -> None:
+def test_impossible_options(fields: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
-        BatchOptions(**{"num_classes": 3, **fields})  # type: ignore[arg-type]
+        BatchOptions(**{"num_classes": 3, **fields})
 
 
 def test_no_samples() -> None:

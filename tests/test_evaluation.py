@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,8 +100,8 @@ class Brightest(nn.Module):
 
 
 def stripes(
-    folder: Path, name: str, label_size: tuple[int, int], image_size: tuple[int, int], **fields: object
-):
+    folder: Path, name: str, label_size: tuple[int, int], image_size: tuple[int, int], **fields: Any
+) -> TrainingSample:
     def columns(size: tuple[int, int]) -> np.ndarray:
         return np.broadcast_to(np.arange(size[1]) * 3 // size[1], size).astype(np.uint8)
 
@@ -108,7 +109,7 @@ def stripes(
     image = np.eye(3, dtype=np.uint8)[2 - columns(image_size)] * 255
     (folder / f"{name}.jpg").write_bytes(encode_png(image))
     (folder / f"{name}.png").write_bytes(encode_png(columns(label_size)))
-    return TrainingSample(folder / f"{name}.jpg", folder / f"{name}.png", **fields)  # type: ignore[arg-type]
+    return TrainingSample(folder / f"{name}.jpg", folder / f"{name}.png", **fields)
 
 
 def test_evaluate_at_the_size_of_the_label(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from small_models import SMALL
 from torch import Tensor, nn
 
 from dance_ondevice.importance import (
+    Importance,
     TaylorImportance,
     branch_scores,
     combined_scores,
@@ -86,7 +87,7 @@ def test_without_gradients_there_are_no_scores() -> None:
     with pytest.raises(ValueError, match="needs the gradients"):
         scores_by("taylor", Net())
     with pytest.raises(ValueError, match="must be 'bn_scale', 'taylor' or 'combined'"):
-        scores_by("size", Net())  # type: ignore[arg-type]
+        scores_by("size", Net())  # type: ignore[arg-type]  # no such name
 
 
 def test_scale_scores_are_relative_to_their_layer() -> None:
@@ -108,7 +109,7 @@ def test_combined_scores_weigh_both_alike() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bn_scale", "taylor", "combined"])
-def test_a_channel_that_does_nothing_goes_first_by_every_name(kind: str) -> None:
+def test_a_channel_that_does_nothing_goes_first_by_every_name(kind: Importance) -> None:
     model = build("fastscnn", 5, {**SMALL["fastscnn"], "auxiliary": False})
     norm = model.classifier[1].pointwise.norm
     dead = torch.tensor([1, 4, 9, 13])
@@ -125,7 +126,7 @@ def test_a_channel_that_does_nothing_goes_first_by_every_name(kind: str) -> None
         target_macs=round(0.6 * 847008),
         size=(64, 96),
         round_to=1,
-        importance=scores_by(kind, model, taylor),  # type: ignore[arg-type]
+        importance=scores_by(kind, model, taylor),
     )
     assert 4 < norm.num_features <= 12
     assert (norm.weight != 0).all()

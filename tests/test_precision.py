@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dance_ondevice.precision import autocast
+from dance_ondevice.precision import Precision, autocast
 
 
-def weight_gradient(conv: nn.Conv2d, x: Tensor, precision: str) -> Tensor:
+def weight_gradient(conv: nn.Conv2d, x: Tensor, precision: Precision) -> Tensor:
     conv = copy.deepcopy(conv)
-    with autocast(conv, precision):  # type: ignore[arg-type]
+    with autocast(conv, precision):
         y = conv(x)
     y.float().square().mean().backward()
     assert conv.weight.grad is not None

@@ -38,6 +38,6 @@ def test_compression_and_noise_leave_a_frame_a_near_duplicate_and_the_next_secon
 @pytest.mark.parametrize(
     "wrong", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2)), np.zeros((0, 2), np.uint8)]
 )
-def test_what_is_no_grey_image_is_refused(wrong: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_what_is_no_grey_image_is_refused(wrong: np.ndarray) -> None:
     with pytest.raises(ValueError, match="grey image"):
         signature(wrong)

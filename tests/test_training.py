@@ -1,103 +1,37 @@
-"""The trainer: it learns, resumes exactly, respects weights, and stops where the numbers end."""
+"""The trainer: it learns, counts, respects weights, and stops where the numbers end."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from tiny_training import NORMALISATION, SIZE, TinyNet, options, rectangles, same, state_of, tiny
+from torch import Tensor
 
 from dance_ondevice.evaluation import evaluate, miou
-from dance_ondevice.images import encode_jpeg, encode_png
+from dance_ondevice.images import encode_png
 from dance_ondevice.labels import IGNORE
 from dance_ondevice.models.cost import count_macs, layer_macs
-from dance_ondevice.models.forward import Normalisation
 from dance_ondevice.models.registry import build
 from dance_ondevice.training import (
     SampleError,
-    StateError,
     Trainer,
     TrainingDiverged,
-    TrainingOptions,
     TrainingSample,
-    class_weights,
     learning_rate_factor,
     measure_precision,
-    weighted_cross_entropy,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
-
-SIZE = (48, 64)
-NORMALISATION = Normalisation()
-
-
-class TinyNet(nn.Module):
-    """Two convolutions with normalisation, dropout, and an auxiliary output while training."""
-
-    def __init__(self, classes: int = 3, *, auxiliary: bool = True) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2)
-        )
-        self.deep = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
-        self.head = nn.Conv2d(8, classes, 1)
-        self.auxiliary = nn.Conv2d(8, classes, 1) if auxiliary else None
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        shallow = self.body(x)
-        logits = self.head(self.deep(shallow))
-        if self.training and self.auxiliary is not None:
-            return logits, self.auxiliary(shallow)
-        return logits
-
-
-def tiny(seed: int = 0, **arguments: bool) -> TinyNet:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return TinyNet(**arguments).eval()
-
-
-def rectangles(
-    folder: Path, name: str, seed: int, size: tuple[int, int] = SIZE, **fields: float
-) -> TrainingSample:
-    """Red and blue rectangles (classes 1 and 2) on green noise (class 0), with a border to ignore."""
-    rng = np.random.default_rng(seed)
-    image = rng.integers(0, 60, (*size, 3), dtype=np.uint8)
-    image[..., 1] += 120
-    label = np.zeros(size, np.uint8)
-    for class_id, channel in ((1, 2), (2, 0)):
-        top, left = rng.integers(0, size[0] // 2), rng.integers(0, size[1] // 2)
-        box = np.s_[top : top + size[0] // 3, left : left + size[1] // 3]
-        image[box] = rng.integers(0, 60, image[box].shape, dtype=np.uint8)
-        image[(*box, channel)] += 150
-        label[box] = class_id
-    label[:2] = IGNORE
-    (folder / f"{name}.jpg").write_bytes(encode_jpeg(image))
-    (folder / f"{name}.png").write_bytes(encode_png(label))
-    return TrainingSample(folder / f"{name}.jpg", folder / f"{name}.png", **fields)
 
 
 @pytest.fixture
 def samples(tmp_path: Path) -> list[TrainingSample]:
     return [rectangles(tmp_path, f"train{i}", i) for i in range(12)]
-
-
-def options(**fields: object) -> TrainingOptions:
-    return replace(TrainingOptions(steps=6, num_classes=3, batch_size=4, learning_rate=0.02), **fields)  # type: ignore[arg-type]
-
-
-def state_of(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 # Learning.
@@ -163,103 +97,6 @@ def test_model_is_in_eval_mode_between_steps(samples: list[TrainingSample]) -> N
         assert not any(module.training for module in model.modules())
 
 
-# Determinism and resuming.
-
-
-def test_the_same_training_gives_the_same_weights_whatever_the_global_state(
-    samples: list[TrainingSample],
-) -> None:
-    results = []
-    for seed in (1, 2):
-        torch.manual_seed(seed)
-        model = tiny()
-        before = torch.random.get_rng_state()
-        list(Trainer(model, samples, options(), NORMALISATION))
-        assert torch.equal(torch.random.get_rng_state(), before)
-        results.append(state_of(model))
-    assert same(*results)
-    other = tiny()
-    list(Trainer(other, samples, options(seed=1), NORMALISATION))
-    assert not same(results[0], state_of(other))
-
-
-@pytest.mark.parametrize("killed_at", [0, 1, 3, 5, 6])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resuming_equals_never_having_stopped(
-    tmp_path: Path, samples: list[TrainingSample], killed_at: int, precision: str
-) -> None:
-    chosen = options(precision=precision)
-    whole = tiny()
-    expected = [report.loss for report in Trainer(whole, samples, chosen, NORMALISATION)]
-
-    first = Trainer(tiny(), samples, chosen, NORMALISATION)
-    losses = [report.loss for report in islice(first, killed_at)]
-    first.save_state(tmp_path / "state")
-
-    model = tiny(seed=9)
-    second = Trainer(model, samples, chosen, NORMALISATION)
-    second.load_state(tmp_path / "state")
-    reports = list(second)
-    assert losses + [report.loss for report in reports] == expected
-    assert same(state_of(model), state_of(whole))
-    if reports:
-        assert reports[-1].samples_seen == 4 * chosen.steps
-
-
-def test_iterating_again_goes_on(samples: list[TrainingSample]) -> None:
-    whole, stopped = tiny(), tiny()
-    list(Trainer(whole, samples, options(), NORMALISATION))
-    trainer = Trainer(stopped, samples, options(), NORMALISATION)
-    for report in trainer:
-        if report.step == 2:
-            break
-    assert [report.step for report in trainer] == [3, 4, 5, 6]
-    assert same(state_of(whole), state_of(stopped))
-
-
-def test_state_is_replaced_and_old_files_go(tmp_path: Path, samples: list[TrainingSample]) -> None:
-    trainer = Trainer(tiny(), samples, options(), NORMALISATION)
-    trainer.save_state(tmp_path / "state")
-    (tmp_path / "state" / ".state-1-0.safetensors.7.part").write_bytes(b"of a killed process")
-    for _ in trainer:
-        trainer.save_state(tmp_path / "state")
-    assert len(list((tmp_path / "state").iterdir())) == 2
-
-
-def test_state_of_another_training_is_refused(tmp_path: Path, samples: list[TrainingSample]) -> None:
-    Trainer(tiny(), samples, options(), NORMALISATION).save_state(tmp_path)
-    for trainer in (
-        Trainer(tiny(), samples, options(seed=5), NORMALISATION),
-        Trainer(tiny(), samples[1:], options(), NORMALISATION),
-        Trainer(tiny(), [replace(s, weight=2.0) for s in samples], options(), NORMALISATION),
-        Trainer(tiny(auxiliary=False), samples, options(), NORMALISATION),
-    ):
-        with pytest.raises(StateError, match="start afresh"):
-            trainer.load_state(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "damage", ["nothing there", "cut tensors", "other tensors", "no tensors", "not json"]
-)
-def test_damaged_state_is_refused(tmp_path: Path, samples: list[TrainingSample], damage: str) -> None:
-    trainer = Trainer(tiny(), samples, options(), NORMALISATION)
-    if damage != "nothing there":
-        trainer.save_state(tmp_path / "state")
-        (tensors,) = (tmp_path / "state").glob("*.safetensors")
-        if damage == "cut tensors":
-            tensors.write_bytes(tensors.read_bytes()[:-10])
-        elif damage == "other tensors":
-            tensors.write_bytes(b"\0" + tensors.read_bytes()[1:])
-        elif damage == "no tensors":
-            tensors.unlink()
-        else:
-            (tmp_path / "state" / "state.json").write_text("{")
-    model_before = state_of(trainer.model)
-    with pytest.raises(StateError, match="state"):
-        trainer.load_state(tmp_path / "state")
-    assert same(model_before, state_of(trainer.model))
-
-
 # The loss.
 
 
@@ -286,43 +123,6 @@ def test_sample_weights_change_the_gradient(samples: list[TrainingSample]) -> No
     assert not torch.allclose(first, second)
     assert torch.allclose(first + second, plain, atol=1e-6)
     assert torch.allclose(gradient([replace(s, weight=3.0) for s in pair]), 3 * plain, rtol=1e-4, atol=1e-6)
-
-
-def test_weighted_cross_entropy_against_its_definition() -> None:
-    rng = np.random.default_rng(0)
-    logits = torch.tensor(rng.normal(size=(2, 3, 4, 5)), dtype=torch.float32)
-    labels = torch.tensor(rng.choice([0, 1, 2, IGNORE], size=(2, 4, 5)).astype(np.uint8))
-    weights, classes = torch.tensor([0.5, 1.5]), torch.tensor([1.0, 2.0, 5.0])
-    above, below = 0.0, 0.0
-    logarithms = logits.log_softmax(dim=1)
-    for i, y, x in np.ndindex(2, 4, 5):
-        target = int(labels[i, y, x])
-        if target != IGNORE:
-            above -= float(weights[i] * classes[target] * logarithms[i, target, y, x])
-            below += float(classes[target])
-    assert float(weighted_cross_entropy(logits, labels, weights, classes)) == pytest.approx(
-        above / below, rel=1e-5
-    )
-
-
-def test_loss_of_nothing_labelled_is_zero_and_has_no_gradient() -> None:
-    logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    labels = torch.full((2, 4, 4), IGNORE, dtype=torch.uint8)
-    loss = weighted_cross_entropy(logits, labels, torch.ones(2), torch.ones(3))
-    loss.backward()
-    assert loss.item() == 0
-    assert logits.grad is not None
-    assert (logits.grad == 0).all()
-
-
-def test_class_weights() -> None:
-    frequencies = np.array([0.9, 0.09, 0.01, 0.0])
-    weights = class_weights(frequencies)
-    assert (np.diff(weights) >= 0).all()
-    assert (weights * frequencies).sum() == pytest.approx(1)
-    assert weights[1] / weights[0] == pytest.approx(math.log(1.02 + 0.9) / math.log(1.02 + 0.09))
-    assert weights.max() / weights.min() <= 10 + 1e-9
-    assert np.isfinite(class_weights(np.zeros(3))).all()
 
 
 def test_class_weighting_is_used(samples: list[TrainingSample]) -> None:

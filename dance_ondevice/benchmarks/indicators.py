@@ -32,7 +32,8 @@ from dance_ondevice.complexity import (
 from dance_ondevice.daemon.prepare import grey_reduction
 from dance_ondevice.datasets.listing import LabelledImage, ReadLabel
 from dance_ondevice.evaluation import confusion_matrix, miou
-from dance_ondevice.images import decode_colour, decode_grey, encode_jpeg, probe, resize_area
+from dance_ondevice.image_headers import probe
+from dance_ondevice.images import decode_colour, decode_grey, encode_jpeg, resize_area
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import predict
 

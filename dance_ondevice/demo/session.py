@@ -14,7 +14,7 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from dance_ondevice import images
+from dance_ondevice import image_headers, images
 from dance_ondevice.daemon import client, wire
 from dance_ondevice.daemon.instances import DaemonFile
 from dance_ondevice.demo import records, scrape
@@ -148,7 +148,7 @@ class CameraLink:
 
     def _mask(self, mask: wire.MaskMessage) -> None:
         # A mask that no picture program can read does not count.
-        images.probe(mask.png)
+        image_headers.probe(mask.png)
         self._progress.masks += 1
 
 

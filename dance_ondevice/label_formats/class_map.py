@@ -14,7 +14,7 @@ from dance_ondevice.labels import IGNORE
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # only installed where needed
 
 __all__ = ["ClassMap", "ClassMapError", "UnknownClasses", "read_class_map", "suggest"]
 

@@ -112,8 +112,15 @@ class _PoolingAsProducts(TorchFunctionMode):
 def _averaging(pixels: Any, cells: Any) -> Tensor:
     """(cells, pixels): the weight of each pixel in each cell, whose ends are those of ATen's pooling.
 
-    While tracing, ``pixels`` is not a number but the traced side, and what is made here is traced as well.
+    While torch.jit traces, ``pixels`` is not a number but the traced side, and what is made here is traced as
+    well. Where it is a number the matrix is a constant of the graph.
     """
+    if isinstance(pixels, int):
+        ends = [(cell * pixels // cells, -(-(cell + 1) * pixels // cells)) for cell in range(cells)]
+        return torch.tensor(
+            [[1.0 / (end - start) if start <= pixel < end else 0.0 for pixel in range(pixels)]
+             for start, end in ends]
+        )  # fmt: skip
     cell, pixel = torch.arange(cells), torch.arange(pixels)
     start = torch.div(cell * pixels, cells, rounding_mode="floor")
     end = torch.div((cell + 1) * pixels + cells - 1, cells, rounding_mode="floor")
@@ -193,18 +200,20 @@ def _write_executorch(
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
     except ImportError as error:
-        raise MissingPackage("executorch", "executorch") from error
-    with torch.no_grad(), _PoolingAsProducts():
-        program = torch.export.export(graph, (torch.zeros(1, 3, *size),))
-    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
-    file.write_bytes(lowered.buffer)
+        raise MissingPackage("executorch", "dance-ondevice[executorch]") from error
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # it warns of what it does inside
+        with _PoolingAsProducts():
+            program = torch.export.export(graph, (torch.zeros(1, 3, *size),))
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        file.write_bytes(lowered.to_executorch().buffer)
 
 
 def _read_executorch(file: Path) -> Run:
     try:
         from executorch.runtime import Runtime
     except ImportError as error:
-        raise MissingPackage("executorch", "executorch") from error
+        raise MissingPackage("executorch", "dance-ondevice[executorch]") from error
     method = Runtime.get().load_program(file).load_method("forward")
     return lambda x: cast("Tensor", method.execute([x.contiguous()])[0])
 

@@ -7,18 +7,20 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from bench_plans import SIZE, plan_of
 from torch import nn
 
 from dance_ondevice.batches import TrainingSample
 from dance_ondevice.benchmarks.result import About, write_result
 from dance_ondevice.benchmarks.slimming.choices import Choices
 from dance_ondevice.benchmarks.slimming.images import for_inference
-from dance_ondevice.benchmarks.slimming.plan import Plan, Point, Trained
+from dance_ondevice.benchmarks.slimming.plan import Point, Trained
 from dance_ondevice.benchmarks.slimming.recipes import (
     EPOCHS,
     TARGET_MACS,
@@ -32,8 +34,6 @@ from dance_ondevice.benchmarks.tables import render
 from dance_ondevice.cooptimisation import freeze
 from dance_ondevice.models.registry import ARCHITECTURES, build
 from dance_ondevice.policies.data_slimming import SlimmingRules
-
-SIZE = (64, 96)
 
 
 def train_samples(root: Path) -> tuple[TrainingSample, ...]:
@@ -108,13 +108,13 @@ def test_what_cannot_be_frozen_is_told() -> None:
 def test_choices(camvid_tree: Path) -> None:
     train = train_samples(camvid_tree)
     losses = {sample.image.name: float(index) for index, sample in enumerate(train)}
-    seen = []
+    seen: list[TrainingSample] = []
 
-    def loss_of(model: nn.Module, samples: list[TrainingSample]) -> list[float]:
+    def loss_of(model: nn.Module, samples: Sequence[TrainingSample]) -> list[float]:
         seen.extend(samples)
         return [losses[sample.image.name] for sample in samples]
 
-    choose = Choices(train, SlimmingRules(), loss_of)  # type: ignore[arg-type]
+    choose = Choices(train, SlimmingRules(), loss_of)
     model = nn.Identity()
     assert choose("all", model) == train
     assert choose("every:3", model) == train[::3]
@@ -141,23 +141,6 @@ def test_inference_scales_rank_among_the_training_images(camvid_tree: Path, tmp_
     assert {s.scale for s in for_inference(train, half, (1.0,), train)} == {0.5}
 
 
-def plan_of(root: Path, work: Path) -> Plan:
-    return Plan(
-        dataset="camvid",
-        root=root,
-        sequences=(),
-        architecture="fastscnn",
-        setting="scratch",
-        init="",
-        protocol="quick",
-        seed=0,
-        device="cpu",
-        precision="fp32",
-        size=SIZE,
-        work=work,
-    )
-
-
 def trained(seconds: float, scores: list[float]) -> Trained:
     curve = tuple(
         Point(epoch=i + 1, seconds=seconds * (i + 1) / len(scores), macs=i, miou={"val": score})
@@ -182,7 +165,9 @@ def test_the_report_sets_variants_against_dense(tmp_path: Path) -> None:
     reached = dance.reaches_dense["val"]
     assert reached is not None
     assert (reached.seconds, reached.of_dense, reached.epoch) == (20.0, 0.2, 2)
-    assert report.variants["dense"].reaches_dense["val"].epoch == 3  # type: ignore[union-attr]
+    itself = report.variants["dense"].reaches_dense["val"]
+    assert itself is not None
+    assert itself.epoch == 3
     alone = make_report(plan_of(tmp_path, tmp_path), {"dance": found["dance"]}, {"dance": 8.0})
     assert alone.variants["dance"].ratios == {}
     below = make_report(

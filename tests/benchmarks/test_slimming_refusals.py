@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from dataclasses import replace
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench_plans import SIZE, plan_of
 from click.testing import CliRunner
 from torch import nn
 
 from dance_ondevice.benchmarks.result import About, write_result
 from dance_ondevice.benchmarks.slimming.first_model import why_not_slimmed
-from dance_ondevice.benchmarks.slimming.plan import Plan, read_plan, read_trained
+from dance_ondevice.benchmarks.slimming.plan import read_plan, read_trained
 from dance_ondevice.benchmarks.slimming.run import NothingToTrain, OtherPlan, run
 from dance_ondevice.benchmarks.tables import render
 from dance_ondevice.daemon.cli import main
@@ -23,7 +25,6 @@ from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.registry import build
 
-SIZE = (64, 96)
 #: A model whose channels group normalisation ties together.
 RIGID = """
 from torch import nn
@@ -52,29 +53,12 @@ def rigid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    import rigid_nets  # type: ignore[import-not-found]
+    rigid_nets = importlib.import_module("rigid_nets")
 
     card = ModelCard(factory="rigid_nets:net", classes=STREET_CLASSES, macs_at=SIZE)
     found = saved(tmp_path / "rigid", rigid_nets.net(len(STREET_CLASSES)), card)
     del sys.modules["rigid_nets"]
     return found
-
-
-def plan_of(root: Path, work: Path, init: Path | None = None) -> Plan:
-    return Plan(
-        dataset="camvid",
-        root=root,
-        sequences=(),
-        architecture="rigid_nets:net" if init else "fastscnn",
-        setting="finetune" if init else "scratch",
-        init=str(init) if init else "",
-        protocol="quick",
-        seed=0,
-        device="cpu",
-        precision="fp32",
-        size=SIZE,
-        work=work,
-    )
 
 
 def refused(root: Path, out: Path, *arguments: str) -> str:

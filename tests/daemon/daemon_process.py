@@ -64,6 +64,12 @@ class Daemon:
         self.facts: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def running(self) -> subprocess.Popen[bytes]:
+        """The process that was started last."""
+        assert self.process is not None
+        return self.process
+
     def launch(self, **environ: str) -> Daemon:
         """Start and do not wait."""
         with self.log.open("ab") as log:

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import cv2
@@ -19,6 +20,7 @@ from dance_ondevice.daemon import wire
 from dance_ondevice.daemon.admission import Admission
 from dance_ondevice.daemon.ingest import Ingest, IngestSettings, SampleStore
 from dance_ondevice.daemon.mailbox import LatestFrames
+from dance_ondevice.daemon.samples import NewSample, Stored, StoreError
 from dance_ondevice.daemon.security.curve import ClientCurve, ServerCurve, join
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.policies.data_slimming import SlimmingRules
@@ -68,6 +70,34 @@ class Recorder:
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         assert self.waits_for(condition, PATIENCE), (self.frames, self.refusals)
+
+
+class HeldStore:
+    """Keeps its promises only when told to: what the real store is like when the disk is slow."""
+
+    def __init__(self) -> None:
+        self.samples: list[NewSample] = []
+        self.futures: list[Future[Stored]] = []
+        self.arrived = threading.Semaphore(0)
+
+    def add_sample(self, sample: NewSample) -> Future[Stored]:
+        future: Future[Stored] = Future()
+        self.samples.append(sample)
+        self.futures.append(future)
+        self.arrived.release()
+        return future
+
+    def add_label(self, sample_id: str, png: bytes, classes: Sequence[int], source: str) -> Future[None]:
+        raise StoreError("no labels here")
+
+    def wait(self) -> None:
+        assert self.arrived.acquire(timeout=PATIENCE)
+
+    def keep(self, index: int) -> None:
+        sample = self.samples[index]
+        self.futures[index].set_result(
+            Stored(id=sample.id, duplicate=False, score=sample.score, scale=sample.scale)
+        )
 
 
 class Client:

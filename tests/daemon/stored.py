@@ -1,8 +1,9 @@
-"""Samples made up for tests of the store."""
+"""Samples made up for tests of the store, stores that are opened for a moment, and what they left."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import numpy as np
 
 from dance_ondevice import images
 from dance_ondevice.daemon.state import StatePaths, sample_id
-from dance_ondevice.daemon.store import NewSample, open_reader
+from dance_ondevice.daemon.store import NewSample, Store, open_reader
 
 START = 1_760_000_000.25
+#: Seconds that an operation of the store may take.
+WAIT = 30
 
 
 def png(width: int, height: int, seed: int = 0) -> bytes:
@@ -85,3 +88,49 @@ def only_file(folder: Path) -> Path:
     """The one file under a folder."""
     (found,) = [path for path in folder.rglob("*") if path.is_file()]
     return found
+
+
+def image_of(paths: StatePaths, sample: NewSample) -> Path:
+    """Where a sample's image lies."""
+    return paths.sample_dir(sample.camera, sample.captured_at) / f"{sample.id}.{sample.format}"
+
+
+@contextmanager
+def opened(paths: StatePaths, **options: Any) -> Iterator[Store]:
+    """A store that runs, and has not failed when it is left; without a quota unless ``options`` say one."""
+    store = Store(paths, **{"quota_bytes": 1 << 30, "min_free_bytes": 0, **options})
+    store.start()
+    try:
+        yield store
+    finally:
+        assert store.stop(WAIT)
+        assert store.failure is None
+
+
+def with_store(paths: StatePaths, act: Callable[[Store], Any]) -> None:
+    """Run a store for what ``act`` asks of it: a future or a list of them, of which none may fail."""
+    store = Store(paths, quota_bytes=1 << 30, min_free_bytes=0)
+    store.start()
+    futures = act(store)
+    assert store.stop(WAIT)
+    for future in futures if isinstance(futures, list) else [futures]:
+        future.result(0)
+
+
+def keep(paths: StatePaths, samples: Sequence[NewSample]) -> None:
+    """Store samples."""
+    with_store(paths, lambda store: [store.add_sample(sample) for sample in samples])
+
+
+def execute(paths: StatePaths, sql: str) -> None:
+    """Change the index behind the store's back."""
+    with_store(paths, lambda store: store.submit(lambda db: db.execute(sql)))
+
+
+def totals(paths: StatePaths) -> tuple[int, ...]:
+    """Labelled samples, unlabelled samples and bytes, as the index counts them."""
+    db = open_reader(paths)
+    try:
+        return tuple(db.execute("SELECT labelled, unlabelled, bytes FROM sample_totals").fetchone())
+    finally:
+        db.close()

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import zmq
-from ingest_harness import PATIENCE, guarded, header, jpeg, label, running
+from ingest_harness import PATIENCE, HeldStore, guarded, header, jpeg, label, running
 from keyring import Keyring
-from test_ingest import HeldStore
 
 from dance_ondevice.daemon import admission as admissions
 from dance_ondevice.daemon import wire

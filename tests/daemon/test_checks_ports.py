@@ -74,12 +74,12 @@ def test_a_port_that_the_running_daemon_holds_is_well(paths: StatePaths, taken: 
             {"metrics": f"http://127.0.0.1:{taken}/metrics"},
         ),
     ):
-        write_daemon_file(paths, DaemonFile(pid=os.getpid(), control="ipc:///x", **facts))  # type: ignore[arg-type]
+        write_daemon_file(paths, DaemonFile(pid=os.getpid(), control="ipc:///x", **facts))
         check = found(config, paths)[name]
         assert check.status == "ok"
         assert "running daemon" in check.detail
         # The file of a daemon that is gone, or of one on another port, explains nothing.
-        write_daemon_file(paths, DaemonFile(pid=2**22 + 1, control="ipc:///x", **facts))  # type: ignore[arg-type]
+        write_daemon_file(paths, DaemonFile(pid=2**22 + 1, control="ipc:///x", **facts))
         assert found(config, paths)[name].status == "failure"
         write_daemon_file(paths, DaemonFile(pid=os.getpid(), control="ipc:///x", metrics="http://h:1/"))
         assert found(config, paths)[name].status == "failure"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -74,12 +75,12 @@ def test_a_unit_that_cannot_be_asked_after(tmp_path: Path, monkeypatch: pytest.M
     assert check_unit(run, tmp_path).status == "ok"
 
 
-def config_of(bind: str = "tcp://127.0.0.1:1", **security: object) -> Config:
+def config_of(bind: str = "tcp://127.0.0.1:1", **security: Any) -> Config:
     return msgspec.structs.replace(
         Config(),
         ingest=Ingest(bind=(bind,)),
         inference=Inference(enabled=False),
-        security=Security(**security),  # type: ignore[arg-type]
+        security=Security(**security),
     )
 
 

@@ -25,6 +25,7 @@ from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.condition_store import CONDITIONS_FILE
 from dance_ondevice.models.forward import Prediction, predict
+from dance_ondevice.models.layout import channels_last
 from dance_ondevice.policies.condition_gate import Verdict
 
 SIZE = (48, 64)
@@ -386,11 +387,7 @@ def test_the_running_predictor_opens_a_condition_and_gives_the_day_back_unchange
 ) -> None:
     predictor, ask = running
     model, card = checkpoint.load(tmp_path / "v1")
-    expected = predict(
-        model.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-        DAY[5],
-        card.normalisation,
-    ).mask
+    expected = predict(channels_last(model), DAY[5], card.normalisation).mask
     for seq, image in enumerate(DAY):
         before = ask(seq, image)
     before = ask(100, DAY[5])

@@ -97,7 +97,7 @@ def test_keys_open_the_daemon_and_their_removal_shuts_it(
 
 def resources(daemon: Daemon) -> tuple[int, int]:
     """Open files and threads."""
-    process = Path("/proc") / str(daemon.process.pid)  # type: ignore[union-attr]
+    process = Path("/proc") / str(daemon.running.pid)
     return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
 
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from ingest_harness import PATIENCE, running
 from keyring import Keyring
-from test_sender import frames, send_all, sending, stored_seqs
+from sender_harness import frames, send_all, sending, stored_seqs
 
 from dance_ondevice.daemon import links
 from dance_ondevice.daemon.admission import Admission

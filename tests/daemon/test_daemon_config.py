@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from dance_ondevice import complexity
 from dance_ondevice.daemon import config
 from dance_ondevice.daemon.config import Config, ConfigError, load, parse_duration
-from dance_ondevice.daemon.config_rules import ARCHITECTURES, INDICATORS, RULES, is_loopback
+from dance_ondevice.daemon.config_rules import ARCHITECTURES, INDICATORS, RULES
+from dance_ondevice.daemon.config_values import is_loopback
 from dance_ondevice.labels import STREET_CLASSES
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -118,11 +119,35 @@ def test_frames_round_masks_metrics_and_a_clean_stop(
     assert not (daemon.state / "daemon.json").exists()
 
 
+#: What an interpreter reads at its start: asked by a signal, it tells how long a thread may keep it.
+TELLS_ITS_SWITCH_INTERVAL = """
+import os, signal, sys
+
+def tell(*_):
+    with open(os.environ["PIPE"], "w") as pipe:
+        pipe.write(repr(sys.getswitchinterval()))
+
+signal.signal(signal.SIGUSR1, tell)
+"""
+
+
+def test_threads_of_a_running_daemon_wait_a_fifth_of_a_millisecond_for_each_other(
+    launch: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "sitecustomize.py").write_text(TELLS_ITS_SWITCH_INTERVAL)
+    daemon = launch(PYTHONPATH=str(tmp_path), PIPE=str(pipe))
+    daemon.running.send_signal(signal.SIGUSR1)
+    assert float(pipe.read_text()) == pytest.approx(0.0002)
+    assert daemon.stop() == 0
+
+
 def test_a_second_daemon_on_the_same_state_is_refused(launch: Callable[..., Daemon]) -> None:
     daemon = launch()
     second = daemon.run_cli("run", "--config", str(daemon.config))
     assert second.returncode == 1
-    assert f"pid {daemon.process.pid}" in second.stderr  # type: ignore[union-attr]
+    assert f"pid {daemon.running.pid}" in second.stderr
 
 
 @pytest.mark.parametrize(("key", "section"), [("ingest.bind", "[ingest]"), ("metrics.listen", "[metrics]")])
@@ -223,7 +248,7 @@ def test_systemd_is_told_ready_watchdog_status_and_stopping(tmp_path: Path) -> N
 
         # A reload, asked for by signal: systemd is told of both its ends, and a mistake changes nothing.
         daemon.config.write_text(daemon.config.read_text() + "[storage]\nquota_bytes = 1\n")
-        daemon.process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+        daemon.running.send_signal(signal.SIGHUP)
         seen.clear()
         while "READY=1" not in seen:
             seen += told.recv(4096).decode().splitlines()
@@ -244,10 +269,10 @@ def test_without_inference_torch_is_never_loaded(
 ) -> None:
     daemon = launch()
     assert camera(daemon).send(0)["kept"]
-    maps = (Path("/proc") / str(daemon.process.pid) / "maps").read_text()  # type: ignore[union-attr]
+    maps = (Path("/proc") / str(daemon.running.pid) / "maps").read_text()
     assert "libtorch" not in maps
     assert "cv2" in maps
-    status = (Path("/proc") / str(daemon.process.pid) / "status").read_text()  # type: ignore[union-attr]
+    status = (Path("/proc") / str(daemon.running.pid) / "status").read_text()
     # What is its own: of shared libraries as much counts as resident as the page cache happens to hold.
     (private,) = re.findall(r"RssAnon:\s+(\d+) kB", status)
     assert int(private) < 60_000, status
@@ -290,7 +315,7 @@ def test_a_stop_while_it_starts_ends_it_soon(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, inference=True)
     daemon.launch()
     while "index reconciled" not in daemon.log.read_text():
-        assert daemon.process.poll() is None, daemon.log.read_text()  # type: ignore[union-attr]
+        assert daemon.running.poll() is None, daemon.log.read_text()
     assert daemon.stop() == 0
     log = daemon.log.read_text()
     assert "stopped while starting" in log

@@ -58,7 +58,12 @@ class BoardMeter:
 
 def service(cpu: FakeCpu, clock: list[float], idle: float = 1.0, peak: float = 5.0) -> EnergyService:
     meter = ModelledMeter(cpu.total, idle, peak, 2)
-    return EnergyService(meter, cpu, idle_watts=idle, monotonic=lambda: clock[0])  # type: ignore[arg-type]
+    return EnergyService(
+        meter,
+        cpu,  # type: ignore[arg-type]  # it is read as a CpuAccount is
+        idle_watts=idle,
+        monotonic=lambda: clock[0],
+    )
 
 
 def on_board(
@@ -66,7 +71,7 @@ def on_board(
 ) -> EnergyService:
     return EnergyService(
         meter,
-        cpu,  # type: ignore[arg-type]
+        cpu,  # type: ignore[arg-type]  # it is read as a CpuAccount is
         idle_watts=idle,
         store=store,
         monotonic=lambda: clock[0],

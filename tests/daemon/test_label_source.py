@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dance_ondevice.daemon import label_source
-from dance_ondevice.images import decode_label, encode_png, probe
+from dance_ondevice.image_headers import probe
+from dance_ondevice.images import decode_label, encode_png
 
 MASK = np.arange(12, dtype=np.uint8).reshape(3, 4)
 

@@ -10,7 +10,7 @@ import pytest
 import zmq
 from prometheus_client import CollectorRegistry
 
-from dance_ondevice import images
+from dance_ondevice import image_headers, images
 from dance_ondevice.daemon import first_model, wire
 from dance_ondevice.daemon.ingest import AddressInUse
 from dance_ondevice.daemon.mailbox import LatestFrames, PendingFrame
@@ -80,7 +80,7 @@ def frame(
         captured_at=1.5,
         received=0.0,
         data=data,
-        info=None if raw else images.probe(data),
+        info=None if raw else image_headers.probe(data),
         raw_shape=image.shape if raw else None,
         scale=scale,
         label=None if label is None else images.encode_png(label),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ingest_harness import N_CLASSES, jpeg, label, picture
 
-from dance_ondevice import images
+from dance_ondevice import image_headers, images
 from dance_ondevice.daemon.prepare import CheckedFrame, check_frame, encode_for_store, grey_reduction
 from dance_ondevice.daemon.wire import WireError
 
@@ -52,7 +52,7 @@ def test_grey_pixels_become_colour(shape: tuple[int, ...]) -> None:
     frame = checked(grey.tobytes(), shape)
 
     assert (np.frombuffer(frame.image, np.uint8).reshape(48, 64, 3) == grey[:, :, None]).all()
-    assert images.probe(encode_for_store(frame, 1.0).data).channels == 3
+    assert image_headers.probe(encode_for_store(frame, 1.0).data).channels == 3
 
 
 def test_image_that_stays_as_large_as_it_was_stays_as_it_was() -> None:

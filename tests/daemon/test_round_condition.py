@@ -23,10 +23,10 @@ from dance_ondevice.daemon.store import Store
 from dance_ondevice.daemon.trainer_main import Wishes
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.models import checkpoint, condition_store
-from dance_ondevice.policies.rounds import SampleInfo
+from dance_ondevice.policies.splits import SampleInfo, Split
 
 
-def samples(*counts: tuple[str, str, int]) -> list[SampleInfo]:
+def samples(*counts: tuple[str, Split, int]) -> list[SampleInfo]:
     """(condition, split, how many)."""
     found: list[SampleInfo] = []
     for condition, split, count in counts:
@@ -38,7 +38,7 @@ def samples(*counts: tuple[str, str, int]) -> list[SampleInfo]:
                     camera="front",
                     captured_at=float(index),
                     labelled=True,
-                    split=split,  # type: ignore[arg-type]
+                    split=split,
                     condition=condition,
                 )
             )

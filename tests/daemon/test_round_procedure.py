@@ -186,6 +186,19 @@ def test_a_round_interrupted_by_a_stop_goes_on_after_it(rig: Rig, paths: StatePa
     assert json.loads((paths.rounds / first.round / "job.json").read_bytes())["round"] == first.round
 
 
+def test_a_round_stopped_before_its_first_step_begins_anew(rig: Rig, paths: StatePaths) -> None:
+    rig.stopping.set()
+    first = rig.round()
+    assert first.outcome == "stopped"
+    again = Rig(paths, rig.store, CONFIG)
+    steps: list[int] = []
+    again.progress = lambda progress: steps.append(progress.step) if progress else None
+    again.procedure.recover()
+    (outcome,) = again.procedure.resume_interrupted()
+    assert (outcome.outcome, outcome.round) == ("promoted", first.round), outcome.reasons
+    assert steps[0] == 1
+
+
 def test_recovery_settles_and_fails_what_a_crash_left(rig: Rig) -> None:
     rig.store.submit(
         lambda db: round_record.open_round(

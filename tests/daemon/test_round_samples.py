@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def config(anchors: Path | str) -> Config:
     return Config(training=Training(anchors=str(anchors)), energy=Energy(budget_joules_per_day=1e7))
 
 
-def fit(settings: Config, budget: BudgetKeeper, **changes: object) -> round_plan.FittedRound | str:
+def fit(settings: Config, budget: BudgetKeeper, **changes: Any) -> round_plan.FittedRound | str:
     known = round_plan.Stored(
         pixels=dict.fromkeys(PLAN.train, (1.0, 480.0 * 360.0)), new_samples={}, arrived=4
     )
@@ -50,7 +51,7 @@ def fit(settings: Config, budget: BudgetKeeper, **changes: object) -> round_plan
         macs=1000,
         past=[],
         forced=True,
-        **changes,  # type: ignore[arg-type]
+        **changes,
     )
 
 
@@ -67,7 +68,9 @@ def test_anchors_are_rehearsed_and_reach_the_work_order(budget: BudgetKeeper, tm
     assert isinstance(fitted, round_plan.FittedRound), fitted
     assert len(fitted.plan.rehearsal) == 4
     assert "4 anchors" in fitted.reason
-    assert len(fit(settings, budget, rehearsal_share=0.8).plan.rehearsal) == 9  # type: ignore[union-attr]
+    more = fit(settings, budget, rehearsal_share=0.8)
+    assert isinstance(more, round_plan.FittedRound), more
+    assert len(more.plan.rehearsal) == 9
     job = round_job.build(
         settings,
         tmp_path / "rounds" / "r1",

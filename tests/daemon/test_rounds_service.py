@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -53,8 +53,8 @@ def rig(paths: StatePaths, store: Store) -> Rig:
     return Rig(paths, store, SUSPENDING)
 
 
-def answer(service: Rounds, kind: str) -> dict[str, Any]:
-    return service._round(Request(1, kind, "test"))  # type: ignore[arg-type]
+def answer(service: Rounds, kind: Literal["tick", "train"]) -> dict[str, Any]:
+    return service._round(Request(1, kind, "test"))
 
 
 def test_what_learning_has_brought_is_known_after_a_restart(rig: Rig) -> None:

@@ -4,58 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import zmq
 from ingest_harness import PATIENCE, header, jpeg, label, running
+from sender_harness import frames, send_all, sending, stored_seqs
 
 from dance_ondevice.daemon import wire
-from dance_ondevice.daemon.sender import FrameSender, LinkError, Pattern, stream
+from dance_ondevice.daemon.sender import LinkError, Pattern, stream
 from dance_ondevice.daemon.sources import Source, SourceFrame
 from dance_ondevice.daemon.state import StatePaths
-from dance_ondevice.daemon.store import Store, open_reader
+from dance_ondevice.daemon.store import Store
 from dance_ondevice.policies.data_slimming import SlimmingRules
 
 ANSWERED: tuple[Pattern, ...] = ("req", "dealer")
 
 
-def frames(count: int, labelled: bool = False) -> Iterator[SourceFrame]:
-    for number in range(count):
-        yield SourceFrame(
-            name=str(number), encoding="jpeg", image=jpeg(number), label=label() if labelled else None
-        )
-
-
-def stored_seqs(paths: StatePaths) -> list[int]:
-    database = open_reader(paths)
-    try:
-        return [row["seq"] for row in database.query("select seq from samples order by seq")]
-    finally:
-        database.close()
-
-
-@contextlib.contextmanager
-def sending(endpoint: str, **options: Any) -> Iterator[FrameSender]:
-    with zmq.Context() as context:
-        sender = FrameSender(endpoint, **{"camera": "front", "context": context, **options})
-        try:
-            yield sender
-        except BaseException:
-            sender.close(at_once=True)
-            raise
-        sender.close()
-
-
-def send_all(sender: FrameSender, count: int) -> None:
-    for number, frame in enumerate(frames(count)):
-        sender.send(frame, seq=number, captured_at=1_700_000_000.0 + number)
-    sender.finish()
-
-
 class FakeDaemon(threading.Thread):
-    """A ROUTER that answers as a test says: with a reply, or not at all for None.
+    """A ROUTER that answers as a test says: with a reply, a text that is none, or not at all for None.
 
     Args:
         answer: given the header and how often it came, the reply.
@@ -64,7 +32,11 @@ class FakeDaemon(threading.Thread):
     """
 
     def __init__(
-        self, answer: Callable[[wire.Header, int], wire.Reply | None], *, port: int = 0, limit: int = 1000
+        self,
+        answer: Callable[[wire.Header, int], wire.Reply | str | None],
+        *,
+        port: int = 0,
+        limit: int = 1000,
     ) -> None:
         super().__init__(daemon=True)
         self._context: zmq.Context[Any] = zmq.Context()
@@ -297,8 +269,7 @@ def test_refusal_without_a_number_is_about_the_oldest_frame() -> None:
 
 
 def test_peer_that_speaks_another_language_is_reported() -> None:
-    daemon = FakeDaemon(lambda head, times: None)
-    daemon._answer = lambda head, times: "OK"  # type: ignore[assignment,return-value]
+    daemon = FakeDaemon(lambda head, times: "OK")
     with sending(daemon.endpoint, answer_timeout=0.05, max_attempts=2) as sender:
         send_all(sender, 1)
 
@@ -359,89 +330,6 @@ def test_publishing_on_a_taken_address(store: Store) -> None:
         sending(harness.endpoint, pattern="pub"),
     ):
         pass
-
-
-class FakeSender:
-    """Notes what it is given; time passes only when it idles."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.sent: list[tuple[int, float, float]] = []
-        self.finished = False
-
-    def send(self, frame: SourceFrame, *, seq: int, captured_at: float) -> None:
-        self.sent.append((seq, captured_at, self.now))
-
-    def idle(self, until: float) -> None:
-        self.now = max(self.now, until)
-
-    def finish(self) -> None:
-        self.finished = True
-
-
-def streamed(source: Source, **options: Any) -> list[tuple[int, float, float]]:
-    """(seq, captured_at, moment) of each frame; the wall clock is 5000 s ahead of the other."""
-    sender = FakeSender()
-    stream(
-        source,
-        sender,  # type: ignore[arg-type]
-        clock=lambda: sender.now + 5000.0,
-        monotonic=lambda: sender.now,
-        **options,
-    )
-    assert sender.finished
-    return sender.sent
-
-
-def test_stored_images_are_dated_a_second_apart_and_end_now() -> None:
-    sent = streamed(Source(frames=frames(4), count=4))
-
-    assert sent == [(0, 5997.0, 1000.0), (1, 5998.0, 1000.0), (2, 5999.0, 1000.0), (3, 6000.0, 1000.0)]
-
-
-def test_stored_video_is_dated_at_its_own_rate() -> None:
-    assert [at for _, at, _ in streamed(Source(frames=frames(3), count=3, fps=4.0))] == [
-        5999.5,
-        5999.75,
-        6000.0,
-    ]
-
-
-def test_fps_sets_the_pace_and_the_dates() -> None:
-    sent = streamed(Source(frames=frames(3), count=3, fps=25.0), fps=2.0)
-
-    assert sent == [(0, 5999.0, 1000.0), (1, 5999.5, 1000.5), (2, 6000.0, 1001.0)]
-
-
-def test_limit_shortens_the_footage() -> None:
-    assert [at for _, at, _ in streamed(Source(frames=frames(9), count=9), limit=2)] == [5999.0, 6000.0]
-
-
-def test_live_frames_are_dated_when_they_are_read_and_thinned_to_the_rate() -> None:
-    sender_time = [1000.0]
-
-    def camera() -> Iterator[SourceFrame]:
-        for frame in frames(9):
-            yield frame
-            sender_time[0] += 0.1
-
-    sender = FakeSender()
-
-    def tick() -> float:
-        sender.now = sender_time[0]
-        return sender.now
-
-    stream(
-        Source(frames=camera(), live=True),
-        sender,  # type: ignore[arg-type]
-        fps=4.0,
-        clock=lambda: sender.now + 5000.0,
-        monotonic=tick,
-    )
-
-    # Of one frame each 0.1 s, the first after each 0.25 s.
-    assert [seq for seq, _, _ in sender.sent] == [0, 1, 2, 3]
-    assert [round(at - 6000.0, 3) for _, at, _ in sender.sent] == [0.0, 0.3, 0.5, 0.8]
 
 
 def test_header_on_the_wire(store: Store) -> None:

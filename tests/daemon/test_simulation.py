@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -32,8 +33,8 @@ MORNING = Record(
 )
 
 
-def config(budget: float, **training: object) -> Config:
-    return Config(energy=Energy(budget_joules_per_day=budget), training=Training(**training))  # type: ignore[arg-type]
+def config(budget: float, **training: Any) -> Config:
+    return Config(energy=Energy(budget_joules_per_day=budget), training=Training(**training))
 
 
 @settings(max_examples=15, deadline=None)
@@ -101,7 +102,7 @@ def test_the_record_is_read_from_the_state_folder() -> None:
             }
         )
     record = read_record(db, config(1.0), macs=10**8)
-    assert record.cost == Cost(pytest.approx(100.0), pytest.approx(2.0))  # type: ignore[arg-type]
+    assert (record.cost.overhead_joules, record.cost.step_joules) == pytest.approx((100.0, 2.0))
     assert record.watts == 5.0
     assert [gain for gain, _ in record.gains] == pytest.approx([0.03, 0.03])
     assert record.assumptions == ()

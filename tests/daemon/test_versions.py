@@ -86,6 +86,15 @@ def test_pruning_spares_the_live_the_previous_and_the_first(
     assert store.submit(lambda db: db["versions"].count).result() == len(versions.names())
 
 
+def test_the_version_of_a_round_is_known_by_its_card(versions: Versions, paths: StatePaths) -> None:
+    for number in (1, 2):
+        training = {"training": {"round": f"r{number}"}}
+        versions.adopt(candidate(paths, **training), status="candidate", round_id=None, changes={})
+    adopt(versions, paths)
+    (versions.directory("v0002") / "card.json").write_text("damaged")
+    assert [versions.of_round(f"r{number}") for number in (1, 2, 3)] == ["v0001", None, None]
+
+
 def test_what_is_live_is_known_without_a_disk(versions: Versions, paths: StatePaths, store: Store) -> None:
     assert versions.live() is None
     adopt(versions, paths)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dance_ondevice.demo.report import DemoReport, Frames, Joules, Phase, Round, Version
 
 CLASSES = ("sky", "road", "car")
 
 
-def phase(name: str, condition: str, frozen: float, live: float, **other: object) -> Phase:
-    values: dict[str, object] = {
+def phase(name: str, condition: str, frozen: float, live: float, **other: Any) -> Phase:
+    values: dict[str, Any] = {
         "name": name,
         "condition": condition,
         "drifted": condition != "day",
@@ -21,11 +23,11 @@ def phase(name: str, condition: str, frozen: float, live: float, **other: object
         "miou_final": live + 0.01,
         "metrics": {'dance_samples{labelled="true"}': 120.0},
     }
-    return Phase(**{**values, **other})  # type: ignore[arg-type]
+    return Phase(**{**values, **other})
 
 
-def round_(number: int, outcome: str, **other: object) -> Round:
-    values: dict[str, object] = {
+def round_(number: int, outcome: str, **other: Any) -> Round:
+    values: dict[str, Any] = {
         "id": f"20261122T14000{number}-1",
         "phase": "dusk",
         "trigger": "interval",
@@ -45,11 +47,11 @@ def round_(number: int, outcome: str, **other: object) -> Round:
         "macs_before": 106_100_000,
         "macs_after": 95_500_000,
     }
-    return Round(**{**values, **other})  # type: ignore[arg-type]
+    return Round(**{**values, **other})
 
 
-def report(**other: object) -> DemoReport:
-    values: dict[str, object] = {
+def report(**other: Any) -> DemoReport:
+    values: dict[str, Any] = {
         "seed": 0,
         "seconds": 201.37,
         "frames": Frames(
@@ -102,4 +104,4 @@ def report(**other: object) -> DemoReport:
         "eval_seed": 1_000_003,
         "classes": CLASSES,
     }
-    return DemoReport(**{**values, **other})  # type: ignore[arg-type]
+    return DemoReport(**{**values, **other})

@@ -49,7 +49,7 @@ def add(store: Store, number: int, scale: float, label: bytes | None = None) -> 
 
 
 def insert(store: Store, table: str, **row: object) -> None:
-    store.submit(lambda db: db[table].insert(row)).result(10)  # type: ignore[union-attr]
+    store.submit(lambda db: db.table(table).insert(row)).result(10)
 
 
 def test_reads_what_the_store_holds(store: Store, tmp_path: Path) -> None:

@@ -82,7 +82,9 @@ def test_the_dashboards_variables_are_defined() -> None:
     }
     assert used - {"__rate_interval"} == defined
     (board,) = (v for v in dashboard()["templating"]["list"] if v["name"] == "instance")
-    metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", board["query"]["query"]).groups()  # type: ignore[union-attr]
+    query = re.fullmatch(r"label_values\((\w+), (\w+)\)", board["query"]["query"])
+    assert query is not None
+    metric, label = query.groups()
     assert metric in SERIES
     assert label in ADDED
 

@@ -148,7 +148,9 @@ def audit(state: Path, promises: Promises, *, evicts: bool = False) -> dict[str,
         rows = {
             identifier: (path, digest, received, label_path)
             for identifier, path, digest, received, label_path in db.execute(
-                "SELECT id, path, digest, received_digest, label_path FROM samples"
+                # Of a row that was made from its file nobody knows any more which bytes came.
+                "SELECT id, path, digest, iif(origin = 'rebuilt', NULL, received_digest), label_path "
+                "FROM samples"
             )
         }
         ledger = {
@@ -170,7 +172,7 @@ def audit(state: Path, promises: Promises, *, evicts: bool = False) -> dict[str,
     for identifier, (path, digest, received, label_path) in rows.items():
         data = (state / path).read_bytes()
         assert hashlib.blake2b(data, digest_size=16).hexdigest() == digest, identifier
-        assert promises.kept.get(identifier, received) == received, identifier
+        assert received is None or promises.kept.get(identifier, received) == received, identifier
         assert label_path is None or (state / label_path).stat().st_size > 0
     return ledger
 

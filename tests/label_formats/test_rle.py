@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,7 +42,7 @@ KNOWN = [
 
 @pytest.mark.parametrize(("mask", "text"), KNOWN)
 def test_strings_of_the_coco_api(mask: Mask, text: str) -> None:
-    np.testing.assert_array_equal(rle.decode_columns(rle.decompress(text), mask.shape), mask)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(rle.decode_columns(rle.decompress(text), mask.shape), mask)
     assert rle.compress(rle.encode_columns(mask)) == text
 
 
@@ -49,7 +51,7 @@ def test_runs_and_strings_give_the_mask_back(mask: Mask) -> None:
     counts = rle.encode_columns(mask)
     assert sum(counts) == mask.size
     assert rle.decompress(rle.compress(counts)) == counts
-    np.testing.assert_array_equal(rle.decode_columns(counts, mask.shape), mask)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(rle.decode_columns(counts, mask.shape), mask)
 
 
 @given(st.lists(st.integers(0, 2**40)))
@@ -90,7 +92,7 @@ def brush(values: list[tuple[bool, list[int]]], count: int) -> list[int]:
 
 
 @given(masks(), st.randoms())
-def test_a_brush_mask_is_its_alpha(mask: Mask, dice) -> None:  # type: ignore[no-untyped-def]
+def test_a_brush_mask_is_its_alpha(mask: Mask, dice: random.Random) -> None:
     rgba = [value for on in mask.ravel() for value in (3, 200, 90, 255 if on else 0)]
     blocks, start = [], 0
     while start < len(rgba):
@@ -98,7 +100,7 @@ def test_a_brush_mask_is_its_alpha(mask: Mask, dice) -> None:  # type: ignore[no
         block = rgba[start : start + length]
         blocks.append((len(set(block)) == 1, block))
         start += length
-    np.testing.assert_array_equal(rle.decode_brush(brush(blocks, len(rgba)), mask.shape), mask)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(rle.decode_brush(brush(blocks, len(rgba)), mask.shape), mask)
 
 
 @given(st.lists(st.integers(-2, 300), max_size=30))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,9 +13,9 @@ RULES = GateRules()
 EVEN = (100, 100, 100, 100)
 
 
-def evidence(**changes: object) -> Evidence:
-    values: dict[str, object] = {"frames": 8, "confidence": 0.8, "pixels": EVEN}
-    return Evidence(**(values | changes))  # type: ignore[arg-type]
+def evidence(**changes: Any) -> Evidence:
+    values: dict[str, Any] = {"frames": 8, "confidence": 0.8, "pixels": EVEN}
+    return Evidence(**(values | changes))
 
 
 def test_there_is_no_verdict_before_enough_frames() -> None:

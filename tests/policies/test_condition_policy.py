@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
@@ -378,6 +379,6 @@ def test_frames_without_figures_are_refused(figures: dict[str, float]) -> None:
         ({"merge": 9.0}, "0 < merge < fit"),
     ],
 )
-def test_impossible_rules_say_what_is_allowed(values: dict[str, object], said: str) -> None:
+def test_impossible_rules_say_what_is_allowed(values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        ConditionRules(**values)  # type: ignore[arg-type]
+        ConditionRules(**values)

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from functools import reduce
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -200,9 +201,9 @@ def test_a_score_that_is_not_finite_is_refused(score: float) -> None:
         ({"window_frames": 0}, "window_frames is 0"),
     ],
 )
-def test_impossible_rules_say_what_is_allowed(values: dict[str, object], said: str) -> None:
+def test_impossible_rules_say_what_is_allowed(values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        SlimmingRules(**values)  # type: ignore[arg-type]
+        SlimmingRules(**values)
 
 
 @settings(deadline=None)

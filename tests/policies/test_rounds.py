@@ -174,20 +174,20 @@ def test_a_plan_that_makes_no_sense_says_why(store: list[SampleInfo], reason: st
 @pytest.mark.parametrize(
     "wrong", [{"max_samples": 0}, {"max_gate": 0}, {"rehearsal_share": 1.0}, {"rehearsal_share": -0.1}]
 )
-def test_plan_refuses_impossible_limits(wrong: dict[str, float]) -> None:
+def test_plan_refuses_impossible_limits(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must be 1 or more|less than 1"):
-        plan_round([], **({"max_samples": 10, "seed": 0} | wrong))  # type: ignore[arg-type]
+        plan_round([], **({"max_samples": 10, "seed": 0} | wrong))
 
 
-def start(**changes: object) -> StartDecision:
-    usual: dict[str, object] = {
+def start(**changes: Any) -> StartDecision:
+    usual: dict[str, Any] = {
         "new_labelled": 64,
         "min_new_samples": 64,
         "paused": False,
         "window_open": True,
         "forced": False,
     }
-    return should_start(**(usual | changes))  # type: ignore[arg-type]
+    return should_start(**(usual | changes))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ SOUTH = Drifted(camera="south", signals=("tint",), new_labelled=3)
     ],
 )
 def test_drift_starts_a_round_with_fewer_samples(changes: dict[str, object], reason: str) -> None:
-    usual: dict[str, object] = {"min_new_samples": 36, "new_labelled": 12, "drifted": (NORTH,)}
+    usual: dict[str, Any] = {"min_new_samples": 36, "new_labelled": 12, "drifted": (NORTH,)}
     assert start(**(usual | changes)) == StartDecision(True, reason)
 
 
@@ -274,7 +274,7 @@ def test_drift_starts_a_round_with_fewer_samples(changes: dict[str, object], rea
     ],
 )
 def test_drift_alone_is_not_enough(changes: dict[str, object], reason: str) -> None:
-    usual: dict[str, object] = {"min_new_samples": 36, "new_labelled": 12, "drifted": (NORTH,)}
+    usual: dict[str, Any] = {"min_new_samples": 36, "new_labelled": 12, "drifted": (NORTH,)}
     assert start(**(usual | changes)) == StartDecision(False, reason)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,10 +17,10 @@ DIGITS = "0123456789abcdef"
 signatures = st.text(DIGITS, min_size=12, max_size=12) | st.just("")
 
 
-def sample(index: int, **changes: object) -> SampleInfo:
+def sample(index: int, **changes: Any) -> SampleInfo:
     return replace(
         SampleInfo(id=f"s{index:03d}", camera="front", captured_at=float(index), score=0.5, labelled=True),
-        **changes,  # type: ignore[arg-type]
+        **changes,
     )
 
 

@@ -18,6 +18,7 @@ from dance_ondevice.models.forward import logits
 from dance_ondevice.models.layers import ConvBNReLU, PyramidPooling
 from dance_ondevice.models.registry import build
 from dance_ondevice.runtime import export as exports
+from dance_ondevice.runtime import formats
 from dance_ondevice.runtime.export import ExportError, export
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
@@ -134,8 +135,56 @@ def test_a_model_that_cannot_be_traced_is_told(tmp_path: Path) -> None:
 
 def test_executorch_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "executorch", None)
-    with pytest.raises(ExportError, match="pip install 'executorch'"):
+    with pytest.raises(ExportError, match=r"pip install 'dance-ondevice\[executorch\]'"):
         export(pyramid(), CARD, "executorch", tmp_path / "m.pte", size=(64, 96), frames=frames())
+
+
+@pytest.mark.parametrize(("pixels", "cells"), [(12, 1), (12, 2), (7, 3), (15, 6), (3, 6)])
+def test_pooling_as_products_is_that_of_torch(pixels: int, cells: int) -> None:
+    """Both as a constant and as what is computed while a graph is traced."""
+    x = torch.randn(1, 1, 1, pixels)
+    expected = nn.functional.adaptive_avg_pool2d(x, (1, cells))
+    for known in (pixels, torch.tensor(pixels)):
+        matrix = formats._averaging(known, cells)
+        torch.testing.assert_close(x @ matrix.transpose(0, 1), expected)
+
+
+@pytest.fixture
+def executorch() -> None:
+    """The package: what it warns of on its way in is not this project's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip(
+            "executorch.exir", reason="no executorch here: pip install 'dance-ondevice[executorch]'"
+        )
+        pytest.importorskip("executorch.runtime")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("executorch")
+def test_executorch_agrees_and_leaves_next_to_nothing_to_its_slow_operators(tmp_path: Path) -> None:
+    model, file = pyramid(), tmp_path / "m.pte"
+    done = export(model, CARD, "executorch", file, size=(50, 70), frames=frames())
+    assert done.size == (64, 96)
+    assert done.parity.agrees
+    assert done.parity.frames == 2
+    assert done.bytes == file.stat().st_size
+    x = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(formats.WRITERS["executorch"].read(file)(x), logits(model, x))
+    # What the pooling's matrices are made of is known when the file is written; XNNPACK has the rest.
+    content = file.read_bytes()
+    assert b"XnnpackBackend" in content
+    assert not [name for name in (b"aten::arange", b"aten::div", b"aten::convolution") if name in content]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("executorch")
+@pytest.mark.parametrize("name", ["fastscnn", "pspnet", "bisenetv2", "deeplabv3plus", "hrnet"])
+def test_every_architecture_exports_to_executorch(tmp_path: Path, name: str) -> None:
+    model = build(name, 3, {}).eval()
+    done = export(model, CARD, "executorch", tmp_path / "m.pte", size=(64, 96), frames=frames(1))
+    assert done.parity.agrees
 
 
 def test_not_a_number_never_agrees() -> None:

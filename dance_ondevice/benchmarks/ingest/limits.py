@@ -42,13 +42,14 @@ def conv_gflops() -> float | None:
     """Giga-operations a second of a 3x3 convolution on one thread; None without torch."""
     try:
         import torch
+
+        from dance_ondevice.models.layout import channels_last
     except ImportError:
         return None
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        layer = torch.nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, bias=False)
-        layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layer = channels_last(torch.nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, bias=False))
         x = torch.rand(1, _CHANNELS, _SIDE, _SIDE).to(memory_format=torch.channels_last)
         with torch.inference_mode():
             seconds = _median(lambda: layer(x))

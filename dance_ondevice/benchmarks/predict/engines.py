@@ -11,6 +11,7 @@ from torch import nn
 from dance_ondevice import conditions
 from dance_ondevice.benchmarks.ingest.run import percentiles
 from dance_ondevice.benchmarks.predict.report import EngineTime
+from dance_ondevice.models.layout import channels_last
 from dance_ondevice.runtime.folding import Folded
 from dance_ondevice.runtime.formats import MissingPackage
 from dance_ondevice.runtime.onnx_engine import OnnxEngine
@@ -23,7 +24,7 @@ def compare(model: nn.Module, size: tuple[int, int], *, passes: int, threads: in
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = channels_last(model)
         modules = {AS_TRAINED: model, MERGED: Folded(model).model}
         with contextlib.suppress(MissingPackage):  # an extra: compared where it is
             modules[ONNX] = OnnxEngine(model, size, threads=threads).module(conditions.capture(model))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from dance_ondevice.batches import TrainingSample
 from dance_ondevice.complexity import make_indicator
 from dance_ondevice.daemon.prepare import grey_reduction
-from dance_ondevice.images import decode_grey, probe
+from dance_ondevice.image_headers import probe
+from dance_ondevice.images import decode_grey
 from dance_ondevice.policies.data_slimming import SlimmingRules, decide_all
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from dance_ondevice.images import resize_area
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
+from dance_ondevice.models.layout import channels_last
 from dance_ondevice.policies.conditions import BASE
 from dance_ondevice.runtime.runners import Runners
 
@@ -160,8 +161,7 @@ def _as_served(model: torch.nn.Module, plan: Plan) -> torch.nn.Module:
     """The model as the service runs it: on a CPU with its layers merged and channels last."""
     if plan.device != "cpu":
         return model.to(plan.device)
-    # torch's stubs know no memory format without a dtype.
-    laid_out = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    laid_out = channels_last(model)
     runners = Runners(laid_out, "torch", size=plan.size, threads=1, clock=time.perf_counter)
     return runners.module(BASE, conditions.capture(laid_out))
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from dance_ondevice.batches import TrainingSample
+from dance_ondevice.benchmarks.device import peak_bytes
 from dance_ondevice.benchmarks.stream import verdicts
 from dance_ondevice.benchmarks.stream.choice import most_worth_labelling
 from dance_ondevice.benchmarks.stream.light import BASE, Light
-from dance_ondevice.benchmarks.stream.memory import peak_bytes
 from dance_ondevice.benchmarks.stream.record import Promotion, RunRecord, Spending
 from dance_ondevice.benchmarks.stream.streams import Segment
 from dance_ondevice.benchmarks.stream.tools import Tools, between

@@ -14,7 +14,7 @@ import msgspec
 import safetensors.torch
 
 from dance_ondevice.batches import TrainingSample
-from dance_ondevice.benchmarks.stream.memory import peak_bytes
+from dance_ondevice.benchmarks.device import peak_bytes
 from dance_ondevice.benchmarks.stream.scoring import Scorer, total
 from dance_ondevice.benchmarks.stream.weights import Weights, weights_of
 from dance_ondevice.condition_learning import learning, own_parameters

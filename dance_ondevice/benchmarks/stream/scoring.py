@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import nn
 from dance_ondevice.batches import TrainingSample, read_image, read_label
 from dance_ondevice.benchmarks.stream.weights import Weights
 from dance_ondevice.evaluation import Matrix, confusion_matrix
+from dance_ondevice.files import write_whole
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
 
@@ -108,10 +108,7 @@ class Scorer:
     def save(self) -> None:
         """Write what is new."""
         for key in sorted(self._unsaved):
-            path = self._folder / f"{key}.json"
-            part = path.with_suffix(f".{os.getpid()}.part")
-            part.write_bytes(msgspec.json.encode(self._kept[key]))
-            part.replace(path)
+            write_whole(self._folder / f"{key}.json", msgspec.json.encode(self._kept[key]))
         self._unsaved.clear()
 
     def _frames(self, key: str) -> dict[str, _Kept]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import SupportsInt
 
 from dance_ondevice.batches import TrainingSample
 from dance_ondevice.benchmarks.stream.scoring import FrameScore, total
@@ -138,8 +139,8 @@ def _comparison(before: Sequence[FrameScore], after: Sequence[FrameScore]) -> Co
     return compare(pairs, range(len(pairs)))
 
 
-def _counts(values: object) -> tuple[int, ...]:
-    return tuple(int(value) for value in values)  # type: ignore[attr-defined]
+def _counts(values: Iterable[SupportsInt]) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
 
 
 def _cost(*groups: Sequence[FrameScore]) -> float:

@@ -1,0 +1,124 @@
+"""Forms of configuration values: durations, addresses, ranges and choices.
+
+A maker such as ``integer`` gives what a rule needs: the allowed values in words, and the test of a value that
+has the right type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhd])")
+_TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5}|\*)")
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration such as ``45s``, ``30m``, ``2h`` or ``1d``.
+
+    Raises:
+        ValueError: the text is not a number followed by s, m, h or d.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration; write a number and a unit, such as 45s, 30m, 2h or 1d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Host and port of ``host:port``; an IPv6 host stands in brackets.
+
+    Raises:
+        ValueError: the text has another form.
+    """
+    match = _LISTEN.fullmatch(text)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError(f"{text!r} is not host:port")
+    return match[1].strip("[]"), int(match[2])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a bind to ``host`` can only be reached from this machine."""
+    if host in ("localhost", "lo"):
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a host name, an interface name or "*"
+        return False
+
+
+def tcp_host(endpoint: str) -> str | None:
+    """The host of a ``tcp://`` endpoint; None for other transports."""
+    match = _TCP.fullmatch(endpoint)
+    return match[1].strip("[]") if match else None
+
+
+def is_endpoint(value: str, *, bind: bool) -> bool:
+    """Whether a ZMQ socket can connect to it or, with ``bind``, be bound to it."""
+    if value.startswith("ipc://"):
+        return len(value) > len("ipc://") and "\0" not in value
+    match = _TCP.fullmatch(value)
+    if match is None:
+        return False
+    if match[2] == "*" or int(match[2]) == 0:
+        return bind
+    return int(match[2]) <= 65535
+
+
+def is_listen(value: str) -> bool:
+    """Whether ``listen_address`` reads it."""
+    try:
+        listen_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def integer(low: int, high: int) -> tuple[str, Callable[[int], bool]]:
+    """A whole number, both ends allowed."""
+    return f"an integer from {low} to {high}", lambda value: low <= value <= high
+
+
+def number(low: float, high: float) -> tuple[str, Callable[[float], bool]]:
+    """A number, both ends allowed."""
+    return f"a number from {low:g} to {high:g}", lambda value: low <= value <= high
+
+
+def below(low: float, high: float) -> tuple[str, Callable[[float], bool]]:
+    """A number, the upper end not allowed."""
+    return f"a number from {low:g} to below {high:g}", lambda value: low <= value < high
+
+
+def one_of(*names: str) -> tuple[str, Callable[[str], bool]]:
+    """One of some names."""
+    return "one of " + ", ".join(f'"{name}"' for name in names), lambda value: value in names
+
+
+def boolean() -> tuple[str, Callable[[bool], bool]]:
+    """Any boolean."""
+    return "true or false", lambda value: True
+
+
+def duration(low: str, high: str) -> tuple[str, Callable[[str], bool]]:
+    """A duration as ``parse_duration`` reads it, both ends allowed."""
+
+    def test(value: str) -> bool:
+        try:
+            return parse_duration(low) <= parse_duration(value) <= parse_duration(high)
+        except ValueError:
+            return False
+
+    return f'a duration from "{low}" to "{high}": a number and s, m, h or d', test
+
+
+def absolute_path() -> tuple[str, Callable[[str], bool]]:
+    """A path from the root."""
+    return "an absolute path", lambda value: value.startswith("/") and "\0" not in value
+
+
+def optional(allowed: str, pattern: re.Pattern[str]) -> tuple[str, Callable[[str], bool]]:
+    """A text that the pattern matches as a whole, or none."""
+    return allowed, lambda value: not value or pattern.fullmatch(value) is not None

@@ -1,0 +1,228 @@
+"""What the header of an encoded image declares, and whether the image is whole: JPEG, PNG and WebP.
+
+What arrives here comes from the network: nothing is allocated by what a header says, the time is bounded, and
+bad bytes can cause nothing but an ``ImageError``. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["ImageError", "ImageInfo", "check_complete", "probe"]
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+#: Colour type -> (channels once decoded, allowed bit depths); PNG specification, table 11.1.
+_PNG_COLOURS = {
+    0: (1, (1, 2, 4, 8, 16)),
+    2: (3, (8, 16)),
+    3: (3, (1, 2, 4, 8)),
+    4: (2, (8, 16)),
+    6: (4, (8, 16)),
+}
+
+#: A JPEG marker, after any number of fill bytes; ITU-T T.81, B.1.1.2.
+_JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
+#: The marker that ends entropy-coded data: neither a stuffed zero nor a restart marker. Of fixed length, with
+#: a literal first byte, so that a search is linear and runs at the speed of memchr.
+_JPEG_SCAN_END = re.compile(rb"\xff[^\xff\x00\xd0-\xd7]", re.DOTALL)
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
+# These bound the time that hostile bytes can cost: encoders write some tens of segments and a dozen scans,
+# and chunks of 8 KiB and more.
+_MAX_JPEG_SEGMENTS = 1024
+_MAX_JPEG_SCANS = 100
+_MAX_PNG_CHUNKS = 1 << 16
+
+
+class ImageError(ValueError):
+    """Bytes that are no image that can be used, or pixels that cannot be encoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInfo:
+    """What the header of an encoded image declares.
+
+    Attributes:
+        format: container, told by its signature.
+        width: pixels, as stored: EXIF orientation is not applied, neither here nor when decoding.
+        height: pixels, as stored.
+        channels: 1 grey, 2 grey and alpha, 3 colour (a PNG palette counts as colour), 4 colour and alpha.
+        bit_depth: bits of a sample (of an index for a palette).
+    """
+
+    format: Literal["jpeg", "png", "webp"]
+    width: int
+    height: int
+    channels: int
+    bit_depth: int
+
+
+def probe(data: bytes | memoryview) -> ImageInfo:
+    """Read an image's header without decoding it.
+
+    Allocates nothing by what the header declares, and takes time bounded by the header's length.
+
+    Raises:
+        ImageError: empty, truncated within the header, inconsistent, or neither JPEG, PNG nor WebP.
+    """
+    if len(data) == 0:
+        raise ImageError("the image is empty (0 bytes)")
+    head = bytes(data[:16])
+    if head.startswith(b"\xff\xd8"):
+        return _probe_jpeg(data)[0]
+    if head.startswith(_PNG_SIGNATURE):
+        return _probe_png(data)
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return _probe_webp(data)
+    if any(magic.startswith(head) for magic in (b"\xff\xd8", _PNG_SIGNATURE)):
+        raise ImageError(f"the image is truncated: only {len(data)} bytes")
+    raise ImageError(f"neither JPEG, PNG nor WebP: the data begins with {head[:8].hex(' ')}")
+
+
+def check_complete(data: bytes | memoryview, info: ImageInfo) -> None:
+    """Make sure that the file was not cut short; decoders paint the missing part grey and say nothing.
+
+    Raises:
+        ImageError: no JPEG end-of-image marker, a PNG chunk longer than the data, no PNG IEND chunk, or fewer
+            bytes than a WebP declares.
+    """
+    if info.format == "jpeg":
+        _check_jpeg_complete(data)
+    elif info.format == "png":
+        _check_png_complete(data)
+    else:
+        (length,) = struct.unpack("<I", data[4:8])
+        if length + 8 > len(data):
+            raise ImageError(f"the WebP is truncated: {len(data)} of {length + 8} bytes")
+
+
+def _check_size(kind: str, width: int, height: int) -> None:
+    if width == 0 or height == 0:
+        raise ImageError(f"the {kind} declares {width}x{height} pixels")
+
+
+def _probe_jpeg(data: bytes | memoryview) -> tuple[ImageInfo, int]:
+    """Find the frame header (ITU-T T.81, B.2.2); returns it and the offset of what follows."""
+    position = 2
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        marker, body, position = _jpeg_segment(data, position)
+        if marker in _JPEG_FRAMES:
+            if len(body) < 6 or len(body) != 6 + 3 * body[5]:
+                raise ImageError("the JPEG's frame header has a wrong length")
+            depth, height, width, channels = struct.unpack(">BHHB", body[:6])
+            _check_size("JPEG", width, height)
+            info = ImageInfo(format="jpeg", width=width, height=height, channels=channels, bit_depth=depth)
+            return info, position
+        if marker in (_SOI, _EOI, _SOS):
+            raise ImageError(f"the JPEG has a marker ff{marker:02x} before its frame header")
+    raise ImageError(f"the JPEG has no frame header within {_MAX_JPEG_SEGMENTS} segments")
+
+
+def _check_jpeg_complete(data: bytes | memoryview) -> None:
+    """Walk the segments to the end-of-image marker, so that one inside an EXIF thumbnail does not count."""
+    _, position = _probe_jpeg(data)
+    scans = 0
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        marker, _, position = _jpeg_segment(data, position)
+        if marker == _EOI:
+            if scans == 0:
+                raise ImageError("the JPEG holds no scan")
+            return
+        if marker == _SOS:
+            scans += 1
+            if scans > _MAX_JPEG_SCANS:
+                raise ImageError(f"the JPEG has more than {_MAX_JPEG_SCANS} scans")
+            end = _JPEG_SCAN_END.search(data, position)
+            if end is None:
+                raise ImageError(f"the JPEG is truncated: no end-of-image marker in {len(data)} bytes")
+            position = end.start()
+    raise ImageError(f"the JPEG does not end within {_MAX_JPEG_SEGMENTS} segments")
+
+
+def _jpeg_segment(data: bytes | memoryview, position: int) -> tuple[int, bytes, int]:
+    """The marker at ``position``, its body without the length, and the offset after it."""
+    match = _JPEG_MARKER.match(data, position)
+    if match is None:
+        if position + 1 < len(data) and data[position] != 0xFF:
+            raise ImageError(f"the JPEG has no marker where one is due, at byte {position}")
+        raise ImageError(f"the JPEG is truncated at byte {len(data)}")
+    marker, start = match[1][0], match.end()
+    if marker in (_SOI, _EOI) or marker in _JPEG_BARE:
+        return marker, b"", start
+    if start + 2 > len(data):
+        raise ImageError(f"the JPEG is truncated at byte {len(data)}")
+    (length,) = struct.unpack(">H", data[start : start + 2])
+    if length < 2:
+        raise ImageError(f"the JPEG has a segment of length {length} at byte {start}")
+    if start + length > len(data):
+        raise ImageError(f"the JPEG is truncated at byte {len(data)}")
+    return marker, bytes(data[start + 2 : start + length]), start + length
+
+
+def _probe_png(data: bytes | memoryview) -> ImageInfo:
+    """PNG specification, 11.2.1: IHDR comes first."""
+    header = bytes(data[8:33])
+    if len(header) < 25:
+        raise ImageError(f"the PNG is truncated within its header: {len(data)} bytes")
+    length, kind, width, height, depth, colour, compression, filtering, interlace, crc = struct.unpack(
+        ">I4sIIBBBBBI", header
+    )
+    if kind != b"IHDR" or length != 13 or zlib.crc32(header[4:21]) != crc:
+        raise ImageError("the PNG does not begin with a valid IHDR chunk")
+    _check_size("PNG", width, height)
+    channels, depths = _PNG_COLOURS.get(colour, (0, ()))
+    if depth not in depths or compression or filtering or interlace > 1 or max(width, height) >= 1 << 31:
+        raise ImageError(
+            f"the PNG declares {width}x{height}, colour type {colour}, bit depth {depth}, "
+            f"interlace {interlace}: not allowed"
+        )
+    return ImageInfo(format="png", width=width, height=height, channels=channels, bit_depth=depth)
+
+
+def _check_png_complete(data: bytes | memoryview) -> None:
+    """Walk the chunks to IEND (PNG specification, 5.3).
+
+    OpenCV allocates what a chunk says is its length before it looks whether so many bytes are there: two
+    gigabytes, and the seconds to clear them, for a file of a hundred bytes.
+    """
+    position = len(_PNG_SIGNATURE)
+    for _ in range(_MAX_PNG_CHUNKS):
+        head = bytes(data[position : position + 8])
+        length = int.from_bytes(head[:4], "big")
+        # Length, name, content, checksum.
+        position += 12 + length
+        if len(head) < 8 or position > len(data):
+            raise ImageError(f"the PNG is truncated: no IEND chunk in {len(data)} bytes")
+        if head[4:] == b"IEND":
+            return
+    raise ImageError(f"the PNG does not end within {_MAX_PNG_CHUNKS} chunks")
+
+
+def _probe_webp(data: bytes | memoryview) -> ImageInfo:
+    """WebP container specification; RFC 6386, 9.1 for VP8 and the lossless specification for VP8L."""
+    head = bytes(data[12:30])
+    if len(head) < 18:
+        raise ImageError(f"the WebP is truncated within its header: {len(data)} bytes")
+    kind, body = head[:4], head[8:]
+    alpha = False
+    if kind == b"VP8 ":
+        if body[0] & 1 or body[3:6] != b"\x9d\x01\x2a":
+            raise ImageError("the WebP does not begin with a VP8 key frame")
+        width, height = (side & 0x3FFF for side in struct.unpack("<HH", body[6:10]))
+        _check_size("WebP", width, height)
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack("<I", body[1:5])
+        if body[0] != 0x2F or bits >> 29:
+            raise ImageError("the WebP has a wrong VP8L signature")
+        width, height, alpha = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bool(bits >> 28 & 1)
+    elif kind == b"VP8X":
+        width, height = (int.from_bytes(body[i : i + 3], "little") + 1 for i in (4, 7))
+        alpha = bool(body[0] & 0x10)
+    else:
+        raise ImageError(f"the WebP begins with an unknown chunk {kind!r}")
+    return ImageInfo(format="webp", width=width, height=height, channels=4 if alpha else 3, bit_depth=8)
