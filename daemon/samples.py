@@ -15,7 +15,7 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.state import StatePaths, parse_sample_id, sync_directory
 from dance_ondevice.daemon.workers import Workers
-from dance_ondevice.images import ImageError, probe
+from dance_ondevice.image_headers import ImageError, probe
 
 FORMATS = ("jpg", "png")
 LABEL_SUFFIX = ".label.png"

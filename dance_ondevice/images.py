@@ -25,7 +25,6 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "limit_pixels",
-    "probe",
     "resize_area",
 ]
 
