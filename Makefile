@@ -2,7 +2,8 @@
 # make test    the whole test suite (slow tests too)
 # make check   the quick part: tests that are not slow, ruff, mypy --strict, import-linter
 # make format  lets ruff rewrite the code
-# make faults  kills the daemon 200 times under load, fails its disk, overloads it for ten minutes (docs/robustness.md)
+# make faults  kills the daemon 200 times under load, fails its disk, overloads it for ten minutes, and lives
+#              through a day of 10,000 frames (docs/robustness.md)
 # make soak    an hour (SOAK_SECONDS) of daemon in a world that changes fast: does it grow?
 # make fuzz    100,000 (FUZZ_INPUTS) damaged inputs to everything that reads what comes from outside
 # make clean   removes .venv and everything else that was made here
@@ -16,7 +17,7 @@
 #                          a machine without an NVIDIA card wants https://download.pytorch.org/whl/cpu
 #   DEMO_ARGS="--seed 1"   options for `dance-ondevice demo`
 #   PYTEST_ARGS="-k wire"  options for pytest
-#   FAULT_KILLS=200 OVERLOAD_SECONDS=600 SOAK_SECONDS=3600 FUZZ_INPUTS=100000   how much of it
+#   FAULT_KILLS=200 DAY_FRAMES=10000 OVERLOAD_SECONDS=600 SOAK_SECONDS=3600 FUZZ_INPUTS=100000   how much of it
 #   PREFIX=DIR             where install-service puts its virtual environment; /opt/dance-ondevice if not given
 #   DESTDIR=DIR            a staging folder that install-service puts before every path
 #   PIP_ARGS="--no-index"  options for install-service's calls of pip
@@ -27,6 +28,7 @@ TORCH_INDEX_URL ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 FAULT_KILLS ?= 200
+DAY_FRAMES ?= 10000
 OVERLOAD_SECONDS ?= 600
 SOAK_SECONDS ?= 3600
 FUZZ_INPUTS ?= 100000
@@ -67,7 +69,7 @@ format: $(VENV)/.stamp-test
 	$(BIN)/ruff format .
 
 faults: $(VENV)/.stamp-test
-	DANCE_FAULT_KILLS=$(FAULT_KILLS) DANCE_OVERLOAD_SECONDS=$(OVERLOAD_SECONDS) \
+	DANCE_FAULT_KILLS=$(FAULT_KILLS) DANCE_DAY_FRAMES=$(DAY_FRAMES) DANCE_OVERLOAD_SECONDS=$(OVERLOAD_SECONDS) \
 	  $(BIN)/python -m pytest tests/faults -s $(PYTEST_ARGS)
 
 soak: $(VENV)/.stamp-test

@@ -6,11 +6,10 @@ point leaves the live model as it was, the reserved joules spent, and a record t
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import msgspec
 from dance_ondevice.daemon import (
     first_model,
     ledger,
+    round_close,
     round_condition,
     round_job,
     round_pace,
@@ -28,7 +28,6 @@ from dance_ondevice.daemon import (
 )
 from dance_ondevice.daemon import gate as gates
 from dance_ondevice.daemon import job as jobs
-from dance_ondevice.daemon.condition_file import CONDITIONS_FILE
 from dance_ondevice.daemon.config import parse_duration
 from dance_ondevice.daemon.probation import Probation, ProbationState, remove_leftovers
 from dance_ondevice.daemon.round_runner import Progress, RunResult
@@ -57,6 +56,7 @@ class RoundProcedure:
         self._on_progress = on_progress
         self._stopping = stopping
         self._beat = beat
+        self._close = partial(round_close.close, context)
         self._training = RoundTraining(context, on_progress=on_progress, stopping=stopping)
         self.probation = Probation(context, roll_back=self._roll_back, beat=beat, stopping=stopping.is_set)
 
@@ -237,13 +237,18 @@ class RoundProcedure:
                 "reservation settled in full after a crash round=%s joules=%.0f",
                 entry.round_id, entry.joules,
             )  # fmt: skip
+        c.store.submit(round_record.mark_missed_rollbacks).result()
         for row in c.store.submit(round_record.unfinished_rounds).result():
             if not self._can_resume(row):
                 self._close(row["id"], "failed", ("the daemon ended while the round ran",), {})
 
     def resume_interrupted(self) -> Iterator[Outcome]:
-        """Go on with rounds that a stop interrupted after they saved their state."""
+        """Go on with rounds that a stop interrupted, or a crash between their verdict and its effect."""
         for row in self._c.store.submit(round_record.unfinished_rounds).result():
+            version = self._c.versions.of_round(row["id"])
+            if version is not None:
+                yield self._conclude_again(row, version)
+                continue
             job_file = self._c.paths.rounds / row["id"] / "job.json"
             job = jobs.read_job(job_file)
             forecast = round_plan.resumed(row, job.steps)
@@ -259,7 +264,7 @@ class RoundProcedure:
     def _can_resume(self, row: Mapping[str, Any]) -> bool:
         folder = self._c.paths.rounds / row["id"]
         pointer = self._c.versions.pointer()
-        return (
+        return self._c.versions.of_round(row["id"]) is not None or (
             (folder / "checkpoint" / "complete").exists()
             and pointer is not None
             and pointer.version == row["parent"]
@@ -274,7 +279,6 @@ class RoundProcedure:
         size: shrinking.RoundSize,
     ) -> Outcome:
         c = self._c
-        earlier = c.store.submit(lambda db: ledger.round_totals(db, job.round)).result()
         c.budget.reserve(job.round, joules)
         before = c.energy.sample()
         started = c.monotonic()
@@ -304,8 +308,7 @@ class RoundProcedure:
             )
             self._on_progress(None)
         facts = {
-            "joules": earlier[1] + attributed,
-            "gross_joules": earlier[0] + used.gross_joules,
+            **round_close.paid(c.store, job.round),
             "expected_gain": forecast.gain,
             "expected_joules": forecast.joules,
             "method": c.energy.meter.method,
@@ -350,39 +353,34 @@ class RoundProcedure:
             round_id=job.round,
             changes=judgement.certificate,
         )
-        if promoted:
+        return self._enact(job.round, judgement, version, facts)
+
+    def _conclude_again(self, row: Mapping[str, Any], version: str) -> Outcome:
+        """A crash came after the verdict, which stands in the candidate's card, and before all was done."""
+        pointer = self._c.versions.pointer()
+        card = self._c.versions.card(version)
+        judgement, facts = round_verdict.recorded(card)
+        facts |= round_close.paid(self._c.store, row["id"])
+        if judgement.outcome == "promoted" and (
+            pointer is None or pointer.version not in (row["parent"], version)
+        ):
+            reason = f"the daemon ended before {version} went live, and {row['parent']} is not live any more"
+            return self._close(row["id"], "failed", (reason,), facts, version)
+        log.info("round judged before the crash round=%s outcome=%s", row["id"], judgement.outcome)
+        return self._enact(row["id"], judgement, version, facts)
+
+    def _enact(
+        self, round_id: str, judgement: round_verdict.Judgement, version: str, facts: Mapping[str, Any]
+    ) -> Outcome:
+        """Do what the verdict on a version says, as far as that is still to do."""
+        before = self._c.versions.pointer()
+        if judgement.outcome == "promoted" and (before is None or before.version != version):
             try:
-                before = self._c.versions.pointer()
                 if before is not None:
-                    self.probation.begin(version, before.version, job.round)
-                self.switch(version, reason=f"promoted by round {job.round}")
+                    self.probation.begin(version, before.version, round_id)
+                self.switch(version, reason=f"promoted by round {round_id}")
             except VersionError as error:
-                return self._close(job.round, "failed", (str(error),), facts, version)
-        outcome = self._close(job.round, judgement.outcome, judgement.reasons, facts, version, served=True)
+                return self._close(round_id, "failed", (str(error),), facts, version)
+        outcome = self._close(round_id, judgement.outcome, judgement.reasons, facts, version, served=True)
         self._c.versions.prune()
         return outcome
-
-    def _close(
-        self,
-        round_id: str,
-        outcome: str,
-        reasons: tuple[str, ...],
-        facts: Mapping[str, Any],
-        version: str | None = None,
-        *,
-        served: bool = False,
-    ) -> Outcome:
-        changes = {
-            **{name: fact for name, fact in facts.items() if name != "cpu_seconds"},
-            "finished_at": self._c.now(),
-            "outcome": outcome,
-            "reasons": json.dumps(list(reasons)),
-            "candidate": version,
-        }
-        self._c.store.submit(
-            lambda db: round_record.close_round(db, round_id, changes, served=served)
-        ).result()
-        shutil.rmtree(self._c.paths.rounds / round_id / "checkpoint", ignore_errors=True)
-        (self._c.paths.rounds / round_id / CONDITIONS_FILE).unlink(missing_ok=True)
-        log.info("round finished round=%s outcome=%s reasons=%s", round_id, outcome, "; ".join(reasons))
-        return outcome_of(round_id, outcome, reasons, facts, version)

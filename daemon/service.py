@@ -17,8 +17,8 @@ class Service(ABC):
 
     Life: ``start()`` runs ``setup()`` on the new thread and returns once it has succeeded (or raises what it
     raised); ``run()`` loops until ``self.stopping`` is set, calling ``beat()`` at least every few seconds;
-    ``stop()`` sets ``stopping``, wakes the loop and joins; ``teardown()`` closes what ``setup()`` opened.
-    The supervisor stops everything when one service fails.
+    ``ask_to_stop()`` sets ``stopping`` and wakes the loop, ``stop()`` joins as well; ``teardown()`` closes
+    what ``setup()`` opened. The supervisor stops everything when one service fails.
     """
 
     #: Longest silence, in seconds, after which the supervisor stops feeding the watchdog.
@@ -45,7 +45,7 @@ class Service(ABC):
         """Close what ``setup`` opened; runs even after a failed ``run`` or a partial ``setup``."""
 
     def wake(self) -> None:  # noqa: B027 - nothing to do is a fine default
-        """Interrupt a blocking wait inside ``run``; called by ``stop`` from another thread."""
+        """Interrupt a blocking wait inside ``run``; called from another thread, maybe more than once."""
 
     def beat(self) -> None:
         """Record progress: the supervisor feeds the watchdog only while every beat is fresh."""
@@ -74,13 +74,17 @@ class Service(ABC):
         if self.failure is not None:
             raise self.failure
 
-    def stop(self, timeout: float = 5.0) -> bool:
-        """Ask the thread to end and wait; returns whether it did within ``timeout`` seconds."""
+    def ask_to_stop(self) -> None:
+        """Have the thread end, without waiting for it."""
         self.stopping.set()
-        if self._thread.ident is None:
-            return True
         if self._thread.is_alive():
             self.wake()
+
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Ask the thread to end and wait; returns whether it did within ``timeout`` seconds."""
+        self.ask_to_stop()
+        if self._thread.ident is None:
+            return True
         self._thread.join(timeout)
         return not self._thread.is_alive()
 

@@ -28,6 +28,7 @@ from dance_ondevice.daemon import (
     reconcile,
     scheduler,
     status,
+    stopping,
 )
 from dance_ondevice.daemon.budget import BudgetKeeper
 from dance_ondevice.daemon.conditions import ConditionSettings
@@ -57,8 +58,8 @@ log = logging.getLogger(__name__)
 
 AnyService = TypeVar("AnyService", bound=Service)
 
-#: Everything must be down this many seconds after SIGTERM.
-STOP_SECONDS = 5.0
+#: Everything is down this many seconds after SIGTERM.
+STOP_SECONDS = stopping.STOP_SECONDS
 _TICK_SECONDS = 1.0
 _STATUS_SECONDS = 5.0
 
@@ -73,17 +74,21 @@ class Supervisor:
         environ: Mapping[str, str],
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        end_within: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
+        """``end_within`` is called when the stop begins: the process ends so much later, whatever hangs."""
         self._config = loaded.config
         self._config_file = str(loaded.path or "built-in defaults")
         self._environ = environ
         self._now = now
         self._monotonic = monotonic
+        self._end_within = end_within
         self._started = monotonic()
         self.paths = StatePaths(Path(self._config.daemon.state_dir))
         self._signals = Signals()
         self._reloader = Reloader(loaded, self._apply)
         self._services: list[Service] = []
+        self._metrics_server = contextlib.ExitStack()
         self._cleanup = contextlib.ExitStack()
 
     def run(self) -> int:
@@ -129,7 +134,7 @@ class Supervisor:
         registry = CollectorRegistry()
         instruments = Instruments(registry)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        keep.callback(context.term)
+        keep.callback(self._end_sockets, context)
         curve = configured.curve(config, self._config_file, self._environ)
         if curve is not None:
             # Before any socket is bound: without it nobody gets in.
@@ -286,7 +291,7 @@ class Supervisor:
             registry.register(SnapshotCollector(lambda: status.metrics_snapshot(self._parts)))
             server = MetricsServer(config.metrics.listen, registry)
             self._metrics_url = server.start()
-            self._cleanup.callback(server.close)
+            self._metrics_server.callback(server.close)
         endpoint = control.default_endpoint(config, self.paths, self._environ)
         self._begin(
             control.ControlServer(
@@ -381,17 +386,14 @@ class Supervisor:
         return status.line(self._parts, self._frame_rate.update(frames, self._monotonic()))
 
     def _stop(self) -> None:
-        """All threads are asked at once, then joined in the order in which they need each other."""
+        self._end_within(stopping.END_SECONDS)
         notify.notify("STOPPING=1", self._environ)
-        deadline = self._monotonic() + STOP_SECONDS
         for service in self._services:
             if isinstance(service, EnergyService) and service.alive:
                 service.persist()
-        # The store goes last: acks in flight and the round's record still need it.
-        first = [s for s in self._services if s.name != "store"]
-        for service in first:
-            service.stopping.set()
-        for service in [*reversed(first), *(s for s in self._services if s.name == "store")]:
-            if not service.stop(max(0.1, deadline - self._monotonic())):
-                log.error("service did not stop in time name=%s", service.name)
-        log.info("stopped seconds=%.2f", STOP_SECONDS - (deadline - self._monotonic()))
+        stopping.stop(self._services, close_metrics=self._metrics_server.close, monotonic=self._monotonic)
+
+    def _end_sockets(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        # It would wait for the sockets of a thread that hangs; they end with the process.
+        if not any(service.alive for service in self._services):
+            context.term()

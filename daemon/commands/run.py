@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import sys
@@ -48,12 +49,22 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
     from dance_ondevice.daemon.versions import VersionError
 
     try:
-        status = Supervisor(loaded, environ=os.environ).run()
+        status = Supervisor(loaded, environ=os.environ, end_within=_end_within).run()
     # OSError: an address in use, a folder that cannot be written; StateInUse is a RuntimeError.
     except (OSError, RuntimeError, VersionError) as error:
         logging.getLogger(__name__).debug("start failed", exc_info=True)
         raise WorkFailed(str(error)) from error
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     # Everything is on disk and closed. Leaving the usual way unloads torch, which takes a board seconds of
     # the few that a stop may take.
     logging.shutdown()
     os._exit(status)
+
+
+def _end_within(seconds: float) -> None:
+    """End the process with status 1 after so many seconds, and tell where its threads hang.
+
+    It takes a thread that does not need Python's lock: what hangs may hold it.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
