@@ -53,6 +53,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         condition: that the round is for alone; None: for all at once.
         conditions: the round's own copy of the live version's file of conditions, so that a resumed round
             sees the same; empty: one set of statistics serves everything.
+        graph: write the candidate's graph for onnxruntime beside it, so that the daemon need not.
     """
 
     round: str
@@ -80,6 +81,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     distillation: float = 0.0
     condition: str | None = None
     conditions: str = ""
+    graph: bool = False
 
 
 class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):

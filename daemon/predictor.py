@@ -34,6 +34,7 @@ from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.layout import channels_last
 from dance_ondevice.policies.conditions import BASE
+from dance_ondevice.runtime.graph_file import read_graph, write_graph
 from dance_ondevice.runtime.runners import Engine, Runners
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class ModelSlot:
     model: torch.nn.Module
     card: ModelCard
     conditions: VersionConditions
-    engine: str
+    engine: Engine
 
 
 def load_slot(
@@ -66,7 +67,17 @@ def load_slot(
     """
     model, card = checkpoint.load(directory)
     model = channels_last(model)
-    runners = Runners(model, engine, size=card.macs_at, threads=threads, clock=time.perf_counter)
+    runners = Runners(
+        model,
+        engine,
+        size=card.macs_at,
+        threads=threads,
+        clock=time.perf_counter,
+        graph=read_graph(directory) if engine != "torch" else None,
+    )
+    if runners.exported is not None:
+        with contextlib.suppress(OSError):  # it serves all the same; the next start exports it again
+            write_graph(directory, runners.exported)
     conditions = VersionConditions(directory, model, card, probation_every=probation_every, runners=runners)
     warm = np.zeros((96, 128, 3), np.uint8)
     conditions.sets.predict(warm, BASE, BASE, out_size=(96, 128), label=None)
@@ -140,13 +151,16 @@ class Predictor(Service):
     def prepare(self, directory: Path) -> Callable[[], None]:
         """Load, verify and warm up a version on the caller's thread; the returned call makes it serve.
 
+        It runs as the version that serves now does: what is quicker on this board was seen when that started.
+
         Raises:
             CheckpointError: it does not load; the old slot goes on serving.
         """
+        serves = self._slot
         slot = load_slot(
             directory,
             probation_every=self._probation_every,
-            engine=self._engine,
+            engine=self._engine if serves is None else serves.engine,
             threads=self._threads,
         )
 

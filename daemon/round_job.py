@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
@@ -130,7 +131,14 @@ def build(
         distillation=training.distillation if condition is None else 0.0,
         condition=condition,
         conditions=_own_copy(live / CONDITIONS_FILE, folder) if config.conditions.enabled else "",
+        graph=_served_by_onnxruntime(config),
     )
+
+
+def _served_by_onnxruntime(config: Config) -> bool:
+    """Whether the daemon will want to; the packages are looked for, not imported."""
+    wanted = config.inference.enabled and config.inference.engine != "torch"
+    return wanted and all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
 
 
 def _own_copy(file: Path, folder: Path) -> str:

@@ -45,6 +45,8 @@ from dance_ondevice.distillation import Distillation
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
+from dance_ondevice.runtime.graph_file import write_graph
+from dance_ondevice.runtime.onnx_engine import graph_of
 from dance_ondevice.training import (
     Precision,
     StepReport,
@@ -209,6 +211,8 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
     )
     _save(job, candidate, card, done, kind.told(serving))
     kind.write(serving, Path(job.out))
+    if job.graph:
+        _write_graph(candidate, job)
     emit(events, jobs.Evaluated(model="candidate", scores=scores))
     emit(events, done)
 
@@ -345,6 +349,14 @@ def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
     precision = measure_precision(model, job.size, min(job.batch_size, 4))
     atomic_write(cache, json.dumps({"key": key, "precision": precision}).encode())
     return precision
+
+
+def _write_graph(model: torch.nn.Module, job: jobs.Job) -> None:
+    """Export the candidate here, at the lowest priority, rather than in the process that serves."""
+    try:
+        write_graph(Path(job.out), graph_of(model, job.size))
+    except Exception as error:  # the model may be the user's own; the daemon finds out by itself
+        print(f"no graph for onnxruntime: {error}", file=sys.stderr)
 
 
 def _save(

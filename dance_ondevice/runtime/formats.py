@@ -21,6 +21,10 @@ from dance_ondevice.models.layers import resize
 #: Operators as of ONNX 1.12 (2022): old enough for the runtimes that boards have.
 _OPSET = 17
 
+#: (height, width) that a graph for any size is traced at. A trace keeps to the branches taken: where maps are
+#: as small as what a pyramid pools to, nothing would be resized, ever. Here, 17 and 19 times 32, none is.
+_TRACED_AT = (544, 608)
+
 #: Logits (1, C, H, W) of a normalised batch (1, 3, H, W).
 Run = Callable[[Tensor], Tensor]
 
@@ -63,7 +67,7 @@ def to_onnx(
 
     Args:
         model: in eval mode, on the CPU.
-        size: (height, width) to trace it at.
+        size: (height, width) of images, where it is not for any.
         any_size: leave H and W open.
         fold: merge batch norms into the convolutions before them; without it each keeps its four tensors
             under its module's name, after ``model.``.
@@ -138,7 +142,7 @@ def _onnx_of(graph: nn.Module, size: tuple[int, int], *, any_size: bool, fold: b
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 graph,
-                (torch.zeros(1, 3, *size),),
+                (torch.zeros(1, 3, *(_TRACED_AT if any_size else size)),),
                 cast("Any", target),  # declared for paths only
                 input_names=["image"],
                 output_names=["logits"],
@@ -181,7 +185,8 @@ def _write_torchscript(
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracing warns of each comparison of sizes; see the comparison
         trace: Any = torch.jit.trace
-        traced = trace(graph, (torch.zeros(1, 3, *size),), check_trace=False)
+        at = _TRACED_AT if any_size else size
+        traced = trace(graph, (torch.zeros(1, 3, *at),), check_trace=False)
         frozen = torch.jit.freeze(cast("torch.jit.ScriptModule", traced))
         torch.jit.save(frozen, str(file), _extra_files={"facts.json": json.dumps(_facts(card)).encode()})
 

@@ -14,25 +14,46 @@ from dance_ondevice.models.forward import STRIDE
 from dance_ondevice.models.layers import resize
 from dance_ondevice.runtime.formats import ExportError, MissingPackage, first_line, to_onnx
 
-__all__ = ["OnnxEngine"]
+__all__ = ["OnnxEngine", "agree", "graph_of"]
 
 #: Largest difference of a logit, as a share of the largest one, to torch.
 _TOLERANCE = 1e-3
 
 
+def graph_of(model: nn.Module, size: tuple[int, int]) -> bytes:
+    """Export a model for ``OnnxEngine``, which brings in the values of its batch norms and late layers.
+
+    Args:
+        model: in eval mode, on the CPU; not running in another thread.
+        size: (height, width) of usual images.
+
+    Raises:
+        ExportError: a package is not installed, or the model cannot be exported.
+    """
+    height, width = (side + -side % STRIDE for side in size)
+    # Batch norms stay apart here, so that their statistics can be exchanged; the runtime merges them.
+    try:
+        return to_onnx(_distinct(model), (height, width), fold=False, upsample=False)
+    except MissingPackage:
+        raise
+    except ExportError:  # a model that takes images of its own size alone
+        return to_onnx(_distinct(model), (height, width), any_size=False, fold=False, upsample=False)
+
+
 class OnnxEngine:
     """Makes, of one model, something to run for each set of statistics."""
 
-    def __init__(self, model: nn.Module, size: tuple[int, int], *, threads: int) -> None:
-        """Export the model, in memory.
+    def __init__(self, model: nn.Module, graph: bytes, *, threads: int) -> None:
+        """Read the model's graph.
 
         Args:
-            model: in eval mode, on the CPU; not running in another thread.
-            size: (height, width) of usual images.
+            model: in eval mode, on the CPU.
+            graph: of it, as ``graph_of`` makes it.
             threads: that a forward pass may use.
 
         Raises:
-            ExportError: a package is not installed, or the model cannot be exported.
+            MissingPackage: onnx or onnxruntime is not installed.
+            ExportError: the graph cannot be read.
         """
         try:
             import onnx
@@ -40,11 +61,10 @@ class OnnxEngine:
         except ImportError as error:
             raise MissingPackage("onnx and onnxruntime", "dance-ondevice[onnx]") from error
         self._runtime = onnxruntime
-        height, width = (side + -side % STRIDE for side in size)
-        # Batch norms stay apart here, so that their statistics can be exchanged; the runtime merges them.
-        self._proto = onnx.load_from_string(
-            to_onnx(_distinct(model), (height, width), fold=False, upsample=False)
-        )
+        try:
+            self._proto = onnx.load_from_string(graph)
+        except Exception as error:  # protobuf's own, derived from Exception alone
+            raise ExportError(f"the graph cannot be read: {first_line(error)}") from error
         self._own = _by_name(capture(model, affine=True, learnt=own_parameters(model)))
         self._to_tensor = onnx.numpy_helper.from_array
         self._tensors = {tensor.name: tensor for tensor in self._proto.graph.initializer}

@@ -14,7 +14,7 @@ from dance_ondevice.conditions import NormStatistics
 from dance_ondevice.models.forward import STRIDE
 from dance_ondevice.runtime.folding import Folded
 from dance_ondevice.runtime.formats import ExportError, MissingPackage, first_line
-from dance_ondevice.runtime.onnx_engine import OnnxEngine, agree
+from dance_ondevice.runtime.onnx_engine import OnnxEngine, agree, graph_of
 
 __all__ = ["Engine", "Runners"]
 
@@ -37,6 +37,7 @@ class Runners:
         size: tuple[int, int],
         threads: int,
         clock: Callable[[], float],
+        graph: bytes | None = None,
     ) -> None:
         """Prepare, and see that what was prepared computes what the model does.
 
@@ -46,6 +47,7 @@ class Runners:
             size: (height, width) of usual images.
             threads: for onnxruntime; torch has its own setting.
             clock: seconds, to see which is quicker.
+            graph: what ``graph_of`` made of the model earlier, if it is at hand.
         """
         self._model = model
         self._folded = Folded(model)
@@ -58,11 +60,13 @@ class Runners:
             log.warning("layers not merged because=%s", "the copy does not compute the same")
             self._folded = Folded(model, merge=False)
         self._x = x
+        #: The model's graph where it had to be exported: worth keeping for the next time.
+        self.exported: bytes | None = None
         if engine != "torch":
-            self._try_onnx(engine, x, threads, clock)
+            self._try_onnx(engine, x, threads, clock, graph)
 
     @property
-    def name(self) -> str:
+    def name(self) -> Literal["torch", "onnxruntime"]:
         """Which of the two runs the model."""
         return "onnxruntime" if self._onnx else "torch"
 
@@ -123,11 +127,16 @@ class Runners:
         """A condition is no more."""
         self._sessions.pop(name, None)
 
-    def _try_onnx(self, engine: Engine, x: torch.Tensor, threads: int, clock: Callable[[], float]) -> None:
+    def _try_onnx(
+        self,
+        engine: Engine,
+        x: torch.Tensor,
+        threads: int,
+        clock: Callable[[], float],
+        graph: bytes | None,
+    ) -> None:
         try:
-            found = OnnxEngine(self._model, (x.shape[2], x.shape[3]), threads=threads)
-            module = found.module(conditions.capture(self._model))
-            same = agree(self._model, module, x)
+            found = self._onnx_engine(x, threads, graph)
         except MissingPackage as error:
             if engine == "onnxruntime":
                 log.warning("onnxruntime not used because=%s", error)
@@ -135,15 +144,46 @@ class Runners:
         except Exception as error:  # the model may be the user's own, and must serve all the same
             log.warning("onnxruntime not used because=%s", first_line(error))
             return
-        if not same:
+        if found is None:
             log.warning("onnxruntime not used because=%s", "it does not compute what the model does")
             return
+        made, module = found
         if engine == "auto":
             theirs, ours = (_seconds(one, x, clock) for one in (module, self._folded.model))
             log.info("engines compared onnxruntime_ms=%.1f torch_ms=%.1f", 1e3 * theirs, 1e3 * ours)
             if theirs >= ours:
                 return
-        self._onnx = found
+        self._onnx = made
+
+    def _onnx_engine(
+        self, x: torch.Tensor, threads: int, graph: bytes | None
+    ) -> tuple[OnnxEngine, nn.Module] | None:
+        """An engine that computes what the model does, from a graph at hand if that is of this model.
+
+        Raises:
+            ExportError: a package is not installed, or the model cannot be exported.
+        """
+        if graph is not None:
+            try:
+                found = self._compared(graph, x, threads)
+            except MissingPackage:
+                raise
+            except Exception as error:  # of other layers or damaged: onnxruntime raises classes of its own
+                log.debug("graph not used because=%s", first_line(error))
+                found = None
+            if found is not None:
+                return found
+            log.warning("graph exported again because=%s", "the one at hand is not of this model")
+        graph = graph_of(self._model, (x.shape[2], x.shape[3]))
+        found = self._compared(graph, x, threads)
+        if found is not None:
+            self.exported = graph
+        return found
+
+    def _compared(self, graph: bytes, x: torch.Tensor, threads: int) -> tuple[OnnxEngine, nn.Module] | None:
+        made = OnnxEngine(self._model, graph, threads=threads)
+        module = made.module(conditions.capture(self._model))
+        return (made, module) if agree(self._model, module, x) else None
 
 
 class _Guarded(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 
 import pytest
 import torch
@@ -36,10 +37,10 @@ def other_statistics(model: nn.Module) -> conditions.NormStatistics:
     )
 
 
-def runners(model: nn.Module, engine: Engine, seconds: float = 1.0) -> Runners:
+def runners(model: nn.Module, engine: Engine, seconds: float = 1.0, graph: bytes | None = None) -> Runners:
     """Each look at the clock is later than the last by one, or by ``seconds`` for every second look."""
     ticks = itertools.accumulate(itertools.cycle([1.0, seconds]))
-    return Runners(model, engine, size=(64, 96), threads=1, clock=lambda: next(ticks))
+    return Runners(model, engine, size=(64, 96), threads=1, clock=lambda: next(ticks), graph=graph)
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
@@ -94,6 +95,52 @@ def test_statistics_estimated_anew_replace_the_session_of_their_condition() -> N
     session = found.module("dusk", first)
     assert found.module("dusk", first) is session
     assert found.module("dusk", second) is not session
+
+
+def test_a_graph_at_hand_is_not_exported_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    model = network()
+    graph = runners(model, "onnxruntime").exported
+    assert graph is not None
+    monkeypatch.setattr("dance_ondevice.runtime.runners.graph_of", None)
+    found = runners(model, "onnxruntime", graph=graph)
+    assert found.name == "onnxruntime"
+    assert found.exported is None
+    x, base = torch.randn(1, 3, 64, 96), conditions.capture(model)
+    with torch.inference_mode():
+        scores = resize(found.module("base", base)(x), (64, 96))
+        torch.testing.assert_close(scores, resize(model(x), (64, 96)), atol=1e-4, rtol=1e-3)
+
+
+def test_images_of_other_sizes_than_the_usual_one_run_as_well() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    model = build("fastscnn", 3, SMALL["fastscnn"]).eval()
+    # At 64 x 64 the last map is 2 x 2: as large as what the pyramid pools to.
+    found = Runners(model, "onnxruntime", size=(64, 64), threads=1, clock=time.perf_counter)
+    with torch.inference_mode():
+        for size in ((64, 64), (96, 128), (192, 192), (32, 224)):
+            x = torch.randn(1, 3, *size)
+            scores = resize(found.module("base", conditions.capture(model))(x), size)
+            torch.testing.assert_close(scores, resize(logits(model, x), size), atol=1e-4, rtol=1e-3)
+    assert found.name == "onnxruntime", "it was left for torch"
+
+
+@pytest.mark.parametrize("at_hand", ["other weights", "other layers", "no graph at all"])
+def test_a_graph_that_is_not_of_this_model_is_exported_again(
+    at_hand: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    others = {"other weights": network, "other layers": ReadTwice}
+    graph = runners(others[at_hand]().eval(), "onnxruntime").exported if at_hand in others else b"junk"
+    assert graph
+    caplog.clear()
+    found = runners(network(), "onnxruntime", graph=graph)
+    assert found.name == "onnxruntime"
+    assert found.exported not in {None, graph}
+    assert "graph exported again" in caplog.text
 
 
 def test_without_the_extra_torch_runs(

@@ -14,7 +14,7 @@ from dance_ondevice.benchmarks.predict.report import EngineTime
 from dance_ondevice.models.layout import channels_last
 from dance_ondevice.runtime.folding import Folded
 from dance_ondevice.runtime.formats import MissingPackage
-from dance_ondevice.runtime.onnx_engine import OnnxEngine
+from dance_ondevice.runtime.onnx_engine import OnnxEngine, graph_of
 
 AS_TRAINED, MERGED, ONNX = "torch, as trained", "torch, merged", "onnxruntime"
 
@@ -27,7 +27,9 @@ def compare(model: nn.Module, size: tuple[int, int], *, passes: int, threads: in
         model = channels_last(model)
         modules = {AS_TRAINED: model, MERGED: Folded(model).model}
         with contextlib.suppress(MissingPackage):  # an extra: compared where it is
-            modules[ONNX] = OnnxEngine(model, size, threads=threads).module(conditions.capture(model))
+            modules[ONNX] = OnnxEngine(model, graph_of(model, size), threads=threads).module(
+                conditions.capture(model)
+            )
         x = torch.rand(1, 3, *size).to(memory_format=torch.channels_last)
         wall: dict[str, list[float]] = {name: [] for name in modules}
         cpu = dict.fromkeys(modules, 0.0)

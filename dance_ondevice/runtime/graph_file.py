@@ -1,0 +1,45 @@
+"""A model's graph for onnxruntime, kept beside its weights: who serves the model need not export it.
+
+Exporting takes the better part of a second of Python and some ninety megabytes, in a process that serves
+frames meanwhile. The file's name holds its digest: what does not match is not used. Whether it is the graph
+of these weights shows when its answer is compared with the model's (``Runners``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+from dance_ondevice.files import write_durably
+
+__all__ = ["read_graph", "write_graph"]
+
+_STEM, _SUFFIX = "engine-", ".onnx"
+
+
+def read_graph(folder: Path) -> bytes | None:
+    """The graph that is kept in a version's folder; None where there is none, or it is damaged."""
+    for file in sorted(folder.glob(f"{_STEM}*{_SUFFIX}")):
+        with contextlib.suppress(OSError):
+            graph = file.read_bytes()
+            if file.name == _name(graph):
+                return graph
+    return None
+
+
+def write_graph(folder: Path, graph: bytes) -> None:
+    """Keep a graph in a version's folder, in place of any other.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = folder / _name(graph)
+    write_durably(path, graph)
+    for file in folder.glob(f"{_STEM}*{_SUFFIX}"):
+        if file != path:
+            file.unlink(missing_ok=True)
+
+
+def _name(graph: bytes) -> str:
+    return f"{_STEM}{hashlib.blake2b(graph, digest_size=16).hexdigest()}{_SUFFIX}"

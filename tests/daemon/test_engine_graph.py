@@ -1,0 +1,137 @@
+"""The graph for onnxruntime: made by the trainer, kept by the service, exported again only if need be."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+import zmq
+from condition_models import write_version
+from prometheus_client import CollectorRegistry
+
+from dance_ondevice.daemon import job as jobs
+from dance_ondevice.daemon import predictor as predictors
+from dance_ondevice.daemon import round_job, trainer_main
+from dance_ondevice.daemon.config_sections import Config, Inference
+from dance_ondevice.daemon.mailbox import LatestFrames
+from dance_ondevice.daemon.metrics import Instruments
+from dance_ondevice.daemon.predictor import Predictor
+from dance_ondevice.models import checkpoint
+from dance_ondevice.policies.rounds import RoundPlan
+from dance_ondevice.runtime import runners
+from dance_ondevice.runtime.graph_file import read_graph
+
+pytestmark = pytest.mark.slow
+
+CLASSES = ("road", "sky", "car")
+
+
+@pytest.fixture(autouse=True)
+def _packages() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    write_version(tmp_path / "v1", classes=CLASSES)
+    return tmp_path / "v1"
+
+
+@pytest.fixture
+def never_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise AssertionError("exported")
+
+    monkeypatch.setattr(runners, "graph_of", fail)
+
+
+def job_of(folder: Path, version: Path) -> jobs.Job:
+    out = folder / "candidate"
+    out.mkdir()
+    built = round_job.build(
+        Config(),
+        folder / "r1",
+        live=version,
+        frozen=version,
+        samples=lambda _: (),
+        plan=RoundPlan(train=(), rehearsal=(), gate=(), reason=""),
+        steps=1,
+        learning_rate=0.1,
+        scales={},
+        target_macs=None,
+        seed=0,
+    )
+    return msgspec.structs.replace(built, out=str(out))
+
+
+def test_what_had_to_be_exported_is_there_at_the_next_load(
+    version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read_graph(version) is None
+    assert predictors.load_slot(version, engine="onnxruntime").engine == "onnxruntime"
+    assert read_graph(version) is not None
+    monkeypatch.setattr(runners, "graph_of", None)
+    assert predictors.load_slot(version, engine="onnxruntime").engine == "onnxruntime"
+
+
+def test_the_trainer_writes_the_graph_that_the_service_loads(
+    version: Path, tmp_path: Path, never_exports: None
+) -> None:
+    job = job_of(tmp_path, version)
+    assert job.graph
+    model, card = checkpoint.load(version)
+    checkpoint.save(Path(job.out), model, card)
+    trainer_main._write_graph(model, job)
+    assert predictors.load_slot(Path(job.out), engine="onnxruntime").engine == "onnxruntime"
+
+
+def test_a_model_that_cannot_be_exported_costs_no_round(
+    version: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("an operation of its own")
+
+    monkeypatch.setattr(trainer_main, "graph_of", fail)
+    job = job_of(tmp_path, version)
+    trainer_main._write_graph(checkpoint.load(version)[0], job)
+    assert read_graph(Path(job.out)) is None
+    assert "no graph for onnxruntime: an operation of its own" in capsys.readouterr().err
+
+
+def test_only_a_service_that_may_use_it_asks_for_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asks(inference: Inference) -> bool:
+        return round_job._served_by_onnxruntime(Config(inference=inference))
+
+    assert asks(Inference())
+    assert asks(Inference(engine="onnxruntime"))
+    assert not asks(Inference(engine="torch"))
+    assert not asks(Inference(enabled=False))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not asks(Inference())
+
+
+def test_engines_are_compared_once_and_later_versions_run_as_the_first_does(
+    version: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    predictor = Predictor(
+        mailbox=LatestFrames(),
+        publish="",
+        instruments=Instruments(CollectorRegistry()),
+        context=context,
+        threads=1,
+        engine="auto",
+    )
+    with caplog.at_level(logging.INFO):
+        predictor.prepare(version)()
+        chosen = predictor.engine
+        predictor.prepare(version)()
+    assert predictor.engine == chosen
+    assert caplog.text.count("engines compared") == 1
+    context.term()
