@@ -20,7 +20,8 @@ from dance_ondevice.batches import TrainingSample, read_image, read_label
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.condition_file import CONDITIONS_FILE
 from dance_ondevice.daemon.trainer_conditions import Kept, Serving, kept
-from dance_ondevice.daemon.trainer_main import Wishes, be_humble, emit, open_events, out_of_memory, sample_of
+from dance_ondevice.daemon.trainer_interrupts import Wishes
+from dance_ondevice.daemon.trainer_main import be_humble, emit, open_events, out_of_memory, sample_of
 from dance_ondevice.daemon.trainer_scores import counts_of
 from dance_ondevice.evaluation import confusion_matrix
 from dance_ondevice.images import resize_area

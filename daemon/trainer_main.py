@@ -18,8 +18,7 @@ import platform
 import random
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -28,7 +27,6 @@ import numpy as np
 import torch
 
 from dance_ondevice.daemon import job as jobs
-from dance_ondevice.daemon.round_runner import NO_STEPS
 from dance_ondevice.daemon.state import atomic_write
 from dance_ondevice.daemon.trainer_conditions import (
     ConditionRound,
@@ -39,6 +37,7 @@ from dance_ondevice.daemon.trainer_conditions import (
     kept,
 )
 from dance_ondevice.daemon.trainer_curve import Curve, Gate
+from dance_ondevice.daemon.trainer_interrupts import Leave, Saved, Wishes
 from dance_ondevice.daemon.trainer_scores import score, time_masks
 from dance_ondevice.daemon.trainer_slimming import slim_candidate
 from dance_ondevice.distillation import Distillation
@@ -57,58 +56,6 @@ from dance_ondevice.training import (
 )
 
 PR_SET_PDEATHSIG = 1
-
-#: Seconds of training that a kill may cost: then the state is saved. That of the default model is 13 MB, and
-#: a board's flash wears.
-SAVE_SECONDS = 60.0
-
-
-class Leave(BaseException):
-    """SIGTERM arrived.
-
-    Not an Exception: it is raised wherever the trainer happens to be, and nothing there may take it for a
-    failure.
-    """
-
-
-@dataclasses.dataclass
-class Wishes:
-    """What the parent has asked for.
-
-    Attributes:
-        leave: to leave (SIGTERM).
-        finish: to judge what there is (SIGUSR1).
-        at_once: whether SIGTERM, besides being noted, raises ``Leave`` in the main thread.
-    """
-
-    leave: bool = False
-    finish: bool = False
-    at_once: bool = False
-
-    def listen(self) -> None:
-        """Take note of both signals from now on."""
-        signal.signal(signal.SIGTERM, lambda _number, _frame: self._ask_to_leave())
-        signal.signal(signal.SIGUSR1, lambda _number, _frame: setattr(self, "finish", True))
-
-    @contextlib.contextmanager
-    def later(self) -> Iterator[None]:
-        """Keep ``Leave`` back until what must not be torn apart is done.
-
-        Raises:
-            Leave: at the end, if it was asked for before or meanwhile.
-        """
-        self.at_once = False
-        try:
-            yield
-        finally:
-            self.at_once = True
-        if self.leave:
-            raise Leave
-
-    def _ask_to_leave(self) -> None:
-        asked, self.leave = self.leave, True
-        if self.at_once and not asked:
-            raise Leave
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -215,38 +162,6 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
         _write_graph(candidate, job)
     emit(events, jobs.Evaluated(model="candidate", scores=scores))
     emit(events, done)
-
-
-class Saved:
-    """The state of the training on disk: whole at every moment, and as old as ``SAVE_SECONDS`` allows."""
-
-    def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._folder = folder
-        self._monotonic = monotonic
-        self._at = monotonic()
-        #: Optimiser steps in it.
-        self.step = 0
-
-    @property
-    def due(self) -> bool:
-        """Whether more would be lost than may be."""
-        return self._monotonic() - self._at >= SAVE_SECONDS
-
-    def load(self, trainer: Trainer) -> None:
-        """Go on from it, where there is one."""
-        # The mark holds the steps done: none for a round that was interrupted before there was a state.
-        with contextlib.suppress(FileNotFoundError):
-            if (self._folder / "complete").read_bytes() != NO_STEPS:
-                trainer.load_state(self._folder)
-        self.step, self._at = trainer.step, self._monotonic()
-
-    def write(self, trainer: Trainer) -> None:
-        """Save the state, unless it is there or nothing was learnt yet."""
-        if trainer.step == self.step or not trainer.samples_seen:
-            return
-        trainer.save_state(self._folder)
-        atomic_write(self._folder / "complete", b"%d" % trainer.step)
-        self.step, self._at = trainer.step, self._monotonic()
 
 
 def _train(

@@ -20,7 +20,7 @@ from dance_ondevice.daemon.condition_file import CONDITIONS_FILE
 from dance_ondevice.daemon.config_sections import Conditions
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
-from dance_ondevice.daemon.trainer_main import Wishes
+from dance_ondevice.daemon.trainer_interrupts import Wishes
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.models import checkpoint, condition_store
 from dance_ondevice.policies.splits import SampleInfo, Split

@@ -19,7 +19,7 @@ from dance_ondevice.daemon import round_runner, stopping, trainer
 from dance_ondevice.daemon.round_runner import NO_STEPS, STOP_GRACE_SECONDS, Limits, watch
 from dance_ondevice.daemon.service import Service
 from dance_ondevice.daemon.trainer import TrainerProcess
-from dance_ondevice.daemon.trainer_main import SAVE_SECONDS, Leave, Saved, Wishes
+from dance_ondevice.daemon.trainer_interrupts import SAVE_SECONDS, Leave, Saved, Wishes
 from dance_ondevice.images import encode_png
 from dance_ondevice.models.forward import Normalisation
 from dance_ondevice.training import Trainer, TrainingOptions, TrainingSample
