@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Literal
 
@@ -24,6 +25,9 @@ Engine = Literal["auto", "torch", "onnxruntime"]
 
 #: Forward passes that the two are compared by.
 _PASSES = 5
+#: Sessions of conditions that are kept: each holds the weights once more, 12 to 15 MB of the default model's,
+#: and threads of its own. Another one is made in some forty milliseconds.
+_SESSIONS = 3
 
 
 class Runners:
@@ -78,8 +82,9 @@ class Runners:
             statistics: its own, which may have been estimated anew.
         """
         if self._onnx is not None:
-            kept = self._sessions.get(name)
+            kept = self._sessions.pop(name, None)
             if kept is not None and kept[0] is statistics:
+                self._sessions[name] = kept  # the latest stands last
                 return kept[1]
             try:
                 module = self._session(self._onnx, statistics)
@@ -88,8 +93,13 @@ class Runners:
                 self._onnx = None
                 self._sessions.clear()
             else:
-                guarded = _Guarded(module, lambda error: self._give_up(error, name, statistics))
+                # A strong reference would close a ring: after a swap, the old version's sessions would stay
+                # until the garbage collector comes by.
+                owner = weakref.ref(self)
+                guarded = _Guarded(module, lambda error: _instead(owner, error, name, statistics))
                 self._sessions[name] = (statistics, guarded)
+                while len(self._sessions) > _SESSIONS:
+                    del self._sessions[next(iter(self._sessions))]
                 return guarded
         if self._applied is not statistics:
             conditions.apply(self._model, statistics)
@@ -184,6 +194,16 @@ class Runners:
         made = OnnxEngine(self._model, graph, threads=threads)
         module = made.module(conditions.capture(self._model))
         return (made, module) if agree(self._model, module, x) else None
+
+
+def _instead(
+    owner: weakref.ref[Runners], error: Exception, name: str, statistics: NormStatistics
+) -> nn.Module:
+    """What the owner of a session that failed runs in its place."""
+    runners = owner()
+    if runners is None:
+        raise error
+    return runners._give_up(error, name, statistics)
 
 
 class _Guarded(nn.Module):

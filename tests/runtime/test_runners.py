@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 import time
+import weakref
 
 import pytest
 import torch
@@ -141,6 +143,34 @@ def test_a_graph_that_is_not_of_this_model_is_exported_again(
     assert found.name == "onnxruntime"
     assert found.exported not in {None, graph}
     assert "graph exported again" in caplog.text
+
+
+def test_only_the_latest_sessions_are_kept() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    model = network()
+    found, statistics = runners(model, "onnxruntime"), conditions.capture(model)
+    first = [found.module(name, statistics) for name in ("base", "dusk", "rain")]
+    assert found.module("base", statistics) is first[0]
+    found.module("night", statistics)
+    assert found.module("base", statistics) is first[0]
+    assert found.module("rain", statistics) is first[2]
+    assert found.module("dusk", statistics) is not first[1]
+
+
+def test_sessions_go_with_what_made_them() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    model = network()
+    found = runners(model, "onnxruntime")
+    session = weakref.ref(found.module("dusk", conditions.capture(model)))
+    gc.disable()
+    try:
+        assert session() is not None
+        del found
+        assert session() is None
+    finally:
+        gc.enable()
 
 
 def test_without_the_extra_torch_runs(
