@@ -20,7 +20,7 @@ import torch
 import zmq
 
 from dance_ondevice import images
-from dance_ondevice.daemon import wire
+from dance_ondevice.daemon import engine_graph, wire
 from dance_ondevice.daemon.condition_serving import ConditionServing, VersionConditions
 from dance_ondevice.daemon.conditions import ConditionSettings
 from dance_ondevice.daemon.mailbox import LatestFrames, PendingFrame
@@ -34,7 +34,7 @@ from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.layout import channels_last
 from dance_ondevice.policies.conditions import BASE
-from dance_ondevice.runtime.graph_file import read_graph, write_graph
+from dance_ondevice.runtime.graph_file import write_graph
 from dance_ondevice.runtime.runners import Engine, Runners
 
 log = logging.getLogger(__name__)
@@ -67,13 +67,18 @@ def load_slot(
     """
     model, card = checkpoint.load(directory)
     model = channels_last(model)
+    graph = None
+    if engine != "torch" and engine_graph.installed():
+        graph = engine_graph.at_hand(directory)
+        # What cannot be exported by itself cannot be here either.
+        engine = engine if graph is not None else "torch"
     runners = Runners(
         model,
         engine,
         size=card.macs_at,
         threads=threads,
         clock=time.perf_counter,
-        graph=read_graph(directory) if engine != "torch" else None,
+        graph=graph,
     )
     if runners.exported is not None:
         with contextlib.suppress(OSError):  # it serves all the same; the next start exports it again

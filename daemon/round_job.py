@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
@@ -11,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from dance_ondevice.daemon import anchors, first_model
+from dance_ondevice.daemon import anchors, engine_graph, first_model
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon.condition_file import CONDITIONS_FILE
 from dance_ondevice.daemon.config_sections import Config
@@ -136,9 +135,8 @@ def build(
 
 
 def _served_by_onnxruntime(config: Config) -> bool:
-    """Whether the daemon will want to; the packages are looked for, not imported."""
-    wanted = config.inference.enabled and config.inference.engine != "torch"
-    return wanted and all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
+    """Whether the daemon will want to."""
+    return config.inference.enabled and config.inference.engine != "torch" and engine_graph.installed()
 
 
 def _own_copy(file: Path, folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -13,9 +14,9 @@ import zmq
 from condition_models import write_version
 from prometheus_client import CollectorRegistry
 
+from dance_ondevice.daemon import engine_graph, round_job, trainer_main
 from dance_ondevice.daemon import job as jobs
 from dance_ondevice.daemon import predictor as predictors
-from dance_ondevice.daemon import round_job, trainer_main
 from dance_ondevice.daemon.config_sections import Config, Inference
 from dance_ondevice.daemon.mailbox import LatestFrames
 from dance_ondevice.daemon.metrics import Instruments
@@ -45,10 +46,11 @@ def version(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def never_exports(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> bytes:
+    def fail(*_: object, **__: object) -> None:
         raise AssertionError("exported")
 
     monkeypatch.setattr(runners, "graph_of", fail)
+    monkeypatch.setattr(engine_graph.subprocess, "run", fail)
 
 
 def job_of(folder: Path, version: Path) -> jobs.Job:
@@ -70,14 +72,35 @@ def job_of(folder: Path, version: Path) -> jobs.Job:
     return msgspec.structs.replace(built, out=str(out))
 
 
-def test_what_had_to_be_exported_is_there_at_the_next_load(
-    version: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_process_exports_a_version_once(version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "graph_of", None)  # this process never does
     assert read_graph(version) is None
     assert predictors.load_slot(version, engine="onnxruntime").engine == "onnxruntime"
     assert read_graph(version) is not None
-    monkeypatch.setattr(runners, "graph_of", None)
+    monkeypatch.setattr(engine_graph, "subprocess", None)
     assert predictors.load_slot(version, engine="onnxruntime").engine == "onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [("status", "RuntimeError: no such operation"), ("hang", "timed out"), ("spawn", "no memory")],
+)
+def test_what_cannot_be_exported_runs_in_torch(
+    version: Path, what: str, why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(command: list[str], **_: object) -> None:
+        if what == "hang":
+            raise subprocess.TimeoutExpired(command, 60)
+        if what == "spawn":
+            raise OSError("no memory")
+        raise subprocess.CalledProcessError(
+            1, command, stderr="Traceback:\nRuntimeError: no such operation\n"
+        )
+
+    monkeypatch.setattr(engine_graph.subprocess, "run", fail)
+    assert predictors.load_slot(version, engine="onnxruntime").engine == "torch"
+    assert "graph not exported" in caplog.text
+    assert why in caplog.text
 
 
 def test_the_trainer_writes_the_graph_that_the_service_loads(
