@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dance_ondevice.batches import (
@@ -192,7 +192,6 @@ def plan_of(sizes: list[tuple[int, int]], batch_size: int, seed: int = 0) -> Bat
     )
 
 
-@settings(deadline=None)
 @given(
     heights=st.lists(st.sampled_from([250, 500, 1000]), min_size=1, max_size=40),
     batch_size=st.integers(1, 9),

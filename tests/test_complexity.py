@@ -3,7 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -42,7 +42,6 @@ def texture(seed: int, size: int = 64) -> np.ndarray:
 
 
 @each
-@settings(deadline=None)
 @given(image=images)
 def test_scores_are_fractions(indicator: Indicator, image: np.ndarray) -> None:
     found = indicator.measure(image)
@@ -51,7 +50,6 @@ def test_scores_are_fractions(indicator: Indicator, image: np.ndarray) -> None:
 
 
 @each_of_pixels
-@settings(deadline=None)
 @given(shape=shapes, level=st.integers(0, 255))
 def test_a_flat_image_loses_nothing(indicator: Indicator, shape: tuple[int, int], level: int) -> None:
     found = indicator.measure(np.full(shape, level, np.uint8))
@@ -60,7 +58,6 @@ def test_a_flat_image_loses_nothing(indicator: Indicator, shape: tuple[int, int]
 
 
 @each
-@settings(deadline=None)
 @given(image=arrays(np.uint8, shapes, elements=st.integers(0, 155)), offset=st.integers(0, 100))
 def test_brightness_does_not_count(indicator: Indicator, image: np.ndarray, offset: int) -> None:
     brighter = image + np.uint8(offset)
@@ -72,7 +69,6 @@ def test_brightness_does_not_count(indicator: Indicator, image: np.ndarray, offs
     )
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 50), sigma=st.floats(0.6, 4.0))
 def test_blur_never_raises_detail_loss(seed: int, sigma: float) -> None:
     indicator = make_indicator("detail_loss", SCALES)
@@ -217,7 +213,6 @@ def test_learnt_loss_tells_the_losses_of_other_frames() -> None:
     assert np.corrcoef(np.argsort(order), np.argsort(np.argsort(misled)))[0, 1] < 0.9
 
 
-@settings(deadline=None)
 @given(image=images, seed=st.integers(0, 99))
 def test_learnt_scores_are_fractions_for_any_image(image: np.ndarray, seed: int) -> None:
     row = tuple(np.random.default_rng(seed).normal(0, 1e3, 144).tolist())

@@ -130,7 +130,6 @@ class TestEncode:
 
 
 class TestResize:
-    @settings(deadline=None)
     @given(st.integers(1, 40), st.integers(1, 40), st.floats(0.01, 1.5))
     def test_sizes_are_rounded_and_never_zero(self, h: int, w: int, scale: float) -> None:
         resized = resize_area(scene(h, w), scale)
@@ -174,14 +173,13 @@ MAGIC = [
 WHOLE = [encoded(encoding, scene(17, 23)) for encoding in ENCODINGS] + [encode_png(scene(17, 23)[..., 0])]
 
 
-@settings(deadline=None)
 @given(st.sampled_from([b"", *MAGIC]), st.binary(max_size=200))
 @example(b"", b"")
 def test_random_bytes_raise_image_errors_only(magic: bytes, tail: bytes) -> None:
     only_image_errors(magic + tail)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(WHOLE), st.data())
 def test_mutated_images_raise_image_errors_only(whole: bytes, data: st.DataObject) -> None:
     mutated = bytearray(whole)

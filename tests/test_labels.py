@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -16,7 +16,6 @@ def test_the_street_has_camvids_classes_in_order() -> None:
     assert [STREET_CLASSES.index(name) for name in ("sky", "road", "car", "bicyclist")] == [0, 3, 8, 10]
 
 
-@settings(deadline=None)
 @given(masks, st.integers(1, 255))
 def test_check_label_accepts_exactly_classes_and_ignore(mask: np.ndarray, n_classes: int) -> None:
     wrong = set(mask.ravel().tolist()) - set(range(n_classes)) - {IGNORE}
@@ -46,7 +45,6 @@ def test_check_label_refuses_other_arrays(label: np.ndarray) -> None:
         check_label(label, 11)
 
 
-@settings(deadline=None)
 @given(masks, st.integers(1, 60))
 def test_colours_tell_classes_apart(mask: np.ndarray, n_classes: int) -> None:
     painted = colourise(mask, n_classes)

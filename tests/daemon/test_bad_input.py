@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import cv2
 import pytest
 import zmq
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ingest_harness import N_CLASSES, Harness, header, jpeg, label, picture, running
 
@@ -165,7 +165,6 @@ ENCODED = [
 damage = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=20)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(ENCODED), damage, st.integers(0, 10_000))
 def test_damaged_image_is_decoded_or_refused(image: bytes, changes: list[tuple[int, int]], cut: int) -> None:
     data = bytearray(image)
@@ -175,7 +174,6 @@ def test_damaged_image_is_decoded_or_refused(image: bytes, changes: list[tuple[i
     check(bytes(data[: cut % len(data)]))
 
 
-@settings(deadline=None)
 @given(damage)
 def test_damaged_label_is_decoded_or_refused(changes: list[tuple[int, int]]) -> None:
     data = bytearray(label())

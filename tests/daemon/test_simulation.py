@@ -37,7 +37,7 @@ def config(budget: float, **training: Any) -> Config:
     return Config(energy=Energy(budget_joules_per_day=budget), training=Training(**training))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(0, 50_000), st.integers(0, 99), st.booleans())
 def test_no_simulated_day_is_over_its_budget(budget: float, seed: int, weigh: bool) -> None:
     days = simulate(MORNING, config(budget, interval="20m"), days=20, seed=seed, weigh_value=weigh)

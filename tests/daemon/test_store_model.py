@@ -129,6 +129,5 @@ TestStoreAgainstDict = pytest.mark.slow(StoreAgainstDict.TestCase)
 TestStoreAgainstDict.settings = settings(
     max_examples=12,
     stateful_step_count=15,
-    deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )

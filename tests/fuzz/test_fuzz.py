@@ -27,7 +27,6 @@ from dance_ondevice.daemon.store import Store
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 few = settings(
     max_examples=5000 if NIGHTLY else 40,
-    deadline=None,
     database=None,
     derandomize=not NIGHTLY,
     suppress_health_check=list(HealthCheck),

@@ -79,7 +79,7 @@ def test_multi_scale_groups_are_disjoint_modules_with_weights(name: str):
 
 @pytest.mark.slow
 @every_architecture
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     fractions=st.lists(st.floats(0.05, 0.95), min_size=1, max_size=2),
     round_to=st.sampled_from([1, 2, 8]),

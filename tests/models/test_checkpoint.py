@@ -126,7 +126,7 @@ def test_a_factory_that_is_gone_is_named(unet_factory: str, tmp_path: Path):
         load(tmp_path)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_flipped_bit_is_found(data: st.DataObject, tmp_path: Path):
     directory = tmp_path / "flip"

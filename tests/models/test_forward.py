@@ -50,7 +50,7 @@ def painter(*scores: float) -> nn.Module:
     return model
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), batch=st.integers(1, 2))
 def test_any_size_is_padded_and_cut_back(height: int, width: int, batch: int):
     model = Picky()

@@ -66,7 +66,7 @@ def test_miou_is_that_of_one_confusion_matrix_over_all_samples() -> None:
     assert found.pixels == (200, 0, 50)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(counts, counts, counts), min_size=1, max_size=12), st.integers(0, 9))
 def test_a_model_against_itself_gains_nothing_with_certainty(
     truths: list[tuple[int, int, int]], seed: int
@@ -81,7 +81,7 @@ def test_a_model_against_itself_gains_nothing_with_certainty(
     assert found.gain.at_least() == found.gain.at_most() == 0.0
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(2, 20), st.floats(-0.2, 0.2), st.floats(0.0, 0.2), st.integers(0, 99))
 def test_bounds_hold_the_figure_and_mirror_each_other(
     samples: int, gain: float, spread: float, seed: int

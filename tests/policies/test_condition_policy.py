@@ -94,7 +94,7 @@ def test_an_alarm_that_a_known_condition_explains_is_spent() -> None:
     assert names(state) == [BASE]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seeds, st.integers(4, 24), st.integers(1, 3), st.floats(5.0, 1000.0))
 def test_odd_frames_never_open_a_condition(seed: int, min_frames: int, every: int, place: float) -> None:
     rules = ConditionRules(min_frames=min_frames)
@@ -106,7 +106,7 @@ def test_odd_frames_never_open_a_condition(seed: int, min_frames: int, every: in
     assert {step.condition for step in steps} == {BASE}
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seeds)
 def test_frames_that_do_not_agree_open_nothing(seed: int) -> None:
     draw = random.Random(seed)
@@ -123,7 +123,7 @@ def test_a_few_that_disagree_do_not_keep_it_closed_nor_move_its_centre() -> None
     assert state.conditions[1].mean[0] == pytest.approx(0.5 + DUSK * FIGURES["luma"])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from([DAY, DUSK, RAIN, NIGHT, 2.5]), max_size=200), seeds, st.integers(1, 5))
 def test_any_stream_keeps_its_promises(places: list[float], seed: int, most: int) -> None:
     rules = ConditionRules(most=most, min_frames=4)
@@ -150,7 +150,7 @@ def test_any_stream_keeps_its_promises(places: list[float], seed: int, most: int
         assert all(b - a >= rules.switch_frames for a, b in pairwise(switched))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seeds, st.sampled_from([[DAY, DUSK], [DAY, DAY, DUSK, DUSK], [DAY, 500.0, DUSK, 500.0]]))
 def test_alternating_frames_do_not_flicker(seed: int, pattern: list[float]) -> None:
     draw = random.Random(seed)
@@ -266,7 +266,7 @@ def test_a_day_that_comes_back_darker_is_no_dusk_and_leaves_the_dusk_as_it_was()
     assert state.conditions[1].mean == dusk.mean
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seeds, st.floats(-12.0, 12.0), st.sampled_from([BASE, "c1"]))
 def test_only_what_is_clearly_its_own_moves_a_condition(seed: int, place: float, current: str) -> None:
     rules = ConditionRules(most=2)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dance_ondevice.policies.data_slimming import (
@@ -43,7 +43,6 @@ def stream(
     return state, decisions
 
 
-@settings(deadline=None)
 @given(rules_strategy, st.lists(scores | few_values, max_size=40), st.lists(scores | few_values, min_size=2))
 def test_keep_scale_weight_and_quantile_never_fall_as_the_score_rises(
     rules: SlimmingRules, history: list[float], candidates: list[float]
@@ -57,7 +56,6 @@ def test_keep_scale_weight_and_quantile_never_fall_as_the_score_rises(
         assert lower.weight <= higher.weight
 
 
-@settings(deadline=None)
 @given(rules_strategy, st.lists(scores | few_values, min_size=1, max_size=60))
 def test_every_decision_is_possible_and_the_state_is_the_window(
     rules: SlimmingRules, history: list[float]
@@ -111,7 +109,6 @@ def test_after_a_change_of_scene_the_window_calibrates_itself_anew() -> None:
     assert sum(not decision.keep for decision in settled) / len(settled) == pytest.approx(0.3, abs=0.02)
 
 
-@settings(deadline=None)
 @given(st.lists(scores, min_size=1, max_size=40), st.integers(0, 30))
 def test_warm_up_keeps_everything_at_full_scale_and_plain_weight(history: list[float], warmup: int) -> None:
     _, decisions = stream(SlimmingRules(drop_fraction=0.95, warmup_frames=warmup), history)
@@ -121,7 +118,6 @@ def test_warm_up_keeps_everything_at_full_scale_and_plain_weight(history: list[f
     assert not any("warm-up" in decision.reason for decision in decisions[warmup:])
 
 
-@settings(deadline=None)
 @given(rules_strategy, st.lists(few_values, max_size=40))
 def test_same_seed_same_decisions(rules: SlimmingRules, history: list[float]) -> None:
     assert stream(rules, history) == stream(rules, history)
@@ -137,7 +133,6 @@ def test_seed_and_camera_change_how_ties_fall() -> None:
     assert kept(0, "front") != kept(0, "rear")
 
 
-@settings(deadline=None)
 @given(st.lists(scores | few_values, max_size=60))
 def test_drop_fraction_zero_keeps_all(history: list[float]) -> None:
     _, decisions = stream(SlimmingRules(drop_fraction=0.0, warmup_frames=2), history)
@@ -206,7 +201,6 @@ def test_impossible_rules_say_what_is_allowed(values: dict[str, Any], said: str)
         SlimmingRules(**values)
 
 
-@settings(deadline=None)
 @given(rules_strategy, st.lists(scores | few_values, max_size=40))
 def test_a_whole_set_meets_the_drop_fraction_whatever_its_scores(
     rules: SlimmingRules, found: list[float]

@@ -51,7 +51,7 @@ def test_stationary_streams_alarm_no_more_often_than_stated(kind: str) -> None:
     assert jumps <= values / 10_000
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seeds, st.floats(3.0, 8.0), st.sampled_from([-1, 1]), st.integers(60, 200))
 def test_page_hinkley_finds_a_shift_of_three_deviations_within_twenty_four_values(
     seed: int, size: float, sign: int, before: int
@@ -66,7 +66,7 @@ def test_page_hinkley_finds_a_shift_of_three_deviations_within_twenty_four_value
     assert ("rise" if sign > 0 else "fall") in changes
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seeds, st.sampled_from([-0.3, 0.3]), st.integers(150, 400))
 def test_adwin_finds_a_shift_of_three_tenths_within_sixty_four_values(
     seed: int, shift: float, before: int
@@ -93,7 +93,6 @@ def test_adwin_finds_a_small_change_that_lasts_and_forgets_what_was_before() -> 
     assert window.mean == pytest.approx(0.55, abs=0.01)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=150), st.integers(2, 64))
 def test_adwins_window_is_the_latest_values(values: list[float], most: int) -> None:
     rules, window = DriftRules(look_every=10**9, most_values=most), Adwin()
@@ -134,7 +133,6 @@ def test_what_is_forgotten_begins_anew() -> None:
     assert not any(after)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0.45, 0.55), min_size=1, max_size=200))
 def test_what_stays_within_a_deviation_of_the_usual_is_no_news(values: list[float]) -> None:
     state = DriftState()

@@ -5,7 +5,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dance_ondevice.policies.energy_budget import (
@@ -36,7 +36,6 @@ rules_strategy = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(
     rules_strategy,
     st.lists(st.tuples(st.floats(0, 200_000), amounts), max_size=40),
@@ -74,7 +73,6 @@ def test_all_rounds_together_spend_no_more_than_flowed_in_the_cap_and_one_step(
         assert day_left(rules, account) >= -step - rules.joules_per_day * 1e-6
 
 
-@settings(deadline=None)
 @given(rules_strategy, st.floats(-1e5, 1e5), st.lists(st.floats(-1e7, 1e7), max_size=20))
 def test_refill_never_exceeds_the_cap_and_a_clock_going_backwards_adds_nothing(
     rules: BudgetRules, balance: float, times: list[float]
@@ -130,7 +128,6 @@ def status(balance: float = 10_000.0, predicted: float = 1000.0, **changes: Any)
     return EnergyStatus(balance_joules=balance, predicted_joules=predicted, **(FIT | changes))
 
 
-@settings(deadline=None)
 @given(rules_strategy, st.floats(-1e4, 1e5), amounts)
 def test_an_allowance_is_what_is_predicted_and_a_margin_or_what_is_left(
     rules: BudgetRules, balance: float, predicted: float

@@ -27,7 +27,6 @@ steps = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(
     st.floats(min_value=0.01, max_value=1.0),
     st.floats(min_value=0.0, max_value=1.0),
@@ -94,7 +93,7 @@ def test_near_the_target_half_of_what_is_left_is_tried() -> None:
     assert tried[6:] == pytest.approx([0.55, 0.5, 0.55, 0.525])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(["promoted", "rejected", "failed", "stopped"]), max_size=25))
 def test_a_refused_fraction_is_never_repeated_from_the_model_that_it_was_refused_for(
     outcomes: list[str],
@@ -158,7 +157,6 @@ contexts = st.dictionaries(
 scales = st.floats(min_value=0.01, max_value=1.0)
 
 
-@settings(deadline=None)
 @given(scales, scales, contexts)
 def test_the_smaller_the_input_the_more_large_contexts_lose(
     one: float, other: float, sizes: dict[str, float]
@@ -213,7 +211,6 @@ def test_a_branch_goes_when_it_is_worth_little_beside_the_others() -> None:
     assert branch_to_remove({}, {}) is None
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from("abcd"), st.floats(min_value=0.0, max_value=10.0), min_size=1),
     st.floats(min_value=0.0, max_value=1.0),

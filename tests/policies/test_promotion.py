@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dance_ondevice.policies.bootstrap import Bounded, Comparison
@@ -37,7 +37,6 @@ rules_strategy = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(pairs(), rules_strategy, st.booleans())
 def test_promoted_means_that_nothing_fell_by_more_than_allowed(
     pair: tuple[Scores, Scores], rules: GateRules, slimmed: bool
@@ -61,7 +60,6 @@ def test_promoted_means_that_nothing_fell_by_more_than_allowed(
     assert all(verdict.reasons)
 
 
-@settings(deadline=None)
 @given(pairs(), rules_strategy, st.booleans(), st.data())
 def test_better_figures_never_turn_a_promotion_into_a_rejection(
     pair: tuple[Scores, Scores], rules: GateRules, slimmed: bool, data: st.DataObject

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dance_ondevice.policies.retention import KEEP_PER_CLASS, StoredSample, choose_evictions
@@ -52,7 +52,6 @@ def stores(draw: st.DrawFn) -> list[StoredSample]:
     ]
 
 
-@settings(deadline=None)
 @given(stores(), st.integers(-10, 4000), st.integers(0, 9), st.integers(0, 5))
 def test_frees_enough_or_all_it_may_and_never_what_is_held_out(
     store: list[StoredSample], wanted: int, seed: int, keep: int
@@ -71,7 +70,6 @@ def test_frees_enough_or_all_it_may_and_never_what_is_held_out(
         assert not gone
 
 
-@settings(deadline=None)
 @given(stores(), st.integers(1, 4000), st.integers(0, 9), st.integers(1, 5))
 def test_a_class_loses_its_last_samples_only_when_nothing_else_can_go(
     store: list[StoredSample], wanted: int, seed: int, keep: int
@@ -90,7 +88,6 @@ def test_a_class_loses_its_last_samples_only_when_nothing_else_can_go(
         del left[each]
 
 
-@settings(deadline=None)
 @given(stores(), st.integers(0, 4000), st.integers(0, 9), st.randoms())
 def test_deterministic_whatever_the_order(
     store: list[StoredSample], wanted: int, seed: int, order: random.Random
@@ -100,7 +97,6 @@ def test_deterministic_whatever_the_order(
     assert choose_evictions(shuffled, wanted, seed) == choose_evictions(store, wanted, seed)
 
 
-@settings(deadline=None)
 @given(stores(), st.integers(0, 2000), st.integers(0, 2000), st.integers(0, 9))
 def test_freeing_more_takes_the_same_ones_first(
     store: list[StoredSample], less: int, more: int, seed: int

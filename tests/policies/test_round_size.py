@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dance_ondevice.policies.round_size import Cost, RoundSize, Wanted, fit_cost, fit_round, pixel_share
@@ -15,7 +15,6 @@ WANTED = Wanted(
 COST = Cost(100.0, 10.0)
 
 
-@settings(deadline=None)
 @given(
     st.builds(Cost, st.floats(0, 1e4), st.floats(0, 1e3)),
     st.floats(-1e3, 1e6),

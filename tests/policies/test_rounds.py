@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dance_ondevice.policies.rounds import (
@@ -65,7 +65,6 @@ limits_strategy = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(stores(), limits_strategy, st.randoms())
 def test_a_plan_holds_its_limits_and_takes_only_what_it_may(
     store: list[SampleInfo], limits: dict[str, Any], order: random.Random

@@ -79,7 +79,7 @@ def test_an_unknown_uncertainty_counts_as_the_median() -> None:
     assert worth["s003"] == worth["s001"]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(stores(), st.integers(0, 20), stores(), st.randoms())
 def test_a_choice_has_no_near_duplicates_and_does_not_depend_on_the_order(
     store: list[SampleInfo], count: int, before: list[SampleInfo], order: random.Random
@@ -103,7 +103,7 @@ def test_a_choice_has_no_near_duplicates_and_does_not_depend_on_the_order(
     assert choose(shuffled, count, worth, known=before) == chosen
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(stores().filter(bool), st.integers(1, 8))
 def test_a_choice_is_greedy_by_worth_times_distance(store: list[SampleInfo], count: int) -> None:
     worth = values(store)
@@ -133,7 +133,7 @@ def test_equal_worth_without_signatures_spreads_over_time() -> None:
     assert places == list(range(0, 64, 8))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(stores(), st.integers(0, 45), st.integers(), st.randoms())
 def test_a_draw_is_balanced_over_cameras_and_conditions(
     store: list[SampleInfo], count: int, seed: int, order: random.Random

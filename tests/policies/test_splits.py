@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import groupby, pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dance_ondevice.policies.splits import SampleInfo, Split, assign_splits
@@ -38,7 +38,6 @@ streams = st.lists(
 ).map(lambda rows: [sample(index, time, camera) for index, (camera, time) in enumerate(rows)])
 
 
-@settings(deadline=None)
 @given(streams, st.sampled_from([0.1, 0.2, 0.35, 0.5]), st.sampled_from([0.0, 1.0, 5.0, 60.0]), st.randoms())
 def test_any_stream_is_split_whole_apart_and_in_any_order_alike(
     samples: list[SampleInfo], share: float, block_seconds: float, order: random.Random
@@ -128,7 +127,6 @@ def test_unlabelled_samples_wait_and_assigned_ones_stay() -> None:
     assert len(splits) == 8
 
 
-@settings(deadline=None)
 @given(streams, st.lists(st.integers(0, 119), max_size=3))
 def test_calls_that_see_earlier_samples_keep_apart_from_them(
     samples: list[SampleInfo], cuts: list[int]
