@@ -10,6 +10,8 @@ import numpy as np
 
 from dance_ondevice import images
 from dance_ondevice.batches import TrainingSample, read_image, read_label
+from dance_ondevice.daemon.condition_file import CONDITIONS_FILE
+from dance_ondevice.daemon.trainer_conditions import Kept, Serving, kept
 from dance_ondevice.demo.page import Pictures, Swatch
 from dance_ondevice.demo.session import PhasePlan
 from dance_ondevice.evaluation import evaluate, miou
@@ -37,10 +39,11 @@ class Fresh:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseVersions:
-    """The version that was live at a phase's end."""
+    """The version that was live at a phase's end, and the service's name for the light of its frames."""
 
     fresh: Fresh
     live: str
+    condition: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +107,13 @@ def score(
         model, card = checkpoint.load(models / version)
         for index in sorted(index for v, index in wanted if v == version):
             fresh = phases[index].fresh
-            matrix = evaluate(model, fresh.samples, card.normalisation, n_classes)
+            # As it would serve them; the first model is judged with its own statistics alone.
+            found = Kept() if version == frozen else kept(models / version / CONDITIONS_FILE, model)
+            with Serving(found.sets, found.known).on(model) as wear:
+                wear(phases[index].condition)
+                matrix = evaluate(model, fresh.samples, card.normalisation, n_classes)
+                mask = predict(model, read_image(fresh.shown), card.normalisation).mask
             scores[version, index] = miou(matrix)
-            mask = predict(model, read_image(fresh.shown), card.normalisation).mask
             masks[version, index] = images.encode_png(colourise(mask, n_classes))
             on_score(len(scores), len(wanted))
     return (

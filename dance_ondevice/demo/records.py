@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +57,15 @@ def read(paths: StatePaths, phase_at: Callable[[float], str]) -> Records:
         )
     finally:
         db.close()
+
+
+def conditions(paths: StatePaths, phase_at: Callable[[float], str]) -> dict[str, str]:
+    """By phase, the condition that most of its stored samples were taken in, as the service named it."""
+    found: dict[str, Counter[str]] = {}
+    with contextlib.closing(open_reader(paths)) as db:
+        for row in db.query("select received_at, condition from samples where condition is not null"):
+            found.setdefault(phase_at(row["received_at"]), Counter())[row["condition"]] += 1
+    return {phase: names.most_common(1)[0][0] for phase, names in found.items()}
 
 
 def outcomes(paths: StatePaths, since: float) -> list[str | None]:

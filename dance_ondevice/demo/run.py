@@ -188,10 +188,13 @@ def _conclude(
     if frozen is None or final is None:
         raise RuntimeError("the daemon never told which model is live")
     paths = StatePaths(workspace / "state")
+    lights = records.conditions(paths, _phase_at(phases))
     scores, pictures = evaluate.score(
         paths.models,
         [
-            evaluate.PhaseVersions(fresh=f, live=p.live_version or frozen)
+            evaluate.PhaseVersions(
+                fresh=f, live=p.live_version or frozen, condition=lights.get(p.plan.name, "")
+            )
             for f, p in zip(fresh, phases, strict=True)
         ],
         frozen=frozen,
