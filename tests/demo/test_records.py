@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,3 +116,14 @@ def test_outcomes_are_those_of_rounds_that_started_since(store: Store, tmp_path:
 def test_a_missing_index_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         records.outcomes(StatePaths(tmp_path / "none"), 0.0)
+
+
+def test_each_phase_has_the_light_that_most_of_its_samples_were_taken_in(tmp_path: Path) -> None:
+    paths = StatePaths(tmp_path)
+    with contextlib.closing(sqlite3.connect(paths.database)) as db:
+        db.execute("create table samples (received_at real, condition text)")
+        rows = [(1, "base"), (2, "base"), (10, "base"), (11, "c1"), (12, "c1"), (20, None)]
+        db.executemany("insert into samples values (?, ?)", rows)
+        db.commit()
+    found = records.conditions(paths, lambda at: "day" if at < 10 else "dusk" if at < 20 else "rain")
+    assert found == {"day": "base", "dusk": "c1"}
