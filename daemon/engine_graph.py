@@ -1,7 +1,7 @@
 """A version's graph for onnxruntime: written by a process of its own where no round has written one.
 
 As a program (``python -m dance_ondevice.daemon.engine_graph FOLDER``) it exports the version in a folder: the
-exporter would stay in the memory of a process that serves, some ninety megabytes for a second's work.
+exporter would stay in the memory of a process that serves, for a second's work.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dance_ondevice.runtime.graph_file import read_graph, write_graph
+
+if TYPE_CHECKING:
+    from dance_ondevice.runtime.runners import Engine
 
 __all__ = ["at_hand", "installed"]
 
@@ -27,8 +31,22 @@ def installed() -> bool:
     return all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
 
 
-def at_hand(directory: Path) -> bytes | None:
-    """The graph of the version in a folder, exported if need be; None where that does not work."""
+def at_hand(directory: Path, engine: Engine) -> bytes | None:
+    """The graph of the version in a folder, exported if need be; None where that does not work.
+
+    Args:
+        directory: of the version.
+        engine: that is asked for; torch needs none.
+    """
+    if engine == "torch":
+        return None
+    if not installed():
+        if engine == "onnxruntime":
+            from dance_ondevice.runtime.formats import MissingPackage
+
+            missing = MissingPackage("onnx and onnxruntime", "dance-ondevice[onnx]")
+            log.warning("onnxruntime not used because=%s", missing)
+        return None
     graph = read_graph(directory)
     if graph is not None:
         return graph

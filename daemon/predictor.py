@@ -34,7 +34,6 @@ from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.layout import channels_last
 from dance_ondevice.policies.conditions import BASE
-from dance_ondevice.runtime.graph_file import write_graph
 from dance_ondevice.runtime.runners import Engine, Runners
 
 log = logging.getLogger(__name__)
@@ -67,22 +66,14 @@ def load_slot(
     """
     model, card = checkpoint.load(directory)
     model = channels_last(model)
-    graph = None
-    if engine != "torch" and engine_graph.installed():
-        graph = engine_graph.at_hand(directory)
-        # What cannot be exported by itself cannot be here either.
-        engine = engine if graph is not None else "torch"
     runners = Runners(
         model,
         engine,
         size=card.macs_at,
         threads=threads,
         clock=time.perf_counter,
-        graph=graph,
+        graph=engine_graph.at_hand(directory, engine),
     )
-    if runners.exported is not None:
-        with contextlib.suppress(OSError):  # it serves all the same; the next start exports it again
-            write_graph(directory, runners.exported)
     conditions = VersionConditions(directory, model, card, probation_every=probation_every, runners=runners)
     warm = np.zeros((96, 128, 3), np.uint8)
     conditions.sets.predict(warm, BASE, BASE, out_size=(96, 128), label=None)

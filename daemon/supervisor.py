@@ -58,8 +58,6 @@ log = logging.getLogger(__name__)
 
 AnyService = TypeVar("AnyService", bound=Service)
 
-#: Everything is down this many seconds after SIGTERM.
-STOP_SECONDS = stopping.STOP_SECONDS
 _TICK_SECONDS = 1.0
 _STATUS_SECONDS = 5.0
 

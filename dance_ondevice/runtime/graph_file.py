@@ -1,8 +1,8 @@
 """A model's graph for onnxruntime, kept beside its weights: who serves the model need not export it.
 
-Exporting takes the better part of a second of Python and some ninety megabytes, in a process that serves
-frames meanwhile. The file's name holds its digest: what does not match is not used. Whether it is the graph
-of these weights shows when its answer is compared with the model's (``Runners``).
+Exporting takes time and memory from a process that serves frames meanwhile. The file's name holds its
+digest: what does not match is not used. Whether it is the graph of these weights shows when its answer is
+compared with the model's (``Runners``).
 """
 
 from __future__ import annotations

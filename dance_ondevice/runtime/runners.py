@@ -14,8 +14,8 @@ from dance_ondevice import conditions
 from dance_ondevice.conditions import NormStatistics
 from dance_ondevice.models.forward import STRIDE
 from dance_ondevice.runtime.folding import Folded
-from dance_ondevice.runtime.formats import ExportError, MissingPackage, first_line
-from dance_ondevice.runtime.onnx_engine import OnnxEngine, agree, graph_of
+from dance_ondevice.runtime.formats import ExportError, first_line
+from dance_ondevice.runtime.onnx_engine import OnnxEngine, agree
 
 __all__ = ["Engine", "Runners"]
 
@@ -25,8 +25,8 @@ Engine = Literal["auto", "torch", "onnxruntime"]
 
 #: Forward passes that the two are compared by.
 _PASSES = 5
-#: Sessions of conditions that are kept: each holds the weights once more, 12 to 15 MB of the default model's,
-#: and threads of its own. Another one is made in some forty milliseconds.
+#: Sessions of conditions that are kept: each holds the weights once more, and threads of its own. Another one
+#: is made when the first frame needs it.
 _SESSIONS = 3
 
 
@@ -47,27 +47,23 @@ class Runners:
 
         Args:
             model: in eval mode, with its own statistics; only this object changes them from now on.
-            engine: ``auto`` takes onnxruntime where it is installed, takes the model, and is quicker.
+            engine: ``auto`` takes onnxruntime where there is a graph and it is quicker.
             size: (height, width) of usual images.
             threads: for onnxruntime; torch has its own setting.
             clock: seconds, to see which is quicker.
-            graph: what ``graph_of`` made of the model earlier, if it is at hand.
+            graph: what ``graph_of`` made of the model; None to run it in torch.
         """
         self._model = model
-        self._folded = Folded(model)
+        self._size = (size[0] + -size[0] % STRIDE, size[1] + -size[1] % STRIDE)
+        #: Merged layers; None where onnxruntime runs the model, for they take what the weights take again.
+        self._folded: Folded | None = self._merged()
         self._onnx: OnnxEngine | None = None
         self._sessions: dict[str, tuple[NormStatistics, nn.Module]] = {}
         self._applied: NormStatistics | None = None
-        height, width = (side + -side % STRIDE for side in size)
-        x = torch.rand(1, 3, height, width).to(memory_format=torch.channels_last)
-        if not agree(model, self._folded.model, x):
-            log.warning("layers not merged because=%s", "the copy does not compute the same")
-            self._folded = Folded(model, merge=False)
-        self._x = x
-        #: The model's graph where it had to be exported: worth keeping for the next time.
-        self.exported: bytes | None = None
-        if engine != "torch":
-            self._try_onnx(engine, x, threads, clock, graph)
+        if graph is not None and engine != "torch":
+            self._onnx = self._usable(graph, engine, self._folded, threads, clock)
+        if self._onnx is not None:
+            self._folded = None
 
     @property
     def name(self) -> Literal["torch", "onnxruntime"]:
@@ -101,6 +97,8 @@ class Runners:
                 while len(self._sessions) > _SESSIONS:
                     del self._sessions[next(iter(self._sessions))]
                 return guarded
+        if self._folded is None:
+            self._folded = self._merged()
         if self._applied is not statistics:
             conditions.apply(self._model, statistics)
             self._folded.refresh()
@@ -119,7 +117,7 @@ class Runners:
         before = conditions.capture(self._model, learnt=statistics.learnt)
         conditions.apply(self._model, statistics)
         try:
-            same = agree(self._model, module, self._x)
+            same = agree(self._model, module, self._image())
         finally:
             conditions.apply(self._model, before)
         if not same:
@@ -137,63 +135,37 @@ class Runners:
         """A condition is no more."""
         self._sessions.pop(name, None)
 
-    def _try_onnx(
-        self,
-        engine: Engine,
-        x: torch.Tensor,
-        threads: int,
-        clock: Callable[[], float],
-        graph: bytes | None,
-    ) -> None:
+    def _image(self) -> torch.Tensor:
+        return torch.rand(1, 3, *self._size).to(memory_format=torch.channels_last)
+
+    def _merged(self) -> Folded:
+        folded = Folded(self._model)
+        if agree(self._model, folded.model, self._image()):
+            return folded
+        log.warning("layers not merged because=%s", "the copy does not compute the same")
+        return Folded(self._model, merge=False)
+
+    def _usable(
+        self, graph: bytes, engine: Engine, folded: Folded, threads: int, clock: Callable[[], float]
+    ) -> OnnxEngine | None:
+        """An engine that computes what the model does and, for ``auto``, is quicker than torch."""
+        x = self._image()
         try:
-            found = self._onnx_engine(x, threads, graph)
-        except MissingPackage as error:
-            if engine == "onnxruntime":
-                log.warning("onnxruntime not used because=%s", error)
-            return
-        except Exception as error:  # the model may be the user's own, and must serve all the same
+            made = OnnxEngine(self._model, graph, threads=threads)
+            module = made.module(conditions.capture(self._model))
+            same = agree(self._model, module, x)
+        except Exception as error:  # onnxruntime raises classes of its own, derived from Exception alone
             log.warning("onnxruntime not used because=%s", first_line(error))
-            return
-        if found is None:
+            return None
+        if not same:
             log.warning("onnxruntime not used because=%s", "it does not compute what the model does")
-            return
-        made, module = found
+            return None
         if engine == "auto":
-            theirs, ours = (_seconds(one, x, clock) for one in (module, self._folded.model))
+            theirs, ours = (_seconds(one, x, clock) for one in (module, folded.model))
             log.info("engines compared onnxruntime_ms=%.1f torch_ms=%.1f", 1e3 * theirs, 1e3 * ours)
             if theirs >= ours:
-                return
-        self._onnx = made
-
-    def _onnx_engine(
-        self, x: torch.Tensor, threads: int, graph: bytes | None
-    ) -> tuple[OnnxEngine, nn.Module] | None:
-        """An engine that computes what the model does, from a graph at hand if that is of this model.
-
-        Raises:
-            ExportError: a package is not installed, or the model cannot be exported.
-        """
-        if graph is not None:
-            try:
-                found = self._compared(graph, x, threads)
-            except MissingPackage:
-                raise
-            except Exception as error:  # of other layers or damaged: onnxruntime raises classes of its own
-                log.debug("graph not used because=%s", first_line(error))
-                found = None
-            if found is not None:
-                return found
-            log.warning("graph exported again because=%s", "the one at hand is not of this model")
-        graph = graph_of(self._model, (x.shape[2], x.shape[3]))
-        found = self._compared(graph, x, threads)
-        if found is not None:
-            self.exported = graph
-        return found
-
-    def _compared(self, graph: bytes, x: torch.Tensor, threads: int) -> tuple[OnnxEngine, nn.Module] | None:
-        made = OnnxEngine(self._model, graph, threads=threads)
-        module = made.module(conditions.capture(self._model))
-        return (made, module) if agree(self._model, module, x) else None
+                return None
+        return made
 
 
 def _instead(

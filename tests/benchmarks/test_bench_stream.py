@@ -278,11 +278,11 @@ def test_targets_are_checked_against_what_was_found() -> None:
         "no labels: at most 10 CPU seconds": ("12.0", False),
         "3 labelled frames: dusk at least 97% of joint": ("98.0%", True),
         "10 % of the labels: dusk at least 100% of joint": ("98.0%", False),
-        "forgetting at most 0.005 in every variant of ours": ("+0.0060 (dance_none)", False),
+        "forgetting at most 0.005 in every DANCE variant": ("+0.0060 (dance_none)", False),
         "joules at most 10% of naive": ("dance_three 9.2%, dance_tenth 9.2%", True),
         "joules at most 5% of joint": ("dance_three 3.7%, dance_tenth 3.7%", True),
-        "bad promotions of ours, all seeds: 0": ("6", False),
-        "peak memory of ours at most 1024 MiB": ("512 MiB", True),
+        "bad promotions of the DANCE variants, all seeds: 0": ("6", False),
+        "peak memory of the DANCE variants at most 1024 MiB": ("512 MiB", True),
     }
 
 

@@ -65,11 +65,11 @@ def new_sample(
     return replace(sample, **changes)
 
 
-def rows(paths: StatePaths) -> dict[str, dict[str, Any]]:
-    """Every sample's row by id, read as another process would."""
+def rows(paths: StatePaths, table: str = "samples", key: str = "id") -> dict[str, dict[str, Any]]:
+    """Every row of a table by its key, read as another process would."""
     db = open_reader(paths)
     try:
-        return {row["id"]: row for row in db.query("SELECT * FROM samples")}
+        return {row[key]: row for row in db.table(table).rows}
     finally:
         db.close()
 
@@ -109,10 +109,8 @@ def opened(paths: StatePaths, **options: Any) -> Iterator[Store]:
 
 def with_store(paths: StatePaths, act: Callable[[Store], Any]) -> None:
     """Run a store for what ``act`` asks of it: a future or a list of them, of which none may fail."""
-    store = Store(paths, quota_bytes=1 << 30, min_free_bytes=0)
-    store.start()
-    futures = act(store)
-    assert store.stop(WAIT)
+    with opened(paths) as store:
+        futures = act(store)
     for future in futures if isinstance(futures, list) else [futures]:
         future.result(0)
 

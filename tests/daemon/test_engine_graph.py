@@ -23,8 +23,8 @@ from dance_ondevice.daemon.metrics import Instruments
 from dance_ondevice.daemon.predictor import Predictor
 from dance_ondevice.models import checkpoint
 from dance_ondevice.policies.rounds import RoundPlan
-from dance_ondevice.runtime import runners
 from dance_ondevice.runtime.graph_file import read_graph
+from dance_ondevice.runtime.runners import Engine
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,6 @@ def never_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("exported")
 
-    monkeypatch.setattr(runners, "graph_of", fail)
     monkeypatch.setattr(engine_graph.subprocess, "run", fail)
 
 
@@ -73,7 +72,6 @@ def job_of(folder: Path, version: Path) -> jobs.Job:
 
 
 def test_another_process_exports_a_version_once(version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runners, "graph_of", None)  # this process never does
     assert read_graph(version) is None
     assert predictors.load_slot(version, engine="onnxruntime").engine == "onnxruntime"
     assert read_graph(version) is not None
@@ -101,6 +99,19 @@ def test_what_cannot_be_exported_runs_in_torch(
     assert predictors.load_slot(version, engine="onnxruntime").engine == "torch"
     assert "graph not exported" in caplog.text
     assert why in caplog.text
+
+
+@pytest.mark.parametrize(("engine", "says"), [("torch", False), ("auto", False), ("onnxruntime", True)])
+def test_without_the_extra_torch_runs_and_says_so_where_the_other_was_asked_for(
+    version: Path,
+    engine: Engine,
+    says: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert predictors.load_slot(version, engine=engine).engine == "torch"
+    assert ("pip install 'dance-ondevice[onnx]'" in caplog.text) == says
 
 
 def test_the_trainer_writes_the_graph_that_the_service_loads(

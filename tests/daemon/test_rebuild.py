@@ -192,11 +192,7 @@ def write_card(paths: StatePaths, version: str, **card: object) -> None:
 
 
 def versions(paths: StatePaths) -> dict[str, dict[str, Any]]:
-    db = open_reader(paths)
-    try:
-        return {row["version"]: row for row in db.query("SELECT * FROM versions")}
-    finally:
-        db.close()
+    return stored.rows(paths, "versions", "version")
 
 
 def test_versions_come_back_from_their_cards(paths: StatePaths) -> None:

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ from typing import Any
 import pytest
 import store_worker
 from sqlite_utils import Database
+from stored import WAIT, files, opened, rows, total_bytes
 
 from dance_ondevice.daemon.reconcile import reconcile
 from dance_ondevice.daemon.state import StatePaths
-from dance_ondevice.daemon.store import NewSample, Store, StoreError, StoreFull, open_reader
+from dance_ondevice.daemon.store import NewSample, Store, StoreError, StoreFull
 
-WAIT = 30
 WORKER = Path(store_worker.__file__)
 
 
@@ -32,34 +31,10 @@ def paths(tmp_path: Path) -> StatePaths:
     return StatePaths(tmp_path / "state")
 
 
-@contextmanager
-def opened(paths: StatePaths, **options: Any) -> Iterator[Store]:
-    store = Store(paths, **{"quota_bytes": 1 << 30, "min_free_bytes": 0, **options})
-    store.start()
-    try:
-        yield store
-    finally:
-        assert store.stop(WAIT)
-        assert store.failure is None
-
-
-def rows(paths: StatePaths) -> dict[str, dict[str, Any]]:
-    db = open_reader(paths)
-    try:
-        return {row["id"]: row for row in db.query("SELECT * FROM samples")}
-    finally:
-        db.close()
-
-
-def files(paths: StatePaths) -> set[str]:
-    found = (path for path in paths.samples.rglob("*") if path.is_file())
-    return {str(path.relative_to(paths.root)) for path in found}
-
-
 def consistent(paths: StatePaths) -> None:
     """Every row has its files and every file its row."""
     named = {row[name] for row in rows(paths).values() for name in ("path", "label_path")} - {None}
-    assert files(paths) == named
+    assert set(files(paths)) == named
 
 
 def fail_writes(
@@ -113,7 +88,7 @@ def test_one_file_that_fails_is_refused_alone(
         assert type(refusal.value) is kind
         assert set(rows(paths)) == {good.id, last.id}
         consistent(paths)
-        assert store.snapshot().bytes == sum((paths.root / name).stat().st_size for name in files(paths))
+        assert store.snapshot().bytes == total_bytes(paths)
     assert not store.add_sample(bad).result(WAIT).duplicate, "works again once the disk does"
     assert store.stop(WAIT)
     consistent(paths)
@@ -127,7 +102,7 @@ def test_a_frame_whose_label_cannot_be_written_is_not_kept(
     with opened(paths) as store:
         with pytest.raises(StoreFull):
             store.add_sample(sample).result(WAIT)
-        assert files(paths) == set()
+        assert files(paths) == []
         assert store.add_sample(replace(sample, label=None)).result(WAIT).kept
         with pytest.raises(StoreFull):
             store.add_label(sample.id, sample.label or b"", (3,), "import").result(WAIT)
@@ -175,7 +150,7 @@ def test_a_name_that_is_taken_is_refused(paths: StatePaths) -> None:
     with opened(paths) as store, pytest.raises(StoreError, match="could not be written"):
         store.add_sample(sample).result(WAIT)
     assert taken.is_dir()
-    assert files(paths) == set()
+    assert files(paths) == []
 
 
 def test_a_full_index_refuses_and_loses_nothing(paths: StatePaths) -> None:
@@ -243,7 +218,7 @@ def test_files_stay_when_their_rows_do(paths: StatePaths) -> None:
         consistent(paths)
         store.submit(lambda db: db.execute("DROP TRIGGER keep")).result(WAIT)
         assert store.remove_samples([sample.id]).result(WAIT) == 1
-        assert files(paths) == set()
+        assert files(paths) == []
 
 
 def test_a_corrupt_index_stops_the_store_and_leaves_nobody_waiting(paths: StatePaths) -> None:

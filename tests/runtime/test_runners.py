@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import sys
 import time
 import weakref
 
@@ -18,7 +17,10 @@ from dance_ondevice.condition_learning import own_parameters
 from dance_ondevice.models.forward import logits
 from dance_ondevice.models.layers import ConvBNReLU, PyramidPooling, resize
 from dance_ondevice.models.registry import build
+from dance_ondevice.runtime.onnx_engine import graph_of
 from dance_ondevice.runtime.runners import Engine, Runners
+
+SIZE = (64, 96)
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
@@ -42,7 +44,9 @@ def other_statistics(model: nn.Module) -> conditions.NormStatistics:
 def runners(model: nn.Module, engine: Engine, seconds: float = 1.0, graph: bytes | None = None) -> Runners:
     """Each look at the clock is later than the last by one, or by ``seconds`` for every second look."""
     ticks = itertools.accumulate(itertools.cycle([1.0, seconds]))
-    return Runners(model, engine, size=(64, 96), threads=1, clock=lambda: next(ticks), graph=graph)
+    if graph is None and engine != "torch":
+        graph = graph_of(model, SIZE)
+    return Runners(model, engine, size=SIZE, threads=1, clock=lambda: next(ticks), graph=graph)
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
@@ -99,28 +103,13 @@ def test_statistics_estimated_anew_replace_the_session_of_their_condition() -> N
     assert found.module("dusk", second) is not session
 
 
-def test_a_graph_at_hand_is_not_exported_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    model = network()
-    graph = runners(model, "onnxruntime").exported
-    assert graph is not None
-    monkeypatch.setattr("dance_ondevice.runtime.runners.graph_of", None)
-    found = runners(model, "onnxruntime", graph=graph)
-    assert found.name == "onnxruntime"
-    assert found.exported is None
-    x, base = torch.randn(1, 3, 64, 96), conditions.capture(model)
-    with torch.inference_mode():
-        scores = resize(found.module("base", base)(x), (64, 96))
-        torch.testing.assert_close(scores, resize(model(x), (64, 96)), atol=1e-4, rtol=1e-3)
-
-
 def test_images_of_other_sizes_than_the_usual_one_run_as_well() -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     model = build("fastscnn", 3, SMALL["fastscnn"]).eval()
     # At 64 x 64 the last map is 2 x 2: as large as what the pyramid pools to.
-    found = Runners(model, "onnxruntime", size=(64, 64), threads=1, clock=time.perf_counter)
+    graph = graph_of(model, (64, 64))
+    found = Runners(model, "onnxruntime", size=(64, 64), threads=1, clock=time.perf_counter, graph=graph)
     with torch.inference_mode():
         for size in ((64, 64), (96, 128), (192, 192), (32, 224)):
             x = torch.randn(1, 3, *size)
@@ -130,19 +119,24 @@ def test_images_of_other_sizes_than_the_usual_one_run_as_well() -> None:
 
 
 @pytest.mark.parametrize("at_hand", ["other weights", "other layers", "no graph at all"])
-def test_a_graph_that_is_not_of_this_model_is_exported_again(
+def test_a_graph_that_is_not_of_this_model_is_not_used(
     at_hand: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     others = {"other weights": network, "other layers": ReadTwice}
-    graph = runners(others[at_hand]().eval(), "onnxruntime").exported if at_hand in others else b"junk"
-    assert graph
-    caplog.clear()
-    found = runners(network(), "onnxruntime", graph=graph)
-    assert found.name == "onnxruntime"
-    assert found.exported not in {None, graph}
-    assert "graph exported again" in caplog.text
+    graph = graph_of(others[at_hand]().eval(), SIZE) if at_hand in others else b"junk"
+    model, x = network(), torch.randn(1, 3, *SIZE)
+    found = runners(model, "onnxruntime", graph=graph)
+    assert found.name == "torch"
+    assert "onnxruntime not used" in caplog.text
+    with torch.inference_mode():
+        torch.testing.assert_close(found.module("base", conditions.capture(model))(x), model(x))
+
+
+def test_without_a_graph_torch_runs() -> None:
+    found = Runners(network(), "onnxruntime", size=SIZE, threads=1, clock=time.perf_counter)
+    assert found.name == "torch"
 
 
 def test_only_the_latest_sessions_are_kept() -> None:
@@ -171,16 +165,6 @@ def test_sessions_go_with_what_made_them() -> None:
         assert session() is None
     finally:
         gc.enable()
-
-
-def test_without_the_extra_torch_runs(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert runners(network(), "auto").name == "torch"
-    assert not caplog.records
-    assert runners(network(), "onnxruntime").name == "torch"
-    assert "pip install 'dance-ondevice[onnx]'" in caplog.text
 
 
 class ReadTwice(nn.Module):

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from dance_ondevice.benchmarks.stream.report import StreamReport, VariantReport
 
-__all__ = ["PEAK_TARGET", "Target", "peak_of_ours", "targets"]
+__all__ = ["PEAK_TARGET", "Target", "peak_of_dance", "targets"]
 
 _DAY, _DUSK = "day", "dusk"
-_OURS = ("dance_none", "dance_teacher", "dance_three", "dance_tenth", "dance")
+_DANCE = ("dance_none", "dance_teacher", "dance_three", "dance_tenth", "dance")
 _LABELLED = ("dance_three", "dance_tenth", "dance")
 _GAIN, _CPU_SECONDS, _DAY_LOSS = 0.20, 10.0, 0.005
 _OF_JOINT_THREE, _OF_JOINT_TENTH = 0.97, 1.0
 _OF_NAIVE_JOULES, _OF_JOINT_JOULES = 0.10, 0.05
-#: Bytes of resident memory that a variant of ours may take at most.
+#: Bytes of resident memory that a DANCE variant may take at most.
 PEAK_TARGET = 1 << 30
 
 
@@ -34,30 +34,30 @@ def targets(report: StreamReport) -> list[Target]:
     first = next(iter(variants.values()), None)
     if first is None or set(first.final_miou) != {_DAY, _DUSK}:
         return []
-    ours = {name: variants[name] for name in _OURS if name in variants}
+    ours = {name: variants[name] for name in _DANCE if name in variants}
     found = [*_without_labels(variants), *_against_joint(variants)]
     if ours:
         worst = max(ours, key=lambda name: ours[name].forgetting or 0.0)
         lost = ours[worst].forgetting or 0.0
         found.append(
             Target(
-                f"forgetting at most {_DAY_LOSS:.3f} in every variant of ours",
+                f"forgetting at most {_DAY_LOSS:.3f} in every DANCE variant",
                 f"{lost:+.4f} ({worst})",
                 lost <= _DAY_LOSS,
             )
         )
         found += _joules(variants)
         bad = sum(one.bad_promotions for one in ours.values())
-        found.append(Target("bad promotions of ours, all seeds: 0", str(bad), bad == 0))
-        peak = peak_of_ours(report)
-        asked = f"peak memory of ours at most {PEAK_TARGET >> 20} MiB"
+        found.append(Target("bad promotions of the DANCE variants, all seeds: 0", str(bad), bad == 0))
+        peak = peak_of_dance(report)
+        asked = f"peak memory of the DANCE variants at most {PEAK_TARGET >> 20} MiB"
         found.append(Target(asked, f"{peak / 2**20:.0f} MiB", peak <= PEAK_TARGET))
     return found
 
 
-def peak_of_ours(report: StreamReport) -> int:
-    """Highest resident memory of the process while a variant of ours ran, in bytes; 0 where none did."""
-    return max((v.peak_bytes for name, v in report.variants.items() if name in _OURS), default=0)
+def peak_of_dance(report: StreamReport) -> int:
+    """Highest resident memory of the process while a DANCE variant ran, in bytes; 0 where none did."""
+    return max((v.peak_bytes for name, v in report.variants.items() if name in _DANCE), default=0)
 
 
 def _without_labels(variants: Mapping[str, VariantReport]) -> list[Target]:
