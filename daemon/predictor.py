@@ -6,8 +6,6 @@ loaded, verified and warmed up on the caller's thread, so no frame waits for it 
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import logging
 import time
 from collections.abc import Callable
@@ -34,6 +32,7 @@ from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.layout import channels_last
 from dance_ondevice.policies.conditions import BASE
+from dance_ondevice.runtime.heap import trim
 from dance_ondevice.runtime.runners import Engine, Runners
 
 log = logging.getLogger(__name__)
@@ -77,14 +76,8 @@ def load_slot(
     conditions = VersionConditions(directory, model, card, probation_every=probation_every, runners=runners)
     warm = np.zeros((96, 128, 3), np.uint8)
     conditions.sets.predict(warm, BASE, BASE, out_size=(96, 128), label=None)
-    _trim()
+    trim()
     return ModelSlot(card.version or directory.name, model, card, conditions, runners.name)
-
-
-def _trim() -> None:
-    """Give back what loading took and serving does not need: tens of megabytes; glibc alone can."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Predictor(Service):
@@ -174,6 +167,7 @@ class Predictor(Service):
 
     def run(self) -> None:
         """Serve the latest frame of each camera in turn."""
+        untidy = False
         while not self.stopping.is_set():
             self.beat()
             if self._publisher is not None:
@@ -184,19 +178,15 @@ class Predictor(Service):
                 continue
             if slot is not self._served:
                 self.conditions.enter(slot.conditions)
-                self._served = slot
-            if frame is None:
-                self.conditions.work()
-                continue
-            started = self._monotonic()
-            try:
-                self._serve(frame, slot, started)
-            except images.ImageError as error:
-                # The grey decode passed and the colour decode did not: this frame only.
-                log.warning("inference skipped id=%s error=%s", frame.id, error)
-            self._instruments.inference_seconds(self._monotonic() - started)
+                self._served, untidy = slot, True
+            if frame is not None:
+                self._answer(frame, slot)
             # One slice after a frame: the next one waits for one forward pass at most.
-            self.conditions.work()
+            if self.conditions.work():
+                untidy = True
+            elif untidy:
+                trim()
+                untidy = False
 
     def teardown(self) -> None:
         """Keep what is known of conditions, close the publisher."""
@@ -205,6 +195,15 @@ class Predictor(Service):
             self._notes.flush()
         if self._publisher is not None:
             self._publisher.close()
+
+    def _answer(self, frame: PendingFrame, slot: ModelSlot) -> None:
+        started = self._monotonic()
+        try:
+            self._serve(frame, slot, started)
+        except images.ImageError as error:
+            # The grey decode passed and the colour decode did not: this frame only.
+            log.warning("inference skipped id=%s error=%s", frame.id, error)
+        self._instruments.inference_seconds(self._monotonic() - started)
 
     def _serve(self, frame: PendingFrame, slot: ModelSlot, started: float) -> None:
         image, size = decode_for_inference(frame)

@@ -41,8 +41,10 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
     loaded = load_config(config_path, state_dir)
 
     from dance_ondevice import images
+    from dance_ondevice.runtime.heap import few_arenas
 
     sys.setswitchinterval(_SWITCH_SECONDS)
+    few_arenas()
     # OpenCV reads its own limit when it is loaded: before anything below imports it.
     images.limit_pixels(loaded.config.ingest.max_pixels)
     from dance_ondevice.daemon.supervisor import Supervisor

@@ -15,6 +15,7 @@ from dance_ondevice.conditions import NormStatistics
 from dance_ondevice.models.forward import STRIDE
 from dance_ondevice.runtime.folding import Folded
 from dance_ondevice.runtime.formats import ExportError, first_line
+from dance_ondevice.runtime.heap import trim
 from dance_ondevice.runtime.onnx_engine import OnnxEngine, agree
 
 __all__ = ["Engine", "Runners"]
@@ -96,6 +97,7 @@ class Runners:
                 self._sessions[name] = (statistics, guarded)
                 while len(self._sessions) > _SESSIONS:
                     del self._sessions[next(iter(self._sessions))]
+                trim()  # making one takes several times what it keeps
                 return guarded
         if self._folded is None:
             self._folded = self._merged()
