@@ -13,6 +13,8 @@ from dance_ondevice.benchmarks import tables
 from dance_ondevice.benchmarks.ingest.baseline import receiver
 from dance_ondevice.benchmarks.ingest.run import percentiles
 from dance_ondevice.benchmarks.ingest.sending import Cameras
+from dance_ondevice.benchmarks.predict.run import Seen
+from dance_ondevice.daemon.client import ClientError
 
 
 def bench(*arguments: str) -> None:
@@ -60,17 +62,32 @@ def test_bench_ingest_accounts_for_every_frame(tmp_path: Path) -> None:
     assert "| full speed | 40 |" in tables.render(tmp_path)
 
 
+def test_what_was_seen_beside_several_rounds_counts_as_one() -> None:
+    def seen(numbers: range, latency: float, version: str) -> Seen:
+        masks = tuple({"seq": n, "latency_s": latency, "model_version": version} for n in numbers)
+        return Seen(frozenset([*numbers, numbers.stop]), masks, beside=len(masks))
+
+    both = (Seen() + seen(range(30), 0.03, "v1") + seen(range(31, 41), 0.09, "v2")).served("beside a round")
+    assert (both.sent, both.masks, both.lost, both.round_share) == (42, 40, 2, 1.0)
+    assert both.versions == ["v1", "v2"]
+    assert both.latency_ms["50"] == pytest.approx(30)
+    assert both.latency_ms["99"] == pytest.approx(90)
+    with pytest.raises(ClientError, match="no masks came"):
+        Seen().served("idle")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_bench_predict_serves_through_a_round(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     file = tmp_path / "predict.json"
-    bench("predict", "--passes", "2", "--seconds", "2", "--fps", "2", "--epochs", "1", "--out", str(file))
+    bench("predict", "--passes", "2", *"--rounds 1 --seconds 2 --fps 2 --epochs 1".split(), "--out", str(file))
     report = json.loads(file.read_bytes())
     engines = {engine["name"]: engine for engine in report["engines"]}
     assert list(engines) == ["torch, as trained", "torch, merged", "onnxruntime"]
     assert max(engine["max_difference"] for engine in engines.values()) < 1e-3
     assert report["idle"]["sent"] >= report["idle"]["masks"] > 0
-    assert report["round_outcome"] in ("promoted", "rejected")
-    assert len(report["beside_round"]["versions"]) == (2 if report["round_outcome"] == "promoted" else 1)
+    (outcome,) = report["round_outcomes"]
+    assert outcome in ("promoted", "rejected")
+    assert len(report["beside_round"]["versions"]) == (2 if outcome == "promoted" else 1)
     assert "Inference, fastscnn" in tables.render(tmp_path)

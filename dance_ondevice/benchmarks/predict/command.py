@@ -16,17 +16,25 @@ from dance_ondevice.daemon.cli import WorkFailed, json_option
 @click.command()
 @click.option("--passes", type=click.IntRange(2), default=50, show_default=True, help="Of each engine.")
 @click.option(
-    "--seconds", type=click.FloatRange(1.0), default=30.0, show_default=True, help="Of an idle board."
+    "--rounds", type=click.IntRange(1), default=4, show_default=True, help="Each after an idle board."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1.0),
+    default=45.0,
+    show_default=True,
+    help="Of an idle board, each time.",
 )
 @click.option("--fps", type=click.FloatRange(0.5), default=5.0, show_default=True, help="Of the camera.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of an engine.")
-@click.option("--epochs", type=click.IntRange(1), default=4, show_default=True, help="Of the round.")
+@click.option("--epochs", type=click.IntRange(1), default=4, show_default=True, help="Of a round.")
 @out_option()
 @note_option
 @json_option
 def predict(
     *,
     passes: int,
+    rounds: int,
     seconds: float,
     fps: float,
     threads: int,
@@ -41,7 +49,7 @@ def predict(
     from dance_ondevice.daemon.client import ClientError
     from dance_ondevice.demo.process import DaemonDied
 
-    plan = Plan(passes=passes, seconds=seconds, fps=fps, threads=threads, epochs=epochs)
+    plan = Plan(passes=passes, rounds=rounds, seconds=seconds, fps=fps, threads=threads, epochs=epochs)
     try:
         with tempfile.TemporaryDirectory(prefix="dance-bench-predict-") as folder:
             report = run(plan, Path(folder), say=say)
@@ -49,6 +57,7 @@ def predict(
         raise WorkFailed(str(error)) from error
     options = {
         "--passes": passes,
+        "--rounds": rounds,
         "--seconds": f"{seconds:g}",
         "--fps": f"{fps:g}",
         "--threads": threads,

@@ -30,7 +30,7 @@ def lines(report: PredictReport) -> list[str]:
         "",
         f"A daemon ({report.engine}) at {report.fps:g} frames/s: the 99th percentile beside a round is "
         f"{report.ratio:.2f} x that of the idle board (target {TARGET_RATIO}); {report.lost_at_swap} frames "
-        f"without a mask; the round was {report.round_outcome}.",
+        f"without a mask; rounds: {', '.join(report.round_outcomes)}.",
         "",
         *table(
             ("board", "frames", "masks", "lost", "p50 ms", "p99 ms", "versions", "beside the trainer"),

@@ -53,13 +53,13 @@ class PredictReport:
         threads: of a forward pass in ``engines``.
         engines: how long the same weights take; onnxruntime only where it is installed.
         of_onnxruntime: time of what the daemon would run against onnxruntime; None without it.
-        idle: masks while nothing else runs.
-        beside_round: masks from the start of a round until its model serves.
+        idle: masks while nothing else runs, before each round.
+        beside_round: masks from the start of a round until its model serves, of all rounds.
         ratio: of the 99th percentiles of these two.
         lost_at_swap: frames of the second without a mask.
         engine: what ran the model in the daemon.
         conv_gflops: what one core can do, as in ``bench ingest``.
-        round_outcome: of the round; only "promoted" swaps a model.
+        round_outcomes: of the rounds; only "promoted" swaps a model.
     """
 
     architecture: str
@@ -75,5 +75,5 @@ class PredictReport:
     on_target: bool
     lost_at_swap: int
     engine: str
-    round_outcome: str
+    round_outcomes: list[str]
     conv_gflops: float | None

@@ -28,6 +28,8 @@ _READY_SECONDS = 120.0
 _ROUND_SECONDS = 900.0
 #: Seconds that the masks of the last frames may take.
 _LAST_SECONDS = 10.0
+#: Seconds between two questions how a round goes.
+_LOOK_SECONDS = 0.5
 _LESSONS = 24
 
 
@@ -37,16 +39,18 @@ class Plan:
 
     Attributes:
         passes: forward passes of each engine.
-        seconds: of serving an idle board; a round takes what it takes.
+        rounds: that are served beside, each after an idle board: a busy hour of the machine hits both.
+        seconds: of serving an idle board, each time; a round takes what it takes.
         fps: frames a second, few enough that none is skipped for the next.
         threads: of a forward pass when engines are compared.
         architecture: what is measured.
         train_size: (width, height) that the round trains at.
-        epochs: of the round.
+        epochs: of a round.
     """
 
     passes: int = 50
-    seconds: float = 30.0
+    rounds: int = 4
+    seconds: float = 45.0
     fps: float = 5.0
     threads: int = 1
     architecture: str = "fastscnn"
@@ -71,15 +75,18 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
     with DaemonProcess(folder / "config.toml", folder / "state", folder / "daemon.log") as process:
         facts = process.wait_ready(_READY_SECONDS, lambda: None)
         with _Board(facts, scene, plan.fps) as board:
-            board.teach(_LESSONS)
-            say("an idle board")
-            until = time.monotonic() + plan.seconds
-            idle = board.serve("idle", lambda: time.monotonic() >= until)
-            say("a round")
-            client.request(facts.control, "train_now")
-            beside = board.serve("beside a round", board.round_is_over, fewest=round(plan.fps * 2))
-            status = client.request(facts.control, "status")
-    ratio = beside.latency_ms["99"] / idle.latency_ms["99"]
+            idle, beside = Seen(), Seen()
+            outcomes = []
+            for number in range(1, plan.rounds + 1):
+                board.teach(_LESSONS)
+                say(f"an idle board, {number} of {plan.rounds}")
+                idle += board.serve_for(plan.seconds)
+                say(f"a round, {number} of {plan.rounds}")
+                beside += board.serve_beside_round()
+                outcomes.append(board.status()["rounds"]["last"]["outcome"])
+            engine = board.status()["inference"]["engine"]
+    before, during = idle.served("idle"), beside.served("beside a round")
+    ratio = during.latency_ms["99"] / before.latency_ms["99"]
     quickest = min(times[MERGED], times.get(ONNX, times[MERGED]))
     return PredictReport(
         architecture=plan.architecture,
@@ -89,13 +96,13 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
         fps=plan.fps,
         engines=engines,
         of_onnxruntime=quickest / times[ONNX] if ONNX in times else None,
-        idle=idle,
-        beside_round=beside,
+        idle=before,
+        beside_round=during,
         ratio=ratio,
-        on_target=ratio <= TARGET_RATIO and beside.lost == 0,
-        lost_at_swap=beside.lost,
-        engine=status["inference"]["engine"],
-        round_outcome=(status["rounds"]["last"] or {}).get("outcome", "none"),
+        on_target=ratio <= TARGET_RATIO and during.lost == 0,
+        lost_at_swap=during.lost,
+        engine=engine,
+        round_outcomes=outcomes,
         conv_gflops=conv_gflops(),
     )
 
@@ -129,6 +136,43 @@ def _config(plan: Plan) -> Mapping[str, Mapping[str, object]]:
     }
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What was sent, and the masks of it that came.
+
+    Attributes:
+        sent: numbers of frames.
+        masks: headers of the masks.
+        beside: masks that were made while a trainer ran.
+    """
+
+    sent: frozenset[int] = frozenset()
+    masks: tuple[Mapping[str, Any], ...] = ()
+    beside: int = 0
+
+    def __add__(self, other: Seen) -> Seen:
+        """Both."""
+        return Seen(self.sent | other.sent, self.masks + other.masks, self.beside + other.beside)
+
+    def served(self, name: str) -> Served:
+        """In figures.
+
+        Raises:
+            ClientError: no masks came.
+        """
+        if not self.masks:
+            raise client.ClientError(f"no masks came: {name}")
+        return Served(
+            name=name,
+            sent=len(self.sent),
+            masks=len(self.masks),
+            lost=len(self.sent - {mask["seq"] for mask in self.masks}),
+            latency_ms=percentiles([mask["latency_s"] for mask in self.masks]),
+            versions=list(dict.fromkeys(mask["model_version"] for mask in self.masks)),
+            round_share=self.beside / len(self.masks),
+        )
+
+
 class _Board:
     """One camera, and someone who looks at its masks."""
 
@@ -144,9 +188,7 @@ class _Board:
         assert facts.inference is not None
         self._masks.connect(facts.inference)
         self._numbers = itertools.count()
-        self._looked = 0.0
-        self._started = False
-        self._over = False
+        self._training = False
 
     def __enter__(self) -> _Board:
         """Nothing more to do."""
@@ -172,16 +214,37 @@ class _Board:
         while self._masks.poll(1000):
             self._masks.recv_multipart()
 
-    def round_is_over(self) -> bool:
-        """Whether the round has come and gone; asks every half second at most."""
-        if time.monotonic() - self._looked >= 0.5:
-            self._looked = time.monotonic()
-            rounds = client.request(self._control, "status")["rounds"]
-            self._over = rounds["running"] is None and rounds["count"] > 0
-            self._started = rounds["step"] is not None
-        return self._over
+    def status(self) -> Mapping[str, Any]:
+        """What the daemon says of itself."""
+        found: Mapping[str, Any] = client.request(self._control, "status")
+        return found
 
-    def serve(self, name: str, over: Callable[[], bool], *, fewest: int = 0) -> Served:
+    def serve_for(self, seconds: float) -> Seen:
+        """Serve while nothing else runs."""
+        until = time.monotonic() + seconds
+        return self.serve(lambda: time.monotonic() >= until)
+
+    def serve_beside_round(self) -> Seen:
+        """Start a round and serve until it is over, and two seconds more.
+
+        Raises:
+            ClientError: it does not start, or is not over after a quarter of an hour.
+        """
+        rounds = self.status()["rounds"]["count"]
+        client.request(self._control, "train_now")
+        looked, over = time.monotonic(), False
+
+        def is_over() -> bool:
+            nonlocal looked, over
+            if time.monotonic() - looked >= _LOOK_SECONDS:
+                looked, now = time.monotonic(), self.status()["rounds"]
+                over = now["running"] is None and now["count"] > rounds
+                self._training = now["step"] is not None and not over
+            return over
+
+        return self.serve(is_over, fewest=round(self._fps * 2))
+
+    def serve(self, over: Callable[[], bool], *, fewest: int = 0) -> Seen:
         """Send frames on schedule until ``over``, and ``fewest`` more, and take the masks.
 
         Raises:
@@ -195,31 +258,20 @@ class _Board:
         while more > 0 or not over():
             more -= over()
             if time.monotonic() - started > _ROUND_SECONDS:
-                raise client.ClientError(f"not over after {_ROUND_SECONDS:g} s: {name}")
+                raise client.ClientError(f"not over after {_ROUND_SECONDS:g} s")
             sent.add(self._send())
             due = started + len(sent) / self._fps
             while (left := due - time.monotonic()) > 0:
                 if self._masks.poll(ceil(1000 * left)):
                     found.append(json.loads(self._masks.recv_multipart()[1]))
-                    beside += self._started and not self._over
+                    beside += self._training
             while self._camera.poll(0):
                 self._camera.recv_multipart()
         deadline = time.monotonic() + _LAST_SECONDS
         while len(found) < len(sent) and (left := deadline - time.monotonic()) > 0:
             if self._masks.poll(ceil(1000 * left)):
                 found.append(json.loads(self._masks.recv_multipart()[1]))
-        masked = {mask["seq"] for mask in found}
-        if not masked:
-            raise client.ClientError(f"no masks came: {name}")
-        return Served(
-            name=name,
-            sent=len(sent),
-            masks=len(found),
-            lost=len(sent - masked),
-            latency_ms=percentiles([mask["latency_s"] for mask in found]),
-            versions=list(dict.fromkeys(mask["model_version"] for mask in found)),
-            round_share=beside / len(found),
-        )
+        return Seen(frozenset(sent), tuple(found), beside)
 
     def _send(self, *, labelled: bool = False) -> int:
         number = next(self._numbers)
