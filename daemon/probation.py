@@ -218,9 +218,10 @@ class Probation:
                     case _:
                         pass
                 spent = c.budget.charge(c.energy.used_since(before))
-                if not cut_short and (self._stopping() or spent >= joules):
+                stopping = self._stopping()
+                if stopping or spent >= joules:
                     cut_short = True
-                    process.ask_to_leave()
+                    process.ask_to_leave(daemon_stops=stopping)
         finally:
             process.kill()
             c.energy.cpu.detach_trainer(status.cpu_seconds)

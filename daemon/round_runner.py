@@ -17,10 +17,6 @@ from dance_ondevice.policies import pace
 
 log = logging.getLogger(__name__)
 
-#: Seconds that the trainer has to end its step and save its state when the daemon stops; then it is killed,
-#: and the state that it saved last counts. Other limits give it longer (``GRACE_SECONDS``): here, what the
-#: daemon does after it must fit into the supervisor's five seconds, too.
-STOP_GRACE_SECONDS = 2.5
 #: Content of the mark beside a saved state where there is none: the round goes on from its beginning.
 NO_STEPS = b"0"
 
@@ -135,7 +131,6 @@ class _Watch:
         self._step = self._steps = self._peak = 0
         self._interrupted = self._out_of_memory = False
         self._stop_reason = self._early = ""
-        self._kill_at: float | None = None
 
     def take(self, event: jobs.Event | Tick | Exit) -> None:
         """Take note of what the trainer said."""
@@ -168,7 +163,7 @@ class _Watch:
     def hold_limits(self, stopping: bool, now: float) -> None:
         """End the trainer where it must end, or have it judge what it has learnt so far."""
         if stopping:
-            self._leave_soon(now)
+            self._leave_soon()
         if self._stop_reason:
             return
         reason = self._limit_reached(now)
@@ -200,16 +195,11 @@ class _Watch:
             done=self._done,
         )
 
-    def _leave_soon(self, now: float) -> None:
+    def _leave_soon(self) -> None:
         """The daemon stops: the trainer leaves, if need be without its last step."""
-        if self._kill_at is None:
-            self._kill_at = now + STOP_GRACE_SECONDS
-            if not self._stop_reason:  # else it was asked already, and that is how the round ends
-                self._interrupted, self._stop_reason = True, "the daemon is stopping"
-                self._process.ask_to_leave()
-        elif now >= self._kill_at:
-            log.warning("trainer killed round=%s because=it did not leave in time", self._round)
-            self._process.kill()
+        if not self._stop_reason:  # else it was asked already, and that is how the round ends
+            self._interrupted, self._stop_reason = True, "the daemon is stopping"
+        self._process.ask_to_leave(daemon_stops=True)
 
     def _trains(self) -> bool:
         """Whether it is amid its steps: before them is nothing to judge, after them it is being judged."""

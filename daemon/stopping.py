@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 5.0
 #: Seconds after which the process ends without its threads; what is left is for noticing the signal.
 END_SECONDS = 4.8
-#: Seconds by which all threads but the store's have ended, and by which that has. A trainer that does not
-#: leave is killed and its round recorded within the first (``round_runner.STOP_GRACE_SECONDS``).
+#: Seconds by which all threads but the store's have ended, and by which that has. A child that does not
+#: leave is killed and its round recorded within the first (``trainer.STOP_GRACE_SECONDS``).
 SERVICES_SECONDS = 3.8
 STORE_SECONDS = 4.4
 

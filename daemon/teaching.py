@@ -280,11 +280,11 @@ class Teaching:
                         break
                     case _:
                         pass
-                if stopped or not isinstance(event, (Tick, Taught)):
+                if not isinstance(event, (Tick, Taught)):
                     continue
-                stopped = self._limit(process.pid, deadline, memory, joules, before)
+                stopped = stopped or self._limit(process.pid, deadline, memory, joules, before)
                 if stopped:
-                    process.ask_to_leave()
+                    process.ask_to_leave(daemon_stops=self._stopping.is_set())
         finally:
             if ended is None:
                 process.kill()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between SIGTERM and SIGKILL: time for one optimiser step and a checkpoint.
 GRACE_SECONDS = 4.0
+#: The same when the daemon stops: what that does afterwards must fit into the supervisor's five seconds, too.
+STOP_GRACE_SECONDS = 2.5
 _MAX_LINE = 1 << 20
 
 
@@ -57,6 +59,7 @@ class TrainerProcess:
         *,
         program: str = "dance_ondevice.daemon.trainer_main",
         tick_seconds: float = 0.5,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``program`` is the module to run: it takes the job file and this process's id."""
         self._job_file = job_file
@@ -67,7 +70,8 @@ class TrainerProcess:
         self._messages: queue.Queue[jobs.Event | None] = queue.Queue(maxsize=1024)
         self._reader: threading.Thread | None = None
         self._log: BoundedLog | None = None
-        self._asked_at: float | None = None
+        self._monotonic = monotonic
+        self._kill_at: float | None = None
 
     @property
     def pid(self) -> int:
@@ -115,13 +119,23 @@ class TrainerProcess:
             yield message
         yield self._reap()
 
-    def ask_to_leave(self) -> None:
-        """SIGTERM: save the state and go; SIGKILL follows by itself when it does not."""
-        if self._process is not None and self._asked_at is None:
-            self._asked_at = time.monotonic()
+    def ask_to_leave(self, *, daemon_stops: bool = False) -> None:
+        """SIGTERM: save the state and go; SIGKILL follows by itself when it does not.
+
+        Asked again, it only gets less time, never more.
+
+        Args:
+            daemon_stops: whether that is why; the grace is shorter then.
+        """
+        if self._process is None:
+            return
+        if self._kill_at is None:
+            self._kill_at = self._monotonic() + GRACE_SECONDS
             self._signal(signal.SIGTERM)
             if self._process.returncode is None:
                 hurry(self._process.pid)
+        if daemon_stops:
+            self._kill_at = min(self._kill_at, self._monotonic() + STOP_GRACE_SECONDS)
 
     def ask_to_finish(self) -> None:
         """SIGUSR1: train no further, judge and save what there is."""
@@ -132,7 +146,8 @@ class TrainerProcess:
         self._signal(signal.SIGKILL)
 
     def _escalate(self) -> None:
-        if self._asked_at is not None and time.monotonic() - self._asked_at > GRACE_SECONDS:
+        if self._kill_at is not None and self._monotonic() >= self._kill_at:
+            log.warning("child killed job=%s because=it did not leave in time", self._job_file)
             self.kill()
 
     def _signal(self, number: int) -> None:

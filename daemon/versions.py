@@ -154,9 +154,13 @@ class Versions:
             previous=self._parent(card) if away_from else old.version if old else None,
             frozen=old.frozen if old else version,
         )
+        if old is not None and away_from:
+            # Before the pointer: after a crash between the two it is live, and a start marks it as such.
+            # The other order would leave a version that seems good enough to go back to.
+            self._set_statuses({old.version: away_from})
         atomic_write(self._paths.live_file, json.dumps(asdict(pointer)).encode())
         self._live = self._read_live()
-        self._set_status(version, "live", old=old.version if old else None, old_status=away_from or "retired")
+        self._set_statuses({version: "live"} | ({old.version: away_from or "retired"} if old else {}))
         log.info("model live version=%s previous=%s reason=%s", version, pointer.previous, reason)
         return pointer
 
@@ -273,11 +277,10 @@ class Versions:
         }
         self._store.submit(lambda db: db.table("versions").upsert(row, pk="version")).result()
 
-    def _set_status(self, version: str, status: str, *, old: str | None, old_status: str) -> None:
-        def update(db: Any) -> None:
-            if old is not None:
-                db.execute("update versions set status = ? where version = ?", [old_status, old])
-            db.execute("update versions set status = ? where version = ?", [status, version])
+    def _set_statuses(self, statuses: Mapping[str, str]) -> None:
+        def update(db: Database) -> None:
+            for version, status in statuses.items():
+                db.execute("update versions set status = ? where version = ?", [status, version])
 
         self._store.submit(update).result()
 

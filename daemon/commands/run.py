@@ -12,8 +12,8 @@ import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, load_config, state_dir_option
 
-#: How long a thread may keep the interpreter while others wait. A frame takes some forty calls that let go of
-#: it; while another thread computes in Python, preparing a version say, each of them waits so long to go on.
+#: How long a thread may keep the interpreter while others wait. A frame lets go of it again and again; while
+#: another thread computes in Python, preparing a version say, it waits so long to go on each time.
 _SWITCH_SECONDS = 0.0002
 
 

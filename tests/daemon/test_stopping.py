@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import nn
 
-from dance_ondevice.daemon import round_runner, stopping, trainer
-from dance_ondevice.daemon.round_runner import NO_STEPS, STOP_GRACE_SECONDS, Limits, watch
+from dance_ondevice.daemon import round_runner, stopping
+from dance_ondevice.daemon.round_runner import NO_STEPS, Limits, watch
 from dance_ondevice.daemon.service import Service
-from dance_ondevice.daemon.trainer import TrainerProcess
+from dance_ondevice.daemon.trainer import GRACE_SECONDS, STOP_GRACE_SECONDS, TrainerProcess
 from dance_ondevice.daemon.trainer_interrupts import SAVE_SECONDS, Leave, Saved, Wishes
 from dance_ondevice.images import encode_png
 from dance_ondevice.models.forward import Normalisation
@@ -94,7 +94,6 @@ def test_the_deadlines_lie_within_each_other() -> None:
     killed = tick + STOP_GRACE_SECONDS + tick
     assert killed < stopping.SERVICES_SECONDS < stopping.STORE_SECONDS < stopping.END_SECONDS
     assert stopping.END_SECONDS < stopping.STOP_SECONDS == 5.0
-    assert STOP_GRACE_SECONDS < trainer.GRACE_SECONDS
 
 
 DEAF = """
@@ -106,49 +105,83 @@ while True:
 """
 
 
+class DeafTrainer(TrainerProcess):
+    """A process that ignores SIGTERM; each look at the clock is half a second later than the last."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder.mkdir()
+        (folder / "deaf_trainer.py").write_text(DEAF)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+        self.folder, self.now = folder, 100.0
+        self.asked_at: float | None = None
+        self.killed_at: float | None = None
+        super().__init__(
+            folder / "job.json",
+            folder / "trainer.log",
+            program="deaf_trainer",
+            tick_seconds=0.01,
+            monotonic=self.look,
+        )
+
+    def look(self) -> float:
+        self.now += 0.5
+        return self.now
+
+    @property
+    def is_deaf(self) -> bool:
+        return (self.folder / "deaf").exists()
+
+    def ask_to_leave(self, *, daemon_stops: bool = False) -> None:
+        self.asked_at = self.asked_at or self.now
+        super().ask_to_leave(daemon_stops=daemon_stops)
+
+    def kill(self) -> None:
+        self.killed_at = self.killed_at or self.now
+        super().kill()
+
+    @property
+    def waited(self) -> float:
+        assert self.asked_at is not None
+        assert self.killed_at is not None
+        return self.killed_at - self.asked_at
+
+
 def test_a_trainer_that_ignores_sigterm_is_killed_when_its_grace_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "deaf_trainer.py").write_text(DEAF)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(trainer, "GRACE_SECONDS", 1e9)  # that of other limits is not what ends it here
-    clock, diary = Clock(), []
-
-    class Process(TrainerProcess):
-        def ask_to_leave(self) -> None:
-            diary.append(("ask", clock.now))
-            super().ask_to_leave()
-
-        def kill(self) -> None:
-            diary.append(("kill", clock.now))
-            super().kill()
-
-    def half_a_second_a_look() -> float:
-        clock.now += 0.5
-        return clock.now
-
-    folder = tmp_path / "round"
-    folder.mkdir()
-    process = Process(folder / "job.json", folder / "trainer.log", program="deaf_trainer", tick_seconds=0.01)
+    process = DeafTrainer(tmp_path / "round", monkeypatch)
     process.start()
     asked_to_stop = threading.Event()
-    monkeypatch.setattr(asked_to_stop, "is_set", (folder / "deaf").exists)
+    monkeypatch.setattr(asked_to_stop, "is_set", lambda: process.is_deaf)
     result = watch(
         process,
         round_id="r1",
-        log_file=folder / "trainer.log",
+        log_file=process.folder / "trainer.log",
         limits=Limits(deadline=1e9, resident_bytes=1 << 60, must_stop=lambda: None),
         procfs=Path("/proc"),
         stopping=asked_to_stop,
-        monotonic=half_a_second_a_look,
+        monotonic=lambda: process.now,
         on_progress=lambda _: None,
     )
-    assert [what for what, _ in diary][:2] == ["ask", "kill"]
-    asked, killed = (at for _, at in diary[:2])
-    assert killed - asked == STOP_GRACE_SECONDS
+    assert STOP_GRACE_SECONDS <= process.waited <= STOP_GRACE_SECONDS + 2
     # The round stays open: the next start goes on with it, here from its beginning.
     assert result.state == "interrupted"
-    assert (folder / "checkpoint" / "complete").read_bytes() == NO_STEPS
+    assert (process.folder / "checkpoint" / "complete").read_bytes() == NO_STEPS
+
+
+@pytest.mark.parametrize("stops_later", [False, True])
+def test_a_stop_shortens_the_grace_of_a_child_that_was_asked_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops_later: bool
+) -> None:
+    process = DeafTrainer(tmp_path / "round", monkeypatch)
+    process.start()
+    for _ in process.events():
+        if process.is_deaf:
+            process.ask_to_leave()
+            if stops_later:
+                process.ask_to_leave(daemon_stops=True)
+    grace = STOP_GRACE_SECONDS if stops_later else GRACE_SECONDS
+    assert grace <= process.waited <= grace + 2
 
 
 def test_a_full_disk_does_not_keep_an_interrupted_round_from_ending(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.rebuild import restore_versions
+from dance_ondevice.daemon.state import StatePaths, atomic_write
 from dance_ondevice.daemon.store import Store
 from dance_ondevice.daemon.versions import KEEP, Pointer, VersionError, Versions, check_intact
 
@@ -189,3 +190,28 @@ def test_a_card_can_be_added_to(versions: Versions, paths: StatePaths, store: St
     assert live.card["probation"] == {"outcome": "passed"}
     (row,) = store.submit(lambda db: list(db["versions"].rows)).result()
     assert json.loads(row["card"])["probation"] == {"outcome": "passed"}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("pointed", [False, True])
+def test_a_rollback_that_a_kill_cuts_short_leaves_no_version_that_seems_good(
+    versions: Versions, paths: StatePaths, store: Store, monkeypatch: pytest.MonkeyPatch, pointed: bool
+) -> None:
+    for _ in range(2):
+        versions.make_live(adopt(versions, paths), reason="better")
+
+    def killed(path: Path, data: bytes) -> None:
+        if pointed:
+            atomic_write(path, data)
+        raise Killed
+
+    monkeypatch.setattr("dance_ondevice.daemon.versions.atomic_write", killed)
+    with pytest.raises(Killed):
+        versions.make_live("v0001", reason="v0002 did not hold", away_from="rolled_back")
+    store.submit(lambda db: restore_versions(db, paths)).result()
+    rows = store.submit(lambda db: list(db.query("select status from versions order by version")))
+    found = [row["status"] for row in rows.result()]
+    assert found == (["live", "rolled_back"] if pointed else ["retired", "live"])
