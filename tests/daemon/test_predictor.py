@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -110,6 +111,29 @@ def test_a_swap_takes_effect_with_the_next_frame(rig: tuple, models: list[Path])
     after = receive()
     assert (before[0].seq, after[0].seq) == (1, 2)
     assert before[1] != after[1]
+
+
+def test_memory_is_given_back_after_a_swap_and_not_after_each_frame(
+    rig: tuple, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, mailbox, receive = rig
+    image = np.zeros((48, 64, 3), np.uint8)
+    threads: list[str] = []
+    mailbox.offer(frame(0, image))
+    receive()  # by now the first model was tidied up after
+    monkeypatch.setattr(
+        "dance_ondevice.daemon.predictor.trim", lambda: threads.append(threading.current_thread().name)
+    )
+    for seq in range(1, 3):
+        mailbox.offer(frame(seq, image))
+        receive()
+    assert not threads
+    predictor.prepare(models[1])()
+    for seq in range(3, 6):
+        mailbox.offer(frame(seq, image))
+        receive()
+    # What loading took goes on the thread that loaded; the model of before, once frames have left it.
+    assert threads == [threading.current_thread().name, "inference"]
 
 
 def test_a_model_that_does_not_load_leaves_the_old_one_serving(rig: tuple, tmp_path: Path) -> None:
