@@ -268,6 +268,10 @@ RULES: Mapping[str, Rule] = {
         "and is quicker on this board, else torch.",
         *one_of("auto", "torch", "onnxruntime"),
     ),
+    "inference.threads": Rule(
+        "CPU threads of a mask; 0 takes all cores. Fewer cost less energy, and a mask takes longer.",
+        *integer(0, 1024),
+    ),
     "conditions.enabled": Rule(
         "Whether each condition (day, dusk, rain) keeps its own normalisation statistics.", *boolean()
     ),

@@ -128,6 +128,7 @@ class Inference(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     publish: str = "tcp://127.0.0.1:5556"
     engine: Literal["auto", "torch", "onnxruntime"] = "auto"
+    threads: int = 0
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):

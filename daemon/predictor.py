@@ -103,7 +103,8 @@ class Predictor(Service):
         self._publish = publish
         self._instruments = instruments
         self._context = context
-        self._threads = threads
+        #: CPU threads of a forward pass.
+        self.threads = threads
         self._engine = engine
         self._curve = curve
         self._notes = notes
@@ -150,7 +151,7 @@ class Predictor(Service):
             directory,
             probation_every=self._probation_every,
             engine=self._engine if serves is None else serves.engine,
-            threads=self._threads,
+            threads=self.threads,
         )
 
         def install() -> None:
@@ -160,7 +161,7 @@ class Predictor(Service):
 
     def setup(self) -> None:
         """Bind the mask publisher."""
-        torch.set_num_threads(self._threads)
+        torch.set_num_threads(self.threads)
         if self._publish:
             self._publisher = MaskPublisher(self._context, self._publish, curve=self._curve)
             self.endpoint = self._publisher.endpoint

@@ -243,7 +243,7 @@ class Supervisor:
                 publish=config.inference.publish,
                 instruments=instruments,
                 context=context,
-                threads=os.cpu_count() or 1,
+                threads=config.inference.threads or os.cpu_count() or 1,
                 engine=config.inference.engine,
                 curve=curve,
                 conditions=ConditionSettings(

@@ -42,6 +42,7 @@ max_latency_ratio = 100.0
 [inference]
 enabled = {inference}
 publish = "tcp://127.0.0.1:*"
+threads = 1
 [metrics]
 listen = "127.0.0.1:0"
 [storage]

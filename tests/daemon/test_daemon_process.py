@@ -111,6 +111,7 @@ def test_frames_round_masks_metrics_and_a_clean_stop(
         assert shown.returncode == 0, shown.stderr
         assert json.loads(shown.stdout)
         assert daemon.run_cli(*command).returncode == 0
+    assert daemon.ask("status")["inference"]["threads"] == 1  # as configured
     rolled = daemon.run_cli("models", "rollback")
     assert rolled.returncode == 0, rolled.stderr
     assert daemon.ask("status")["version"] == "v0001"

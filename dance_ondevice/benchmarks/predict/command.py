@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -26,7 +27,12 @@ from dance_ondevice.daemon.cli import WorkFailed, json_option
     help="Of an idle board, each time.",
 )
 @click.option("--fps", type=click.FloatRange(0.5), default=5.0, show_default=True, help="Of the camera.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of an engine.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    multiple=True,
+    help="Of an engine; may be given several times. [default: 1, and all cores]",
+)
 @click.option("--epochs", type=click.IntRange(1), default=4, show_default=True, help="Of a round.")
 @out_option()
 @note_option
@@ -37,7 +43,7 @@ def predict(
     rounds: int,
     seconds: float,
     fps: float,
-    threads: int,
+    threads: tuple[int, ...],
     epochs: int,
     out: Path | None,
     note: str,
@@ -49,6 +55,7 @@ def predict(
     from dance_ondevice.daemon.client import ClientError
     from dance_ondevice.demo.process import DaemonDied
 
+    threads = threads or tuple(sorted({1, os.cpu_count() or 1}))
     plan = Plan(passes=passes, rounds=rounds, seconds=seconds, fps=fps, threads=threads, epochs=epochs)
     try:
         with tempfile.TemporaryDirectory(prefix="dance-bench-predict-") as folder:
@@ -60,7 +67,7 @@ def predict(
         "--rounds": rounds,
         "--seconds": f"{seconds:g}",
         "--fps": f"{fps:g}",
-        "--threads": threads,
+        "--threads": " --threads ".join(map(str, threads)),
         "--epochs": epochs,
     }
     about = made_here(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -19,36 +20,45 @@ from dance_ondevice.runtime.onnx_engine import OnnxEngine, graph_of
 AS_TRAINED, MERGED, ONNX = "torch, as trained", "torch, merged", "onnxruntime"
 
 
-def compare(model: nn.Module, size: tuple[int, int], *, passes: int, threads: int) -> list[EngineTime]:
-    """Time each engine on images of (height, width); they take turns, so that a busy moment hits all."""
+def compare(
+    model: nn.Module, size: tuple[int, int], *, passes: int, threads: Sequence[int]
+) -> list[EngineTime]:
+    """Time each engine, with each number of threads, on images of (height, width).
+
+    They take turns, so that a busy moment hits all.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    model = channels_last(model)
+    merged = Folded(model).model
+    modules = {(name, n): module for n in threads for name, module in ((AS_TRAINED, model), (MERGED, merged))}
+    with contextlib.suppress(MissingPackage):  # an extra: compared where it is
+        graph, statistics = graph_of(model, size), conditions.capture(model)
+        for n in threads:
+            modules[ONNX, n] = OnnxEngine(model, graph, threads=n).module(statistics)
+    x = torch.rand(1, 3, *size).to(memory_format=torch.channels_last)
+    wall: dict[tuple[str, int], list[float]] = {key: [] for key in modules}
+    cpu = dict.fromkeys(modules, 0.0)
     try:
-        model = channels_last(model)
-        modules = {AS_TRAINED: model, MERGED: Folded(model).model}
-        with contextlib.suppress(MissingPackage):  # an extra: compared where it is
-            modules[ONNX] = OnnxEngine(model, graph_of(model, size), threads=threads).module(
-                conditions.capture(model)
-            )
-        x = torch.rand(1, 3, *size).to(memory_format=torch.channels_last)
-        wall: dict[str, list[float]] = {name: [] for name in modules}
-        cpu = dict.fromkeys(modules, 0.0)
         with torch.inference_mode():
-            found = {name: module(x) for name, module in modules.items()}
+            expected = model(x)
+            found = {key: module(x) for key, module in modules.items()}
             for _ in range(passes):
-                for name, module in modules.items():
+                for key, module in modules.items():
+                    torch.set_num_threads(key[1])
+                    module(x)  # threads that come or go take their time
                     started, used = time.perf_counter(), time.process_time()
                     module(x)
-                    cpu[name] += time.process_time() - used
-                    wall[name].append(time.perf_counter() - started)
+                    cpu[key] += time.process_time() - used
+                    wall[key].append(time.perf_counter() - started)
     finally:
         torch.set_num_threads(before)
     return [
         EngineTime(
             name=name,
-            ms=percentiles(wall[name]),
-            cpu_ms=1e3 * cpu[name] / passes,
-            max_difference=float((found[name] - found[AS_TRAINED]).abs().max()),
+            threads=n,
+            ms=percentiles(wall[name, n]),
+            cpu_ms=1e3 * cpu[name, n] / passes,
+            max_difference=float((found[name, n] - expected).abs().max()),
         )
-        for name in modules
+        for name, n in modules
     ]

@@ -12,13 +12,14 @@ def lines(report: PredictReport) -> list[str]:
     return [
         f"{report.architecture}, {report.parameters / 1e3:.0f} k parameters, "
         f"{report.size[1]}x{report.size[0]}; "
-        f"one core of the board convolves {gflops}. Engines with {report.threads} thread(s), in turn.",
+        f"one core of the board convolves {gflops}. Engines in turn.",
         "",
         *table(
-            ("engine", "p50 ms", "p99 ms", "CPU ms", "largest difference of a logit"),
+            ("engine", "threads", "p50 ms", "p99 ms", "CPU ms", "largest difference of a logit"),
             [
                 (
                     e.name,
+                    str(e.threads),
                     f"{e.ms['50']:.1f}",
                     f"{e.ms['99']:.1f}",
                     f"{e.cpu_ms:.1f}",

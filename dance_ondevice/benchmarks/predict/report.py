@@ -13,12 +13,14 @@ class EngineTime:
     """One way to run the weights, one image at a time, engines in turn so that all meet the same board.
 
     Attributes:
+        threads: of a forward pass.
         ms: by percentile ("50", "99"), wall time of a forward pass.
         cpu_ms: CPU time of one, all threads.
         max_difference: the largest difference of a logit to the model as it was trained.
     """
 
     name: str
+    threads: int
     ms: dict[str, float]
     cpu_ms: float
     max_difference: float
@@ -50,9 +52,9 @@ class PredictReport:
 
     Attributes:
         size: (height, width) of the images.
-        threads: of a forward pass in ``engines``.
         engines: how long the same weights take; onnxruntime only where it is installed.
-        of_onnxruntime: time of what the daemon would run against onnxruntime; None without it.
+        of_onnxruntime: time of what the daemon would run against onnxruntime, with the first number of
+            threads; None without it.
         idle: masks while nothing else runs, before each round.
         beside_round: masks from the start of a round until its model serves, of all rounds.
         ratio: of the 99th percentiles of these two.
@@ -65,7 +67,6 @@ class PredictReport:
     architecture: str
     parameters: int
     size: tuple[int, int]
-    threads: int
     fps: float
     engines: list[EngineTime]
     of_onnxruntime: float | None

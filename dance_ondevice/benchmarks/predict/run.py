@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -42,7 +42,7 @@ class Plan:
         rounds: that are served beside, each after an idle board: a busy hour of the machine hits both.
         seconds: of serving an idle board, each time; a round takes what it takes.
         fps: frames a second, few enough that none is skipped for the next.
-        threads: of a forward pass when engines are compared.
+        threads: of a forward pass when engines are compared, one number after the other.
         architecture: what is measured.
         train_size: (width, height) that the round trains at.
         epochs: of a round.
@@ -52,7 +52,7 @@ class Plan:
     rounds: int = 4
     seconds: float = 45.0
     fps: float = 5.0
-    threads: int = 1
+    threads: Sequence[int] = (1,)
     architecture: str = "fastscnn"
     train_size: tuple[int, int] = (320, 240)
     epochs: int = 4
@@ -68,7 +68,7 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
     say("comparing engines")
     model = build(plan.architecture, len(STREET_CLASSES), {}).eval()
     engines = compare(model, (HEIGHT, WIDTH), passes=plan.passes, threads=plan.threads)
-    times = {engine.name: engine.ms["50"] for engine in engines}
+    times = {engine.name: engine.ms["50"] for engine in engines if engine.threads == plan.threads[0]}
     say("rendering frames")
     scene = street(12)
     write_config(folder / "config.toml", _config(plan))
@@ -92,7 +92,6 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
         architecture=plan.architecture,
         parameters=count_parameters(model),
         size=(HEIGHT, WIDTH),
-        threads=plan.threads,
         fps=plan.fps,
         engines=engines,
         of_onnxruntime=quickest / times[ONNX] if ONNX in times else None,
