@@ -81,7 +81,15 @@ def test_what_was_seen_beside_several_rounds_counts_as_one() -> None:
 def test_bench_predict_serves_through_a_round(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     file = tmp_path / "predict.json"
-    sizes = {"--passes": 2, "--threads": 1, "--rounds": 1, "--seconds": 2, "--fps": 2, "--epochs": 1}
+    sizes = {
+        "--passes": 2,
+        "--threads": 1,
+        "--rounds": 1,
+        "--seconds": 2,
+        "--fps": 2,
+        "--epochs": 1,
+        "--size": "96x64",
+    }
     bench("predict", *(str(each) for size in sizes.items() for each in size), "--out", str(file))
     report = json.loads(file.read_bytes())
     engines = {engine["name"]: engine for engine in report["engines"]}

@@ -29,7 +29,7 @@ def daemon(tmp_path: Path, mode: Path) -> Iterator[Daemon]:
     daemon = Daemon(tmp_path, inference=True)
     text = daemon.config.read_text()
     text = text.replace("[model]\n", '[model]\nfactory = "bad_models:misbehaving"\n')
-    daemon.config.write_text(text.replace("threads = 1", 'threads = 1\nmax_round_duration = "90s"'))
+    daemon.config.write_text(text.replace("epochs = 1", 'epochs = 1\nmax_round_duration = "90s"'))
     search = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     daemon.start(PYTHONPATH=search, DANCE_BAD_MODEL=str(mode))
     yield daemon

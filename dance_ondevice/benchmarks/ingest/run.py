@@ -62,9 +62,9 @@ class Street:
     labels: list[bytes]
 
 
-def street(distinct: int) -> Street:
-    """Synthetic street frames of 640x480."""
-    camera = StreetCamera(seed=0, height=HEIGHT, width=WIDTH)
+def street(distinct: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Street:
+    """Synthetic street frames of (height, width)."""
+    camera = StreetCamera(seed=0, height=size[0], width=size[1])
     pairs = [camera.render(_STRIDE * number, "day") for number in range(distinct)]
     return Street(
         [images.encode_jpeg(image, _QUALITY) for image, _ in pairs],

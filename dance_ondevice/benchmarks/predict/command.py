@@ -12,6 +12,7 @@ from dance_ondevice.benchmarks.options import hand_over, made_here, note_option,
 from dance_ondevice.benchmarks.predict.page import lines
 from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.option_values import size_of
 
 
 @click.command()
@@ -34,6 +35,14 @@ from dance_ondevice.daemon.cli import WorkFailed, json_option
     help="Of an engine; may be given several times. [default: 1, and all cores]",
 )
 @click.option("--epochs", type=click.IntRange(1), default=4, show_default=True, help="Of a round.")
+@click.option(
+    "--size",
+    metavar="WIDTHxHEIGHT",
+    callback=size_of(32),
+    default="640x480",
+    show_default=True,
+    help="Of the frames.",
+)
 @out_option()
 @note_option
 @json_option
@@ -45,18 +54,20 @@ def predict(
     fps: float,
     threads: tuple[int, ...],
     epochs: int,
+    size: tuple[int, int],
     out: Path | None,
     note: str,
     as_json: bool,
 ) -> None:
     """Measure how long masks take: by engine, on an idle board, and beside a round up to its swap."""
-    from dance_ondevice.benchmarks.ingest.run import HEIGHT, WIDTH
     from dance_ondevice.benchmarks.predict.run import Plan, run
     from dance_ondevice.daemon.client import ClientError
     from dance_ondevice.demo.process import DaemonDied
 
     threads = threads or tuple(sorted({1, os.cpu_count() or 1}))
-    plan = Plan(passes=passes, rounds=rounds, seconds=seconds, fps=fps, threads=threads, epochs=epochs)
+    plan = Plan(
+        passes=passes, rounds=rounds, seconds=seconds, fps=fps, threads=threads, epochs=epochs, size=size
+    )
     try:
         with tempfile.TemporaryDirectory(prefix="dance-bench-predict-") as folder:
             report = run(plan, Path(folder), say=say)
@@ -69,11 +80,12 @@ def predict(
         "--fps": f"{fps:g}",
         "--threads": " --threads ".join(map(str, threads)),
         "--epochs": epochs,
+        "--size": f"{size[1]}x{size[0]}",
     }
     about = made_here(
         "predict",
         command_line("bench predict", options),
-        f"synthetic street, {WIDTH}x{HEIGHT}",
+        f"synthetic street, {size[1]}x{size[0]}",
         seed=0,
         note=note,
     )

@@ -44,7 +44,8 @@ class Plan:
         fps: frames a second, few enough that none is skipped for the next.
         threads: of a forward pass when engines are compared, one number after the other.
         architecture: what is measured.
-        train_size: (width, height) that the round trains at.
+        size: (height, width) of the frames.
+        macs_size: (width, height) that MACs are counted at.
         epochs: of a round.
     """
 
@@ -54,7 +55,8 @@ class Plan:
     fps: float = 5.0
     threads: Sequence[int] = (1,)
     architecture: str = "fastscnn"
-    train_size: tuple[int, int] = (320, 240)
+    size: tuple[int, int] = (HEIGHT, WIDTH)
+    macs_size: tuple[int, int] = (320, 240)
     epochs: int = 4
 
 
@@ -67,10 +69,10 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
     """
     say("comparing engines")
     model = build(plan.architecture, len(STREET_CLASSES), {}).eval()
-    engines = compare(model, (HEIGHT, WIDTH), passes=plan.passes, threads=plan.threads)
+    engines = compare(model, plan.size, passes=plan.passes, threads=plan.threads)
     times = {engine.name: engine.ms["50"] for engine in engines if engine.threads == plan.threads[0]}
     say("rendering frames")
-    scene = street(12)
+    scene = street(12, plan.size)
     write_config(folder / "config.toml", _config(plan))
     with DaemonProcess(folder / "config.toml", folder / "state", folder / "daemon.log") as process:
         facts = process.wait_ready(_READY_SECONDS, lambda: None)
@@ -91,7 +93,7 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
     return PredictReport(
         architecture=plan.architecture,
         parameters=count_parameters(model),
-        size=(HEIGHT, WIDTH),
+        size=plan.size,
         fps=plan.fps,
         engines=engines,
         of_onnxruntime=quickest / times[ONNX] if ONNX in times else None,
@@ -115,7 +117,7 @@ def _config(plan: Plan) -> Mapping[str, Mapping[str, object]]:
         "inference": {"publish": "tcp://127.0.0.1:*"},
         "conditions": {"enabled": False},
         "metrics": {"enabled": False},
-        "model": {"architecture": plan.architecture, "size": list(plan.train_size)},
+        "model": {"architecture": plan.architecture, "size": list(plan.macs_size)},
         # Whatever is learnt from so little must serve in the end: it is the swap that is looked at.
         "promotion": {
             "min_gain": -1.0,
