@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dance_ondevice import images
+from dance_ondevice.daemon import first_model
+from dance_ondevice.daemon.config_sections import Config
 from dance_ondevice.daemon.state import StatePaths, sample_id
 from dance_ondevice.daemon.store import NewSample, Store
 from dance_ondevice.datasets.street import StreetCamera
@@ -30,6 +33,30 @@ def store(paths: StatePaths) -> Iterator[Store]:
     yield running
     assert running.stop(10)
     assert running.failure is None
+
+
+@pytest.fixture(scope="session")
+def written_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Config, Path], None]:
+    """Writes a fresh first model as the daemon does, by a process of its own, for each configuration once."""
+    really, kept = first_model._write_fresh, dict[str, Path]()
+
+    def write(config: Config, out: Path) -> None:
+        what = f"{config.model} {config.training.seed}"
+        if what not in kept:
+            folder = tmp_path_factory.mktemp("first") / "model"
+            really(config, folder)
+            kept[what] = folder
+        shutil.copytree(kept[what], out)
+
+    return write
+
+
+@pytest.fixture
+def first_models_at_hand(
+    written_once: Callable[[Config, Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spares each test of rounds the seconds in which a process imports torch to write the same model."""
+    monkeypatch.setattr(first_model, "_write_fresh", written_once)
 
 
 @pytest.fixture

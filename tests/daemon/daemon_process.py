@@ -42,6 +42,7 @@ max_latency_ratio = 100.0
 [inference]
 enabled = {inference}
 publish = "tcp://127.0.0.1:*"
+engine = "{engine}"
 threads = 1
 [metrics]
 listen = "127.0.0.1:0"
@@ -53,15 +54,20 @@ max_watts = 4.0
 
 
 class Daemon:
-    """Starts, asks and stops one daemon; the state folder outlives it."""
+    """Starts, asks and stops one daemon; the state folder outlives it.
 
-    def __init__(self, folder: Path, *, inference: bool = False, extra: str = "") -> None:
+    One engine is enough for most tests: with two, each first version is exported and both are compared.
+    """
+
+    def __init__(
+        self, folder: Path, *, inference: bool = False, engine: str = "torch", extra: str = ""
+    ) -> None:
         self.state = folder / "state"
         self.config = folder / "site.toml"
         self.log = folder / "daemon.log"
         self._runtime = folder / "runtime"
         self._runtime.mkdir(mode=0o700, exist_ok=True)
-        self.config.write_text(CONFIG.format(inference=str(inference).lower()) + extra)
+        self.config.write_text(CONFIG.format(inference=str(inference).lower(), engine=engine) + extra)
         self.facts: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from dance_ondevice.daemon.budget import BudgetKeeper
 from dance_ondevice.daemon.config import Config
 from dance_ondevice.daemon.config_sections import Energy as EnergySection
-from dance_ondevice.daemon.config_sections import Model, NetworkSlimming, Promotion, Training
+from dance_ondevice.daemon.config_sections import Inference, Model, NetworkSlimming, Promotion, Training
 from dance_ondevice.daemon.energy import CpuAccount, EnergyService
 from dance_ondevice.daemon.metrics import Instruments
 from dance_ondevice.daemon.round_procedure import RoundProcedure
@@ -32,6 +32,7 @@ CONFIG = Config(
     energy=EnergySection(budget_joules_per_day=1e6),
     promotion=Promotion(min_gain=-1.0, max_class_drop=1.0, max_condition_drop=1.0, max_latency_ratio=100.0),
     network_slimming=NetworkSlimming(step=0.2),
+    inference=Inference(engine="torch"),  # else each round exports its candidate for the other engine
 )
 
 

@@ -27,8 +27,8 @@ pytestmark = pytest.mark.slow
 def launch(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     started: list[Daemon] = []
 
-    def start(*, inference: bool = False, extra: str = "", **environ: str) -> Daemon:
-        daemon = Daemon(tmp_path, inference=inference, extra=extra)
+    def start(*, inference: bool = False, engine: str = "torch", extra: str = "", **environ: str) -> Daemon:
+        daemon = Daemon(tmp_path, inference=inference, engine=engine, extra=extra)
         started.append(daemon)
         return daemon.start(**environ)
 
@@ -59,7 +59,7 @@ def scrape(url: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 def test_frames_round_masks_metrics_and_a_clean_stop(
     launch: Callable[..., Daemon], camera: Callable[[Daemon], Camera]
 ) -> None:
-    daemon = launch(inference=True)
+    daemon = launch(inference=True, engine="auto")
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     subscriber = context.socket(zmq.SUB)
     subscriber.linger = 0

@@ -17,6 +17,8 @@ from dance_ondevice.daemon.rounds import Request, Rounds
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
 
+pytestmark = pytest.mark.usefixtures("first_models_at_hand")
+
 #: When the first stored sample arrives, see ``add_street``.
 START = 1_700_000_000.0
 DAY, DUSK = 180, 60

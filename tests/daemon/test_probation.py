@@ -19,6 +19,8 @@ from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
 from dance_ondevice.models import checkpoint
 
+pytestmark = pytest.mark.usefixtures("first_models_at_hand")
+
 ON_PROBATION = msgspec.structs.replace(CONFIG, promotion=Promotion(probation_samples=8))
 BEFORE = 1_600_000_000.0  # all frames of the street came after it
 

@@ -16,6 +16,8 @@ from dance_ondevice.daemon.round_types import Outcome
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
 
+pytestmark = pytest.mark.usefixtures("first_models_at_hand")
+
 #: No candidate can pass.
 STRICT = msgspec.structs.replace(
     CONFIG,

@@ -25,6 +25,8 @@ from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.models import checkpoint, condition_store
 from dance_ondevice.policies.splits import SampleInfo, Split
 
+pytestmark = pytest.mark.usefixtures("first_models_at_hand")
+
 
 def samples(*counts: tuple[str, Split, int]) -> list[SampleInfo]:
     """(condition, split, how many)."""

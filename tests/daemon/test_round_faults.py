@@ -21,7 +21,7 @@ from dance_ondevice.daemon.round_runner import Progress
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("first_models_at_hand")]
 
 USED = "select rounds_used from samples where split = 'train'"
 

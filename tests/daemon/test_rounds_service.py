@@ -13,6 +13,8 @@ from dance_ondevice.daemon.rounds import Request, Rounds
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
 
+pytestmark = pytest.mark.usefixtures("first_models_at_hand")
+
 SUSPENDING = msgspec.structs.replace(
     CONFIG, training=msgspec.structs.replace(CONFIG.training, suspend_after_rounds=3)
 )

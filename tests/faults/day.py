@@ -61,8 +61,6 @@ CHANGES = (
     ),
     ("min_free_bytes = 0", f"min_free_bytes = 0\nquota_bytes = {QUOTA_BYTES}"),
     ("max_watts = 4.0", f"max_watts = 4.0\nbudget_joules_per_day = {JOULES_PER_DAY}"),
-    # One engine is enough: comparing two takes time at each start and each promotion.
-    ("enabled = true", 'enabled = true\nengine = "torch"'),
 )
 
 

@@ -56,7 +56,7 @@ class Report:
 
 def overload(folder: Path, seconds: float) -> Report:
     """Run a daemon with inference, find out what it takes, and send ten times that."""
-    daemon = Daemon(folder, inference=True)
+    daemon = Daemon(folder, inference=True, engine="auto")
     daemon.start()
     assert daemon.process is not None
     try:
