@@ -269,7 +269,7 @@ RULES: Mapping[str, Rule] = {
         *one_of("auto", "torch", "onnxruntime"),
     ),
     "inference.threads": Rule(
-        "CPU threads of a mask; 0 takes all cores. Fewer cost less energy, and a mask takes longer.",
+        "CPU threads of a mask; 0 takes all cores. With fewer a mask takes longer, for somewhat less energy.",
         *integer(0, 1024),
     ),
     "conditions.enabled": Rule(

@@ -120,24 +120,7 @@ class RoundProcedure:
         steps = max(min(round_job.MIN_STEPS, fitted.steps), int(fitted.steps * speed.steps))
         round_id = round_job.new_id(c.paths, c.now())
         folder = c.paths.rounds / round_id
-        job = round_job.build(
-            c.config,
-            folder,
-            live=c.versions.directory(pointer.version),
-            frozen=c.versions.directory(pointer.frozen),
-            samples=lambda ids: c.store.submit(
-                lambda db: round_record.job_samples(db, ids, c.paths.root.resolve())
-            ).result(),
-            plan=fitted.plan,
-            steps=steps,
-            learning_rate=training.learning_rate * speed.rate,
-            scales=fitted.scales,
-            target_macs=round_job.slim_target(c.config, card, past),
-            seed=seed,
-            condition=condition,
-        )
         size = round_pace.first_size(training.batch_size, past, memory_limit(c.procfs))
-        job = round_pace.resized(self._with_blocks(job), size)
         row = {
             "id": round_id,
             "started_at": c.now(),
@@ -152,13 +135,30 @@ class RoundProcedure:
             "image_scale": size.scale,
             **fitted.expectations,
         }
-        roles = {
-            **{s.id: "new" for s in job.train},
-            **{s.id: "rehearsal" for s in job.rehearsal},
-            **{s.id: "gate" for s in job.gate},
-        }
-        job_file = write_job(folder, job)
-        c.store.submit(lambda db: round_record.open_round(db, row, roles)).result()
+        # From here on no eviction takes its samples: what is looked up below is what the trainer will find.
+        c.store.submit(lambda db: round_record.open_round(db, row, fitted.plan)).result()
+        try:
+            job = round_job.build(
+                c.config,
+                folder,
+                live=c.versions.directory(pointer.version),
+                frozen=c.versions.directory(pointer.frozen),
+                samples=lambda ids: c.store.submit(
+                    lambda db: round_record.job_samples(db, ids, c.paths.root.resolve())
+                ).result(),
+                plan=fitted.plan,
+                steps=steps,
+                learning_rate=training.learning_rate * speed.rate,
+                scales=fitted.scales,
+                target_macs=round_job.slim_target(c.config, card, past),
+                seed=seed,
+                condition=condition,
+            )
+            job = round_pace.resized(self._with_blocks(job), size)
+            job_file = write_job(folder, job)
+        except Exception as error:  # whatever it was: the record must not stay open, the caller tells of it
+            self._close(round_id, "failed", (f"not prepared: {error}",), {})
+            raise
         log.info(
             "round started round=%s for=%s reason=%s new=%d rehearsal=%d gate=%d steps=%d joules=%.0f",
             round_id, condition or "all", reason,

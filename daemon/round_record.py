@@ -12,7 +12,8 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.gate import GatePlace
 from dance_ondevice.daemon.job import JobSample
-from dance_ondevice.policies.rounds import SampleInfo
+from dance_ondevice.policies.rehearsal import is_anchor
+from dance_ondevice.policies.rounds import RoundPlan, SampleInfo
 
 
 def labelled_samples(db: Database) -> list[SampleInfo]:
@@ -98,11 +99,24 @@ def origins(db: Database, ids: Sequence[str]) -> dict[str, Origin]:
     return found
 
 
-def open_round(db: Database, row: Mapping[str, object], roles: Mapping[str, str]) -> None:
-    """Record that a round has begun, and which samples serve in it and as what."""
+def open_round(db: Database, row: Mapping[str, object], plan: RoundPlan) -> None:
+    """Record that a round begins and which samples serve in it as what: from now on they are not evicted.
+
+    Samples that were evicted since the plan was made are left out.
+    """
+    roles = {
+        **dict.fromkeys(plan.train, "new"),
+        **dict.fromkeys(plan.rehearsal, "rehearsal"),
+        **dict.fromkeys(plan.gate, "gate"),
+    }
+    there = {s.id for s in job_samples(db, list(roles), Path())}
     db.table("rounds").upsert(dict(row), pk="id")
     db.table("round_samples").insert_all(
-        ({"round_id": row["id"], "sample_id": sample_id, "role": role} for sample_id, role in roles.items()),
+        (
+            {"round_id": row["id"], "sample_id": sample_id, "role": role}
+            for sample_id, role in roles.items()
+            if sample_id in there or is_anchor(sample_id) is not None
+        ),
         pk=("round_id", "sample_id"),
         replace=True,
     )

@@ -23,6 +23,7 @@ from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
 from dance_ondevice.daemon.versions import Versions
 from dance_ondevice.energy.model import ModelledMeter
+from dance_ondevice.policies.rounds import RoundPlan
 
 CONFIG = Config(
     training=Training(
@@ -34,6 +35,10 @@ CONFIG = Config(
     network_slimming=NetworkSlimming(step=0.2),
     inference=Inference(engine="torch"),  # else each round exports its candidate for the other engine
 )
+
+
+#: Of a round that is only recorded.
+NO_SAMPLES = RoundPlan(train=(), rehearsal=(), gate=(), reason="")
 
 
 class Rig:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from round_rig import CONFIG, Rig
+from round_rig import CONFIG, NO_SAMPLES, Rig
 from torch import nn
 
 from dance_ondevice.daemon import round_record
@@ -64,7 +64,7 @@ def promote(rig: Rig, version: str, before: str) -> None:
         lambda db: round_record.open_round(
             db,
             {"id": "r9", "started_at": 1.0, "outcome": "promoted", "reasons": '["better"]'},
-            {},
+            NO_SAMPLES,
         )
     ).result()
     rig.procedure.probation.begin(version, before, "r9")

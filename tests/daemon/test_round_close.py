@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from round_rig import CONFIG, Rig
+from round_rig import CONFIG, NO_SAMPLES, Rig
 
 from dance_ondevice.daemon import round_close, round_record
 from dance_ondevice.daemon.config import Config
@@ -36,7 +36,7 @@ def cut(*_: Any, **__: Any) -> Any:
 
 def open_round(rig: Rig, round_id: str) -> None:
     row = {"id": round_id, "started_at": 1.0, "trigger": "t", "reason": "", "parent": "v0001"}
-    rig.store.submit(lambda db: round_record.open_round(db, row, {})).result()
+    rig.store.submit(lambda db: round_record.open_round(db, row, NO_SAMPLES)).result()
 
 
 def test_a_round_that_a_crash_cut_short_has_cost_what_the_ledger_says(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -11,15 +12,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from round_rig import CONFIG, Rig
+from round_rig import CONFIG, NO_SAMPLES, Rig
 
-from dance_ondevice.daemon import round_job, round_record
+from dance_ondevice.daemon import job as jobs
+from dance_ondevice.daemon import round_job, round_procedure, round_record, trainer
 from dance_ondevice.daemon.config_sections import Energy as EnergySection
 from dance_ondevice.daemon.config_sections import Promotion
 from dance_ondevice.daemon.round_runner import Progress
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
 from dance_ondevice.daemon.versions import VersionError
+from dance_ondevice.policies.rounds import RoundPlan
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("first_models_at_hand")]
 
@@ -199,10 +202,54 @@ def test_a_round_stopped_before_its_first_step_begins_anew(rig: Rig, paths: Stat
     assert steps[0] == 1
 
 
+def test_a_round_keeps_its_samples_from_the_moment_they_are_looked_up(
+    rig: Rig, add_street: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store evicts all that it may just before the job is written."""
+    before = {row["id"] for row in rig.rows("select id from samples")}
+    evicted: set[str] = set()
+
+    def write_job(folder: Path, job: jobs.Job) -> Path:
+        used = sum(row["bytes"] for row in rig.rows("select bytes from samples"))
+        rig.store.set_limits(quota_bytes=used, min_free_bytes=0).result()
+        add_street(rig.store, 12, start=1000)
+        evicted.update(before - {row["id"] for row in rig.rows("select id from samples")})
+        assert all(Path(sample.image).exists() for sample in (*job.train, *job.rehearsal, *job.gate))
+        return trainer.write_job(folder, job)
+
+    monkeypatch.setattr(round_procedure, "write_job", write_job)
+    outcome = rig.round()
+    assert outcome.outcome == "promoted", outcome.reasons
+    assert evicted, "or the test shows nothing"
+    assert not evicted & {row["sample_id"] for row in rig.rows("select sample_id from round_samples")}
+
+
+def test_a_sample_that_went_before_the_round_was_opened_has_no_part_in_it(rig: Rig) -> None:
+    ids = [row["id"] for row in rig.rows("select id from samples order by id")]
+    plan = RoundPlan(train=("gone", *ids[:2]), rehearsal=(), gate=(ids[2],), reason="")
+    row = {"id": "r1", "started_at": 1.0, "trigger": "t", "reason": "", "parent": "v0001"}
+    rig.store.submit(lambda db: round_record.open_round(db, row, plan)).result()
+    roles = {row["sample_id"]: row["role"] for row in rig.rows("select * from round_samples")}
+    assert roles == {ids[0]: "new", ids[1]: "new", ids[2]: "gate"}
+
+
+def test_a_round_that_cannot_be_prepared_is_closed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path, job: jobs.Job) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(round_procedure, "write_job", full)
+    with pytest.raises(OSError, match="No space left"):
+        rig.round()
+    (row,) = rig.rows("select outcome, reasons from rounds")
+    assert row["outcome"] == "failed"
+    assert "No space left" in row["reasons"]
+    assert rig.rows("select * from ledger") == []
+
+
 def test_recovery_settles_and_fails_what_a_crash_left(rig: Rig) -> None:
     rig.store.submit(
         lambda db: round_record.open_round(
-            db, {"id": "r1", "started_at": 1.0, "trigger": "t", "reason": "", "parent": "v0001"}, {}
+            db, {"id": "r1", "started_at": 1.0, "trigger": "t", "reason": "", "parent": "v0001"}, NO_SAMPLES
         )
     ).result()
     before = rig.budget.balance()
