@@ -53,11 +53,16 @@ max_watts = 4.0
 """
 
 
-class Daemon:
-    """Starts, asks and stops one daemon; the state folder outlives it.
+def config_text(*, inference: bool = False, engine: str = "torch") -> str:
+    """A configuration for small frames; one engine is enough for most tests.
 
-    One engine is enough for most tests: with two, each first version is exported and both are compared.
+    With two, each first version is exported and both are compared.
     """
+    return CONFIG.format(inference=str(inference).lower(), engine=engine)
+
+
+class Daemon:
+    """Starts, asks and stops one daemon; the state folder outlives it."""
 
     def __init__(
         self, folder: Path, *, inference: bool = False, engine: str = "torch", extra: str = ""
@@ -67,7 +72,7 @@ class Daemon:
         self.log = folder / "daemon.log"
         self._runtime = folder / "runtime"
         self._runtime.mkdir(mode=0o700, exist_ok=True)
-        self.config.write_text(CONFIG.format(inference=str(inference).lower(), engine=engine) + extra)
+        self.config.write_text(config_text(inference=inference, engine=engine) + extra)
         self.facts: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
 

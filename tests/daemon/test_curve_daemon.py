@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import zmq
-from daemon_process import CONFIG, Daemon
+from daemon_process import Daemon, config_text
 from ingest_harness import header, jpeg
 from keyring import Keyring
 
@@ -138,7 +138,7 @@ def test_the_daemon_stops_when_its_authenticator_dies(
 
     monkeypatch.setattr(ClientKeys, "name_of", name_of)
     site = tmp_path / "site.toml"
-    site.write_text(CONFIG.format(inference="false") + security(ring))
+    site.write_text(config_text() + security(ring))
     runtime = tmp_path / "runtime"
     runtime.mkdir(mode=0o700)
     loaded = load(site, {"daemon.state_dir": str(tmp_path / "state")})
