@@ -154,13 +154,16 @@ class Versions:
             previous=self._parent(card) if away_from else old.version if old else None,
             frozen=old.frozen if old else version,
         )
+        statuses = {version: "live"}
+        if old is not None and not away_from:
+            statuses[old.version] = "retired"
         if old is not None and away_from:
             # Before the pointer: after a crash between the two it is live, and a start marks it as such.
             # The other order would leave a version that seems good enough to go back to.
             self._set_statuses({old.version: away_from})
         atomic_write(self._paths.live_file, json.dumps(asdict(pointer)).encode())
         self._live = self._read_live()
-        self._set_statuses({version: "live"} | ({old.version: away_from or "retired"} if old else {}))
+        self._set_statuses(statuses)
         log.info("model live version=%s previous=%s reason=%s", version, pointer.previous, reason)
         return pointer
 

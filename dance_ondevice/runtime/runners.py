@@ -57,14 +57,14 @@ class Runners:
         self._model = model
         self._size = (size[0] + -size[0] % STRIDE, size[1] + -size[1] % STRIDE)
         #: Merged layers; None where onnxruntime runs the model, for they take what the weights take again.
-        self._folded: Folded | None = self._merged()
+        self._folded: Folded | None = None
         self._onnx: OnnxEngine | None = None
         self._sessions: dict[str, tuple[NormStatistics, nn.Module]] = {}
         self._applied: NormStatistics | None = None
         if graph is not None and engine != "torch":
-            self._onnx = self._usable(graph, engine, self._folded, threads, clock)
-        if self._onnx is not None:
-            self._folded = None
+            self._onnx = self._usable(graph, engine, threads, clock)
+        if self._onnx is None and self._folded is None:
+            self._folded = self._merged()
 
     @property
     def name(self) -> Literal["torch", "onnxruntime"]:
@@ -148,9 +148,12 @@ class Runners:
         return Folded(self._model, merge=False)
 
     def _usable(
-        self, graph: bytes, engine: Engine, folded: Folded, threads: int, clock: Callable[[], float]
+        self, graph: bytes, engine: Engine, threads: int, clock: Callable[[], float]
     ) -> OnnxEngine | None:
-        """An engine that computes what the model does and, for ``auto``, is quicker than torch."""
+        """An engine that computes what the model does and, for ``auto``, is quicker than torch.
+
+        What is not quicker leaves the merged layers behind that it was compared with.
+        """
         x = self._image()
         try:
             made = OnnxEngine(self._model, graph, threads=threads)
@@ -163,9 +166,11 @@ class Runners:
             log.warning("onnxruntime not used because=%s", "it does not compute what the model does")
             return None
         if engine == "auto":
+            folded = self._merged()
             theirs, ours = (_seconds(one, x, clock) for one in (module, folded.model))
             log.info("engines compared onnxruntime_ms=%.1f torch_ms=%.1f", 1e3 * theirs, 1e3 * ours)
             if theirs >= ours:
+                self._folded = folded
                 return None
         return made
 

@@ -136,6 +136,22 @@ def test_memory_is_given_back_after_a_swap_and_not_after_each_frame(
     assert threads == [threading.current_thread().name, "inference"]
 
 
+def test_memory_is_given_back_once_after_an_estimation(rig: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, mailbox, receive = rig
+    image = np.zeros((48, 64, 3), np.uint8)
+    mailbox.offer(frame(0, image))
+    receive()
+    slices, events = iter([True, True]), list[str]()
+    # Two slices of an estimation, and then there is nothing more to do.
+    monkeypatch.setattr(predictor.conditions, "work", lambda: events.append("work") or next(slices, False))
+    monkeypatch.setattr("dance_ondevice.daemon.predictor.trim", lambda: events.append("trim"))
+    for seq in range(1, 7):
+        mailbox.offer(frame(seq, image))
+        receive()
+    assert events[:4] == ["work", "work", "work", "trim"]
+    assert events.count("trim") == 1
+
+
 def test_a_model_that_does_not_load_leaves_the_old_one_serving(rig: tuple, tmp_path: Path) -> None:
     predictor, mailbox, receive = rig
     serving = predictor.version

@@ -152,6 +152,21 @@ def test_only_the_latest_sessions_are_kept() -> None:
     assert found.module("dusk", statistics) is not first[1]
 
 
+def test_memory_is_given_back_after_a_session_is_made_and_not_when_one_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    model = network()
+    found, statistics = runners(model, "onnxruntime"), conditions.capture(model)
+    assert found._folded is None, "weights that nothing runs"
+    trims: list[str] = []
+    monkeypatch.setattr("dance_ondevice.runtime.runners.trim", lambda: trims.append("trim"))
+    for name in ("base", "dusk", "dusk", "base"):
+        found.module(name, statistics)
+    assert len(trims) == 2
+
+
 def test_sessions_go_with_what_made_them() -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
