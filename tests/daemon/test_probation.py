@@ -17,6 +17,7 @@ from dance_ondevice.daemon.config_sections import Energy, Promotion
 from dance_ondevice.daemon.probation import Probation
 from dance_ondevice.daemon.state import StatePaths
 from dance_ondevice.daemon.store import Store
+from dance_ondevice.daemon.trainer import TrainerProcess
 from dance_ondevice.models import checkpoint
 
 pytestmark = pytest.mark.usefixtures("first_models_at_hand")
@@ -77,6 +78,30 @@ def live(rig: Rig) -> tuple[str, str | None]:
     pointer = rig.versions.pointer()
     assert pointer is not None
     return pointer.version, pointer.previous
+
+
+@pytest.mark.slow
+def test_a_look_that_a_stop_cuts_short_decides_nothing_and_leaves_with_the_daemon(
+    rig: Rig, trained: str, add_street: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoilt = copy_of(rig, trained, spoilt=True)
+    promote(rig, spoilt, trained)
+    rig.store.submit(lambda db: db.execute("update samples set rounds_used = 1")).result()
+    add_street(rig.store, 8, start=200)
+    asked: list[bool] = []
+    really = TrainerProcess.ask_to_leave
+
+    def ask(process: TrainerProcess, *, daemon_stops: bool = False) -> None:
+        asked.append(daemon_stops)
+        really(process, daemon_stops=daemon_stops)
+
+    monkeypatch.setattr(TrainerProcess, "ask_to_leave", ask)
+    rig.stopping.set()
+    rig.procedure.probation.look()
+    assert asked
+    assert all(asked), "the shorter grace"
+    assert live(rig)[0] == spoilt
+    assert rig.procedure.probation.state() is not None
 
 
 @pytest.mark.slow
