@@ -15,7 +15,7 @@ import click
 from dance_ondevice import __version__
 
 if TYPE_CHECKING:
-    from dance_ondevice.daemon.config import Loaded
+    from dance_ondevice.daemon.config.load import Loaded
 
 EXIT_BAD_CONFIG = 78
 EXIT_INTERRUPTED = 130
@@ -106,7 +106,7 @@ class CommandTable(click.Group):
 
 
 def _is_config_error(error: Exception) -> bool:
-    config = sys.modules.get("dance_ondevice.daemon.config")
+    config = sys.modules.get("dance_ondevice.daemon.config.load")
     return config is not None and isinstance(error, config.ConfigError)
 
 
@@ -147,7 +147,7 @@ def load_config(
     Raises:
         ConfigError: it cannot be used; left uncaught, the command line prints it in full and exits 78.
     """
-    from dance_ondevice.daemon.config import find, load
+    from dance_ondevice.daemon.config.load import find, load
 
     values = dict(overrides or {})
     if state_dir is not None:

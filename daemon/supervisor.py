@@ -18,41 +18,38 @@ import zmq
 from prometheus_client import CollectorRegistry
 
 from dance_ondevice import complexity
-from dance_ondevice.daemon import (
-    control,
-    control_handlers,
-    first_model,
-    ingest_config,
-    instances,
-    notify,
-    reconcile,
-    scheduler,
-    status,
-    stopping,
-)
-from dance_ondevice.daemon.budget import BudgetKeeper
-from dance_ondevice.daemon.conditions import ConditionSettings
-from dance_ondevice.daemon.config import Config, ConfigError, Loaded, parse_duration
-from dance_ondevice.daemon.energy import CpuAccount, EnergyService
-from dance_ondevice.daemon.ingest import Ingest
-from dance_ondevice.daemon.mailbox import LatestFrames
-from dance_ondevice.daemon.meters import choose_meter
-from dance_ondevice.daemon.metrics import Instruments, MetricsServer, SnapshotCollector
-from dance_ondevice.daemon.reload import Changes, Reloader
-from dance_ondevice.daemon.round_types import RoundContext
-from dance_ondevice.daemon.rounds import Rounds
-from dance_ondevice.daemon.sample_notes import SampleNotes
+from dance_ondevice.daemon.config.load import Config, ConfigError, Loaded, parse_duration
+from dance_ondevice.daemon.config.reload import Changes, Reloader
+from dance_ondevice.daemon.control import handlers as control_handlers
+from dance_ondevice.daemon.control import instances, status
+from dance_ondevice.daemon.control import server as control
+from dance_ondevice.daemon.energy.budget import BudgetKeeper
+from dance_ondevice.daemon.energy.meters import choose_meter
+from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
+from dance_ondevice.daemon.inference.cameras import ConditionSettings
+from dance_ondevice.daemon.ingest import ingest_config
+from dance_ondevice.daemon.ingest.mailbox import LatestFrames
+from dance_ondevice.daemon.ingest.service import Ingest
+from dance_ondevice.daemon.metrics.gauges import Instruments, MetricsServer, SnapshotCollector
+from dance_ondevice.daemon.rounds.context import RoundContext
+from dance_ondevice.daemon.rounds.service import Rounds
 from dance_ondevice.daemon.security import configured
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
-from dance_ondevice.daemon.service import Service
-from dance_ondevice.daemon.signals import RELOAD, STOP, Signals, StopWhileStarting
-from dance_ondevice.daemon.state import StateLock, StatePaths
-from dance_ondevice.daemon.store import Store
-from dance_ondevice.daemon.versions import Versions, check_intact
+from dance_ondevice.daemon.store import reconcile
+from dance_ondevice.daemon.store.notes import SampleNotes
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system import schedule as scheduler
+from dance_ondevice.daemon.system import stopping
+from dance_ondevice.daemon.system import systemd as notify
+from dance_ondevice.daemon.system.service import Service
+from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals, StopWhileStarting
+from dance_ondevice.daemon.system.state import StateLock, StatePaths
+from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions.versions import Versions, check_intact
 
 if TYPE_CHECKING:
-    from dance_ondevice.daemon.predictor import Predictor
+    from dance_ondevice.daemon.inference.service import Predictor
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +230,7 @@ class Supervisor:
                 first_model.ensure(config, self._config_file, self.paths, self._versions)
             return None, None
         # Only here does the daemon load torch.
-        from dance_ondevice.daemon.predictor import Predictor
+        from dance_ondevice.daemon.inference.service import Predictor
 
         first_model.ensure(config, self._config_file, self.paths, self._versions)
         mailbox = LatestFrames()

@@ -15,8 +15,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dance_ondevice.images import encode_jpeg
-from dance_ondevice.labels import IGNORE
+from dance_ondevice.images.codec import encode_jpeg
+from dance_ondevice.images.labels import IGNORE
 
 INDICATOR_NAMES: tuple[str, ...] = (
     "detail_loss",

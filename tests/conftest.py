@@ -13,6 +13,8 @@ from hypothesis import settings
 settings.register_profile("untimed", settings(), deadline=None)
 settings.load_profile("untimed")
 
+pytest_plugins = ["store_fixtures"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

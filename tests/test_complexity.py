@@ -17,8 +17,8 @@ from dance_ondevice.complexity import (
     learn_loss,
     make_indicator,
 )
-from dance_ondevice.images import encode_jpeg
-from dance_ondevice.labels import IGNORE
+from dance_ondevice.images.codec import encode_jpeg
+from dance_ondevice.images.labels import IGNORE
 
 SCALES = (1.0, 0.75, 0.5)
 

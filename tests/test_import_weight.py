@@ -12,17 +12,17 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "dance_ondevice"
 MAY_LOAD_TORCH = {
-    "dance_ondevice.daemon.condition_serving",
-    "dance_ondevice.daemon.condition_sets",
-    "dance_ondevice.daemon.predictor",
-    "dance_ondevice.daemon.probation_main",
-    "dance_ondevice.daemon.teacher_main",
-    "dance_ondevice.daemon.teacher_models",
-    "dance_ondevice.daemon.trainer_conditions",
-    "dance_ondevice.daemon.trainer_curve",
-    "dance_ondevice.daemon.trainer_main",
-    "dance_ondevice.daemon.trainer_scores",
-    "dance_ondevice.daemon.trainer_slimming",
+    "dance_ondevice.daemon.inference.condition_serving",
+    "dance_ondevice.daemon.inference.condition_sets",
+    "dance_ondevice.daemon.inference.service",
+    "dance_ondevice.daemon.trainer.probation_main",
+    "dance_ondevice.daemon.trainer.teacher_main",
+    "dance_ondevice.daemon.trainer.teacher_models",
+    "dance_ondevice.daemon.trainer.kinds",
+    "dance_ondevice.daemon.trainer.curve",
+    "dance_ondevice.daemon.trainer.main",
+    "dance_ondevice.daemon.trainer.scores",
+    "dance_ondevice.daemon.trainer.slimming",
 }
 
 # Imports one module after the other and names for each what it was the first to load.
@@ -72,7 +72,7 @@ def test_daemon_loads_torch_in_predictor_and_trainer_only() -> None:
         name for name in modules_of("daemon") if name not in MAY_LOAD_TORCH and not name.endswith("__main__")
     ]
 
-    assert "dance_ondevice.daemon.service" in modules
+    assert "dance_ondevice.daemon.system.service" in modules
     assert loads(modules, ["torch", "torch_pruning"]) == {}
 
 

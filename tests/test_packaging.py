@@ -64,7 +64,7 @@ def test_wheel_packages_equal_the_tree(built: Path) -> None:
     expected = tree_names("*.py")
 
     assert {name for name in wheel_names(built) if name.endswith(".py")} == expected
-    assert {"dance_ondevice/daemon/service.py", "dance_ondevice/policies/__init__.py"} <= expected
+    assert {"dance_ondevice/daemon/system/service.py", "dance_ondevice/policies/__init__.py"} <= expected
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from dance_ondevice.daemon.cli import WorkFailed
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-    from dance_ondevice.daemon.state import StatePaths
+    from dance_ondevice.daemon.system.state import StatePaths
 
 
 def target(config_path: Path | None, state_dir: Path | None) -> StatePaths:
@@ -25,8 +25,8 @@ def target(config_path: Path | None, state_dir: Path | None) -> StatePaths:
         click.UsageError: several daemons run and nothing says which one is meant.
         ConfigError: the configuration cannot be used.
     """
-    from dance_ondevice.daemon.instances import AmbiguousInstanceError, locate
-    from dance_ondevice.daemon.state import StatePaths
+    from dance_ondevice.daemon.control.instances import AmbiguousInstanceError, locate
+    from dance_ondevice.daemon.system.state import StatePaths
 
     try:
         return StatePaths(locate(config_path, state_dir, os.environ))
@@ -40,7 +40,7 @@ def ask(paths: StatePaths, cmd: str, *, timeout: float = 10.0, **args: object) -
     Raises:
         WorkFailed: no daemon runs on the state folder, or it refused.
     """
-    from dance_ondevice.daemon import client, instances
+    from dance_ondevice.daemon.control import client, instances
 
     try:
         published = instances.read_daemon_file(paths)
@@ -82,7 +82,7 @@ def index(paths: StatePaths) -> Iterator[Database]:
     """
     import sqlite3
 
-    from dance_ondevice.daemon.store import StoreError, open_reader
+    from dance_ondevice.daemon.store.service import StoreError, open_reader
 
     if not paths.database.is_file():
         raise WorkFailed(f"{paths.database} is not there; give the daemon's folder with --state-dir")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dance_ondevice.daemon.output import print_pairs, print_table, show, show_time
+from dance_ondevice.daemon.terminal import print_pairs, print_table, show, show_time
 
 
 def print_certificate(card: Mapping[str, Any]) -> None:

@@ -8,8 +8,6 @@ from pathlib import Path
 import click
 import msgspec
 
-from dance_ondevice.daemon import config as configuration
-from dance_ondevice.daemon import instances
 from dance_ondevice.daemon.cli import (
     EXIT_BAD_CONFIG,
     config_option,
@@ -18,8 +16,10 @@ from dance_ondevice.daemon.cli import (
     state_dir_option,
 )
 from dance_ondevice.daemon.commands import ask, target
-from dance_ondevice.daemon.output import print_json, print_table
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.config import load as configuration
+from dance_ondevice.daemon.control import instances
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.terminal import print_json, print_table
 
 
 @click.group()

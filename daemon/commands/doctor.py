@@ -10,11 +10,11 @@ import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, load_config, state_dir_option
 from dance_ondevice.daemon.commands import target
-from dance_ondevice.daemon.output import print_json
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.terminal import print_json
 
 if TYPE_CHECKING:
-    from dance_ondevice.daemon.config import Config
+    from dance_ondevice.daemon.config.load import Config
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 
@@ -41,7 +41,7 @@ def doctor(
 
     Each line is ok, a warning or a failure, with a remedy; the exit status is 1 when there is a failure.
     """
-    from dance_ondevice.daemon.checks import run_checks
+    from dance_ondevice.daemon.doctor.checks import run_checks
 
     config = load_config(config_path).config
     paths = target(config_path, state_dir)
@@ -63,9 +63,9 @@ def doctor(
 def _rebuild(paths: StatePaths, config: Config, *, quiet: bool) -> None:
     """Make the index anew while holding the folder's lock, which a running daemon would hold."""
     from dance_ondevice.complexity import make_indicator
-    from dance_ondevice.daemon.reconcile import rebuild_index
-    from dance_ondevice.daemon.schema import SchemaTooNew
-    from dance_ondevice.daemon.state import StateInUse, StateLock
+    from dance_ondevice.daemon.store.reconcile import rebuild_index
+    from dance_ondevice.daemon.store.schema import SchemaTooNew
+    from dance_ondevice.daemon.system.state import StateInUse, StateLock
 
     if not paths.root.is_dir():
         raise WorkFailed(f"{paths.root} is not there; give the daemon's folder with --state-dir")

@@ -14,7 +14,7 @@ import click
 from dance_ondevice.daemon.cli import config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands import index, target
 from dance_ondevice.daemon.commands.energy_calibrate import calibrate
-from dance_ondevice.daemon.output import print_json, print_table, show, show_time
+from dance_ondevice.daemon.terminal import print_json, print_table, show, show_time
 
 _COLUMNS = ("day", "workload", "source", "method", "joules")
 #: Days that people are shown unless they ask for more.

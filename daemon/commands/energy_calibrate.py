@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, load_config
-from dance_ondevice.daemon.output import print_json, print_table
+from dance_ondevice.daemon.terminal import print_json, print_table
 
 if TYPE_CHECKING:
-    from dance_ondevice.daemon.calibration import LoadPoint, PowerLine
-    from dance_ondevice.daemon.config_sections import Energy
+    from dance_ondevice.daemon.config.sections import Energy
+    from dance_ondevice.daemon.energy.calibration import LoadPoint, PowerLine
     from dance_ondevice.energy.reading import Meter
 
 
@@ -58,7 +58,7 @@ def calibrate(
     you say what a meter between it and its supply showed meanwhile. With --from-meter a meter of the board
     itself is read, for the use of other boards of the same type that have none.
     """
-    from dance_ondevice.daemon import calibration
+    from dance_ondevice.daemon.energy import calibration
 
     if from_meter and references:
         raise click.UsageError("--from-meter and --reference exclude each other")
@@ -115,7 +115,7 @@ def _hardware_meter(energy: Energy) -> Meter:
     """
     import msgspec
 
-    from dance_ondevice.daemon import meters
+    from dance_ondevice.daemon.energy import meters
     from dance_ondevice.energy.sensors import MeterUnavailable
 
     if energy.meter == "modelled":

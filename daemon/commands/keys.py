@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, json_option
-from dance_ondevice.daemon.output import print_json, print_table
+from dance_ondevice.daemon.terminal import print_json, print_table
 
 
 @click.group()

@@ -11,10 +11,10 @@ import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands import index, model_classes, target
-from dance_ondevice.daemon.output import print_json, print_table
+from dance_ondevice.daemon.terminal import print_json, print_table
 
 if TYPE_CHECKING:
-    from dance_ondevice.daemon.label_import import Format, Mask
+    from dance_ondevice.daemon.curation.labels import Format, Mask
     from dance_ondevice.label_formats.class_map import ClassMap
 
 _TIMEOUT_MS = 30_000
@@ -78,8 +78,8 @@ def import_(
     captured or as its stored image. Drawings become masks; what nobody drew on is ignored, unless the class
     map has a `background`. A class name that is unknown stops the import before anything is stored.
     """
-    from dance_ondevice.daemon import label_import
-    from dance_ondevice.daemon.instances import read_daemon_file
+    from dance_ondevice.daemon.control.instances import read_daemon_file
+    from dance_ondevice.daemon.curation import labels as label_import
     from dance_ondevice.label_formats.class_map import ClassMapError
     from dance_ondevice.label_formats.regions import FormatError
 
@@ -138,7 +138,7 @@ def _send(endpoint: str, masks: Iterable[Mask]) -> Iterator[Result]:
     """Send the labels one after another; each is stored, or refused, before the next one goes."""
     import zmq
 
-    from dance_ondevice.daemon.wire import WireError, label_parts, parse_reply
+    from dance_ondevice.daemon.wire.codec import WireError, label_parts, parse_reply
 
     with zmq.Context() as context, context.socket(zmq.DEALER) as channel:
         channel.linger = 0

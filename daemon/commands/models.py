@@ -13,8 +13,8 @@ from dance_ondevice.daemon.commands import ask, index, target
 from dance_ondevice.daemon.commands.certificate import print_certificate
 from dance_ondevice.daemon.commands.models_export import export
 from dance_ondevice.daemon.commands.rounds import await_request
-from dance_ondevice.daemon.output import print_json, print_table, show_time
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.terminal import print_json, print_table, show_time
 
 _COLUMNS = (
     "version",

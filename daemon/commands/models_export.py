@@ -9,8 +9,8 @@ import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands import index, target
-from dance_ondevice.daemon.output import print_json
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.terminal import print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,8 +119,9 @@ def _directory(paths: StatePaths, version: str) -> Path:
 
 
 def _load(directory: Path, condition: str | None) -> tuple[Any, ModelCard]:
-    from dance_ondevice import conditions
-    from dance_ondevice.models import checkpoint, condition_store
+    from dance_ondevice.conditions import statistics as conditions
+    from dance_ondevice.conditions import store as condition_store
+    from dance_ondevice.models import checkpoint
 
     model, card = checkpoint.load(directory)
     if condition is not None:
@@ -139,8 +140,8 @@ def _load(directory: Path, condition: str | None) -> tuple[Any, ModelCard]:
 
 def _frames(paths: StatePaths, height: int, width: int) -> list[NDArray[np.uint8]]:
     """The newest stored images; made-up ones where there are none."""
-    from dance_ondevice import images
     from dance_ondevice.datasets.street import StreetCamera
+    from dance_ondevice.images import codec as images
 
     found = []
     if paths.database.is_file():

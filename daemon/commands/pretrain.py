@@ -15,19 +15,18 @@ import click
 from click.core import ParameterSource
 
 from dance_ondevice.daemon.cli import WorkFailed, json_option
-from dance_ondevice.daemon.option_values import comma_names, size_of
-from dance_ondevice.daemon.output import print_json, print_pairs, print_table
+from dance_ondevice.daemon.terminal import comma_names, print_json, print_pairs, print_table, size_of
 from dance_ondevice.datasets.camvid import VOID_ID, DatasetError, camvid
 from dance_ondevice.datasets.street import CONDITIONS
-from dance_ondevice.labels import STREET_CLASSES
+from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE, CheckpointError, ModelCard
 from dance_ondevice.models.registry import ARCHITECTURES
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from dance_ondevice.pretraining import PretrainOptions
-    from dance_ondevice.training import TrainingSample
+    from dance_ondevice.training.pretraining import PretrainOptions
+    from dance_ondevice.training.trainer import TrainingSample
 
 #: Options that make sense for one data set alone.
 _ONLY_FOR = {"camvid": ("root", "sequences", "splits"), "street": ("frames", "stride", "conditions")}
@@ -133,7 +132,7 @@ def pretrain(
 
     That folder is what model.weights in the configuration takes.
     """
-    from dance_ondevice.pretraining import PretrainOptions
+    from dance_ondevice.training.pretraining import PretrainOptions
 
     _refuse_options_of_others(ctx, dataset)
     with contextlib.ExitStack() as stack:
@@ -187,7 +186,7 @@ def _prepare_out(out: Path, *, force: bool) -> None:
 def _camvid(
     root: Path | None, splits: tuple[str, ...], sequences: tuple[str, ...], validate: tuple[str, ...]
 ) -> Samples:
-    from dance_ondevice.training import TrainingSample
+    from dance_ondevice.training.trainer import TrainingSample
 
     if root is None:
         raise click.UsageError(
@@ -229,7 +228,7 @@ class _Street:
                     raise click.BadParameter(f"{name!r} is none of {', '.join(CONDITIONS)}", param_hint=hint)
         if not conditions:
             raise click.BadParameter("names no condition", param_hint="--conditions")
-        from dance_ondevice.pretraining import render_street
+        from dance_ondevice.training.pretraining import render_street
 
         end = self.frames * self.stride
         held_out = max(1, round(self.frames * _VALIDATION_SHARE))
@@ -278,8 +277,8 @@ def _progress() -> Progress:
 
 def _train(found: Samples, options: PretrainOptions, out: Path, progress: Progress) -> ModelCard:
     from dance_ondevice.models.registry import ModelError
-    from dance_ondevice.pretraining import EpochReport, PretrainError, Watcher, pretrain
-    from dance_ondevice.training import SampleError, StepReport, TrainingDiverged
+    from dance_ondevice.training.pretraining import EpochReport, PretrainError, Watcher, pretrain
+    from dance_ondevice.training.trainer import SampleError, StepReport, TrainingDiverged
 
     training = progress.add_task("training", total=None, note="")
     evaluating = progress.add_task("evaluating", total=None, note="", visible=False)

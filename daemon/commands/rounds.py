@@ -11,8 +11,8 @@ import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands import ask, target
-from dance_ondevice.daemon.output import print_json, print_pairs, show
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.terminal import print_json, print_pairs, show
 
 #: What a finished round is told as; the daemon may add more.
 RESULT_KEYS = (

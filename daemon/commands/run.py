@@ -40,7 +40,7 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
     loaded = load_config(config_path, state_dir)
 
-    from dance_ondevice import images
+    from dance_ondevice.images import codec as images
     from dance_ondevice.runtime.heap import few_arenas
 
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -48,7 +48,7 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
     # OpenCV reads its own limit when it is loaded: before anything below imports it.
     images.limit_pixels(loaded.config.ingest.max_pixels)
     from dance_ondevice.daemon.supervisor import Supervisor
-    from dance_ondevice.daemon.versions import VersionError
+    from dance_ondevice.daemon.versions.versions import VersionError
 
     try:
         status = Supervisor(loaded, environ=os.environ, end_within=_end_within).run()

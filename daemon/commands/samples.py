@@ -13,7 +13,7 @@ from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, st
 from dance_ondevice.daemon.commands import index, target
 from dance_ondevice.daemon.commands.samples_export import export
 from dance_ondevice.daemon.commands.samples_purge import purge
-from dance_ondevice.daemon.output import print_json, print_pairs, print_table, show, show_bytes, show_time
+from dance_ondevice.daemon.terminal import print_json, print_pairs, print_table, show, show_bytes, show_time
 
 _SPLITS = {
     "train": "train: rounds learn from it",
@@ -96,7 +96,7 @@ def list_(
 @json_option
 def explain(sample_id: str, config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """Say why a sample was kept and labelled by whom, which rounds used it, which versions know it."""
-    from dance_ondevice.daemon.lineage import versions_knowing
+    from dance_ondevice.daemon.curation.lineage import versions_knowing
 
     with index(target(config_path, state_dir)) as database:
         row = next(database.query("select * from samples where id = ?", [sample_id]), None)

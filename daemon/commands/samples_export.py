@@ -10,10 +10,10 @@ import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands import index, model_classes, target
-from dance_ondevice.daemon.output import print_json
+from dance_ondevice.daemon.terminal import print_json
 
 if TYPE_CHECKING:
-    from dance_ondevice.daemon.state import StatePaths
+    from dance_ondevice.daemon.system.state import StatePaths
     from dance_ondevice.models.card import ModelCard
 
 
@@ -52,7 +52,7 @@ def export(
     each other, or like labelled ones, are left out. DIR gets images/, an empty labels/ and manifest.json:
     `dance-ondevice labels import DIR` takes masks in labels/, or a tool's export in DIR, back.
     """
-    from dance_ondevice.daemon import sample_export
+    from dance_ondevice.daemon.curation import shortlist as sample_export
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WorkFailed(f"{out} exists and is not an empty folder; name another one")
@@ -94,7 +94,7 @@ def _live_uncertainty(paths: StatePaths) -> Callable[[Path], float | None] | Non
     """1 less the live model's mean confidence on an image file; the model is loaded at the first question."""
     import json
 
-    from dance_ondevice.images import ImageError, decode_colour
+    from dance_ondevice.images.codec import ImageError, decode_colour
 
     try:
         version = json.loads(paths.live_file.read_bytes())["version"]

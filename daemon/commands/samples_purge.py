@@ -11,10 +11,10 @@ import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands import ask, index, target
-from dance_ondevice.daemon.output import print_json, print_table
+from dance_ondevice.daemon.terminal import print_json, print_table
 
 if TYPE_CHECKING:
-    from dance_ondevice.daemon.state import StatePaths
+    from dance_ondevice.daemon.system.state import StatePaths
 
 _SECONDS = re.compile(r"\d+(\.\d+)?")
 
@@ -60,8 +60,8 @@ def purge(
     Those versions keep what they learnt: roll back to one that is not listed, or start anew, to be rid of
     that, too. A sample that a running round uses stays until the round has ended.
     """
-    from dance_ondevice.daemon.lineage import versions_knowing
-    from dance_ondevice.daemon.sample_purge import Selection, in_running_round, select
+    from dance_ondevice.daemon.curation.lineage import versions_knowing
+    from dance_ondevice.daemon.curation.purge import Selection, in_running_round, select
 
     if camera is None and before is None and after is None:
         raise click.UsageError("say which samples: --camera, --before, --after, or several of them")
@@ -101,9 +101,9 @@ def _remove(paths: StatePaths, ids: list[str]) -> int:
     """Through the daemon where one runs, else here; returns how many there were."""
     import sqlite3
 
-    from dance_ondevice.daemon.instances import read_daemon_file
-    from dance_ondevice.daemon.sample_purge import MOST_AT_ONCE, remove_here
-    from dance_ondevice.daemon.state import StateInUse
+    from dance_ondevice.daemon.control.instances import read_daemon_file
+    from dance_ondevice.daemon.curation.purge import MOST_AT_ONCE, remove_here
+    from dance_ondevice.daemon.system.state import StateInUse
 
     if read_daemon_file(paths) is not None:
         return sum(

@@ -14,12 +14,12 @@ import click
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, load_config, state_dir_option
 from dance_ondevice.daemon.commands import index, target
 from dance_ondevice.daemon.commands.energy import bar
-from dance_ondevice.daemon.output import print_json, show
+from dance_ondevice.daemon.terminal import print_json, show
 
 if TYPE_CHECKING:
-    from dance_ondevice.daemon.config_sections import Config
-    from dance_ondevice.daemon.simulation import Day
-    from dance_ondevice.daemon.state import StatePaths
+    from dance_ondevice.daemon.config.sections import Config
+    from dance_ondevice.daemon.planning.simulation import Day
+    from dance_ondevice.daemon.system.state import StatePaths
 
 _BAR_WIDTH = 24
 
@@ -62,7 +62,7 @@ def simulate(
     as_json: bool,
 ) -> None:
     """Replay the stored stream under another energy budget."""
-    from dance_ondevice.daemon import simulation
+    from dance_ondevice.daemon.planning import simulation
 
     changes = {
         "energy.budget_joules_per_day": budget,
@@ -82,7 +82,7 @@ def simulate(
     result = simulation.simulate(record, config, days=days, seed=seed, weigh_value=policy == "value")
     totals = simulation.summary(result, config.energy.budget_joules_per_day)
     if plot is not None:
-        from dance_ondevice.daemon.simulation_plot import svg
+        from dance_ondevice.daemon.planning.simulation_plot import svg
 
         try:
             plot.write_text(svg(result, config.energy.budget_joules_per_day), encoding="utf-8")

@@ -10,7 +10,7 @@ import click
 
 from dance_ondevice.daemon.cli import config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands import ask, target
-from dance_ondevice.daemon.output import print_json, print_pairs, show, show_bytes
+from dance_ondevice.daemon.terminal import print_json, print_pairs, show, show_bytes
 
 
 @click.command()

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.daemon.cli import EXIT_INTERRUPTED, WorkFailed, json_option
-from dance_ondevice.daemon.output import print_json, print_pairs, show_bytes
-from dance_ondevice.daemon.state import CAMERA_NAME
+from dance_ondevice.daemon.system.state import CAMERA_NAME
+from dance_ondevice.daemon.terminal import print_json, print_pairs, show_bytes
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.security.curve import ClientCurve
-    from dance_ondevice.daemon.sender import Pattern, StreamSummary
+    from dance_ondevice.daemon.wire.sender import Pattern, StreamSummary
 
 
 def _read_void(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -137,9 +137,9 @@ def stream(
     curve = _load_curve(keys_file, server_key_file)
     import zmq
 
-    from dance_ondevice.daemon import sender as sending
-    from dance_ondevice.daemon.sources import SourceError, iter_frames
-    from dance_ondevice.images import ImageError
+    from dance_ondevice.daemon.wire import sender as sending
+    from dance_ondevice.daemon.wire.sources import SourceError, iter_frames
+    from dance_ondevice.images.codec import ImageError
 
     try:
         frames = iter_frames(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dance_ondevice.daemon import ingest_config
-from dance_ondevice.daemon.admission import Admission
-from dance_ondevice.daemon.config import Config, ConfigError, Problem, toml_value
+from dance_ondevice.daemon.config.load import Config, ConfigError, Problem, toml_value
+from dance_ondevice.daemon.ingest import ingest_config
+from dance_ondevice.daemon.ingest.admission import Admission
 from dance_ondevice.daemon.security.curve import ServerCurve, load_server
 from dance_ondevice.daemon.security.keys import KeysError
 

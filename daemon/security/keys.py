@@ -19,7 +19,7 @@ import zmq
 from zmq.auth import load_certificate
 from zmq.utils import z85
 
-from dance_ondevice.daemon.state import CAMERA_NAME
+from dance_ondevice.daemon.system.state import CAMERA_NAME
 
 SERVER = "server"
 CLIENTS = "clients"

@@ -17,8 +17,8 @@ from zmq.utils import z85
 
 from dance_ondevice.daemon.security.curve import DOMAIN
 from dance_ondevice.daemon.security.keys import KeysError
-from dance_ondevice.daemon.service import Service
-from dance_ondevice.daemon.waker import Waker
+from dance_ondevice.daemon.system.service import Service
+from dance_ondevice.daemon.system.waker import Waker
 
 log = logging.getLogger(__name__)
 

@@ -31,11 +31,11 @@ from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.benchmarks.slimming.command import slimming
 from dance_ondevice.benchmarks.stream.command import stream
 from dance_ondevice.daemon.cli import WorkFailed, json_option
-from dance_ondevice.daemon.output import print_table
+from dance_ondevice.daemon.terminal import print_table
 from dance_ondevice.datasets.listing import Dataset, DatasetError, LabelledImage
 from dance_ondevice.datasets.registry import open_dataset
-from dance_ondevice.images import ImageError
-from dance_ondevice.labels import LabelError
+from dance_ondevice.images.codec import ImageError
+from dance_ondevice.images.labels import LabelError
 from dance_ondevice.models.card import CheckpointError
 
 if TYPE_CHECKING:
@@ -134,10 +134,10 @@ def indicators(
 @json_option
 def first_round(*, root: Path, base: Path, match: str, split: str, out: Path | None, as_json: bool) -> None:
     """Stream a new scene to a daemon, let it learn once, and score the model before and after."""
-    from dance_ondevice.batches import TrainingSample
     from dance_ondevice.benchmarks.first_round import FirstRoundError, Scene, run_first_round
     from dance_ondevice.datasets.camvid import VOID_ID, camvid
     from dance_ondevice.demo.process import DaemonDied
+    from dance_ondevice.training.batches import TrainingSample
 
     try:
         items = camvid(root, (split,))

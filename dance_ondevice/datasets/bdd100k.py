@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from dance_ondevice.datasets.listing import DatasetError, LabelledImage, images_in, in_order, need_folder
 from dance_ondevice.datasets.nineteen import NINETEEN_CLASSES
-from dance_ondevice.images import decode_label
-from dance_ondevice.labels import LabelError, check_label
+from dance_ondevice.images.codec import decode_label
+from dance_ondevice.images.labels import LabelError, check_label
 
 
 def bdd100k(root: Path, splits: Sequence[str] = ("train",)) -> list[LabelledImage]:

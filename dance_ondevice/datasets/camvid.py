@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dance_ondevice.datasets.listing import DatasetError, LabelledImage, images_in, in_order, need_folder
-from dance_ondevice.image_headers import ImageError, probe
-from dance_ondevice.images import decode_colour, decode_label
-from dance_ondevice.labels import IGNORE, LabelError
+from dance_ondevice.images.codec import decode_colour, decode_label
+from dance_ondevice.images.headers import ImageError, probe
+from dance_ondevice.images.labels import IGNORE, LabelError
 
 __all__ = ["VOID_ID", "DatasetError", "LabelColours", "LabelledImage", "camvid", "camvid32", "read_label"]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dance_ondevice.datasets.listing import DatasetError, LabelledImage, images_in, in_order, need_folder
 from dance_ondevice.datasets.nineteen import NINETEEN_CLASSES
-from dance_ondevice.images import decode_label
-from dance_ondevice.labels import IGNORE, LabelError, check_label
+from dance_ondevice.images.codec import decode_label
+from dance_ondevice.images.labels import IGNORE, LabelError, check_label
 
 #: Ids in ``labelIds`` files are below this; 255 stands for -1, the licence plates.
 _N_LABEL_IDS = 34

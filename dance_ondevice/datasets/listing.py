@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dance_ondevice.files import write_whole
-from dance_ondevice.images import encode_png
+from dance_ondevice.images.codec import encode_png
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from dance_ondevice.datasets import bdd100k, camvid, cityscapes
 from dance_ondevice.datasets.listing import Dataset
 from dance_ondevice.datasets.nineteen import NINETEEN_CLASSES
-from dance_ondevice.labels import STREET_CLASSES
+from dance_ondevice.images.labels import STREET_CLASSES
 
 DATASET_NAMES: tuple[str, ...] = ("camvid", "camvid32", "cityscapes", "bdd100k")
 

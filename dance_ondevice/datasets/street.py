@@ -35,7 +35,7 @@ from dance_ondevice.datasets.street_world import (
     World,
     generator,
 )
-from dance_ondevice.labels import STREET_CLASSES
+from dance_ondevice.images.labels import STREET_CLASSES
 
 CONDITIONS: tuple[str, ...] = ("day", "dusk", "rain", "night")
 

@@ -10,7 +10,7 @@ from dance_ondevice.datasets.street_canvas import NEAR, Canvas
 from dance_ondevice.datasets.street_light import Colour
 from dance_ondevice.datasets.street_textures import CROWNS, STYLES, Surfaces
 from dance_ondevice.datasets.street_world import FLOOR, Thing
-from dance_ondevice.labels import STREET_CLASSES
+from dance_ondevice.images.labels import STREET_CLASSES
 
 #: Beyond this many metres small things are drawn without their details.
 _DETAIL = 22.0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dance_ondevice.datasets.street_light import Colour, Light
 from dance_ondevice.datasets.street_world import BLOCK, FLOOR, PAVEMENT_END, ROAD_HALF, generator
-from dance_ondevice.labels import STREET_CLASSES
+from dance_ondevice.images.labels import STREET_CLASSES
 
 Pixels = NDArray[np.uint8]
 

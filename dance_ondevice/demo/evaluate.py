@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from dance_ondevice import images
-from dance_ondevice.batches import TrainingSample, read_image, read_label
-from dance_ondevice.daemon.condition_file import CONDITIONS_FILE
-from dance_ondevice.daemon.trainer_conditions import Kept, Serving, kept
+from dance_ondevice.daemon.trainer.kinds import Kept, Serving, kept
+from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
 from dance_ondevice.demo.page import Pictures, Swatch
 from dance_ondevice.demo.session import PhasePlan
-from dance_ondevice.evaluation import evaluate, miou
-from dance_ondevice.labels import colourise
+from dance_ondevice.images import codec as images
+from dance_ondevice.images.labels import colourise
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.forward import predict
-from dance_ondevice.pretraining import render_street
+from dance_ondevice.training.batches import TrainingSample, read_image, read_label
+from dance_ondevice.training.evaluation import evaluate, miou
+from dance_ondevice.training.pretraining import render_street
 
 #: Frames between two fresh ones: far enough apart that the scene has changed.
 _STRIDE = 13

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dance_ondevice.daemon import client, instances
-from dance_ondevice.daemon.config import toml_value
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.config.load import toml_value
+from dance_ondevice.daemon.control import client, instances
+from dance_ondevice.daemon.system.state import StatePaths
 
 log = logging.getLogger(__name__)
 

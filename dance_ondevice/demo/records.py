@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dance_ondevice.daemon.state import StatePaths
-from dance_ondevice.daemon.store import open_reader
+from dance_ondevice.daemon.store.service import open_reader
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.demo.report import Round, Version
 
 

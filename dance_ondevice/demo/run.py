@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.demo import records
 from dance_ondevice.demo.display import Display
@@ -19,7 +19,7 @@ from dance_ondevice.demo.process import DaemonProcess, write_config
 from dance_ondevice.demo.report import DemoReport, Frames, Joules, Phase
 from dance_ondevice.demo.scrape import Scrape
 from dance_ondevice.demo.session import PhasePlan, PhaseRecord, Progress, Stream, StreamOptions
-from dance_ondevice.labels import STREET_CLASSES
+from dance_ondevice.images.labels import STREET_CLASSES
 
 if TYPE_CHECKING:
     from dance_ondevice.demo.evaluate import PhaseScores
@@ -96,7 +96,7 @@ def run_demo(options: DemoOptions, workspace: Path, display: Display) -> DemoRep
 
 def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Display) -> None:
     """Train the first model on the street by day."""
-    from dance_ondevice import pretraining
+    from dance_ondevice.training import pretraining
 
     stage, done = "pretraining the first model by day", itertools.count(1)
     samples = pretraining.render_street(

@@ -14,11 +14,13 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from dance_ondevice import image_headers, images
-from dance_ondevice.daemon import client, wire
-from dance_ondevice.daemon.instances import DaemonFile
+from dance_ondevice.daemon.control import client
+from dance_ondevice.daemon.control.instances import DaemonFile
+from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.demo import records, scrape
 from dance_ondevice.demo.process import DaemonProcess
+from dance_ondevice.images import codec as images
+from dance_ondevice.images import headers as image_headers
 
 log = logging.getLogger(__name__)
 

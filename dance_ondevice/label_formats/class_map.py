@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dance_ondevice.labels import IGNORE
+from dance_ondevice.images.labels import IGNORE
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.label_formats.rle import RleError
-from dance_ondevice.labels import IGNORE
 
 __all__ = [
     "Annotated",

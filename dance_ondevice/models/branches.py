@@ -63,13 +63,14 @@ def remove_branches(model: nn.Module, names: Iterable[str], companions: Sequence
 
     What joined them loses the channels that it read from there, and nothing else changes. Make the optimiser
     afterwards, and re-estimate the normalisation statistics
-    (:func:`dance_ondevice.recalibration.recalibrate`): what was a mean contribution of the branch is missing
-    from them.
+    (:func:`dance_ondevice.training.recalibration.recalibrate`): what was a mean contribution of the branch
+    is missing from them.
 
     Args:
         model: slimmed before or not.
         names: each of which must be removable once those before it are gone.
-        companions: models of the same layers that lose the same; see :func:`dance_ondevice.slimming.slim`.
+        companions: models of the same layers that lose the same; see
+            :func:`dance_ondevice.slimming.slim.slim`.
 
     Raises:
         BranchError: a branch that is not there, or cannot be left out; those named before it are gone.

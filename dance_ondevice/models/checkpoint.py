@@ -4,7 +4,7 @@ unpickled.
 Keys in the tensors file are "<group>/<name>". The group ``model`` is the network: its state dict, complete,
 and all that :func:`load` reads. Further groups may stand beside it without a new format: a reader that does
 not know a group leaves it alone. What conditions keep of their own stands in another file, see
-:mod:`dance_ondevice.models.condition_store`.
+:mod:`dance_ondevice.conditions.store`.
 """
 
 from __future__ import annotations

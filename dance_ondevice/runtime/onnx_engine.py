@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dance_ondevice.condition_learning import own_parameters
-from dance_ondevice.conditions import FIELDS, NormStatistics, capture, tensors_of_norms
+from dance_ondevice.conditions.learning import own_parameters
+from dance_ondevice.conditions.statistics import FIELDS, NormStatistics, capture, tensors_of_norms
 from dance_ondevice.models.forward import STRIDE
 from dance_ondevice.models.layers import resize
 from dance_ondevice.runtime.formats import ExportError, MissingPackage, first_line, to_onnx

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from dance_ondevice import conditions
-from dance_ondevice.conditions import NormStatistics
+from dance_ondevice.conditions import statistics as conditions
+from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.models.forward import STRIDE
 from dance_ondevice.runtime.folding import Folded
 from dance_ondevice.runtime.formats import ExportError, first_line

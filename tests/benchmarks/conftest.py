@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dance_ondevice.datasets.street import StreetCamera
-from dance_ondevice.images import encode_jpeg, encode_png
+from dance_ondevice.images.codec import encode_jpeg, encode_png
 
 HEIGHT, WIDTH = 64, 96
 

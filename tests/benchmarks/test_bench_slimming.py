@@ -16,7 +16,6 @@ import pytest
 from bench_plans import SIZE, plan_of
 from torch import nn
 
-from dance_ondevice.batches import TrainingSample
 from dance_ondevice.benchmarks.result import About, write_result
 from dance_ondevice.benchmarks.slimming.choices import Choices
 from dance_ondevice.benchmarks.slimming.images import for_inference
@@ -31,9 +30,10 @@ from dance_ondevice.benchmarks.slimming.recipes import (
 )
 from dance_ondevice.benchmarks.slimming.report import make_report
 from dance_ondevice.benchmarks.tables import render
-from dance_ondevice.cooptimisation import freeze
 from dance_ondevice.models.registry import ARCHITECTURES, build
-from dance_ondevice.policies.data_slimming import SlimmingRules
+from dance_ondevice.policies.stream.data_slimming import SlimmingRules
+from dance_ondevice.training.batches import TrainingSample
+from dance_ondevice.training.cooptimisation import freeze
 
 
 def train_samples(root: Path) -> tuple[TrainingSample, ...]:

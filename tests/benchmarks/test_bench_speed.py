@@ -14,7 +14,7 @@ from dance_ondevice.benchmarks.ingest.baseline import receiver
 from dance_ondevice.benchmarks.ingest.run import percentiles
 from dance_ondevice.benchmarks.ingest.sending import Cameras
 from dance_ondevice.benchmarks.predict.run import Seen
-from dance_ondevice.daemon.client import ClientError
+from dance_ondevice.daemon.control.client import ClientError
 
 
 def bench(*arguments: str) -> None:

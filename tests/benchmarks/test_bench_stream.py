@@ -11,7 +11,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from dance_ondevice.batches import TrainingSample
 from dance_ondevice.benchmarks import tables
 from dance_ondevice.benchmarks.result import About, write_result
 from dance_ondevice.benchmarks.stream.choice import most_worth_labelling
@@ -29,11 +28,12 @@ from dance_ondevice.benchmarks.stream.tools import between
 from dance_ondevice.benchmarks.stream.variants import VARIANTS, Variant
 from dance_ondevice.benchmarks.stream.weights import Live, Weights, weights_of
 from dance_ondevice.daemon.cli import main
-from dance_ondevice.images import decode_label
-from dance_ondevice.labels import IGNORE, STREET_CLASSES
+from dance_ondevice.images.codec import decode_label
+from dance_ondevice.images.labels import IGNORE, STREET_CLASSES
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.registry import build
-from dance_ondevice.pretraining import render_street
+from dance_ondevice.training.batches import TrainingSample
+from dance_ondevice.training.pretraining import render_street
 
 SIZE = (64, 96)
 CLASSES = len(STREET_CLASSES)

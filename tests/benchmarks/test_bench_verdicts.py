@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from dance_ondevice.batches import TrainingSample
 from dance_ondevice.benchmarks.stream import verdicts
 from dance_ondevice.benchmarks.stream.scoring import FrameScore
 from dance_ondevice.benchmarks.stream.tools import Tools
 from dance_ondevice.benchmarks.stream.weights import Weights
+from dance_ondevice.training.batches import TrainingSample
 
 LIVE, NEW = Weights({"w": torch.zeros(1)}), Weights({"w": torch.ones(1)})
 FRAMES = [TrainingSample(Path(f"{i}.png"), Path(f"{i}.label.png")) for i in range(8)]

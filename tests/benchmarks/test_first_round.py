@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dance_ondevice import images
 from dance_ondevice.benchmarks import tables
-from dance_ondevice.daemon import first_model
 from dance_ondevice.daemon.cli import main
+from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.datasets.street import StreetCamera
-from dance_ondevice.labels import STREET_CLASSES
+from dance_ondevice.images import codec as images
+from dance_ondevice.images.labels import STREET_CLASSES
 
 SIZE = (48, 64)
 

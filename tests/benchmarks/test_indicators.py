@@ -27,8 +27,8 @@ from dance_ondevice.complexity import INDICATOR_NAMES, Indicator
 from dance_ondevice.daemon.cli import main
 from dance_ondevice.datasets.camvid import LabelledImage, camvid, read_label
 from dance_ondevice.datasets.street import StreetCamera
-from dance_ondevice.images import encode_jpeg, encode_png
-from dance_ondevice.labels import STREET_CLASSES
+from dance_ondevice.images.codec import encode_jpeg, encode_png
+from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.registry import build

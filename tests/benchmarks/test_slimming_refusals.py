@@ -20,7 +20,7 @@ from dance_ondevice.benchmarks.slimming.plan import read_plan, read_trained
 from dance_ondevice.benchmarks.slimming.run import NothingToTrain, OtherPlan, run
 from dance_ondevice.benchmarks.tables import render
 from dance_ondevice.daemon.cli import main
-from dance_ondevice.labels import STREET_CLASSES
+from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.registry import build

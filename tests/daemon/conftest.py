@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dance_ondevice import images
-from dance_ondevice.daemon import first_model
-from dance_ondevice.daemon.config_sections import Config
-from dance_ondevice.daemon.state import StatePaths, sample_id
-from dance_ondevice.daemon.store import NewSample, Store
+from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.store.service import NewSample, Store
+from dance_ondevice.daemon.system.state import sample_id
+from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.datasets.street import StreetCamera
+from dance_ondevice.images import codec as images
 
 SIZE = (48, 64)
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> StatePaths:
-    found = StatePaths(tmp_path / "state")
-    for folder in (found.samples, found.models, found.rounds):
-        folder.mkdir(parents=True)
-    return found
-
-
-@pytest.fixture
-def store(paths: StatePaths) -> Iterator[Store]:
-    running = Store(paths, quota_bytes=1 << 30, min_free_bytes=0)
-    running.start()
-    yield running
-    assert running.stop(10)
-    assert running.failure is None
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from dance_ondevice import __version__
 from dance_ondevice.daemon import cli
 from dance_ondevice.daemon.cli import TABLE, Lazy, WorkFailed, main
-from dance_ondevice.daemon.config import ConfigError, Problem
+from dance_ondevice.daemon.config.load import ConfigError, Problem
 
 
 def run_python(code: str, *args: str) -> str:

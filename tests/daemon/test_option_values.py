@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dance_ondevice.daemon.option_values import comma_names, size_of
+from dance_ondevice.daemon.terminal import comma_names, size_of
 
 PARAMETER = click.Option(["--it"])
 CONTEXT = click.Context(click.Command("c"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dance_ondevice.datasets.camvid import DatasetError, camvid, read_label
-from dance_ondevice.images import ImageError, decode_colour, encode_jpeg, encode_png
-from dance_ondevice.labels import IGNORE, STREET_CLASSES, check_label
+from dance_ondevice.images.codec import ImageError, decode_colour, encode_jpeg, encode_png
+from dance_ondevice.images.labels import IGNORE, STREET_CLASSES, check_label
 
 
 def add(root: Path, split: str, name: str, *, label: bool = True) -> Path:

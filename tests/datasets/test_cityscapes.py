@@ -8,8 +8,8 @@ import pytest
 from dance_ondevice.datasets.cityscapes import cityscapes, read_label
 from dance_ondevice.datasets.listing import DatasetError
 from dance_ondevice.datasets.nineteen import NINETEEN_CLASSES
-from dance_ondevice.images import encode_png
-from dance_ondevice.labels import IGNORE, LabelError
+from dance_ondevice.images.codec import encode_png
+from dance_ondevice.images.labels import IGNORE, LabelError
 
 
 def add(root: Path, split: str, key: str, *kinds: str) -> None:

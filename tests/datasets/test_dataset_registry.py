@@ -12,8 +12,8 @@ import pytest
 from dance_ondevice.datasets.listing import LabelledImage, with_plain_labels
 from dance_ondevice.datasets.nineteen import NINETEEN_CLASSES
 from dance_ondevice.datasets.registry import DATASET_NAMES, open_dataset
-from dance_ondevice.images import decode_label, encode_png
-from dance_ondevice.labels import STREET_CLASSES
+from dance_ondevice.images.codec import decode_label, encode_png
+from dance_ondevice.images.labels import STREET_CLASSES
 
 PIXEL = encode_png(np.zeros((2, 3, 3), np.uint8))
 #: Image, label and the label's content, all of which mean the last class but one; and the classes.

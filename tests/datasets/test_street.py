@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dance_ondevice.complexity import make_indicator
 from dance_ondevice.datasets.street import CONDITIONS, StreetCamera
-from dance_ondevice.labels import STREET_CLASSES, check_label
+from dance_ondevice.images.labels import STREET_CLASSES, check_label
 
 SIZE = (96, 128)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dance_ondevice.daemon import config
+from dance_ondevice.daemon.config import load as config
 from dance_ondevice.demo import run
 from dance_ondevice.demo.process import DaemonDied, DaemonProcess, write_config
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dance_ondevice import images
-from dance_ondevice.daemon.state import StatePaths
-from dance_ondevice.daemon.store import NewSample, Store, StoreError
+from dance_ondevice.daemon.store.service import NewSample, Store, StoreError
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.demo import records
+from dance_ondevice.images import codec as images
 
 PIXELS = b"\xff\xd8 not looked at here"
 

@@ -9,7 +9,7 @@ import pytest
 from deployed import alerts, dashboard, targets
 from promql_names import Matcher, names
 
-from dance_ondevice.daemon.metrics_page import LABELS, catalogue
+from dance_ondevice.daemon.metrics.page import LABELS, catalogue
 
 #: What Prometheus itself adds to every series.
 ADDED = {"instance", "job"}

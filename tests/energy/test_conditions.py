@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dance_ondevice.energy.conditions import Conditions, read_conditions
+from dance_ondevice.energy.board import Conditions, read_conditions
 
 
 def put(path: Path, text: str) -> None:

@@ -25,11 +25,11 @@ from daemon_process import PATIENCE, Daemon
 from ingest_harness import header
 from senders import WINDOW, Promises, audit, check_live_model, check_no_refund, dice
 
-from dance_ondevice import images
-from dance_ondevice.daemon.sample_scan import scan
-from dance_ondevice.daemon.state import StatePaths, sample_id
-from dance_ondevice.daemon.store import open_reader
+from dance_ondevice.daemon.store.scan import scan
+from dance_ondevice.daemon.store.service import open_reader
+from dance_ondevice.daemon.system.state import StatePaths, sample_id
 from dance_ondevice.datasets.street import StreetCamera
+from dance_ondevice.images import codec as images
 
 CAMERA = "gate-3"
 MIDNIGHT = 1_760_054_400.0

@@ -16,11 +16,13 @@ from typing import Any
 
 from day import CAMERA, LABEL_EVERY, QUOTA_BYTES, LongDay
 
-from dance_ondevice.daemon import condition_file, sample_scan
-from dance_ondevice.daemon.state import StatePaths, parse_sample_id
-from dance_ondevice.daemon.store import open_reader
-from dance_ondevice.daemon.versions import KEEP
-from dance_ondevice.models import checkpoint, condition_store
+from dance_ondevice.conditions import store as condition_store
+from dance_ondevice.daemon.store import scan as sample_scan
+from dance_ondevice.daemon.store.service import open_reader
+from dance_ondevice.daemon.system.state import StatePaths, parse_sample_id
+from dance_ondevice.daemon.versions import condition_file
+from dance_ondevice.daemon.versions.versions import KEEP
+from dance_ondevice.models import checkpoint
 
 FINAL = {"promoted", "rejected", "rolled_back", "stopped", "failed"}
 #: The newest so many labelled samples, at least, were never chosen to go.

@@ -14,11 +14,11 @@ import signal
 import sys
 from pathlib import Path
 
-from dance_ondevice.daemon import ledger
-from dance_ondevice.daemon.budget import BudgetKeeper
-from dance_ondevice.daemon.config_sections import Energy
-from dance_ondevice.daemon.state import StateLock, StatePaths
-from dance_ondevice.daemon.store import Store
+from dance_ondevice.daemon.config.sections import Energy
+from dance_ondevice.daemon.energy import ledger
+from dance_ondevice.daemon.energy.budget import BudgetKeeper
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StateLock, StatePaths
 
 RESERVED = 100.0
 QUANTUM = 12.0

@@ -20,7 +20,7 @@ from typing import Any
 
 import zmq
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parent.parent / "daemon")]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parent.parent / "helpers")]
 
 from daemon_process import Daemon  # noqa: E402
 from ingest_harness import header, jpeg  # noqa: E402

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parent.parent / "daemon")]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parent.parent / "helpers")]
 
 from daemon_process import Camera, Daemon  # noqa: E402
 from senders import resident_bytes  # noqa: E402

@@ -12,7 +12,7 @@ import pytest
 from daemon_process import Camera, Daemon
 from senders import Promises, audit, check_live_model
 
-from dance_ondevice.daemon.bounded_log import LIMIT
+from dance_ondevice.daemon.children.bounded_log import LIMIT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -19,11 +19,11 @@ import pytest
 from daemon_process import Camera, Daemon
 from senders import Load, Promises, audit, check_live_model, check_no_refund, dice
 
-from dance_ondevice.daemon.budget import BudgetKeeper
-from dance_ondevice.daemon.config_sections import Energy
-from dance_ondevice.daemon.state import StatePaths
-from dance_ondevice.daemon.store import Store
-from dance_ondevice.labels import STREET_CLASSES
+from dance_ondevice.daemon.config.sections import Energy
+from dance_ondevice.daemon.energy.budget import BudgetKeeper
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models.card import ModelCard, encode_card
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]

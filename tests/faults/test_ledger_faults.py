@@ -14,9 +14,9 @@ import ledger_worker
 import pytest
 from ledger_worker import BUDGET, QUANTUM, RESERVED, keeper, start_up
 
-from dance_ondevice.daemon.budget import BudgetKeeper
-from dance_ondevice.daemon.state import StatePaths
-from dance_ondevice.daemon.store import Store
+from dance_ondevice.daemon.energy.budget import BudgetKeeper
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StatePaths
 
 WALL = 1_760_000_000.0
 YEAR = 365 * 86_400.0

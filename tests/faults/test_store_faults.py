@@ -19,9 +19,9 @@ import store_worker
 from sqlite_utils import Database
 from stored import WAIT, files, opened, rows, total_bytes
 
-from dance_ondevice.daemon.reconcile import reconcile
-from dance_ondevice.daemon.state import StatePaths
-from dance_ondevice.daemon.store import NewSample, Store, StoreError, StoreFull
+from dance_ondevice.daemon.store.reconcile import reconcile
+from dance_ondevice.daemon.store.service import NewSample, Store, StoreError, StoreFull
+from dance_ondevice.daemon.system.state import StatePaths
 
 WORKER = Path(store_worker.__file__)
 

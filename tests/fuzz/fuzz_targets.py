@@ -15,14 +15,15 @@ from typing import Any, get_args
 
 import pytest
 
-from dance_ondevice.daemon import config, wire
-from dance_ondevice.daemon.prepare import check_frame, check_label_png, encode_for_store
-from dance_ondevice.daemon.wire import WireError, WireLimits
-from dance_ondevice.images import ImageError, decode_label
+from dance_ondevice.daemon.config import load as config
+from dance_ondevice.daemon.ingest.pixels import check_frame, check_label_png, encode_for_store
+from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.codec import WireError, WireLimits
+from dance_ondevice.images.codec import ImageError, decode_label
+from dance_ondevice.images.labels import STREET_CLASSES, LabelError, check_label
 from dance_ondevice.label_formats.class_map import ClassMapError, read_class_map
 from dance_ondevice.label_formats.reader import Format, read_export
 from dance_ondevice.label_formats.regions import FormatError, names, paint
-from dance_ondevice.labels import STREET_CLASSES, LabelError, check_label
 from dance_ondevice.models.card import CheckpointError, decode_card, encode_card
 
 #: Between the parts of a message in one string of bytes.

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from ingest_harness import running
 from mutations import mutate, mutate_value
 
-from dance_ondevice.daemon.config_rules import RULES
-from dance_ondevice.daemon.state import StatePaths
-from dance_ondevice.daemon.store import Store
+from dance_ondevice.daemon.config.rules import RULES
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StatePaths
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 few = settings(

@@ -19,8 +19,8 @@ from dance_ondevice.models.checkpoint import load, save
 from dance_ondevice.models.cost import count_macs, count_parameters, training_only
 from dance_ondevice.models.forward import logits, outputs
 from dance_ondevice.models.registry import ARCHITECTURES, build
-from dance_ondevice.precision import Precision, autocast
-from dance_ondevice.slimming import slim
+from dance_ondevice.slimming.slim import slim
+from dance_ondevice.training.precision import Precision, autocast
 
 CLASSES = 5
 SIZE = (64, 96)

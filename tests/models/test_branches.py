@@ -23,7 +23,7 @@ from dance_ondevice.models.checkpoint import load, save
 from dance_ondevice.models.cost import count_macs, layer_macs
 from dance_ondevice.models.forward import logits
 from dance_ondevice.models.registry import build
-from dance_ondevice.slimming import slim
+from dance_ondevice.slimming.slim import slim
 
 SIZE = (64, 96)
 #: Branches to take out one after the other, with the layers that read them, of small models.

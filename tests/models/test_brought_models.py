@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from dance_ondevice.images import encode_png
-from dance_ondevice.importance import TaylorImportance, scores_by
+from dance_ondevice.images.codec import encode_png
 from dance_ondevice.models.branches import branches_of, contexts_of
 from dance_ondevice.models.card import ModelCard, Normalisation
 from dance_ondevice.models.channels import channels_of, removed_channels
@@ -19,10 +18,11 @@ from dance_ondevice.models.checkpoint import load, save
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import logits
 from dance_ondevice.models.registry import build_from_factory
-from dance_ondevice.recalibration import recalibrate
-from dance_ondevice.slimming import NotPrunable, slim
-from dance_ondevice.sparsity import add_sparsity_gradient, sparsity_factors
-from dance_ondevice.training import Trainer, TrainingOptions, TrainingSample
+from dance_ondevice.slimming.importance import TaylorImportance, scores_by
+from dance_ondevice.slimming.slim import NotPrunable, slim
+from dance_ondevice.slimming.sparsity import add_sparsity_gradient, sparsity_factors
+from dance_ondevice.training.recalibration import recalibrate
+from dance_ondevice.training.trainer import Trainer, TrainingOptions, TrainingSample
 
 CLASSES = 5
 SIZE = (64, 96)

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dance_ondevice.conditions import NormStatistics
+from dance_ondevice.conditions.statistics import NormStatistics
+from dance_ondevice.conditions.store import CONDITIONS_FILE, decode, encode, load_conditions
 from dance_ondevice.models.card import CheckpointError
-from dance_ondevice.models.condition_store import CONDITIONS_FILE, decode, encode, load_conditions
 
 
 def some(seed: int, *, affine: bool = False) -> NormStatistics:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dance_ondevice import conditions
+from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.models.layers import ConvBNReLU, DSConv, InvertedResidual, PyramidPooling
 from dance_ondevice.runtime.folding import Folded
 

@@ -12,8 +12,8 @@ import torch
 from small_models import SMALL
 from torch import nn
 
-from dance_ondevice import conditions
-from dance_ondevice.condition_learning import own_parameters
+from dance_ondevice.conditions import statistics as conditions
+from dance_ondevice.conditions.learning import own_parameters
 from dance_ondevice.models.forward import logits
 from dance_ondevice.models.layers import ConvBNReLU, PyramidPooling, resize
 from dance_ondevice.models.registry import build

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from staging import PREFIX, REPOSITORY, Stage
 
-from dance_ondevice.daemon.config import Config, load
+from dance_ondevice.daemon.config.load import Config, load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

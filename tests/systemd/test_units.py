@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dance_ondevice.daemon.cli import EXIT_BAD_CONFIG
-from dance_ondevice.daemon.stopping import STOP_SECONDS
+from dance_ondevice.daemon.system.stopping import STOP_SECONDS
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 DAEMON = SYSTEMD / "dance-ondevice.service"

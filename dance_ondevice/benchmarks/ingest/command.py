@@ -18,7 +18,7 @@ from dance_ondevice.benchmarks.options import (
 )
 from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
-from dance_ondevice.daemon.output import print_table
+from dance_ondevice.daemon.terminal import print_table
 
 
 @click.command()
@@ -63,7 +63,7 @@ def ingest(
     from dance_ondevice.benchmarks.ingest.plots import draw
     from dance_ondevice.benchmarks.ingest.run import HEIGHT, WIDTH, Plan, run
     from dance_ondevice.benchmarks.ingest.sending import Stuck
-    from dance_ondevice.daemon.client import ClientError
+    from dance_ondevice.daemon.control.client import ClientError
     from dance_ondevice.demo.process import DaemonDied
 
     base = Plan(frames=frames, window=window, load_seconds=load_seconds, with_round=with_round)

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dance_ondevice import images
 from dance_ondevice.benchmarks.ingest.baseline import receiver
 from dance_ondevice.benchmarks.ingest.report import Limits
 from dance_ondevice.benchmarks.ingest.sending import Cameras
+from dance_ondevice.images import codec as images
 
 _REPEATS = 40
 _CHANNELS, _SIDE = 64, 64

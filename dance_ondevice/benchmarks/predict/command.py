@@ -12,7 +12,7 @@ from dance_ondevice.benchmarks.options import hand_over, made_here, note_option,
 from dance_ondevice.benchmarks.predict.page import lines
 from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
-from dance_ondevice.daemon.option_values import size_of
+from dance_ondevice.daemon.terminal import size_of
 
 
 @click.command()
@@ -61,7 +61,7 @@ def predict(
 ) -> None:
     """Measure how long masks take: by engine, on an idle board, and beside a round up to its swap."""
     from dance_ondevice.benchmarks.predict.run import Plan, run
-    from dance_ondevice.daemon.client import ClientError
+    from dance_ondevice.daemon.control.client import ClientError
     from dance_ondevice.demo.process import DaemonDied
 
     threads = threads or tuple(sorted({1, os.cpu_count() or 1}))

@@ -17,10 +17,10 @@ from dance_ondevice.benchmarks.ingest.limits import conv_gflops
 from dance_ondevice.benchmarks.ingest.run import HEIGHT, WIDTH, Street, percentiles, street
 from dance_ondevice.benchmarks.predict.engines import MERGED, ONNX, compare
 from dance_ondevice.benchmarks.predict.report import TARGET_RATIO, PredictReport, Served
-from dance_ondevice.daemon import client
-from dance_ondevice.daemon.instances import DaemonFile
+from dance_ondevice.daemon.control import client
+from dance_ondevice.daemon.control.instances import DaemonFile
 from dance_ondevice.demo.process import DaemonProcess, write_config
-from dance_ondevice.labels import STREET_CLASSES
+from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models.cost import count_parameters
 from dance_ondevice.models.registry import build
 

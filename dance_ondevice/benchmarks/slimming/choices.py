@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dance_ondevice.batches import TrainingSample
 from dance_ondevice.complexity import make_indicator
-from dance_ondevice.daemon.prepare import grey_reduction
-from dance_ondevice.image_headers import probe
-from dance_ondevice.images import decode_grey
-from dance_ondevice.policies.data_slimming import SlimmingRules, decide_all
+from dance_ondevice.daemon.ingest.pixels import grey_reduction
+from dance_ondevice.images.codec import decode_grey
+from dance_ondevice.images.headers import probe
+from dance_ondevice.policies.stream.data_slimming import SlimmingRules, decide_all
+from dance_ondevice.training.batches import TrainingSample
 
 if TYPE_CHECKING:
     from torch import nn

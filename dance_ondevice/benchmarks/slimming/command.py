@@ -21,8 +21,7 @@ from dance_ondevice.benchmarks.options import (
 )
 from dance_ondevice.benchmarks.result import About, command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
-from dance_ondevice.daemon.option_values import comma_names, size_of
-from dance_ondevice.daemon.output import print_table
+from dance_ondevice.daemon.terminal import comma_names, print_table, size_of
 from dance_ondevice.datasets.listing import Dataset, DatasetError
 from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.models.card import CheckpointError
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from dance_ondevice.benchmarks.slimming.plan import Plan
     from dance_ondevice.benchmarks.slimming.recipes import Protocol, Setting
     from dance_ondevice.benchmarks.slimming.report import SlimmingReport
-    from dance_ondevice.precision import Precision
+    from dance_ondevice.training.precision import Precision
 
 _ARCHITECTURE = "fastscnn"
 _VARIANTS = "dense,data,network,dance,dance+"
@@ -184,7 +183,7 @@ def _precision(plan: Plan, classes: tuple[str, ...]) -> Precision:
     """What is faster for the plan's model, or what an earlier part of this run has found to be."""
     from dance_ondevice.benchmarks.slimming.first_model import first_model
     from dance_ondevice.benchmarks.slimming.plan import read_plan
-    from dance_ondevice.precision import measure_precision
+    from dance_ondevice.training.precision import measure_precision
 
     if (plan.work / "plan.json").is_file():
         return read_plan(plan.work / "plan.json").precision

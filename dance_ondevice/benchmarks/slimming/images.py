@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dance_ondevice.batches import TrainingSample, image_size
 from dance_ondevice.benchmarks.slimming.choices import complexities
 from dance_ondevice.benchmarks.slimming.plan import Plan
 from dance_ondevice.datasets.listing import DatasetError, with_plain_labels
 from dance_ondevice.datasets.registry import open_dataset
+from dance_ondevice.training.batches import TrainingSample, image_size
 
 
 def labelled(plan: Plan, split: str) -> tuple[TrainingSample, ...]:

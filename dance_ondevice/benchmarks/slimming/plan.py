@@ -9,7 +9,7 @@ import msgspec
 
 from dance_ondevice.benchmarks.slimming.recipes import Protocol, Setting
 from dance_ondevice.files import write_whole
-from dance_ondevice.precision import Precision
+from dance_ondevice.training.precision import Precision
 
 #: Splits that are evaluated on, as far as their labels are published; never trained on.
 EVALUATED: dict[str, tuple[str, ...]] = {

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dance_ondevice.importance import Importance
-from dance_ondevice.stages import Stage
+from dance_ondevice.slimming.importance import Importance
+from dance_ondevice.training.stages import Stage
 
 Setting = Literal["scratch", "finetune"]
 Protocol = Literal["full", "quick"]

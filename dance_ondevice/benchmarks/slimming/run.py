@@ -10,22 +10,22 @@ from pathlib import Path
 
 import torch
 
-from dance_ondevice import conditions
-from dance_ondevice.batches import TrainingSample, read_image
 from dance_ondevice.benchmarks.device import device_clock
 from dance_ondevice.benchmarks.slimming import images
 from dance_ondevice.benchmarks.slimming.first_model import why_not_slimmed
 from dance_ondevice.benchmarks.slimming.plan import Plan, Trained, read_plan, read_trained, write_json
 from dance_ondevice.benchmarks.slimming.recipes import Recipe, recipe
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport, make_report
+from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.datasets.registry import open_dataset
-from dance_ondevice.images import resize_area
+from dance_ondevice.images.codec import resize_area
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
 from dance_ondevice.models.layout import channels_last
-from dance_ondevice.policies.conditions import BASE
+from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.runtime.runners import Runners
+from dance_ondevice.training.batches import TrainingSample, read_image
 
 #: Images that inference is timed on, spread over the last evaluated split.
 _TIMED_IMAGES = 24

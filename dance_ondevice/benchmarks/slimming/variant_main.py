@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dance_ondevice.batches import TrainingSample, image_size, read_image, read_label
 from dance_ondevice.benchmarks.device import device_clock, peak_bytes
 from dance_ondevice.benchmarks.slimming import images
 from dance_ondevice.benchmarks.slimming.choices import Choices
@@ -32,24 +31,25 @@ from dance_ondevice.benchmarks.slimming.plan import (
     write_json,
 )
 from dance_ondevice.benchmarks.slimming.recipes import LEARNING_RATES, Recipe, recipe
-from dance_ondevice.cooptimisation import CoTrainer
 from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.energy.choose import Machine, best_meter
 from dance_ondevice.energy.reading import Meter
-from dance_ondevice.evaluation import Matrix, evaluate, iou_per_class, miou
-from dance_ondevice.images import resize_area
-from dance_ondevice.importance import TaylorImportance, branch_scores
-from dance_ondevice.labels import IGNORE
+from dance_ondevice.images.codec import resize_area
+from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.branches import contexts_of, removable_branches, removed_branches
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.channels import removed_channels
 from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.models.forward import logits, to_tensor
-from dance_ondevice.policies.data_slimming import SlimmingRules
-from dance_ondevice.policies.network_slimming import branch_shares, branch_to_remove
-from dance_ondevice.stages import BranchPlan, EpochDone
-from dance_ondevice.training import TrainingOptions
+from dance_ondevice.policies.rounds.network_slimming import branch_shares, branch_to_remove
+from dance_ondevice.policies.stream.data_slimming import SlimmingRules
+from dance_ondevice.slimming.importance import TaylorImportance, branch_scores
+from dance_ondevice.training.batches import TrainingSample, image_size, read_image, read_label
+from dance_ondevice.training.cooptimisation import CoTrainer
+from dance_ondevice.training.evaluation import Matrix, evaluate, iou_per_class, miou
+from dance_ondevice.training.stages import BranchPlan, EpochDone
+from dance_ondevice.training.trainer import TrainingOptions
 
 #: Scores along the way, evenly over the epochs.
 _POINTS = 8

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dance_ondevice.batches import TrainingSample
-from dance_ondevice.images import decode_grey
-from dance_ondevice.policies.labelling import choose_for_labelling
-from dance_ondevice.policies.splits import SampleInfo
-from dance_ondevice.similarity import signature
+from dance_ondevice.images.codec import decode_grey
+from dance_ondevice.images.signature import signature
+from dance_ondevice.policies.samples.labelling import choose_for_labelling
+from dance_ondevice.policies.samples.splits import SampleInfo
+from dance_ondevice.training.batches import TrainingSample
 
 __all__ = ["most_worth_labelling"]
 

@@ -22,8 +22,7 @@ from dance_ondevice.benchmarks.options import (
 )
 from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
-from dance_ondevice.daemon.option_values import comma_names
-from dance_ondevice.daemon.output import print_table
+from dance_ondevice.daemon.terminal import comma_names, print_table
 from dance_ondevice.datasets.listing import DatasetError
 from dance_ondevice.models.card import CheckpointError
 
@@ -98,12 +97,12 @@ def stream(
         if base is None:
             raise click.BadParameter(f"{stream_name} needs a base model", param_hint="--base")
     # torch comes only now, so that wrong usage is told at once.
-    from dance_ondevice.batches import SampleError
     from dance_ondevice.benchmarks.stream.run import Bench, StreamBenchError, base_of_street, only
     from dance_ondevice.benchmarks.stream.settings import Settings
     from dance_ondevice.benchmarks.stream.summary import make_report
     from dance_ondevice.benchmarks.stream.variants import VARIANTS
     from dance_ondevice.models.card import read_card
+    from dance_ondevice.training.batches import SampleError
 
     try:
         chosen = only(VARIANTS, variants)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dance_ondevice.batches import TrainingSample
 from dance_ondevice.benchmarks.device import peak_bytes
 from dance_ondevice.benchmarks.stream import verdicts
 from dance_ondevice.benchmarks.stream.choice import most_worth_labelling
@@ -19,8 +18,9 @@ from dance_ondevice.benchmarks.stream.streams import Segment
 from dance_ondevice.benchmarks.stream.tools import Tools, between
 from dance_ondevice.benchmarks.stream.variants import Variant
 from dance_ondevice.benchmarks.stream.weights import Live, Weights
-from dance_ondevice.continual import FadedConfusion
-from dance_ondevice.evaluation import miou
+from dance_ondevice.training.batches import TrainingSample
+from dance_ondevice.training.continual import FadedConfusion
+from dance_ondevice.training.evaluation import miou
 
 __all__ = ["Life"]
 

@@ -13,15 +13,15 @@ from typing import Literal
 import msgspec
 import safetensors.torch
 
-from dance_ondevice.batches import TrainingSample
 from dance_ondevice.benchmarks.device import peak_bytes
 from dance_ondevice.benchmarks.stream.scoring import Scorer, total
 from dance_ondevice.benchmarks.stream.weights import Weights, weights_of
-from dance_ondevice.condition_learning import learning, own_parameters
-from dance_ondevice.evaluation import miou
-from dance_ondevice.policies.pace import give_up, look_steps
-from dance_ondevice.precision import Precision
-from dance_ondevice.training import Trainer, TrainingDiverged, TrainingOptions
+from dance_ondevice.conditions.learning import learning, own_parameters
+from dance_ondevice.policies.rounds.pace import give_up, look_steps
+from dance_ondevice.training.batches import TrainingSample
+from dance_ondevice.training.evaluation import miou
+from dance_ondevice.training.precision import Precision
+from dance_ondevice.training.trainer import Trainer, TrainingDiverged, TrainingOptions
 
 __all__ = ["Recipe", "RoundLog", "Rounds", "Trained"]
 

@@ -27,8 +27,8 @@ from dance_ondevice.files import write_whole
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CARD_FILE, ModelCard, read_card
 from dance_ondevice.models.cost import count_macs
-from dance_ondevice.precision import Precision
-from dance_ondevice.pretraining import PretrainOptions, pretrain
+from dance_ondevice.training.precision import Precision
+from dance_ondevice.training.pretraining import PretrainOptions, pretrain
 
 __all__ = ["Bench", "StreamBenchError", "base_of_street", "only"]
 

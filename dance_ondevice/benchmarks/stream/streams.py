@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dance_ondevice.batches import TrainingSample
 from dance_ondevice.datasets.camvid import VOID_ID, camvid
-from dance_ondevice.labels import STREET_CLASSES
-from dance_ondevice.pretraining import render_street
+from dance_ondevice.images.labels import STREET_CLASSES
+from dance_ondevice.training.batches import TrainingSample
+from dance_ondevice.training.pretraining import render_street
 
 __all__ = ["Segment", "Stream", "camvid_stream", "street_stream"]
 

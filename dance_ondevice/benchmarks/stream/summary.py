@@ -17,7 +17,7 @@ from dance_ondevice.benchmarks.stream.report import (
 from dance_ondevice.benchmarks.stream.settings import Settings
 from dance_ondevice.benchmarks.stream.streams import Stream
 from dance_ondevice.benchmarks.stream.variants import Variant
-from dance_ondevice.continual import ScoreMatrix, gain_per_kilojoule, recovery_frame
+from dance_ondevice.training.continual import ScoreMatrix, gain_per_kilojoule, recovery_frame
 
 __all__ = ["make_report"]
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from dance_ondevice.batches import Image, TrainingSample, read_image
-from dance_ondevice.images import encode_png
-from dance_ondevice.labels import IGNORE
+from dance_ondevice.images.codec import encode_png
+from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import logits, to_tensor
+from dance_ondevice.training.batches import Image, TrainingSample, read_image
 
 __all__ = ["Teacher"]
 

@@ -10,8 +10,6 @@ from pathlib import Path
 import msgspec
 import safetensors.torch
 
-from dance_ondevice import conditions
-from dance_ondevice.batches import TrainingSample, read_image
 from dance_ondevice.benchmarks.stream.light import Figures, figures
 from dance_ondevice.benchmarks.stream.rounds import Rounds
 from dance_ondevice.benchmarks.stream.scoring import Scorer, total
@@ -20,8 +18,10 @@ from dance_ondevice.benchmarks.stream.streams import Stream
 from dance_ondevice.benchmarks.stream.teacher import Teacher
 from dance_ondevice.benchmarks.stream.weights import Weights, weights_of
 from dance_ondevice.complexity import Indicator
-from dance_ondevice.condition_learning import interpolated
-from dance_ondevice.evaluation import miou
+from dance_ondevice.conditions import statistics as conditions
+from dance_ondevice.conditions.learning import interpolated
+from dance_ondevice.training.batches import TrainingSample, read_image
+from dance_ondevice.training.evaluation import miou
 
 __all__ = ["Tools", "between"]
 

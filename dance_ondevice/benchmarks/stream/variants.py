@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from dance_ondevice.benchmarks.stream.rounds import Recipe
-from dance_ondevice.condition_learning import INTERPOLATION
+from dance_ondevice.conditions.learning import INTERPOLATION
 
 __all__ = ["VARIANTS", "Labels", "Variant"]
 

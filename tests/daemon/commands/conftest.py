@@ -11,12 +11,13 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlite_utils import Database
 
-from dance_ondevice.daemon import config, instances
 from dance_ondevice.daemon.cli import main
-from dance_ondevice.daemon.control import ControlServer, Handler
-from dance_ondevice.daemon.instances import DaemonFile, write_daemon_file
-from dance_ondevice.daemon.schema import migrate
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.config import load as config
+from dance_ondevice.daemon.control import instances
+from dance_ondevice.daemon.control.instances import DaemonFile, write_daemon_file
+from dance_ondevice.daemon.control.server import ControlServer, Handler
+from dance_ondevice.daemon.store.schema import migrate
+from dance_ondevice.daemon.system.state import StatePaths
 
 Run = Callable[..., Result]
 Serve = Callable[..., None]

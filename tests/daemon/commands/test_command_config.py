@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dance_ondevice.daemon import config
-from dance_ondevice.daemon.config import Config, load, template
-from dance_ondevice.daemon.instances import register
+from dance_ondevice.daemon.config import load as config
+from dance_ondevice.daemon.config.load import Config, load, template
+from dance_ondevice.daemon.control.instances import register
 
 
 def test_init_prints_the_template(run, tmp_path: Path):

@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dance_ondevice.daemon import checks
-from dance_ondevice.daemon.checks import Check
-from dance_ondevice.daemon.config import Config
-from dance_ondevice.daemon.config_sections import Energy, Storage
-from dance_ondevice.daemon.state import StateLock, StatePaths
-from dance_ondevice.daemon.store import Store
+from dance_ondevice.daemon.config.load import Config
+from dance_ondevice.daemon.config.sections import Energy, Storage
+from dance_ondevice.daemon.doctor import checks
+from dance_ondevice.daemon.doctor.checks import Check
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StateLock, StatePaths
 
 
 def config_of(**sections: object) -> Config:

@@ -6,7 +6,7 @@ import pytest
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.commands.energy import bar
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.system.state import StatePaths
 
 
 def fill(database: Database) -> None:

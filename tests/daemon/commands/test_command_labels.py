@@ -9,14 +9,14 @@ import zmq
 from prometheus_client import CollectorRegistry
 
 from dance_ondevice.complexity import make_indicator
-from dance_ondevice.daemon.ingest import Ingest, IngestSettings
-from dance_ondevice.daemon.instances import DaemonFile, write_daemon_file
-from dance_ondevice.daemon.metrics import Instruments
-from dance_ondevice.daemon.samples import NewSample
-from dance_ondevice.daemon.state import StatePaths, sample_id
-from dance_ondevice.daemon.store import Store
-from dance_ondevice.images import encode_jpeg, encode_png
-from dance_ondevice.policies.data_slimming import SlimmingRules
+from dance_ondevice.daemon.control.instances import DaemonFile, write_daemon_file
+from dance_ondevice.daemon.ingest.service import Ingest, IngestSettings
+from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.store.samples import NewSample
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StatePaths, sample_id
+from dance_ondevice.images.codec import encode_jpeg, encode_png
+from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 
 SIZE = (24, 32)
 

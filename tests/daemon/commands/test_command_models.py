@@ -7,7 +7,7 @@ import pytest
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.commands import rounds
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.system.state import StatePaths
 
 CARD: dict[str, Any] = {
     "version": "v0002",

@@ -7,7 +7,7 @@ import pytest
 from dance_ondevice.daemon.cli import WorkFailed
 from dance_ondevice.daemon.commands import rounds
 from dance_ondevice.daemon.commands.rounds import RESULT_KEYS, await_request
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.system.state import StatePaths
 
 DONE = {
     "state": "done",

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.system.state import StatePaths
 
 
 def sample(camera: str, seq: int, **changes: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.system.state import StatePaths
 
 START = 20_000 * 86_400.0
 

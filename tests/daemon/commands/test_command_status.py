@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from dance_ondevice.daemon import instances
-from dance_ondevice.daemon.state import StatePaths
+from dance_ondevice.daemon.control import instances
+from dance_ondevice.daemon.system.state import StatePaths
 
 REPORT: dict[str, Any] = {
     "version": "v0002",

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dance_ondevice.daemon import calibration, meters
 from dance_ondevice.daemon.cli import main
-from dance_ondevice.daemon.config import load
+from dance_ondevice.daemon.config.load import load
+from dance_ondevice.daemon.energy import calibration, meters
 
 
 class FakeMeter:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import stored
 
-from dance_ondevice.daemon import sample_purge
-from dance_ondevice.daemon.client import CommandError, request
-from dance_ondevice.daemon.instances import read_daemon_file
-from dance_ondevice.daemon.state import StatePaths
-from dance_ondevice.daemon.store import Store
+from dance_ondevice.daemon.control.client import CommandError, request
+from dance_ondevice.daemon.control.instances import read_daemon_file
+from dance_ondevice.daemon.curation import purge as sample_purge
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StatePaths
 
 
 def fill(store: Store) -> dict[str, str]:
@@ -119,7 +119,7 @@ def test_a_running_daemon_does_it(run_json, serve, store: Store, paths: StatePat
 def test_a_daemon_that_cannot_be_reached_keeps_the_files(
     run, paths: StatePaths, filled: dict[str, str]
 ) -> None:
-    from dance_ondevice.daemon.state import StateLock
+    from dance_ondevice.daemon.system.state import StateLock
 
     with StateLock(paths):  # a daemon that starts has the lock before its control socket
         assert "in use" in run(*arguments(paths, "--camera", "front", "--yes"), code=1).stderr

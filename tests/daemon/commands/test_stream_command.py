@@ -16,8 +16,8 @@ from click.testing import Result
 from ingest_harness import PATIENCE, jpeg, label, running
 
 from dance_ondevice.daemon.commands.stream import chooser
-from dance_ondevice.daemon.state import StatePaths
-from dance_ondevice.daemon.store import Store, open_reader
+from dance_ondevice.daemon.store.service import Store, open_reader
+from dance_ondevice.daemon.system.state import StatePaths
 
 Run = Callable[..., Result]
 

@@ -1,0 +1,286 @@
+"""What passes between the daemon and its trainer process: one JSON job in, one JSON event a line out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from dance_ondevice.daemon.children.teacher_jobs import TeacherEvent
+from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.policies.promotion.promotion import Scores
+
+
+class JobSample(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored sample: absolute paths, how much it counts in the loss, and the factor to resize it by.
+
+    ``condition`` is what it was taken in, empty where nobody told.
+    """
+
+    id: str
+    image: str
+    label: str
+    weight: float = 1.0
+    scale: float = 1.0
+    condition: str = ""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One round's work order, written to ``rounds/<id>/job.json``.
+
+    Attributes:
+        round: the round's id.
+        live: folder of the model to start from.
+        frozen: folder of the first model, scored beside it.
+        out: folder that receives the candidate model.
+        checkpoint: folder for the state of an interrupted run; resumed from when it is complete.
+        n_classes: number of classes.
+        train, rehearsal: new and old samples to learn from.
+        gate: held-out samples; scored, never learnt from.
+        target_macs: slim the candidate to this many MACs at ``size`` before training; None: do not slim.
+        size: reference (height, width) for MACs.
+        steps: optimiser steps.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        precision_cache: file that remembers what ``auto`` measured on this board.
+        threads: CPU threads.
+        looks: steps after which the gate is looked at, for the round's curve.
+        min_gain: mIoU that promotion will ask for; a round without hope of it gives up at its first look.
+        confidence: of the bounds that this is judged with.
+        gate_blocks: the block of time of each gate sample.
+        distillation: weight of staying with the live model's answers on rehearsed samples; 0: none.
+        condition: that the round is for alone; None: for all at once.
+        conditions: the round's own copy of the live version's file of conditions, so that a resumed round
+            sees the same; empty: one set of statistics serves everything.
+        graph: write the candidate's graph for onnxruntime beside it, so that the daemon need not.
+    """
+
+    round: str
+    live: str
+    frozen: str
+    out: str
+    checkpoint: str
+    n_classes: int
+    train: tuple[JobSample, ...]
+    rehearsal: tuple[JobSample, ...]
+    gate: tuple[JobSample, ...]
+    target_macs: int | None
+    size: tuple[int, int]
+    steps: int
+    batch_size: int
+    learning_rate: float
+    precision: Literal["auto", "fp32", "bf16"]
+    precision_cache: str
+    threads: int
+    seed: int
+    looks: tuple[int, ...] = ()
+    min_gain: float = 0.0
+    confidence: float = 0.9
+    gate_blocks: tuple[int, ...] = ()
+    distillation: float = 0.0
+    condition: str | None = None
+    conditions: str = ""
+    graph: bool = False
+
+
+class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Work order of a look at a version on probation: two models over the same frames.
+
+    Attributes:
+        before: folder of the version that was live before.
+        live: folder of the version on probation.
+        samples: frames that came since; ``label`` is empty where there is none.
+        threads: CPU threads.
+        conditions: whether frames are segmented with the statistics of their conditions.
+    """
+
+    before: str
+    live: str
+    n_classes: int
+    samples: tuple[JobSample, ...]
+    threads: int
+    conditions: bool = False
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Pixels of one sample by class: of the label, of the mask (where the label counts), and of both."""
+
+    id: str
+    truth: tuple[int, ...]
+    predicted: tuple[int, ...]
+    hits: tuple[int, ...]
+
+
+class ScoreCard(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's scores on the gate samples, one confusion matrix over all of them."""
+
+    miou: float
+    iou_per_class: tuple[float | None, ...]
+    pixels_per_class: tuple[int, ...]
+    samples: int
+
+    def scores(self) -> Scores:
+        """As the promotion policy takes them."""
+        return Scores(
+            miou=self.miou,
+            iou_per_class=self.iou_per_class,
+            pixels_per_class=self.pixels_per_class,
+            samples=self.samples,
+        )
+
+
+class Started(msgspec.Struct, frozen=True, tag="started"):
+    """The trainer runs."""
+
+    pid: int
+
+
+class Evaluated(msgspec.Struct, frozen=True, tag="evaluated"):
+    """One of the three models was scored on the gate."""
+
+    model: Literal["live", "frozen", "candidate"]
+    scores: ScoreCard
+
+
+class Slimmed(msgspec.Struct, frozen=True, tag="slimmed"):
+    """The candidate lost channels (or, with a note, could not)."""
+
+    macs_before: int
+    macs_after: int
+    parameters_before: int
+    parameters_after: int
+    note: str = ""
+
+
+class Stepped(msgspec.Struct, frozen=True, tag="step"):
+    """One optimiser step is done; ``macs`` is the training cost so far."""
+
+    step: int
+    steps: int
+    loss: float
+    macs: int
+
+
+class Looked(msgspec.Struct, frozen=True, kw_only=True, tag="looked"):
+    """A point of the round's curve: mIoU on some of the gate samples; step 0 is before the first step."""
+
+    step: int
+    miou: float
+    live: float
+
+
+class GaveUp(msgspec.Struct, frozen=True, tag="gave_up"):
+    """The round has no hope of promotion: nothing is saved."""
+
+    step: int
+    reason: str
+
+
+class Timed(msgspec.Struct, frozen=True, kw_only=True, tag="timed"):
+    """What a mask takes on the same frame, in milliseconds of one core."""
+
+    live_ms: float
+    candidate_ms: float
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True, tag="observed"):
+    """One frame of a look at a version on probation.
+
+    Attributes:
+        before, live: counts where there is a label.
+        confidence_before, confidence_live: mean over the pixels, 0 to 1.
+        agreement: share of pixels with the same class, 0 to 1.
+    """
+
+    id: str
+    confidence_before: float
+    confidence_live: float
+    agreement: float
+    before: Counts | None = None
+    live: Counts | None = None
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """The candidate is on disk and scored; ``steps`` were done of those that were planned."""
+
+    macs: int
+    parameters: int
+    training_macs: int
+    precision: str
+    steps: int = 0
+
+
+class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
+    """SIGTERM was obeyed: the state after ``step`` is on disk and the round can go on from it."""
+
+    step: int
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The trainer could not go on: ``error`` for the round's record, ``memory`` if there was too little."""
+
+    error: str
+    memory: bool = False
+
+
+RoundEvent = Started | Evaluated | Slimmed | Stepped | Looked | GaveUp | Timed | Observed | Done
+Event = RoundEvent | Stopped | Failed | TeacherEvent
+
+_encoder = msgspec.json.Encoder()
+_events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_jobs: msgspec.json.Decoder[Job] = msgspec.json.Decoder(Job)
+_probations: msgspec.json.Decoder[ProbationJob] = msgspec.json.Decoder(ProbationJob)
+_counts: msgspec.json.Decoder[tuple[Counts, ...]] = msgspec.json.Decoder(tuple[Counts, ...])
+
+
+def encode(message: Job | ProbationJob | Event) -> bytes:
+    """One line of JSON, newline not included."""
+    return _encoder.encode(message)
+
+
+def decode_event(line: bytes) -> Event:
+    """Read one line of a trainer.
+
+    Raises:
+        msgspec.DecodeError: the line is not an event.
+    """
+    return _events.decode(line)
+
+
+def read_job(path: Path) -> Job:
+    """Read a job file.
+
+    Raises:
+        OSError: it is not there.
+        msgspec.DecodeError: it is not a job.
+    """
+    return _jobs.decode(path.read_bytes())
+
+
+def read_probation_job(path: Path) -> ProbationJob:
+    """Read the work order of a look at a version on probation.
+
+    Raises:
+        OSError: it is not there.
+        msgspec.DecodeError: it is none.
+    """
+    return _probations.decode(path.read_bytes())
+
+
+def counts_file(folder: Path, model: str) -> Path:
+    """Where a round keeps what a model ("live", "frozen" or "candidate") scored on each gate sample."""
+    return folder / f"gate-{model}.json"
+
+
+def write_counts(path: Path, counts: Sequence[Counts]) -> None:
+    """Keep the counts of all gate samples: they are far too many for one event."""
+    atomic_write(path, _encoder.encode(counts))
+
+
+def read_counts(path: Path) -> tuple[Counts, ...]:
+    """Read ``write_counts``'s file; empty when it is missing or damaged."""
+    try:
+        return _counts.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return ()

@@ -1,0 +1,200 @@
+"""The parent's side of the trainer process: start it, read its events, and end it when it must end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.bounded_log import BoundedLog
+from dance_ondevice.daemon.children.priority import hurry
+from dance_ondevice.daemon.system.state import atomic_write
+
+log = logging.getLogger(__name__)
+
+#: Seconds between SIGTERM and SIGKILL: time for one optimiser step and a checkpoint.
+GRACE_SECONDS = 4.0
+#: The same when the daemon stops: what that does afterwards must fit into the supervisor's five seconds, too.
+STOP_GRACE_SECONDS = 2.5
+_MAX_LINE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Nothing was said for a while; the caller looks at its limits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exit:
+    """The process has ended.
+
+    Attributes:
+        status: exit status; negative: the signal that killed it.
+        cpu_seconds: user and system CPU seconds it used, None when the kernel did not tell.
+    """
+
+    status: int
+    cpu_seconds: float | None
+
+
+class TrainerProcess:
+    """One trainer; the thread that starts it must outlive it (it dies with that thread)."""
+
+    def __init__(
+        self,
+        job_file: Path,
+        log_file: Path,
+        *,
+        program: str = "dance_ondevice.daemon.trainer.main",
+        tick_seconds: float = 0.5,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``program`` is the module to run: it takes the job file and this process's id."""
+        self._job_file = job_file
+        self._program = program
+        self._log_file = log_file
+        self._tick = tick_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._messages: queue.Queue[jobs.Event | None] = queue.Queue(maxsize=1024)
+        self._reader: threading.Thread | None = None
+        self._log: BoundedLog | None = None
+        self._monotonic = monotonic
+        self._kill_at: float | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id; only after ``start``."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the process (a fresh interpreter, never a fork of this one)."""
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                self._program,
+                str(self._job_file),
+                str(os.getpid()),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # Its own group: a Ctrl-C meant for the daemon must not kill it before it was asked to save.
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._log = BoundedLog(self._process.stderr, self._log_file)
+        self._reader = threading.Thread(
+            target=self._read, args=(self._process.stdout,), name="trainer-events", daemon=True
+        )
+        self._reader.start()
+
+    def events(self) -> Iterator[jobs.Event | Tick | Exit]:
+        """What the trainer says, a ``Tick`` whenever it is silent, and one ``Exit`` last."""
+        assert self._process is not None
+        while True:
+            try:
+                message = self._messages.get(timeout=self._tick)
+            except queue.Empty:
+                self._escalate()
+                yield Tick()
+                continue
+            if message is None:
+                break
+            self._escalate()
+            yield message
+        yield self._reap()
+
+    def ask_to_leave(self, *, daemon_stops: bool = False) -> None:
+        """SIGTERM: save the state and go; SIGKILL follows by itself when it does not.
+
+        Asked again, it only gets less time, never more.
+
+        Args:
+            daemon_stops: whether that is why; the grace is shorter then.
+        """
+        if self._process is None:
+            return
+        if self._kill_at is None:
+            self._kill_at = self._monotonic() + GRACE_SECONDS
+            self._signal(signal.SIGTERM)
+            if self._process.returncode is None:
+                hurry(self._process.pid)
+        if daemon_stops:
+            self._kill_at = min(self._kill_at, self._monotonic() + STOP_GRACE_SECONDS)
+
+    def ask_to_finish(self) -> None:
+        """SIGUSR1: train no further, judge and save what there is."""
+        self._signal(signal.SIGUSR1)
+
+    def kill(self) -> None:
+        """SIGKILL now."""
+        self._signal(signal.SIGKILL)
+
+    def _escalate(self) -> None:
+        if self._kill_at is not None and self._monotonic() >= self._kill_at:
+            log.warning("child killed job=%s because=it did not leave in time", self._job_file)
+            self.kill()
+
+    def _signal(self, number: int) -> None:
+        # Popen.send_signal checks for an exit first, so a reused pid is never hit.
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def _reap(self) -> Exit:
+        assert self._process is not None
+        assert self._reader is not None
+        cpu_seconds = None
+        if self._process.returncode is None:  # else a signal came too late, found it gone and took its status
+            _pid, status, usage = os.wait4(self._process.pid, 0)
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+            cpu_seconds = usage.ru_utime + usage.ru_stime
+        self._reader.join()
+        if self._log is not None:
+            self._log.finish()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return Exit(status=self._process.returncode, cpu_seconds=cpu_seconds)
+
+    def _read(self, stream: IO[bytes]) -> None:
+        """Turn lines into events; what is not an event is dropped and counted, however much there is."""
+        garbage = 0
+        while line := stream.readline(_MAX_LINE):
+            try:
+                self._messages.put(jobs.decode_event(line))
+            except msgspec.DecodeError:
+                garbage += 1
+        if garbage:
+            log.warning("trainer said things that are no events lines=%d", garbage)
+        self._messages.put(None)
+
+
+def write_job(folder: Path, job: jobs.Job | jobs.ProbationJob) -> Path:
+    """Write ``job.json`` durably into the round's folder; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "job.json"
+    atomic_write(path, jobs.encode(job))
+    return path
+
+
+def last_error_line(path: Path) -> str:
+    """The last line a crashed trainer wrote, for the round's record; empty when there is none."""
+    try:
+        lines = path.read_bytes()[-4096:].decode("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].strip() if lines else ""

@@ -1,0 +1,1 @@
+"""The configuration: file, sections, rules for values, and reload."""

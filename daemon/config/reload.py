@@ -1,0 +1,181 @@
+"""Another configuration for a running daemon: what holds at once, what after a restart, what is refused."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from dance_ondevice.daemon.config.load import (
+    COMMAND_LINE,
+    Config,
+    ConfigError,
+    Loaded,
+    find,
+    items,
+    load,
+    toml_value,
+)
+
+log = logging.getLogger(__name__)
+
+#: Keys that a running daemon takes over: each is read anew for every decision that it rules. A key that is
+#: not here was used to build something (a socket, a meter, a model) and waits for the next start.
+LIVE_KEYS = frozenset(
+    {
+        "storage.quota_bytes",
+        "storage.min_free_bytes",
+        "data_slimming.enabled",
+        "data_slimming.drop_fraction",
+        "data_slimming.loss_weighting",
+        "data_slimming.warmup_frames",
+        "data_slimming.window_frames",
+        "network_slimming.enabled",
+        "network_slimming.target_macs_fraction",
+        "network_slimming.step",
+        "labels.teacher",
+        "labels.teacher_factory",
+        "labels.teacher_confidence",
+        "labels.teacher_agreement",
+        "labels.teacher_samples",
+        "labels.budget_share",
+        "labels.self_training",
+        "training.anchors",
+        "training.anchor_share",
+        "training.interval",
+        "training.window",
+        "training.min_new_samples",
+        "training.min_new_samples_after_drift",
+        "training.max_round_duration",
+        "training.batch_size",
+        "training.max_samples",
+        "training.epochs",
+        "training.learning_rate",
+        "training.rehearsal_share",
+        "training.gate_share",
+        "training.gate_block",
+        "training.gate_max_samples",
+        "training.precision",
+        "training.threads",
+        "training.seed",
+        "training.early_stopping",
+        "training.distillation",
+        "training.suspend_after_rounds",
+        "promotion.min_gain",
+        "promotion.max_class_drop",
+        "promotion.confidence",
+        "promotion.slim_tolerance",
+        "promotion.max_condition_drop",
+        "promotion.max_latency_ratio",
+        "promotion.probation_samples",
+        "promotion.probation_drop",
+        "energy.budget_joules_per_day",
+        "energy.battery_floor_percent",
+        "energy.max_temperature_c",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """How a new configuration differs from the one that the daemon runs with.
+
+    Attributes:
+        applied: keys that changed and hold from now on, with old and new value.
+        restart: keys that changed and hold after a restart, with old and new value.
+        config: what the daemon runs with from now on: the old one with the applied keys.
+    """
+
+    applied: Mapping[str, tuple[object, object]]
+    restart: Mapping[str, tuple[object, object]]
+    config: Config
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for the control socket."""
+        return {
+            name: {key: {"from": old, "to": new} for key, (old, new) in changes.items()}
+            for name, changes in (("applied", self.applied), ("restart", self.restart))
+        }
+
+
+def compare(running: Config, wanted: Config) -> Changes:
+    """What would change at once and what only with a restart; changes nothing."""
+    new = dict(items(wanted))
+    changed = {key: (old, new[key]) for key, old in items(running) if old != new[key]}
+    applied = {key: pair for key, pair in changed.items() if key in LIVE_KEYS}
+    return Changes(
+        applied=applied,
+        restart={key: pair for key, pair in changed.items() if key not in LIVE_KEYS},
+        config=_replace(running, {key: pair[1] for key, pair in applied.items()}),
+    )
+
+
+class Reloader:
+    """Reads the daemon's configuration again and hands it to the parts that can take it; from any thread."""
+
+    def __init__(self, loaded: Loaded, apply: Callable[[Config], None]) -> None:
+        """``apply`` gives the parts a configuration that differs in live keys alone; it must not fail."""
+        self._loaded = loaded
+        self._config = loaded.config
+        self._apply = apply
+        self._lock = threading.Lock()
+        self._waiting: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> Config:
+        """What the daemon runs with."""
+        return self._config
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Keys that the file has changed and that wait for a restart."""
+        return self._waiting
+
+    def reload(self) -> Changes:
+        """Read the file again, check all of it, and take over what can be; values of the command line stay.
+
+        Raises:
+            ConfigError: the file cannot be used; nothing has changed.
+        """
+        with self._lock:
+            try:
+                # A daemon that was started without a file takes the system's once there is one.
+                wanted = load(find(self._loaded.path), self._overrides())
+            except ConfigError as error:
+                log.error("configuration not reloaded, nothing changed: %s", error)
+                raise
+            changes = compare(self._config, wanted.config)
+            if changes.applied:
+                self._apply(changes.config)
+                self._config = changes.config
+            self._waiting = tuple(changes.restart)
+            log.info(
+                "configuration reloaded file=%s applied=%s restart=%s",
+                wanted.path or "none",
+                _shown(changes.applied) or "nothing",
+                _shown(changes.restart) or "nothing",
+            )
+            return changes
+
+    def _overrides(self) -> dict[str, object]:
+        values = dict(items(self._loaded.config))
+        return {key: values[key] for key, origin in self._loaded.origins.items() if origin == COMMAND_LINE}
+
+
+def _shown(changes: Mapping[str, tuple[object, object]]) -> str:
+    return ", ".join(f"{key}={toml_value(new)}" for key, (_, new) in changes.items())
+
+
+def _replace(config: Config, values: Mapping[str, object]) -> Config:
+    sections: dict[str, dict[str, object]] = {}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        sections.setdefault(section, {})[name] = value
+    changed = {
+        name: msgspec.structs.replace(getattr(config, name), **keys) for name, keys in sections.items()
+    }
+    return msgspec.structs.replace(config, **changed)

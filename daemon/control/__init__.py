@@ -1,0 +1,1 @@
+"""The control socket: server, handlers, client, and the status report."""

@@ -1,0 +1,75 @@
+"""Requests to a daemon's control socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+
+from dance_ondevice.daemon.control.server import is_served
+
+
+class ClientError(Exception):
+    """A command got no result; the text says why and what to do."""
+
+
+class NotRunning(ClientError):  # noqa: N818 - read as a state
+    """No daemon answers."""
+
+
+class CommandError(ClientError):
+    """The daemon answered that it cannot do it."""
+
+
+class _Reply(msgspec.Struct):
+    ok: bool
+    result: Any = None
+    error: str = ""
+
+
+def request(endpoint: str, cmd: str, timeout: float = 10.0, **args: object) -> Any:
+    """Send one command and wait for its result.
+
+    Args:
+        endpoint: the control socket, ``ipc://...``.
+        cmd: the command's name.
+        timeout: seconds to wait for the answer.
+        args: the command's arguments, JSON values.
+
+    Raises:
+        NotRunning: nobody listens there, or no answer came in time.
+        CommandError: the daemon answered with an error.
+        ClientError: this user may not open the socket, or the answer cannot be read.
+    """
+    _check_served(endpoint)
+    with zmq.Context() as context, context.socket(zmq.REQ) as channel:
+        channel.linger = 0
+        channel.connect(endpoint)
+        channel.send(msgspec.json.encode({**args, "cmd": cmd}))
+        if not channel.poll(round(timeout * 1000)):
+            raise NotRunning(
+                f"no daemon answers {cmd!r} at {endpoint} within {timeout:g} s; see the daemon's log"
+            )
+        data = channel.recv()
+    try:
+        reply = msgspec.json.decode(data, type=_Reply)
+    except msgspec.DecodeError as error:
+        raise ClientError(f"the answer from {endpoint} cannot be read: {error}") from error
+    if not reply.ok:
+        raise CommandError(reply.error)
+    return reply.result
+
+
+def _check_served(endpoint: str) -> None:
+    """ZMQ would wait for a peer that never comes; a plain connect tells at once."""
+    path = Path(endpoint.removeprefix("ipc://"))
+    try:
+        served = is_served(path)
+    except PermissionError as error:
+        raise ClientError(f"this user may not open {path}; run the command as the daemon's user") from error
+    except OSError as error:
+        raise ClientError(f"{endpoint} is no control socket: {error.strerror or error}") from error
+    if not served:
+        raise NotRunning(f"no daemon answers at {endpoint}; start it with `dance-ondevice run`")

@@ -1,0 +1,65 @@
+"""What the daemon does on the commands that come over the control socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dance_ondevice.daemon.config.load import ConfigError
+from dance_ondevice.daemon.config.reload import Changes
+from dance_ondevice.daemon.control.server import ControlError, Handler
+from dance_ondevice.daemon.curation import purge as sample_purge
+from dance_ondevice.daemon.rounds.service import Rounds
+from dance_ondevice.daemon.store.service import Store
+
+
+def handlers(
+    *,
+    rounds: Rounds,
+    store: Store,
+    report: Callable[[], Mapping[str, Any]],
+    reload: Callable[[], Changes],
+) -> Mapping[str, Handler]:
+    """A handler for each command; see ``control.ControlServer``.
+
+    Args:
+        rounds: does what takes longer; its answers are asked for with ``train_status``.
+        store: removes samples.
+        report: the answer to ``status``.
+        reload: reads the configuration again.
+    """
+    return {
+        "status": lambda _: report(),
+        "reload": lambda _: _reload(reload),
+        "pause": lambda _: _pause(rounds, True),
+        "resume": lambda _: _pause(rounds, False),
+        "train_now": lambda _: {"request": rounds.train_now()},
+        "train_status": lambda query: _answer(rounds, query),
+        "promote": lambda query: {"request": rounds.promote(str(query["version"]))},
+        "rollback": lambda query: _rollback(rounds, query),
+        "remove_samples": lambda query: {"removed": sample_purge.remove_through(store, query.get("ids"))},
+    }
+
+
+def _reload(reload: Callable[[], Changes]) -> dict[str, Any]:
+    try:
+        return reload().as_dict()
+    except ConfigError as error:
+        raise ControlError(f"nothing changed:\n{error}") from error
+
+
+def _pause(rounds: Rounds, paused: bool) -> dict[str, object]:
+    (rounds.pause if paused else rounds.resume)()
+    return {"paused": paused}
+
+
+def _rollback(rounds: Rounds, query: Mapping[str, Any]) -> dict[str, object]:
+    to = query.get("to")
+    return {"request": rounds.rollback(None if to is None else str(to))}
+
+
+def _answer(rounds: Rounds, query: Mapping[str, Any]) -> dict[str, Any]:
+    answer = rounds.answer(int(query["request"]))
+    if answer is None:
+        raise ControlError(f"no request {query['request']} since the daemon started")
+    return answer

@@ -1,0 +1,181 @@
+"""The control socket: commands such as pause and train-now, one JSON request and one JSON reply each."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from dance_ondevice.daemon.config.load import Config
+from dance_ondevice.daemon.control.instances import runtime_dir
+from dance_ondevice.daemon.system.service import Service
+from dance_ondevice.daemon.system.state import StatePaths
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[dict[str, object]], object]
+
+#: Longest path of a Unix socket in bytes (``sun_path`` less its terminating zero).
+MAX_SOCKET_PATH = 107
+_MAX_REQUEST_BYTES = 1 << 20
+_POLL_MS = 500
+
+
+class ControlError(Exception):
+    """A handler's answer that the command cannot be done; its text goes to the caller as it is."""
+
+
+class ControlServer(Service):
+    """Serves ``handlers`` at an ``ipc://`` endpoint that only the daemon's user (and root) can open.
+
+    A request is ``{"cmd": name, ...}``; the handler of that name gets the other members and returns what is
+    sent as ``{"ok": true, "result": ...}``. What it raises is answered as ``{"ok": false, "error": text}``.
+    Handlers run on this thread and must be quick: long work is started and then polled by its caller.
+    """
+
+    def __init__(self, endpoint: str, handlers: Mapping[str, Handler]) -> None:
+        super().__init__("control")
+        self.endpoint = endpoint
+        self._handlers = dict(handlers)
+        self._path = Path(endpoint.removeprefix("ipc://"))
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._socket: zmq.Socket[bytes] | None = None
+        self._wake_pair: tuple[socket.socket, socket.socket] | None = None
+
+    def setup(self) -> None:
+        """Bind the socket.
+
+        Raises:
+            OSError: another daemon answers there, or the folder does not take a socket.
+        """
+        listener = _listen(self._path)
+        self._wake_pair = socket.socketpair()
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.linger = 0
+        self._socket.set(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
+        self._socket.set(zmq.USE_FD, listener.detach())
+        self._socket.bind(self.endpoint)
+        log.info("control listens endpoint=%s", self.endpoint)
+
+    def run(self) -> None:
+        """Answer requests until stopped."""
+        assert self._socket is not None
+        assert self._wake_pair is not None
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._wake_pair[1], zmq.POLLIN)
+        while not self.stopping.is_set():
+            self.beat()
+            if self._socket in dict(poller.poll(_POLL_MS)):
+                self._serve_one(self._socket)
+
+    def wake(self) -> None:
+        """End the wait for the next request."""
+        if self._wake_pair is not None:  # else the loop has not begun and will see that it is to stop
+            with contextlib.suppress(OSError):  # the thread has ended and closed it
+                self._wake_pair[0].send(b"x")
+
+    def teardown(self) -> None:
+        """Close the socket and remove its file."""
+        if self._socket is not None:
+            self._socket.close()
+            self._path.unlink(missing_ok=True)
+        if self._context is not None:
+            self._context.term()
+        for end in self._wake_pair or ():
+            end.close()
+
+    def _serve_one(self, router: zmq.Socket[bytes]) -> None:
+        parts = router.recv_multipart()
+        sender, body = parts[0], parts[1:]
+        delimiter = body[:1] if body[:1] == [b""] else []
+        reply = self._answer(body[len(delimiter) :])
+        with contextlib.suppress(zmq.Again):  # the caller left or does not read
+            router.send_multipart([sender, *delimiter, reply], zmq.NOBLOCK)
+
+    def _answer(self, body: list[bytes]) -> bytes:
+        try:
+            if len(body) != 1:
+                raise ControlError(f"a request is one JSON part; {len(body)} came")
+            request = _parse(body[0])
+            name = request.pop("cmd")
+            handler = self._handlers.get(str(name))
+            if handler is None:
+                raise ControlError(f"unknown command {name!r}; known: {', '.join(sorted(self._handlers))}")
+            return msgspec.json.encode({"ok": True, "result": handler(request)})
+        except ControlError as error:
+            return _error(str(error))
+        except Exception as error:  # a handler's fault is its caller's to know, and never stops the daemon
+            log.warning("control command failed error=%r", error, exc_info=True)
+            return _error(f"{type(error).__name__}: {error}")
+
+
+def default_endpoint(config: Config, paths: StatePaths, environ: Mapping[str, str]) -> str:
+    """Where the control socket is: as configured, else in the state folder, else in the runtime folder.
+
+    The runtime folder takes over when the state folder's path is too long for a Unix socket.
+    """
+    if config.control.endpoint:
+        return config.control.endpoint
+    path = paths.root.absolute() / "control.sock"
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        digest = blake2b(os.fsencode(path), digest_size=8).hexdigest()
+        path = runtime_dir(environ) / f"{digest}.sock"
+    return f"ipc://{path}"
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening Unix socket with mode 0600, which is set before the first caller can connect."""
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        raise OSError(
+            f"a Unix socket's path has at most {MAX_SOCKET_PATH} bytes: {path}; set control.endpoint"
+        )
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        if path.is_socket():
+            if is_served(path):
+                raise OSError(f"another daemon answers at {path}; stop it or set control.endpoint")
+            path.unlink()
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(16)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def is_served(path: Path) -> bool:
+    """Whether a process listens at a Unix socket.
+
+    Raises:
+        PermissionError: this user may not open it.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
+
+
+def _parse(data: bytes) -> dict[str, object]:
+    try:
+        request = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ControlError(f"the request is not JSON: {error}") from error
+    if not isinstance(request, dict) or not isinstance(request.get("cmd"), str):
+        raise ControlError('a request is an object with the text "cmd"')
+    return request
+
+
+def _error(text: str) -> bytes:
+    return msgspec.json.encode({"ok": False, "error": text})

@@ -1,0 +1,227 @@
+"""What the daemon tells of itself: the answer to ``status``, systemd's STATUS line, the gauges.
+
+Reads each part's published snapshot and computes nothing that could block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dance_ondevice.daemon.energy.service import EnergyService
+from dance_ondevice.daemon.ingest.mailbox import LatestFrames
+from dance_ondevice.daemon.ingest.service import Ingest
+from dance_ondevice.daemon.metrics.gauges import Instruments, ModelFacts, Snapshot
+from dance_ondevice.daemon.rounds.service import Rounds, RoundsSnapshot
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions.versions import Versions
+from dance_ondevice.policies.budget.usefulness import Usefulness
+
+if TYPE_CHECKING:
+    from dance_ondevice.daemon.inference.service import Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The running parts.
+
+    Attributes:
+        predictor: None while inference is off, like ``mailbox``.
+        restart_keys: keys of the configuration that were changed and hold after a restart.
+    """
+
+    instruments: Instruments
+    store: Store
+    versions: Versions
+    energy: EnergyService
+    meter_note: str
+    rounds: Rounds
+    ingest: Ingest
+    predictor: Predictor | None
+    mailbox: LatestFrames | None
+    restart_keys: Callable[[], tuple[str, ...]] = tuple
+
+
+def live_version(parts: Parts) -> str | None:
+    """The version that serves, or would if inference were on."""
+    if parts.predictor is not None:
+        return parts.predictor.version
+    live = parts.versions.live()
+    return live.pointer.version if live else None
+
+
+class FrameRate:
+    """Frames a second since the last time it was asked."""
+
+    def __init__(self, now: float) -> None:
+        self._then = now
+        self._frames = 0.0
+
+    def update(self, frames: float, now: float) -> float:
+        """The rate since the last call.
+
+        Args:
+            frames: frames that have arrived so far.
+            now: monotonic seconds.
+        """
+        rate = (frames - self._frames) / max(1e-9, now - self._then)
+        self._then, self._frames = now, frames
+        return rate
+
+
+def line(parts: Parts, frames_per_second: float) -> str:
+    """One line for systemd: frames per second of late, live version, budget, round."""
+    rounds = parts.rounds.snapshot()
+    running = rounds.running
+    return (
+        f"{frames_per_second:.1f} frames/s, live {live_version(parts) or 'none'}, "
+        f"{rounds.budget_joules:.0f} J to spend, "
+        + (f"round {running.round} at step {running.step} of {running.steps}" if running else "no round")
+    )
+
+
+def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
+    """Everything ``dance-ondevice status`` shows."""
+    rounds = parts.rounds.snapshot()
+    store = parts.store.snapshot()
+    live = parts.versions.live()
+    pointer, card = (live.pointer, live.card) if live else (None, {})
+    predictor = parts.predictor
+    return {
+        "ready": True,
+        "uptime_s": uptime,
+        "version": live_version(parts),
+        "previous_version": pointer.previous if pointer else None,
+        "frozen_version": pointer.frozen if pointer else None,
+        "architecture": card.get("architecture") or card.get("factory"),
+        "macs": card.get("macs"),
+        "parameters": card.get("parameters"),
+        "paused": rounds.paused,
+        "frames": parts.instruments.frame_counts(),
+        "samples": {
+            "labelled": store.samples_labelled,
+            "unlabelled": store.samples_unlabelled,
+            "bytes": store.bytes,
+            "free_bytes": store.free_bytes,
+        },
+        "inference": {
+            "enabled": predictor is not None,
+            "engine": predictor.engine if predictor else None,
+            "threads": predictor.threads if predictor else None,
+            "masks": predictor.masks if predictor else 0,
+            "skipped": parts.mailbox.skipped if parts.mailbox else 0,
+        },
+        "conditions": predictor.conditions.report() if predictor else None,
+        "miou": _miou(parts),
+        "rounds": _rounds(rounds),
+        "labelling": dict(rounds.labelling),
+        "energy": _energy(parts, rounds),
+        "endpoints": {
+            "ingest": list(parts.ingest.endpoints),
+            "masks": predictor.endpoint if predictor else None,
+            "metrics": metrics_url or None,
+        },
+        "warnings": _warnings(parts, card),
+    }
+
+
+def metrics_snapshot(parts: Parts) -> Snapshot:
+    """Everything that gauges show."""
+    rounds = parts.rounds.snapshot()
+    energy = parts.energy.snapshot()
+    store = parts.store.snapshot()
+    live = parts.versions.live()
+    model = None
+    if live is not None:
+        card = live.card
+        model = ModelFacts(
+            version=live.pointer.version,
+            architecture=card.get("architecture") or card.get("factory") or "",
+            macs=card.get("macs") or 0,
+            parameters=card.get("parameters") or 0,
+            miou=_miou(parts),
+        )
+    return Snapshot(
+        samples_labelled=store.samples_labelled,
+        samples_unlabelled=store.samples_unlabelled,
+        store_bytes=store.bytes,
+        store_quota_bytes=parts.store.quota_bytes,
+        store_free_bytes=store.free_bytes,
+        store_min_free_bytes=parts.store.min_free_bytes,
+        energy=energy.reading,
+        workload_joules=energy.workloads,
+        budget_joules=rounds.budget_joules,
+        round_joules=rounds.last.gross_joules if rounds.last else 0.0,
+        learning_joules=rounds.learning.joules if rounds.learning else 0.0,
+        learning_gain=rounds.learning.gain if rounds.learning else None,
+        learning_gain_per_kilojoule=rounds.learning.gain_per_kilojoule if rounds.learning else None,
+        inference_skipped=parts.mailbox.skipped if parts.mailbox else 0,
+        conditions=len(parts.predictor.conditions.snapshot().known) if parts.predictor else 0,
+        model=model,
+    )
+
+
+def _rounds(rounds: RoundsSnapshot) -> dict[str, Any]:
+    running = rounds.running
+    return {
+        "running": running.round if running else None,
+        "step": running.step if running else None,
+        "steps": running.steps if running else None,
+        "count": sum(rounds.counts.values()),
+        **rounds.counts,
+        "last": rounds.last.as_dict() if rounds.last else None,
+        "waiting_for": rounds.waiting_for,
+        "suspended": rounds.suspended or None,
+        "probation": rounds.probation or None,
+        "learning": _learning(rounds.learning),
+    }
+
+
+def _learning(learning: Usefulness | None) -> dict[str, Any] | None:
+    if learning is None:
+        return None
+    return {
+        "gain": learning.gain,
+        "joules": learning.joules,
+        "gain_per_kilojoule": learning.gain_per_kilojoule,
+    }
+
+
+def _energy(parts: Parts, rounds: RoundsSnapshot) -> dict[str, Any]:
+    energy, meter = parts.energy.snapshot(), parts.energy.meter
+    return {
+        "source": meter.source,
+        "method": meter.method,
+        "about": meter.about,
+        "gross_joules": energy.gross_joules,
+        "idle_joules": energy.idle_joules,
+        "workload_joules": dict(energy.workloads),
+        "budget_joules": rounds.budget_joules,
+        "unmeasured_seconds": energy.reading.unmeasured_seconds,
+    }
+
+
+def _miou(parts: Parts) -> dict[str, float]:
+    learning = parts.rounds.snapshot().learning
+    found = {
+        "gate": learning.live if learning else None,
+        "frozen": learning.frozen if learning else None,
+        "prequential": parts.predictor.prequential_miou if parts.predictor else None,
+    }
+    return {split: value for split, value in found.items() if value is not None}
+
+
+def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
+    warnings = []
+    about_model = first_model.warning(card)
+    if about_model is not None:
+        warnings.append(about_model)
+    if parts.versions.note:
+        warnings.append(parts.versions.note)
+    if parts.meter_note:
+        warnings.append(parts.meter_note)
+    if keys := parts.restart_keys():
+        warnings.append(f"restart the daemon for what was changed in its configuration: {', '.join(keys)}")
+    return warnings

@@ -1,0 +1,1 @@
+"""What people do with stored samples: label, shortlist, trace and purge them."""

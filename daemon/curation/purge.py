@@ -1,0 +1,90 @@
+"""Removing samples for good: which ones are meant, which may go now, and who has learnt from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.control.server import ControlError
+from dance_ondevice.daemon.store.samples import delete_samples
+from dance_ondevice.daemon.store.schema import migrate
+from dance_ondevice.daemon.store.service import Store, open_writer
+from dance_ondevice.daemon.system.state import StateLock, StatePaths
+
+__all__ = ["MOST_AT_ONCE", "Selection", "in_running_round", "remove_here", "remove_through", "select"]
+
+#: Samples in one request to the daemon, whose store must not be kept busy for long.
+MOST_AT_ONCE = 200
+#: A handler of the control socket must be back within a heartbeat.
+_STORE_SECONDS = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which samples are meant; what is None does not matter.
+
+    Attributes:
+        camera: of this camera.
+        before: captured before this second since the epoch.
+        after: captured at this second or later.
+    """
+
+    camera: str | None = None
+    before: float | None = None
+    after: float | None = None
+
+
+def select(db: Database, selection: Selection) -> list[str]:
+    """The ids of the samples that are meant, oldest first."""
+    conditions = {
+        "camera = ?": selection.camera,
+        "captured_at < ?": selection.before,
+        "captured_at >= ?": selection.after,
+    }
+    given = {condition: value for condition, value in conditions.items() if value is not None}
+    where = " AND ".join(["1", *given])
+    query = f"SELECT id FROM samples WHERE {where} ORDER BY captured_at, id"
+    return [row[0] for row in db.execute(query, list(given.values()))]
+
+
+def in_running_round(db: Database) -> frozenset[str]:
+    """Samples that a round which has not ended may be reading."""
+    return frozenset(
+        row[0]
+        for row in db.execute(
+            "SELECT sample_id FROM round_samples JOIN rounds ON rounds.id = round_id WHERE outcome IS NULL"
+        )
+    )
+
+
+def remove_through(store: Store, ids: object) -> int:
+    """Remove samples of a running daemon; returns how many there were.
+
+    Raises:
+        ControlError: ``ids`` is no list of at most ``MOST_AT_ONCE`` ids, or a running round uses one of them.
+        StoreError: they could not be removed.
+    """
+    if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids) or len(ids) > MOST_AT_ONCE:
+        raise ControlError(f"ids must be a list of at most {MOST_AT_ONCE} sample ids")
+    used = store.submit(in_running_round).result(_STORE_SECONDS).intersection(ids)
+    if used:
+        raise ControlError(f"a round that has not ended uses {sorted(used)[0]}; try again after it")
+    return store.remove_samples(ids).result(_STORE_SECONDS)
+
+
+def remove_here(paths: StatePaths, ids: Sequence[str]) -> int:
+    """Remove samples while no daemon runs; returns how many there were.
+
+    Raises:
+        StateInUse: a daemon runs after all.
+        sqlite3.Error: the index; what it still names is untouched.
+    """
+    with StateLock(paths):
+        db = open_writer(paths)
+        try:
+            migrate(db)
+            return delete_samples(db, paths, ids)
+        finally:
+            db.close()

@@ -1,0 +1,162 @@
+"""The images most worth a person's labels, written to a folder with a manifest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.curation import labels as label_import
+from dance_ondevice.daemon.rounds import record as round_record
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.images.codec import decode_grey
+from dance_ondevice.images.headers import ImageError, probe
+from dance_ondevice.images.signature import signature
+from dance_ondevice.policies.rounds.start import SampleInfo
+from dance_ondevice.policies.samples import labelling
+from dance_ondevice.policies.samples.sample_value import values
+
+__all__ = ["Exported", "Unlabelled", "choose", "unlabelled", "write"]
+
+#: Signatures come from a decode reduced as far as this longer side allows, as at ingest.
+_SIGNED_SIDE = 320
+_COLUMNS = (
+    "id, camera, captured_at, path, width, height, native_width, native_height, score, weight, uncertainty, "
+    "condition, signature"
+)
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """A stored sample without a label: for the policy, and its row."""
+
+    info: SampleInfo
+    row: Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was chosen.
+
+    Attributes:
+        images: as in the manifest, best first.
+        candidates: samples without a label.
+        duplicates: candidates left out as near-duplicates.
+    """
+
+    images: tuple[Mapping[str, object], ...]
+    candidates: int
+    duplicates: int
+
+
+def unlabelled(db: Database, *, camera: str | None = None) -> list[Unlabelled]:
+    """Every sample without a label, oldest first."""
+    where, given = ("", []) if camera is None else (" and camera = ?", [camera])
+    rows = db.query(
+        f"select {_COLUMNS} from samples where label_path is null{where} order by captured_at, id", given
+    )
+    return [
+        Unlabelled(
+            SampleInfo(
+                id=row["id"],
+                camera=row["camera"],
+                captured_at=row["captured_at"],
+                score=row["score"] or 0.0,
+                weight=row["weight"] or 1.0,
+                labelled=False,
+                uncertainty=row["uncertainty"],
+                condition=row["condition"] or "",
+                signature=row["signature"] or "",
+            ),
+            row,
+        )
+        for row in rows
+    ]
+
+
+def choose(
+    db: Database,
+    paths: StatePaths,
+    count: int,
+    *,
+    camera: str | None = None,
+    uncertainty: Callable[[Path], float | None] | None = None,
+) -> Exported:
+    """Choose the samples most worth a label.
+
+    Args:
+        db: the index.
+        paths: the state folder.
+        count: at most.
+        camera: only this one's.
+        uncertainty: of the live model on an image, for samples that no inference told of; None: not asked.
+    """
+    found = unlabelled(db, camera=camera)
+    rows = {each.info.id: each.row for each in found}
+    listed = labelling.shortlist([each.info for each in found], count)
+    looked_at: list[SampleInfo] = []
+    for info in listed:
+        image = paths.root / str(rows[info.id]["path"])
+        signed = info.signature or sign(image)
+        if signed is None:
+            continue  # gone or damaged: nothing to label
+        unsure = info.uncertainty
+        if unsure is None and uncertainty is not None:
+            unsure = uncertainty(image)
+        looked_at.append(replace(info, signature=signed, uncertainty=unsure))
+    labelled = round_record.labelled_samples(db)
+    chosen = labelling.choose_for_labelling(looked_at, count, labelled=labelled)
+    worth = values(looked_at, [*looked_at, *labelled])
+    by_id = {info.id: info for info in looked_at}
+    return Exported(
+        images=tuple(_entry(rows[i], by_id[i], worth[i]) for i in chosen.ids),
+        candidates=len(found),
+        duplicates=len(chosen.duplicates),
+    )
+
+
+def write(paths: StatePaths, exported: Exported, folder: Path, classes: Sequence[str]) -> None:
+    """Copy the images into ``folder/images``, make ``folder/labels``, write the manifest last.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    for name in ("images", label_import.LABELS_FOLDER):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for image in exported.images:
+        shutil.copyfile(paths.root / str(image["stored"]), folder / str(image["file"]))
+    (folder / label_import.MANIFEST).write_bytes(label_import.manifest(exported.images, classes))
+
+
+def sign(image: Path) -> str | None:
+    """The signature of an image file; None when it cannot be read."""
+    try:
+        data = image.read_bytes()
+        info = probe(data)
+        longer = max(info.width, info.height)
+        return signature(decode_grey(data, next((r for r in (8, 4, 2) if longer >= r * _SIGNED_SIDE), 1)))
+    except (OSError, ImageError):
+        return None
+
+
+def _entry(row: Mapping[str, object], info: SampleInfo, value: float) -> dict[str, object]:
+    stored = str(row["path"])
+    return {
+        "id": info.id,
+        "file": f"images/{Path(stored).name}",
+        "stored": stored,
+        "label": f"{label_import.LABELS_FOLDER}/{info.id}.png",
+        "width": row["width"],
+        "height": row["height"],
+        "native_width": row["native_width"],
+        "native_height": row["native_height"],
+        "camera": info.camera,
+        "captured_at": info.captured_at,
+        "score": info.score,
+        "uncertainty": info.uncertainty,
+        "condition": info.condition or None,
+        "value": value,
+    }

@@ -1,0 +1,146 @@
+"""What the doctor looks at on the board itself: its disk, its clock, its temperature and its supply."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dance_ondevice.daemon.doctor.finding import Check
+from dance_ondevice.daemon.energy.throttling import read_hindrances
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.energy.board import read_conditions
+
+#: SQLite's write-ahead log needs shared memory and locks that these do not give (https://sqlite.org/wal.html).
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs"})
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+#: Without links, owners and a rename that survives a power cut.
+_PLAIN = frozenset({"vfat", "msdos", "exfat", "fuseblk", "ntfs", "ntfs3"})
+
+#: Returned by adjtimex(2) while nothing disciplines the clock (TIME_ERROR).
+_UNSYNCHRONISED = 5
+#: Seconds since the epoch, 2025-01-01: a clock before this release was never set.
+_EARLIEST = 1_735_689_600.0
+
+
+@dataclass(frozen=True)
+class _Mount:
+    point: str
+    kind: str
+    source: str
+    device: str
+
+
+def check_disk(paths: StatePaths, procfs: Path, sysfs: Path) -> Check:
+    """The state folder lies on a file system that keeps what it was given, and on what kind of device."""
+    name = "disk"
+    folder = next(path for path in (paths.root, *paths.root.parents) if path.exists()).resolve()
+    mount = _mount_of(folder, procfs)
+    if mount is None:
+        return Check(
+            name, "warning", f"{procfs}/self/mountinfo tells nothing of {folder}", "set energy.procfs_root"
+        )
+    detail = f"{mount.kind} on {_medium(mount, sysfs)}, mounted at {mount.point}"
+    if mount.kind in _NETWORK:
+        remedy = (
+            "the index would break on a network's file system: put daemon.state_dir on a disk of this board"
+        )
+        return Check(name, "failure", detail, remedy)
+    if mount.kind in _IN_MEMORY:
+        remedy = "everything is gone when the power is: put daemon.state_dir on a disk"
+        return Check(name, "warning", detail, remedy)
+    if mount.kind in _PLAIN:
+        remedy = (
+            "a power cut may lose acknowledged frames here: put daemon.state_dir on ext4, f2fs, xfs or btrfs"
+        )
+        return Check(name, "warning", detail, remedy)
+    return Check(name, "ok", detail)
+
+
+def check_clock(now: float, state: Callable[[], int] | None = None) -> Check:
+    """The wall clock is set and kept; frames are dated and held out by it.
+
+    Args:
+        now: wall-clock seconds.
+        state: what adjtimex(2) returns; by default it is asked.
+    """
+    name = "clock"
+    remedy = "frames are ordered by time of capture: let it be kept, for example timedatectl set-ntp true"
+    if now < _EARLIEST:
+        return Check(name, "failure", "never set since power on: it shows a time before this release", remedy)
+    try:
+        found = (state or _clock_state)()
+    except OSError as error:
+        return Check(
+            name, "warning", f"the kernel does not tell whether it is kept ({error.strerror})", remedy
+        )
+    if found == _UNSYNCHRONISED:
+        return Check(name, "warning", "nothing keeps it: it is not synchronised", remedy)
+    return Check(name, "ok", "synchronised")
+
+
+def check_heat(sysfs: Path, max_temperature_c: float) -> Check:
+    """The board is cool enough to train, and neither throttled nor short of power."""
+    name = "temperature"
+    celsius = read_conditions(sysfs).temperature_c
+    hindrances = read_hindrances(sysfs)
+    detail = "no sensor" if celsius is None else f"{celsius:.0f} °C, rounds end at {max_temperature_c:g} °C"
+    if hindrances:
+        remedy = (
+            "no round starts meanwhile: use the board's own power supply and a short, thick cable; cool it"
+        )
+        return Check(name, "warning", f"{detail}; {'; '.join(hindrances)}", remedy)
+    if celsius is not None and celsius >= max_temperature_c:
+        remedy = "no round starts meanwhile: cool the board, or raise energy.max_temperature_c"
+        return Check(name, "warning", detail, remedy)
+    return Check(name, "ok", detail)
+
+
+def _mount_of(folder: Path, procfs: Path) -> _Mount | None:
+    """The mount with the longest path above a folder; of several at one place the last one is on top."""
+    best: _Mount | None = None
+    try:
+        lines = (procfs / "self" / "mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields, rest = before.split(), after.split()
+        if len(fields) < 5 or len(rest) < 2:
+            continue
+        point = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), fields[4])  # blanks are written \040
+        if folder.is_relative_to(point) and (best is None or len(point) >= len(best.point)):
+            best = _Mount(point, rest[0], rest[1], fields[2])
+    return best
+
+
+def _medium(mount: _Mount, sysfs: Path) -> str:
+    """What kind of device a file system is on, in words."""
+    device = (sysfs / "dev" / "block" / mount.device).resolve()
+    # A partition's queue is its disk's.
+    for folder in (device, device.parent):
+        try:
+            rotational = (folder / "queue" / "rotational").read_text().strip()
+        except OSError:
+            continue
+        if folder.name.startswith("mmcblk"):
+            return f"an SD card or eMMC ({folder.name})"
+        return f"a {'hard disk' if rotational == '1' else 'solid-state disk'} ({folder.name})"
+    return mount.source
+
+
+def _clock_state() -> int:
+    """What adjtimex(2) returns when it is only asked.
+
+    Raises:
+        OSError: the kernel, or a container, does not allow the question.
+    """
+    # Larger than struct timex anywhere; its first member, modes = 0, changes nothing.
+    buffer = ctypes.create_string_buffer(512)
+    result = int(ctypes.CDLL(None, use_errno=True).adjtimex(buffer))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result

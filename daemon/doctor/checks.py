@@ -1,0 +1,216 @@
+"""What ``dance-ondevice doctor`` looks at: one function a check, each with a remedy for what it finds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import secrets
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from dance_ondevice.daemon.config.load import Config
+from dance_ondevice.daemon.doctor.board import check_clock, check_disk, check_heat
+from dance_ondevice.daemon.doctor.finding import Check
+from dance_ondevice.daemon.doctor.ports import check_ports
+from dance_ondevice.daemon.doctor.service import check_keys, check_meter_rights, check_unit
+from dance_ondevice.daemon.system.state import StatePaths, write_synced
+
+#: Slower storage than this, in seconds a flush, delays the answer to every frame.
+SLOW_FSYNC = 0.1
+
+_IMPORT_SECONDS = 120
+#: Vector extensions without which torch trains several times slower: x86-64 and 64-bit ARM.
+_VECTOR_FLAGS = ("avx2", "asimd")
+_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+_CONVOLUTION = (
+    "w = torch.ones(8, 8, 3, 3, requires_grad=True); "
+    "torch.nn.functional.conv2d(torch.ones(1, 8, 16, 16), w).sum().backward(); "
+    "print(torch.__version__, torch.backends.cpu.get_cpu_capability())"
+)
+
+
+def run_checks(config: Config, paths: StatePaths, environ: Mapping[str, str]) -> Iterator[Check]:
+    """All checks in the order in which their failures would be met."""
+    sysfs, procfs = Path(config.energy.sysfs_root), Path(config.energy.procfs_root)
+    yield check_python()
+    yield check_cpu(procfs)
+    # A convolution there and back: what a build for another processor dies of is often not its import.
+    yield check_import("torch", _CONVOLUTION)
+    yield check_import("cv2", "print(cv2.__version__)")
+    yield check_zmq(config.security.curve)
+    yield check_disk(paths, procfs, sysfs)
+    yield check_state_dir(paths)
+    yield check_space(paths, config.storage.quota_bytes, config.storage.min_free_bytes)
+    yield check_database(paths)
+    yield check_meter(config)
+    rights = check_meter_rights(sysfs, os.geteuid())
+    if rights is not None:
+        yield rights
+    yield check_clock(time.time())
+    yield check_heat(sysfs, config.energy.max_temperature_c)
+    yield from check_ports(config, paths)
+    yield check_keys(config, environ)
+    yield check_unit()
+
+
+def check_python() -> Check:
+    """The interpreter is one that torch has builds for."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.maxsize < 2**32:
+        return Check("python", "failure", f"{found}, 32-bit", "install a 64-bit system: torch needs one")
+    return Check("python", "ok", f"{found} at {sys.executable}")
+
+
+def check_cpu(procfs: Path) -> Check:
+    """The processor has the vector instructions that make training bearable."""
+    try:
+        text = (procfs / "cpuinfo").read_text(errors="replace")
+    except OSError as error:
+        return Check("cpu", "warning", f"{procfs / 'cpuinfo'}: {error.strerror}", "set energy.procfs_root")
+    flags: set[str] = set()
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip().lower() in ("flags", "features"):
+            flags.update(value.split())
+    found = [flag for flag in (*_VECTOR_FLAGS, "avx512f", *_BF16_FLAGS) if flag in flags]
+    detail = f"{os.cpu_count()} cores, {' '.join(found) or 'no vector extensions that torch profits from'}"
+    if not any(flag in flags for flag in _VECTOR_FLAGS):
+        return Check("cpu", "warning", detail, "training will be slow; use a 64-bit system image on ARM")
+    return Check("cpu", "ok", detail)
+
+
+def check_import(module: str, then: str) -> Check:
+    """A compiled package loads; tried in a process of its own, which a build for another CPU would kill."""
+    remedy = f"reinstall {'opencv-python-headless' if module == 'cv2' else module} for this board"
+    command = [sys.executable, "-c", f"import {module}; {then}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return Check(module, "failure", f"not loaded within {_IMPORT_SECONDS} s", remedy)
+    if done.returncode < 0:
+        return Check(module, "failure", *_killed(module, -done.returncode, remedy))
+    if done.returncode:
+        reason = done.stderr.strip().splitlines() or ["no reason given"]
+        return Check(module, "failure", reason[-1], remedy)
+    return Check(module, "ok", done.stdout.strip())
+
+
+def _killed(module: str, number: int, remedy: str) -> tuple[str, str]:
+    """What a signal that ended a package means, and what to do."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if number != signal.SIGILL:
+        return f"killed by {name} at its first use", remedy
+    why = f"killed by {name} at its first use: it was built for instructions that this processor lacks"
+    if platform.machine() == "aarch64":
+        # numpy's OpenBLAS takes some ARM processors for others; every package that loads numpy dies of it.
+        remedy += ", or set OPENBLAS_CORETYPE=ARMV8 in the service's environment"
+    return why, remedy
+
+
+def check_zmq(curve_wanted: bool) -> Check:
+    """libzmq loads and can encrypt."""
+    import zmq
+
+    detail = f"pyzmq {zmq.__version__}, libzmq {zmq.zmq_version()}"
+    if zmq.has("curve"):
+        return Check("zmq", "ok", f"{detail}, with CURVE")
+    remedy = "install a libzmq with libsodium to encrypt sockets"
+    return Check("zmq", "failure" if curve_wanted else "warning", f"{detail}, without CURVE", remedy)
+
+
+def check_state_dir(paths: StatePaths) -> Check:
+    """The state folder takes files, and flushes them quickly enough."""
+    name = "state folder"
+    folder = next(path for path in (paths.root, *paths.root.parents) if path.exists())
+    if not folder.is_dir():
+        return Check(name, "failure", f"{folder} is not a folder", "choose another --state-dir")
+    probe = folder / f".doctor-{secrets.token_hex(4)}"
+    started = time.monotonic()
+    try:
+        write_synced(probe, bytes(4096))
+        seconds = time.monotonic() - started
+        probe.unlink()
+    except OSError as error:
+        remedy = "run as the daemon's user, or give that user the folder"
+        return Check(name, "failure", f"{folder}: {error.strerror}", remedy)
+    detail = f"{paths.root}, a flush takes {seconds * 1000:.1f} ms"
+    if folder != paths.root:
+        return Check(name, "ok", f"{detail}; the first start makes it")
+    if seconds > SLOW_FSYNC:
+        return Check(name, "warning", detail, "every stored frame waits so long; use a faster card or an SSD")
+    return Check(name, "ok", detail)
+
+
+def check_space(paths: StatePaths, quota_bytes: int, min_free_bytes: int) -> Check:
+    """The disk has room for what the quota promises."""
+    folder = next(path for path in (paths.root, *paths.root.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    used = _stored_bytes(paths)
+    wanted = max(0, quota_bytes - used) + min_free_bytes
+    detail = f"{_gib(free)} free; samples take {_gib(used)} of {_gib(quota_bytes)}"
+    if free <= min_free_bytes:
+        remedy = (
+            f"new samples are refused: free space or lower storage.min_free_bytes ({_gib(min_free_bytes)})"
+        )
+        return Check("space", "failure", detail, remedy)
+    if free < wanted:
+        remedy = (
+            f"the quota cannot be used up: {_gib(wanted)} would have to be free; lower storage.quota_bytes"
+        )
+        return Check("space", "warning", detail, remedy)
+    return Check("space", "ok", detail)
+
+
+def check_database(paths: StatePaths) -> Check:
+    """The index is sound."""
+    if not paths.database.is_file():
+        return Check("database", "ok", "none yet; it is made, or rebuilt from the files, at the next start")
+    remedy = "stop the daemon and run `dance-ondevice doctor --rebuild-index`; images and labels are kept"
+    try:
+        connection = sqlite3.connect(f"{paths.database.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
+        try:
+            found = [str(row[0]) for row in connection.execute("pragma quick_check(3)")]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return Check("database", "failure", f"{paths.database}: {error}", remedy)
+    if found != ["ok"]:
+        return Check("database", "failure", "; ".join(found), remedy)
+    return Check("database", "ok", str(paths.database))
+
+
+def check_meter(config: Config) -> Check:
+    """Where joules come from and what that rests on."""
+    from dance_ondevice.daemon.energy.meters import choose_meter
+    from dance_ondevice.energy.sensors import MeterUnavailable
+
+    name = "energy meter"
+    try:
+        meter, note = choose_meter(config.energy, lambda: 0.0)
+    except MeterUnavailable as error:
+        remedy = error.remedy or 'set energy.meter = "auto", or "modelled" with energy.max_watts'
+        return Check(name, "failure", str(error), remedy)
+    detail = f"{meter.source} ({meter.method}): {meter.about}"
+    return Check(name, "warning" if note else "ok", detail, note)
+
+
+def _stored_bytes(paths: StatePaths) -> int:
+    total = 0
+    for path in paths.samples.rglob("*"):
+        with contextlib.suppress(OSError):  # the daemon may delete it meanwhile
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB"

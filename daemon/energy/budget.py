@@ -1,0 +1,190 @@
+"""The energy account of this device: the policy's figures, kept in the ledger, read from real clocks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.config.sections import Energy
+from dance_ondevice.daemon.energy import ledger
+from dance_ondevice.daemon.energy.meters import full_load_watts
+from dance_ondevice.daemon.energy.service import Usage
+from dance_ondevice.daemon.energy.throttling import read_hindrances
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.energy.board import Conditions, read_conditions
+from dance_ondevice.policies.budget import energy_budget as policy
+from dance_ondevice.policies.budget import round_size
+
+_DAY = 86_400.0
+#: While no round has told what a step costs: multiply-accumulates a second that even a small board does.
+_SLOW_MACS_PER_SECOND = 4e9
+#: Seconds of full load that a round takes beside its steps: interpreter, loading, scoring.
+_OVERHEAD_SECONDS = 60.0
+#: Battery, temperature and supply are read again after so many seconds; a step may take less.
+_CONDITIONS_SECONDS = 2.0
+
+
+def assumed_cost(energy: Energy, batch_size: int, macs: int) -> round_size.Cost:
+    """What a round costs as long as none has told.
+
+    Args:
+        energy: the ``[energy]`` section.
+        batch_size: images a step.
+        macs: multiply-accumulates of one image's forward pass.
+    """
+    watts = full_load_watts(energy)
+    # A backward pass costs twice the forward pass.
+    return round_size.Cost(watts * _OVERHEAD_SECONDS, watts * 3 * macs * batch_size / _SLOW_MACS_PER_SECOND)
+
+
+class BudgetKeeper:
+    """Reserves, settles and refills; used by the rounds thread alone."""
+
+    def __init__(
+        self,
+        store: Store,
+        energy: Energy,
+        *,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+        hindrances: Callable[[], tuple[str, ...]] | None = None,
+    ) -> None:
+        """``hindrances`` tells in words what else forbids training; a Pi's supply by default."""
+        sysfs = Path(energy.sysfs_root)
+        self._store = store
+        self._energy = energy
+        self._now = now
+        self._monotonic = monotonic
+        self._boot = ledger.boot_id(Path(energy.procfs_root))
+        self._hindrances = hindrances or (lambda: read_hindrances(sysfs))
+        self._conditions: tuple[float, Conditions, tuple[str, ...]] | None = None
+        self.rules = policy.BudgetRules(joules_per_day=energy.budget_joules_per_day)
+        self._account = policy.Account(0.0, monotonic())
+
+    def load(self, *, history_lost: bool) -> None:
+        """Take up the account where the last run left it; what a crash left reserved is spent.
+
+        Args:
+            history_lost: the ledger was lost with its database: start empty, never full.
+        """
+        cap_seconds = self.rules.cap_days * _DAY
+
+        def read(db: Database) -> ledger.SavedBudget | None:
+            return ledger.load_budget(db, self._boot, self._monotonic(), self._now(), cap_seconds)
+
+        saved = self._store.submit(read).result()
+        if saved is not None:
+            then = self._monotonic() - saved.elapsed_seconds
+            spent = tuple((then - age, joules) for age, joules in saved.spent)
+            self._account = policy.Account(saved.balance_joules, then, saved.reserved_joules, spent)
+            self.balance()
+            self._account = policy.settle_crashed(self._account)
+        elif history_lost:
+            self._account = policy.Account(0.0, self._monotonic())
+        else:
+            self._account = policy.initial_account(self.rules, self._monotonic())
+        self._save(lambda db: None)
+
+    def set_limits(self, energy: Energy) -> None:
+        """Take over the day's joules, the battery floor and the highest temperature; from any thread.
+
+        What is in the account stays in it, as far as the new budget's cap allows.
+        """
+        self._energy = msgspec.structs.replace(
+            self._energy,
+            budget_joules_per_day=energy.budget_joules_per_day,
+            battery_floor_percent=energy.battery_floor_percent,
+            max_temperature_c=energy.max_temperature_c,
+        )
+        self.rules = dataclasses.replace(self.rules, joules_per_day=energy.budget_joules_per_day)
+
+    def balance(self) -> float:
+        """Joules that may be spent now, as far as the account goes; see ``spendable``."""
+        self._account = policy.refill(self.rules, self._account, self._monotonic())
+        return self._account.balance_joules
+
+    def spendable(self) -> float:
+        """Joules that a round may be predicted to take now: its margin and the day's limit are kept."""
+        left = min(self.balance(), policy.day_left(self.rules, self._account))
+        return max(0.0, left) / self.rules.margin
+
+    def ask(self, predicted_joules: float) -> policy.Allowance:
+        """Whether a round may start, and what it may spend."""
+        conditions, hindrances = self._read_conditions()
+        return policy.may_start(
+            self.rules,
+            policy.EnergyStatus(
+                balance_joules=self.balance(),
+                predicted_joules=predicted_joules,
+                day_left_joules=policy.day_left(self.rules, self._account),
+                battery_percent=conditions.battery_percent,
+                temperature_c=conditions.temperature_c,
+                battery_floor_percent=self._energy.battery_floor_percent,
+                max_temperature_c=self._energy.max_temperature_c,
+                hindrances=hindrances,
+            ),
+        )
+
+    def must_stop(self, *, spent: float, allowance: float, step_joules: float = 0.0) -> str | None:
+        """Why the running round must end now, or None."""
+        conditions, hindrances = self._read_conditions()
+        return policy.must_stop(
+            spent,
+            allowance,
+            step_joules=step_joules,
+            battery_percent=conditions.battery_percent,
+            temperature_c=conditions.temperature_c,
+            battery_floor_percent=self._energy.battery_floor_percent,
+            max_temperature_c=self._energy.max_temperature_c,
+            hindrances=hindrances,
+        )
+
+    def charge(self, used: Usage) -> float:
+        """Joules to pay for what a round used: time that nobody measured is paid at full load, never at 0."""
+        return used.gross_joules + used.unmeasured_seconds * full_load_watts(self._energy)
+
+    def reserve(self, round_id: str, joules: float) -> None:
+        """Take a round's joules out of the account, durably, before it spends any."""
+        self.balance()
+        self._account = policy.reserve(self._account, joules)
+        self._save(
+            lambda db: ledger.reserve(db, round_id, joules, self._boot, self._monotonic(), self._now())
+        )
+
+    def settle(self, round_id: str, *, gross: float, attributed: float, method: str) -> None:
+        """Pay what the round really used; what is left of its reservation comes back."""
+        self.balance()
+        self._account = policy.settle(self._account, self._account.reserved_joules, gross)
+        self._save(lambda db: ledger.settle(db, round_id, gross, attributed, method, self._now()))
+
+    def _read_conditions(self) -> tuple[Conditions, tuple[str, ...]]:
+        now = self._monotonic()
+        if self._conditions is None or not 0 <= now - self._conditions[0] < _CONDITIONS_SECONDS:
+            self._conditions = now, read_conditions(Path(self._energy.sysfs_root)), self._hindrances()
+        return self._conditions[1:]
+
+    def _save(self, change: Callable[[Database], Any]) -> None:
+        account = self._account
+
+        def write(db: Database) -> None:
+            change(db)
+            ledger.save_budget(
+                db,
+                account.balance_joules,
+                self._boot,
+                account.updated_at,
+                self._now(),
+                account.reserved_joules,
+                _ages(account),
+            )
+
+        self._store.submit(write).result()
+
+
+def _ages(account: policy.Account) -> Sequence[tuple[float, float]]:
+    return [(account.updated_at - at, joules) for at, joules in account.spent]

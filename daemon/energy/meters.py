@@ -1,0 +1,73 @@
+"""Which meter this board gets, and what the user should know about it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from dance_ondevice.daemon.config.sections import Energy
+from dance_ondevice.energy.choose import SOURCES, Machine, best_meter
+from dance_ondevice.energy.model import ModelledMeter
+from dance_ondevice.energy.reading import Meter
+from dance_ondevice.energy.sensors import MeterUnavailable
+
+log = logging.getLogger(__name__)
+
+#: Full-load watts per core assumed when ``energy.max_watts`` is not set: the order of magnitude of a small
+#: Arm board, no measurement of any. Labelled as an assumption wherever a figure rests on it.
+ASSUMED_WATTS_PER_CORE = 2.0
+
+
+def choose_meter(
+    energy: Energy, cpu_seconds: Callable[[], float], machine: Machine | None = None
+) -> tuple[Meter, str]:
+    """The meter to use, whose ``about`` says what it measures, and what to warn of (often nothing).
+
+    Args:
+        energy: the ``[energy]`` section.
+        cpu_seconds: cumulative CPU seconds of the daemon and its trainer, for the modelled meter.
+        machine: where sensors are looked for; the section's ``sysfs_root`` when it is None.
+
+    Raises:
+        MeterUnavailable: the section names a meter that is not there or cannot be read.
+    """
+    machine = machine or Machine(sysfs=Path(energy.sysfs_root))
+    if energy.meter in SOURCES:
+        return SOURCES[energy.meter](machine), ""
+    passed: tuple[MeterUnavailable, ...] = ()
+    if energy.meter == "auto":
+        found, passed = best_meter(machine)
+        for error in passed:
+            log.info("passed over %s", error)
+        if found is not None:
+            return found, _remedies(passed)
+    meter, note = _modelled(energy, cpu_seconds)
+    return meter, "; ".join(filter(None, (_remedies(passed), note)))
+
+
+def full_load_watts(energy: Energy) -> float:
+    """Watts with every core busy: as configured, else the assumption, never below idle."""
+    if energy.max_watts > 0:
+        return max(energy.max_watts, energy.idle_watts)
+    return energy.idle_watts + ASSUMED_WATTS_PER_CORE * _cores()
+
+
+def _modelled(energy: Energy, cpu_seconds: Callable[[], float]) -> tuple[Meter, str]:
+    max_watts, note = full_load_watts(energy), ""
+    if energy.max_watts <= 0:
+        note = (
+            f"energy is modelled from CPU seconds with an assumed {max_watts:g} W at full load; "
+            "set energy.max_watts (and energy.idle_watts) to this board's figures"
+        )
+    return ModelledMeter(cpu_seconds, energy.idle_watts, max_watts, _cores()), note
+
+
+def _remedies(passed: tuple[MeterUnavailable, ...]) -> str:
+    """Better sources that are there and could be had, with what it takes."""
+    return "; ".join(str(error) for error in passed if error.remedy)
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1

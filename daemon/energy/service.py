@@ -1,0 +1,309 @@
+"""Samples the meter and the workloads' CPU time, and publishes one immutable cumulative snapshot.
+
+The meter is read as often as it wants; ``attribution`` splits what it saw about once a second. The daemon's
+own upkeep (metrics, control, the main thread) is the workload ``service``, what other programs used is
+``others``, and workloads, idle and others sum to the gross figure.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.energy import ledger
+from dance_ondevice.daemon.energy.attribution import IdlePower, Stretch, split
+from dance_ondevice.daemon.energy.cputime import (
+    board_seconds,
+    cgroup_seconds,
+    own_cgroup,
+    process_seconds,
+    thread_seconds,
+)
+from dance_ondevice.daemon.system.service import Service
+from dance_ondevice.energy.reading import EnergyReading, Meter
+
+if TYPE_CHECKING:
+    from dance_ondevice.daemon.store.service import Store
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two writes of the accumulated joules to the store.
+PERSIST_SECONDS = 60.0
+#: Shortest stretch that is split as time goes by: CPU clocks tick every 10 ms, shares of less are noise.
+ATTRIBUTION_SECONDS = 1.0
+#: Which workload a thread of the daemon works for, by its name up to a dash; all others are its upkeep.
+_WORKLOAD_OF_THREAD = {"ingest": "ingest", "store": "ingest"}
+UPKEEP = "service"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergySnapshot:
+    """Cumulative energy since the service started; workloads + idle + others = gross.
+
+    Attributes:
+        reading: joules by domain.
+        gross_joules: sum over the domains, idle included.
+        workloads: joules above idle by workload, the daemon's own upkeep (``service``) included.
+        idle_joules: what the board would have used at rest.
+        others_joules: above idle, of other programs; 0 where the meter sees the daemon alone.
+        idle_watts: power at rest, as configured or learnt.
+    """
+
+    reading: EnergyReading
+    gross_joules: float = 0.0
+    workloads: Mapping[str, float] = field(default_factory=dict)
+    idle_joules: float = 0.0
+    others_joules: float = 0.0
+    idle_watts: float = 0.0
+
+    def since(self, before: EnergySnapshot) -> Usage:
+        """What was used between another snapshot and this one."""
+        return _usage(before.reading, self.reading)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What the board used between two moments: gross joules, and seconds that nobody measured."""
+
+    gross_joules: float
+    unmeasured_seconds: float
+
+
+def _usage(before: EnergyReading, after: EnergyReading) -> Usage:
+    return Usage(
+        gross_joules=max(0.0, after.joules - before.joules),
+        unmeasured_seconds=max(0.0, after.unmeasured_seconds - before.unmeasured_seconds),
+    )
+
+
+class CpuAccount:
+    """CPU seconds by workload, of this process's threads and of the child (trainer or teacher) while it runs.
+
+    Cumulative and never falling: what a thread or process had used when it ended stays counted. Where the
+    daemon has a cgroup to itself, the cgroup's figure is the sum, so that nothing escapes: what process times
+    miss counts as the child's workload while one runs, else as upkeep.
+    """
+
+    def __init__(
+        self,
+        procfs: Path,
+        threads: Mapping[str, Callable[[], int | None]],
+        *,
+        sysfs: Path | None = None,
+    ) -> None:
+        """``threads`` maps a thread's name to its kernel id; names are ``ingest``, ``store``, ...
+
+        The inference workload is what no listed thread used, since the thread pool that torch starts for it
+        cannot be listed. Without ``sysfs`` no cgroup is looked for.
+        """
+        self._procfs = procfs
+        self._pid = os.getpid()
+        self._threads = threads
+        self._thread_seconds: dict[str, float] = {}
+        self._own = 0.0
+        self._child_pid: int | None = None
+        self._child_work = "training"
+        self._child_seconds = {"training": 0.0, "labelling": 0.0}
+        self._child_base = 0.0
+        self._lock = threading.Lock()
+        self._cgroup = own_cgroup(procfs, sysfs, self._pid) if sysfs is not None else None
+        # The group may be older than this process: count from where its own time starts.
+        started = cgroup_seconds(self._cgroup) if self._cgroup is not None else None
+        self._group_base = (started or 0.0) - time.process_time()
+        self._unlisted = {"training": 0.0, "labelling": 0.0, UPKEEP: 0.0}
+
+    @property
+    def training(self) -> bool:
+        """Whether a trainer or a teacher runs."""
+        return self._child_pid is not None
+
+    def attach_trainer(self, pid: int, workload: Literal["training", "labelling"] = "training") -> None:
+        """Charge a process's CPU seconds to training, or a teacher's to labelling, from now on."""
+        with self._lock:
+            self._child_work, self._child_pid = workload, pid
+            self._child_base = self._child_seconds[workload]
+
+    def detach_trainer(self, total_seconds: float | None) -> None:
+        """The process has ended; ``total_seconds`` is what the kernel says it used in all."""
+        with self._lock:
+            if total_seconds is not None:
+                self._charge_child(total_seconds)
+            self._child_pid = None
+
+    def seconds(self) -> dict[str, float]:
+        """Cumulative CPU seconds by workload, the daemon's own upkeep included."""
+        with self._lock:
+            if self._child_pid is not None:
+                used = process_seconds(self._procfs, self._child_pid)
+                if used is not None:
+                    self._charge_child(used)
+            # A copy: services are still being added while the first stretch is read.
+            for name, native_id in list(self._threads.items()):
+                tid = native_id()
+                used = thread_seconds(self._procfs, self._pid, tid) if tid is not None else None
+                if used is not None:
+                    self._thread_seconds[name] = max(used, self._thread_seconds.get(name, 0.0))
+            self._own = max(self._own, time.process_time())
+            self._count_unlisted()
+            found = {
+                **{name: used + self._unlisted[name] for name, used in self._child_seconds.items()},
+                "ingest": 0.0,
+                UPKEEP: self._unlisted[UPKEEP],
+            }
+            for name, seconds in self._thread_seconds.items():
+                found[_WORKLOAD_OF_THREAD.get(name.partition("-")[0], UPKEEP)] += seconds
+            found["inference"] = max(0.0, self._own - sum(self._thread_seconds.values()))
+            return found
+
+    def total(self) -> float:
+        """CPU seconds of everything the daemon runs."""
+        return sum(self.seconds().values())
+
+    def board(self) -> float | None:
+        """Busy CPU seconds of all programs on the board since boot, None when the kernel does not tell."""
+        return board_seconds(self._procfs)
+
+    def _count_unlisted(self) -> None:
+        """Charge what the cgroup has used beyond the processes that are known."""
+        group = cgroup_seconds(self._cgroup) if self._cgroup is not None else None
+        if group is None:
+            return
+        known = self._own + sum(self._child_seconds.values()) + sum(self._unlisted.values())
+        missed = group - self._group_base - known
+        if missed > 0:
+            self._unlisted[self._child_work if self.training else UPKEEP] += missed
+
+    def _charge_child(self, seconds: float) -> None:
+        before = self._child_seconds[self._child_work]
+        self._child_seconds[self._child_work] = max(before, self._child_base + seconds)
+
+
+class EnergyService(Service):
+    """Owns the meter; everybody else reads ``snapshot``."""
+
+    def __init__(
+        self,
+        meter: Meter,
+        cpu: CpuAccount,
+        *,
+        idle_watts: float,
+        period: float | None = None,
+        store: Store | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        cores: int = os.cpu_count() or 1,
+    ) -> None:
+        """``idle_watts`` is the configured figure; ``period`` in seconds is by default the meter's own."""
+        super().__init__("energy")
+        self.meter = meter
+        self.cpu = cpu
+        # A modelled meter knows of nothing but this daemon, and has its idle power from the configuration.
+        self._whole_board = meter.method != "modelled"
+        self._idle = IdlePower(idle_watts)
+        self._cores = cores
+        self._period = meter.period_s if period is None else period
+        self._store = store
+        self._monotonic = monotonic
+        self._now = now
+        self._lock = threading.Lock()
+        self._totals: dict[str, float] = {}
+        self._persisted: dict[str, float] = {}
+        self._persisted_at = self._last_at = monotonic()
+        self._last_cpu, self._last_board = cpu.seconds(), cpu.board()
+        self._last = meter.read(self._last_at)
+        self._first_gross = self._last.joules
+        self._snapshot = EnergySnapshot(reading=self._last, idle_watts=idle_watts)
+
+    def snapshot(self) -> EnergySnapshot:
+        """The latest published snapshot; costs nothing."""
+        return self._snapshot
+
+    def sample(self) -> EnergySnapshot:
+        """Read the meter now, split and publish; used where a round needs an exact boundary."""
+        with self._lock:
+            now = self._monotonic()
+            return self._publish(now, self.meter.read(now))
+
+    def used_since(self, before: EnergySnapshot) -> Usage:
+        """Read the meter now: what was used since a snapshot; publishes nothing."""
+        with self._lock:
+            reading = self.meter.read(self._monotonic())
+        return _usage(before.reading, reading)
+
+    def tick(self) -> None:
+        """Read the meter; split and publish when enough time went by to tell shares from noise."""
+        with self._lock:
+            now = self._monotonic()
+            reading = self.meter.read(now)
+            if now - self._last_at >= ATTRIBUTION_SECONDS:
+                self._publish(now, reading)
+
+    def run(self) -> None:
+        """Read the meter until stopped; persist once a minute."""
+        while not self.stopping.wait(self._period):
+            self.tick()
+            self.beat()
+            if self._monotonic() - self._persisted_at >= PERSIST_SECONDS:
+                self.persist()
+
+    def persist(self) -> None:
+        """Add what was used since the last call to the store's table of days."""
+        self._persisted_at = self._monotonic()
+        if self._store is None:
+            return
+        self.sample()
+        with self._lock:
+            totals = dict(self._totals)
+            steps = {name: joules - self._persisted.get(name, 0.0) for name, joules in totals.items()}
+            self._persisted = totals
+        day = datetime.fromtimestamp(self._now(), timezone.utc).strftime("%Y-%m-%d")
+        source, method = self.meter.source, self.meter.method
+
+        def write(db: Database) -> None:
+            for name, joules in steps.items():
+                if joules > 0:
+                    ledger.add_energy(db, day, name, source, method, joules)
+
+        def check(done: Future[None]) -> None:
+            if (error := done.exception()) is not None:
+                log.warning("joules not written, kept for the next time error=%s", error)
+                with self._lock:
+                    for name, joules in steps.items():
+                        self._persisted[name] -= joules
+
+        self._store.submit(write).add_done_callback(check)
+
+    def _publish(self, now: float, reading: EnergyReading) -> EnergySnapshot:
+        cpu, board = self.cpu.seconds(), self.cpu.board()
+        stretch = Stretch(
+            seconds=max(0.0, now - self._last_at),
+            unmeasured_seconds=max(0.0, reading.unmeasured_seconds - self._last.unmeasured_seconds),
+            joules=max(0.0, reading.joules - self._last.joules),
+            cpu={name: max(0.0, used - self._last_cpu.get(name, 0.0)) for name, used in cpu.items()},
+            board=None if board is None or self._last_board is None else max(0.0, board - self._last_board),
+        )
+        if self._whole_board:
+            self._idle.observe(stretch, quiet=not self.cpu.training)
+        shares = split(stretch, idle_watts=self._idle.watts, cores=self._cores, whole_board=self._whole_board)
+        for name, joules in (*shares.workloads.items(), ("idle", shares.idle), ("others", shares.others)):
+            self._totals[name] = self._totals.get(name, 0.0) + joules
+        self._last_at, self._last_cpu, self._last_board, self._last = now, cpu, board, reading
+        self._snapshot = EnergySnapshot(
+            reading=reading,
+            gross_joules=reading.joules - self._first_gross,
+            workloads={name: self._totals[name] for name in self._totals if name not in ("idle", "others")},
+            idle_joules=self._totals["idle"],
+            others_joules=self._totals["others"],
+            idle_watts=self._idle.watts,
+        )
+        return self._snapshot

@@ -1,0 +1,234 @@
+"""Segmenting each frame in its camera's condition: what is known of cameras meets the live model's sets.
+
+Runs on the predictor's thread. What must survive a restart is written beside the version that it belongs to,
+by a thread of its own: a flash card may take a second for a few kilobytes, and no frame need wait for that.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from dance_ondevice.conditions import store as condition_store
+from dance_ondevice.conditions.statistics import NormStatistics, StatisticsMismatch
+from dance_ondevice.daemon.inference.cameras import Conditions, ConditionSettings, ConditionsSnapshot
+from dance_ondevice.daemon.inference.condition_sets import ConditionSets
+from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.daemon.versions.condition_file import About, about_of
+from dance_ondevice.models.card import CheckpointError, ModelCard
+from dance_ondevice.models.forward import Prediction
+from dance_ondevice.runtime.runners import Runners
+from dance_ondevice.training.evaluation import confusion_matrix
+
+log = logging.getLogger(__name__)
+
+Image = npt.NDArray[np.uint8]
+
+
+class VersionConditions:
+    """The conditions of one loaded version: its sets, and where and what was kept of them."""
+
+    def __init__(
+        self,
+        directory: Path,
+        model: nn.Module,
+        card: ModelCard,
+        *,
+        probation_every: int,
+        runners: Runners | None = None,
+    ) -> None:
+        """Read what is kept beside the version; a file that does not fit is logged and left behind."""
+        self.file = directory / condition_store.CONDITIONS_FILE
+        #: Of the model's own tensors: versions that differ only in what conditions learnt have the same.
+        self.sha256 = card.sha256
+        self.sets = ConditionSets(model, card, probation_every=probation_every, runners=runners)
+        self.state: bytes | None = None
+        try:
+            live, about = condition_store.load_conditions(directory)
+            if about:
+                found = about_of(about)
+                self.sets.restore(live, found.refused)
+                self.state = bytes(found.state)
+        except (CheckpointError, StatisticsMismatch, msgspec.MsgspecError) as error:
+            log.warning("conditions not taken over file=%s error=%s", self.file, error)
+
+    def encode(self, state: bytes) -> bytes:
+        """The file that is to be kept, with the state of ``Conditions``."""
+        live, refused = self.sets.judged()
+        about = msgspec.json.encode(About(state=msgspec.Raw(state), refused=refused))
+        return condition_store.encode(live, about.decode())
+
+    def take_over(self, before: VersionConditions) -> None:
+        """Go on with what the version before kept and this one does not know, where both are one model.
+
+        While a condition learnt, others may have been opened: what fits the one fits the other. What was
+        learnt from labels stays behind: a rollback must not bring it along.
+        """
+        if not self.sha256 or self.sha256 != before.sha256:
+            return
+        known = self.sets.statuses()
+        live, refused = before.sets.judged()
+        self.sets.restore(
+            {name: NormStatistics(each.layers) for name, each in live.items() if name not in known},
+            [name for name in refused if name not in known],
+        )
+
+
+class ConditionServing:
+    """What the predictor asks for every frame."""
+
+    def __init__(
+        self, settings: ConditionSettings, *, instruments: Instruments, now: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._conditions = Conditions(
+            settings,
+            now=now,
+            on_alarm=instruments.drift_alarm,
+            on_switch=instruments.condition_switch,
+        )
+        self._version: VersionConditions | None = None
+        self._used: dict[str, str] = {}
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="conditions")
+
+    def snapshot(self) -> ConditionsSnapshot:
+        """What is known now; callable from any thread."""
+        return self._conditions.snapshot()
+
+    def condition_of(self, camera: str) -> str:
+        """The condition that a camera is in; callable from any thread."""
+        return self._conditions.condition_of(camera)
+
+    def report(self) -> dict[str, Any]:
+        """For ``status``; callable from any thread."""
+        known, version = self.snapshot(), self._version
+        statuses = version.sets.statuses() if version else {}
+        return {
+            "enabled": self._settings.enabled,
+            "cameras": dict(known.cameras),
+            "known": {
+                name: statuses.get(name, "own" if name == "base" else "waiting") for name in known.known
+            },
+            "bytes": version.sets.nbytes if version else 0,
+            "switches": known.switches,
+            "drift_alarms": known.alarm_count,
+            "note": self._note(version),
+        }
+
+    def enter(self, version: VersionConditions) -> None:
+        """Serve with another version from the next frame on; cameras stay in the conditions that they are in.
+
+        The sets beside the version serve at once, since the promotion gate has judged them. Those of other
+        conditions are estimated again from the frames at hand, or once a condition comes back; until then the
+        version's own serve.
+        """
+        if self._version is not None:
+            version.take_over(self._version)
+        self._version = version
+        self._used.clear()
+        self._conditions.other_statistics()
+        if version.state is not None:
+            try:
+                self._conditions.restore(version.state)
+            except (ValueError, msgspec.MsgspecError) as error:
+                log.warning("conditions not taken over file=%s error=%s", version.file, error)
+        version.sets.forget(set(version.sets.statuses()) - set(self._conditions.known()))
+        if len(self._conditions.known()) > 1:
+            self._write()
+
+    def predict(
+        self,
+        camera: str,
+        image: Image,
+        complexity: float,
+        *,
+        out_size: Sequence[int],
+        label: Image | None,
+        n_classes: int,
+    ) -> Prediction:
+        """Choose the camera's condition and segment the frame in it.
+
+        Args:
+            camera: its name.
+            image: (h, w, 3) uint8 BGR, at the scale of inference.
+            complexity: the frame's score, 0 to 1.
+            out_size: (H, W) of the mask.
+            label: (H, W) class ids that came with the frame, or None.
+            n_classes: of the model.
+        """
+        assert self._version is not None, "enter() comes first"
+        sets = self._version.sets
+        choice = self._conditions.observe(camera, image, complexity)
+        sets.forget(choice.gone)
+        served = sets.predict(image, choice.condition, choice.parent, out_size=out_size, label=label)
+        self._learn(camera, served.used, served.prediction, label, n_classes, trial=served.trial)
+        if choice.changed or served.decided:
+            self._write()
+        return served.prediction
+
+    def work(self) -> bool:
+        """Do a slice of what waits; returns whether there was anything."""
+        if self._version is None or not self._settings.enabled:
+            return False
+        known = self._conditions.snapshot()
+        # What a camera is in comes first.
+        wanted = dict.fromkeys([*known.cameras.values(), *known.known])
+        return self._version.sets.work(wanted, self._conditions.frames)
+
+    def close(self) -> None:
+        """Write what is known and wait for it."""
+        if self._version is not None and len(self._conditions.known()) > 1:
+            self._write()
+        self._writer.shutdown()
+
+    def _learn(
+        self,
+        camera: str,
+        used: str,
+        prediction: Prediction,
+        label: Image | None,
+        n_classes: int,
+        *,
+        trial: bool,
+    ) -> None:
+        """Watch how sure and how right the model is, frames on trial left out."""
+        if trial:
+            return
+        if self._used.get(camera, used) != used:
+            self._conditions.other_statistics(camera)
+        self._used[camera] = used
+        accuracy = None
+        if label is not None:
+            matrix = confusion_matrix(label, prediction.mask, n_classes)
+            accuracy = float(np.trace(matrix) / matrix.sum()) if matrix.any() else None
+        self._conditions.result(camera, confidence=prediction.mean_confidence, accuracy=accuracy)
+
+    def _note(self, version: VersionConditions | None) -> str:
+        if not self._settings.enabled:
+            return "conditions.enabled is false: one set of statistics for everything"
+        if version is not None and not version.sets.usable:
+            return "the model has no batch norm: conditions are told apart, but it runs the same in all"
+        return ""
+
+    def _write(self) -> None:
+        assert self._version is not None
+        if self._settings.enabled:
+            data = self._version.encode(self._conditions.encode())
+            self._writer.submit(_write_file, self._version.file, data)
+
+
+def _write_file(file: Path, data: bytes) -> None:
+    try:
+        atomic_write(file, data)
+    except OSError as error:
+        # They serve on from memory, and the next change writes them again.
+        log.warning("conditions not written file=%s error=%s", file, error)

@@ -1,0 +1,311 @@
+"""The statistics that one loaded model has for each condition: estimated, tried, kept or refused.
+
+All of it runs on the predictor's thread, between frames, so the model needs no lock and no copy. A slice of
+estimation is one forward pass; at most one follows a frame, so a frame waits for one other at the longest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from dance_ondevice.conditions import statistics as norms
+from dance_ondevice.conditions.statistics import NormStatistics
+from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.forward import Prediction, predict
+from dance_ondevice.policies.stream import condition_gate
+from dance_ondevice.policies.stream.condition_gate import Evidence
+from dance_ondevice.policies.stream.conditions import BASE
+from dance_ondevice.runtime.runners import Runners
+from dance_ondevice.training.evaluation import confusion_matrix, miou
+
+log = logging.getLogger(__name__)
+
+Image = npt.NDArray[np.uint8]
+_NOTHING = NormStatistics({})
+#: ``probation``: serves some frames beside what served before; ``refused``: was worse, its parent's serve.
+Status = Literal["probation", "live", "refused"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A frame that was segmented.
+
+    Attributes:
+        prediction: what is published.
+        used: the condition whose statistics made it.
+        trial: whether those are on probation.
+        decided: whether the probation ended with this frame.
+    """
+
+    prediction: Prediction
+    used: str
+    trial: bool = False
+    decided: bool = False
+
+
+@dataclass
+class _Trial:
+    """What one way of segmenting the probation's frames gave so far."""
+
+    n_classes: int
+    frames: int = 0
+    confidence: float = 0.0
+    labelled: int = 0
+    labelled_confidence: float = 0.0
+    pixels: npt.NDArray[np.int64] = field(init=False)
+    matrix: npt.NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pixels = np.zeros(self.n_classes, np.int64)
+        self.matrix = np.zeros((self.n_classes, self.n_classes), np.int64)
+
+    def add(self, prediction: Prediction, label: Image | None) -> None:
+        self.frames += 1
+        self.confidence += prediction.mean_confidence
+        self.pixels += np.bincount(prediction.mask.ravel(), minlength=self.n_classes)[: self.n_classes]
+        if label is None:
+            return
+        found = confusion_matrix(label, prediction.mask, self.n_classes)
+        if found.any():
+            self.labelled += 1
+            self.labelled_confidence += prediction.mean_confidence
+            self.matrix += found
+
+    def evidence(self) -> Evidence:
+        labels = self.labelled > 0
+        return Evidence(
+            frames=self.frames,
+            confidence=self.confidence / max(1, self.frames),
+            pixels=tuple(int(n) for n in self.pixels),
+            labelled=self.labelled,
+            miou=miou(self.matrix) if labels else None,
+            accuracy=float(np.trace(self.matrix) / self.matrix.sum()) if labels else None,
+            labelled_confidence=self.labelled_confidence / self.labelled if labels else None,
+        )
+
+
+@dataclass
+class _Set:
+    """What a condition has of its own, and what the model is given to run in it: that over the base."""
+
+    statistics: NormStatistics
+    worn: NormStatistics
+    status: Status
+    turn: int = 0
+    new: _Trial | None = None
+    old: _Trial | None = None
+
+
+@dataclass
+class _Estimation:
+    name: str
+    images: list[Image]
+    estimator: norms.Estimator
+
+
+class ConditionSets:
+    """The sets of one model; ``base`` is what the model came with, bit for bit.
+
+    ``base`` holds every parameter that any condition has learnt for itself, so that each set, completed by
+    it, undoes the one before.
+    """
+
+    def __init__(
+        self, model: nn.Module, card: ModelCard, *, probation_every: int = 4, runners: Runners | None = None
+    ) -> None:
+        """Begin with the model's own statistics.
+
+        Args:
+            model: in eval mode; from now on only this object changes its statistics.
+            card: the model's.
+            probation_every: new statistics serve one in so many frames.
+            runners: what runs the model; None to run it as it is.
+        """
+        self._model = model
+        self._runners = runners
+        self._card = card
+        self._every = max(1, probation_every)
+        self._rules = condition_gate.GateRules()
+        self._base = norms.capture(model)
+        self._sets: dict[str, _Set] = {}
+        self._applied = BASE
+        self._estimation: _Estimation | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether the model has batch norm, and so anything to keep by condition."""
+        return bool(self._base.layers)
+
+    def statuses(self) -> dict[str, str]:
+        """Condition -> probation, live, refused or estimating; callable from any thread."""
+        found: dict[str, str] = {name: one.status for name, one in self._sets.copy().items()}
+        estimation = self._estimation
+        return found | ({estimation.name: "estimating"} if estimation else {})
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the sets take; callable from any thread."""
+        return sum(one.statistics.nbytes for one in self._sets.copy().values())
+
+    def judged(self) -> tuple[dict[str, NormStatistics], tuple[str, ...]]:
+        """What outlives a restart: the statistics that are live, and the names that were refused."""
+        live = {name: one.statistics for name, one in self._sets.items() if one.status == "live"}
+        return live, tuple(name for name, one in self._sets.items() if one.status == "refused")
+
+    def restore(self, live: dict[str, NormStatistics], refused: Iterable[str]) -> None:
+        """Take over what ``judged`` gave.
+
+        Raises:
+            StatisticsMismatch: statistics of another model; nothing is taken over.
+        """
+        self._wear(BASE)
+        learnt = dict.fromkeys((*self._base.learnt, *(n for s in live.values() for n in s.learnt)))
+        base = self._base
+        if len(learnt) > len(base.learnt):
+            base = norms.capture(self._model, learnt=learnt)
+        try:
+            for statistics in live.values():
+                norms.apply(self._model, statistics)
+        finally:
+            norms.apply(self._model, base)
+        self._base = base
+        for one in self._sets.values():
+            one.worn = one.statistics.over(base)
+        for name, statistics in live.items():
+            self._put(name, statistics, "live")
+            if statistics.learnt and self._runners is not None:
+                # Now, and not when the first frame waits for it.
+                self._wear(name)
+        for name in refused:
+            self._put(name, _NOTHING, "refused")
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop conditions that are no more."""
+        for name in names:
+            self._sets.pop(name, None)
+            if self._runners is not None:
+                self._runners.forget(name)
+            if self._estimation is not None and self._estimation.name == name:
+                self._estimation = None
+
+    def predict(
+        self, image: Image, condition: str, parent: str, *, out_size: Sequence[int], label: Image | None
+    ) -> Served:
+        """Segment a frame with the statistics of its condition.
+
+        Args:
+            image: (h, w, 3) uint8 BGR.
+            condition: that its camera is in.
+            parent: whose statistics serve while the condition's own do not.
+            out_size: (H, W) of the mask.
+            label: (H, W) class ids that came with it, or None.
+        """
+        own, fallback = self._sets.get(condition), self._fallback(parent)
+        if own is None or own.status == "refused":
+            return Served(self._run(image, fallback, out_size), fallback)
+        if own.status == "live":
+            return Served(self._run(image, condition, out_size), condition)
+        own.turn += 1
+        if own.turn % self._every:
+            return Served(self._run(image, fallback, out_size), fallback)
+        before = self._run(image, fallback, out_size)
+        after = self._run(image, condition, out_size)
+        decided = self._judge(condition, own, before, after, label)
+        return Served(after, condition, trial=True, decided=decided)
+
+    def work(self, wanted: Iterable[str], frames: Callable[[str], list[Image] | None]) -> bool:
+        """Do one slice of estimation, if there is anything to estimate.
+
+        Args:
+            wanted: conditions that should have statistics, the most urgent first.
+            frames: images of a condition, None while there are too few.
+
+        Returns:
+            Whether a slice was done.
+        """
+        if not self.usable:
+            return False
+        if self._estimation is None:
+            self._begin(wanted, frames)
+            if self._estimation is None:
+                return False
+        estimation = self._estimation
+        if self._base.learnt:
+            # What another condition has learnt is not what this one is to be estimated with.
+            self._wear(BASE)
+        try:
+            estimation.estimator.add(estimation.images.pop())
+        except Exception as error:  # the model may be the user's own, and must go on serving
+            log.warning("condition refused name=%s because=its estimation failed: %r", estimation.name, error)
+            self._estimation = None
+            self._put(estimation.name, _NOTHING, "refused")
+            return True
+        if not estimation.images:
+            self._estimation = None
+            statistics = estimation.estimator.result(
+                self._base, blend=norms.trust(estimation.estimator.images)
+            )
+            self._put(estimation.name, statistics, "probation")
+            if self._runners is not None:
+                # Now, between two frames, and not when the first frame waits for it.
+                self._wear(estimation.name)
+            log.info(
+                "condition estimated name=%s frames=%d bytes=%d",
+                estimation.name,
+                estimation.estimator.images,
+                statistics.nbytes,
+            )
+        return True
+
+    def _begin(self, wanted: Iterable[str], frames: Callable[[str], list[Image] | None]) -> None:
+        for name in wanted:
+            if name == BASE or name in self._sets:
+                continue
+            images = frames(name)
+            if images:
+                estimator = norms.Estimator(self._model, self._card.normalisation)
+                self._estimation = _Estimation(name, images, estimator)
+                return
+
+    def _fallback(self, parent: str) -> str:
+        found = self._sets.get(parent)
+        return parent if found is not None and found.status == "live" else BASE
+
+    def _run(self, image: Image, name: str, out_size: Sequence[int]) -> Prediction:
+        return predict(self._wear(name), image, self._card.normalisation, out_size=out_size)
+
+    def _wear(self, name: str) -> nn.Module:
+        """What to run for a condition; good until the next call."""
+        statistics = self._base if name == BASE else self._sets[name].worn
+        if self._runners is not None:
+            return self._runners.module(name, statistics)
+        if name != self._applied:
+            norms.apply(self._model, statistics)
+            self._applied = name
+        return self._model
+
+    def _put(self, name: str, statistics: NormStatistics, status: Status) -> None:
+        self._sets[name] = _Set(statistics, statistics.over(self._base), status)
+
+    def _judge(
+        self, name: str, own: _Set, before: Prediction, after: Prediction, label: Image | None
+    ) -> bool:
+        n_classes = len(self._card.classes)
+        own.old = own.old or _Trial(n_classes)
+        own.new = own.new or _Trial(n_classes)
+        own.old.add(before, label)
+        own.new.add(after, label)
+        verdict = condition_gate.judge(self._rules, own.new.evidence(), own.old.evidence())
+        if verdict is None:
+            return False
+        own.status = "live" if verdict.keep else "refused"
+        own.new = own.old = None
+        log.info("condition %s name=%s because=%r", own.status, name, verdict.reason)
+        return True

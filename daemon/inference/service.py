@@ -1,0 +1,258 @@
+"""Inference: the latest frame of each camera, through the live model, out as a mask.
+
+The live model is one immutable slot, read once per frame; a swap is one assignment of a slot that was
+loaded, verified and warmed up on the caller's thread, so no frame waits for it or is lost to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import zmq
+
+from dance_ondevice.daemon.inference.cameras import ConditionSettings
+from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
+from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
+from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.security.curve import ServerCurve
+from dance_ondevice.daemon.store.notes import SampleNotes
+from dance_ondevice.daemon.system.service import Service
+from dance_ondevice.daemon.versions import engine_graph
+from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.publisher import MaskPublisher
+from dance_ondevice.images import codec as images
+from dance_ondevice.models import checkpoint
+from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.layout import channels_last
+from dance_ondevice.policies.stream.conditions import BASE
+from dance_ondevice.runtime.heap import trim
+from dance_ondevice.runtime.runners import Engine, Runners
+from dance_ondevice.training.evaluation import confusion_matrix, miou
+
+log = logging.getLogger(__name__)
+
+#: Each labelled frame multiplies what earlier ones count in the prequential score: a memory of ~50 frames
+#: (Gama, Sebastiao, Rodrigues, "On evaluating stream learning algorithms", 2013: fading factors).
+FADING = 0.98
+#: The faded counts are fractions; scores are ratios, so whole numbers of thousandths do.
+_FIXED_POINT = 1000
+
+
+@dataclass(frozen=True)
+class ModelSlot:
+    """A model that is ready to run."""
+
+    version: str
+    model: torch.nn.Module
+    card: ModelCard
+    conditions: VersionConditions
+    engine: Engine
+
+
+def load_slot(
+    directory: Path, *, probation_every: int = 4, engine: Engine = "torch", threads: int = 1
+) -> ModelSlot:
+    """Load, verify and warm up a version, with the conditions that are kept beside it.
+
+    Raises:
+        CheckpointError: the folder does not hold a model that loads.
+    """
+    model, card = checkpoint.load(directory)
+    model = channels_last(model)
+    runners = Runners(
+        model,
+        engine,
+        size=card.macs_at,
+        threads=threads,
+        clock=time.perf_counter,
+        graph=engine_graph.at_hand(directory, engine),
+    )
+    conditions = VersionConditions(directory, model, card, probation_every=probation_every, runners=runners)
+    warm = np.zeros((96, 128, 3), np.uint8)
+    conditions.sets.predict(warm, BASE, BASE, out_size=(96, 128), label=None)
+    trim()
+    return ModelSlot(card.version or directory.name, model, card, conditions, runners.name)
+
+
+class Predictor(Service):
+    """Owns the PUB socket of masks and the live slot."""
+
+    def __init__(
+        self,
+        *,
+        mailbox: LatestFrames,
+        publish: str,
+        instruments: Instruments,
+        context: zmq.Context[zmq.Socket[bytes]],
+        threads: int,
+        engine: Engine = "torch",
+        curve: ServerCurve | None = None,
+        conditions: ConditionSettings = ConditionSettings(),  # noqa: B008 - frozen
+        notes: SampleNotes | None = None,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__("inference")
+        self._mailbox = mailbox
+        self._publish = publish
+        self._instruments = instruments
+        self._context = context
+        #: CPU threads of a forward pass.
+        self.threads = threads
+        self._engine = engine
+        self._curve = curve
+        self._notes = notes
+        self._now = now
+        self._monotonic = monotonic
+        self._slot: ModelSlot | None = None
+        self._served: ModelSlot | None = None
+        self._probation_every = conditions.probation_every
+        #: What the cameras show and which statistics serve it; its public methods are for any thread.
+        self.conditions = ConditionServing(conditions, instruments=instruments, now=now)
+        self._matrix: npt.NDArray[np.float64] | None = None
+        self._publisher: MaskPublisher | None = None
+        self.endpoint = ""
+        self.masks = 0
+
+    @property
+    def version(self) -> str | None:
+        """The version that serves now."""
+        slot = self._slot
+        return slot.version if slot else None
+
+    @property
+    def engine(self) -> str | None:
+        """What runs that version, ``torch`` or ``onnxruntime``."""
+        slot = self._slot
+        return slot.engine if slot else None
+
+    @property
+    def prequential_miou(self) -> float | None:
+        """Faded mIoU over labelled frames, each predicted before anything learnt from it; None before any."""
+        matrix = self._matrix
+        return None if matrix is None else miou(np.rint(matrix * _FIXED_POINT).astype(np.int64))
+
+    def prepare(self, directory: Path) -> Callable[[], None]:
+        """Load, verify and warm up a version on the caller's thread; the returned call makes it serve.
+
+        It runs as the version that serves now does: what is quicker on this board was seen when that started.
+
+        Raises:
+            CheckpointError: it does not load; the old slot goes on serving.
+        """
+        serves = self._slot
+        slot = load_slot(
+            directory,
+            probation_every=self._probation_every,
+            engine=self._engine if serves is None else serves.engine,
+            threads=self.threads,
+        )
+
+        def install() -> None:
+            self._slot = slot
+
+        return install
+
+    def setup(self) -> None:
+        """Bind the mask publisher."""
+        torch.set_num_threads(self.threads)
+        if self._publish:
+            self._publisher = MaskPublisher(self._context, self._publish, curve=self._curve)
+            self.endpoint = self._publisher.endpoint
+
+    def run(self) -> None:
+        """Serve the latest frame of each camera in turn."""
+        untidy = False
+        while not self.stopping.is_set():
+            self.beat()
+            if self._publisher is not None:
+                self._publisher.tend()
+            frame = self._mailbox.take(0.5)
+            slot = self._slot
+            if slot is None:
+                continue
+            if slot is not self._served:
+                self.conditions.enter(slot.conditions)
+                self._served, untidy = slot, True
+            if frame is not None:
+                self._answer(frame, slot)
+            # One slice after a frame: the next one waits for one forward pass at most.
+            if self.conditions.work():
+                untidy = True
+            elif untidy:
+                trim()
+                untidy = False
+
+    def teardown(self) -> None:
+        """Keep what is known of conditions, close the publisher."""
+        self.conditions.close()
+        if self._notes is not None:
+            self._notes.flush()
+        if self._publisher is not None:
+            self._publisher.close()
+
+    def _answer(self, frame: PendingFrame, slot: ModelSlot) -> None:
+        started = self._monotonic()
+        try:
+            self._serve(frame, slot, started)
+        except images.ImageError as error:
+            # The grey decode passed and the colour decode did not: this frame only.
+            log.warning("inference skipped id=%s error=%s", frame.id, error)
+        self._instruments.inference_seconds(self._monotonic() - started)
+
+    def _serve(self, frame: PendingFrame, slot: ModelSlot, started: float) -> None:
+        image, size = decode_for_inference(frame)
+        n_classes = len(slot.card.classes)
+        label = None if frame.label is None else images.decode_label(frame.label)
+        prediction = self.conditions.predict(
+            frame.camera, image, frame.score, out_size=size, label=label, n_classes=n_classes
+        )
+        if label is not None:
+            self._score(label, prediction.mask, n_classes)
+        if self._notes is not None:
+            condition = self.conditions.condition_of(frame.camera)
+            self._notes.note(frame.id, prediction.mean_confidence, condition)
+        if self._publisher is None:
+            return
+        parts = wire.mask_message(
+            frame_id=frame.id,
+            camera=frame.camera,
+            seq=frame.seq,
+            captured_at=frame.captured_at,
+            model_version=slot.version,
+            scale=frame.scale,
+            latency_s=self._monotonic() - frame.received,
+            mean_confidence=prediction.mean_confidence,
+            mask_png=images.encode_png(prediction.mask),
+        )
+        self._publisher.send(parts)
+        self.masks += 1
+
+    def _score(self, label: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], n_classes: int) -> None:
+        fresh = confusion_matrix(label, mask, n_classes)
+        if self._matrix is None or self._matrix.shape != fresh.shape:
+            self._matrix = fresh.astype(np.float64)
+        else:
+            self._matrix = self._matrix * FADING + fresh
+
+
+def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """Decode a frame at its scale; returns the image and the native (height, width) of its mask."""
+    if frame.info is None:
+        assert frame.raw_shape is not None
+        size = frame.raw_shape[:2]
+        image: npt.NDArray[np.uint8] = np.frombuffer(frame.data, np.uint8).reshape(frame.raw_shape)
+    else:
+        size = (frame.info.height, frame.info.width)
+        image = images.decode_colour(frame.data, reduce=2 if frame.scale <= 0.5 else 1)
+    target = (max(1, round(size[0] * frame.scale)), max(1, round(size[1] * frame.scale)))
+    if image.shape[:2] != target:
+        image = images.resize_area(image, target[0] / image.shape[0])
+    return image, size

@@ -1,0 +1,1 @@
+"""The path of a frame from the socket to the store's queue: admission, score, decision."""

@@ -1,0 +1,213 @@
+"""The verdict on one frame: whether it is good, what it scores, and what the policy makes of that."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from dance_ondevice.complexity import Indicator
+from dance_ondevice.daemon.ingest.mailbox import PendingFrame
+from dance_ondevice.daemon.ingest.pixels import CheckedFrame, check_frame, encode_for_store
+from dance_ondevice.daemon.store.samples import NewSample, digest
+from dance_ondevice.daemon.system.state import sample_id
+from dance_ondevice.daemon.wire.codec import FrameMessage, ImagezmqMessage, WireError
+from dance_ondevice.images.signature import signature
+from dance_ondevice.policies.stream.data_slimming import (
+    Decision,
+    SlimmingRules,
+    StreamState,
+    decide,
+    initial_state,
+)
+
+#: Decisions remembered, so that a frame that is sent again gets the same one and counts once in its stream.
+_REMEMBERED = 1024
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A good frame and its spatial complexity, 0 to 1."""
+
+    frame: CheckedFrame
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A good frame and what was decided on it.
+
+    Attributes:
+        id: of its sample, whether or not it is kept.
+        arrived_at: wall-clock seconds.
+        score: spatial complexity, 0 to 1.
+        again: whether the same frame was judged before; the decision is the earlier one.
+    """
+
+    id: str
+    camera: str
+    seq: int
+    captured_at: float
+    arrived_at: float
+    frame: CheckedFrame
+    score: float
+    decision: Decision
+    again: bool
+
+
+@dataclass(slots=True)
+class _Camera:
+    state: StreamState
+    next_seq: int | None = None
+
+
+class Judge:
+    """Remembers each camera's stream, and with it what is much and what is little detail there."""
+
+    def __init__(
+        self, *, indicator: Indicator, rules: SlimmingRules, n_classes: int, max_pixels: int, max_cameras: int
+    ) -> None:
+        self._indicator = indicator
+        self._rules = rules
+        self._n_classes = n_classes
+        self._max_pixels = max_pixels
+        self._max_cameras = max_cameras
+        self._cameras: dict[str, _Camera] = {}
+        self._decisions: OrderedDict[str, tuple[Decision, float]] = OrderedDict()
+
+    def set_rules(self, rules: SlimmingRules) -> None:
+        """Decide by other rules from the next frame on; what is known of each stream stays."""
+        self._rules = rules
+
+    def knows(self, camera: str) -> bool:
+        """Whether the camera has sent a good frame."""
+        return camera in self._cameras
+
+    def measure(self, message: FrameMessage | ImagezmqMessage) -> Measured:
+        """Check and measure a frame; callable from any thread.
+
+        Raises:
+            WireError: the image or label is bad.
+        """
+        named = message if isinstance(message, FrameMessage) else None
+        frame = check_frame(
+            message.image,
+            encoding=named.encoding if named and named.encoding != "raw" else None,
+            shape=message.shape,
+            label=named.label if named else None,
+            max_pixels=self._max_pixels,
+            n_classes=self._n_classes,
+        )
+        return Measured(frame, self._indicator.measure(frame.grey, _bits_per_pixel(frame)).score)
+
+    def decide(
+        self, message: FrameMessage | ImagezmqMessage, measured: Measured, arrived_at: float
+    ) -> Judged:
+        """Decide on a frame; for one thread, in the order in which frames came.
+
+        Args:
+            message: the frame.
+            measured: what ``measure`` made of it.
+            arrived_at: wall-clock seconds; the time of capture for imagezmq, which tells none.
+
+        Raises:
+            WireError: there are too many cameras.
+        """
+        # Only a good frame makes a camera known, so that junk cannot use up the names.
+        camera = self._admit(message.camera)
+        if isinstance(message, FrameMessage):
+            seq, captured_at = message.seq, message.captured_at
+        else:
+            # Numbers begin at the clock, so that those of a daemon that restarts do not come again.
+            seq = int(arrived_at * 1e6) if camera.next_seq is None else camera.next_seq
+            camera.next_seq = seq + 1
+            captured_at = arrived_at
+        identifier = sample_id(message.camera, captured_at, seq)
+        remembered = self._decisions.get(identifier)
+        if remembered is None:
+            score = measured.score
+            camera.state, decision = decide(self._rules, camera.state, score)
+            self._decisions[identifier] = (decision, score)
+            if len(self._decisions) > _REMEMBERED:
+                self._decisions.popitem(last=False)
+        else:
+            decision, score = remembered
+        return Judged(
+            id=identifier,
+            camera=message.camera,
+            seq=seq,
+            captured_at=captured_at,
+            arrived_at=arrived_at,
+            frame=measured.frame,
+            score=score,
+            decision=decision,
+            again=remembered is not None,
+        )
+
+    def _admit(self, name: str) -> _Camera:
+        camera = self._cameras.get(name)
+        if camera is None:
+            if len(self._cameras) >= self._max_cameras:
+                raise WireError(
+                    "cameras",
+                    f"{self._max_cameras} other cameras send already (ingest.max_cameras); "
+                    "give the frames of one camera one name",
+                )
+            camera = self._cameras[name] = _Camera(initial_state(name))
+        return camera
+
+
+def new_sample(judged: Judged) -> NewSample:
+    """What the store gets of a frame that is kept.
+
+    Raises:
+        WireError: the image cannot be decoded or encoded after all.
+    """
+    frame, decision = judged.frame, judged.decision
+    image = encode_for_store(frame, decision.scale)
+    return NewSample(
+        id=judged.id,
+        camera=judged.camera,
+        seq=judged.seq,
+        captured_at=judged.captured_at,
+        received_at=judged.arrived_at,
+        data=image.data,
+        format=image.format,
+        width=image.width,
+        height=image.height,
+        native_width=frame.width,
+        native_height=frame.height,
+        score=judged.score,
+        quantile=decision.quantile,
+        scale=decision.scale,
+        weight=decision.weight,
+        reason=decision.reason,
+        label=frame.label.png if frame.label else None,
+        label_source="frame" if frame.label else None,
+        classes=frame.label.classes if frame.label else None,
+        received_digest=None if image.data is frame.image else digest(frame.image),
+        signature=signature(frame.grey),
+    )
+
+
+def _bits_per_pixel(frame: CheckedFrame) -> float | None:
+    if frame.info is None or frame.info.format != "jpeg":
+        return None
+    return 8 * len(frame.image) / (frame.width * frame.height)
+
+
+def pending_frame(judged: Judged, received: float) -> PendingFrame:
+    """What inference gets of a frame; ``received`` in monotonic seconds."""
+    frame = judged.frame
+    return PendingFrame(
+        id=judged.id,
+        camera=judged.camera,
+        seq=judged.seq,
+        captured_at=judged.captured_at,
+        received=received,
+        data=frame.image,
+        info=frame.info,
+        raw_shape=(frame.height, frame.width, 3) if frame.info is None else None,
+        scale=judged.decision.scale,
+        label=frame.label.png if frame.label else None,
+        score=judged.score,
+    )

@@ -1,0 +1,43 @@
+"""The ``[ingest]`` and ``[data_slimming]`` sections as the ingest thread takes them."""
+
+from __future__ import annotations
+
+from dance_ondevice.daemon.config import sections
+from dance_ondevice.daemon.ingest.service import IngestSettings
+from dance_ondevice.policies.stream.data_slimming import SlimmingRules
+from dance_ondevice.policies.stream.sender_limits import SenderLimits
+
+
+def settings(ingest: sections.Ingest, publishers: tuple[str, ...] = ()) -> IngestSettings:
+    """Addresses and limits; ``publishers`` are the clients behind ``ingest.subscribe``, with CURVE."""
+    return IngestSettings(
+        bind=ingest.bind,
+        subscribe=ingest.subscribe,
+        max_message_bytes=ingest.max_message_bytes,
+        max_pixels=ingest.max_pixels,
+        max_header_bytes=ingest.max_header_bytes,
+        queue_frames=ingest.queue_frames,
+        max_cameras=ingest.max_cameras,
+        publishers=publishers,
+    )
+
+
+def limits(ingest: sections.Ingest) -> SenderLimits:
+    """What one sender may send."""
+    return SenderLimits(
+        frames_per_second=ingest.max_frames_per_second,
+        bytes_per_second=float(ingest.max_bytes_per_second),
+    )
+
+
+def rules(slimming: sections.DataSlimming) -> SlimmingRules:
+    """What follows from a score; with slimming off, every frame is kept as it is."""
+    if not slimming.enabled:
+        return SlimmingRules(scales=(1.0,), drop_fraction=0.0, loss_weighting=False, warmup_frames=0)
+    return SlimmingRules(
+        scales=slimming.scales,
+        drop_fraction=slimming.drop_fraction,
+        loss_weighting=slimming.loss_weighting,
+        warmup_frames=slimming.warmup_frames,
+        window_frames=slimming.window_frames,
+    )

@@ -1,0 +1,93 @@
+"""The newest frame of each camera, waiting for the predictor: a slow board skips frames, it never lags."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dance_ondevice.images.headers import ImageInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingFrame:
+    """A frame on its way to the predictor.
+
+    Attributes:
+        id: Sample id, whether or not the frame was kept.
+        camera: The camera's name.
+        seq: The sender's sequence number.
+        captured_at: Wall-clock seconds, from the sender.
+        received: Monotonic seconds, for the latency.
+        data: Encoded image, or raw BGR bytes in C order.
+        info: What the image's header says; None for a raw frame.
+        raw_shape: ``(h, w, 3)`` of a raw frame, else None.
+        scale: Factor by which the policy shrinks the frame.
+        label: PNG of class ids that came with the frame, or None.
+        score: Spatial complexity, 0 to 1.
+    """
+
+    id: str
+    camera: str
+    seq: int
+    captured_at: float
+    received: float
+    data: bytes
+    info: ImageInfo | None
+    raw_shape: tuple[int, int, int] | None
+    scale: float
+    label: bytes | None
+    score: float = 0.0
+
+
+class LatestFrames:
+    """One slot a camera, emptied in the order in which the slots were filled.
+
+    A newer frame of a camera replaces the older one but keeps its place in the queue, so that a fast camera
+    can neither starve a slow one nor lose its own turn.
+    """
+
+    def __init__(self, max_cameras: int = 64) -> None:
+        """Make an empty mailbox.
+
+        Args:
+            max_cameras: Slots at most; with more cameras waiting, the longest-waiting frame is skipped.
+        """
+        self._max_cameras = max_cameras
+        self._slots: OrderedDict[str, PendingFrame] = OrderedDict()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._skipped = 0
+
+    @property
+    def skipped(self) -> int:
+        """Frames that were replaced before anybody took them, since the start."""
+        with self._changed:
+            return self._skipped
+
+    def offer(self, frame: PendingFrame) -> None:
+        """Leave a frame; the same camera's earlier one, if still there, is skipped."""
+        with self._changed:
+            if frame.camera in self._slots:
+                self._skipped += 1
+            elif len(self._slots) >= self._max_cameras:
+                self._slots.popitem(last=False)
+                self._skipped += 1
+            self._slots[frame.camera] = frame
+            self._changed.notify()
+
+    def take(self, timeout: float) -> PendingFrame | None:
+        """Wait up to ``timeout`` seconds for a frame; None when none came or the mailbox was closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._slots or self._closed, timeout)
+            if self._closed or not self._slots:
+                return None
+            return self._slots.popitem(last=False)[1]
+
+    def close(self) -> None:
+        """Let every ``take``, waiting or to come, return None at once."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

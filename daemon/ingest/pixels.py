@@ -1,0 +1,225 @@
+"""What happens to one frame's pixels: checked and measured when it arrives, encoded if it is kept.
+
+Dimensions come from the file's header before anything is decoded, the score from a reduced grey decode; the
+colours of a frame are decoded only if it is kept at a smaller scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dance_ondevice.daemon.wire.codec import Buffer, Encoding, WireError
+from dance_ondevice.images import codec as images
+from dance_ondevice.images import headers as image_headers
+from dance_ondevice.images.labels import IGNORE, LabelError, check_label
+
+#: The score is taken where the longer side still has this many pixels: enough to see what a scale loses.
+_MEASURED_SIDE = 320
+#: Quality of what is stored re-encoded: raw and WebP frames, and everything below scale 1.
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedLabel:
+    """A label that fits its image: the PNG as it came and the class ids in it, ignore left out."""
+
+    png: bytes
+    classes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedFrame:
+    """A frame that was found good.
+
+    Attributes:
+        image: the encoded image as it came, or BGR pixels in C order.
+        info: the image's header; None for raw pixels.
+        height: pixels.
+        width: pixels.
+        grey: (h, w) uint8 luma for the indicator, reduced by ``grey_reduction``.
+        label: the label that came along.
+    """
+
+    image: bytes
+    info: image_headers.ImageInfo | None
+    height: int
+    width: int
+    grey: NDArray[np.uint8]
+    label: CheckedLabel | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredImage:
+    """An image file as it goes to the store."""
+
+    data: bytes
+    format: Literal["jpg", "png"]
+    width: int
+    height: int
+
+
+def check_frame(
+    image: Buffer,
+    *,
+    encoding: Encoding | None,
+    shape: tuple[int, ...] | None,
+    label: Buffer | None,
+    max_pixels: int,
+    n_classes: int,
+) -> CheckedFrame:
+    """Make sure that a frame and its label can be used.
+
+    Args:
+        image: an encoded image, or uint8 pixels when ``shape`` is given, and then exactly as many.
+        encoding: what the sender calls the format; None to take any that is known.
+        shape: (h, w), (h, w, 1) or (h, w, 3) of raw pixels.
+        label: an encoded label.
+        max_pixels: most pixels that are decoded.
+        n_classes: number of the model's classes.
+
+    Raises:
+        WireError: what is wrong.
+    """
+    info: image_headers.ImageInfo | None = None
+    if shape is not None:
+        height, width = shape[0], shape[1]
+        bgr = _raw_bgr(image, shape)
+        grey = _raw_grey(bgr)
+        data = bgr.tobytes()
+    else:
+        try:
+            info = image_headers.probe(image)
+            width, height = info.width, info.height
+            _check_pixels(info, max_pixels)
+            if encoding is not None and encoding != info.format:
+                raise WireError("encoding", f"the header says {encoding}, the image is {info.format}")
+            grey = images.decode_grey(image, grey_reduction(height, width))
+        except images.ImageError as error:
+            raise WireError("image", f"the image cannot be used: {error}") from error
+        data = bytes(image)
+    checked = (
+        None
+        if label is None
+        else check_label_png(label, size=(height, width), max_pixels=max_pixels, n_classes=n_classes)
+    )
+    return CheckedFrame(image=data, info=info, height=height, width=width, grey=grey, label=checked)
+
+
+def check_label_png(
+    label: Buffer, *, size: tuple[int, int] | None, max_pixels: int, n_classes: int
+) -> CheckedLabel:
+    """Make sure that a label is an 8-bit grey PNG with ids of known classes.
+
+    Args:
+        label: the PNG.
+        size: (height, width) of its image; None when only the store knows.
+        max_pixels: most pixels that are decoded.
+        n_classes: number of the model's classes.
+
+    Raises:
+        WireError: what is wrong.
+    """
+    try:
+        info = image_headers.probe(label)
+        if size is not None and (info.height, info.width) != size:
+            raise WireError(
+                "label_size",
+                f"the label is {info.width}x{info.height} pixels, its image is {size[1]}x{size[0]}",
+            )
+        _check_pixels(info, max_pixels)
+        ids = images.decode_label(label)
+        check_label(ids, n_classes)
+    except images.ImageError as error:
+        raise WireError("label", f"the label cannot be used: {error}") from error
+    except LabelError as error:
+        raise WireError("label_ids", str(error)) from error
+    present = np.flatnonzero(np.bincount(ids.ravel(), minlength=IGNORE + 1)[:IGNORE])
+    return CheckedLabel(png=bytes(label), classes=tuple(int(i) for i in present))
+
+
+def one_thread_an_image() -> None:
+    """Keep OpenCV from splitting one image over threads: with several images at a time that only costs."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def declared_pixels(image: Buffer, shape: tuple[int, ...] | None) -> int:
+    """Pixels that an image has by its header, or by ``shape`` if it is raw; 0 for what is no image."""
+    if shape is not None:
+        return shape[0] * shape[1]
+    try:
+        info = image_headers.probe(image)
+    except images.ImageError:
+        return 0  # said with a reason when it is checked
+    return info.width * info.height
+
+
+def grey_reduction(height: int, width: int) -> int:
+    """By how much the grey decode is reduced: as far as the longer side stays at 320 pixels or more."""
+    return next((r for r in (8, 4, 2) if max(height, width) >= r * _MEASURED_SIDE), 1)
+
+
+def encode_for_store(frame: CheckedFrame, scale: float) -> StoredImage:
+    """The file to store: at scale 1 a JPEG or PNG as it came, else a JPEG of the new size.
+
+    Raises:
+        WireError: the grey decode passed but the colour decode does not, or a side is too long for JPEG.
+    """
+    target = (max(1, round(frame.height * scale)), max(1, round(frame.width * scale)))
+    if target == (frame.height, frame.width) and frame.info is not None and frame.info.format != "webp":
+        return StoredImage(
+            data=frame.image,
+            format="jpg" if frame.info.format == "jpeg" else "png",
+            width=frame.width,
+            height=frame.height,
+        )
+    try:
+        if frame.info is None:
+            bgr = _raw_bgr(frame.image, (frame.height, frame.width, 3))
+        else:
+            # Decoding to the next larger eighth, quarter or half saves most of the time of a full decode.
+            bgr = images.decode_colour(frame.image, next((r for r in (8, 4, 2) if scale * r <= 1), 1))
+        data = images.encode_jpeg(_resize(bgr, target), JPEG_QUALITY)
+    except images.ImageError as error:
+        raise WireError("image", f"the image cannot be used: {error}") from error
+    return StoredImage(data=data, format="jpg", width=target[1], height=target[0])
+
+
+def _check_pixels(info: image_headers.ImageInfo, max_pixels: int) -> None:
+    if info.width * info.height > max_pixels:
+        raise WireError(
+            "pixels",
+            f"the image is {info.width}x{info.height} pixels, allowed are {max_pixels} in total "
+            "(ingest.max_pixels)",
+        )
+
+
+def _raw_bgr(pixels: Buffer, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    array = np.frombuffer(pixels, np.uint8).reshape(shape[0], shape[1], -1)
+    return np.broadcast_to(array, (shape[0], shape[1], 3))
+
+
+def _raw_grey(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    # Imported on use, as in images: OpenCV reads its pixel limit at its first import.
+    import cv2
+
+    grey = cast("NDArray[np.uint8]", cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY))
+    return images.resize_area(grey, 1 / grey_reduction(bgr.shape[0], bgr.shape[1]))
+
+
+def _resize(bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize to exactly (height, width), which a reduced decode may miss by a pixel."""
+    import cv2
+
+    if bgr.shape[:2] == size:
+        return bgr
+    # Above a half, linear interpolation weighs the neighbours of a new pixel nearly as area averaging does,
+    # which takes five times as long there. What was decoded reduced is always above a half.
+    linear = 2 * size[0] > bgr.shape[0] and 2 * size[1] > bgr.shape[1]
+    how = cv2.INTER_LINEAR if linear else cv2.INTER_AREA
+    return cast("NDArray[np.uint8]", cv2.resize(bgr, size[::-1], interpolation=how))

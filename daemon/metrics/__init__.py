@@ -1,0 +1,1 @@
+"""Prometheus metrics: instruments, exporter and the page that documents them."""

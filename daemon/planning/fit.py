@@ -1,0 +1,268 @@
+"""From samples and joules to the round that fits and pays, or in words why there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.energy.budget import BudgetKeeper, assumed_cost
+from dance_ondevice.daemon.planning import anchors
+from dance_ondevice.daemon.planning import job as round_job
+from dance_ondevice.policies.budget import learning_value, round_size
+from dance_ondevice.policies.rounds import rehearsal
+from dance_ondevice.policies.rounds.start import RoundPlan
+
+_CHUNK = 500
+#: Candidates that tell how much is forgotten.
+_ROUNDS_TOLD = 5
+_FULL = (1.0, 0.0)
+
+# A round later than every sample was dated by a clock that was wrong: it must not make all samples old.
+_ARRIVED = """
+SELECT count(*) FROM samples
+WHERE label_path IS NOT NULL AND split = 'train' AND rounds_used = 0 AND received_at > coalesce(
+    (SELECT max(started_at) FROM rounds
+     WHERE outcome IS NOT NULL AND started_at <= (SELECT max(received_at) FROM samples)), 0)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a round is expected to gain (mIoU) and to take (gross joules) in all, and a step of it to take."""
+
+    gain: float | None
+    joules: float
+    step_joules: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What the store knows of the samples of a plan and of past rounds.
+
+    Attributes:
+        pixels: (stored scale, pixels as stored) of each training sample, by id.
+        new_samples: of past rounds, by the round's id.
+        arrived: samples to train on that came since the last round and were not trained on.
+    """
+
+    pixels: Mapping[str, tuple[float, float]]
+    new_samples: Mapping[str, int]
+    arrived: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedRound:
+    """A round that may start.
+
+    Attributes:
+        plan: its samples.
+        steps: optimiser steps.
+        scales: factor that an image is resized by for training, of those that are, by id.
+        step_pixels: pixels of the images of an average step.
+        forecast: see ``Forecast``.
+        allowance: gross joules that it may spend.
+        reason: what was given up to fit, what it may spend and why it pays.
+    """
+
+    plan: RoundPlan
+    steps: int
+    scales: Mapping[str, float]
+    step_pixels: float
+    forecast: Forecast
+    allowance: float
+    reason: str
+
+    @property
+    def expectations(self) -> dict[str, float | None]:
+        """For the round's record."""
+        return {
+            "expected_gain": self.forecast.gain,
+            "expected_joules": self.forecast.joules,
+            "step_pixels": self.step_pixels,
+        }
+
+
+def stored(db: Database, plan: RoundPlan) -> Stored:
+    """Look up what ``fit`` needs."""
+    ids = [*plan.train, *plan.rehearsal]
+    pixels: dict[str, tuple[float, float]] = {}
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        marks = ",".join("?" * len(chunk))
+        rows = db.query(
+            f"select id, scale, width * height as pixels from samples where id in ({marks})", chunk
+        )
+        pixels.update({row["id"]: (row["scale"] or 1.0, float(row["pixels"])) for row in rows})
+    counts = db.query(
+        "select round_id, count(*) as n from round_samples where role = 'new' group by round_id"
+    )
+    return Stored(
+        pixels=pixels,
+        new_samples={row["round_id"]: row["n"] for row in counts},
+        arrived=db.execute(_ARRIVED).fetchone()[0],
+    )
+
+
+def rehearsal_share(db: Database, base: float) -> float:
+    """The share of a round that is rehearsed, from what the latest candidates forgot of old scenes."""
+    rows = db.execute(
+        "SELECT versions.card FROM rounds JOIN versions ON versions.version = rounds.candidate "
+        f"WHERE rounds.outcome IS NOT NULL ORDER BY rounds.started_at DESC LIMIT {_ROUNDS_TOLD}"
+    ).fetchall()
+    return rehearsal.rehearsal_share(base, [_old_scenes(row[0]) for row in reversed(rows)])
+
+
+def _old_scenes(card: str | None) -> list[float]:
+    """Changes in mIoU of the groups of held-out samples other than the one that gained most."""
+    try:
+        groups = json.loads(card or "{}")["gate"]["table"]["groups"]
+        gains = sorted(float(group["gain"]) for group in groups)
+    except (ValueError, KeyError, TypeError):
+        return []  # of a base model, or of a round that compared no groups
+    return gains[:-1]
+
+
+def fit(
+    config: Config,
+    budget: BudgetKeeper,
+    plan: RoundPlan,
+    *,
+    known: Stored,
+    macs: int,
+    past: Sequence[Mapping[str, Any]],
+    forced: bool,
+    rehearsal_share: float | None = None,
+) -> FittedRound | str:
+    """Size a round to the joules that there are, and ask whether it pays.
+
+    Args:
+        config: the whole configuration.
+        budget: the account.
+        plan: the samples of the whole round.
+        known: see ``stored``.
+        macs: multiply-accumulates of the live model per image.
+        past: rows of finished rounds, oldest first.
+        forced: whether the user asked for it.
+        rehearsal_share: that holds for this round; as configured by default.
+    """
+    training = config.training
+    share = training.rehearsal_share if rehearsal_share is None else rehearsal_share
+    try:
+        plan = rehearsal.mix_anchors(
+            plan,
+            anchors.names(training.anchors) if share > 0.0 else [],
+            anchor_share=training.anchor_share,
+            rehearsal_share=share,
+            max_samples=training.max_samples,
+            seed=training.seed + len(past),
+        )
+    except (anchors.AnchorError, OSError) as error:
+        return f"no round starts while its anchors cannot be read: {error}"
+    by_scale: dict[float, float] = {}
+    for scale, pixels in known.pixels.values():
+        by_scale[scale] = by_scale.get(scale, 0.0) + pixels
+    full_pixels = training.batch_size * sum(by_scale.values()) / max(1, len(known.pixels))
+    cost = round_size.fit_cost(
+        costs(past, full_pixels),
+        assumed_cost(config.energy, training.batch_size, macs),
+    )
+    wanted = round_size.Wanted(
+        new=len(plan.train),
+        rehearsal=len(plan.rehearsal),
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        min_steps=round_job.MIN_STEPS,
+        pixels=by_scale,
+        scales=tuple(config.data_slimming.scales) if config.data_slimming.enabled else (1.0,),
+    )
+    size = round_size.fit_round(cost, budget.spendable(), wanted)
+    if isinstance(size, str):
+        # The account says how much is there and how long more takes; conditions are told beside it.
+        allowance = budget.ask(cost.round(round_job.MIN_STEPS))
+        return size if allowance.allowed else f"{size}; {allowance.reason}"
+    rules = learning_value.ValueRules()
+    expected = learning_value.expect(
+        rules, past_rounds(past, known.new_samples), new_samples=size.new, predicted_joules=size.joules
+    )
+    verdict = learning_value.train_or_wait(
+        rules,
+        expected,
+        joules_per_day=config.energy.budget_joules_per_day,
+        new_samples=known.arrived,
+        min_new_samples=training.min_new_samples,
+        forced=forced,
+    )
+    if not verdict.train:
+        return verdict.reason
+    allowance = budget.ask(size.joules)
+    if not allowance.allowed:
+        return allowance.reason
+    cut = dataclasses.replace(
+        plan, train=_spread(plan.train, size.new), rehearsal=_spread(plan.rehearsal, size.rehearsal)
+    )
+    pixel_share = round_size.pixel_share(by_scale, size.max_scale)
+    return FittedRound(
+        plan=cut,
+        steps=size.steps,
+        # What is not stored here, an anchor, is at full scale.
+        scales={
+            sample: size.max_scale / known.pixels.get(sample, _FULL)[0]
+            for sample in (*cut.train, *cut.rehearsal)
+            if known.pixels.get(sample, _FULL)[0] > size.max_scale
+        },
+        step_pixels=full_pixels * pixel_share,
+        forecast=Forecast(gain=expected.gain, joules=size.joules, step_joules=size.step_joules),
+        allowance=allowance.joules,
+        reason="; ".join(filter(None, (plan.reason, size.reason, allowance.reason, verdict.reason))),
+    )
+
+
+def costs(rows: Sequence[Mapping[str, Any]], full_pixels: float) -> list[tuple[float, float]]:
+    """(full-size steps, gross joules) of rounds that ran, for predicting the next one's cost.
+
+    Args:
+        rows: of finished rounds, oldest first.
+        full_pixels: pixels of the images of a full-size step.
+    """
+    return [
+        (row["steps"] * _relative(row.get("step_pixels"), full_pixels), row["gross_joules"])
+        for row in rows
+        if row["steps"] and row["gross_joules"]
+    ]
+
+
+def past_rounds(
+    rows: Sequence[Mapping[str, Any]], new_samples: Mapping[str, int]
+) -> list[learning_value.PastRound]:
+    """What rows of finished rounds, oldest first, say of the value of learning."""
+    return [
+        learning_value.PastRound(gain=gain(row), new_samples=new_samples.get(row["id"], 0)) for row in rows
+    ]
+
+
+def gain(row: Mapping[str, Any]) -> float:
+    """By how much a round raised the live model's mIoU on held-out samples; 0 when nothing was promoted."""
+    if row["outcome"] != "promoted" or row["miou_after"] is None or row["miou_before"] is None:
+        return 0.0
+    return float(row["miou_after"] - row["miou_before"])
+
+
+def resumed(row: Mapping[str, Any], steps: int) -> Forecast:
+    """The forecast of an interrupted round, from its row and the steps of its work order."""
+    joules = row["expected_joules"] or 0.0
+    return Forecast(gain=row["expected_gain"], joules=joules, step_joules=joules / max(1, steps))
+
+
+def _relative(step_pixels: float | None, full_pixels: float) -> float:
+    return step_pixels / full_pixels if step_pixels and full_pixels else 1.0
+
+
+def _spread(items: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """``count`` of the items, evenly spaced."""
+    return tuple(items[index * len(items) // count] for index in range(count)) if count else ()

@@ -1,0 +1,1 @@
+"""The rounds thread: start, training, gate, promotion, probation and teaching."""

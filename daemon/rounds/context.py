@@ -1,0 +1,106 @@
+"""What a round works with, and how it ended: plain values between the rounds thread and everybody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dance_ondevice.daemon.config.load import Config
+from dance_ondevice.daemon.energy.budget import BudgetKeeper
+from dance_ondevice.daemon.energy.service import EnergyService
+from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.versions.versions import Versions
+
+if TYPE_CHECKING:
+    from dance_ondevice.daemon.inference.cameras import ConditionsSnapshot
+
+
+class LiveModel(Protocol):
+    """What serves the live model (the predictor), seen from here."""
+
+    def prepare(self, directory: Path) -> Callable[[], None]:
+        """Load, verify and warm up a version; the returned call makes it serve.
+
+        Raises:
+            ValueError: it does not load.
+        """
+
+
+@dataclass(kw_only=True)
+class RoundContext:
+    """Everything a round works with; owned by the supervisor.
+
+    Attributes:
+        config: replaced as a whole when the configuration is reloaded, and by nothing else; whoever needs
+            several keys that belong together takes it once.
+        live_model: None while inference is off.
+        now: wall clock, seconds; for records only.
+        monotonic: clock of durations and deadlines, seconds.
+        drift: the latest of what is known of the cameras, for its alarms; None while inference is off.
+    """
+
+    config: Config
+    config_file: str
+    paths: StatePaths
+    store: Store
+    versions: Versions
+    energy: EnergyService
+    budget: BudgetKeeper
+    instruments: Instruments
+    live_model: LiveModel | None
+    procfs: Path
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
+    drift: Callable[[], ConditionsSnapshot] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one round ended; mIoU as fractions of 1, joules gross and above idle."""
+
+    round: str
+    outcome: str
+    reasons: tuple[str, ...]
+    miou_before: float | None
+    miou_after: float | None
+    miou_frozen: float | None
+    joules: float
+    gross_joules: float
+    method: str
+    expected_gain: float | None
+    expected_joules: float | None
+    steps: int
+    seconds: float
+    cpu_seconds: float | None
+    version: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for the control socket."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def outcome_of(
+    round_id: str, outcome: str, reasons: tuple[str, ...], facts: Mapping[str, Any], version: str | None
+) -> Outcome:
+    """The outcome of a round from what became known of it; ``facts`` may lack any of them."""
+    return Outcome(
+        round=round_id,
+        outcome=outcome,
+        reasons=reasons,
+        miou_before=facts.get("miou_before"),
+        miou_after=facts.get("miou_after"),
+        miou_frozen=facts.get("miou_frozen"),
+        joules=facts.get("joules", 0.0),
+        gross_joules=facts.get("gross_joules", 0.0),
+        method=facts.get("method", ""),
+        expected_gain=facts.get("expected_gain"),
+        expected_joules=facts.get("expected_joules"),
+        steps=facts.get("steps", 0),
+        seconds=facts.get("seconds", 0.0),
+        cpu_seconds=facts.get("cpu_seconds"),
+        version=version,
+    )

@@ -1,0 +1,97 @@
+"""Alarms of drift that no round has answered yet, and what has come of each camera since.
+
+Belongs to the rounds thread. Alarms are taken over from the published snapshot, which lists the latest alone;
+here they wait until a round has learnt from what came after them. A restart forgets them: a scene that is
+still new to the model by then raises others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from dance_ondevice.policies.rounds.start import Drifted, SampleInfo
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+    from dance_ondevice.daemon.inference.cameras import ConditionsSnapshot, DriftAlarm
+    from dance_ondevice.daemon.store.service import Store
+
+#: Alarms that wait for each camera at most; the oldest go first.
+_MOST = 64
+
+
+class DriftWatch:
+    """Which cameras have drifted since a round last learnt from them."""
+
+    def __init__(self, snapshot: Callable[[], ConditionsSnapshot] | None, store: Store) -> None:
+        """Begin with the alarms that the snapshot has.
+
+        Args:
+            snapshot: the latest of the conditions; None where nothing watches for drift.
+            store: tells which samples came since.
+        """
+        self._snapshot = snapshot
+        self._store = store
+        self._seen = 0
+        self._waiting: dict[str, deque[DriftAlarm]] = {}
+
+    def look(self) -> None:
+        """Take over what is new; cheap, and to be called often enough that the snapshot's list holds it."""
+        if self._snapshot is None:
+            return
+        for alarm in self._snapshot().alarms_since(self._seen):
+            self._waiting.setdefault(alarm.camera, deque(maxlen=_MOST)).append(alarm)
+            self._seen = alarm.number
+
+    @property
+    def latest(self) -> int:
+        """Number of the latest alarm that was taken over."""
+        return self._seen
+
+    def drifted(self, samples: Iterable[SampleInfo]) -> list[Drifted]:
+        """Each camera with unanswered alarms, and how many of some samples arrived after the first of them.
+
+        Args:
+            samples: those that a round could learn from.
+        """
+        self.look()
+        if not self._waiting:
+            return []
+        since = {camera: alarms[0].at for camera, alarms in self._waiting.items()}
+        arrived = self._store.submit(lambda db: _arrived(db, since)).result()
+        new = dict.fromkeys(since, 0)
+        for sample in samples:
+            if sample.camera in new and sample.id in arrived:
+                new[sample.camera] += 1
+        return [
+            Drifted(
+                camera=camera,
+                signals=tuple(dict.fromkeys(alarm.signal for alarm in alarms)),
+                new_labelled=new[camera],
+            )
+            for camera, alarms in self._waiting.items()
+        ]
+
+    def answered(self, cameras: Collection[str], latest: int) -> None:
+        """A round has learnt from these cameras: their alarms up to that number start no other one."""
+        for camera in cameras:
+            alarms = self._waiting.pop(camera, ())
+            later = [alarm for alarm in alarms if alarm.number > latest]
+            if later:
+                self._waiting[camera] = deque(later, maxlen=_MOST)
+
+
+def _arrived(db: Database, since: Mapping[str, float]) -> set[str]:
+    """Ids of labelled samples by their arrival here: the sender's clock need not be ours."""
+    found: set[str] = set()
+    for camera, at in since.items():
+        rows = db.execute(
+            "select id from samples where camera = ? and received_at >= ? and label_path is not null "
+            "and rounds_used = 0",
+            [camera, at],
+        )
+        found.update(row[0] for row in rows)
+    return found

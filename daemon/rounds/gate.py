@@ -1,0 +1,144 @@
+"""The gate's table: candidate against live model on each held-out sample, as a whole and by condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dance_ondevice.daemon.children import jobs
+from dance_ondevice.policies.promotion import bootstrap, promotion
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatePlace:
+    """Where a held-out sample comes from; ``condition`` is empty where nobody told."""
+
+    camera: str
+    captured_at: float
+    condition: str = ""
+
+
+@dataclass(frozen=True)
+class GateTable:
+    """Everything that was compared; ``whole`` is None when the counts of the samples are not there."""
+
+    whole: bootstrap.Comparison | None
+    groups: tuple[promotion.Group, ...] = ()
+
+
+def pairs(live: Sequence[jobs.Counts], candidate: Sequence[jobs.Counts]) -> dict[str, bootstrap.Pair]:
+    """Both models' counts of the samples that both were scored on, by id."""
+    others = {counts.id: counts for counts in candidate}
+    found = {}
+    for one in live:
+        other = others.get(one.id)
+        if other is not None and other.truth == one.truth:
+            found[one.id] = bootstrap.Pair(
+                truth=one.truth,
+                live_hits=one.hits,
+                live_predicted=one.predicted,
+                candidate_hits=other.hits,
+                candidate_predicted=other.predicted,
+            )
+    return found
+
+
+def blocks(ids: Sequence[str], places: Mapping[str, GatePlace], block_seconds: float) -> tuple[int, ...]:
+    """The block of time of each sample; one that nobody knows any more is a block of its own."""
+    known = [i for i in ids if i in places]
+    numbers = bootstrap.time_blocks([(places[i].camera, places[i].captured_at) for i in known], block_seconds)
+    numbered = dict(zip(known, numbers, strict=True))
+    return tuple(numbered.get(i, -1 - position) for position, i in enumerate(ids))
+
+
+def build(
+    folder: Path,
+    places: Mapping[str, GatePlace],
+    *,
+    new_since: Mapping[str, float],
+    block_seconds: float,
+    confidence: float,
+    seed: int,
+) -> GateTable:
+    """Compare what the trainer left in the round's folder.
+
+    Args:
+        folder: of the round.
+        places: of the held-out samples, by id.
+        new_since: when the round's new samples begin, in seconds, by camera: an older sample is of an old
+            scene.
+        block_seconds: length of a block of time.
+        confidence: of the bounds.
+        seed: of the draws.
+    """
+    found = pairs(
+        jobs.read_counts(jobs.counts_file(folder, "live")),
+        jobs.read_counts(jobs.counts_file(folder, "candidate")),
+    )
+    if not found:
+        return GateTable(None)
+    ids = list(found)
+
+    def compared(chosen: Sequence[str]) -> bootstrap.Comparison:
+        return bootstrap.compare(
+            [found[i] for i in chosen],
+            blocks(chosen, places, block_seconds),
+            confidence=confidence,
+            seed=seed,
+        )
+
+    members: dict[str, list[str]] = {}
+    for identifier in ids:
+        members.setdefault(_group(places.get(identifier), new_since), []).append(identifier)
+    groups = (
+        tuple(promotion.Group(name, compared(chosen)) for name, chosen in sorted(members.items()))
+        if len(members) > 1
+        else ()
+    )
+    return GateTable(compared(ids), groups)
+
+
+def in_words(table: GateTable, classes: Sequence[str]) -> dict[str, Any]:
+    """The table as plain data, for the version's card."""
+    if table.whole is None:
+        return {}
+    whole = table.whole
+    return {
+        **_figures(whole),
+        "classes": [
+            {
+                "class": name,
+                "pixels": pixels,
+                "change": change.point,
+                "lower": change.lower,
+                "upper": change.upper,
+            }
+            for name, pixels, change in zip(classes, whole.pixels, whole.classes, strict=False)
+            if change is not None
+        ],
+        "groups": [{"name": group.name, **_figures(group.comparison)} for group in table.groups],
+    }
+
+
+def _figures(comparison: bootstrap.Comparison) -> dict[str, Any]:
+    return {
+        "live": comparison.live,
+        "candidate": comparison.candidate,
+        "gain": comparison.gain.point,
+        "lower": comparison.gain.lower,
+        "upper": comparison.gain.upper,
+        "samples": comparison.samples,
+        "units": comparison.units,
+        "unit": comparison.unit,
+    }
+
+
+def _group(place: GatePlace | None, new_since: Mapping[str, float]) -> str:
+    if place is None:
+        return "samples that are gone"
+    if place.condition:
+        return f"condition {place.condition}"
+    since = new_since.get(place.camera)
+    return f"camera {place.camera}, {'earlier' if since is None or place.captured_at < since else 'recent'}"

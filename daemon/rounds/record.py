@@ -1,0 +1,220 @@
+"""The rows that a round reads and writes, as plain functions over the store's database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.children.jobs import JobSample
+from dance_ondevice.daemon.rounds.gate import GatePlace
+from dance_ondevice.policies.rounds.rehearsal import is_anchor
+from dance_ondevice.policies.rounds.start import RoundPlan, SampleInfo
+
+
+def labelled_samples(db: Database) -> list[SampleInfo]:
+    """Every labelled sample, oldest first, as the round policy takes them."""
+    rows = db.query(
+        "select id, camera, captured_at, score, weight, split, rounds_used, classes, uncertainty, condition, "
+        "signature, label_source from samples where label_path is not null order by captured_at, id"
+    )
+    return [
+        SampleInfo(
+            id=row["id"],
+            camera=row["camera"],
+            captured_at=row["captured_at"],
+            score=row["score"] or 0.0,
+            weight=row["weight"] or 1.0,
+            labelled=True,
+            split=row["split"],
+            rounds_used=row["rounds_used"],
+            classes=frozenset(json.loads(row["classes"] or "[]")),
+            uncertainty=row["uncertainty"],
+            condition=row["condition"] or "",
+            signature=row["signature"] or "",
+            label_source=row["label_source"] or "",
+        )
+        for row in rows
+    ]
+
+
+def save_splits(db: Database, splits: Mapping[str, str]) -> None:
+    """Fix which samples are learnt from, held out, or set between the two; never changed again."""
+    db.conn.executemany(
+        "update samples set split = ? where id = ? and split is null",
+        [(split, sample_id) for sample_id, split in splits.items()],
+    )
+
+
+def job_samples(db: Database, ids: Sequence[str], state_dir: Path) -> tuple[JobSample, ...]:
+    """The files and weights of some samples, in the order asked for; evicted ones are left out."""
+    found: dict[str, JobSample] = {}
+    for chunk in _chunks(ids, 500):
+        marks = ",".join("?" * len(chunk))
+        for row in db.query(
+            f"select id, path, label_path, weight, condition from samples where id in ({marks})",
+            list(chunk),
+        ):
+            if row["label_path"]:
+                found[row["id"]] = JobSample(
+                    id=row["id"],
+                    image=str(state_dir / row["path"]),
+                    label=str(state_dir / row["label_path"]),
+                    weight=row["weight"] or 1.0,
+                    condition=row["condition"] or "",
+                )
+    return tuple(found[i] for i in ids if i in found)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a sample comes from, and who labelled it."""
+
+    place: GatePlace
+    label_source: str
+
+    @property
+    def condition(self) -> str:
+        """In which condition it was taken; empty where nobody told."""
+        return self.place.condition
+
+
+def origins(db: Database, ids: Sequence[str]) -> dict[str, Origin]:
+    """Where samples come from; those that are gone are left out."""
+    found: dict[str, Origin] = {}
+    for chunk in _chunks(ids, 500):
+        marks = ",".join("?" * len(chunk))
+        for row in db.query(
+            f"select id, camera, captured_at, condition, label_source from samples where id in ({marks})",
+            list(chunk),
+        ):
+            place = GatePlace(
+                camera=row["camera"], captured_at=row["captured_at"], condition=row["condition"] or ""
+            )
+            found[row["id"]] = Origin(place, row["label_source"] or "")
+    return found
+
+
+def open_round(db: Database, row: Mapping[str, object], plan: RoundPlan) -> None:
+    """Record that a round begins and which samples serve in it as what: from now on they are not evicted.
+
+    Samples that were evicted since the plan was made are left out.
+    """
+    roles = {
+        **dict.fromkeys(plan.train, "new"),
+        **dict.fromkeys(plan.rehearsal, "rehearsal"),
+        **dict.fromkeys(plan.gate, "gate"),
+    }
+    there = {s.id for s in job_samples(db, list(roles), Path())}
+    db.table("rounds").upsert(dict(row), pk="id")
+    db.table("round_samples").insert_all(
+        (
+            {"round_id": row["id"], "sample_id": sample_id, "role": role}
+            for sample_id, role in roles.items()
+            if sample_id in there or is_anchor(sample_id) is not None
+        ),
+        pk=("round_id", "sample_id"),
+        replace=True,
+    )
+
+
+def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, served: bool) -> None:
+    """Record how a round ended; ``served`` marks its training samples as used.
+
+    Those of a rejected round are marked, too: the same round over the same samples would end the same. They
+    go on serving as rehearsal.
+    """
+    db.table("rounds").update(round_id, dict(changes))
+    if served:
+        db.execute(
+            "update samples set rounds_used = rounds_used + 1 where id in "
+            "(select sample_id from round_samples where round_id = ? and role in ('new', 'rehearsal'))",
+            [round_id],
+        )
+
+
+def unfinished_rounds(db: Database) -> list[dict[str, Any]]:
+    """Rounds that a stop or a crash left open, oldest first."""
+    return list(db.query("select * from rounds where outcome is null order by started_at"))
+
+
+def finished_rounds(db: Database, limit: int = 20) -> list[dict[str, Any]]:
+    """The latest finished rounds, oldest first."""
+    rows = list(
+        db.query("select * from rounds where outcome is not null order by started_at desc limit ?", [limit])
+    )
+    return rows[::-1]
+
+
+def spent_joules(db: Database) -> float:
+    """Gross joules that learning has cost: rounds, looks at versions on probation, labelling on the board."""
+    found = db.execute("select coalesce(sum(settled_joules), 0.0) from ledger where closed_at is not null")
+    return float(found.fetchone()[0])
+
+
+@dataclass(frozen=True)
+class SeenSample:
+    """A stored frame for a look at a version on probation; its label is empty where it has none."""
+
+    sample: JobSample
+    place: GatePlace
+
+
+def seen_since(
+    db: Database, since: float, most: int, state_dir: Path, *, condition: str | None = None
+) -> list[SeenSample]:
+    """The newest frames stored after a moment that nothing has learnt from, labelled ones first.
+
+    Args:
+        db: the store's connection.
+        since: wall-clock second.
+        most: frames at most.
+        state_dir: that paths are relative to.
+        condition: only frames that were taken in it; None: all.
+    """
+    rows = db.query(
+        # A model's label is no truth to judge by: such a frame serves without it.
+        "select id, camera, captured_at, condition, path, "
+        "iif(label_source in ('teacher', 'self'), null, label_path) as truth from samples "
+        "where received_at > :since and rounds_used = 0 and (:of is null or condition = :of) "
+        "order by truth is null, received_at desc, id limit :most",
+        {"since": since, "of": condition, "most": most},
+    )
+    return [
+        SeenSample(
+            JobSample(
+                id=row["id"],
+                image=str(state_dir / row["path"]),
+                label=str(state_dir / row["truth"]) if row["truth"] else "",
+                condition=row["condition"] or "",
+            ),
+            GatePlace(camera=row["camera"], captured_at=row["captured_at"], condition=row["condition"] or ""),
+        )
+        for row in rows
+    ]
+
+
+def mark_rolled_back(db: Database, round_id: str, reason: str) -> None:
+    """A promotion was taken back: what decides from past rounds must not take it for a gain."""
+    row = db.execute("select reasons from rounds where id = ?", [round_id]).fetchone()
+    if row is not None:
+        reasons = [*json.loads(row[0] or "[]"), f"rolled back on probation: {reason}"]
+        db.table("rounds").update(round_id, {"outcome": "rolled_back", "reasons": json.dumps(reasons)})
+
+
+def mark_missed_rollbacks(db: Database) -> None:
+    """Record promotions that were taken back just before the daemon ended."""
+    missed = db.execute(
+        "select rounds.id from rounds join versions on round_id = rounds.id "
+        "where outcome = 'promoted' and status = 'rolled_back'"
+    ).fetchall()
+    for (round_id,) in missed:
+        mark_rolled_back(db, round_id, "the daemon ended before it was on record why")
+
+
+def _chunks(ids: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    return (ids[i : i + size] for i in range(0, len(ids), size))

@@ -1,0 +1,348 @@
+"""Labels from a teacher: when it runs, on which samples, for how many joules, and what becomes of its masks.
+
+Runs on the rounds thread, between rounds, so that the board never has two heavy children and the account has
+one user. A teacher that fails is tried again later and later; nothing else waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.process import Exit, Tick, TrainerProcess, last_error_line
+from dance_ondevice.daemon.children.teacher_jobs import Calibrated, Taught, TeacherJob, encode_job
+from dance_ondevice.daemon.config.load import parse_duration
+from dance_ondevice.daemon.energy.cputime import resident_bytes
+from dance_ondevice.daemon.energy.meters import full_load_watts
+from dance_ondevice.daemon.energy.service import EnergySnapshot
+from dance_ondevice.daemon.rounds import teaching_record as record
+from dance_ondevice.daemon.rounds.context import RoundContext
+from dance_ondevice.daemon.rounds.teachers import TeacherFacts, configured
+from dance_ondevice.daemon.rounds.watch import available_memory
+from dance_ondevice.daemon.store.label_source import stamp
+from dance_ondevice.daemon.store.samples import LabelProtected, StoreError, UnknownSample
+from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.policies.samples import labelling
+
+__all__ = ["Teaching", "TeachingState"]
+
+log = logging.getLogger(__name__)
+
+#: With fewer samples that lack a label, starting a process costs more than the labels are worth.
+LEAST_SAMPLES = 8
+#: Seconds of full load, while no run has told: of a start, and of one image.
+_START_SECONDS = 30.0
+_IMAGE_SECONDS = 3.0
+_MEMORY_SHARE = 0.75
+_DAY = 86_400.0
+_STORE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachingState:
+    """What ``status`` tells of the teacher.
+
+    Attributes:
+        state: ``off``, ``waiting``, ``running``, ``failed`` or ``untrusted``.
+        reason: in words, for every state but off and running.
+        teacher: what it is.
+        labelled: labels that it made since the daemon started.
+        failures: in a row.
+        retry_in_s: seconds until a failed one is tried again, as of when this was published.
+        last: the last run's record.
+    """
+
+    state: str = "off"
+    reason: str = ""
+    teacher: str = ""
+    labelled: int = 0
+    failures: int = 0
+    retry_in_s: float | None = None
+    last: dict[str, object] | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data for the control socket."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass
+class _Run:
+    """What one run has found so far."""
+
+    looked_at: int = 0
+    labelled: int = 0
+    calibrated_on: int | None = None
+    label_agreement: float | None = None
+    thresholds: tuple[float, ...] = ()
+    agreements: list[tuple[float, float]] = field(default_factory=list)
+    outcome: str = "failed"
+    reason: str = ""
+    cpu_seconds: float | None = None
+
+    @property
+    def agreement_with_teacher(self) -> float | None:
+        """Of the live model, over all accepted pixels."""
+        accepted = sum(share for share, _ in self.agreements)
+        return sum(share * same for share, same in self.agreements) / accepted if accepted else None
+
+
+class Teaching:
+    """Owns the teacher process; used by the rounds thread alone, ``state`` may be read by any."""
+
+    def __init__(
+        self,
+        context: RoundContext,
+        *,
+        stopping: threading.Event,
+        beat: Callable[[], None],
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._c = context
+        self._stopping = stopping
+        self._beat = beat
+        self._on_change = on_change
+        self._folder = context.paths.root / "teaching"
+        self._retry_at: float | None = None
+        self.state = TeachingState()
+
+    def recover(self) -> None:
+        """At start-up: a run that a crash left open has failed."""
+        self._c.store.submit(lambda db: record.fail_open_runs(db, self._c.now())).result(_STORE_SECONDS)
+
+    def look(self) -> None:
+        """Run the teacher if there is one, something to label, and energy for it."""
+        c = self._c
+        facts = configured(c.config, c.versions)
+        if facts is None:
+            self._say(TeachingState())
+            return
+        if isinstance(facts, str):
+            self._say(replace(self.state, state="failed", reason=facts))
+            return
+        if self.state.teacher not in ("", facts.name):
+            self._retry_at = None  # another one than the one that failed
+            self._say(TeachingState(labelled=self.state.labelled))
+        if self._retry_at is not None and c.monotonic() < self._retry_at:
+            self._say(replace(self.state, retry_in_s=self._retry_at - c.monotonic()))
+            return
+        plan = c.store.submit(lambda db: record.plan(db, c.paths, facts, c.config)).result(_STORE_SECONDS)
+        waiting = self._obstacle(facts, plan)
+        if isinstance(waiting, str):
+            self._say(replace(self.state, state="waiting", reason=waiting, teacher=facts.name))
+            return
+        self._say(replace(self.state, state="running", reason="", teacher=facts.name, retry_in_s=None))
+        self._run(facts, plan, waiting)
+
+    def _obstacle(self, facts: TeacherFacts, plan: record.Plan) -> str | float:
+        """Why no run starts, or the joules that it may spend."""
+        c = self._c
+        if len(plan.samples) < LEAST_SAMPLES:
+            return f"{len(plan.samples)} of {LEAST_SAMPLES} samples without a label to start a teacher for"
+        if facts.needs_labels and not plan.calibration and not plan.thresholds:
+            return "the live model labels nothing before there are labels that it can be measured on"
+        if plan.thresholds and all(threshold > 1.0 for threshold in plan.thresholds):
+            return (
+                "even its surest pixels agree with labels in less than "
+                f"{c.config.labels.teacher_agreement:.0%}; measured again once there are twice as many labels"
+            )
+        predicted = self._predicted(plan)
+        share = c.config.labels.budget_share
+        spent = c.store.submit(lambda db: record.spent_since(db, c.now() - _DAY)).result(_STORE_SECONDS)
+        left = share * c.config.energy.budget_joules_per_day - spent
+        if left < predicted:
+            return (
+                f"labelling may spend {share:.0%} of the day's joules (labels.budget_share): "
+                f"{max(0.0, left):.0f} J are left, {predicted:.0f} J are expected"
+            )
+        allowance = c.budget.ask(predicted)
+        return min(allowance.joules, left) if allowance.allowed else allowance.reason
+
+    def _predicted(self, plan: record.Plan) -> float:
+        images = len(plan.samples) + len(plan.calibration)
+        if plan.joules_per_image is not None:
+            return plan.joules_per_image * images
+        return full_load_watts(self._c.config.energy) * (_START_SECONDS + _IMAGE_SECONDS * images)
+
+    def _run(self, facts: TeacherFacts, plan: record.Plan, joules: float) -> None:
+        c = self._c
+        run_id = f"labelling-{c.now():.6f}"
+        job_file = self._write_job(facts, plan)
+        c.store.submit(lambda db: record.open_run(db, run_id, facts.name, c.now())).result(_STORE_SECONDS)
+        c.budget.reserve(run_id, joules)
+        before, started = c.energy.sample(), c.monotonic()
+        run = _Run()
+        try:
+            self._watch(job_file, facts, joules, before, run)
+        finally:
+            # Whatever happened, what was used is paid for.
+            after = c.energy.sample()
+            gross = c.budget.charge(after.since(before))
+            own = after.workloads.get("labelling", 0.0) - before.workloads.get("labelling", 0.0)
+            c.budget.settle(run_id, gross=gross, attributed=own, method=c.energy.meter.method)
+            row: dict[str, object] = {
+                "finished_at": c.now(),
+                "outcome": run.outcome,
+                "reason": run.reason,
+                "looked_at": run.looked_at,
+                "labelled": run.labelled,
+                "calibrated_on": run.calibrated_on,
+                "label_agreement": run.label_agreement,
+                "agreement_with_teacher": run.agreement_with_teacher,
+                "joules": own,
+                "gross_joules": gross,
+                "method": c.energy.meter.method,
+                "seconds": c.monotonic() - started,
+            }
+            c.store.submit(lambda db: record.close_run(db, run_id, row)).result(_STORE_SECONDS)
+            shutil.rmtree(self._folder / "masks", ignore_errors=True)
+            self._conclude(facts, plan, run, row)
+
+    def _conclude(self, facts: TeacherFacts, plan: record.Plan, run: _Run, row: dict[str, object]) -> None:
+        c = self._c
+        if run.thresholds:
+            record.keep_calibration(c.paths, facts, c.config, run.thresholds, plan.labelled)
+        failures = self.state.failures + 1 if run.outcome == "failed" else 0
+        retry = labelling.retry_after(failures).seconds if failures else None
+        self._retry_at = None if retry is None else c.monotonic() + retry
+        state = {"failed": "failed", "untrusted": "untrusted"}.get(run.outcome, "waiting")
+        log.info(
+            "teacher finished outcome=%s looked_at=%d labelled=%d joules=%.0f reason=%r",
+            run.outcome, run.looked_at, run.labelled, row["gross_joules"], run.reason,
+        )  # fmt: skip
+        self._say(
+            replace(
+                self.state,
+                state=state,
+                reason=run.reason or "for samples without a label",
+                labelled=self.state.labelled + run.labelled,
+                failures=failures,
+                retry_in_s=retry,
+                last=row,
+            )
+        )
+
+    def _write_job(self, facts: TeacherFacts, plan: record.Plan) -> Path:
+        c = self._c
+        masks = (self._folder / "masks").resolve()
+        shutil.rmtree(masks, ignore_errors=True)
+        masks.mkdir(parents=True)
+        pointer = c.versions.pointer()
+        compared = pointer is not None and not facts.needs_labels  # the live model always agrees with itself
+        job = TeacherJob(
+            teacher=facts.teacher,
+            factory=facts.factory,
+            classes=c.config.model.classes,
+            out=str(masks),
+            samples=plan.samples,
+            calibration=plan.calibration,
+            thresholds=plan.thresholds,
+            default=c.config.labels.teacher_confidence,
+            target=c.config.labels.teacher_agreement,
+            live=str(c.versions.directory(pointer.version).resolve()) if pointer and compared else "",
+            threads=c.config.training.threads,
+        )
+        path = self._folder / "job.json"
+        atomic_write(path, encode_job(job))
+        return path
+
+    def _watch(
+        self, job_file: Path, facts: TeacherFacts, joules: float, before: EnergySnapshot, run: _Run
+    ) -> None:
+        """Follow the process to its end and store what it says; ends it at its limits."""
+        c = self._c
+        log_file = self._folder / "teacher.log"
+        log_file.unlink(missing_ok=True)
+        process = TrainerProcess(job_file, log_file, program="dance_ondevice.daemon.trainer.teacher_main")
+        process.start()
+        c.energy.cpu.attach_trainer(process.pid, "labelling")
+        deadline = c.monotonic() + parse_duration(c.config.training.max_round_duration)
+        memory = int(_MEMORY_SHARE * available_memory(c.procfs))
+        error = stopped = ""
+        ended: Exit | None = None
+        try:
+            for event in process.events():
+                self._beat()
+                match event:
+                    case Calibrated():
+                        run.thresholds, run.label_agreement = event.thresholds, event.agreement
+                        run.calibrated_on = event.samples
+                    case Taught():
+                        self._take(event, facts, run)
+                    case jobs.Failed(error=error):
+                        pass
+                    case Exit():
+                        ended = event
+                        break
+                    case _:
+                        pass
+                if not isinstance(event, (Tick, Taught)):
+                    continue
+                stopped = stopped or self._limit(process.pid, deadline, memory, joules, before)
+                if stopped:
+                    process.ask_to_leave(daemon_stops=self._stopping.is_set())
+        finally:
+            if ended is None:
+                process.kill()
+            run.cpu_seconds = ended.cpu_seconds if ended else None
+            c.energy.cpu.detach_trainer(run.cpu_seconds)
+        assert ended is not None
+        run.outcome, run.reason = _verdict(run, ended, error, stopped, log_file)
+
+    def _limit(self, pid: int, deadline: float, memory: int, joules: float, before: EnergySnapshot) -> str:
+        c = self._c
+        if self._stopping.is_set():
+            return "the daemon is stopping"
+        if c.monotonic() >= deadline:
+            return "it took longer than training.max_round_duration"
+        if (resident_bytes(c.procfs, pid) or 0) > memory:
+            return f"it used more than the {memory / 2**20:.0f} MiB of memory that this board can spare"
+        spent = c.budget.charge(c.energy.used_since(before))
+        return c.budget.must_stop(spent=spent, allowance=joules) or ""
+
+    def _take(self, event: Taught, facts: TeacherFacts, run: _Run) -> None:
+        """Store a label; what cannot be stored is passed over."""
+        c = self._c
+        run.looked_at += 1
+        if event.agreement_with_teacher is not None:
+            run.agreements.append((event.accepted, event.agreement_with_teacher))
+        if event.mask:
+            mask = Path(event.mask)
+            try:
+                png = stamp(mask.read_bytes(), facts.source)
+                c.store.add_label(
+                    event.id, png, event.classes, facts.source, confidence=event.confidence
+                ).result(_STORE_SECONDS)
+                run.labelled += 1
+            except (LabelProtected, UnknownSample):
+                pass  # somebody labelled it in the meantime, or it was evicted
+            except (StoreError, OSError) as error:
+                log.warning("teacher's label not stored id=%s error=%s", event.id, error)
+            mask.unlink(missing_ok=True)
+        c.store.submit(lambda db: record.mark(db, event.id, facts.name, event.uncertainty))
+
+    def _say(self, state: TeachingState) -> None:
+        if state != self.state:
+            self.state = state
+            self._on_change()
+
+
+def _verdict(run: _Run, ended: Exit, error: str, stopped: str, log_file: Path) -> tuple[str, str]:
+    if stopped:
+        return "stopped", stopped
+    if ended.status == 0:
+        if run.thresholds and all(threshold > 1.0 for threshold in run.thresholds):
+            return "untrusted", (
+                "even its surest pixels agree too rarely with labels: it labels nothing until there are "
+                "twice as many labels to measure it on"
+            )
+        return "done", ""
+    if error:
+        return "failed", error
+    if ended.status < 0:
+        return "failed", f"the teacher was killed by signal {-ended.status}"
+    return "failed", f"the teacher ended with status {ended.status}: {last_error_line(log_file)}"

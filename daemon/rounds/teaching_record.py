@@ -1,0 +1,191 @@
+"""What the store and the state folder know of labelling by a teacher, as plain functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.children.teacher_jobs import TeachSample
+from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.rounds import record as round_record
+from dance_ondevice.daemon.rounds.teachers import TeacherFacts
+from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.policies.rounds.start import SampleInfo
+from dance_ondevice.policies.samples import labelling
+
+__all__ = [
+    "Plan",
+    "close_run",
+    "fail_open_runs",
+    "keep_calibration",
+    "mark",
+    "open_run",
+    "plan",
+    "spent_since",
+]
+
+#: Labelled samples that a teacher is measured on at most.
+CALIBRATION_SAMPLES = 16
+#: Runs that tell what an image costs.
+_RUNS_TOLD = 5
+_CALIBRATION_FILE = "calibration.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        samples: to label, those worth most first.
+        calibration: labelled samples to measure the teacher on; empty when ``thresholds`` hold.
+        thresholds: of an earlier run; empty to calibrate.
+        labelled: samples that somebody other than a model labelled.
+        joules_per_image: gross, of the last runs; None before the first.
+    """
+
+    samples: tuple[TeachSample, ...]
+    calibration: tuple[TeachSample, ...]
+    thresholds: tuple[float, ...]
+    labelled: int
+    joules_per_image: float | None
+
+
+def plan(db: Database, paths: StatePaths, facts: TeacherFacts, config: Config) -> Plan:
+    """Look up what the next run would do."""
+    labelled = round_record.labelled_samples(db)
+    truths = [sample for sample in labelled if not sample.by_machine]
+    thresholds = _calibration(paths, facts, config, len(truths))
+    chosen = labelling.choose_for_labelling(
+        labelling.shortlist(_unseen(db, facts.name), config.labels.teacher_samples),
+        config.labels.teacher_samples,
+        labelled=labelled,
+    )
+    measured = () if thresholds else _spread(truths, CALIBRATION_SAMPLES)
+    return Plan(
+        samples=_files(db, paths, chosen.ids),
+        calibration=_files(db, paths, measured),
+        thresholds=thresholds,
+        labelled=len(truths),
+        joules_per_image=_joules_per_image(db),
+    )
+
+
+def open_run(db: Database, run_id: str, teacher: str, now: float) -> None:
+    """Record that a run has begun."""
+    db.execute("INSERT INTO labelling (id, started_at, teacher) VALUES (?, ?, ?)", [run_id, now, teacher])
+
+
+def close_run(db: Database, run_id: str, changes: Mapping[str, object]) -> None:
+    """Record how a run ended."""
+    db.table("labelling").update(run_id, dict(changes))
+
+
+def fail_open_runs(db: Database, now: float) -> None:
+    """Close runs that a crash left open; their joules are settled with the ledger's."""
+    db.execute(
+        "UPDATE labelling SET outcome = 'failed', finished_at = ?, reason = 'the daemon ended while it ran' "
+        "WHERE outcome IS NULL",
+        [now],
+    )
+
+
+def spent_since(db: Database, since: float) -> float:
+    """Gross joules of runs that began at a wall-clock second or later."""
+    row = db.execute(
+        "SELECT coalesce(sum(gross_joules), 0.0) FROM labelling WHERE started_at >= ?", [since]
+    ).fetchone()
+    return float(row[0])
+
+
+def mark(db: Database, sample: str, teacher: str, uncertainty: float | None) -> None:
+    """A teacher has looked at a sample, and the live model beside it."""
+    db.execute(
+        "UPDATE samples SET taught_by = ?, uncertainty = coalesce(?, uncertainty) WHERE id = ?",
+        [teacher, uncertainty, sample],
+    )
+
+
+def keep_calibration(
+    paths: StatePaths, facts: TeacherFacts, config: Config, thresholds: Sequence[float], labelled: int
+) -> None:
+    """Keep what a teacher was measured at, beside how many labels there were then."""
+    content = {"of": _of(facts, config), "thresholds": list(thresholds), "labelled": labelled}
+    atomic_write(paths.root / "teaching" / _CALIBRATION_FILE, json.dumps(content).encode())
+
+
+def _of(facts: TeacherFacts, config: Config) -> list[object]:
+    """All that a calibration depends on beside the labels."""
+    labels = config.labels
+    return [facts.name, list(config.model.classes), labels.teacher_confidence, labels.teacher_agreement]
+
+
+def _calibration(paths: StatePaths, facts: TeacherFacts, config: Config, labelled: int) -> tuple[float, ...]:
+    """The thresholds that hold: of this teacher, and measured on at least half of the labels there are."""
+    try:
+        kept = json.loads((paths.root / "teaching" / _CALIBRATION_FILE).read_bytes())
+        thresholds = tuple(float(threshold) for threshold in kept["thresholds"])
+        current = kept["of"] == _of(facts, config) and len(thresholds) == len(config.model.classes)
+        return thresholds if current and labelled < max(1, 2 * int(kept["labelled"])) else ()
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()  # not measured yet, or garbage: measure
+
+
+def _unseen(db: Database, teacher: str) -> list[SampleInfo]:
+    """Samples without a label that this teacher has not looked at."""
+    rows: Any = db.query(
+        "select id, camera, captured_at, score, uncertainty, condition, signature from samples "
+        "where label_path is null and taught_by is not ?",
+        [teacher],
+    )
+    return [
+        SampleInfo(
+            id=row["id"],
+            camera=row["camera"],
+            captured_at=row["captured_at"],
+            score=row["score"] or 0.0,
+            labelled=False,
+            uncertainty=row["uncertainty"],
+            condition=row["condition"] or "",
+            signature=row["signature"] or "",
+        )
+        for row in rows
+    ]
+
+
+def _files(db: Database, paths: StatePaths, ids: Sequence[str]) -> tuple[TeachSample, ...]:
+    root = paths.root.resolve()
+    found: list[TeachSample] = []
+    for identifier in ids:
+        row = db.execute(
+            "SELECT path, label_path, native_height, native_width FROM samples WHERE id = ?", [identifier]
+        ).fetchone()
+        if row is not None:
+            found.append(
+                TeachSample(
+                    id=identifier,
+                    image=str(root / row[0]),
+                    label=str(root / row[1]) if row[1] else "",
+                    size=(row[2], row[3]),
+                )
+            )
+    return tuple(found)
+
+
+def _joules_per_image(db: Database) -> float | None:
+    """Gross, the start of the process included."""
+    row = db.execute(
+        "SELECT sum(gross_joules), sum(looked_at + coalesce(calibrated_on, 0)) FROM (SELECT * FROM labelling "
+        f"WHERE outcome = 'done' AND looked_at > 0 ORDER BY started_at DESC LIMIT {_RUNS_TOLD})"
+    ).fetchone()
+    return float(row[0]) / row[1] if row[0] and row[1] else None
+
+
+def _spread(samples: Sequence[SampleInfo], count: int) -> list[str]:
+    """Ids of at most ``count`` samples, evenly spread over time."""
+    if len(samples) <= count:
+        return [sample.id for sample in samples]
+    return [samples[index * len(samples) // count].id for index in range(count)]

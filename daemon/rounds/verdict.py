@@ -1,0 +1,156 @@
+"""The verdict on a finished round, and the birth certificate that its candidate gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.config.load import parse_duration
+from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.planning import scope as round_condition
+from dance_ondevice.daemon.rounds import gate as gates
+from dance_ondevice.daemon.rounds import record as round_record
+from dance_ondevice.daemon.rounds.watch import RunResult
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.policies.promotion import promotion
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the gate says, and what the candidate's card is completed with."""
+
+    outcome: promotion.Outcome
+    reasons: tuple[str, ...]
+    certificate: Mapping[str, Any]
+
+
+def judge(
+    config: Config, store: Store, job: jobs.Job, result: RunResult, facts: Mapping[str, Any]
+) -> Judgement:
+    """Judge a candidate that is on disk.
+
+    Args:
+        config: the whole configuration.
+        store: what knows where the samples come from.
+        job: of the round.
+        result: of its trainer; it is done.
+        facts: of the round, for the certificate.
+    """
+    origins = store.submit(
+        lambda db: round_record.origins(db, [s.id for s in (*job.train, *job.rehearsal, *job.gate)])
+    ).result()
+    table = gates.build(
+        Path(job.out).parent,
+        {i: origin.place for i, origin in origins.items()},
+        new_since=_new_since(job, origins),
+        block_seconds=parse_duration(config.training.gate_block),
+        confidence=config.promotion.confidence,
+        seed=job.seed,
+    )
+    slimmed, timed = result.slimmed, result.timed
+    assert result.done is not None
+    speed = promotion.Speed(
+        live_ms=timed.live_ms if timed else 0.0,
+        candidate_ms=timed.candidate_ms if timed else 0.0,
+        live_macs=slimmed.macs_before if slimmed else 0,
+        candidate_macs=result.done.macs,
+    )
+    verdict = promotion.judge(
+        result.scores["live"].scores(),
+        result.scores["candidate"].scores(),
+        gate_rules(config),
+        slimmed=slimmed is not None and slimmed.macs_after < slimmed.macs_before,
+        classes=config.model.classes,
+        comparison=table.whole,
+        groups=table.groups,
+        speed=speed,
+    )
+    notes = (
+        result.reason,
+        slimmed.note if slimmed else "",
+        "" if job.condition is None else round_condition.scope(job.condition),
+    )
+    reasons = verdict.reasons + tuple(note for note in notes if note)
+    certificate = {
+        "gate": {
+            "outcome": verdict.outcome,
+            "reasons": list(reasons),
+            **{name: facts[name] for name in ("miou_before", "miou_after", "miou_frozen", "expected_gain")},
+            "samples": result.scores["candidate"].samples,
+            "iou_per_class": list(result.scores["candidate"].iou_per_class),
+            "iou_per_class_before": list(result.scores["live"].iou_per_class),
+            "confidence": config.promotion.confidence,
+            "condition": job.condition,
+            "table": gates.in_words(table, config.model.classes),
+            "live_ms": speed.live_ms,
+            "candidate_ms": speed.candidate_ms,
+        },
+        "energy": {k: facts[k] for k in ("joules", "gross_joules", "expected_joules", "method", "seconds")},
+        "samples": _samples(job, origins),
+        "slimming": _slimming(result),
+    }
+    return Judgement(verdict.outcome, reasons, certificate)
+
+
+def recorded(card: Mapping[str, Any]) -> tuple[Judgement, dict[str, Any]]:
+    """The verdict in a version's card, and what else of its round stands there."""
+    gate, energy = card["gate"], card.get("energy", {})
+    judgement = Judgement(gate["outcome"], tuple(gate["reasons"]), {})
+    facts = {name: gate.get(name) for name in ("miou_before", "miou_after", "miou_frozen", "expected_gain")}
+    facts |= {name: energy.get(name) for name in ("expected_joules", "method", "seconds")}
+    return judgement, facts | {"steps": card["training"].get("steps"), "macs_after": card.get("macs")}
+
+
+def gate_rules(config: Config) -> promotion.GateRules:
+    """What the user asks of a candidate."""
+    gate = config.promotion
+    return promotion.GateRules(
+        min_gain=gate.min_gain,
+        max_class_drop=gate.max_class_drop,
+        slim_tolerance=gate.slim_tolerance,
+        max_condition_drop=gate.max_condition_drop,
+        max_latency_ratio=gate.max_latency_ratio,
+    )
+
+
+def _new_since(job: jobs.Job, origins: Mapping[str, round_record.Origin]) -> dict[str, float]:
+    since: dict[str, float] = {}
+    for sample in job.train:
+        if sample.id in origins:
+            place = origins[sample.id].place
+            since[place.camera] = min(place.captured_at, since.get(place.camera, place.captured_at))
+    return since
+
+
+def _samples(job: jobs.Job, origins: Mapping[str, round_record.Origin]) -> dict[str, Any]:
+    """How many samples served as what, who labelled them, and in which conditions they were taken."""
+
+    def count(of: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for sample in (*job.train, *job.rehearsal):
+            origin = origins.get(sample.id)
+            name = (getattr(origin, of) if origin else "") or "unknown"
+            found[name] = found.get(name, 0) + 1
+        return dict(sorted(found.items()))
+
+    return {
+        "new": len(job.train),
+        "rehearsal": len(job.rehearsal),
+        "gate": len(job.gate),
+        "label_sources": count("label_source"),
+        "conditions": count("condition"),
+    }
+
+
+def _slimming(result: RunResult) -> dict[str, Any]:
+    if result.slimmed is None:
+        return {}
+    return {
+        "macs_before": result.slimmed.macs_before,
+        "macs_after": result.slimmed.macs_after,
+        "parameters_before": result.slimmed.parameters_before,
+        "parameters_after": result.slimmed.parameters_after,
+    }

@@ -1,0 +1,1 @@
+"""The sample store: files, SQLite index, quota, and recovery."""

@@ -1,0 +1,62 @@
+"""What inference saw in stored frames: how unsure the live model was, and in which condition it was.
+
+Written in groups: one short transaction for many frames, some seconds after they were seen, by when those
+that are kept have their rows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.store.service import Store
+
+__all__ = ["SampleNotes"]
+
+log = logging.getLogger(__name__)
+
+_MOST = 256
+_SECONDS = 5.0
+
+
+class SampleNotes:
+    """Collects notes on one thread, and has the store write them."""
+
+    def __init__(self, store: Store, *, monotonic: Callable[[], float]) -> None:
+        self._store = store
+        self._monotonic = monotonic
+        self._notes: dict[str, tuple[float, str]] = {}
+        self._since = 0.0
+
+    def note(self, sample: str, confidence: float, condition: str) -> None:
+        """Take note of a frame, stored or not.
+
+        Args:
+            sample: its id.
+            confidence: the live model's mean confidence, 0 to 1.
+            condition: its name; empty where there is none.
+        """
+        if not self._notes:
+            self._since = self._monotonic()
+        self._notes[sample] = (1.0 - confidence, condition)
+        if len(self._notes) >= _MOST or self._monotonic() - self._since >= _SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Have all notes written; returns at once."""
+        notes, self._notes = self._notes, {}
+        if notes:
+            rows = [(unsure, condition, sample) for sample, (unsure, condition) in notes.items()]
+            self._store.submit(lambda db: _write(db, rows)).add_done_callback(_complain)
+
+
+def _write(db: Database, rows: list[tuple[float, str, str]]) -> None:
+    db.conn.executemany("UPDATE samples SET uncertainty = ?, condition = nullif(?, '') WHERE id = ?", rows)
+
+
+def _complain(done: Future[None]) -> None:
+    if (error := done.exception()) is not None:
+        log.warning("notes of inference not written error=%s", error)

@@ -1,0 +1,161 @@
+"""Room on the disk: whether more bytes fit, and what goes so that they do."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.store.samples import StoreFull, delete_samples
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.policies.stream.retention import StoredSample, choose_evictions
+
+log = logging.getLogger(__name__)
+
+#: Share of what is stored that an eviction frees beyond what is needed: it does not run for every frame.
+SLACK = 0.02
+
+#: The newest so many held-out samples of a camera stay: several gates full. Older ones go like other labelled
+#: samples, by age, so that what models are judged on refreshes with the stream and never fills the store.
+KEEP_HELD_OUT = 128
+
+# The newest held-out samples stay, and so do those that a running round may be reading. Nothing trains on a
+# held-out sample: its classes keep it no longer than others.
+_CANDIDATES = f"""
+SELECT id, camera, captured_at, bytes, score, label_path IS NOT NULL,
+    (split IS 'gate' AND
+        row_number() OVER (PARTITION BY camera, split ORDER BY captured_at DESC, id) <= {KEEP_HELD_OUT})
+    OR id IN (
+        SELECT sample_id FROM round_samples JOIN rounds ON rounds.id = round_id WHERE outcome IS NULL
+    ),
+    CASE WHEN split IS 'gate' THEN NULL ELSE classes END
+FROM samples
+"""
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that an unprivileged process may still write on the file system of ``path``."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+class Room:
+    """Holds the quota and the free-space floor, for the thread that owns the database connection."""
+
+    def __init__(
+        self,
+        db: Database,
+        paths: StatePaths,
+        *,
+        quota_bytes: int,
+        min_free_bytes: int,
+        seed: int,
+        free_bytes: Callable[[Path], int],
+    ) -> None:
+        self._db = db
+        self._paths = paths
+        self._quota = quota_bytes
+        self._floor = min_free_bytes
+        self._seed = seed
+        self._free_bytes = free_bytes
+        self._claimed = 0
+        # What the policy could release at the last refusal: no use asking again until something changed.
+        self._releasable: int | None = None
+
+    def set_limits(self, *, quota_bytes: int, min_free_bytes: int) -> None:
+        """Hold other limits from the next write on."""
+        self._quota = quota_bytes
+        self._floor = min_free_bytes
+        self._releasable = None
+
+    def totals(self) -> tuple[int, int, int]:
+        """Labelled samples, unlabelled samples, bytes of both."""
+        row = self._db.execute("SELECT labelled, unlabelled, bytes FROM sample_totals").fetchone()
+        return (row[0], row[1], row[2])
+
+    def free(self) -> int:
+        """Bytes free on the file system."""
+        return self._free_bytes(self._paths.root)
+
+    def claim(self, size: int, keep: Collection[str] = ()) -> None:
+        """Count ``size`` bytes as taken until ``settle``, evicting samples where there is no room.
+
+        Args:
+            size: Bytes about to be written.
+            keep: Ids that must not go.
+
+        Raises:
+            StoreFull: There is no room and not enough may be evicted; nothing was.
+        """
+        if size <= 0:
+            return
+        used = self.totals()[2]
+        over = used + self._claimed + size - self._quota
+        free = self.free()
+        need = max(over, self._floor + size - free)
+        if need > 0 and not self._evict(need, int(SLACK * used), keep):
+            raise StoreFull(self._explain(over, free))
+        self._claimed += size
+
+    def unclaim(self, size: int) -> None:
+        """Take a claim back whose bytes were not written."""
+        self._claimed -= max(size, 0)
+
+    def settle(self, *, changed: bool) -> None:
+        """The claims are rows now, or void; ``changed`` if anything was written to the database."""
+        self._claimed = 0
+        if changed:
+            self._releasable = None
+
+    def _evict(self, need: int, slack: int, keep: Collection[str]) -> bool:
+        if self._releasable is not None and need > self._releasable:
+            return False
+        candidates = self._candidates(keep)
+        chosen = choose_evictions(candidates, need + slack, self._seed)
+        sizes = {sample.id: sample.bytes for sample in candidates}
+        released = sum(sizes[identifier] for identifier in chosen)
+        if released < need:
+            self._releasable = released
+            log.warning("eviction refused needed_bytes=%d releasable_bytes=%d", need, released)
+            return False
+        delete_samples(self._db, self._paths, chosen)
+        log.info("evicted samples=%d bytes=%d needed_bytes=%d", len(chosen), released, need)
+        return True
+
+    def _candidates(self, keep: Collection[str]) -> list[StoredSample]:
+        parsed: dict[str | None, frozenset[int]] = {None: frozenset()}
+        samples = []
+        for row in self._db.execute(_CANDIDATES):
+            text = row[7]
+            if text not in parsed:
+                parsed[text] = frozenset(json.loads(text))
+            samples.append(
+                StoredSample(
+                    id=row[0],
+                    camera=row[1],
+                    captured_at=row[2],
+                    bytes=row[3],
+                    score=row[4],
+                    labelled=bool(row[5]),
+                    held_out=bool(row[6]) or row[0] in keep,
+                    classes=parsed[text],
+                )
+            )
+        return samples
+
+    def _explain(self, over: int, free: int) -> str:
+        if over > 0:
+            return (
+                f"the store is full: its quota is {self._quota} bytes and nothing more may be evicted "
+                "(held-out samples and those of a running round stay); raise storage.quota_bytes or remove "
+                "samples with 'dance-ondevice samples purge'"
+            )
+        return (
+            f"only {free} bytes are free on the disk of {self._paths.root}, storage.min_free_bytes keeps "
+            f"{self._floor} of them and nothing more may be evicted; free some space or lower "
+            "storage.min_free_bytes"
+        )

@@ -1,0 +1,112 @@
+"""What files say beyond the images: which samples rounds have used, and which model versions there are."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.system.state import StatePaths
+
+log = logging.getLogger(__name__)
+
+
+class Roles:
+    """What past rounds used each sample for, read from ``rounds/<id>/job.json``."""
+
+    def __init__(self, paths: StatePaths) -> None:
+        self._learnt: Counter[str] = Counter()
+        self._gate: set[str] = set()
+        for file in sorted(paths.rounds.glob("*/job.json")):
+            job = _read_object(file)
+            self._learnt.update(_ids(job, "train"))
+            self._learnt.update(_ids(job, "rehearsal"))
+            self._gate.update(_ids(job, "gate"))
+
+    def split(self, sample_id: str) -> str:
+        """``gate`` for a sample that was held out and never learnt from, else ``train``.
+
+        A sample of which nothing is known may have been learnt from, so it is never held out.
+        """
+        return "gate" if sample_id in self._gate and sample_id not in self._learnt else "train"
+
+    def rounds_used(self, sample_id: str) -> int:
+        """How many rounds learnt from the sample."""
+        return self._learnt[sample_id]
+
+
+def restore_versions(db: Database, paths: StatePaths) -> int:
+    """Bring the table of versions in line with ``models``; ``live.json`` alone says which one is live.
+
+    Returns:
+        How many versions had no row.
+    """
+    live = _read_object(paths.live_file).get("version") if paths.live_file.exists() else None
+    known = {row[0] for row in db.execute("SELECT version FROM versions")}
+    folders = {
+        file.parent.name: file
+        for file in sorted(paths.models.glob("*/card.json"))
+        if not file.parent.name.startswith(".")
+    }
+    added = 0
+    with db.atomic():
+        for version in known - folders.keys():
+            db.execute("DELETE FROM versions WHERE version = ?", [version])
+        for version, file in folders.items():
+            if version not in known and (card := _read_object(file)):
+                added += _add_version(db, version, card)
+        if isinstance(live, str) and live in folders:
+            db.execute(
+                "UPDATE versions SET status = 'retired' WHERE status = 'live' AND version != ?", [live]
+            )
+            db.execute("UPDATE versions SET status = 'live' WHERE version = ?", [live])
+    return added
+
+
+def _add_version(db: Database, version: str, card: Mapping[str, Any]) -> int:
+    gate, training = _object(card.get("gate")), _object(card.get("training"))
+    row = {
+        "version": version,
+        "parent": card.get("parent"),
+        "created_at": card.get("created_at"),
+        "status": "rejected" if gate.get("outcome") == "rejected" else "retired",
+        "architecture": card.get("architecture"),
+        "macs": card.get("macs"),
+        "parameters": card.get("parameters"),
+        "round_id": training.get("round"),
+        "miou_gate": gate.get("miou_after"),
+        "card": json.dumps(card),
+    }
+    columns = ", ".join(row)
+    try:
+        db.execute(f"INSERT INTO versions ({columns}) VALUES ({', '.join(':' + name for name in row)})", row)
+    except (sqlite3.Error, OverflowError) as error:
+        log.warning("version not indexed version=%s error=%s", version, error)
+        return 0
+    return 1
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        return _object(json.loads(file.read_bytes()))
+    except (OSError, ValueError, RecursionError) as error:
+        log.warning("file not readable path=%s error=%s", file, error)
+        return {}
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _ids(job: Mapping[str, Any], key: str) -> Iterator[str]:
+    entries = job.get(key)
+    for entry in entries if isinstance(entries, list) else ():
+        identifier = _object(entry).get("id")
+        if isinstance(identifier, str):
+            yield identifier

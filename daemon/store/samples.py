@@ -1,0 +1,366 @@
+"""A stored sample: its values, what can go wrong with it, and its files."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.system.state import StatePaths, parse_sample_id, sync_directory
+from dance_ondevice.daemon.system.workers import Workers
+from dance_ondevice.images.headers import ImageError, probe
+
+FORMATS = ("jpg", "png")
+LABEL_SUFFIX = ".label.png"
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_CHUNK = 500  # ids in one statement, below every SQLite build's limit on parameters
+
+
+class StoreError(RuntimeError):
+    """The store could not do what was asked; the text says why and what to do."""
+
+
+class StoreFull(StoreError):  # noqa: N818
+    """There is no room, and nothing may be evicted to make some."""
+
+
+class UnknownSample(StoreError):  # noqa: N818
+    """There is no sample of this id: never kept, or evicted since."""
+
+
+class LabelMismatch(StoreError):  # noqa: N818
+    """The label is not an image of the sample's native size."""
+
+
+class LabelProtected(StoreError):  # noqa: N818
+    """A person or the camera labelled the sample: no model may write over that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewSample:
+    """A frame that is to be kept.
+
+    Attributes:
+        id: As ``sample_id`` makes it from camera, time and sequence number.
+        camera: The camera's name.
+        seq: The sender's sequence number.
+        captured_at: Wall-clock seconds since the epoch, from the sender.
+        received_at: Wall-clock seconds since the epoch, of this board.
+        data: The encoded image as it is to be stored.
+        format: ``"jpg"`` or ``"png"``: what ``data`` is.
+        width: Pixels of the stored image.
+        height: Pixels of the stored image.
+        native_width: Pixels of the frame as captured; a label has this size.
+        native_height: Pixels of the frame as captured.
+        score: Spatial complexity, 0 to 1.
+        quantile: Rank of the score in the camera's recent stream, 0 to 1.
+        scale: Stored size as a fraction of the native one.
+        weight: Weight in the training loss.
+        reason: Why the frame was kept, in words.
+        label: PNG of class ids, or None.
+        label_source: Where the label came from; None without one.
+        classes: Class ids in the label; None without one.
+        received_digest: ``digest`` of the image as it came; None when ``data`` is that image.
+        signature: Of the image, by which near-duplicates are known; None when it was not taken.
+    """
+
+    id: str
+    camera: str
+    seq: int
+    captured_at: float
+    received_at: float
+    data: bytes
+    format: str
+    width: int
+    height: int
+    native_width: int
+    native_height: int
+    score: float
+    quantile: float
+    scale: float
+    weight: float
+    reason: str
+    label: bytes | None = None
+    label_source: str | None = None
+    classes: tuple[int, ...] | None = None
+    received_digest: str | None = None
+    signature: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, label included."""
+        return len(self.data) + len(self.label or b"")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """The promise behind an ack: the sample survives a crash.
+
+    Attributes:
+        id: Id of the stored sample; of the earlier one for a duplicate.
+        duplicate: Whether the frame had been stored before.
+        score: Spatial complexity of the stored sample.
+        scale: Scale of the stored sample.
+        kept: Always true.
+    """
+
+    id: str
+    duplicate: bool
+    score: float
+    scale: float
+    kept: bool = True
+
+
+def digest(data: bytes | memoryview) -> str:
+    """BLAKE2b of 16 bytes, in hex."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def image_path(paths: StatePaths, sample: NewSample) -> Path:
+    """Where the sample's image goes.
+
+    Raises:
+        StoreError: Format, id, camera or time cannot name a file here.
+    """
+    if sample.format not in FORMATS:
+        raise StoreError(f"sample {sample.id!r}: format {sample.format!r} is not one of {', '.join(FORMATS)}")
+    try:
+        directory = paths.sample_dir(sample.camera, sample.captured_at)
+    except ValueError as error:
+        raise StoreError(f"sample {sample.id!r}: {error}") from error
+    numbers = parse_sample_id(sample.camera, sample.id)
+    if numbers is None or numbers[1] != sample.seq:
+        raise StoreError(f"sample {sample.id!r}: the id is not {sample.camera}-<microseconds>-{sample.seq}")
+    return directory / f"{sample.id}.{sample.format}"
+
+
+def label_path(image: Path) -> Path:
+    """Where the label of an image lies."""
+    return image.with_name(image.stem + LABEL_SUFFIX)
+
+
+def native_size(png: bytes, stored: tuple[int, int], native: tuple[int, int] | None) -> tuple[int, int]:
+    """Check a label's size, and tell the native size that it stands for.
+
+    Args:
+        png: The label.
+        stored: Width and height of the stored image.
+        native: Width and height as captured, or None when that is not known (a sample read back from its
+            file): then any size is right of which ``stored`` may be a scaled copy.
+
+    Returns:
+        Width and height as captured.
+
+    Raises:
+        LabelMismatch: The label is no 8-bit single-channel PNG of that size.
+    """
+    try:
+        info = probe(png)
+    except ImageError as error:
+        raise LabelMismatch(f"the label is not a readable image: {error}") from error
+    if (info.format, info.channels, info.bit_depth) != ("png", 1, 8):
+        raise LabelMismatch(
+            f"the label is a {info.bit_depth}-bit {info.format} of {info.channels} channels, "
+            "it must be an 8-bit single-channel PNG"
+        )
+    size = (info.width, info.height)
+    if native is not None:
+        if size != native:
+            raise LabelMismatch(
+                f"the label is {size[0]}x{size[1]} and the frame {native[0]}x{native[1]}: they must be equal"
+            )
+        return native
+    # A scaled copy keeps the aspect to within half a pixel a side.
+    skew = abs(size[0] * stored[1] - size[1] * stored[0])
+    if size[0] < stored[0] or size[1] < stored[1] or skew > (size[0] + size[1]) / 2:
+        raise LabelMismatch(
+            f"the label is {size[0]}x{size[1]} and the stored image {stored[0]}x{stored[1]}: "
+            "that image is no scaled copy of a frame of the label's size"
+        )
+    return size
+
+
+def storage_error(error: OSError, path: Path) -> StoreError:
+    """Say what a failed write means for the user."""
+    if error.errno in _FULL:
+        return StoreFull(f"the disk is full ({path.parent}): free some space or lower storage.quota_bytes")
+    if error.errno == errno.EROFS:
+        return StoreError(f"{path.parent} is on a read-only file system: remount it for writing ({error})")
+    return StoreError(f"{path} could not be written: {error}; check the disk and the folder's permissions")
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """A file that is written under a temporary name; the descriptor is open until it is flushed."""
+
+    temporary: Path
+    descriptor: int
+
+
+class SampleFiles:
+    """Writes the files of a group, and makes all of them durable at once.
+
+    What makes a file durable is mostly waiting, and a disk that flushes for one flushes for all who wait at
+    that moment. So files are written as they come, flushed together on a few threads, and only then given
+    their names.
+    """
+
+    def __init__(self, paths: StatePaths, flushers: Workers) -> None:
+        """``flushers`` wait for the disk; the caller closes them."""
+        self._root = paths.root
+        self._flushers = flushers
+        self._staged: dict[Path, _Staged] = {}
+        self._failed: dict[Path, OSError] = {}
+        self._entered: set[Path] = set()
+        self._touched: set[Path] = set()
+
+    def stage(self, path: Path, data: bytes) -> None:
+        """Write a file; it comes to lie at ``path``, whole, with ``place``.
+
+        Raises:
+            StoreFull: No space left.
+            StoreError: Any other failure; ``path`` is as it was.
+        """
+        if path in self._staged:  # twice in one group: the second goes over the first
+            self._place()
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            self._enter(path.parent)
+            self._staged[path] = _Staged(temporary, _open_written(temporary, data))
+        except OSError as error:
+            raise storage_error(error, path) from error
+
+    def unstage(self, path: Path) -> None:
+        """Forget a file that was staged."""
+        staged = self._staged.pop(path, None)
+        if staged is not None:
+            os.close(staged.descriptor)
+            staged.temporary.unlink(missing_ok=True)
+
+    def place(self) -> dict[Path, OSError]:
+        """Flush what was staged and give it its names, which are durable after ``sync``.
+
+        Returns:
+            The paths of which that failed, and are as they were.
+        """
+        self._place()
+        failed, self._failed = self._failed, {}
+        return failed
+
+    def sync(self) -> dict[Path, OSError]:
+        """Flush every folder written to since the last call; returns those of which it failed."""
+        failed: dict[Path, OSError] = {}
+        for directory in sorted(self._touched):
+            try:
+                sync_directory(directory)
+            except OSError as error:
+                failed[directory] = error
+        self._entered |= self._touched - failed.keys()
+        self._entered -= failed.keys()
+        self._touched = set()
+        return failed
+
+    def abandon(self) -> None:
+        """Forget everything that is staged: the group has come to nothing."""
+        for path in tuple(self._staged):
+            with contextlib.suppress(OSError):  # a stray file is removed at the next start
+                self.unstage(path)
+        self._failed.clear()
+
+    def _place(self) -> None:
+        staged, self._staged = self._staged, {}
+        for path, error in zip(
+            staged, self._flush([file.descriptor for file in staged.values()]), strict=True
+        ):
+            file = staged[path]
+            try:
+                os.close(file.descriptor)
+                if error is not None:
+                    raise error
+                file.temporary.replace(path)
+                self._touched.add(path.parent)
+            except OSError as failure:
+                self._failed[path] = failure
+                with contextlib.suppress(OSError):
+                    file.temporary.unlink()
+
+    def _flush(self, descriptors: Sequence[int]) -> list[OSError | None]:
+        if len(descriptors) < 2:
+            return [_flush(descriptor) for descriptor in descriptors]
+        waiting = [self._flushers.submit(partial(_flush, descriptor)) for descriptor in descriptors]
+        return [future.result() for future in waiting]
+
+    def _enter(self, directory: Path) -> None:
+        # Once a process life the whole chain is flushed, even where it exists already: a crash may have come
+        # between an earlier mkdir and the flush of its parent.
+        if directory in self._entered and directory.is_dir():
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        self._touched.add(directory)
+        for parent in directory.parents:
+            self._touched.add(parent)
+            if parent == self._root:
+                break
+
+
+def _open_written(path: Path, data: bytes) -> int:
+    """Write a file and leave it open; one left half-written by an error is removed again."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except BaseException:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+    return descriptor
+
+
+def _flush(descriptor: int) -> OSError | None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        return error
+    return None
+
+
+def delete_files(image: Path) -> None:
+    """Remove a sample's files, label first: an image alone is a sample, a label alone is not."""
+    for path in (label_path(image), image):
+        with contextlib.suppress(OSError):  # what stays is adopted again, or reported, at the next start
+            path.unlink()
+
+
+def delete_samples(db: Database, paths: StatePaths, ids: Sequence[str]) -> int:
+    """Forget samples: rows first, in a transaction of their own, then the files.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        sqlite3.Error: The rows could not be removed; the files are untouched.
+    """
+    images: list[Path] = []
+    with db.atomic():
+        for start in range(0, len(ids), _CHUNK):
+            chunk = list(ids[start : start + _CHUNK])
+            where = f"WHERE id IN ({', '.join('?' * len(chunk))})"
+            rows = db.execute(f"SELECT path FROM samples {where}", chunk).fetchall()
+            images += [paths.root / path for (path,) in rows]
+            db.execute(f"DELETE FROM samples {where}", chunk)
+    for image in images:
+        delete_files(image)
+    for directory in {image.parent for image in images}:
+        with contextlib.suppress(OSError):  # not empty: the usual case
+            directory.rmdir()
+    return len(images)

@@ -1,0 +1,311 @@
+"""The sample store: one thread that writes files and the SQLite index, durably and in groups."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.store.operations import AddLabel, AddSample, Call, Operation, Remove
+from dance_ondevice.daemon.store.quota import Room, free_bytes
+from dance_ondevice.daemon.store.samples import (
+    LabelMismatch,
+    LabelProtected,
+    NewSample,
+    Stored,
+    StoreError,
+    StoreFull,
+    UnknownSample,
+    digest,
+)
+from dance_ondevice.daemon.store.schema import migrate
+from dance_ondevice.daemon.store.writer import GroupWriter
+from dance_ondevice.daemon.system.service import Service
+from dance_ondevice.daemon.system.state import StatePaths, sync_directory
+from dance_ondevice.daemon.system.workers import Workers
+
+__all__ = [
+    "LabelMismatch",
+    "LabelProtected",
+    "NewSample",
+    "Store",
+    "StoreError",
+    "StoreFull",
+    "StoreSnapshot",
+    "Stored",
+    "UnknownSample",
+    "digest",
+    "open_reader",
+    "open_writer",
+]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: A group ends at this many operations or image bytes, so that an ack never waits for a long queue.
+GROUP_OPERATIONS = 64
+GROUP_BYTES = 64 << 20
+#: Files of a group that are flushed at once; a disk takes many requests to flush as one.
+_FLUSHERS = 16
+_BUSY_SECONDS = 10.0
+_IDLE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSnapshot:
+    """What the store holds.
+
+    Attributes:
+        samples_labelled: Samples with a label.
+        samples_unlabelled: Samples without one.
+        bytes: Images and labels together.
+        free_bytes: Free on the file system.
+    """
+
+    samples_labelled: int = 0
+    samples_unlabelled: int = 0
+    bytes: int = 0
+    free_bytes: int = 0
+
+
+def open_writer(paths: StatePaths) -> Database:
+    """Open the index for writing, in WAL mode and fully synchronous; for the calling thread alone."""
+    connection = sqlite3.connect(paths.database, timeout=_BUSY_SECONDS)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return Database(connection, execute_plugins=False)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def open_reader(paths: StatePaths) -> Database:
+    """Open the index for reading; for the calling thread alone, which closes it.
+
+    Raises:
+        StoreError: There is no index, or it cannot be opened.
+    """
+    try:
+        connection = sqlite3.connect(
+            f"file:{quote(str(paths.database))}?mode=ro", uri=True, timeout=_BUSY_SECONDS
+        )
+    except sqlite3.OperationalError as error:
+        raise StoreError(
+            f"{paths.database} cannot be opened ({error}): has the daemon run with this state directory, "
+            "and may this user read it?"
+        ) from error
+    return Database(connection, execute_plugins=False)
+
+
+class Store(Service):
+    """Owns the only SQLite write connection, and every file under ``samples``.
+
+    Each method returns at once with a future, resolved once the effect is durable: file flushed and renamed,
+    folder flushed, row committed. Callbacks of the futures run on the store's thread and must be quick.
+    """
+
+    # A group of large frames on a worn SD card, or an eviction among many samples.
+    max_silence = 60.0
+
+    def __init__(
+        self,
+        paths: StatePaths,
+        *,
+        quota_bytes: int,
+        min_free_bytes: int,
+        seed: int = 0,
+        free_bytes: Callable[[Path], int] = free_bytes,
+    ) -> None:
+        """Prepare a store; ``start`` opens it.
+
+        Args:
+            paths: The state directory, whose lock the caller holds.
+            quota_bytes: Bytes of all samples, labels included.
+            min_free_bytes: Bytes that stay free on the file system.
+            seed: Of the retention policy.
+            free_bytes: How many bytes are free on the file system of a path.
+        """
+        super().__init__("store")
+        self._paths = paths
+        self._quota_bytes = quota_bytes
+        self._min_free_bytes = min_free_bytes
+        self._seed = seed
+        self._free_bytes = free_bytes
+        self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
+        self._intake = threading.Lock()
+        self._closed = False
+        self._snapshot = StoreSnapshot()
+        self._db: Database | None = None
+        self._room: Room
+        self._writer: GroupWriter
+        self.workers = (Workers("store-flush", _FLUSHERS),)
+
+    def add_sample(self, sample: NewSample) -> Future[Stored]:
+        """Keep a frame, unless it was kept before: then its label, if the sample has none, is added to that.
+
+        The future raises ``StoreFull`` (no room, and nothing may be evicted), ``LabelMismatch``, or
+        ``StoreError`` for anything else; nothing of the sample is left behind then.
+        """
+        future: Future[Stored] = Future()
+        self._put(AddSample(sample, future))
+        return future
+
+    def add_label(
+        self,
+        sample_id: str,
+        png: bytes,
+        classes: Sequence[int],
+        source: str,
+        *,
+        confidence: float | None = None,
+    ) -> Future[None]:
+        """Label a kept frame, replacing an earlier label at once and whole.
+
+        Args:
+            sample_id: Id of the sample.
+            png: 8-bit single-channel PNG of class ids, of the frame's native size.
+            classes: The class ids in it.
+            source: Where it came from. A label of a source among ``MACHINES`` replaces only its like.
+            confidence: Mean confidence of a label that a model made, 0 to 1.
+
+        The future raises ``UnknownSample``, ``LabelMismatch``, ``LabelProtected``, ``StoreFull`` or
+        ``StoreError``.
+        """
+        future: Future[None] = Future()
+        self._put(AddLabel(sample_id, png, classes, source, future, confidence))
+        return future
+
+    def remove_samples(self, ids: Sequence[str]) -> Future[int]:
+        """Forget samples, rows before files; the future tells how many of the ids there were."""
+        future: Future[int] = Future()
+        self._put(Remove(tuple(ids), future))
+        return future
+
+    def submit(self, run: Callable[[Database], T]) -> Future[T]:
+        """Run a function on the store's thread, inside the group's transaction.
+
+        What it raises undoes its own changes alone and is raised by the future. It must neither commit nor
+        roll back nor remove samples (``remove_samples`` does), and must be quick.
+        """
+        future: Future[T] = Future()
+        self._put(Call(run, future))
+        return future
+
+    def set_limits(self, *, quota_bytes: int, min_free_bytes: int) -> Future[None]:
+        """Hold other limits from the next write on; what is stored beyond them goes with that write."""
+        self._quota_bytes = quota_bytes
+        self._min_free_bytes = min_free_bytes
+
+        def change(_: Database) -> None:
+            self._room.set_limits(quota_bytes=quota_bytes, min_free_bytes=min_free_bytes)
+
+        return self.submit(change)
+
+    @property
+    def quota_bytes(self) -> int:
+        """Bytes that all samples may take, labels included."""
+        return self._quota_bytes
+
+    @property
+    def min_free_bytes(self) -> int:
+        """Bytes that stay free on the file system."""
+        return self._min_free_bytes
+
+    def snapshot(self) -> StoreSnapshot:
+        """The totals after the last group; costs nothing."""
+        return self._snapshot
+
+    def wake(self) -> None:
+        """End the wait for an operation."""
+        self._queue.put(None)
+
+    def setup(self) -> None:
+        """Open the index, creating or migrating it."""
+        self._paths.samples.mkdir(parents=True, exist_ok=True)
+        self._db = open_writer(self._paths)
+        migrate(self._db)
+        sync_directory(self._paths.root)
+        self._room = Room(
+            self._db,
+            self._paths,
+            quota_bytes=self._quota_bytes,
+            min_free_bytes=self._min_free_bytes,
+            seed=self._seed,
+            free_bytes=self._free_bytes,
+        )
+        self._writer = GroupWriter(self._db, self._paths, self._room, self.workers[0])
+        self._publish()
+
+    def run(self) -> None:
+        """Write group after group; once stopped, write what is queued and take no more."""
+        while not self.stopping.is_set():
+            self._write(self._take(_IDLE_SECONDS))
+        self._close_intake()
+        while group := self._take(0.0):
+            self._write(group)
+
+    def teardown(self) -> None:
+        """Close the index; what could not be written any more fails."""
+        self._close_intake()
+        while group := self._take(0.0):
+            for operation in group:
+                operation.future.set_exception(StoreError("the store has stopped"))
+        for workers in self.workers:
+            workers.close()
+        if self._db is not None:
+            self._db.close()
+
+    def _put(self, operation: Operation) -> None:
+        with self._intake:
+            if not self._closed:
+                self._queue.put(operation)
+                return
+        operation.future.set_exception(StoreError("the store has stopped"))
+
+    def _close_intake(self) -> None:
+        with self._intake:
+            self._closed = True
+
+    def _take(self, timeout: float) -> list[Operation]:
+        """Everything that is queued, within a group's bounds; waits only for the first operation."""
+        group: list[Operation] = []
+        size = 0
+        while len(group) < GROUP_OPERATIONS and size < GROUP_BYTES:
+            try:
+                operation = self._queue.get(timeout=timeout) if timeout > 0 else self._queue.get_nowait()
+            except queue.Empty:
+                break
+            timeout = 0.0
+            if operation is not None and operation.future.set_running_or_notify_cancel():
+                group.append(operation)
+                size += operation.sample.size if isinstance(operation, AddSample) else 0
+        return group
+
+    def _write(self, group: Sequence[Operation]) -> None:
+        try:
+            outcomes = self._writer.write(group)
+            self._publish()
+        except BaseException as error:
+            # The service fails with it; those who wait must not wait for ever.
+            for operation in group:
+                operation.future.set_exception(StoreError(f"the store has failed: {error}"))
+            raise
+        for outcome in outcomes:
+            outcome.resolve()
+        self.beat()
+
+    def _publish(self) -> None:
+        labelled, unlabelled, size = self._room.totals()
+        self._snapshot = StoreSnapshot(
+            samples_labelled=labelled, samples_unlabelled=unlabelled, bytes=size, free_bytes=self._room.free()
+        )

@@ -1,0 +1,1 @@
+"""Programs that run in child processes with torch; no other room imports them."""

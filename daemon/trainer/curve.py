@@ -1,0 +1,80 @@
+"""The round's curve: some of the gate samples, looked at while the round trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.rounds import gate as gates
+from dance_ondevice.policies.promotion import bootstrap
+from dance_ondevice.policies.rounds import pace
+from dance_ondevice.training.batches import TrainingSample
+
+Gate = Sequence[tuple[str, TrainingSample]]
+#: Looking at more than this many samples costs too much of a round; evenly spread, they tell the course.
+_MOST_SAMPLES = 16
+
+
+class Curve:
+    """Scores the candidate on the same samples again and again, against what the live model made of them."""
+
+    def __init__(
+        self,
+        job: jobs.Job,
+        gate: Gate,
+        live: Sequence[jobs.Counts],
+        score: Callable[[nn.Module, Gate], tuple[jobs.Counts, ...]],
+        emit: Callable[[jobs.Event], None],
+    ) -> None:
+        """``gate`` holds (id, sample) and ``live`` the live model's counts of the same, in the same order.
+
+        ``score`` gives those of the candidate.
+        """
+        step = max(1, -(-len(gate) // _MOST_SAMPLES))
+        self._job = job
+        self._gate = gate[::step]
+        self._ids = {identifier for identifier, _ in self._gate}
+        self._live = self._chosen(live)
+        self._blocks = job.gate_blocks[::step]
+        self._score_on = score
+        self._emit = emit
+        self._start: float | None = None
+
+    def begin(self, model: nn.Module, *, changed: bool) -> None:
+        """The candidate before its first step: it does as the live model does, unless it was ``changed``."""
+        counts = self._score(model) if changed else self._live
+        self._start = self._point(0, counts).candidate
+
+    def hopeless(self, model: nn.Module, step: int) -> str | None:
+        """Look at the candidate; says why the round cannot succeed any more if it is early enough to tell."""
+        found = self._point(step, self._score(model))
+        if self._start is None or not self._job.looks or step != self._job.looks[0]:
+            return None
+        return pace.give_up(
+            live=found.live,
+            start=self._start,
+            now=found.candidate,
+            noise=found.gain.at_most() - found.gain.point,
+            min_gain=self._job.min_gain,
+        )
+
+    def end(self, step: int, candidate: Sequence[jobs.Counts]) -> None:
+        """The last point, out of the scores on the whole gate."""
+        self._point(step, self._chosen(candidate))
+
+    def _score(self, model: nn.Module) -> tuple[jobs.Counts, ...]:
+        return self._score_on(model, self._gate)
+
+    def _chosen(self, counts: Sequence[jobs.Counts]) -> tuple[jobs.Counts, ...]:
+        return tuple(each for each in counts if each.id in self._ids)
+
+    def _point(self, step: int, counts: Sequence[jobs.Counts]) -> bootstrap.Comparison:
+        found = list(gates.pairs(self._live, counts).values())
+        blocks = self._blocks if len(self._blocks) == len(found) else range(len(found))
+        compared = bootstrap.compare(
+            found, tuple(blocks), confidence=self._job.confidence, seed=self._job.seed
+        )
+        self._emit(jobs.Looked(step=step, miou=compared.candidate, live=compared.live))
+        return compared

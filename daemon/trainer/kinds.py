@@ -1,0 +1,290 @@
+"""What conditions mean to the trainer: frames judged as they would be served, and rounds of one condition.
+
+Which statistics would serve a frame is the service's own rule (``condition_rounds.serving``); here it is
+applied to the held-out samples of a round, for the live model and for its candidate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from torch import Tensor, nn
+
+from dance_ondevice.conditions import statistics as conditions
+from dance_ondevice.conditions import store as condition_store
+from dance_ondevice.conditions.learning import (
+    INTERPOLATION,
+    Additions,
+    interpolated,
+    learning,
+    own_parameters,
+)
+from dance_ondevice.conditions.statistics import NormStatistics, StatisticsMismatch
+from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.daemon.trainer.scores import score
+from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known, about_of, known_of
+from dance_ondevice.models.card import CheckpointError, Normalisation
+from dance_ondevice.policies.stream.conditions import BASE
+from dance_ondevice.training.batches import TrainingSample, read_image
+
+__all__ = ["ConditionRound", "Kept", "Serving", "WholeRound", "judged", "kept"]
+
+#: Images that a condition's statistics are estimated from at most, and at least.
+_MOST_IMAGES, _LEAST_IMAGES = 16, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What a file of conditions holds: the sets by name, which of them serve, the text beside them."""
+
+    sets: Mapping[str, NormStatistics] = field(default_factory=dict)
+    known: Known = field(default_factory=Known)
+    about: str = ""
+
+
+def kept(file: Path, model: nn.Module) -> Kept:
+    """Read a file of conditions as the service does: nothing of it counts where something does not fit.
+
+    Args:
+        file: that may be missing.
+        model: that the sets are for; it is left as it was.
+    """
+    try:
+        sets, about = condition_store.decode(file.read_bytes(), str(file))
+        known = known_of(sets, about)
+        served = {name: statistics for name, statistics in sets.items() if name in known.live}
+        with Serving(served, known).on(model) as wear:
+            for name in served:
+                wear(name)
+    except FileNotFoundError:
+        return Kept()
+    except (OSError, CheckpointError, StatisticsMismatch, msgspec.MsgspecError) as error:
+        # The trainer's standard error is its log; standard output carries its events.
+        print(f"the conditions in {file} are not used: {error}", file=sys.stderr)
+        return Kept()
+    return Kept(served, known, about)
+
+
+@dataclass(frozen=True, eq=False)
+class Serving:
+    """The statistics that would serve each frame.
+
+    Attributes:
+        sets: by condition; ``base`` stands for the model as it is where it is not among them.
+        known: which of them serve, and what stands in for others.
+    """
+
+    sets: Mapping[str, NormStatistics] = field(default_factory=dict)
+    known: Known = field(default_factory=Known)
+
+    @contextlib.contextmanager
+    def on(self, model: nn.Module) -> Iterator[Callable[[str], None]]:
+        """Have the model run as it would serve; what is given must be called with each frame's condition.
+
+        Afterwards the model is as it was, bit for bit.
+
+        Raises:
+            StatisticsMismatch: the sets are of another model.
+        """
+        learnt = dict.fromkeys(name for statistics in self.sets.values() for name in statistics.learnt)
+        own = conditions.capture(model, learnt=learnt)
+        sets = {name: each.over(own) for name, each in ({BASE: own} | dict(self.sets)).items()}
+        worn = ""
+
+        def wear(condition: str) -> None:
+            nonlocal worn
+            name = self.known.serving(condition)
+            if name != worn:
+                conditions.apply(model, sets[name])
+                worn = name
+
+        try:
+            yield wear
+        finally:
+            conditions.apply(model, own)
+
+
+def judged(
+    model: nn.Module,
+    gate: Sequence[tuple[str, TrainingSample]],
+    normalisation: Normalisation,
+    n_classes: int,
+    *,
+    serving: Serving,
+    of: Mapping[str, str],
+) -> tuple[jobs.ScoreCard, tuple[jobs.Counts, ...]]:
+    """Score a model on held-out samples, each as it would be served.
+
+    Args:
+        model: left as it was.
+        gate: (id, sample).
+        normalisation: the model's.
+        n_classes: number of classes.
+        serving: its statistics.
+        of: the condition of each sample, by id.
+
+    Raises:
+        SampleError: a file is missing or not what it should be.
+    """
+    with serving.on(model) as wear:
+        return score(model, gate, normalisation, n_classes, before=lambda i: wear(of.get(i, "")))
+
+
+class WholeRound:
+    """A round that teaches the shared weights: the statistics of conditions are estimated for them again.
+
+    What conditions had learnt for themselves is added to what the shared weights become.
+    """
+
+    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, normalisation: Normalisation) -> None:
+        """``live`` are the conditions of the live model, and ``model`` is that model, to be trained."""
+        self._live = live
+        self._normalisation = normalisation
+        self._images = {name: _images(job, name) for name in live.sets}
+        # Without images there will be no statistics, and so nothing that the condition could serve with.
+        learnt = {
+            name: each.learnt
+            for name, each in live.sets.items()
+            if each.learnt and len(self._images[name]) >= _LEAST_IMAGES
+        }
+        self._additions = Additions(model, learnt)
+
+    @property
+    def starts_as_live(self) -> bool:
+        """Whether the candidate segments every frame as the live model does before its first step."""
+        return not self._live.sets
+
+    @property
+    def companions(self) -> Sequence[nn.Module]:
+        """What must lose the channels that the candidate loses."""
+        return self._additions.companions
+
+    @contextlib.contextmanager
+    def learning(self, model: nn.Module) -> Iterator[None]:
+        """Wraps the training of the model."""
+        yield
+
+    def serving(self, model: nn.Module, of: Collection[str] | None = None) -> Serving:
+        """How the model as it is now would serve.
+
+        Args:
+            model: the candidate.
+            of: conditions of the frames that it is asked for; None for all.
+        """
+        known, wanted = self._live.known, set(self._images)
+        if of is not None:
+            wanted &= {*of, *(known.parents.get(name, BASE) for name in of)}
+        learnt = self._additions.on(model)
+        sets = {
+            name: self._estimated(model, samples, learnt.get(name, {}))
+            for name, samples in self._images.items()
+            if name in wanted and len(samples) >= _LEAST_IMAGES
+        }
+        return Serving(sets, Known(frozenset(sets), known.parents))
+
+    def _estimated(
+        self, model: nn.Module, samples: Sequence[TrainingSample], learnt: Mapping[str, Tensor]
+    ) -> NormStatistics:
+        """The statistics of a condition, under what it has learnt for itself."""
+        own = conditions.capture(model, learnt=learnt)
+        conditions.apply(model, NormStatistics({}, learnt))
+        try:
+            found = conditions.estimate(
+                model,
+                map(read_image, samples),
+                self._normalisation,
+                blend=conditions.trust(len(samples)),
+            )
+        finally:
+            conditions.apply(model, own)
+        return NormStatistics(found.layers, learnt)
+
+    def settle(self, model: nn.Module) -> None:
+        """Bring the model into the state that is saved, which is the one that it is in."""
+
+    def write(self, serving: Serving, out: Path) -> None:
+        """Write the conditions that were judged beside the candidate; refusals were of other weights."""
+        if serving.sets:
+            about = msgspec.structs.replace(about_of(self._live.about), refused=())
+            _write(out, serving.sets, msgspec.json.encode(about).decode())
+
+    def told(self, serving: Serving) -> dict[str, object]:
+        """For the candidate's card."""
+        return {"conditions": sorted(serving.sets)} if self._live.sets else {}
+
+
+class ConditionRound:
+    """A round that teaches one condition's own layers over its own statistics, nothing that others use."""
+
+    starts_as_live = True
+    #: What must lose the channels that the candidate loses; such a round takes none away.
+    companions: Sequence[nn.Module] = ()
+
+    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module) -> None:
+        """``live`` are the conditions of the live model, and ``model`` is that model, to be trained.
+
+        Raises:
+            ValueError: the condition has no statistics, or the model nothing that it could learn.
+        """
+        name = job.condition or ""
+        if name not in live.sets:
+            raise ValueError(
+                f"the round is for condition {name}, of which {job.conditions or 'the job'} has no statistics"
+            )
+        self._name = name
+        self._live = live
+        self._parameters = own_parameters(model)
+        if not self._parameters:
+            raise ValueError("the model has neither late layers nor batch norms that a condition could learn")
+        learnt = (n for statistics in live.sets.values() for n in statistics.learnt)
+        self._base = conditions.capture(model, learnt=dict.fromkeys((*self._parameters, *learnt)))
+        self._start = live.sets[name].over(self._base)
+
+    @contextlib.contextmanager
+    def learning(self, model: nn.Module) -> Iterator[None]:
+        """Wraps the training of the model: it begins as the condition is served now."""
+        conditions.apply(model, self._start)
+        with learning(model, self._parameters, own_statistics=True):
+            yield
+
+    def serving(self, model: nn.Module, of: Collection[str] | None = None) -> Serving:
+        """How the candidate would serve: the condition half-way to what was learnt, all else as before."""
+        now = conditions.capture(model, learnt=self._parameters).learnt
+        start = {name: self._start.learnt[name] for name in self._parameters}
+        before = self._live.sets[self._name]
+        new = NormStatistics(before.layers, {**before.learnt, **interpolated(start, now, INTERPOLATION)})
+        sets = {BASE: self._base, **self._live.sets, self._name: new}
+        return Serving({name: each.over(self._base) for name, each in sets.items()}, self._live.known)
+
+    def settle(self, model: nn.Module) -> None:
+        """Bring the model into the state that is saved: the live model's, bit for bit."""
+        conditions.apply(model, self._base)
+
+    def write(self, serving: Serving, out: Path) -> None:
+        """Write the conditions beside the candidate: all as they were, but for this one."""
+        _write(out, {**self._live.sets, self._name: serving.sets[self._name]}, self._live.about)
+
+    def told(self, serving: Serving) -> dict[str, object]:
+        """For the candidate's card."""
+        return {"condition": self._name, "interpolation": INTERPOLATION}
+
+
+def _images(job: jobs.Job, condition: str) -> list[TrainingSample]:
+    """Stored images of a condition, evenly spread over those that the round learns from."""
+    found = [
+        TrainingSample(image=Path(sample.image), label=Path(sample.label))
+        for sample in (*job.train, *job.rehearsal)
+        if sample.condition == condition
+    ]
+    count = min(len(found), _MOST_IMAGES)
+    return [found[index * len(found) // count] for index in range(count)]
+
+
+def _write(out: Path, sets: Mapping[str, NormStatistics], about: str) -> None:
+    atomic_write(out / CONDITIONS_FILE, condition_store.encode(sets, about))

@@ -1,0 +1,332 @@
+"""The trainer process: one job in, events out, a candidate model on disk.
+
+Runs as ``python -m dance_ondevice.daemon.trainer.main rounds/<id>/job.json PARENT_PID``. It takes only what
+ingest and inference leave (SCHED_IDLE, nice 19), is the first to go when memory is short, and dies with its
+parent. SIGTERM has it leave: amid a step after that step, whose state it saves, anywhere else at once. The
+state is also saved now and then, for a parent that cannot wait for the step, or dies. The parent decides
+everything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import json
+import os
+import platform
+import random
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TextIO
+
+import msgspec
+import numpy as np
+import torch
+
+from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.daemon.trainer.curve import Curve, Gate
+from dance_ondevice.daemon.trainer.interrupts import Leave, Saved, Wishes
+from dance_ondevice.daemon.trainer.kinds import ConditionRound, Kept, Serving, WholeRound, judged, kept
+from dance_ondevice.daemon.trainer.scores import score, time_masks
+from dance_ondevice.daemon.trainer.slimming import slim_candidate
+from dance_ondevice.models import checkpoint
+from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.cost import count_macs, count_parameters
+from dance_ondevice.runtime.graph_file import write_graph
+from dance_ondevice.runtime.onnx_engine import graph_of
+from dance_ondevice.training.distillation import Distillation
+from dance_ondevice.training.trainer import (
+    Precision,
+    StepReport,
+    Trainer,
+    TrainingOptions,
+    TrainingSample,
+    measure_precision,
+)
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job; returns the process's exit status."""
+    be_humble(parent=int(arguments[1]))
+    events = open_events()
+    wishes = Wishes(at_once=True)
+    job = jobs.read_job(Path(arguments[0]))
+    saved = Saved(Path(job.checkpoint))
+    try:
+        wishes.listen()
+        _run(job, events, wishes, saved)
+    except Leave:
+        emit(events, jobs.Stopped(step=saved.step))
+        return 0
+    except Exception as error:  # every failure must reach the round's record, whatever its kind
+        emit(events, jobs.Failed(error=f"{type(error).__name__}: {error}", memory=out_of_memory(error)))
+        raise
+    return 0
+
+
+def open_events() -> TextIO:
+    """The stream of events; whatever a library prints must not look like one."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that there was too little memory, in the words of Python, torch or OpenCV."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "allocate memory" in text or "Insufficient memory" in text
+
+
+def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
+    if job.threads > 0:
+        torch.set_num_threads(job.threads)
+    torch.manual_seed(job.seed)
+    random.seed(job.seed)
+    np.random.seed(job.seed % 2**32)
+    emit(events, jobs.Started(pid=os.getpid()))
+
+    candidate, card = checkpoint.load(Path(job.live))
+    gate = [(s.id, sample_of(s)) for s in job.gate]
+    of = {s.id: s.condition for s in job.gate}
+    live_kept = kept(Path(job.conditions), candidate) if job.conditions else Kept()
+    evaluated, live_counts = _score_as(
+        "live",
+        Path(job.out),
+        judged(
+            candidate,
+            gate,
+            card.normalisation,
+            job.n_classes,
+            serving=Serving(live_kept.sets, live_kept.known),
+            of=of,
+        ),
+    )
+    emit(events, evaluated)
+    if Path(job.frozen) != Path(job.live) or live_kept.sets:
+        _score_frozen(job, events, gate)
+    else:
+        emit(events, jobs.Evaluated(model="frozen", scores=evaluated.scores))
+
+    kind = (
+        WholeRound(job, live_kept, candidate, card.normalisation)
+        if job.condition is None
+        else ConditionRound(job, live_kept, candidate)
+    )
+
+    def look(model: torch.nn.Module, some: Gate) -> tuple[jobs.Counts, ...]:
+        serving = kind.serving(model, {of[identifier] for identifier, _ in some})
+        return judged(model, some, card.normalisation, job.n_classes, serving=serving, of=of)[1]
+
+    curve = Curve(job, gate, live_counts, look, lambda event: emit(events, event))
+    if job.target_macs is not None:
+        learnt_from = [sample_of(s) for s in job.train + job.rehearsal]
+        emit(events, slim_candidate(candidate, job, learnt_from, card.normalisation, kind.companions))
+    curve.begin(candidate, changed=job.target_macs is not None or not kind.starts_as_live)
+    with kind.learning(candidate):
+        trainer = _trainer(job, candidate, card)
+        training = _train(job, trainer, curve, events=events, wishes=wishes, saved=saved)
+    if training is None:
+        return
+
+    candidate.eval()
+    serving = kind.serving(candidate)
+    scores, counts = judged(candidate, gate, card.normalisation, job.n_classes, serving=serving, of=of)
+    jobs.write_counts(jobs.counts_file(Path(job.out).parent, "candidate"), counts)
+    curve.end(training.step, counts)
+    kind.settle(candidate)
+    live, _ = checkpoint.load(Path(job.live))
+    emit(events, time_masks(live, candidate, gate[0][1], card.normalisation))
+    done = jobs.Done(
+        macs=count_macs(candidate, *job.size),
+        parameters=count_parameters(candidate),
+        training_macs=training.macs,
+        precision=training.options.precision,
+        steps=training.step,
+    )
+    _save(job, candidate, card, done, kind.told(serving))
+    kind.write(serving, Path(job.out))
+    if job.graph:
+        _write_graph(candidate, job)
+    emit(events, jobs.Evaluated(model="candidate", scores=scores))
+    emit(events, done)
+
+
+def _train(
+    job: jobs.Job,
+    trainer: Trainer,
+    curve: Curve,
+    *,
+    events: TextIO,
+    wishes: Wishes,
+    saved: Saved,
+) -> Trainer | None:
+    """Train as far as there is hope; None where there is nothing to judge.
+
+    Raises:
+        Leave: it was asked for; the state is saved.
+    """
+    saved.load(trainer)
+    steps = iter(trainer)
+    while True:
+        with wishes.later():
+            report = next(steps, None)
+            if report is not None:
+                emit(events, _stepped(report))
+            look = report is not None and report.step in job.looks
+            # Also before what SIGTERM may end anywhere: a look at the gate, the judging after the last step.
+            if wishes.leave or look or report is None or wishes.finish or saved.due:
+                saved.write(trainer)
+        if report is None or wishes.finish:
+            break
+        if look and (hopeless := curve.hopeless(trainer.model, report.step)):
+            emit(events, jobs.GaveUp(report.step, hopeless))
+            return None
+    if not trainer.samples_seen:
+        samples = len(job.train) + len(job.rehearsal)
+        emit(events, jobs.GaveUp(0, f"nothing to learn: none of the {samples} samples has a labelled pixel"))
+        return None
+    return trainer
+
+
+def _stepped(report: StepReport) -> jobs.Stepped:
+    return jobs.Stepped(step=report.step, steps=report.steps, loss=report.loss, macs=report.macs)
+
+
+def _trainer(job: jobs.Job, candidate: torch.nn.Module, card: ModelCard) -> Trainer:
+    options = TrainingOptions(
+        steps=job.steps,
+        batch_size=job.batch_size,
+        learning_rate=job.learning_rate,
+        precision=_precision(job, candidate),
+        augment=True,
+        num_classes=job.n_classes,
+        seed=job.seed,
+    )
+    samples = [sample_of(s) for s in job.train + job.rehearsal]
+    distillation = None
+    if job.distillation > 0 and job.rehearsal:
+        teacher, _ = checkpoint.load(Path(job.live))
+        old = range(len(job.train), len(samples))
+        distillation = Distillation(teacher, old, weight=job.distillation)
+    return Trainer(candidate, samples, options, card.normalisation, distillation=distillation)
+
+
+def _score_as(
+    name: Literal["live", "frozen"],
+    out: Path,
+    found: tuple[jobs.ScoreCard, tuple[jobs.Counts, ...]],
+) -> tuple[jobs.Evaluated, tuple[jobs.Counts, ...]]:
+    scores, counts = found
+    jobs.write_counts(jobs.counts_file(out.parent, name), counts)
+    return jobs.Evaluated(model=name, scores=scores), counts
+
+
+def _score_frozen(job: jobs.Job, events: TextIO, gate: list[tuple[str, TrainingSample]]) -> None:
+    """The first model, with its own statistics for every frame.
+
+    It is only a yardstick: a round does without it when it does not load.
+    """
+    try:
+        frozen, card = checkpoint.load(Path(job.frozen))
+    except checkpoint.CheckpointError as error:
+        print(f"the first model is not scored: {error}", file=sys.stderr)
+        return
+    found = score(frozen, gate, card.normalisation, len(card.classes))
+    emit(events, _score_as("frozen", Path(job.out), found)[0])
+
+
+def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
+    """``auto`` is measured once on a board and kept beside the rounds."""
+    if job.precision != "auto":
+        return job.precision
+    cache = Path(job.precision_cache)
+    key = f"{platform.machine()} torch-{torch.__version__} threads-{torch.get_num_threads()}"
+    try:
+        remembered = json.loads(cache.read_bytes())
+        if remembered.get("key") == key:
+            found: Precision = msgspec.convert(remembered.get("precision"), Precision)
+            return found
+    except (OSError, ValueError, AttributeError):  # msgspec's error is a ValueError
+        pass  # not measured yet, or garbage: measure
+    precision = measure_precision(model, job.size, min(job.batch_size, 4))
+    atomic_write(cache, json.dumps({"key": key, "precision": precision}).encode())
+    return precision
+
+
+def _write_graph(model: torch.nn.Module, job: jobs.Job) -> None:
+    """Export the candidate here, at the lowest priority, rather than in the process that serves."""
+    try:
+        write_graph(Path(job.out), graph_of(model, job.size))
+    except Exception as error:  # the model may be the user's own; the daemon finds out by itself
+        print(f"no graph for onnxruntime: {error}", file=sys.stderr)
+
+
+def _save(
+    job: jobs.Job,
+    model: torch.nn.Module,
+    parent: ModelCard,
+    done: jobs.Done,
+    told: Mapping[str, object],
+) -> None:
+    card = dataclasses.replace(
+        parent,
+        version=job.round,
+        parent=parent.version,
+        macs=done.macs,
+        parameters=done.parameters,
+        training={
+            "round": job.round,
+            "seed": job.seed,
+            "steps": done.steps,
+            "batch_size": job.batch_size,
+            "learning_rate": job.learning_rate,
+            "precision": done.precision,
+            "training_macs": done.training_macs,
+            "distillation": job.distillation,
+            "new_samples": len(job.train),
+            "rehearsal_samples": len(job.rehearsal),
+            **told,
+        },
+        gate={},
+    )
+    checkpoint.save(Path(job.out), model, card)
+
+
+def sample_of(sample: jobs.JobSample) -> TrainingSample:
+    """A stored sample as the method takes it."""
+    return TrainingSample(
+        image=Path(sample.image), label=Path(sample.label), weight=sample.weight, scale=sample.scale
+    )
+
+
+def emit(events: TextIO, event: jobs.Event) -> None:
+    """Tell the parent."""
+    events.write(jobs.encode(event).decode() + "\n")
+    events.flush()
+
+
+def be_humble(*, parent: int) -> None:
+    """Lowest scheduling class, first in line for the out-of-memory killer, gone when the parent is."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(1)  # the parent died before the line above took hold
+    # Each of these may be forbidden in a container; the round then merely runs at the usual priority.
+    with contextlib.suppress(OSError):
+        os.nice(19)
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("800")
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stderr.flush()
+    # Everything is written. Leaving the usual way unloads torch, which takes a board seconds.
+    os._exit(status)

@@ -1,0 +1,110 @@
+"""A look at a version on probation: it and the version before over the same frames, one event a frame.
+
+Runs as ``python -m dance_ondevice.daemon.trainer.probation_main FOLDER/job.json PARENT_PID``, at the
+priority of the trainer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import torch
+from torch import nn
+
+from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.trainer.interrupts import Wishes
+from dance_ondevice.daemon.trainer.kinds import Kept, Serving, kept
+from dance_ondevice.daemon.trainer.main import be_humble, emit, open_events, out_of_memory, sample_of
+from dance_ondevice.daemon.trainer.scores import counts_of
+from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
+from dance_ondevice.images.codec import resize_area
+from dance_ondevice.models import checkpoint
+from dance_ondevice.models.card import Normalisation
+from dance_ondevice.models.forward import predict
+from dance_ondevice.training.batches import TrainingSample, read_image, read_label
+from dance_ondevice.training.evaluation import confusion_matrix
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job; returns the process's exit status."""
+    be_humble(parent=int(arguments[1]))
+    events = open_events()
+    wishes = Wishes()
+    wishes.listen()
+    job = jobs.read_probation_job(Path(arguments[0]))
+    try:
+        _run(job, events, wishes)
+    except Exception as error:  # every failure must reach the parent, whatever its kind
+        emit(events, jobs.Failed(error=f"{type(error).__name__}: {error}", memory=out_of_memory(error)))
+        raise
+    return 0
+
+
+def _run(job: jobs.ProbationJob, events: TextIO, wishes: Wishes) -> None:
+    if job.threads > 0:
+        torch.set_num_threads(job.threads)
+    emit(events, jobs.Started(pid=os.getpid()))
+    before, before_card = checkpoint.load(Path(job.before))
+    live, live_card = checkpoint.load(Path(job.live))
+    with (
+        _serving(job, Path(job.before), before).on(before) as wear_before,
+        _serving(job, Path(job.live), live).on(live) as wear_live,
+    ):
+        for sample in job.samples:
+            if wishes.leave:
+                return
+            wear_before(sample.condition)
+            wear_live(sample.condition)
+            emit(
+                events,
+                _observe(
+                    sample,
+                    (before, before_card.normalisation),
+                    (live, live_card.normalisation),
+                    job.n_classes,
+                ),
+            )
+
+
+def _serving(job: jobs.ProbationJob, version: Path, model: nn.Module) -> Serving:
+    """The statistics that would serve the frames if this version were live."""
+    found = kept(version / CONDITIONS_FILE, model) if job.conditions else Kept()
+    return Serving(found.sets, found.known)
+
+
+def _observe(
+    sample: jobs.JobSample,
+    before: tuple[nn.Module, Normalisation],
+    live: tuple[nn.Module, Normalisation],
+    n_classes: int,
+) -> jobs.Observed:
+    stored: TrainingSample = sample_of(sample)
+    image = resize_area(read_image(stored), stored.scale)
+    label = read_label(stored, n_classes) if sample.label else None
+    size = image.shape[:2] if label is None else label.shape
+    first, second = (predict(model, image, normalisation, size) for model, normalisation in (before, live))
+    counts = (
+        (None, None)
+        if label is None
+        else tuple(
+            counts_of(sample.id, confusion_matrix(label, prediction.mask, n_classes))
+            for prediction in (first, second)
+        )
+    )
+    return jobs.Observed(
+        id=sample.id,
+        confidence_before=first.mean_confidence,
+        confidence_live=second.mean_confidence,
+        agreement=float(np.mean(first.mask == second.mask)),
+        before=counts[0],
+        live=counts[1],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""What the trainer process measures: models on held-out samples, sample by sample, and what a mask takes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from dance_ondevice.daemon.children import jobs
+from dance_ondevice.images.codec import resize_area
+from dance_ondevice.models.forward import Normalisation, predict
+from dance_ondevice.models.layout import channels_last
+from dance_ondevice.training.batches import TrainingSample, read_image
+from dance_ondevice.training.evaluation import Matrix, evaluate, iou_per_class, miou
+
+#: Masks of each model that are timed; the fastest counts, since whatever else runs only ever adds.
+_TIMED = 9
+
+
+def score(
+    model: nn.Module,
+    gate: Sequence[tuple[str, TrainingSample]],
+    normalisation: Normalisation,
+    n_classes: int,
+    *,
+    before: Callable[[str], None] | None = None,
+) -> tuple[jobs.ScoreCard, tuple[jobs.Counts, ...]]:
+    """Score a model on held-out samples: the whole, and each sample's counts.
+
+    Args:
+        model: in any mode, which it keeps.
+        gate: (id, sample).
+        normalisation: the model's.
+        n_classes: number of classes.
+        before: called with the id of each sample before the model sees it.
+
+    Raises:
+        SampleError: a file is missing or not what it should be.
+    """
+    whole: Matrix = np.zeros((n_classes, n_classes), np.int64)
+    counts = []
+    for identifier, sample in gate:
+        if before is not None:
+            before(identifier)
+        matrix = evaluate(model, [sample], normalisation, n_classes)
+        whole += matrix
+        counts.append(counts_of(identifier, matrix))
+    card = jobs.ScoreCard(
+        miou=miou(whole),
+        iou_per_class=iou_per_class(whole),
+        pixels_per_class=tuple(int(n) for n in whole.sum(axis=1)),
+        samples=len(gate),
+    )
+    return card, tuple(counts)
+
+
+def counts_of(identifier: str, matrix: Matrix) -> jobs.Counts:
+    """The counts that a bootstrap needs of a sample's confusion matrix."""
+    return jobs.Counts(
+        id=identifier,
+        truth=tuple(map(int, matrix.sum(axis=1))),
+        predicted=tuple(map(int, matrix.sum(axis=0))),
+        hits=tuple(map(int, np.diag(matrix))),
+    )
+
+
+def time_masks(
+    live: nn.Module,
+    candidate: nn.Module,
+    sample: TrainingSample,
+    normalisation: Normalisation,
+    clock: Callable[[], float] = time.thread_time,
+) -> jobs.Timed:
+    """Time both models on the same frame, taking turns, in CPU time of one thread.
+
+    The wall clock would mostly tell what else the board is busy with: the trainer gets only the time that is
+    left over, and a mask then takes twice as long as the one before.
+
+    Raises:
+        SampleError: the file is missing or no image.
+    """
+    image = resize_area(read_image(sample), sample.scale)
+    threads = torch.get_num_threads()
+    # In memory as where they serve: it makes a difference of its own.
+    models = [channels_last(model) for model in (live, candidate)]
+    best = [math.inf, math.inf]
+    torch.set_num_threads(1)
+    try:
+        for turn in range(_TIMED + 1):
+            for index, model in enumerate(models):
+                started = clock()
+                predict(model, image, normalisation)
+                if turn:  # the first one warms up
+                    best[index] = min(best[index], clock() - started)
+    finally:
+        torch.set_num_threads(threads)
+    return jobs.Timed(live_ms=1000.0 * best[0], candidate_ms=1000.0 * best[1])

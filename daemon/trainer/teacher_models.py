@@ -1,0 +1,166 @@
+"""Teachers: a checkpoint, a model from a factory, or an ONNX file, each as one call from image to mask."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.models import checkpoint, registry
+from dance_ondevice.models.card import Normalisation
+from dance_ondevice.models.forward import STRIDE, logits, to_tensor
+from dance_ondevice.models.layers import resize
+
+__all__ = ["Seen", "Teacher", "TeacherError", "load_teacher"]
+
+
+class TeacherError(ValueError):
+    """The teacher cannot be used as it is; the text says what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a teacher sees: (H, W) uint8 ids of the learner's classes (255: none of them), and (H, W) float32
+    confidences, 0 to 1.
+    """
+
+    mask: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+
+
+#: An image (h, w, 3) uint8 BGR and the (H, W) of the mask wanted -> what is seen.
+Teacher = Callable[[NDArray[np.uint8], tuple[int, int]], Seen]
+
+
+def load_teacher(teacher: str, factory: str, classes: Sequence[str]) -> Teacher:
+    """Load a teacher; its classes are matched to the learner's by name, without names by their order.
+
+    Args:
+        teacher: see ``TeacherJob``.
+        factory: see ``TeacherJob``.
+        classes: of the learner.
+
+    Raises:
+        TeacherError: it does not load, or none of its classes is the learner's.
+    """
+    try:
+        if factory:
+            return _from_factory(teacher, factory, classes)
+        if Path(teacher).suffix == ".onnx":
+            return _from_onnx(Path(teacher), classes)
+        model, card = checkpoint.load(Path(teacher))
+    except ValueError as error:  # checkpoint's, registry's and safetensors' errors are ValueErrors
+        raise TeacherError(f"the teacher does not load: {error}") from error
+    return _of_module(model, card.normalisation, _table(card.classes, classes, teacher))
+
+
+def _from_factory(weights: str, factory: str, classes: Sequence[str]) -> Teacher:
+    model = registry.build_from_factory(factory, len(classes))
+    if weights:
+        import safetensors
+        import safetensors.torch
+
+        try:
+            model.load_state_dict(safetensors.torch.load_file(weights))
+        except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+            raise TeacherError(f"{weights} does not fit the model of {factory}: {error}") from error
+    return _of_module(model.eval(), Normalisation(), np.arange(len(classes), dtype=np.uint8))
+
+
+def _of_module(model: torch.nn.Module, normalisation: Normalisation, table: NDArray[np.uint8]) -> Teacher:
+    def see(bgr: NDArray[np.uint8], size: tuple[int, int]) -> Seen:
+        with torch.inference_mode():
+            scores = resize(logits(model, to_tensor(bgr, normalisation)), size).float()
+            best, mask = scores.max(dim=1)
+            confidence = (scores - best.unsqueeze(1)).exp_().sum(dim=1).reciprocal_()
+        return Seen(table[mask[0].numpy()], confidence[0].numpy())
+
+    return see
+
+
+def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
+    """An ONNX model (N, 3, H, W) -> (N, C, h, w) of logits or probabilities.
+
+    Where its metadata has "classes" (a JSON list), and "mean" and "std" (JSON lists, R, G, B), these hold.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise TeacherError(
+            "an .onnx teacher needs onnxruntime: pip install 'dance-ondevice[onnx]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises classes of its own, derived from Exception alone
+        raise TeacherError(f"{file} does not load: {error}") from error
+    (source, *others) = session.get_inputs()
+    if others or len(source.shape) != 4:
+        raise TeacherError(f"{file} must take one batch of images (N, 3, H, W)")
+    facts = session.get_modelmeta().custom_metadata_map
+    try:
+        names = json.loads(facts["classes"]) if "classes" in facts else None
+        normalisation = (
+            Normalisation(tuple(json.loads(facts["mean"])), tuple(json.loads(facts["std"])))
+            if {"mean", "std"} <= facts.keys()
+            else Normalisation()
+        )
+    except (ValueError, TypeError) as error:
+        raise TeacherError(f"{file}: its metadata classes, mean or std cannot be read: {error}") from error
+    table = np.arange(len(classes), dtype=np.uint8) if names is None else _table(names, classes, str(file))
+    fixed = tuple(side for side in source.shape[2:] if isinstance(side, int))
+
+    def see(bgr: NDArray[np.uint8], size: tuple[int, int]) -> Seen:
+        image, inner = _fitted(bgr, (fixed[0], fixed[1]) if len(fixed) == 2 else None)
+        x = to_tensor(image, normalisation).contiguous().numpy()
+        output: Any = session.run(None, {source.name: x})[0]
+        scores = np.asarray(output, np.float32)
+        if scores.ndim != 4 or scores.shape[1] != len(table):
+            raise TeacherError(
+                f"{file} gives an output of shape {scores.shape}; expected (1, {len(table)}, h, w), "
+                "a channel a class"
+            )
+        whole = resize(torch.from_numpy(scores), image.shape[:2])[..., : inner[0], : inner[1]]
+        probabilities = bool((scores >= 0).all()) and np.allclose(scores.sum(axis=1), 1.0, atol=1e-3)
+        whole = resize(whole, size)[0]
+        best, mask = (whole if probabilities else whole.softmax(dim=0)).max(dim=0)
+        return Seen(table[mask.numpy()], best.numpy())
+
+    return see
+
+
+def _fitted(
+    bgr: NDArray[np.uint8], size: tuple[int, int] | None
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The image as an ONNX model takes it, and the (height, width) in its upper left corner that counts.
+
+    Stretched to a fixed size; else its edge is repeated until both sides are multiples of 32, as for models
+    of our own.
+    """
+    height, width = bgr.shape[:2]
+    if size is None:
+        below, right = -height % STRIDE, -width % STRIDE
+        padded = np.pad(bgr, ((0, below), (0, right), (0, 0)), mode="edge") if below or right else bgr
+        return padded, (height, width)
+    import cv2
+
+    stretched = cv2.resize(bgr, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(stretched, np.uint8), size
+
+
+def _table(own: Sequence[str], classes: Sequence[str], source: str) -> NDArray[np.uint8]:
+    """The learner's id of each of the teacher's classes; 255 where it has no such class."""
+    table = np.array([classes.index(name) if name in classes else IGNORE for name in own], np.uint8)
+    if (table == IGNORE).all():
+        raise TeacherError(
+            f"the teacher {source} tells {', '.join(own)} apart, none of which is among model.classes"
+        )
+    return table

@@ -1,0 +1,313 @@
+"""Model versions on disk: who is live, who was before, and the first one that is never changed.
+
+``models/<version>/`` holds the tensors and the card; ``models/live.json`` is the only pointer, replaced
+atomically, so that a crash between any two steps leaves a version that loads. The table ``versions`` is an
+index of the same facts and can be rebuilt from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+
+log = logging.getLogger(__name__)
+
+#: Versions kept beside the live, the previous and the frozen one, newest first, by status.
+KEEP = {"rejected": 5, "rolled_back": 5, "damaged": 2, "candidate": 2, "retired": 10}
+
+
+class VersionError(ValueError):
+    """A version that does not exist, does not load, or cannot be made live; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What ``models/live.json`` says.
+
+    Attributes:
+        version: the live version.
+        previous: the version that was live before it, for rollback; None at first.
+        frozen: the first version this device ever ran, scored in every round as the yardstick.
+    """
+
+    version: str
+    previous: str | None
+    frozen: str
+
+
+@dataclass(frozen=True)
+class Live:
+    """The live pointer and the card that it points to, as plain data."""
+
+    pointer: Pointer
+    card: Mapping[str, Any]
+
+
+class Versions:
+    """The versions of one state directory; one thread (the rounds service) writes, anybody may read."""
+
+    def __init__(self, paths: StatePaths, store: Store, *, now: Callable[[], float]) -> None:
+        self._paths = paths
+        self._store = store
+        self._now = now
+        #: What ``fall_back`` had to do, for ``status``.
+        self.note: str | None = None
+        self._live = self._read_live()
+
+    def live(self) -> Live | None:
+        """What is live, from memory: for status and scrapes, which must not wait for a disk."""
+        return self._live
+
+    def pointer(self) -> Pointer | None:
+        """The live pointer, or None before the first version was adopted."""
+        try:
+            raw = json.loads(self._paths.live_file.read_bytes())
+            return Pointer(raw["version"], raw.get("previous"), raw.get("frozen") or raw["version"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise VersionError(
+                f"{self._paths.live_file} is not readable ({error}); write "
+                '{"version": "<a folder under models/>"} into it, or delete it to start from model.weights'
+            ) from error
+
+    def directory(self, version: str) -> Path:
+        """Folder of one version."""
+        return self._paths.models / version
+
+    def names(self) -> list[str]:
+        """All versions on disk, oldest first."""
+        if not self._paths.models.is_dir():
+            return []
+        return sorted(p.name for p in self._paths.models.iterdir() if (p / "card.json").is_file())
+
+    def card(self, version: str) -> dict[str, Any]:
+        """The version's card as plain data.
+
+        Raises:
+            VersionError: there is no such version.
+        """
+        try:
+            card: dict[str, Any] = json.loads((self.directory(version) / "card.json").read_bytes())
+        except (OSError, ValueError) as error:
+            known = ", ".join(self.names()) or "none"
+            raise VersionError(f"no readable version {version!r}; known versions: {known}") from error
+        return card
+
+    def of_round(self, round_id: str) -> str | None:
+        """The version that a round has made, by the cards; None where it has made none."""
+        for version in reversed(self.names()):
+            try:
+                training = self.card(version).get("training")
+            except VersionError:  # damaged: nobody's
+                continue
+            if isinstance(training, dict) and training.get("round") == round_id:
+                return version
+        return None
+
+    def adopt(self, source: Path, *, status: str, round_id: str | None, changes: Mapping[str, object]) -> str:
+        """Move a finished model folder in as the next version; returns its name.
+
+        The card is completed first, then the folder is renamed, then the row is written: whatever a crash
+        leaves is either still the round's candidate or a complete version.
+        """
+        version = self._next_name()
+        card_file = source / "card.json"
+        card = json.loads(card_file.read_bytes())
+        card.update(changes, version=version, created_at=self._now())
+        atomic_write(card_file, json.dumps(card, indent=1).encode())
+        self._paths.models.mkdir(parents=True, exist_ok=True)
+        source.replace(self.directory(version))
+        self._record(version, card, status, round_id)
+        return version
+
+    def make_live(self, version: str, *, reason: str, away_from: str | None = None) -> Pointer:
+        """Point ``live.json`` at a version and keep the old one for rollback.
+
+        Args:
+            version: which.
+            reason: for the log.
+            away_from: status to give the old version where it has proved to be no good: a rollback then does
+                not lead back to it, but to what the new one was made from.
+
+        Raises:
+            VersionError: there is no such version.
+        """
+        card = self.card(version)
+        old = self.pointer()
+        if old is not None and old.version == version:
+            return old
+        pointer = Pointer(
+            version=version,
+            previous=self._parent(card) if away_from else old.version if old else None,
+            frozen=old.frozen if old else version,
+        )
+        statuses = {version: "live"}
+        if old is not None and not away_from:
+            statuses[old.version] = "retired"
+        if old is not None and away_from:
+            # Before the pointer: after a crash between the two it is live, and a start marks it as such.
+            # The other order would leave a version that seems good enough to go back to.
+            self._set_statuses({old.version: away_from})
+        atomic_write(self._paths.live_file, json.dumps(asdict(pointer)).encode())
+        self._live = self._read_live()
+        self._set_statuses(statuses)
+        log.info("model live version=%s previous=%s reason=%s", version, pointer.previous, reason)
+        return pointer
+
+    def annotate(self, version: str, changes: Mapping[str, object]) -> None:
+        """Add to a version's card what became known after its birth.
+
+        Raises:
+            VersionError: there is no such version.
+        """
+        card = self.card(version)
+        card.update(changes)
+        atomic_write(self.directory(version) / "card.json", json.dumps(card, indent=1).encode())
+        text = json.dumps(card)
+        self._store.submit(
+            lambda db: db.execute("update versions set card = ? where version = ?", [text, version])
+        ).result()
+        self._live = self._read_live()
+
+    def fall_back(self, loads: Callable[[Path], object]) -> str | None:
+        """Make sure that the live version loads; where it does not, put the next best in its place.
+
+        The version before comes first, then what was live earlier, newest first, at last the first version.
+        Rejected versions are never taken.
+
+        Args:
+            loads: loads a version's folder; raises ``ValueError`` or ``OSError`` when it does not load.
+
+        Returns:
+            In words what was wrong and what is live instead; None when the live version loads, or there is
+            none.
+
+        Raises:
+            VersionError: none loads; the text says which was tried and what to do.
+        """
+        pointer = self.pointer()
+        if pointer is None:
+            return None
+        problem = _problem(self.directory(pointer.version), loads)
+        if problem is None:
+            return None
+        log.error("live model does not load version=%s error=%s", pointer.version, problem)
+        for version in self._spare(pointer):
+            if _problem(self.directory(version), loads) is None:
+                self.make_live(version, reason=f"{pointer.version} does not load", away_from="damaged")
+                self.note = f"{pointer.version} does not load ({problem}): {version} is live in its place"
+                return self.note
+        raise VersionError(
+            f"{pointer.version} does not load ({problem}), and no other version does; delete "
+            f"{self._paths.live_file} to start from model.weights"
+        )
+
+    def _spare(self, pointer: Pointer) -> list[str]:
+        refused = self._store.submit(
+            lambda db: {
+                row["version"]
+                for row in db["versions"].rows_where(
+                    "status in ('rejected', 'rolled_back', 'damaged', 'candidate')"
+                )
+            }
+        ).result()
+        earlier = [v for v in reversed(self.names()) if v not in refused]
+        order = [pointer.previous, *earlier, pointer.frozen]
+        return [v for v in dict.fromkeys(order) if v is not None and v != pointer.version]
+
+    def _parent(self, card: Mapping[str, Any]) -> str | None:
+        parent = card.get("parent")
+        return parent if isinstance(parent, str) and parent in self.names() else None
+
+    def prune(self) -> list[str]:
+        """Delete old rejected and retired versions beyond ``KEEP``; returns the names removed."""
+        pointer = self.pointer()
+        safe = {pointer.version, pointer.previous, pointer.frozen} if pointer else set()
+        rows = self._store.submit(
+            lambda db: [
+                (r["version"], r["status"]) for r in db["versions"].rows_where(order_by="version desc")
+            ]
+        ).result()
+        removed = []
+        for status, keep in KEEP.items():
+            old = [version for version, s in rows if s == status and version not in safe][keep:]
+            removed += old
+        for version in removed:
+            # Row first: a row without a folder would be offered for rollback.
+            self._store.submit(partial(_forget, version=version)).result()
+            shutil.rmtree(self.directory(version), ignore_errors=True)
+        return removed
+
+    def _read_live(self) -> Live | None:
+        pointer = self.pointer()
+        try:
+            return None if pointer is None else Live(pointer, self.card(pointer.version))
+        except VersionError as error:
+            # ``fall_back`` looks for another one; the pointer is good.
+            log.error("live model unreadable error=%s", error)
+            return None
+
+    def _next_name(self) -> str:
+        numbers = [int(n[1:]) for n in self.names() if n[:1] == "v" and n[1:].isdigit()]
+        return f"v{max(numbers, default=0) + 1:04d}"
+
+    def _record(self, version: str, card: Mapping[str, Any], status: str, round_id: str | None) -> None:
+        gate = card.get("gate") or {}
+        row = {
+            "version": version,
+            "parent": card.get("parent"),
+            "created_at": card.get("created_at"),
+            "status": status,
+            "architecture": card.get("architecture"),
+            "macs": card.get("macs"),
+            "parameters": card.get("parameters"),
+            "round_id": round_id,
+            "miou_gate": gate.get("miou_after"),
+            "card": json.dumps(card),
+        }
+        self._store.submit(lambda db: db.table("versions").upsert(row, pk="version")).result()
+
+    def _set_statuses(self, statuses: Mapping[str, str]) -> None:
+        def update(db: Database) -> None:
+            for version, status in statuses.items():
+                db.execute("update versions set status = ? where version = ?", [status, version])
+
+        self._store.submit(update).result()
+
+
+def check_intact(directory: Path) -> None:
+    """Make sure that a version's tensors are those that its card was written for, without torch.
+
+    Raises:
+        ValueError: they are not, or the card is none.
+        OSError: a file is missing or cannot be read.
+    """
+    card = json.loads((directory / "card.json").read_bytes())
+    found = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
+    if not isinstance(card, dict) or card.get("sha256") != found:
+        raise ValueError(f"{directory}/model.safetensors is damaged: its SHA-256 is not the card's")
+
+
+def _forget(db: Database, version: str) -> None:
+    db.table("versions").delete(version)
+
+
+def _problem(directory: Path, loads: Callable[[Path], object]) -> str | None:
+    try:
+        loads(directory)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None

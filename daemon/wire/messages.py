@@ -1,0 +1,189 @@
+"""What the messages of wire version 1 hold; ``dance_ondevice.daemon.wire.codec`` reads and writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+VERSION = 1
+#: Header, image, label.
+MAX_PARTS = 3
+#: The answer that imagezmq senders expect.
+IMAGEZMQ_OK = b"OK"
+
+Buffer: TypeAlias = bytes | memoryview
+Encoding: TypeAlias = Literal["jpeg", "png", "webp", "raw"]
+#: Short names of everything that a message can be refused for; the values of a metric's label.
+Reason: TypeAlias = Literal[
+    "parts",
+    "message_size",
+    "header_size",
+    "header",
+    "version",
+    "camera",
+    "captured_at",
+    "shape",
+    "pixels",
+    "image",
+    "encoding",
+    "label",
+    "label_size",
+    "label_ids",
+    "unknown_sample",
+    "cameras",
+    "foreign_camera",
+    "revoked",
+    "rate",
+    "store_full",
+    "store_failed",
+    "overflow",
+    "stopping",
+]
+
+_MAX_ERROR_TEXT = 300
+
+
+class WireError(ValueError):
+    """A message that is refused.
+
+    Attributes:
+        reason: short name for the counter.
+        camera: the sender's camera name if the header gave a valid one, else "".
+        seq: the frame's number if the header gave a valid one.
+        sample_id: the sample that a label was meant for ("" if unreadable); None for anything but a label.
+        imagezmq: whether the sender speaks imagezmq and so takes plain text for an answer.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        text: str,
+        *,
+        camera: str = "",
+        seq: int | None = None,
+        sample_id: str | None = None,
+        imagezmq: bool = False,
+    ) -> None:
+        super().__init__(text if len(text) <= _MAX_ERROR_TEXT else text[: _MAX_ERROR_TEXT - 3] + "...")
+        self.reason: Reason = reason
+        self.camera = camera
+        self.seq = seq
+        self.sample_id = sample_id
+        self.imagezmq = imagezmq
+
+
+@dataclass(frozen=True, kw_only=True)
+class WireLimits:
+    """The most that one message may hold.
+
+    Attributes:
+        max_message_bytes: all parts together.
+        max_pixels: height times width of an image.
+        max_header_bytes: the JSON part.
+    """
+
+    max_message_bytes: int = 33_554_432
+    max_pixels: int = 33_554_432
+    max_header_bytes: int = 65_536
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameMessage:
+    """A frame in wire version 1; the image is not decoded yet.
+
+    Attributes:
+        shape: (h, w, 3) when ``encoding`` is raw, and then ``image`` has exactly h * w * 3 bytes; else None.
+        label: an encoded label, unchecked, or None.
+    """
+
+    camera: str
+    seq: int
+    captured_at: float
+    encoding: Encoding
+    image: Buffer
+    shape: tuple[int, int, int] | None = None
+    label: Buffer | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelMessage:
+    """A label, encoded and unchecked, for a sample that was accepted earlier."""
+
+    sample_id: str
+    label: Buffer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagezmqMessage:
+    """A frame as imagezmq sends it.
+
+    Attributes:
+        camera: the message's text as a valid camera name.
+        shape: (h, w), (h, w, 1) or (h, w, 3) of uint8 pixels, exactly as many as ``image`` has bytes; None
+            for an encoded image.
+    """
+
+    camera: str
+    image: Buffer
+    shape: tuple[int, ...] | None = None
+
+
+Message: TypeAlias = FrameMessage | LabelMessage | ImagezmqMessage
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The JSON part of a frame; unknown keys are ignored, types are not converted."""
+
+    v: int
+    camera: str
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    captured_at: float
+    encoding: Encoding
+    shape: tuple[int, int, int] | None = None
+    dtype: Literal["uint8"] | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer to a frame or label; ``camera`` and ``seq`` say which frame, as answers may overtake."""
+
+    v: int
+    ok: bool
+    id: str | None = None
+    kept: bool | None = None
+    score: float | None = None
+    scale: float | None = None
+    reason: str | None = None
+    error: str | None = None
+    code: str | None = None
+    camera: str | None = None
+    seq: int | None = None
+
+
+class MaskHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON part of a published mask.
+
+    Attributes:
+        scale: the factor by which the frame was resized for the network; the mask has the frame's size.
+        latency_s: seconds from the frame's arrival to its mask.
+        mean_confidence: mean over pixels of the winning class's probability.
+    """
+
+    v: int = VERSION
+    id: str
+    camera: str
+    seq: int
+    captured_at: float
+    model_version: str
+    scale: float
+    latency_s: float
+    mean_confidence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskMessage:
+    """A published mask: its header and the PNG of class ids, (H, W) as the frame."""
+
+    header: MaskHeader
+    png: bytes

@@ -1,0 +1,108 @@
+"""The PUB socket of masks: bounded for subscribers that do not read, closed to clients that were revoked."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import zmq
+
+from dance_ondevice.daemon.security.curve import ServerCurve, serve
+from dance_ondevice.daemon.wire.receiver import AddressInUse
+
+log = logging.getLogger(__name__)
+
+#: Masks held for a subscriber that does not read; after that it misses masks.
+_MASKS_HELD = 16
+#: A revoked subscriber is cut off after this many seconds.
+_LOOK_EVERY = 1.0
+#: Longest wait for the operating system to give the address back, milliseconds.
+_CLOSE_MS = 2000
+#: After a minute of silence the kernel probes whether a peer is still there, every 15 s.
+_KEEPALIVE = ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 60), (zmq.TCP_KEEPALIVE_INTVL, 15))
+
+
+class MaskPublisher:
+    """Owns the socket; for one thread."""
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        endpoint: str,
+        *,
+        curve: ServerCurve | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Bind.
+
+        Args:
+            context: makes the socket.
+            endpoint: tcp or ipc; a port may be ``*``.
+            curve: admit known clients alone; None for anybody.
+            monotonic: seconds.
+
+        Raises:
+            AddressInUse: the endpoint cannot be bound.
+        """
+        self._context = context
+        self._curve = curve
+        self._monotonic = monotonic
+        self._look_at = 0.0
+        self._revocations = 0
+        self._socket = self._open(endpoint)
+        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def send(self, parts: Sequence[bytes]) -> None:
+        """Publish a message; never waits for a subscriber."""
+        self._socket.send_multipart(parts)
+
+    def tend(self) -> None:
+        """Once a second, see whether a client was revoked; if so, have every subscriber connect anew.
+
+        libzmq cannot hang up on a single peer. Those whose key is known are back within a moment and may miss
+        a mask; the others are refused.
+
+        Raises:
+            AddressInUse: the address was taken by another program meanwhile.
+        """
+        if self._curve is None or self._monotonic() < self._look_at:
+            return
+        self._look_at = self._monotonic() + _LOOK_EVERY
+        # The ingest thread has the keys read every second, the authenticator at every handshake.
+        if self._curve.clients.revocations != self._revocations:
+            self._release()
+            self._socket = self._open(self.endpoint)
+            log.info("mask subscribers connect anew because=%s", "a client was revoked")
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close(linger=0)
+
+    def _open(self, endpoint: str) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.PUB)
+        try:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.SNDHWM, _MASKS_HELD)
+            socket.setsockopt(zmq.IPV6, "[" in endpoint)
+            for option, value in _KEEPALIVE:
+                socket.setsockopt(option, value)
+            if self._curve is not None:
+                self._revocations = self._curve.clients.revocations
+                serve(socket, self._curve.pair)
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            socket.close()
+            raise AddressInUse(
+                f"cannot publish masks on {endpoint}: {error}; change inference.publish"
+            ) from error
+        return socket
+
+    def _release(self) -> None:
+        """Close the socket and wait until its address is free: libzmq closes it on a thread of its own."""
+        with self._socket.get_monitor_socket(zmq.EVENT_CLOSED) as closed:
+            self._socket.unbind(self.endpoint)
+            closed.poll(_CLOSE_MS)
+            self._socket.disable_monitor()
+        self._socket.close(linger=0)

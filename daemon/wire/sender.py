@@ -1,0 +1,342 @@
+"""Sending frames: each is stored at most once and none is forgotten, whatever happens to the daemon."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, TypeAlias
+
+import zmq
+
+from dance_ondevice.daemon.security.curve import ClientCurve
+from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.links import AnsweredLink, Link, LinkError, PublishedLink
+from dance_ondevice.daemon.wire.sources import Source, SourceFrame
+
+__all__ = ["FrameSender", "LinkError", "Pattern", "StreamSummary", "stream"]
+
+Pattern: TypeAlias = Literal["req", "dealer", "pub"]
+
+#: Longest that one step waits, seconds.
+_TICK = 1.0
+#: Distinct error texts that a summary lists.
+_MAX_ERRORS = 20
+_OTHER_ERRORS = "other errors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSummary:
+    """What became of the frames.
+
+    Every frame counts once, by its first answer, however often it was sent: for answered patterns
+    ``sent = kept + dropped + rejected + overflow + unanswered``.
+
+    Attributes:
+        sent: frames handed over.
+        labelled: frames among them with a label.
+        unanswered: frames that no answer came for.
+        resent: transmissions beyond the first of each frame.
+        bytes: images and labels, without what was sent again.
+        seconds: from the first frame to the summary.
+        scales: kept frames by scale.
+        errors: refusals by text.
+    """
+
+    sent: int
+    labelled: int
+    kept: int
+    dropped: int
+    rejected: int
+    overflow: int
+    unanswered: int
+    resent: int
+    bytes: int
+    seconds: float
+    scales: Mapping[str, int]
+    errors: Mapping[str, int]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every frame was answered and none refused."""
+        return self.rejected == self.overflow == self.unanswered == 0
+
+
+@dataclass(slots=True)
+class _InFlight:
+    """A frame without an answer: how often and in which connection it was sent, and when it is due again."""
+
+    parts: tuple[wire.Buffer, ...]
+    attempts: int = 0
+    epoch: int = 0
+    due: float = 0.0
+
+
+class FrameSender:
+    """Sends the frames of one camera.
+
+    With ``dealer``, up to ``window`` frames are under way at once; with ``req``, one. A frame that is not
+    answered is sent again with the same header, after a reconnection or a timeout, and the daemon recognises
+    it. With ``pub`` nothing is answered, and a frame counts as sent once it has left.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        camera: str,
+        context: zmq.Context[Any],
+        pattern: Pattern = "dealer",
+        window: int = 16,
+        answer_timeout: float = 10.0,
+        max_attempts: int = 5,
+        patience: float = 1.0,
+        curve: ClientCurve | None = None,
+        on_wait: Callable[[str], None] = lambda endpoint: None,
+        on_complaint: Callable[[str, str], None] = lambda endpoint, why: None,
+        on_answer: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open the socket; nothing waits yet.
+
+        Args:
+            endpoint: where the daemon listens (tcp or ipc); for ``pub`` where the daemon connects to.
+            camera: name of the camera.
+            context: makes the sockets.
+            pattern: "req", "dealer" or "pub".
+            window: frames under way at once with ``dealer``.
+            answer_timeout: seconds without an answer after which a frame is sent again.
+            max_attempts: transmissions of one frame, to a daemon that listens, before it is given up.
+            patience: seconds without a listener before ``on_wait`` or ``on_complaint`` is called.
+            curve: the keys to encrypt with; None for a plain connection.
+            on_wait: told the endpoint, once each time that nobody listens there.
+            on_complaint: told the endpoint and why, once each time that somebody is there who takes nothing.
+            on_answer: called for each frame that is done with.
+            monotonic: seconds.
+
+        Raises:
+            LinkError: the endpoint cannot be used.
+        """
+        self._link: Link = (
+            PublishedLink(context, endpoint, curve=curve)
+            if pattern == "pub"
+            else AnsweredLink(context, endpoint, lockstep=pattern == "req", curve=curve)
+        )
+        self.endpoint = self._link.endpoint
+        self.camera = camera
+        self._window = window if pattern == "dealer" else 1
+        self._answer_timeout = answer_timeout
+        self._max_attempts = max_attempts
+        self._patience = patience
+        self._on_wait = on_wait
+        self._on_complaint = on_complaint
+        self._on_answer = on_answer
+        self._monotonic = monotonic
+        self._in_flight: dict[int, _InFlight] = {}
+        # After a loss, one frame at a time until an answer comes: a frame that makes the daemon hang up must
+        # not use up the attempts of those behind it.
+        self._careful = False
+        self._blocked = False
+        self._silent_since: float | None = monotonic()
+        self._said: str | None = None
+        self._started: float | None = None
+        self._counts: Counter[str] = Counter()
+        self._scales: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
+
+    def send(self, frame: SourceFrame, *, seq: int, captured_at: float) -> None:
+        """Take a frame over, waiting while the window is full.
+
+        Args:
+            frame: the image and its label.
+            seq: its number, not used before for this camera.
+            captured_at: wall-clock seconds.
+        """
+        while len(self._in_flight) >= self._window:
+            self._step(_TICK)
+        if self._started is None:
+            self._started = self._monotonic()
+        header = wire.Header(
+            v=wire.VERSION, camera=self.camera, seq=seq, captured_at=captured_at, encoding=frame.encoding
+        )
+        self._in_flight[seq] = _InFlight(wire.frame_parts(header, frame.image, frame.label))
+        self._counts["sent"] += 1
+        self._counts["labelled"] += frame.label is not None
+        self._counts["bytes"] += len(frame.image) + len(frame.label or b"")
+        self._step(0.0)
+
+    def idle(self, until: float) -> None:
+        """Attend to answers until a moment of the monotonic clock."""
+        while (left := until - self._monotonic()) > 0:
+            self._step(left)
+
+    def finish(self) -> None:
+        """Wait until every frame is done with."""
+        while self._in_flight:
+            self._step(_TICK)
+
+    def close(self, *, at_once: bool = False) -> None:
+        """Close the socket; ``at_once`` also forgets published frames that have not left yet."""
+        self._link.close(at_once=at_once)
+
+    def summary(self) -> StreamSummary:
+        """What became of the frames so far; those still under way are unanswered."""
+        counts = self._counts
+        return StreamSummary(
+            sent=counts["sent"],
+            labelled=counts["labelled"],
+            kept=counts["kept"],
+            dropped=counts["dropped"],
+            rejected=counts["rejected"],
+            overflow=counts["overflow"],
+            unanswered=counts["given_up"] + len(self._in_flight),
+            resent=counts["resent"],
+            bytes=counts["bytes"],
+            seconds=0.0 if self._started is None else self._monotonic() - self._started,
+            scales=dict(sorted(self._scales.items())),
+            errors=dict(self._errors),
+        )
+
+    def _step(self, timeout: float) -> None:
+        """Send what is due, then wait for something to happen and take the answers in."""
+        waiting = len(self._in_flight)
+        again = self._transmit()
+        finished = len(self._in_flight) < waiting
+        wait = 0.0 if finished else min(timeout, max(0.0, again - self._monotonic()))
+        self._link.wait(wait, to_send=self._blocked)
+        while (answer := self._link.receive()) is not None:
+            self._take(answer)
+        self._notice_silence()
+
+    def _transmit(self) -> float:
+        """Send what is due; returns when to look again, on the monotonic clock."""
+        now = self._monotonic()
+        again = now + _TICK
+        self._blocked = False
+        for seq, frame in list(self._in_flight.items()):
+            if not self._link.listening:
+                break
+            if frame.epoch == self._link.epoch and now < frame.due:
+                again = min(again, frame.due)
+                if self._careful:
+                    break
+                continue
+            if frame.attempts >= self._max_attempts:
+                self._error(f"no answer after sending it {frame.attempts} times")
+                self._done(seq, "given_up")
+                continue
+            if not self._link.send(frame.parts):
+                self._blocked = True
+                break
+            frame.attempts += 1
+            frame.epoch = self._link.epoch
+            frame.due = now + self._answer_timeout
+            again = min(again, frame.due)
+            if not self._link.answers:
+                self._done(seq, "published")
+            elif frame.attempts > 1:
+                self._counts["resent"] += 1
+                self._careful = True
+                break
+        return again
+
+    def _take(self, answer: bytes) -> None:
+        self._careful = False
+        try:
+            reply = wire.parse_reply(answer)
+        except wire.WireError as error:
+            self._error(str(error))
+            return
+        if reply.code == "stopping":
+            return  # as good as no answer: the frame is sent again once the daemon is back
+        seq = reply.seq
+        if seq is None and not reply.ok:
+            # The daemon could not tell whose header it was: answers come in order, so the oldest.
+            seq = next(iter(self._in_flight), None)
+        if seq not in self._in_flight:
+            return  # the answer to an earlier transmission came first
+        if not reply.ok:
+            self._error(reply.error or "refused without a reason")
+            self._done(seq, "overflow" if reply.code == "overflow" else "rejected")
+        elif reply.kept:
+            self._scales[f"{reply.scale:g}"] += 1
+            self._done(seq, "kept")
+        else:
+            self._done(seq, "dropped")
+
+    def _done(self, seq: int, outcome: str) -> None:
+        del self._in_flight[seq]
+        self._counts[outcome] += 1
+        self._on_answer()
+
+    def _error(self, text: str) -> None:
+        known = text in self._errors or len(self._errors) < _MAX_ERRORS
+        self._errors[text if known else _OTHER_ERRORS] += 1
+
+    def _notice_silence(self) -> None:
+        """Say once in each outage that nobody listens, and once why who is there takes nothing."""
+        if self._link.listening:
+            self._silent_since = self._said = None
+            return
+        now = self._monotonic()
+        if self._silent_since is None:
+            self._silent_since = now
+        complaint = self._link.complaint
+        if now - self._silent_since < self._patience:
+            return
+        if complaint and self._said != complaint:
+            self._said = complaint
+            self._on_complaint(self.endpoint, complaint)
+        elif self._said is None:
+            self._said = ""
+            self._on_wait(self.endpoint)
+
+
+def stream(
+    source: Source,
+    sender: FrameSender,
+    *,
+    fps: float | None = None,
+    limit: int | None = None,
+    clock: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
+    """Send all frames of a source and wait for their answers.
+
+    Frames are numbered from 0. A live frame was captured when it was read. Stored footage is dated one frame
+    interval apart (1 / ``fps``, else the video's own, else 1 s) so that it ends now: sent again tomorrow, it
+    is tomorrow's footage, while frames that are stored already stay recognisable by number and content.
+
+    Args:
+        source: the frames.
+        sender: sends them.
+        fps: frames a second to send at most; None for as fast as answers allow. Live frames that come
+            faster are left out.
+        limit: frames to send at most.
+        clock: wall-clock seconds.
+        monotonic: the sender's clock.
+    """
+    total = source.count if limit is None or source.count is None else min(limit, source.count)
+    interval = 1.0 / (fps or source.fps or 1.0)
+    began = clock()
+    for seq, frame in enumerate(islice(_paced(source, sender, fps, monotonic(), monotonic), limit)):
+        captured_at = clock() if source.live or total is None else began - (total - 1 - seq) * interval
+        sender.send(frame, seq=seq, captured_at=round(captured_at, 6))
+    sender.finish()
+
+
+def _paced(
+    source: Source, sender: FrameSender, fps: float | None, began: float, monotonic: Callable[[], float]
+) -> Iterator[SourceFrame]:
+    due = began
+    for frame in source:
+        if fps and source.live:
+            if monotonic() < due:
+                continue
+            due = max(due + 1.0 / fps, monotonic())
+        elif fps:
+            sender.idle(due)
+            due += 1.0 / fps
+        yield frame

@@ -1,0 +1,1 @@
+"""Conditions (day, dusk, rain): normalisation statistics of their own beside shared weights."""

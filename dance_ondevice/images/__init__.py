@@ -1,0 +1,1 @@
+"""Images and label masks: decoding, headers, and signatures of likeness."""

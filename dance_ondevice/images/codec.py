@@ -1,0 +1,199 @@
+"""Encoded images: decoding, encoding and scaling them.
+
+The only module that calls ``cv2.imdecode`` and ``cv2.imencode``. What arrives here comes from the network,
+so a header is parsed (``image_headers``) before anything is allocated, and bad bytes can cause nothing but an
+``ImageError``. OpenCV is imported on use, because its own pixel limit (:func:`limit_pixels`) is read at its
+first import.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dance_ondevice.images.headers import ImageError, check_complete, probe
+
+__all__ = [
+    "ImageError",
+    "decode_colour",
+    "decode_grey",
+    "decode_label",
+    "encode_jpeg",
+    "encode_png",
+    "limit_pixels",
+    "resize_area",
+]
+
+_LIMIT_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"
+_OPENCV_DEFAULT_LIMIT = 1 << 30
+
+
+def limit_pixels(max_pixels: int) -> None:
+    """Set the most pixels that OpenCV agrees to decode, for this process and its children.
+
+    Raises:
+        RuntimeError: OpenCV is already imported and has read another limit.
+        ValueError: ``max_pixels`` is below 1.
+    """
+    if max_pixels < 1:
+        raise ValueError(f"max_pixels is {max_pixels}, it must be at least 1")
+    if "cv2" in sys.modules and os.environ.get(_LIMIT_VARIABLE) != str(max_pixels):
+        raise RuntimeError(
+            f"OpenCV is already imported with {_LIMIT_VARIABLE}={os.environ.get(_LIMIT_VARIABLE, 'unset')}; "
+            f"call limit_pixels({max_pixels}) before anything imports cv2"
+        )
+    os.environ[_LIMIT_VARIABLE] = str(max_pixels)
+
+
+def decode_grey(data: bytes | memoryview, reduce: int = 1) -> NDArray[np.uint8]:
+    """Decode to luma, optionally at a fraction of the size (for JPEG at a fraction of the time as well).
+
+    Args:
+        data: an encoded image.
+        reduce: 1, 2, 4 or 8.
+
+    Returns:
+        (ceil(height / reduce), ceil(width / reduce)) uint8.
+
+    Raises:
+        ImageError: undecodable, truncated, or more pixels than the limit.
+    """
+    return _decode(data, reduce, grey=True)
+
+
+def decode_colour(data: bytes | memoryview, reduce: int = 1) -> NDArray[np.uint8]:
+    """Decode to BGR; alpha is dropped, 16 bits become 8.
+
+    Args:
+        data: an encoded image.
+        reduce: 1, 2, 4 or 8.
+
+    Returns:
+        (ceil(height / reduce), ceil(width / reduce), 3) uint8.
+
+    Raises:
+        ImageError: undecodable, truncated, or more pixels than the limit.
+    """
+    return _decode(data, reduce, grey=False)
+
+
+def decode_label(data: bytes | memoryview) -> NDArray[np.uint8]:
+    """Decode a label mask: the ids exactly as written.
+
+    Returns:
+        (height, width) uint8.
+
+    Raises:
+        ImageError: anything but a complete 8-bit grey PNG within the pixel limit.
+    """
+    info = probe(data)
+    if info.format != "png" or info.channels != 1 or info.bit_depth != 8:
+        raise ImageError(
+            "a label is an 8-bit single-channel PNG (no palette), found "
+            f"{info.format} with {info.channels} channels of {info.bit_depth} bits"
+        )
+    return _decode(data, 1, grey=True)
+
+
+def encode_jpeg(bgr: NDArray[np.uint8], quality: int = 95) -> bytes:
+    """Encode (h, w, 3) BGR or (h, w) grey as JPEG.
+
+    Raises:
+        ImageError: OpenCV refuses the array (wrong shape or type, a side over 65500 pixels).
+    """
+    import cv2
+
+    return _encode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def encode_png(array: NDArray[np.uint8]) -> bytes:
+    """Encode (h, w) grey, (h, w, 3) BGR or (h, w, 4) BGRA losslessly as PNG.
+
+    Raises:
+        ImageError: OpenCV refuses the array.
+    """
+    return _encode(".png", array, [])
+
+
+def resize_area(bgr: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """Scale an image by area averaging.
+
+    Args:
+        bgr: (h, w) or (h, w, 3) uint8.
+        scale: factor for both sides, above 0.
+
+    Returns:
+        round(h * scale) by round(w * scale), each at least 1; the array itself when that is its size.
+    """
+    import cv2
+
+    if scale <= 0:
+        raise ValueError(f"scale is {scale}, it must be above 0")
+    h, w = bgr.shape[:2]
+    size = (max(1, round(w * scale)), max(1, round(h * scale)))
+    if size == (w, h):
+        return bgr
+    return cast("NDArray[np.uint8]", cv2.resize(bgr, size, interpolation=cv2.INTER_AREA))
+
+
+def _decode(data: bytes | memoryview, reduce: int, *, grey: bool) -> NDArray[np.uint8]:
+    import cv2
+
+    if reduce not in (1, 2, 4, 8):
+        raise ValueError(f"reduce is {reduce}, allowed are 1, 2, 4 and 8")
+    info = probe(data)
+    limit = _pixel_limit()
+    if info.width * info.height > limit:
+        # OpenCV checks the reduced size only, though libjpeg may hold the whole image's coefficients.
+        raise ImageError(
+            f"the image declares {info.width}x{info.height} pixels, the limit is {limit} in total"
+        )
+    check_complete(data, info)
+    size = (-(-info.height // reduce), -(-info.width // reduce))
+    # Only libjpeg decodes straight to a smaller size; elsewhere OpenCV resizes, and rounds a side down to 0.
+    in_decoder = reduce if info.format == "jpeg" else 1
+    flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
+    if in_decoder > 1:
+        flags = {
+            2: (cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
+            4: (cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
+            8: (cv2.IMREAD_REDUCED_COLOR_8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
+        }[in_decoder][grey]
+    try:
+        # Labels and declared sizes know nothing of EXIF, so a rotation by EXIF would set them apart.
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise ImageError(f"the {info.format} cannot be decoded: {error.err or error}") from error
+    if decoded is None:
+        raise ImageError(f"the {info.format} is damaged and cannot be decoded ({len(data)} bytes)")
+    if reduce > in_decoder:
+        decoded = cv2.resize(decoded, size[::-1], interpolation=cv2.INTER_AREA)
+    if decoded.shape != (size if grey else (*size, 3)) or decoded.dtype != np.uint8:
+        raise ImageError(
+            f"the {info.format} declares {info.width}x{info.height} pixels but decodes to {decoded.shape}"
+        )
+    return cast("NDArray[np.uint8]", decoded)
+
+
+def _pixel_limit() -> int:
+    text = os.environ.get(_LIMIT_VARIABLE, "")
+    # OpenCV also reads forms such as "64MB"; those are left to it.
+    return int(text) if text.isdecimal() else _OPENCV_DEFAULT_LIMIT
+
+
+def _encode(extension: str, array: NDArray[np.uint8], parameters: list[int]) -> bytes:
+    import cv2
+
+    try:
+        done, encoded = cv2.imencode(extension, array, parameters)
+    except cv2.error as error:
+        raise ImageError(
+            f"cannot encode {array.shape} {array.dtype} as {extension}: {error.err or error}"
+        ) from error
+    if not done:
+        raise ImageError(f"cannot encode {array.shape} {array.dtype} as {extension}")
+    return encoded.tobytes()

@@ -1,0 +1,49 @@
+"""A frame's signature: a tiny normalised thumbnail as text, by which near-duplicates are known.
+
+Luma averaged over 16 x 12 cells, centred and scaled by its own mean and deviation, in 16 levels: one hex
+digit a cell, row by row. Eight more digits repeat the mean brightness, so that a scene by day and the same by
+night differ. Two signatures are compared digit by digit, see ``policies/samples/similarity.py``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CELLS", "LENGTH", "signature"]
+
+#: Columns and rows of the thumbnail.
+CELLS = (16, 12)
+_BRIGHTNESS_DIGITS = 8
+#: Digits of a signature.
+LENGTH = CELLS[0] * CELLS[1] + _BRIGHTNESS_DIGITS
+
+#: Sixteen levels cover two deviations to either side of the mean.
+_LEVELS_PER_DEVIATION = 4.0
+#: Not a half: the mean itself must not lie between two levels.
+_MIDDLE = 7.75
+#: A frame flatter than this, in grey levels, has no pattern: noise must not be blown up to one.
+_LEAST_DEVIATION = 4.0
+
+
+def signature(grey: NDArray[np.uint8]) -> str:
+    """The signature of a grey image (H, W) of uint8, of any size.
+
+    Returns:
+        ``LENGTH`` lower-case hex digits.
+
+    Raises:
+        ValueError: another shape or dtype.
+    """
+    if grey.ndim != 2 or grey.dtype != np.uint8 or grey.size == 0:
+        raise ValueError(f"expected a grey image (H, W) of uint8, found {grey.shape} of {grey.dtype}")
+    import cv2  # on use: its pixel limit is read at its first import, see images.limit_pixels
+
+    # Floats: rounding the averages would add a step of its own where a scene has little contrast.
+    cells = np.asarray(cv2.resize(grey.astype(np.float32), CELLS, interpolation=cv2.INTER_AREA), np.float32)
+    mean, deviation = (float(each[0, 0]) for each in cv2.meanStdDev(cells))
+    scale = _LEVELS_PER_DEVIATION / max(_LEAST_DEVIATION, deviation)
+    levels = np.rint((cells - mean) * scale + _MIDDLE).clip(0, 15).astype(np.uint8)
+    pattern: str = levels.tobytes().hex()[1::2]
+    # A hair more: the mean of equal floats may come out a hair less than each of them.
+    return pattern + "0123456789abcdef"[min(15, int(mean + 0.01) // 16)] * _BRIGHTNESS_DIGITS

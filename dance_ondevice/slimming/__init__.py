@@ -1,0 +1,1 @@
+"""Network slimming: channel groups, their importance, and their removal."""

@@ -1,0 +1,312 @@
+"""Network slimming: channels leave the tensors of a model until one inference costs as little as asked.
+
+:mod:`dance_ondevice.slimming.groups` tells which channels go together and which matter least; here is how
+many go. Each group loses the same share of the channels that it was built with, so that many small steps thin
+a model as evenly as one large step does; multi-scale branches may lose a larger or a smaller one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dance_ondevice.models.branches import branch_of, branches_of
+from dance_ondevice.models.channels import (
+    LayerChannels,
+    channels_of,
+    keep_channels,
+    layer_channels,
+    remember_widths,
+)
+from dance_ondevice.models.cost import count_macs, count_parameters, evaluating, layer_macs
+from dance_ondevice.models.forward import logits
+from dance_ondevice.slimming.groups import TRACE_SIDE, Group, NotPrunable, copy_of, find_groups
+from dance_ondevice.slimming.importance import Scores
+
+__all__ = ["NotPrunable", "SlimReport", "slim"]
+
+log = logging.getLogger(__name__)
+
+#: How far from the target the MACs may end.
+_TOLERANCE = 0.03
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlimReport:
+    """What slimming did.
+
+    Attributes:
+        target_macs: MACs asked for.
+        macs_before: of one inference at the size given, before.
+        macs_after: likewise, after.
+        parameters_before: trainable numbers that inference uses, before.
+        parameters_after: likewise, after.
+        channels: module name -> (in, out, groups) of every layer, after; what a model card holds.
+    """
+
+    target_macs: int
+    macs_before: int
+    macs_after: int
+    parameters_before: int
+    parameters_after: int
+    channels: dict[str, LayerChannels]
+
+    @property
+    def reached(self) -> bool:
+        """Whether the MACs are within 3 % of the target, or were below it to begin with."""
+        return self.macs_after <= (1 + _TOLERANCE) * self.target_macs
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """What the widths are chosen from: groups, how fast each goes, channels and MACs by layer, the target."""
+
+    groups: tuple[Group, ...]
+    rates: tuple[float, ...]
+    channels: Mapping[str, LayerChannels]
+    costs: Mapping[str, int]
+    target: int
+    min_channels: int
+
+    def miss(self, widths: Sequence[int]) -> int:
+        """How far the MACs with these widths are from the target, either way."""
+        return abs(self.macs(widths) - self.target)
+
+    def macs(self, widths: Sequence[int]) -> int:
+        """MACs if each group had this width: a layer's are in proportion to in * out / groups."""
+        lost: dict[tuple[str, str], int] = {}
+        for group, width in zip(self.groups, widths, strict=True):
+            gone = len(group.order) - width
+            for member in group.members:
+                key = (member.layer, member.side)
+                lost[key] = lost.get(key, 0) + member.lost[gone]
+        total = 0
+        for name, macs in self.costs.items():
+            inputs, outputs, groups = self.channels[name]
+            lost_in, lost_out = lost.get((name, "in"), 0), lost.get((name, "out"), 0)
+            if 1 < groups == inputs == outputs:
+                total += macs * (outputs - lost_out) // outputs
+            else:
+                total += macs * (inputs - lost_in) * (outputs - lost_out) // (inputs * outputs)
+        return total
+
+
+def slim(
+    model: nn.Module,
+    *,
+    target_macs: int,
+    size: tuple[int, int],
+    round_to: int = 8,
+    min_channels: int = 4,
+    importance: Scores | None = None,
+    shares: Mapping[str, float] | None = None,
+    companions: Sequence[nn.Module] = (),
+) -> SlimReport:
+    """Take channels out of a model, in place, until one inference costs ``target_macs``.
+
+    Ends within 3 % of the target unless that would take more than ``min_channels`` leave; then the model is
+    as small as it gets and the report says what that is. The outputs keep all their classes. A model that was
+    slimmed before, or loaded from a slimmed checkpoint, is slimmed further. Groups with a layer that has no
+    rule (grouped convolutions that are not depthwise, group and layer normalisation, attention, bare
+    parameters) stay as they are.
+
+    Parameters that lose channels are replaced by new ones: make the optimiser afterwards.
+
+    Args:
+        model: maps (N, 3, H, W) to logits, or to a tuple of such, auxiliary outputs in training mode
+            included.
+        target_macs: of one image, as :func:`dance_ondevice.models.cost.count_macs` counts them.
+        size: (height, width) that the MACs are counted at.
+        round_to: widths that change become multiples of this, which kernels run faster; of half of it, of a
+            quarter and so on where the target cannot be met otherwise.
+        min_channels: a group keeps at least so many; one that has fewer stays as it is.
+        importance: module name -> (output channels,) scores; the channels with the smallest go first. By
+            default those of :func:`dance_ondevice.slimming.importance.scale_scores`; see there for others.
+        shares: multi-scale branch -> how large a share of its channels goes, relative to what goes elsewhere:
+            1 as much, 2 twice as much, 0 none. Branches that are not named have 1.
+        companions: models of the same layers, which lose exactly the channels that the model loses, whatever
+            numbers are in them: an optimiser's moments, say, held as the parameters of a copy.
+
+    Raises:
+        NotPrunable: the model cannot be traced, or has nothing that could be removed; nothing was cut.
+        ValueError: an argument out of range, a branch that the model does not have, or a companion with
+            other layers than the model.
+    """
+    if target_macs < 1 or round_to < 1 or min_channels < 1:
+        raise ValueError(
+            "target_macs, round_to and min_channels must be at least 1, "
+            f"found {target_macs}, {round_to} and {min_channels}"
+        )
+    branches = _checked_branches(model, shares or {})
+    for companion in companions:
+        if channels_of(companion) != channels_of(model):
+            raise ValueError(
+                f"a companion ({type(companion).__name__}) must have the layers and channels of the model"
+            )
+    costs = layer_macs(model, *size)
+    before, parameters_before = sum(costs.values()), count_parameters(model)
+    if target_macs < before:
+        with torch.inference_mode(False):  # the caller's would make parameters that cannot be trained
+            groups = find_groups(model, importance)
+            task = _Task(
+                groups=groups,
+                rates=tuple(_rate(group, branches, shares or {}) for group in groups),
+                channels=channels_of(model),
+                costs=costs,
+                target=target_macs,
+                min_channels=min_channels,
+            )
+            remember_widths(model)
+            _remove(model, companions, task.groups, _choose_widths(task, round_to))
+    report = SlimReport(
+        target_macs=target_macs,
+        macs_before=before,
+        macs_after=count_macs(model, *size),
+        parameters_before=parameters_before,
+        parameters_after=count_parameters(model),
+        channels=channels_of(model),
+    )
+    log.info(
+        "slimmed target_macs=%d macs_before=%d macs_after=%d parameters_before=%d parameters_after=%d",
+        target_macs,
+        before,
+        report.macs_after,
+        parameters_before,
+        report.parameters_after,
+    )
+    return report
+
+
+def _checked_branches(model: nn.Module, shares: Mapping[str, float]) -> dict[str, tuple[str, ...]]:
+    branches = branches_of(model)
+    for name, share in shares.items():
+        if name not in branches:
+            there = ", ".join(branches) or "none"
+            raise ValueError(f"{type(model).__name__} has no branch {name!r}; there are: {there}")
+        if not (math.isfinite(share) and share >= 0):
+            raise ValueError(f"the share of {name} is {share}; it must be 0 or more")
+    return branches
+
+
+def _rate(group: Group, branches: Mapping[str, Sequence[str]], shares: Mapping[str, float]) -> float:
+    """The share of the branch that most of the group's writers are in."""
+    votes = Counter(branch_of(writer, branches) for writer in group.writers)
+    most = votes.most_common(1)
+    return shares.get(most[0][0] or "", 1.0) if most else 1.0
+
+
+def _choose_widths(task: _Task, round_to: int) -> tuple[int, ...]:
+    """How many channels each group keeps: rounded as coarsely as the target allows."""
+    tried = []
+    while True:
+        tried.append(min(_settings_around(task, round_to), key=task.miss))
+        if task.miss(tried[-1]) <= _TOLERANCE * task.target:
+            return min(tried, key=task.miss)
+        if round_to == 1:
+            return _nudged(task, min(tried, key=task.miss))
+        round_to //= 2
+
+
+def _nudged(task: _Task, widths: tuple[int, ...]) -> tuple[int, ...]:
+    """The widths after single channels went from, or stayed in, whichever group brings the target nearest.
+
+    Groups that share layers cost less than the sum of what each costs alone, so that on a small model the
+    even shares above can step over the target.
+    """
+    while task.miss(widths) > _TOLERANCE * task.target:
+        step = -1 if task.macs(widths) > task.target else 1
+        moved = [
+            (*widths[:index], width + step, *widths[index + 1 :])
+            for index, (group, rate, width) in enumerate(zip(task.groups, task.rates, widths, strict=True))
+            if rate > 0 and max(task.min_channels, group.least) <= width + step <= len(group.order)
+        ]
+        nearest = min(moved, key=task.miss, default=widths)
+        if task.miss(nearest) >= task.miss(widths):
+            break
+        widths = nearest
+    return widths
+
+
+def _settings_around(task: _Task, round_to: int) -> list[tuple[int, ...]]:
+    """The widths just above the target, those just below, and the way between, one group at a time."""
+
+    def widths_at(share: float) -> tuple[int, ...]:
+        if share == 0.0:
+            return tuple(len(g.order) for g in task.groups)
+        return tuple(
+            _width_after(g, min(1.0, rate * share), round_to, task.min_channels) if rate else len(g.order)
+            for g, rate in zip(task.groups, task.rates, strict=True)
+        )
+
+    # Up to where the slowest group has gone as far as the others.
+    low, high = 0.0, 1.0 / min((rate for rate in task.rates if rate), default=1.0)
+    for _ in range(30):
+        middle = (low + high) / 2
+        if task.macs(widths_at(middle)) > task.target:
+            low = middle
+        else:
+            high = middle
+    wide, narrow = widths_at(low), widths_at(high)
+    return [narrow[:stepped] + wide[stepped:] for stepped in range(len(task.groups) + 1)]
+
+
+def _width_after(group: Group, share: float, round_to: int, min_channels: int) -> int:
+    """The width of a group without about ``share`` of what it was built with; at most the present one."""
+    least = -(-max(min_channels, group.least) // round_to) * round_to
+    kept = round(group.built_with * (1.0 - share) / round_to) * round_to
+    return min(len(group.order), max(kept, least))
+
+
+def _remove(
+    model: nn.Module, companions: Sequence[nn.Module], groups: Sequence[Group], widths: Sequence[int]
+) -> None:
+    """Cut the least important channels: on a copy first, which must still run, then on the model and those
+    that go with it.
+    """
+    removed: dict[str, dict[str, set[int]]] = {}
+    for group, width in zip(groups, widths, strict=True):
+        gone = group.order[: len(group.order) - width]
+        for member in group.members:
+            channels = itertools.chain.from_iterable(member.channels.get(root, ()) for root in gone)
+            removed.setdefault(member.layer, {"in": set(), "out": set()})[member.side].update(channels)
+    probe = copy_of(model)
+    try:
+        shape = _output_shape(probe)
+        _cut(probe, removed)
+        after = _output_shape(probe)
+    except Exception as error:  # whatever a forward with wrongly traced channels may raise
+        raise NotPrunable(
+            f"{type(model).__name__} no longer runs after channels were removed; its operations on channels "
+            f"were not understood: {type(error).__name__}: {error}"
+        ) from error
+    if after != shape:
+        raise NotPrunable(
+            f"removing channels changed the output of {type(model).__name__}: {shape} to {after}"
+        )
+    for whole in (model, *companions):
+        _cut(whole, removed)
+
+
+def _cut(model: nn.Module, removed: dict[str, dict[str, set[int]]]) -> None:
+    modules = dict(model.named_modules())
+    for name, sides in removed.items():
+        inputs, outputs, _ = layer_channels(modules[name])
+        keep_channels(modules[name], _rest(inputs, sides["in"]), _rest(outputs, sides["out"]))
+
+
+def _rest(width: int, gone: Iterable[int]) -> list[int] | None:
+    out = set(gone)
+    return [channel for channel in range(width) if channel not in out] if out else None
+
+
+def _output_shape(model: nn.Module) -> tuple[int, ...]:
+    with evaluating(model), torch.inference_mode():
+        image = torch.zeros(1, 3, TRACE_SIDE, TRACE_SIDE, device=next(model.parameters()).device)
+        return tuple(logits(model, image).shape)

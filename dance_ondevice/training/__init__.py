@@ -1,0 +1,1 @@
+"""Training on a device: batches, losses, evaluation, and the trainer itself."""

@@ -1,0 +1,108 @@
+"""How good masks are: confusion matrices and intersection over union.
+
+Defined as in Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospective" (IJCV 2015):
+one confusion matrix over the whole set, pixels to ignore excluded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from dance_ondevice.images.codec import resize_area
+from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.models.forward import Normalisation, predict
+from dance_ondevice.training.batches import TrainingSample, read_image, read_label
+
+Matrix = NDArray[np.int64]
+
+
+def confusion_matrix(label: NDArray[np.uint8], prediction: NDArray[np.uint8], n_classes: int) -> Matrix:
+    """Count pixels by true and predicted class.
+
+    Args:
+        label: True class ids, 255 = ignore.
+        prediction: Predicted class ids, of the same shape.
+        n_classes: Number of classes.
+
+    Returns:
+        (n_classes, n_classes) counts; rows are the truth, columns the prediction.
+
+    Raises:
+        ValueError: The shapes differ, or an id that counts is not below ``n_classes``.
+    """
+    if label.shape != prediction.shape:
+        raise ValueError(f"label {label.shape} and prediction {prediction.shape} differ in shape")
+    counted = label != IGNORE
+    truth = label[counted].astype(np.int64)
+    predicted = prediction[counted].astype(np.int64)
+    for name, ids in (("label", truth), ("prediction", predicted)):
+        if ids.size and (found := int(ids.max())) >= n_classes:
+            raise ValueError(
+                f"the {name} holds class id {found}; with {n_classes} classes ids end at {n_classes - 1}"
+            )
+    counts = np.bincount(truth * n_classes + predicted, minlength=n_classes * n_classes)
+    return counts.reshape(n_classes, n_classes)
+
+
+def iou_per_class(matrix: Matrix) -> tuple[float | None, ...]:
+    """Intersection over union by class, each in [0,1]; None for a class in neither truth nor prediction."""
+    hits = np.diag(matrix)
+    union = matrix.sum(axis=0) + matrix.sum(axis=1) - hits
+    return tuple(float(h / u) if u else None for h, u in zip(hits, union, strict=True))
+
+
+def miou(matrix: Matrix) -> float:
+    """Mean IoU over the classes that the truth holds, in [0,1]; 0.0 when the truth holds none.
+
+    A class that is predicted but nowhere true has no IoU worth averaging (0 for a single stray pixel); its
+    pixels already lower the IoU of the classes that they were taken from.
+    """
+    present = matrix.sum(axis=1) > 0
+    values = [
+        iou for iou, counts in zip(iou_per_class(matrix), present, strict=True) if counts and iou is not None
+    ]
+    return float(np.mean(values)) if values else 0.0
+
+
+def evaluate(
+    model: nn.Module,
+    samples: Sequence[TrainingSample],
+    normalisation: Normalisation,
+    n_classes: int,
+    *,
+    on_sample: Callable[[int], None] | None = None,
+) -> Matrix:
+    """Predict every sample at its scale and compare with its label at the label's own size.
+
+    Args:
+        model: Left in the mode (train or eval) in which it came.
+        samples: What to evaluate on; weights are not used.
+        normalisation: The model's.
+        n_classes: Number of classes.
+        on_sample: Called with the number of samples done, after each.
+
+    Returns:
+        One (n_classes, n_classes) confusion matrix over all samples; rows are the truth.
+
+    Raises:
+        SampleError: A file is missing or not what it should be.
+    """
+    matrix = np.zeros((n_classes, n_classes), np.int64)
+    training = model.training
+    model.eval()
+    try:
+        for done, sample in enumerate(samples, start=1):
+            image = resize_area(read_image(sample), sample.scale)
+            label = read_label(sample, n_classes)
+            height, width = label.shape
+            prediction = predict(model, image, normalisation, out_size=(height, width))
+            matrix += confusion_matrix(label, prediction.mask, n_classes)
+            if on_sample is not None:
+                on_sample(done)
+    finally:
+        model.train(training)
+    return matrix

@@ -1,0 +1,77 @@
+"""The training loss: cross-entropy weighted by class and by sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from dance_ondevice.images.labels import IGNORE
+
+_ENET_CONSTANT = 1.02
+
+
+def weighted_cross_entropy(
+    logits: Tensor, labels: Tensor, sample_weights: Tensor, class_weights: Tensor
+) -> Tensor:
+    """Mean cross-entropy over the labelled pixels, weighted by class, times each sample's weight.
+
+    ``sum_ip w_i c_y(ip) CE_ip / sum_ip c_y(ip)`` over samples i and their labelled pixels p: sample weights
+    whose mean is 1 leave the size of the loss as it is, and a sample of weight 2 pulls twice as hard.
+
+    Args:
+        logits: (N,C,H,W) float32.
+        labels: (N,H,W) uint8, 255 = ignore.
+        sample_weights: (N,).
+        class_weights: (C,).
+
+    Returns:
+        A scalar; 0 when nothing is labelled.
+    """
+    targets = labels.long()
+    pixels = F.cross_entropy(logits, targets, class_weights, ignore_index=IGNORE, reduction="none")
+    counts = torch.bincount(targets.flatten(), minlength=IGNORE + 1)[: len(class_weights)]
+    total = (class_weights * counts).sum()
+    weighted = (pixels.sum(dim=(1, 2)) * sample_weights).sum()
+    return weighted / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+def class_weights(frequencies: NDArray[np.float64], largest_ratio: float = 10.0) -> NDArray[np.float64]:
+    """Weights by rarity: ``1 / ln(1.02 + p)``, as in ENet (Paszke et al. 2016, arXiv 1606.02147, 5.2).
+
+    Args:
+        frequencies: Share p of the labelled pixels by class, (C,).
+        largest_ratio: No class weighs more than this times the lightest one, so that classes of a few
+            pixels do not drown the others.
+
+    Returns:
+        (C,) weights; their mean over the labelled pixels is 1.
+    """
+    weights = 1 / np.log(_ENET_CONSTANT + frequencies)
+    weights = np.minimum(weights, largest_ratio * weights.min())
+    mean = float((weights * frequencies).sum())
+    scaled: NDArray[np.float64] = weights / (mean if mean > 0 else weights.mean())
+    return scaled
+
+
+def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:
+    """How far a model is from a teacher's answers: the mean over pixels of ``T^2 KL(teacher || model)``.
+
+    As in Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015, arXiv 1503.02531,
+    section 2): both are softened by the temperature T, and its square keeps the gradient's size. Against
+    forgetting as in Li and Hoiem, "Learning without Forgetting" (2016, arXiv 1606.09282).
+
+    Args:
+        logits: (N,C,H,W) float32.
+        teacher_logits: of the same shape; no gradient flows into them.
+        temperature: T.
+
+    Returns:
+        A scalar.
+    """
+    model = F.log_softmax(logits / temperature, dim=1)
+    teacher = F.log_softmax(teacher_logits.detach() / temperature, dim=1)
+    divergence = F.kl_div(model, teacher, reduction="none", log_target=True).sum(dim=1)
+    return divergence.mean() * temperature**2

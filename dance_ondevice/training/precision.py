@@ -1,0 +1,105 @@
+"""Numbers of 16 or 32 bits: which of them trains faster on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dance_ondevice.models.forward import outputs
+from dance_ondevice.models.layout import channels_last
+from dance_ondevice.training.batches import MIN_BATCH
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["fp32", "bf16"]
+_WORTHWHILE = 0.9
+
+
+@contextlib.contextmanager
+def autocast(model: nn.Module, precision: Precision) -> Iterator[None]:
+    """A context in which the model's convolutions and matrix products run in ``precision``.
+
+    Two kinds of depthwise convolution stay in 32 bits on the CPU (oneDNN, as of torch 2.13). Of dilated ones
+    it computes a wrong gradient of the weights in bf16, off by more than its own length and at times by
+    thirty orders of magnitude; a test measures it, so that the exception can go when the library is mended.
+    Of strided ones the backward pass takes many times as long as in fp32.
+    """
+    device = next(model.parameters()).device
+    lowered = precision == "bf16"
+    exact = (
+        [m for _, m in model.named_modules() if _is_awkward_depthwise(m)]
+        if lowered and device.type == "cpu"
+        else []
+    )
+    for module in exact:
+        module.forward = functools.partial(_forward_in_fp32, module)
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=lowered):
+            yield
+    finally:
+        for module in exact:
+            del module.forward
+
+
+def _is_awkward_depthwise(module: nn.Module) -> bool:
+    if not isinstance(module, nn.Conv2d) or module.groups == 1:
+        return False
+    return max(module.dilation) > 1 or max(module.stride) > 1
+
+
+def _forward_in_fp32(module: nn.Module, x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        found: Tensor = type(module).forward(module, x.float())
+        return found.to(x.dtype)
+
+
+def measure_precision(
+    model: nn.Module,
+    size: tuple[int, int],
+    batch_size: int,
+    *,
+    steps: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Precision:
+    """Which precision trains faster here: bf16 if it takes at most 0.9 of fp32's time.
+
+    Args:
+        model: Left untouched: a copy is timed.
+        size: (height, width) of the images.
+        batch_size: Images a batch.
+        steps: Forward and backward passes to time, after one that is not; the fastest counts.
+        clock: Seconds, for durations.
+    """
+    trial = channels_last(copy.deepcopy(model)).train()
+    device = next(trial.parameters()).device
+    # Random, since zeros would have denormal gradients, which are slow in fp32 alone.
+    images = torch.rand((max(MIN_BATCH, batch_size), 3, *size), generator=torch.Generator().manual_seed(0))
+    images = images.to(device).contiguous(memory_format=torch.channels_last)
+
+    def seconds(precision: Precision) -> float:
+        best = math.inf
+        for index in range(steps + 1):
+            begin = clock()
+            with autocast(trial, precision):
+                heads = outputs(trial, images)
+            loss = torch.stack([head.float().square().mean() for head in heads]).sum()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+            elapsed = clock() - begin
+            if index:
+                best = min(best, elapsed)
+        return best
+
+    with torch.random.fork_rng(devices=[]):  # dropout draws
+        fp32, bf16 = seconds("fp32"), seconds("bf16")
+    chosen: Precision = "bf16" if bf16 <= _WORTHWHILE * fp32 else "fp32"
+    log.info("precision measured fp32_s=%.4f bf16_s=%.4f chosen=%s", fp32, bf16, chosen)
+    return chosen

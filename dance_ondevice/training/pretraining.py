@@ -1,0 +1,276 @@
+"""A base model from labelled images: trained from scratch or from another checkpoint, saved with its card."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from dance_ondevice.datasets.street import StreetCamera
+from dance_ondevice.images.codec import encode_jpeg, encode_png
+from dance_ondevice.models import checkpoint, registry
+from dance_ondevice.models.card import ModelCard
+from dance_ondevice.training.batches import BatchPlan, TrainingSample
+from dance_ondevice.training.evaluation import evaluate, iou_per_class, miou
+from dance_ondevice.training.precision import Precision, measure_precision
+from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions
+
+log = logging.getLogger(__name__)
+
+
+class PretrainError(ValueError):
+    """What was asked for does not go together; the message says what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions:
+    """What to train and how.
+
+    Attributes:
+        architecture: Name in the registry; of the model in ``init`` when there is one.
+        classes: Class names in the order of their ids.
+        size: (height, width) that images are fitted and cropped to.
+        epochs: Passes over the samples.
+        batch_size: Images a batch.
+        learning_rate: At the end of the warm-up; None: the trainer's default.
+        seed: Decides the fresh weights, the order and the augmentation.
+        precision: "auto" measures which is faster here.
+        init: Checkpoint whose weights to start from; None: fresh weights.
+        dataset: What the samples are, for the card.
+    """
+
+    architecture: str
+    classes: tuple[str, ...]
+    size: tuple[int, int]
+    epochs: int
+    batch_size: int = 8
+    learning_rate: float | None = None
+    seed: int = 0
+    precision: Precision | Literal["auto"] = "auto"
+    init: Path | None = None
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One pass over the samples; ``loss`` is the mean over its steps, None when none had a labelled pixel."""
+
+    epoch: int
+    epochs: int
+    loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watcher:
+    """Whom to tell how far the work is; each may be left out.
+
+    Attributes:
+        on_step: After each optimiser step.
+        on_epoch: After each epoch.
+        on_evaluated: With the set's name, samples done and samples in all, while evaluating.
+    """
+
+    on_step: Callable[[StepReport], None] = lambda _: None
+    on_epoch: Callable[[EpochReport], None] = lambda _: None
+    on_evaluated: Callable[[str, int, int], None] = lambda *_: None
+
+
+def pretrain(
+    train: Sequence[TrainingSample],
+    validation: Mapping[str, Sequence[TrainingSample]],
+    options: PretrainOptions,
+    out: Path,
+    *,
+    watcher: Watcher | None = None,
+    created_at: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    cpu_clock: Callable[[], float] = time.process_time,
+) -> ModelCard:
+    """Train a model and save it.
+
+    Args:
+        train: What to train on.
+        validation: Set name -> samples to evaluate the trained model on; the scores go to the card.
+        options: What to train and how.
+        out: Folder for ``model.safetensors`` and ``card.json``; written at the end, over an older checkpoint.
+        watcher: Told how far the work is.
+        created_at: Wall-clock time for the card, in seconds.
+        clock: Monotonic seconds.
+        cpu_clock: CPU seconds of this process.
+
+    Returns:
+        The card as saved; its ``training`` holds everything about how the model was made.
+
+    Raises:
+        PretrainError: ``options.init`` has other classes or another architecture than asked for.
+        CheckpointError: ``options.init`` cannot be loaded.
+        UnknownArchitecture: There is no such architecture.
+        SampleError: A sample cannot be used.
+        TrainingDiverged: The loss is no longer finite.
+        OSError: ``out`` cannot be written.
+    """
+    watcher = watcher or Watcher()
+    started, cpu_started = clock(), cpu_clock()
+    model, start = _start(options)
+    precision = options.precision
+    if precision == "auto":
+        precision = measure_precision(model, options.size, options.batch_size, clock=clock)
+    training = _training_options(train, options, precision)
+    trainer = Trainer(model, train, training, start.normalisation)
+    losses, last = _train(trainer, options.epochs, watcher)
+    made: dict[str, Any] = {
+        "dataset": dict(options.dataset),
+        "samples": len(train),
+        "epochs": options.epochs,
+        "steps": training.steps,
+        "samples_seen": last.samples_seen if last else 0,
+        "batch_size": training.batch_size,
+        "size": list(options.size),
+        "learning_rate": training.learning_rate,
+        "weight_decay": training.weight_decay,
+        "zoom": list(training.zoom),
+        "jitter": training.jitter,
+        "class_weighting": training.class_weighting,
+        "seed": options.seed,
+        "precision": precision,
+        "init": start.version if options.init else None,
+        "macs": last.macs if last else 0,
+        "loss": losses[-1],
+        "loss_per_epoch": losses,
+        "seconds": clock() - started,
+        "cpu_seconds": cpu_clock() - cpu_started,
+        "threads": torch.get_num_threads(),
+        "device": str(next(model.parameters()).device),
+    }
+    made["validation"] = {
+        name: _score(name, model, samples, start, watcher) for name, samples in validation.items()
+    }
+    card = replace(
+        start, version=_version(start.architecture, train, made), created_at=created_at, training=made
+    )
+    card = checkpoint.save(out, model, card)
+    log.info(
+        "model saved path=%s version=%s loss=%s seconds=%.1f", out, card.version, losses[-1], made["seconds"]
+    )
+    return card
+
+
+def render_street(
+    folder: Path,
+    frames: range,
+    conditions: Sequence[str],
+    *,
+    seed: int,
+    size: tuple[int, int],
+    on_frame: Callable[[], None] = lambda: None,
+) -> list[TrainingSample]:
+    """Write frames of the synthetic street camera to files.
+
+    Args:
+        folder: Made when missing.
+        frames: Frame numbers, rendered once a condition.
+        conditions: Of ``street.CONDITIONS``.
+        seed: The camera's.
+        size: (height, width) of the frames.
+        on_frame: Called after each frame.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    camera = StreetCamera(seed=seed, height=size[0], width=size[1])
+    samples = []
+    for condition, index in itertools.product(conditions, frames):
+        image, label = camera.render(index, condition)
+        stem = folder / f"{condition}_{index:06d}"
+        sample = TrainingSample(stem.with_suffix(".jpg"), stem.with_suffix(".png"))
+        sample.image.write_bytes(encode_jpeg(image))
+        sample.label.write_bytes(encode_png(label))
+        samples.append(sample)
+        on_frame()
+    return samples
+
+
+def _start(options: PretrainOptions) -> tuple[nn.Module, ModelCard]:
+    """The model to train and what its card says so far."""
+    if options.init is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            model = registry.build(options.architecture, len(options.classes))
+        card = ModelCard(
+            version="", architecture=options.architecture, classes=options.classes, macs_at=options.size
+        )
+        return model, card
+    model, card = checkpoint.load(options.init)
+    if card.classes != options.classes:
+        raise PretrainError(
+            f"{options.init} was trained for {', '.join(card.classes)}; "
+            f"the data set has {', '.join(options.classes)}"
+        )
+    if not card.factory and card.architecture != options.architecture:
+        raise PretrainError(f"{options.init} holds a {card.architecture}, not a {options.architecture}")
+    return model, replace(card, parent=card.version, gate={})
+
+
+def _training_options(
+    train: Sequence[TrainingSample], options: PretrainOptions, precision: Precision
+) -> TrainingOptions:
+    once = TrainingOptions(
+        steps=1,
+        batch_size=options.batch_size,
+        num_classes=len(options.classes),
+        size=options.size,
+        seed=options.seed,
+        precision=precision,
+    )
+    if options.learning_rate is not None:
+        once = replace(once, learning_rate=options.learning_rate)
+    return replace(once, steps=options.epochs * BatchPlan(train, once).steps_per_epoch)
+
+
+def _train(trainer: Trainer, epochs: int, watcher: Watcher) -> tuple[list[float | None], StepReport | None]:
+    """Do all steps; returns the mean loss of each epoch and the last step's report."""
+    losses: list[float | None] = []
+    current: list[float] = []
+    report = None
+
+    def close_epoch() -> None:
+        losses.append(sum(current) / len(current) if current else None)
+        current.clear()
+        watcher.on_epoch(EpochReport(len(losses), epochs, losses[-1]))
+
+    for report in trainer:
+        while len(losses) < (report.step - 1) // trainer.plan.steps_per_epoch:  # its last steps were skipped
+            close_epoch()
+        current.append(report.loss)
+        watcher.on_step(report)
+        if report.step % trainer.plan.steps_per_epoch == 0:
+            close_epoch()
+    while len(losses) < epochs:
+        close_epoch()
+    return losses, report
+
+
+def _score(
+    name: str, model: nn.Module, samples: Sequence[TrainingSample], card: ModelCard, watcher: Watcher
+) -> dict[str, Any]:
+    matrix = evaluate(
+        model,
+        samples,
+        card.normalisation,
+        len(card.classes),
+        on_sample=lambda done: watcher.on_evaluated(name, done, len(samples)),
+    )
+    ious = dict(zip(card.classes, iou_per_class(matrix), strict=True))
+    return {"miou": miou(matrix), "iou_per_class": ious, "samples": len(samples)}
+
+
+def _version(architecture: str, train: Sequence[TrainingSample], made: Mapping[str, Any]) -> str:
+    """A name that another model will not have: from how the model was made and what came of it."""
+    told = repr((sorted(made.items()), [sample.image.name for sample in train]))
+    return f"{architecture}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"

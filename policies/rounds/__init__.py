@@ -1,0 +1,1 @@
+"""Decisions about rounds: when, on what, how far to slim."""

@@ -1,0 +1,288 @@
+"""Rounds: is there something to learn, may it be learned now, and from which samples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dance_ondevice.policies.samples.sample_value import balanced_draw, choose, values
+from dance_ondevice.policies.samples.splits import SampleInfo, Split, assign_splits
+
+__all__ = [
+    "Drifted",
+    "RoundPlan",
+    "SampleInfo",
+    "Split",
+    "StartDecision",
+    "answered",
+    "assign_splits",
+    "in_window",
+    "needed_after_drift",
+    "parse_window",
+    "plan_round",
+    "should_start",
+]
+
+_WINDOW = re.compile(r"(\d{2}):(\d{2})-(\d{2}):(\d{2})", re.ASCII)
+_MINUTES_PER_DAY = 24 * 60
+#: After drift a round asks for this share of the usual new samples, and for so many at the least: fewer
+#: cannot be told from noise at the gate.
+_DRIFT_SHARE = 4
+_LEAST_AFTER_DRIFT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StartDecision:
+    """Whether a round may start, and why or why not in words."""
+
+    start: bool
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drifted:
+    """A camera whose stream has changed, and no round has learnt from it since.
+
+    Attributes:
+        camera: its name.
+        signals: what has changed, such as ``luma``.
+        new_labelled: labelled samples of it that came since, may train and never did.
+    """
+
+    camera: str
+    signals: tuple[str, ...]
+    new_labelled: int
+
+    @property
+    def words(self) -> str:
+        """For reasons."""
+        return f"drift of {', '.join(self.signals)} on camera {self.camera}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundPlan:
+    """The samples of one round, by id; the three groups share none.
+
+    Attributes:
+        train: samples that train for the first time, in order of time.
+        rehearsal: samples that trained before and are repeated against forgetting, in order of time.
+        gate: held-out samples that live model and candidate are compared on, in order of time.
+        reason: how many of what, or what is missing.
+    """
+
+    train: tuple[str, ...]
+    rehearsal: tuple[str, ...]
+    gate: tuple[str, ...]
+    reason: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether a round makes sense: there is something to learn, and something to judge it on."""
+        return bool(self.train) and bool(self.gate)
+
+
+def parse_window(window: str) -> tuple[int, int] | None:
+    """Minutes of the day at which a window "HH:MM-HH:MM" opens and closes; None for "", which is always open.
+
+    Raises:
+        ValueError: it is written otherwise; the text says how.
+    """
+    if not window:
+        return None
+    match = _WINDOW.fullmatch(window)
+    numbers = [int(group) for group in match.groups()] if match else []
+    if not match or max(numbers[1], numbers[3]) > 59:
+        raise ValueError(
+            f'the window is {window!r}; write "HH:MM-HH:MM" such as "01:00-05:00", or "" for always'
+        )
+    opens, closes = numbers[0] * 60 + numbers[1], numbers[2] * 60 + numbers[3]
+    if opens >= _MINUTES_PER_DAY or closes > _MINUTES_PER_DAY or opens == closes:
+        raise ValueError(
+            f"the window is {window!r}; it must open between 00:00 and 23:59, close at 24:00 at the latest, "
+            'and not at the minute it opens ("" is always open)'
+        )
+    return opens, closes
+
+
+def in_window(window: str, minutes_of_day: int) -> bool:
+    """Whether a window "HH:MM-HH:MM" is open; its end is outside, and it may wrap midnight.
+
+    Args:
+        window: local times of day, "" for always.
+        minutes_of_day: local time, 0 to 1439.
+
+    Raises:
+        ValueError: the window is not written like that, or there is no such minute.
+    """
+    if not 0 <= minutes_of_day < _MINUTES_PER_DAY:
+        raise ValueError(f"minute {minutes_of_day} of the day; give 0 to {_MINUTES_PER_DAY - 1}")
+    hours = parse_window(window)
+    if hours is None:
+        return True
+    opens, closes = hours
+    if opens < closes:
+        return opens <= minutes_of_day < closes
+    return minutes_of_day >= opens or minutes_of_day < closes
+
+
+def needed_after_drift(min_new_samples: int, configured: int = 0) -> int:
+    """New labelled samples of a camera that has drifted which a round asks for, never more than usual.
+
+    Args:
+        min_new_samples: that a round usually asks for.
+        configured: so many instead of a quarter of them; 0 for the quarter, of 4 at the least.
+    """
+    wanted = configured or max(_LEAST_AFTER_DRIFT, -(-min_new_samples // _DRIFT_SHARE))
+    return min(wanted, max(1, min_new_samples))
+
+
+def answered(drifted: Sequence[Drifted], needed: int) -> tuple[str, ...]:
+    """The cameras whose drift a round that starts now learns from: enough of what came since is in it."""
+    return tuple(each.camera for each in drifted if each.new_labelled >= needed)
+
+
+def should_start(
+    *,
+    new_labelled: int,
+    min_new_samples: int,
+    paused: bool,
+    window_open: bool,
+    forced: bool,
+    window: str = "",
+    gate_samples: int | None = None,
+    drifted: Sequence[Drifted] = (),
+    min_after_drift: int = 0,
+) -> StartDecision:
+    """Whether there is something to learn and it may be learned now; energy is decided elsewhere.
+
+    Args:
+        new_labelled: labelled samples that may train and never did.
+        min_new_samples: so many are asked for, unless `forced`.
+        paused: whether the user paused training; that holds for forced rounds too.
+        window_open: whether it is the time of day to train; forced rounds do not ask.
+        forced: whether the user asked for a round now.
+        window: the window as configured, for the reason.
+        gate_samples: labelled held-out samples, None while no sample was assigned yet.
+        drifted: cameras that have changed since a round learnt from them; enough new samples of any one of
+            them are enough.
+        min_after_drift: see ``needed_after_drift``.
+    """
+    after_drift = needed_after_drift(min_new_samples, min_after_drift)
+    due = [each for each in drifted if each.new_labelled >= after_drift]
+    needed = 1 if forced else max(1, min_new_samples)
+    obstacles: list[str] = []
+    if paused:
+        obstacles.append("paused")
+    if not forced and not window_open:
+        obstacles.append(f"outside the window {window}" if window else "outside the training window")
+    if new_labelled < needed and not due:
+        obstacles.append(
+            f"{new_labelled} of {needed} new labelled samples" + _or_after(drifted, after_drift, forced)
+        )
+    elif gate_samples == 0:
+        obstacles.append("no held-out samples yet, on which a candidate could be judged")
+    if obstacles:
+        return StartDecision(False, "; ".join(obstacles))
+    if new_labelled < needed:
+        words = [f"{each.words}, and {_samples(each.new_labelled, 'new labelled')} since" for each in due]
+        return StartDecision(True, "; ".join(words))
+    asked = "asked for by the user" if forced else f"at least {needed} asked for"
+    words = [f"{_samples(new_labelled, 'new labelled')}, {asked}", *(each.words for each in due)]
+    return StartDecision(True, "; ".join(words))
+
+
+def _or_after(drifted: Sequence[Drifted], needed: int, forced: bool) -> str:
+    """The other thing that a round waits for: that of the camera which is nearest to it."""
+    if forced or not drifted:
+        return ""
+    nearest = max(drifted, key=lambda each: each.new_labelled)
+    return f", or {nearest.new_labelled} of {needed} since {nearest.words}"
+
+
+def plan_round(
+    samples: Sequence[SampleInfo],
+    *,
+    max_samples: int,
+    seed: int,
+    rehearsal_share: float = 0.5,
+    max_gate: int = 200,
+) -> RoundPlan:
+    """Choose the samples of a round; the same for any order of `samples`.
+
+    New samples are all labelled "train" samples that no round used. If there are too many, those worth most
+    are taken (uncertain, complex, of rare classes and conditions, unlike each other: ``sample_value``), and
+    the others wait for a later round. Rehearsal is drawn from those that rounds used before (a reservoir's
+    content), up to `rehearsal_share` of all training samples of the round, balanced over cameras, conditions
+    and classes. The gate takes every "gate" sample that a person or the camera labelled, never one that a
+    model did; beyond `max_gate` half of it are the newest and half are spread over the older ones, so that
+    old scenes stay judged.
+
+    Args:
+        samples: all that are stored, in any order, with their splits.
+        max_samples: training samples of the round at most, new and rehearsal together, at least 1.
+        seed: of the draw.
+        rehearsal_share: of the training samples, 0 or more and less than 1.
+        max_gate: gate samples at most, at least 1.
+
+    Raises:
+        ValueError: a limit is out of range.
+    """
+    if max_samples < 1 or max_gate < 1:
+        raise ValueError(f"max_samples is {max_samples} and max_gate {max_gate}; both must be 1 or more")
+    if not 0.0 <= rehearsal_share < 1.0:
+        raise ValueError(f"the rehearsal share is {rehearsal_share}; give 0 or more and less than 1")
+    labelled = sorted((s for s in samples if s.labelled), key=lambda each: (each.captured_at, each.id))
+    training = [sample for sample in labelled if sample.split == "train"]
+    fresh = [sample for sample in training if sample.rounds_used == 0]
+    used = [sample for sample in training if sample.rounds_used > 0]
+    # A model's label is no truth: agreement with it says nothing about accuracy.
+    held_out = [sample.id for sample in labelled if sample.split == "gate" and not sample.by_machine]
+    unjudged = sum(sample.split == "gate" and sample.by_machine for sample in labelled)
+
+    # Room is left for rehearsal first: else many new samples would crowd out what keeps old scenes known.
+    room = max_samples - min(len(used), int(rehearsal_share * max_samples))
+    train = _most_valuable(fresh, room, training)
+    wanted = int(len(train) * rehearsal_share / (1.0 - rehearsal_share) + 1e-9)
+    drawn = set(balanced_draw(used, min(wanted, len(used), max_samples - len(train)), seed))
+    rehearsal = [each.id for each in used if each.id in drawn]
+    newest = min(len(held_out), (max_gate + 1) // 2)
+    gate = _spread(held_out[:-newest], max_gate - newest) + held_out[-newest:] if newest else []
+    if not labelled:
+        reason = "no labelled samples yet: nothing to learn"
+    elif not train:
+        reason = (
+            f"no new samples to train on: {_samples(len(labelled), 'labelled')}, {len(used)} trained before"
+        )
+    elif not gate:
+        reason = (
+            f"no held-out samples yet among {_samples(len(labelled), 'labelled')} to judge a candidate on"
+            + (f"; {unjudged} have a model's label only, which is no truth to judge by" if unjudged else "")
+        )
+    else:
+        reason = (
+            f"{len(train)} of {len(fresh)} new and {len(rehearsal)} of {len(used)} earlier samples "
+            f"to train on, {len(gate)} of {len(held_out)} held-out samples to judge on"
+        )
+    return RoundPlan(train=tuple(train), rehearsal=tuple(rehearsal), gate=tuple(gate), reason=reason)
+
+
+def _most_valuable(fresh: list[SampleInfo], count: int, among: list[SampleInfo]) -> list[str]:
+    """Ids of at most `count` samples, in the order of time."""
+    if len(fresh) <= count:
+        return [sample.id for sample in fresh]
+    chosen = choose(fresh, count, values(fresh, among))
+    # Near-duplicates fill what is left: told apart by a class, they passed where the splits were assigned.
+    taken = {*chosen.ids, *chosen.duplicates[: count - len(chosen.ids)]}
+    return [sample.id for sample in fresh if sample.id in taken]
+
+
+def _spread(items: list[str], count: int) -> list[str]:
+    """At most `count` items, evenly spaced, the last one always among them."""
+    if len(items) <= count:
+        return list(items)
+    return [items[(index + 1) * len(items) // count - 1] for index in range(count)]
+
+
+def _samples(count: int, kind: str) -> str:
+    return f"{count} {kind} sample" if count == 1 else f"{count} {kind} samples"

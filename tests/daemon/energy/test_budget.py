@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.config.load import Config
+from dance_ondevice.daemon.config.sections import Energy, Training
+from dance_ondevice.daemon.energy.budget import BudgetKeeper
+from dance_ondevice.daemon.energy.service import Usage
+from dance_ondevice.daemon.energy.throttling import read_hindrances
+from dance_ondevice.daemon.planning import fit as round_plan
+from dance_ondevice.daemon.planning.fit import FittedRound, Stored
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.policies.rounds.start import RoundPlan
+
+CONFIG = Config(training=Training(epochs=4, batch_size=8, min_new_samples=64))
+PLAN = RoundPlan(
+    train=tuple(f"n{i}" for i in range(64)),
+    rehearsal=tuple(f"o{i}" for i in range(64)),
+    gate=("g",),
+    reason="64 new and 64 earlier samples",
+)
+#: Half of the images stored at full scale, half at 0.5.
+STORED = Stored(
+    pixels={
+        name: (1.0, 400.0) if int(name[1:]) % 2 else (0.5, 100.0) for name in PLAN.train + PLAN.rehearsal
+    },
+    new_samples={"r1": 64},
+    arrived=64,
+)
+
+
+def keeper(store: Store, budget: float, clock: list[float] | None = None, **options: Any) -> BudgetKeeper:
+    time = clock or [0.0]
+    energy = Energy(budget_joules_per_day=budget, max_watts=10.0, sysfs_root="/nonexistent")
+    made = BudgetKeeper(store, energy, now=lambda: time[0], monotonic=lambda: time[0], **options)
+    made.load(history_lost=False)
+    return made
+
+
+def row(steps: int, joules: float, **changes: Any) -> dict[str, Any]:
+    """A finished round: 2 J a step of 2000 pixels and 100 J beside them, unless told otherwise."""
+    return {
+        "id": "r1",
+        "steps": steps,
+        "gross_joules": joules,
+        "step_pixels": 2000.0,
+        "outcome": "promoted",
+        "miou_before": 0.40,
+        "miou_after": 0.42,
+    } | changes
+
+
+PAST = [row(50, 200.0), row(100, 300.0)]
+
+
+def fit(budget: BudgetKeeper, past: list[dict[str, Any]], *, forced: bool = False) -> FittedRound | str:
+    return round_plan.fit(CONFIG, budget, PLAN, known=STORED, macs=10**9, past=past, forced=forced)
+
+
+def test_a_whole_round_is_predicted_from_past_ones(store: Store) -> None:
+    fitted = fit(keeper(store, 20_000.0), PAST)
+    assert isinstance(fitted, FittedRound), fitted
+    assert (fitted.steps, fitted.plan, fitted.scales) == (64, PLAN, {})
+    assert fitted.step_pixels == 2000.0
+    assert fitted.forecast.joules == pytest.approx(100.0 + 64 * 2.0)
+    assert fitted.allowance == pytest.approx(2.0 * 228.0)
+    # The latest two rounds gained 0.02 each, as the first is expected to.
+    assert fitted.expectations["expected_gain"] == pytest.approx(0.02)
+
+
+def test_rounds_of_other_pixels_count_by_their_pixels(store: Store) -> None:
+    small = [row(50, 125.0, step_pixels=500.0), row(100, 150.0, step_pixels=500.0)]
+    fitted = fit(keeper(store, 20_000.0), small)
+    assert isinstance(fitted, FittedRound), fitted
+    assert fitted.forecast.step_joules == pytest.approx(2.0)
+
+
+def test_a_small_account_gets_a_smaller_round_at_a_smaller_scale(store: Store) -> None:
+    fitted = fit(keeper(store, 170.0), PAST)  # 136 J with the margin: 36 J for 40 steps or more
+    assert isinstance(fitted, FittedRound), fitted
+    assert 40 <= fitted.steps <= 45
+    assert len(fitted.plan.train) == 64
+    assert len(fitted.plan.rehearsal) == 32
+    # Only images that are stored larger are made smaller, to half of their size.
+    assert set(fitted.scales.values()) == {0.5}
+    assert all(STORED.pixels[sample][0] == 1.0 for sample in fitted.scales)
+    assert fitted.step_pixels == pytest.approx(800.0)
+    assert fitted.allowance <= 170.0
+    assert "cut to fit the joules" in fitted.reason
+
+
+def test_an_account_too_small_says_so(store: Store) -> None:
+    told = fit(keeper(store, 120.0), PAST)
+    assert isinstance(told, str)
+    assert "96 J do not reach for a round: the smallest, 40 steps, takes 132 J" in told
+
+
+def test_learning_that_does_not_pay_waits_unless_it_is_asked_for(store: Store) -> None:
+    barren = [row(50 + n, 200.0 + 2 * n, outcome="rejected") for n in range(14)]
+    told = fit(keeper(store, 1000.0), barren)
+    assert isinstance(told, str)
+    assert "learning does not pay now" in told
+    assert isinstance(fit(keeper(store, 1000.0), barren, forced=True), FittedRound)
+
+
+def test_time_that_nobody_measured_is_paid_at_full_load(store: Store) -> None:
+    assert keeper(store, 1.0).charge(Usage(gross_joules=100.0, unmeasured_seconds=3.0)) == 130.0
+
+
+def test_a_sagging_supply_forbids_a_round_and_is_read_only_now_and_then(store: Store) -> None:
+    clock, asked = [0.0], []
+
+    def sagging() -> tuple[str, ...]:
+        asked.append(clock[0])
+        return ("the supply's voltage is too low",)
+
+    budget = keeper(store, 20_000.0, clock, hindrances=sagging)
+    told = fit(budget, PAST)
+    assert isinstance(told, str)
+    assert "voltage" in told
+    for step in range(40):
+        clock[0] = step / 10
+        assert budget.must_stop(spent=0.0, allowance=100.0) == "the supply's voltage is too low"
+    assert asked == [0.0, 2.0]
+
+
+def test_a_pi_tells_of_its_supply_and_its_clock(tmp_path: Path) -> None:
+    assert read_hindrances(tmp_path) == ()
+    chip = tmp_path / "class" / "hwmon" / "hwmon1"
+    chip.mkdir(parents=True)
+    (chip / "name").write_text("rpi_volt\n")
+    (chip / "in0_lcrit_alarm").write_text("0\n")
+    firmware = tmp_path / "devices" / "platform" / "soc" / "soc:firmware"
+    firmware.mkdir(parents=True)
+    (firmware / "get_throttled").write_text("50008\n")  # all of it in the past, but for the soft limit
+    assert read_hindrances(tmp_path) == ()
+    (chip / "in0_lcrit_alarm").write_text("1\n")
+    (firmware / "get_throttled").write_text("50005\n")
+    assert read_hindrances(tmp_path) == (
+        "the supply's voltage is too low",
+        "the firmware throttles the processor",
+    )
+    (firmware / "get_throttled").write_text("garbage\n")
+    assert read_hindrances(tmp_path) == ("the supply's voltage is too low",)
+
+
+def test_only_what_came_since_the_last_round_is_a_reason_to_try_again(store: Store, add_street: Any) -> None:
+    add_street(store, 6)  # one a second from second 1,700,000,000 on
+    none = RoundPlan(train=(), rehearsal=(), gate=(), reason="")
+
+    def arrived(*started: float) -> int:
+        def read(db: Database) -> int:
+            db.execute("update samples set split = 'train'")
+            db.execute("delete from rounds")
+            for number, at in enumerate(started):
+                db["rounds"].insert({"id": f"r{number}", "started_at": at, "outcome": "rejected"})
+            return round_plan.stored(db, none).arrived
+
+        return store.submit(read).result()
+
+    assert arrived() == 6
+    assert arrived(1_600_000_000.0, 1_700_000_003.5) == 2
+    assert arrived(1_700_000_003.5, 4e9) == 2, "a round of a wrong clock made all samples old"

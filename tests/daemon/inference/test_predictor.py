@@ -1,0 +1,208 @@
+"""Inference with a real model, a real mailbox and real sockets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zmq
+from prometheus_client import CollectorRegistry
+
+from dance_ondevice.daemon.inference.service import Predictor
+from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
+from dance_ondevice.daemon.ingest.service import AddressInUse
+from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.images import codec as images
+from dance_ondevice.images import headers as image_headers
+from dance_ondevice.models.card import CheckpointError
+
+pytestmark = pytest.mark.slow
+
+CLASSES = '["road", "sky", "car"]'
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("models")
+    for seed in ("0", "1"):
+        first_model.main(["fastscnn", "", CLASSES, seed, "64", "48", str(folder / seed)])
+    return [folder / "0", folder / "1"]
+
+
+@pytest.fixture
+def rig(
+    models: list[Path],
+) -> Iterator[tuple[Predictor, LatestFrames, Callable[[], tuple[wire.MaskHeader, bytes]]]]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    mailbox = LatestFrames()
+    predictor = Predictor(
+        mailbox=mailbox,
+        publish="tcp://127.0.0.1:*",
+        instruments=Instruments(CollectorRegistry()),
+        context=context,
+        threads=1,
+    )
+    predictor.start()
+    predictor.prepare(models[0])()
+    subscriber = context.socket(zmq.SUB)
+    subscriber.linger = 0
+    subscriber.subscribe(b"mask/")
+    subscriber.connect(predictor.endpoint)
+    # A subscription takes a moment to arrive: frames are offered until a first mask comes back.
+    while not subscriber.poll(100):
+        mailbox.offer(frame(0, np.zeros((8, 8, 3), np.uint8), camera="hello"))
+    subscriber.rcvtimeo = 30_000
+
+    def receive() -> tuple[wire.MaskHeader, bytes]:
+        while True:
+            message = wire.parse_mask(subscriber.recv_multipart())
+            if message.header.camera != "hello":
+                return message.header, message.png
+
+    yield predictor, mailbox, receive
+    assert predictor.stop(20)
+    assert predictor.failure is None
+    subscriber.close()
+    context.term()
+
+
+def frame(
+    seq: int, image: np.ndarray, *, camera: str = "front", scale: float = 1.0, raw: bool = False,
+    label: np.ndarray | None = None,
+) -> PendingFrame:  # fmt: skip
+    data = image.tobytes() if raw else images.encode_png(image)
+    return PendingFrame(
+        id=f"{camera}-{seq}",
+        camera=camera,
+        seq=seq,
+        captured_at=1.5,
+        received=0.0,
+        data=data,
+        info=None if raw else image_headers.probe(data),
+        raw_shape=image.shape if raw else None,
+        scale=scale,
+        label=None if label is None else images.encode_png(label),
+    )
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["png", "raw"])
+@pytest.mark.parametrize("scale", [1.0, 0.75, 0.5])
+def test_masks_have_the_size_of_the_frame_whatever_it_is(rig: tuple, raw: bool, scale: float) -> None:
+    _, mailbox, receive = rig
+    rng = np.random.default_rng(0)
+    for seq, shape in enumerate([(1, 1, 3), (13, 17, 3), (97, 61, 3), (48, 64, 3)]):
+        mailbox.offer(frame(seq, rng.integers(0, 256, shape, np.uint8), scale=scale, raw=raw))
+        header, png = receive()
+        assert (header.camera, header.seq, header.scale) == ("front", seq, scale)
+        assert images.decode_label(png).shape == shape[:2]
+        assert 0.0 < header.mean_confidence <= 1.0
+
+
+def test_a_swap_takes_effect_with_the_next_frame(rig: tuple, models: list[Path]) -> None:
+    predictor, mailbox, receive = rig
+    image = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)
+    mailbox.offer(frame(1, image))
+    before = receive()
+    predictor.prepare(models[1])()
+    mailbox.offer(frame(2, image))
+    after = receive()
+    assert (before[0].seq, after[0].seq) == (1, 2)
+    assert before[1] != after[1]
+
+
+def test_memory_is_given_back_after_a_swap_and_not_after_each_frame(
+    rig: tuple, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, mailbox, receive = rig
+    image = np.zeros((48, 64, 3), np.uint8)
+    threads: list[str] = []
+    mailbox.offer(frame(0, image))
+    receive()  # by now the first model was tidied up after
+    monkeypatch.setattr(
+        "dance_ondevice.daemon.inference.service.trim",
+        lambda: threads.append(threading.current_thread().name),
+    )
+    for seq in range(1, 3):
+        mailbox.offer(frame(seq, image))
+        receive()
+    assert not threads
+    predictor.prepare(models[1])()
+    for seq in range(3, 6):
+        mailbox.offer(frame(seq, image))
+        receive()
+    # What loading took goes on the thread that loaded; the model of before, once frames have left it.
+    assert threads == [threading.current_thread().name, "inference"]
+
+
+def test_memory_is_given_back_once_after_an_estimation(rig: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, mailbox, receive = rig
+    image = np.zeros((48, 64, 3), np.uint8)
+    mailbox.offer(frame(0, image))
+    receive()
+    slices, events = iter([True, True]), list[str]()
+    # Two slices of an estimation, and then there is nothing more to do.
+    monkeypatch.setattr(predictor.conditions, "work", lambda: events.append("work") or next(slices, False))
+    monkeypatch.setattr("dance_ondevice.daemon.inference.service.trim", lambda: events.append("trim"))
+    for seq in range(1, 7):
+        mailbox.offer(frame(seq, image))
+        receive()
+    assert events[:4] == ["work", "work", "work", "trim"]
+    assert events.count("trim") == 1
+
+
+def test_a_model_that_does_not_load_leaves_the_old_one_serving(rig: tuple, tmp_path: Path) -> None:
+    predictor, mailbox, receive = rig
+    serving = predictor.version
+    with pytest.raises(CheckpointError):
+        predictor.prepare(tmp_path)
+    mailbox.offer(frame(1, np.zeros((8, 8, 3), np.uint8)))
+    assert receive()[0].model_version == serving
+
+
+def test_a_frame_that_does_not_decode_costs_only_itself(rig: tuple) -> None:
+    _, mailbox, receive = rig
+    good = frame(2, np.zeros((8, 8, 3), np.uint8))
+    broken = frame(1, np.zeros((8, 8, 3), np.uint8), camera="broken")
+    object.__setattr__(broken, "data", broken.data[:-20])
+    mailbox.offer(broken)
+    mailbox.offer(good)
+    assert receive()[0].camera == "front"
+
+
+def test_labelled_frames_are_scored_before_anything_learns_from_them(rig: tuple) -> None:
+    predictor, mailbox, receive = rig
+    assert predictor.prequential_miou is None
+    image = np.zeros((16, 16, 3), np.uint8)
+    mailbox.offer(frame(1, image))
+    mask = images.decode_label(receive()[1])
+    mailbox.offer(frame(2, image, label=mask))
+    receive()
+    mailbox.offer(frame(3, image))
+    receive()
+    assert predictor.prequential_miou == 1.0
+    mailbox.offer(frame(4, image, label=(mask + 1) % 3))
+    receive()
+    mailbox.offer(frame(5, image))
+    receive()
+    assert 0.0 < predictor.prequential_miou < 0.6
+
+
+def test_an_address_in_use_names_the_key(rig: tuple) -> None:
+    predictor, mailbox, _ = rig
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    second = Predictor(
+        mailbox=mailbox,
+        publish=predictor.endpoint,
+        instruments=Instruments(CollectorRegistry()),
+        context=context,
+        threads=1,
+    )
+    with pytest.raises(AddressInUse, match=r"inference\.publish"):
+        second.start()
+    second.stop()
+    context.term()

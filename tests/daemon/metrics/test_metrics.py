@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import urllib.request
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from dance_ondevice.daemon.metrics.gauges import (
+    Instruments,
+    MetricsAddressInUse,
+    MetricsServer,
+    ModelFacts,
+    Snapshot,
+    SnapshotCollector,
+)
+from dance_ondevice.energy.reading import DomainEnergy, EnergyReading
+
+SNAPSHOT = Snapshot(
+    samples_labelled=3,
+    samples_unlabelled=4,
+    store_bytes=5000,
+    store_quota_bytes=9000,
+    store_free_bytes=70_000,
+    store_min_free_bytes=600,
+    energy=EnergyReading((DomainEnergy("board", 12.5, "model", "modelled"),), 1.5),
+    workload_joules={"training": 7.0, "inference": 2.0, "ingest": 1.0, "other": 2.5},
+    budget_joules=100.0,
+    round_joules=6.0,
+    inference_skipped=9,
+    model=ModelFacts(
+        version="v0002",
+        architecture="fastscnn",
+        macs=10,
+        parameters=20,
+        miou={"gate": 0.5, "frozen": 0.25, "prequential": 0.75},
+    ),
+)
+
+#: The contract: names, and the labels that tools select by.
+CONTRACT = {
+    "dance_frames_total": {"camera", "outcome"},
+    "dance_frame_score_bucket": {"camera", "le"},
+    "dance_ingest_seconds_bucket": {"le"},
+    "dance_samples": {"labelled"},
+    "dance_store_bytes": set(),
+    "dance_store_quota_bytes": set(),
+    "dance_store_free_bytes": set(),
+    "dance_store_min_free_bytes": set(),
+    "dance_energy_joules_total": {"domain", "source", "method"},
+    "dance_workload_joules_total": {"workload"},
+    "dance_energy_unmeasured_seconds_total": set(),
+    "dance_training_budget_joules": set(),
+    "dance_rounds_total": {"outcome"},
+    "dance_round_joules": set(),
+    "dance_model_info": {"version", "architecture"},
+    "dance_model_macs": set(),
+    "dance_model_parameters": set(),
+    "dance_model_miou": {"split"},
+    "dance_inference_seconds_bucket": {"le"},
+    "dance_inference_skipped_total": set(),
+}
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    instruments = Instruments(registry)
+    instruments.frame("front", "kept")
+    instruments.frame("front", "dropped")
+    instruments.score("front", 0.3)
+    instruments.scale("front", 0.5)
+    instruments.ingest_seconds(0.002)
+    instruments.inference_seconds(0.02)
+    instruments.refused("header")
+    instruments.round_finished("promoted")
+    registry.register(SnapshotCollector(lambda: SNAPSHOT))
+    return registry
+
+
+def samples(registry: CollectorRegistry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = generate_latest(registry).decode()
+    return {
+        (s.name, tuple(sorted(s.labels.items()))): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
+
+
+def test_every_metric_of_the_contract_is_there_with_its_labels(registry: CollectorRegistry) -> None:
+    found: dict[str, set[str]] = {}
+    for name, labels in samples(registry):
+        found.setdefault(name, set()).update(label for label, _ in labels)
+    assert {name: found.get(name) for name in CONTRACT} == CONTRACT
+
+
+def test_values_come_from_the_snapshot_and_the_events(registry: CollectorRegistry) -> None:
+    values = samples(registry)
+    assert values["dance_frames_total", (("camera", "front"), ("outcome", "kept"))] == 1
+    assert values["dance_frames_scaled_total", (("camera", "front"), ("scale", "0.5"))] == 1
+    assert values["dance_samples", (("labelled", "true"),)] == 3
+    assert values["dance_samples", (("labelled", "false"),)] == 4
+    assert [values[f"dance_store_{name}bytes", ()] for name in ("", "quota_", "free_", "min_free_")] == [
+        *(5000, 9000, 70_000, 600)
+    ]
+    energy = (("domain", "board"), ("method", "modelled"), ("source", "model"))
+    assert values["dance_energy_joules_total", energy] == 12.5
+    assert values["dance_workload_joules_total", (("workload", "training"),)] == 7
+    assert values["dance_model_miou", (("split", "prequential"),)] == 0.75
+    assert values["dance_rounds_total", (("outcome", "promoted"),)] == 1
+    assert values["dance_rounds_total", (("outcome", "failed"),)] == 0
+
+
+def test_without_a_model_or_a_meter_the_families_are_still_valid() -> None:
+    registry = CollectorRegistry()
+    registry.register(SnapshotCollector(Snapshot))
+    values = samples(registry)
+    assert values["dance_samples", (("labelled", "true"),)] == 0
+    assert not [name for name, _ in values if name == "dance_model_info"]
+
+
+def test_promtool_finds_nothing_to_say(registry: CollectorRegistry) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=generate_latest(registry), capture_output=True, check=False
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_the_server_serves_and_frees_its_port(registry: CollectorRegistry) -> None:
+    server = MetricsServer("127.0.0.1:0", registry)
+    url = server.start()
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            assert b"dance_frames_total" in response.read()
+        address = url.removeprefix("http://").removesuffix("/metrics")
+        with pytest.raises(MetricsAddressInUse, match=r"metrics\.listen"):
+            MetricsServer(address, registry).start()
+    finally:
+        server.close()
+    again = MetricsServer(address, registry)
+    assert again.start() == url
+    again.close()

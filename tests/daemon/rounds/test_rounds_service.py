@@ -1,0 +1,125 @@
+"""The rounds thread's decisions, without a trainer: suspension, the use of learning, what it waits for."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+import pytest
+from round_rig import CONFIG, Rig
+
+from dance_ondevice.daemon.config.sections import Energy
+from dance_ondevice.daemon.rounds.service import Request, Rounds
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StatePaths
+
+pytestmark = pytest.mark.usefixtures("first_models_at_hand")
+
+SUSPENDING = msgspec.structs.replace(
+    CONFIG, training=msgspec.structs.replace(CONFIG.training, suspend_after_rounds=3)
+)
+
+
+def rounds(rig: Rig) -> Rounds:
+    return Rounds(rig.context, min_new_samples=4, window="")
+
+
+def finished(rig: Rig, number: int, outcome: str = "rejected", *, live: float = 0.4) -> None:
+    row = {
+        "id": f"r{number}",
+        "started_at": float(number),
+        "outcome": outcome,
+        "miou_before": 0.4,
+        "miou_after": live if outcome == "promoted" else 0.35,
+        "miou_frozen": 0.4,
+    }
+    ledger = {
+        "round_id": f"r{number}",
+        "reserved_joules": 600.0,
+        "settled_joules": 500.0,
+        "opened_at": 0.0,
+        "closed_at": 1.0,
+        "boot_id": "",
+        "opened_monotonic": 0.0,
+    }
+
+    def write(db: Any) -> None:
+        db["rounds"].insert(row)
+        db["ledger"].insert(ledger)
+
+    rig.store.submit(write).result()
+
+
+@pytest.fixture
+def rig(paths: StatePaths, store: Store) -> Rig:
+    return Rig(paths, store, SUSPENDING)
+
+
+def answer(service: Rounds, kind: Literal["tick", "train"]) -> dict[str, Any]:
+    return service._round(Request(1, kind, "test"))
+
+
+def test_what_learning_has_brought_is_known_after_a_restart(rig: Rig) -> None:
+    finished(rig, 1, "promoted", live=0.5)
+    service = rounds(rig)
+    service.setup()
+    learning = service.snapshot().learning
+    assert learning is not None
+    assert learning.gain == pytest.approx(0.1)
+    assert learning.joules == 500.0
+    assert learning.gain_per_kilojoule == pytest.approx(0.2)
+    assert service.snapshot().suspended == ""
+
+
+def test_rounds_that_never_help_are_suspended_until_one_is_asked_for(rig: Rig, add_street: Any) -> None:
+    for number in range(3):
+        finished(rig, number)
+    add_street(rig.store, 12)
+    service = rounds(rig)
+    service.setup()
+    refused = answer(service, "tick")
+    assert refused["outcome"] == "refused"
+    assert "suspended: in the last 3 rounds" in refused["reasons"][0]
+    assert service.snapshot().waiting_for == service.snapshot().suspended == refused["reasons"][0]
+    # Asked for by hand it goes on to the next question: here, there is no energy for it.
+    rig.context.config = msgspec.structs.replace(SUSPENDING, energy=Energy(budget_joules_per_day=0.0))
+    poor = Rig(rig.paths, rig.store, rig.context.config)
+    service = rounds(poor)
+    service.setup()
+    asked = answer(service, "train")
+    assert asked["outcome"] == "refused"
+    assert "0 J" in asked["reasons"][0]
+    assert "suspended" not in asked["reasons"][0]
+
+
+def test_a_round_that_helps_ends_the_suspension(rig: Rig) -> None:
+    for number in range(3):
+        finished(rig, number)
+    service = rounds(rig)
+    service.setup()
+    assert service.snapshot().suspended
+    finished(rig, 3, "promoted", live=0.5)
+    service._look_back()
+    assert service.snapshot().suspended == ""
+
+
+def test_one_labelled_frame_and_none_at_all_are_clear_states(rig: Rig, add_street: Any) -> None:
+    service = rounds(rig)
+    service.setup()
+    assert "0 of 1 new labelled samples" in answer(service, "train")["reasons"][0]
+    add_street(rig.store, 1)
+    reason = answer(service, "train")["reasons"][0]
+    assert "no held-out samples" in reason
+    assert service.snapshot().waiting_for == reason
+
+
+def test_a_probation_that_breaks_keeps_no_round_from_its_answer(rig: Rig, monkeypatch: Any) -> None:
+    service = rounds(rig)
+    service.setup()
+
+    def breaks(**_: object) -> None:
+        raise OSError("disk")
+
+    monkeypatch.setattr(service._procedure.probation, "look", breaks)
+    assert answer(service, "tick")["outcome"] == "refused"
+    assert "disk" in service.snapshot().probation

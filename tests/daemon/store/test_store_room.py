@@ -1,0 +1,156 @@
+"""The quota and the floor of free space: what makes room, what stays, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stored
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.store import quota as room
+from dance_ondevice.daemon.store.service import Store, StoreFull
+from dance_ondevice.daemon.system.state import StatePaths
+
+KB = 1000
+WAIT = 30
+
+
+def test_a_resent_frame_is_not_evicted_by_what_comes_with_it(paths: StatePaths) -> None:
+    with stored.opened(paths, quota_bytes=30 * KB) as store:
+        fill(store, 3)
+    store = Store(paths, quota_bytes=30 * KB, min_free_bytes=0)
+    futures = [store.add_sample(block(seq)) for seq in (0, 10, 11)]
+    store.start()
+    assert futures[0].result(WAIT).duplicate
+    assert not futures[1].result(WAIT).duplicate
+    assert store.stop(WAIT)
+    assert 0 in {row["seq"] for row in stored.rows(paths).values()}
+
+
+def block(seq: int, size: int = 10 * KB, **changes: Any) -> Any:
+    """A sample of a given size; the store does not look into images."""
+    return stored.new_sample(seq, data=seq.to_bytes(4, "big") + bytes(size - 4), **changes)
+
+
+def fill(store: Store, count: int, start: int = 0, size: int = 10 * KB) -> None:
+    for future in [store.add_sample(block(seq, size)) for seq in range(start, start + count)]:
+        future.result(WAIT)
+
+
+def test_the_quota_holds_by_evicting_the_oldest(paths: StatePaths) -> None:
+    with stored.opened(paths, quota_bytes=400 * KB) as store:
+        fill(store, 30)
+        for seq in range(30, 60):
+            store.add_sample(block(seq)).result(WAIT)
+            assert store.snapshot().bytes == stored.total_bytes(paths) <= 400 * KB
+    kept = sorted(row["seq"] for row in stored.rows(paths).values())
+    assert kept == list(range(kept[0], 60))
+    assert len(kept) >= 38
+
+
+def test_the_quota_holds_within_one_group(paths: StatePaths) -> None:
+    store = Store(paths, quota_bytes=35 * KB, min_free_bytes=0)
+    futures = [store.add_sample(block(seq)) for seq in range(6)]
+    store.start()
+    for future in futures:
+        future.result(WAIT)
+    assert store.stop(WAIT)
+    assert stored.total_bytes(paths) <= 35 * KB
+    assert block(5).id in stored.rows(paths)
+
+
+def test_an_eviction_makes_room_for_more_than_one(paths: StatePaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = count_choices(monkeypatch)
+    with stored.opened(paths, quota_bytes=200 * KB) as store:
+        fill(store, 260, size=KB)
+    assert 0 < len(calls) <= 60 / 4
+
+
+def test_held_out_samples_and_those_of_a_running_round_stay(paths: StatePaths) -> None:
+    def hold(db: Database) -> None:
+        db.execute("UPDATE samples SET split = 'gate' WHERE seq < 3")
+        db.table("rounds").insert({"id": "r1", "started_at": 0.0})
+        db.execute("INSERT INTO round_samples SELECT 'r1', id, 'new' FROM samples WHERE seq IN (3, 4)")
+
+    with stored.opened(paths, quota_bytes=100 * KB) as store:
+        fill(store, 6)
+        store.submit(hold).result(WAIT)
+        fill(store, 20, start=6)
+        assert {0, 1, 2, 3, 4} <= {row["seq"] for row in stored.rows(paths).values()}
+        store.submit(lambda db: db.execute("UPDATE rounds SET outcome = 'failed'")).result(WAIT)
+        fill(store, 20, start=26)
+        assert {0, 1, 2} == {row["seq"] for row in stored.rows(paths).values()} & {0, 1, 2, 3, 4}
+
+
+def test_a_full_store_says_what_to_do_and_asks_the_policy_once(
+    paths: StatePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = count_choices(monkeypatch)
+    with stored.opened(paths, quota_bytes=100 * KB) as store:
+        fill(store, 10)
+        store.submit(lambda db: db.execute("UPDATE samples SET split = 'gate' WHERE seq < 9")).result(WAIT)
+        for seq in range(20, 25):
+            with pytest.raises(StoreFull, match=r"quota is 100000 bytes.*storage.quota_bytes.*purge"):
+                store.add_sample(block(seq, 30 * KB)).result(WAIT)
+        assert len(calls) == 1
+        assert len(stored.rows(paths)) == 10, "nothing goes if it does not make room"
+        assert store.add_sample(block(30)).result(WAIT).kept
+        store.submit(lambda db: db.execute("UPDATE samples SET split = NULL")).result(WAIT)
+        assert store.add_sample(block(31, 30 * KB)).result(WAIT).kept
+    assert stored.total_bytes(paths) <= 100 * KB
+
+
+def test_a_sample_above_the_quota_costs_nothing_stored(paths: StatePaths) -> None:
+    with stored.opened(paths, quota_bytes=100 * KB) as store:
+        fill(store, 10)
+        with pytest.raises(StoreFull):
+            store.add_sample(block(20, 101 * KB)).result(WAIT)
+    assert len(stored.rows(paths)) == 10
+
+
+def test_a_label_counts_for_the_quota(paths: StatePaths) -> None:
+    png = stored.label_png(16, 12)
+    with stored.opened(paths, quota_bytes=20 * KB + len(png) - 1) as store:
+        fill(store, 2)
+        second = block(1).id
+        store.add_label(second, png, [1, 2], "import").result(WAIT)
+        assert list(stored.rows(paths)) == [second], "the labelled one itself never makes the room"
+        assert store.snapshot().bytes == stored.total_bytes(paths)
+
+
+def test_a_lowered_quota_is_met_at_the_next_write(paths: StatePaths) -> None:
+    with stored.opened(paths) as store:
+        fill(store, 20)
+    with stored.opened(paths, quota_bytes=50 * KB) as store:
+        fill(store, 1, start=20)
+        assert store.snapshot().bytes <= 50 * KB
+
+
+def test_the_free_space_floor_holds(paths: StatePaths) -> None:
+    disk = 100 * KB
+
+    def free(_path: Path) -> int:
+        return disk - stored.total_bytes(paths)
+
+    with stored.opened(paths, min_free_bytes=40 * KB, free_bytes=free) as store:
+        fill(store, 12)
+        assert stored.total_bytes(paths) <= 60 * KB
+        store.submit(lambda db: db.execute("UPDATE samples SET split = 'gate'")).result(WAIT)
+        with pytest.raises(StoreFull, match=r"storage.min_free_bytes keeps 40000.*free some space"):
+            store.add_sample(block(20, 59 * KB)).result(WAIT)
+        assert stored.total_bytes(paths) <= 60 * KB
+
+
+def count_choices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    calls: list[int] = []
+    choose: Callable[..., list[str]] = room.choose_evictions
+
+    def counted(candidates: list[Any], bytes_to_free: int, seed: int) -> list[str]:
+        calls.append(bytes_to_free)
+        return choose(candidates, bytes_to_free, seed)
+
+    monkeypatch.setattr(room, "choose_evictions", counted)
+    return calls

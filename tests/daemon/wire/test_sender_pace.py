@@ -1,0 +1,94 @@
+"""When footage and live frames are sent, and how they are dated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sender_harness import frames
+
+from dance_ondevice.daemon.wire.sender import stream
+from dance_ondevice.daemon.wire.sources import Source, SourceFrame
+
+
+class FakeSender:
+    """Notes what it is given; time passes only when it idles."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.sent: list[tuple[int, float, float]] = []
+        self.finished = False
+
+    def send(self, frame: SourceFrame, *, seq: int, captured_at: float) -> None:
+        self.sent.append((seq, captured_at, self.now))
+
+    def idle(self, until: float) -> None:
+        self.now = max(self.now, until)
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+def streamed(source: Source, **options: Any) -> list[tuple[int, float, float]]:
+    """(seq, captured_at, moment) of each frame; the wall clock is 5000 s ahead of the other."""
+    sender = FakeSender()
+    stream(
+        source,
+        sender,  # type: ignore[arg-type]  # it has all that is asked of one
+        clock=lambda: sender.now + 5000.0,
+        monotonic=lambda: sender.now,
+        **options,
+    )
+    assert sender.finished
+    return sender.sent
+
+
+def test_stored_images_are_dated_a_second_apart_and_end_now() -> None:
+    sent = streamed(Source(frames=frames(4), count=4))
+
+    assert sent == [(0, 5997.0, 1000.0), (1, 5998.0, 1000.0), (2, 5999.0, 1000.0), (3, 6000.0, 1000.0)]
+
+
+def test_stored_video_is_dated_at_its_own_rate() -> None:
+    assert [at for _, at, _ in streamed(Source(frames=frames(3), count=3, fps=4.0))] == [
+        5999.5,
+        5999.75,
+        6000.0,
+    ]
+
+
+def test_fps_sets_the_pace_and_the_dates() -> None:
+    sent = streamed(Source(frames=frames(3), count=3, fps=25.0), fps=2.0)
+
+    assert sent == [(0, 5999.0, 1000.0), (1, 5999.5, 1000.5), (2, 6000.0, 1001.0)]
+
+
+def test_limit_shortens_the_footage() -> None:
+    assert [at for _, at, _ in streamed(Source(frames=frames(9), count=9), limit=2)] == [5999.0, 6000.0]
+
+
+def test_live_frames_are_dated_when_they_are_read_and_thinned_to_the_rate() -> None:
+    sender_time = [1000.0]
+
+    def camera() -> Iterator[SourceFrame]:
+        for frame in frames(9):
+            yield frame
+            sender_time[0] += 0.1
+
+    sender = FakeSender()
+
+    def tick() -> float:
+        sender.now = sender_time[0]
+        return sender.now
+
+    stream(
+        Source(frames=camera(), live=True),
+        sender,  # type: ignore[arg-type]  # it has all that is asked of one
+        fps=4.0,
+        clock=lambda: sender.now + 5000.0,
+        monotonic=tick,
+    )
+
+    # Of one frame each 0.1 s, the first after each 0.25 s.
+    assert [seq for seq, _, _ in sender.sent] == [0, 1, 2, 3]
+    assert [round(at - 6000.0, 3) for _, at, _ in sender.sent] == [0.0, 0.3, 0.5, 0.8]

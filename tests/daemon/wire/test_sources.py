@@ -1,0 +1,233 @@
+"""Folders, videos, cameras and the synthetic street as sources of frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from ingest_harness import jpeg, label, picture
+
+from dance_ondevice.daemon.wire.sources import SourceError, iter_frames
+from dance_ondevice.datasets.street import StreetCamera
+from dance_ondevice.images import codec as images
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four images whose names sort otherwise as text than as numbers, labels for three, and other files."""
+    frames, annotations = tmp_path / "train", tmp_path / "trainannot"
+    frames.mkdir()
+    annotations.mkdir()
+    for number in (2, 10, 1):
+        (frames / f"seq1_{number}.jpg").write_bytes(jpeg(number))
+        (annotations / f"seq1_{number}.png").write_bytes(label(classes=(0, 11)))
+    (frames / "seq2_1.PNG").write_bytes(images.encode_png(picture(20)))
+    (frames / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_folder_in_natural_order_as_the_files_are(folder: Path) -> None:
+    source = iter_frames(str(folder / "train"))
+
+    frames = list(source)
+
+    assert [frame.name for frame in frames] == ["seq1_1.jpg", "seq1_2.jpg", "seq1_10.jpg", "seq2_1.PNG"]
+    assert [frame.image for frame in frames[:3]] == [jpeg(1), jpeg(2), jpeg(10)]
+    assert [frame.encoding for frame in frames] == ["jpeg", "jpeg", "jpeg", "png"]
+    assert {frame.label for frame in frames} == {None}
+    assert (source.count, source.live, source.fps) == (4, False, None)
+
+
+def test_match_chooses_by_name(folder: Path) -> None:
+    source = iter_frames(str(folder / "train"), match="seq2")
+
+    assert [frame.name for frame in source] == ["seq2_1.PNG"]
+    assert source.count == 1
+
+
+def test_labels_by_name_where_there_is_one_and_it_is_wanted(folder: Path) -> None:
+    source = iter_frames(
+        str(folder / "train"), labels=folder / "trainannot", void=(), wants_label=lambda index: index != 1
+    )
+
+    assert [frame.label is not None for frame in source] == [True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "void", "expected"),
+    [
+        ("trainannot", None, {0, 255}),
+        ("trainannot", (), {0, 11}),
+        ("masks", None, {0, 11}),
+        ("masks", (0, 7), {11, 255}),
+    ],
+)
+def test_void_ids_become_ignore(
+    folder: Path, name: str, void: tuple[int, ...] | None, expected: set[int]
+) -> None:
+    labels = (folder / "trainannot").rename(folder / name)
+
+    first = next(iter(iter_frames(str(folder / "train"), labels=labels, void=void)))
+
+    assert first.label is not None
+    assert set(np.unique(images.decode_label(first.label)).tolist()) == expected
+
+
+def test_label_without_void_ids_and_unreadable_label_are_sent_as_they_are(folder: Path) -> None:
+    annotations = folder / "trainannot"
+    (annotations / "seq1_1.png").write_bytes(label(classes=(0, 3)))
+    (annotations / "seq1_2.png").write_bytes(b"no label")
+
+    frames = list(iter_frames(str(folder / "train"), labels=annotations, match="seq1"))
+
+    assert [frame.label for frame in frames[:2]] == [label(classes=(0, 3)), b"no label"]
+
+
+def test_one_image_is_a_source(folder: Path) -> None:
+    (frame,) = iter_frames(str(folder / "train" / "seq1_2.jpg"))
+
+    assert (frame.name, frame.image) == ("seq1_2.jpg", jpeg(2))
+
+
+def test_folder_that_gives_nothing_says_why(folder: Path, tmp_path: Path) -> None:
+    train = str(folder / "train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match=r"no images \(\.jpg"):
+        iter_frames(str(tmp_path / "empty"))
+    with pytest.raises(SourceError, match=r"none of the 4 images .* 'seq9'"):
+        iter_frames(train, match="seq9")
+    with pytest.raises(SourceError, match="not a folder of labels"):
+        iter_frames(train, labels=tmp_path / "missing")
+    with pytest.raises(SourceError, match=r"no label .* such as seq1_1\.png"):
+        iter_frames(train, labels=tmp_path / "empty")
+
+
+@pytest.mark.parametrize("spec", ["nowhere", "/dev/null/nowhere.mp4", "synthetic:ocean"])
+def test_source_that_is_not_there(spec: str) -> None:
+    with pytest.raises(SourceError, match="is not there"):
+        iter_frames(spec)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "drive.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12.5, (64, 48))
+    assert writer.isOpened()
+    for number in range(5):
+        writer.write(picture(number))
+    writer.release()
+    return path
+
+
+def test_video(video: Path) -> None:
+    source = iter_frames(str(video))
+
+    frames = list(source)
+
+    assert (source.count, source.fps, source.live) == (5, 12.5, False)
+    assert len(frames) == 5
+    for number, frame in enumerate(frames):
+        decoded = images.decode_colour(frame.image).astype(int)
+        assert np.abs(decoded - picture(number)).mean() < 8
+        assert (frame.encoding, frame.label) == ("jpeg", None)
+
+
+def test_labels_and_match_go_with_folders_only(video: Path, tmp_path: Path) -> None:
+    for options in ({"labels": tmp_path}, {"match": "x"}):
+        with pytest.raises(SourceError, match="folder of images"):
+            iter_frames(str(video), **options)
+
+
+def test_file_that_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("no video")
+    with pytest.raises(SourceError, match="cannot be opened as a video"):
+        iter_frames(str(path))
+
+
+class FakeCamera:
+    """A camera that gives three frames and is then unplugged."""
+
+    def __init__(self, frames: int = 3, opened: bool = True) -> None:
+        self.left = frames
+        self.opened = opened
+        self.released = False
+
+    def isOpened(self) -> bool:
+        return self.opened
+
+    def get(self, property_id: int, /) -> float:
+        return {cv2.CAP_PROP_FPS: 30.0}.get(property_id, -1.0)
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        return (True, picture(self.left)) if self.left >= 0 else (False, None)
+
+    def release(self) -> None:
+        self.released = True
+
+
+@pytest.mark.parametrize(
+    ("spec", "opened"), [("/dev/video3", 3), ("rtsp://10.0.0.9/stream", "rtsp://10.0.0.9/stream")]
+)
+def test_camera_is_live(spec: str, opened: str | int) -> None:
+    camera = FakeCamera()
+    asked: list[str | int] = []
+
+    def open_capture(where: str | int) -> FakeCamera:
+        asked.append(where)
+        return camera
+
+    source = iter_frames(spec, open_capture=open_capture)
+
+    assert asked == [opened]
+    assert (source.live, source.count, source.fps) == (True, None, 30.0)
+    assert len(list(source)) == 3
+    assert camera.released
+
+
+def test_camera_that_cannot_be_opened() -> None:
+    camera = FakeCamera(opened=False)
+
+    with pytest.raises(SourceError, match="cannot be opened as a camera"):
+        iter_frames("/dev/video3", open_capture=lambda where: camera)
+    assert camera.released
+
+
+def test_synthetic_street() -> None:
+    source = iter_frames(
+        "synthetic:street?condition=dusk&frames=3&seed=5&size=96x64&start=40",
+        wants_label=lambda index: index == 2,
+    )
+
+    frames = list(source)
+
+    camera = StreetCamera(seed=5, height=64, width=96)
+    assert (source.count, source.live) == (3, False)
+    for index, frame in enumerate(frames):
+        bgr, ids = camera.render(40 + index, "dusk")
+        assert frame.image == images.encode_jpeg(bgr)
+        assert frame.label == (images.encode_png(ids) if index == 2 else None)
+
+
+def test_synthetic_street_needs_no_options() -> None:
+    assert iter_frames("synthetic:street").count == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("condition=fog", "day, dusk, rain, night"),
+        ("weather=fog", "unknown option weather"),
+        ("frames=many", "whole numbers"),
+        ("frames=0", "at least 1"),
+        ("start=-1", "at least 0"),
+        ("size=big", "320x240"),
+        ("size=1x1", "too small"),
+    ],
+)
+def test_wrong_option_of_the_street_is_named(query: str, words: str) -> None:
+    with pytest.raises(SourceError, match=words):
+        iter_frames(f"synthetic:street?{query}")

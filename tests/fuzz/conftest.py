@@ -1,8 +1,0 @@
-"""Fuzz tests use the harness of the daemon's own tests."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "daemon"))

@@ -1,0 +1,175 @@
+"""A real daemon in its own process, on ports of its own, for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from dance_ondevice.daemon.control import client
+from dance_ondevice.datasets.street import StreetCamera
+from dance_ondevice.images import codec as images
+
+#: Seconds that a daemon may take to start, or to get where a test wants it: a busy machine is no failure.
+PATIENCE = 300
+
+CONFIG = """
+[ingest]
+bind = ["tcp://127.0.0.1:*"]
+[data_slimming]
+warmup_frames = 4
+[model]
+size = [64, 48]
+[training]
+interval = "1h"
+epochs = 1
+batch_size = 4
+threads = 1
+precision = "fp32"
+[promotion]
+min_gain = -1.0
+max_class_drop = 1.0
+max_condition_drop = 1.0
+max_latency_ratio = 100.0
+[inference]
+enabled = {inference}
+publish = "tcp://127.0.0.1:*"
+engine = "{engine}"
+threads = 1
+[metrics]
+listen = "127.0.0.1:0"
+[storage]
+min_free_bytes = 0
+[energy]
+max_watts = 4.0
+"""
+
+
+def config_text(*, inference: bool = False, engine: str = "torch") -> str:
+    """A configuration for small frames; one engine is enough for most tests.
+
+    With two, each first version is exported and both are compared.
+    """
+    return CONFIG.format(inference=str(inference).lower(), engine=engine)
+
+
+class Daemon:
+    """Starts, asks and stops one daemon; the state folder outlives it."""
+
+    def __init__(
+        self, folder: Path, *, inference: bool = False, engine: str = "torch", extra: str = ""
+    ) -> None:
+        self.state = folder / "state"
+        self.config = folder / "site.toml"
+        self.log = folder / "daemon.log"
+        self._runtime = folder / "runtime"
+        self._runtime.mkdir(mode=0o700, exist_ok=True)
+        self.config.write_text(config_text(inference=inference, engine=engine) + extra)
+        self.facts: dict[str, Any] = {}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> subprocess.Popen[bytes]:
+        """The process that was started last."""
+        assert self.process is not None
+        return self.process
+
+    def launch(self, **environ: str) -> Daemon:
+        """Start and do not wait."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "dance_ondevice", "run"),
+                    *("--config", str(self.config), "--state-dir", str(self.state)),
+                ],
+                stderr=log,
+                # Commands find a user's daemons through the runtime folder; a test's must not be among them.
+                env={**os.environ, "RUNTIME_DIRECTORY": str(self._runtime), **environ},
+            )
+        return self
+
+    def start(self, **environ: str) -> Daemon:
+        """Start and wait until it answers."""
+        self.launch(**environ)
+        assert self.process is not None
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            try:
+                self.facts = json.loads((self.state / "daemon.json").read_bytes())
+                if self.facts["pid"] == self.process.pid:
+                    self.ask("status")
+                    return self
+            except (FileNotFoundError, client.ClientError):
+                pass
+            # Waiting for another process to come up: the only way is to look again.
+            time.sleep(0.05)
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        return client.request(self.facts["control"], command, 10.0, **arguments)
+
+    def wait_until(self, true: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        """Look at ``status`` until it is as wanted; fails with the log when patience ends."""
+        deadline = time.monotonic() + PATIENCE
+        while not true(status := self.ask("status")):
+            assert time.monotonic() < deadline, f"{status}\n{self.log.read_text()}"
+            # Looking without a pause would take the idle time that the trainer lives on.
+            time.sleep(0.1)
+        return status
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; returns the exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def run_cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """One command of the command line against this daemon's state folder."""
+        return subprocess.run(
+            [sys.executable, "-m", "dance_ondevice", *arguments, "--state-dir", str(self.state)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+class Camera:
+    """A REQ sender of labelled synthetic frames, written against the wire and not with the own sender."""
+
+    def __init__(self, endpoint: str, name: str = "front") -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.REQ)
+        self._socket.linger = 0
+        self._socket.rcvtimeo = 30_000
+        self._socket.connect(endpoint)
+        self._name = name
+        self._street = StreetCamera(seed=3, height=48, width=64)
+
+    def send(self, index: int, *, labelled: bool = True, condition: str = "day") -> dict[str, Any]:
+        """Send one frame and return its acknowledgement."""
+        image, label = self._street.render(index, condition)
+        header = {
+            "v": 1,
+            "camera": self._name,
+            "seq": index,
+            "captured_at": 1_760_000_000.0 + index,
+            "encoding": "jpeg",
+        }
+        parts = [json.dumps(header).encode(), images.encode_jpeg(image)]
+        self._socket.send_multipart(parts + ([images.encode_png(label)] if labelled else []))
+        reply: dict[str, Any] = json.loads(self._socket.recv())
+        return reply
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()

@@ -1,0 +1,115 @@
+"""Networks of unusual structure: what cannot be slimmed is said, what is tied together goes together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from slim_small import SIZE, assert_sound, slim_to
+from torch import Tensor, nn
+
+from dance_ondevice.models.forward import logits
+from dance_ondevice.slimming.slim import NotPrunable, slim
+
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+
+
+class Shuffled(nn.Module):
+    """Half the channels go one way, half the other: the halves are fixed numbers in the code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 1)
+        self.last = nn.Conv2d(8, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        out: Tensor = self.last(x.reshape(x.shape[0], 8, 2, *x.shape[2:]).sum(dim=2))
+        return out
+
+
+class Detached(nn.Module):
+    """Autograd, and with it the trace, sees nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 5, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x)
+        return out.detach()
+
+
+class Grouped(nn.Module):
+    """Grouped convolutions and group normalisation stay; the rest can be slimmed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stay = nn.Conv2d(3, 16, 3, padding=1)
+        self.norm = nn.GroupNorm(4, 16)
+        self.grouped = nn.Conv2d(16, 16, 3, padding=1, groups=4)
+        self.thin = nn.Conv2d(16, 32, 1)
+        self.scale = nn.Parameter(torch.ones(1, 24, 1, 1))
+        self.scaled = nn.Conv2d(32, 24, 1)
+        self.last = nn.Conv2d(24, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.thin(self.grouped(self.norm(self.stay(x))))
+        out: Tensor = self.last(self.scaled(x) * self.scale)
+        return out
+
+
+@pytest.mark.parametrize("make", [Shuffled, Detached, lambda: nn.Sequential(nn.Conv2d(3, 5, 1))])
+def test_what_cannot_be_slimmed_is_said_and_left_alone(make: Callable[[], nn.Module]):
+    model = make()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(NotPrunable):
+        slim_to(model, 0.5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    logits(model, torch.rand(1, 3, 32, 32))
+
+
+def test_layers_without_a_rule_stay_while_others_go():
+    model = Grouped()
+    report = slim_to(model, 0.8, round_to=1)
+    assert_sound(model, report)
+    assert (model.stay.out_channels, model.norm.num_channels, model.grouped.out_channels) == (16, 16, 16)
+    assert model.scaled.out_channels == 24
+    assert model.thin.out_channels < 32
+
+
+@pytest.mark.parametrize("last", [nn.BatchNorm2d(5), nn.Conv2d(5, 5, 3, padding=1, groups=5)])
+def test_classes_stay_though_the_last_layer_keeps_channels_apart(last: nn.Module):
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 5, 1), copy.deepcopy(last))
+    report = slim(model, target_macs=1, size=SIZE, round_to=1, min_channels=1)
+    assert_sound(model, report)
+    assert model[0].out_channels == 1
+
+
+class Joined(nn.Module):
+    """Two layers put together and filtered channel by channel: their channels are one group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(3, 12, 1)
+        self.narrow = nn.Conv2d(3, 4, 1)
+        self.depthwise = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.last = nn.Conv2d(16, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.depthwise(torch.cat([self.wide(x), self.narrow(x)], dim=1)))
+        return out
+
+
+@pytest.mark.parametrize("min_channels", [1, 4])
+def test_no_layer_of_a_joined_group_is_left_empty(min_channels: int):
+    model = Joined()
+    with torch.no_grad():
+        model.narrow.weight.mul_(0.01)  # it matters least
+        model.depthwise.weight[12:] = 0.01
+    report = slim(model, target_macs=1, size=SIZE, round_to=1, min_channels=min_channels)
+    assert_sound(model, report)
+    assert model.narrow.out_channels == 1
+    assert model.wide.out_channels == max(1, min_channels - 1)
