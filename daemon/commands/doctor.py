@@ -14,7 +14,7 @@ from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json
 
 if TYPE_CHECKING:
-    from dance_ondevice.daemon.config.load import Config
+    from dance_ondevice.daemon.config.sections import Config
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 

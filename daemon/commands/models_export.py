@@ -11,6 +11,7 @@ from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, st
 from dance_ondevice.daemon.commands import index, target
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json
+from dance_ondevice.images.headers import ImageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,7 +152,7 @@ def _frames(paths: StatePaths, height: int, width: int) -> list[NDArray[np.uint8
         for file in stored:
             try:
                 found.append(images.decode_colour(file.read_bytes()))
-            except (OSError, images.ImageError):
+            except (OSError, ImageError):
                 continue  # evicted meanwhile, or damaged: doctor's business
     street = StreetCamera(seed=0, height=height, width=width)
     return found or [street.render(40 * number, "day")[0] for number in range(_FRAMES)]

@@ -16,7 +16,8 @@ from click.core import ParameterSource
 
 from dance_ondevice.daemon.cli import WorkFailed, json_option
 from dance_ondevice.daemon.terminal import comma_names, print_json, print_pairs, print_table, size_of
-from dance_ondevice.datasets.camvid import VOID_ID, DatasetError, camvid
+from dance_ondevice.datasets.camvid import VOID_ID, camvid
+from dance_ondevice.datasets.listing import DatasetError
 from dance_ondevice.datasets.street import CONDITIONS
 from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE, CheckpointError, ModelCard

@@ -16,7 +16,7 @@ from pathlib import Path
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.process import Exit, Tick, TrainerProcess, last_error_line
 from dance_ondevice.daemon.children.teacher_jobs import Calibrated, Taught, TeacherJob, encode_job
-from dance_ondevice.daemon.config.load import parse_duration
+from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.energy.cputime import resident_bytes
 from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.energy.service import EnergySnapshot

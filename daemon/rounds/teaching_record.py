@@ -11,11 +11,11 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.children.teacher_jobs import TeachSample
 from dance_ondevice.daemon.config.sections import Config
-from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.teachers import TeacherFacts
+from dance_ondevice.daemon.store.labelled import labelled_samples
 from dance_ondevice.daemon.system.state import StatePaths, atomic_write
-from dance_ondevice.policies.rounds.start import SampleInfo
 from dance_ondevice.policies.samples import labelling
+from dance_ondevice.policies.samples.splits import SampleInfo
 
 __all__ = [
     "Plan",
@@ -56,7 +56,7 @@ class Plan:
 
 def plan(db: Database, paths: StatePaths, facts: TeacherFacts, config: Config) -> Plan:
     """Look up what the next run would do."""
-    labelled = round_record.labelled_samples(db)
+    labelled = labelled_samples(db)
     truths = [sample for sample in labelled if not sample.by_machine]
     thresholds = _calibration(paths, facts, config, len(truths))
     chosen = labelling.choose_for_labelling(

@@ -26,6 +26,7 @@ from dance_ondevice.conditions.learning import (
 )
 from dance_ondevice.conditions.statistics import NormStatistics, StatisticsMismatch
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.counts import Counts, ScoreCard
 from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.trainer.scores import score
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known, about_of, known_of
@@ -118,7 +119,7 @@ def judged(
     *,
     serving: Serving,
     of: Mapping[str, str],
-) -> tuple[jobs.ScoreCard, tuple[jobs.Counts, ...]]:
+) -> tuple[ScoreCard, tuple[Counts, ...]]:
     """Score a model on held-out samples, each as it would be served.
 
     Args:

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.counts import Counts, ScoreCard, counts_file, write_counts
 from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.trainer.curve import Curve, Gate
 from dance_ondevice.daemon.trainer.interrupts import Leave, Saved, Wishes
@@ -34,19 +35,14 @@ from dance_ondevice.daemon.trainer.kinds import ConditionRound, Kept, Serving, W
 from dance_ondevice.daemon.trainer.scores import score, time_masks
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
 from dance_ondevice.models import checkpoint
-from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.runtime.graph_file import write_graph
 from dance_ondevice.runtime.onnx_engine import graph_of
+from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.distillation import Distillation
-from dance_ondevice.training.trainer import (
-    Precision,
-    StepReport,
-    Trainer,
-    TrainingOptions,
-    TrainingSample,
-    measure_precision,
-)
+from dance_ondevice.training.precision import Precision, measure_precision
+from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions
 
 PR_SET_PDEATHSIG = 1
 
@@ -119,7 +115,7 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
         else ConditionRound(job, live_kept, candidate)
     )
 
-    def look(model: torch.nn.Module, some: Gate) -> tuple[jobs.Counts, ...]:
+    def look(model: torch.nn.Module, some: Gate) -> tuple[Counts, ...]:
         serving = kind.serving(model, {of[identifier] for identifier, _ in some})
         return judged(model, some, card.normalisation, job.n_classes, serving=serving, of=of)[1]
 
@@ -137,7 +133,7 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
     candidate.eval()
     serving = kind.serving(candidate)
     scores, counts = judged(candidate, gate, card.normalisation, job.n_classes, serving=serving, of=of)
-    jobs.write_counts(jobs.counts_file(Path(job.out).parent, "candidate"), counts)
+    write_counts(counts_file(Path(job.out).parent, "candidate"), counts)
     curve.end(training.step, counts)
     kind.settle(candidate)
     live, _ = checkpoint.load(Path(job.live))
@@ -220,10 +216,10 @@ def _trainer(job: jobs.Job, candidate: torch.nn.Module, card: ModelCard) -> Trai
 def _score_as(
     name: Literal["live", "frozen"],
     out: Path,
-    found: tuple[jobs.ScoreCard, tuple[jobs.Counts, ...]],
-) -> tuple[jobs.Evaluated, tuple[jobs.Counts, ...]]:
+    found: tuple[ScoreCard, tuple[Counts, ...]],
+) -> tuple[jobs.Evaluated, tuple[Counts, ...]]:
     scores, counts = found
-    jobs.write_counts(jobs.counts_file(out.parent, name), counts)
+    write_counts(counts_file(out.parent, name), counts)
     return jobs.Evaluated(model=name, scores=scores), counts
 
 
@@ -234,7 +230,7 @@ def _score_frozen(job: jobs.Job, events: TextIO, gate: list[tuple[str, TrainingS
     """
     try:
         frozen, card = checkpoint.load(Path(job.frozen))
-    except checkpoint.CheckpointError as error:
+    except CheckpointError as error:
         print(f"the first model is not scored: {error}", file=sys.stderr)
         return
     found = score(frozen, gate, card.normalisation, len(card.classes))
