@@ -278,6 +278,7 @@ class Supervisor:
             store=self._store,
             mailbox=mailbox,
             instruments=instruments,
+            condition_of=ingest_config.condition_of(self._config, self._predictor),
             admission=admission(self._config, curve),
             curve=curve,
         )

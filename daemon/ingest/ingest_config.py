@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.ingest import ingest_config
@@ -10,6 +13,9 @@ from dance_ondevice.daemon.ingest.settings import IngestSettings
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 from dance_ondevice.policies.stream.sender_limits import SenderLimits
+
+if TYPE_CHECKING:
+    from dance_ondevice.daemon.inference.service import Predictor
 
 
 def settings(ingest: sections.Ingest, publishers: tuple[str, ...] = ()) -> IngestSettings:
@@ -34,16 +40,27 @@ def limits(ingest: sections.Ingest) -> SenderLimits:
     )
 
 
+def condition_of(config: sections.Config, predictor: Predictor | None) -> Callable[[str], str]:
+    """What tells a camera's condition: inference, where it runs and tells them apart, else nobody."""
+    if predictor is None or not config.conditions.enabled:
+        return lambda _camera: ""
+    return predictor.conditions.condition_of
+
+
 def rules(slimming: sections.DataSlimming) -> SlimmingRules:
     """What follows from a score; with slimming off, every frame is kept as it is."""
     if not slimming.enabled:
-        return SlimmingRules(scales=(1.0,), drop_fraction=0.0, loss_weighting=False, warmup_frames=0)
+        return SlimmingRules(
+            scales=(1.0,), drop_fraction=0.0, loss_weighting=False, warmup_frames=0, screen=False
+        )
     return SlimmingRules(
         scales=slimming.scales,
         drop_fraction=slimming.drop_fraction,
+        choice=slimming.choice,
         loss_weighting=slimming.loss_weighting,
         warmup_frames=slimming.warmup_frames,
         window_frames=slimming.window_frames,
+        screen=slimming.screen,
     )
 
 

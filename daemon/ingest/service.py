@@ -41,7 +41,6 @@ from dance_ondevice.daemon.wire.messages import (
     ImagezmqMessage,
     LabelMessage,
     WireError,
-    WireLimits,
 )
 from dance_ondevice.daemon.wire.receiver import Origin, Received, Receiver
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
@@ -86,6 +85,7 @@ class Ingest(Service):
         store: SampleStore,
         mailbox: LatestFrames | None,
         instruments: IngestInstruments,
+        condition_of: Callable[[str], str] = lambda _camera: "",
         admission: Admission | None = None,
         curve: ServerCurve | None = None,
         clock: Callable[[], float] = time.time,
@@ -102,6 +102,7 @@ class Ingest(Service):
             store: takes what is kept.
             mailbox: gets every good frame for inference; None when nobody infers.
             instruments: count.
+            condition_of: tells the condition that a camera is in; "" where nobody knows.
             admission: says who may send; None lets in everybody who can connect.
             curve: encrypts the sockets and admits known clients alone; None for plain ones.
             clock: wall-clock seconds.
@@ -109,17 +110,14 @@ class Ingest(Service):
         """
         super().__init__("ingest")
         self._settings = settings
-        self._limits = WireLimits(
-            max_message_bytes=settings.max_message_bytes,
-            max_pixels=settings.max_pixels,
-            max_header_bytes=settings.max_header_bytes,
-        )
+        self._limits = settings.wire_limits
         self._judge = Judge(
             indicator=indicator,
             rules=rules,
             n_classes=n_classes,
             max_pixels=settings.max_pixels,
             max_cameras=settings.max_cameras,
+            condition_of=condition_of,
         )
         self._context = context
         self._n_classes = n_classes
@@ -146,7 +144,12 @@ class Ingest(Service):
 
     def set_rules(self, rules: SlimmingRules) -> None:
         """Decide by other rules from the next frame on; callable from any thread."""
-        self._judge.set_rules(rules)
+        self._judge.rules = rules
+
+    @property
+    def rules(self) -> SlimmingRules:
+        """What is decided by; callable from any thread."""
+        return self._judge.rules
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -276,6 +279,7 @@ class Ingest(Service):
         if not judged.again:
             self._instruments.score(judged.camera, judged.score)
             self._instruments.scale(judged.camera, judged.decision.scale)
+            self._instruments.decided(judged.camera, judged.decision, judged.standing)
         if judged.decision.keep:
             self._line.proceed(work, partial(new_sample, judged))
             return

@@ -15,7 +15,8 @@ from dance_ondevice.daemon.store.samples import (
     StoreFull,
     UnknownSample,
 )
-from dance_ondevice.daemon.wire.messages import Reason, WireError
+from dance_ondevice.daemon.wire.messages import Reason, WireError, WireLimits
+from dance_ondevice.policies.stream.data_slimming import Decision
 
 _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
     (StoreFull, "store_full"),
@@ -40,6 +41,9 @@ class IngestInstruments(Protocol):
 
     def frame(self, camera: str, outcome: str) -> None:
         """One frame became kept, dropped, rejected or overflow."""
+
+    def decided(self, camera: str, decision: Decision, standing: int) -> None:
+        """A frame was decided on; so many in a row, it included, have repeated what was kept."""
 
     def score(self, camera: str, value: float) -> None:
         """A frame's complexity, 0 to 1."""
@@ -79,6 +83,15 @@ class IngestSettings:
     max_cameras: int = 64
     workers: int = 2
     publishers: tuple[str, ...] = ()
+
+    @property
+    def wire_limits(self) -> WireLimits:
+        """What a message is held against."""
+        return WireLimits(
+            max_message_bytes=self.max_message_bytes,
+            max_pixels=self.max_pixels,
+            max_header_bytes=self.max_header_bytes,
+        )
 
     @property
     def queue_bytes(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-__all__ = ["NEAR", "code", "distance", "near"]
+__all__ = ["NEAR", "brightness", "code", "distance", "near"]
 
 #: Frames at most this far apart count as near-duplicates: a JPEG at quality 50 or sensor noise of ten grey
 #: levels moves a frame by up to 4, a car that appears at a sixth of the frame's height by 7.
@@ -24,6 +24,15 @@ def code(signature: str) -> int | None:
         return int("1" + "".join(map(_table().__getitem__, signature)), 2) if signature else None
     except KeyError:
         return None
+
+
+def brightness(signature: str) -> int | None:
+    """Mean brightness of the frame in sixteenths of full scale, 0 to 15; None when it is no signature.
+
+    The signature's last digit: see ``dance_ondevice/images/signature.py``.
+    """
+    level = _DIGITS.find(signature[-1:]) if signature else -1
+    return None if level < 0 else level
 
 
 def distance(one: int | None, other: int | None) -> int | None:

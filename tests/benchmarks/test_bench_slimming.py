@@ -35,6 +35,8 @@ from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.cooptimisation import freeze
 
+WHICH = ("random", "random-condition", "infobatch", "least-loss", "complexity")
+
 
 def train_samples(root: Path) -> tuple[TrainingSample, ...]:
     return tuple(
@@ -54,7 +56,12 @@ def test_recipes_never_grow_and_spend_no_more_than_dense(
     dense = EPOCHS[protocol, setting]
     cost = sum(stage.epochs * stage.macs_fraction * stage.window**2 for stage in found.stages)
     assert cost <= dense * 1.001
-    assert found.slims == (variant not in ("dense", "data", "dance+full-width"))
+    assert found.slims == (variant in ("network", "dance") or variant.startswith("dance+")) or (
+        variant == "dance+full-width" and not found.slims
+    )
+    if variant in WHICH:
+        assert sum(stage.epochs for stage in found.stages) == dense
+        assert len({stage.choice for stage in found.stages}) == len(found.stages)
     if variant in ("network", "dance"):
         assert fractions[-1] == TARGET_MACS
         assert sum(stage.epochs for stage in found.stages) == dense
@@ -118,17 +125,31 @@ def test_choices(camvid_tree: Path) -> None:
     model = nn.Identity()
     assert choose("all", model) == train
     assert choose("every:3", model) == train[::3]
-    slimmed = choose("complexity", model)
-    assert len(slimmed) == 7  # 30 % of ten are dropped
-    assert {sample.scale for sample in slimmed} == {1.0, 0.75, 0.5}
-    assert sum(sample.weight for sample in slimmed) / 7 == pytest.approx(1.0)
-    hardest = choose("loss", model)
+    for choice in ("service", *(f"draw:{which}/random/inverse:0" for which in WHICH)):
+        slimmed = choose(choice, model)
+        assert len(slimmed) == 7  # 30 % of ten are dropped
+        assert sorted(sample.scale for sample in slimmed) in (
+            [0.5, 0.5, 0.5, 0.75, 0.75, 1.0, 1.0],
+            [0.5, 0.5, 0.75, 0.75, 1.0, 1.0, 1.0],
+            [0.5, 0.5, 0.75, 0.75, 0.75, 1.0, 1.0],
+        )
+    hardest = choose("draw:least-loss/full/one:0", model)
     assert [sample.image for sample in hardest] == [sample.image for sample in train[3:]]
-    assert {sample.scale for sample in hardest} == {1.0}
-    assert [sample.weight for sample in hardest] == sorted(sample.weight for sample in hardest)
+    assert {(sample.scale, sample.weight) for sample in hardest} == {(1.0, 1.0)}
     assert {sample.scale for sample in seen} == {0.5}
-    with pytest.raises(ValueError, match="unknown choice of samples 'best'"):
-        choose("best", model)
+    # Five of ten lie below the mean loss; two of those are left, and stand for all five.
+    spared = choose("draw:infobatch/full/inverse:0", model)
+    assert [sample.weight for sample in spared] == [2.5, 2.5, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert sum(sample.weight for sample in spared) == len(train)
+    assert choose("draw:random/random/inverse:0", model) != choose("draw:random/random/inverse:1", model)
+    assert choose("draw:random/random/inverse:1", model) == choose("draw:random/random/inverse:1", model)
+    weighed = choose("draw:complexity/one/inverse:0", model)
+    assert {sample.weight for sample in weighed} != {1.0}
+    assert {sample.weight for sample in choose("draw:complexity/one/one:0", model)} == {1.0}
+    assert sum(s.scale**2 for s in weighed) / 7 == pytest.approx((1 + 0.75**2 + 0.5**2) / 3)
+    for wrong in ("best", "draw:best/full/one:0", "draw:random/best/one:0"):
+        with pytest.raises(ValueError, match="unknown .* 'best'|'draw:best'"):
+            choose(wrong, model)
 
 
 def test_inference_scales_rank_among_the_training_images(camvid_tree: Path, tmp_path: Path) -> None:
