@@ -278,7 +278,7 @@ class Supervisor:
             store=self._store,
             mailbox=mailbox,
             instruments=instruments,
-            condition_of=ingest_config.condition_of(self._config, self._predictor),
+            condition_of=self._predictor.conditions.told_of if self._predictor else lambda _camera: "",
             admission=admission(self._config, curve),
             curve=curve,
         )
@@ -338,7 +338,7 @@ class Supervisor:
         self._store.set_limits(quota_bytes=storage.quota_bytes, min_free_bytes=storage.min_free_bytes)
         self._budget.set_limits(config.energy)
         self._rounds.reconfigure(config)
-        self._ingest.set_rules(ingest_config.rules(config.data_slimming))
+        self._ingest.judge.rules = ingest_config.rules(config.data_slimming)
         if (training.interval, training.window) != (before.training.interval, before.training.window):
             scheduler.change(
                 self._clockwork, parse_duration(training.interval), training.window, self._rounds.tick

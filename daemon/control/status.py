@@ -165,7 +165,7 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
         learning_gain=rounds.learning.gain if rounds.learning else None,
         learning_gain_per_kilojoule=rounds.learning.gain_per_kilojoule if rounds.learning else None,
         inference_skipped=parts.mailbox.skipped if parts.mailbox else 0,
-        drop_fraction=parts.ingest.rules.drop_fraction,
+        drop_fraction=parts.ingest.judge.rules.drop_fraction,
         conditions=len(parts.predictor.conditions.snapshot().known) if parts.predictor else 0,
         model=model,
     )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.ingest import ingest_config
@@ -13,9 +10,6 @@ from dance_ondevice.daemon.ingest.settings import IngestSettings
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 from dance_ondevice.policies.stream.sender_limits import SenderLimits
-
-if TYPE_CHECKING:
-    from dance_ondevice.daemon.inference.service import Predictor
 
 
 def settings(ingest: sections.Ingest, publishers: tuple[str, ...] = ()) -> IngestSettings:
@@ -38,13 +32,6 @@ def limits(ingest: sections.Ingest) -> SenderLimits:
         frames_per_second=ingest.max_frames_per_second,
         bytes_per_second=float(ingest.max_bytes_per_second),
     )
-
-
-def condition_of(config: sections.Config, predictor: Predictor | None) -> Callable[[str], str]:
-    """What tells a camera's condition: inference, where it runs and tells them apart, else nobody."""
-    if predictor is None or not config.conditions.enabled:
-        return lambda _camera: ""
-    return predictor.conditions.condition_of
 
 
 def rules(slimming: sections.DataSlimming) -> SlimmingRules:

@@ -68,7 +68,7 @@ class _Answer:
 
 
 class Ingest(Service):
-    """The thread that owns the sockets of frames and labels.
+    """The thread that owns the sockets of frames and labels; others may set the rules of its ``judge``.
 
     Every frame that arrives ends in exactly one of kept, dropped, rejected and overflow. Labels for earlier
     samples are no frames: they count only when they are refused.
@@ -111,7 +111,7 @@ class Ingest(Service):
         super().__init__("ingest")
         self._settings = settings
         self._limits = settings.wire_limits
-        self._judge = Judge(
+        self.judge = Judge(
             indicator=indicator,
             rules=rules,
             n_classes=n_classes,
@@ -141,15 +141,6 @@ class Ingest(Service):
         self._awaited = 0
         self._awaited_bytes = 0
         self._logged_at: dict[str, float] = {}
-
-    def set_rules(self, rules: SlimmingRules) -> None:
-        """Decide by other rules from the next frame on; callable from any thread."""
-        self._judge.rules = rules
-
-    @property
-    def rules(self) -> SlimmingRules:
-        """What is decided by; callable from any thread."""
-        return self._judge.rules
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -264,7 +255,7 @@ class Ingest(Service):
             )
         else:
             pixels = declared_pixels(message.image, message.shape)
-            measure = partial(self._judge.measure, message)
+            measure = partial(self.judge.measure, message)
         self._line.begin(item, self._monotonic(), pixels, measure)
 
     def _decide(self, work: InWork) -> None:
@@ -275,7 +266,7 @@ class Ingest(Service):
             self._line.proceed(work, None)
             return
         assert not isinstance(message, LabelMessage)
-        judged = work.judged = self._judge.decide(message, found, work.item.arrived_at)
+        judged = work.judged = self.judge.decide(message, found, work.item.arrived_at)
         if not judged.again:
             self._instruments.score(judged.camera, judged.score)
             self._instruments.scale(judged.camera, judged.decision.scale)
@@ -388,7 +379,7 @@ class Ingest(Service):
 
     def _counted_as(self, camera: str) -> str:
         """The camera's name if it is known; strangers share the empty one, as each name is a time series."""
-        return camera if self._judge.knows(camera) else ""
+        return camera if self.judge.knows(camera) else ""
 
     def _finish(self) -> None:
         """Use the last moment to decide what waits and to answer what was stored."""

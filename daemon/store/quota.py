@@ -12,7 +12,7 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.store.samples import StoreFull, delete_samples
 from dance_ondevice.daemon.system.state import StatePaths
-from dance_ondevice.policies.stream.lights import stored_light
+from dance_ondevice.policies.samples.similarity import stored_light
 from dance_ondevice.policies.stream.retention import StoredSample, choose_evictions
 
 log = logging.getLogger(__name__)

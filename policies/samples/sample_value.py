@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dance_ondevice.policies.samples import similarity
+from dance_ondevice.policies.samples.similarity import stored_light
 from dance_ondevice.policies.samples.splits import SampleInfo
-from dance_ondevice.policies.stream.lights import stored_light
 
 __all__ = ["Chosen", "balanced_draw", "choose", "values"]
 

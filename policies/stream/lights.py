@@ -11,9 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from dance_ondevice.policies.samples.similarity import brightness
-
-__all__ = ["MOST_LIGHTS", "Light", "Lights", "Sighting", "locate", "stored_light"]
+__all__ = ["MOST_LIGHTS", "Light", "Lights", "Sighting", "locate"]
 
 #: What mean and deviation of the luma, as fractions of full scale, usually vary by within one light.
 _SPREADS = (0.04, 0.025)
@@ -94,15 +92,6 @@ def locate(lights: Lights, luma: float, contrast: float) -> tuple[Lights, Sighti
         number = oldest.number
     new = Light(number=number, frames=1, luma=luma, contrast=contrast, last=frames)
     return Lights(known=(*known, new), frames=frames), Sighting(number=number, opened=True)
-
-
-def stored_light(signature: str) -> int:
-    """The light of a stored sample, from its signature: 0 to 7 by its mean brightness, -1 where unknown.
-
-    Coarser than ``locate``, but known of every sample and the same after every restart.
-    """
-    level = brightness(signature)
-    return -1 if level is None else level // 2
 
 
 def _distance(light: Light, luma: float, contrast: float) -> float:

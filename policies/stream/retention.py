@@ -32,7 +32,7 @@ class StoredSample:
         held_out: whether the promotion gate (or a running round) needs it: it then never goes.
         classes: class ids in its label.
         condition: that it was taken in; "" where nobody told.
-        light: see ``lights.stored_light``.
+        light: see ``samples.similarity.stored_light``.
         repeated: whether an earlier sample of its camera shows the same picture.
     """
 

@@ -28,7 +28,11 @@ from dance_ondevice.images import codec as images
 from dance_ondevice.policies.stream.data_slimming import Decision, SlimmingRules
 
 #: Keeps everything as it comes.
-KEEP_ALL = SlimmingRules(scales=(1.0,), drop_fraction=0.0, loss_weighting=False, warmup_frames=0)
+KEEP_ALL = SlimmingRules(
+    scales=(1.0,), drop_fraction=0.0, loss_weighting=False, warmup_frames=0, screen=False
+)
+#: Keeps the first frame of a kind and drops the second, whatever they show.
+DROP_SECOND = SlimmingRules(scales=(1.0, 0.5), drop_fraction=0.99, warmup_frames=0, screen=False)
 N_CLASSES = 11
 PATIENCE = 10.0
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from dance_ondevice.policies.samples import similarity
 from dance_ondevice.policies.samples.sample_value import balanced_draw, choose, values
+from dance_ondevice.policies.samples.similarity import stored_light
 from dance_ondevice.policies.samples.splits import SampleInfo
-from dance_ondevice.policies.stream.lights import stored_light
 
 DIGITS = "0123456789abcdef"
 signatures = st.text(DIGITS, min_size=12, max_size=12) | st.just("")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dance_ondevice.policies.samples import similarity
 from dance_ondevice.policies.stream import lights, repeats
 from dance_ondevice.policies.stream.data_slimming import CHOICES, Choice, Decision, SlimmingRules, decide
 from dance_ondevice.policies.stream.repeats import Picture
@@ -202,9 +203,9 @@ def test_a_light_of_no_number_is_refused(luma: float, contrast: float) -> None:
 
 
 def test_the_light_of_a_stored_sample_is_its_brightness() -> None:
-    found = [lights.stored_light("0" * 192 + digit * 8) for digit in "01f"]
+    found = [similarity.stored_light("0" * 192 + digit * 8) for digit in "01f"]
     assert found == [0, 0, 7]
-    assert [lights.stored_light(text) for text in ("", "zz")] == [-1, -1]
+    assert [similarity.stored_light(text) for text in ("", "zz")] == [-1, -1]
 
 
 def test_only_so_many_pictures_are_remembered_and_those_that_come_again_stay() -> None:
