@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dance_ondevice.policies.stream import lights
 from dance_ondevice.policies.stream.data_slimming import Decision, SlimmingRules, dropped, kept
@@ -43,7 +44,18 @@ def decide_all(rules: SlimmingRules, frames: Sequence[FrameFigures]) -> list[Dec
         owed = count - going
         name = condition or f"light{number}"
         decisions.update(_decide_kind(rules, {i: frames[i].score for i in indices}, going, name))
-    return [decisions[index] for index in range(len(frames))]
+    scales = _even_scales(rules, {i: found.quantile for i, found in decisions.items() if found.keep})
+    return [
+        replace(decisions[index], scale=scales[index]) if index in scales else decisions[index]
+        for index in range(len(frames))
+    ]
+
+
+def _even_scales(rules: SlimmingRules, quantiles: Mapping[int, float]) -> dict[int, float]:
+    """The scale of each kept image by its rank among its like, so that every scale has its share of all."""
+    rising = sorted(rules.scales)
+    order = sorted(quantiles, key=lambda index: (quantiles[index], draw(rules.seed, index, "scale")))
+    return {index: rising[place * len(rising) // len(order)] for place, index in enumerate(order)}
 
 
 def kinds_of(frames: Sequence[FrameFigures]) -> list[KindName]:

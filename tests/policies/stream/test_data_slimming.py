@@ -227,6 +227,10 @@ def test_a_whole_set_meets_the_drop_fraction_in_each_light_whatever_its_scores(
     assert len(decisions) == len(found)
     dropped = sum(not decision.keep for decision in decisions)
     assert abs(dropped - rules.drop_fraction * len(found)) <= 0.5 + 1e-9
+    kept = [decision for decision in decisions if decision.keep]
+    for scale in rules.scales:
+        share = sum(decision.scale == scale for decision in kept)
+        assert abs(share - len(kept) / len(rules.scales)) <= 1 + 1e-9
     for luma in {luma for _, luma in found}:
         alike = [(f.score, d) for f, d in zip(frames, decisions, strict=True) if f.luma == luma]
         gone = sum(not decision.keep for _, decision in alike)
