@@ -10,6 +10,7 @@ import msgspec
 
 from dance_ondevice.daemon.children.teacher_jobs import TeacherEvent
 from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.policies.promotion.promotion import Scores
 
 
@@ -243,9 +244,9 @@ def decode_event(line: bytes) -> Event:
     """Read one line of a trainer.
 
     Raises:
-        msgspec.DecodeError: the line is not an event.
+        DocumentError: the line is not an event.
     """
-    return _events.decode(line)
+    return decode(line, _events)
 
 
 def read_job(path: Path) -> Job:
@@ -253,9 +254,9 @@ def read_job(path: Path) -> Job:
 
     Raises:
         OSError: it is not there.
-        msgspec.DecodeError: it is not a job.
+        DocumentError: it is not a job.
     """
-    return _jobs.decode(path.read_bytes())
+    return decode(path.read_bytes(), _jobs)
 
 
 def read_probation_job(path: Path) -> ProbationJob:
@@ -263,9 +264,9 @@ def read_probation_job(path: Path) -> ProbationJob:
 
     Raises:
         OSError: it is not there.
-        msgspec.DecodeError: it is none.
+        DocumentError: it is none.
     """
-    return _probations.decode(path.read_bytes())
+    return decode(path.read_bytes(), _probations)
 
 
 def counts_file(folder: Path, model: str) -> Path:
@@ -281,6 +282,6 @@ def write_counts(path: Path, counts: Sequence[Counts]) -> None:
 def read_counts(path: Path) -> tuple[Counts, ...]:
     """Read ``write_counts``'s file; empty when it is missing or damaged."""
     try:
-        return _counts.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
+        return decode(path.read_bytes(), _counts)
+    except (OSError, DocumentError):
         return ()

@@ -14,6 +14,7 @@ import msgspec
 
 from dance_ondevice.daemon.config import load as configuration
 from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.documents import DocumentError, decode
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +90,8 @@ def running(environ: Mapping[str, str]) -> list[Instance]:
     for folder in _search_dirs(environ):
         for path in _registrations(folder):
             try:
-                instance = msgspec.json.decode(path.read_bytes(), type=Instance)
-            except (OSError, msgspec.DecodeError) as error:
+                instance = decode(path.read_bytes(), Instance)
+            except (OSError, DocumentError) as error:
                 log.debug("registration skipped path=%s error=%s", path, error)
                 continue
             if start_time(instance.pid) == instance.start_time:
@@ -136,8 +137,8 @@ def read_daemon_file(paths: StatePaths) -> DaemonFile | None:
         PermissionError: this user may not read it.
     """
     try:
-        return msgspec.json.decode(paths.daemon_file.read_bytes(), type=DaemonFile)
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return decode(paths.daemon_file.read_bytes(), DaemonFile)
+    except (FileNotFoundError, NotADirectoryError, DocumentError):
         return None
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dance_ondevice.daemon.inference.frame_signals import frame_signals
+from dance_ondevice.documents import decode
 from dance_ondevice.images import codec as images
 from dance_ondevice.policies.stream import conditions, drift
 from dance_ondevice.policies.stream.conditions import BASE, ConditionRules, State, Step
@@ -211,11 +212,10 @@ class Conditions:
         """
         if self._state.conditions:
             return
-        state = msgspec.json.decode(data, type=State)
+        state = decode(data, State)
         names = {condition.name for condition in state.conditions}
-        if any(len(c.mean) != len(conditions.FIGURES) != len(c.squares) for c in state.conditions) or not all(
-            camera.current in names for camera in state.cameras.values()
-        ):
+        usable = all(_is_usable(condition) for condition in state.conditions)
+        if not usable or not all(camera.current in names for camera in state.cameras.values()):
             raise ValueError("the conditions do not fit each other")
         self._state = state
         self._publish()
@@ -278,3 +278,14 @@ class Conditions:
             alarms=tuple(self._alarms),
             alarm_count=self._alarm_count,
         )
+
+
+def _is_usable(condition: conditions.Condition) -> bool:
+    """Whether the policy can measure a distance to a condition that was read from a file."""
+    figures = len(conditions.FIGURES)
+    return (
+        len(condition.mean) == figures
+        and len(condition.squares) == figures
+        and min(condition.squares) >= 0
+        and condition.frames >= 0
+    )

@@ -24,6 +24,7 @@ from dance_ondevice.daemon.inference.condition_sets import ConditionSets
 from dance_ondevice.daemon.metrics.gauges import Instruments
 from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions.condition_file import About, about_of
+from dance_ondevice.documents import DocumentError
 from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.forward import Prediction
 from dance_ondevice.runtime.runners import Runners
@@ -58,7 +59,7 @@ class VersionConditions:
                 found = about_of(about)
                 self.sets.restore(live, found.refused)
                 self.state = bytes(found.state)
-        except (CheckpointError, StatisticsMismatch, msgspec.MsgspecError) as error:
+        except (CheckpointError, StatisticsMismatch, DocumentError) as error:
             log.warning("conditions not taken over file=%s error=%s", self.file, error)
 
     def encode(self, state: bytes) -> bytes:
@@ -139,7 +140,7 @@ class ConditionServing:
         if version.state is not None:
             try:
                 self._conditions.restore(version.state)
-            except (ValueError, msgspec.MsgspecError) as error:
+            except ValueError as error:
                 log.warning("conditions not taken over file=%s error=%s", version.file, error)
         version.sets.forget(set(version.sets.statuses()) - set(self._conditions.known()))
         if len(self._conditions.known()) > 1:

@@ -24,6 +24,7 @@ from dance_ondevice.daemon.rounds.record import SeenSample
 from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import VersionError
+from dance_ondevice.documents import decode
 from dance_ondevice.policies.promotion import bootstrap
 from dance_ondevice.policies.promotion import probation as policy
 
@@ -96,7 +97,7 @@ class Probation:
     def state(self) -> ProbationState | None:
         """The live version's probation, None when it is on none."""
         try:
-            found = ProbationState(**json.loads(self._file.read_bytes()))
+            found = decode(self._file.read_bytes(), ProbationState)
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:

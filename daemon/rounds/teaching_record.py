@@ -14,6 +14,7 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.teachers import TeacherFacts
 from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.documents import decode
 from dance_ondevice.policies.rounds.start import SampleInfo
 from dance_ondevice.policies.samples import labelling
 
@@ -126,7 +127,7 @@ def _of(facts: TeacherFacts, config: Config) -> list[object]:
 def _calibration(paths: StatePaths, facts: TeacherFacts, config: Config, labelled: int) -> tuple[float, ...]:
     """The thresholds that hold: of this teacher, and measured on at least half of the labels there are."""
     try:
-        kept = json.loads((paths.root / "teaching" / _CALIBRATION_FILE).read_bytes())
+        kept = decode((paths.root / "teaching" / _CALIBRATION_FILE).read_bytes(), dict[str, Any])
         thresholds = tuple(float(threshold) for threshold in kept["thresholds"])
         current = kept["of"] == _of(facts, config) and len(thresholds) == len(config.model.classes)
         return thresholds if current and labelled < max(1, 2 * int(kept["labelled"])) else ()

@@ -29,6 +29,7 @@ from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.trainer.scores import score
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known, about_of, known_of
+from dance_ondevice.documents import DocumentError
 from dance_ondevice.models.card import CheckpointError, Normalisation
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.training.batches import TrainingSample, read_image
@@ -64,7 +65,7 @@ def kept(file: Path, model: nn.Module) -> Kept:
                 wear(name)
     except FileNotFoundError:
         return Kept()
-    except (OSError, CheckpointError, StatisticsMismatch, msgspec.MsgspecError) as error:
+    except (OSError, CheckpointError, StatisticsMismatch, DocumentError) as error:
         # The trainer's standard error is its log; standard output carries its events.
         print(f"the conditions in {file} are not used: {error}", file=sys.stderr)
         return Kept()

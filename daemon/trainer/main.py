@@ -20,7 +20,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import msgspec
 import numpy as np
@@ -33,6 +33,7 @@ from dance_ondevice.daemon.trainer.interrupts import Leave, Saved, Wishes
 from dance_ondevice.daemon.trainer.kinds import ConditionRound, Kept, Serving, WholeRound, judged, kept
 from dance_ondevice.daemon.trainer.scores import score, time_masks
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
+from dance_ondevice.documents import decode
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
@@ -248,7 +249,7 @@ def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
     cache = Path(job.precision_cache)
     key = f"{platform.machine()} torch-{torch.__version__} threads-{torch.get_num_threads()}"
     try:
-        remembered = json.loads(cache.read_bytes())
+        remembered = decode(cache.read_bytes(), dict[str, Any])
         if remembered.get("key") == key:
             found: Precision = msgspec.convert(remembered.get("precision"), Precision)
             return found

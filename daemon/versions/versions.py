@@ -17,10 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.documents import DocumentError, decode
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,14 @@ class Pointer:
     version: str
     previous: str | None
     frozen: str
+
+
+class _PointerFile(msgspec.Struct, frozen=True):
+    """``models/live.json`` as a person may write it: the version alone is enough."""
+
+    version: str
+    previous: str | None = None
+    frozen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +83,11 @@ class Versions:
     def pointer(self) -> Pointer | None:
         """The live pointer, or None before the first version was adopted."""
         try:
-            raw = json.loads(self._paths.live_file.read_bytes())
-            return Pointer(raw["version"], raw.get("previous"), raw.get("frozen") or raw["version"])
+            found = decode(self._paths.live_file.read_bytes(), _PointerFile)
+            return Pointer(found.version, found.previous, found.frozen or found.version)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (DocumentError, KeyError) as error:
             raise VersionError(
                 f"{self._paths.live_file} is not readable ({error}); write "
                 '{"version": "<a folder under models/>"} into it, or delete it to start from model.weights'
@@ -100,8 +110,8 @@ class Versions:
             VersionError: there is no such version.
         """
         try:
-            card: dict[str, Any] = json.loads((self.directory(version) / "card.json").read_bytes())
-        except (OSError, ValueError) as error:
+            card = decode((self.directory(version) / "card.json").read_bytes(), dict[str, Any])
+        except (OSError, DocumentError) as error:
             known = ", ".join(self.names()) or "none"
             raise VersionError(f"no readable version {version!r}; known versions: {known}") from error
         return card
@@ -125,7 +135,7 @@ class Versions:
         """
         version = self._next_name()
         card_file = source / "card.json"
-        card = json.loads(card_file.read_bytes())
+        card = decode(card_file.read_bytes(), dict[str, Any])
         card.update(changes, version=version, created_at=self._now())
         atomic_write(card_file, json.dumps(card, indent=1).encode())
         self._paths.models.mkdir(parents=True, exist_ok=True)
@@ -295,9 +305,9 @@ def check_intact(directory: Path) -> None:
         ValueError: they are not, or the card is none.
         OSError: a file is missing or cannot be read.
     """
-    card = json.loads((directory / "card.json").read_bytes())
+    card = decode((directory / "card.json").read_bytes(), dict[str, Any])
     found = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
-    if not isinstance(card, dict) or card.get("sha256") != found:
+    if card.get("sha256") != found:
         raise ValueError(f"{directory}/model.safetensors is damaged: its SHA-256 is not the card's")
 
 

@@ -11,6 +11,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import write_durably
 
 _STATE_FILE = "state.json"
@@ -69,12 +70,12 @@ def read_state(directory: Path) -> tuple[TrainingState, dict[str, Tensor]]:
         StateError: There is no state or it is damaged.
     """
     try:
-        document = msgspec.json.decode((directory / _STATE_FILE).read_bytes(), type=_Document)
+        document = decode((directory / _STATE_FILE).read_bytes(), _Document)
         data = (directory / Path(document.tensors).name).read_bytes()
         if hashlib.sha256(data).hexdigest() != document.sha256:
             raise StateError(f"{directory / document.tensors}: the content does not match its digest")
         return document.state, safetensors.torch.load(data)
     except FileNotFoundError as error:
         raise StateError(f"{error.filename}: no saved training here") from error
-    except (OSError, msgspec.DecodeError, SafetensorError) as error:
+    except (OSError, DocumentError, SafetensorError) as error:
         raise StateError(f"{directory}: the saved training is damaged: {error}") from error
