@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 #: Versions kept beside the live, the previous and the frozen one, newest first, by status.
 KEEP = {"rejected": 5, "rolled_back": 5, "damaged": 2, "candidate": 2, "retired": 10}
+
+
+_NUMBERED = re.compile(r"v([0-9]{1,18})")
 
 
 class VersionError(ValueError):
@@ -101,7 +105,8 @@ class Versions:
         """All versions on disk, oldest first."""
         if not self._paths.models.is_dir():
             return []
-        return sorted(p.name for p in self._paths.models.iterdir() if (p / "card.json").is_file())
+        found = (p.name for p in self._paths.models.iterdir() if (p / "card.json").is_file())
+        return sorted(found, key=age_key)
 
     def card(self, version: str) -> dict[str, Any]:
         """The version's card as plain data.
@@ -247,10 +252,9 @@ class Versions:
         pointer = self.pointer()
         safe = {pointer.version, pointer.previous, pointer.frozen} if pointer else set()
         rows = self._store.submit(
-            lambda db: [
-                (r["version"], r["status"]) for r in db["versions"].rows_where(order_by="version desc")
-            ]
+            lambda db: [(r["version"], r["status"]) for r in db["versions"].rows]
         ).result()
+        rows.sort(key=lambda row: age_key(row[0]), reverse=True)
         removed = []
         for status, keep in KEEP.items():
             old = [version for version, s in rows if s == status and version not in safe][keep:]
@@ -271,8 +275,8 @@ class Versions:
             return None
 
     def _next_name(self) -> str:
-        numbers = [int(n[1:]) for n in self.names() if n[:1] == "v" and n[1:].isdigit()]
-        return f"v{max(numbers, default=0) + 1:04d}"
+        newest = max((age_key(name)[0] for name in self.names()), default=0)
+        return f"v{max(newest, 0) + 1:04d}"
 
     def _record(self, version: str, card: Mapping[str, Any], status: str, round_id: str | None) -> None:
         gate = card.get("gate") or {}
@@ -309,6 +313,15 @@ def check_intact(directory: Path) -> None:
     found = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
     if card.get("sha256") != found:
         raise ValueError(f"{directory}/model.safetensors is damaged: its SHA-256 is not the card's")
+
+
+def age_key(version: str) -> tuple[int, str]:
+    """Key that sorts version names from the oldest to the newest: v9999 comes before v10000.
+
+    Names that the daemon did not give have no number and come first.
+    """
+    numbered = _NUMBERED.fullmatch(version)
+    return (int(numbered[1]) if numbered else -1, version)
 
 
 def _forget(db: Database, version: str) -> None:
