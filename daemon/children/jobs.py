@@ -9,8 +9,8 @@ from typing import Literal
 import msgspec
 
 from dance_ondevice.daemon.children.teacher_jobs import TeacherEvent
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.promotion.promotion import Scores
 
 
@@ -276,7 +276,7 @@ def counts_file(folder: Path, model: str) -> Path:
 
 def write_counts(path: Path, counts: Sequence[Counts]) -> None:
     """Keep the counts of all gate samples: they are far too many for one event."""
-    atomic_write(path, _encoder.encode(counts))
+    write_durably(path, _encoder.encode(counts))
 
 
 def read_counts(path: Path) -> tuple[Counts, ...]:

@@ -18,8 +18,8 @@ from typing import IO
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.bounded_log import BoundedLog
 from dance_ondevice.daemon.children.priority import hurry
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.documents import DocumentError
+from dance_ondevice.files import write_durably
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ def write_job(folder: Path, job: jobs.Job | jobs.ProbationJob) -> Path:
     """Write ``job.json`` durably into the round's folder; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "job.json"
-    atomic_write(path, jobs.encode(job))
+    write_durably(path, jobs.encode(job))
     return path
 
 

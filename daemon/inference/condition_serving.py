@@ -22,9 +22,9 @@ from dance_ondevice.conditions.statistics import NormStatistics, StatisticsMisma
 from dance_ondevice.daemon.inference.cameras import Conditions, ConditionSettings, ConditionsSnapshot
 from dance_ondevice.daemon.inference.condition_sets import ConditionSets
 from dance_ondevice.daemon.metrics.gauges import Instruments
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions.condition_file import About, about_of
 from dance_ondevice.documents import DocumentError
+from dance_ondevice.files import write_durably
 from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.forward import Prediction
 from dance_ondevice.runtime.runners import Runners
@@ -229,7 +229,7 @@ class ConditionServing:
 
 def _write_file(file: Path, data: bytes) -> None:
     try:
-        atomic_write(file, data)
+        write_durably(file, data)
     except OSError as error:
         # They serve on from memory, and the next change writes them again.
         log.warning("conditions not written file=%s error=%s", file, error)

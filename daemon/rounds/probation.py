@@ -21,10 +21,10 @@ from dance_ondevice.daemon.rounds import gate
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.record import SeenSample
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import VersionError
 from dance_ondevice.documents import decode
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.promotion import bootstrap
 from dance_ondevice.policies.promotion import probation as policy
 
@@ -86,7 +86,7 @@ class Probation:
             self.end()
             return
         state = ProbationState(version=version, before=before, round=round_id, since=self._c.now())
-        atomic_write(self._file, json.dumps(asdict(state)).encode())
+        write_durably(self._file, json.dumps(asdict(state)).encode())
         self._not_before, self._failures = 0.0, 0
 
     def end(self) -> None:

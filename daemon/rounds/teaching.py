@@ -26,7 +26,7 @@ from dance_ondevice.daemon.rounds.teachers import TeacherFacts, configured
 from dance_ondevice.daemon.rounds.watch import available_memory
 from dance_ondevice.daemon.store.label_source import stamp
 from dance_ondevice.daemon.store.samples import LabelProtected, StoreError, UnknownSample
-from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.samples import labelling
 
 __all__ = ["Teaching", "TeachingState"]
@@ -247,7 +247,7 @@ class Teaching:
             threads=c.config.training.threads,
         )
         path = self._folder / "job.json"
-        atomic_write(path, encode_job(job))
+        write_durably(path, encode_job(job))
         return path
 
     def _watch(

@@ -13,8 +13,9 @@ from dance_ondevice.daemon.children.teacher_jobs import TeachSample
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.teachers import TeacherFacts
-from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.documents import decode
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.rounds.start import SampleInfo
 from dance_ondevice.policies.samples import labelling
 
@@ -115,7 +116,7 @@ def keep_calibration(
 ) -> None:
     """Keep what a teacher was measured at, beside how many labels there were then."""
     content = {"of": _of(facts, config), "thresholds": list(thresholds), "labelled": labelled}
-    atomic_write(paths.root / "teaching" / _CALIBRATION_FILE, json.dumps(content).encode())
+    write_durably(paths.root / "teaching" / _CALIBRATION_FILE, json.dumps(content).encode())
 
 
 def _of(facts: TeacherFacts, config: Config) -> list[object]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.process import Exit, Tick, TrainerProcess, last_error_line
 from dance_ondevice.daemon.energy.cputime import resident_bytes
-from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.rounds import pace
 
 log = logging.getLogger(__name__)
@@ -251,7 +251,7 @@ def _mark_resumable(folder: Path) -> None:
     try:
         mark.parent.mkdir(exist_ok=True)
         if not mark.exists():
-            atomic_write(mark, NO_STEPS)
+            write_durably(mark, NO_STEPS)
     except OSError as error:
         log.warning("interrupted round will not go on folder=%s error=%s", folder, error)
 

@@ -27,13 +27,13 @@ import numpy as np
 import torch
 
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.trainer.curve import Curve, Gate
 from dance_ondevice.daemon.trainer.interrupts import Leave, Saved, Wishes
 from dance_ondevice.daemon.trainer.kinds import ConditionRound, Kept, Serving, WholeRound, judged, kept
 from dance_ondevice.daemon.trainer.scores import score, time_masks
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
 from dance_ondevice.documents import decode
+from dance_ondevice.files import write_durably
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
@@ -256,7 +256,7 @@ def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
     except (OSError, ValueError, AttributeError):  # msgspec's error is a ValueError
         pass  # not measured yet, or garbage: measure
     precision = measure_precision(model, job.size, min(job.batch_size, 4))
-    atomic_write(cache, json.dumps({"key": key, "precision": precision}).encode())
+    write_durably(cache, json.dumps({"key": key, "precision": precision}).encode())
     return precision
 
 

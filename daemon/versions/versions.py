@@ -22,8 +22,9 @@ import msgspec
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import write_durably
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class Versions:
         card_file = source / "card.json"
         card = decode(card_file.read_bytes(), dict[str, Any])
         card.update(changes, version=version, created_at=self._now())
-        atomic_write(card_file, json.dumps(card, indent=1).encode())
+        write_durably(card_file, json.dumps(card, indent=1).encode())
         self._paths.models.mkdir(parents=True, exist_ok=True)
         source.replace(self.directory(version))
         self._record(version, card, status, round_id)
@@ -176,7 +177,7 @@ class Versions:
             # Before the pointer: after a crash between the two it is live, and a start marks it as such.
             # The other order would leave a version that seems good enough to go back to.
             self._set_statuses({old.version: away_from})
-        atomic_write(self._paths.live_file, json.dumps(asdict(pointer)).encode())
+        write_durably(self._paths.live_file, json.dumps(asdict(pointer)).encode())
         self._live = self._read_live()
         self._set_statuses(statuses)
         log.info("model live version=%s previous=%s reason=%s", version, pointer.previous, reason)
@@ -190,7 +191,7 @@ class Versions:
         """
         card = self.card(version)
         card.update(changes)
-        atomic_write(self.directory(version) / "card.json", json.dumps(card, indent=1).encode())
+        write_durably(self.directory(version) / "card.json", json.dumps(card, indent=1).encode())
         text = json.dumps(card)
         self._store.submit(
             lambda db: db.execute("update versions set card = ? where version = ?", [text, version])

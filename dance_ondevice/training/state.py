@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from dance_ondevice.documents import DocumentError, decode
-from dance_ondevice.files import write_durably
+from dance_ondevice.files import is_leftover, write_durably
 
 _STATE_FILE = "state.json"
 
@@ -58,8 +58,8 @@ def write_state(directory: Path, state: TrainingState, tensors: Mapping[str, Ten
     write_durably(directory / name, data)
     write_durably(directory / _STATE_FILE, msgspec.json.encode(_Document(name, digest, state)))
     # Older tensors, and what a killed write left behind.
-    for stale in (*directory.glob("state-*.safetensors"), *directory.glob(".state*.part")):
-        if stale.name != name:
+    for stale in directory.iterdir():
+        if is_leftover(stale.name) or (stale.match("state-*.safetensors") and stale.name != name):
             stale.unlink()
 
 

@@ -22,6 +22,7 @@ from stored import WAIT, files, opened, rows, total_bytes
 from dance_ondevice.daemon.store.reconcile import reconcile
 from dance_ondevice.daemon.store.service import NewSample, Store, StoreError, StoreFull
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.files import leftover_of
 
 WORKER = Path(store_worker.__file__)
 
@@ -98,7 +99,7 @@ def test_a_frame_whose_label_cannot_be_written_is_not_kept(
     paths: StatePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample = store_worker.frame(3)
-    fail_writes(monkeypatch, errno.ENOSPC, lambda name: name.endswith(".label.png.tmp"))
+    fail_writes(monkeypatch, errno.ENOSPC, lambda name: (leftover_of(name) or "").endswith(".label.png"))
     with opened(paths) as store:
         with pytest.raises(StoreFull):
             store.add_sample(sample).result(WAIT)

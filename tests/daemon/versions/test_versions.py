@@ -10,7 +10,7 @@ import pytest
 
 from dance_ondevice.daemon.store.rebuild import restore_versions
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import (
     KEEP,
     Pointer,
@@ -19,6 +19,7 @@ from dance_ondevice.daemon.versions.versions import (
     age_key,
     check_intact,
 )
+from dance_ondevice.files import write_durably
 
 
 @pytest.fixture
@@ -241,10 +242,10 @@ def test_a_rollback_that_a_kill_cuts_short_leaves_no_version_that_seems_good(
 
     def killed(path: Path, data: bytes) -> None:
         if pointed:
-            atomic_write(path, data)
+            write_durably(path, data)
         raise Killed
 
-    monkeypatch.setattr("dance_ondevice.daemon.versions.versions.atomic_write", killed)
+    monkeypatch.setattr("dance_ondevice.daemon.versions.versions.write_durably", killed)
     with pytest.raises(Killed):
         versions.make_live("v0001", reason="v0002 did not hold", away_from="rolled_back")
     store.submit(lambda db: restore_versions(db, paths)).result()
