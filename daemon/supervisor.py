@@ -250,6 +250,7 @@ class Supervisor:
                     probation_every=config.conditions.probation_every,
                 ),
                 notes=SampleNotes(self._store, monotonic=self._monotonic),
+                fall_back=lambda: self._rounds.rollback(None),
             )
         )
         installs: list[Callable[[], None]] = []
