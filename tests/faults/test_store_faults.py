@@ -111,6 +111,28 @@ def test_a_frame_whose_label_cannot_be_written_is_not_kept(
         consistent(paths)
 
 
+def test_a_label_that_cannot_be_looked_up_costs_one_request_and_not_the_store(
+    paths: StatePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, other = store_worker.frame(3), store_worker.frame(6)
+    stat = Path.stat
+
+    def failing(path: Path, **named: bool) -> os.stat_result:
+        if path.name == f"{sample.id}.label.png":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return stat(path, **named)
+
+    with opened(paths) as store:
+        store.add_sample(sample).result(WAIT)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "stat", failing)
+            with pytest.raises(StoreError, match="check the disk"):
+                store.add_label(sample.id, sample.label or b"", (3,), "import").result(WAIT)
+            assert store.add_sample(other).result(WAIT).kept
+        store.add_label(sample.id, sample.label or b"", (3,), "import").result(WAIT)
+    consistent(paths)
+
+
 def test_a_label_that_cannot_be_replaced_stays(paths: StatePaths, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = store_worker.frame(3)
     with opened(paths) as store:
