@@ -33,7 +33,8 @@ from dance_ondevice.daemon.ingest import ingest_config
 from dance_ondevice.daemon.ingest.ingest_config import admission
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
-from dance_ondevice.daemon.metrics.gauges import Instruments, MetricsServer, SnapshotCollector
+from dance_ondevice.daemon.metrics.gauges import MetricsServer, SnapshotCollector
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.service import Rounds
 from dance_ondevice.daemon.security import configured

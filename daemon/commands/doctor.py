@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, load_config, state_dir_option
-from dance_ondevice.daemon.commands import target
+from dance_ondevice.daemon.commands.access import target
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json
 

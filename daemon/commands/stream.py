@@ -140,7 +140,7 @@ def stream(
 
     from dance_ondevice.daemon.wire import sender as sending
     from dance_ondevice.daemon.wire.sources import SourceError, iter_frames
-    from dance_ondevice.images.codec import ImageError
+    from dance_ondevice.images.headers import ImageError
 
     try:
         frames = iter_frames(

@@ -20,7 +20,7 @@ import zmq
 from dance_ondevice.daemon.inference.cameras import ConditionSettings
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
-from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.system.service import Service

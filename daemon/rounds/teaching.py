@@ -22,7 +22,7 @@ from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.energy.service import EnergySnapshot
 from dance_ondevice.daemon.rounds import teaching_record as record
 from dance_ondevice.daemon.rounds.context import RoundContext
-from dance_ondevice.daemon.rounds.teachers import TeacherFacts, configured
+from dance_ondevice.daemon.rounds.teaching_record import TeacherFacts, configured
 from dance_ondevice.daemon.rounds.watch import available_memory
 from dance_ondevice.daemon.store.label_source import stamp
 from dance_ondevice.daemon.store.samples import LabelProtected, StoreError, UnknownSample

@@ -9,14 +9,11 @@ everything else.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import dataclasses
 import json
 import os
 import platform
 import random
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,12 +24,14 @@ import numpy as np
 import torch
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.child import emit, lower_priority, open_events, out_of_memory
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard, counts_file, write_counts
 from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.trainer.curve import Curve, Gate
 from dance_ondevice.daemon.trainer.interrupts import Leave, Saved, Wishes
-from dance_ondevice.daemon.trainer.kinds import ConditionRound, Kept, Serving, WholeRound, judged, kept
+from dance_ondevice.daemon.trainer.kinds import ConditionRound, WholeRound
 from dance_ondevice.daemon.trainer.scores import score, time_masks
+from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard
@@ -44,12 +43,10 @@ from dance_ondevice.training.distillation import Distillation
 from dance_ondevice.training.precision import Precision, measure_precision
 from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions
 
-PR_SET_PDEATHSIG = 1
-
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
-    be_humble(parent=int(arguments[1]))
+    lower_priority(parent=int(arguments[1]))
     events = open_events()
     wishes = Wishes(at_once=True)
     job = jobs.read_job(Path(arguments[0]))
@@ -64,19 +61,6 @@ def main(arguments: Sequence[str]) -> int:
         emit(events, jobs.Failed(error=f"{type(error).__name__}: {error}", memory=out_of_memory(error)))
         raise
     return 0
-
-
-def open_events() -> TextIO:
-    """The stream of events; whatever a library prints must not look like one."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return events
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that there was too little memory, in the words of Python, torch or OpenCV."""
-    text = str(error)
-    return isinstance(error, MemoryError) or "allocate memory" in text or "Insufficient memory" in text
 
 
 def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
@@ -299,26 +283,6 @@ def sample_of(sample: jobs.JobSample) -> TrainingSample:
     return TrainingSample(
         image=Path(sample.image), label=Path(sample.label), weight=sample.weight, scale=sample.scale
     )
-
-
-def emit(events: TextIO, event: jobs.Event) -> None:
-    """Tell the parent."""
-    events.write(jobs.encode(event).decode() + "\n")
-    events.flush()
-
-
-def be_humble(*, parent: int) -> None:
-    """Lowest scheduling class, first in line for the out-of-memory killer, gone when the parent is."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        sys.exit(1)  # the parent died before the line above took hold
-    # Each of these may be forbidden in a container; the round then merely runs at the usual priority.
-    with contextlib.suppress(OSError):
-        os.nice(19)
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("800")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dance_ondevice.daemon.commands import models_export
+from dance_ondevice.daemon.commands.models import export as models_export
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import logits
 from dance_ondevice.models.layers import ConvBNReLU, PyramidPooling

@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from dance_ondevice.daemon.commands.pretrain import pretrain as command
+from dance_ondevice.daemon.commands.models.pretrain import pretrain as command
 from dance_ondevice.datasets.camvid import VOID_ID
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.codec import decode_label, encode_jpeg, encode_png

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from dance_ondevice.daemon.inference.service import Predictor
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
-from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.messages import MaskHeader

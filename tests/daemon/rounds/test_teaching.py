@@ -20,7 +20,7 @@ from dance_ondevice.daemon.config.sections import Energy as EnergySection
 from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
-from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.teaching import Teaching
 from dance_ondevice.daemon.store import label_source

@@ -20,7 +20,8 @@ from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.counts import Counts, counts_file, read_counts
 from dance_ondevice.daemon.children.process import Exit, TrainerProcess, write_job
 from dance_ondevice.daemon.trainer import main as trainer_main
-from dance_ondevice.daemon.trainer.kinds import Kept, Serving, WholeRound, judged, kept
+from dance_ondevice.daemon.trainer.kinds import WholeRound
+from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import codec as images
