@@ -20,7 +20,7 @@ import zmq
 from dance_ondevice.daemon.inference.cameras import ConditionSettings
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
-from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.system.service import Service
@@ -28,6 +28,7 @@ from dance_ondevice.daemon.versions import engine_graph
 from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.publisher import MaskPublisher
 from dance_ondevice.images import codec as images
+from dance_ondevice.images.headers import ImageError
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.layout import channels_last
@@ -255,7 +256,7 @@ class Predictor(Service):
     def _failed(self, frame: PendingFrame, slot: ModelSlot, error: Exception) -> None:
         log.warning("frame not answered id=%s version=%s error=%r", frame.id, slot.version, error)
         # An image that does not decode says nothing about the model: its header passed and the rest did not.
-        if not isinstance(error, images.ImageError) and self._failures.another(frame):
+        if not isinstance(error, ImageError) and self._failures.another(frame):
             log.error(
                 "falling back because=version %s failed on %d frames in a row last_error=%r",
                 slot.version,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dance_ondevice.daemon.rounds.watch import NO_STEPS
+from dance_ondevice.daemon.children.jobs import NO_STEPS
 from dance_ondevice.files import write_durably
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from dance_ondevice.daemon.children import counts
 from dance_ondevice.daemon.children import jobs as job
 from dance_ondevice.daemon.children.process import Exit, Tick, TrainerProcess
 from dance_ondevice.daemon.control import client, instances
@@ -52,7 +53,7 @@ def test_a_child_that_writes_nonsense_is_still_read_to_its_end(
 @FOREIGN
 def test_counts_that_cannot_be_read_are_none(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "counts.json").write_bytes(data)
-    assert job.read_counts(tmp_path / "counts.json") == ()
+    assert counts.read_counts(tmp_path / "counts.json") == ()
 
 
 @FOREIGN
