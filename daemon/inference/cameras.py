@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference.frame_signals import frame_signals
 from dance_ondevice.documents import decode
 from dance_ondevice.images import codec as images
@@ -28,23 +29,6 @@ _LISTED_ALARMS = 256
 #: A condition's frames for estimation are renewed one in so many, so that they are not all of one minute.
 _RENEW_EVERY = 32
 _JPEG_QUALITY = 95
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConditionSettings:
-    """The ``[conditions]`` section.
-
-    Attributes:
-        enabled: whether conditions are told apart; drift is watched either way.
-        most: conditions at most.
-        min_frames: frames that must agree before one is opened; its statistics are estimated from as many.
-        probation_every: new statistics serve one in so many frames until they are judged.
-    """
-
-    enabled: bool = True
-    most: int = 8
-    min_frames: int = 16
-    probation_every: int = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +92,7 @@ class Conditions:
 
     def __init__(
         self,
-        settings: ConditionSettings,
+        settings: sections.Conditions,
         *,
         now: Callable[[], float],
         on_alarm: Callable[[str, str], None],
@@ -117,12 +101,12 @@ class Conditions:
         """Begin with no condition known.
 
         Args:
-            settings: the configuration's.
+            settings: ``[conditions]`` of the configuration.
             now: wall clock, seconds.
             on_alarm: called with camera and signal for every alarm.
             on_switch: called for every switch.
         """
-        self._rules = ConditionRules(most=settings.most, min_frames=settings.min_frames)
+        self._rules = ConditionRules(most=settings.max, min_frames=settings.min_frames)
         self._enabled = settings.enabled
         self._now = now
         self._on_alarm = on_alarm

@@ -19,7 +19,8 @@ from torch import nn
 
 from dance_ondevice.conditions import store as condition_store
 from dance_ondevice.conditions.statistics import NormStatistics, StatisticsMismatch
-from dance_ondevice.daemon.inference.cameras import Conditions, ConditionSettings, ConditionsSnapshot
+from dance_ondevice.daemon.config import sections
+from dance_ondevice.daemon.inference.cameras import Conditions, ConditionsSnapshot
 from dance_ondevice.daemon.inference.condition_sets import ConditionSets
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.versions.condition_file import About, about_of
@@ -88,7 +89,7 @@ class ConditionServing:
     """What the predictor asks for every frame."""
 
     def __init__(
-        self, settings: ConditionSettings, *, instruments: Instruments, now: Callable[[], float]
+        self, settings: sections.Conditions, *, instruments: Instruments, now: Callable[[], float]
     ) -> None:
         self._settings = settings
         self._conditions = Conditions(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 import zmq
 
-from dance_ondevice.daemon.inference.cameras import ConditionSettings
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
 from dance_ondevice.daemon.metrics.instruments import Instruments
@@ -63,7 +63,10 @@ class _Failures:
     """The frames in a row that a version has failed on; other threads may read ``frame``."""
 
     def __init__(self) -> None:
-        self.reset()
+        self.in_a_row = 0
+        #: One of these frames, once they are too many.
+        self.frame: PendingFrame | None = None
+        self._ask_at = FAILURES_IN_A_ROW
 
     def another(self, frame: PendingFrame) -> bool:
         """Count one more; returns whether it is time to ask for an earlier version."""
@@ -77,10 +80,7 @@ class _Failures:
 
     def reset(self) -> None:
         """A frame was answered, or another version serves."""
-        self.in_a_row = 0
-        #: One of these frames, once they are too many.
-        self.frame: PendingFrame | None = None
-        self._ask_at = FAILURES_IN_A_ROW
+        self.in_a_row, self.frame, self._ask_at = 0, None, FAILURES_IN_A_ROW
 
 
 def load_slot(
@@ -124,13 +124,11 @@ class Predictor(Service):
         threads: int,
         engine: Engine = "torch",
         curve: ServerCurve | None = None,
-        conditions: ConditionSettings = ConditionSettings(),  # noqa: B008 - frozen
+        conditions: sections.Conditions = sections.Conditions(),  # noqa: B008 - frozen
         notes: SampleNotes | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        fall_back: Callable[[], object] = lambda: None,
     ) -> None:
-        """``fall_back`` asks for an earlier version once the live one fails on frame after frame."""
         super().__init__("inference")
         self._mailbox = mailbox
         self._publish = publish
@@ -152,7 +150,7 @@ class Predictor(Service):
         self.conditions = ConditionServing(conditions, instruments=instruments, now=now)
         self._matrix: npt.NDArray[np.float64] | None = None
         self._publisher: MaskPublisher | None = None
-        self._fall_back = fall_back
+        self._fall_back: Callable[[], object] = lambda: None
         self._failures = _Failures()
         self.endpoint = ""
         self.masks = 0
@@ -176,6 +174,10 @@ class Predictor(Service):
         """Faded mIoU over labelled frames, each predicted before anything learnt from it; None before any."""
         matrix = self._matrix
         return None if matrix is None else miou(np.rint(matrix * _FIXED_POINT).astype(np.int64))
+
+    def fall_back_by(self, ask: Callable[[], object]) -> None:
+        """Have ``ask`` called, for an earlier version, once the live one fails on frame after frame."""
+        self._fall_back = ask
 
     def prepare(self, directory: Path) -> Callable[[], None]:
         """Load, verify and warm up a version on the caller's thread; the returned call makes it serve.

@@ -13,10 +13,11 @@ import zmq
 from dance_ondevice.daemon.children import counts
 from dance_ondevice.daemon.children import jobs as job
 from dance_ondevice.daemon.children.process import Exit, Tick, TrainerProcess
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.control import client, instances
 from dance_ondevice.daemon.control.client import ClientError
 from dance_ondevice.daemon.control.server import ControlServer
-from dance_ondevice.daemon.inference.cameras import Conditions, ConditionSettings
+from dance_ondevice.daemon.inference.cameras import Conditions
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import VersionError, Versions
@@ -127,7 +128,9 @@ WHOLE: dict[str, object] = {"frames": 9, "mean": [0.5] * len(FIGURES), "squares"
     ids=str,
 )
 def test_conditions_that_the_policy_could_not_use_are_not_restored(wrong: dict[str, object]) -> None:
-    kept = Conditions(ConditionSettings(), now=lambda: 0.0, on_alarm=lambda *_: None, on_switch=lambda: None)
+    kept = Conditions(
+        sections.Conditions(), now=lambda: 0.0, on_alarm=lambda *_: None, on_switch=lambda: None
+    )
     state = {"conditions": [{"name": "base", **WHOLE, **wrong}], "cameras": {}}
     with pytest.raises(ValueError, match="do not fit"):
         kept.restore(json.dumps(state).encode())
