@@ -294,7 +294,7 @@ class Supervisor:
     ) -> Ingest:
         config = self._config
         return Ingest(
-            ingest_config.settings(config.ingest, config.security.publishers),
+            config.ingest,
             context=core.context,
             indicator=indicator,
             rules=ingest_config.rules(config.data_slimming),
@@ -304,6 +304,7 @@ class Supervisor:
             instruments=core.instruments,
             admission=admission(config, core.curve),
             curve=core.curve,
+            publishers=config.security.publishers,
         )
 
     def _open_to_others(self, running: Running, registry: CollectorRegistry) -> str:

@@ -12,11 +12,12 @@ import zmq
 from ingest_harness import PATIENCE, header, jpeg, label, running
 from sender_harness import frames, send_all, sending, stored_seqs
 
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.links import LinkError
-from dance_ondevice.daemon.wire.messages import FrameMessage, Header, Reply, WireLimits
+from dance_ondevice.daemon.wire.messages import FrameMessage, Header, Reply
 from dance_ondevice.daemon.wire.sender import Pattern, stream
 from dance_ondevice.daemon.wire.sources import Source, SourceFrame
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
@@ -58,7 +59,7 @@ class FakeDaemon(threading.Thread):
             if not self._socket.poll(20):
                 continue
             *envelope, head, _ = self._socket.recv_multipart()
-            message = wire.parse([head, b"x"], WireLimits())
+            message = wire.parse([head, b"x"], sections.Ingest())
             assert isinstance(message, FrameMessage)
             self.seqs.append(message.seq)
             reply = self._answer(
