@@ -173,13 +173,7 @@ class Supervisor:
             monotonic=self._monotonic,
             drift=self._predictor.conditions.snapshot if self._predictor else None,
         )
-        self._rounds = self._begin(
-            Rounds(
-                round_context,
-                min_new_samples=config.training.min_new_samples,
-                window=config.training.window,
-            )
-        )
+        self._rounds = self._begin(Rounds(round_context))
         self._ingest = self._begin(self._build_ingest(context, indicator, mailbox, instruments, curve))
         self._parts = status.Parts(
             instruments=instruments,

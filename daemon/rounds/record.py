@@ -137,6 +137,16 @@ def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, s
         )
 
 
+def keep_seconds(db: Database, round_id: str, seconds: float) -> None:
+    """Record how long a round that is still open has run."""
+    db.execute("update rounds set seconds = ? where id = ? and outcome is null", [seconds, round_id])
+
+
+def count_resume(db: Database, round_id: str) -> None:
+    """Record that an interrupted round goes on once more."""
+    db.execute("update rounds set resumes = resumes + 1 where id = ?", [round_id])
+
+
 def unfinished_rounds(db: Database) -> list[dict[str, Any]]:
     """Rounds that a stop or a crash left open, oldest first."""
     return list(db.query("select * from rounds where outcome is null order by started_at"))

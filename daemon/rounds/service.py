@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from dance_ondevice.daemon.config.load import Config
+from dance_ondevice.daemon.config.sections import Training
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext
 from dance_ondevice.daemon.rounds.drift_watch import DriftWatch
@@ -84,8 +85,6 @@ class Rounds(Service):
         self,
         context: RoundContext,
         *,
-        min_new_samples: int,
-        window: str,
         local_time: Callable[[], datetime] = datetime.now,
     ) -> None:
         super().__init__("rounds")
@@ -100,13 +99,13 @@ class Rounds(Service):
             on_change=lambda: self._publish(labelling=self._teaching.state.as_dict()),
         )
         self._drift = DriftWatch(context.drift, context.store)
-        self._min_new_samples = min_new_samples
-        self._window = window
         self._local_time = local_time
         self._requests: queue.Queue[Request | None] = queue.Queue(maxsize=64)
         self._ids = itertools.count(1)
         self._answers: dict[int, dict[str, Any]] = {}
         self._answers_lock = threading.Lock()
+        self._interrupted = True  # the last run may have left rounds open
+        self._failing: dict[str, str] = {}
         self._pause_file = context.paths.root / "paused"
         self._state = RoundsSnapshot(
             counts={}, paused=self._pause_file.exists(), waiting_for="no request yet"
@@ -124,8 +123,7 @@ class Rounds(Service):
     def train_now(self) -> int:
         """Ask for a round whatever the schedule says; returns the request's id.
 
-        Raises:
-            RuntimeError: too many requests wait already.
+        It never blocks. Where too many requests wait already, ``answer`` says that this one was refused.
         """
         return self._enqueue("train", "requested", None)
 
@@ -156,8 +154,6 @@ class Rounds(Service):
     def reconfigure(self, config: Config) -> None:
         """Decide by another configuration from the next decision on; a running round keeps its plan."""
         self._context.config = config
-        self._min_new_samples = config.training.min_new_samples
-        self._window = config.training.window
 
     def wake(self) -> None:
         """End the wait for a request."""
@@ -165,45 +161,106 @@ class Rounds(Service):
 
     def setup(self) -> None:
         """Settle what the last run left open."""
-        self._procedure.recover()
-        self._teaching.recover()
-        self._look_back()
+        self._guarded("the recovery of rounds", self._procedure.recover)
+        self._guarded("the recovery of labelling", self._teaching.recover)
+        self._guarded("the look back", self._look_back)
         self._publish(budget_joules=self._procedure.balance())
 
     def run(self) -> None:
-        """Serve requests one by one; an interrupted round goes on first."""
-        for outcome in self._procedure.resume_interrupted():
-            self._finished(outcome)
+        """Serve requests one by one; interrupted rounds go on first, as soon as a round may run."""
         while not self.stopping.is_set():
             self.beat()
+            self._guarded("going on with an interrupted round", self._go_on)
             try:
                 request = self._requests.get(timeout=5.0)
             except queue.Empty:
-                self._drift.look()
+                self._guarded("the drift watch", self._drift.look)
                 self._look_after(round_ahead=False)
                 self._publish(budget_joules=self._procedure.balance())
                 continue
             if request is not None:
                 self._serve(request)
 
-    def _serve(self, request: Request) -> None:
-        self._say(request.id, {"state": "running"})
+    def _guarded(
+        self, what: str, act: Callable[[], object], failed: Callable[[str], None] | None = None
+    ) -> None:
+        """Do a piece of work, and survive whatever goes wrong in it.
+
+        All that runs on this thread runs through here: learning must never take the service down.
+
+        Args:
+            what: Names the work, for the log and the status.
+            act: The work.
+            failed: Receives what went wrong, in words; by default ``status`` shows it as what is waited for.
+        """
         try:
-            if request.kind in ("promote", "rollback"):
-                self._say(request.id, self._switch(request))
-                return
-            if request.kind == "tick":
-                self._teach()
-            self._say(request.id, self._round(request))
-        except Exception as error:  # a round must never take the service down: record it and go on
-            log.exception("round request failed kind=%s", request.kind)
-            self._publish(
-                running=None, waiting_for=f"the last request failed: {type(error).__name__}: {error}"
-            )
-            self._say(
-                request.id,
-                {"state": "done", "outcome": "failed", "reasons": [f"{type(error).__name__}: {error}"]},
-            )
+            act()
+        except Exception as error:  # the one place that keeps any failure of learning from ending the daemon
+            text = f"{type(error).__name__}: {error}"
+            if self._failing.get(what) != text:  # else it would fill the log, every few seconds
+                log.exception("failed what=%r", what)
+            self._failing[what] = text
+            if failed is None:
+                self._publish(running=None, waiting_for=f"{what} failed: {text}")
+            else:
+                failed(text)
+        else:
+            self._failing.pop(what, None)
+
+    def _serve(self, request: Request) -> None:
+        def failed(text: str) -> None:
+            self._publish(running=None, waiting_for=f"the last request failed: {text}")
+            self._say(request.id, {"state": "done", "outcome": "failed", "reasons": [text]})
+
+        self._say(request.id, {"state": "running"})
+        self._guarded(
+            f"the request {request.kind}", lambda: self._say(request.id, self._answered(request)), failed
+        )
+
+    def _answered(self, request: Request) -> dict[str, Any]:
+        """Do what is asked and return the answer."""
+        if request.kind in ("promote", "rollback"):
+            return self._switch(request)
+        if request.kind == "tick":
+            self._teach()
+        elif (outcome := self._go_on(forced=True)) is not None:
+            return {"state": "done", **outcome.as_dict()}
+        return self._round(request)
+
+    def _go_on(self, *, forced: bool = False) -> Outcome | None:
+        """Go on with rounds that the last run left open; returns the outcome of the last one that did.
+
+        A pause holds them, and so does the window unless the user asked for a round now. What has its verdict
+        already is only completed: that is never put off.
+        """
+        outcome = None
+        if not self._interrupted:
+            return outcome
+        self._interrupted = False  # also where it fails: the next start tries again, not the next second
+        for row in self._procedure.interrupted():
+            if self.stopping.is_set():
+                break
+            obstacle = None if self._procedure.is_judged(row) else self._hold(self._context.config, forced)
+            if obstacle:
+                self._interrupted = True
+                self._publish(waiting_for=f"round {row['id']} was interrupted and waits: {obstacle}")
+                continue
+            self._publish(running=Progress(row["id"], 0, 0, None))
+            outcome = self._procedure.resume(row)
+            self._finished(outcome)
+        return outcome
+
+    def _hold(self, config: Config, forced: bool) -> str | None:
+        """Why no round may run at this moment, in words; None where one may."""
+        if self._state.paused:
+            return "paused"
+        window = config.training.window
+        if not forced and not self._window_open(window):
+            return f"outside the window {window}"
+        return None
+
+    def _window_open(self, window: str) -> bool:
+        return policy.in_window(window, _minutes(self._local_time()))
 
     def _switch(self, request: Request) -> dict[str, Any]:
         try:
@@ -216,17 +273,19 @@ class Rounds(Service):
         return {"state": "done", "outcome": "live", "version": pointer.version, "reasons": []}
 
     def _round(self, request: Request) -> dict[str, Any]:
+        config = self._context.config
+        training = config.training
         forced = request.kind == "train"
         # A version on probation is judged before the frames that came since are learnt from.
-        self._look_after(round_ahead=self._might_start(forced))
+        self._look_after(round_ahead=self._enough(training, self._procedure.samples(), forced))
         if self._state.suspended and not forced:
             self._publish(waiting_for=self._state.suspended, budget_joules=self._procedure.balance())
             return {"state": "done", "outcome": "refused", "reasons": [self._state.suspended]}
         samples = self._procedure.samples()
-        enough = self._enough(samples, forced)
+        enough = self._enough(training, samples, forced)
         if enough:
             # Only now: blocks of time are cut better from many new samples than from each few that come.
-            samples = self._procedure.assign_splits()
+            samples = self._procedure.assign_splits(config)
         if forced and not any(map(_may_teach, samples)):
             # Asked for by hand: what served before serves again.
             samples = [dataclasses.replace(s, rounds_used=0) for s in samples]
@@ -236,24 +295,26 @@ class Rounds(Service):
         known = self._drift.latest
         decision = policy.should_start(
             new_labelled=len(new),
-            min_new_samples=self._min_new_samples,
+            min_new_samples=training.min_new_samples,
             paused=self._state.paused,
-            window_open=policy.in_window(self._window, _minutes(self._local_time())),
+            window_open=self._window_open(training.window),
             forced=forced,
-            window=self._window,
+            window=training.window,
             drifted=drifted,
-            min_after_drift=self._context.config.training.min_new_samples_after_drift,
+            min_after_drift=training.min_new_samples_after_drift,
         )
         if not decision.start:
             self._publish(waiting_for=decision.reason, budget_joules=self._procedure.balance())
             return {"state": "done", "outcome": "refused", "reasons": [decision.reason]}
         outcome: Outcome | str | None = None
         try:
-            outcome = self._procedure.run(samples, trigger=request.trigger, reason=decision.reason)
+            outcome = self._procedure.run(
+                samples, config=config, trigger=request.trigger, reason=decision.reason
+            )
         finally:
             # One alarm starts one round at most, however that ends; a round that did not start is none.
             if not isinstance(outcome, str):
-                self._drift.answered(policy.answered(drifted, self._after_drift()), known)
+                self._drift.answered(policy.answered(drifted, _after_drift(training)), known)
         if isinstance(outcome, str):
             self._publish(waiting_for=outcome, budget_joules=self._procedure.balance())
             return {"state": "done", "outcome": "refused", "reasons": [outcome]}
@@ -262,46 +323,36 @@ class Rounds(Service):
 
     def _teach(self) -> None:
         """Let the teacher label what it may, before a round asks for labels."""
-        if self._state.paused or not policy.in_window(self._window, _minutes(self._local_time())):
+        if self._hold(self._context.config, forced=False):
             return
-        try:
-            self._teaching.look()
-        except Exception as error:  # it must never take the service down, nor keep rounds from running
-            log.exception("labelling failed")
-            self._publish(
-                labelling={
-                    **self._state.labelling,
-                    "state": "failed",
-                    "reason": f"{type(error).__name__}: {error}",
-                }
-            )
 
-    def _might_start(self, forced: bool) -> bool:
-        return self._enough(self._procedure.samples(), forced)
+        def failed(text: str) -> None:
+            self._publish(labelling={**self._state.labelling, "state": "failed", "reason": text})
 
-    def _enough(self, samples: Iterable[policy.SampleInfo], forced: bool) -> bool:
+        self._guarded("labelling", self._teaching.look, failed)
+
+    def _enough(self, training: Training, samples: Iterable[policy.SampleInfo], forced: bool) -> bool:
         """Whether there may be enough to learn from, once each sample has its place."""
         might = [sample for sample in samples if _might_teach(sample)]
-        if forced or len(might) >= self._min_new_samples:
+        if forced or len(might) >= training.min_new_samples:
             return True
-        return bool(policy.answered(self._drift.drifted(might), self._after_drift()))
-
-    def _after_drift(self) -> int:
-        configured = self._context.config.training.min_new_samples_after_drift
-        return policy.needed_after_drift(self._min_new_samples, configured)
+        return bool(policy.answered(self._drift.drifted(might), _after_drift(training)))
 
     def _look_after(self, *, round_ahead: bool) -> None:
         """See to a version on probation."""
-        before = self._procedure.probation.text
-        try:
-            self._procedure.probation.look(round_ahead=round_ahead)
-        except Exception as error:  # it must never take the service down, nor keep rounds from running
-            log.exception("probation failed")
-            self._publish(probation=f"the look at the version on probation failed: {error}")
-            return
-        if before and not self._procedure.probation.text:
-            self._look_back()
-        self._publish(probation=self._procedure.probation.text)
+
+        def look() -> None:
+            probation = self._procedure.probation
+            before = probation.text
+            probation.look(round_ahead=round_ahead)
+            if before and not probation.text:
+                self._look_back()
+            self._publish(probation=probation.text)
+
+        def failed(text: str) -> None:
+            self._publish(probation=f"the look at the version on probation failed: {text}")
+
+        self._guarded("probation", look, failed)
 
     def _look_back(self) -> None:
         """What learning has brought so far, and whether it goes on."""
@@ -313,7 +364,7 @@ class Rounds(Service):
         )
 
     def _finished(self, outcome: Outcome) -> None:
-        self._look_back()
+        self._guarded("the look back", self._look_back)
         counts = dict(self._state.counts)
         counts[outcome.outcome] = counts.get(outcome.outcome, 0) + 1
         self._publish(
@@ -326,8 +377,8 @@ class Rounds(Service):
         self._context.instruments.round_finished(outcome.outcome)
 
     def _progress(self, progress: Progress | None) -> None:
-        self.beat()
-        self._drift.look()
+        # A round does not end because an alarm cannot be read.
+        self._guarded("the drift watch", self._drift.look, lambda text: None)
         self._publish(running=progress, budget_joules=self._procedure.balance())
 
     def _publish(self, **changes: Any) -> None:
@@ -368,6 +419,10 @@ def _may_teach(sample: policy.SampleInfo) -> bool:
 
 def _might_teach(sample: policy.SampleInfo) -> bool:
     return _may_teach(sample) or (sample.labelled and sample.split is None)
+
+
+def _after_drift(training: Training) -> int:
+    return policy.needed_after_drift(training.min_new_samples, training.min_new_samples_after_drift)
 
 
 def _fields(snapshot: RoundsSnapshot) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from dance_ondevice.daemon.system.state import StatePaths
 pytestmark = pytest.mark.usefixtures("first_models_at_hand")
 
 SUSPENDING = msgspec.structs.replace(
-    CONFIG, training=msgspec.structs.replace(CONFIG.training, suspend_after_rounds=3)
+    CONFIG, training=msgspec.structs.replace(CONFIG.training, suspend_after_rounds=3, min_new_samples=4)
 )
 
 
 def rounds(rig: Rig) -> Rounds:
-    return Rounds(rig.context, min_new_samples=4, window="")
+    return Rounds(rig.context)
 
 
 def finished(rig: Rig, number: int, outcome: str = "rejected", *, live: float = 0.4) -> None:
