@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dance_ondevice.daemon.children import jobs
@@ -45,13 +45,16 @@ class ProbationState:
         version: on probation.
         before: that was live before it, and will be again if it does not hold.
         round: that made it.
-        since: wall-clock second of its promotion; only samples received later count.
+        since: wall-clock second of its promotion, for the record.
+        after: row of the newest sample at its promotion; only samples stored later count. None in a file of
+            an earlier version: then those received after ``since`` count.
     """
 
     version: str
     before: str
     round: str
     since: float
+    after: int | None = None
 
 
 class Probation:
@@ -84,8 +87,11 @@ class Probation:
         if self.rules(self._c.config).samples == 0:
             self.end()
             return
-        state = ProbationState(version=version, before=before, round=round_id, since=self._c.now())
-        atomic_write(self._file, json.dumps(asdict(state)).encode())
+        newest = self._c.store.submit(round_record.newest_sample).result()
+        state = ProbationState(
+            version=version, before=before, round=round_id, since=self._c.now(), after=newest
+        )
+        self._write(state)
         self._not_before, self._failures = 0.0, 0
 
     def end(self) -> None:
@@ -117,9 +123,12 @@ class Probation:
         if rules.samples == 0:
             self.end()
             return
+        state = self._still_there(state)
         root, condition = self._c.paths.root.resolve(), self._condition(state)
         seen = self._c.store.submit(
-            lambda db: round_record.seen_since(db, state.since, rules.samples, root, condition=condition)
+            lambda db: round_record.seen_since(
+                db, state.after, state.since, rules.samples, root, condition=condition
+            )
         ).result()
         self.text = f"{state.version} is on probation: {len(seen)} of {rules.samples} frames"
         self.text += f" of condition {condition}" if condition else ""
@@ -132,6 +141,18 @@ class Probation:
             self._decide(config, state, seen)
         except Exception as error:  # whatever it was: it is tried again later, and in the end given up
             self._put_off(state, error)
+
+    def _write(self, state: ProbationState) -> None:
+        atomic_write(self._file, json.dumps(asdict(state)).encode())
+
+    def _still_there(self, state: ProbationState) -> ProbationState:
+        """The same state, where the newest samples were removed since: their rows are given out again."""
+        newest = self._c.store.submit(round_record.newest_sample).result()
+        if state.after is None or newest >= state.after:
+            return state
+        state = replace(state, after=newest)
+        self._write(state)
+        return state
 
     def _condition(self, state: ProbationState) -> str | None:
         """The condition that a version learnt for alone: frames of others look the same in both."""

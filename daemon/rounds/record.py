@@ -174,14 +174,24 @@ class SeenSample:
     place: GatePlace
 
 
+def newest_sample(db: Database) -> int:
+    """The row of the sample that was stored last, 0 where there is none.
+
+    Rows are numbered in the order of storing, whatever the wall clock says meanwhile.
+    """
+    return int(db.execute("select coalesce(max(rowid), 0) from samples").fetchone()[0])
+
+
 def seen_since(
-    db: Database, since: float, most: int, state_dir: Path, *, condition: str | None = None
+    db: Database, row: int | None, since: float, most: int, state_dir: Path, *, condition: str | None = None
 ) -> list[SeenSample]:
     """The newest frames stored after a moment that nothing has learnt from, labelled ones first.
 
     Args:
         db: the store's connection.
-        since: wall-clock second.
+        row: that ``newest_sample`` told at that moment. Samples that were read back from their files are left
+            out: when they were stored is not known.
+        since: wall-clock second of that moment, which counts where ``row`` is None.
         most: frames at most.
         state_dir: that paths are relative to.
         condition: only frames that were taken in it; None: all.
@@ -190,9 +200,10 @@ def seen_since(
         # A model's label is no truth to judge by: such a frame serves without it.
         "select id, camera, captured_at, condition, path, "
         "iif(label_source in ('teacher', 'self'), null, label_path) as truth from samples "
-        "where received_at > :since and rounds_used = 0 and (:of is null or condition = :of) "
-        "order by truth is null, received_at desc, id limit :most",
-        {"since": since, "of": condition, "most": most},
+        "where iif(:row is null, received_at > :since, rowid > :row and origin <> 'rebuilt') "
+        "and rounds_used = 0 and (:of is null or condition = :of) "
+        "order by truth is null, rowid desc limit :most",
+        {"row": row, "since": since, "of": condition, "most": most},
     )
     return [
         SeenSample(

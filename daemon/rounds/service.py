@@ -24,6 +24,7 @@ from dance_ondevice.daemon.rounds.drift_watch import DriftWatch
 from dance_ondevice.daemon.rounds.procedure import RoundProcedure
 from dance_ondevice.daemon.rounds.teaching import Teaching, TeachingState
 from dance_ondevice.daemon.rounds.watch import Progress
+from dance_ondevice.daemon.system.guard import Guard
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions.versions import VersionError
@@ -105,7 +106,9 @@ class Rounds(Service):
         self._answers: dict[int, dict[str, Any]] = {}
         self._answers_lock = threading.Lock()
         self._interrupted = True  # the last run may have left rounds open
-        self._failing: dict[str, str] = {}
+        self._guard = Guard(
+            lambda what, text: self._publish(running=None, waiting_for=f"{what} failed: {text}")
+        )
         self._pause_file = context.paths.root / "paused"
         self._state = RoundsSnapshot(
             counts={}, paused=self._pause_file.exists(), waiting_for="no request yet"
@@ -161,51 +164,25 @@ class Rounds(Service):
 
     def setup(self) -> None:
         """Settle what the last run left open."""
-        self._guarded("the recovery of rounds", self._procedure.recover)
-        self._guarded("the recovery of labelling", self._teaching.recover)
-        self._guarded("the look back", self._look_back)
+        self._guard.run("the recovery of rounds", self._procedure.recover)
+        self._guard.run("the recovery of labelling", self._teaching.recover)
+        self._guard.run("the look back", self._look_back)
         self._publish(budget_joules=self._procedure.balance())
 
     def run(self) -> None:
         """Serve requests one by one; interrupted rounds go on first, as soon as a round may run."""
         while not self.stopping.is_set():
             self.beat()
-            self._guarded("going on with an interrupted round", self._go_on)
+            self._guard.run("going on with an interrupted round", self._go_on)
             try:
                 request = self._requests.get(timeout=5.0)
             except queue.Empty:
-                self._guarded("the drift watch", self._drift.look)
+                self._guard.run("the drift watch", self._drift.look)
                 self._look_after(round_ahead=False)
                 self._publish(budget_joules=self._procedure.balance())
                 continue
             if request is not None:
                 self._serve(request)
-
-    def _guarded(
-        self, what: str, act: Callable[[], object], failed: Callable[[str], None] | None = None
-    ) -> None:
-        """Do a piece of work, and survive whatever goes wrong in it.
-
-        All that runs on this thread runs through here: learning must never take the service down.
-
-        Args:
-            what: Names the work, for the log and the status.
-            act: The work.
-            failed: Receives what went wrong, in words; by default ``status`` shows it as what is waited for.
-        """
-        try:
-            act()
-        except Exception as error:  # the one place that keeps any failure of learning from ending the daemon
-            text = f"{type(error).__name__}: {error}"
-            if self._failing.get(what) != text:  # else it would fill the log, every few seconds
-                log.exception("failed what=%r", what)
-            self._failing[what] = text
-            if failed is None:
-                self._publish(running=None, waiting_for=f"{what} failed: {text}")
-            else:
-                failed(text)
-        else:
-            self._failing.pop(what, None)
 
     def _serve(self, request: Request) -> None:
         def failed(text: str) -> None:
@@ -213,7 +190,7 @@ class Rounds(Service):
             self._say(request.id, {"state": "done", "outcome": "failed", "reasons": [text]})
 
         self._say(request.id, {"state": "running"})
-        self._guarded(
+        self._guard.run(
             f"the request {request.kind}", lambda: self._say(request.id, self._answered(request)), failed
         )
 
@@ -329,7 +306,7 @@ class Rounds(Service):
         def failed(text: str) -> None:
             self._publish(labelling={**self._state.labelling, "state": "failed", "reason": text})
 
-        self._guarded("labelling", self._teaching.look, failed)
+        self._guard.run("labelling", self._teaching.look, failed)
 
     def _enough(self, training: Training, samples: Iterable[policy.SampleInfo], forced: bool) -> bool:
         """Whether there may be enough to learn from, once each sample has its place."""
@@ -352,7 +329,7 @@ class Rounds(Service):
         def failed(text: str) -> None:
             self._publish(probation=f"the look at the version on probation failed: {text}")
 
-        self._guarded("probation", look, failed)
+        self._guard.run("probation", look, failed)
 
     def _look_back(self) -> None:
         """What learning has brought so far, and whether it goes on."""
@@ -364,7 +341,7 @@ class Rounds(Service):
         )
 
     def _finished(self, outcome: Outcome) -> None:
-        self._guarded("the look back", self._look_back)
+        self._guard.run("the look back", self._look_back)
         counts = dict(self._state.counts)
         counts[outcome.outcome] = counts.get(outcome.outcome, 0) + 1
         self._publish(
@@ -378,13 +355,13 @@ class Rounds(Service):
 
     def _progress(self, progress: Progress | None) -> None:
         # A round does not end because an alarm cannot be read.
-        self._guarded("the drift watch", self._drift.look, lambda text: None)
+        self._guard.run("the drift watch", self._drift.look, lambda text: None)
         self._publish(running=progress, budget_joules=self._procedure.balance())
 
     def _publish(self, **changes: Any) -> None:
         # Two threads publish (this one, and the control thread's pause): last one wins on each field.
         with self._answers_lock:
-            self._state = RoundsSnapshot(**{**_fields(self._state), **changes})
+            self._state = dataclasses.replace(self._state, **changes)
 
     def _enqueue(
         self, kind: Literal["train", "promote", "rollback"], trigger: str, version: str | None
@@ -423,10 +400,6 @@ def _might_teach(sample: policy.SampleInfo) -> bool:
 
 def _after_drift(training: Training) -> int:
     return policy.needed_after_drift(training.min_new_samples, training.min_new_samples_after_drift)
-
-
-def _fields(snapshot: RoundsSnapshot) -> dict[str, Any]:
-    return {name: getattr(snapshot, name) for name in snapshot.__dataclass_fields__}
 
 
 def _minutes(moment: datetime) -> int:

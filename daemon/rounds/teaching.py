@@ -37,7 +37,6 @@ LEAST_SAMPLES = 8
 #: Seconds of full load, while no run has told: of a start, and of one image.
 _START_SECONDS = 30.0
 _IMAGE_SECONDS = 3.0
-_DAY = 86_400.0
 _STORE_SECONDS = 60.0
 
 
@@ -153,8 +152,7 @@ class Teaching:
             )
         predicted = self._predicted(config, plan)
         share = config.labels.budget_share
-        spent = c.store.submit(lambda db: record.spent_since(db, c.now() - _DAY)).result(_STORE_SECONDS)
-        left = share * config.energy.budget_joules_per_day - spent
+        left = share * config.energy.budget_joules_per_day - c.budget.labelling_spent()
         if left < predicted:
             return (
                 f"labelling may spend {share:.0%} of the day's joules (labels.budget_share): "
@@ -174,7 +172,7 @@ class Teaching:
         run_id = f"labelling-{c.now():.6f}"
         job_file = self._write_job(run)
         c.store.submit(lambda db: record.open_run(db, run_id, run.facts.name, c.now())).result(_STORE_SECONDS)
-        c.budget.reserve(run_id, joules)
+        c.budget.reserve(run_id, joules, labelling=True)
         before, started = c.energy.sample(), c.monotonic()
         try:
             self._watch(run, job_file, joules, before)

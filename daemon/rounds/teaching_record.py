@@ -25,7 +25,6 @@ __all__ = [
     "mark",
     "open_run",
     "plan",
-    "spent_since",
 ]
 
 #: Labelled samples that a teacher is measured on at most.
@@ -91,14 +90,6 @@ def fail_open_runs(db: Database, now: float) -> None:
         "WHERE outcome IS NULL",
         [now],
     )
-
-
-def spent_since(db: Database, since: float) -> float:
-    """Gross joules of runs that began at a wall-clock second or later."""
-    row = db.execute(
-        "SELECT coalesce(sum(gross_joules), 0.0) FROM labelling WHERE started_at >= ?", [since]
-    ).fetchone()
-    return float(row[0])
 
 
 def mark(db: Database, sample: str, teacher: str, uncertainty: float | None) -> None:
