@@ -8,6 +8,7 @@ import stored
 
 from dance_ondevice.daemon.control.client import CommandError, request
 from dance_ondevice.daemon.control.instances import read_daemon_file
+from dance_ondevice.daemon.control.server import ControlError
 from dance_ondevice.daemon.curation import purge as sample_purge
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
@@ -114,6 +115,33 @@ def test_a_running_daemon_does_it(run_json, serve, store: Store, paths: StatePat
         with pytest.raises(CommandError, match="list of at most"):
             request(published.control, "remove_samples", 10.0, ids=wrong)
     assert len(stored.rows(paths)) == 2
+
+
+def test_a_round_that_opens_while_a_purge_is_under_way_keeps_its_samples(
+    store: Store, paths: StatePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = fill(store)
+    really = store.remove_samples
+
+    def remove(*arguments: Any, **options: Any) -> Any:
+        def open_round(db: Any) -> None:
+            db["round_samples"].insert({"round_id": "r2", "sample_id": names["front1"], "role": "new"})
+
+        store.submit(open_round).result(10)  # the rounds thread is a moment faster
+        return really(*arguments, **options)
+
+    monkeypatch.setattr(store, "remove_samples", remove)
+    with pytest.raises(ControlError, match=names["front1"]):
+        sample_purge.remove_through(store, [names["front0"], names["front1"]])
+    assert len(stored.rows(paths)) == 5
+
+
+def test_a_round_that_a_daemon_left_open_since_keeps_its_samples(
+    paths: StatePaths, filled: dict[str, str]
+) -> None:
+    with pytest.raises(sample_purge.SampleInUseError, match=filled["rear1"]):
+        sample_purge.remove_here(paths, [filled["rear0"], filled["rear1"]])
+    assert len(stored.rows(paths)) == 5
 
 
 def test_a_daemon_that_cannot_be_reached_keeps_the_files(
