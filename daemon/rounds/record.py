@@ -149,13 +149,16 @@ def count_resume(db: Database, round_id: str) -> None:
 
 def unfinished_rounds(db: Database) -> list[dict[str, Any]]:
     """Rounds that a stop or a crash left open, oldest first."""
-    return list(db.query("select * from rounds where outcome is null order by started_at"))
+    return list(db.query("select * from rounds where outcome is null order by rowid"))
 
 
 def finished_rounds(db: Database, limit: int = 20) -> list[dict[str, Any]]:
-    """The latest finished rounds, oldest first."""
+    """The latest finished rounds, oldest first, in the order in which they were opened.
+
+    The wall clock does not count: on a board whose clock was once ahead, no later round would be seen.
+    """
     rows = list(
-        db.query("select * from rounds where outcome is not null order by started_at desc limit ?", [limit])
+        db.query("select * from rounds where outcome is not null order by rowid desc limit ?", [limit])
     )
     return rows[::-1]
 

@@ -170,7 +170,7 @@ def _joules_per_image(db: Database) -> float | None:
     """Gross, the start of the process included."""
     row = db.execute(
         "SELECT sum(gross_joules), sum(looked_at + coalesce(calibrated_on, 0)) FROM (SELECT * FROM labelling "
-        f"WHERE outcome = 'done' AND looked_at > 0 ORDER BY started_at DESC LIMIT {_RUNS_TOLD})"
+        f"WHERE outcome = 'done' AND looked_at > 0 ORDER BY rowid DESC LIMIT {_RUNS_TOLD})"
     ).fetchone()
     return float(row[0]) / row[1] if row[0] and row[1] else None
 

@@ -103,6 +103,13 @@ def test_a_round_that_helps_ends_the_suspension(rig: Rig) -> None:
     assert service.snapshot().suspended == ""
 
 
+def test_rounds_count_in_their_order_also_where_the_clock_went_back(rig: Rig) -> None:
+    for number in (2001, 2002, 2003, 1, 2, 3):
+        finished(rig, number)
+    past = rig.procedure.past_rounds(3)
+    assert [row["id"] for row in past] == ["r1", "r2", "r3"]
+
+
 def test_one_labelled_frame_and_none_at_all_are_clear_states(rig: Rig, add_street: Any) -> None:
     service = rounds(rig)
     service.setup()
