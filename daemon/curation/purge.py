@@ -8,7 +8,6 @@ from functools import partial
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.control.server import ControlError
 from dance_ondevice.daemon.store.samples import StoreError, delete_samples
 from dance_ondevice.daemon.store.schema import migrate
 from dance_ondevice.daemon.store.service import Store, open_writer
@@ -16,6 +15,7 @@ from dance_ondevice.daemon.system.state import StateLock, StatePaths
 
 __all__ = [
     "MOST_AT_ONCE",
+    "PurgeError",
     "SampleInUseError",
     "Selection",
     "in_running_round",
@@ -28,6 +28,10 @@ __all__ = [
 MOST_AT_ONCE = 200
 #: A handler of the control socket must be back within a heartbeat.
 _STORE_SECONDS = 8.0
+
+
+class PurgeError(ValueError):
+    """Samples that may not be removed now, or a request that names none; the text says why."""
 
 
 class SampleInUseError(StoreError):
@@ -82,15 +86,15 @@ def remove_through(store: Store, ids: object) -> int:
     """Remove samples of a running daemon; returns how many there were.
 
     Raises:
-        ControlError: ``ids`` is no list of at most ``MOST_AT_ONCE`` ids, or a running round uses one of them.
+        PurgeError: ``ids`` is no list of at most ``MOST_AT_ONCE`` ids, or a running round uses one of them.
         StoreError: they could not be removed.
     """
     if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids) or len(ids) > MOST_AT_ONCE:
-        raise ControlError(f"ids must be a list of at most {MOST_AT_ONCE} sample ids")
+        raise PurgeError(f"ids must be a list of at most {MOST_AT_ONCE} sample ids")
     try:
         return store.remove_samples(ids, allowed=partial(_check_unused, ids=ids)).result(_STORE_SECONDS)
     except SampleInUseError as error:
-        raise ControlError(str(error)) from error
+        raise PurgeError(str(error)) from error
 
 
 def remove_here(paths: StatePaths, ids: Sequence[str]) -> int:

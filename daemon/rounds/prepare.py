@@ -10,22 +10,23 @@ from pathlib import Path
 import msgspec
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.counts import block_numbers
 from dance_ondevice.daemon.children.process import write_job
 from dance_ondevice.daemon.children.watcher import memory_limit
-from dance_ondevice.daemon.config.load import Config, parse_duration
+from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import job as round_job
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.planning import scope as round_condition
 from dance_ondevice.daemon.rounds import closing as round_close
-from dance_ondevice.daemon.rounds import gate as gates
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.training import RoundClock
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import Pointer
 from dance_ondevice.policies.rounds import shrinking
-from dance_ondevice.policies.rounds import start as policy
+from dance_ondevice.policies.samples.splits import SampleInfo
 
 __all__ = ["RoundPart", "prepare"]
 
@@ -57,7 +58,7 @@ class RoundPart:
 
 def prepare(
     context: RoundContext,
-    samples: Sequence[policy.SampleInfo],
+    samples: Sequence[SampleInfo],
     *,
     config: Config,
     trigger: str,
@@ -177,4 +178,4 @@ def _with_blocks(context: RoundContext, job: jobs.Job, config: Config) -> jobs.J
     origins = context.store.submit(lambda db: round_record.origins(db, ids)).result()
     places = {i: origin.place for i, origin in origins.items()}
     block = parse_duration(config.training.gate_block)
-    return msgspec.structs.replace(job, gate_blocks=gates.blocks(ids, places, block))
+    return msgspec.structs.replace(job, gate_blocks=block_numbers(ids, places, block))

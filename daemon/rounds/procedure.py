@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.config.load import Config, parse_duration
+from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import pace as round_pace
@@ -27,9 +28,10 @@ from dance_ondevice.daemon.rounds.prepare import RoundPart
 from dance_ondevice.daemon.rounds.probation import Probation, ProbationState, remove_leftovers
 from dance_ondevice.daemon.rounds.training import RoundClock, RoundTraining
 from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult
+from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
 from dance_ondevice.daemon.versions.versions import Pointer, VersionError
 from dance_ondevice.policies.rounds import pace, shrinking
-from dance_ondevice.policies.rounds import start as policy
+from dance_ondevice.policies.samples.splits import SampleInfo, assign_splits
 
 log = logging.getLogger(__name__)
 
@@ -60,23 +62,23 @@ class RoundProcedure:
         """Joules that training may spend now."""
         return self._c.budget.balance()
 
-    def samples(self) -> list[policy.SampleInfo]:
+    def samples(self) -> list[SampleInfo]:
         """Every labelled sample, oldest first."""
-        return self._c.store.submit(round_record.labelled_samples).result()
+        return self._c.store.submit(labelled_samples).result()
 
-    def assign_splits(self, config: Config) -> list[policy.SampleInfo]:
+    def assign_splits(self, config: Config) -> list[SampleInfo]:
         """Give every new labelled sample its place (train, gate or guard) for good; returns all labelled."""
         training = config.training
-        splits = policy.assign_splits(
+        splits = assign_splits(
             self.samples(),
             share=training.gate_share,
             block_seconds=parse_duration(training.gate_block),
         )
-        self._c.store.submit(lambda db: round_record.save_splits(db, splits)).result()
+        self._c.store.submit(lambda db: save_splits(db, splits)).result()
         return self.samples()
 
     def run(
-        self, samples: Sequence[policy.SampleInfo], *, config: Config, trigger: str, reason: str
+        self, samples: Sequence[SampleInfo], *, config: Config, trigger: str, reason: str
     ) -> Outcome | str:
         """Run one round; returns its outcome, or in words why none could start.
 

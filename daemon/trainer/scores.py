@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.counts import Counts, ScoreCard, read_counts
 from dance_ondevice.images.codec import resize_area
-from dance_ondevice.models.forward import Normalisation, predict
+from dance_ondevice.models.card import Normalisation
+from dance_ondevice.models.forward import predict
 from dance_ondevice.models.layout import channels_last
 from dance_ondevice.training.batches import TrainingSample, read_image
 from dance_ondevice.training.evaluation import Matrix, evaluate
@@ -29,7 +31,7 @@ def score(
     n_classes: int,
     *,
     before: Callable[[str], None] | None = None,
-) -> tuple[jobs.ScoreCard, tuple[jobs.Counts, ...]]:
+) -> tuple[ScoreCard, tuple[Counts, ...]]:
     """Score a model on held-out samples: the whole, and each sample's counts.
 
     Args:
@@ -52,24 +54,24 @@ def score(
 
 def kept_scores(
     file: Path, gate: Sequence[tuple[str, TrainingSample]]
-) -> tuple[jobs.ScoreCard, tuple[jobs.Counts, ...]] | None:
+) -> tuple[ScoreCard, tuple[Counts, ...]] | None:
     """Scores that an interrupted part of the round left; None where it left none of just these samples."""
-    counts = jobs.read_counts(file)
+    counts = read_counts(file)
     if not counts or [each.id for each in counts] != [identifier for identifier, _ in gate]:
         return None
     return score_card(counts), counts
 
 
-def score_card(counts: Sequence[jobs.Counts]) -> jobs.ScoreCard:
+def score_card(counts: Sequence[Counts]) -> ScoreCard:
     """The scores over all samples together, at least one; what they mean is told by ``evaluation``."""
     truth, predicted, hits = (
-        np.sum([getattr(each, name) for each in counts], axis=0, dtype=np.int64)
+        np.array([getattr(each, name) for each in counts], np.int64).sum(axis=0)
         for name in ("truth", "predicted", "hits")
     )
     union = truth + predicted - hits
     iou = tuple(float(h / u) if u else None for h, u in zip(hits, union, strict=True))
     present = [value for value, pixels in zip(iou, truth, strict=True) if pixels and value is not None]
-    return jobs.ScoreCard(
+    return ScoreCard(
         miou=float(np.mean(present)) if present else 0.0,
         iou_per_class=iou,
         pixels_per_class=tuple(map(int, truth)),
@@ -77,9 +79,9 @@ def score_card(counts: Sequence[jobs.Counts]) -> jobs.ScoreCard:
     )
 
 
-def counts_of(identifier: str, matrix: Matrix) -> jobs.Counts:
+def counts_of(identifier: str, matrix: Matrix) -> Counts:
     """The counts that a bootstrap needs of a sample's confusion matrix."""
-    return jobs.Counts(
+    return Counts(
         id=identifier,
         truth=tuple(map(int, matrix.sum(axis=1))),
         predicted=tuple(map(int, matrix.sum(axis=0))),

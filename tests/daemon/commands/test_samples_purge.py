@@ -7,8 +7,8 @@ import pytest
 import stored
 
 from dance_ondevice.daemon.control.client import CommandError, request
+from dance_ondevice.daemon.control.handlers import remove_samples
 from dance_ondevice.daemon.control.instances import read_daemon_file
-from dance_ondevice.daemon.control.server import ControlError
 from dance_ondevice.daemon.curation import purge as sample_purge
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
@@ -103,7 +103,7 @@ def test_wrong_usage(run, paths: StatePaths, more: tuple[str, ...], why: str) ->
 
 def test_a_running_daemon_does_it(run_json, serve, store: Store, paths: StatePaths) -> None:
     names = fill(store)
-    serve({"remove_samples": lambda q: {"removed": sample_purge.remove_through(store, q.get("ids"))}})
+    serve({"remove_samples": lambda query: remove_samples(store, query)})
     answer = run_json(*arguments(paths, "--camera", "front", "--yes"))
     assert answer["removed"] == 3
     assert store.snapshot().samples_labelled == 2
@@ -131,7 +131,7 @@ def test_a_round_that_opens_while_a_purge_is_under_way_keeps_its_samples(
         return really(*arguments, **options)
 
     monkeypatch.setattr(store, "remove_samples", remove)
-    with pytest.raises(ControlError, match=names["front1"]):
+    with pytest.raises(sample_purge.PurgeError, match=names["front1"]):
         sample_purge.remove_through(store, [names["front0"], names["front1"]])
     assert len(stored.rows(paths)) == 5
 
