@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -30,8 +29,6 @@ from dance_ondevice.daemon.versions.versions import VersionError
 from dance_ondevice.policies.budget.usefulness import Usefulness, suspended, usefulness
 from dance_ondevice.policies.rounds import start as policy
 from dance_ondevice.policies.samples.splits import SampleInfo
-
-log = logging.getLogger(__name__)
 
 #: Finished rounds that tell what learning has brought; of stopped and failed ones there may be many.
 _LOOK_BACK = 50
@@ -210,10 +207,12 @@ class Rounds(Service):
         A pause holds them, and so does the window unless the user asked for a round now. What has its verdict
         already is only completed: that is never put off.
         """
-        outcome = None
         if not self._interrupted:
-            return outcome
-        self._interrupted = False  # also where it fails: the next start tries again, not the next second
+            return None
+        outcome, self._interrupted = (
+            None,
+            False,
+        )  # also where it fails: the next start tries again, not the next second
         for row in self._procedure.interrupted():
             if self.stopping.is_set():
                 break
@@ -232,12 +231,9 @@ class Rounds(Service):
         if self._state.paused:
             return "paused"
         window = config.training.window
-        if not forced and not self._window_open(window):
+        if not forced and not policy.in_window(window, _minutes(self._local_time())):
             return f"outside the window {window}"
         return None
-
-    def _window_open(self, window: str) -> bool:
-        return policy.in_window(window, _minutes(self._local_time()))
 
     def _switch(self, request: Request) -> dict[str, Any]:
         try:
@@ -274,7 +270,7 @@ class Rounds(Service):
             new_labelled=len(new),
             min_new_samples=training.min_new_samples,
             paused=self._state.paused,
-            window_open=self._window_open(training.window),
+            window_open=policy.in_window(training.window, _minutes(self._local_time())),
             forced=forced,
             window=training.window,
             drifted=drifted,
@@ -302,11 +298,10 @@ class Rounds(Service):
         """Let the teacher label what it may, before a round asks for labels."""
         if self._hold(self._context.config, forced=False):
             return
+        self._guard.run("labelling", self._teaching.look, self._labelling_failed)
 
-        def failed(text: str) -> None:
-            self._publish(labelling={**self._state.labelling, "state": "failed", "reason": text})
-
-        self._guard.run("labelling", self._teaching.look, failed)
+    def _labelling_failed(self, text: str) -> None:
+        self._publish(labelling={**self._state.labelling, "state": "failed", "reason": text})
 
     def _enough(self, training: Training, samples: Iterable[SampleInfo], forced: bool) -> bool:
         """Whether there may be enough to learn from, once each sample has its place."""
@@ -326,10 +321,8 @@ class Rounds(Service):
                 self._look_back()
             self._publish(probation=probation.text)
 
-        def failed(text: str) -> None:
-            self._publish(probation=f"the look at the version on probation failed: {text}")
-
-        self._guard.run("probation", look, failed)
+        words = "the look at the version on probation failed"
+        self._guard.run("probation", look, lambda text: self._publish(probation=f"{words}: {text}"))
 
     def _look_back(self) -> None:
         """What learning has brought so far, and whether it goes on."""
