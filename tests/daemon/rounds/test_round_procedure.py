@@ -134,7 +134,7 @@ def test_a_killed_trainer_fails_the_round_and_costs_its_joules(rig: Rig) -> None
                     command = (entry / "cmdline").read_bytes()
                 except OSError:
                     continue
-                if b"trainer_main" in command and str(rig.paths.root).encode() in command:
+                if b"daemon.trainer.main" in command and str(rig.paths.root).encode() in command:
                     return int(entry.name)
         raise AssertionError("no trainer runs")
 
