@@ -245,9 +245,7 @@ class Supervisor:
                 now=self._now,
                 monotonic=self._monotonic,
                 drift=predictor.conditions.snapshot if predictor else None,
-            ),
-            min_new_samples=config.training.min_new_samples,
-            window=config.training.window,
+            )
         )
 
     def _ask_for_time(self) -> None:

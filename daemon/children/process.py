@@ -144,6 +144,14 @@ class TrainerProcess:
         """SIGKILL now."""
         self._signal(signal.SIGKILL)
 
+    def end(self) -> Exit:
+        """SIGKILL now, and wait until it is gone; what it still reported is dropped."""
+        self.kill()
+        for event in self.events():
+            if isinstance(event, Exit):
+                return event
+        raise AssertionError("the events of a child end with its exit")
+
     def _escalate(self) -> None:
         if self._kill_at is not None and self._monotonic() >= self._kill_at:
             log.warning("child killed job=%s because=it did not leave in time", self._job_file)

@@ -186,7 +186,11 @@ RULES: Mapping[str, Rule] = {
         "The same of a camera that has drifted, counted since then; 0 is a quarter, 4 at the least.",
         *integer(0, 1000000),
     ),
-    "training.max_round_duration": Rule("Longest round; it is then stopped.", *duration("1s", "7d")),
+    "training.max_round_duration": Rule(
+        "Longest round, its restarts included; also the longest labelling run and evaluation of a version on "
+        "probation. It is then stopped.",
+        *duration("1s", "7d"),
+    ),
     "training.batch_size": Rule("Samples in one optimiser step.", *integer(1, 1024)),
     "training.max_samples": Rule("Samples in one round, new and rehearsed.", *integer(1, 1000000)),
     "training.epochs": Rule("Passes over a round's samples.", *integer(1, 10000)),

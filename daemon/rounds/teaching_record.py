@@ -31,7 +31,6 @@ __all__ = [
     "mark",
     "open_run",
     "plan",
-    "spent_since",
 ]
 
 #: Labelled samples that a teacher is measured on at most.
@@ -97,14 +96,6 @@ def fail_open_runs(db: Database, now: float) -> None:
         "WHERE outcome IS NULL",
         [now],
     )
-
-
-def spent_since(db: Database, since: float) -> float:
-    """Gross joules of runs that began at a wall-clock second or later."""
-    row = db.execute(
-        "SELECT coalesce(sum(gross_joules), 0.0) FROM labelling WHERE started_at >= ?", [since]
-    ).fetchone()
-    return float(row[0])
 
 
 def mark(db: Database, sample: str, teacher: str, uncertainty: float | None) -> None:
@@ -185,7 +176,7 @@ def _joules_per_image(db: Database) -> float | None:
     """Gross, the start of the process included."""
     row = db.execute(
         "SELECT sum(gross_joules), sum(looked_at + coalesce(calibrated_on, 0)) FROM (SELECT * FROM labelling "
-        f"WHERE outcome = 'done' AND looked_at > 0 ORDER BY started_at DESC LIMIT {_RUNS_TOLD})"
+        f"WHERE outcome = 'done' AND looked_at > 0 ORDER BY rowid DESC LIMIT {_RUNS_TOLD})"
     ).fetchone()
     return float(row[0]) / row[1] if row[0] and row[1] else None
 

@@ -313,7 +313,11 @@ class GroupWriter:
 
     def _remove(self, operation: Remove) -> Outcome:
         try:
+            if operation.allowed is not None:
+                operation.allowed(self._db)
             count = delete_samples(self._db, self._paths, operation.ids)
+        except StoreError as error:
+            return Outcome(future=operation.future, error=error)
         except sqlite3.Error as error:
             if _is_corrupt(error):
                 raise

@@ -205,7 +205,7 @@ class Versions:
         Rejected versions are never taken.
 
         Args:
-            loads: loads a version's folder; raises ``ValueError`` or ``OSError`` when it does not load.
+            loads: loads a version's folder; whatever it raises says that it does not load.
 
         Returns:
             In words what was wrong and what is live instead; None when the live version loads, or there is
@@ -332,6 +332,6 @@ def _forget(db: Database, version: str) -> None:
 def _problem(directory: Path, loads: Callable[[Path], object]) -> str | None:
     try:
         loads(directory)
-    except (ValueError, OSError) as error:
-        return str(error)
+    except Exception as error:  # the model may be the user's own: loading it may raise anything
+        return str(error) or type(error).__name__
     return None

@@ -70,7 +70,9 @@ def rig(paths: StatePaths, store: Store, cameras: Cameras) -> Rig:
 
 
 def rounds(rig: Rig, min_new_samples: int = 100) -> Rounds:
-    service = Rounds(rig.context, min_new_samples=min_new_samples, window="")
+    training = msgspec.structs.replace(rig.context.config.training, min_new_samples=min_new_samples)
+    rig.context.config = msgspec.structs.replace(rig.context.config, training=training)
+    service = Rounds(rig.context)
     service.setup()
     return service
 

@@ -156,6 +156,21 @@ def real(paths: StatePaths, versions: Versions, content: bytes = b"tensors", sta
 FLIPPED = b"tensorr"
 
 
+def test_a_live_model_whose_loading_raises_anything_gives_way_to_the_one_before(
+    versions: Versions, paths: StatePaths
+) -> None:
+    for version in (real(paths, versions), real(paths, versions)):
+        versions.make_live(version, reason="test")
+
+    def loads(folder: Path) -> None:
+        if folder.name == "v0002":
+            raise RuntimeError("no such operator")
+
+    note = versions.fall_back(loads)
+    assert note is not None
+    assert "v0002 does not load (no such operator): v0001 is live" in note
+
+
 def test_a_live_model_with_a_flipped_bit_gives_way_to_the_one_before(
     versions: Versions, paths: StatePaths, store: Store
 ) -> None:

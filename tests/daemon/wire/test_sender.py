@@ -241,6 +241,28 @@ def test_refusals_are_counted_by_text() -> None:
     daemon.stop()
 
 
+def test_a_refusal_that_names_no_frame_means_the_newest_that_was_sent() -> None:
+    def answer(head: wire.Header, times: int) -> wire.Reply | None:
+        # The refusal overtakes the answers to the two frames that are still at work.
+        nameless = wire.Reply(v=1, ok=False, error="no header", code="header")
+        later = {3: 0, 4: 1}
+        if head.seq in later:
+            return wire.Reply(v=1, ok=True, id="x", kept=False, camera="front", seq=later[head.seq])
+        return nameless if head.seq == 2 else None
+
+    daemon = FakeDaemon(answer)
+    with sending(daemon.endpoint, window=3) as sender:
+        for number, frame in enumerate(frames(5)):
+            sender.send(frame, seq=number, captured_at=1.0)
+        while sender.summary().dropped < 2:
+            sender.idle(sender._monotonic() + 0.01)
+
+        summary = sender.summary()
+        assert (summary.rejected, summary.unanswered, summary.resent) == (1, 2, 0)
+        assert daemon.seqs == [0, 1, 2, 3, 4]
+    daemon.stop()
+
+
 def test_list_of_errors_is_bounded() -> None:
     daemon = FakeDaemon(lambda head, times: refused(head, "x", f"error {head.seq}"))
     with sending(daemon.endpoint) as sender:
