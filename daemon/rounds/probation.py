@@ -23,9 +23,10 @@ from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.record import SeenSample
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import VersionError
+from dance_ondevice.documents import decode
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.promotion import bootstrap
 from dance_ondevice.policies.promotion import probation as policy
 
@@ -103,7 +104,7 @@ class Probation:
     def state(self) -> ProbationState | None:
         """The live version's probation, None when it is on none."""
         try:
-            found = ProbationState(**json.loads(self._file.read_bytes()))
+            found = decode(self._file.read_bytes(), ProbationState)
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
@@ -144,7 +145,7 @@ class Probation:
             self._put_off(state, error)
 
     def _write(self, state: ProbationState) -> None:
-        atomic_write(self._file, json.dumps(asdict(state)).encode())
+        write_durably(self._file, json.dumps(asdict(state)).encode())
 
     def _still_there(self, state: ProbationState) -> ProbationState:
         """The same state, where the newest samples were removed since: their rows are given out again."""

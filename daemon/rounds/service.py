@@ -24,8 +24,8 @@ from dance_ondevice.daemon.rounds.teaching import Teaching, TeachingState
 from dance_ondevice.daemon.rounds.watch import Progress
 from dance_ondevice.daemon.system.guard import Guard
 from dance_ondevice.daemon.system.service import Service
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions.versions import VersionError
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.budget.usefulness import Usefulness, suspended, usefulness
 from dance_ondevice.policies.rounds import start as policy
 from dance_ondevice.policies.samples.splits import SampleInfo
@@ -143,7 +143,7 @@ class Rounds(Service):
 
     def pause(self) -> None:
         """Start no more rounds until ``resume``; survives a restart."""
-        atomic_write(self._pause_file, b"")
+        write_durably(self._pause_file, b"")
         self._publish(paused=True)
 
     def resume(self) -> None:

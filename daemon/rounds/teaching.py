@@ -26,7 +26,7 @@ from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.teaching_record import TeacherFacts, configured
 from dance_ondevice.daemon.store.label_source import stamp
 from dance_ondevice.daemon.store.samples import LabelProtected, StoreError, UnknownSample
-from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.samples import labelling
 
 __all__ = ["Teaching", "TeachingState"]
@@ -246,7 +246,7 @@ class Teaching:
             threads=config.training.threads,
         )
         path = self._folder / "job.json"
-        atomic_write(path, encode_job(job))
+        write_durably(path, encode_job(job))
         return path
 
     def _watch(self, run: _Run, job_file: Path, joules: float, before: EnergySnapshot) -> None:

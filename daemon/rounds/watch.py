@@ -12,7 +12,7 @@ from dance_ondevice.daemon.children.counts import ScoreCard
 from dance_ondevice.daemon.children.jobs import NO_STEPS
 from dance_ondevice.daemon.children.process import TrainerProcess, last_error_line
 from dance_ondevice.daemon.children.watcher import ChildWatcher, Ended, Limits
-from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.rounds import pace
 
 log = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ def _mark_resumable(folder: Path) -> None:
     try:
         mark.parent.mkdir(exist_ok=True)
         if not mark.exists():
-            atomic_write(mark, NO_STEPS)
+            write_durably(mark, NO_STEPS)
     except OSError as error:
         log.warning("interrupted round will not go on folder=%s error=%s", folder, error)
 

@@ -17,7 +17,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import msgspec
 import numpy as np
@@ -26,13 +26,14 @@ import torch
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.child import emit, lower_priority, open_events, out_of_memory
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard, counts_file, write_counts
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.trainer.curve import Curve, Gate
 from dance_ondevice.daemon.trainer.interrupts import Leave, Saved, Wishes
 from dance_ondevice.daemon.trainer.kinds import ConditionRound, WholeRound
 from dance_ondevice.daemon.trainer.scores import kept_scores, score, time_masks
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
+from dance_ondevice.documents import decode
+from dance_ondevice.files import write_durably
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
@@ -230,14 +231,14 @@ def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
     cache = Path(job.precision_cache)
     key = f"{platform.machine()} torch-{torch.__version__} threads-{torch.get_num_threads()}"
     try:
-        remembered = json.loads(cache.read_bytes())
+        remembered = decode(cache.read_bytes(), dict[str, Any])
         if remembered.get("key") == key:
             found: Precision = msgspec.convert(remembered.get("precision"), Precision)
             return found
     except (OSError, ValueError, AttributeError):  # msgspec's error is a ValueError
         pass  # not measured yet, or garbage: measure
     precision = measure_precision(model, job.size, min(job.batch_size, 4))
-    atomic_write(cache, json.dumps({"key": key, "precision": precision}).encode())
+    write_durably(cache, json.dumps({"key": key, "precision": precision}).encode())
     return precision
 
 
