@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 #: ``counter``: the hardware accumulates joules; ``integrated``: power samples summed over time;
@@ -21,12 +22,14 @@ class DomainEnergy:
         joules: Cumulative energy; never falls between readings of one meter.
         source: Where the figure comes from: "rapl", "ina3221", "model", ...
         method: How the figure is known.
+        watts: Power at the last read; None where that is not known.
     """
 
     domain: str
     joules: float
     source: str
     method: Method
+    watts: float | None = None
 
 
 @dataclass(frozen=True)
