@@ -26,6 +26,7 @@ from dance_ondevice.daemon.control import handlers as control_handlers
 from dance_ondevice.daemon.control import instances, status
 from dance_ondevice.daemon.control import server as control
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
+from dance_ondevice.daemon.energy.cputime import threads_named
 from dance_ondevice.daemon.energy.meters import choose_meter
 from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
 from dance_ondevice.daemon.inference.cameras import ConditionSettings
@@ -33,8 +34,9 @@ from dance_ondevice.daemon.ingest import ingest_config
 from dance_ondevice.daemon.ingest.ingest_config import admission
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
-from dance_ondevice.daemon.metrics.gauges import MetricsServer, SnapshotCollector
+from dance_ondevice.daemon.metrics.gauges import SnapshotCollector
 from dance_ondevice.daemon.metrics.instruments import Instruments
+from dance_ondevice.daemon.metrics.server import MetricsServer
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.service import Rounds
 from dance_ondevice.daemon.security import configured
@@ -150,8 +152,12 @@ class Supervisor:
         )
         self._versions = Versions(paths, self._store, now=self._now)
         procfs = Path(config.energy.procfs_root)
-        by_name: dict[str, Callable[[], int | None]] = {"main": lambda: threading.main_thread().native_id}
-        cpu = CpuAccount(procfs, by_name, sysfs=Path(config.energy.sysfs_root))
+        cpu = CpuAccount(
+            procfs,
+            {"main": lambda: threading.main_thread().native_id},
+            sysfs=Path(config.energy.sysfs_root),
+            inference=config.inference.enabled,
+        )
         meter, meter_note = choose_meter(config.energy, cpu.total)
         log.info("energy meter source=%s method=%s about=%r", meter.source, meter.method, meter.about)
         self._energy = EnergyService(
@@ -200,8 +206,13 @@ class Supervisor:
         self._start_outside(context, registry)
         for service in self._services:
             if service is not self._predictor:
-                by_name[service.name] = lambda s=service: s.native_id  # type: ignore[misc]
-                by_name.update((name, of) for workers in service.workers for name, of in workers.threads())
+                cpu.threads[service.name] = lambda s=service: s.native_id  # type: ignore[misc]
+                cpu.threads.update(
+                    (name, of) for workers in service.workers for name, of in workers.threads()
+                )
+        # libzmq's own threads carry frames in, and masks out, which are small.
+        for tid in threads_named(procfs, os.getpid(), "ZMQbg"):
+            cpu.threads[f"ingest-zmq{tid}"] = lambda tid=tid: tid  # type: ignore[misc]
         log.info(
             "ready ingest=%s masks=%s metrics=%s state=%s",
             ",".join(self._ingest.endpoints),
@@ -288,8 +299,10 @@ class Supervisor:
         self._metrics_url = ""
         if config.metrics.enabled:
             registry.register(SnapshotCollector(lambda: status.metrics_snapshot(self._parts)))
-            server = MetricsServer(config.metrics.listen, registry)
+            cpu = self._energy.cpu
+            server = MetricsServer(config.metrics.listen, registry, spent=cpu.charge_upkeep)
             self._metrics_url = server.start()
+            cpu.threads["metrics"] = lambda: server.native_id
             self._metrics_server.callback(server.close)
         endpoint = control.default_endpoint(config, self.paths, self._environ)
         self._begin(

@@ -18,11 +18,12 @@ from dance_ondevice.daemon.config.values import (
     one_of,
     optional,
 )
+from dance_ondevice.energy.choose import SOURCES
 
 #: What the method offers; repeated here so that reading a configuration imports neither torch nor OpenCV.
 ARCHITECTURES = ("fastscnn", "deeplabv3plus", "pspnet", "bisenetv2", "hrnet")
 INDICATORS = ("detail_loss", "edge_density", "luma_entropy", "jpeg_bits_per_pixel", "spectral_slope")
-METERS = ("auto", "rapl", "hwmon", "ina3221", "pmic", "battery", "nvml", "modelled")
+METERS = ("auto", *SOURCES, "modelled")
 
 _WINDOW = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")

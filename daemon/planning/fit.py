@@ -138,6 +138,7 @@ def fit(
     past: Sequence[Mapping[str, Any]],
     forced: bool,
     rehearsal_share: float | None = None,
+    meter: str = "",
 ) -> FittedRound | str:
     """Size a round to the joules that there are, and ask whether it pays.
 
@@ -150,6 +151,7 @@ def fit(
         past: rows of finished rounds, oldest first.
         forced: whether the user asked for it.
         rehearsal_share: that holds for this round; as configured by default.
+        meter: that is in use; rounds which another one measured say nothing of what this one will.
     """
     training = config.training
     share = training.rehearsal_share if rehearsal_share is None else rehearsal_share
@@ -169,7 +171,7 @@ def fit(
         by_scale[scale] = by_scale.get(scale, 0.0) + pixels
     full_pixels = training.batch_size * sum(by_scale.values()) / max(1, len(known.pixels))
     cost = round_size.fit_cost(
-        costs(past, full_pixels),
+        costs([row for row in past if row.get("meter") in (None, "", meter)], full_pixels),
         assumed_cost(config.energy, training.batch_size, macs),
     )
     wanted = round_size.Wanted(

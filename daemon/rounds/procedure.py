@@ -111,6 +111,7 @@ class RoundProcedure:
             forced=trigger == "requested",
             # Anchors are of the base domain: a condition's own round has no use for them.
             rehearsal_share=share if condition is None else 0.0,
+            meter=c.energy.snapshot().meter,
         )
         if isinstance(fitted, str):
             return fitted
@@ -311,6 +312,7 @@ class RoundProcedure:
             "expected_gain": forecast.gain,
             "expected_joules": forecast.joules,
             "method": c.energy.meter.method,
+            "meter": after.meter,
             "steps": result.steps,
             "seconds": c.monotonic() - started,
             "cpu_seconds": result.cpu_seconds,

@@ -149,7 +149,7 @@ def open_battery(
         + "; time on an outside supply is unmeasured",
         period_s=COUNTER_PERIOD_S,
         sample=sample,
-        whole={DOMAIN: CounterTrack(watts_over_s=60.0) if by_energy else PowerTrack(_MAX_GAP_S)},
+        whole={DOMAIN: CounterTrack(watts_over_s=15.0) if by_energy else PowerTrack(_MAX_GAP_S)},
         scope="supply",
         # A gauge counts in steps that may take a minute.
         may_rest=by_energy,

@@ -88,7 +88,7 @@ def _unavailable(
     found = f"no chip that measures {what} in {folder}; found: {there}"
     if dropped:
         found = f"{'; '.join(dropped)}; found in {folder}: {there}"
-    offer = ""
+    offer = f"{'; '.join(dropped)} (docs/boards.md)" if dropped else ""
     if not any_chip and (options := choices(_channels(others), battery=battery)[0]):
         seen = [f"{channel.name} of {channel.chip}{_shown(channel)}" for channel in options[0].whole]
         offer = f'energy.meter = "hwmon" would take {", ".join(seen)}'

@@ -9,14 +9,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dance_ondevice.daemon.metrics.gauges import (
-    MetricsAddressInUse,
-    MetricsServer,
-    ModelFacts,
-    Snapshot,
-    SnapshotCollector,
-)
+from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot, SnapshotCollector
 from dance_ondevice.daemon.metrics.instruments import Instruments
+from dance_ondevice.daemon.metrics.server import MetricsAddressInUse, MetricsServer
 from dance_ondevice.energy.reading import DomainEnergy, EnergyReading
 
 SNAPSHOT = Snapshot(
