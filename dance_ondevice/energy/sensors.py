@@ -146,7 +146,12 @@ class SensorMeter:
                 doubts[name] = f"{name} reads {value:g} W, which is no power of a board"
         powers = [sample.values.get(n) for n, t in self._whole.items() if t.method == "integrated"]
         known = [value for value in powers if value is not None]
-        if not self._may_rest and not doubts and len(known) == len(self._whole) and sum(known) <= 0:
+        if (
+            not self._may_rest
+            and not doubts.keys() & self._whole.keys()
+            and len(known) == len(self._whole)
+            and sum(known) <= 0
+        ):
             why = f"{' + '.join(self._whole)} reads {sum(known):g} W, and a board never draws nothing"
             doubts.update(dict.fromkeys(self._whole, why))
         return doubts

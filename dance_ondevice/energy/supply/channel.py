@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,9 @@ from typing import Literal
 from dance_ondevice.energy.supply.labels import Role, plain, role_of
 from dance_ondevice.energy.sysfs import UNREADABLE
 from dance_ondevice.energy.tracks import CounterTrack, PowerTrack, Track
+
+#: Regulators on a board, whose drivers call their own input and outputs so.
+_REGULATORS = re.compile(r"mp2[89]\w+|ir3\w+|isl6[89]\w+|raa\w+|xdpe\w+|tps53\w+|pxe\w+|max(16601|20\w+)")
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,9 @@ class Channel:
         # ACPI knows meters of whole machines; where it has several, their labels tell them apart.
         if self.chip == "power_meter" and not plain(self.label):
             return Role.INPUT
-        return role_of(self.label, self.chip)
+        role = role_of(self.label, self.chip)
+        # The input of a regulator is not the board's.
+        return Role.PART if role is Role.INPUT and _REGULATORS.fullmatch(self.chip) else role
 
     @property
     def is_board(self) -> bool:

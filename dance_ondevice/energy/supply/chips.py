@@ -30,6 +30,8 @@ _PMBUS = re.compile(r"[vip]((?:in|out)\d*)")
 _CHANNELS = {"ina3221": (1, 2, 3)}
 #: Chips that measure current both ways and power without a sign.
 _BOTH_WAYS = re.compile(r"(ina2|sy24|sq52|isl28|tsc1641|pac19|ltc29).*")
+_IN1_IS_BUS = re.compile(r"(ina2|sy24|sq52|isl28).*")
+_IN0_IS_BUS = re.compile(r"(tsc1641|ltc2947).*")
 #: Names that Xilinx boards give their sensors by the designator on the schematic, such as ``ina226_u76``.
 _DESIGNED = re.compile(r".+[_-]u\d+")
 
@@ -187,13 +189,16 @@ def _power(chip: Chip, n: int) -> Channel | None:
         value = _signed(chip, value, f"curr{n}_input")
     label = _label(chip, f"power{n}") or _pmbus(chip.text(f"power{n}_oem_info") or "")
     battery = chip.text(f"power{n}_is_battery") not in (None, "0")
-    return _channel(chip, label, "power", value, _bus(chip, n), in_battery=battery)
+    return _channel(chip, label, "power", value, _bus(chip), in_battery=battery)
 
 
-def _bus(chip: Chip, n: int) -> str:
-    """The voltage of a power channel's line: in1 of an INA226, whose in0 is the shunt; else in0."""
-    names = [f"in{n}", f"in{n - 1}"]
-    return next((name for name in names if f"{name}_input" in chip.attributes), "")
+def _bus(chip: Chip) -> str:
+    """Where a chip tells the voltage of the line that its power is of; ``""`` where that is not known.
+
+    The INA2xx have it in in1 and the shunt in in0; in others in1 may be the supply of the chip itself.
+    """
+    name = "in1" if _IN1_IS_BUS.fullmatch(chip.name) else "in0" if _IN0_IS_BUS.fullmatch(chip.name) else ""
+    return name if f"{name}_input" in chip.attributes else ""
 
 
 def _channel(

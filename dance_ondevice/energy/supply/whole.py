@@ -6,6 +6,7 @@ once: of an input, the total behind it and the parts of that, the outermost alon
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,6 +31,7 @@ _SAME_VOLTS, _SAME_WATTS = 0.1, 0.2
 _BACKFLOW_WATTS = 0.05
 #: Rails that are branches of another rail of the same board.
 _BRANCHES: Mapping[str, str] = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
+_IN, _OUT = re.compile(r"in\d*"), re.compile(r"out\d*")
 #: Kinds of chip whose several unnamed channels are known to nest: the largest is the whole.
 _NESTING = frozenset({"power_meter"})
 
@@ -219,9 +221,15 @@ def _unnamed(rails: list[Channel], beside: list[Channel], dropped: list[str]) ->
 
 
 def _rails(found: Sequence[Channel]) -> Choice:
-    """All rails summed, without those that branch off another one."""
+    """All rails summed, without those that branch off another one, and outputs without their inputs."""
     labels = {channel.label for channel in found}
-    branches = [channel for channel in found if _BRANCHES.get(channel.label) in labels]
+    inputs = {channel.device for channel in found if _IN.fullmatch(plain(channel.label))}
+    branches = [
+        channel
+        for channel in found
+        if _BRANCHES.get(channel.label) in labels
+        or (channel.device in inputs and _OUT.fullmatch(plain(channel.label)))
+    ]
     subtotals = [channel for channel in found if channel.role is Role.SUBTOTAL]
     whole = tuple(channel for channel in found if channel not in branches and channel not in subtotals)
     if not whole:
