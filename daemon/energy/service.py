@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -28,6 +28,7 @@ from dance_ondevice.daemon.energy.cputime import (
     own_cgroup,
     process_seconds,
     thread_seconds,
+    threads_named,
 )
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.energy.reading import EnergyReading, Meter
@@ -136,6 +137,14 @@ class CpuAccount:
     def training(self) -> bool:
         """Whether a trainer or a teacher runs."""
         return self._child_pid is not None
+
+    def list_threads(self, services: Iterable[Service]) -> None:
+        """Know the threads of services, and those of libzmq, which carry frames in (and small masks out)."""
+        for service in services:
+            self.threads[service.name] = lambda s=service: s.native_id  # type: ignore[misc]
+            self.threads.update((name, of) for workers in service.workers for name, of in workers.threads())
+        for tid in threads_named(self._procfs, self._pid, "ZMQbg"):
+            self.threads[f"ingest-zmq{tid}"] = lambda tid=tid: tid  # type: ignore[misc]
 
     def charge_upkeep(self, seconds: float) -> None:
         """Charge the CPU seconds of a thread that has ended, such as one that answered a scrape."""
