@@ -7,7 +7,9 @@ which way it flows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from dance_ondevice.energy.sensors import COUNTER_PERIOD_S, MeterUnavailable, Sample, SensorMeter
@@ -168,17 +170,19 @@ def _watts(battery: Path, read: Read) -> float:
 
 
 def _ways(battery: Path) -> Iterator[Callable[[Read], float]]:
+    """How the gauge of a battery may tell its power in watts, best first."""
     for suffix in ("now", "avg"):
         power, current = battery / f"power_{suffix}", battery / f"current_{suffix}"
-        volts = battery / (
-            "voltage_avg" if suffix == "avg" and (battery / "voltage_avg").exists() else "voltage_now"
-        )
+        averaged = suffix == "avg" and (battery / "voltage_avg").exists()
+        volts = battery / ("voltage_avg" if averaged else "voltage_now")
         if power.exists():
-            yield lambda read, power=power: abs(read_number(power, read)) / 1e6
+            yield partial(_product, (power,))
         if current.exists() and volts.exists():
-            yield (
-                lambda read, a=current, v=volts: abs(read_number(a, read)) / 1e6 * read_number(v, read) / 1e6
-            )
+            yield partial(_product, (current, volts))
+
+
+def _product(attributes: tuple[Path, ...], read: Read) -> float:
+    return math.prod(abs(read_number(attribute, read)) / 1e6 for attribute in attributes)
 
 
 def _power_can_be_read(battery: Path, read: Read) -> bool:
