@@ -130,7 +130,9 @@ def open_battery(
         try:
             _ = bool(discharging(sysfs, read)) if by_energy else battery_watts(sysfs, read)
         except UNREADABLE as error:
-            raise MeterUnavailable("battery", reason(error)) from error
+            doubtful = any(text_or_none(battery / "status", read) == "Discharging" for battery in batteries)
+            offer = f"a battery says that it discharges, but {reason(error)}" if doubtful else ""
+            raise MeterUnavailable("battery", reason(error), offer=offer) from error
     names = ", ".join(battery.name for battery in batteries)
     fullest = sum(store[1] for battery in batteries if (store := _stored_energy(battery, read)) is not None)
 

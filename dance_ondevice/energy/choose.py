@@ -14,7 +14,7 @@ from dance_ondevice.energy.ina3221 import open_ina3221
 from dance_ondevice.energy.nvml import open_nvml
 from dance_ondevice.energy.pmic import Run, open_pmic, run_command
 from dance_ondevice.energy.rapl import open_rapl
-from dance_ondevice.energy.reading import SourceMeter
+from dance_ondevice.energy.reading import Scope, SourceMeter
 from dance_ondevice.energy.sensors import MeterUnavailable
 from dance_ondevice.energy.supply.chain import LEAST_OF_PART, Chain
 from dance_ondevice.energy.sysfs import Read, read_attribute
@@ -77,23 +77,27 @@ TABLE = (
 SOURCES: Mapping[str, Opener] = {source.name: source.open for source in TABLE}
 
 
+#: What is known to feed the board goes before what feeds its module, and both before all others.
+_SCOPES: Mapping[Scope, int] = {"board": 0, "module": 1}
+
+
 def best_meter(machine: Machine) -> tuple[SourceMeter | None, tuple[MeterUnavailable, ...]]:
     """The best source that is there, None where none is, and why each better one was passed over.
 
     What is there and shows what no board draws is passed over as long as it does; what is taken gives way in
     the same manner to the next. See ``Chain``.
     """
-    found: list[tuple[tuple[bool, int], SourceMeter]] = []
-    failed: list[tuple[tuple[bool, int], MeterUnavailable]] = []
+    found: list[tuple[tuple[int, int], SourceMeter]] = []
+    failed: list[tuple[tuple[int, int], MeterUnavailable]] = []
     for source in TABLE:
         if source.rank is None:
             continue
         try:
             meter = (source.unasked or source.open)(machine)
         except MeterUnavailable as error:
-            failed.append(((True, source.rank), error))
+            failed.append(((len(_SCOPES), source.rank), error))
         else:
-            found.append(((meter.scope != "board", source.rank), meter))
+            found.append(((_SCOPES.get(meter.scope, len(_SCOPES)), source.rank), meter))
     found.sort(key=lambda pair: pair[0])
     doubts = _doubts([meter for _, meter in found])
     usable = [order for i, (order, _) in enumerate(found) if i not in doubts]

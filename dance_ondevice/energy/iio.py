@@ -9,7 +9,7 @@ unit that agrees with voltage times current of the same channel.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dance_ondevice.energy.battery import find_batteries
@@ -37,6 +37,8 @@ _SUFFIX = re.compile(r"_POWER_\d+")
 #: Between 1 (power in uW) and 1/1000 (in mW) of millivolts times milliamperes.
 _BETWEEN = 0.03
 _MILLI, _MICRO = 1e-3, 1e-6
+#: A rail of a board draws less than 100 W; what shows more is in uW.
+_LARGEST_MILLIWATTS = 1e5
 
 
 def open_iio(sysfs: Path, read: Read = read_attribute) -> SourceMeter:
@@ -61,10 +63,10 @@ def _channels(device: Path, read: Read) -> list[Channel]:
         return []
     names = {path.name for path in entries(device)}
     numbers = sorted({match[1] for name in names if (match := _POWER.fullmatch(name))})
+    lines = {n: _beside(names, n) for n in numbers}
+    unit = _unit(chip, device, lines, read)
     result = []
-    for n in numbers:
-        volts, amperes = _beside(names, n)
-        unit = _unit(chip, device, n, volts, amperes, read)
+    for n, (volts, _) in lines.items():
         value = _scaled(device, f"in_power{n}", read, unit)
         try:
             value()
@@ -72,11 +74,10 @@ def _channels(device: Path, read: Read) -> list[Channel]:
             pass
         except UNREADABLE:
             continue
-        label = (
-            text_or_none(device / f"in_power{n}_label", read) or text_or_none(device / "label", read) or ""
-        )
+        label = text_or_none(device / f"in_power{n}_label", read) or text_or_none(device / "label", read)
         line = _scaled(device, volts, read, _MILLI) if volts else None
-        result.append(Channel(_SUFFIX.sub("", label), chip, "power", value, device=device.name, volts=line))
+        named = _SUFFIX.sub("", label or "")
+        result.append(Channel(named, chip, "power", value, device=device.name, volts=line))
     return result
 
 
@@ -97,17 +98,22 @@ def _beside(names: set[str], n: str) -> tuple[str, str]:
     return "", ""
 
 
-def _unit(chip: str, device: Path, n: str, volts: str, amperes: str, read: Read) -> float:  # noqa: PLR0917
-    """Watts of one unit of scaled power."""
-    if volts and amperes:
+def _unit(chip: str, device: Path, lines: Mapping[str, tuple[str, str]], read: Read) -> float:
+    """Watts of one unit of a device's scaled power: by voltage times current, else by its size."""
+
+    def scaled(stem: str) -> float:
         try:
-            product = _scaled(device, volts, read, 1.0)() * _scaled(device, amperes, read, 1.0)()
-            power = _scaled(device, f"in_power{n}", read, 1.0)()
+            return abs(_scaled(device, stem, read, 1.0)())
         except UNREADABLE:
-            product = power = 0.0
-        if abs(product) > 0 and abs(power) > 0:
-            return _MICRO if abs(power / product) > _BETWEEN else _MILLI
-    return _MICRO if _MICROWATTS.fullmatch(chip) else _MILLI
+            return 0.0
+
+    powers = {n: scaled(f"in_power{n}") for n in lines}
+    for n, (volts, amperes) in lines.items():
+        product = scaled(volts) * scaled(amperes) if volts and amperes else 0.0
+        if product > 0 and powers[n] > 0:
+            return _MICRO if powers[n] / product > _BETWEEN else _MILLI
+    micro = _MICROWATTS.fullmatch(chip) and max(powers.values(), default=0.0) > _LARGEST_MILLIWATTS
+    return _MICRO if micro else _MILLI
 
 
 def _scaled(device: Path, stem: str, read: Read, unit: float) -> Callable[[], float]:

@@ -10,9 +10,10 @@ from typing import Literal, Protocol
 #: ``modelled``: an estimate from something else, such as CPU seconds. Never shown as one another.
 Method = Literal["counter", "integrated", "modelled"]
 
-#: How much of the machine a meter sees. ``board``: a sensor that is known to feed the board or its module;
-#: ``supply``: a sensor in a supply line that nothing names; ``part``: some of the board's loads.
-Scope = Literal["board", "supply", "part"]
+#: How much of the machine a meter sees. ``board``: a sensor that is known to feed the board; ``module``: one
+#: that feeds the module on a carrier; ``supply``: one in a supply line that nothing names; ``part``: some of
+#: the loads.
+Scope = Literal["board", "module", "supply", "part"]
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,22 @@ def test_counters_that_stand_still_measure_nothing(tmp_path: Path) -> None:
     assert "stood still" in "; ".join(reading.faults.values())
 
 
+def test_the_time_of_a_dead_counter_is_unmeasured_and_the_next_meter_is_read(tmp_path: Path) -> None:
+    board = FakeBoard("ina226", tmp_path)  # for its battery
+    board.faults["power1_input"] = board.faults["curr1_input"] = denied
+    for name, value in (("name", "package-0"), ("energy_uj", 0), ("max_energy_range_uj", 262_143_328_850)):
+        board.put(f"class/powercap/intel-rapl:0/{name}", value)
+    meter, _ = best_meter(Machine(sysfs=board.sysfs, read=board.read, run=no_command))
+    assert meter is not None
+    assert meter.source == "rapl"
+    for second in range(31):
+        reading = meter.read(float(second))
+    assert meter.source == "battery"
+    measured = 30 - reading.unmeasured_seconds
+    assert reading.unmeasured_seconds <= 12
+    assert reading.joules == pytest.approx(7.612 * 0.903 * measured)
+
+
 def fake(name: str, world: dict[str, float | None], *, counter: bool) -> SensorMeter:
     def sample() -> Sample:
         value = world[name]

@@ -173,12 +173,16 @@ class Chain:
             self._settled = now
         fault = tap.fault or self._too_little(now)
         if not fault:
-            self._book(self._held)
+            self._book_held(now)
             self._book(new)
-            self._held, self._standby, self._settled = _Sum(), None, now
-            self._searched = None
+            self._standby = self._searched = None
             self._reconsider(now)
         else:
+            if self._standby is None and not self._held.unmeasured:
+                # A counter is known to stand still only after a while: that time nobody measured.
+                before = max(0.0, new.unmeasured - (now - self._settled))
+                self._booked.unmeasured += before
+                new.unmeasured -= before
             self._held.add(new)
             self._stand_by(now, fault)
         return self._reading(fault)
@@ -200,11 +204,9 @@ class Chain:
         if self._standby is None:
             i = self._next_sound(now)
             if i is None:  # nobody else can tell: what this one knows is all there is
-                self._book(self._held)
-                self._held, self._settled = _Sum(), now
-                return
-            self._taps[i].take(now)
-            self._standby = i, now, _Sum()
+                self._book_held(now)
+            else:
+                self._standby = i, now, _Sum()
             return
         i, since, amount = self._standby
         settled = self._settled if self._settled is not None else now
@@ -215,6 +217,7 @@ class Chain:
         amount.add(tap.take(now))
         if tap.fault:
             self._standby = None
+            self._book_held(now)
         elif over:
             amount.unmeasured += since - settled
             self._book(amount)
@@ -225,8 +228,17 @@ class Chain:
         if self._searched is not None and now - self._searched < _ASIDE_S:
             return None
         self._searched = now
-        later = range(self._active + 1, len(self._taps))
-        return next((i for i in later if not self._taps[i].meter.glance().doubt), None)
+        for i in range(self._active + 1, len(self._taps)):
+            tap = self._taps[i]
+            if not tap.meter.glance().doubt:
+                tap.take(now)
+                if not tap.fault:
+                    return i
+        return None
+
+    def _book_held(self, now: float) -> None:
+        self._book(self._held)
+        self._held, self._settled = _Sum(), now
 
     def _use(self, i: int, now: float, why: str) -> None:
         before = self.meter

@@ -36,6 +36,10 @@ _IN, _OUT = re.compile(r"in\d*"), re.compile(r"out\d*")
 _NESTING = frozenset({"power_meter"})
 
 
+#: Scopes of what is known to feed something whole.
+FEEDING: frozenset[Scope] = frozenset({"board", "module"})
+
+
 @dataclass(frozen=True)
 class Choice:
     """One reading of a set of channels.
@@ -68,7 +72,7 @@ def choices(
     rails = [channel for channel in live if channel.role > Role.MODULE]
     inner = [*rails, *(channel for channel in beside if channel.role > Role.MODULE)]
     result = [
-        Choice(group, _shown(group, tuple(inner)), "board", _feeds(group))
+        Choice(group, _shown(group, tuple(inner)), _scope(group), _feeds(group))
         for group in _feeding_groups(live, battery=battery)
     ]
     result += _unnamed(rails, list(beside), dropped)
@@ -100,7 +104,7 @@ def meter_of_best(
         meter = meter_of(source, option, about(option), locate)
         meter.about = "; ".join((meter.about, *(f"left out: {why}" for why in dropped)))
         meters.append(meter)
-    feeding = [meter for meter in meters if meter.scope == "board"]
+    feeding = [meter for meter in meters if meter.scope in FEEDING]
     usable = feeding if any(not meter.glance().doubt for meter in feeding) else meters
     return Chain(usable) if len(usable) > 1 else usable[0]
 
@@ -210,7 +214,7 @@ def _unnamed(rails: list[Channel], beside: list[Channel], dropped: list[str]) ->
         parts = tuple(channel for channel in (*lines, *behind, *beside) if channel not in group)
         if _watts(group) * _TOLERANCE < _watts(tuple(named)):
             continue  # what has names draws more: it does not hang on these
-        known = bool(beside) and _watts(group) * _TOLERANCE >= _watts(tuple(beside))
+        known = bool(beside) and _watts(group) * _TOLERANCE >= _load(beside)
         why = (
             f"{' + '.join(c.name for c in group)} carries more than all rails that have names"
             if known
@@ -218,6 +222,16 @@ def _unnamed(rails: list[Channel], beside: list[Channel], dropped: list[str]) ->
         )
         result.append(Choice(group, _shown(group, parts), "board" if known else "supply", why))
     return result or [_rails(usable)]
+
+
+def _load(rails: Sequence[Channel]) -> float:
+    """Watts of rails of one board: of its module where that has an input, else of all."""
+    modules = [channel.watts_now() or 0.0 for channel in rails if channel.is_board]
+    return max(modules) if modules else _watts(rails)
+
+
+def _scope(group: tuple[Channel, ...]) -> Scope:
+    return "module" if group[0].role is Role.MODULE else "board"
 
 
 def _rails(found: Sequence[Channel]) -> Choice:
@@ -301,7 +315,7 @@ def _with_spares(choice: Choice) -> Iterator[Choice]:
 def _names(choice: Choice) -> list[str]:
     """A domain name for each channel: ``board``, its label, or the chip's name; numbered if need be."""
     names: list[str] = []
-    one = choice.scope == "board" and len(choice.whole) == 1
+    one = choice.scope in FEEDING and len(choice.whole) == 1
     for number, channel in enumerate((*choice.whole, *choice.parts)):
         base = "board" if one and number == 0 else channel.label if plain(channel.label) else channel.chip
         name = base
