@@ -171,7 +171,7 @@ def fit(
         by_scale[scale] = by_scale.get(scale, 0.0) + pixels
     full_pixels = training.batch_size * sum(by_scale.values()) / max(1, len(known.pixels))
     cost = round_size.fit_cost(
-        costs([row for row in past if row.get("meter") in (None, "", meter)], full_pixels),
+        costs(past, full_pixels, meter),
         assumed_cost(config.energy, training.batch_size, macs),
     )
     wanted = round_size.Wanted(
@@ -225,17 +225,20 @@ def fit(
     )
 
 
-def costs(rows: Sequence[Mapping[str, Any]], full_pixels: float) -> list[tuple[float, float]]:
+def costs(
+    rows: Sequence[Mapping[str, Any]], full_pixels: float, meter: str = ""
+) -> list[tuple[float, float]]:
     """(full-size steps, gross joules) of rounds that ran, for predicting the next one's cost.
 
     Args:
         rows: of finished rounds, oldest first.
         full_pixels: pixels of the images of a full-size step.
+        meter: only rounds that it measured, and those of which nobody knows; by default all.
     """
     return [
         (row["steps"] * _relative(row.get("step_pixels"), full_pixels), row["gross_joules"])
         for row in rows
-        if row["steps"] and row["gross_joules"]
+        if row["steps"] and row["gross_joules"] and (not meter or row.get("meter") in (None, "", meter))
     ]
 
 
