@@ -101,7 +101,7 @@ def best_meter(machine: Machine) -> tuple[SourceMeter | None, tuple[MeterUnavail
     found.sort(key=lambda pair: pair[0])
     doubts = _doubts([meter for _, meter in found])
     usable = [order for i, (order, _) in enumerate(found) if i not in doubts]
-    failed += [(found[i][0], _disbelieved(found[i][1].source, why)) for i, why in doubts.items()]
+    failed += [(found[i][0], _disbelieved(found[i][1], why)) for i, why in doubts.items()]
     failed.sort(key=lambda pair: pair[0])
     if not usable:
         return None, tuple(error for _, error in failed)
@@ -125,5 +125,8 @@ def _doubts(meters: list[SourceMeter]) -> dict[int, str]:
     return doubts
 
 
-def _disbelieved(source: str, why: str) -> MeterUnavailable:
-    return MeterUnavailable(source, why, "it is passed over as long as that lasts (docs/boards.md)")
+def _disbelieved(meter: SourceMeter, why: str) -> MeterUnavailable:
+    sensors = meter.about.partition(":")[0]
+    return MeterUnavailable(
+        meter.source, f"{sensors}: {why}", "it is passed over as long as that lasts (docs/boards.md)"
+    )
