@@ -96,9 +96,16 @@ def test_a_board_that_draws_less_than_its_processor_counts_is_none(tmp_path: Pat
     server = Server(tmp_path, 7.0)
     server.run(PROBATION_S + 3.0)
     assert server.meter.source == "rapl"
-    assert "counts 60.00 W for a part of the board" in server.meter.about
+    assert "counts 45.00 W for a part of the board" in server.meter.about
     before = server.reading
     assert server.run(30.0).joules - before.joules == pytest.approx(60 * 30, rel=0.01)
+
+
+def test_a_platform_counter_that_counts_too_much_discredits_nobody(tmp_path: Path) -> None:
+    server = Server(tmp_path, 46.0)  # psys says 60 W, package and memory 45 W
+    server.run(3 * PROBATION_S)
+    assert server.meter.source == "hwmon"
+    assert server.reading.joules == pytest.approx(46 * server.now, rel=0.01)
 
 
 def test_counters_that_stand_still_measure_nothing(tmp_path: Path) -> None:

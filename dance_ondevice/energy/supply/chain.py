@@ -276,7 +276,7 @@ class Chain:
     def _above_mine(self, meter: SourceMeter, mean: _Mean, mine: EnergyReading | None) -> bool:
         if not mean.watts:
             return False
-        part = mine.watts if mine is not None and self.meter.scope != "board" else None
+        part = _floor(mine) if self.meter.scope != "board" else None
         return meter.scope == "part" or part is None or mean.watts >= LEAST_OF_PART * part
 
     def _too_little(self, now: float) -> str:
@@ -299,7 +299,7 @@ class Chain:
         if now - below.at >= _ASIDE_S or below.last is None:
             if self._standby is None or self._taps[self._standby[0]] is not below:
                 below.take(now)
-            theirs.add(below.last.watts if below.last else None)
+            theirs.add(_floor(below.last))
         if now - mine.since < PROBATION_S:
             return ""
         seen, part = mine.watts, theirs.watts
@@ -326,6 +326,20 @@ class Chain:
         )
         faults = {d.domain: fault for d in last.domains} if last and fault else {}
         return EnergyReading(domains, self._booked.unmeasured, breakdown, faults)
+
+
+def _floor(reading: EnergyReading | None) -> float | None:
+    """Watts that a board draws at least, by a reading of parts of it.
+
+    A platform's figure (psys) is its maker's choice and may be too large: then what it contains counts.
+    """
+    if reading is None:
+        return None
+    domains = [d for d in reading.domains if not d.domain.startswith("psys")]
+    if not any(d.watts for d in domains):
+        domains = list(reading.breakdown)
+    told = [d.watts for d in domains if d.watts is not None]
+    return sum(told) if told else None
 
 
 def _key(domain: DomainEnergy) -> _Key:
