@@ -22,9 +22,7 @@ class Role(IntEnum):
 
 
 #: Labels that say no more than that something is measured.
-_EMPTY = frozenset(
-    {"", "power", "energy", "input power", "ip im", "vp vm", "isense", "vsource", "vdd", "current", "ina"}
-)
+_EMPTY = frozenset({"", "power", "energy", "ip im", "vp vm", "isense", "vsource", "vdd", "current", "ina"})
 _ADAPTER = re.compile(r"(ac|dc|mains|wall|charger|adapter)\b.*")
 _ROLES = (
     (Role.NO_POWER, r"(ewma )?(sys)?pl\d+|budget\b.*|.*\b(limit|cap|contract|rated|target)\b.*|nc"),
@@ -32,7 +30,8 @@ _ROLES = (
     (
         Role.INPUT,
         r"((ac|dc|mains|wall|psu|supply|system|sys|board|machine|main|carrier) )?(in\d?|input)( power)?"
-        r"|vin\d?|(ac|dc)in|dcin power|(vbus|usb|usbc|usb c|\d+v\d*) in(put)?( power)?|power in(put)?"
+        r"|vin\d?|vin \d+v\d*|psu?\d* in(put)?( power)?"
+        r"|(ac|dc)in|dcin power|(vbus|usb|usbc|usb c|\d+v\d*) in(put)?( power)?|power in(put)?"
         r"|wall power",
     ),
     (
