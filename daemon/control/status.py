@@ -119,6 +119,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
             "threads": predictor.threads if predictor else None,
             "masks": predictor.masks if predictor else 0,
             "skipped": parts.mailbox.skipped if parts.mailbox else 0,
+            "failed": predictor.failed if predictor else 0,
         },
         "conditions": predictor.conditions.report() if predictor else None,
         "miou": _miou(parts),
@@ -229,6 +230,9 @@ def _energy(parts: Parts, rounds: RoundsSnapshot) -> dict[str, Any]:
         "source": meter.source,
         "method": meter.method,
         "about": meter.about,
+        "watts": {
+            domain.domain: domain.watts for domain in energy.reading.domains if domain.watts is not None
+        },
         "gross_joules": energy.gross_joules,
         "idle_joules": energy.idle_joules,
         "workload_joules": dict(energy.workloads),

@@ -32,6 +32,18 @@ def thread_seconds(procfs: Path, pid: int, tid: int) -> float | None:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def threads_named(procfs: Path, pid: int, prefix: str) -> list[int]:
+    """Kernel ids of the threads of a process whose names start so, such as those that a library starts."""
+    found = []
+    for task in sorted((procfs / str(pid) / "task").glob("*")):
+        try:
+            if (task / "comm").read_text().startswith(prefix):
+                found.append(int(task.name))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
 def board_seconds(procfs: Path) -> float | None:
     """Busy CPU seconds of all programs on all cores since boot; None when the kernel does not tell.
 
@@ -75,12 +87,3 @@ def cgroup_seconds(folder: Path) -> float | None:
     except (OSError, ValueError):
         pass
     return None
-
-
-def resident_bytes(procfs: Path, pid: int) -> int | None:
-    """Resident set of a process in bytes; None when it is gone."""
-    try:
-        pages = (procfs / str(pid) / "statm").read_text().split()[1]
-    except (OSError, IndexError):
-        return None
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -10,7 +10,7 @@ _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 _SCORE_BUCKETS = tuple(round(0.05 * i, 2) for i in range(1, 21))
 
-WORKLOADS = ("training", "inference", "ingest", "labelling")
+WORKLOADS = ("training", "inference", "ingest", "labelling", "service")
 
 OUTCOMES = ("promoted", "rejected", "stopped", "failed")
 
@@ -71,6 +71,11 @@ class Instruments:
             "dance_inference_seconds",
             "Time from taking a frame to its published mask.",
             buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self._inference_failed = Counter(
+            "dance_inference_failed",
+            "Frames that the live model could not answer.",
             registry=registry,
         )
         self._rounds = Counter("dance_rounds", "Training rounds, by outcome.", ["outcome"], registry=registry)
@@ -135,6 +140,10 @@ class Instruments:
     def inference_seconds(self, value: float) -> None:
         """Record how long one mask took, seconds."""
         self._inference.observe(value)
+
+    def inference_failed(self) -> None:
+        """Count a frame that inference took and could not answer."""
+        self._inference_failed.inc()
 
     def round_finished(self, outcome: str) -> None:
         """Count one round."""

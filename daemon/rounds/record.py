@@ -45,7 +45,7 @@ class Origin:
 
     @property
     def condition(self) -> str:
-        """In which condition it was taken; empty where nobody told."""
+        """The condition in which the sample was taken; empty where it is not known."""
         return self.place.condition
 
 
@@ -103,59 +103,83 @@ def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, s
         )
 
 
+def keep_seconds(db: Database, round_id: str, seconds: float) -> None:
+    """Record how long a round that is still open has run."""
+    db.execute("update rounds set seconds = ? where id = ? and outcome is null", [seconds, round_id])
+
+
+def count_resume(db: Database, round_id: str) -> None:
+    """Record that an interrupted round goes on once more."""
+    db.execute("update rounds set resumes = resumes + 1 where id = ?", [round_id])
+
+
 def unfinished_rounds(db: Database) -> list[dict[str, Any]]:
     """Rounds that a stop or a crash left open, oldest first."""
-    return list(db.query("select * from rounds where outcome is null order by started_at"))
+    return list(db.query("select * from rounds where outcome is null order by rowid"))
 
 
 def finished_rounds(db: Database, limit: int = 20) -> list[dict[str, Any]]:
-    """The latest finished rounds, oldest first."""
+    """The latest finished rounds, oldest first, in the order in which they were opened.
+
+    The wall clock does not count: on a board whose clock was once ahead, no later round would be seen.
+    """
     rows = list(
-        db.query("select * from rounds where outcome is not null order by started_at desc limit ?", [limit])
+        db.query("select * from rounds where outcome is not null order by rowid desc limit ?", [limit])
     )
     return rows[::-1]
 
 
 def spent_joules(db: Database) -> float:
-    """Gross joules that learning has cost: rounds, looks at versions on probation, labelling on the board."""
+    """Gross joules that learning has cost: rounds, probation, and labelling on the board."""
     found = db.execute("select coalesce(sum(settled_joules), 0.0) from ledger where closed_at is not null")
     return float(found.fetchone()[0])
 
 
 @dataclass(frozen=True)
 class SeenSample:
-    """A stored frame for a look at a version on probation; its label is empty where it has none."""
+    """A stored frame for the evaluation of a version on probation; its label is empty where it has none."""
 
     sample: JobSample
     place: GatePlace
 
 
+def newest_sample(db: Database) -> int:
+    """The row of the sample that was stored last, 0 where there is none.
+
+    Rows are numbered in the order of storing, whatever the wall clock says meanwhile.
+    """
+    return int(db.execute("select coalesce(max(rowid), 0) from samples").fetchone()[0])
+
+
 def seen_since(
-    db: Database, since: float, most: int, state_dir: Path, *, condition: str | None = None
+    db: Database, row: int | None, since: float, most: int, state_dir: Path, *, condition: str | None = None
 ) -> list[SeenSample]:
     """The newest frames stored after a moment that nothing has learnt from, labelled ones first.
 
     Args:
         db: the store's connection.
-        since: wall-clock second.
+        row: that ``newest_sample`` told at that moment. Samples that were read back from their files are left
+            out: when they were stored is not known.
+        since: wall-clock second of that moment, which counts where ``row`` is None.
         most: frames at most.
         state_dir: that paths are relative to.
         condition: only frames that were taken in it; None: all.
     """
     rows = db.query(
-        # A model's label is no truth to judge by: such a frame serves without it.
+        # A model's label judges nothing: such a frame counts as one without a label.
         "select id, camera, captured_at, condition, path, "
-        "iif(label_source in ('teacher', 'self'), null, label_path) as truth from samples "
-        "where received_at > :since and rounds_used = 0 and (:of is null or condition = :of) "
-        "order by truth is null, received_at desc, id limit :most",
-        {"since": since, "of": condition, "most": most},
+        "iif(label_source in ('teacher', 'self'), null, label_path) as label from samples "
+        "where iif(:row is null, received_at > :since, rowid > :row and origin <> 'rebuilt') "
+        "and rounds_used = 0 and (:of is null or condition = :of) "
+        "order by label is null, rowid desc limit :most",
+        {"row": row, "since": since, "of": condition, "most": most},
     )
     return [
         SeenSample(
             JobSample(
                 id=row["id"],
                 image=str(state_dir / row["path"]),
-                label=str(state_dir / row["truth"]) if row["truth"] else "",
+                label=str(state_dir / row["label"]) if row["label"] else "",
                 condition=row["condition"] or "",
             ),
             GatePlace(camera=row["camera"], captured_at=row["captured_at"], condition=row["condition"] or ""),

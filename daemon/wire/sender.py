@@ -13,11 +13,11 @@ import zmq
 
 from dance_ondevice.daemon.security.curve import ClientCurve
 from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.links import AnsweredLink, Link, LinkError, PublishedLink
+from dance_ondevice.daemon.wire.links import AnsweredLink, Link, PublishedLink
 from dance_ondevice.daemon.wire.messages import VERSION, Buffer, Header, WireError
 from dance_ondevice.daemon.wire.sources import Source, SourceFrame
 
-__all__ = ["FrameSender", "LinkError", "Pattern", "StreamSummary", "stream"]
+__all__ = ["FrameSender", "Pattern", "StreamSummary", "stream"]
 
 Pattern: TypeAlias = Literal["req", "dealer", "pub"]
 
@@ -254,8 +254,10 @@ class FrameSender:
             return  # as good as no answer: the frame is sent again once the daemon is back
         seq = reply.seq
         if seq is None and not reply.ok:
-            # The daemon could not tell whose header it was: answers come in order, so the oldest.
-            seq = next(iter(self._in_flight), None)
+            # The daemon could not tell whose header it was. A refusal is sent at once and overtakes the
+            # answers to frames that are still at work, so it most likely means the newest that was sent.
+            sent = (number for number, frame in reversed(self._in_flight.items()) if frame.attempts)
+            seq = next(sent, None)
         if seq not in self._in_flight:
             return  # the answer to an earlier transmission came first
         if not reply.ok:

@@ -25,7 +25,7 @@ def flat_below(grey: NDArray[np.uint8]) -> float:
     if not _DARKEST <= level <= _BRIGHTEST:
         return 0.0
     # From below in steps: of nearly every picture the lowest row already says that nothing is flat.
-    rows, height = 0, grey.shape[0]
+    rows, height = 0, int(grey.shape[0])
     while rows < height:
         step = max(1, rows)
         part = grey[max(0, height - rows - step) : height - rows]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,29 +34,31 @@ def main(tree: str, job: dict[str, Any]) -> int:
 
 
 def _trainer(job: dict[str, Any]) -> Any:
-    from dance_ondevice.models.card import ModelCard
-    from dance_ondevice.models.cost import count_macs
-    from dance_ondevice.models.registry import build
-
+    models, card = (
+        import_module("dance_ondevice.models.registry"),
+        import_module("dance_ondevice.models.card"),
+    )
     try:
-        from dance_ondevice.slimming.slim import slim
-        from dance_ondevice.training.batches import TrainingSample
-        from dance_ondevice.training.trainer import Trainer, TrainingOptions
-    except ImportError:  # builds before the package had these rooms
-        from dance_ondevice.batches import TrainingSample  # type: ignore[import-not-found,no-redef]
-        from dance_ondevice.slimming import slim  # type: ignore[attr-defined,no-redef]
-        from dance_ondevice.training import Trainer, TrainingOptions  # type: ignore[attr-defined,no-redef]
+        slimming = import_module("dance_ondevice.slimming.slim")
+        batches = import_module("dance_ondevice.training.batches")
+        training = import_module("dance_ondevice.training.trainer")
+    except ModuleNotFoundError:  # a build before the package had these rooms
+        slimming = import_module("dance_ondevice.slimming")
+        batches = import_module("dance_ondevice.batches")
+        training = import_module("dance_ondevice.training")
     import torch
 
     torch.manual_seed(0)
-    model = build(job["architecture"], job["classes"])
+    model = models.build(job["architecture"], job["classes"])
     full = tuple(job["full"])
     if job["macs_fraction"] < 1:
-        slim(model, target_macs=round(job["macs_fraction"] * count_macs(model, *full)), size=full)
+        macs = import_module("dance_ondevice.models.cost").count_macs(model, *full)
+        slimming.slim(model, target_macs=round(job["macs_fraction"] * macs), size=full)
     samples = [
-        TrainingSample(Path(image), Path(label), void=tuple(job["void"])) for image, label in job["samples"]
+        batches.TrainingSample(Path(image), Path(label), void=tuple(job["void"]))
+        for image, label in job["samples"]
     ]
-    options = TrainingOptions(
+    options = training.TrainingOptions(
         steps=10**6,
         num_classes=job["classes"],
         size=tuple(job["size"]),
@@ -63,8 +66,8 @@ def _trainer(job: dict[str, Any]) -> Any:
         zoom=tuple(job["zoom"]),
         precision=job["precision"],
     )
-    card = ModelCard(classes=tuple(str(n) for n in range(job["classes"])), macs_at=full)
-    return Trainer(model, samples, options, card.normalisation)
+    named = card.ModelCard(classes=tuple(str(n) for n in range(job["classes"])), macs_at=full)
+    return training.Trainer(model, samples, options, named.normalisation)
 
 
 if __name__ == "__main__":
