@@ -109,7 +109,7 @@ def _in_order(samples: Sequence[StoredSample], seed: int, keep_per_class: int) -
 
     bare = [sample for sample in free if not sample.labelled]
     labelled = [sample for sample in free if sample.labelled]
-    yield from give((s for s in bare if s.repeated), to_the_last=False)
+    yield from give((s for s in bare if s.repeated), to_the_last=True)
     yield from give(bare, to_the_last=False)
     yield from give(labelled, to_the_last=False)
     yield from give(bare, to_the_last=True)

@@ -258,6 +258,8 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
             n, "dance+ slimmed by scales, without Taylor", importance="bn_scale"
         ),
         "dance+frozen": lambda n: _plus(n, "dance+ with the first layers frozen", frozen=_FIRST),
+        "dance+batch-8": lambda n: replace(_plus(n, "dance+ in batches of 8"), batch_size=8, rate=1.4),
+        "dance+batch-16": lambda n: replace(_plus(n, "dance+ in batches of 16"), batch_size=16, rate=2.0),
         "dance+twice": lambda n: _plus(2 * n, "dance+ for twice as many epochs"),
         "dance+full-scale": lambda n: _inferring(_dance_plus(n), (1.0,), "dance+, inferring at full scale"),
         "dance+frame-scale": lambda n: _inferring(_dance_plus(n), _FRAME_SCALES, _BY_FRAME),
