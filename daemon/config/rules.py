@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dance_ondevice.complexity import INDICATOR_NAMES
+from dance_ondevice.complexity import INDICATORS
 from dance_ondevice.daemon.config.values import (
     absolute_path,
     below,
@@ -94,9 +94,7 @@ RULES: Mapping[str, Rule] = {
     "storage.min_free_bytes": Rule(
         "Bytes left free on the disk, whatever the quota.", *integer(0, 2**63 - 1)
     ),
-    "complexity.indicator": Rule(
-        "How the spatial complexity of a frame is measured.", *one_of(*INDICATOR_NAMES)
-    ),
+    "complexity.indicator": Rule("How the spatial complexity of a frame is measured.", *one_of(*INDICATORS)),
     "data_slimming.enabled": Rule(
         "Whether frames are dropped and downsampled by their score; without it every frame is kept as it is.",
         *boolean(),
