@@ -25,7 +25,8 @@ Handler = Callable[[dict[str, object]], object]
 
 #: Longest path of a Unix socket in bytes (``sun_path`` less its terminating zero).
 MAX_SOCKET_PATH = 107
-_MAX_REQUEST_BYTES = 1 << 20
+#: Holds one label as large as ``ingest.max_message_bytes`` allows by default, in base64.
+_MAX_REQUEST_BYTES = 48 << 20
 _POLL_MS = 500
 
 
