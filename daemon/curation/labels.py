@@ -298,8 +298,8 @@ class _Planner:
         from_one = label_checks.one_class_map([name for name, _ in table.rows], 1)
         self.ambiguous = (
             f"{table.name} names {n} classes and no background, and the ids of the masks may begin at its "
-            "first line with 0, or with 1 after a background. Nothing was imported. Export with colours or as "
-            f"COCO, or give --class-map with\n\n{from_one}\n\nor the same with every number one lower"
+            "first line with 0, or with 1 after a background. Nothing was imported. Export with colours or "
+            f"as COCO, or give --class-map with\n\n{from_one}\n\nor the same with every id one lower"
         )
         return 0
 

@@ -67,9 +67,13 @@ def read_coco(document: object) -> Export:
             raise FormatError(f"an annotation is for image {image_id!r}, which is not listed")
         drawn.setdefault(image_id, []).append(annotation)
     found: list[Annotated] = []
+    undrawn: list[str] = []
     refused: list[Refused] = []
     for key, image in images.items():
         name = base_name(str(image.get("file_name", "")))
+        if key not in drawn and name and image.get("width") is None and image.get("height") is None:
+            undrawn.append(name)  # Label Studio leaves the sizes of such images out
+            continue
         try:
             if not name:
                 raise FormatError("it has no file name")
@@ -79,7 +83,7 @@ def read_coco(document: object) -> Export:
             refused.append(Refused(name or f"image {key}", str(error)))
         else:
             found.append(Annotated(image=name, width=width, height=height, regions=regions))
-    return Export(tuple(found), tuple(refused))
+    return Export(tuple(found), tuple(refused), tuple(undrawn))
 
 
 def _region(
