@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from dance_ondevice.label_formats import coco, cvat, label_studio
 from dance_ondevice.label_formats.label_file import LabelFile
 from dance_ondevice.label_formats.regions import Export, FormatError, OtherFormat
 
-__all__ = ["FORMATS", "LabelFormat", "read_bytes", "read_export"]
+__all__ = ["FORMATS", "Format", "LabelFormat", "read_bytes", "read_export"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,11 @@ FORMATS: Mapping[str, LabelFormat] = {
 }
 
 
-def read_export(path: Path, kind: str = "auto") -> Export:
+#: A key of ``FORMATS``, or ``auto`` to look what a file is.
+Format: TypeAlias = str
+
+
+def read_export(path: Path, kind: Format = "auto") -> Export:
     """Read an export of a labelling tool.
 
     Args:
@@ -53,7 +58,7 @@ def read_export(path: Path, kind: str = "auto") -> Export:
     return read_bytes(str(path), data, kind)
 
 
-def read_bytes(name: str, data: bytes, kind: str = "auto") -> Export:
+def read_bytes(name: str, data: bytes, kind: Format = "auto") -> Export:
     """Read what a file holds; see ``read_export``.
 
     Raises:

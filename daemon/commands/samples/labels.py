@@ -116,11 +116,13 @@ def import_(
     with _planned(
         paths, path, kind=kind, map_file=map_file, camera=camera, classes=classes, trust_ids=trust_ids
     ) as (plan, spool):
-        if plan.stop is not None and not dry_run:
-            raise WorkFailed(plan.stop)
-        refusals = dict[int, str]() if dry_run else _send(paths, plan.labels, spool)
+        written = not dry_run and plan.stop is None
+        refusals = _send(paths, plan.labels, spool) if written else {}
     results = [_result(label, refusals.get(number)) for number, label in enumerate(plan.labels)]
-    _print(plan, results, dry_run=dry_run, as_json=as_json)
+    if as_json:
+        print_json(_summary(plan, results, dry_run=dry_run))
+    elif written or dry_run:
+        _print(plan, results, dry_run=dry_run)
     if plan.stop is not None:
         raise WorkFailed(plan.stop)
     counts = Counter(result.action for result in results)
@@ -291,24 +293,26 @@ def _result(label: Planned, refused: str | None) -> Result:
     )
 
 
-def _print(plan: Plan, results: Sequence[Result], *, dry_run: bool, as_json: bool) -> None:
+def _summary(plan: Plan, results: Sequence[Result], *, dry_run: bool) -> dict[str, object]:
+    counts = Counter(result.action for result in results)
+    written = 0 if plan.stop is not None else counts["new"] + counts["replaces"]
+    return {
+        "dry_run": dry_run,
+        "imported": 0 if dry_run else written,
+        "would_import": written if dry_run else 0,
+        "new": counts["new"],
+        "replaced": counts["replaces"],
+        "passed_over": counts["passed over"],
+        "refused": counts["refused"],
+        "stopped": plan.stop,
+        "results": results,
+        "notes": plan.notes,
+    }
+
+
+def _print(plan: Plan, results: Sequence[Result], *, dry_run: bool) -> None:
     counts = Counter(result.action for result in results)
     written = counts["new"] + counts["replaces"]
-    if as_json:
-        print_json(
-            {
-                "dry_run": dry_run,
-                "imported": 0 if dry_run else written,
-                "would_import": written if dry_run and plan.stop is None else 0,
-                "new": counts["new"],
-                "replaced": counts["replaces"],
-                "passed_over": counts["passed over"],
-                "refused": counts["refused"],
-                "results": results,
-                "notes": plan.notes,
-            }
-        )
-        return
     would = "would be " if dry_run else ""
     click.echo(
         f"{written} {would}imported, {counts['refused']} refused; {counts['new']} new, {counts['replaces']} "

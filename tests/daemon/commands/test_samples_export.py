@@ -168,7 +168,7 @@ def test_a_tools_export_comes_back_whole_or_not_at_all(
 
 
 def test_a_map_that_makes_no_sense_stops_the_import(
-    run, ids: list[str], paths: StatePaths, tmp_path: Path, ingest: None
+    run, ids: list[str], paths: StatePaths, tmp_path: Path, daemon: None
 ) -> None:
     (tmp_path / "map.toml").write_text('[classes]\na = "lake"\n')
     (tmp_path / "a.json").write_text(json.dumps(coco(ids[:1], ["a"])))
