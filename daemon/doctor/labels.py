@@ -31,7 +31,5 @@ def check_labels(paths: StatePaths, classes: Sequence[str]) -> Check | None:
     if not missing or count < _ENOUGH:
         return Check("labels", "ok", f"{count} samples have one")
     detail = f"no pixel of {', '.join(missing)} in any of {count} labels: nothing can be learnt of it"
-    remedy = (
-        "where masks hold 255 for a class: 255 is ignore; map it with `labels import --class-map`"
-    )
+    remedy = "where masks hold 255 for a class: 255 is ignore; map it with `labels import --class-map`"
     return Check("labels", "warning", detail, remedy)

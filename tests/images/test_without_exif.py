@@ -41,12 +41,10 @@ def test_a_jpegs_orientation_goes_and_nothing_else(before: bytes) -> None:
 
 def test_a_pngs_orientation_goes_and_nothing_else() -> None:
     plain = encode_png(PICTURE)
-    after_header = 8 + 25
-    turned = (
-        plain[:after_header] + chunk(b"eXIf", TIFF) + chunk(b"tEXt", b"Title\0kept") + plain[after_header:]
-    )
+    head, rest, title = plain[:33], plain[33:], chunk(b"tEXt", b"Title\0kept")
+    turned = head + chunk(b"eXIf", TIFF) + title + rest
     bare = without_exif(turned)
-    assert bare == plain[:after_header] + chunk(b"tEXt", b"Title\0kept") + plain[after_header:]
+    assert bare == head + title + rest
     np.testing.assert_array_equal(seen(bare), decode_colour(turned))
 
 
