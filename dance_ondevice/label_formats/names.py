@@ -11,8 +11,8 @@ import re
 __all__ = ["base_name", "last_number", "looks_like_image", "stems", "without_upload"]
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-#: What Label Studio's upload puts before a file's name.
-_UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
+#: What Label Studio's upload puts before a file's name, and what its converter puts before one that it downloads.
+_UPLOAD = re.compile(r"[0-9a-f]{8}(?:-|__)(?=.)")
 #: What Cityscapes' layout, and a label in the store, put behind it.
 _LAYOUT = re.compile(r"(?:_leftImg8bit|(?:_gt(?:Fine|Coarse))?_(?:labelIds|labelTrainIds|color)|\.label)\Z")
 _LAST_NUMBER = re.compile(r"(\d{1,18})\D*\Z")
@@ -37,7 +37,7 @@ def stems(name: str) -> tuple[str, ...]:
 
 
 def without_upload(name: str) -> str:
-    """The name without the prefix that Label Studio's upload puts at its beginning."""
+    """The name without the prefix that Label Studio's upload or converter puts at its beginning."""
     found = _UPLOAD.match(name)
     return name[found.end() :] if found else name
 

@@ -91,6 +91,7 @@ def test_a_damaged_zip_says_so(tmp_path: Path, damage: str) -> None:
         ("cam-1795944712000000-7.jpg", ["cam-1795944712000000-7"]),
         ("20250101-1795944712000000-7.jpg", ["20250101-1795944712000000-7", "1795944712000000-7"]),
         ("a/b\\0a1b2c3d-cam-17-7.jpg", ["0a1b2c3d-cam-17-7", "cam-17-7"]),
+        ("images/0a1b2c3d__cam-17-7.jpg", ["0a1b2c3d__cam-17-7", "cam-17-7"]),
         ("cam.1-17-7", ["cam.1-17-7"]),
         ("cam-17-7.jpg.png", ["cam-17-7.jpg", "cam-17-7"]),
         ("cam-17-7_gtFine_labelIds.png", ["cam-17-7_gtFine_labelIds", "cam-17-7"]),

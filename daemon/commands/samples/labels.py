@@ -245,9 +245,18 @@ def _send(paths: StatePaths, planned: Sequence[Planned], spool: Spool) -> dict[i
     """Have the daemon store the labels; returns by their number why some were refused after all."""
     import secrets
 
+    from dance_ondevice.daemon.control.labels import BYTES_AT_ONCE
+
     name = secrets.token_hex(8)
     refused: dict[int, str] = {}
     for batch in _batches(planned):
+        size = sum(planned[number].png[1] for number in batch if planned[number].png)
+        if size > BYTES_AT_ONCE:  # one label, and it alone
+            refused[batch[0]] = (
+                f"as a PNG it takes {size} bytes, at most {BYTES_AT_ONCE} can be taken: a mask of so many small "
+                "regions is no drawing"
+            )
+            continue
         request = [_encoded(planned[number], spool) for number in batch]
         answer = ask(paths, "import_labels", timeout=_TIMEOUT, **{"import": name, "labels": request})
         refused |= {number: error for number, error in zip(batch, answer["errors"], strict=True) if error}
