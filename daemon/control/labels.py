@@ -17,8 +17,8 @@ from dance_ondevice.daemon.wire.messages import WireError
 
 __all__ = ["BYTES_AT_ONCE", "MOST_AT_ONCE", "import_through", "undo_through"]
 
-#: Labels in one request, and bytes of their PNGs: so many fit into it in base64, and neither this thread nor the
-#: store is kept busy long.
+#: Labels in one request, and bytes of their PNGs: so many fit into it in base64, and neither this thread nor
+#: the store is kept busy long.
 MOST_AT_ONCE = 32
 BYTES_AT_ONCE = 5 << 18
 _SOURCE = "import"

@@ -51,7 +51,11 @@ def read_table(name: str, data: bytes) -> ColourTable:
     Raises:
         FormatError: it is no such table, or gives one colour to two names.
     """
-    lines = [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{name} is no text in UTF-8: {error}") from error
+    lines = [line for line in text.splitlines() if line.strip()]
     kind = name.lower()
     rows = [
         row for row in map({TABLES[0]: _voc, TABLES[3]: _kaggle}.get(kind, _camvid), lines) if row is not None

@@ -11,7 +11,7 @@ import re
 __all__ = ["base_name", "last_number", "looks_like_image", "stems", "without_upload"]
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-#: What Label Studio's upload puts before a file's name, and what its converter puts before one that it downloads.
+#: What Label Studio's upload puts before a file's name, and its converter before one that it downloads.
 _UPLOAD = re.compile(r"[0-9a-f]{8}(?:-|__)(?=.)")
 #: What Cityscapes' layout, and a label in the store, put behind it.
 _LAYOUT = re.compile(r"(?:_leftImg8bit|(?:_gt(?:Fine|Coarse))?_(?:labelIds|labelTrainIds|color)|\.label)\Z")

@@ -253,8 +253,8 @@ def _send(paths: StatePaths, planned: Sequence[Planned], spool: Spool) -> dict[i
         size = sum(planned[number].png[1] for number in batch if planned[number].png)
         if size > BYTES_AT_ONCE:  # one label, and it alone
             refused[batch[0]] = (
-                f"as a PNG it takes {size} bytes, at most {BYTES_AT_ONCE} can be taken: a mask of so many small "
-                "regions is no drawing"
+                f"as a PNG it takes {size} bytes, at most {BYTES_AT_ONCE} can be taken: a mask of so many "
+                "small regions is no drawing"
             )
             continue
         request = [_encoded(planned[number], spool) for number in batch]

@@ -22,6 +22,7 @@ from label_imports import (
 from tool_scene import NAMES, truth
 
 from dance_ondevice.daemon.commands.samples import labels as command
+from dance_ondevice.daemon.control import labels as control_labels
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.images.codec import encode_png
@@ -126,6 +127,19 @@ def test_a_mask_of_255_alone_replaces_no_label(
     (folder / f"{ids[0]}.png").write_bytes(label(255))
     assert "1 passed over" in refuse(folder)
     assert np.all(mask_of(paths, ids[0]) == SENTINEL)
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_label_too_large_for_a_request_is_refused_alone(
+    bring, ids, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / f"{ids[0]}.png").write_bytes(label(3))
+    noise = np.random.default_rng(0).integers(0, 11, SIZE, dtype=np.uint8)
+    (folder / f"{ids[1]}.png").write_bytes(encode_png(noise))
+    monkeypatch.setattr(control_labels, "BYTES_AT_ONCE", 200)
+    answer = bring(folder, code=1)
+    assert (answer["imported"], answer["refused"]) == (1, 1)
+    assert "at most 200" in answer["results"][1]["error"]
 
 
 @pytest.mark.usefixtures("daemon")
