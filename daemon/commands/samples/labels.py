@@ -250,7 +250,7 @@ def _send(paths: StatePaths, planned: Sequence[Planned], spool: Spool) -> dict[i
     name = secrets.token_hex(8)
     refused: dict[int, str] = {}
     for batch in _batches(planned):
-        size = sum(planned[number].png[1] for number in batch if planned[number].png)
+        size = sum(png[1] for number in batch if (png := planned[number].png) is not None)
         if size > BYTES_AT_ONCE:  # one label, and it alone
             refused[batch[0]] = (
                 f"as a PNG it takes {size} bytes, at most {BYTES_AT_ONCE} can be taken: a mask of so many "
