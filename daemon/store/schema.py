@@ -270,6 +270,11 @@ def _round_limits(db: Database) -> None:
         db.execute(statement)
 
 
+def _round_meter(db: Database) -> None:
+    """What a round's joules were measured with: only figures of one meter foretell another round's."""
+    db.execute("ALTER TABLE rounds ADD COLUMN meter TEXT")  # sources and domains, such as 'rapl:psys'
+
+
 # What samples had for a label before the last import of labels.
 _LABEL_UNDO = """
 CREATE TABLE label_undo (
@@ -300,7 +305,8 @@ _CHANGES = (
     ("0004_course", _course),
     ("0005_condition_rounds", _condition_rounds),
     ("0006_round_limits", _round_limits),
-    ("0007_label_undo", _label_undo),
+    ("0007_round_meter", _round_meter),
+    ("0008_label_undo", _label_undo),
 )
 
 
