@@ -326,6 +326,8 @@ class Supervisor:
                     store=parts.store,
                     report=lambda: status.report(parts, uptime=self._uptime(), metrics_url=metrics_url),
                     reload=lambda: self._reload(running),
+                    n_classes=len(config.model.classes),
+                    max_pixels=config.ingest.max_pixels,
                 ),
             )
         )

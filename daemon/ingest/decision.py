@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.ingest.mailbox import PendingFrame
-from dance_ondevice.daemon.ingest.pixels import CheckedFrame, check_frame, encode_for_store
+from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, check_frame, encode_for_store
 from dance_ondevice.daemon.store.samples import NewSample, digest
 from dance_ondevice.daemon.system.state import sample_id
 from dance_ondevice.daemon.wire.messages import FrameMessage, ImagezmqMessage, WireError
@@ -19,6 +20,8 @@ from dance_ondevice.policies.stream.data_slimming import (
     decide,
     initial_state,
 )
+
+log = logging.getLogger(__name__)
 
 #: Decisions remembered, so that a frame that is sent again gets the same one and counts once in its stream.
 _REMEMBERED = 1024
@@ -52,6 +55,19 @@ class Judged:
     score: float
     decision: Decision
     again: bool
+
+    @property
+    def label(self) -> CheckedLabel | None:
+        """The label that came along, unless it is 255 (ignore) throughout: that would only hide the frame."""
+        label = self.frame.label
+        return label if label is not None and label.classes else None
+
+    @property
+    def reason(self) -> str:
+        """Why it is kept or dropped, in words for the sender."""
+        if self.frame.label is None or self.label is not None:
+            return self.decision.reason
+        return f"{self.decision.reason}; its label is 255 (ignore) throughout and was passed over"
 
 
 @dataclass(slots=True)
@@ -113,6 +129,8 @@ class Judge:
             WireError: there are too many cameras.
         """
         # Only a good frame makes a camera known, so that junk cannot use up the names.
+        if not self.knows(message.camera):
+            _warn_of_depth(message.camera, measured.frame)
         camera = self._admit(message.camera)
         if isinstance(message, FrameMessage):
             seq, captured_at = message.seq, message.captured_at
@@ -156,13 +174,25 @@ class Judge:
         return camera
 
 
+def _warn_of_depth(camera: str, frame: CheckedFrame) -> None:
+    """Say of a camera's first frame that only the upper half of its bits is seen."""
+    if frame.info is not None and frame.info.bit_depth > 8:
+        log.warning(
+            "camera sends more than 8 bits, of which the upper 8 are seen: have the sender stretch the range "
+            "that matters to 8 bits camera=%s bits=%d channels=%d",
+            camera,
+            frame.info.bit_depth,
+            frame.info.channels,
+        )
+
+
 def new_sample(judged: Judged) -> NewSample:
     """What the store gets of a frame that is kept.
 
     Raises:
         WireError: the image cannot be decoded or encoded after all.
     """
-    frame, decision = judged.frame, judged.decision
+    frame, decision, label = judged.frame, judged.decision, judged.label
     image = encode_for_store(frame, decision.scale)
     return NewSample(
         id=judged.id,
@@ -180,10 +210,10 @@ def new_sample(judged: Judged) -> NewSample:
         quantile=decision.quantile,
         scale=decision.scale,
         weight=decision.weight,
-        reason=decision.reason,
-        label=frame.label.png if frame.label else None,
-        label_source="frame" if frame.label else None,
-        classes=frame.label.classes if frame.label else None,
+        reason=judged.reason,
+        label=label.png if label else None,
+        label_source="frame" if label else None,
+        classes=label.classes if label else None,
         received_digest=None if image.data is frame.image else digest(frame.image),
         signature=signature(frame.grey),
     )
@@ -208,6 +238,6 @@ def pending_frame(judged: Judged, received: float) -> PendingFrame:
         info=frame.info,
         raw_shape=(frame.height, frame.width, 3) if frame.info is None else None,
         scale=judged.decision.scale,
-        label=frame.label.png if frame.label else None,
+        label=judged.label.png if judged.label else None,
         score=judged.score,
     )

@@ -336,7 +336,7 @@ class Ingest(Service):
                 kept=stored is not None,
                 score=stored.score if stored and again else judged.score,
                 scale=stored.scale if stored and again else judged.decision.scale,
-                reason="already stored" if again else judged.decision.reason,
+                reason="already stored" if again else judged.reason,
             ),
         )
 

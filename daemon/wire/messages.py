@@ -31,6 +31,7 @@ Reason: TypeAlias = Literal[
     "label",
     "label_size",
     "label_ids",
+    "label_empty",
     "unknown_sample",
     "cameras",
     "foreign_camera",
