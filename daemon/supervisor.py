@@ -310,6 +310,7 @@ class Supervisor:
             pid=os.getpid(),
             control=endpoint,
             ingest=tuple(self._ingest.endpoints),
+            subscribe_bind=self._ingest.visited_endpoints,
             metrics=self._metrics_url or None,
             inference=self._predictor.endpoint if self._predictor else None,
         )

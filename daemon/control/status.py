@@ -120,6 +120,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "energy": _energy(parts, rounds),
         "endpoints": {
             "ingest": list(parts.ingest.endpoints),
+            "subscribe_bind": list(parts.ingest.visited_endpoints),
             "masks": predictor.endpoint if predictor else None,
             "metrics": metrics_url or None,
         },

@@ -128,8 +128,8 @@ def about(message: wire.Message, error: WireError) -> WireError:
     """The same error with the name of the message that it is about."""
     if isinstance(message, wire.LabelMessage):
         return WireError(error.reason, str(error), sample_id=message.sample_id)
-    if isinstance(message, wire.ImagezmqMessage):
-        return WireError(error.reason, str(error), camera=message.camera, imagezmq=True)
+    if isinstance(message, wire.ForeignFrame):
+        return WireError(error.reason, str(error), camera=message.camera, protocol=message.protocol)
     return WireError(error.reason, str(error), camera=message.camera, seq=message.seq)
 
 

@@ -10,7 +10,7 @@ from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, check_frame, encode_for_store
 from dance_ondevice.daemon.store.samples import NewSample, digest
 from dance_ondevice.daemon.system.state import sample_id
-from dance_ondevice.daemon.wire.codec import FrameMessage, ImagezmqMessage, WireError
+from dance_ondevice.daemon.wire.codec import Frame, FrameMessage, WireError
 from dance_ondevice.images.signature import signature
 from dance_ondevice.policies.stream.data_slimming import (
     Decision,
@@ -20,6 +20,8 @@ from dance_ondevice.policies.stream.data_slimming import (
     initial_state,
 )
 
+#: A frame with a shorter side shows nothing to segment: senders use such as signs of life.
+SMALLEST_SIDE = 16
 #: Decisions remembered, so that a frame that is sent again gets the same one and counts once in its stream.
 _REMEMBERED = 1024
 
@@ -82,7 +84,7 @@ class Judge:
         """Whether the camera has sent a good frame."""
         return camera in self._cameras
 
-    def measure(self, message: FrameMessage | ImagezmqMessage) -> Measured:
+    def measure(self, message: Frame) -> Measured:
         """Check and measure a frame; callable from any thread.
 
         Raises:
@@ -99,15 +101,13 @@ class Judge:
         )
         return Measured(frame, self._indicator.measure(frame.grey, _bits_per_pixel(frame)).score)
 
-    def decide(
-        self, message: FrameMessage | ImagezmqMessage, measured: Measured, arrived_at: float
-    ) -> Judged:
+    def decide(self, message: Frame, measured: Measured, arrived_at: float) -> Judged:
         """Decide on a frame; for one thread, in the order in which frames came.
 
         Args:
             message: the frame.
             measured: what ``measure`` made of it.
-            arrived_at: wall-clock seconds; the time of capture for imagezmq, which tells none.
+            arrived_at: wall-clock seconds; the time of capture where the message has none.
 
         Raises:
             WireError: there are too many cameras.
@@ -123,7 +123,9 @@ class Judge:
             captured_at = arrived_at
         identifier = sample_id(message.camera, captured_at, seq)
         remembered = self._decisions.get(identifier)
-        if remembered is None:
+        if is_sign_of_life(measured.frame):
+            score, decision = measured.score, _SIGN_OF_LIFE
+        elif remembered is None:
             score = measured.score
             camera.state, decision = decide(self._rules, camera.state, score)
             self._decisions[identifier] = (decision, score)
@@ -154,6 +156,21 @@ class Judge:
                 )
             camera = self._cameras[name] = _Camera(initial_state(name))
         return camera
+
+
+#: What is decided on a frame that is too small, which counts nowhere in its camera's stream.
+_SIGN_OF_LIFE = Decision(
+    keep=False,
+    scale=1.0,
+    weight=1.0,
+    quantile=0.0,
+    reason=f"dropped: a side has less than {SMALLEST_SIDE} pixels, so it is neither stored nor segmented",
+)
+
+
+def is_sign_of_life(frame: CheckedFrame) -> bool:
+    """Whether a frame is too small to be stored or segmented."""
+    return min(frame.height, frame.width) < SMALLEST_SIDE
 
 
 def new_sample(judged: Judged) -> NewSample:

@@ -13,6 +13,7 @@ def settings(ingest: sections.Ingest, publishers: tuple[str, ...] = ()) -> Inges
     return IngestSettings(
         bind=ingest.bind,
         subscribe=ingest.subscribe,
+        subscribe_bind=ingest.subscribe_bind,
         max_message_bytes=ingest.max_message_bytes,
         max_pixels=ingest.max_pixels,
         max_header_bytes=ingest.max_header_bytes,

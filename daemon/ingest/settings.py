@@ -61,6 +61,7 @@ class IngestSettings:
     Attributes:
         bind: endpoints for REQ and DEALER senders.
         subscribe: PUB senders to connect to.
+        subscribe_bind: endpoints that PUB senders connect to.
         max_message_bytes: most bytes of one message, all parts together.
         max_pixels: most pixels of one image.
         max_header_bytes: most bytes of a message's JSON header.
@@ -72,6 +73,7 @@ class IngestSettings:
 
     bind: tuple[str, ...] = ("tcp://127.0.0.1:5555",)
     subscribe: tuple[str, ...] = ()
+    subscribe_bind: tuple[str, ...] = ()
     max_message_bytes: int = 33_554_432
     max_pixels: int = 33_554_432
     max_header_bytes: int = 65_536

@@ -40,6 +40,8 @@ def read_message(data: bytes) -> str | None:
     """A message as ingest sees it: header, parts, image, label."""
     try:
         message = wire.parse(data.split(PART_END), LIMITS)
+        if isinstance(message, wire.Goodbye):
+            return None
         if isinstance(message, wire.LabelMessage):
             check_label_png(message.label, size=None, max_pixels=MAX_PIXELS, n_classes=N_CLASSES)
             return None
