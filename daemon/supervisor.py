@@ -18,8 +18,10 @@ import zmq
 from prometheus_client import CollectorRegistry
 
 from dance_ondevice import complexity
-from dance_ondevice.daemon.config.load import Config, ConfigError, Loaded, parse_duration
+from dance_ondevice.daemon.config.load import ConfigError, Loaded
 from dance_ondevice.daemon.config.reload import Changes, Reloader
+from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.control import handlers as control_handlers
 from dance_ondevice.daemon.control import instances, status
 from dance_ondevice.daemon.control import server as control
@@ -28,9 +30,11 @@ from dance_ondevice.daemon.energy.meters import choose_meter
 from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
 from dance_ondevice.daemon.inference.cameras import ConditionSettings
 from dance_ondevice.daemon.ingest import ingest_config
+from dance_ondevice.daemon.ingest.ingest_config import admission
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
-from dance_ondevice.daemon.metrics.gauges import Instruments, MetricsServer, SnapshotCollector
+from dance_ondevice.daemon.metrics.gauges import MetricsServer, SnapshotCollector
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.service import Rounds
 from dance_ondevice.daemon.security import configured
@@ -274,7 +278,7 @@ class Supervisor:
             store=self._store,
             mailbox=mailbox,
             instruments=instruments,
-            admission=configured.admission(self._config, curve),
+            admission=admission(self._config, curve),
             curve=curve,
         )
 

@@ -26,6 +26,8 @@ INDICATOR_NAMES: tuple[str, ...] = (
     "spectral_slope",
 )
 
+#: The score is taken where the longer side still has this many pixels: enough to see what a scale loses.
+_MEASURED_SIDE = 320
 #: Scale that detail loss is judged at when no candidate scale is below 1.
 _REFERENCE_SCALE = 0.5
 #: Added to the variance, in squared grey levels, so that rounding in an almost flat image is no detail.
@@ -379,3 +381,8 @@ def _variance(grey: NDArray[np.uint8] | NDArray[np.float32]) -> float:
     import cv2
 
     return float(cv2.meanStdDev(grey)[1][0, 0]) ** 2
+
+
+def grey_reduction(height: int, width: int) -> int:
+    """By how much the grey decode is reduced: as far as the longer side stays at 320 pixels or more."""
+    return next((r for r in (8, 4, 2) if max(height, width) >= r * _MEASURED_SIDE), 1)

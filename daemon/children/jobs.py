@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from dance_ondevice.daemon.children.counts import Counts, ScoreCard
 from dance_ondevice.daemon.children.teacher_jobs import TeacherEvent
-from dance_ondevice.daemon.system.state import atomic_write
-from dance_ondevice.policies.promotion.promotion import Scores
 
 
 class JobSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,33 +99,6 @@ class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
     samples: tuple[JobSample, ...]
     threads: int
     conditions: bool = False
-
-
-class Counts(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Pixels of one sample by class: of the label, of the mask (where the label counts), and of both."""
-
-    id: str
-    truth: tuple[int, ...]
-    predicted: tuple[int, ...]
-    hits: tuple[int, ...]
-
-
-class ScoreCard(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's scores on the gate samples, one confusion matrix over all of them."""
-
-    miou: float
-    iou_per_class: tuple[float | None, ...]
-    pixels_per_class: tuple[int, ...]
-    samples: int
-
-    def scores(self) -> Scores:
-        """As the promotion policy takes them."""
-        return Scores(
-            miou=self.miou,
-            iou_per_class=self.iou_per_class,
-            pixels_per_class=self.pixels_per_class,
-            samples=self.samples,
-        )
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
@@ -231,7 +202,6 @@ _encoder = msgspec.json.Encoder()
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _jobs: msgspec.json.Decoder[Job] = msgspec.json.Decoder(Job)
 _probations: msgspec.json.Decoder[ProbationJob] = msgspec.json.Decoder(ProbationJob)
-_counts: msgspec.json.Decoder[tuple[Counts, ...]] = msgspec.json.Decoder(tuple[Counts, ...])
 
 
 def encode(message: Job | ProbationJob | Event) -> bytes:
@@ -268,19 +238,5 @@ def read_probation_job(path: Path) -> ProbationJob:
     return _probations.decode(path.read_bytes())
 
 
-def counts_file(folder: Path, model: str) -> Path:
-    """Where a round keeps what a model ("live", "frozen" or "candidate") scored on each gate sample."""
-    return folder / f"gate-{model}.json"
-
-
-def write_counts(path: Path, counts: Sequence[Counts]) -> None:
-    """Keep the counts of all gate samples: they are far too many for one event."""
-    atomic_write(path, _encoder.encode(counts))
-
-
-def read_counts(path: Path) -> tuple[Counts, ...]:
-    """Read ``write_counts``'s file; empty when it is missing or damaged."""
-    try:
-        return _counts.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return ()
+#: Content of the mark beside a saved state where there is none: the round goes on from its beginning.
+NO_STEPS = b"0"

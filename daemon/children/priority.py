@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 
-def hurry(pid: int, procfs: Path = Path("/proc")) -> None:
+def raise_priority(pid: int, procfs: Path = Path("/proc")) -> None:
     """Let all threads of a child compete like any other process.
 
     A child in the idle class that is to save its state within seconds may not get one of them on a busy

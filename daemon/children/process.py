@@ -19,7 +19,7 @@ import msgspec
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.bounded_log import BoundedLog
-from dance_ondevice.daemon.children.priority import hurry
+from dance_ondevice.daemon.children.priority import raise_priority
 from dance_ondevice.daemon.system.state import atomic_write
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class TrainerProcess:
             self._kill_at = self._monotonic() + GRACE_SECONDS
             self._signal(signal.SIGTERM)
             if self._process.returncode is None:
-                hurry(self._process.pid)
+                raise_priority(self._process.pid)
         if daemon_stops:
             self._kill_at = min(self._kill_at, self._monotonic() + STOP_GRACE_SECONDS)
 

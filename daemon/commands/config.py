@@ -15,7 +15,7 @@ from dance_ondevice.daemon.cli import (
     load_config,
     state_dir_option,
 )
-from dance_ondevice.daemon.commands import ask, target
+from dance_ondevice.daemon.commands.access import ask, target
 from dance_ondevice.daemon.config import load as configuration
 from dance_ondevice.daemon.control import instances
 from dance_ondevice.daemon.system.state import StatePaths

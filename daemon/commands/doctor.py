@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, load_config, state_dir_option
-from dance_ondevice.daemon.commands import target
+from dance_ondevice.daemon.commands.access import target
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json
 
 if TYPE_CHECKING:
-    from dance_ondevice.daemon.config.load import Config
+    from dance_ondevice.daemon.config.sections import Config
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 

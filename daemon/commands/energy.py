@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from dance_ondevice.daemon.cli import config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands import index, target
+from dance_ondevice.daemon.commands.access import index, target
 from dance_ondevice.daemon.commands.energy_calibrate import calibrate
 from dance_ondevice.daemon.terminal import print_json, print_table, show, show_time
 

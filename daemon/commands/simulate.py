@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, load_config, state_dir_option
-from dance_ondevice.daemon.commands import index, target
+from dance_ondevice.daemon.commands.access import index, target
 from dance_ondevice.daemon.commands.energy import bar
 from dance_ondevice.daemon.terminal import print_json, show
 

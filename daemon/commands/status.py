@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dance_ondevice.daemon.cli import config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands import ask, target
+from dance_ondevice.daemon.commands.access import ask, target
 from dance_ondevice.daemon.terminal import print_json, print_pairs, show, show_bytes
 
 

@@ -15,6 +15,7 @@ import click
 from dance_ondevice.daemon.cli import EXIT_INTERRUPTED, WorkFailed, json_option
 from dance_ondevice.daemon.system.state import CAMERA_NAME
 from dance_ondevice.daemon.terminal import print_json, print_pairs, show_bytes
+from dance_ondevice.daemon.wire.links import LinkError
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.security.curve import ClientCurve
@@ -164,7 +165,7 @@ def stream(
     from dance_ondevice.daemon.wire import sender as sending
     from dance_ondevice.daemon.wire.capture import Silence, SourceSilent
     from dance_ondevice.daemon.wire.sources import SourceError, iter_frames, told_passed_over
-    from dance_ondevice.images.codec import ImageError
+    from dance_ondevice.images.headers import ImageError
 
     try:
         frames = iter_frames(
@@ -195,7 +196,7 @@ def stream(
                 on_wait=lambda where: click.echo(f"nobody listens at {where} yet; waiting", err=True),
                 on_answer=advance,
             )
-        except sending.LinkError as error:
+        except LinkError as error:
             raise WorkFailed(str(error)) from error
         try:
             with told_every(TELL_EVERY, lambda: progress_line(sender.summary()), _say):

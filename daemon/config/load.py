@@ -15,7 +15,7 @@ import msgspec
 
 from dance_ondevice.daemon.config.rules import RULES
 from dance_ondevice.daemon.config.sections import Config
-from dance_ondevice.daemon.config.values import is_loopback, listen_address, parse_duration, tcp_host
+from dance_ondevice.daemon.config.values import is_loopback, listen_address, tcp_host
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,15 +25,12 @@ else:
 __all__ = [
     "COMMAND_LINE",
     "DEFAULT_PATH",
-    "Config",
     "ConfigError",
     "Loaded",
     "Problem",
     "find",
     "items",
-    "listen_address",
     "load",
-    "parse_duration",
     "template",
     "toml_value",
 ]

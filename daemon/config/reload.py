@@ -10,16 +10,8 @@ from typing import Any
 
 import msgspec
 
-from dance_ondevice.daemon.config.load import (
-    COMMAND_LINE,
-    Config,
-    ConfigError,
-    Loaded,
-    find,
-    items,
-    load,
-    toml_value,
-)
+from dance_ondevice.daemon.config.load import COMMAND_LINE, ConfigError, Loaded, find, items, load, toml_value
+from dance_ondevice.daemon.config.sections import Config
 
 log = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ def handlers(
         "train_status": lambda query: _answer(rounds, query),
         "promote": lambda query: {"request": rounds.promote(str(query["version"]))},
         "rollback": lambda query: _rollback(rounds, query),
-        "remove_samples": lambda query: {"removed": sample_purge.remove_through(store, query.get("ids"))},
+        "remove_samples": lambda query: remove_samples(store, query),
     }
 
 
@@ -63,3 +63,15 @@ def _answer(rounds: Rounds, query: Mapping[str, Any]) -> dict[str, Any]:
     if answer is None:
         raise ControlError(f"no request {query['request']} since the daemon started")
     return answer
+
+
+def remove_samples(store: Store, query: Mapping[str, Any]) -> dict[str, int]:
+    """Remove the samples that a request names.
+
+    Raises:
+        ControlError: the request is malformed, or a running round uses one of the samples.
+    """
+    try:
+        return {"removed": sample_purge.remove_through(store, query.get("ids"))}
+    except sample_purge.PurgeError as error:
+        raise ControlError(str(error)) from error

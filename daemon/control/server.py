@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from dance_ondevice.daemon.config.load import Config
+from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.control.instances import runtime_dir
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.state import StatePaths

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from dance_ondevice.daemon.energy.service import EnergyService
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
-from dance_ondevice.daemon.metrics.gauges import Instruments, ModelFacts, Snapshot
+from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.rounds.service import Rounds, RoundsSnapshot
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.versions import first_model

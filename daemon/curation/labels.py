@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from dance_ondevice.images.codec import ImageError, decode_label, encode_png
+from dance_ondevice.images.codec import decode_label, encode_png
+from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE, LabelError, check_label
 from dance_ondevice.label_formats import regions
 from dance_ondevice.label_formats.class_map import ClassMap, suggest

@@ -7,18 +7,29 @@ from dataclasses import dataclass
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.control.server import ControlError
 from dance_ondevice.daemon.store.samples import delete_samples
 from dance_ondevice.daemon.store.schema import migrate
 from dance_ondevice.daemon.store.service import Store, open_writer
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
 
-__all__ = ["MOST_AT_ONCE", "Selection", "in_running_round", "remove_here", "remove_through", "select"]
+__all__ = [
+    "MOST_AT_ONCE",
+    "PurgeError",
+    "Selection",
+    "in_running_round",
+    "remove_here",
+    "remove_through",
+    "select",
+]
 
 #: Samples in one request to the daemon, whose store must not be kept busy for long.
 MOST_AT_ONCE = 200
 #: A handler of the control socket must be back within a heartbeat.
 _STORE_SECONDS = 8.0
+
+
+class PurgeError(ValueError):
+    """Samples that may not be removed now, or a request that names none; the text says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +74,14 @@ def remove_through(store: Store, ids: object) -> int:
     """Remove samples of a running daemon; returns how many there were.
 
     Raises:
-        ControlError: ``ids`` is no list of at most ``MOST_AT_ONCE`` ids, or a running round uses one of them.
+        PurgeError: ``ids`` is no list of at most ``MOST_AT_ONCE`` ids, or a running round uses one of them.
         StoreError: they could not be removed.
     """
     if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids) or len(ids) > MOST_AT_ONCE:
-        raise ControlError(f"ids must be a list of at most {MOST_AT_ONCE} sample ids")
+        raise PurgeError(f"ids must be a list of at most {MOST_AT_ONCE} sample ids")
     used = store.submit(in_running_round).result(_STORE_SECONDS).intersection(ids)
     if used:
-        raise ControlError(f"a round that has not ended uses {sorted(used)[0]}; try again after it")
+        raise PurgeError(f"a round that has not ended uses {sorted(used)[0]}; try again after it")
     return store.remove_samples(ids).result(_STORE_SECONDS)
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.curation import labels as label_import
-from dance_ondevice.daemon.rounds import record as round_record
+from dance_ondevice.daemon.store.labelled import labelled_samples
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.images.codec import decode_grey
 from dance_ondevice.images.headers import ImageError, probe
 from dance_ondevice.images.signature import signature
-from dance_ondevice.policies.rounds.start import SampleInfo
 from dance_ondevice.policies.samples import labelling
 from dance_ondevice.policies.samples.sample_value import values
+from dance_ondevice.policies.samples.splits import SampleInfo
 
 __all__ = ["Exported", "Unlabelled", "choose", "unlabelled", "write"]
 
@@ -107,7 +107,7 @@ def choose(
         if unsure is None and uncertainty is not None:
             unsure = uncertainty(image)
         looked_at.append(replace(info, signature=signed, uncertainty=unsure))
-    labelled = round_record.labelled_samples(db)
+    labelled = labelled_samples(db)
     chosen = labelling.choose_for_labelling(looked_at, count, labelled=labelled)
     worth = values(looked_at, [*looked_at, *labelled])
     by_id = {info.id: info for info in looked_at}

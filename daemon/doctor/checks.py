@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dance_ondevice.daemon.config.load import Config
+from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.doctor.board import check_clock, check_disk, check_heat
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.doctor.ports import check_ports

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dance_ondevice.daemon.config.load import Config, listen_address
+from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.values import listen_address
 from dance_ondevice.daemon.control.instances import DaemonFile, read_daemon_file, start_time
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.system.state import StatePaths

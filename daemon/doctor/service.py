@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from dance_ondevice.daemon.config.load import Config
+from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import is_loopback, tcp_host
 from dance_ondevice.daemon.doctor.finding import Check
 

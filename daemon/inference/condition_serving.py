@@ -21,7 +21,7 @@ from dance_ondevice.conditions import store as condition_store
 from dance_ondevice.conditions.statistics import NormStatistics, StatisticsMismatch
 from dance_ondevice.daemon.inference.cameras import Conditions, ConditionSettings, ConditionsSnapshot
 from dance_ondevice.daemon.inference.condition_sets import ConditionSets
-from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions.condition_file import About, about_of
 from dance_ondevice.models.card import CheckpointError, ModelCard

@@ -20,7 +20,7 @@ import zmq
 from dance_ondevice.daemon.inference.cameras import ConditionSettings
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
-from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.system.service import Service
@@ -28,6 +28,7 @@ from dance_ondevice.daemon.versions import engine_graph
 from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.publisher import MaskPublisher
 from dance_ondevice.images import codec as images
+from dance_ondevice.images.headers import ImageError
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.layout import channels_last
@@ -202,7 +203,7 @@ class Predictor(Service):
         started = self._monotonic()
         try:
             self._serve(frame, slot, started)
-        except images.ImageError as error:
+        except ImageError as error:
             # The grey decode passed and the colour decode did not: this frame only.
             log.warning("inference skipped id=%s error=%s", frame.id, error)
         self._instruments.inference_seconds(self._monotonic() - started)

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dance_ondevice.daemon.security.clients import ClientKeys
 from dance_ondevice.daemon.security.keys import KeysError
 from dance_ondevice.daemon.system.state import parse_sample_id
-from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.codec import WireError
+from dance_ondevice.daemon.wire.messages import ForeignFrame, LabelMessage, Message, WireError
 from dance_ondevice.daemon.wire.receiver import Origin
 from dance_ondevice.policies.stream.sender_limits import Allowance, SenderLimits, full, take
 
@@ -77,7 +76,7 @@ class Admission:
             self._allowances.popitem(last=False)
         return beyond or ""
 
-    def admit(self, origin: Origin, message: wire.Message, beyond: str) -> str:
+    def admit(self, origin: Origin, message: Message, beyond: str) -> str:
         """Let a message in, or say why not.
 
         Args:
@@ -117,23 +116,23 @@ class Admission:
         return None if self._clients is None else self._clients.known.get(origin.source)
 
 
-def camera_of(message: wire.Message) -> str:
+def camera_of(message: Message) -> str:
     """The camera that a message claims to be of; for a label what stands before its sample's numbers."""
-    if isinstance(message, wire.LabelMessage):
+    if isinstance(message, LabelMessage):
         return message.sample_id.rsplit("-", 2)[0]
     return message.camera
 
 
-def about(message: wire.Message, error: WireError) -> WireError:
+def about(message: Message, error: WireError) -> WireError:
     """The same error with the name of the message that it is about."""
-    if isinstance(message, wire.LabelMessage):
+    if isinstance(message, LabelMessage):
         return WireError(error.reason, str(error), sample_id=message.sample_id)
-    if isinstance(message, wire.ForeignFrame):
+    if isinstance(message, ForeignFrame):
         return WireError(error.reason, str(error), camera=message.camera, protocol=message.protocol)
     return WireError(error.reason, str(error), camera=message.camera, seq=message.seq)
 
 
-def _is_of(message: wire.Message, camera: str) -> bool:
-    if isinstance(message, wire.LabelMessage):
+def _is_of(message: Message, camera: str) -> bool:
+    if isinstance(message, LabelMessage):
         return parse_sample_id(camera, message.sample_id) is not None
     return message.camera == camera

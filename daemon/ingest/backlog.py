@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from dance_ondevice.daemon.wire.codec import Message
+from dance_ondevice.daemon.wire.messages import Message
 from dance_ondevice.daemon.wire.receiver import Origin
 
 

@@ -10,7 +10,7 @@ from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, check_frame, encode_for_store
 from dance_ondevice.daemon.store.samples import NewSample, digest
 from dance_ondevice.daemon.system.state import sample_id
-from dance_ondevice.daemon.wire.codec import Frame, FrameMessage, WireError
+from dance_ondevice.daemon.wire.messages import Frame, FrameMessage, WireError
 from dance_ondevice.images.signature import signature
 from dance_ondevice.policies.stream.data_slimming import (
     Decision,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dance_ondevice.daemon.config import sections
-from dance_ondevice.daemon.ingest.service import IngestSettings
+from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.ingest import ingest_config
+from dance_ondevice.daemon.ingest.admission import Admission
+from dance_ondevice.daemon.ingest.settings import IngestSettings
+from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 from dance_ondevice.policies.stream.sender_limits import SenderLimits
 
@@ -41,4 +45,13 @@ def rules(slimming: sections.DataSlimming) -> SlimmingRules:
         loss_weighting=slimming.loss_weighting,
         warmup_frames=slimming.warmup_frames,
         window_frames=slimming.window_frames,
+    )
+
+
+def admission(config: Config, keys: ServerCurve | None) -> Admission:
+    """Who may send what, and how much of it."""
+    return Admission(
+        clients=keys.clients if keys else None,
+        bind_cameras=config.security.bind_camera_names,
+        limits=ingest_config.limits(config.ingest),
     )

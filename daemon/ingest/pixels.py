@@ -12,13 +12,13 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dance_ondevice.daemon.wire.codec import Buffer, Encoding, WireError
+from dance_ondevice.complexity import grey_reduction
+from dance_ondevice.daemon.wire.messages import Buffer, Encoding, WireError
 from dance_ondevice.images import codec as images
 from dance_ondevice.images import headers as image_headers
+from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE, LabelError, check_label
 
-#: The score is taken where the longer side still has this many pixels: enough to see what a scale loses.
-_MEASURED_SIDE = 320
 #: Quality of what is stored re-encoded: raw and WebP frames, and everything below scale 1.
 JPEG_QUALITY = 95
 
@@ -98,7 +98,7 @@ def check_frame(
             if encoding is not None and encoding != info.format:
                 raise WireError("encoding", f"the header says {encoding}, the image is {info.format}")
             grey = images.decode_grey(image, grey_reduction(height, width))
-        except images.ImageError as error:
+        except ImageError as error:
             raise WireError("image", f"the image cannot be used: {error}") from error
         data = bytes(image)
     checked = (
@@ -133,7 +133,7 @@ def check_label_png(
         _check_pixels(info, max_pixels)
         ids = images.decode_label(label)
         check_label(ids, n_classes)
-    except images.ImageError as error:
+    except ImageError as error:
         raise WireError("label", f"the label cannot be used: {error}") from error
     except LabelError as error:
         raise WireError("label_ids", str(error)) from error
@@ -154,14 +154,9 @@ def declared_pixels(image: Buffer, shape: tuple[int, ...] | None) -> int:
         return shape[0] * shape[1]
     try:
         info = image_headers.probe(image)
-    except images.ImageError:
+    except ImageError:
         return 0  # said with a reason when it is checked
     return info.width * info.height
-
-
-def grey_reduction(height: int, width: int) -> int:
-    """By how much the grey decode is reduced: as far as the longer side stays at 320 pixels or more."""
-    return next((r for r in (8, 4, 2) if max(height, width) >= r * _MEASURED_SIDE), 1)
 
 
 def encode_for_store(frame: CheckedFrame, scale: float) -> StoredImage:
@@ -185,7 +180,7 @@ def encode_for_store(frame: CheckedFrame, scale: float) -> StoredImage:
             # Decoding to the next larger eighth, quarter or half saves most of the time of a full decode.
             bgr = images.decode_colour(frame.image, next((r for r in (8, 4, 2) if scale * r <= 1), 1))
         data = images.encode_jpeg(_resize(bgr, target), JPEG_QUALITY)
-    except images.ImageError as error:
+    except ImageError as error:
         raise WireError("image", f"the image cannot be used: {error}") from error
     return StoredImage(data=data, format="jpg", width=target[1], height=target[0])
 

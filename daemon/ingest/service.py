@@ -43,11 +43,11 @@ from dance_ondevice.daemon.store.samples import Stored, StoreError
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.workers import Workers
 from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.codec import WireError
-from dance_ondevice.daemon.wire.receiver import AddressInUse, ListenError, Origin, Received, Receiver
+from dance_ondevice.daemon.wire.messages import ForeignFrame, Goodbye, LabelMessage, WireError, WireLimits
+from dance_ondevice.daemon.wire.receiver import Origin, Received, Receiver
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 
-__all__ = ["AddressInUse", "Ingest", "IngestInstruments", "IngestSettings", "ListenError", "SampleStore"]
+__all__ = ["Ingest"]
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Ingest(Service):
         """
         super().__init__("ingest")
         self._settings = settings
-        self._limits = wire.WireLimits(
+        self._limits = WireLimits(
             max_message_bytes=settings.max_message_bytes,
             max_pixels=settings.max_pixels,
             max_header_bytes=settings.max_header_bytes,
@@ -224,7 +224,7 @@ class Ingest(Service):
         self._send_answers()
         for work in self._line.measured():
             self._attempt(work.item, partial(self._decide, work))
-            if not isinstance(work.item.message, wire.LabelMessage):
+            if not isinstance(work.item.message, LabelMessage):
                 self._instruments.ingest_seconds(self._monotonic() - work.started)
         self._hand_over()
         while self._can_work():
@@ -235,7 +235,7 @@ class Ingest(Service):
         beyond = self._admission.draw(received.origin, received.size)
         try:
             message = wire.parse(received.parts, self._limits, received.count)
-            if isinstance(message, wire.Goodbye):
+            if isinstance(message, Goodbye):
                 self._receiver.reply(received.origin, wire.farewell())
                 return
             share = self._admission.admit(received.origin, message, beyond)
@@ -248,7 +248,7 @@ class Ingest(Service):
 
     def _overflow(self, item: Queued) -> None:
         error = WireError("overflow", "overflow: the queue is full, mostly with messages like this one")
-        if isinstance(item.message, wire.LabelMessage):
+        if isinstance(item.message, LabelMessage):
             self._instruments.refused(error.reason)
         else:
             self._instruments.frame(self._counted_as(item.message.camera), "overflow")
@@ -257,7 +257,7 @@ class Ingest(Service):
     def _begin(self, item: Queued) -> None:
         """Have the workers check and measure a message."""
         message = item.message
-        if isinstance(message, wire.LabelMessage):
+        if isinstance(message, LabelMessage):
             pixels = declared_pixels(message.label, None)
             measure: Callable[[], Measured | CheckedLabel] = partial(
                 check_label_png,
@@ -278,7 +278,7 @@ class Ingest(Service):
             work.label = found
             self._line.proceed(work, None)
             return
-        assert not isinstance(message, wire.LabelMessage)
+        assert not isinstance(message, LabelMessage)
         judged = work.judged = self._judge.decide(message, found, work.item.arrived_at)
         if not judged.again and not is_sign_of_life(judged.frame):
             self._instruments.score(judged.camera, judged.score)
@@ -317,7 +317,7 @@ class Ingest(Service):
 
     def _give_label(self, work: InWork) -> None:
         item, label, message = work.item, work.label, work.item.message
-        assert isinstance(message, wire.LabelMessage)
+        assert isinstance(message, LabelMessage)
         assert label is not None
         done = self._store.add_label(message.sample_id, label.png, label.classes, "wire")
 
@@ -328,7 +328,7 @@ class Ingest(Service):
         self._await(done, _Answer(item, answer, item.size))
 
     def _acknowledge(self, item: Queued, judged: Judged, stored: Stored | None) -> None:
-        protocol = item.message.protocol if isinstance(item.message, wire.ForeignFrame) else "v1"
+        protocol = item.message.protocol if isinstance(item.message, ForeignFrame) else "v1"
         again = stored is not None and stored.duplicate
         self._receiver.reply(
             item.origin,
@@ -375,7 +375,7 @@ class Ingest(Service):
             refusal = not_stored(error)
         else:
             return
-        is_frame = not isinstance(item.message, wire.LabelMessage)
+        is_frame = not isinstance(item.message, LabelMessage)
         self._refuse(item.origin, about(item.message, refusal), is_frame=is_frame)
 
     def _refuse(self, origin: Origin, error: WireError, *, is_frame: bool) -> None:
@@ -404,7 +404,7 @@ class Ingest(Service):
             refused.append(self._backlog.pop())
         refusal = WireError("stopping", "the daemon is stopping; send the message again when it is back")
         for item in refused:
-            is_frame = not isinstance(item.message, wire.LabelMessage)
+            is_frame = not isinstance(item.message, LabelMessage)
             self._refuse(item.origin, about(item.message, refusal), is_frame=is_frame)
         if self._awaited:
             log.warning("stopped before the store was done unanswered=%d", self._awaited)

@@ -8,15 +8,8 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from dance_ondevice.daemon.metrics.gauges import (
-    OUTCOMES,
-    ROLLBACK_TRIGGERS,
-    WORKLOADS,
-    Instruments,
-    ModelFacts,
-    Snapshot,
-    SnapshotCollector,
-)
+from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot, SnapshotCollector
+from dance_ondevice.daemon.metrics.instruments import OUTCOMES, ROLLBACK_TRIGGERS, WORKLOADS, Instruments
 from dance_ondevice.energy.reading import DomainEnergy, EnergyReading
 from dance_ondevice.policies.stream.drift import SIGNALS
 

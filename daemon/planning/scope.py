@@ -12,6 +12,7 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.versions import condition_file
 from dance_ondevice.policies.rounds import condition_rounds
 from dance_ondevice.policies.rounds import start as rounds
+from dance_ondevice.policies.samples.splits import SampleInfo
 
 __all__ = ["Planned", "comparable", "plan", "scope"]
 
@@ -33,7 +34,7 @@ class Planned:
 
 def plan(
     config: Config,
-    samples: Sequence[rounds.SampleInfo],
+    samples: Sequence[SampleInfo],
     live: Callable[[], Path],
     *,
     rehearsal_share: float,
@@ -52,7 +53,7 @@ def plan(
         seed: of the draws.
     """
 
-    def planned(of: Sequence[rounds.SampleInfo]) -> rounds.RoundPlan:
+    def planned(of: Sequence[SampleInfo]) -> rounds.RoundPlan:
         return rounds.plan_round(
             of,
             rehearsal_share=rehearsal_share,

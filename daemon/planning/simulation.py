@@ -17,8 +17,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.config.load import parse_duration
 from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.energy.budget import assumed_cost
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning.job import MIN_STEPS

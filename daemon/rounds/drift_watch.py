@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from dance_ondevice.policies.rounds.start import Drifted, SampleInfo
+from dance_ondevice.policies.rounds.start import Drifted
+from dance_ondevice.policies.samples.splits import SampleInfo
 
 if TYPE_CHECKING:
     from sqlite_utils import Database

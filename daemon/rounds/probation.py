@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.counts import block_numbers, paired_counts
 from dance_ondevice.daemon.children.process import Exit, TrainerProcess, write_job
-from dance_ondevice.daemon.config.load import parse_duration
+from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.energy.meters import full_load_watts
-from dance_ondevice.daemon.rounds import gate
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.record import SeenSample
@@ -247,7 +247,7 @@ class Probation:
         promotion, training = self._c.config.promotion, self._c.config.training
         places = {each.sample.id: each.place for each in seen}
         block = parse_duration(training.gate_block)
-        pairs = gate.pairs(
+        pairs = paired_counts(
             [each.before for each in observed if each.before is not None],
             [each.live for each in observed if each.live is not None],
         )
@@ -255,14 +255,14 @@ class Probation:
         return policy.Evidence(
             comparison=bootstrap.compare(
                 list(pairs.values()),
-                gate.blocks(list(pairs), places, block),
+                block_numbers(list(pairs), places, block),
                 confidence=promotion.confidence,
             )
             if pairs
             else None,
             confidence=bootstrap.mean_change(
                 [each.confidence_live - each.confidence_before for each in observed],
-                gate.blocks([each.id for each in observed], places, block),
+                block_numbers([each.id for each in observed], places, block),
                 confidence=promotion.confidence,
             ),
             agreement=sum(each.agreement for each in observed) / len(observed),

@@ -16,25 +16,26 @@ from typing import Any
 import msgspec
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.counts import block_numbers
 from dance_ondevice.daemon.children.process import write_job
-from dance_ondevice.daemon.config.load import parse_duration
+from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import job as round_job
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.planning import scope as round_condition
 from dance_ondevice.daemon.rounds import closing as round_close
-from dance_ondevice.daemon.rounds import gate as gates
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds import verdict as round_verdict
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext, outcome_of
 from dance_ondevice.daemon.rounds.probation import Probation, ProbationState, remove_leftovers
 from dance_ondevice.daemon.rounds.training import RoundTraining, memory_limit
 from dance_ondevice.daemon.rounds.watch import Progress, RunResult
+from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import Pointer, VersionError
 from dance_ondevice.policies.rounds import pace, shrinking
-from dance_ondevice.policies.rounds import start as policy
+from dance_ondevice.policies.samples.splits import SampleInfo, assign_splits
 
 log = logging.getLogger(__name__)
 
@@ -62,22 +63,22 @@ class RoundProcedure:
         """Joules that training may spend now."""
         return self._c.budget.balance()
 
-    def samples(self) -> list[policy.SampleInfo]:
+    def samples(self) -> list[SampleInfo]:
         """Every labelled sample, oldest first."""
-        return self._c.store.submit(round_record.labelled_samples).result()
+        return self._c.store.submit(labelled_samples).result()
 
-    def assign_splits(self) -> list[policy.SampleInfo]:
+    def assign_splits(self) -> list[SampleInfo]:
         """Give every new labelled sample its place (train, gate or guard) for good; returns all labelled."""
         training = self._c.config.training
-        splits = policy.assign_splits(
+        splits = assign_splits(
             self.samples(),
             share=training.gate_share,
             block_seconds=parse_duration(training.gate_block),
         )
-        self._c.store.submit(lambda db: round_record.save_splits(db, splits)).result()
+        self._c.store.submit(lambda db: save_splits(db, splits)).result()
         return self.samples()
 
-    def run(self, samples: Sequence[policy.SampleInfo], *, trigger: str, reason: str) -> Outcome | str:
+    def run(self, samples: Sequence[SampleInfo], *, trigger: str, reason: str) -> Outcome | str:
         """Run one round; returns its outcome, or in words why none could start."""
         c = self._c
         training = c.config.training
@@ -178,7 +179,7 @@ class RoundProcedure:
         origins = self._c.store.submit(lambda db: round_record.origins(db, ids)).result()
         places = {i: origin.place for i, origin in origins.items()}
         block = parse_duration(self._c.config.training.gate_block)
-        return msgspec.structs.replace(job, gate_blocks=gates.blocks(ids, places, block))
+        return msgspec.structs.replace(job, gate_blocks=block_numbers(ids, places, block))
 
     def switch(self, version: str, *, reason: str, away_from: str | None = None) -> Pointer:
         """Make a version live: loaded and warmed up first, then the pointer, then the serving slot.

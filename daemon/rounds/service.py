@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from dance_ondevice.daemon.config.load import Config
+from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext
 from dance_ondevice.daemon.rounds.drift_watch import DriftWatch
@@ -28,6 +28,7 @@ from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions.versions import VersionError
 from dance_ondevice.policies.budget.usefulness import Usefulness, suspended, usefulness
 from dance_ondevice.policies.rounds import start as policy
+from dance_ondevice.policies.samples.splits import SampleInfo
 
 log = logging.getLogger(__name__)
 
@@ -279,7 +280,7 @@ class Rounds(Service):
     def _might_start(self, forced: bool) -> bool:
         return self._enough(self._procedure.samples(), forced)
 
-    def _enough(self, samples: Iterable[policy.SampleInfo], forced: bool) -> bool:
+    def _enough(self, samples: Iterable[SampleInfo], forced: bool) -> bool:
         """Whether there may be enough to learn from, once each sample has its place."""
         might = [sample for sample in samples if _might_teach(sample)]
         if forced or len(might) >= self._min_new_samples:
@@ -362,11 +363,11 @@ class Rounds(Service):
                 del self._answers[old]
 
 
-def _may_teach(sample: policy.SampleInfo) -> bool:
+def _may_teach(sample: SampleInfo) -> bool:
     return sample.labelled and sample.split == "train" and sample.rounds_used == 0
 
 
-def _might_teach(sample: policy.SampleInfo) -> bool:
+def _might_teach(sample: SampleInfo) -> bool:
     return _may_teach(sample) or (sample.labelled and sample.split is None)
 
 

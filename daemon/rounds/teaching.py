@@ -16,13 +16,13 @@ from pathlib import Path
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.process import Exit, Tick, TrainerProcess, last_error_line
 from dance_ondevice.daemon.children.teacher_jobs import Calibrated, Taught, TeacherJob, encode_job
-from dance_ondevice.daemon.config.load import parse_duration
+from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.energy.cputime import resident_bytes
 from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.energy.service import EnergySnapshot
 from dance_ondevice.daemon.rounds import teaching_record as record
 from dance_ondevice.daemon.rounds.context import RoundContext
-from dance_ondevice.daemon.rounds.teachers import TeacherFacts, configured
+from dance_ondevice.daemon.rounds.teaching_record import TeacherFacts, configured
 from dance_ondevice.daemon.rounds.watch import available_memory
 from dance_ondevice.daemon.store.label_source import stamp
 from dance_ondevice.daemon.store.samples import LabelProtected, StoreError, UnknownSample

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.children.teacher_jobs import TeachSample
 from dance_ondevice.daemon.config.sections import Config
-from dance_ondevice.daemon.rounds import record as round_record
-from dance_ondevice.daemon.rounds.teachers import TeacherFacts
+from dance_ondevice.daemon.store.labelled import labelled_samples
 from dance_ondevice.daemon.system.state import StatePaths, atomic_write
-from dance_ondevice.policies.rounds.start import SampleInfo
+from dance_ondevice.daemon.versions.versions import Versions
 from dance_ondevice.policies.samples import labelling
+from dance_ondevice.policies.samples.splits import SampleInfo
 
 __all__ = [
     "Plan",
+    "TeacherFacts",
     "close_run",
+    "configured",
     "fail_open_runs",
     "keep_calibration",
     "mark",
@@ -56,7 +60,7 @@ class Plan:
 
 def plan(db: Database, paths: StatePaths, facts: TeacherFacts, config: Config) -> Plan:
     """Look up what the next run would do."""
-    labelled = round_record.labelled_samples(db)
+    labelled = labelled_samples(db)
     truths = [sample for sample in labelled if not sample.by_machine]
     thresholds = _calibration(paths, facts, config, len(truths))
     chosen = labelling.choose_for_labelling(
@@ -189,3 +193,54 @@ def _spread(samples: Sequence[SampleInfo], count: int) -> list[str]:
     if len(samples) <= count:
         return [sample.id for sample in samples]
     return [samples[index * len(samples) // count].id for index in range(count)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherFacts:
+    """A teacher.
+
+    Attributes:
+        name: its kind and what tells it from another: samples that it has seen are not shown to it again.
+        source: label source, ``teacher`` or ``self``.
+        teacher: see ``TeacherJob``.
+        factory: see ``TeacherJob``.
+        needs_labels: whether it may label only once it was measured on labels: the live model itself.
+    """
+
+    name: str
+    source: str
+    teacher: str
+    factory: str = ""
+    needs_labels: bool = False
+
+
+def configured(config: Config, versions: Versions) -> TeacherFacts | str | None:
+    """The teacher to ask, None when there is none, or in words what is wrong with it."""
+    labels = config.labels
+    if labels.teacher or labels.teacher_factory:
+        try:
+            mark = _fingerprint(Path(labels.teacher)) if labels.teacher else ""
+        except OSError as error:
+            return f"the teacher {labels.teacher} cannot be read: {error.strerror or error}"
+        name = " ".join(filter(None, (labels.teacher_factory, Path(labels.teacher).name, mark)))
+        return TeacherFacts(
+            name=name, source="teacher", teacher=labels.teacher, factory=labels.teacher_factory
+        )
+    pointer = versions.pointer() if labels.self_training else None
+    if pointer is None:
+        return None
+    return TeacherFacts(
+        name=f"self {pointer.version}",
+        source="self",
+        teacher=str(versions.directory(pointer.version).resolve()),
+        needs_labels=True,
+    )
+
+
+def _fingerprint(path: Path) -> str:
+    """A few digits that change with the file; of a checkpoint, with its card, which has its tensors' hash."""
+    file = path / "card.json" if path.is_dir() else path
+    status = file.stat()
+    return hashlib.blake2b(
+        f"{file.resolve()} {status.st_size} {status.st_mtime_ns}".encode(), digest_size=4
+    ).hexdigest()

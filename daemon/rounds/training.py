@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.process import TrainerProcess, write_job
-from dance_ondevice.daemon.config.load import parse_duration
+from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.watch import Limits, Progress, RunResult, available_memory, watch

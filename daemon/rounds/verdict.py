@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.config.load import parse_duration
 from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.planning import scope as round_condition
-from dance_ondevice.daemon.rounds import gate as gates
+from dance_ondevice.daemon.rounds import gate_table
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.watch import RunResult
 from dance_ondevice.daemon.store.service import Store
@@ -42,7 +42,7 @@ def judge(
     origins = store.submit(
         lambda db: round_record.origins(db, [s.id for s in (*job.train, *job.rehearsal, *job.gate)])
     ).result()
-    table = gates.build(
+    table = gate_table.build(
         Path(job.out).parent,
         {i: origin.place for i, origin in origins.items()},
         new_since=_new_since(job, origins),
@@ -84,7 +84,7 @@ def judge(
             "iou_per_class_before": list(result.scores["live"].iou_per_class),
             "confidence": config.promotion.confidence,
             "condition": job.condition,
-            "table": gates.in_words(table, config.model.classes),
+            "table": gate_table.in_words(table, config.model.classes),
             "live_ms": speed.live_ms,
             "candidate_ms": speed.candidate_ms,
         },

@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.counts import ScoreCard
+from dance_ondevice.daemon.children.jobs import NO_STEPS
 from dance_ondevice.daemon.children.process import Exit, Tick, TrainerProcess, last_error_line
 from dance_ondevice.daemon.energy.cputime import resident_bytes
 from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.policies.rounds import pace
 
 log = logging.getLogger(__name__)
-
-#: Content of the mark beside a saved state where there is none: the round goes on from its beginning.
-NO_STEPS = b"0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ class RunResult:
     steps: int
     cpu_seconds: float | None
     peak_bytes: int = 0
-    scores: dict[str, jobs.ScoreCard] = field(default_factory=dict)
+    scores: dict[str, ScoreCard] = field(default_factory=dict)
     slimmed: jobs.Slimmed | None = None
     timed: jobs.Timed | None = None
     curve: pace.Curve | None = None
@@ -121,7 +120,7 @@ class _Watch:
         self._procfs = procfs
         self._on_progress = on_progress
         self.status = Exit(status=-1, cpu_seconds=None)
-        self._scores: dict[str, jobs.ScoreCard] = {}
+        self._scores: dict[str, ScoreCard] = {}
         self._slimmed: jobs.Slimmed | None = None
         self._timed: jobs.Timed | None = None
         self._done: jobs.Done | None = None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dance_ondevice.daemon.config.load import Config, ConfigError, Problem, toml_value
-from dance_ondevice.daemon.ingest import ingest_config
-from dance_ondevice.daemon.ingest.admission import Admission
+from dance_ondevice.daemon.config.load import ConfigError, Problem, toml_value
+from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.security.curve import ServerCurve, load_server
 from dance_ondevice.daemon.security.keys import KeysError
 
@@ -25,12 +24,3 @@ def curve(config: Config, config_file: str, environ: Mapping[str, str]) -> Serve
         found = f"{toml_value(config.security.keys_dir)}: {error}"
         problem = Problem(config_file, "security.keys_dir", found, "keys that can be used, with curve = true")
         raise ConfigError((problem,)) from error
-
-
-def admission(config: Config, keys: ServerCurve | None) -> Admission:
-    """Who may send what, and how much of it."""
-    return Admission(
-        clients=keys.clients if keys else None,
-        bind_cameras=config.security.bind_camera_names,
-        limits=ingest_config.limits(config.ingest),
-    )

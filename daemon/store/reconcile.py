@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.ingest.pixels import grey_reduction
+from dance_ondevice.complexity import grey_reduction
 from dance_ondevice.daemon.store import label_source
 from dance_ondevice.daemon.store.index_file import SALVAGED, open_index
 from dance_ondevice.daemon.store.rebuild import Roles, restore_versions

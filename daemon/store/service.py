@@ -18,14 +18,9 @@ from sqlite_utils import Database
 from dance_ondevice.daemon.store.operations import AddLabel, AddSample, Call, Operation, Remove
 from dance_ondevice.daemon.store.quota import Room, free_bytes
 from dance_ondevice.daemon.store.samples import (
-    LabelMismatch,
-    LabelProtected,
     NewSample,
     Stored,
     StoreError,
-    StoreFull,
-    UnknownSample,
-    digest,
 )
 from dance_ondevice.daemon.store.schema import migrate
 from dance_ondevice.daemon.store.writer import GroupWriter
@@ -33,20 +28,7 @@ from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.state import StatePaths, sync_directory
 from dance_ondevice.daemon.system.workers import Workers
 
-__all__ = [
-    "LabelMismatch",
-    "LabelProtected",
-    "NewSample",
-    "Store",
-    "StoreError",
-    "StoreFull",
-    "StoreSnapshot",
-    "Stored",
-    "UnknownSample",
-    "digest",
-    "open_reader",
-    "open_writer",
-]
+__all__ = ["Store", "StoreSnapshot", "open_reader", "open_writer"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.rounds import gate as gates
+from dance_ondevice.daemon.children.counts import Counts, paired_counts
 from dance_ondevice.policies.promotion import bootstrap
 from dance_ondevice.policies.rounds import pace
 from dance_ondevice.training.batches import TrainingSample
@@ -24,8 +24,8 @@ class Curve:
         self,
         job: jobs.Job,
         gate: Gate,
-        live: Sequence[jobs.Counts],
-        score: Callable[[nn.Module, Gate], tuple[jobs.Counts, ...]],
+        live: Sequence[Counts],
+        score: Callable[[nn.Module, Gate], tuple[Counts, ...]],
         emit: Callable[[jobs.Event], None],
     ) -> None:
         """``gate`` holds (id, sample) and ``live`` the live model's counts of the same, in the same order.
@@ -60,18 +60,18 @@ class Curve:
             min_gain=self._job.min_gain,
         )
 
-    def end(self, step: int, candidate: Sequence[jobs.Counts]) -> None:
+    def end(self, step: int, candidate: Sequence[Counts]) -> None:
         """The last point, out of the scores on the whole gate."""
         self._point(step, self._chosen(candidate))
 
-    def _score(self, model: nn.Module) -> tuple[jobs.Counts, ...]:
+    def _score(self, model: nn.Module) -> tuple[Counts, ...]:
         return self._score_on(model, self._gate)
 
-    def _chosen(self, counts: Sequence[jobs.Counts]) -> tuple[jobs.Counts, ...]:
+    def _chosen(self, counts: Sequence[Counts]) -> tuple[Counts, ...]:
         return tuple(each for each in counts if each.id in self._ids)
 
-    def _point(self, step: int, counts: Sequence[jobs.Counts]) -> bootstrap.Comparison:
-        found = list(gates.pairs(self._live, counts).values())
+    def _point(self, step: int, counts: Sequence[Counts]) -> bootstrap.Comparison:
+        found = list(paired_counts(self._live, counts).values())
         blocks = self._blocks if len(self._blocks) == len(found) else range(len(found))
         compared = bootstrap.compare(
             found, tuple(blocks), confidence=self._job.confidence, seed=self._job.seed

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dance_ondevice.daemon.rounds.watch import NO_STEPS
+from dance_ondevice.daemon.children.jobs import NO_STEPS
 from dance_ondevice.daemon.system.state import atomic_write
 
 if TYPE_CHECKING:

@@ -1,15 +1,9 @@
-"""What conditions mean to the trainer: frames judged as they would be served, and rounds of one condition.
-
-Which statistics would serve a frame is the service's own rule (``condition_rounds.serving``); here it is
-applied to the held-out samples of a round, for the live model and for its candidate.
-"""
+"""The kinds of round as the trainer runs them: of the whole model, or of one condition alone."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,116 +18,19 @@ from dance_ondevice.conditions.learning import (
     learning,
     own_parameters,
 )
-from dance_ondevice.conditions.statistics import NormStatistics, StatisticsMismatch
+from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.system.state import atomic_write
-from dance_ondevice.daemon.trainer.scores import score
-from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known, about_of, known_of
-from dance_ondevice.models.card import CheckpointError, Normalisation
+from dance_ondevice.daemon.trainer.serving import Kept, Serving
+from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known, about_of
+from dance_ondevice.models.card import Normalisation
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.training.batches import TrainingSample, read_image
 
-__all__ = ["ConditionRound", "Kept", "Serving", "WholeRound", "judged", "kept"]
+__all__ = ["ConditionRound", "WholeRound"]
 
 #: Images that a condition's statistics are estimated from at most, and at least.
 _MOST_IMAGES, _LEAST_IMAGES = 16, 4
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """What a file of conditions holds: the sets by name, which of them serve, the text beside them."""
-
-    sets: Mapping[str, NormStatistics] = field(default_factory=dict)
-    known: Known = field(default_factory=Known)
-    about: str = ""
-
-
-def kept(file: Path, model: nn.Module) -> Kept:
-    """Read a file of conditions as the service does: nothing of it counts where something does not fit.
-
-    Args:
-        file: that may be missing.
-        model: that the sets are for; it is left as it was.
-    """
-    try:
-        sets, about = condition_store.decode(file.read_bytes(), str(file))
-        known = known_of(sets, about)
-        served = {name: statistics for name, statistics in sets.items() if name in known.live}
-        with Serving(served, known).on(model) as wear:
-            for name in served:
-                wear(name)
-    except FileNotFoundError:
-        return Kept()
-    except (OSError, CheckpointError, StatisticsMismatch, msgspec.MsgspecError) as error:
-        # The trainer's standard error is its log; standard output carries its events.
-        print(f"the conditions in {file} are not used: {error}", file=sys.stderr)
-        return Kept()
-    return Kept(served, known, about)
-
-
-@dataclass(frozen=True, eq=False)
-class Serving:
-    """The statistics that would serve each frame.
-
-    Attributes:
-        sets: by condition; ``base`` stands for the model as it is where it is not among them.
-        known: which of them serve, and what stands in for others.
-    """
-
-    sets: Mapping[str, NormStatistics] = field(default_factory=dict)
-    known: Known = field(default_factory=Known)
-
-    @contextlib.contextmanager
-    def on(self, model: nn.Module) -> Iterator[Callable[[str], None]]:
-        """Have the model run as it would serve; what is given must be called with each frame's condition.
-
-        Afterwards the model is as it was, bit for bit.
-
-        Raises:
-            StatisticsMismatch: the sets are of another model.
-        """
-        learnt = dict.fromkeys(name for statistics in self.sets.values() for name in statistics.learnt)
-        own = conditions.capture(model, learnt=learnt)
-        sets = {name: each.over(own) for name, each in ({BASE: own} | dict(self.sets)).items()}
-        worn = ""
-
-        def wear(condition: str) -> None:
-            nonlocal worn
-            name = self.known.serving(condition)
-            if name != worn:
-                conditions.apply(model, sets[name])
-                worn = name
-
-        try:
-            yield wear
-        finally:
-            conditions.apply(model, own)
-
-
-def judged(
-    model: nn.Module,
-    gate: Sequence[tuple[str, TrainingSample]],
-    normalisation: Normalisation,
-    n_classes: int,
-    *,
-    serving: Serving,
-    of: Mapping[str, str],
-) -> tuple[jobs.ScoreCard, tuple[jobs.Counts, ...]]:
-    """Score a model on held-out samples, each as it would be served.
-
-    Args:
-        model: left as it was.
-        gate: (id, sample).
-        normalisation: the model's.
-        n_classes: number of classes.
-        serving: its statistics.
-        of: the condition of each sample, by id.
-
-    Raises:
-        SampleError: a file is missing or not what it should be.
-    """
-    with serving.on(model) as wear:
-        return score(model, gate, normalisation, n_classes, before=lambda i: wear(of.get(i, "")))
 
 
 class WholeRound:

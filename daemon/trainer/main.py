@@ -9,14 +9,11 @@ everything else.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import dataclasses
 import json
 import os
 import platform
 import random
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,33 +24,29 @@ import numpy as np
 import torch
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.child import emit, lower_priority, open_events, out_of_memory
+from dance_ondevice.daemon.children.counts import Counts, ScoreCard, counts_file, write_counts
 from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.trainer.curve import Curve, Gate
 from dance_ondevice.daemon.trainer.interrupts import Leave, Saved, Wishes
-from dance_ondevice.daemon.trainer.kinds import ConditionRound, Kept, Serving, WholeRound, judged, kept
+from dance_ondevice.daemon.trainer.kinds import ConditionRound, WholeRound
 from dance_ondevice.daemon.trainer.scores import score, time_masks
+from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
 from dance_ondevice.models import checkpoint
-from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.runtime.graph_file import write_graph
 from dance_ondevice.runtime.onnx_engine import graph_of
+from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.distillation import Distillation
-from dance_ondevice.training.trainer import (
-    Precision,
-    StepReport,
-    Trainer,
-    TrainingOptions,
-    TrainingSample,
-    measure_precision,
-)
-
-PR_SET_PDEATHSIG = 1
+from dance_ondevice.training.precision import Precision, measure_precision
+from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
-    be_humble(parent=int(arguments[1]))
+    lower_priority(parent=int(arguments[1]))
     events = open_events()
     wishes = Wishes(at_once=True)
     job = jobs.read_job(Path(arguments[0]))
@@ -68,19 +61,6 @@ def main(arguments: Sequence[str]) -> int:
         emit(events, jobs.Failed(error=f"{type(error).__name__}: {error}", memory=out_of_memory(error)))
         raise
     return 0
-
-
-def open_events() -> TextIO:
-    """The stream of events; whatever a library prints must not look like one."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return events
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that there was too little memory, in the words of Python, torch or OpenCV."""
-    text = str(error)
-    return isinstance(error, MemoryError) or "allocate memory" in text or "Insufficient memory" in text
 
 
 def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
@@ -119,7 +99,7 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
         else ConditionRound(job, live_kept, candidate)
     )
 
-    def look(model: torch.nn.Module, some: Gate) -> tuple[jobs.Counts, ...]:
+    def look(model: torch.nn.Module, some: Gate) -> tuple[Counts, ...]:
         serving = kind.serving(model, {of[identifier] for identifier, _ in some})
         return judged(model, some, card.normalisation, job.n_classes, serving=serving, of=of)[1]
 
@@ -137,7 +117,7 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
     candidate.eval()
     serving = kind.serving(candidate)
     scores, counts = judged(candidate, gate, card.normalisation, job.n_classes, serving=serving, of=of)
-    jobs.write_counts(jobs.counts_file(Path(job.out).parent, "candidate"), counts)
+    write_counts(counts_file(Path(job.out).parent, "candidate"), counts)
     curve.end(training.step, counts)
     kind.settle(candidate)
     live, _ = checkpoint.load(Path(job.live))
@@ -220,10 +200,10 @@ def _trainer(job: jobs.Job, candidate: torch.nn.Module, card: ModelCard) -> Trai
 def _score_as(
     name: Literal["live", "frozen"],
     out: Path,
-    found: tuple[jobs.ScoreCard, tuple[jobs.Counts, ...]],
-) -> tuple[jobs.Evaluated, tuple[jobs.Counts, ...]]:
+    found: tuple[ScoreCard, tuple[Counts, ...]],
+) -> tuple[jobs.Evaluated, tuple[Counts, ...]]:
     scores, counts = found
-    jobs.write_counts(jobs.counts_file(out.parent, name), counts)
+    write_counts(counts_file(out.parent, name), counts)
     return jobs.Evaluated(model=name, scores=scores), counts
 
 
@@ -234,7 +214,7 @@ def _score_frozen(job: jobs.Job, events: TextIO, gate: list[tuple[str, TrainingS
     """
     try:
         frozen, card = checkpoint.load(Path(job.frozen))
-    except checkpoint.CheckpointError as error:
+    except CheckpointError as error:
         print(f"the first model is not scored: {error}", file=sys.stderr)
         return
     found = score(frozen, gate, card.normalisation, len(card.classes))
@@ -303,26 +283,6 @@ def sample_of(sample: jobs.JobSample) -> TrainingSample:
     return TrainingSample(
         image=Path(sample.image), label=Path(sample.label), weight=sample.weight, scale=sample.scale
     )
-
-
-def emit(events: TextIO, event: jobs.Event) -> None:
-    """Tell the parent."""
-    events.write(jobs.encode(event).decode() + "\n")
-    events.flush()
-
-
-def be_humble(*, parent: int) -> None:
-    """Lowest scheduling class, first in line for the out-of-memory killer, gone when the parent is."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        sys.exit(1)  # the parent died before the line above took hold
-    # Each of these may be forbidden in a container; the round then merely runs at the usual priority.
-    with contextlib.suppress(OSError):
-        os.nice(19)
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("800")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ import torch
 from torch import nn
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.child import emit, lower_priority, open_events, out_of_memory
 from dance_ondevice.daemon.trainer.interrupts import Wishes
-from dance_ondevice.daemon.trainer.kinds import Kept, Serving, kept
-from dance_ondevice.daemon.trainer.main import be_humble, emit, open_events, out_of_memory, sample_of
+from dance_ondevice.daemon.trainer.main import sample_of
 from dance_ondevice.daemon.trainer.scores import counts_of
+from dance_ondevice.daemon.trainer.serving import Kept, Serving, kept
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
 from dance_ondevice.images.codec import resize_area
 from dance_ondevice.models import checkpoint
@@ -32,7 +33,7 @@ from dance_ondevice.training.evaluation import confusion_matrix
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
-    be_humble(parent=int(arguments[1]))
+    lower_priority(parent=int(arguments[1]))
     events = open_events()
     wishes = Wishes()
     wishes.listen()

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.counts import Counts, ScoreCard
 from dance_ondevice.images.codec import resize_area
-from dance_ondevice.models.forward import Normalisation, predict
+from dance_ondevice.models.card import Normalisation
+from dance_ondevice.models.forward import predict
 from dance_ondevice.models.layout import channels_last
 from dance_ondevice.training.batches import TrainingSample, read_image
 from dance_ondevice.training.evaluation import Matrix, evaluate, iou_per_class, miou
@@ -28,7 +30,7 @@ def score(
     n_classes: int,
     *,
     before: Callable[[str], None] | None = None,
-) -> tuple[jobs.ScoreCard, tuple[jobs.Counts, ...]]:
+) -> tuple[ScoreCard, tuple[Counts, ...]]:
     """Score a model on held-out samples: the whole, and each sample's counts.
 
     Args:
@@ -49,7 +51,7 @@ def score(
         matrix = evaluate(model, [sample], normalisation, n_classes)
         whole += matrix
         counts.append(counts_of(identifier, matrix))
-    card = jobs.ScoreCard(
+    card = ScoreCard(
         miou=miou(whole),
         iou_per_class=iou_per_class(whole),
         pixels_per_class=tuple(int(n) for n in whole.sum(axis=1)),
@@ -58,9 +60,9 @@ def score(
     return card, tuple(counts)
 
 
-def counts_of(identifier: str, matrix: Matrix) -> jobs.Counts:
+def counts_of(identifier: str, matrix: Matrix) -> Counts:
     """The counts that a bootstrap needs of a sample's confusion matrix."""
-    return jobs.Counts(
+    return Counts(
         id=identifier,
         truth=tuple(map(int, matrix.sum(axis=1))),
         predicted=tuple(map(int, matrix.sum(axis=0))),

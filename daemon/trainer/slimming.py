@@ -12,6 +12,7 @@ from dance_ondevice.models import branches
 from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.policies.rounds import network_slimming
 from dance_ondevice.slimming import slim as slimming
+from dance_ondevice.slimming.groups import NotPrunable
 from dance_ondevice.training import recalibration
 from dance_ondevice.training.batches import TrainingSample, image_size
 
@@ -45,7 +46,7 @@ def slim_candidate(
         report = slimming.slim(
             model, target_macs=job.target_macs, size=job.size, shares=shares, companions=companions
         )
-    except slimming.NotPrunable as error:
+    except NotPrunable as error:
         macs, parameters = count_macs(model, *job.size), count_parameters(model)
         return jobs.Slimmed(
             macs_before=macs,

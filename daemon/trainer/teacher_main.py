@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.child import emit, lower_priority, open_events, out_of_memory
 from dance_ondevice.daemon.children.teacher_jobs import (
     Calibrated,
     Taught,
@@ -25,9 +26,9 @@ from dance_ondevice.daemon.children.teacher_jobs import (
     read_teacher_job,
 )
 from dance_ondevice.daemon.system.state import write_synced
-from dance_ondevice.daemon.trainer.main import be_humble, emit, open_events, out_of_memory
 from dance_ondevice.daemon.trainer.teacher_models import Seen, Teacher, TeacherError, load_teacher
-from dance_ondevice.images.codec import ImageError, decode_colour, decode_label, encode_png
+from dance_ondevice.images.codec import decode_colour, decode_label, encode_png
+from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.policies.samples import labelling
 
@@ -37,7 +38,7 @@ LEAST_ACCEPTED = 0.02
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
-    be_humble(parent=int(arguments[1]))
+    lower_priority(parent=int(arguments[1]))
     events = open_events()
     try:
         _run(read_teacher_job(Path(arguments[0])), events)

@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dance_ondevice.daemon.config.load import Config, ConfigError, Problem
+from dance_ondevice.daemon.config.load import ConfigError, Problem
+from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import Pointer, Versions
 

@@ -14,15 +14,12 @@ from typing import Annotated, Any
 import msgspec
 
 from dance_ondevice.daemon.system.state import CAMERA_NAME
-from dance_ondevice.daemon.wire import foreign as wire_foreign
+from dance_ondevice.daemon.wire import foreign
 from dance_ondevice.daemon.wire.foreign import camera_name, netgear_camera
 from dance_ondevice.daemon.wire.messages import (
     MAX_PARTS,
     VERSION,
     Buffer,
-    Encoding,
-    ForeignFrame,
-    Frame,
     FrameMessage,
     Goodbye,
     Header,
@@ -37,38 +34,6 @@ from dance_ondevice.daemon.wire.messages import (
     WireLimits,
 )
 from dance_ondevice.daemon.wire.shape import check_shape, show
-
-__all__ = [
-    "MAX_PARTS",
-    "VERSION",
-    "Buffer",
-    "Encoding",
-    "ForeignFrame",
-    "Frame",
-    "FrameMessage",
-    "Goodbye",
-    "Header",
-    "LabelMessage",
-    "MaskHeader",
-    "MaskMessage",
-    "Message",
-    "Protocol",
-    "Reason",
-    "Reply",
-    "WireError",
-    "WireLimits",
-    "accepted",
-    "camera_name",
-    "farewell",
-    "frame_parts",
-    "label_parts",
-    "labelled",
-    "mask_message",
-    "parse",
-    "parse_mask",
-    "parse_reply",
-    "refused",
-]
 
 #: What each key of a frame's header may be, for whoever sent something else.
 _ALLOWED = {
@@ -159,9 +124,9 @@ def parse(parts: Sequence[Buffer], limits: WireLimits, count: int | None = None)
             "(ingest.max_message_bytes)",
         )
     if peek.protocol == "imagezmq":
-        return wire_foreign.parse_imagezmq(text, parts, limits)
+        return foreign.parse_imagezmq(text, parts, limits)
     if peek.protocol == "netgear":
-        return wire_foreign.parse_netgear(text, parts, limits)
+        return foreign.parse_netgear(text, parts, limits)
     if type(peek.v) is not int or peek.v != VERSION:
         found = "none" if peek.v is msgspec.UNSET else show(peek.v)
         raise _blame(peek, "version", f'the header\'s "v" is {found}, this daemon speaks version {VERSION}')
@@ -195,12 +160,12 @@ def accepted(
             seq=seq,
         )
     )
-    return wire_foreign.answer(protocol, reply, ok=True)
+    return foreign.answer(protocol, reply, ok=True)
 
 
 def farewell() -> bytes:
     """The answer to a goodbye."""
-    return wire_foreign.answer("netgear", _encode(Reply(v=VERSION, ok=True)), ok=True)
+    return foreign.answer("netgear", _encode(Reply(v=VERSION, ok=True)), ok=True)
 
 
 def labelled(sample_id: str) -> bytes:
@@ -221,7 +186,7 @@ def refused(error: WireError) -> bytes:
             seq=error.seq,
         )
     )
-    return wire_foreign.answer(error.protocol, reply, ok=False, text=str(error))
+    return foreign.answer(error.protocol, reply, ok=False, text=str(error))
 
 
 def parse_reply(data: Buffer) -> Reply:

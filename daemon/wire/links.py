@@ -15,7 +15,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from dance_ondevice.daemon.security.curve import ClientCurve, join, serve
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
-from dance_ondevice.daemon.wire.codec import Buffer
+from dance_ondevice.daemon.wire.messages import Buffer
 
 #: Milliseconds between attempts to connect: at first, and at most.
 _RECONNECT = (50, 1000)

@@ -14,7 +14,7 @@ import zmq
 
 from dance_ondevice.daemon.security.curve import ServerCurve, join, serve
 from dance_ondevice.daemon.system.waker import Waker
-from dance_ondevice.daemon.wire.codec import MAX_PARTS, Buffer
+from dance_ondevice.daemon.wire.messages import MAX_PARTS, Buffer
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ import zmq
 from dance_ondevice.daemon.security.curve import ClientCurve
 from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.links import AnsweredLink, Link, LinkError, PublishedLink
+from dance_ondevice.daemon.wire.messages import VERSION, Buffer, Header, WireError
 from dance_ondevice.daemon.wire.sources import Source, SourceFrame
 
 __all__ = ["FrameSender", "LinkError", "Pattern", "StreamSummary", "stream"]
@@ -70,7 +71,7 @@ class StreamSummary:
 class _InFlight:
     """A frame without an answer: how often and in which connection it was sent, and when it is due again."""
 
-    parts: tuple[wire.Buffer, ...]
+    parts: tuple[Buffer, ...]
     attempts: int = 0
     epoch: int = 0
     due: float = 0.0
@@ -160,8 +161,8 @@ class FrameSender:
             self._step(_TICK)
         if self._started is None:
             self._started = self._monotonic()
-        header = wire.Header(
-            v=wire.VERSION, camera=self.camera, seq=seq, captured_at=captured_at, encoding=frame.encoding
+        header = Header(
+            v=VERSION, camera=self.camera, seq=seq, captured_at=captured_at, encoding=frame.encoding
         )
         self._in_flight[seq] = _InFlight(wire.frame_parts(header, frame.image, frame.label))
         self._counts["sent"] += 1
@@ -248,7 +249,7 @@ class FrameSender:
         self._careful = False
         try:
             reply = wire.parse_reply(answer)
-        except wire.WireError as error:
+        except WireError as error:
             self._error(str(error))
             return
         if reply.code == "stopping":

@@ -17,6 +17,7 @@ from dance_ondevice.daemon.wire import capture
 from dance_ondevice.daemon.wire.capture import Capture, Silence
 from dance_ondevice.datasets.camvid import VOID_ID
 from dance_ondevice.images import codec as images
+from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE
 
 _FORMATS: dict[str, Literal["jpeg", "png", "webp"]] = {
@@ -176,7 +177,7 @@ def _read_label(path: Path, void: Sequence[int]) -> bytes:
         return data
     try:
         label = images.decode_label(data)
-    except images.ImageError:
+    except ImageError:
         return data  # the daemon says what is wrong with it, and the stream goes on
     outside = np.isin(label, void)
     return images.encode_png(np.where(outside, np.uint8(IGNORE), label)) if outside.any() else data

@@ -34,7 +34,7 @@ from dance_ondevice.daemon.cli import WorkFailed, json_option
 from dance_ondevice.daemon.terminal import print_table
 from dance_ondevice.datasets.listing import Dataset, DatasetError, LabelledImage
 from dance_ondevice.datasets.registry import open_dataset
-from dance_ondevice.images.codec import ImageError
+from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import LabelError
 from dance_ondevice.models.card import CheckpointError
 

@@ -25,11 +25,11 @@ from dance_ondevice.complexity import (
     Indicator,
     LearntLoss,
     describe,
+    grey_reduction,
     label_boundary_density,
     learn_loss,
     make_indicator,
 )
-from dance_ondevice.daemon.ingest.pixels import grey_reduction
 from dance_ondevice.datasets.listing import LabelledImage, ReadLabel
 from dance_ondevice.images.codec import decode_colour, decode_grey, encode_jpeg, resize_area
 from dance_ondevice.images.headers import probe

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dance_ondevice.daemon.trainer.kinds import Kept, Serving, kept
+from dance_ondevice.daemon.trainer.serving import Kept, Serving, kept
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
 from dance_ondevice.demo.page import Pictures, Swatch
 from dance_ondevice.demo.session import PhasePlan

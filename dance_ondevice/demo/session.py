@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dance_ondevice.daemon.control import client
 from dance_ondevice.daemon.control.instances import DaemonFile
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.messages import VERSION, Header, MaskMessage, Reply
 from dance_ondevice.demo import records, scrape
 from dance_ondevice.demo.process import DaemonProcess
 from dance_ondevice.images import codec as images
@@ -118,9 +119,7 @@ class CameraLink:
 
     def send(self, seq: int, frame: NDArray[np.uint8], label: NDArray[np.uint8] | None, now: float) -> None:
         """Send one frame in wire version 1, with its label if there is one."""
-        header = wire.Header(
-            v=wire.VERSION, camera=self._options.camera, seq=seq, captured_at=now, encoding="jpeg"
-        )
+        header = Header(v=VERSION, camera=self._options.camera, seq=seq, captured_at=now, encoding="jpeg")
         image = images.encode_jpeg(frame, self._options.quality)
         png = images.encode_png(label) if label is not None else None
         self._frames.send_multipart(wire.frame_parts(header, image, png))
@@ -136,7 +135,7 @@ class CameraLink:
                 self._mask(wire.parse_mask(self._masks.recv_multipart()))
             ready = dict(self._poller.poll(0))
 
-    def _answer(self, reply: wire.Reply) -> None:
+    def _answer(self, reply: Reply) -> None:
         progress = self._progress
         progress.answered += 1
         if not reply.ok:
@@ -148,7 +147,7 @@ class CameraLink:
             progress.dropped += 1
             progress.dropped_by_scale[reply.scale or 1.0] += 1
 
-    def _mask(self, mask: wire.MaskMessage) -> None:
+    def _mask(self, mask: MaskMessage) -> None:
         # A mask that no picture program can read does not count.
         image_headers.probe(mask.png)
         self._progress.masks += 1

@@ -14,7 +14,8 @@ from torch import nn
 
 from dance_ondevice.images.codec import resize_area
 from dance_ondevice.images.labels import IGNORE
-from dance_ondevice.models.forward import Normalisation, predict
+from dance_ondevice.models.card import Normalisation
+from dance_ondevice.models.forward import predict
 from dance_ondevice.training.batches import TrainingSample, read_image, read_label
 
 Matrix = NDArray[np.int64]

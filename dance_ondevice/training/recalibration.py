@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.cost import evaluating, training_only
-from dance_ondevice.models.forward import Normalisation, outputs, to_tensor
+from dance_ondevice.models.forward import outputs, to_tensor
 from dance_ondevice.training.batches import BatchOptions, BatchPlan, TrainingSample
 
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.cost import training_macs
-from dance_ondevice.models.forward import Normalisation, outputs
+from dance_ondevice.models.forward import outputs
 from dance_ondevice.models.layout import channels_last
 from dance_ondevice.training.batches import (
     Batch,

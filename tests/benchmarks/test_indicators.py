@@ -25,7 +25,8 @@ from dance_ondevice.benchmarks.indicators_report import IndicatorResult, Indicat
 from dance_ondevice.benchmarks.result import as_body, read_result
 from dance_ondevice.complexity import INDICATOR_NAMES, Indicator
 from dance_ondevice.daemon.cli import main
-from dance_ondevice.datasets.camvid import LabelledImage, camvid, read_label
+from dance_ondevice.datasets.camvid import camvid, read_label
+from dance_ondevice.datasets.listing import LabelledImage
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.codec import encode_jpeg, encode_png
 from dance_ondevice.images.labels import STREET_CLASSES

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dance_ondevice.daemon.config.sections import Config
-from dance_ondevice.daemon.store.service import NewSample, Store
+from dance_ondevice.daemon.store.samples import NewSample
+from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import sample_id
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.datasets.street import StreetCamera

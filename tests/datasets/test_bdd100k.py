@@ -7,7 +7,8 @@ import pytest
 
 from dance_ondevice.datasets.bdd100k import bdd100k, read_label
 from dance_ondevice.datasets.listing import DatasetError
-from dance_ondevice.images.codec import ImageError, encode_jpeg, encode_png
+from dance_ondevice.images.codec import encode_jpeg, encode_png
+from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE, LabelError
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dance_ondevice.datasets.camvid import DatasetError, camvid, read_label
-from dance_ondevice.images.codec import ImageError, decode_colour, encode_jpeg, encode_png
+from dance_ondevice.datasets.camvid import camvid, read_label
+from dance_ondevice.datasets.listing import DatasetError
+from dance_ondevice.images.codec import decode_colour, encode_jpeg, encode_png
+from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE, STREET_CLASSES, check_label
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dance_ondevice.datasets.camvid import DatasetError, LabelColours, camvid32
-from dance_ondevice.images.codec import ImageError, encode_png
+from dance_ondevice.datasets.camvid import LabelColours, camvid32
+from dance_ondevice.datasets.listing import DatasetError
+from dance_ondevice.images.codec import encode_png
+from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE, LabelError
 
 TABLE = "name,r,g,b\nAnimal,64,128,64\nArchway,192,0,128\nBicyclist,0, 128, 192\nVoid,0,0,0\nWall,64,192,0\n"

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dance_ondevice.daemon.store.service import NewSample, Store, StoreError
+from dance_ondevice.daemon.store.samples import NewSample, StoreError
+from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.demo import records
 from dance_ondevice.images import codec as images

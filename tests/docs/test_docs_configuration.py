@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dance_ondevice.daemon.config.load import Config, items, load, toml_value
+from dance_ondevice.daemon.config.load import items, load, toml_value
 from dance_ondevice.daemon.config.rules import RULES
+from dance_ondevice.daemon.config.sections import Config
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text()
 

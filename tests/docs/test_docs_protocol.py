@@ -8,6 +8,7 @@ from typing import get_args
 
 from dance_ondevice.daemon.system.state import sample_id
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.messages import FrameMessage, Reason, WireLimits
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text()
 
@@ -17,14 +18,14 @@ def test_every_code_stands_in_the_documentation() -> None:
         re.findall(r"^\| `([a-z_]+)` \|", PAGE.partition("| code |")[2].partition("\n\n")[0], re.M)
     )
 
-    assert documented == set(get_args(wire.Reason))
+    assert documented == set(get_args(Reason))
 
 
 def test_examples_of_the_documentation_are_read() -> None:
     frame, kept, refused, mask = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
 
-    message = wire.parse([frame.encode(), b"an encoded image"], wire.WireLimits())
-    assert isinstance(message, wire.FrameMessage)
+    message = wire.parse([frame.encode(), b"an encoded image"], WireLimits())
+    assert isinstance(message, FrameMessage)
     answer = wire.parse_reply(kept.encode())
     assert answer.id == sample_id(message.camera, message.captured_at, message.seq)
     assert (wire.parse_reply(refused.encode()).code, answer.ok) == ("encoding", True)

@@ -15,7 +15,7 @@ from keyring import Keyring
 from dance_ondevice.daemon.config.load import load
 from dance_ondevice.daemon.ingest.admission import Admission
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.wire.codec import Reason
+from dance_ondevice.daemon.wire.messages import Reason
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "security.md").read_text()

@@ -15,7 +15,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from dance_ondevice.daemon.store.service import NewSample, Store
+from dance_ondevice.daemon.store.samples import NewSample
+from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StateLock, StatePaths, sample_id
 
 WIDTH, HEIGHT = 80, 60

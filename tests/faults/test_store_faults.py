@@ -20,7 +20,8 @@ from sqlite_utils import Database
 from stored import WAIT, files, opened, rows, total_bytes
 
 from dance_ondevice.daemon.store.reconcile import reconcile
-from dance_ondevice.daemon.store.service import NewSample, Store, StoreError, StoreFull
+from dance_ondevice.daemon.store.samples import NewSample, StoreError, StoreFull
+from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 
 WORKER = Path(store_worker.__file__)

@@ -18,8 +18,9 @@ import pytest
 from dance_ondevice.daemon.config import load as config
 from dance_ondevice.daemon.ingest.pixels import check_frame, check_label_png, encode_for_store
 from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.codec import WireError, WireLimits
-from dance_ondevice.images.codec import ImageError, decode_label
+from dance_ondevice.daemon.wire.messages import Buffer, Goodbye, LabelMessage, Reason, WireError, WireLimits
+from dance_ondevice.images.codec import decode_label
+from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import STREET_CLASSES, LabelError, check_label
 from dance_ondevice.label_formats.class_map import ClassMapError, read_class_map
 from dance_ondevice.label_formats.reader import Format, read_export
@@ -40,9 +41,9 @@ def read_message(data: bytes) -> str | None:
     """A message as ingest sees it: header, parts, image, label."""
     try:
         message = wire.parse(data.split(PART_END), LIMITS)
-        if isinstance(message, wire.Goodbye):
+        if isinstance(message, Goodbye):
             return None
-        if isinstance(message, wire.LabelMessage):
+        if isinstance(message, LabelMessage):
             check_label_png(message.label, size=None, max_pixels=MAX_PIXELS, n_classes=N_CLASSES)
             return None
         _check_image(
@@ -164,7 +165,7 @@ def corpus(target: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted(CORPUS.iterdir()) if path.name.split("-")[0] in kinds]
 
 
-def _check_image(image: wire.Buffer, *, encoding: Any, shape: Any, label: Any) -> None:
+def _check_image(image: Buffer, *, encoding: Any, shape: Any, label: Any) -> None:
     frame = check_frame(
         image,
         encoding=None if encoding == "raw" else encoding,
@@ -178,7 +179,7 @@ def _check_image(image: wire.Buffer, *, encoding: Any, shape: Any, label: Any) -
 
 def _reason(error: WireError) -> str:
     # Each is a time series of the counter of refusals: others would be counted as nothing that is known.
-    assert error.reason in get_args(wire.Reason)
+    assert error.reason in get_args(Reason)
     assert len(wire.refused(error)) < 4096
     return error.reason
 

@@ -17,11 +17,13 @@ import zmq
 from dance_ondevice.complexity import make_indicator
 from dance_ondevice.daemon.ingest.admission import Admission
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
-from dance_ondevice.daemon.ingest.service import Ingest, IngestSettings, SampleStore
+from dance_ondevice.daemon.ingest.service import Ingest
+from dance_ondevice.daemon.ingest.settings import IngestSettings, SampleStore
 from dance_ondevice.daemon.security.curve import ClientCurve, ServerCurve, join
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.store.samples import NewSample, Stored, StoreError
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.messages import Buffer, Reply
 from dance_ondevice.images import codec as images
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 
@@ -117,11 +119,11 @@ class Client:
         self.socket.rcvtimeo = int(PATIENCE * 1000)
         self.socket.connect(endpoint)
 
-    def ask(self, *parts: wire.Buffer) -> wire.Reply:
+    def ask(self, *parts: Buffer) -> Reply:
         self.socket.send_multipart(parts)
         return self.answer()
 
-    def answer(self) -> wire.Reply:
+    def answer(self) -> Reply:
         return wire.parse_reply(self.socket.recv_multipart()[-1])
 
     def close(self) -> None:

@@ -10,12 +10,18 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from dance_ondevice.daemon.config.load import Config
+from dance_ondevice.daemon.config.sections import (
+    Config,
+    Inference,
+    Model,
+    NetworkSlimming,
+    Promotion,
+    Training,
+)
 from dance_ondevice.daemon.config.sections import Energy as EnergySection
-from dance_ondevice.daemon.config.sections import Inference, Model, NetworkSlimming, Promotion, Training
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
-from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext
 from dance_ondevice.daemon.rounds.procedure import RoundProcedure
 from dance_ondevice.daemon.rounds.watch import Progress

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dance_ondevice.daemon.store.service import NewSample, Store, open_reader
+from dance_ondevice.daemon.store.samples import NewSample
+from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths, sample_id
 from dance_ondevice.images import codec as images
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from dance_ondevice.images.codec import encode_jpeg, encode_png
 from dance_ondevice.images.labels import IGNORE
-from dance_ondevice.models.forward import Normalisation
-from dance_ondevice.training.trainer import TrainingOptions, TrainingSample
+from dance_ondevice.models.card import Normalisation
+from dance_ondevice.training.batches import TrainingSample
+from dance_ondevice.training.trainer import TrainingOptions
 
 SIZE = (48, 64)
 NORMALISATION = Normalisation()

@@ -13,7 +13,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dance_ondevice.images.codec import (
-    ImageError,
     decode_colour,
     decode_grey,
     decode_label,
@@ -21,7 +20,7 @@ from dance_ondevice.images.codec import (
     encode_png,
     resize_area,
 )
-from dance_ondevice.images.headers import probe
+from dance_ondevice.images.headers import ImageError, probe
 
 
 class TestDecode:

@@ -18,11 +18,13 @@ from dance_ondevice.models.checkpoint import load, save
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import logits
 from dance_ondevice.models.registry import build_from_factory
+from dance_ondevice.slimming.groups import NotPrunable
 from dance_ondevice.slimming.importance import TaylorImportance, scores_by
-from dance_ondevice.slimming.slim import NotPrunable, slim
+from dance_ondevice.slimming.slim import slim
 from dance_ondevice.slimming.sparsity import add_sparsity_gradient, sparsity_factors
+from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.recalibration import recalibrate
-from dance_ondevice.training.trainer import Trainer, TrainingOptions, TrainingSample
+from dance_ondevice.training.trainer import Trainer, TrainingOptions
 
 CLASSES = 5
 SIZE = (64, 96)

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dance_ondevice.models.card import ModelCard, encode_card
-from dance_ondevice.models.checkpoint import CheckpointError, load, read_card, save
+from dance_ondevice.models.card import CheckpointError, ModelCard, encode_card, read_card
+from dance_ondevice.models.checkpoint import load, save
 from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.models.forward import logits
 from dance_ondevice.models.registry import build, build_from_factory

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.fastscnn import FastSCNN
-from dance_ondevice.models.forward import Normalisation, logits, outputs, predict, to_tensor
+from dance_ondevice.models.forward import logits, outputs, predict, to_tensor
 
 PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

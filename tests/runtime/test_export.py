@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dance_ondevice.daemon.commands import models_export
+from dance_ondevice.daemon.commands.models import export as models_export
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import logits
 from dance_ondevice.models.layers import ConvBNReLU, PyramidPooling
 from dance_ondevice.models.registry import build
 from dance_ondevice.runtime import export as exports
 from dance_ondevice.runtime import formats
-from dance_ondevice.runtime.export import ExportError, export
+from dance_ondevice.runtime.export import export
+from dance_ondevice.runtime.formats import FORMATS, ExportError
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
@@ -196,4 +197,4 @@ def test_not_a_number_never_agrees() -> None:
 
 
 def test_the_command_knows_the_formats() -> None:
-    assert models_export.FORMATS == exports.FORMATS
+    assert models_export.FORMATS == FORMATS

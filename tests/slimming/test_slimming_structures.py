@@ -11,7 +11,8 @@ from slim_small import SIZE, assert_sound, slim_to
 from torch import Tensor, nn
 
 from dance_ondevice.models.forward import logits
-from dance_ondevice.slimming.slim import NotPrunable, slim
+from dance_ondevice.slimming.groups import NotPrunable
+from dance_ondevice.slimming.slim import slim
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from staging import PREFIX, REPOSITORY, Stage
 
-from dance_ondevice.daemon.config.load import Config, load
+from dance_ondevice.daemon.config.load import load
+from dance_ondevice.daemon.config.sections import Config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

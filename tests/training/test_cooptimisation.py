@@ -20,11 +20,12 @@ from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.registry import build
 from dance_ondevice.slimming.importance import TaylorImportance, branch_scores
+from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.cooptimisation import CoTrainer, freeze
 from dance_ondevice.training.moments import slim_with_moments
 from dance_ondevice.training.stages import BranchPlan, EpochDone, Stage
 from dance_ondevice.training.state import StateError
-from dance_ondevice.training.trainer import Trainer, TrainingOptions, TrainingSample
+from dance_ondevice.training.trainer import Trainer, TrainingOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 

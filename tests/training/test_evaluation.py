@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dance_ondevice.images.codec import encode_png
 from dance_ondevice.images.labels import IGNORE
-from dance_ondevice.models.forward import Normalisation
+from dance_ondevice.models.card import Normalisation
 from dance_ondevice.training.batches import SampleError, TrainingSample
 from dance_ondevice.training.evaluation import confusion_matrix, evaluate, iou_per_class, miou
 

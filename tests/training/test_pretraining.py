@@ -13,13 +13,14 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from dance_ondevice.daemon.commands.pretrain import pretrain as command
+from dance_ondevice.daemon.commands.models.pretrain import pretrain as command
 from dance_ondevice.datasets.camvid import VOID_ID
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.codec import decode_label, encode_jpeg, encode_png
 from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models import checkpoint
-from dance_ondevice.models.card import CheckpointError
+from dance_ondevice.models.card import CheckpointError, read_card
+from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.evaluation import evaluate, miou
 from dance_ondevice.training.pretraining import (
     EpochReport,
@@ -29,7 +30,6 @@ from dance_ondevice.training.pretraining import (
     pretrain,
     render_street,
 )
-from dance_ondevice.training.trainer import TrainingSample
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
@@ -224,13 +224,13 @@ def test_command_on_the_street(tmp_path: Path) -> None:
 
 def test_command_keeps_a_model_that_is_there_unless_forced(tmp_path: Path, root: Path) -> None:
     assert quick(root, tmp_path / "base").exit_code == 0
-    before = checkpoint.read_card(tmp_path / "base")
+    before = read_card(tmp_path / "base")
     refused = quick(root, tmp_path / "base", "--seed", 1)
     assert refused.exit_code == 2
     assert "--force" in refused.output
-    assert checkpoint.read_card(tmp_path / "base") == before
+    assert read_card(tmp_path / "base") == before
     assert quick(root, tmp_path / "base", "--seed", 1, "--force").exit_code == 0
-    assert checkpoint.read_card(tmp_path / "base") != before
+    assert read_card(tmp_path / "base") != before
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from small_models import SMALL
 from torch import Tensor, nn
 
 from dance_ondevice.images.codec import encode_png
-from dance_ondevice.models.forward import Normalisation, to_tensor
+from dance_ondevice.models.card import Normalisation
+from dance_ondevice.models.forward import to_tensor
 from dance_ondevice.models.registry import build
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.recalibration import clean_batches, recalibrate

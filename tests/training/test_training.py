@@ -16,15 +16,10 @@ from dance_ondevice.images.codec import encode_png
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models.cost import count_macs, layer_macs
 from dance_ondevice.models.registry import build
+from dance_ondevice.training.batches import SampleError, TrainingSample
 from dance_ondevice.training.evaluation import evaluate, miou
-from dance_ondevice.training.trainer import (
-    SampleError,
-    Trainer,
-    TrainingDiverged,
-    TrainingSample,
-    learning_rate_factor,
-    measure_precision,
-)
+from dance_ondevice.training.precision import measure_precision
+from dance_ondevice.training.trainer import Trainer, TrainingDiverged, learning_rate_factor
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 from tiny_training import NORMALISATION, options, rectangles, same, state_of, tiny
 
-from dance_ondevice.training.trainer import StateError, Trainer, TrainingSample
+from dance_ondevice.training.batches import TrainingSample
+from dance_ondevice.training.state import StateError
+from dance_ondevice.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 

@@ -16,9 +16,9 @@ from dance_ondevice.benchmarks.ingest.baseline import receiver
 from dance_ondevice.benchmarks.ingest.limits import measure_limits
 from dance_ondevice.benchmarks.ingest.report import TARGET_RATIO, IngestReport, Stretch
 from dance_ondevice.benchmarks.ingest.sending import Cameras, Tally
+from dance_ondevice.complexity import grey_reduction
 from dance_ondevice.daemon.control import client
 from dance_ondevice.daemon.control.instances import DaemonFile
-from dance_ondevice.daemon.ingest.pixels import grey_reduction
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.demo.process import DaemonProcess, write_config
 from dance_ondevice.images import codec as images

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dance_ondevice.complexity import make_indicator
-from dance_ondevice.daemon.ingest.pixels import grey_reduction
+from dance_ondevice.complexity import grey_reduction, make_indicator
 from dance_ondevice.images.codec import decode_grey
 from dance_ondevice.images.headers import probe
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules, decide_all

@@ -12,7 +12,8 @@ from dance_ondevice.benchmarks.slimming.recipes import TARGET_MACS
 from dance_ondevice.models import checkpoint, registry
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs
-from dance_ondevice.slimming.slim import NotPrunable, slim
+from dance_ondevice.slimming.groups import NotPrunable
+from dance_ondevice.slimming.slim import slim
 
 
 def first_model(plan: Plan, classes: tuple[str, ...]) -> tuple[nn.Module, ModelCard]:

@@ -12,12 +12,13 @@ import numpy as np
 from dance_ondevice.benchmarks.device import peak_bytes
 from dance_ondevice.benchmarks.stream import verdicts
 from dance_ondevice.benchmarks.stream.choice import most_worth_labelling
-from dance_ondevice.benchmarks.stream.light import BASE, Light
+from dance_ondevice.benchmarks.stream.light import Light
 from dance_ondevice.benchmarks.stream.record import Promotion, RunRecord, Spending
 from dance_ondevice.benchmarks.stream.streams import Segment
 from dance_ondevice.benchmarks.stream.tools import Tools, between
 from dance_ondevice.benchmarks.stream.variants import Variant
 from dance_ondevice.benchmarks.stream.weights import Live, Weights
+from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.continual import FadedConfusion
 from dance_ondevice.training.evaluation import miou

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dance_ondevice.daemon.children.priority import hurry
+from dance_ondevice.daemon.children.priority import raise_priority
 
 IDLE = """
 import os, sys, threading
@@ -30,11 +30,11 @@ def test_all_threads_of_an_idle_child_compete_again() -> None:
         threads = [int(path.name) for path in (Path("/proc") / str(child.pid) / "task").iterdir()]
         assert len(threads) == 2
         assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_IDLE}
-        hurry(child.pid)
+        raise_priority(child.pid)
         assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_OTHER}
         assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {0}
         child.kill()
 
 
 def test_a_child_that_is_gone_is_no_error() -> None:
-    hurry(2**22 + 1)
+    raise_priority(2**22 + 1)

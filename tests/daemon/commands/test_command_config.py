@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from dance_ondevice.daemon.config import load as config
-from dance_ondevice.daemon.config.load import Config, load, template
+from dance_ondevice.daemon.config.load import load, template
+from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.control.instances import register
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dance_ondevice.daemon.config.load import Config
-from dance_ondevice.daemon.config.sections import Energy, Storage
+from dance_ondevice.daemon.config.sections import Config, Energy, Storage
 from dance_ondevice.daemon.doctor import checks
-from dance_ondevice.daemon.doctor.checks import Check
+from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
 

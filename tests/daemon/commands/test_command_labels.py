@@ -10,8 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from dance_ondevice.complexity import make_indicator
 from dance_ondevice.daemon.control.instances import DaemonFile, write_daemon_file
-from dance_ondevice.daemon.ingest.service import Ingest, IngestSettings
-from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.ingest.service import Ingest
+from dance_ondevice.daemon.ingest.settings import IngestSettings
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.store.samples import NewSample
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths, sample_id

@@ -7,6 +7,7 @@ import pytest
 import stored
 
 from dance_ondevice.daemon.control.client import CommandError, request
+from dance_ondevice.daemon.control.handlers import remove_samples
 from dance_ondevice.daemon.control.instances import read_daemon_file
 from dance_ondevice.daemon.curation import purge as sample_purge
 from dance_ondevice.daemon.store.service import Store
@@ -102,7 +103,7 @@ def test_wrong_usage(run, paths: StatePaths, more: tuple[str, ...], why: str) ->
 
 def test_a_running_daemon_does_it(run_json, serve, store: Store, paths: StatePaths) -> None:
     names = fill(store)
-    serve({"remove_samples": lambda q: {"removed": sample_purge.remove_through(store, q.get("ids"))}})
+    serve({"remove_samples": lambda query: remove_samples(store, query)})
     answer = run_json(*arguments(paths, "--camera", "front", "--yes"))
     assert answer["removed"] == 3
     assert store.snapshot().samples_labelled == 2

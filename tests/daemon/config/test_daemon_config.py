@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from dance_ondevice import complexity
 from dance_ondevice.daemon.config import load as config
-from dance_ondevice.daemon.config.load import Config, ConfigError, load, parse_duration
+from dance_ondevice.daemon.config.load import ConfigError, load
 from dance_ondevice.daemon.config.rules import ARCHITECTURES, INDICATORS, RULES
-from dance_ondevice.daemon.config.values import is_loopback
+from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.values import is_loopback, listen_address, parse_duration
 from dance_ondevice.images.labels import STREET_CLASSES
 
 
@@ -304,8 +305,8 @@ def test_what_is_no_duration(text: str):
 
 
 def test_listen_addresses():
-    assert config.listen_address("127.0.0.1:9747") == ("127.0.0.1", 9747)
-    assert config.listen_address("[::1]:1") == ("::1", 1)
+    assert listen_address("127.0.0.1:9747") == ("127.0.0.1", 9747)
+    assert listen_address("[::1]:1") == ("::1", 1)
     assert is_loopback("127.8.9.1")
     assert not is_loopback("*")
 

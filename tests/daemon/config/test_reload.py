@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dance_ondevice.daemon.config.load import Config, ConfigError, items, load
+from dance_ondevice.daemon.config.load import ConfigError, items, load
 from dance_ondevice.daemon.config.reload import LIVE_KEYS, Reloader, compare
 from dance_ondevice.daemon.config.rules import RULES
+from dance_ondevice.daemon.config.sections import Config
 
 
 @pytest.fixture

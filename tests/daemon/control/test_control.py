@@ -12,8 +12,7 @@ import msgspec
 import pytest
 import zmq
 
-from dance_ondevice.daemon.config.load import Config
-from dance_ondevice.daemon.config.sections import Control
+from dance_ondevice.daemon.config.sections import Config, Control
 from dance_ondevice.daemon.control import client
 from dance_ondevice.daemon.control import server as control
 from dance_ondevice.daemon.control.server import ControlError, ControlServer

@@ -8,8 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dance_ondevice.daemon.config.load import Config
-from dance_ondevice.daemon.config.sections import Inference, Ingest, Metrics
+from dance_ondevice.daemon.config.sections import Config, Inference, Ingest, Metrics
 from dance_ondevice.daemon.control.instances import DaemonFile, write_daemon_file
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.doctor.ports import check_ports

@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from dance_ondevice.daemon.config.load import Config
-from dance_ondevice.daemon.config.sections import Inference, Ingest, Security
+from dance_ondevice.daemon.config.sections import Config, Inference, Ingest, Security
 from dance_ondevice.daemon.doctor.service import Run, check_keys, check_meter_rights, check_unit
 from dance_ondevice.daemon.security.keys import generate
 

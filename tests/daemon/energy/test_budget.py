@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.config.load import Config
-from dance_ondevice.daemon.config.sections import Energy, Training
+from dance_ondevice.daemon.config.sections import Config, Energy, Training
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.service import Usage
 from dance_ondevice.daemon.energy.throttling import read_hindrances

@@ -20,7 +20,7 @@ from dance_ondevice.daemon.inference.condition_serving import ConditionServing, 
 from dance_ondevice.daemon.inference.condition_sets import ConditionSets
 from dance_ondevice.daemon.inference.service import Predictor
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
-from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.datasets.street import StreetCamera

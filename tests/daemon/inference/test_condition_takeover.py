@@ -18,7 +18,7 @@ from dance_ondevice.conditions import store as condition_store
 from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.daemon.inference.cameras import ConditionSettings
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
-from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.versions import condition_file
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known
 from dance_ondevice.datasets.street import StreetCamera

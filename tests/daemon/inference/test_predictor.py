@@ -13,10 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from dance_ondevice.daemon.inference.service import Predictor
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
-from dance_ondevice.daemon.ingest.service import AddressInUse
-from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.messages import MaskHeader
+from dance_ondevice.daemon.wire.receiver import AddressInUse
 from dance_ondevice.images import codec as images
 from dance_ondevice.images import headers as image_headers
 from dance_ondevice.models.card import CheckpointError
@@ -37,7 +38,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture
 def rig(
     models: list[Path],
-) -> Iterator[tuple[Predictor, LatestFrames, Callable[[], tuple[wire.MaskHeader, bytes]]]]:
+) -> Iterator[tuple[Predictor, LatestFrames, Callable[[], tuple[MaskHeader, bytes]]]]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     mailbox = LatestFrames()
     predictor = Predictor(
@@ -58,7 +59,7 @@ def rig(
         mailbox.offer(frame(0, np.zeros((8, 8, 3), np.uint8), camera="hello"))
     subscriber.rcvtimeo = 30_000
 
-    def receive() -> tuple[wire.MaskHeader, bytes]:
+    def receive() -> tuple[MaskHeader, bytes]:
         while True:
             message = wire.parse_mask(subscriber.recv_multipart())
             if message.header.camera != "hello":

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dance_ondevice.daemon.ingest.backlog import Backlog, Queued
-from dance_ondevice.daemon.wire.codec import LabelMessage
+from dance_ondevice.daemon.wire.messages import LabelMessage
 from dance_ondevice.daemon.wire.receiver import Origin
 
 

@@ -16,7 +16,7 @@ from ingest_harness import N_CLASSES, Harness, header, jpeg, label, picture, run
 
 from dance_ondevice.daemon.ingest.pixels import check_frame, check_label_png
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.wire.codec import WireError
+from dance_ondevice.daemon.wire.messages import WireError
 from dance_ondevice.images import codec as images
 
 MAX_BYTES = 12_000_000

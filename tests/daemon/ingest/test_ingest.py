@@ -12,10 +12,11 @@ import pytest
 import zmq
 from ingest_harness import PATIENCE, header, jpeg, label, picture, running
 
-from dance_ondevice.daemon.ingest.service import AddressInUse, ListenError
 from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.messages import Reply
+from dance_ondevice.daemon.wire.receiver import AddressInUse, ListenError
 from dance_ondevice.images import codec as images
 from dance_ondevice.images import headers as image_headers
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
@@ -33,7 +34,7 @@ def test_kept_frame_is_stored_as_it_came_and_acknowledged(store: Store, paths: S
     with running(store) as harness:
         reply = harness.client().ask(header(seq=7), jpeg())
 
-        assert reply == wire.Reply(
+        assert reply == Reply(
             v=1,
             ok=True,
             id="front-1700000000250000-7",
@@ -237,7 +238,7 @@ def test_label_for_an_earlier_frame(store: Store, paths: StatePaths) -> None:
 
         reply = client.ask(*wire.label_parts(sample, label(classes=(4, 255))))
 
-        assert reply == wire.Reply(v=1, ok=True, id=sample)
+        assert reply == Reply(v=1, ok=True, id=sample)
         assert harness.recorder.count() == 1
     (row,) = rows(paths)
     assert (paths.root / row["label_path"]).read_bytes() == label(classes=(4, 255))

@@ -18,6 +18,7 @@ from dance_ondevice.daemon.ingest import decision as judge
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.messages import WireError
 from dance_ondevice.images import codec as images
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 
@@ -175,7 +176,7 @@ def test_damaged_colours_are_refused_and_not_shown_to_inference(
     store: Store, paths: StatePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damaged(*_: Any) -> Any:
-        raise wire.WireError("image", "the colours are damaged")
+        raise WireError("image", "the colours are damaged")
 
     monkeypatch.setattr(judge, "encode_for_store", damaged)
     with running(store) as harness:

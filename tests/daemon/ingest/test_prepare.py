@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from ingest_harness import N_CLASSES, jpeg, label, picture
 
-from dance_ondevice.daemon.ingest.pixels import CheckedFrame, check_frame, encode_for_store, grey_reduction
-from dance_ondevice.daemon.wire.codec import WireError
+from dance_ondevice.complexity import grey_reduction
+from dance_ondevice.daemon.ingest.pixels import CheckedFrame, check_frame, encode_for_store
+from dance_ondevice.daemon.wire.messages import WireError
 from dance_ondevice.images import codec as images
 from dance_ondevice.images import headers as image_headers
 

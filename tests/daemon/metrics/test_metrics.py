@@ -10,13 +10,13 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dance_ondevice.daemon.metrics.gauges import (
-    Instruments,
     MetricsAddressInUse,
     MetricsServer,
     ModelFacts,
     Snapshot,
     SnapshotCollector,
 )
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.energy.reading import DomainEnergy, EnergyReading
 
 SNAPSHOT = Snapshot(

@@ -26,6 +26,7 @@ from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import codec as images
 from dance_ondevice.models import checkpoint
+from dance_ondevice.models.card import read_card
 from dance_ondevice.policies.samples.splits import SampleInfo, Split
 
 pytestmark = pytest.mark.usefixtures("first_models_at_hand")
@@ -152,7 +153,7 @@ def test_a_round_of_dusk_promotes_a_version_that_keeps_the_day(
     assert any("bit for bit as before" in reason for reason in outcome.reasons)
     assert outcome.version is not None
     promoted = rig.versions.directory(outcome.version)
-    assert checkpoint.read_card(promoted).sha256 == before.sha256
+    assert read_card(promoted).sha256 == before.sha256
     assert condition_store.load_conditions(promoted)[0]["c1"].learnt
     (row,) = rig.rows("select condition, reason, macs_before, macs_after from rounds")
     assert row["condition"] == "c1"

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from dance_ondevice.daemon.children.jobs import JobSample
-from dance_ondevice.daemon.config.load import Config
-from dance_ondevice.daemon.config.sections import Energy, Training
+from dance_ondevice.daemon.config.sections import Config, Energy, Training
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import job as round_job

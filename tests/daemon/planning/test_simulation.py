@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.config.load import Config
-from dance_ondevice.daemon.config.sections import Energy, Training
+from dance_ondevice.daemon.config.sections import Config, Energy, Training
 from dance_ondevice.daemon.planning.simulation import (
     DAY,
     NothingStoredError,

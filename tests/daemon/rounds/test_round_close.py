@@ -9,8 +9,7 @@ import msgspec
 import pytest
 from round_rig import CONFIG, NO_SAMPLES, Rig
 
-from dance_ondevice.daemon.config.load import Config
-from dance_ondevice.daemon.config.sections import Promotion
+from dance_ondevice.daemon.config.sections import Config, Promotion
 from dance_ondevice.daemon.rounds import closing as round_close
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import Outcome

@@ -15,17 +15,17 @@ import pytest
 import torch
 from prometheus_client import CollectorRegistry
 
-from dance_ondevice.daemon.config.load import Config
+from dance_ondevice.daemon.config.sections import Config, Labels, Model, Training
 from dance_ondevice.daemon.config.sections import Energy as EnergySection
-from dance_ondevice.daemon.config.sections import Labels, Model, Training
 from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
-from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.teaching import Teaching
 from dance_ondevice.daemon.store import label_source
-from dance_ondevice.daemon.store.service import NewSample, Store
+from dance_ondevice.daemon.store.samples import NewSample
+from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths, sample_id
 from dance_ondevice.daemon.versions.versions import Versions
 from dance_ondevice.energy.model import ModelledMeter

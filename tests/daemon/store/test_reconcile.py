@@ -10,7 +10,7 @@ import stored
 
 from dance_ondevice.daemon.store import label_source, samples
 from dance_ondevice.daemon.store.reconcile import reconcile
-from dance_ondevice.daemon.store.service import LabelMismatch, NewSample
+from dance_ondevice.daemon.store.samples import LabelMismatch, NewSample
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.images import codec as images
 

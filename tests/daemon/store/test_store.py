@@ -11,8 +11,9 @@ import stored
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.store import samples
+from dance_ondevice.daemon.store.samples import StoreError, digest
 from dance_ondevice.daemon.store.schema import SchemaTooNew
-from dance_ondevice.daemon.store.service import Store, StoreError, digest, open_reader
+from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
 
 WAIT = 30

@@ -7,13 +7,8 @@ import json
 import pytest
 import stored
 
-from dance_ondevice.daemon.store.service import (
-    LabelMismatch,
-    LabelProtected,
-    Store,
-    StoreSnapshot,
-    UnknownSample,
-)
+from dance_ondevice.daemon.store.samples import LabelMismatch, LabelProtected, UnknownSample
+from dance_ondevice.daemon.store.service import Store, StoreSnapshot
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.images import codec as images
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from dance_ondevice.daemon.store.reconcile import reconcile
-from dance_ondevice.daemon.store.service import Store, UnknownSample
+from dance_ondevice.daemon.store.samples import UnknownSample
+from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 
 WAIT = 60

@@ -11,7 +11,8 @@ import stored
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.store import quota as room
-from dance_ondevice.daemon.store.service import Store, StoreFull
+from dance_ondevice.daemon.store.samples import StoreFull
+from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 
 KB = 1000

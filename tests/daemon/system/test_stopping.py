@@ -15,15 +15,17 @@ import pytest
 import torch
 from torch import nn
 
+from dance_ondevice.daemon.children.jobs import NO_STEPS
 from dance_ondevice.daemon.children.process import GRACE_SECONDS, STOP_GRACE_SECONDS, TrainerProcess
 from dance_ondevice.daemon.rounds import watch as round_runner
-from dance_ondevice.daemon.rounds.watch import NO_STEPS, Limits, watch
+from dance_ondevice.daemon.rounds.watch import Limits, watch
 from dance_ondevice.daemon.system import stopping
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.trainer.interrupts import SAVE_SECONDS, Leave, Saved, Wishes
 from dance_ondevice.images.codec import encode_png
-from dance_ondevice.models.forward import Normalisation
-from dance_ondevice.training.trainer import Trainer, TrainingOptions, TrainingSample
+from dance_ondevice.models.card import Normalisation
+from dance_ondevice.training.batches import TrainingSample
+from dance_ondevice.training.trainer import Trainer, TrainingOptions
 
 
 class Clock:

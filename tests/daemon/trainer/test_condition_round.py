@@ -17,14 +17,17 @@ from dance_ondevice.conditions import store as condition_store
 from dance_ondevice.conditions.learning import own_parameters
 from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.counts import Counts, counts_file, read_counts
 from dance_ondevice.daemon.children.process import Exit, TrainerProcess, write_job
 from dance_ondevice.daemon.trainer import main as trainer_main
-from dance_ondevice.daemon.trainer.kinds import Kept, Serving, WholeRound, judged, kept
+from dance_ondevice.daemon.trainer.kinds import WholeRound
+from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.labels import STREET_CLASSES as CLASSES
 from dance_ondevice.models import checkpoint
+from dance_ondevice.models.card import read_card
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import Prediction, predict
 
@@ -145,7 +148,7 @@ def test_a_condition_learns_and_the_day_stays_bit_for_bit_also_when_it_was_inter
     events = train(job)
     candidate, live = Path(job.out), Path(job.live)
     assert isinstance(events[-1], jobs.Done)
-    before, after = checkpoint.read_card(live), checkpoint.read_card(candidate)
+    before, after = read_card(live), read_card(candidate)
     assert after.sha256 == before.sha256
     assert (after.training["condition"], after.training["interpolation"]) == ("c1", 0.5)
 
@@ -169,7 +172,7 @@ def test_a_condition_learns_and_the_day_stays_bit_for_bit_also_when_it_was_inter
 
     # Judged is what is written: each gate frame with the statistics of its condition.
     for name, version in (("live", live), ("candidate", candidate)):
-        counts = jobs.read_counts(jobs.counts_file(candidate.parent, name))
+        counts = read_counts(counts_file(candidate.parent, name))
         sets = condition_store.load_conditions(version)[0]
         conditions.apply(model, sets["c1"].over(conditions.capture(model, learnt=sets["c1"].learnt)))
         gate = [(s.id, trainer_main.sample_of(s)) for s in job.gate]
@@ -177,8 +180,8 @@ def test_a_condition_learns_and_the_day_stays_bit_for_bit_also_when_it_was_inter
         assert counts == expected, name
         model, card = checkpoint.load(live)
     bare = judged(model, gate, card.normalisation, N, serving=Serving(), of={})[1]
-    assert bare != jobs.read_counts(jobs.counts_file(candidate.parent, "live"))
-    assert bare == jobs.read_counts(jobs.counts_file(candidate.parent, "frozen"))
+    assert bare != read_counts(counts_file(candidate.parent, "live"))
+    assert bare == read_counts(counts_file(candidate.parent, "frozen"))
 
     # The same again, interrupted and gone on with: the same tensors.
     shutil.rmtree(candidate)
@@ -189,7 +192,7 @@ def test_a_condition_learns_and_the_day_stays_bit_for_bit_also_when_it_was_inter
     resumed = [event.step for event in train(job) if isinstance(event, jobs.Stepped)]
     assert resumed == list(range(stopped[-1].step + 1, job.steps + 1))
     assert same(condition_store.load_conditions(candidate)[0]["c1"], new["c1"])
-    assert checkpoint.read_card(candidate).sha256 == before.sha256
+    assert read_card(candidate).sha256 == before.sha256
 
     # Interrupted after the last step, while it was judged: it is judged again, and nothing is learnt twice.
     shutil.rmtree(candidate)
@@ -235,7 +238,7 @@ def test_a_whole_round_estimates_conditions_again_and_keeps_what_they_had_learnt
     assert new.keys() == {"c1"}
     assert new["c1"].learnt.keys() == old["c1"].learnt.keys() == set(own_parameters(live))
     assert text == about({"c1": "base", "c2": "c1"})
-    assert checkpoint.read_card(candidate).training["conditions"] == ["c1"]
+    assert read_card(candidate).training["conditions"] == ["c1"]
     model, _ = checkpoint.load(candidate)
     now, before = dict(model.named_parameters()), dict(live.named_parameters())
     # What c1 had added, it adds to what the shared weights have become; slimming leaves no more than that.
@@ -249,7 +252,7 @@ def test_a_whole_round_estimates_conditions_again_and_keeps_what_they_had_learnt
     gate = [(s.id, trainer_main.sample_of(s)) for s in job.gate]
     of = {s.id: s.condition for s in job.gate}
     serving = Serving(found.sets, found.known)
-    counts = jobs.read_counts(jobs.counts_file(candidate.parent, "candidate"))
+    counts = read_counts(counts_file(candidate.parent, "candidate"))
     assert counts == judged(model, gate, card.normalisation, N, serving=serving, of=of)[1]
     bare = judged(model, gate, card.normalisation, N, serving=Serving(), of=of)[1]
     assert [a == b for a, b in zip(counts, bare, strict=True)] == [True, True, False, False]
@@ -262,7 +265,7 @@ def test_the_statistics_of_a_frame_that_would_serve_it_judge_it(tmp_path: Path) 
     found = kept(Path(job.conditions), model)
     gate = [(s.id, trainer_main.sample_of(s)) for s in job.gate]
 
-    def counts(serving: Serving, condition: str) -> tuple[jobs.Counts, ...]:
+    def counts(serving: Serving, condition: str) -> tuple[Counts, ...]:
         of = {s.id: condition for s in job.gate}
         return judged(model, gate, card.normalisation, N, serving=serving, of=of)[1]
 

@@ -11,13 +11,12 @@ import torch
 from torch import nn
 
 from dance_ondevice.daemon.children.jobs import Job
-from dance_ondevice.daemon.config.load import Config
-from dance_ondevice.daemon.config.sections import NetworkSlimming
+from dance_ondevice.daemon.config.sections import Config, NetworkSlimming
 from dance_ondevice.daemon.planning import job as round_job
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
 from dance_ondevice.images.codec import encode_png
+from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.cost import count_macs
-from dance_ondevice.models.forward import Normalisation
 from dance_ondevice.models.registry import build
 from dance_ondevice.training.batches import TrainingSample
 

@@ -19,7 +19,7 @@ from dance_ondevice.daemon.config.sections import Config, Inference
 from dance_ondevice.daemon.inference import service as predictors
 from dance_ondevice.daemon.inference.service import Predictor
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
-from dance_ondevice.daemon.metrics.gauges import Instruments
+from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.planning import job as round_job
 from dance_ondevice.daemon.trainer import main as trainer_main
 from dance_ondevice.daemon.versions import engine_graph

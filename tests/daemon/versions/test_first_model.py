@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dance_ondevice.daemon.config.load import Config, ConfigError
-from dance_ondevice.daemon.config.sections import Model
+from dance_ondevice.daemon.config.load import ConfigError
+from dance_ondevice.daemon.config.sections import Config, Model
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions import first_model

@@ -19,6 +19,7 @@ from dance_ondevice.daemon.security.curve import join
 from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.messages import ForeignFrame, Goodbye, WireError, WireLimits
 from dance_ondevice.daemon.wire.receiver import AddressInUse, ListenError, Receiver
 from dance_ondevice.images import codec as images
 
@@ -163,7 +164,7 @@ def header(**changes: Any) -> bytes:
     ).encode()
 
 
-LIMITS = wire.WireLimits()
+LIMITS = WireLimits()
 
 
 @pytest.mark.parametrize(
@@ -182,13 +183,13 @@ LIMITS = wire.WireLimits()
 def test_the_camera_of_a_sender_that_has_no_name(changes: dict[str, Any], camera: str) -> None:
     message = wire.parse([header(**changes), jpeg()], LIMITS)
 
-    assert isinstance(message, wire.ForeignFrame)
+    assert isinstance(message, ForeignFrame)
     assert (message.protocol, message.camera, message.shape) == ("netgear", camera, None)
 
 
 @pytest.mark.parametrize("parts", [[b'{"terminate_flag": true}'], [header(terminate_flag=True), b"image"]])
 def test_the_goodbye_may_have_an_image_or_none(parts: list[bytes]) -> None:
-    assert wire.parse(parts, LIMITS) == wire.Goodbye()
+    assert wire.parse(parts, LIMITS) == Goodbye()
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_the_goodbye_may_have_an_image_or_none(parts: list[bytes]) -> None:
     ],
 )
 def test_a_wrong_message_is_refused(parts: list[bytes], reason: str) -> None:
-    with pytest.raises(wire.WireError) as caught:
+    with pytest.raises(WireError) as caught:
         wire.parse(parts, LIMITS)
 
     assert (caught.value.reason, caught.value.protocol) == (reason, "netgear")

@@ -15,7 +15,9 @@ from sender_harness import frames, send_all, sending, stored_seqs
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.sender import LinkError, Pattern, stream
+from dance_ondevice.daemon.wire.links import LinkError
+from dance_ondevice.daemon.wire.messages import FrameMessage, Header, Reply, WireLimits
+from dance_ondevice.daemon.wire.sender import Pattern, stream
 from dance_ondevice.daemon.wire.sources import Source, SourceFrame
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 
@@ -33,7 +35,7 @@ class FakeDaemon(threading.Thread):
 
     def __init__(
         self,
-        answer: Callable[[wire.Header, int], wire.Reply | str | None],
+        answer: Callable[[Header, int], Reply | str | None],
         *,
         port: int = 0,
         limit: int = 1000,
@@ -56,11 +58,11 @@ class FakeDaemon(threading.Thread):
             if not self._socket.poll(20):
                 continue
             *envelope, head, _ = self._socket.recv_multipart()
-            message = wire.parse([head, b"x"], wire.WireLimits())
-            assert isinstance(message, wire.FrameMessage)
+            message = wire.parse([head, b"x"], WireLimits())
+            assert isinstance(message, FrameMessage)
             self.seqs.append(message.seq)
             reply = self._answer(
-                wire.Header(v=1, camera="front", seq=message.seq, captured_at=1.0, encoding="jpeg"),
+                Header(v=1, camera="front", seq=message.seq, captured_at=1.0, encoding="jpeg"),
                 self.seqs.count(message.seq),
             )
             if reply is not None:
@@ -74,14 +76,14 @@ class FakeDaemon(threading.Thread):
         assert not self.is_alive()
 
 
-def kept(head: wire.Header, times: int = 1) -> wire.Reply:
-    return wire.Reply(
+def kept(head: Header, times: int = 1) -> Reply:
+    return Reply(
         v=1, ok=True, id="x", kept=True, score=0.5, scale=0.5, reason="kept", camera="front", seq=head.seq
     )
 
 
-def refused(head: wire.Header, code: str, text: str) -> wire.Reply:
-    return wire.Reply(v=1, ok=False, error=text, code=code, camera="front", seq=head.seq)
+def refused(head: Header, code: str, text: str) -> Reply:
+    return Reply(v=1, ok=False, error=text, code=code, camera="front", seq=head.seq)
 
 
 @pytest.mark.parametrize("pattern", ANSWERED)
@@ -175,10 +177,10 @@ def test_frame_that_is_never_answered_is_given_up(pattern: Pattern) -> None:
 
 
 def test_no_more_frames_than_the_window_are_under_way() -> None:
-    held: list[wire.Header] = []
+    held: list[Header] = []
     most = 0
 
-    def answer(head: wire.Header, times: int) -> wire.Reply | None:
+    def answer(head: Header, times: int) -> Reply | None:
         # Each group of three is answered together, by a single reply at a time when the third is in.
         nonlocal most
         held.append(head)
@@ -260,7 +262,7 @@ def test_stopping_daemon_has_not_answered() -> None:
 
 
 def test_refusal_without_a_number_is_about_the_oldest_frame() -> None:
-    daemon = FakeDaemon(lambda head, times: wire.Reply(v=1, ok=False, error="what?", code="header"))
+    daemon = FakeDaemon(lambda head, times: Reply(v=1, ok=False, error="what?", code="header"))
     with sending(daemon.endpoint) as sender:
         send_all(sender, 3)
 

@@ -13,8 +13,19 @@ from hypothesis import strategies as st
 
 from dance_ondevice.daemon.system.state import CAMERA_NAME
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.foreign import camera_name
+from dance_ondevice.daemon.wire.messages import (
+    ForeignFrame,
+    FrameMessage,
+    Goodbye,
+    Header,
+    LabelMessage,
+    Message,
+    WireError,
+    WireLimits,
+)
 
-LIMITS = wire.WireLimits(max_message_bytes=10_000, max_pixels=1_000, max_header_bytes=2_000)
+LIMITS = WireLimits(max_message_bytes=10_000, max_pixels=1_000, max_header_bytes=2_000)
 IMAGE = b"an encoded image"
 HEADER: dict[str, Any] = {
     "v": 1,
@@ -31,15 +42,15 @@ def header(**changes: Any) -> bytes:
     return json.dumps(fields).encode()
 
 
-def refusal(*parts: bytes, limits: wire.WireLimits = LIMITS) -> wire.WireError:
-    with pytest.raises(wire.WireError) as caught:
+def refusal(*parts: bytes, limits: WireLimits = LIMITS) -> WireError:
+    with pytest.raises(WireError) as caught:
         wire.parse(parts, limits)
     return caught.value
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "png", "webp"])
 def test_frame(encoding: str) -> None:
-    assert wire.parse([header(encoding=encoding), IMAGE], LIMITS) == wire.FrameMessage(
+    assert wire.parse([header(encoding=encoding), IMAGE], LIMITS) == FrameMessage(
         camera="front", seq=7, captured_at=1_760_000_000.25, encoding=encoding, image=IMAGE
     )
 
@@ -47,21 +58,21 @@ def test_frame(encoding: str) -> None:
 def test_frame_with_label() -> None:
     message = wire.parse([header(), IMAGE, b"label"], LIMITS)
 
-    assert isinstance(message, wire.FrameMessage)
+    assert isinstance(message, FrameMessage)
     assert message.label == b"label"
 
 
 def test_parts_may_be_views() -> None:
     message = wire.parse([memoryview(header()), memoryview(IMAGE)], LIMITS)
 
-    assert isinstance(message, wire.FrameMessage)
+    assert isinstance(message, FrameMessage)
     assert bytes(message.image) == IMAGE
 
 
 def test_raw_frame() -> None:
     message = wire.parse([header(encoding="raw", shape=[2, 3, 3], dtype="uint8"), bytes(18)], LIMITS)
 
-    assert isinstance(message, wire.FrameMessage)
+    assert isinstance(message, FrameMessage)
     assert message.shape == (2, 3, 3)
 
 
@@ -70,7 +81,7 @@ def test_unknown_keys_whole_numbers_and_shapes_of_encoded_images_are_tolerated()
 
     message = wire.parse(parts, LIMITS)
 
-    assert isinstance(message, wire.FrameMessage)
+    assert isinstance(message, FrameMessage)
     assert message.captured_at == 5.0
     assert message.shape is None
 
@@ -78,11 +89,11 @@ def test_unknown_keys_whole_numbers_and_shapes_of_encoded_images_are_tolerated()
 @pytest.mark.parametrize("seq", [0, 2**63 - 1])
 @pytest.mark.parametrize("camera", ["a", "9", "A-b_c.d", "x" * 64])
 def test_extremes_that_are_allowed(seq: int, camera: str) -> None:
-    assert isinstance(wire.parse([header(seq=seq, camera=camera), IMAGE], LIMITS), wire.FrameMessage)
+    assert isinstance(wire.parse([header(seq=seq, camera=camera), IMAGE], LIMITS), FrameMessage)
 
 
 def test_label_for_an_earlier_frame() -> None:
-    assert wire.parse(wire.label_parts("front-1-7", b"png"), LIMITS) == wire.LabelMessage(
+    assert wire.parse(wire.label_parts("front-1-7", b"png"), LIMITS) == LabelMessage(
         sample_id="front-1-7", label=b"png"
     )
 
@@ -185,7 +196,7 @@ def test_header_that_is_no_json_object_is_refused(text: bytes) -> None:
 
 def test_deep_nesting_is_refused() -> None:
     deep = b'{"v":' + b"[" * 20_000 + b"]" * 20_000 + b"}"
-    limits = wire.WireLimits(max_message_bytes=100_000, max_header_bytes=65_536)
+    limits = WireLimits(max_message_bytes=100_000, max_header_bytes=65_536)
 
     assert refusal(deep, IMAGE, limits=limits).reason == "header"
 
@@ -199,7 +210,7 @@ def test_wrong_number_of_parts_is_refused(count: int) -> None:
 
 
 def test_parts_that_were_not_kept_are_counted() -> None:
-    with pytest.raises(wire.WireError, match="50 parts"):
+    with pytest.raises(WireError, match="50 parts"):
         wire.parse([header(), IMAGE, IMAGE], LIMITS, 50)
 
 
@@ -215,7 +226,7 @@ def test_sizes_are_limited() -> None:
     assert refusal(b'{"v":1,"label_for":"a-1-1"}', bytes(10_001)).sample_id == "a-1-1"
     assert refusal(header(), bytes(5_000), bytes(5_000)).reason == "message_size"
     exact = 10_000 - len(header())
-    assert isinstance(wire.parse([header(), bytes(exact)], LIMITS), wire.FrameMessage)
+    assert isinstance(wire.parse([header(), bytes(exact)], LIMITS), FrameMessage)
 
 
 def test_empty_image_is_refused() -> None:
@@ -258,7 +269,7 @@ def test_label_with_an_image_is_refused() -> None:
 
 
 def test_imagezmq_jpeg() -> None:
-    assert wire.parse([b'{"msg":"front door"}', IMAGE], LIMITS) == wire.ForeignFrame(
+    assert wire.parse([b'{"msg":"front door"}', IMAGE], LIMITS) == ForeignFrame(
         protocol="imagezmq", camera="front_door", image=IMAGE
     )
 
@@ -269,7 +280,7 @@ def test_imagezmq_array(shape: list[int]) -> None:
 
     message = wire.parse([head, bytes(math.prod(shape))], LIMITS)
 
-    assert message == wire.ForeignFrame(
+    assert message == ForeignFrame(
         protocol="imagezmq", camera="cam", image=bytes(math.prod(shape)), shape=tuple(shape)
     )
 
@@ -309,20 +320,20 @@ def test_wrong_imagezmq_message_is_refused_in_plain_text(
     ],
 )
 def test_camera_name(text: str, name: str) -> None:
-    assert wire.camera_name(text) == name
+    assert camera_name(text) == name
 
 
 @given(st.text())
 def test_every_text_makes_a_camera_name(text: str) -> None:
-    assert CAMERA_NAME.fullmatch(wire.camera_name(text))
+    assert CAMERA_NAME.fullmatch(camera_name(text))
 
 
 def test_header_is_written_without_what_it_does_not_need() -> None:
-    parts = wire.frame_parts(wire.Header(**HEADER), IMAGE)
+    parts = wire.frame_parts(Header(**HEADER), IMAGE)
 
     assert json.loads(bytes(parts[0])) == HEADER
     assert parts[1:] == (IMAGE,)
-    assert wire.frame_parts(wire.Header(**HEADER), IMAGE, b"label")[1:] == (IMAGE, b"label")
+    assert wire.frame_parts(Header(**HEADER), IMAGE, b"label")[1:] == (IMAGE, b"label")
 
 
 json_values = st.recursive(
@@ -369,7 +380,7 @@ headers = st.one_of(
 def test_any_message_is_read_or_refused_and_answered(parts: tuple[bytes, ...]) -> None:
     try:
         message = wire.parse(parts, LIMITS)
-    except wire.WireError as error:
+    except WireError as error:
         refused = error
     else:
         check_message(message)
@@ -378,10 +389,10 @@ def test_any_message_is_read_or_refused_and_answered(parts: tuple[bytes, ...]) -
     assert refused.camera == "" or CAMERA_NAME.fullmatch(refused.camera)
 
 
-def check_message(message: wire.Message | wire.Goodbye) -> None:
-    if isinstance(message, wire.Goodbye):
+def check_message(message: Message | Goodbye) -> None:
+    if isinstance(message, Goodbye):
         return
-    if isinstance(message, wire.LabelMessage):
+    if isinstance(message, LabelMessage):
         assert message.sample_id
         return
     assert CAMERA_NAME.fullmatch(message.camera)
@@ -389,7 +400,7 @@ def check_message(message: wire.Message | wire.Goodbye) -> None:
     if message.shape is not None:
         assert math.prod(message.shape) == len(message.image)
         assert message.shape[0] * message.shape[1] <= LIMITS.max_pixels
-    if isinstance(message, wire.FrameMessage):
+    if isinstance(message, FrameMessage):
         assert 0 <= message.seq < 2**63
         assert 0 < message.captured_at < 1e11
         assert (message.shape is not None) == (message.encoding == "raw")
@@ -405,8 +416,8 @@ def check_message(message: wire.Message | wire.Goodbye) -> None:
 def test_what_is_written_is_read(
     camera: str, seq: int, captured_at: float, image: bytes, label: bytes | None
 ) -> None:
-    head = wire.Header(v=1, camera=camera, seq=seq, captured_at=captured_at, encoding="png")
+    head = Header(v=1, camera=camera, seq=seq, captured_at=captured_at, encoding="png")
 
-    assert wire.parse(wire.frame_parts(head, image, label), LIMITS) == wire.FrameMessage(
+    assert wire.parse(wire.frame_parts(head, image, label), LIMITS) == FrameMessage(
         camera=camera, seq=seq, captured_at=captured_at, encoding="png", image=image, label=label
     )

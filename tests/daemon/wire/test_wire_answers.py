@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.messages import WireError
 
 
 def test_accepting_reply_on_the_wire() -> None:
@@ -39,7 +40,7 @@ def test_a_reply_says_that_a_frame_is_not_kept() -> None:
 
 
 def test_refusing_reply_on_the_wire() -> None:
-    error = wire.WireError("shape", "the shape is wrong", camera="front", seq=7)
+    error = WireError("shape", "the shape is wrong", camera="front", seq=7)
 
     assert json.loads(wire.refused(error)) == {
         "v": 1,
@@ -57,7 +58,7 @@ def test_label_reply_on_the_wire() -> None:
 
 @pytest.mark.parametrize("data", [b"OK", b"{}", b'{"v":1,"ok":1}', b"\xff", b'{"v":1,"ok":true,"id":"\xff"}'])
 def test_reply_that_is_none_is_an_error(data: bytes) -> None:
-    with pytest.raises(wire.WireError, match="reply"):
+    with pytest.raises(WireError, match="reply"):
         wire.parse_reply(data)
 
 
@@ -112,5 +113,5 @@ def test_mask_is_read_back() -> None:
     ],
 )
 def test_mask_that_is_none_is_an_error(change: Any) -> None:
-    with pytest.raises(wire.WireError):
+    with pytest.raises(WireError):
         wire.parse_mask(change(mask_parts()))

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from dance_ondevice.policies.rounds.start import (
     Drifted,
-    SampleInfo,
-    Split,
     StartDecision,
     answered,
     in_window,
@@ -21,6 +19,7 @@ from dance_ondevice.policies.rounds.start import (
     plan_round,
     should_start,
 )
+from dance_ondevice.policies.samples.splits import SampleInfo, Split
 
 
 def sample(

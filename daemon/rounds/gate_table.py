@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.counts import (
+    GatePlace,
+    block_numbers,
+    counts_file,
+    paired_counts,
+    read_counts,
+)
 from dance_ondevice.policies.promotion import bootstrap, promotion
-
-
-@dataclass(frozen=True, kw_only=True)
-class GatePlace:
-    """Where a held-out sample comes from; ``condition`` is empty where nobody told."""
-
-    camera: str
-    captured_at: float
-    condition: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,31 +23,6 @@ class GateTable:
 
     whole: bootstrap.Comparison | None
     groups: tuple[promotion.Group, ...] = ()
-
-
-def pairs(live: Sequence[jobs.Counts], candidate: Sequence[jobs.Counts]) -> dict[str, bootstrap.Pair]:
-    """Both models' counts of the samples that both were scored on, by id."""
-    others = {counts.id: counts for counts in candidate}
-    found = {}
-    for one in live:
-        other = others.get(one.id)
-        if other is not None and other.truth == one.truth:
-            found[one.id] = bootstrap.Pair(
-                truth=one.truth,
-                live_hits=one.hits,
-                live_predicted=one.predicted,
-                candidate_hits=other.hits,
-                candidate_predicted=other.predicted,
-            )
-    return found
-
-
-def blocks(ids: Sequence[str], places: Mapping[str, GatePlace], block_seconds: float) -> tuple[int, ...]:
-    """The block of time of each sample; one that nobody knows any more is a block of its own."""
-    known = [i for i in ids if i in places]
-    numbers = bootstrap.time_blocks([(places[i].camera, places[i].captured_at) for i in known], block_seconds)
-    numbered = dict(zip(known, numbers, strict=True))
-    return tuple(numbered.get(i, -1 - position) for position, i in enumerate(ids))
 
 
 def build(
@@ -73,9 +45,9 @@ def build(
         confidence: of the bounds.
         seed: of the draws.
     """
-    found = pairs(
-        jobs.read_counts(jobs.counts_file(folder, "live")),
-        jobs.read_counts(jobs.counts_file(folder, "candidate")),
+    found = paired_counts(
+        read_counts(counts_file(folder, "live")),
+        read_counts(counts_file(folder, "candidate")),
     )
     if not found:
         return GateTable(None)
@@ -84,7 +56,7 @@ def build(
     def compared(chosen: Sequence[str]) -> bootstrap.Comparison:
         return bootstrap.compare(
             [found[i] for i in chosen],
-            blocks(chosen, places, block_seconds),
+            block_numbers(chosen, places, block_seconds),
             confidence=confidence,
             seed=seed,
         )

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands import index, target
-from dance_ondevice.daemon.commands.samples_export import export
-from dance_ondevice.daemon.commands.samples_purge import purge
+from dance_ondevice.daemon.commands.access import index, target
+from dance_ondevice.daemon.commands.samples.export import export
+from dance_ondevice.daemon.commands.samples.purge import purge
 from dance_ondevice.daemon.terminal import print_json, print_pairs, print_table, show, show_bytes, show_time
 
 _SPLITS = {

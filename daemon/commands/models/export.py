@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands import index, target
+from dance_ondevice.daemon.commands.access import index, target
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json
+from dance_ondevice.images.headers import ImageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,8 +68,8 @@ def export(
     paths = target(config_path, state_dir)
     directory = _directory(paths, version)
     from dance_ondevice.models.card import CheckpointError
-    from dance_ondevice.runtime.export import ExportError
     from dance_ondevice.runtime.export import export as write
+    from dance_ondevice.runtime.formats import ExportError
 
     try:
         model, card = _load(directory, condition)
@@ -151,7 +152,7 @@ def _frames(paths: StatePaths, height: int, width: int) -> list[NDArray[np.uint8
         for file in stored:
             try:
                 found.append(images.decode_colour(file.read_bytes()))
-            except (OSError, images.ImageError):
+            except (OSError, ImageError):
                 continue  # evicted meanwhile, or damaged: doctor's business
     street = StreetCamera(seed=0, height=height, width=width)
     return found or [street.render(40 * number, "day")[0] for number in range(_FRAMES)]

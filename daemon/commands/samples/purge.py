@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands import ask, index, target
+from dance_ondevice.daemon.commands.access import ask, index, target
 from dance_ondevice.daemon.terminal import print_json, print_table
 
 if TYPE_CHECKING:

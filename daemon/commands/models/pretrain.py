@@ -16,7 +16,8 @@ from click.core import ParameterSource
 
 from dance_ondevice.daemon.cli import WorkFailed, json_option
 from dance_ondevice.daemon.terminal import comma_names, print_json, print_pairs, print_table, size_of
-from dance_ondevice.datasets.camvid import VOID_ID, DatasetError, camvid
+from dance_ondevice.datasets.camvid import VOID_ID, camvid
+from dance_ondevice.datasets.listing import DatasetError
 from dance_ondevice.datasets.street import CONDITIONS
 from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE, CheckpointError, ModelCard
@@ -25,8 +26,8 @@ from dance_ondevice.models.registry import ARCHITECTURES
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from dance_ondevice.training.batches import TrainingSample
     from dance_ondevice.training.pretraining import PretrainOptions
-    from dance_ondevice.training.trainer import TrainingSample
 
 #: Options that make sense for one data set alone.
 _ONLY_FOR = {"camvid": ("root", "sequences", "splits"), "street": ("frames", "stride", "conditions")}
@@ -186,7 +187,7 @@ def _prepare_out(out: Path, *, force: bool) -> None:
 def _camvid(
     root: Path | None, splits: tuple[str, ...], sequences: tuple[str, ...], validate: tuple[str, ...]
 ) -> Samples:
-    from dance_ondevice.training.trainer import TrainingSample
+    from dance_ondevice.training.batches import TrainingSample
 
     if root is None:
         raise click.UsageError(
@@ -277,8 +278,9 @@ def _progress() -> Progress:
 
 def _train(found: Samples, options: PretrainOptions, out: Path, progress: Progress) -> ModelCard:
     from dance_ondevice.models.registry import ModelError
+    from dance_ondevice.training.batches import SampleError
     from dance_ondevice.training.pretraining import EpochReport, PretrainError, Watcher, pretrain
-    from dance_ondevice.training.trainer import SampleError, StepReport, TrainingDiverged
+    from dance_ondevice.training.trainer import StepReport, TrainingDiverged
 
     training = progress.add_task("training", total=None, note="")
     evaluating = progress.add_task("evaluating", total=None, note="", visible=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands import index, model_classes, target
+from dance_ondevice.daemon.commands.access import index, model_classes, target
 from dance_ondevice.daemon.terminal import print_json
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def _live_uncertainty(paths: StatePaths) -> Callable[[Path], float | None] | Non
     """1 less the live model's mean confidence on an image file; the model is loaded at the first question."""
     import json
 
-    from dance_ondevice.images.codec import ImageError, decode_colour
+    from dance_ondevice.images.codec import decode_colour
+    from dance_ondevice.images.headers import ImageError
 
     try:
         version = json.loads(paths.live_file.read_bytes())["version"]

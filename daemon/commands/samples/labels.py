@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands import index, model_classes, target
+from dance_ondevice.daemon.commands.access import index, model_classes, target
 from dance_ondevice.daemon.terminal import print_json, print_table
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def _send(endpoint: str, masks: Iterable[Mask]) -> Iterator[Result]:
     """Send the labels one after another; each is stored, or refused, before the next one goes."""
     import zmq
 
-    from dance_ondevice.daemon.wire.codec import WireError, label_parts, parse_reply
+    from dance_ondevice.daemon.wire.codec import label_parts, parse_reply
+    from dance_ondevice.daemon.wire.messages import WireError
 
     with zmq.Context() as context, context.socket(zmq.DEALER) as channel:
         channel.linger = 0

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands import ask, index, target
+from dance_ondevice.daemon.commands.access import ask, index, target
 from dance_ondevice.daemon.commands.certificate import print_certificate
-from dance_ondevice.daemon.commands.models_export import export
+from dance_ondevice.daemon.commands.models.export import export
 from dance_ondevice.daemon.commands.rounds import await_request
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json, print_table, show_time

@@ -5,34 +5,33 @@ from typing import Any
 
 import pytest
 
-from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.rounds import gate
-from dance_ondevice.daemon.rounds.gate import GatePlace
+from dance_ondevice.daemon.children.counts import Counts, GatePlace, counts_file, read_counts, write_counts
+from dance_ondevice.daemon.rounds import gate_table
 
 
-def counts(identifier: str, hits: int, truth: int = 100) -> jobs.Counts:
-    return jobs.Counts(id=identifier, truth=(truth, 0), predicted=(hits, truth - hits), hits=(hits, 0))
+def counts(identifier: str, hits: int, truth: int = 100) -> Counts:
+    return Counts(id=identifier, truth=(truth, 0), predicted=(hits, truth - hits), hits=(hits, 0))
 
 
 PLACES = {f"s{i}": GatePlace(camera="front", captured_at=10.0 * i) for i in range(8)}
 
 
-def build(folder: Path, **changes: Any) -> gate.GateTable:
+def build(folder: Path, **changes: Any) -> gate_table.GateTable:
     settings: dict[str, Any] = {
         "new_since": {"front": 40.0},
         "block_seconds": 5.0,
         "confidence": 0.9,
         "seed": 0,
     }
-    return gate.build(folder, **{"places": PLACES, **settings, **changes})
+    return gate_table.build(folder, **{"places": PLACES, **settings, **changes})
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Old samples get worse, new ones better."""
-    jobs.write_counts(jobs.counts_file(tmp_path, "live"), [counts(f"s{i}", 50) for i in range(8)])
-    jobs.write_counts(
-        jobs.counts_file(tmp_path, "candidate"),
+    write_counts(counts_file(tmp_path, "live"), [counts(f"s{i}", 50) for i in range(8)])
+    write_counts(
+        counts_file(tmp_path, "candidate"),
         [counts(f"s{i}", 40 if i < 4 else 90) for i in reversed(range(8))],
     )
     return tmp_path
@@ -47,7 +46,7 @@ def test_old_and_new_scenes_are_compared_on_their_own(folder: Path) -> None:
     assert {name: found.gain.point for name, found in groups.items()} == pytest.approx(
         {"camera front, earlier": -0.1, "camera front, recent": 0.4}
     )
-    words = gate.in_words(table, ("sky", "road"))
+    words = gate_table.in_words(table, ("sky", "road"))
     assert words["gain"] == pytest.approx(0.15)
     assert [row["class"] for row in words["classes"]] == ["sky"]
     assert [group["name"] for group in words["groups"]] == ["camera front, earlier", "camera front, recent"]
@@ -77,17 +76,17 @@ def test_samples_that_are_gone_since_count_on_their_own(folder: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"[[]]", b'{"a": 1}'])
 def test_without_the_counts_there_is_no_table(folder: Path, content: bytes | None) -> None:
-    file = jobs.counts_file(folder, "candidate")
+    file = counts_file(folder, "candidate")
     file.unlink() if content is None else file.write_bytes(content)
     table = build(folder)
     assert table.whole is None
-    assert gate.in_words(table, ("sky", "road")) == {}
+    assert gate_table.in_words(table, ("sky", "road")) == {}
 
 
 def test_a_sample_whose_label_changed_in_between_is_not_compared(folder: Path) -> None:
-    file = jobs.counts_file(folder, "candidate")
-    found = jobs.read_counts(file)
-    jobs.write_counts(file, [counts("s0", 10, truth=200), *(c for c in found if c.id != "s0")])
+    file = counts_file(folder, "candidate")
+    found = read_counts(file)
+    write_counts(file, [counts("s0", 10, truth=200), *(c for c in found if c.id != "s0")])
     table = build(folder)
     assert table.whole is not None
     assert table.whole.samples == 7

@@ -1,0 +1,97 @@
+"""What a model scored on the held-out samples of a round: pixel counts by class, kept as files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.policies.promotion import bootstrap
+from dance_ondevice.policies.promotion.promotion import Scores
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Pixels of one sample by class: of the label, of the mask (where the label counts), and of both."""
+
+    id: str
+    truth: tuple[int, ...]
+    predicted: tuple[int, ...]
+    hits: tuple[int, ...]
+
+
+class ScoreCard(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's scores on the gate samples, one confusion matrix over all of them."""
+
+    miou: float
+    iou_per_class: tuple[float | None, ...]
+    pixels_per_class: tuple[int, ...]
+    samples: int
+
+    def scores(self) -> Scores:
+        """As the promotion policy takes them."""
+        return Scores(
+            miou=self.miou,
+            iou_per_class=self.iou_per_class,
+            pixels_per_class=self.pixels_per_class,
+            samples=self.samples,
+        )
+
+
+_counts: msgspec.json.Decoder[tuple[Counts, ...]] = msgspec.json.Decoder(tuple[Counts, ...])
+
+
+def counts_file(folder: Path, model: str) -> Path:
+    """Where a round keeps what a model ("live", "frozen" or "candidate") scored on each gate sample."""
+    return folder / f"gate-{model}.json"
+
+
+def write_counts(path: Path, counts: Sequence[Counts]) -> None:
+    """Keep the counts of all gate samples: they are far too many for one event."""
+    atomic_write(path, msgspec.json.encode(counts))
+
+
+def read_counts(path: Path) -> tuple[Counts, ...]:
+    """Read ``write_counts``'s file; empty when it is missing or damaged."""
+    try:
+        return _counts.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatePlace:
+    """Where a held-out sample comes from; ``condition`` is empty where nobody told."""
+
+    camera: str
+    captured_at: float
+    condition: str = ""
+
+
+def paired_counts(live: Sequence[Counts], candidate: Sequence[Counts]) -> dict[str, bootstrap.Pair]:
+    """Both models' counts of the samples that both were scored on, by id."""
+    others = {counts.id: counts for counts in candidate}
+    found = {}
+    for one in live:
+        other = others.get(one.id)
+        if other is not None and other.truth == one.truth:
+            found[one.id] = bootstrap.Pair(
+                truth=one.truth,
+                live_hits=one.hits,
+                live_predicted=one.predicted,
+                candidate_hits=other.hits,
+                candidate_predicted=other.predicted,
+            )
+    return found
+
+
+def block_numbers(
+    ids: Sequence[str], places: Mapping[str, GatePlace], block_seconds: float
+) -> tuple[int, ...]:
+    """The block of time of each sample; one that nobody knows any more is a block of its own."""
+    known = [i for i in ids if i in places]
+    numbers = bootstrap.time_blocks([(places[i].camera, places[i].captured_at) for i in known], block_seconds)
+    numbered = dict(zip(known, numbers, strict=True))
+    return tuple(numbered.get(i, -1 - position) for position, i in enumerate(ids))

@@ -1,0 +1,100 @@
+"""How commands reach the daemon they mean: its state folder, control socket, index and classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dance_ondevice.daemon.cli import WorkFailed
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+    from dance_ondevice.daemon.system.state import StatePaths
+
+
+def target(config_path: Path | None, state_dir: Path | None) -> StatePaths:
+    """The state folder that ``--config`` and ``--state-dir`` mean; see ``instances.locate``.
+
+    Raises:
+        click.UsageError: several daemons run and nothing says which one is meant.
+        ConfigError: the configuration cannot be used.
+    """
+    from dance_ondevice.daemon.control.instances import AmbiguousInstanceError, locate
+    from dance_ondevice.daemon.system.state import StatePaths
+
+    try:
+        return StatePaths(locate(config_path, state_dir, os.environ))
+    except AmbiguousInstanceError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def ask(paths: StatePaths, cmd: str, *, timeout: float = 10.0, **args: object) -> Any:
+    """The running daemon's answer to a control command.
+
+    Raises:
+        WorkFailed: no daemon runs on the state folder, or it refused.
+    """
+    from dance_ondevice.daemon.control import client, instances
+
+    try:
+        published = instances.read_daemon_file(paths)
+        if published is None:
+            raise client.NotRunning(
+                f"no daemon runs on {paths.root}; start it with `dance-ondevice run --state-dir {paths.root}`"
+            )
+        return client.request(published.control, cmd, timeout, **args)
+    except client.ClientError as error:
+        raise WorkFailed(str(error)) from error
+    except PermissionError as error:
+        raise WorkFailed(f"{error}; run the command as the daemon's user") from error
+
+
+def model_classes(paths: StatePaths, config_path: Path | None) -> tuple[str, ...]:
+    """The class names of the live model; of the configuration where there is none yet.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+    """
+    import json
+
+    from dance_ondevice.daemon.cli import load_config
+
+    try:
+        version = json.loads(paths.live_file.read_bytes())["version"]
+        card = json.loads((paths.models / version / "card.json").read_bytes())
+        return tuple(card["classes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return tuple(load_config(config_path).config.model.classes)
+
+
+@contextmanager
+def index(paths: StatePaths) -> Iterator[Database]:
+    """The database of a state folder, read-only.
+
+    Raises:
+        WorkFailed: there is none, or it cannot be read.
+    """
+    import sqlite3
+
+    from dance_ondevice.daemon.store.samples import StoreError, open_reader
+
+    if not paths.database.is_file():
+        raise WorkFailed(f"{paths.database} is not there; give the daemon's folder with --state-dir")
+    try:
+        database = open_reader(paths)
+        try:
+            yield database
+        finally:
+            database.conn.close()
+    except StoreError as error:
+        raise WorkFailed(str(error)) from error
+    except sqlite3.Error as error:
+        raise WorkFailed(
+            f"{paths.database}: {error}; run `dance-ondevice doctor --state-dir {paths.root}`"
+        ) from error

@@ -1,0 +1,1 @@
+"""Commands about stored samples and their labels."""

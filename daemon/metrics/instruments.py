@@ -1,0 +1,132 @@
+"""Instruments: counters and histograms that threads of the daemon touch as events happen."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+_LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+_SCORE_BUCKETS = tuple(round(0.05 * i, 2) for i in range(1, 21))
+
+WORKLOADS = ("training", "inference", "ingest", "labelling")
+
+OUTCOMES = ("promoted", "rejected", "stopped", "failed")
+
+ROLLBACK_TRIGGERS = ("probation", "hand")
+
+
+class Instruments:
+    """Counters and histograms that the service threads feed as things happen."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._frames = Counter(
+            "dance_frames",
+            "Frames received, by camera and what became of them.",
+            ["camera", "outcome"],
+            registry=registry,
+        )
+        self._score = Histogram(
+            "dance_frame_score",
+            "Spatial complexity of accepted frames, 0 to 1.",
+            ["camera"],
+            buckets=_SCORE_BUCKETS,
+            registry=registry,
+        )
+        self._scale = Counter(
+            "dance_frames_scaled",
+            "Accepted frames by the scale that the policy chose for them.",
+            ["camera", "scale"],
+            registry=registry,
+        )
+        self._ingest = Histogram(
+            "dance_ingest_seconds",
+            "Time from taking a frame off the queue to its decision.",
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self._refused = Counter(
+            "dance_refused", "Messages refused, by reason.", ["reason"], registry=registry
+        )
+        self._connections_refused = Counter(
+            "dance_connections_refused",
+            "Connections turned away because their key is not known.",
+            registry=registry,
+        )
+        self._inference = Histogram(
+            "dance_inference_seconds",
+            "Time from taking a frame to its published mask.",
+            buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self._rounds = Counter("dance_rounds", "Training rounds, by outcome.", ["outcome"], registry=registry)
+        for outcome in OUTCOMES:
+            self._rounds.labels(outcome)
+        self._rollbacks = Counter(
+            "dance_rollbacks",
+            "Versions that were taken back after their promotion, by who did it.",
+            ["trigger"],
+            registry=registry,
+        )
+        for trigger in ROLLBACK_TRIGGERS:
+            self._rollbacks.labels(trigger)
+        self._drift_alarms = Counter(
+            "dance_drift_alarms",
+            "Times that a signal of a camera's stream was found to have changed.",
+            ["camera", "signal"],
+            registry=registry,
+        )
+        self._condition_switches = Counter(
+            "dance_condition_switches",
+            "Times that a camera went from one condition to another.",
+            registry=registry,
+        )
+        self._frame_counts: dict[str, int] = {}
+
+    def frame(self, camera: str, outcome: str) -> None:
+        """Count one frame; ``outcome`` is kept, dropped, rejected or overflow."""
+        self._frames.labels(camera, outcome).inc()
+        self._frame_counts[outcome] = self._frame_counts.get(outcome, 0) + 1
+
+    def score(self, camera: str, value: float) -> None:
+        """Record a frame's complexity."""
+        self._score.labels(camera).observe(value)
+
+    def scale(self, camera: str, scale: float) -> None:
+        """Count an accepted frame by the scale chosen for it."""
+        self._scale.labels(camera, f"{scale:g}").inc()
+
+    def ingest_seconds(self, value: float) -> None:
+        """Record how long one frame took from queue to decision, seconds."""
+        self._ingest.observe(value)
+
+    def refused(self, reason: str) -> None:
+        """Count a refused message by its short reason."""
+        self._refused.labels(reason).inc()
+
+    def connection_refused(self) -> None:
+        """Count a connection that was turned away."""
+        self._connections_refused.inc()
+
+    def inference_seconds(self, value: float) -> None:
+        """Record how long one mask took, seconds."""
+        self._inference.observe(value)
+
+    def round_finished(self, outcome: str) -> None:
+        """Count one round."""
+        self._rounds.labels(outcome).inc()
+
+    def rolled_back(self, trigger: str) -> None:
+        """Count one rollback; ``trigger`` is probation or hand."""
+        self._rollbacks.labels(trigger).inc()
+
+    def drift_alarm(self, camera: str, signal: str) -> None:
+        """Count one alarm of a drift detector."""
+        self._drift_alarms.labels(camera, signal).inc()
+
+    def condition_switch(self) -> None:
+        """Count one switch of a camera to another condition."""
+        self._condition_switches.inc()
+
+    def frame_counts(self) -> dict[str, int]:
+        """Frames by outcome since the daemon started (written by the ingest thread alone)."""
+        return dict(self._frame_counts)

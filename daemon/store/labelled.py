@@ -1,0 +1,44 @@
+"""Labelled samples of the index, as the policies take them, and their fixed splits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from sqlite_utils import Database
+
+from dance_ondevice.policies.samples.splits import SampleInfo
+
+
+def labelled_samples(db: Database) -> list[SampleInfo]:
+    """Every labelled sample, oldest first, as the round policy takes them."""
+    rows = db.query(
+        "select id, camera, captured_at, score, weight, split, rounds_used, classes, uncertainty, condition, "
+        "signature, label_source from samples where label_path is not null order by captured_at, id"
+    )
+    return [
+        SampleInfo(
+            id=row["id"],
+            camera=row["camera"],
+            captured_at=row["captured_at"],
+            score=row["score"] or 0.0,
+            weight=row["weight"] or 1.0,
+            labelled=True,
+            split=row["split"],
+            rounds_used=row["rounds_used"],
+            classes=frozenset(json.loads(row["classes"] or "[]")),
+            uncertainty=row["uncertainty"],
+            condition=row["condition"] or "",
+            signature=row["signature"] or "",
+            label_source=row["label_source"] or "",
+        )
+        for row in rows
+    ]
+
+
+def save_splits(db: Database, splits: Mapping[str, str]) -> None:
+    """Fix which samples are learnt from, held out, or set between the two; never changed again."""
+    db.conn.executemany(
+        "update samples set split = ? where id = ? and split is null",
+        [(split, sample_id) for sample_id, split in splits.items()],
+    )
