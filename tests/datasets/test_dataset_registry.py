@@ -9,8 +9,8 @@ from subprocess import PIPE
 import numpy as np
 import pytest
 
+from dance_ondevice.datasets.cityscapes import NINETEEN_CLASSES
 from dance_ondevice.datasets.listing import LabelledImage, with_plain_labels
-from dance_ondevice.datasets.nineteen import NINETEEN_CLASSES
 from dance_ondevice.datasets.registry import DATASET_NAMES, open_dataset
 from dance_ondevice.images.codec import decode_label, encode_png
 from dance_ondevice.images.labels import STREET_CLASSES
