@@ -52,15 +52,19 @@ TABLE: Mapping[str, Lazy] = {
     "pause": Lazy(f"{_COMMANDS}.rounds:pause", "Start no more rounds until resumed."),
     "resume": Lazy(f"{_COMMANDS}.rounds:resume", "Let rounds start again."),
     "train-now": Lazy(f"{_COMMANDS}.rounds:train_now", "Run one round now."),
-    "models": Lazy(f"{_COMMANDS}.models:models", "List, show, promote, roll back and export model versions."),
-    "samples": Lazy(f"{_COMMANDS}.samples:samples", "List, explain, export and remove stored samples."),
-    "labels": Lazy(f"{_COMMANDS}.labels:labels", "Bring labels to stored samples."),
+    "models": Lazy(
+        f"{_COMMANDS}.models.versions:models", "List, show, promote, roll back and export model versions."
+    ),
+    "samples": Lazy(
+        f"{_COMMANDS}.samples.listing:samples", "List, explain, export and remove stored samples."
+    ),
+    "labels": Lazy(f"{_COMMANDS}.samples.labels:labels", "Bring labels to stored samples."),
     "energy": Lazy(f"{_COMMANDS}.energy:energy", "Show joules by day, workload, source and method."),
     "simulate": Lazy(
         f"{_COMMANDS}.simulate:simulate", "Replay the stored stream under another energy budget."
     ),
     "pretrain": Lazy(
-        f"{_COMMANDS}.pretrain:pretrain",
+        f"{_COMMANDS}.models.pretrain:pretrain",
         "Train a base model and write it to --out: model.safetensors and card.json.",
     ),
     "bench": Lazy("dance_ondevice.benchmarks.command:bench", "Measure the method on labelled images."),

@@ -82,7 +82,8 @@ def index(paths: StatePaths) -> Iterator[Database]:
     """
     import sqlite3
 
-    from dance_ondevice.daemon.store.samples import StoreError, open_reader
+    from dance_ondevice.daemon.store.samples import StoreError
+    from dance_ondevice.daemon.store.service import open_reader
 
     if not paths.database.is_file():
         raise WorkFailed(f"{paths.database} is not there; give the daemon's folder with --state-dir")

@@ -1,0 +1,134 @@
+"""``dance-ondevice models``: versions of the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
+from dance_ondevice.daemon.commands.access import ask, index, target
+from dance_ondevice.daemon.commands.certificate import print_certificate
+from dance_ondevice.daemon.commands.models.export import export
+from dance_ondevice.daemon.commands.rounds import await_request
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.terminal import print_json, print_table, show_time
+
+_COLUMNS = (
+    "version",
+    "status",
+    "parent",
+    "created_at",
+    "architecture",
+    "macs",
+    "parameters",
+    "miou_gate",
+    "round_id",
+)
+
+
+@click.group()
+def models() -> None:
+    """List, show, promote, roll back and export model versions."""
+
+
+models.add_command(export)
+
+
+@models.command(name="list")
+@config_option
+@state_dir_option
+@json_option
+def list_(config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
+    """List the versions, oldest first."""
+    with index(target(config_path, state_dir)) as database:
+        rows = list(
+            database.query(f"select {', '.join(_COLUMNS)} from versions order by created_at, version")
+        )
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        "Models",
+        (
+            "version",
+            "status",
+            "parent",
+            "created",
+            "architecture",
+            "MACs",
+            "parameters",
+            "mIoU (gate)",
+            "round",
+        ),
+        [{**row, "created_at": show_time(row["created_at"])}.values() for row in rows],
+    )
+
+
+@models.command()
+@click.argument("version", required=False)
+@config_option
+@state_dir_option
+@json_option
+def show(version: str | None, config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
+    """Show the birth certificate of a version, by default of the live one; --json prints all of its card."""
+    card = _read_card(target(config_path, state_dir), version)
+    if as_json:
+        print_json(card)
+        return
+    print_certificate(card)
+
+
+@models.command()
+@click.argument("version")
+@config_option
+@state_dir_option
+@json_option
+def promote(version: str, config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
+    """Make a version live, whatever the gate said of it."""
+    _switch(target(config_path, state_dir), as_json, "promote", version=version)
+
+
+@models.command()
+@click.option(
+    "--to", metavar="VERSION", help="Version to go back to; by default the one that was live before."
+)
+@config_option
+@state_dir_option
+@json_option
+def rollback(to: str | None, config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
+    """Make the version that was live before live again."""
+    _switch(target(config_path, state_dir), as_json, "rollback", to=to)
+
+
+def _switch(paths: StatePaths, as_json: bool, cmd: str, **args: Any) -> None:
+    result = ask(paths, cmd, **args)
+    if isinstance(result, dict) and "request" in result:
+        result = await_request(paths, result["request"])
+    if result.get("outcome") in ("failed", "refused"):
+        raise WorkFailed("; ".join(result.get("reasons") or ["the daemon gave no reason; see its log"]))
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(f"live: {result.get('version')}")
+
+
+def _read_card(paths: StatePaths, version: str | None) -> dict[str, Any]:
+    if version is None:
+        try:
+            version = str(json.loads(paths.live_file.read_bytes())["version"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise WorkFailed(f"no live version at {paths.live_file}: {error}") from error
+    names = sorted(path.parent.name for path in paths.models.glob("*/card.json"))
+    if version not in names:
+        raise WorkFailed(f"no version {version!r}; there are: {', '.join(names) or 'none'}")
+    path = paths.models / version / "card.json"
+    try:
+        card = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise WorkFailed(f"{path} cannot be read: {error}") from error
+    if not isinstance(card, dict):
+        raise WorkFailed(f"{path} is not a model card")
+    return card
