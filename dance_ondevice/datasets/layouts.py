@@ -62,6 +62,8 @@ def known(root: Path) -> list[str]:
 
 def hint(name: str, root: Path) -> str:
     """Where the data set ``name`` may lie, or which other one ``root`` holds, in words; "" for no idea."""
+    if name in known(root):
+        return ""  # the right folder: a split or a file of it is missing
     for found in (*_below(root), *root.absolute().parents[:_DEPTH]):
         if name in known(found):
             return f"that layout is in {found}: give that folder"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option
 from dance_ondevice.daemon.commands.models.base_source import (
@@ -86,9 +87,9 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
 )
 @_list(
     "--conditions",
-    default="",
-    help=f"street: of {', '.join(CONDITIONS)} (by default day). "
-    f"acdc: of {', '.join(ACDC_CONDITIONS)} (by default all).",
+    default="day",
+    show_default=True,
+    help=f"street: of {', '.join(CONDITIONS)}; acdc: of {', '.join(ACDC_CONDITIONS)}, by default all.",
 )
 @_list("--validate", default="", help="Evaluate on these: splits of a data set, conditions of the street.")
 @click.option(
@@ -161,6 +162,8 @@ def pretrain(
     """
     from dance_ondevice.training.pretraining import PretrainOptions
 
+    if ctx.get_parameter_source("conditions") is ParameterSource.DEFAULT and dataset != STREET:
+        conditions = ()
     kind = kind_of(dataset, images, labels)
     refuse_options_of_others(ctx, kind)
     model = Model(architecture=architecture, classes=STREET_CLASSES, size=size)
@@ -169,7 +172,7 @@ def pretrain(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dance-pretrain-")))
         if kind == STREET:
             street = _Street(size=size, seed=seed, frames=frames, stride=stride)
-            found = street.render(folder, conditions or ("day",), validate, progress)
+            found = street.render(folder, conditions, validate, progress)
         elif kind == FOLDERS:
             model = configured(ctx, model, config_path)
             assert images is not None
