@@ -74,7 +74,7 @@ def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", DATASET_NAMES)
 def test_a_split_without_a_labelled_pixel_is_an_error(name: str, tmp_path: Path) -> None:
     """Cityscapes, for one, publishes its test labels as dummies of the ids 0, 1 and 3."""
-    image, label, content, classes = TREES[name]
+    image, label, content, _ = TREES[name]
     dummies = {"camvid": 11, "camvid32": (0, 0, 0), "cityscapes": 3}.get(name, IGNORE)
     other = {"camvid": "A_2", "camvid32": "A_2", "cityscapes": "ulm_1_3", "idd_lite": "d001_042"}
     other |= {"bdd100k": "b", "acdc": "GOPR1_frame_000042"}
