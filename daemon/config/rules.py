@@ -139,7 +139,8 @@ RULES: Mapping[str, Rule] = {
         *optional('"package.module:callable", or "" for none', _FACTORY),
     ),
     "model.size": Rule(
-        "Width and height at which multiply-accumulates (MACs) are counted.",
+        "Width and height at which multiply-accumulates (MACs) of a new network are counted; a base model "
+        "brings its own.",
         "two integers from 16 to 8192: [width, height]",
         lambda value: all(16 <= side <= 8192 for side in value),
     ),

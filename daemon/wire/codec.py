@@ -20,6 +20,7 @@ from dance_ondevice.daemon.wire.messages import (
     MAX_PARTS,
     VERSION,
     Buffer,
+    ClassesHeader,
     FrameMessage,
     Goodbye,
     Header,
@@ -34,6 +35,7 @@ from dance_ondevice.daemon.wire.messages import (
     WireLimits,
 )
 from dance_ondevice.daemon.wire.shape import check_shape, show
+from dance_ondevice.images.labels import class_colours
 
 #: What each key of a frame's header may be, for whoever sent something else.
 _ALLOWED = {
@@ -238,6 +240,17 @@ def mask_message(
         mean_confidence=round(mean_confidence, 6),
     )
     return [f"mask/{camera}".encode(), _encode(header), mask_png]
+
+
+def classes_message(camera: str, classes: Sequence[str], model_version: str) -> list[bytes]:
+    """The two parts that tell subscribers what the ids in a camera's masks mean, and how to paint them."""
+    header = ClassesHeader(
+        camera=camera,
+        model_version=model_version,
+        classes=tuple(classes),
+        palette=tuple(class_colours(len(classes))),
+    )
+    return [f"classes/{camera}".encode(), _encode(header)]
 
 
 def parse_mask(parts: Sequence[Buffer]) -> MaskMessage:

@@ -189,6 +189,21 @@ class MaskHeader(msgspec.Struct, frozen=True, kw_only=True):
     mean_confidence: float
 
 
+class ClassesHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ids in the masks of a camera mean.
+
+    Attributes:
+        classes: names in the order of their ids.
+        palette: (red, green, blue) from 0 to 255 for each class, to paint it with; 255 in a mask is no class.
+    """
+
+    v: int = VERSION
+    camera: str
+    model_version: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class MaskMessage:
     """A published mask: its header and the PNG of class ids, (H, W) as the frame."""
