@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.system.state import CAMERA_NAME
 from dance_ondevice.daemon.wire import foreign
 from dance_ondevice.daemon.wire.foreign import camera_name, netgear_camera
@@ -32,7 +33,6 @@ from dance_ondevice.daemon.wire.messages import (
     Reason,
     Reply,
     WireError,
-    WireLimits,
 )
 from dance_ondevice.daemon.wire.shape import check_shape, show
 from dance_ondevice.images.labels import class_colours
@@ -87,12 +87,12 @@ _reply = msgspec.json.Decoder(Reply)
 _mask_header = msgspec.json.Decoder(MaskHeader)
 
 
-def parse(parts: Sequence[Buffer], limits: WireLimits, count: int | None = None) -> Message | Goodbye:
+def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = None) -> Message | Goodbye:
     """Read a message: its kind, its header, and whether its parts fit what the header says.
 
     Args:
         parts: the ZMQ parts after the sender's envelope and the empty delimiter.
-        limits: the most that is accepted.
+        limits: ``[ingest]`` of the configuration, with the most that is accepted.
         count: how many parts there were, if ``parts`` are only the first of them.
 
     Raises:
@@ -272,7 +272,7 @@ def parse_mask(parts: Sequence[Buffer]) -> MaskMessage:
     return MaskMessage(header=header, png=bytes(parts[2]))
 
 
-def _parse_frame(text: str, peek: _Peek, parts: Sequence[Buffer], limits: WireLimits) -> FrameMessage:
+def _parse_frame(text: str, peek: _Peek, parts: Sequence[Buffer], limits: sections.Ingest) -> FrameMessage:
     try:
         header = _header.decode(text)
     except msgspec.MsgspecError as error:

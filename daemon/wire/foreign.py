@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from dance_ondevice.daemon.wire.messages import Buffer, ForeignFrame, Goodbye, Protocol, WireError, WireLimits
+from dance_ondevice.daemon.config.sections import Ingest
+from dance_ondevice.daemon.wire.messages import Buffer, ForeignFrame, Goodbye, Protocol, WireError
 from dance_ondevice.daemon.wire.shape import check_shape, show
 
 _IMAGEZMQ_OK = b"OK"
@@ -56,7 +57,7 @@ def netgear_camera(message: object, port: object) -> str:
     return "netgear"
 
 
-def parse_imagezmq(text: str, parts: Sequence[Buffer], limits: WireLimits) -> ForeignFrame:
+def parse_imagezmq(text: str, parts: Sequence[Buffer], limits: Ingest) -> ForeignFrame:
     """Read a message of imagezmq.
 
     Raises:
@@ -71,7 +72,7 @@ def parse_imagezmq(text: str, parts: Sequence[Buffer], limits: WireLimits) -> Fo
     return _frame("imagezmq", camera, declared, parts, limits)
 
 
-def parse_netgear(text: str, parts: Sequence[Buffer], limits: WireLimits) -> ForeignFrame | Goodbye:
+def parse_netgear(text: str, parts: Sequence[Buffer], limits: Ingest) -> ForeignFrame | Goodbye:
     """Read a message of NetGear: a frame, or the goodbye, which may come without an image.
 
     Raises:
@@ -122,7 +123,7 @@ def _frame(
     camera: str,
     declared: tuple[tuple[int, ...], str] | None,
     parts: Sequence[Buffer],
-    limits: WireLimits,
+    limits: Ingest,
 ) -> ForeignFrame:
     """Check what came against what the header declares: a shape and a type, or an encoded image."""
     try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dance_ondevice.daemon.wire.messages import WireError, WireLimits
+from dance_ondevice.daemon.config.sections import Ingest
+from dance_ondevice.daemon.wire.messages import WireError
 
 
-def check_shape(shape: tuple[int, ...], channels: tuple[int, ...], size: int, limits: WireLimits) -> None:
+def check_shape(shape: tuple[int, ...], channels: tuple[int, ...], size: int, limits: Ingest) -> None:
     """Check a declared (h, w[, c]) against the bytes that came; a grey image may leave c out.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.commands.access import rounds
+from dance_ondevice.daemon.commands import rounds
 from dance_ondevice.daemon.system.state import StatePaths
 
 CARD: dict[str, Any] = {

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dance_ondevice.daemon.cli import WorkFailed
-from dance_ondevice.daemon.commands.access import rounds
+from dance_ondevice.daemon.commands import rounds
 from dance_ondevice.daemon.commands.rounds import RESULT_KEYS, await_request
 from dance_ondevice.daemon.system.state import StatePaths
 

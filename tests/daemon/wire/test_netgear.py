@@ -14,12 +14,13 @@ import zmq
 from ingest_harness import PATIENCE, Harness, jpeg, picture, running
 from keyring import Keyring
 
+from dance_ondevice.daemon.config.sections import Ingest
 from dance_ondevice.daemon.ingest.admission import Admission
 from dance_ondevice.daemon.security.curve import join
 from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.messages import ForeignFrame, Goodbye, WireError, WireLimits
+from dance_ondevice.daemon.wire.messages import ForeignFrame, Goodbye, WireError
 from dance_ondevice.daemon.wire.receiver import AddressInUse, ListenError, Receiver
 from dance_ondevice.images import codec as images
 
@@ -164,7 +165,7 @@ def header(**changes: Any) -> bytes:
     ).encode()
 
 
-LIMITS = WireLimits()
+LIMITS = Ingest()
 
 
 @pytest.mark.parametrize(
