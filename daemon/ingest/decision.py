@@ -55,6 +55,11 @@ class Judged:
     decision: Decision
     again: bool
 
+    @property
+    def sign_of_life(self) -> bool:
+        """Whether the frame is too small to be stored or segmented."""
+        return _is_too_small(self.frame)
+
 
 @dataclass(slots=True)
 class _Camera:
@@ -123,7 +128,7 @@ class Judge:
             captured_at = arrived_at
         identifier = sample_id(message.camera, captured_at, seq)
         remembered = self._decisions.get(identifier)
-        if is_sign_of_life(measured.frame):
+        if _is_too_small(measured.frame):
             score, decision = measured.score, _SIGN_OF_LIFE
         elif remembered is None:
             score = measured.score
@@ -166,11 +171,6 @@ _SIGN_OF_LIFE = Decision(
     quantile=0.0,
     reason=f"dropped: a side has less than {SMALLEST_SIDE} pixels, so it is neither stored nor segmented",
 )
-
-
-def is_sign_of_life(frame: CheckedFrame) -> bool:
-    """Whether a frame is too small to be stored or segmented."""
-    return min(frame.height, frame.width) < SMALLEST_SIDE
 
 
 def new_sample(judged: Judged) -> NewSample:
@@ -228,3 +228,7 @@ def pending_frame(judged: Judged, received: float) -> PendingFrame:
         label=frame.label.png if frame.label else None,
         score=judged.score,
     )
+
+
+def _is_too_small(frame: CheckedFrame) -> bool:
+    return min(frame.height, frame.width) < SMALLEST_SIDE

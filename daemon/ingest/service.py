@@ -22,14 +22,7 @@ from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.ingest.admission import Admission, about
 from dance_ondevice.daemon.ingest.backlog import Backlog, Queued
-from dance_ondevice.daemon.ingest.decision import (
-    Judge,
-    Judged,
-    Measured,
-    is_sign_of_life,
-    new_sample,
-    pending_frame,
-)
+from dance_ondevice.daemon.ingest.decision import Judge, Judged, Measured, new_sample, pending_frame
 from dance_ondevice.daemon.ingest.line import InWork, Line
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.pixels import (
@@ -283,7 +276,7 @@ class Ingest(Service):
             return
         assert not isinstance(message, LabelMessage)
         judged = work.judged = self._judge.decide(message, found, work.item.arrived_at)
-        if not judged.again and not is_sign_of_life(judged.frame):
+        if not judged.again and not judged.sign_of_life:
             self._instruments.score(judged.camera, judged.score)
             self._instruments.scale(judged.camera, judged.decision.scale)
         if judged.decision.keep:
@@ -305,7 +298,7 @@ class Ingest(Service):
         item, judged = work.item, work.judged
         # Whether the colours can be decoded shows only here, so inference gets the frame after this.
         sample = work.sample.result() if work.sample is not None else None
-        if self._mailbox is not None and not is_sign_of_life(judged.frame):
+        if self._mailbox is not None and not judged.sign_of_life:
             self._mailbox.offer(pending_frame(judged, item.received))
         if sample is None:
             return
