@@ -11,6 +11,9 @@ from dance_ondevice.daemon.children.counts import Counts, ScoreCard
 from dance_ondevice.daemon.children.teacher_jobs import TeacherEvent
 from dance_ondevice.documents import decode
 
+#: The kinds of round; ``trainer/kinds.py`` has the code of each.
+RoundKindName = Literal["whole", "condition"]
+
 
 class JobSample(msgspec.Struct, frozen=True, kw_only=True):
     """One stored sample: absolute paths, how much it counts in the loss, and the factor to resize it by.
@@ -49,7 +52,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         confidence: of the bounds that this is judged with.
         gate_blocks: the block of time of each gate sample.
         distillation: weight of staying with the live model's answers on rehearsed samples; 0: none.
-        condition: that the round is for alone; None: for all at once.
+        kind: what kind of round it is; "" in a work order of an earlier build, see ``kind_of``.
+        condition: the one condition that the round trains; None where it trains the shared weights of all.
+        note: what the round leaves alone, for the candidate's certificate.
         conditions: the round's own copy of the live version's file of conditions, so that a resumed round
             sees the same; empty: one set of statistics serves everything.
         graph: write the candidate's graph for onnxruntime beside it, so that the daemon need not.
@@ -81,6 +86,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     condition: str | None = None
     conditions: str = ""
     graph: bool = False
+    kind: RoundKindName | Literal[""] = ""
+    note: str = ""
+
+    @property
+    def kind_of(self) -> RoundKindName:
+        """The kind of round; a work order of an earlier build tells it by its condition alone."""
+        return self.kind or ("whole" if self.condition is None else "condition")
 
 
 class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ from dance_ondevice.daemon.children.child import emit, lower_priority, open_even
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard, counts_file, write_counts
 from dance_ondevice.daemon.trainer.curve import Curve, Gate
 from dance_ondevice.daemon.trainer.interrupts import Leave, Saved, Wishes
-from dance_ondevice.daemon.trainer.kinds import ConditionRound, WholeRound
+from dance_ondevice.daemon.trainer.kinds import KINDS
 from dance_ondevice.daemon.trainer.scores import kept_scores, score, time_masks
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
@@ -89,11 +89,7 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
     else:
         emit(events, jobs.Evaluated(model="frozen", scores=evaluated.scores))
 
-    kind = (
-        WholeRound(job, live_kept, candidate, card.normalisation)
-        if job.condition is None
-        else ConditionRound(job, live_kept, candidate)
-    )
+    kind = KINDS[job.kind_of](job, live_kept, candidate, card.normalisation)
 
     def look(model: torch.nn.Module, some: Gate) -> tuple[Counts, ...]:
         serving = kind.serving(model, {of[identifier] for identifier, _ in some})
@@ -125,7 +121,7 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
         precision=training.options.precision,
         steps=training.step,
     )
-    _save(job, candidate, card, done, kind.told(serving))
+    _save(job, candidate, card, done, kind.card_fields(serving))
     kind.write(serving, Path(job.out))
     if job.graph:
         _write_graph(candidate, job)
