@@ -150,7 +150,7 @@ class Predictor(Service):
         self.conditions = ConditionServing(conditions, instruments=instruments, now=now)
         self._matrix: npt.NDArray[np.float64] | None = None
         self._publisher: MaskPublisher | None = None
-        self._explained: dict[str, ModelSlot] = {}
+        self._explained: dict[str, ModelCard] = {}
         self._fall_back: Callable[[], object] = lambda: None
         self._failures = _Failures()
         self.endpoint = ""
@@ -294,7 +294,7 @@ class Predictor(Service):
             self._notes.note(frame.id, prediction.mean_confidence, condition)
         if self._publisher is None:
             return
-        if self._explained.get(frame.camera) is not slot:
+        if self._explained.get(frame.camera) is not slot.card:
             self._explain(self._publisher, frame.camera, slot)
         parts = wire.mask_message(
             frame_id=frame.id,
@@ -313,7 +313,7 @@ class Predictor(Service):
     def _explain(self, publisher: MaskPublisher, camera: str, slot: ModelSlot) -> None:
         """Publish what the ids in a camera's masks mean."""
         publisher.send(wire.classes_message(camera, slot.card.classes, slot.version))
-        self._explained[camera] = slot
+        self._explained[camera] = slot.card
 
     def _explain_to_newcomers(self, publisher: MaskPublisher) -> None:
         """Say it again when somebody subscribes, who has missed what was said before."""
