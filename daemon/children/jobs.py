@@ -18,7 +18,7 @@ RoundKindName = Literal["whole", "condition"]
 class JobSample(msgspec.Struct, frozen=True, kw_only=True):
     """One stored sample: absolute paths, how much it counts in the loss, and the factor to resize it by.
 
-    ``condition`` is what it was taken in, empty where nobody told.
+    ``condition`` is the one that the sample was taken in, empty where it is not known.
     """
 
     id: str
@@ -47,8 +47,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         precision: ``auto``, ``fp32`` or ``bf16``.
         precision_cache: file that remembers what ``auto`` measured on this board.
         threads: CPU threads.
-        looks: steps after which the gate is looked at, for the round's curve.
-        min_gain: mIoU that promotion will ask for; a round without hope of it gives up at its first look.
+        looks: steps after which some of the gate is evaluated, for the round's curve.
+        min_gain: mIoU that promotion will ask for; a round without hope of it gives up early.
         confidence: of the bounds that this is judged with.
         gate_blocks: the block of time of each gate sample.
         distillation: weight of staying with the live model's answers on rehearsed samples; 0: none.
@@ -96,7 +96,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Work order of a look at a version on probation: two models over the same frames.
+    """Work order for the evaluation of a version on probation: two models over the same frames.
 
     Attributes:
         before: folder of the version that was live before.
@@ -146,7 +146,7 @@ class Stepped(msgspec.Struct, frozen=True, tag="step"):
     macs: int
 
 
-class Looked(msgspec.Struct, frozen=True, kw_only=True, tag="looked"):
+class CurvePoint(msgspec.Struct, frozen=True, kw_only=True, tag="curve_point"):
     """A point of the round's curve: mIoU on some of the gate samples; step 0 is before the first step."""
 
     step: int
@@ -169,7 +169,7 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True, tag="timed"):
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True, tag="observed"):
-    """One frame of a look at a version on probation.
+    """One frame of the evaluation of a version on probation.
 
     Attributes:
         before, live: counts where there is a label.
@@ -208,7 +208,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     memory: bool = False
 
 
-RoundEvent = Started | Evaluated | Slimmed | Stepped | Looked | GaveUp | Timed | Observed | Done
+RoundEvent = Started | Evaluated | Slimmed | Stepped | CurvePoint | GaveUp | Timed | Observed | Done
 Event = RoundEvent | Stopped | Failed | TeacherEvent
 
 _encoder = msgspec.json.Encoder()
@@ -242,7 +242,7 @@ def read_job(path: Path) -> Job:
 
 
 def read_probation_job(path: Path) -> ProbationJob:
-    """Read the work order of a look at a version on probation.
+    """Read the work order for the evaluation of a version on probation.
 
     Raises:
         OSError: it is not there.

@@ -20,7 +20,7 @@ from dance_ondevice.daemon.planning import scope as round_condition
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.trainer import probation_main
-from dance_ondevice.daemon.trainer.interrupts import Wishes
+from dance_ondevice.daemon.trainer.interrupts import ParentRequests
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
 from dance_ondevice.datasets.street import StreetCamera
@@ -122,7 +122,7 @@ def test_probation_looks_at_frames_as_each_version_would_serve_them(live: Path, 
 
     def observed(job: jobs.ProbationJob) -> dict[str, jobs.Observed]:
         events = io.StringIO()
-        probation_main._run(job, events, Wishes())
+        probation_main._run(job, events, ParentRequests())
         told = [jobs.decode_event(line.encode()) for line in events.getvalue().splitlines()]
         return {event.id: event for event in told if isinstance(event, jobs.Observed)}
 

@@ -112,7 +112,7 @@ def train(
                 found.append(event)
             if isinstance(event, jobs.Stepped) and event.step == stop_after:
                 process.ask_to_leave()
-            if isinstance(event, jobs.Looked) and event.step == kill_at_look:
+            if isinstance(event, jobs.CurvePoint) and event.step == kill_at_look:
                 process.kill()
     finally:
         process.kill()
