@@ -64,9 +64,14 @@ RULES: Mapping[str, Rule] = {
         lambda value: len(set(value)) == len(value) and all(is_endpoint(item, bind=True) for item in value),
     ),
     "ingest.subscribe": Rule(
-        "PUB senders to connect to.",
+        "PUB senders to connect to; those that connect themselves need subscribe_bind.",
         f"a list of different endpoints, each {_CONNECT}",
         lambda value: len(set(value)) == len(value) and all(is_endpoint(item, bind=False) for item in value),
+    ),
+    "ingest.subscribe_bind": Rule(
+        "Endpoints that PUB senders connect to, such as vidgear's NetGear.",
+        f"a list of different endpoints, each {_BIND}",
+        lambda value: len(set(value)) == len(value) and all(is_endpoint(item, bind=True) for item in value),
     ),
     "ingest.max_message_bytes": Rule(
         "Largest message that is read, all parts together, in bytes.", *integer(1024, 2147483647)
@@ -134,7 +139,8 @@ RULES: Mapping[str, Rule] = {
         *optional('"package.module:callable", or "" for none', _FACTORY),
     ),
     "model.size": Rule(
-        "Width and height at which multiply-accumulates (MACs) are counted.",
+        "Width and height at which multiply-accumulates (MACs) of a new network are counted; a base model "
+        "brings its own.",
         "two integers from 16 to 8192: [width, height]",
         lambda value: all(16 <= side <= 8192 for side in value),
     ),

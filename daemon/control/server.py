@@ -98,10 +98,11 @@ class ControlServer(Service):
     def _serve_one(self, router: zmq.Socket[bytes]) -> None:
         parts = router.recv_multipart()
         sender, body = parts[0], parts[1:]
-        delimiter = body[:1] if body[:1] == [b""] else []
-        reply = self._answer(body[len(delimiter) :])
+        # All up to the first empty part is the caller's socket's, as in the wire of frames.
+        envelope = body[: body.index(b"") + 1] if b"" in body else []
+        reply = self._answer(body[len(envelope) :])
         with contextlib.suppress(zmq.Again):  # the caller left or does not read
-            router.send_multipart([sender, *delimiter, reply], zmq.NOBLOCK)
+            router.send_multipart([sender, *envelope, reply], zmq.NOBLOCK)
 
     def _answer(self, body: list[bytes]) -> bytes:
         try:

@@ -11,7 +11,7 @@ from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, check_frame, encode_for_store
 from dance_ondevice.daemon.store.samples import NewSample, digest
 from dance_ondevice.daemon.system.state import sample_id
-from dance_ondevice.daemon.wire.messages import FrameMessage, ImagezmqMessage, WireError
+from dance_ondevice.daemon.wire.messages import Frame, FrameMessage, WireError
 from dance_ondevice.images.signature import signature
 from dance_ondevice.policies.stream.data_slimming import (
     Decision,
@@ -23,6 +23,8 @@ from dance_ondevice.policies.stream.data_slimming import (
 
 log = logging.getLogger(__name__)
 
+#: A frame with a shorter side shows nothing to segment: senders use such as signs of life.
+SMALLEST_SIDE = 16
 #: Decisions remembered, so that a frame that is sent again gets the same one and counts once in its stream.
 _REMEMBERED = 1024
 
@@ -69,6 +71,11 @@ class Judged:
             return self.decision.reason
         return f"{self.decision.reason}; its label is 255 (ignore) throughout and was passed over"
 
+    @property
+    def sign_of_life(self) -> bool:
+        """Whether the frame is too small to be stored or segmented."""
+        return _is_too_small(self.frame)
+
 
 @dataclass(slots=True)
 class _Camera:
@@ -98,7 +105,7 @@ class Judge:
         """Whether the camera has sent a good frame."""
         return camera in self._cameras
 
-    def measure(self, message: FrameMessage | ImagezmqMessage) -> Measured:
+    def measure(self, message: Frame) -> Measured:
         """Check and measure a frame; callable from any thread.
 
         Raises:
@@ -115,15 +122,13 @@ class Judge:
         )
         return Measured(frame, self._indicator.measure(frame.grey, _bits_per_pixel(frame)).score)
 
-    def decide(
-        self, message: FrameMessage | ImagezmqMessage, measured: Measured, arrived_at: float
-    ) -> Judged:
+    def decide(self, message: Frame, measured: Measured, arrived_at: float) -> Judged:
         """Decide on a frame; for one thread, in the order in which frames came.
 
         Args:
             message: the frame.
             measured: what ``measure`` made of it.
-            arrived_at: wall-clock seconds; the time of capture for imagezmq, which tells none.
+            arrived_at: wall-clock seconds; the time of capture where the message has none.
 
         Raises:
             WireError: there are too many cameras.
@@ -141,7 +146,9 @@ class Judge:
             captured_at = arrived_at
         identifier = sample_id(message.camera, captured_at, seq)
         remembered = self._decisions.get(identifier)
-        if remembered is None:
+        if _is_too_small(measured.frame):
+            score, decision = measured.score, _SIGN_OF_LIFE
+        elif remembered is None:
             score = measured.score
             camera.state, decision = decide(self._rules, camera.state, score)
             self._decisions[identifier] = (decision, score)
@@ -184,6 +191,16 @@ def _warn_of_depth(camera: str, frame: CheckedFrame) -> None:
             frame.info.bit_depth,
             frame.info.channels,
         )
+
+
+#: What is decided on a frame that is too small, which counts nowhere in its camera's stream.
+_SIGN_OF_LIFE = Decision(
+    keep=False,
+    scale=1.0,
+    weight=1.0,
+    quantile=0.0,
+    reason=f"dropped: a side has less than {SMALLEST_SIDE} pixels, so it is neither stored nor segmented",
+)
 
 
 def new_sample(judged: Judged) -> NewSample:
@@ -241,3 +258,7 @@ def pending_frame(judged: Judged, received: float) -> PendingFrame:
         label=judged.label.png if judged.label else None,
         score=judged.score,
     )
+
+
+def _is_too_small(frame: CheckedFrame) -> bool:
+    return min(frame.height, frame.width) < SMALLEST_SIDE

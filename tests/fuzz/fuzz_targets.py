@@ -19,7 +19,7 @@ from dance_ondevice.daemon.config import load as config
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.ingest.pixels import check_frame, check_label_png, encode_for_store
 from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.messages import Buffer, LabelMessage, Reason, WireError
+from dance_ondevice.daemon.wire.messages import Buffer, Goodbye, LabelMessage, Reason, WireError
 from dance_ondevice.images.codec import decode_label
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import STREET_CLASSES, LabelError, check_label
@@ -43,6 +43,8 @@ def read_message(data: bytes) -> str | None:
     """A message as ingest sees it: header, parts, image, label."""
     try:
         message = wire.parse(data.split(PART_END), LIMITS)
+        if isinstance(message, Goodbye):
+            return None
         if isinstance(message, LabelMessage):
             check_label_png(message.label, size=None, max_pixels=MAX_PIXELS, n_classes=N_CLASSES)
             return None

@@ -109,6 +109,13 @@ def messages(jpeg: bytes, png: bytes, label: bytes) -> dict[str, list[bytes]]:
             json.dumps({"dtype": "uint8", "shape": [2, 4, 3], "msg": "yard"}).encode(),
             bytes(range(24)),
         ],
+        "netgear": [
+            json.dumps(
+                {"terminate_flag": False, "compression": {"colorspace": "BGR"}, "message": {"camera": "yard"}}
+            ).encode(),
+            jpeg,
+        ],
+        "netgear-goodbye": [b'{"terminate_flag": true}'],
     }
 
 

@@ -113,7 +113,7 @@ def test_smaller_scale_is_resized_and_encoded(
     assert np.abs(image.astype(int) - expected).mean() < 3
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 37), (241, 319), (481, 641)])
+@pytest.mark.parametrize("size", [(16, 16), (16, 37), (241, 319), (481, 641)])
 def test_any_size_works(store: Store, paths: StatePaths, size: tuple[int, int]) -> None:
     rules = SlimmingRules(scales=(0.5,), drop_fraction=0.0, warmup_frames=0)
     with running(store, rules=rules) as harness:
@@ -122,6 +122,23 @@ def test_any_size_works(store: Store, paths: StatePaths, size: tuple[int, int]) 
         assert reply.kept, reply
     (row,) = rows(paths)
     assert (row["height"], row["width"]) == (max(1, round(size[0] / 2)), max(1, round(size[1] / 2)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (2, 3000), (3000, 15)])
+def test_a_sign_of_life_is_answered_and_neither_stored_nor_segmented(
+    store: Store, paths: StatePaths, size: tuple[int, int]
+) -> None:
+    with running(store) as harness:
+        client = harness.client()
+        reply = client.ask(header(), jpeg(0, *size))
+
+        assert (reply.ok, reply.kept) == (True, False)
+        assert "16 pixels" in str(reply.reason)
+        assert harness.mailbox.take(0) is None
+        assert (harness.recorder.frames, harness.recorder.scores) == ({("front", "dropped"): 1}, [])
+        # It counts nowhere in the camera's stream.
+        assert "first frame" in str(client.ask(header(seq=1), jpeg(1)).reason)
+    assert len(rows(paths)) == 1
 
 
 def test_label_is_stored_with_its_classes(store: Store, paths: StatePaths) -> None:
