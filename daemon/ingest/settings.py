@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from dance_ondevice.daemon.store.samples import (
+    LabelEmpty,
     LabelMismatch,
     NewSample,
     Stored,
@@ -21,6 +22,7 @@ _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
     (StoreFull, "store_full"),
     (UnknownSample, "unknown_sample"),
     (LabelMismatch, "label_size"),
+    (LabelEmpty, "label_empty"),
     (StoreError, "store_failed"),
 )
 

@@ -222,6 +222,16 @@ def _choose(
             ),
         )
         return replace(state, account=_paid_in(rules, state.account)), decision
+    if not kind.ordered:
+        # Nothing to be ranked among: the drawn quantile says nothing about this frame.
+        scale = max(rules.scales)
+        reason = f"kept at scale {scale:g}: it is the first frame of its kind ({condition})"
+        decision = Decision(
+            outcome="kept", scale=scale, weight=1.0, quantile=quantile, condition=condition, reason=reason
+        )
+        opened = replace(kind, account=_paid_in(rules, kind.account))
+        kinds = {**state.kinds, name: opened}
+        return replace(state, account=_paid_in(rules, state.account), kinds=kinds), decision
     if frame.label:
         # It neither gives to the accounts nor takes from them: a label is never dropped for being simple.
         return state, kept(rules, quantile, condition, len(kind.ordered), why="it has a label; ", weight=1.0)
@@ -292,7 +302,10 @@ def kept(
 
 
 def _rank(quantile: float, condition: str, window: int) -> str:
-    return f"its detail ranks at {100 * quantile:.1f} % of the last {window} frames of its kind ({condition})"
+    frames = "frame" if window == 1 else "frames"
+    return (
+        f"its detail ranks at {100 * quantile:.1f} % of the last {window} {frames} of its kind ({condition})"
+    )
 
 
 def _others(

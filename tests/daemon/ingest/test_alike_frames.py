@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ingest_harness import Harness, header, jpeg, label, picture, running
 
-from dance_ondevice.complexity import INDICATOR_NAMES, make_indicator
+from dance_ondevice.complexity import INDICATORS, make_indicator
 from dance_ondevice.daemon.ingest.decision import Judge
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.wire.messages import FrameMessage
@@ -71,7 +71,7 @@ def street() -> list[list[bytes]]:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-@pytest.mark.parametrize("indicator", INDICATOR_NAMES)
+@pytest.mark.parametrize("indicator", INDICATORS)
 def test_no_light_of_the_street_is_starved(street: list[list[bytes]], indicator: str, choice: Choice) -> None:
     kept = judged(street, indicator, choice)
     assert_nothing_is_starved(kept, CONDITIONS)
@@ -87,7 +87,7 @@ def camvid_folder() -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("indicator", INDICATOR_NAMES)
+@pytest.mark.parametrize("indicator", INDICATORS)
 def test_camvids_dusk_after_its_day_is_not_starved(indicator: str) -> None:
     found = sorted((path.name, path) for path in camvid_folder().glob("t[re]*[nt]/*.jpg"))
     day = [path.read_bytes() for name, path in found if "0016E5" in name]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise, product
 from typing import Any
 
@@ -41,6 +42,17 @@ def stream(
 def only_kind(state: StreamState) -> Kind:
     (kind,) = state.kinds.values()
     return kind
+
+
+@pytest.mark.parametrize("drop_fraction", [0.0, 0.3, 0.99])
+def test_a_first_frame_is_kept_whole_and_no_rank_is_told(drop_fraction: float) -> None:
+    rules = SlimmingRules(drop_fraction=drop_fraction, warmup_frames=0)
+    state, first = decide(rules, initial_state("front"), FrameFigures(score=0.2))
+    _, second = decide(replace(rules, drop_fraction=0.0), state, FrameFigures(score=0.4))
+
+    assert (first.keep, first.scale, first.weight) == (True, 1.0, 1.0)
+    assert first.reason == "kept at scale 1: it is the first frame of its kind (light1)"
+    assert "of the last 1 frame of its kind (light1)" in second.reason
 
 
 @given(rules_strategy, st.lists(scores | few_values, max_size=40), st.lists(scores | few_values, min_size=2))
