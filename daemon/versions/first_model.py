@@ -63,7 +63,7 @@ def ensure(config: Config, config_file: str, paths: StatePaths, versions: Versio
             "model untrained masks=meaningless until=first promoted round, set model.weights to a "
             "folder made by 'dance-ondevice pretrain', or a file of weights, to start with a trained one"
         )
-    version = versions.adopt(scratch, status="live", round_id=None, changes={"parent": None})
+    version = versions.adopt(scratch, status="candidate", round_id=None, changes={"parent": None})
     return versions.make_live(version, reason=reason)
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sqlite_utils import Database
@@ -74,7 +75,11 @@ class Versions:
         """The live pointer, or None before the first version was adopted."""
         try:
             raw = json.loads(self._paths.live_file.read_bytes())
-            return Pointer(raw["version"], raw.get("previous"), raw.get("frozen") or raw["version"])
+            version = _plain(raw["version"])
+            previous, frozen = raw.get("previous"), raw.get("frozen")
+            return Pointer(
+                version, _plain(previous) if previous else None, _plain(frozen) if frozen else version
+            )
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -91,16 +96,28 @@ class Versions:
         """All versions on disk, oldest first."""
         if not self._paths.models.is_dir():
             return []
-        return sorted(p.name for p in self._paths.models.iterdir() if (p / "card.json").is_file())
+        return sorted(
+            p.name
+            for p in self._paths.models.iterdir()
+            if not p.name.startswith(".") and (p / "card.json").is_file()
+        )
 
     def card(self, version: str) -> dict[str, Any]:
         """The version's card as plain data.
+
+        Args:
+            version: a name out of ``names()``, and nothing else: another spelling of its folder would be a
+                second name of one version, and a path a model that nobody has judged or copied.
 
         Raises:
             VersionError: there is no such version.
         """
         try:
-            card: dict[str, Any] = json.loads((self.directory(version) / "card.json").read_bytes())
+            if version not in self.names():
+                raise FileNotFoundError(version)
+            card = json.loads((self.directory(version) / "card.json").read_bytes())
+            if not isinstance(card, dict):
+                raise ValueError("the card is no object")
         except (OSError, ValueError) as error:
             known = ", ".join(self.names()) or "none"
             raise VersionError(f"no readable version {version!r}; known versions: {known}") from error
@@ -154,16 +171,13 @@ class Versions:
             previous=self._parent(card) if away_from else old.version if old else None,
             frozen=old.frozen if old else version,
         )
-        statuses = {version: "live"}
-        if old is not None and not away_from:
-            statuses[old.version] = "retired"
         if old is not None and away_from:
             # Before the pointer: after a crash between the two it is live, and a start marks it as such.
             # The other order would leave a version that seems good enough to go back to.
             self._set_statuses({old.version: away_from})
         atomic_write(self._paths.live_file, json.dumps(asdict(pointer)).encode())
         self._live = self._read_live()
-        self._set_statuses(statuses)
+        self._store.submit(lambda db: _mark_live(db, version)).result()
         log.info("model live version=%s previous=%s reason=%s", version, pointer.previous, reason)
         return pointer
 
@@ -201,12 +215,12 @@ class Versions:
         pointer = self.pointer()
         if pointer is None:
             return None
-        problem = _problem(self.directory(pointer.version), loads)
+        problem = self._problem(pointer.version, loads)
         if problem is None:
             return None
         log.error("live model does not load version=%s error=%s", pointer.version, problem)
         for version in self._spare(pointer):
-            if _problem(self.directory(version), loads) is None:
+            if self._problem(version, loads) is None:
                 self.make_live(version, reason=f"{pointer.version} does not load", away_from="damaged")
                 self.note = f"{pointer.version} does not load ({problem}): {version} is live in its place"
                 return self.note
@@ -214,6 +228,11 @@ class Versions:
             f"{pointer.version} does not load ({problem}), and no other version does; delete "
             f"{self._paths.live_file} to start from model.weights"
         )
+
+    def _problem(self, version: str, loads: Callable[[Path], object]) -> str | None:
+        if version not in self.names():
+            return f"there is no version of this name under {self._paths.models}"
+        return _problem(self.directory(version), loads)
 
     def _spare(self, pointer: Pointer) -> list[str]:
         refused = self._store.submit(
@@ -299,6 +318,40 @@ def check_intact(directory: Path) -> None:
     found = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
     if not isinstance(card, dict) or card.get("sha256") != found:
         raise ValueError(f"{directory}/model.safetensors is damaged: its SHA-256 is not the card's")
+
+
+def check_classes(card: Mapping[str, Any], classes: Sequence[str], what: str) -> None:
+    """Make sure that a model is for the classes that the service has, in their order.
+
+    Args:
+        card: the model's.
+        classes: ``model.classes``.
+        what: names the model, for the error.
+
+    Raises:
+        VersionError: it is for others.
+    """
+    found = card.get("classes")
+    if not isinstance(found, (list, tuple)) or list(found) != list(classes):
+        raise VersionError(
+            f"{what} is for other classes ({_shown(found)}) than model.classes ({_shown(classes)})"
+        )
+
+
+def _shown(classes: object) -> str:
+    return ", ".join(map(str, classes)) if isinstance(classes, (list, tuple)) else "none"
+
+
+def _plain(name: str) -> str:
+    """The name of a version however its folder was once written: ``v0002/`` is ``v0002``."""
+    parts = PurePosixPath(os.path.normpath(name)).parts
+    return parts[0] if len(parts) == 1 else name
+
+
+def _mark_live(db: Database, version: str) -> None:
+    # Whatever was called live, also by a pointer that somebody has removed: there is one.
+    db.execute("update versions set status = 'retired' where status = 'live' and version <> ?", [version])
+    db.execute("update versions set status = 'live' where version = ?", [version])
 
 
 def _forget(db: Database, version: str) -> None:

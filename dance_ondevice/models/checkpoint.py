@@ -100,8 +100,8 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
         The model on the CPU, in eval mode, and its card.
 
     Raises:
-        CheckpointError: a missing file, tensors that are damaged (their SHA-256 is not the card's) or do not
-            fit the card, an architecture or factory that is not there.
+        CheckpointError: a missing file, tensors that are damaged (their SHA-256 is not the card's), do not
+            fit the card or hold values that are no numbers, an architecture or factory that is not there.
     """
     card = read_card(path)
     file = directory_of(path) / TENSORS_FILE
@@ -119,7 +119,18 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
         state = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{file}: not a safetensors file: {error}") from error
+    _check_finite(state, str(file))
     return _rebuild(card, state, str(file)), card
+
+
+def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    wrong = {
+        name.removeprefix(_MODEL_GROUP)
+        for name, tensor in state.items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    }
+    if wrong:
+        raise CheckpointError(f"{source}: values that are not finite (NaN or infinite) in {_some(wrong)}")
 
 
 def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Module:
