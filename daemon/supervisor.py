@@ -49,7 +49,7 @@ from dance_ondevice.daemon.system import systemd as notify
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals, StopWhileStarting
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
-from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions import base, classes, first_model
 from dance_ondevice.daemon.versions.versions import Versions, check_intact
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Supervisor:
         self._started = monotonic()
         self.paths = StatePaths(Path(self._config.daemon.state_dir))
         self._signals = Signals()
-        self._reloader = Reloader(loaded, self._apply)
+        self._reloader = Reloader(loaded, self._apply, lambda new: self._changes.unapplied(new))  # noqa: PLW0108 - made later
         self._services: list[Service] = []
         self._metrics_server = contextlib.ExitStack()
         self._cleanup = contextlib.ExitStack()
@@ -190,6 +190,7 @@ class Supervisor:
             predictor=self._predictor,
             mailbox=mailbox,
             restart_keys=lambda: self._reloader.waiting,
+            model_changes=self._changes.found,
         )
         self._start_outside(context, registry)
         for service in self._services:
@@ -222,15 +223,19 @@ class Supervisor:
         curve: ServerCurve | None,
     ) -> tuple[LatestFrames | None, Predictor | None]:
         config = self._config
-        self._versions.fall_back(check_intact)
+        model = (config, self._config_file, self.paths, self._versions)
+        live = self._versions.live()
+        labelled = self._store.snapshot().samples_labelled
+        classes.check(*model[:3], live.card if live else None, labelled=labelled)
+        first_model.start(*model, check_intact)
+        if config.inference.enabled or self._versions.pointer() is not None or config.model.weights:
+            first_model.ensure(*model)
+        self._changes = base.ModelChanges(config, self._versions, self.paths)
         if not config.inference.enabled:
-            if self._versions.pointer() is not None or config.model.weights:
-                first_model.ensure(config, self._config_file, self.paths, self._versions)
             return None, None
         # Only here does the daemon load torch.
         from dance_ondevice.daemon.inference.service import Predictor
 
-        first_model.ensure(config, self._config_file, self.paths, self._versions)
         mailbox = LatestFrames()
         predictor: Predictor = self._begin(
             Predictor(
@@ -251,7 +256,7 @@ class Supervisor:
             )
         )
         installs: list[Callable[[], None]] = []
-        self._versions.fall_back(lambda directory: installs.append(predictor.prepare(directory)))
+        first_model.start(*model, lambda directory: installs.append(predictor.prepare(directory)))
         installs[-1]()
         return mailbox, predictor
 

@@ -20,6 +20,7 @@ from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.rounds import closing as round_close
+from dance_ondevice.daemon.rounds import importing
 from dance_ondevice.daemon.rounds import prepare as round_prepare
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds import verdict as round_verdict
@@ -29,7 +30,7 @@ from dance_ondevice.daemon.rounds.probation import Probation, ProbationState, re
 from dance_ondevice.daemon.rounds.training import RoundClock, RoundTraining
 from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult
 from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
-from dance_ondevice.daemon.versions import first_model, tryout
+from dance_ondevice.daemon.versions import base, tryout
 from dance_ondevice.daemon.versions.versions import Pointer, VersionError, check_classes
 from dance_ondevice.policies.rounds import pace, shrinking
 from dance_ondevice.policies.samples.splits import SampleInfo, assign_splits
@@ -55,6 +56,7 @@ class RoundProcedure:
     ) -> None:
         self._c = context
         self._on_progress = on_progress
+        self._beat = beat
         self._watcher = partial(context.watcher, stopping, beat)
         self._close = partial(round_close.close, context)
         self.probation = Probation(context, roll_back=self._roll_back, watcher=self._watcher)
@@ -132,8 +134,17 @@ class RoundProcedure:
             install()
         return pointer
 
-    def _is_untrained(self, version: str) -> bool:
-        return first_model.is_untrained(self._c.versions.card(version))
+    def bring_in(self, source: Path) -> dict[str, Any]:
+        """Bring in a model from outside; see ``importing.bring_in``."""
+        act = importing.Import(
+            context=self._c,
+            watcher=self._watcher,
+            samples=self.assign_splits,
+            switch=lambda version, reason: self.switch(version, reason=reason, tried=True),
+            begin_probation=self.probation.begin,
+            beat=self._beat,
+        )
+        return importing.bring_in(act, source)
 
     def rollback(self, to: str | None) -> Pointer:
         """Make the previous live version (or a named one) live again.
@@ -330,13 +341,9 @@ class RoundProcedure:
         if result.state != "done" or result.done is None:
             return self._close(job.round, result.state, (result.reason,), facts)
         facts["macs_after"] = result.done.macs
+        untrained = base.is_untrained(self._c.versions.card(Path(job.live).name))
         judgement = round_verdict.judge(
-            part.config,
-            self._c.store,
-            job,
-            result,
-            facts,
-            untrained_live=self._is_untrained(Path(job.live).name),
+            part.config, self._c.store, job, result, facts, untrained_live=untrained
         )
         promoted = judgement.outcome == "promoted"
         version = self._c.versions.adopt(

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -54,6 +54,21 @@ class Live:
 
     pointer: Pointer
     card: Mapping[str, Any]
+
+
+class NothingLoads(VersionError):  # noqa: N818 - says what is wrong
+    """No version loads.
+
+    Attributes:
+        problem: what is wrong with the live one.
+    """
+
+    def __init__(self, problem: str, live_file: Path) -> None:
+        super().__init__(
+            f"{problem}, and no other version does; put a folder under {live_file.parent} right, or delete "
+            f"{live_file} to start from model.weights"
+        )
+        self.problem = problem
 
 
 class Versions:
@@ -150,7 +165,9 @@ class Versions:
         self._record(version, card, status, round_id)
         return version
 
-    def make_live(self, version: str, *, reason: str, away_from: str | None = None) -> Pointer:
+    def make_live(
+        self, version: str, *, reason: str, away_from: str | None = None, first: bool = False
+    ) -> Pointer:
         """Point ``live.json`` at a version and keep the old one for rollback.
 
         Args:
@@ -158,6 +175,7 @@ class Versions:
             reason: for the log.
             away_from: status to give the old version where it has proved to be no good: a rollback then does
                 not lead back to it, but to what the new one was made from.
+            first: it is the yardstick from now on: nothing was learnt before it.
 
         Raises:
             VersionError: there is no such version.
@@ -169,7 +187,7 @@ class Versions:
         pointer = Pointer(
             version=version,
             previous=self._parent(card) if away_from else old.version if old else None,
-            frozen=old.frozen if old else version,
+            frozen=old.frozen if old and not first else version,
         )
         if old is not None and away_from:
             # Before the pointer: after a crash between the two it is live, and a start marks it as such.
@@ -180,6 +198,20 @@ class Versions:
         self._store.submit(lambda db: _mark_live(db, version)).result()
         log.info("model live version=%s previous=%s reason=%s", version, pointer.previous, reason)
         return pointer
+
+    def replace_all(self, version: str, *, frozen: str) -> None:
+        """Make a version live and another the yardstick; nothing before them can be rolled back to."""
+        pointer = Pointer(version=version, previous=None, frozen=frozen)
+        atomic_write(self._paths.live_file, json.dumps(asdict(pointer)).encode())
+        self._live = self._read_live()
+        self._store.submit(lambda db: _mark_live(db, version)).result()
+
+    def become_first(self, version: str) -> None:
+        """Make a version the yardstick: nothing was learnt before it."""
+        pointer = self.pointer()
+        if pointer is not None:
+            changed = replace(pointer, frozen=version)
+            atomic_write(self._paths.live_file, json.dumps(asdict(changed)).encode())
 
     def annotate(self, version: str, changes: Mapping[str, object]) -> None:
         """Add to a version's card what became known after its birth.
@@ -210,7 +242,7 @@ class Versions:
             none.
 
         Raises:
-            VersionError: none loads; the text says which was tried and what to do.
+            NothingLoads: none does; the text says which was tried and what to do.
         """
         pointer = self.pointer()
         if pointer is None:
@@ -224,10 +256,7 @@ class Versions:
                 self.make_live(version, reason=f"{pointer.version} does not load", away_from="damaged")
                 self.note = f"{pointer.version} does not load ({problem}): {version} is live in its place"
                 return self.note
-        raise VersionError(
-            f"{pointer.version} does not load ({problem}), and no other version does; delete "
-            f"{self._paths.live_file} to start from model.weights"
-        )
+        raise NothingLoads(f"{pointer.version} does not load ({problem})", self._paths.live_file)
 
     def _problem(self, version: str, loads: Callable[[Path], object]) -> str | None:
         if version not in self.names():

@@ -41,7 +41,7 @@ from dance_ondevice.models.cost import count_macs, count_parameters, training_on
 from dance_ondevice.models.forward import STRIDE, logits
 from dance_ondevice.models.registry import ModelError, build, build_from_factory
 
-__all__ = ["CheckpointError", "ModelCard", "load", "read_card", "save"]
+__all__ = ["CheckpointError", "ModelCard", "load", "not_finite", "read_card", "save"]
 
 _MODEL_GROUP = "model/"
 
@@ -119,18 +119,19 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
         state = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{file}: not a safetensors file: {error}") from error
-    _check_finite(state, str(file))
+    if wrong := not_finite(state):
+        raise CheckpointError(f"{file}: values that are not finite (NaN or infinite) in {wrong}")
     return _rebuild(card, state, str(file)), card
 
 
-def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
+def not_finite(state: Mapping[str, Tensor]) -> str:
+    """Names of the tensors with a value that is NaN or infinite, as a text; empty where there is none."""
     wrong = {
         name.removeprefix(_MODEL_GROUP)
         for name, tensor in state.items()
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
     }
-    if wrong:
-        raise CheckpointError(f"{source}: values that are not finite (NaN or infinite) in {_some(wrong)}")
+    return _some(wrong) if wrong else ""
 
 
 def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Module:

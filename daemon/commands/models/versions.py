@@ -12,6 +12,7 @@ from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, st
 from dance_ondevice.daemon.commands.access import ask, index, target
 from dance_ondevice.daemon.commands.certificate import print_certificate
 from dance_ondevice.daemon.commands.models.export import export
+from dance_ondevice.daemon.commands.models.importing import import_
 from dance_ondevice.daemon.commands.rounds import await_request
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json, print_table, show_time
@@ -31,10 +32,11 @@ _COLUMNS = (
 
 @click.group()
 def models() -> None:
-    """List, show, promote, roll back and export model versions."""
+    """List, show, import, promote, roll back and export model versions."""
 
 
 models.add_command(export)
+models.add_command(import_)
 
 
 @models.command(name="list")

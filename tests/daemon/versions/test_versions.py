@@ -240,7 +240,7 @@ def test_a_version_is_a_name_from_the_list_and_nothing_else(
     versions.make_live("v0001", reason="first")
     adopt(versions, paths)
     for name in (spelling, str(versions.directory("v0002"))):
-        with pytest.raises(VersionError, match="no readable version .*known versions: v0001, v0002"):
+        with pytest.raises(VersionError, match=r"no readable version .*known versions: v0001, v0002"):
             versions.make_live(name, reason="by hand")
     assert versions.pointer() == Pointer("v0001", None, "v0001")
 

@@ -328,9 +328,7 @@ LEARNT = Scores(miou=0.1939, iou_per_class=(0.182, 0.2), pixels_per_class=(9000,
 def test_an_untrained_live_model_is_replaced_by_whatever_gains_miou() -> None:
     """It painted everything in one class, which looks like a good IoU of that class on one frame."""
     slow = Speed(live_ms=1.0, candidate_ms=9.0, live_macs=1, candidate_macs=2)
-    verdict = judge(
-        ONE_FRAME, LEARNT, GateRules(), False, ("building", "road"), speed=slow, untrained_live=True
-    )
+    verdict = judge(ONE_FRAME, LEARNT, GateRules(), False, speed=slow, untrained_live=True)
     assert verdict.outcome == "promoted"
     assert "untrained" in verdict.reasons[-1]
     worse = judge(LEARNT, ONE_FRAME, GateRules(), False, untrained_live=True)
