@@ -65,8 +65,7 @@ class NothingLoads(VersionError):  # noqa: N818 - says what is wrong
 
     def __init__(self, problem: str, live_file: Path) -> None:
         super().__init__(
-            f"{problem}, and no other version does; put a folder under {live_file.parent} right, or delete "
-            f"{live_file} to start from model.weights"
+            f"{problem}, and no other version does; delete {live_file} to start from model.weights"
         )
         self.problem = problem
 

@@ -182,7 +182,7 @@ def test_new_weights_take_the_place_of_an_untrained_model_at_once(
     paths: StatePaths, versions: Versions, store: Store, tmp_path: Path
 ) -> None:
     assert start(paths, versions, config()).version == "v0001"
-    good = config(model_at(tmp_path / "base"))
+    good = config(model_at(tmp_path / "base", seed=5))
     assert start(paths, versions, good) == Pointer("v0002", "v0001", "v0002")
     assert statuses(store) == {"v0001": "retired", "v0002": "live"}
     assert start(paths, versions, good).version == "v0002"
