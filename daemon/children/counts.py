@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.promotion import bootstrap
 from dance_ondevice.policies.promotion.promotion import Scores
 
@@ -68,20 +69,20 @@ def counts_file(folder: Path, model: str) -> Path:
 
 def write_counts(path: Path, counts: Sequence[Counts]) -> None:
     """Keep the counts of all gate samples: they are far too many for one event."""
-    atomic_write(path, msgspec.json.encode(counts))
+    write_durably(path, msgspec.json.encode(counts))
 
 
 def read_counts(path: Path) -> tuple[Counts, ...]:
     """Read ``write_counts``'s file; empty when it is missing or damaged."""
     try:
-        return _counts.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
+        return decode(path.read_bytes(), _counts)
+    except (OSError, DocumentError):
         return ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatePlace:
-    """Where a held-out sample comes from; ``condition`` is empty where nobody told."""
+    """Where a held-out sample comes from; ``condition`` is empty where it is not known."""
 
     camera: str
     captured_at: float
@@ -108,7 +109,7 @@ def paired_counts(live: Sequence[Counts], candidate: Sequence[Counts]) -> dict[s
 def block_numbers(
     ids: Sequence[str], places: Mapping[str, GatePlace], block_seconds: float
 ) -> tuple[int, ...]:
-    """The block of time of each sample; one that nobody knows any more is a block of its own."""
+    """The block of time of each sample; a sample that is gone since is a block of its own."""
     known = [i for i in ids if i in places]
     numbers = bootstrap.time_blocks([(places[i].camera, places[i].captured_at) for i in known], block_seconds)
     numbered = dict(zip(known, numbers, strict=True))

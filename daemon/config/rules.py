@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from dance_ondevice.complexity import INDICATOR_NAMES
 from dance_ondevice.daemon.config.values import (
     absolute_path,
     below,
@@ -18,12 +19,11 @@ from dance_ondevice.daemon.config.values import (
     one_of,
     optional,
 )
+from dance_ondevice.energy.choose import SOURCES
+from dance_ondevice.models.registry import ARCHITECTURES
 
-#: What the method offers; repeated here so that reading a configuration imports neither torch nor OpenCV.
-ARCHITECTURES = ("fastscnn", "deeplabv3plus", "pspnet", "bisenetv2", "hrnet")
-INDICATORS = ("detail_loss", "edge_density", "luma_entropy", "jpeg_bits_per_pixel", "spectral_slope")
-METERS = ("auto", "rapl", "hwmon", "ina3221", "pmic", "battery", "nvml", "modelled")
-
+#: Names of ``energy.meter``: the best source, a certain one, or the model of the processor alone.
+METERS = ("auto", *SOURCES, "modelled")
 _WINDOW = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 #: As cameras are named (``state.CAMERA_NAME``), since a client may be bound to the camera of its name.
@@ -94,7 +94,9 @@ RULES: Mapping[str, Rule] = {
     "storage.min_free_bytes": Rule(
         "Bytes left free on the disk, whatever the quota.", *integer(0, 2**63 - 1)
     ),
-    "complexity.indicator": Rule("How the spatial complexity of a frame is measured.", *one_of(*INDICATORS)),
+    "complexity.indicator": Rule(
+        "How the spatial complexity of a frame is measured.", *one_of(*INDICATOR_NAMES)
+    ),
     "data_slimming.enabled": Rule(
         "Whether frames are dropped and downsampled by their score; without it every frame is kept as it is.",
         *boolean(),

@@ -142,16 +142,6 @@ def settle_crashed(db: Database, now: float) -> list[CrashedReservation]:
     return crashed
 
 
-def spent_since(db: Database, t: float) -> float:
-    """Gross joules of entries closed at wall-clock second ``t`` or later, and all that is reserved now."""
-    row = db.execute(
-        "SELECT coalesce(sum(coalesce(settled_joules, reserved_joules)), 0.0) FROM ledger "
-        "WHERE closed_at IS NULL OR closed_at >= ?",
-        [t],
-    ).fetchone()
-    return float(row[0])
-
-
 def add_energy(  # noqa: PLR0917
     db: Database, day: str, workload: str, source: str, method: str, joules: float
 ) -> None:

@@ -7,6 +7,7 @@ estimation is one forward pass; at most one follows a frame, so a frame waits fo
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -31,6 +32,10 @@ Image = npt.NDArray[np.uint8]
 _NOTHING = NormStatistics({})
 #: ``probation``: serves some frames beside what served before; ``refused``: was worse, its parent's serve.
 Status = Literal["probation", "live", "refused"]
+
+
+class NotFinite(ArithmeticError):  # noqa: N818 - read as a state
+    """A model answered a frame with infinite logits, or with such that are no numbers."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class _Set:
     """What a condition has of its own, and what the model is given to run in it: that over the base."""
 
     statistics: NormStatistics
-    worn: NormStatistics
+    applied: NormStatistics
     status: Status
     turn: int = 0
     new: _Trial | None = None
@@ -165,7 +170,7 @@ class ConditionSets:
         Raises:
             StatisticsMismatch: statistics of another model; nothing is taken over.
         """
-        self._wear(BASE)
+        self._apply_for(BASE)
         learnt = dict.fromkeys((*self._base.learnt, *(n for s in live.values() for n in s.learnt)))
         base = self._base
         if len(learnt) > len(base.learnt):
@@ -177,12 +182,12 @@ class ConditionSets:
             norms.apply(self._model, base)
         self._base = base
         for one in self._sets.values():
-            one.worn = one.statistics.over(base)
+            one.applied = one.statistics.over(base)
         for name, statistics in live.items():
             self._put(name, statistics, "live")
             if statistics.learnt and self._runners is not None:
                 # Now, and not when the first frame waits for it.
-                self._wear(name)
+                self._apply_for(name)
         for name in refused:
             self._put(name, _NOTHING, "refused")
 
@@ -206,6 +211,9 @@ class ConditionSets:
             parent: whose statistics serve while the condition's own do not.
             out_size: (H, W) of the mask.
             label: (H, W) class ids that came with it, or None.
+
+        Raises:
+            NotFinite: the model's answer cannot be used.
         """
         own, fallback = self._sets.get(condition), self._fallback(parent)
         if own is None or own.status == "refused":
@@ -216,7 +224,12 @@ class ConditionSets:
         if own.turn % self._every:
             return Served(self._run(image, fallback, out_size), fallback)
         before = self._run(image, fallback, out_size)
-        after = self._run(image, condition, out_size)
+        try:
+            after = self._run(image, condition, out_size)
+        except NotFinite as error:
+            log.warning("condition refused name=%s because=%s", condition, error)
+            self._put(condition, _NOTHING, "refused")
+            return Served(before, fallback, decided=True)
         decided = self._judge(condition, own, before, after, label)
         return Served(after, condition, trial=True, decided=decided)
 
@@ -239,7 +252,7 @@ class ConditionSets:
         estimation = self._estimation
         if self._base.learnt:
             # What another condition has learnt is not what this one is to be estimated with.
-            self._wear(BASE)
+            self._apply_for(BASE)
         try:
             estimation.estimator.add(estimation.images.pop())
         except Exception as error:  # the model may be the user's own, and must go on serving
@@ -255,7 +268,7 @@ class ConditionSets:
             self._put(estimation.name, statistics, "probation")
             if self._runners is not None:
                 # Now, between two frames, and not when the first frame waits for it.
-                self._wear(estimation.name)
+                self._apply_for(estimation.name)
             log.info(
                 "condition estimated name=%s frames=%d bytes=%d",
                 estimation.name,
@@ -279,11 +292,14 @@ class ConditionSets:
         return parent if found is not None and found.status == "live" else BASE
 
     def _run(self, image: Image, name: str, out_size: Sequence[int]) -> Prediction:
-        return predict(self._wear(name), image, self._card.normalisation, out_size=out_size)
+        prediction = predict(self._apply_for(name), image, self._card.normalisation, out_size=out_size)
+        if not math.isfinite(prediction.mean_confidence):
+            raise NotFinite("the model's answer holds numbers that are not finite")
+        return prediction
 
-    def _wear(self, name: str) -> nn.Module:
+    def _apply_for(self, name: str) -> nn.Module:
         """What to run for a condition; good until the next call."""
-        statistics = self._base if name == BASE else self._sets[name].worn
+        statistics = self._base if name == BASE else self._sets[name].applied
         if self._runners is not None:
             return self._runners.module(name, statistics)
         if name != self._applied:

@@ -183,7 +183,7 @@ def fit(
     )
     size = round_size.fit_round(cost, budget.spendable(), wanted)
     if isinstance(size, str):
-        # The account says how much is there and how long more takes; conditions are told beside it.
+        # The account says how much there is and how long more takes; battery and heat are reported apart.
         allowance = budget.ask(cost.round(round_job.MIN_STEPS))
         return size if allowance.allowed else f"{size}; {allowance.reason}"
     rules = learning_value.ValueRules()

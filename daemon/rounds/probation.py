@@ -1,4 +1,4 @@
-"""Probation of a promoted version: its state on disk, the look at it, the rollback where it does not hold.
+"""Probation of a promoted version: its state on disk, its evaluation, the rollback where it does not hold.
 
 ``models/probation.json`` is written before ``live.json`` names the version: it counts only while both name
 the same one, so a crash between the two leaves no probation of a version that never went live.
@@ -23,17 +23,18 @@ from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.record import SeenSample
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions import base
 from dance_ondevice.daemon.versions.versions import VersionError
+from dance_ondevice.documents import decode
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.promotion import bootstrap
 from dance_ondevice.policies.promotion import probation as policy
 
 log = logging.getLogger(__name__)
 
-#: Seconds of full load that it may take: interpreter and loading, and each frame through both models.
+#: Seconds of full load that an evaluation may take: the start, and each frame through both models.
 _START_SECONDS, _FRAME_SECONDS = 20.0, 0.5
-#: Between two looks that came to nothing, for want of joules or because they failed, in seconds.
+#: Seconds between two evaluations that came to nothing, for want of joules or because they failed.
 _RETRY_SECONDS = 300.0
 _FAILED_LOOKS = 3
 
@@ -103,7 +104,7 @@ class Probation:
     def state(self) -> ProbationState | None:
         """The live version's probation, None when it is on none."""
         try:
-            found = ProbationState(**json.loads(self._file.read_bytes()))
+            found = decode(self._file.read_bytes(), ProbationState)
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
@@ -144,7 +145,7 @@ class Probation:
             self._put_off(state, error)
 
     def _write(self, state: ProbationState) -> None:
-        atomic_write(self._file, json.dumps(asdict(state)).encode())
+        write_durably(self._file, json.dumps(asdict(state)).encode())
 
     def _still_there(self, state: ProbationState) -> ProbationState:
         """The same state, where the newest samples were removed since: their rows are given out again."""
@@ -156,7 +157,7 @@ class Probation:
         return state
 
     def _condition(self, state: ProbationState) -> str | None:
-        """The condition that a version learnt for alone: frames of others look the same in both."""
+        """The condition that a version learnt for alone: frames of other conditions are the same in both."""
         try:
             found = self._c.versions.card(state.version).get("training", {}).get("condition")
         except (VersionError, AttributeError):  # no card, or none that can be read: all frames count
@@ -168,7 +169,7 @@ class Probation:
         allowance = c.budget.ask(comparison_joules(config, len(seen)))
         if not allowance.allowed:
             self._not_before = c.monotonic() + _RETRY_SECONDS
-            self.text += f"; the look at them waits: {allowance.reason}"
+            self.text += f"; their evaluation waits: {allowance.reason}"
             return
         observed = self._observe(config, state, seen, allowance.joules)
         if observed is None:  # the daemon stops, or joules ran out: the frames are still there later
@@ -186,13 +187,13 @@ class Probation:
         self.end()
 
     def _put_off(self, state: ProbationState, error: Exception) -> None:
-        """A look failed: try again later, and at last let the version be."""
+        """An evaluation failed: try again later, and after several failures end the probation undecided."""
         self._failures += 1
         self._not_before = self._c.monotonic() + _RETRY_SECONDS
         expected = isinstance(error, (OSError, RuntimeError, VersionError))
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
-        log.warning("probation look failed version=%s error=%s", state.version, reason, exc_info=not expected)
-        self.text += f"; the look at them failed: {reason}"
+        log.warning("evaluation failed version=%s error=%s", state.version, reason, exc_info=not expected)
+        self.text += f"; their evaluation failed: {reason}"
         if self._failures >= _FAILED_LOOKS:
             record = {"outcome": "not decided", "reason": reason, "at": self._c.now()}
             self._c.versions.annotate(state.version, {"probation": record})
@@ -201,7 +202,7 @@ class Probation:
     def _observe(
         self, config: Config, state: ProbationState, seen: list[SeenSample], joules: float
     ) -> list[jobs.Observed] | None:
-        """Run the look; see ``compare_versions``."""
+        """Run the evaluation; see ``compare_versions``."""
         versions = self._c.versions
         return compare_versions(
             self._c,

@@ -31,7 +31,7 @@ from dance_ondevice.daemon.rounds.training import RoundClock, RoundTraining
 from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult
 from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
 from dance_ondevice.daemon.versions import base, tryout
-from dance_ondevice.daemon.versions.versions import Pointer, VersionError, check_classes
+from dance_ondevice.daemon.versions.versions import Pointer, VersionError
 from dance_ondevice.policies.rounds import pace, shrinking
 from dance_ondevice.policies.samples.splits import SampleInfo, assign_splits
 
@@ -120,7 +120,7 @@ class RoundProcedure:
             VersionError: there is no such version, it is for other classes, or it does not load.
         """
         c = self._c
-        check_classes(c.versions.card(version), c.config.model.classes, f"version {version}")
+        base.check_classes(c.versions.card(version), c.config.model.classes, f"version {version}")
         install = None
         try:
             if c.live_model is None and not tried:

@@ -25,8 +25,8 @@ from dance_ondevice.daemon.rounds.teaching import Teaching, TeachingState
 from dance_ondevice.daemon.rounds.watch import Progress
 from dance_ondevice.daemon.system.guard import Guard
 from dance_ondevice.daemon.system.service import Service
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions.versions import VersionError
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.budget.usefulness import Usefulness, suspended, usefulness
 from dance_ondevice.policies.rounds import start as policy
 from dance_ondevice.policies.samples.splits import SampleInfo
@@ -150,7 +150,7 @@ class Rounds(Service):
 
     def pause(self) -> None:
         """Start no more rounds until ``resume``; survives a restart."""
-        atomic_write(self._pause_file, b"")
+        write_durably(self._pause_file, b"")
         self._publish(paused=True)
 
     def resume(self) -> None:
@@ -328,7 +328,7 @@ class Rounds(Service):
                 self._look_back()
             self._publish(probation=probation.text)
 
-        words = "the look at the version on probation failed"
+        words = "the evaluation of the version on probation failed"
         self._guard.run("probation", look, lambda text: self._publish(probation=f"{words}: {text}"))
 
     def _look_back(self) -> None:
@@ -365,11 +365,10 @@ class Rounds(Service):
 
     def _enqueue(self, kind: Kind, trigger: str, version: str | None) -> int:
         request = Request(next(self._ids), kind, trigger, version)
+        refused = {"state": "done", "outcome": "refused", "reasons": ["too many requests wait"]}
         self._say(request.id, {"state": "queued"})
         if not self._post(request):
-            self._say(
-                request.id, {"state": "done", "outcome": "refused", "reasons": ["too many requests wait"]}
-            )
+            self._say(request.id, refused)
         return request.id
 
     def _post(self, request: Request | None) -> bool:

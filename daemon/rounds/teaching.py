@@ -26,7 +26,7 @@ from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.teaching_record import TeacherFacts, configured
 from dance_ondevice.daemon.store.label_source import stamp
 from dance_ondevice.daemon.store.samples import LabelProtected, StoreError, UnknownSample
-from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.samples import labelling
 
 __all__ = ["Teaching", "TeachingState"]
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 #: With fewer samples that lack a label, starting a process costs more than the labels are worth.
 LEAST_SAMPLES = 8
-#: Seconds of full load, while no run has told: of a start, and of one image.
+#: Seconds of full load, before any run was measured: for a start, and for one image.
 _START_SECONDS = 30.0
 _IMAGE_SECONDS = 3.0
 _STORE_SECONDS = 60.0
@@ -43,7 +43,7 @@ _STORE_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class TeachingState:
-    """What ``status`` tells of the teacher.
+    """What ``status`` reports of the teacher.
 
     Attributes:
         state: ``off``, ``waiting``, ``running``, ``failed`` or ``untrusted``.
@@ -246,7 +246,7 @@ class Teaching:
             threads=config.training.threads,
         )
         path = self._folder / "job.json"
-        atomic_write(path, encode_job(job))
+        write_durably(path, encode_job(job))
         return path
 
     def _watch(self, run: _Run, job_file: Path, joules: float, before: EnergySnapshot) -> None:

@@ -14,8 +14,10 @@ from sqlite_utils import Database
 from dance_ondevice.daemon.children.teacher_jobs import TeachSample
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.store.labelled import labelled_samples
-from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import Versions
+from dance_ondevice.documents import decode
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.samples import labelling
 from dance_ondevice.policies.samples.splits import SampleInfo
 
@@ -97,7 +99,7 @@ def fail_open_runs(db: Database, now: float) -> None:
 
 
 def mark(db: Database, sample: str, teacher: str, uncertainty: float | None) -> None:
-    """A teacher has looked at a sample, and the live model beside it."""
+    """A teacher and the live model have segmented a sample."""
     db.execute(
         "UPDATE samples SET taught_by = ?, uncertainty = coalesce(?, uncertainty) WHERE id = ?",
         [teacher, uncertainty, sample],
@@ -109,7 +111,7 @@ def keep_calibration(
 ) -> None:
     """Keep what a teacher was measured at, beside how many labels there were then."""
     content = {"of": _of(facts, config), "thresholds": list(thresholds), "labelled": labelled}
-    atomic_write(paths.root / "teaching" / _CALIBRATION_FILE, json.dumps(content).encode())
+    write_durably(paths.root / "teaching" / _CALIBRATION_FILE, json.dumps(content).encode())
 
 
 def _of(facts: TeacherFacts, config: Config) -> list[object]:
@@ -121,7 +123,7 @@ def _of(facts: TeacherFacts, config: Config) -> list[object]:
 def _calibration(paths: StatePaths, facts: TeacherFacts, config: Config, labelled: int) -> tuple[float, ...]:
     """The thresholds that hold: of this teacher, and measured on at least half of the labels there are."""
     try:
-        kept = json.loads((paths.root / "teaching" / _CALIBRATION_FILE).read_bytes())
+        kept = decode((paths.root / "teaching" / _CALIBRATION_FILE).read_bytes(), dict[str, Any])
         thresholds = tuple(float(threshold) for threshold in kept["thresholds"])
         current = kept["of"] == _of(facts, config) and len(thresholds) == len(config.model.classes)
         return thresholds if current and labelled < max(1, 2 * int(kept["labelled"])) else ()
@@ -130,7 +132,7 @@ def _calibration(paths: StatePaths, facts: TeacherFacts, config: Config, labelle
 
 
 def _unseen(db: Database, teacher: str) -> list[SampleInfo]:
-    """Samples without a label that this teacher has not looked at."""
+    """Samples without a label that this teacher has not seen."""
     rows: Any = db.query(
         "select id, camera, captured_at, score, uncertainty, condition, signature from samples "
         "where label_path is null and taught_by is not ?",

@@ -25,8 +25,9 @@ from dance_ondevice.daemon.store.samples import (
 from dance_ondevice.daemon.store.schema import migrate
 from dance_ondevice.daemon.store.writer import GroupWriter
 from dance_ondevice.daemon.system.service import Service
-from dance_ondevice.daemon.system.state import StatePaths, sync_directory
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.system.workers import Workers
+from dance_ondevice.files import sync_directory
 
 __all__ = ["Store", "StoreSnapshot", "open_reader", "open_writer"]
 

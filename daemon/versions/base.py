@@ -6,6 +6,7 @@ that does not work costs the state folder nothing, and mending the configuration
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from dance_ondevice.daemon.config.sections import Config
-from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions import tryout
-from dance_ondevice.daemon.versions.versions import VersionError, Versions, check_classes
+from dance_ondevice.daemon.versions.versions import VersionError, Versions
+from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import write_durably
 
 __all__ = [
     "Change",
@@ -132,9 +135,10 @@ def read_card(folder: Path) -> dict[str, Any]:
         OSError: the card or the tensors are not there.
         ValueError: the card is none.
     """
-    card = json.loads((folder / CARD).read_bytes())
-    if not isinstance(card, dict):
-        raise ValueError(f"{folder / CARD} is not a model card")
+    try:
+        card = decode((folder / CARD).read_bytes(), dict[str, Any])
+    except DocumentError as error:
+        raise ValueError(f"{folder / CARD} is not a model card: {error}") from error
     if not (folder / TENSORS).is_file():
         raise FileNotFoundError(f"{folder / TENSORS} is missing")
     return card
@@ -143,14 +147,12 @@ def read_card(folder: Path) -> dict[str, Any]:
 def taken(paths: StatePaths) -> frozenset[str]:
     """Fingerprints of the models that came into a state folder, those that were rejected among them."""
     found: set[str] = set()
-    try:
-        listed = json.loads((paths.models / "taken.json").read_bytes())
-        found.update(map(str, listed if isinstance(listed, list) else ()))
-    except (OSError, ValueError):
-        pass  # of an earlier release, or damaged: the cards say as much of what is still there
+    # Of an earlier release, or damaged: the cards say as much of what is still there.
+    with contextlib.suppress(OSError, DocumentError):
+        found.update(decode((paths.models / "taken.json").read_bytes(), list[str]))
     for file in paths.models.glob("*/card.json"):
         try:
-            card = json.loads(file.read_bytes())
+            card = decode(file.read_bytes(), dict[str, Any])
             weights = (card.get("training") or {}).get("weights") or {}
             found.add(str(card.get("sha256")))
             if weights:
@@ -165,7 +167,7 @@ def note_taken(paths: StatePaths, fingerprint: str) -> None:
     """Remember that a model came in, also when its version is pruned one day."""
     if fingerprint:
         known = sorted(taken(paths) | {fingerprint})
-        atomic_write(paths.models / "taken.json", json.dumps(known).encode())
+        write_durably(paths.models / "taken.json", json.dumps(known).encode())
 
 
 def changes(wish: Wanted, version: str, card: Mapping[str, Any], known: Iterable[str]) -> tuple[Change, ...]:
@@ -213,6 +215,28 @@ def changes(wish: Wanted, version: str, card: Mapping[str, Any], known: Iterable
     return tuple(found)
 
 
+def check_classes(card: Mapping[str, Any], classes: Sequence[str], what: str) -> None:
+    """Make sure that a model is for the classes that the service has, in their order.
+
+    Args:
+        card: the model's.
+        classes: ``model.classes``.
+        what: names the model, for the error.
+
+    Raises:
+        VersionError: it is for others.
+    """
+    found = card.get("classes")
+    if not isinstance(found, (list, tuple)) or list(found) != list(classes):
+        raise VersionError(
+            f"{what} is for other classes ({_shown(found)}) than model.classes ({_shown(classes)})"
+        )
+
+
+def _shown(classes: object) -> str:
+    return ", ".join(map(str, classes)) if isinstance(classes, (list, tuple)) else "none"
+
+
 def copy_in(
     source: Path,
     scratch: Path,
@@ -249,7 +273,7 @@ def copy_in(
         if isinstance(training, dict):
             # A round of another board's, whose name may be that of one here.
             card["training"] = {k: v for k, v in training.items() if k not in ("round", "condition")}
-        atomic_write(scratch / CARD, json.dumps(card, indent=1).encode())
+        write_durably(scratch / CARD, json.dumps(card, indent=1).encode())
     except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
         if isinstance(error, ValueError):

@@ -13,10 +13,12 @@ from typing import Any
 
 from dance_ondevice.daemon.config.load import ConfigError, Problem
 from dance_ondevice.daemon.config.sections import Config
-from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.base import is_untrained
 from dance_ondevice.daemon.versions.versions import VersionError, Versions
 from dance_ondevice.daemon.versions.widen import widened
+from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import write_durably
 
 __all__ = ["append", "check", "known", "remember"]
 
@@ -26,18 +28,17 @@ log = logging.getLogger(__name__)
 def known(paths: StatePaths) -> tuple[str, ...]:
     """The classes that the labels of a state folder were given for; empty before its first start."""
     try:
-        found = json.loads((paths.root / "classes.json").read_bytes())
+        return tuple(decode((paths.root / "classes.json").read_bytes(), list[str]))
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError) as error:
+    except (OSError, DocumentError) as error:
         log.warning("classes unreadable file=%s error=%s", paths.root / "classes.json", error)
         return ()
-    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def remember(paths: StatePaths, classes: Sequence[str]) -> None:
     """Keep a list of classes with the state folder."""
-    atomic_write(paths.root / "classes.json", json.dumps(list(classes)).encode())
+    write_durably(paths.root / "classes.json", json.dumps(list(classes)).encode())
 
 
 def check(

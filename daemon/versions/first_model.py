@@ -18,6 +18,7 @@ from typing import Any
 
 from dance_ondevice.daemon.config.load import ConfigError, Problem
 from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions import base, classes
 from dance_ondevice.daemon.versions.versions import (
@@ -26,8 +27,8 @@ from dance_ondevice.daemon.versions.versions import (
     Pointer,
     VersionError,
     Versions,
-    check_classes,
 )
+from dance_ondevice.documents import decode
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def start(
     """
 
     def fits(directory: Path) -> None:
-        check_classes(versions.card(directory.name), config.model.classes, directory.name)
+        base.check_classes(versions.card(directory.name), config.model.classes, directory.name)
         loads(directory)
 
     live = versions.live()
@@ -79,6 +80,36 @@ def start(
         versions.note = f"{error.problem}: the configured model is live in its place, as {pointer.version}"
         log.warning("model replaced by=%s because=%s", pointer.version, error.problem)
         versions.fall_back(fits)
+
+
+def come_up(
+    config: Config,
+    config_file: str,
+    paths: StatePaths,
+    versions: Versions,
+    *,
+    store: Store,
+    loads: Callable[[Path], object],
+) -> None:
+    """Compare the classes, and have a live model where there is one or the configuration asks for one.
+
+    Args:
+        config: the whole configuration.
+        config_file: names it in errors.
+        paths: of the state folder.
+        versions: of the state folder.
+        store: knows whether anything is labelled.
+        loads: see ``start``.
+
+    Raises:
+        ConfigError, VersionError: see ``start``; or the classes are not those of the state folder.
+    """
+    live = versions.live()
+    labelled = store.submit(lambda db: db.execute("select count(label_path) from samples").fetchone()[0])
+    classes.check(config, config_file, paths, live.card if live else None, labelled=labelled.result())
+    start(config, config_file, paths, versions, loads)
+    if config.inference.enabled or versions.pointer() is not None or config.model.weights:
+        ensure(config, config_file, paths, versions)
 
 
 def ensure(config: Config, config_file: str, paths: StatePaths, versions: Versions) -> Pointer:
@@ -207,7 +238,7 @@ def _write_filled(config: Config, config_file: str, out: Path, weights: Path) ->
                 ),
             )
         ) from error
-    card = json.loads((out / "card.json").read_bytes())
+    card = decode((out / "card.json").read_bytes(), dict[str, Any])
     about = card["training"]["weights"]
     level = logging.INFO if warning(card) is None else logging.WARNING
     log.log(

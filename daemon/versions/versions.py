@@ -11,22 +11,29 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import write_durably
 
 log = logging.getLogger(__name__)
 
 #: Versions kept beside the live, the previous and the frozen one, newest first, by status.
 KEEP = {"rejected": 5, "rolled_back": 5, "damaged": 2, "candidate": 2, "retired": 10}
+
+
+_NUMBERED = re.compile(r"v([0-9]{1,18})")
 
 
 class VersionError(ValueError):
@@ -46,6 +53,14 @@ class Pointer:
     version: str
     previous: str | None
     frozen: str
+
+
+class _PointerFile(msgspec.Struct, frozen=True):
+    """``models/live.json`` as a person may write it: the version alone is enough."""
+
+    version: str
+    previous: str | None = None
+    frozen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,15 +103,16 @@ class Versions:
     def pointer(self) -> Pointer | None:
         """The live pointer, or None before the first version was adopted."""
         try:
-            raw = json.loads(self._paths.live_file.read_bytes())
-            version = _plain(raw["version"])
-            previous, frozen = raw.get("previous"), raw.get("frozen")
+            found = decode(self._paths.live_file.read_bytes(), _PointerFile)
+            version = _plain(found.version)
             return Pointer(
-                version, _plain(previous) if previous else None, _plain(frozen) if frozen else version
+                version,
+                _plain(found.previous) if found.previous else None,
+                _plain(found.frozen) if found.frozen else version,
             )
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (DocumentError, KeyError) as error:
             raise VersionError(
                 f"{self._paths.live_file} is not readable ({error}); write "
                 '{"version": "<a folder under models/>"} into it, or delete it to start from model.weights'
@@ -110,11 +126,12 @@ class Versions:
         """All versions on disk, oldest first."""
         if not self._paths.models.is_dir():
             return []
-        return sorted(
+        found = (
             p.name
             for p in self._paths.models.iterdir()
             if not p.name.startswith(".") and (p / "card.json").is_file()
         )
+        return sorted(found, key=age_key)
 
     def card(self, version: str) -> dict[str, Any]:
         """The version's card as plain data.
@@ -129,10 +146,8 @@ class Versions:
         try:
             if version not in self.names():
                 raise FileNotFoundError(version)
-            card = json.loads((self.directory(version) / "card.json").read_bytes())
-            if not isinstance(card, dict):
-                raise ValueError("the card is no object")
-        except (OSError, ValueError) as error:
+            card = decode((self.directory(version) / "card.json").read_bytes(), dict[str, Any])
+        except (OSError, DocumentError) as error:
             known = ", ".join(self.names()) or "none"
             raise VersionError(f"no readable version {version!r}; known versions: {known}") from error
         return card
@@ -142,7 +157,7 @@ class Versions:
         for version in reversed(self.names()):
             try:
                 training = self.card(version).get("training")
-            except VersionError:  # damaged: nobody's
+            except VersionError:  # damaged: it belongs to no round
                 continue
             if isinstance(training, dict) and training.get("round") == round_id:
                 return version
@@ -156,9 +171,9 @@ class Versions:
         """
         version = self._next_name()
         card_file = source / "card.json"
-        card = json.loads(card_file.read_bytes())
+        card = decode(card_file.read_bytes(), dict[str, Any])
         card.update(changes, version=version, created_at=self._now())
-        atomic_write(card_file, json.dumps(card, indent=1).encode())
+        write_durably(card_file, json.dumps(card, indent=1).encode())
         self._paths.models.mkdir(parents=True, exist_ok=True)
         source.replace(self.directory(version))
         self._record(version, card, status, round_id)
@@ -192,7 +207,7 @@ class Versions:
             # Before the pointer: after a crash between the two it is live, and a start marks it as such.
             # The other order would leave a version that seems good enough to go back to.
             self._set_statuses({old.version: away_from})
-        atomic_write(self._paths.live_file, json.dumps(asdict(pointer)).encode())
+        write_durably(self._paths.live_file, json.dumps(asdict(pointer)).encode())
         self._live = self._read_live()
         self._store.submit(lambda db: _mark_live(db, version)).result()
         log.info("model live version=%s previous=%s reason=%s", version, pointer.previous, reason)
@@ -201,7 +216,7 @@ class Versions:
     def replace_all(self, version: str, *, frozen: str) -> None:
         """Make a version live and another the yardstick; nothing before them can be rolled back to."""
         pointer = Pointer(version=version, previous=None, frozen=frozen)
-        atomic_write(self._paths.live_file, json.dumps(asdict(pointer)).encode())
+        write_durably(self._paths.live_file, json.dumps(asdict(pointer)).encode())
         self._live = self._read_live()
         self._store.submit(lambda db: _mark_live(db, version)).result()
 
@@ -210,7 +225,7 @@ class Versions:
         pointer = self.pointer()
         if pointer is not None:
             changed = replace(pointer, frozen=version)
-            atomic_write(self._paths.live_file, json.dumps(asdict(changed)).encode())
+            write_durably(self._paths.live_file, json.dumps(asdict(changed)).encode())
 
     def annotate(self, version: str, changes: Mapping[str, object]) -> None:
         """Add to a version's card what became known after its birth.
@@ -220,7 +235,7 @@ class Versions:
         """
         card = self.card(version)
         card.update(changes)
-        atomic_write(self.directory(version) / "card.json", json.dumps(card, indent=1).encode())
+        write_durably(self.directory(version) / "card.json", json.dumps(card, indent=1).encode())
         text = json.dumps(card)
         self._store.submit(
             lambda db: db.execute("update versions set card = ? where version = ?", [text, version])
@@ -284,10 +299,9 @@ class Versions:
         pointer = self.pointer()
         safe = {pointer.version, pointer.previous, pointer.frozen} if pointer else set()
         rows = self._store.submit(
-            lambda db: [
-                (r["version"], r["status"]) for r in db["versions"].rows_where(order_by="version desc")
-            ]
+            lambda db: [(r["version"], r["status"]) for r in db["versions"].rows]
         ).result()
+        rows.sort(key=lambda row: age_key(row[0]), reverse=True)
         removed = []
         for status, keep in KEEP.items():
             old = [version for version, s in rows if s == status and version not in safe][keep:]
@@ -308,8 +322,8 @@ class Versions:
             return None
 
     def _next_name(self) -> str:
-        numbers = [int(n[1:]) for n in self.names() if n[:1] == "v" and n[1:].isdigit()]
-        return f"v{max(numbers, default=0) + 1:04d}"
+        newest = max((age_key(name)[0] for name in self.names()), default=0)
+        return f"v{max(newest, 0) + 1:04d}"
 
     def _record(self, version: str, card: Mapping[str, Any], status: str, round_id: str | None) -> None:
         gate = card.get("gate") or {}
@@ -342,32 +356,10 @@ def check_intact(directory: Path) -> None:
         ValueError: they are not, or the card is none.
         OSError: a file is missing or cannot be read.
     """
-    card = json.loads((directory / "card.json").read_bytes())
+    card = decode((directory / "card.json").read_bytes(), dict[str, Any])
     found = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
-    if not isinstance(card, dict) or card.get("sha256") != found:
+    if card.get("sha256") != found:
         raise ValueError(f"{directory}/model.safetensors is damaged: its SHA-256 is not the card's")
-
-
-def check_classes(card: Mapping[str, Any], classes: Sequence[str], what: str) -> None:
-    """Make sure that a model is for the classes that the service has, in their order.
-
-    Args:
-        card: the model's.
-        classes: ``model.classes``.
-        what: names the model, for the error.
-
-    Raises:
-        VersionError: it is for others.
-    """
-    found = card.get("classes")
-    if not isinstance(found, (list, tuple)) or list(found) != list(classes):
-        raise VersionError(
-            f"{what} is for other classes ({_shown(found)}) than model.classes ({_shown(classes)})"
-        )
-
-
-def _shown(classes: object) -> str:
-    return ", ".join(map(str, classes)) if isinstance(classes, (list, tuple)) else "none"
 
 
 def _plain(name: str) -> str:
@@ -380,6 +372,15 @@ def _mark_live(db: Database, version: str) -> None:
     # Whatever was called live, also by a pointer that somebody has removed: there is one.
     db.execute("update versions set status = 'retired' where status = 'live' and version <> ?", [version])
     db.execute("update versions set status = 'live' where version = ?", [version])
+
+
+def age_key(version: str) -> tuple[int, str]:
+    """Key that sorts version names from the oldest to the newest: v9999 comes before v10000.
+
+    Names that the daemon did not give have no number and come first.
+    """
+    numbered = _NUMBERED.fullmatch(version)
+    return (int(numbered[1]) if numbered else -1, version)
 
 
 def _forget(db: Database, version: str) -> None:

@@ -8,7 +8,6 @@ what this package computes; that is tried, at odd sizes too, in the runtime that
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from dance_ondevice.files import temporary_beside
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import STRIDE, logits, to_tensor
 from dance_ondevice.models.layers import resize
@@ -31,7 +31,7 @@ from dance_ondevice.runtime.formats import (
     first_line,
 )
 
-__all__ = ["FORMATS", "ExportError", "Exported", "Parity", "export"]
+__all__ = ["Exported", "Parity", "export"]
 
 #: Logits may differ by this share of the largest one: other orders of summation, not other models.
 _TOLERANCE = 1e-3
@@ -118,7 +118,7 @@ def export(
     except KeyError:
         raise ExportError(f"unknown format {form!r}; choose one of {', '.join(FORMATS)}") from None
     height, width = (side + -side % STRIDE for side in size)
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}.part")
+    unfinished = temporary_beside(file)
     # The second size tells whether the first one was frozen into the graph.
     even = [(height, width), (height + STRIDE, width + 2 * STRIDE)]
     ways = [(1, [*even, size, *_ODD]), (STRIDE, even)] if writer.any_size else []

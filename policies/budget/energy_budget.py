@@ -129,17 +129,14 @@ class Allowance:
     reason: str
 
 
-def initial_account(rules: BudgetRules, now: float, spent_joules: float = 0.0) -> Account:
-    """The account of a service that starts.
+def initial_account(rules: BudgetRules, now: float) -> Account:
+    """The account of a service that starts for the first time: it may spend all that can be saved up.
 
     Args:
         rules: what the user set.
         now: seconds, of the clock that `refill` will be given.
-        spent_joules: what the ledger shows as reserved or settled within the last `rules.cap_days` days, 0 on
-            the very first start. No more than the cap flows in within these days, so the balance is never
-            above what it would be had the service not stopped.
     """
-    return Account(rules.cap_joules - _amount("spent_joules", spent_joules), now)
+    return Account(rules.cap_joules, now)
 
 
 def refill(rules: BudgetRules, account: Account, now: float) -> Account:

@@ -151,8 +151,8 @@ def judge(
     if candidate.miou - live.miou < rules.min_gain - _ROUNDING:
         reasons.append(f"{figures}: at least {rules.min_gain:+.3f} is asked for")
     elif untrained_live:
-        merits = f"{figures}: at least {rules.min_gain:+.3f} was asked for"
-        return Verdict("promoted", (merits, "the live model is untrained, so the gain in mIoU alone decided"))
+        gained = f"{figures}: at least {rules.min_gain:+.3f} was asked for"
+        return Verdict("promoted", (gained, "the live model is untrained, so the gain in mIoU alone decided"))
     elif gain.at_least() < least - _ROUNDING:
         reasons.append(
             f"{figures}: it may be luck, the lower bound of the gain is {gain.at_least():+.3f} and at least "

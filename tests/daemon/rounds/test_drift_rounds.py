@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from round_rig import CONFIG, Rig
 
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.config.sections import Energy
 from dance_ondevice.daemon.inference.cameras import (
     Conditions,
-    ConditionSettings,
     ConditionsSnapshot,
     DriftAlarm,
 )
@@ -35,7 +35,7 @@ class Cameras:
     def __init__(self) -> None:
         self.now = START
         self._conditions = Conditions(
-            ConditionSettings(enabled=False),
+            sections.Conditions(enabled=False),
             now=lambda: self.now,
             on_alarm=lambda camera, signal: None,
             on_switch=lambda: None,
