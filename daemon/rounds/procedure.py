@@ -32,6 +32,7 @@ from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult
 from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
 from dance_ondevice.daemon.versions import base, tryout
 from dance_ondevice.daemon.versions.versions import Pointer, VersionError
+from dance_ondevice.policies.promotion import promotion
 from dance_ondevice.policies.rounds import pace, shrinking
 from dance_ondevice.policies.samples.splits import SampleInfo, assign_splits
 
@@ -337,6 +338,7 @@ class RoundProcedure:
             # Judged, without a candidate: the same samples would end the same.
             saved = part.forecast.step_joules * (job.steps - result.steps)
             reasons = (result.reason, f"about {saved:.0f} J saved") if saved > 0 else (result.reason,)
+            reasons += promotion.steadier(len(job.gate))
             return self._close(job.round, "rejected", reasons, facts, served=True)
         if result.state != "done" or result.done is None:
             return self._close(job.round, result.state, (result.reason,), facts)

@@ -104,6 +104,8 @@ def come_up(
     Raises:
         ConfigError, VersionError: see ``start``; or the classes are not those of the state folder.
     """
+    for leftover in paths.models.glob(".*/"):  # of a model that a crash kept from being adopted
+        shutil.rmtree(leftover, ignore_errors=True)
     live = versions.live()
     labelled = store.submit(lambda db: db.execute("select count(label_path) from samples").fetchone()[0])
     classes.check(config, config_file, paths, live.card if live else None, labelled=labelled.result())

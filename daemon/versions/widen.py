@@ -11,7 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
 from dance_ondevice.daemon.versions.versions import VersionError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from dance_ondevice.models.card import ModelCard
 
@@ -67,18 +67,40 @@ def main(arguments: Sequence[str]) -> int:
             raise CheckpointError(
                 f"it is for {list(card.classes)}, which {list(classes)} does not go on from"
             )
-        _widen(model, card)
+        head = _widen(model, card)
         checkpoint.save(out, model, replace(card, classes=classes, gate={}))
         if (folder / CONDITIONS_FILE).is_file():
-            shutil.copyfile(folder / CONDITIONS_FILE, out / CONDITIONS_FILE)
+            (out / CONDITIONS_FILE).write_bytes(_conditions(folder, head))
     except (CheckpointError, registry.ModelError, KeyError, ValueError) as error:
         print(" ".join(str(error).split()))
         return _NOT_WIDENED
     return 0
 
 
-def _widen(model: nn.Module, card: ModelCard) -> None:
-    """Give every layer of the head one output more."""
+def _conditions(folder: Path, head: Collection[str]) -> bytes:
+    """The version's file of conditions, with a row more where one has learnt a head of its own."""
+    from dance_ondevice.conditions import store
+    from dance_ondevice.conditions.statistics import NormStatistics
+
+    sets, about = store.load_conditions(folder)
+    wider = {
+        name: NormStatistics(
+            each.layers,
+            {key: _with_mean(tensor) if key in head else tensor for key, tensor in each.learnt.items()},
+        )
+        for name, each in sets.items()
+    }
+    return store.encode(wider, about)
+
+
+def _with_mean(tensor: Tensor) -> Tensor:
+    import torch
+
+    return torch.cat([tensor, tensor.mean(dim=0, keepdim=True)])
+
+
+def _widen(model: nn.Module, card: ModelCard) -> list[str]:
+    """Give every layer of the head one output more; returns the names of its tensors."""
     import torch
 
     from dance_ondevice.models.channels import has_channels, layer_channels, set_channels
@@ -93,7 +115,7 @@ def _widen(model: nn.Module, card: ModelCard) -> None:
         tensor = state[name]
         if tensor.shape[0] != number:
             raise ValueError(f"{name} does not have one row for each class")
-        new[name] = torch.cat([tensor, tensor.mean(dim=0, keepdim=True)])
+        new[name] = _with_mean(tensor)
     for path in dict.fromkeys(name.rpartition(".")[0] for name in head):
         layer = model.get_submodule(path)
         if not has_channels(layer):
@@ -105,6 +127,7 @@ def _widen(model: nn.Module, card: ModelCard) -> None:
         after = logits(model, image)
     if not torch.allclose(after[:, :number], before, rtol=1e-4, atol=1e-5):
         raise ValueError("the scores of its other classes would change")
+    return head
 
 
 def _head(card: ModelCard) -> list[str]:

@@ -33,7 +33,17 @@ from typing import Literal
 
 from dance_ondevice.policies.promotion.bootstrap import Bounded, Comparison
 
-__all__ = ["STEADY_SAMPLES", "GateRules", "Group", "Outcome", "Scores", "Speed", "Verdict", "judge"]
+__all__ = [
+    "STEADY_SAMPLES",
+    "GateRules",
+    "Group",
+    "Outcome",
+    "Scores",
+    "Speed",
+    "Verdict",
+    "judge",
+    "steadier",
+]
 
 Outcome = Literal["promoted", "rejected"]
 
@@ -159,7 +169,7 @@ def judge(
             f"{least:+.3f} is asked for"
         )
     if untrained_live:
-        return Verdict("rejected", (*reasons, *_steadier(live.samples)))
+        return Verdict("rejected", (*reasons, *steadier(live.samples)))
     drops = _drops(live, candidate, rules.min_class_pixels)
     for index, before, after in drops:
         if before - after > rules.max_class_drop + _ROUNDING and not _may_be_noise(comparison, index):
@@ -170,14 +180,14 @@ def judge(
     reasons.extend(_fallen_groups(groups, rules))
     reasons.extend(_too_slow(speed, rules))
     if reasons:
-        return Verdict("rejected", (*reasons, *_steadier(live.samples)))
+        return Verdict("rejected", (*reasons, *steadier(live.samples)))
     merits = _merits(figures, drops, rules, slimmed, classes)
     if comparison is not None:
         merits = (merits[0] + _bound_in_words(comparison), *merits[1:])
     return Verdict("promoted", merits)
 
 
-def _steadier(samples: int) -> tuple[str, ...]:
+def steadier(samples: int) -> tuple[str, ...]:
     """What would make a verdict on so few held-out samples steadier."""
     if samples >= STEADY_SAMPLES:
         return ()

@@ -113,7 +113,7 @@ def _sentence(done: Exported, out: Path) -> str:
 
 
 def _directory(paths: StatePaths, version: str) -> Path:
-    names = sorted(path.parent.name for path in paths.models.glob("*/card.json"))
+    names = sorted(path.parent.name for path in paths.models.glob("[!.]*/card.json"))
     if version in names:
         return paths.models / version
     if (Path(version) / "card.json").is_file():

@@ -125,7 +125,7 @@ def _read_card(paths: StatePaths, version: str | None) -> dict[str, Any]:
             raise WorkFailed(f"no live version at {paths.live_file}: {error}") from error
     from dance_ondevice.daemon.versions.versions import age_key
 
-    names = sorted((path.parent.name for path in paths.models.glob("*/card.json")), key=age_key)
+    names = sorted((path.parent.name for path in paths.models.glob("[!.]*/card.json")), key=age_key)
     if version not in names:
         raise WorkFailed(f"no version {version!r}; there are: {', '.join(names) or 'none'}")
     path = paths.models / version / "card.json"

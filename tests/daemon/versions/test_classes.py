@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from dance_ondevice.conditions import statistics
+from dance_ondevice.conditions import store as conditions
 from dance_ondevice.daemon.config.load import ConfigError
 from dance_ondevice.daemon.config.sections import Config, Model
 from dance_ondevice.daemon.store.service import Store
@@ -85,6 +87,21 @@ def test_a_wider_head_leaves_every_mask_as_it_was(tmp_path: Path, architecture: 
     found = [predict(model, image, card.normalisation) for model in (before, after)]
     assert np.array_equal(*(each.mask for each in found))
     assert found[1].mean_confidence < found[0].mean_confidence  # there is one class more to be unsure of
+
+
+@pytest.mark.slow
+def test_what_a_condition_has_learnt_for_the_head_gets_a_row_as_well(tmp_path: Path) -> None:
+    folder = small(tmp_path / "v1")
+    model, _ = checkpoint.load(folder)
+    head = [name for name, tensor in model.named_parameters() if tensor.shape[0] == 3]
+    kept = {"c1": statistics.capture(model, learnt=head)}
+    (folder / conditions.CONDITIONS_FILE).write_bytes(conditions.encode(kept, "about"))
+    assert main([str(folder), str(tmp_path / "v2"), json.dumps([*KEPT, "tree"])]) == 0
+    wider, _ = checkpoint.load(tmp_path / "v2")
+    found, about = conditions.load_conditions(tmp_path / "v2")
+    assert about == "about"
+    statistics.apply(wider, found["c1"])
+    assert {found["c1"].learnt[name].shape[0] for name in head} == {4}
 
 
 @pytest.mark.slow
