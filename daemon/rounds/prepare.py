@@ -108,6 +108,7 @@ def prepare(
         forced=trigger == "requested",
         # Anchors are of the base domain: a condition's own round has no use for them.
         rehearsal_share=share if scope.takes_anchors else 0.0,
+        meter=c.energy.snapshot().meter,
     )
     if isinstance(fitted, str):
         return fitted

@@ -20,7 +20,7 @@ from dance_ondevice.daemon.config.load import ConfigError, Problem
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
-from dance_ondevice.daemon.versions import base, classes
+from dance_ondevice.daemon.versions import base, classes, factory
 from dance_ondevice.daemon.versions.versions import (
     Live,
     NothingLoads,
@@ -32,8 +32,9 @@ from dance_ondevice.documents import decode
 
 log = logging.getLogger(__name__)
 
-#: Exit status of the program when the weights are of no use; what is wrong stands on its standard output.
-_BAD_WEIGHTS = 3
+#: Exit statuses of the program when the weights are of no use, and when the user's factory is not; what is
+#: wrong is the last line of its standard output.
+_BAD_WEIGHTS, _BAD_FACTORY = 3, 4
 
 
 def start(
@@ -118,8 +119,8 @@ def ensure(config: Config, config_file: str, paths: StatePaths, versions: Versio
     """Return the live pointer, adopting a first version when the state directory has none.
 
     Raises:
-        ConfigError: the configured weights are missing, unreadable or of no use, or a model's classes are
-            not the configured ones.
+        ConfigError: the configured weights are missing, unreadable or of no use, a model's classes are not
+            the configured ones, or the configured factory makes no model.
     """
     pointer = versions.pointer()
     if pointer is None:
@@ -166,6 +167,17 @@ def _adopt(
     scratch = paths.models / ".first"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        reason = _make(config, config_file, paths, scratch)
+    except _FactoryError as error:
+        problem = factory.problem(config_file, "model.factory", config.model.factory, str(error))
+        raise ConfigError((problem,)) from error
+    version = versions.adopt(scratch, status="candidate", round_id=None, changes={"parent": None})
+    return versions.make_live(version, reason=reason, away_from=away_from, first=True)
+
+
+def _make(config: Config, config_file: str, paths: StatePaths, scratch: Path) -> str:
+    """Write the configured model into the scratch folder; returns why it is what it is."""
     source = Path(config.model.weights)
     if config.model.weights and not base.is_checkpoint(source):
         reason = _write_filled(config, config_file, scratch, source)
@@ -181,8 +193,7 @@ def _adopt(
             "model untrained masks=meaningless until=first promoted round, set model.weights to a "
             "folder made by 'dance-ondevice pretrain', or a file of weights, to start with a trained one"
         )
-    version = versions.adopt(scratch, status="candidate", round_id=None, changes={"parent": None})
-    return versions.make_live(version, reason=reason, away_from=away_from, first=True)
+    return reason
 
 
 def _copy_base(config: Config, config_file: str, scratch: Path, source: Path) -> None:
@@ -253,9 +264,13 @@ def _write_filled(config: Config, config_file: str, out: Path, weights: Path) ->
     return f"weights {weights}: {about['summary']}"
 
 
+class _FactoryError(ValueError):
+    """The user's factory makes no model; the text says why."""
+
+
 def _write_fresh(config: Config, out: Path, weights: Path | None = None) -> None:
     width, height = config.model.size
-    subprocess.run(
+    done = subprocess.run(
         [
             sys.executable,
             "-m",
@@ -269,11 +284,14 @@ def _write_fresh(config: Config, out: Path, weights: Path | None = None) -> None
             str(out),
             *([str(weights)] if weights is not None else []),
         ],
-        check=True,
+        check=False,
         timeout=120,
         stdout=subprocess.PIPE,
         text=True,
     )
+    if done.returncode == _BAD_FACTORY:
+        raise _FactoryError(done.stdout.strip().splitlines()[-1])
+    done.check_returncode()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -285,14 +303,18 @@ def main(arguments: Sequence[str]) -> int:
     from dance_ondevice.models.cost import count_macs, count_parameters
     from dance_ondevice.models.weights import WeightsError, load_weights
 
-    architecture, factory, classes_json, seed, width, height, out, *weights = arguments
+    architecture, user_factory, classes_json, seed, width, height, out, *weights = arguments
     names = tuple(json.loads(classes_json))
     torch.manual_seed(int(seed))
-    model = (
-        registry.build_from_factory(factory, len(names))
-        if factory
-        else registry.build(architecture, len(names))
-    )
+    try:
+        model = (
+            registry.build_from_factory(user_factory, len(names))
+            if user_factory
+            else registry.build(architecture, len(names))
+        )
+    except registry.ModelError as error:
+        print(factory.one_line(str(error)))
+        return _BAD_FACTORY
     training: dict[str, Any] = {"untrained": True, "seed": int(seed)}
     if weights:
         try:
@@ -319,8 +341,8 @@ def main(arguments: Sequence[str]) -> int:
     macs = count_macs(model, *size)
     card = ModelCard(
         version="base" if weights else "untrained",
-        architecture="" if factory else architecture,
-        factory=factory,
+        architecture="" if user_factory else architecture,
+        factory=user_factory,
         classes=names,
         macs=macs,
         unslimmed_macs=macs,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dance_ondevice.models.card import ModelCard
-from dance_ondevice.models.forward import STRIDE
+from dance_ondevice.models.forward import STRIDE, heads_of
 from dance_ondevice.models.layers import resize
 
 #: Operators as of ONNX 1.12 (2022): old enough for the runtimes that boards have.
@@ -102,7 +102,7 @@ class Graph(nn.Module):
         if self._pad and not (isinstance(below, int) and below == right == 0):
             x = F.pad(x, (0, right, 0, below), mode="replicate")
         found = self.model(x)
-        head = found if isinstance(found, Tensor) else found[0]
+        head = heads_of(found)[0]
         if not self._upsample:
             return head
         whole = resize(head, x.shape[2:])
