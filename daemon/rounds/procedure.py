@@ -338,8 +338,8 @@ class RoundProcedure:
         if result.state == "hopeless":
             # Judged, without a candidate: the same samples would end the same.
             saved = part.forecast.step_joules * (job.steps - result.steps)
-            reasons = (result.reason, f"about {saved:.0f} J saved") if saved > 0 else (result.reason,)
-            reasons += promotion.steadier(len(job.gate))
+            told = (f"about {saved:.0f} J saved",) if saved > 0 else ()
+            reasons = (result.reason, *told, *promotion.steadier(len(job.gate)))
             return self._close(job.round, "rejected", reasons, facts, served=True)
         if result.state != "done" or result.done is None:
             return self._close(job.round, result.state, (result.reason,), facts)
