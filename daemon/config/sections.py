@@ -103,6 +103,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     gate_max_samples: int = 64
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int = 0
+    priority: Literal["background", "normal"] = "background"
     seed: int = 0
     early_stopping: bool = True
     distillation: float = 0.0

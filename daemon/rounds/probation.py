@@ -200,7 +200,10 @@ class Probation:
         c.budget.reserve(account, joules)
         before = c.energy.sample()
         process = TrainerProcess(
-            job_file, folder / "trainer.log", program="dance_ondevice.daemon.trainer.probation_main"
+            job_file,
+            folder / "trainer.log",
+            program="dance_ondevice.daemon.trainer.probation_main",
+            priority=c.config.training.priority,
         )
         found: list[jobs.Observed] = []
         error, status, cut_short = "", Exit(status=-1, cpu_seconds=None), False

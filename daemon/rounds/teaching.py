@@ -257,7 +257,12 @@ class Teaching:
         c = self._c
         log_file = self._folder / "teacher.log"
         log_file.unlink(missing_ok=True)
-        process = TrainerProcess(job_file, log_file, program="dance_ondevice.daemon.trainer.teacher_main")
+        process = TrainerProcess(
+            job_file,
+            log_file,
+            program="dance_ondevice.daemon.trainer.teacher_main",
+            priority=c.config.training.priority,
+        )
         process.start()
         c.energy.cpu.attach_trainer(process.pid, "labelling")
         deadline = c.monotonic() + parse_duration(c.config.training.max_round_duration)

@@ -83,7 +83,7 @@ class RoundTraining:
     ) -> RunResult:
         c = self._c
         log_file = job_file.parent / "trainer.log"
-        process = TrainerProcess(job_file, log_file)
+        process = TrainerProcess(job_file, log_file, priority=c.config.training.priority)
         process.start()
         c.energy.cpu.attach_trainer(process.pid)
         result = None

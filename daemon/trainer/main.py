@@ -46,7 +46,7 @@ from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
-    lower_priority(parent=int(arguments[1]))
+    lower_priority(parent=int(arguments[1]), background="normal" not in arguments[2:])
     events = open_events()
     wishes = Wishes(at_once=True)
     job = jobs.read_job(Path(arguments[0]))

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from dance_ondevice.datasets import street_variety
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.codec import encode_jpeg, encode_png
 from dance_ondevice.models import checkpoint, registry
@@ -187,13 +190,36 @@ def render_street(
     samples = []
     for condition, index in itertools.product(conditions, frames):
         image, label = camera.render(index, condition)
-        stem = folder / f"{condition}_{index:06d}"
-        sample = TrainingSample(stem.with_suffix(".jpg"), stem.with_suffix(".png"))
-        sample.image.write_bytes(encode_jpeg(image))
-        sample.label.write_bytes(encode_png(label))
-        samples.append(sample)
+        samples.append(_write(folder / f"{condition}_{index:06d}", image, label))
         on_frame()
     return samples
+
+
+def render_varied(
+    folder: Path, count: int, *, seed: int, size: tuple[int, int], on_frame: Callable[[], None] = lambda: None
+) -> list[TrainingSample]:
+    """Write ``count`` frames of synthetic streets that all differ to files; see ``street_variety.frames``.
+
+    Args:
+        folder: Made when missing.
+        count: How many frames.
+        seed: Of the streets.
+        size: (height, width) of the frames.
+        on_frame: Called after each frame.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = []
+    for number, (image, label) in enumerate(street_variety.frames(count, seed=seed, size=size)):
+        samples.append(_write(folder / f"varied_{seed}_{number:06d}", image, label))
+        on_frame()
+    return samples
+
+
+def _write(stem: Path, image: NDArray[np.uint8], label: NDArray[np.uint8]) -> TrainingSample:
+    sample = TrainingSample(stem.with_suffix(".jpg"), stem.with_suffix(".png"))
+    sample.image.write_bytes(encode_jpeg(image))
+    sample.label.write_bytes(encode_png(label))
+    return sample
 
 
 def _start(options: PretrainOptions) -> tuple[nn.Module, ModelCard]:

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from dance_ondevice.training.pretraining import PretrainOptions
 
 #: Options that make sense for one data set alone.
-_ONLY_FOR = {"camvid": ("root", "sequences", "splits"), "street": ("frames", "stride", "conditions")}
+_ONLY_FOR = {
+    "camvid": ("root", "sequences", "splits"),
+    "street": ("frames", "stride", "conditions", "varied"),
+}
 _MIN_SIDE = 32
 #: Share of the training frames that is rendered to evaluate on.
 _VALIDATION_SHARE = 0.25
@@ -72,6 +75,11 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
     help="street: from one frame to the next; neighbours look alike.",
 )
 @_list("--conditions", default="day", show_default=True, help=f"street: of {', '.join(CONDITIONS)}.")
+@click.option(
+    "--varied",
+    is_flag=True,
+    help="street: --frames frames of scenes that all differ in light, weather, camera, layout, surfaces.",
+)
 @_list("--validate", default="", help="Evaluate on these: splits of camvid, conditions of the street.")
 @click.option(
     "--architecture", type=click.Choice(sorted(ARCHITECTURES)), default="fastscnn", show_default=True
@@ -116,6 +124,7 @@ def pretrain(
     frames: int,
     stride: int,
     conditions: tuple[str, ...],
+    varied: bool,
     validate: tuple[str, ...],
     architecture: str,
     size: tuple[int, int],
@@ -143,6 +152,11 @@ def pretrain(
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dance-street-"))
             street = _Street(size=size, seed=seed, frames=frames, stride=stride)
+            if varied:
+                _refuse_with_varied(ctx)
+                conditions = ()
+            elif not conditions:
+                raise click.BadParameter("names no condition", param_hint="--conditions")
             found = street.render(Path(folder), conditions, validate, progress)
         _prepare_out(out, force=force)
         options = PretrainOptions(
@@ -167,6 +181,12 @@ def _refuse_options_of_others(ctx: click.Context, dataset: str) -> None:
         name = parameter.name or ""
         if name in foreign and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"{parameter.opts[0]} goes with --dataset {foreign[name]} only")
+
+
+def _refuse_with_varied(ctx: click.Context) -> None:
+    for name in ("conditions", "stride"):
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} does not go with --varied, whose scenes draw their own")
 
 
 def _prepare_out(out: Path, *, force: bool) -> None:
@@ -222,19 +242,20 @@ class _Street:
     def render(
         self, folder: Path, conditions: tuple[str, ...], validate: tuple[str, ...], progress: Progress
     ) -> Samples:
-        """Render what to train on, and further down the street what to evaluate on."""
+        """Render what to train on, and further down the street what to evaluate on.
+
+        Without conditions the scenes are varied, all over.
+        """
         for hint, names in (("--conditions", conditions), ("--validate", validate)):
             for name in names:
                 if name not in CONDITIONS:
                     raise click.BadParameter(f"{name!r} is none of {', '.join(CONDITIONS)}", param_hint=hint)
-        if not conditions:
-            raise click.BadParameter("names no condition", param_hint="--conditions")
-        from dance_ondevice.training.pretraining import render_street
+        from dance_ondevice.training.pretraining import render_street, render_varied
 
         end = self.frames * self.stride
         held_out = max(1, round(self.frames * _VALIDATION_SHARE))
         task = progress.add_task(
-            "rendering", total=self.frames * len(conditions) + held_out * len(validate), note=""
+            "rendering", total=self.frames * max(1, len(conditions)) + held_out * len(validate), note=""
         )
 
         def rendered(names: tuple[str, ...], frames: range) -> list[TrainingSample]:
@@ -242,17 +263,28 @@ class _Street:
                 folder, frames, names, seed=self.seed, size=self.size, on_frame=lambda: progress.advance(task)
             )
 
+        if conditions:
+            train = rendered(conditions, range(0, end, self.stride))
+            described: dict[str, object] = {"conditions": list(conditions), "stride": self.stride}
+        else:
+            train = render_varied(
+                folder,
+                self.frames,
+                seed=self.seed,
+                size=self.size,
+                on_frame=lambda: progress.advance(task),
+            )
+            described = {"varied": True}
         samples = Samples(
-            train=rendered(conditions, range(0, end, self.stride)),
+            train=train,
             validation={
                 name: rendered((name,), range(end, end + held_out * self.stride, self.stride))
                 for name in validate
             },
             description={
                 "name": "street",
-                "conditions": list(conditions),
+                **described,
                 "frames": self.frames,
-                "stride": self.stride,
                 "seed": self.seed,
             },
         )
