@@ -46,7 +46,7 @@ __all__ = ["CheckpointError", "ModelCard", "load", "read_card", "save"]
 _MODEL_GROUP = "model/"
 
 
-def save(directory: Path, model: nn.Module, card: ModelCard) -> ModelCard:
+def save(directory: Path, model: nn.Module, card: ModelCard, *, half: bool = False) -> ModelCard:
     """Write a model and its card, durably: each file appears whole or not at all, the card last.
 
     The model is first rebuilt from what is about to be written, so that a checkpoint that could not be loaded
@@ -57,6 +57,8 @@ def save(directory: Path, model: nn.Module, card: ModelCard) -> ModelCard:
         directory: created where missing; files of an earlier checkpoint in it are replaced.
         model: not running in another thread.
         card: see there for the fields that are set here.
+        half: store weights of more than one dimension in 16 bits, which halves the file; a value is then off by
+            2^-11 of itself at most. Statistics and biases keep their 32 bits. The loaded model computes in 32.
 
     Returns:
         The card as written.
@@ -69,6 +71,11 @@ def save(directory: Path, model: nn.Module, card: ModelCard) -> ModelCard:
         f"{_MODEL_GROUP}{name}": tensor.detach().to("cpu").contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
+    if half:
+        state = {
+            name: tensor.half() if tensor.dim() > 1 and tensor.dtype == torch.float32 else tensor
+            for name, tensor in state.items()
+        }
     data = safetensors.torch.save(state, metadata={"format": "pt"})
     macs = count_macs(model, *card.macs_at)
     card = replace(
@@ -161,7 +168,8 @@ def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Mo
         )
     for name, tensor in own.items():
         _check_shape(tensors, name, tuple(tensor.shape), source)
-        if tensors[name].dtype != tensor.dtype:
+        halved = tensors[name].dtype == torch.float16 and tensor.dtype == torch.float32
+        if tensors[name].dtype != tensor.dtype and not halved:
             raise CheckpointError(f"{source}: {name} is {tensors[name].dtype}, the model has {tensor.dtype}")
     model.load_state_dict(tensors)
     model.eval()
