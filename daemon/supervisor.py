@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from dance_ondevice import complexity
 from dance_ondevice.daemon.config.load import ConfigError, Loaded
 from dance_ondevice.daemon.config.reload import Changes, Reloader
-from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.sections import UNTRAINED, Config
 from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.control import handlers as control_handlers
 from dance_ondevice.daemon.control import instances, status
@@ -230,7 +230,7 @@ class Supervisor:
         config = self._config
         self._versions.fall_back(check_intact)
         if not config.inference.enabled:
-            if self._versions.pointer() is not None or config.model.weights:
+            if self._versions.pointer() is not None or config.model.weights not in ("", UNTRAINED):
                 first_model.ensure(config, self._config_file, self.paths, self._versions)
             return None, None
         # Only here does the daemon load torch.

@@ -53,6 +53,10 @@ class DataSlimming(msgspec.Struct, frozen=True, kw_only=True):
     window_frames: int = 128
 
 
+#: What ``model.weights`` holds to start from a fresh network, whatever comes with the package.
+UNTRAINED = "untrained"
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """``[model]``; ``size`` is (width, height)."""
 

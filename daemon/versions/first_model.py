@@ -1,8 +1,8 @@
-"""The model a fresh state directory starts from: the configured weights, or an untrained network.
+"""The model a fresh state directory starts from: the configured weights, the package's base, or noise.
 
 As a program (``python -m dance_ondevice.daemon.versions.first_model ARCHITECTURE FACTORY CLASSES_JSON SEED W
 H OUT [WEIGHTS]``) it writes the checkpoint of a fresh network, filled with what fits from a file of weights
-if one is named, so that the daemon itself need not load torch for it.
+or with all of a checkpoint's folder if one is named, so that the daemon itself need not load torch for it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dance_ondevice import base
 from dance_ondevice.daemon.config.load import ConfigError, Problem
-from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.sections import UNTRAINED, Config
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import Pointer, Versions
 
@@ -45,10 +47,11 @@ def ensure(config: Config, config_file: str, paths: StatePaths, versions: Versio
     scratch = paths.models / ".first"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.parent.mkdir(parents=True, exist_ok=True)
-    source = Path(config.model.weights)
-    if config.model.weights and source.is_file() and not _is_of_checkpoint(source):
+    weights = config.model.weights if config.model.weights != UNTRAINED else ""
+    source = Path(weights)
+    if weights and source.is_file() and not _is_of_checkpoint(source):
         reason = _write_filled(config, config_file, scratch, source)
-    elif config.model.weights:
+    elif weights:
         source = source.parent if source.name == _TENSORS else source
         card = _read_card(source, config, config_file)
         _check_classes(card, config, config_file, f"the base model {source}")
@@ -56,6 +59,12 @@ def ensure(config: Config, config_file: str, paths: StatePaths, versions: Versio
         for name in (_TENSORS, "card.json"):
             shutil.copyfile(source / name, scratch / name)
         reason = f"base model {source}"
+    elif not config.model.weights and base.fits(
+        config.model.architecture, config.model.factory, config.model.classes
+    ):
+        _write_fresh(config, scratch, base.FOLDER)
+        reason = "the base model that comes with the package"
+        log.info("model base=builtin masks=rough until=first promoted round on labels of this camera")
     else:
         _write_fresh(config, scratch)
         reason = "untrained: no model.weights configured"
@@ -178,7 +187,7 @@ def _write_fresh(config: Config, out: Path, weights: Path | None = None) -> None
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the checkpoint of a fresh network, with a file's weights if one is named."""
+    """Write the checkpoint of a fresh network, with the weights that are named."""
     import torch
 
     from dance_ondevice.models import checkpoint, registry
@@ -187,6 +196,12 @@ def main(arguments: Sequence[str]) -> int:
     from dance_ondevice.models.weights import WeightsError, load_weights
 
     architecture, factory, classes_json, seed, width, height, out, *weights = arguments
+    size = (int(height), int(width))
+    if weights and Path(weights[0]).is_dir():
+        model, card = checkpoint.load(Path(weights[0]))
+        # MACs are counted anew at the size that this service runs at.
+        checkpoint.save(Path(out), model, replace(card, macs_at=size, unslimmed_macs=0), half=True)
+        return 0
     classes = tuple(json.loads(classes_json))
     torch.manual_seed(int(seed))
     model = (
@@ -212,7 +227,6 @@ def main(arguments: Sequence[str]) -> int:
                 "summary": report.summary(),
             },
         }
-    size = (int(height), int(width))
     macs = count_macs(model, *size)
     card = ModelCard(
         version="base" if weights else "untrained",

@@ -46,7 +46,9 @@ class PretrainOptions:
         learning_rate: At the end of the warm-up; None: the trainer's default.
         seed: Decides the fresh weights, the order and the augmentation.
         precision: "auto" measures which is faster here.
-        init: Checkpoint whose weights to start from; None: fresh weights.
+        init: Checkpoint whose weights to start from; None: fresh weights. Where it knows other classes, its
+            heads are fresh.
+        half: Store the weights in 16 bits, which halves the file.
         dataset: What the samples are, for the card.
     """
 
@@ -59,6 +61,7 @@ class PretrainOptions:
     seed: int = 0
     precision: Precision | Literal["auto"] = "auto"
     init: Path | None = None
+    half: bool = False
     dataset: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -113,7 +116,7 @@ def pretrain(
         The card as saved; its ``training`` holds everything about how the model was made.
 
     Raises:
-        PretrainError: ``options.init`` has other classes or another architecture than asked for.
+        PretrainError: ``options.init`` has another architecture than asked for.
         CheckpointError: ``options.init`` cannot be loaded.
         UnknownArchitecture: There is no such architecture.
         SampleError: A sample cannot be used.
@@ -159,7 +162,7 @@ def pretrain(
     card = replace(
         start, version=_version(start.architecture, train, made), created_at=created_at, training=made
     )
-    card = checkpoint.save(out, model, card)
+    card = checkpoint.save(out, model, card, half=options.half)
     log.info(
         "model saved path=%s version=%s loss=%s seconds=%.1f", out, card.version, losses[-1], made["seconds"]
     )
@@ -232,12 +235,9 @@ def _start(options: PretrainOptions) -> tuple[nn.Module, ModelCard]:
             version="", architecture=options.architecture, classes=options.classes, macs_at=options.size
         )
         return model, card
-    model, card = checkpoint.load(options.init)
-    if card.classes != options.classes:
-        raise PretrainError(
-            f"{options.init} was trained for {', '.join(card.classes)}; "
-            f"the data set has {', '.join(options.classes)}"
-        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        model, card = checkpoint.load_for(options.init, options.classes)
     if not card.factory and card.architecture != options.architecture:
         raise PretrainError(f"{options.init} holds a {card.architecture}, not a {options.architecture}")
     return model, replace(card, parent=card.version, gate={})

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
+from dance_ondevice import base
 from dance_ondevice.daemon.cli import WorkFailed, json_option
 from dance_ondevice.daemon.terminal import comma_names, print_json, print_pairs, print_table, size_of
 from dance_ondevice.datasets.camvid import VOID_ID, camvid
@@ -109,7 +110,12 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
     show_default=True,
     help="auto measures which is faster here.",
 )
-@_path("--init", exists=True, help="Start from the model in this folder.")
+@_path(
+    "--init",
+    help=f"Start from the model in this folder, or from the package's own: {base.NAME}. Where it knows other "
+    "classes, its head starts anew.",
+)
+@click.option("--half", is_flag=True, help="Store weights in 16 bits: half the file.")
 @_path("--out", required=True, help="Folder for the model; made if missing.")
 @click.option("--force", is_flag=True, help="Replace a model that is in --out already.")
 @json_option
@@ -134,6 +140,7 @@ def pretrain(
     seed: int,
     precision: Literal["auto", "fp32", "bf16"],
     init: Path | None,
+    half: bool,
     out: Path,
     force: bool,
     as_json: bool,
@@ -168,7 +175,8 @@ def pretrain(
             learning_rate=learning_rate,
             seed=seed,
             precision=precision,
-            init=init,
+            init=_start(init),
+            half=half,
             dataset=found.description,
         )
         card = _train(found, options, out, progress)
@@ -187,6 +195,16 @@ def _refuse_with_varied(ctx: click.Context) -> None:
     for name in ("conditions", "stride"):
         if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name} does not go with --varied, whose scenes draw their own")
+
+
+def _start(init: Path | None) -> Path | None:
+    if init is None or init.is_dir():
+        return init
+    if str(init) == base.NAME:
+        return base.FOLDER
+    raise click.BadParameter(
+        f"{init} is no folder; give one that holds a model, or {base.NAME}", param_hint="--init"
+    )
 
 
 def _prepare_out(out: Path, *, force: bool) -> None:
