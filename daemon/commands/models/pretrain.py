@@ -152,6 +152,7 @@ def pretrain(
     from dance_ondevice.training.pretraining import PretrainOptions
 
     _refuse_options_of_others(ctx, dataset)
+    start = _start(init)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(_progress())
         if dataset == "camvid":
@@ -175,7 +176,7 @@ def pretrain(
             learning_rate=learning_rate,
             seed=seed,
             precision=precision,
-            init=_start(init),
+            init=start,
             half=half,
             dataset=found.description,
         )
