@@ -14,6 +14,7 @@ from dance_ondevice.benchmarks.options import (
     folder_option,
     hand_over,
     made_here,
+    model_option,
     note_option,
     out_option,
     say,
@@ -26,7 +27,7 @@ from dance_ondevice.models.card import CheckpointError
 @click.command("base")
 @folder_option("--camvid", required=True, help="Folder that holds CamVid.")
 @folder_option("--idd", required=True, help="Folder that holds IDD-Lite: train/ and trainannot/.")
-@folder_option("--model", "model_path", help="Measure this base instead of the package's own.")
+@model_option("--model", "model_path", help="Measure this base instead of the package's own.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many, from 0 on.")
 @click.option("--steps", type=click.IntRange(1), default=40, show_default=True, help="Of each round.")
 @click.option(
@@ -37,6 +38,14 @@ from dance_ondevice.models.card import CheckpointError
     default=("noise", "base"),
     show_default=True,
     help="Where rounds start from; may be given several times.",
+)
+@click.option(
+    "--labels",
+    type=click.IntRange(0),
+    multiple=True,
+    default=(0, 5, 20, 80),
+    show_default=True,
+    help="Of a round; may be given several times.",
 )
 @folder_option("--work", help="Keep finished rounds here, and go on from those that are there.")
 @out_option()
@@ -50,6 +59,7 @@ def base(
     seeds: int,
     steps: int,
     starts: tuple[str, ...],
+    labels: tuple[int, ...],
     work: Path | None,
     out: Path | None,
     note: str,
@@ -65,7 +75,7 @@ def base(
     from dance_ondevice.training.batches import SampleError
 
     wanted = tuple((start, rate) for start, rate in Plan().starts if start in starts)
-    plan = Plan(seeds=tuple(range(seeds)), steps=steps, starts=wanted)
+    plan = Plan(seeds=tuple(range(seeds)), steps=steps, starts=wanted, labels=labels)
     with contextlib.ExitStack() as stack:
         folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dance-bench-base-")))
         try:

@@ -28,6 +28,8 @@ _IDD_OF_STREET = {
 #: Every so many drives of IDD-Lite are measured on, and no frame of them is learnt from.
 _HELD_OUT = 3
 _MEASURED = 100
+#: (height, width) of the images.
+_CAMVID_SIZE, _IDD_SIZE = (360, 480), (227, 320)
 
 
 class SiteError(ValueError):
@@ -69,7 +71,7 @@ def camvid_place(root: Path) -> Place:
         data=f"labels from {len(teach)} images of train, measured on val ({len(val)}) and test ({len(test)})",
         teach=teach,
         measure={"val": val, "test": test},
-        size=(360, 480),
+        size=_CAMVID_SIZE,
         scale=0.5,
         mapping={name: name for name in STREET_CLASSES},
     )
@@ -90,7 +92,7 @@ def idd_place(root: Path) -> Place:
         data=f"labels from {len(teach)} drives, measured on {len(held_out)} others, one frame of each",
         teach=teach,
         measure={"other drives": held_out},
-        size=(227, 320),
+        size=_IDD_SIZE,
         scale=0.75,
         mapping=_IDD_OF_STREET,
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dance_ondevice import base
 from dance_ondevice.daemon.config.load import ConfigError
-from dance_ondevice.daemon.config.sections import Config, Model
+from dance_ondevice.daemon.config.sections import UNTRAINED, Config, Model
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions import first_model
@@ -99,3 +100,31 @@ def test_warnings_of_a_card() -> None:
         first_model.warning({"training": {"weights": about}})
         == "not all of w.pt matched the network (unexpected a)"
     )
+
+
+@pytest.mark.slow
+def test_a_fresh_state_of_the_default_classes_starts_from_the_packages_base(
+    paths: StatePaths, versions: Versions
+) -> None:
+    pointer = first_model.ensure(Config(model=Model(size=(64, 48))), "test.toml", paths, versions)
+    model, card = checkpoint.load(versions.directory(pointer.version))
+    shipped, _ = checkpoint.load(base.FOLDER)
+    state = shipped.state_dict()
+
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert card.macs_at == (48, 64)
+    assert card.unslimmed_macs == card.macs
+    assert not first_model.is_untrained(versions.card(pointer.version))
+    assert first_model.warning(versions.card(pointer.version)) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model", [Model(size=(64, 48), weights=UNTRAINED), Model(size=(64, 48), classes=CLASSES)]
+)
+def test_a_state_starts_untrained_where_that_is_asked_for_or_no_base_fits(
+    paths: StatePaths, versions: Versions, model: Model
+) -> None:
+    pointer = first_model.ensure(Config(model=model), "test.toml", paths, versions)
+
+    assert first_model.is_untrained(versions.card(pointer.version))
