@@ -25,10 +25,10 @@ from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.control import handlers as control_handlers
 from dance_ondevice.daemon.control import instances, status
 from dance_ondevice.daemon.control import server as control
+from dance_ondevice.daemon.control.running import Core, Running
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.meters import choose_meter
 from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
-from dance_ondevice.daemon.inference.cameras import ConditionSettings
 from dance_ondevice.daemon.ingest import ingest_config
 from dance_ondevice.daemon.ingest.ingest_config import admission
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
@@ -38,7 +38,6 @@ from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.service import Rounds
 from dance_ondevice.daemon.security import configured
-from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.store import reconcile
 from dance_ondevice.daemon.store.notes import SampleNotes
@@ -85,7 +84,7 @@ class Supervisor:
         self._started = monotonic()
         self.paths = StatePaths(Path(self._config.daemon.state_dir))
         self._signals = Signals()
-        self._reloader = Reloader(loaded, self._apply)
+        self._loaded = loaded
         self._services: list[Service] = []
         self._metrics_server = contextlib.ExitStack()
         self._cleanup = contextlib.ExitStack()
@@ -100,18 +99,88 @@ class Supervisor:
             failed = False
             try:
                 with self._signals.starting():
-                    self._start()
-                failed = self._watch()
+                    running = self._start()
+                failed = self._watch(running)
             except StopWhileStarting:
                 log.info("stopped while starting")
             finally:
                 self._stop()
         return 1 if failed else 0
 
-    def _start(self) -> None:
-        config, paths, keep = self._config, self.paths, self._cleanup
+    def _start(self) -> Running:
+        """Start all parts in this order; ``stopping.stop`` ends them in the reverse order, the store last.
+
+        1. the lock of the state folder, and the index brought in line with the files
+        2. the authenticator, if connections are encrypted: without it nobody gets in
+        3. the store, then the energy account
+        4. inference
+        5. rounds
+        6. ingest: frames are taken from here on
+        7. the schedule of rounds, metrics, the control socket, the files that name them: what
+           reaches all parts
+        """
+        config = self._config
+        self._take_state_folder()
+        # Only the loss at the smallest scale is used as the score, so only that scale is measured.
+        indicator = complexity.make_indicator(
+            config.complexity.indicator, (min(config.data_slimming.scales),)
+        )
+        report = reconcile.reconcile(
+            self.paths,
+            score=lambda grey: indicator.measure(grey).score,
+            # A rebuild reads every image: systemd is asked for a minute more as long as it goes on.
+            on_progress=self._ask_for_time,
+        )
+        registry = CollectorRegistry()
+        core = self._start_core(Instruments(registry), history_lost=report.history_lost)
+        mailbox, predictor = self._start_inference(core)
+        rounds = self._begin(self._build_rounds(core, predictor))
+        if predictor is not None:
+            predictor.fall_back_by(lambda: rounds.rollback(None))
+        ingest = self._begin(self._build_ingest(core, indicator, mailbox))
+
+        def apply(changed: Config) -> None:
+            running.apply(changed)  # nobody can ask for it before the parts are open to others
+
+        reloader = Reloader(self._loaded, apply)
+        training = config.training
+        running = Running(
+            parts=status.Parts(
+                instruments=core.instruments,
+                store=core.store,
+                versions=core.versions,
+                energy=core.energy,
+                meter_note=core.meter_note,
+                rounds=rounds,
+                ingest=ingest,
+                predictor=predictor,
+                mailbox=mailbox,
+                restart_keys=lambda: reloader.waiting,
+            ),
+            budget=core.budget,
+            schedule=scheduler.build(parse_duration(training.interval), training.window, rounds.tick),
+            reloader=reloader,
+        )
+        metrics_url = self._open_to_others(running, registry)
+        for service in self._services:
+            if service is not predictor:
+                core.threads[service.name] = lambda s=service: s.native_id  # type: ignore[misc]
+                core.threads.update(
+                    (name, of) for workers in service.workers for name, of in workers.threads()
+                )
+        log.info(
+            "ready ingest=%s masks=%s metrics=%s state=%s",
+            ",".join(ingest.endpoints),
+            predictor.endpoint if predictor else "off",
+            metrics_url or "off",
+            self.paths.root,
+        )
+        return running
+
+    def _take_state_folder(self) -> None:
+        paths = self.paths
         try:
-            keep.enter_context(StateLock(paths))
+            self._cleanup.enter_context(StateLock(paths))
             for folder in (paths.samples, paths.models, paths.rounds):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -119,98 +188,65 @@ class Supervisor:
                 f"cannot write in the state folder {paths.root}: {error.strerror or error}; choose another "
                 "with --state-dir or daemon.state_dir, or give this user the right to write there"
             ) from error
-        # The score is that of the smallest scale; what the others would lose is nobody's question here.
-        indicator = complexity.make_indicator(
-            config.complexity.indicator, (min(config.data_slimming.scales),)
-        )
-        report = reconcile.reconcile(
-            paths,
-            score=lambda grey: indicator.measure(grey).score,
-            # A rebuild reads every image: systemd is asked for a minute more as long as it goes on.
-            on_progress=self._ask_for_time,
-        )
 
-        registry = CollectorRegistry()
-        instruments = Instruments(registry)
+    def _start_core(self, instruments: Instruments, *, history_lost: bool) -> Core:
+        config, paths = self._config, self.paths
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        keep.callback(self._end_sockets, context)
+        self._cleanup.callback(self._end_sockets, context)
         curve = configured.curve(config, self._config_file, self._environ)
         if curve is not None:
             # Before any socket is bound: without it nobody gets in.
             self._begin(
                 ZapAuthenticator(context, curve.clients.name_of, on_refused=instruments.connection_refused)
             )
-
-        self._store = self._begin(
+        store = self._begin(
             Store(
                 paths,
                 quota_bytes=config.storage.quota_bytes,
                 min_free_bytes=config.storage.min_free_bytes,
             )
         )
-        self._versions = Versions(paths, self._store, now=self._now)
-        procfs = Path(config.energy.procfs_root)
-        by_name: dict[str, Callable[[], int | None]] = {"main": lambda: threading.main_thread().native_id}
-        cpu = CpuAccount(procfs, by_name, sysfs=Path(config.energy.sysfs_root))
+        threads: dict[str, Callable[[], int | None]] = {"main": lambda: threading.main_thread().native_id}
+        cpu = CpuAccount(Path(config.energy.procfs_root), threads, sysfs=Path(config.energy.sysfs_root))
         meter, meter_note = choose_meter(config.energy, cpu.total)
         log.info("energy meter source=%s method=%s about=%r", meter.source, meter.method, meter.about)
-        self._energy = EnergyService(
-            meter, cpu, idle_watts=config.energy.idle_watts, store=self._store, monotonic=self._monotonic
+        energy = EnergyService(
+            meter, cpu, idle_watts=config.energy.idle_watts, store=store, monotonic=self._monotonic
         )
-        self._budget = BudgetKeeper(self._store, config.energy, now=self._now, monotonic=self._monotonic)
-        self._budget.load(history_lost=report.history_lost)
-        self._begin(self._energy)
-
-        mailbox, self._predictor = self._start_inference(context, instruments, curve)
-        round_context = RoundContext(
-            config=config,
-            config_file=self._config_file,
-            paths=paths,
-            store=self._store,
-            versions=self._versions,
-            energy=self._energy,
-            budget=self._budget,
+        budget = BudgetKeeper(store, config.energy, now=self._now, monotonic=self._monotonic)
+        budget.load(history_lost=history_lost)
+        self._begin(energy)
+        return Core(
             instruments=instruments,
-            live_model=self._predictor,
-            procfs=procfs,
-            now=self._now,
-            monotonic=self._monotonic,
-            drift=self._predictor.conditions.snapshot if self._predictor else None,
+            context=context,
+            curve=curve,
+            store=store,
+            versions=Versions(paths, store, now=self._now),
+            energy=energy,
+            budget=budget,
+            meter_note=meter_note,
+            threads=threads,
         )
-        self._rounds = self._begin(
-            Rounds(
-                round_context,
-                min_new_samples=config.training.min_new_samples,
-                window=config.training.window,
+
+    def _build_rounds(self, core: Core, predictor: Predictor | None) -> Rounds:
+        config = self._config
+        return Rounds(
+            RoundContext(
+                config=config,
+                config_file=self._config_file,
+                paths=self.paths,
+                store=core.store,
+                versions=core.versions,
+                energy=core.energy,
+                budget=core.budget,
+                instruments=core.instruments,
+                live_model=predictor,
+                procfs=Path(config.energy.procfs_root),
+                now=self._now,
+                monotonic=self._monotonic,
+                drift=predictor.conditions.snapshot if predictor else None,
             )
         )
-        self._ingest = self._begin(self._build_ingest(context, indicator, mailbox, instruments, curve))
-        self._parts = status.Parts(
-            instruments=instruments,
-            store=self._store,
-            versions=self._versions,
-            energy=self._energy,
-            meter_note=meter_note,
-            rounds=self._rounds,
-            ingest=self._ingest,
-            predictor=self._predictor,
-            mailbox=mailbox,
-            restart_keys=lambda: self._reloader.waiting,
-        )
-        self._start_outside(context, registry)
-        for service in self._services:
-            if service is not self._predictor:
-                by_name[service.name] = lambda s=service: s.native_id  # type: ignore[misc]
-                by_name.update((name, of) for workers in service.workers for name, of in workers.threads())
-        log.info(
-            "ready ingest=%s masks=%s metrics=%s state=%s",
-            ",".join(self._ingest.endpoints),
-            self._predictor.endpoint if self._predictor else "off",
-            self._metrics_url or "off",
-            paths.root,
-        )
-        self._frame_rate = status.FrameRate(self._monotonic())
-        notify.notify(f"READY=1\nSTATUS={self._status_line()}", self._environ)
 
     def _ask_for_time(self) -> None:
         notify.notify("EXTEND_TIMEOUT_USEC=60000000", self._environ)
@@ -221,101 +257,83 @@ class Supervisor:
         service.start()
         return service
 
-    def _start_inference(
-        self,
-        context: zmq.Context[zmq.Socket[bytes]],
-        instruments: Instruments,
-        curve: ServerCurve | None,
-    ) -> tuple[LatestFrames | None, Predictor | None]:
-        config = self._config
-        self._versions.fall_back(check_intact)
+    def _start_inference(self, core: Core) -> tuple[LatestFrames | None, Predictor | None]:
+        config, versions = self._config, core.versions
+        versions.fall_back(check_intact)
         if not config.inference.enabled:
-            if self._versions.pointer() is not None or config.model.weights not in ("", UNTRAINED):
-                first_model.ensure(config, self._config_file, self.paths, self._versions)
+            if versions.pointer() is not None or config.model.weights not in ("", UNTRAINED):
+                first_model.ensure(config, self._config_file, self.paths, versions)
             return None, None
         # Only here does the daemon load torch.
         from dance_ondevice.daemon.inference.service import Predictor
 
-        first_model.ensure(config, self._config_file, self.paths, self._versions)
+        first_model.ensure(config, self._config_file, self.paths, versions)
         mailbox = LatestFrames()
         predictor: Predictor = self._begin(
             Predictor(
                 mailbox=mailbox,
                 publish=config.inference.publish,
-                instruments=instruments,
-                context=context,
+                instruments=core.instruments,
+                context=core.context,
                 threads=config.inference.threads or os.cpu_count() or 1,
                 engine=config.inference.engine,
-                curve=curve,
-                conditions=ConditionSettings(
-                    enabled=config.conditions.enabled,
-                    most=config.conditions.max,
-                    min_frames=config.conditions.min_frames,
-                    probation_every=config.conditions.probation_every,
-                ),
-                notes=SampleNotes(self._store, monotonic=self._monotonic),
+                curve=core.curve,
+                conditions=config.conditions,
+                notes=SampleNotes(core.store, monotonic=self._monotonic),
             )
         )
         installs: list[Callable[[], None]] = []
-        self._versions.fall_back(lambda directory: installs.append(predictor.prepare(directory)))
+        versions.fall_back(lambda directory: installs.append(predictor.prepare(directory)))
         installs[-1]()
         return mailbox, predictor
 
     def _build_ingest(
-        self,
-        context: zmq.Context[zmq.Socket[bytes]],
-        indicator: complexity.Indicator,
-        mailbox: LatestFrames | None,
-        instruments: Instruments,
-        curve: ServerCurve | None,
+        self, core: Core, indicator: complexity.Indicator, mailbox: LatestFrames | None
     ) -> Ingest:
+        config = self._config
         return Ingest(
-            ingest_config.settings(self._config.ingest, self._config.security.publishers),
-            context=context,
+            config.ingest,
+            context=core.context,
             indicator=indicator,
-            rules=ingest_config.rules(self._config.data_slimming),
-            n_classes=len(self._config.model.classes),
-            store=self._store,
+            rules=ingest_config.rules(config.data_slimming),
+            n_classes=len(config.model.classes),
+            store=core.store,
             mailbox=mailbox,
-            instruments=instruments,
-            admission=admission(self._config, curve),
-            curve=curve,
+            instruments=core.instruments,
+            admission=admission(config, core.curve),
+            curve=core.curve,
+            publishers=config.security.publishers,
         )
 
-    def _start_outside(self, context: zmq.Context[zmq.Socket[bytes]], registry: CollectorRegistry) -> None:
-        """What others reach the daemon by: metrics, control socket, schedule, the files that name them."""
-        config = self._config
-        self._metrics_url = ""
+    def _open_to_others(self, running: Running, registry: CollectorRegistry) -> str:
+        """Open what others reach the daemon by, now that all parts are there; returns the metrics' URL."""
+        config, parts = self._config, running.parts
+        running.schedule.start()
+        self._cleanup.callback(running.schedule.shutdown, wait=False)
+        metrics_url = ""
         if config.metrics.enabled:
-            registry.register(SnapshotCollector(lambda: status.metrics_snapshot(self._parts)))
+            registry.register(SnapshotCollector(lambda: status.metrics_snapshot(parts)))
             server = MetricsServer(config.metrics.listen, registry)
-            self._metrics_url = server.start()
+            metrics_url = server.start()
             self._metrics_server.callback(server.close)
         endpoint = control.default_endpoint(config, self.paths, self._environ)
         self._begin(
             control.ControlServer(
                 endpoint,
                 control_handlers.handlers(
-                    rounds=self._rounds,
-                    store=self._store,
-                    report=lambda: status.report(
-                        self._parts, uptime=self._uptime(), metrics_url=self._metrics_url
-                    ),
-                    reload=self._reload,
+                    rounds=parts.rounds,
+                    store=parts.store,
+                    report=lambda: status.report(parts, uptime=self._uptime(), metrics_url=metrics_url),
+                    reload=lambda: self._reload(running),
                 ),
             )
         )
-        self._clockwork = scheduler.build(
-            parse_duration(config.training.interval), config.training.window, self._rounds.tick
-        )
-        self._clockwork.start()
-        self._cleanup.callback(self._clockwork.shutdown, wait=False)
         facts = instances.DaemonFile(
             pid=os.getpid(),
             control=endpoint,
-            ingest=tuple(self._ingest.endpoints),
-            metrics=self._metrics_url or None,
-            inference=self._predictor.endpoint if self._predictor else None,
+            ingest=tuple(parts.ingest.endpoints),
+            metrics=metrics_url or None,
+            inference=parts.predictor.endpoint if parts.predictor else None,
         )
         instances.write_daemon_file(self.paths, facts)
         self._cleanup.callback(self.paths.daemon_file.unlink, missing_ok=True)
@@ -326,38 +344,28 @@ class Supervisor:
             log.warning("not registered error=%s", error)
         else:
             self._cleanup.callback(registration.unlink, missing_ok=True)
+        return metrics_url
 
     def _uptime(self) -> float:
         return self._monotonic() - self._started
 
-    def _apply(self, config: Config) -> None:
-        """Hand a configuration that differs in live keys alone to the parts that decide by it."""
-        before, self._config = self._config, config
-        storage, training = config.storage, config.training
-        self._store.set_limits(quota_bytes=storage.quota_bytes, min_free_bytes=storage.min_free_bytes)
-        self._budget.set_limits(config.energy)
-        self._rounds.reconfigure(config)
-        self._ingest.set_rules(ingest_config.rules(config.data_slimming))
-        if (training.interval, training.window) != (before.training.interval, before.training.window):
-            scheduler.change(
-                self._clockwork, parse_duration(training.interval), training.window, self._rounds.tick
-            )
-
-    def _reload(self) -> Changes:
+    def _reload(self, running: Running) -> Changes:
         notify.notify(
             f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}",
             self._environ,
         )
         try:
-            return self._reloader.reload()
+            return running.reloader.reload()
         finally:
             notify.notify("READY=1", self._environ)
 
-    def _watch(self) -> bool:
+    def _watch(self, running: Running) -> bool:
         """Feed the watchdog while all is well; returns whether a service failed."""
         interval = notify.watchdog_interval(self._environ)
         tick = _TICK_SECONDS if interval is None else min(_TICK_SECONDS, interval / 3)
         last_status = self._monotonic()
+        frame_rate = status.FrameRate(last_status)
+        notify.notify(f"READY=1\nSTATUS={self._status_line(running, frame_rate)}", self._environ)
         while True:
             number = self._signals.next(tick)
             if number in STOP:
@@ -365,7 +373,7 @@ class Supervisor:
             if number == RELOAD:
                 # Refused: the log has the reasons, the daemon goes on as it was.
                 with contextlib.suppress(ConfigError):
-                    self._reload()
+                    self._reload(running)
             for service in self._services:
                 if not service.alive:
                     log.critical("stopping because=%s failed error=%r", service.name, service.failure)
@@ -378,11 +386,11 @@ class Supervisor:
                 notify.notify("WATCHDOG=1", self._environ)
             if self._monotonic() - last_status >= _STATUS_SECONDS:
                 last_status = self._monotonic()
-                notify.notify(f"STATUS={self._status_line()}", self._environ)
+                notify.notify(f"STATUS={self._status_line(running, frame_rate)}", self._environ)
 
-    def _status_line(self) -> str:
-        frames = sum(self._parts.instruments.frame_counts().values())
-        return status.line(self._parts, self._frame_rate.update(frames, self._monotonic()))
+    def _status_line(self, running: Running, frame_rate: status.FrameRate) -> str:
+        frames = sum(running.parts.instruments.frame_counts().values())
+        return status.line(running.parts, frame_rate.update(frames, self._monotonic()))
 
     def _stop(self) -> None:
         self._end_within(stopping.END_SECONDS)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.promotion import bootstrap
 from dance_ondevice.policies.promotion.promotion import Scores
 
@@ -50,14 +51,14 @@ def counts_file(folder: Path, model: str) -> Path:
 
 def write_counts(path: Path, counts: Sequence[Counts]) -> None:
     """Keep the counts of all gate samples: they are far too many for one event."""
-    atomic_write(path, msgspec.json.encode(counts))
+    write_durably(path, msgspec.json.encode(counts))
 
 
 def read_counts(path: Path) -> tuple[Counts, ...]:
     """Read ``write_counts``'s file; empty when it is missing or damaged."""
     try:
-        return _counts.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
+        return decode(path.read_bytes(), _counts)
+    except (OSError, DocumentError):
         return ()
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard
 from dance_ondevice.daemon.children.teacher_jobs import TeacherEvent
+from dance_ondevice.documents import decode
 
 
 class JobSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,9 +214,9 @@ def decode_event(line: bytes) -> Event:
     """Read one line of a trainer.
 
     Raises:
-        msgspec.DecodeError: the line is not an event.
+        DocumentError: the line is not an event.
     """
-    return _events.decode(line)
+    return decode(line, _events)
 
 
 def read_job(path: Path) -> Job:
@@ -223,9 +224,9 @@ def read_job(path: Path) -> Job:
 
     Raises:
         OSError: it is not there.
-        msgspec.DecodeError: it is not a job.
+        DocumentError: it is not a job.
     """
-    return _jobs.decode(path.read_bytes())
+    return decode(path.read_bytes(), _jobs)
 
 
 def read_probation_job(path: Path) -> ProbationJob:
@@ -233,9 +234,9 @@ def read_probation_job(path: Path) -> ProbationJob:
 
     Raises:
         OSError: it is not there.
-        msgspec.DecodeError: it is none.
+        DocumentError: it is none.
     """
-    return _probations.decode(path.read_bytes())
+    return decode(path.read_bytes(), _probations)
 
 
 #: Content of the mark beside a saved state where there is none: the round goes on from its beginning.

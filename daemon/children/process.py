@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-import msgspec
-
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.bounded_log import BoundedLog
 from dance_ondevice.daemon.children.priority import raise_priority
-from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.documents import DocumentError
+from dance_ondevice.files import write_durably
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +156,14 @@ class TrainerProcess:
         """SIGKILL now."""
         self._signal(signal.SIGKILL)
 
+    def end(self) -> Exit:
+        """SIGKILL now, and wait until it is gone; what it still reported is dropped."""
+        self.kill()
+        for event in self.events():
+            if isinstance(event, Exit):
+                return event
+        raise AssertionError("the events of a child end with its exit")
+
     def _escalate(self) -> None:
         if self._kill_at is not None and self._monotonic() >= self._kill_at:
             log.warning("child killed job=%s because=it did not leave in time", self._job_file)
@@ -185,21 +192,24 @@ class TrainerProcess:
     def _read(self, stream: IO[bytes]) -> None:
         """Turn lines into events; what is not an event is dropped and counted, however much there is."""
         garbage = 0
-        while line := stream.readline(_MAX_LINE):
-            try:
-                self._messages.put(jobs.decode_event(line))
-            except msgspec.DecodeError:
-                garbage += 1
-        if garbage:
-            log.warning("trainer said things that are no events lines=%d", garbage)
-        self._messages.put(None)
+        try:
+            while line := stream.readline(_MAX_LINE):
+                try:
+                    self._messages.put(jobs.decode_event(line))
+                except DocumentError:
+                    garbage += 1
+        finally:
+            # Whatever ends the reading: without this mark ``events`` would wait for ever.
+            self._messages.put(None)
+            if garbage:
+                log.warning("child wrote lines that are not events lines=%d", garbage)
 
 
 def write_job(folder: Path, job: jobs.Job | jobs.ProbationJob) -> Path:
     """Write ``job.json`` durably into the round's folder; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "job.json"
-    atomic_write(path, jobs.encode(job))
+    write_durably(path, jobs.encode(job))
     return path
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from dance_ondevice.documents import decode
+
 __all__ = [
     "Calibrated",
     "Taught",
@@ -111,6 +113,6 @@ def read_teacher_job(path: Path) -> TeacherJob:
 
     Raises:
         OSError: it is not there.
-        msgspec.DecodeError: it is none.
+        DocumentError: it is none.
     """
-    return _jobs.decode(path.read_bytes())
+    return decode(path.read_bytes(), _jobs)

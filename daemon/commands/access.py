@@ -61,13 +61,12 @@ def model_classes(paths: StatePaths, config_path: Path | None) -> tuple[str, ...
     Raises:
         ConfigError: the configuration cannot be used.
     """
-    import json
-
     from dance_ondevice.daemon.cli import load_config
+    from dance_ondevice.documents import decode
 
     try:
-        version = json.loads(paths.live_file.read_bytes())["version"]
-        card = json.loads((paths.models / version / "card.json").read_bytes())
+        version = decode(paths.live_file.read_bytes(), dict[str, Any])["version"]
+        card = decode((paths.models / version / "card.json").read_bytes(), dict[str, Any])
         return tuple(card["classes"])
     except (OSError, ValueError, KeyError, TypeError):
         return tuple(load_config(config_path).config.model.classes)

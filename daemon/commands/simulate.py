@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, lo
 from dance_ondevice.daemon.commands.access import index, target
 from dance_ondevice.daemon.commands.energy import bar
 from dance_ondevice.daemon.terminal import print_json, show
+from dance_ondevice.documents import decode
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.config.sections import Config
@@ -135,8 +135,8 @@ def picture(days: Sequence[Day], budget_joules: float) -> str:
 def _live_macs(paths: StatePaths) -> int:
     """MACs of the live model; 0 when there is none."""
     try:
-        version = json.loads(paths.live_file.read_bytes())["version"]
-        return int(json.loads((paths.models / version / "card.json").read_bytes())["macs"])
+        version = decode(paths.live_file.read_bytes(), dict[str, Any])["version"]
+        return int(decode((paths.models / version / "card.json").read_bytes(), dict[str, Any])["macs"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 

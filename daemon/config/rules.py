@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from dance_ondevice.complexity import INDICATOR_NAMES
 from dance_ondevice.daemon.config.values import (
     absolute_path,
     below,
@@ -18,12 +19,11 @@ from dance_ondevice.daemon.config.values import (
     one_of,
     optional,
 )
+from dance_ondevice.energy.choose import SOURCES
+from dance_ondevice.models.registry import ARCHITECTURES
 
-#: What the method offers; repeated here so that reading a configuration imports neither torch nor OpenCV.
-ARCHITECTURES = ("fastscnn", "deeplabv3plus", "pspnet", "bisenetv2", "hrnet")
-INDICATORS = ("detail_loss", "edge_density", "luma_entropy", "jpeg_bits_per_pixel", "spectral_slope")
-METERS = ("auto", "rapl", "hwmon", "ina3221", "pmic", "battery", "nvml", "modelled")
-
+#: Names of ``energy.meter``: the best source, a certain one, or the model of the processor alone.
+METERS = ("auto", *SOURCES, "modelled")
 _WINDOW = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 #: As cameras are named (``state.CAMERA_NAME``), since a client may be bound to the camera of its name.
@@ -94,7 +94,9 @@ RULES: Mapping[str, Rule] = {
     "storage.min_free_bytes": Rule(
         "Bytes left free on the disk, whatever the quota.", *integer(0, 2**63 - 1)
     ),
-    "complexity.indicator": Rule("How the spatial complexity of a frame is measured.", *one_of(*INDICATORS)),
+    "complexity.indicator": Rule(
+        "How the spatial complexity of a frame is measured.", *one_of(*INDICATOR_NAMES)
+    ),
     "data_slimming.enabled": Rule(
         "Whether frames are dropped and downsampled by their score; without it every frame is kept as it is.",
         *boolean(),
@@ -185,7 +187,11 @@ RULES: Mapping[str, Rule] = {
         "The same of a camera that has drifted, counted since then; 0 is a quarter, 4 at the least.",
         *integer(0, 1000000),
     ),
-    "training.max_round_duration": Rule("Longest round; it is then stopped.", *duration("1s", "7d")),
+    "training.max_round_duration": Rule(
+        "Longest round, its restarts included; also the longest labelling run and evaluation of a version on "
+        "probation. It is then stopped.",
+        *duration("1s", "7d"),
+    ),
     "training.batch_size": Rule("Samples in one optimiser step.", *integer(1, 1024)),
     "training.max_samples": Rule("Samples in one round, new and rehearsed.", *integer(1, 1000000)),
     "training.epochs": Rule("Passes over a round's samples.", *integer(1, 10000)),

@@ -9,6 +9,7 @@ import msgspec
 import zmq
 
 from dance_ondevice.daemon.control.server import is_served
+from dance_ondevice.documents import DocumentError, decode
 
 
 class ClientError(Exception):
@@ -54,8 +55,8 @@ def request(endpoint: str, cmd: str, timeout: float = 10.0, **args: object) -> A
             )
         data = channel.recv()
     try:
-        reply = msgspec.json.decode(data, type=_Reply)
-    except msgspec.DecodeError as error:
+        reply = decode(data, _Reply)
+    except DocumentError as error:
         raise ClientError(f"the answer from {endpoint} cannot be read: {error}") from error
     if not reply.ok:
         raise CommandError(reply.error)

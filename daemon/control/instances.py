@@ -13,7 +13,9 @@ from stat import S_ISDIR
 import msgspec
 
 from dance_ondevice.daemon.config import load as configuration
-from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import write_durably
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ def register(state_dir: Path, control: str, environ: Mapping[str, str]) -> Path:
         pid=pid, start_time=start_time(pid) or 0, state_dir=str(state_dir.absolute()), control=control
     )
     path = runtime_dir(environ) / f"{pid}.json"
-    atomic_write(path, msgspec.json.encode(instance))
+    write_durably(path, msgspec.json.encode(instance))
     return path
 
 
@@ -89,8 +91,8 @@ def running(environ: Mapping[str, str]) -> list[Instance]:
     for folder in _search_dirs(environ):
         for path in _registrations(folder):
             try:
-                instance = msgspec.json.decode(path.read_bytes(), type=Instance)
-            except (OSError, msgspec.DecodeError) as error:
+                instance = decode(path.read_bytes(), Instance)
+            except (OSError, DocumentError) as error:
                 log.debug("registration skipped path=%s error=%s", path, error)
                 continue
             if start_time(instance.pid) == instance.start_time:
@@ -126,7 +128,7 @@ def locate(config_path: Path | None, state_dir: Path | None, environ: Mapping[st
 
 def write_daemon_file(paths: StatePaths, content: DaemonFile) -> None:
     """Publish the daemon's endpoints in its state folder."""
-    atomic_write(paths.daemon_file, msgspec.json.encode(content))
+    write_durably(paths.daemon_file, msgspec.json.encode(content))
 
 
 def read_daemon_file(paths: StatePaths) -> DaemonFile | None:
@@ -136,8 +138,8 @@ def read_daemon_file(paths: StatePaths) -> DaemonFile | None:
         PermissionError: this user may not read it.
     """
     try:
-        return msgspec.json.decode(paths.daemon_file.read_bytes(), type=DaemonFile)
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return decode(paths.daemon_file.read_bytes(), DaemonFile)
+    except (FileNotFoundError, NotADirectoryError, DocumentError):
         return None
 
 

@@ -17,6 +17,7 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.control.instances import runtime_dir
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.documents import DocumentError, decode
 
 log = logging.getLogger(__name__)
 
@@ -169,8 +170,8 @@ def is_served(path: Path) -> bool:
 
 def _parse(data: bytes) -> dict[str, object]:
     try:
-        request = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        request = decode(data, object)
+    except DocumentError as error:
         raise ControlError(f"the request is not JSON: {error}") from error
     if not isinstance(request, dict) or not isinstance(request.get("cmd"), str):
         raise ControlError('a request is an object with the text "cmd"')

@@ -113,6 +113,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
             "threads": predictor.threads if predictor else None,
             "masks": predictor.masks if predictor else 0,
             "skipped": parts.mailbox.skipped if parts.mailbox else 0,
+            "failed": predictor.failed if predictor else 0,
         },
         "conditions": predictor.conditions.report() if predictor else None,
         "miou": _miou(parts),

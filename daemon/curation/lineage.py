@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from sqlite_utils import Database
 
+from dance_ondevice.daemon.versions.versions import age_key
+
 __all__ = ["Knowing", "versions_knowing"]
 
 _CHUNK = 500
@@ -26,7 +28,7 @@ knowing (version, direct) AS (
 )
 SELECT version, coalesce(status, 'removed'), max(born.round_id), max(born.parent), max(direct)
 FROM knowing JOIN born USING (version) LEFT JOIN versions USING (version)
-GROUP BY version ORDER BY version
+GROUP BY version
 """
 
 
@@ -50,7 +52,7 @@ class Knowing:
 
 
 def versions_knowing(db: Database, ids: Sequence[str]) -> list[Knowing]:
-    """The versions that have learnt from any of some samples, by name.
+    """The versions that have learnt from any of some samples, oldest first.
 
     What a round used stays on record when a sample goes, so this answers for purged samples, too.
     """
@@ -67,4 +69,4 @@ def versions_knowing(db: Database, ids: Sequence[str]) -> list[Knowing]:
                 parent=parent,
                 direct=bool(direct) or (earlier is not None and earlier.direct),
             )
-    return [found[version] for version in sorted(found)]
+    return [found[version] for version in sorted(found, key=age_key)]

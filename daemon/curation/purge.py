@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.store.samples import delete_samples
+from dance_ondevice.daemon.store.samples import StoreError, delete_samples
 from dance_ondevice.daemon.store.schema import migrate
 from dance_ondevice.daemon.store.service import Store, open_writer
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
@@ -15,6 +16,7 @@ from dance_ondevice.daemon.system.state import StateLock, StatePaths
 __all__ = [
     "MOST_AT_ONCE",
     "PurgeError",
+    "SampleInUseError",
     "Selection",
     "in_running_round",
     "remove_here",
@@ -30,6 +32,10 @@ _STORE_SECONDS = 8.0
 
 class PurgeError(ValueError):
     """Samples that may not be removed now, or a request that names none; the text says why."""
+
+
+class SampleInUseError(StoreError):
+    """A round that has not ended may be reading one of the samples: none was removed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +76,12 @@ def in_running_round(db: Database) -> frozenset[str]:
     )
 
 
+def _check_unused(db: Database, ids: Sequence[str]) -> None:
+    used = in_running_round(db).intersection(ids)
+    if used:
+        raise SampleInUseError(f"a round that has not ended uses {min(used)}; try again after it")
+
+
 def remove_through(store: Store, ids: object) -> int:
     """Remove samples of a running daemon; returns how many there were.
 
@@ -79,10 +91,10 @@ def remove_through(store: Store, ids: object) -> int:
     """
     if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids) or len(ids) > MOST_AT_ONCE:
         raise PurgeError(f"ids must be a list of at most {MOST_AT_ONCE} sample ids")
-    used = store.submit(in_running_round).result(_STORE_SECONDS).intersection(ids)
-    if used:
-        raise PurgeError(f"a round that has not ended uses {sorted(used)[0]}; try again after it")
-    return store.remove_samples(ids).result(_STORE_SECONDS)
+    try:
+        return store.remove_samples(ids, allowed=partial(_check_unused, ids=ids)).result(_STORE_SECONDS)
+    except SampleInUseError as error:
+        raise PurgeError(str(error)) from error
 
 
 def remove_here(paths: StatePaths, ids: Sequence[str]) -> int:
@@ -90,12 +102,14 @@ def remove_here(paths: StatePaths, ids: Sequence[str]) -> int:
 
     Raises:
         StateInUse: a daemon runs after all.
+        SampleInUseError: a round that a daemon left open since uses one of them.
         sqlite3.Error: the index; what it still names is untouched.
     """
     with StateLock(paths):
         db = open_writer(paths)
         try:
             migrate(db)
+            _check_unused(db, ids)
             return delete_samples(db, paths, ids)
         finally:
             db.close()

@@ -20,7 +20,8 @@ from dance_ondevice.daemon.doctor.board import check_clock, check_disk, check_he
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.doctor.ports import check_ports
 from dance_ondevice.daemon.doctor.service import check_keys, check_meter_rights, check_unit
-from dance_ondevice.daemon.system.state import StatePaths, write_synced
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.files import write_synced
 
 #: Slower storage than this, in seconds a flush, delays the answer to every frame.
 SLOW_FSYNC = 0.1

@@ -80,8 +80,14 @@ class BudgetKeeper:
         saved = self._store.submit(read).result()
         if saved is not None:
             then = self._monotonic() - saved.elapsed_seconds
-            spent = tuple((then - age, joules) for age, joules in saved.spent)
-            self._account = policy.Account(saved.balance_joules, then, saved.reserved_joules, spent)
+            self._account = policy.Account(
+                saved.balance_joules,
+                then,
+                saved.reserved_joules,
+                tuple((then - age, joules) for age, joules in saved.spent),
+                tuple((then - age, joules) for age, joules in saved.labelling),
+                saved.reserved_for_labelling,
+            )
             self.balance()
             self._account = policy.settle_crashed(self._account)
         elif history_lost:
@@ -148,10 +154,15 @@ class BudgetKeeper:
         """Joules to pay for what a round used: time that nobody measured is paid at full load, never at 0."""
         return used.gross_joules + used.unmeasured_seconds * full_load_watts(self._energy)
 
-    def reserve(self, round_id: str, joules: float) -> None:
-        """Take a round's joules out of the account, durably, before it spends any."""
+    def labelling_spent(self) -> float:
+        """Joules that labelling spent within the last 24 hours, by a clock that no calendar moves."""
         self.balance()
-        self._account = policy.reserve(self._account, joules)
+        return policy.labelling_spent(self._account)
+
+    def reserve(self, round_id: str, joules: float, *, labelling: bool = False) -> None:
+        """Take the joules of a round, or of labelling, out of the account, durably, before it spends any."""
+        self.balance()
+        self._account = policy.reserve(self._account, joules, labelling=labelling)
         self._save(
             lambda db: ledger.reserve(db, round_id, joules, self._boot, self._monotonic(), self._now())
         )
@@ -180,11 +191,13 @@ class BudgetKeeper:
                 account.updated_at,
                 self._now(),
                 account.reserved_joules,
-                _ages(account),
+                _ages(account, account.spent),
+                _ages(account, account.labelling),
+                reserved_for_labelling=account.reserved_for_labelling,
             )
 
         self._store.submit(write).result()
 
 
-def _ages(account: policy.Account) -> Sequence[tuple[float, float]]:
-    return [(account.updated_at - at, joules) for at, joules in account.spent]
+def _ages(account: policy.Account, spent: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    return [(account.updated_at - at, joules) for at, joules in spent]

@@ -75,12 +75,3 @@ def cgroup_seconds(folder: Path) -> float | None:
     except (OSError, ValueError):
         pass
     return None
-
-
-def resident_bytes(procfs: Path, pid: int) -> int | None:
-    """Resident set of a process in bytes; None when it is gone."""
-    try:
-        pages = (procfs / str(pid) / "statm").read_text().split()[1]
-    except (OSError, IndexError):
-        return None
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")

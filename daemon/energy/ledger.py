@@ -44,12 +44,16 @@ class SavedBudget:
         elapsed_seconds: Since then, as far as that can be trusted; never negative.
         reserved_joules: Of a round that ran then.
         spent: Age in seconds then, and joules, of what had been spent in the 24 hours before.
+        labelling: Those among ``spent`` that labelling spent.
+        reserved_for_labelling: Whether labelling is what ``reserved_joules`` were for.
     """
 
     balance_joules: float
     elapsed_seconds: float
     reserved_joules: float = 0.0
     spent: tuple[tuple[float, float], ...] = ()
+    labelling: tuple[tuple[float, float], ...] = ()
+    reserved_for_labelling: bool = False
 
 
 def boot_id(procfs_root: Path) -> str:
@@ -138,16 +142,6 @@ def settle_crashed(db: Database, now: float) -> list[CrashedReservation]:
     return crashed
 
 
-def spent_since(db: Database, t: float) -> float:
-    """Gross joules of entries closed at wall-clock second ``t`` or later, and all that is reserved now."""
-    row = db.execute(
-        "SELECT coalesce(sum(coalesce(settled_joules, reserved_joules)), 0.0) FROM ledger "
-        "WHERE closed_at IS NULL OR closed_at >= ?",
-        [t],
-    ).fetchone()
-    return float(row[0])
-
-
 def add_energy(  # noqa: PLR0917
     db: Database, day: str, workload: str, source: str, method: str, joules: float
 ) -> None:
@@ -190,6 +184,9 @@ def save_budget(  # noqa: PLR0917
     now: float,
     reserved_joules: float = 0.0,
     spent: Sequence[tuple[float, float]] = (),
+    labelling: Sequence[tuple[float, float]] = (),
+    *,
+    reserved_for_labelling: bool = False,
 ) -> None:
     """Save the budget account as of this moment.
 
@@ -204,6 +201,8 @@ def save_budget(  # noqa: PLR0917
         now: Wall-clock seconds since the epoch.
         reserved_joules: Of the round that runs.
         spent: Age in seconds, and joules, of what was spent in the last 24 hours.
+        labelling: Those among ``spent`` that labelling spent.
+        reserved_for_labelling: Whether labelling is what ``reserved_joules`` are for.
 
     Raises:
         LedgerError: ``balance_joules`` is not finite.
@@ -219,7 +218,14 @@ def save_budget(  # noqa: PLR0917
             now,
             boot_id,
             monotonic,
-            json.dumps({"reserved": reserved_joules, "spent": [list(each) for each in spent]}),
+            json.dumps(
+                {
+                    "reserved": reserved_joules,
+                    "spent": [list(each) for each in spent],
+                    "labelling": [list(each) for each in labelling],
+                    "reserved_for_labelling": reserved_for_labelling,
+                }
+            ),
         ],
     )
 
@@ -253,8 +259,14 @@ def load_budget(
         balance_joules=row[0],
         elapsed_seconds=min(max(elapsed, 0.0), cap_seconds),
         reserved_joules=float(day.get("reserved", 0.0)),
-        spent=tuple((float(age), float(joules)) for age, joules in day.get("spent", ())),
+        spent=_pairs(day.get("spent", ())),
+        labelling=_pairs(day.get("labelling", ())),  # an earlier version did not tell them apart
+        reserved_for_labelling=bool(day.get("reserved_for_labelling", False)),
     )
+
+
+def _pairs(found: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((float(age), float(joules)) for age, joules in found)
 
 
 def _open_entry(db: Database, round_id: str) -> tuple[int, float] | None:

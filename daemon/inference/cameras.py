@@ -15,7 +15,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference.frame_signals import frame_signals
+from dance_ondevice.documents import decode
 from dance_ondevice.images import codec as images
 from dance_ondevice.policies.stream import conditions, drift
 from dance_ondevice.policies.stream.conditions import BASE, ConditionRules, State, Step
@@ -27,23 +29,6 @@ _LISTED_ALARMS = 256
 #: A condition's frames for estimation are renewed one in so many, so that they are not all of one minute.
 _RENEW_EVERY = 32
 _JPEG_QUALITY = 95
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConditionSettings:
-    """The ``[conditions]`` section.
-
-    Attributes:
-        enabled: whether conditions are told apart; drift is watched either way.
-        most: conditions at most.
-        min_frames: frames that must agree before one is opened; its statistics are estimated from as many.
-        probation_every: new statistics serve one in so many frames until they are judged.
-    """
-
-    enabled: bool = True
-    most: int = 8
-    min_frames: int = 16
-    probation_every: int = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +92,7 @@ class Conditions:
 
     def __init__(
         self,
-        settings: ConditionSettings,
+        settings: sections.Conditions,
         *,
         now: Callable[[], float],
         on_alarm: Callable[[str, str], None],
@@ -116,12 +101,12 @@ class Conditions:
         """Begin with no condition known.
 
         Args:
-            settings: the configuration's.
+            settings: ``[conditions]`` of the configuration.
             now: wall clock, seconds.
             on_alarm: called with camera and signal for every alarm.
             on_switch: called for every switch.
         """
-        self._rules = ConditionRules(most=settings.most, min_frames=settings.min_frames)
+        self._rules = ConditionRules(most=settings.max, min_frames=settings.min_frames)
         self._enabled = settings.enabled
         self._now = now
         self._on_alarm = on_alarm
@@ -211,11 +196,10 @@ class Conditions:
         """
         if self._state.conditions:
             return
-        state = msgspec.json.decode(data, type=State)
+        state = decode(data, State)
         names = {condition.name for condition in state.conditions}
-        if any(len(c.mean) != len(conditions.FIGURES) != len(c.squares) for c in state.conditions) or not all(
-            camera.current in names for camera in state.cameras.values()
-        ):
+        usable = all(_is_usable(condition) for condition in state.conditions)
+        if not usable or not all(camera.current in names for camera in state.cameras.values()):
             raise ValueError("the conditions do not fit each other")
         self._state = state
         self._publish()
@@ -278,3 +262,14 @@ class Conditions:
             alarms=tuple(self._alarms),
             alarm_count=self._alarm_count,
         )
+
+
+def _is_usable(condition: conditions.Condition) -> bool:
+    """Whether the policy can measure a distance to a condition that was read from a file."""
+    figures = len(conditions.FIGURES)
+    return (
+        len(condition.mean) == figures
+        and len(condition.squares) == figures
+        and min(condition.squares) >= 0
+        and condition.frames >= 0
+    )

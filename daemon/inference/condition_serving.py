@@ -19,11 +19,13 @@ from torch import nn
 
 from dance_ondevice.conditions import store as condition_store
 from dance_ondevice.conditions.statistics import NormStatistics, StatisticsMismatch
-from dance_ondevice.daemon.inference.cameras import Conditions, ConditionSettings, ConditionsSnapshot
+from dance_ondevice.daemon.config import sections
+from dance_ondevice.daemon.inference.cameras import Conditions, ConditionsSnapshot
 from dance_ondevice.daemon.inference.condition_sets import ConditionSets
 from dance_ondevice.daemon.metrics.instruments import Instruments
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions.condition_file import About, about_of
+from dance_ondevice.documents import DocumentError
+from dance_ondevice.files import write_durably
 from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.forward import Prediction
 from dance_ondevice.runtime.runners import Runners
@@ -58,7 +60,7 @@ class VersionConditions:
                 found = about_of(about)
                 self.sets.restore(live, found.refused)
                 self.state = bytes(found.state)
-        except (CheckpointError, StatisticsMismatch, msgspec.MsgspecError) as error:
+        except (CheckpointError, StatisticsMismatch, DocumentError) as error:
             log.warning("conditions not taken over file=%s error=%s", self.file, error)
 
     def encode(self, state: bytes) -> bytes:
@@ -87,7 +89,7 @@ class ConditionServing:
     """What the predictor asks for every frame."""
 
     def __init__(
-        self, settings: ConditionSettings, *, instruments: Instruments, now: Callable[[], float]
+        self, settings: sections.Conditions, *, instruments: Instruments, now: Callable[[], float]
     ) -> None:
         self._settings = settings
         self._conditions = Conditions(
@@ -139,7 +141,7 @@ class ConditionServing:
         if version.state is not None:
             try:
                 self._conditions.restore(version.state)
-            except (ValueError, msgspec.MsgspecError) as error:
+            except ValueError as error:
                 log.warning("conditions not taken over file=%s error=%s", version.file, error)
         version.sets.forget(set(version.sets.statuses()) - set(self._conditions.known()))
         if len(self._conditions.known()) > 1:
@@ -228,7 +230,7 @@ class ConditionServing:
 
 def _write_file(file: Path, data: bytes) -> None:
     try:
-        atomic_write(file, data)
+        write_durably(file, data)
     except OSError as error:
         # They serve on from memory, and the next change writes them again.
         log.warning("conditions not written file=%s error=%s", file, error)

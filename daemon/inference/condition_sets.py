@@ -7,6 +7,7 @@ estimation is one forward pass; at most one follows a frame, so a frame waits fo
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -31,6 +32,10 @@ Image = npt.NDArray[np.uint8]
 _NOTHING = NormStatistics({})
 #: ``probation``: serves some frames beside what served before; ``refused``: was worse, its parent's serve.
 Status = Literal["probation", "live", "refused"]
+
+
+class NotFinite(ArithmeticError):  # noqa: N818 - read as a state
+    """A model answered a frame with infinite logits, or with such that are no numbers."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +211,9 @@ class ConditionSets:
             parent: whose statistics serve while the condition's own do not.
             out_size: (H, W) of the mask.
             label: (H, W) class ids that came with it, or None.
+
+        Raises:
+            NotFinite: the model's answer cannot be used.
         """
         own, fallback = self._sets.get(condition), self._fallback(parent)
         if own is None or own.status == "refused":
@@ -216,7 +224,12 @@ class ConditionSets:
         if own.turn % self._every:
             return Served(self._run(image, fallback, out_size), fallback)
         before = self._run(image, fallback, out_size)
-        after = self._run(image, condition, out_size)
+        try:
+            after = self._run(image, condition, out_size)
+        except NotFinite as error:
+            log.warning("condition refused name=%s because=%s", condition, error)
+            self._put(condition, _NOTHING, "refused")
+            return Served(before, fallback, decided=True)
         decided = self._judge(condition, own, before, after, label)
         return Served(after, condition, trial=True, decided=decided)
 
@@ -279,7 +292,10 @@ class ConditionSets:
         return parent if found is not None and found.status == "live" else BASE
 
     def _run(self, image: Image, name: str, out_size: Sequence[int]) -> Prediction:
-        return predict(self._wear(name), image, self._card.normalisation, out_size=out_size)
+        prediction = predict(self._wear(name), image, self._card.normalisation, out_size=out_size)
+        if not math.isfinite(prediction.mean_confidence):
+            raise NotFinite("the model's answer holds numbers that are not finite")
+        return prediction
 
     def _wear(self, name: str) -> nn.Module:
         """What to run for a condition; good until the next call."""

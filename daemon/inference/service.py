@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 import zmq
 
-from dance_ondevice.daemon.inference.cameras import ConditionSettings
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
 from dance_ondevice.daemon.metrics.instruments import Instruments
@@ -30,7 +30,7 @@ from dance_ondevice.daemon.wire.publisher import MaskPublisher
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.models import checkpoint
-from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.layout import channels_last
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.runtime.heap import trim
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 FADING = 0.98
 #: The faded counts are fractions; scores are ratios, so whole numbers of thousandths do.
 _FIXED_POINT = 1000
+#: Frames in a row that the live model fails on before an earlier version is asked for.
+FAILURES_IN_A_ROW = 10
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,37 @@ class ModelSlot:
     engine: Engine
 
 
+class _Failures:
+    """The frames in a row that a version has failed on; other threads may read ``frame``."""
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+        #: One of these frames, once they are too many.
+        self.frame: PendingFrame | None = None
+        self._ask_at = FAILURES_IN_A_ROW
+
+    def another(self, frame: PendingFrame) -> bool:
+        """Count one more; returns whether it is time to ask for an earlier version."""
+        self.in_a_row += 1
+        if self.in_a_row < self._ask_at:
+            return False
+        # Asked again, if nothing comes of it, ten times as late: it may be that no version answers.
+        self._ask_at *= 10
+        self.frame = frame
+        return True
+
+    def reset(self) -> None:
+        """A frame was answered, or another version serves."""
+        self.in_a_row, self.frame, self._ask_at = 0, None, FAILURES_IN_A_ROW
+
+
 def load_slot(
     directory: Path, *, probation_every: int = 4, engine: Engine = "torch", threads: int = 1
 ) -> ModelSlot:
     """Load, verify and warm up a version, with the conditions that are kept beside it.
 
     Raises:
-        CheckpointError: the folder does not hold a model that loads.
+        CheckpointError: the folder does not hold a model that loads and runs.
     """
     model, card = checkpoint.load(directory)
     model = channels_last(model)
@@ -77,7 +103,10 @@ def load_slot(
     )
     conditions = VersionConditions(directory, model, card, probation_every=probation_every, runners=runners)
     warm = np.zeros((96, 128, 3), np.uint8)
-    conditions.sets.predict(warm, BASE, BASE, out_size=(96, 128), label=None)
+    try:
+        conditions.sets.predict(warm, BASE, BASE, out_size=(96, 128), label=None)
+    except Exception as error:  # the model may be the user's own, and its code may raise anything
+        raise CheckpointError(f"{directory}: the model does not run: {error!r}") from error
     trim()
     return ModelSlot(card.version or directory.name, model, card, conditions, runners.name)
 
@@ -95,7 +124,7 @@ class Predictor(Service):
         threads: int,
         engine: Engine = "torch",
         curve: ServerCurve | None = None,
-        conditions: ConditionSettings = ConditionSettings(),  # noqa: B008 - frozen
+        conditions: sections.Conditions = sections.Conditions(),  # noqa: B008 - frozen
         notes: SampleNotes | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -114,13 +143,19 @@ class Predictor(Service):
         self._monotonic = monotonic
         self._slot: ModelSlot | None = None
         self._served: ModelSlot | None = None
+        #: A version whose conditions could not be worked on.
+        self._without_conditions: ModelSlot | None = None
         self._probation_every = conditions.probation_every
         #: What the cameras show and which statistics serve it; its public methods are for any thread.
         self.conditions = ConditionServing(conditions, instruments=instruments, now=now)
         self._matrix: npt.NDArray[np.float64] | None = None
         self._publisher: MaskPublisher | None = None
+        self._fall_back: Callable[[], object] = lambda: None
+        self._failures = _Failures()
         self.endpoint = ""
         self.masks = 0
+        #: Frames that could not be answered.
+        self.failed = 0
 
     @property
     def version(self) -> str | None:
@@ -140,21 +175,29 @@ class Predictor(Service):
         matrix = self._matrix
         return None if matrix is None else miou(np.rint(matrix * _FIXED_POINT).astype(np.int64))
 
+    def fall_back_by(self, ask: Callable[[], object]) -> None:
+        """Have ``ask`` called, for an earlier version, once the live one fails on frame after frame."""
+        self._fall_back = ask
+
     def prepare(self, directory: Path) -> Callable[[], None]:
         """Load, verify and warm up a version on the caller's thread; the returned call makes it serve.
 
         It runs as the version that serves now does: what is quicker on this board was seen when that started.
 
+        While the version that serves fails on every frame, only one that answers such a frame is let in.
+
         Raises:
-            CheckpointError: it does not load; the old slot goes on serving.
+            CheckpointError: it does not load or does not run; the old slot goes on serving.
         """
-        serves = self._slot
+        serves, failing = self._slot, self._failures.frame
         slot = load_slot(
             directory,
             probation_every=self._probation_every,
             engine=self._engine if serves is None else serves.engine,
             threads=self.threads,
         )
+        if failing is not None:
+            _check_answers(slot, failing)
 
         def install() -> None:
             self._slot = slot
@@ -182,10 +225,11 @@ class Predictor(Service):
             if slot is not self._served:
                 self.conditions.enter(slot.conditions)
                 self._served, untidy = slot, True
+                self._failures.reset()
             if frame is not None:
                 self._answer(frame, slot)
             # One slice after a frame: the next one waits for one forward pass at most.
-            if self.conditions.work():
+            if self._work():
                 untidy = True
             elif untidy:
                 trim()
@@ -203,10 +247,36 @@ class Predictor(Service):
         started = self._monotonic()
         try:
             self._serve(frame, slot, started)
-        except ImageError as error:
-            # The grey decode passed and the colour decode did not: this frame only.
-            log.warning("inference skipped id=%s error=%s", frame.id, error)
+        except Exception as error:  # the model may be the user's own: one frame is lost, not the service
+            self.failed += 1
+            self._instruments.inference_failed()
+            self._failed(frame, slot, error)
+        else:
+            self._failures.reset()
         self._instruments.inference_seconds(self._monotonic() - started)
+
+    def _failed(self, frame: PendingFrame, slot: ModelSlot, error: Exception) -> None:
+        log.warning("frame not answered id=%s version=%s error=%r", frame.id, slot.version, error)
+        # An image that does not decode says nothing about the model: its header passed and the rest did not.
+        if not isinstance(error, ImageError) and self._failures.another(frame):
+            log.error(
+                "falling back because=version %s failed on %d frames in a row last_error=%r",
+                slot.version,
+                self._failures.in_a_row,
+                error,
+            )
+            self._fall_back()
+
+    def _work(self) -> bool:
+        """Do a slice of what waits for conditions; returns whether there was anything."""
+        if self._served is None or self._served is self._without_conditions:
+            return False
+        try:
+            return self.conditions.work()
+        except Exception:  # as above; the version serves on, and its conditions learn no more
+            log.exception("conditions not estimated any more version=%s", self._served.version)
+            self._without_conditions = self._served
+            return False
 
     def _serve(self, frame: PendingFrame, slot: ModelSlot, started: float) -> None:
         image, size = decode_for_inference(frame)
@@ -242,6 +312,21 @@ class Predictor(Service):
             self._matrix = fresh.astype(np.float64)
         else:
             self._matrix = self._matrix * FADING + fresh
+
+
+def _check_answers(slot: ModelSlot, frame: PendingFrame) -> None:
+    """Make sure that a version answers a frame that the one before it fails on.
+
+    Raises:
+        CheckpointError: it does not either.
+    """
+    try:
+        image, size = decode_for_inference(frame)
+        slot.conditions.sets.predict(image, BASE, BASE, out_size=size, label=None)
+    except Exception as error:  # the model may be the user's own, and its code may raise anything
+        raise CheckpointError(
+            f"version {slot.version} fails on frame {frame.id} as well: {error!r}"
+        ) from error
 
 
 def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:

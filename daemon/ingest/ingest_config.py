@@ -1,29 +1,13 @@
-"""The ``[ingest]`` and ``[data_slimming]`` sections as the ingest thread takes them."""
+"""What follows from the ``[ingest]`` and ``[data_slimming]`` sections: limits, rules, who may send."""
 
 from __future__ import annotations
 
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.config.sections import Config
-from dance_ondevice.daemon.ingest import ingest_config
 from dance_ondevice.daemon.ingest.admission import Admission
-from dance_ondevice.daemon.ingest.settings import IngestSettings
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 from dance_ondevice.policies.stream.sender_limits import SenderLimits
-
-
-def settings(ingest: sections.Ingest, publishers: tuple[str, ...] = ()) -> IngestSettings:
-    """Addresses and limits; ``publishers`` are the clients behind ``ingest.subscribe``, with CURVE."""
-    return IngestSettings(
-        bind=ingest.bind,
-        subscribe=ingest.subscribe,
-        max_message_bytes=ingest.max_message_bytes,
-        max_pixels=ingest.max_pixels,
-        max_header_bytes=ingest.max_header_bytes,
-        queue_frames=ingest.queue_frames,
-        max_cameras=ingest.max_cameras,
-        publishers=publishers,
-    )
 
 
 def limits(ingest: sections.Ingest) -> SenderLimits:
@@ -52,5 +36,5 @@ def admission(config: Config, keys: ServerCurve | None) -> Admission:
     return Admission(
         clients=keys.clients if keys else None,
         bind_cameras=config.security.bind_camera_names,
-        limits=ingest_config.limits(config.ingest),
+        limits=limits(config.ingest),
     )

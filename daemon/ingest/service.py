@@ -19,6 +19,7 @@ from typing import Any
 import zmq
 
 from dance_ondevice.complexity import Indicator
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.ingest.admission import Admission, about
 from dance_ondevice.daemon.ingest.backlog import Backlog, Queued
 from dance_ondevice.daemon.ingest.decision import Judge, Judged, Measured, new_sample, pending_frame
@@ -30,7 +31,7 @@ from dance_ondevice.daemon.ingest.pixels import (
     declared_pixels,
     one_thread_an_image,
 )
-from dance_ondevice.daemon.ingest.settings import IngestInstruments, IngestSettings, SampleStore, not_stored
+from dance_ondevice.daemon.ingest.settings import IngestInstruments, SampleStore, not_stored
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.store.samples import Stored, StoreError
 from dance_ondevice.daemon.system.service import Service
@@ -41,7 +42,6 @@ from dance_ondevice.daemon.wire.messages import (
     ImagezmqMessage,
     LabelMessage,
     WireError,
-    WireLimits,
 )
 from dance_ondevice.daemon.wire.receiver import Origin, Received, Receiver
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
@@ -77,7 +77,7 @@ class Ingest(Service):
 
     def __init__(
         self,
-        settings: IngestSettings,
+        settings: sections.Ingest,
         *,
         context: zmq.Context[Any],
         indicator: Indicator,
@@ -88,13 +88,15 @@ class Ingest(Service):
         instruments: IngestInstruments,
         admission: Admission | None = None,
         curve: ServerCurve | None = None,
+        publishers: tuple[str, ...] = (),
+        workers: int = 2,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is opened before ``start``.
 
         Args:
-            settings: addresses and limits.
+            settings: ``[ingest]`` of the configuration: addresses and limits.
             context: makes the sockets.
             indicator: scores frames.
             rules: decide what follows from a score.
@@ -104,16 +106,16 @@ class Ingest(Service):
             instruments: count.
             admission: says who may send; None lets in everybody who can connect.
             curve: encrypts the sockets and admits known clients alone; None for plain ones.
+            publishers: with CURVE, the names of the clients behind ``subscribe``, in its order.
+            workers: threads that decode and encode.
             clock: wall-clock seconds.
             monotonic: seconds for durations.
         """
         super().__init__("ingest")
         self._settings = settings
-        self._limits = WireLimits(
-            max_message_bytes=settings.max_message_bytes,
-            max_pixels=settings.max_pixels,
-            max_header_bytes=settings.max_header_bytes,
-        )
+        self._publishers = publishers
+        #: Most bytes that wait in the queue, and again those that wait for the store.
+        self._queue_bytes = 2 * settings.max_message_bytes
         self._judge = Judge(
             indicator=indicator,
             rules=rules,
@@ -131,12 +133,12 @@ class Ingest(Service):
         self._clock = clock
         self._monotonic = monotonic
         self._opened: Receiver | None = None
-        self._backlog = Backlog(settings.queue_frames, settings.queue_bytes)
+        self._backlog = Backlog(settings.queue_frames, self._queue_bytes)
         self._answers: SimpleQueue[_Answer] = SimpleQueue()
-        self.workers = (Workers("ingest-work", settings.workers, one_thread_an_image),)
+        self.workers = (Workers("ingest-work", workers, one_thread_an_image),)
         self._line = Line(
             self.workers[0],
-            max_messages=_IN_WORK * settings.workers,
+            max_messages=_IN_WORK * workers,
             max_pixels=settings.max_pixels,
             done=self.wake,
         )
@@ -167,7 +169,7 @@ class Ingest(Service):
             # What is a little too large gets an answer; ZMQ cuts off what would fill the memory.
             max_part_bytes=2 * self._settings.max_message_bytes,
             curve=self._curve,
-            publishers=self._settings.publishers,
+            publishers=self._publishers,
         )
         log.info(
             "ingest ready bind=%s subscribe=%s",
@@ -212,7 +214,7 @@ class Ingest(Service):
             bool(self._backlog)
             and self._line.has_room
             and self._awaited + len(self._line) < self._settings.queue_frames
-            and self._awaited_bytes + self._line.size < self._settings.queue_bytes
+            and self._awaited_bytes + self._line.size < self._queue_bytes
         )
 
     def _advance(self) -> None:
@@ -230,7 +232,7 @@ class Ingest(Service):
         """Refuse a bad message at once; queue a good one, at the cost of another if there are too many."""
         beyond = self._admission.draw(received.origin, received.size)
         try:
-            message = wire.parse(received.parts, self._limits, received.count)
+            message = wire.parse(received.parts, self._settings, received.count)
             share = self._admission.admit(received.origin, message, beyond)
         except WireError as error:
             self._refuse(received.origin, error, is_frame=error.sample_id is None)
@@ -256,7 +258,7 @@ class Ingest(Service):
                 check_label_png,
                 message.label,
                 size=None,
-                max_pixels=self._limits.max_pixels,
+                max_pixels=self._settings.max_pixels,
                 n_classes=self._n_classes,
             )
         else:

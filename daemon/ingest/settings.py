@@ -1,10 +1,9 @@
-"""What the ingest thread is given: its settings, and what it asks of the store and of the counters."""
+"""What the ingest thread asks of the store and of the counters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Protocol
 
 from dance_ondevice.daemon.store.samples import (
@@ -52,38 +51,6 @@ class IngestInstruments(Protocol):
 
     def refused(self, reason: str) -> None:
         """One message, frame or label, was refused."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class IngestSettings:
-    """The ``[ingest]`` section.
-
-    Attributes:
-        bind: endpoints for REQ and DEALER senders.
-        subscribe: PUB senders to connect to.
-        max_message_bytes: most bytes of one message, all parts together.
-        max_pixels: most pixels of one image.
-        max_header_bytes: most bytes of a message's JSON header.
-        queue_frames: most messages that wait; when another comes, one of whoever has most of them goes.
-        max_cameras: most cameras that are told apart; frames of further ones are refused.
-        workers: threads that decode and encode.
-        publishers: with CURVE, the names of the clients behind ``subscribe``, in its order.
-    """
-
-    bind: tuple[str, ...] = ("tcp://127.0.0.1:5555",)
-    subscribe: tuple[str, ...] = ()
-    max_message_bytes: int = 33_554_432
-    max_pixels: int = 33_554_432
-    max_header_bytes: int = 65_536
-    queue_frames: int = 64
-    max_cameras: int = 64
-    workers: int = 2
-    publishers: tuple[str, ...] = ()
-
-    @property
-    def queue_bytes(self) -> int:
-        """Most bytes that wait in the queue, and again those that wait for the store."""
-        return 2 * self.max_message_bytes
 
 
 def not_stored(error: StoreError) -> WireError:

@@ -58,6 +58,11 @@ class Instruments:
             buckets=_LATENCY_BUCKETS,
             registry=registry,
         )
+        self._inference_failed = Counter(
+            "dance_inference_failed",
+            "Frames that the live model could not answer.",
+            registry=registry,
+        )
         self._rounds = Counter("dance_rounds", "Training rounds, by outcome.", ["outcome"], registry=registry)
         for outcome in OUTCOMES:
             self._rounds.labels(outcome)
@@ -110,6 +115,10 @@ class Instruments:
     def inference_seconds(self, value: float) -> None:
         """Record how long one mask took, seconds."""
         self._inference.observe(value)
+
+    def inference_failed(self) -> None:
+        """Count a frame that inference took and could not answer."""
+        self._inference_failed.inc()
 
     def round_finished(self, outcome: str) -> None:
         """Count one round."""

@@ -113,7 +113,7 @@ def rehearsal_share(db: Database, base: float) -> float:
     """The share of a round that is rehearsed, from what the latest candidates forgot of old scenes."""
     rows = db.execute(
         "SELECT versions.card FROM rounds JOIN versions ON versions.version = rounds.candidate "
-        f"WHERE rounds.outcome IS NOT NULL ORDER BY rounds.started_at DESC LIMIT {_ROUNDS_TOLD}"
+        f"WHERE rounds.outcome IS NOT NULL ORDER BY rounds.rowid DESC LIMIT {_ROUNDS_TOLD}"
     ).fetchall()
     return rehearsal.rehearsal_share(base, [_old_scenes(row[0]) for row in reversed(rows)])
 

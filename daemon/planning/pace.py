@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.policies.budget.usefulness import JudgedRound
 from dance_ondevice.policies.rounds import pace, shrinking
 
@@ -81,6 +82,6 @@ def _decode(text: str | None, kind: type[Any]) -> Any:
     if not text:
         return None
     try:
-        return msgspec.json.decode(text.encode(), type=kind)
-    except msgspec.DecodeError:  # of an older or a newer version: as good as none
+        return decode(text, kind)
+    except DocumentError:  # of an older or a newer version: as good as none
         return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dance_ondevice.daemon.children.watcher import ChildWatcher
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.service import EnergyService
@@ -56,6 +58,16 @@ class RoundContext:
     now: Callable[[], float]
     monotonic: Callable[[], float]
     drift: Callable[[], ConditionsSnapshot] | None = None
+
+    def watcher(self, stopping: threading.Event, beat: Callable[[], None]) -> ChildWatcher:
+        """What runs a child for the thread that sends its heartbeat by ``beat``."""
+        return ChildWatcher(
+            cpu=self.energy.cpu,
+            procfs=self.procfs,
+            stopping=stopping,
+            monotonic=self.monotonic,
+            beat=beat,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,20 +10,23 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.counts import block_numbers, paired_counts
-from dance_ondevice.daemon.children.process import Exit, TrainerProcess, write_job
+from dance_ondevice.daemon.children.process import TrainerProcess, write_job
+from dance_ondevice.daemon.children.watcher import ChildWatcher, Limits, memory_limit
+from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.record import SeenSample
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import VersionError
+from dance_ondevice.documents import decode
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.promotion import bootstrap
 from dance_ondevice.policies.promotion import probation as policy
 
@@ -44,13 +47,16 @@ class ProbationState:
         version: on probation.
         before: that was live before it, and will be again if it does not hold.
         round: that made it.
-        since: wall-clock second of its promotion; only samples received later count.
+        since: wall-clock second of its promotion, for the record.
+        after: row of the newest sample at its promotion; only samples stored later count. None in a file of
+            an earlier version: then those received after ``since`` count.
     """
 
     version: str
     before: str
     round: str
     since: float
+    after: int | None = None
 
 
 class Probation:
@@ -61,31 +67,33 @@ class Probation:
         context: RoundContext,
         *,
         roll_back: Callable[[ProbationState, str], None],
-        beat: Callable[[], None],
-        stopping: Callable[[], bool],
+        watcher: Callable[[], ChildWatcher],
     ) -> None:
         """``roll_back`` makes the version before live again, for a reason; it may raise ``VersionError``."""
         self._c = context
         self._roll_back = roll_back
-        self._beat = beat
-        self._stopping = stopping
+        self._watcher = watcher
         self._file = context.paths.models / "probation.json"
         self._not_before = 0.0
         self._failures = 0
         self.text = ""
 
-    def rules(self) -> policy.ProbationRules:
+    @staticmethod
+    def rules(config: Config) -> policy.ProbationRules:
         """What the user asks of a version on probation."""
-        promotion = self._c.config.promotion
+        promotion = config.promotion
         return policy.ProbationRules(samples=promotion.probation_samples, max_drop=promotion.probation_drop)
 
     def begin(self, version: str, before: str, round_id: str) -> None:
         """A version is about to be made live by a round."""
-        if self.rules().samples == 0:
+        if self.rules(self._c.config).samples == 0:
             self.end()
             return
-        state = ProbationState(version=version, before=before, round=round_id, since=self._c.now())
-        atomic_write(self._file, json.dumps(asdict(state)).encode())
+        newest = self._c.store.submit(round_record.newest_sample).result()
+        state = ProbationState(
+            version=version, before=before, round=round_id, since=self._c.now(), after=newest
+        )
+        self._write(state)
         self._not_before, self._failures = 0.0, 0
 
     def end(self) -> None:
@@ -96,7 +104,7 @@ class Probation:
     def state(self) -> ProbationState | None:
         """The live version's probation, None when it is on none."""
         try:
-            found = ProbationState(**json.loads(self._file.read_bytes()))
+            found = decode(self._file.read_bytes(), ProbationState)
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
@@ -112,13 +120,17 @@ class Probation:
         if state is None:
             self.text = ""
             return
-        rules = self.rules()
+        config = self._c.config
+        rules = self.rules(config)
         if rules.samples == 0:
             self.end()
             return
+        state = self._still_there(state)
         root, condition = self._c.paths.root.resolve(), self._condition(state)
         seen = self._c.store.submit(
-            lambda db: round_record.seen_since(db, state.since, rules.samples, root, condition=condition)
+            lambda db: round_record.seen_since(
+                db, state.after, state.since, rules.samples, root, condition=condition
+            )
         ).result()
         self.text = f"{state.version} is on probation: {len(seen)} of {rules.samples} frames"
         self.text += f" of condition {condition}" if condition else ""
@@ -128,9 +140,21 @@ class Probation:
         ):
             return
         try:
-            self._decide(state, rules, seen)
-        except (OSError, RuntimeError, VersionError) as error:
-            self._put_off(state, str(error))
+            self._decide(config, state, seen)
+        except Exception as error:  # whatever it was: it is tried again later, and in the end given up
+            self._put_off(state, error)
+
+    def _write(self, state: ProbationState) -> None:
+        write_durably(self._file, json.dumps(asdict(state)).encode())
+
+    def _still_there(self, state: ProbationState) -> ProbationState:
+        """The same state, where the newest samples were removed since: their rows are given out again."""
+        newest = self._c.store.submit(round_record.newest_sample).result()
+        if state.after is None or newest >= state.after:
+            return state
+        state = replace(state, after=newest)
+        self._write(state)
+        return state
 
     def _condition(self, state: ProbationState) -> str | None:
         """The condition that a version learnt for alone: frames of others look the same in both."""
@@ -140,19 +164,19 @@ class Probation:
             return None
         return found if isinstance(found, str) else None
 
-    def _decide(self, state: ProbationState, rules: policy.ProbationRules, seen: list[SeenSample]) -> None:
-        c = self._c
-        joules = full_load_watts(c.config.energy) * (_START_SECONDS + _FRAME_SECONDS * len(seen))
+    def _decide(self, config: Config, state: ProbationState, seen: list[SeenSample]) -> None:
+        c, rules = self._c, self.rules(config)
+        joules = full_load_watts(config.energy) * (_START_SECONDS + _FRAME_SECONDS * len(seen))
         allowance = c.budget.ask(joules)
         if not allowance.allowed:
             self._not_before = c.monotonic() + _RETRY_SECONDS
             self.text += f"; the look at them waits: {allowance.reason}"
             return
-        observed = self._observe(state, seen, allowance.joules)
+        observed = self._observe(config, state, seen, allowance.joules)
         if observed is None:  # the daemon stops, or joules ran out: the frames are still there later
             self._not_before = c.monotonic() + _RETRY_SECONDS
             return
-        decision = policy.decide(rules, self._evidence(state, seen, observed))
+        decision = policy.decide(rules, self._evidence(config, state, seen, observed))
         log.info("probation version=%s outcome=%s reason=%s", state.version, decision.state, decision.reason)
         if decision.state == "waiting":
             self._not_before = c.monotonic() + _RETRY_SECONDS
@@ -163,24 +187,26 @@ class Probation:
         c.versions.annotate(state.version, {"probation": record})
         self.end()
 
-    def _put_off(self, state: ProbationState, error: str) -> None:
+    def _put_off(self, state: ProbationState, error: Exception) -> None:
         """A look failed: try again later, and at last let the version be."""
         self._failures += 1
         self._not_before = self._c.monotonic() + _RETRY_SECONDS
-        log.warning("probation look failed version=%s error=%s", state.version, error)
-        self.text += f"; the look at them failed: {error}"
+        expected = isinstance(error, (OSError, RuntimeError, VersionError))
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        log.warning("probation look failed version=%s error=%s", state.version, reason, exc_info=not expected)
+        self.text += f"; the look at them failed: {reason}"
         if self._failures >= _FAILED_LOOKS:
-            record = {"outcome": "not decided", "reason": error, "at": self._c.now()}
+            record = {"outcome": "not decided", "reason": reason, "at": self._c.now()}
             self._c.versions.annotate(state.version, {"probation": record})
             self.end()
 
     def _observe(
-        self, state: ProbationState, seen: list[SeenSample], joules: float
+        self, config: Config, state: ProbationState, seen: list[SeenSample], joules: float
     ) -> list[jobs.Observed] | None:
-        """Run the look; None when it was cut short.
+        """Run the look; None when a stop, the battery or the temperature cut it short.
 
         Raises:
-            RuntimeError: it failed.
+            RuntimeError: it failed, or reached its deadline, its memory or its joules.
         """
         c = self._c
         folder = c.paths.rounds / f".probation-{state.version}"
@@ -190,64 +216,69 @@ class Probation:
             jobs.ProbationJob(
                 before=str(c.versions.directory(state.before).resolve()),
                 live=str(c.versions.directory(state.version).resolve()),
-                n_classes=len(c.config.model.classes),
+                n_classes=len(config.model.classes),
                 samples=tuple(each.sample for each in seen),
-                threads=c.config.training.threads,
-                conditions=c.config.conditions.enabled,
+                threads=config.training.threads,
+                conditions=config.conditions.enabled,
             ),
         )
         account = f"probation-{state.version}"
         c.budget.reserve(account, joules)
         before = c.energy.sample()
-        process = TrainerProcess(
-            job_file,
-            folder / "trainer.log",
-            program="dance_ondevice.daemon.trainer.probation_main",
-            priority=c.config.training.priority,
-        )
         found: list[jobs.Observed] = []
-        error, status, cut_short = "", Exit(status=-1, cpu_seconds=None), False
-        process.start()
-        c.energy.cpu.attach_trainer(process.pid)
+        error = ""
+
+        def take(event: jobs.Event) -> None:
+            nonlocal error
+            match event:
+                case jobs.Observed():
+                    found.append(event)
+                case jobs.Failed():
+                    error = event.error
+                case _:
+                    pass
+
+        def must_stop() -> str | None:
+            return c.budget.must_stop(spent=c.budget.charge(c.energy.used_since(before)), allowance=joules)
+
         try:
-            for event in process.events():
-                self._beat()
-                match event:
-                    case jobs.Observed():
-                        found.append(event)
-                    case jobs.Failed():
-                        error = event.error
-                    case Exit():
-                        status = event
-                        break
-                    case _:
-                        pass
-                spent = c.budget.charge(c.energy.used_since(before))
-                stopping = self._stopping()
-                if stopping or spent >= joules:
-                    cut_short = True
-                    process.ask_to_leave(daemon_stops=stopping)
+            ended = self._watcher().run(
+                TrainerProcess(
+                    job_file,
+                    folder / "trainer.log",
+                    program="dance_ondevice.daemon.trainer.probation_main",
+                    priority=config.training.priority,
+                ),
+                Limits(
+                    deadline=c.monotonic() + parse_duration(config.training.max_round_duration),
+                    resident_bytes=memory_limit(c.procfs),
+                    must_stop=must_stop,
+                ),
+                take,
+            )
         finally:
-            process.kill()
-            c.energy.cpu.detach_trainer(status.cpu_seconds)
             after = c.energy.sample()
+            gross = c.budget.charge(after.since(before))
             c.budget.settle(
                 account,
-                gross=c.budget.charge(after.since(before)),
+                gross=gross,
                 attributed=after.workloads.get("training", 0.0) - before.workloads.get("training", 0.0),
                 method=c.energy.meter.method,
             )
-        if cut_short:
-            return None
-        if status.status != 0 or len(found) < len(seen):
-            raise RuntimeError(error or f"it ended with status {status.status}, see {folder}/trainer.log")
+        if ended.limit == "stopping" or (ended.limit == "energy" and gross < joules):
+            return None  # another time: nothing is wrong with the process
+        if ended.limit:
+            raise RuntimeError(ended.reason)
+        status = ended.exit.status
+        if status != 0 or len(found) < len(seen):
+            raise RuntimeError(error or f"it ended with status {status}, see {folder}/trainer.log")
         shutil.rmtree(folder, ignore_errors=True)
         return found
 
     def _evidence(
-        self, state: ProbationState, seen: list[SeenSample], observed: list[jobs.Observed]
+        self, config: Config, state: ProbationState, seen: list[SeenSample], observed: list[jobs.Observed]
     ) -> policy.Evidence:
-        promotion, training = self._c.config.promotion, self._c.config.training
+        promotion, training = config.promotion, config.training
         places = {each.sample.id: each.place for each in seen}
         block = parse_duration(training.gate_block)
         pairs = paired_counts(

@@ -11,33 +11,34 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import msgspec
+from typing import Any, TypeVar
 
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.children.counts import block_numbers
-from dance_ondevice.daemon.children.process import write_job
+from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.planning import fit as round_plan
-from dance_ondevice.daemon.planning import job as round_job
 from dance_ondevice.daemon.planning import pace as round_pace
-from dance_ondevice.daemon.planning import scope as round_condition
 from dance_ondevice.daemon.rounds import closing as round_close
+from dance_ondevice.daemon.rounds import prepare as round_prepare
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds import verdict as round_verdict
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext, outcome_of
+from dance_ondevice.daemon.rounds.prepare import RoundPart
 from dance_ondevice.daemon.rounds.probation import Probation, ProbationState, remove_leftovers
-from dance_ondevice.daemon.rounds.training import RoundTraining, memory_limit
-from dance_ondevice.daemon.rounds.watch import Progress, RunResult
+from dance_ondevice.daemon.rounds.training import RoundClock, RoundTraining
+from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult
 from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
-from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import Pointer, VersionError
 from dance_ondevice.policies.rounds import pace, shrinking
 from dance_ondevice.policies.samples.splits import SampleInfo, assign_splits
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+#: An interrupted round goes on so often. One that ends the daemon each time would go on without end.
+MOST_RESUMES = 3
 
 
 class RoundProcedure:
@@ -53,11 +54,9 @@ class RoundProcedure:
     ) -> None:
         self._c = context
         self._on_progress = on_progress
-        self._stopping = stopping
-        self._beat = beat
+        self._watcher = partial(context.watcher, stopping, beat)
         self._close = partial(round_close.close, context)
-        self._training = RoundTraining(context, on_progress=on_progress, stopping=stopping)
-        self.probation = Probation(context, roll_back=self._roll_back, beat=beat, stopping=stopping.is_set)
+        self.probation = Probation(context, roll_back=self._roll_back, watcher=self._watcher)
 
     def balance(self) -> float:
         """Joules that training may spend now."""
@@ -67,9 +66,9 @@ class RoundProcedure:
         """Every labelled sample, oldest first."""
         return self._c.store.submit(labelled_samples).result()
 
-    def assign_splits(self) -> list[SampleInfo]:
+    def assign_splits(self, config: Config) -> list[SampleInfo]:
         """Give every new labelled sample its place (train, gate or guard) for good; returns all labelled."""
-        training = self._c.config.training
+        training = config.training
         splits = assign_splits(
             self.samples(),
             share=training.gate_share,
@@ -78,92 +77,21 @@ class RoundProcedure:
         self._c.store.submit(lambda db: save_splits(db, splits)).result()
         return self.samples()
 
-    def run(self, samples: Sequence[SampleInfo], *, trigger: str, reason: str) -> Outcome | str:
-        """Run one round; returns its outcome, or in words why none could start."""
-        c = self._c
-        training = c.config.training
-        seed = training.seed + c.store.submit(lambda db: db["rounds"].count).result()
-        share = c.store.submit(lambda db: round_plan.rehearsal_share(db, training.rehearsal_share)).result()
+    def run(
+        self, samples: Sequence[SampleInfo], *, config: Config, trigger: str, reason: str
+    ) -> Outcome | str:
+        """Run one round; returns its outcome, or in words why none could start.
 
-        def ensured() -> Pointer:
-            return first_model.ensure(c.config, c.config_file, c.paths, c.versions)
-
-        planned = round_condition.plan(
-            c.config,
-            samples,
-            lambda: c.versions.directory(ensured().version),
-            rehearsal_share=share,
-            seed=seed,
-        )
-        if isinstance(planned, str):
-            return planned
-        plan, condition, pointer = planned.samples, planned.condition, ensured()
-        card = c.versions.card(pointer.version)
-        past = c.store.submit(round_record.finished_rounds).result()
-        alike = round_condition.comparable(past, condition)
-        fitted = round_plan.fit(
-            c.config,
-            c.budget,
-            plan,
-            known=c.store.submit(lambda db: round_plan.stored(db, plan)).result(),
-            macs=card.get("macs") or 0,
-            past=alike,
-            forced=trigger == "requested",
-            # Anchors are of the base domain: a condition's own round has no use for them.
-            rehearsal_share=share if condition is None else 0.0,
-        )
-        if isinstance(fitted, str):
-            return fitted
-
-        speed = round_pace.next_pace(alike)
-        steps = max(min(round_job.MIN_STEPS, fitted.steps), int(fitted.steps * speed.steps))
-        round_id = round_job.new_id(c.paths, c.now())
-        folder = c.paths.rounds / round_id
-        size = round_pace.first_size(training.batch_size, past, memory_limit(c.procfs))
-        row = {
-            "id": round_id,
-            "started_at": c.now(),
-            "trigger": trigger,
-            "reason": "; ".join(filter(None, (reason, planned.reason, fitted.reason, speed.reason))),
-            "parent": pointer.version,
-            "condition": condition,
-            "seed": seed,
-            "macs_before": card.get("macs"),
-            "pace": round_pace.encode(speed),
-            "batch_size": size.batch_size,
-            "image_scale": size.scale,
-            **fitted.expectations,
-        }
-        # From here on no eviction takes its samples: what is looked up below is what the trainer will find.
-        c.store.submit(lambda db: round_record.open_round(db, row, fitted.plan)).result()
-        try:
-            job = round_job.build(
-                c.config,
-                folder,
-                live=c.versions.directory(pointer.version),
-                frozen=c.versions.directory(pointer.frozen),
-                samples=lambda ids: c.store.submit(
-                    lambda db: round_record.job_samples(db, ids, c.paths.root.resolve())
-                ).result(),
-                plan=fitted.plan,
-                steps=steps,
-                learning_rate=training.learning_rate * speed.rate,
-                scales=fitted.scales,
-                target_macs=round_job.slim_target(c.config, card, past),
-                seed=seed,
-                condition=condition,
-            )
-            job = round_pace.resized(self._with_blocks(job), size)
-            job_file = write_job(folder, job)
-        except Exception as error:  # whatever it was: the record must not stay open, the caller tells of it
-            self._close(round_id, "failed", (f"not prepared: {error}",), {})
-            raise
-        log.info(
-            "round started round=%s for=%s reason=%s new=%d rehearsal=%d gate=%d steps=%d joules=%.0f",
-            round_id, condition or "all", reason,
-            len(job.train), len(job.rehearsal), len(job.gate), job.steps, fitted.allowance,
-        )  # fmt: skip
-        return self._train_and_judge(job, job_file, fitted.allowance, fitted.forecast, size)
+        Args:
+            samples: All that are labelled, with their splits.
+            config: The whole configuration; the round keeps to it whatever is reloaded meanwhile.
+            trigger: What asked for the round.
+            reason: Why it may start, in words.
+        """
+        part = round_prepare.prepare(self._c, samples, config=config, trigger=trigger, reason=reason)
+        if isinstance(part, str):
+            return part
+        return self._closing(part.job.round, lambda: self._train_and_judge(part))
 
     def past_rounds(self, limit: int) -> list[dict[str, Any]]:
         """Rows of the latest finished rounds, oldest first."""
@@ -172,14 +100,6 @@ class RoundProcedure:
     def spent_joules(self) -> float:
         """Gross joules that learning has cost, as far as the records go."""
         return self._c.store.submit(round_record.spent_joules).result()
-
-    def _with_blocks(self, job: jobs.Job) -> jobs.Job:
-        """Tell the trainer which held-out samples belong together in time."""
-        ids = [s.id for s in job.gate]
-        origins = self._c.store.submit(lambda db: round_record.origins(db, ids)).result()
-        places = {i: origin.place for i, origin in origins.items()}
-        block = parse_duration(self._c.config.training.gate_block)
-        return msgspec.structs.replace(job, gate_blocks=block_numbers(ids, places, block))
 
     def switch(self, version: str, *, reason: str, away_from: str | None = None) -> Pointer:
         """Make a version live: loaded and warmed up first, then the pointer, then the serving slot.
@@ -198,7 +118,7 @@ class RoundProcedure:
         if c.live_model is not None:
             try:
                 install = c.live_model.prepare(c.versions.directory(version))
-            except ValueError as error:
+            except Exception as error:  # the model may be the user's own: loading it may raise anything
                 raise VersionError(f"version {version} does not load: {error}") from error
         pointer = c.versions.make_live(version, reason=reason, away_from=away_from)
         if install is not None:
@@ -237,28 +157,82 @@ class RoundProcedure:
                 entry.round_id, entry.joules,
             )  # fmt: skip
         c.store.submit(round_record.mark_missed_rollbacks).result()
-        for row in c.store.submit(round_record.unfinished_rounds).result():
-            if not self._can_resume(row):
-                self._close(row["id"], "failed", ("the daemon ended while the round ran",), {})
+        for row in self.interrupted():
+            self._closing(row["id"], partial(self._fail_what_cannot_go_on, row))
+
+    def interrupted(self) -> list[dict[str, Any]]:
+        """Rows of the rounds that a stop or a crash left open, oldest first."""
+        return self._c.store.submit(round_record.unfinished_rounds).result()
+
+    def is_judged(self, row: Mapping[str, Any]) -> bool:
+        """Whether an interrupted round has its verdict: nothing is left to train."""
+        return self._c.versions.of_round(row["id"]) is not None
 
     def resume_interrupted(self) -> Iterator[Outcome]:
-        """Go on with rounds that a stop interrupted, or a crash between their verdict and its effect."""
-        for row in self._c.store.submit(round_record.unfinished_rounds).result():
-            version = self._c.versions.of_round(row["id"])
-            if version is not None:
-                yield self._conclude_again(row, version)
-                continue
-            job_file = self._c.paths.rounds / row["id"] / "job.json"
-            job = jobs.read_job(job_file)
-            forecast = round_plan.resumed(row, job.steps)
-            # What is left to do is not known; what was spent came out of another reservation.
-            allowance = self._c.budget.ask(forecast.joules)
-            if not allowance.allowed:
-                self._close(row["id"], "stopped", (f"interrupted, then {allowance.reason}",), {})
-                continue
-            log.info("round resumed round=%s", job.round)
-            size = shrinking.RoundSize(job.batch_size, row.get("image_scale") or 1.0)
-            yield self._train_and_judge(job, job_file, allowance.joules, forecast, size)
+        """Go on with all interrupted rounds, one after another."""
+        for row in self.interrupted():
+            yield self.resume(row)
+
+    def resume(self, row: Mapping[str, Any]) -> Outcome:
+        """Go on with an interrupted round, or do what its verdict says; else close it."""
+        return self._closing(row["id"], lambda: self._resume(row))
+
+    def _resume(self, row: Mapping[str, Any]) -> Outcome:
+        c, config = self._c, self._c.config
+        version = c.versions.of_round(row["id"])
+        if version is not None:
+            return self._conclude_again(row, version)
+        if not self._can_resume(row):
+            reason = f"interrupted, and {row['parent']}, which it began from, is not live any more"
+            return self._close(row["id"], "failed", (reason,), {})
+        if row["resumes"] >= MOST_RESUMES:
+            reason = f"interrupted {row['resumes'] + 1} times: it does not go on again"
+            return self._close(row["id"], "failed", (reason,), {})
+        most = row["max_seconds"] or parse_duration(config.training.max_round_duration)
+        before = row["seconds"] or 0.0
+        if before >= most:
+            reason = "interrupted, and it took longer than training.max_round_duration"
+            return self._close(row["id"], "stopped", (reason,), {"seconds": before})
+        job_file = c.paths.rounds / row["id"] / "job.json"
+        job = jobs.read_job(job_file)
+        forecast = round_plan.resumed(row, job.steps)
+        # What is left to do is not known; what was spent came out of another reservation.
+        allowance = c.budget.ask(forecast.joules)
+        if not allowance.allowed:
+            return self._close(row["id"], "stopped", (f"interrupted, then {allowance.reason}",), {})
+        c.store.submit(lambda db: round_record.count_resume(db, row["id"])).result()
+        log.info("round resumed round=%s resumes=%d seconds=%.0f", job.round, row["resumes"] + 1, before)
+        return self._train_and_judge(
+            RoundPart(
+                config=config,
+                job=job,
+                job_file=job_file,
+                joules=allowance.joules,
+                forecast=forecast,
+                size=shrinking.RoundSize(job.batch_size, row.get("image_scale") or 1.0),
+                clock=RoundClock(c.store, c.monotonic, job.round, most=most, before=before),
+            )
+        )
+
+    def _fail_what_cannot_go_on(self, row: Mapping[str, Any]) -> Outcome | None:
+        if self._can_resume(row):
+            return None
+        return self._close(row["id"], "failed", ("the daemon ended while the round ran",), {})
+
+    def _closing(self, round_id: str, act: Callable[[], _T]) -> _T | Outcome:
+        """Do something with an open round; whatever goes wrong, its record does not stay open.
+
+        An open record keeps its samples from eviction, and meets the next start with the same error.
+        """
+        try:
+            return act()
+        except Exception as error:  # whatever it was: it is on record, and the daemon goes on
+            log.exception("round failed round=%s", round_id)
+            version, pointer = self._c.versions.of_round(round_id), self._c.versions.pointer()
+            if version is not None and pointer is not None and pointer.version == version:
+                raise  # its version is live: the next start completes the record by the verdict in the card
+            reason = f"{type(error).__name__}: {error}"
+            return self._close(round_id, "failed", (reason,), {}, version)
 
     def _can_resume(self, row: Mapping[str, Any]) -> bool:
         folder = self._c.paths.rounds / row["id"]
@@ -269,30 +243,36 @@ class RoundProcedure:
             and pointer.version == row["parent"]
         )
 
-    def _train_and_judge(
-        self,
-        job: jobs.Job,
-        job_file: Path,
-        joules: float,
-        forecast: round_plan.Forecast,
-        size: shrinking.RoundSize,
-    ) -> Outcome:
-        c = self._c
-        c.budget.reserve(job.round, joules)
+    def _train_and_judge(self, part: RoundPart) -> Outcome:
+        c, job, forecast = self._c, part.job, part.forecast
+        c.budget.reserve(job.round, part.joules)
         before = c.energy.sample()
-        started = c.monotonic()
-
         aside = pace.evaluation_joules(forecast.step_joules, gate=len(job.gate), batch_size=job.batch_size)
 
+        def spent() -> float:
+            return c.budget.charge(c.energy.used_since(before))
+
         def must_stop() -> str | None:
-            return c.budget.must_stop(spent=c.budget.charge(c.energy.used_since(before)), allowance=joules)
+            part.clock.keep_now_and_then()
+            return c.budget.must_stop(spent=spent(), allowance=part.joules)
 
         def nearly_spent() -> str | None:
-            spent = c.budget.charge(c.energy.used_since(before))
-            return c.budget.must_stop(spent=spent, allowance=joules, step_joules=forecast.step_joules + aside)
+            step = forecast.step_joules + aside
+            return c.budget.must_stop(spent=spent(), allowance=part.joules, step_joules=step)
 
         try:
-            result, size, job = self._training.run(job, job_file, size, must_stop, nearly_spent)
+            result, size, job = RoundTraining(
+                self._watcher(),
+                priority=part.config.training.priority,
+                on_progress=self._on_progress,
+            ).run(
+                job,
+                part.job_file,
+                part.size,
+                deadline=part.clock.deadline,
+                must_stop=must_stop,
+                early=EarlyEnd(nearly_spent=nearly_spent, min_gain=part.config.promotion.min_gain),
+            )
         finally:
             # Whatever happened, what was used is paid for; a failure between here and there is settled
             # at the reserved amount by the next start.
@@ -312,18 +292,16 @@ class RoundProcedure:
             "expected_joules": forecast.joules,
             "method": c.energy.meter.method,
             "steps": result.steps,
-            "seconds": c.monotonic() - started,
+            "seconds": part.clock.seconds,
             "cpu_seconds": result.cpu_seconds,
             "peak_bytes": result.peak_bytes or None,
             "batch_size": size.batch_size,
             "image_scale": size.scale,
             "curve": round_pace.encode(result.curve),
         }
-        return self._conclude(job, result, facts, forecast)
+        return self._conclude(part, job, result, facts)
 
-    def _conclude(
-        self, job: jobs.Job, result: RunResult, facts: dict[str, Any], forecast: round_plan.Forecast
-    ) -> Outcome:
+    def _conclude(self, part: RoundPart, job: jobs.Job, result: RunResult, facts: dict[str, Any]) -> Outcome:
         scores = result.scores
         facts |= {
             "miou_before": scores["live"].miou if "live" in scores else None,
@@ -332,19 +310,20 @@ class RoundProcedure:
         }
         if result.state == "interrupted":
             # Stays open: the next start goes on with it.
+            part.clock.keep().result()
             log.info("round interrupted round=%s step=%d", job.round, result.steps)
             return outcome_of(job.round, "stopped", (result.reason,), facts, None)
         # Also of a candidate that never came to be: the same slimming step is not to be taken again.
         facts["macs_after"] = result.slimmed.macs_after if result.slimmed else None
         if result.state == "hopeless":
             # Judged, without a candidate: the same samples would end the same.
-            saved = forecast.step_joules * (job.steps - result.steps)
+            saved = part.forecast.step_joules * (job.steps - result.steps)
             reasons = (result.reason, f"about {saved:.0f} J saved") if saved > 0 else (result.reason,)
             return self._close(job.round, "rejected", reasons, facts, served=True)
         if result.state != "done" or result.done is None:
             return self._close(job.round, result.state, (result.reason,), facts)
         facts["macs_after"] = result.done.macs
-        judgement = round_verdict.judge(self._c.config, self._c.store, job, result, facts)
+        judgement = round_verdict.judge(part.config, self._c.store, job, result, facts)
         promoted = judgement.outcome == "promoted"
         version = self._c.versions.adopt(
             Path(job.out),

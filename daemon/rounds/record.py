@@ -103,15 +103,28 @@ def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, s
         )
 
 
+def keep_seconds(db: Database, round_id: str, seconds: float) -> None:
+    """Record how long a round that is still open has run."""
+    db.execute("update rounds set seconds = ? where id = ? and outcome is null", [seconds, round_id])
+
+
+def count_resume(db: Database, round_id: str) -> None:
+    """Record that an interrupted round goes on once more."""
+    db.execute("update rounds set resumes = resumes + 1 where id = ?", [round_id])
+
+
 def unfinished_rounds(db: Database) -> list[dict[str, Any]]:
     """Rounds that a stop or a crash left open, oldest first."""
-    return list(db.query("select * from rounds where outcome is null order by started_at"))
+    return list(db.query("select * from rounds where outcome is null order by rowid"))
 
 
 def finished_rounds(db: Database, limit: int = 20) -> list[dict[str, Any]]:
-    """The latest finished rounds, oldest first."""
+    """The latest finished rounds, oldest first, in the order in which they were opened.
+
+    The wall clock does not count: on a board whose clock was once ahead, no later round would be seen.
+    """
     rows = list(
-        db.query("select * from rounds where outcome is not null order by started_at desc limit ?", [limit])
+        db.query("select * from rounds where outcome is not null order by rowid desc limit ?", [limit])
     )
     return rows[::-1]
 
@@ -130,14 +143,24 @@ class SeenSample:
     place: GatePlace
 
 
+def newest_sample(db: Database) -> int:
+    """The row of the sample that was stored last, 0 where there is none.
+
+    Rows are numbered in the order of storing, whatever the wall clock says meanwhile.
+    """
+    return int(db.execute("select coalesce(max(rowid), 0) from samples").fetchone()[0])
+
+
 def seen_since(
-    db: Database, since: float, most: int, state_dir: Path, *, condition: str | None = None
+    db: Database, row: int | None, since: float, most: int, state_dir: Path, *, condition: str | None = None
 ) -> list[SeenSample]:
     """The newest frames stored after a moment that nothing has learnt from, labelled ones first.
 
     Args:
         db: the store's connection.
-        since: wall-clock second.
+        row: that ``newest_sample`` told at that moment. Samples that were read back from their files are left
+            out: when they were stored is not known.
+        since: wall-clock second of that moment, which counts where ``row`` is None.
         most: frames at most.
         state_dir: that paths are relative to.
         condition: only frames that were taken in it; None: all.
@@ -146,9 +169,10 @@ def seen_since(
         # A model's label is no truth to judge by: such a frame serves without it.
         "select id, camera, captured_at, condition, path, "
         "iif(label_source in ('teacher', 'self'), null, label_path) as truth from samples "
-        "where received_at > :since and rounds_used = 0 and (:of is null or condition = :of) "
-        "order by truth is null, received_at desc, id limit :most",
-        {"since": since, "of": condition, "most": most},
+        "where iif(:row is null, received_at > :since, rowid > :row and origin <> 'rebuilt') "
+        "and rounds_used = 0 and (:of is null or condition = :of) "
+        "order by truth is null, rowid desc limit :most",
+        {"row": row, "since": since, "of": condition, "most": most},
     )
     return [
         SeenSample(

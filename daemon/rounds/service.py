@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -16,21 +15,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.sections import Config, Training
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext
 from dance_ondevice.daemon.rounds.drift_watch import DriftWatch
 from dance_ondevice.daemon.rounds.procedure import RoundProcedure
 from dance_ondevice.daemon.rounds.teaching import Teaching, TeachingState
 from dance_ondevice.daemon.rounds.watch import Progress
+from dance_ondevice.daemon.system.guard import Guard
 from dance_ondevice.daemon.system.service import Service
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.versions.versions import VersionError
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.budget.usefulness import Usefulness, suspended, usefulness
 from dance_ondevice.policies.rounds import start as policy
 from dance_ondevice.policies.samples.splits import SampleInfo
-
-log = logging.getLogger(__name__)
 
 #: Finished rounds that tell what learning has brought; of stopped and failed ones there may be many.
 _LOOK_BACK = 50
@@ -85,8 +83,6 @@ class Rounds(Service):
         self,
         context: RoundContext,
         *,
-        min_new_samples: int,
-        window: str,
         local_time: Callable[[], datetime] = datetime.now,
     ) -> None:
         super().__init__("rounds")
@@ -101,13 +97,15 @@ class Rounds(Service):
             on_change=lambda: self._publish(labelling=self._teaching.state.as_dict()),
         )
         self._drift = DriftWatch(context.drift, context.store)
-        self._min_new_samples = min_new_samples
-        self._window = window
         self._local_time = local_time
         self._requests: queue.Queue[Request | None] = queue.Queue(maxsize=64)
         self._ids = itertools.count(1)
         self._answers: dict[int, dict[str, Any]] = {}
         self._answers_lock = threading.Lock()
+        self._interrupted = True  # the last run may have left rounds open
+        self._guard = Guard(
+            lambda what, text: self._publish(running=None, waiting_for=f"{what} failed: {text}")
+        )
         self._pause_file = context.paths.root / "paused"
         self._state = RoundsSnapshot(
             counts={}, paused=self._pause_file.exists(), waiting_for="no request yet"
@@ -125,8 +123,7 @@ class Rounds(Service):
     def train_now(self) -> int:
         """Ask for a round whatever the schedule says; returns the request's id.
 
-        Raises:
-            RuntimeError: too many requests wait already.
+        It never blocks. Where too many requests wait already, ``answer`` says that this one was refused.
         """
         return self._enqueue("train", "requested", None)
 
@@ -146,7 +143,7 @@ class Rounds(Service):
 
     def pause(self) -> None:
         """Start no more rounds until ``resume``; survives a restart."""
-        atomic_write(self._pause_file, b"")
+        write_durably(self._pause_file, b"")
         self._publish(paused=True)
 
     def resume(self) -> None:
@@ -157,8 +154,6 @@ class Rounds(Service):
     def reconfigure(self, config: Config) -> None:
         """Decide by another configuration from the next decision on; a running round keeps its plan."""
         self._context.config = config
-        self._min_new_samples = config.training.min_new_samples
-        self._window = config.training.window
 
     def wake(self) -> None:
         """End the wait for a request."""
@@ -166,21 +161,20 @@ class Rounds(Service):
 
     def setup(self) -> None:
         """Settle what the last run left open."""
-        self._procedure.recover()
-        self._teaching.recover()
-        self._look_back()
+        self._guard.run("the recovery of rounds", self._procedure.recover)
+        self._guard.run("the recovery of labelling", self._teaching.recover)
+        self._guard.run("the look back", self._look_back)
         self._publish(budget_joules=self._procedure.balance())
 
     def run(self) -> None:
-        """Serve requests one by one; an interrupted round goes on first."""
-        for outcome in self._procedure.resume_interrupted():
-            self._finished(outcome)
+        """Serve requests one by one; interrupted rounds go on first, as soon as a round may run."""
         while not self.stopping.is_set():
             self.beat()
+            self._guard.run("going on with an interrupted round", self._go_on)
             try:
                 request = self._requests.get(timeout=5.0)
             except queue.Empty:
-                self._drift.look()
+                self._guard.run("the drift watch", self._drift.look)
                 self._look_after(round_ahead=False)
                 self._publish(budget_joules=self._procedure.balance())
                 continue
@@ -188,23 +182,58 @@ class Rounds(Service):
                 self._serve(request)
 
     def _serve(self, request: Request) -> None:
+        def failed(text: str) -> None:
+            self._publish(running=None, waiting_for=f"the last request failed: {text}")
+            self._say(request.id, {"state": "done", "outcome": "failed", "reasons": [text]})
+
         self._say(request.id, {"state": "running"})
-        try:
-            if request.kind in ("promote", "rollback"):
-                self._say(request.id, self._switch(request))
-                return
-            if request.kind == "tick":
-                self._teach()
-            self._say(request.id, self._round(request))
-        except Exception as error:  # a round must never take the service down: record it and go on
-            log.exception("round request failed kind=%s", request.kind)
-            self._publish(
-                running=None, waiting_for=f"the last request failed: {type(error).__name__}: {error}"
-            )
-            self._say(
-                request.id,
-                {"state": "done", "outcome": "failed", "reasons": [f"{type(error).__name__}: {error}"]},
-            )
+        self._guard.run(
+            f"the request {request.kind}", lambda: self._say(request.id, self._answered(request)), failed
+        )
+
+    def _answered(self, request: Request) -> dict[str, Any]:
+        """Do what is asked and return the answer."""
+        if request.kind in ("promote", "rollback"):
+            return self._switch(request)
+        if request.kind == "tick":
+            self._teach()
+        elif (outcome := self._go_on(forced=True)) is not None:
+            return {"state": "done", **outcome.as_dict()}
+        return self._round(request)
+
+    def _go_on(self, *, forced: bool = False) -> Outcome | None:
+        """Go on with rounds that the last run left open; returns the outcome of the last one that did.
+
+        A pause holds them, and so does the window unless the user asked for a round now. What has its verdict
+        already is only completed: that is never put off.
+        """
+        if not self._interrupted:
+            return None
+        outcome, self._interrupted = (
+            None,
+            False,
+        )  # also where it fails: the next start tries again, not the next second
+        for row in self._procedure.interrupted():
+            if self.stopping.is_set():
+                break
+            obstacle = None if self._procedure.is_judged(row) else self._hold(self._context.config, forced)
+            if obstacle:
+                self._interrupted = True
+                self._publish(waiting_for=f"round {row['id']} was interrupted and waits: {obstacle}")
+                continue
+            self._publish(running=Progress(row["id"], 0, 0, None))
+            outcome = self._procedure.resume(row)
+            self._finished(outcome)
+        return outcome
+
+    def _hold(self, config: Config, forced: bool) -> str | None:
+        """Why no round may run at this moment, in words; None where one may."""
+        if self._state.paused:
+            return "paused"
+        window = config.training.window
+        if not forced and not policy.in_window(window, _minutes(self._local_time())):
+            return f"outside the window {window}"
+        return None
 
     def _switch(self, request: Request) -> dict[str, Any]:
         try:
@@ -217,17 +246,19 @@ class Rounds(Service):
         return {"state": "done", "outcome": "live", "version": pointer.version, "reasons": []}
 
     def _round(self, request: Request) -> dict[str, Any]:
+        config = self._context.config
+        training = config.training
         forced = request.kind == "train"
         # A version on probation is judged before the frames that came since are learnt from.
-        self._look_after(round_ahead=self._might_start(forced))
+        self._look_after(round_ahead=self._enough(training, self._procedure.samples(), forced))
         if self._state.suspended and not forced:
             self._publish(waiting_for=self._state.suspended, budget_joules=self._procedure.balance())
             return {"state": "done", "outcome": "refused", "reasons": [self._state.suspended]}
         samples = self._procedure.samples()
-        enough = self._enough(samples, forced)
+        enough = self._enough(training, samples, forced)
         if enough:
             # Only now: blocks of time are cut better from many new samples than from each few that come.
-            samples = self._procedure.assign_splits()
+            samples = self._procedure.assign_splits(config)
         if forced and not any(map(_may_teach, samples)):
             # Asked for by hand: what served before serves again.
             samples = [dataclasses.replace(s, rounds_used=0) for s in samples]
@@ -237,24 +268,26 @@ class Rounds(Service):
         known = self._drift.latest
         decision = policy.should_start(
             new_labelled=len(new),
-            min_new_samples=self._min_new_samples,
+            min_new_samples=training.min_new_samples,
             paused=self._state.paused,
-            window_open=policy.in_window(self._window, _minutes(self._local_time())),
+            window_open=policy.in_window(training.window, _minutes(self._local_time())),
             forced=forced,
-            window=self._window,
+            window=training.window,
             drifted=drifted,
-            min_after_drift=self._context.config.training.min_new_samples_after_drift,
+            min_after_drift=training.min_new_samples_after_drift,
         )
         if not decision.start:
             self._publish(waiting_for=decision.reason, budget_joules=self._procedure.balance())
             return {"state": "done", "outcome": "refused", "reasons": [decision.reason]}
         outcome: Outcome | str | None = None
         try:
-            outcome = self._procedure.run(samples, trigger=request.trigger, reason=decision.reason)
+            outcome = self._procedure.run(
+                samples, config=config, trigger=request.trigger, reason=decision.reason
+            )
         finally:
             # One alarm starts one round at most, however that ends; a round that did not start is none.
             if not isinstance(outcome, str):
-                self._drift.answered(policy.answered(drifted, self._after_drift()), known)
+                self._drift.answered(policy.answered(drifted, _after_drift(training)), known)
         if isinstance(outcome, str):
             self._publish(waiting_for=outcome, budget_joules=self._procedure.balance())
             return {"state": "done", "outcome": "refused", "reasons": [outcome]}
@@ -263,46 +296,33 @@ class Rounds(Service):
 
     def _teach(self) -> None:
         """Let the teacher label what it may, before a round asks for labels."""
-        if self._state.paused or not policy.in_window(self._window, _minutes(self._local_time())):
+        if self._hold(self._context.config, forced=False):
             return
-        try:
-            self._teaching.look()
-        except Exception as error:  # it must never take the service down, nor keep rounds from running
-            log.exception("labelling failed")
-            self._publish(
-                labelling={
-                    **self._state.labelling,
-                    "state": "failed",
-                    "reason": f"{type(error).__name__}: {error}",
-                }
-            )
+        self._guard.run("labelling", self._teaching.look, self._labelling_failed)
 
-    def _might_start(self, forced: bool) -> bool:
-        return self._enough(self._procedure.samples(), forced)
+    def _labelling_failed(self, text: str) -> None:
+        self._publish(labelling={**self._state.labelling, "state": "failed", "reason": text})
 
-    def _enough(self, samples: Iterable[SampleInfo], forced: bool) -> bool:
+    def _enough(self, training: Training, samples: Iterable[SampleInfo], forced: bool) -> bool:
         """Whether there may be enough to learn from, once each sample has its place."""
         might = [sample for sample in samples if _might_teach(sample)]
-        if forced or len(might) >= self._min_new_samples:
+        if forced or len(might) >= training.min_new_samples:
             return True
-        return bool(policy.answered(self._drift.drifted(might), self._after_drift()))
-
-    def _after_drift(self) -> int:
-        configured = self._context.config.training.min_new_samples_after_drift
-        return policy.needed_after_drift(self._min_new_samples, configured)
+        return bool(policy.answered(self._drift.drifted(might), _after_drift(training)))
 
     def _look_after(self, *, round_ahead: bool) -> None:
         """See to a version on probation."""
-        before = self._procedure.probation.text
-        try:
-            self._procedure.probation.look(round_ahead=round_ahead)
-        except Exception as error:  # it must never take the service down, nor keep rounds from running
-            log.exception("probation failed")
-            self._publish(probation=f"the look at the version on probation failed: {error}")
-            return
-        if before and not self._procedure.probation.text:
-            self._look_back()
-        self._publish(probation=self._procedure.probation.text)
+
+        def look() -> None:
+            probation = self._procedure.probation
+            before = probation.text
+            probation.look(round_ahead=round_ahead)
+            if before and not probation.text:
+                self._look_back()
+            self._publish(probation=probation.text)
+
+        words = "the look at the version on probation failed"
+        self._guard.run("probation", look, lambda text: self._publish(probation=f"{words}: {text}"))
 
     def _look_back(self) -> None:
         """What learning has brought so far, and whether it goes on."""
@@ -314,7 +334,7 @@ class Rounds(Service):
         )
 
     def _finished(self, outcome: Outcome) -> None:
-        self._look_back()
+        self._guard.run("the look back", self._look_back)
         counts = dict(self._state.counts)
         counts[outcome.outcome] = counts.get(outcome.outcome, 0) + 1
         self._publish(
@@ -327,14 +347,14 @@ class Rounds(Service):
         self._context.instruments.round_finished(outcome.outcome)
 
     def _progress(self, progress: Progress | None) -> None:
-        self.beat()
-        self._drift.look()
+        # A round does not end because an alarm cannot be read.
+        self._guard.run("the drift watch", self._drift.look, lambda text: None)
         self._publish(running=progress, budget_joules=self._procedure.balance())
 
     def _publish(self, **changes: Any) -> None:
         # Two threads publish (this one, and the control thread's pause): last one wins on each field.
         with self._answers_lock:
-            self._state = RoundsSnapshot(**{**_fields(self._state), **changes})
+            self._state = dataclasses.replace(self._state, **changes)
 
     def _enqueue(
         self, kind: Literal["train", "promote", "rollback"], trigger: str, version: str | None
@@ -371,8 +391,8 @@ def _might_teach(sample: SampleInfo) -> bool:
     return _may_teach(sample) or (sample.labelled and sample.split is None)
 
 
-def _fields(snapshot: RoundsSnapshot) -> dict[str, Any]:
-    return {name: getattr(snapshot, name) for name in snapshot.__dataclass_fields__}
+def _after_drift(training: Training) -> int:
+    return policy.needed_after_drift(training.min_new_samples, training.min_new_samples_after_drift)
 
 
 def _minutes(moment: datetime) -> int:

@@ -14,19 +14,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.children.process import Exit, Tick, TrainerProcess, last_error_line
+from dance_ondevice.daemon.children.process import TrainerProcess, last_error_line
 from dance_ondevice.daemon.children.teacher_jobs import Calibrated, Taught, TeacherJob, encode_job
+from dance_ondevice.daemon.children.watcher import Ended, Limits, memory_limit
+from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
-from dance_ondevice.daemon.energy.cputime import resident_bytes
 from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.energy.service import EnergySnapshot
 from dance_ondevice.daemon.rounds import teaching_record as record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.teaching_record import TeacherFacts, configured
-from dance_ondevice.daemon.rounds.watch import available_memory
 from dance_ondevice.daemon.store.label_source import stamp
 from dance_ondevice.daemon.store.samples import LabelProtected, StoreError, UnknownSample
-from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.samples import labelling
 
 __all__ = ["Teaching", "TeachingState"]
@@ -38,8 +38,6 @@ LEAST_SAMPLES = 8
 #: Seconds of full load, while no run has told: of a start, and of one image.
 _START_SECONDS = 30.0
 _IMAGE_SECONDS = 3.0
-_MEMORY_SHARE = 0.75
-_DAY = 86_400.0
 _STORE_SECONDS = 60.0
 
 
@@ -72,8 +70,11 @@ class TeachingState:
 
 @dataclass
 class _Run:
-    """What one run has found so far."""
+    """What one run is for, and what it has found so far; it keeps to the configuration that it began with."""
 
+    config: Config
+    facts: TeacherFacts
+    plan: record.Plan
     looked_at: int = 0
     labelled: int = 0
     calibrated_on: int | None = None
@@ -116,8 +117,8 @@ class Teaching:
 
     def look(self) -> None:
         """Run the teacher if there is one, something to label, and energy for it."""
-        c = self._c
-        facts = configured(c.config, c.versions)
+        c, config = self._c, self._c.config
+        facts = configured(config, c.versions)
         if facts is None:
             self._say(TeachingState())
             return
@@ -130,15 +131,15 @@ class Teaching:
         if self._retry_at is not None and c.monotonic() < self._retry_at:
             self._say(replace(self.state, retry_in_s=self._retry_at - c.monotonic()))
             return
-        plan = c.store.submit(lambda db: record.plan(db, c.paths, facts, c.config)).result(_STORE_SECONDS)
-        waiting = self._obstacle(facts, plan)
+        plan = c.store.submit(lambda db: record.plan(db, c.paths, facts, config)).result(_STORE_SECONDS)
+        waiting = self._obstacle(config, facts, plan)
         if isinstance(waiting, str):
             self._say(replace(self.state, state="waiting", reason=waiting, teacher=facts.name))
             return
         self._say(replace(self.state, state="running", reason="", teacher=facts.name, retry_in_s=None))
-        self._run(facts, plan, waiting)
+        self._run(_Run(config, facts, plan), waiting)
 
-    def _obstacle(self, facts: TeacherFacts, plan: record.Plan) -> str | float:
+    def _obstacle(self, config: Config, facts: TeacherFacts, plan: record.Plan) -> str | float:
         """Why no run starts, or the joules that it may spend."""
         c = self._c
         if len(plan.samples) < LEAST_SAMPLES:
@@ -148,12 +149,11 @@ class Teaching:
         if plan.thresholds and all(threshold > 1.0 for threshold in plan.thresholds):
             return (
                 "even its surest pixels agree with labels in less than "
-                f"{c.config.labels.teacher_agreement:.0%}; measured again once there are twice as many labels"
+                f"{config.labels.teacher_agreement:.0%}; measured again once there are twice as many labels"
             )
-        predicted = self._predicted(plan)
-        share = c.config.labels.budget_share
-        spent = c.store.submit(lambda db: record.spent_since(db, c.now() - _DAY)).result(_STORE_SECONDS)
-        left = share * c.config.energy.budget_joules_per_day - spent
+        predicted = self._predicted(config, plan)
+        share = config.labels.budget_share
+        left = share * config.energy.budget_joules_per_day - c.budget.labelling_spent()
         if left < predicted:
             return (
                 f"labelling may spend {share:.0%} of the day's joules (labels.budget_share): "
@@ -162,22 +162,21 @@ class Teaching:
         allowance = c.budget.ask(predicted)
         return min(allowance.joules, left) if allowance.allowed else allowance.reason
 
-    def _predicted(self, plan: record.Plan) -> float:
+    def _predicted(self, config: Config, plan: record.Plan) -> float:
         images = len(plan.samples) + len(plan.calibration)
         if plan.joules_per_image is not None:
             return plan.joules_per_image * images
-        return full_load_watts(self._c.config.energy) * (_START_SECONDS + _IMAGE_SECONDS * images)
+        return full_load_watts(config.energy) * (_START_SECONDS + _IMAGE_SECONDS * images)
 
-    def _run(self, facts: TeacherFacts, plan: record.Plan, joules: float) -> None:
+    def _run(self, run: _Run, joules: float) -> None:
         c = self._c
         run_id = f"labelling-{c.now():.6f}"
-        job_file = self._write_job(facts, plan)
-        c.store.submit(lambda db: record.open_run(db, run_id, facts.name, c.now())).result(_STORE_SECONDS)
-        c.budget.reserve(run_id, joules)
+        job_file = self._write_job(run)
+        c.store.submit(lambda db: record.open_run(db, run_id, run.facts.name, c.now())).result(_STORE_SECONDS)
+        c.budget.reserve(run_id, joules, labelling=True)
         before, started = c.energy.sample(), c.monotonic()
-        run = _Run()
         try:
-            self._watch(job_file, facts, joules, before, run)
+            self._watch(run, job_file, joules, before)
         finally:
             # Whatever happened, what was used is paid for.
             after = c.energy.sample()
@@ -200,12 +199,12 @@ class Teaching:
             }
             c.store.submit(lambda db: record.close_run(db, run_id, row)).result(_STORE_SECONDS)
             shutil.rmtree(self._folder / "masks", ignore_errors=True)
-            self._conclude(facts, plan, run, row)
+            self._conclude(run, row)
 
-    def _conclude(self, facts: TeacherFacts, plan: record.Plan, run: _Run, row: dict[str, object]) -> None:
+    def _conclude(self, run: _Run, row: dict[str, object]) -> None:
         c = self._c
         if run.thresholds:
-            record.keep_calibration(c.paths, facts, c.config, run.thresholds, plan.labelled)
+            record.keep_calibration(c.paths, run.facts, run.config, run.thresholds, run.plan.labelled)
         failures = self.state.failures + 1 if run.outcome == "failed" else 0
         retry = labelling.retry_after(failures).seconds if failures else None
         self._retry_at = None if retry is None else c.monotonic() + retry
@@ -226,8 +225,8 @@ class Teaching:
             )
         )
 
-    def _write_job(self, facts: TeacherFacts, plan: record.Plan) -> Path:
-        c = self._c
+    def _write_job(self, run: _Run) -> Path:
+        c, config, facts, plan = self._c, run.config, run.facts, run.plan
         masks = (self._folder / "masks").resolve()
         shutil.rmtree(masks, ignore_errors=True)
         masks.mkdir(parents=True)
@@ -236,82 +235,64 @@ class Teaching:
         job = TeacherJob(
             teacher=facts.teacher,
             factory=facts.factory,
-            classes=c.config.model.classes,
+            classes=config.model.classes,
             out=str(masks),
             samples=plan.samples,
             calibration=plan.calibration,
             thresholds=plan.thresholds,
-            default=c.config.labels.teacher_confidence,
-            target=c.config.labels.teacher_agreement,
+            default=config.labels.teacher_confidence,
+            target=config.labels.teacher_agreement,
             live=str(c.versions.directory(pointer.version).resolve()) if pointer and compared else "",
-            threads=c.config.training.threads,
+            threads=config.training.threads,
         )
         path = self._folder / "job.json"
-        atomic_write(path, encode_job(job))
+        write_durably(path, encode_job(job))
         return path
 
-    def _watch(
-        self, job_file: Path, facts: TeacherFacts, joules: float, before: EnergySnapshot, run: _Run
-    ) -> None:
-        """Follow the process to its end and store what it says; ends it at its limits."""
+    def _watch(self, run: _Run, job_file: Path, joules: float, before: EnergySnapshot) -> None:
+        """Follow the process to its end and store what it reports; end it at its limits."""
         c = self._c
         log_file = self._folder / "teacher.log"
         log_file.unlink(missing_ok=True)
-        process = TrainerProcess(
-            job_file,
-            log_file,
-            program="dance_ondevice.daemon.trainer.teacher_main",
-            priority=c.config.training.priority,
+        error = ""
+
+        def take(event: jobs.Event) -> None:
+            nonlocal error
+            match event:
+                case Calibrated():
+                    run.thresholds, run.label_agreement = event.thresholds, event.agreement
+                    run.calibrated_on = event.samples
+                case Taught():
+                    self._take(event, run)
+                case jobs.Failed():
+                    error = event.error
+                case _:
+                    pass
+
+        def must_stop() -> str | None:
+            return c.budget.must_stop(spent=c.budget.charge(c.energy.used_since(before)), allowance=joules)
+
+        ended = c.watcher(self._stopping, self._beat).run(
+            TrainerProcess(
+                job_file,
+                log_file,
+                program="dance_ondevice.daemon.trainer.teacher_main",
+                priority=run.config.training.priority,
+            ),
+            Limits(
+                deadline=c.monotonic() + parse_duration(run.config.training.max_round_duration),
+                resident_bytes=memory_limit(c.procfs),
+                must_stop=must_stop,
+            ),
+            take,
+            workload="labelling",
         )
-        process.start()
-        c.energy.cpu.attach_trainer(process.pid, "labelling")
-        deadline = c.monotonic() + parse_duration(c.config.training.max_round_duration)
-        memory = int(_MEMORY_SHARE * available_memory(c.procfs))
-        error = stopped = ""
-        ended: Exit | None = None
-        try:
-            for event in process.events():
-                self._beat()
-                match event:
-                    case Calibrated():
-                        run.thresholds, run.label_agreement = event.thresholds, event.agreement
-                        run.calibrated_on = event.samples
-                    case Taught():
-                        self._take(event, facts, run)
-                    case jobs.Failed(error=error):
-                        pass
-                    case Exit():
-                        ended = event
-                        break
-                    case _:
-                        pass
-                if not isinstance(event, (Tick, Taught)):
-                    continue
-                stopped = stopped or self._limit(process.pid, deadline, memory, joules, before)
-                if stopped:
-                    process.ask_to_leave(daemon_stops=self._stopping.is_set())
-        finally:
-            if ended is None:
-                process.kill()
-            run.cpu_seconds = ended.cpu_seconds if ended else None
-            c.energy.cpu.detach_trainer(run.cpu_seconds)
-        assert ended is not None
-        run.outcome, run.reason = _verdict(run, ended, error, stopped, log_file)
+        run.cpu_seconds = ended.exit.cpu_seconds
+        run.outcome, run.reason = _verdict(run, ended, error, log_file)
 
-    def _limit(self, pid: int, deadline: float, memory: int, joules: float, before: EnergySnapshot) -> str:
-        c = self._c
-        if self._stopping.is_set():
-            return "the daemon is stopping"
-        if c.monotonic() >= deadline:
-            return "it took longer than training.max_round_duration"
-        if (resident_bytes(c.procfs, pid) or 0) > memory:
-            return f"it used more than the {memory / 2**20:.0f} MiB of memory that this board can spare"
-        spent = c.budget.charge(c.energy.used_since(before))
-        return c.budget.must_stop(spent=spent, allowance=joules) or ""
-
-    def _take(self, event: Taught, facts: TeacherFacts, run: _Run) -> None:
+    def _take(self, event: Taught, run: _Run) -> None:
         """Store a label; what cannot be stored is passed over."""
-        c = self._c
+        c, facts = self._c, run.facts
         run.looked_at += 1
         if event.agreement_with_teacher is not None:
             run.agreements.append((event.accepted, event.agreement_with_teacher))
@@ -336,10 +317,13 @@ class Teaching:
             self._on_change()
 
 
-def _verdict(run: _Run, ended: Exit, error: str, stopped: str, log_file: Path) -> tuple[str, str]:
-    if stopped:
-        return "stopped", stopped
-    if ended.status == 0:
+def _verdict(run: _Run, ended: Ended, error: str, log_file: Path) -> tuple[str, str]:
+    status = ended.exit.status
+    if ended.limit:
+        # One that needs too much memory, or hangs, would do so again: it is tried later and later.
+        hopeless = ended.limit == "memory" or (ended.limit == "deadline" and run.looked_at == 0)
+        return "failed" if hopeless else "stopped", ended.reason
+    if status == 0:
         if run.thresholds and all(threshold > 1.0 for threshold in run.thresholds):
             return "untrusted", (
                 "even its surest pixels agree too rarely with labels: it labels nothing until there are "
@@ -348,6 +332,6 @@ def _verdict(run: _Run, ended: Exit, error: str, stopped: str, log_file: Path) -
         return "done", ""
     if error:
         return "failed", error
-    if ended.status < 0:
-        return "failed", f"the teacher was killed by signal {-ended.status}"
-    return "failed", f"the teacher ended with status {ended.status}: {last_error_line(log_file)}"
+    if status < 0:
+        return "failed", f"the teacher was killed by signal {-status}"
+    return "failed", f"the teacher ended with status {status}: {last_error_line(log_file)}"

@@ -14,8 +14,10 @@ from sqlite_utils import Database
 from dance_ondevice.daemon.children.teacher_jobs import TeachSample
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.store.labelled import labelled_samples
-from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import Versions
+from dance_ondevice.documents import decode
+from dance_ondevice.files import write_durably
 from dance_ondevice.policies.samples import labelling
 from dance_ondevice.policies.samples.splits import SampleInfo
 
@@ -29,7 +31,6 @@ __all__ = [
     "mark",
     "open_run",
     "plan",
-    "spent_since",
 ]
 
 #: Labelled samples that a teacher is measured on at most.
@@ -97,14 +98,6 @@ def fail_open_runs(db: Database, now: float) -> None:
     )
 
 
-def spent_since(db: Database, since: float) -> float:
-    """Gross joules of runs that began at a wall-clock second or later."""
-    row = db.execute(
-        "SELECT coalesce(sum(gross_joules), 0.0) FROM labelling WHERE started_at >= ?", [since]
-    ).fetchone()
-    return float(row[0])
-
-
 def mark(db: Database, sample: str, teacher: str, uncertainty: float | None) -> None:
     """A teacher has looked at a sample, and the live model beside it."""
     db.execute(
@@ -118,7 +111,7 @@ def keep_calibration(
 ) -> None:
     """Keep what a teacher was measured at, beside how many labels there were then."""
     content = {"of": _of(facts, config), "thresholds": list(thresholds), "labelled": labelled}
-    atomic_write(paths.root / "teaching" / _CALIBRATION_FILE, json.dumps(content).encode())
+    write_durably(paths.root / "teaching" / _CALIBRATION_FILE, json.dumps(content).encode())
 
 
 def _of(facts: TeacherFacts, config: Config) -> list[object]:
@@ -130,7 +123,7 @@ def _of(facts: TeacherFacts, config: Config) -> list[object]:
 def _calibration(paths: StatePaths, facts: TeacherFacts, config: Config, labelled: int) -> tuple[float, ...]:
     """The thresholds that hold: of this teacher, and measured on at least half of the labels there are."""
     try:
-        kept = json.loads((paths.root / "teaching" / _CALIBRATION_FILE).read_bytes())
+        kept = decode((paths.root / "teaching" / _CALIBRATION_FILE).read_bytes(), dict[str, Any])
         thresholds = tuple(float(threshold) for threshold in kept["thresholds"])
         current = kept["of"] == _of(facts, config) and len(thresholds) == len(config.model.classes)
         return thresholds if current and labelled < max(1, 2 * int(kept["labelled"])) else ()
@@ -183,7 +176,7 @@ def _joules_per_image(db: Database) -> float | None:
     """Gross, the start of the process included."""
     row = db.execute(
         "SELECT sum(gross_joules), sum(looked_at + coalesce(calibrated_on, 0)) FROM (SELECT * FROM labelling "
-        f"WHERE outcome = 'done' AND looked_at > 0 ORDER BY started_at DESC LIMIT {_RUNS_TOLD})"
+        f"WHERE outcome = 'done' AND looked_at > 0 ORDER BY rowid DESC LIMIT {_RUNS_TOLD})"
     ).fetchone()
     return float(row[0]) / row[1] if row[0] and row[1] else None
 

@@ -1,31 +1,81 @@
-"""Runs a round's trainer, and starts it over smaller where it does not fit the memory."""
+"""Runs a round's trainer within its time, and starts it over smaller where it does not fit the memory."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import shutil
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any, Literal
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.process import TrainerProcess, write_job
-from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.children.watcher import ChildWatcher, Limits, memory_limit
 from dance_ondevice.daemon.planning import pace as round_pace
-from dance_ondevice.daemon.rounds.context import RoundContext
-from dance_ondevice.daemon.rounds.watch import Limits, Progress, RunResult, available_memory, watch
+from dance_ondevice.daemon.rounds import record as round_record
+from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult, watch
+from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.policies.rounds import shrinking
 
 log = logging.getLogger(__name__)
 
-#: Share of the memory available at its start that a round may use.
-MEMORY_SHARE = 0.75
+
+#: Seconds of a round that a crash may leave uncounted.
+_KEPT_EVERY = 30.0
 
 
-def memory_limit(procfs: Path) -> int:
-    """Bytes that a trainer which starts now may use."""
-    return int(MEMORY_SHARE * available_memory(procfs))
+class RoundClock:
+    """Counts a round's seconds on the monotonic clock from now on, beside those of its earlier parts.
+
+    A round has one deadline: neither smaller batches nor a restart of the daemon renew it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        monotonic: Callable[[], float],
+        round_id: str,
+        *,
+        most: float,
+        before: float = 0.0,
+    ) -> None:
+        """Start to count.
+
+        Args:
+            store: Keeps the seconds.
+            monotonic: The clock, in seconds.
+            round_id: The round.
+            most: The seconds that the round may take in all.
+            before: The seconds that its earlier parts took.
+        """
+        self._store = store
+        self._monotonic = monotonic
+        self._round = round_id
+        self._most = most
+        self._before = before
+        self._started = self._kept_at = monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the round has run in all."""
+        return self._before + self._monotonic() - self._started
+
+    @property
+    def deadline(self) -> float:
+        """The monotonic second at which the round must end."""
+        return self._started + self._most - self._before
+
+    def keep(self) -> Future[Any]:
+        """Write the seconds into the round's row."""
+        seconds, self._kept_at = self.seconds, self._monotonic()
+        return self._store.submit(lambda db: round_record.keep_seconds(db, self._round, seconds))
+
+    def keep_now_and_then(self) -> None:
+        """Write the seconds where much time has passed since they were last written; does not wait for it."""
+        if self._monotonic() - self._kept_at >= _KEPT_EVERY:
+            self.keep()
 
 
 class RoundTraining:
@@ -33,27 +83,38 @@ class RoundTraining:
 
     def __init__(
         self,
-        context: RoundContext,
+        watcher: ChildWatcher,
         *,
+        priority: Literal["background", "normal"] = "background",
         on_progress: Callable[[Progress | None], None],
-        stopping: threading.Event,
     ) -> None:
-        self._c = context
+        self._watcher = watcher
+        self._priority = priority
         self._on_progress = on_progress
-        self._stopping = stopping
 
     def run(
         self,
         job: jobs.Job,
         job_file: Path,
         size: shrinking.RoundSize,
+        *,
+        deadline: float,
         must_stop: Callable[[], str | None],
-        nearly_spent: Callable[[], str | None],
+        early: EarlyEnd,
     ) -> tuple[RunResult, shrinking.RoundSize, jobs.Job]:
-        """Train; where memory is short, start over with smaller batches, then with smaller images."""
+        """Train; where memory is short, start over with smaller batches, then with smaller images.
+
+        Args:
+            job: The round's work order.
+            job_file: Where it is; it is written anew for each size.
+            size: The size of the first attempt.
+            deadline: The monotonic second at which all attempts together must end.
+            must_stop: See ``Limits``.
+            early: When training ends early.
+        """
         cpu_seconds = 0.0
         while True:
-            result = self._train(job, job_file, must_stop, nearly_spent)
+            result = self._train(job, job_file, deadline, must_stop, early)
             cpu_seconds += result.cpu_seconds or 0.0
             if result.state != "memory":
                 break
@@ -62,7 +123,7 @@ class RoundTraining:
                 reason = f"{result.reason}; even {_in_words(size)}, and a round cannot be made smaller"
                 result = dataclasses.replace(result, state="failed", reason=reason)
                 break
-            if self._stopping.is_set() or must_stop() is not None:
+            if self._watcher.stopping.is_set() or must_stop() is not None:
                 result = dataclasses.replace(result, state="stopped")
                 break
             log.warning(
@@ -78,37 +139,24 @@ class RoundTraining:
         self,
         job: jobs.Job,
         job_file: Path,
+        deadline: float,
         must_stop: Callable[[], str | None],
-        nearly_spent: Callable[[], str | None],
+        early: EarlyEnd,
     ) -> RunResult:
-        c = self._c
         log_file = job_file.parent / "trainer.log"
-        process = TrainerProcess(job_file, log_file, priority=c.config.training.priority)
-        process.start()
-        c.energy.cpu.attach_trainer(process.pid)
-        result = None
-        try:
-            result = watch(
-                process,
-                round_id=job.round,
-                log_file=log_file,
-                limits=Limits(
-                    deadline=c.monotonic() + parse_duration(c.config.training.max_round_duration),
-                    resident_bytes=memory_limit(c.procfs),
-                    must_stop=must_stop,
-                    nearly_spent=nearly_spent,
-                    min_gain=c.config.promotion.min_gain,
-                ),
-                procfs=c.procfs,
-                stopping=self._stopping,
-                monotonic=c.monotonic,
-                on_progress=self._on_progress,
-            )
-        finally:
-            if result is None:
-                process.kill()
-            c.energy.cpu.detach_trainer(result.cpu_seconds if result else None)
-        return result
+        return watch(
+            TrainerProcess(job_file, log_file, priority=self._priority),
+            self._watcher,
+            round_id=job.round,
+            log_file=log_file,
+            limits=Limits(
+                deadline=deadline,
+                resident_bytes=memory_limit(self._watcher.procfs),
+                must_stop=must_stop,
+            ),
+            on_progress=self._on_progress,
+            early=early,
+        )
 
 
 def _in_words(size: shrinking.RoundSize) -> str:

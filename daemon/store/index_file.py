@@ -15,7 +15,8 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.store.schema import TABLES, migrate
 from dance_ondevice.daemon.store.service import open_writer
-from dance_ondevice.daemon.system.state import StatePaths, sync_directory
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.files import sync_directory
 
 log = logging.getLogger(__name__)
 

@@ -34,10 +34,11 @@ class AddLabel:
 
 @dataclass(frozen=True)
 class Remove:
-    """Forget samples, rows and files."""
+    """Forget samples, rows and files; ``allowed`` may raise to keep them all, and nothing comes between."""
 
     ids: Sequence[str]
     future: Future[int]
+    allowed: Callable[[Database], None] | None = None
 
 
 @dataclass(frozen=True)

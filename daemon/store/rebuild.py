@@ -13,6 +13,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.documents import DocumentError, decode
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +95,8 @@ def _add_version(db: Database, version: str, card: Mapping[str, Any]) -> int:
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        return _object(json.loads(file.read_bytes()))
-    except (OSError, ValueError, RecursionError) as error:
+        return decode(file.read_bytes(), dict[str, Any])
+    except (OSError, DocumentError) as error:
         log.warning("file not readable path=%s error=%s", file, error)
         return {}
 

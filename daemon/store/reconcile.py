@@ -21,7 +21,8 @@ from dance_ondevice.daemon.store.index_file import SALVAGED, open_index
 from dance_ondevice.daemon.store.rebuild import Roles, restore_versions
 from dance_ondevice.daemon.store.samples import LabelMismatch, digest, native_size
 from dance_ondevice.daemon.store.scan import ImageFile, Scan, scan
-from dance_ondevice.daemon.system.state import StatePaths, is_atomic_leftover
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.files import is_leftover
 from dance_ondevice.images.codec import decode_grey, decode_label
 from dance_ondevice.images.headers import ImageError, check_complete, probe
 from dance_ondevice.images.labels import IGNORE
@@ -168,11 +169,9 @@ class _Repair:
 
     def _delete_strays(self, found: Scan) -> None:
         strays = list(found.strays)
-        kept = (self._paths.models, self._paths.rounds)
-        inside = (folder for each in kept if each.is_dir() for folder in each.iterdir())
-        for folder in (self._paths.root, *kept, *inside):
-            if folder.is_dir():
-                strays += [p for p in folder.iterdir() if p.is_file() and is_atomic_leftover(p.name)]
+        below = (self._paths.models, self._paths.rounds, self._paths.root / "teaching")
+        candidates = [*self._paths.root.iterdir(), *(path for each in below for path in each.rglob(".*"))]
+        strays += [path for path in candidates if is_leftover(path.name) and path.is_file()]
         for path in strays:
             path.unlink(missing_ok=True)
         self._counts["strays"] = len(strays)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +12,9 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.system.state import StatePaths, parse_sample_id, sync_directory
+from dance_ondevice.daemon.system.state import StatePaths, parse_sample_id
 from dance_ondevice.daemon.system.workers import Workers
+from dance_ondevice.files import Staged, stage, sync_directory
 from dance_ondevice.images.headers import ImageError, probe
 
 FORMATS = ("jpg", "png")
@@ -197,14 +197,6 @@ def storage_error(error: OSError, path: Path) -> StoreError:
     return StoreError(f"{path} could not be written: {error}; check the disk and the folder's permissions")
 
 
-@dataclass(frozen=True)
-class _Staged:
-    """A file that is written under a temporary name; the descriptor is open until it is flushed."""
-
-    temporary: Path
-    descriptor: int
-
-
 class SampleFiles:
     """Writes the files of a group, and makes all of them durable at once.
 
@@ -217,7 +209,7 @@ class SampleFiles:
         """``flushers`` wait for the disk; the caller closes them."""
         self._root = paths.root
         self._flushers = flushers
-        self._staged: dict[Path, _Staged] = {}
+        self._staged: dict[Path, Staged] = {}
         self._failed: dict[Path, OSError] = {}
         self._entered: set[Path] = set()
         self._touched: set[Path] = set()
@@ -231,10 +223,9 @@ class SampleFiles:
         """
         if path in self._staged:  # twice in one group: the second goes over the first
             self._place()
-        temporary = path.with_name(f".{path.name}.tmp")
         try:
             self._enter(path.parent)
-            self._staged[path] = _Staged(temporary, _open_written(temporary, data))
+            self._staged[path] = stage(path, data)
         except OSError as error:
             raise storage_error(error, path) from error
 
@@ -242,8 +233,7 @@ class SampleFiles:
         """Forget a file that was staged."""
         staged = self._staged.pop(path, None)
         if staged is not None:
-            os.close(staged.descriptor)
-            staged.temporary.unlink(missing_ok=True)
+            staged.discard()
 
     def place(self) -> dict[Path, OSError]:
         """Flush what was staged and give it its names, which are durable after ``sync``.
@@ -271,31 +261,26 @@ class SampleFiles:
     def abandon(self) -> None:
         """Forget everything that is staged: the group has come to nothing."""
         for path in tuple(self._staged):
-            with contextlib.suppress(OSError):  # a stray file is removed at the next start
-                self.unstage(path)
+            self.unstage(path)
         self._failed.clear()
 
     def _place(self) -> None:
         staged, self._staged = self._staged, {}
-        for path, error in zip(
-            staged, self._flush([file.descriptor for file in staged.values()]), strict=True
-        ):
-            file = staged[path]
+        for file, error in zip(staged.values(), self._flush(list(staged.values())), strict=True):
+            if error is not None:
+                self._failed[file.path] = error
+                file.discard()
+                continue
             try:
-                os.close(file.descriptor)
-                if error is not None:
-                    raise error
-                file.temporary.replace(path)
-                self._touched.add(path.parent)
+                file.place()
+                self._touched.add(file.path.parent)
             except OSError as failure:
-                self._failed[path] = failure
-                with contextlib.suppress(OSError):
-                    file.temporary.unlink()
+                self._failed[file.path] = failure
 
-    def _flush(self, descriptors: Sequence[int]) -> list[OSError | None]:
-        if len(descriptors) < 2:
-            return [_flush(descriptor) for descriptor in descriptors]
-        waiting = [self._flushers.submit(partial(_flush, descriptor)) for descriptor in descriptors]
+    def _flush(self, files: Sequence[Staged]) -> list[OSError | None]:
+        if len(files) < 2:
+            return [_flush(file) for file in files]
+        waiting = [self._flushers.submit(partial(_flush, file)) for file in files]
         return [future.result() for future in waiting]
 
     def _enter(self, directory: Path) -> None:
@@ -311,24 +296,9 @@ class SampleFiles:
                 break
 
 
-def _open_written(path: Path, data: bytes) -> int:
-    """Write a file and leave it open; one left half-written by an error is removed again."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+def _flush(file: Staged) -> OSError | None:
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-    except BaseException:
-        os.close(descriptor)
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise
-    return descriptor
-
-
-def _flush(descriptor: int) -> OSError | None:
-    try:
-        os.fsync(descriptor)
+        file.flush()
     except OSError as error:
         return error
     return None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dance_ondevice.daemon.store.samples import FORMATS, LABEL_SUFFIX
 from dance_ondevice.daemon.system.state import CAMERA_NAME, StatePaths, parse_sample_id
+from dance_ondevice.files import leftover_of
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -80,8 +81,9 @@ def _scan_day(paths: StatePaths, camera: str, folder: Path, found: Scan) -> None
     labels: dict[str, tuple[str, int]] = {}
     for entry in _entries(folder):
         name = entry.name
-        stray = name.startswith(".") and name.endswith(".tmp")
-        kind = _kind(camera, name[1:-4] if stray else name)
+        target = _temporary_for(name)
+        stray = target is not None
+        kind = _kind(camera, target or name)
         if kind is None or not entry.is_file(follow_symlinks=False):
             found.unknown.append(folder / name)
         elif stray:
@@ -116,6 +118,14 @@ def _kind(camera: str, name: str) -> tuple[str, str] | None:
         if identifier != name and parse_sample_id(camera, identifier) is not None:
             return identifier, suffix
     return None
+
+
+def _temporary_for(name: str) -> str | None:
+    """The name that a half-written file was to get; None for a file that is not half-written."""
+    target = leftover_of(name)
+    if target is None and name.startswith(".") and name.endswith(".tmp"):
+        return name[1:-4]  # as earlier versions named them
+    return target
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -260,12 +260,22 @@ def _condition_rounds(db: Database) -> None:
     db.execute("ALTER TABLE rounds ADD COLUMN condition TEXT")
 
 
+def _round_limits(db: Database) -> None:
+    """What bounds a round across restarts; ``seconds`` counts while it runs from here on."""
+    for statement in (
+        "ALTER TABLE rounds ADD COLUMN max_seconds REAL",  # that it may take in all its parts
+        "ALTER TABLE rounds ADD COLUMN resumes INTEGER NOT NULL DEFAULT 0",  # after an interruption
+    ):
+        db.execute(statement)
+
+
 _CHANGES = (
     ("0001_initial", _initial),
     ("0002_expectations", _expectations),
     ("0003_sample_value", _sample_value),
     ("0004_course", _course),
     ("0005_condition_rounds", _condition_rounds),
+    ("0006_round_limits", _round_limits),
 )
 
 

@@ -25,8 +25,9 @@ from dance_ondevice.daemon.store.samples import (
 from dance_ondevice.daemon.store.schema import migrate
 from dance_ondevice.daemon.store.writer import GroupWriter
 from dance_ondevice.daemon.system.service import Service
-from dance_ondevice.daemon.system.state import StatePaths, sync_directory
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.system.workers import Workers
+from dance_ondevice.files import sync_directory
 
 __all__ = ["Store", "StoreSnapshot", "open_reader", "open_writer"]
 
@@ -167,10 +168,18 @@ class Store(Service):
         self._put(AddLabel(sample_id, png, classes, source, future, confidence))
         return future
 
-    def remove_samples(self, ids: Sequence[str]) -> Future[int]:
-        """Forget samples, rows before files; the future tells how many of the ids there were."""
+    def remove_samples(
+        self, ids: Sequence[str], *, allowed: Callable[[Database], None] | None = None
+    ) -> Future[int]:
+        """Forget samples, rows before files; the future tells how many of the ids there were.
+
+        Args:
+            ids: Ids of samples.
+            allowed: Called on the store's thread right before the removal; a ``StoreError`` that it raises
+                keeps all of the samples and is raised by the future.
+        """
         future: Future[int] = Future()
-        self._put(Remove(tuple(ids), future))
+        self._put(Remove(tuple(ids), future, allowed))
         return future
 
     def submit(self, run: Callable[[Database], T]) -> Future[T]:

@@ -313,7 +313,11 @@ class GroupWriter:
 
     def _remove(self, operation: Remove) -> Outcome:
         try:
+            if operation.allowed is not None:
+                operation.allowed(self._db)
             count = delete_samples(self._db, self._paths, operation.ids)
+        except StoreError as error:
+            return Outcome(future=operation.future, error=error)
         except sqlite3.Error as error:
             if _is_corrupt(error):
                 raise
@@ -348,8 +352,7 @@ class GroupWriter:
         image = self._paths.root / path
         label_bytes: int | None = None
         if label is not None:
-            file = self._paths.root / label
-            label_bytes = file.stat().st_size if file.exists() else 0
+            label_bytes = _size(self._paths.root / label)
         unknown_native = origin == "rebuilt" and label is None
         return _Known(
             id=identifier,
@@ -392,3 +395,17 @@ def _index_error(error: BaseException) -> StoreError:
     if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
         return StoreFull("the disk is full: the index could not be written; free some space")
     return StoreError(f"the index could not be written: {error}")
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file, 0 where there is none.
+
+    Raises:
+        StoreError: The disk does not tell: one sample then cannot be served, the store can.
+    """
+    try:
+        return file.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        raise StoreError(f"{file} could not be looked up: {error}; check the disk") from error

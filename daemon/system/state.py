@@ -1,14 +1,12 @@
-"""The state directory: where everything lies, who may use it, how a file is written so that it survives."""
+"""The state directory: where everything lies and who may use it."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import fcntl
 import math
 import os
 import re
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +15,6 @@ from types import TracebackType
 CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 _ID_NUMBERS = re.compile(r"(-?[0-9]{1,19})-(-?[0-9]{1,19})")
-_ATOMIC_TMP = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 _INT64 = 2**63  # beyond what SQLite holds
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that a date folder can name
 
@@ -107,63 +104,6 @@ def parse_sample_id(camera: str, identifier: str) -> tuple[float, int] | None:
     if f"{microseconds}-{seq}" != numbers[0] or not -_INT64 <= seq < _INT64:
         return None
     return microseconds / 1e6, seq
-
-
-def write_synced(path: Path, data: bytes | memoryview) -> None:
-    """Write a file and flush it to the medium; a file left half-written by an error is removed again.
-
-    The name is durable only once ``sync_directory`` of its folder has run as well.
-
-    Raises:
-        OSError: It could not be written in full.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise
-
-
-def sync_directory(directory: Path) -> None:
-    """Flush the names in a folder to the medium.
-
-    Raises:
-        OSError: The folder is missing or the medium failed.
-    """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def atomic_write(path: Path, data: bytes) -> None:
-    """Replace a file so that a reader, a crash or a power cut sees either the old or the new content whole.
-
-    Raises:
-        OSError: It could not be written; the old file is untouched and nothing is left beside it.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    write_synced(temporary, data)
-    try:
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def is_atomic_leftover(name: str) -> bool:
-    """Whether a file name is one that ``atomic_write`` uses before its rename."""
-    return _ATOMIC_TMP.fullmatch(name) is not None
 
 
 class StateInUse(RuntimeError):  # noqa: N818

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dance_ondevice.daemon.children.jobs import NO_STEPS
-from dance_ondevice.daemon.system.state import atomic_write
+from dance_ondevice.files import write_durably
 
 if TYPE_CHECKING:
     from dance_ondevice.training.trainer import Trainer
@@ -99,5 +99,5 @@ class Saved:
         if trainer.step == self.step or not trainer.samples_seen:
             return
         trainer.save_state(self._folder)
-        atomic_write(self._folder / "complete", b"%d" % trainer.step)
+        write_durably(self._folder / "complete", b"%d" % trainer.step)
         self.step, self._at = trainer.step, self._monotonic()

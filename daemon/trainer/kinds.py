@@ -20,9 +20,9 @@ from dance_ondevice.conditions.learning import (
 )
 from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.trainer.serving import Kept, Serving
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known, about_of
+from dance_ondevice.files import write_durably
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.training.batches import TrainingSample, read_image
@@ -184,4 +184,4 @@ def _images(job: jobs.Job, condition: str) -> list[TrainingSample]:
 
 
 def _write(out: Path, sets: Mapping[str, NormStatistics], about: str) -> None:
-    atomic_write(out / CONDITIONS_FILE, condition_store.encode(sets, about))
+    write_durably(out / CONDITIONS_FILE, condition_store.encode(sets, about))

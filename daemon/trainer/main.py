@@ -15,9 +15,9 @@ import os
 import platform
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import msgspec
 import numpy as np
@@ -26,13 +26,14 @@ import torch
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.child import emit, lower_priority, open_events, out_of_memory
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard, counts_file, write_counts
-from dance_ondevice.daemon.system.state import atomic_write
 from dance_ondevice.daemon.trainer.curve import Curve, Gate
 from dance_ondevice.daemon.trainer.interrupts import Leave, Saved, Wishes
 from dance_ondevice.daemon.trainer.kinds import ConditionRound, WholeRound
-from dance_ondevice.daemon.trainer.scores import score, time_masks
+from dance_ondevice.daemon.trainer.scores import kept_scores, score, time_masks
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
+from dance_ondevice.documents import decode
+from dance_ondevice.files import write_durably
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
@@ -75,17 +76,12 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
     gate = [(s.id, sample_of(s)) for s in job.gate]
     of = {s.id: s.condition for s in job.gate}
     live_kept = kept(Path(job.conditions), candidate) if job.conditions else Kept()
-    evaluated, live_counts = _score_as(
+    serves = Serving(live_kept.sets, live_kept.known)
+    evaluated, live_counts = _scored_once(
         "live",
-        Path(job.out),
-        judged(
-            candidate,
-            gate,
-            card.normalisation,
-            job.n_classes,
-            serving=Serving(live_kept.sets, live_kept.known),
-            of=of,
-        ),
+        job,
+        gate,
+        lambda: judged(candidate, gate, card.normalisation, job.n_classes, serving=serves, of=of),
     )
     emit(events, evaluated)
     if Path(job.frozen) != Path(job.live) or live_kept.sets:
@@ -197,14 +193,19 @@ def _trainer(job: jobs.Job, candidate: torch.nn.Module, card: ModelCard) -> Trai
     return Trainer(candidate, samples, options, card.normalisation, distillation=distillation)
 
 
-def _score_as(
+def _scored_once(
     name: Literal["live", "frozen"],
-    out: Path,
-    found: tuple[ScoreCard, tuple[Counts, ...]],
+    job: jobs.Job,
+    gate: Gate,
+    judge: Callable[[], tuple[ScoreCard, tuple[Counts, ...]]],
 ) -> tuple[jobs.Evaluated, tuple[Counts, ...]]:
-    scores, counts = found
-    write_counts(counts_file(out.parent, name), counts)
-    return jobs.Evaluated(model=name, scores=scores), counts
+    """Score a model that the round does not change; a round that goes on takes the scores that it has."""
+    file = counts_file(Path(job.out).parent, name)
+    found = kept_scores(file, gate)
+    if found is None:
+        found = judge()
+        write_counts(file, found[1])
+    return jobs.Evaluated(model=name, scores=found[0]), found[1]
 
 
 def _score_frozen(job: jobs.Job, events: TextIO, gate: list[tuple[str, TrainingSample]]) -> None:
@@ -217,8 +218,10 @@ def _score_frozen(job: jobs.Job, events: TextIO, gate: list[tuple[str, TrainingS
     except CheckpointError as error:
         print(f"the first model is not scored: {error}", file=sys.stderr)
         return
-    found = score(frozen, gate, card.normalisation, len(card.classes))
-    emit(events, _score_as("frozen", Path(job.out), found)[0])
+    evaluated, _ = _scored_once(
+        "frozen", job, gate, lambda: score(frozen, gate, card.normalisation, len(card.classes))
+    )
+    emit(events, evaluated)
 
 
 def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
@@ -228,14 +231,14 @@ def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
     cache = Path(job.precision_cache)
     key = f"{platform.machine()} torch-{torch.__version__} threads-{torch.get_num_threads()}"
     try:
-        remembered = json.loads(cache.read_bytes())
+        remembered = decode(cache.read_bytes(), dict[str, Any])
         if remembered.get("key") == key:
             found: Precision = msgspec.convert(remembered.get("precision"), Precision)
             return found
     except (OSError, ValueError, AttributeError):  # msgspec's error is a ValueError
         pass  # not measured yet, or garbage: measure
     precision = measure_precision(model, job.size, min(job.batch_size, 4))
-    atomic_write(cache, json.dumps({"key": key, "precision": precision}).encode())
+    write_durably(cache, json.dumps({"key": key, "precision": precision}).encode())
     return precision
 
 

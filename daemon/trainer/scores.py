@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.children.counts import Counts, ScoreCard
+from dance_ondevice.daemon.children.counts import Counts, ScoreCard, read_counts
 from dance_ondevice.images.codec import resize_area
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
 from dance_ondevice.models.layout import channels_last
 from dance_ondevice.training.batches import TrainingSample, read_image
-from dance_ondevice.training.evaluation import Matrix, evaluate, iou_per_class, miou
+from dance_ondevice.training.evaluation import Matrix, evaluate
 
 #: Masks of each model that are timed; the fastest counts, since whatever else runs only ever adds.
 _TIMED = 9
@@ -43,21 +44,39 @@ def score(
     Raises:
         SampleError: a file is missing or not what it should be.
     """
-    whole: Matrix = np.zeros((n_classes, n_classes), np.int64)
     counts = []
     for identifier, sample in gate:
         if before is not None:
             before(identifier)
-        matrix = evaluate(model, [sample], normalisation, n_classes)
-        whole += matrix
-        counts.append(counts_of(identifier, matrix))
-    card = ScoreCard(
-        miou=miou(whole),
-        iou_per_class=iou_per_class(whole),
-        pixels_per_class=tuple(int(n) for n in whole.sum(axis=1)),
-        samples=len(gate),
+        counts.append(counts_of(identifier, evaluate(model, [sample], normalisation, n_classes)))
+    return score_card(counts), tuple(counts)
+
+
+def kept_scores(
+    file: Path, gate: Sequence[tuple[str, TrainingSample]]
+) -> tuple[ScoreCard, tuple[Counts, ...]] | None:
+    """Scores that an interrupted part of the round left; None where it left none of just these samples."""
+    counts = read_counts(file)
+    if not counts or [each.id for each in counts] != [identifier for identifier, _ in gate]:
+        return None
+    return score_card(counts), counts
+
+
+def score_card(counts: Sequence[Counts]) -> ScoreCard:
+    """The scores over all samples together, at least one; what they mean is told by ``evaluation``."""
+    truth, predicted, hits = (
+        np.array([getattr(each, name) for each in counts], np.int64).sum(axis=0)
+        for name in ("truth", "predicted", "hits")
     )
-    return card, tuple(counts)
+    union = truth + predicted - hits
+    iou = tuple(float(h / u) if u else None for h, u in zip(hits, union, strict=True))
+    present = [value for value, pixels in zip(iou, truth, strict=True) if pixels and value is not None]
+    return ScoreCard(
+        miou=float(np.mean(present)) if present else 0.0,
+        iou_per_class=iou,
+        pixels_per_class=tuple(map(int, truth)),
+        samples=len(counts),
+    )
 
 
 def counts_of(identifier: str, matrix: Matrix) -> Counts:

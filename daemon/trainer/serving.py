@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 from torch import nn
 
 from dance_ondevice.conditions import statistics as conditions
@@ -21,6 +20,7 @@ from dance_ondevice.conditions.statistics import NormStatistics, StatisticsMisma
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard
 from dance_ondevice.daemon.trainer.scores import score
 from dance_ondevice.daemon.versions.condition_file import Known, known_of
+from dance_ondevice.documents import DocumentError
 from dance_ondevice.models.card import CheckpointError, Normalisation
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.training.batches import TrainingSample
@@ -51,7 +51,7 @@ def kept(file: Path, model: nn.Module) -> Kept:
                 wear(name)
     except FileNotFoundError:
         return Kept()
-    except (OSError, CheckpointError, StatisticsMismatch, msgspec.MsgspecError) as error:
+    except (OSError, CheckpointError, StatisticsMismatch, DocumentError) as error:
         # The trainer's standard error is its log; standard output carries its events.
         print(f"the conditions in {file} are not used: {error}", file=sys.stderr)
         return Kept()

@@ -25,8 +25,8 @@ from dance_ondevice.daemon.children.teacher_jobs import (
     TeachSample,
     read_teacher_job,
 )
-from dance_ondevice.daemon.system.state import write_synced
 from dance_ondevice.daemon.trainer.teacher_models import Seen, Teacher, TeacherError, load_teacher
+from dance_ondevice.files import write_synced
 from dance_ondevice.images.codec import decode_colour, decode_label, encode_png
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE

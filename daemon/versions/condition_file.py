@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from dance_ondevice.documents import decode
 from dance_ondevice.policies.rounds import condition_rounds
 from dance_ondevice.policies.stream.conditions import State
 
@@ -50,9 +51,9 @@ def about_of(text: str) -> About:
     """Read what stands beside the statistics.
 
     Raises:
-        msgspec.MsgspecError: it is not what the service writes.
+        DocumentError: it is not what the service writes.
     """
-    return msgspec.json.decode(text, type=About)
+    return decode(text, About)
 
 
 def known_of(live: Iterable[str], text: str) -> Known:
@@ -63,11 +64,11 @@ def known_of(live: Iterable[str], text: str) -> Known:
         text: that stands beside them; a file without any is not served at all.
 
     Raises:
-        msgspec.MsgspecError: the text is not what the service writes.
+        DocumentError: the text is not what the service writes.
     """
     if not text:
         return Known()
-    state = msgspec.json.decode(about_of(text).state, type=State)
+    state = decode(about_of(text).state, State)
     parents = {each.name: each.parent for each in state.conditions}
     return Known(frozenset(live) & parents.keys(), parents)
 
@@ -78,7 +79,7 @@ def read(directory: Path) -> Known:
     try:
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(min(length, _LARGEST_HEADER)))
+            header = decode(opened.read(min(length, _LARGEST_HEADER)), dict[str, Any])
         keys = [key.partition(".")[2].partition("/")[0] for key in header if key != "__metadata__"]
         return known_of(keys, header.get("__metadata__", {}).get("about", ""))
     except FileNotFoundError:

@@ -22,6 +22,7 @@ from dance_ondevice.daemon.config.load import ConfigError, Problem
 from dance_ondevice.daemon.config.sections import UNTRAINED, Config
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import Pointer, Versions
+from dance_ondevice.documents import decode
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def _is_of_checkpoint(file: Path) -> bool:
 
 def _read_card(source: Path, config: Config, config_file: str) -> dict[str, Any]:
     try:
-        card: dict[str, Any] = json.loads((source / "card.json").read_bytes())
+        card = decode((source / "card.json").read_bytes(), dict[str, Any])
         if not (source / _TENSORS).is_file():
             raise FileNotFoundError(f"{source}/{_TENSORS} is missing")
     except (OSError, ValueError) as error:
@@ -154,7 +155,7 @@ def _write_filled(config: Config, config_file: str, out: Path, weights: Path) ->
                 ),
             )
         ) from error
-    card = json.loads((out / "card.json").read_bytes())
+    card = decode((out / "card.json").read_bytes(), dict[str, Any])
     about = card["training"]["weights"]
     level = logging.INFO if warning(card) is None else logging.WARNING
     log.log(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,15 +18,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.system.state import StatePaths, atomic_write
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import write_durably
 
 log = logging.getLogger(__name__)
 
 #: Versions kept beside the live, the previous and the frozen one, newest first, by status.
 KEEP = {"rejected": 5, "rolled_back": 5, "damaged": 2, "candidate": 2, "retired": 10}
+
+
+_NUMBERED = re.compile(r"v([0-9]{1,18})")
 
 
 class VersionError(ValueError):
@@ -45,6 +52,14 @@ class Pointer:
     version: str
     previous: str | None
     frozen: str
+
+
+class _PointerFile(msgspec.Struct, frozen=True):
+    """``models/live.json`` as a person may write it: the version alone is enough."""
+
+    version: str
+    previous: str | None = None
+    frozen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +88,11 @@ class Versions:
     def pointer(self) -> Pointer | None:
         """The live pointer, or None before the first version was adopted."""
         try:
-            raw = json.loads(self._paths.live_file.read_bytes())
-            return Pointer(raw["version"], raw.get("previous"), raw.get("frozen") or raw["version"])
+            found = decode(self._paths.live_file.read_bytes(), _PointerFile)
+            return Pointer(found.version, found.previous, found.frozen or found.version)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (DocumentError, KeyError) as error:
             raise VersionError(
                 f"{self._paths.live_file} is not readable ({error}); write "
                 '{"version": "<a folder under models/>"} into it, or delete it to start from model.weights'
@@ -91,7 +106,8 @@ class Versions:
         """All versions on disk, oldest first."""
         if not self._paths.models.is_dir():
             return []
-        return sorted(p.name for p in self._paths.models.iterdir() if (p / "card.json").is_file())
+        found = (p.name for p in self._paths.models.iterdir() if (p / "card.json").is_file())
+        return sorted(found, key=age_key)
 
     def card(self, version: str) -> dict[str, Any]:
         """The version's card as plain data.
@@ -100,8 +116,8 @@ class Versions:
             VersionError: there is no such version.
         """
         try:
-            card: dict[str, Any] = json.loads((self.directory(version) / "card.json").read_bytes())
-        except (OSError, ValueError) as error:
+            card = decode((self.directory(version) / "card.json").read_bytes(), dict[str, Any])
+        except (OSError, DocumentError) as error:
             known = ", ".join(self.names()) or "none"
             raise VersionError(f"no readable version {version!r}; known versions: {known}") from error
         return card
@@ -125,9 +141,9 @@ class Versions:
         """
         version = self._next_name()
         card_file = source / "card.json"
-        card = json.loads(card_file.read_bytes())
+        card = decode(card_file.read_bytes(), dict[str, Any])
         card.update(changes, version=version, created_at=self._now())
-        atomic_write(card_file, json.dumps(card, indent=1).encode())
+        write_durably(card_file, json.dumps(card, indent=1).encode())
         self._paths.models.mkdir(parents=True, exist_ok=True)
         source.replace(self.directory(version))
         self._record(version, card, status, round_id)
@@ -161,7 +177,7 @@ class Versions:
             # Before the pointer: after a crash between the two it is live, and a start marks it as such.
             # The other order would leave a version that seems good enough to go back to.
             self._set_statuses({old.version: away_from})
-        atomic_write(self._paths.live_file, json.dumps(asdict(pointer)).encode())
+        write_durably(self._paths.live_file, json.dumps(asdict(pointer)).encode())
         self._live = self._read_live()
         self._set_statuses(statuses)
         log.info("model live version=%s previous=%s reason=%s", version, pointer.previous, reason)
@@ -175,7 +191,7 @@ class Versions:
         """
         card = self.card(version)
         card.update(changes)
-        atomic_write(self.directory(version) / "card.json", json.dumps(card, indent=1).encode())
+        write_durably(self.directory(version) / "card.json", json.dumps(card, indent=1).encode())
         text = json.dumps(card)
         self._store.submit(
             lambda db: db.execute("update versions set card = ? where version = ?", [text, version])
@@ -189,7 +205,7 @@ class Versions:
         Rejected versions are never taken.
 
         Args:
-            loads: loads a version's folder; raises ``ValueError`` or ``OSError`` when it does not load.
+            loads: loads a version's folder; whatever it raises says that it does not load.
 
         Returns:
             In words what was wrong and what is live instead; None when the live version loads, or there is
@@ -237,10 +253,9 @@ class Versions:
         pointer = self.pointer()
         safe = {pointer.version, pointer.previous, pointer.frozen} if pointer else set()
         rows = self._store.submit(
-            lambda db: [
-                (r["version"], r["status"]) for r in db["versions"].rows_where(order_by="version desc")
-            ]
+            lambda db: [(r["version"], r["status"]) for r in db["versions"].rows]
         ).result()
+        rows.sort(key=lambda row: age_key(row[0]), reverse=True)
         removed = []
         for status, keep in KEEP.items():
             old = [version for version, s in rows if s == status and version not in safe][keep:]
@@ -261,8 +276,8 @@ class Versions:
             return None
 
     def _next_name(self) -> str:
-        numbers = [int(n[1:]) for n in self.names() if n[:1] == "v" and n[1:].isdigit()]
-        return f"v{max(numbers, default=0) + 1:04d}"
+        newest = max((age_key(name)[0] for name in self.names()), default=0)
+        return f"v{max(newest, 0) + 1:04d}"
 
     def _record(self, version: str, card: Mapping[str, Any], status: str, round_id: str | None) -> None:
         gate = card.get("gate") or {}
@@ -295,10 +310,19 @@ def check_intact(directory: Path) -> None:
         ValueError: they are not, or the card is none.
         OSError: a file is missing or cannot be read.
     """
-    card = json.loads((directory / "card.json").read_bytes())
+    card = decode((directory / "card.json").read_bytes(), dict[str, Any])
     found = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
-    if not isinstance(card, dict) or card.get("sha256") != found:
+    if card.get("sha256") != found:
         raise ValueError(f"{directory}/model.safetensors is damaged: its SHA-256 is not the card's")
+
+
+def age_key(version: str) -> tuple[int, str]:
+    """Key that sorts version names from the oldest to the newest: v9999 comes before v10000.
+
+    Names that the daemon did not give have no number and come first.
+    """
+    numbered = _NUMBERED.fullmatch(version)
+    return (int(numbered[1]) if numbered else -1, version)
 
 
 def _forget(db: Database, version: str) -> None:
@@ -308,6 +332,6 @@ def _forget(db: Database, version: str) -> None:
 def _problem(directory: Path, loads: Callable[[Path], object]) -> str | None:
     try:
         loads(directory)
-    except (ValueError, OSError) as error:
-        return str(error)
+    except Exception as error:  # the model may be the user's own: loading it may raise anything
+        return str(error) or type(error).__name__
     return None

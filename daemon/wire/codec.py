@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.system.state import CAMERA_NAME
 from dance_ondevice.daemon.wire.messages import (
     IMAGEZMQ_OK,
@@ -30,7 +31,6 @@ from dance_ondevice.daemon.wire.messages import (
     Reason,
     Reply,
     WireError,
-    WireLimits,
 )
 
 __all__ = [
@@ -49,7 +49,6 @@ __all__ = [
     "Reason",
     "Reply",
     "WireError",
-    "WireLimits",
     "accepted",
     "camera_name",
     "frame_parts",
@@ -102,12 +101,12 @@ def camera_name(text: str) -> str:
     return _NOT_IN_CAMERA.sub("_", text).lstrip("_.-")[:64] or "imagezmq"
 
 
-def parse(parts: Sequence[Buffer], limits: WireLimits, count: int | None = None) -> Message:
+def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = None) -> Message:
     """Read a message: its kind, its header, and whether its parts fit what the header says.
 
     Args:
         parts: the ZMQ parts after the sender's identity and an empty delimiter.
-        limits: the most that is accepted.
+        limits: ``[ingest]`` of the configuration, with the most that is accepted.
         count: how many parts there were, if ``parts`` are only the first of them.
 
     Raises:
@@ -259,7 +258,7 @@ def parse_mask(parts: Sequence[Buffer]) -> MaskMessage:
     return MaskMessage(header=header, png=bytes(parts[2]))
 
 
-def _parse_frame(text: str, peek: _Peek, parts: Sequence[Buffer], limits: WireLimits) -> FrameMessage:
+def _parse_frame(text: str, peek: _Peek, parts: Sequence[Buffer], limits: sections.Ingest) -> FrameMessage:
     try:
         header = _header.decode(text)
     except msgspec.MsgspecError as error:
@@ -312,7 +311,7 @@ def _parse_label(text: str, parts: Sequence[Buffer]) -> LabelMessage:
     return LabelMessage(sample_id=header.label_for, label=parts[1])
 
 
-def _parse_imagezmq(text: str, parts: Sequence[Buffer], limits: WireLimits) -> ImagezmqMessage:
+def _parse_imagezmq(text: str, parts: Sequence[Buffer], limits: sections.Ingest) -> ImagezmqMessage:
     try:
         header = _imagezmq_header.decode(text)
     except msgspec.MsgspecError as error:
@@ -333,7 +332,9 @@ def _parse_imagezmq(text: str, parts: Sequence[Buffer], limits: WireLimits) -> I
     return ImagezmqMessage(camera=camera, image=parts[1], shape=header.shape)
 
 
-def _check_shape(shape: tuple[int, ...], channels: tuple[int, ...], size: int, limits: WireLimits) -> None:
+def _check_shape(
+    shape: tuple[int, ...], channels: tuple[int, ...], size: int, limits: sections.Ingest
+) -> None:
     """Check a declared (h, w[, c]) against the bytes that came; a grey image may leave c out."""
     colour = shape[2] if len(shape) == 3 else 1
     if len(shape) not in (2, 3) or min(shape) < 1 or colour not in channels:

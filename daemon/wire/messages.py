@@ -75,21 +75,6 @@ class WireError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WireLimits:
-    """The most that one message may hold.
-
-    Attributes:
-        max_message_bytes: all parts together.
-        max_pixels: height times width of an image.
-        max_header_bytes: the JSON part.
-    """
-
-    max_message_bytes: int = 33_554_432
-    max_pixels: int = 33_554_432
-    max_header_bytes: int = 65_536
-
-
-@dataclass(frozen=True, kw_only=True)
 class FrameMessage:
     """A frame in wire version 1; the image is not decoded yet.
 

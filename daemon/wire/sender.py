@@ -254,8 +254,10 @@ class FrameSender:
             return  # as good as no answer: the frame is sent again once the daemon is back
         seq = reply.seq
         if seq is None and not reply.ok:
-            # The daemon could not tell whose header it was: answers come in order, so the oldest.
-            seq = next(iter(self._in_flight), None)
+            # The daemon could not tell whose header it was. A refusal is sent at once and overtakes the
+            # answers to frames that are still at work, so it most likely means the newest that was sent.
+            sent = (number for number, frame in reversed(self._in_flight.items()) if frame.attempts)
+            seq = next(sent, None)
         if seq not in self._in_flight:
             return  # the answer to an earlier transmission came first
         if not reply.ok:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import write_whole
 
 T = TypeVar("T")
@@ -91,9 +92,9 @@ def read_result(path: Path) -> Result:
         OSError: it cannot be read.
     """
     try:
-        raw = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        raw = decode(path.read_bytes(), dict[str, Any])
         about = msgspec.convert(raw.pop("about"), About)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (DocumentError, msgspec.ValidationError) as error:
         raise ResultError(f"{path} is no benchmark result: {error}") from error
     except KeyError as error:
         raise ResultError(f"{path} is no benchmark result: it has no key 'about'") from error

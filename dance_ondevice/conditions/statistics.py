@@ -32,7 +32,6 @@ __all__ = [
     "apply",
     "capture",
     "estimate",
-    "has_batch_norm",
     "tensors_of_norms",
     "trust",
 ]
@@ -85,11 +84,6 @@ class NormStatistics:
         if base.learnt.keys() <= self.learnt.keys():
             return self
         return NormStatistics(self.layers, {**base.learnt, **self.learnt})
-
-
-def has_batch_norm(model: nn.Module) -> bool:
-    """Whether there is anything that a condition could keep of its own."""
-    return bool(_norms(model))
 
 
 def capture(model: nn.Module, *, affine: bool = False, learnt: Iterable[str] = ()) -> NormStatistics:

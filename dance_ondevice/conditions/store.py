@@ -9,15 +9,16 @@ into.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from dance_ondevice import documents
 from dance_ondevice.conditions.statistics import FIELDS, NormStatistics
 from dance_ondevice.models.card import CheckpointError, directory_of
 
@@ -116,5 +117,5 @@ def _layer(source: str, layer: str, fields: Mapping[str, Tensor]) -> tuple[Tenso
 def _metadata(data: bytes) -> dict[str, str]:
     """The header's ``__metadata__``: safetensors reads it from files only."""
     length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
+    header = documents.decode(data[8 : 8 + length], dict[str, Any])
     return {str(k): str(v) for k, v in dict(header.get("__metadata__", {})).items()}

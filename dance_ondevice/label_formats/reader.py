@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
+from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.label_formats.coco import is_coco, read_coco
 from dance_ondevice.label_formats.cvat import read_cvat
 from dance_ondevice.label_formats.label_studio import is_label_studio, read_label_studio
@@ -35,8 +34,8 @@ def read_export(path: Path, kind: Format = "auto") -> Export:
         if kind == "cvat" or (kind == "auto" and data.lstrip()[:1] == b"<"):
             return read_cvat(data)
         try:
-            document = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            document = decode(data, object)
+        except DocumentError as error:
             raise FormatError(f"no JSON: {error}") from error
         if kind == "coco" or (kind == "auto" and is_coco(document)):
             return read_coco(document)

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 __all__ = [
     "RleError",
-    "compress",
     "decode_brush",
     "decode_columns",
     "decode_rows",
     "decompress",
-    "encode_columns",
 ]
 
 Mask = NDArray[np.bool_]
@@ -53,16 +51,6 @@ def decode_rows(counts: Sequence[int], size: tuple[int, int]) -> Mask:
     return _fill(counts, size[0] * size[1], exact=False).reshape(size)
 
 
-def encode_columns(mask: Mask) -> list[int]:
-    """The runs that ``decode_columns`` takes."""
-    flat = np.ravel(mask, order="F")
-    if flat.size == 0:
-        return []
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate([[0], edges, [flat.size]]))
-    return [*([0] if flat[0] else []), *(int(run) for run in runs)]
-
-
 def decompress(text: str) -> list[int]:
     """The runs in a compressed COCO string.
 
@@ -89,22 +77,6 @@ def decompress(text: str) -> list[int]:
     if shift:
         raise RleError("the compressed RLE ends amid a number")
     return counts
-
-
-def compress(counts: Sequence[int]) -> str:
-    """The string that ``decompress`` takes."""
-    text: list[str] = []
-    for index, count in enumerate(counts):
-        value = count - (counts[index - 2] if index > 2 else 0)
-        while True:
-            group = value & 31
-            value >>= 5
-            # Done once what is left is nothing but the sign.
-            more = value != (-1 if group & 16 else 0)
-            text.append(chr(_CHARACTER + (group | 32 if more else group)))
-            if not more:
-                break
-    return "".join(text)
 
 
 def decode_brush(data: Sequence[int], size: tuple[int, int]) -> Mask:

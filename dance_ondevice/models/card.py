@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from dance_ondevice.documents import DocumentError, decode
+
 #: Raised only when an older program could misread a newer card; new fields alone do not need it.
 FORMAT = 1
 
@@ -118,14 +120,14 @@ def read_card(path: Path) -> ModelCard:
 def decode_card(data: bytes, source: str) -> ModelCard:
     """Decode a card; see :func:`read_card`. ``source`` names it in errors."""
     try:
-        raw = msgspec.json.decode(data)
+        raw = decode(data, object)
         found = raw.get("format") if isinstance(raw, Mapping) else None
         if isinstance(found, int) and found > FORMAT:
             raise CheckpointError(
                 f"{source}: the card has format {found}, this program reads up to {FORMAT}: update it"
             )
         card = msgspec.convert(raw, ModelCard)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (DocumentError, msgspec.ValidationError) as error:
         raise CheckpointError(f"{source}: not a model card: {error}") from error
     if not card.classes:
         raise CheckpointError(f"{source}: the card names no classes")

@@ -154,7 +154,8 @@ def _decide(coarse: NDArray[np.float32], span: tuple[float, float], out_size: tu
         np.maximum(mask, np.bitwise_and(above, index, out=above), out=mask)
         some.append(scores[::_CONFIDENCE_STRIDE, ::_CONFIDENCE_STRIDE])
     top = best[::_CONFIDENCE_STRIDE, ::_CONFIDENCE_STRIDE]
-    confidence = 1 / np.exp(np.stack(some) - top).sum(axis=0)
+    with np.errstate(invalid="ignore"):  # logits that are not finite: the confidence says so
+        confidence = 1 / np.exp(np.stack(some) - top).sum(axis=0)
     return Prediction(mask, float(confidence.mean()))
 
 

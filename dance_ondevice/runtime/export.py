@@ -7,7 +7,6 @@ gives logits (1, C, H, W). Sides that are multiples of 32 give what this package
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from dance_ondevice.files import temporary_beside
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import STRIDE, to_tensor
 from dance_ondevice.models.layers import resize
@@ -111,7 +111,7 @@ def export(
         raise ExportError(f"unknown format {form!r}; choose one of {', '.join(FORMATS)}") from None
     height, width = (side + -side % STRIDE for side in size)
     graph = Graph(model).eval()
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}.part")
+    unfinished = temporary_beside(file)
     # The second size tells whether the first one was frozen into the graph.
     other = (height + STRIDE, width + 2 * STRIDE)
     problem = ""

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from torch import nn
 
+from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import write_durably
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
@@ -158,8 +159,8 @@ class CoTrainer:
             CheckpointError: the stage's first model cannot be read.
         """
         try:
-            progress = msgspec.json.decode((directory / _PROGRESS_FILE).read_bytes(), type=_Progress)
-        except (OSError, msgspec.DecodeError) as error:
+            progress = decode((directory / _PROGRESS_FILE).read_bytes(), _Progress)
+        except (OSError, DocumentError) as error:
             raise StateError(f"{directory}: no saved training to go on with: {error}") from error
         if progress.stage >= len(self._stages):
             raise StateError(f"{directory}: the saved training has more stages than this one")

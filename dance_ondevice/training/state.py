@@ -11,7 +11,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from dance_ondevice.files import write_durably
+from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import is_leftover, write_durably
 
 _STATE_FILE = "state.json"
 
@@ -57,8 +58,8 @@ def write_state(directory: Path, state: TrainingState, tensors: Mapping[str, Ten
     write_durably(directory / name, data)
     write_durably(directory / _STATE_FILE, msgspec.json.encode(_Document(name, digest, state)))
     # Older tensors, and what a killed write left behind.
-    for stale in (*directory.glob("state-*.safetensors"), *directory.glob(".state*.part")):
-        if stale.name != name:
+    for stale in directory.iterdir():
+        if is_leftover(stale.name) or (stale.match("state-*.safetensors") and stale.name != name):
             stale.unlink()
 
 
@@ -69,12 +70,12 @@ def read_state(directory: Path) -> tuple[TrainingState, dict[str, Tensor]]:
         StateError: There is no state or it is damaged.
     """
     try:
-        document = msgspec.json.decode((directory / _STATE_FILE).read_bytes(), type=_Document)
+        document = decode((directory / _STATE_FILE).read_bytes(), _Document)
         data = (directory / Path(document.tensors).name).read_bytes()
         if hashlib.sha256(data).hexdigest() != document.sha256:
             raise StateError(f"{directory / document.tensors}: the content does not match its digest")
         return document.state, safetensors.torch.load(data)
     except FileNotFoundError as error:
         raise StateError(f"{error.filename}: no saved training here") from error
-    except (OSError, msgspec.DecodeError, SafetensorError) as error:
+    except (OSError, DocumentError, SafetensorError) as error:
         raise StateError(f"{directory}: the saved training is damaged: {error}") from error

@@ -20,6 +20,7 @@ __all__ = [
     "EnergyStatus",
     "day_left",
     "initial_account",
+    "labelling_spent",
     "may_start",
     "must_stop",
     "refill",
@@ -82,12 +83,16 @@ class Account:
         updated_at: when it was last refilled, in seconds of a clock that does not follow the calendar.
         reserved_joules: of the round that runs; taken out of the balance already.
         spent: when and how many joules, oldest first, for the 24 hours up to `updated_at`.
+        labelling: those among `spent` that were spent by labelling on the board.
+        reserved_for_labelling: whether labelling is what `reserved_joules` are for.
     """
 
     balance_joules: float
     updated_at: float
     reserved_joules: float = 0.0
     spent: tuple[tuple[float, float], ...] = ()
+    labelling: tuple[tuple[float, float], ...] = ()
+    reserved_for_labelling: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,17 +129,14 @@ class Allowance:
     reason: str
 
 
-def initial_account(rules: BudgetRules, now: float, spent_joules: float = 0.0) -> Account:
-    """The account of a service that starts.
+def initial_account(rules: BudgetRules, now: float) -> Account:
+    """The account of a service that starts for the first time: it may spend all that can be saved up.
 
     Args:
         rules: what the user set.
         now: seconds, of the clock that `refill` will be given.
-        spent_joules: what the ledger shows as reserved or settled within the last `rules.cap_days` days, 0 on
-            the very first start. No more than the cap flows in within these days, so the balance is never
-            above what it would be had the service not stopped.
     """
-    return Account(rules.cap_joules - _amount("spent_joules", spent_joules), now)
+    return Account(rules.cap_joules, now)
 
 
 def refill(rules: BudgetRules, account: Account, now: float) -> Account:
@@ -150,9 +152,17 @@ def refill(rules: BudgetRules, account: Account, now: float) -> Account:
     elapsed = max(0.0, now - account.updated_at)
     due = rules.joules_per_day * elapsed / _SECONDS_PER_DAY
     back = min(0.0, now - account.updated_at)
-    spent = tuple((at + back, joules) for at, joules in account.spent if at + back > now - _SECONDS_PER_DAY)
-    balance = min(rules.cap_joules, account.balance_joules + due)
-    return Account(balance, now, account.reserved_joules, spent)
+
+    def of_the_day(spent: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        return tuple((at + back, joules) for at, joules in spent if at + back > now - _SECONDS_PER_DAY)
+
+    return replace(
+        account,
+        balance_joules=min(rules.cap_joules, account.balance_joules + due),
+        updated_at=now,
+        spent=of_the_day(account.spent),
+        labelling=of_the_day(account.labelling),
+    )
 
 
 def day_left(rules: BudgetRules, account: Account) -> float:
@@ -164,14 +174,24 @@ def day_left(rules: BudgetRules, account: Account) -> float:
     return rules.joules_per_day - account.reserved_joules - sum(joules for _, joules in account.spent)
 
 
-def reserve(account: Account, joules: float) -> Account:
-    """Take out what a round is allowed, before it starts.
+def labelling_spent(account: Account) -> float:
+    """Joules that labelling spent in the 24 hours up to `account.updated_at`."""
+    return sum(joules for _, joules in account.labelling)
+
+
+def reserve(account: Account, joules: float, *, labelling: bool = False) -> Account:
+    """Take out what a round is allowed, or labelling where `labelling` says so, before it starts.
 
     Raises:
         ValueError: `joules` is negative or not finite.
     """
     reserved = account.reserved_joules + _amount("joules", joules)
-    return replace(account, balance_joules=account.balance_joules - joules, reserved_joules=reserved)
+    return replace(
+        account,
+        balance_joules=account.balance_joules - joules,
+        reserved_joules=reserved,
+        reserved_for_labelling=labelling,
+    )
 
 
 def settle(account: Account, reserved_joules: float, spent_joules: float) -> Account:
@@ -189,10 +209,9 @@ def settle(account: Account, reserved_joules: float, spent_joules: float) -> Acc
     reserved = _amount("reserved_joules", reserved_joules)
     spent = reserved if math.isnan(spent_joules) else _amount("spent_joules", spent_joules)
     return replace(
-        account,
+        _spend(account, spent),
         balance_joules=account.balance_joules + reserved - spent,
         reserved_joules=max(0.0, account.reserved_joules - reserved),
-        spent=(*account.spent, (account.updated_at, spent)),
     )
 
 
@@ -200,8 +219,18 @@ def settle_crashed(account: Account) -> Account:
     """Take all that is reserved for spent: what a service does at its start with what a crash left open."""
     if account.reserved_joules == 0.0:
         return account
-    spent = (*account.spent, (account.updated_at, account.reserved_joules))
-    return replace(account, reserved_joules=0.0, spent=spent)
+    return replace(_spend(account, account.reserved_joules), reserved_joules=0.0)
+
+
+def _spend(account: Account, joules: float) -> Account:
+    """Note joules as spent now, by labelling where they were reserved for it."""
+    entry = (account.updated_at, joules)
+    return replace(
+        account,
+        spent=(*account.spent, entry),
+        labelling=(*account.labelling, entry) if account.reserved_for_labelling else account.labelling,
+        reserved_for_labelling=False,
+    )
 
 
 def may_start(rules: BudgetRules, status: EnergyStatus) -> Allowance:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from dance_ondevice.benchmarks import tables
 from dance_ondevice.benchmarks.result import About, write_result
 from dance_ondevice.benchmarks.stream.choice import most_worth_labelling
+from dance_ondevice.benchmarks.stream.life import part
 from dance_ondevice.benchmarks.stream.page import svg
 from dance_ondevice.benchmarks.stream.record import Promotion, RunRecord, Spending
 from dance_ondevice.benchmarks.stream.rounds import Recipe, Rounds
@@ -386,3 +388,9 @@ def test_a_street_is_lived(tmp_path: Path) -> None:
     assert replace(bench, say=told.append).run(short, (0,)) == runs
     with pytest.raises(StreamBenchError, match="the stream has"):
         replace(bench, stream=replace(lived, classes=("a", "b"))).run(short[:1], (0,))
+
+
+def test_nothing_is_both_trained_on_and_held_out() -> None:
+    samples: Any = list(range(9))
+    assert part(samples, 0) == (samples, ())
+    assert part(samples, 3) == ([0, 1, 2, 3, 4], [6, 7, 8])

@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import get_args
 
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.system.state import sample_id
 from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.messages import FrameMessage, Reason, WireLimits
+from dance_ondevice.daemon.wire.messages import FrameMessage, Reason
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text()
 
@@ -24,7 +25,7 @@ def test_every_code_stands_in_the_documentation() -> None:
 def test_examples_of_the_documentation_are_read() -> None:
     frame, kept, refused, mask = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
 
-    message = wire.parse([frame.encode(), b"an encoded image"], WireLimits())
+    message = wire.parse([frame.encode(), b"an encoded image"], sections.Ingest())
     assert isinstance(message, FrameMessage)
     answer = wire.parse_reply(kept.encode())
     assert answer.id == sample_id(message.camera, message.captured_at, message.seq)

@@ -23,6 +23,7 @@ from dance_ondevice.daemon.store.reconcile import reconcile
 from dance_ondevice.daemon.store.samples import NewSample, StoreError, StoreFull
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.files import leftover_of
 
 WORKER = Path(store_worker.__file__)
 
@@ -99,7 +100,7 @@ def test_a_frame_whose_label_cannot_be_written_is_not_kept(
     paths: StatePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample = store_worker.frame(3)
-    fail_writes(monkeypatch, errno.ENOSPC, lambda name: name.endswith(".label.png.tmp"))
+    fail_writes(monkeypatch, errno.ENOSPC, lambda name: (leftover_of(name) or "").endswith(".label.png"))
     with opened(paths) as store:
         with pytest.raises(StoreFull):
             store.add_sample(sample).result(WAIT)
@@ -109,6 +110,28 @@ def test_a_frame_whose_label_cannot_be_written_is_not_kept(
             store.add_label(sample.id, sample.label or b"", (3,), "import").result(WAIT)
         assert rows(paths)[sample.id]["label_path"] is None
         consistent(paths)
+
+
+def test_a_label_that_cannot_be_looked_up_costs_one_request_and_not_the_store(
+    paths: StatePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, other = store_worker.frame(3), store_worker.frame(6)
+    stat = Path.stat
+
+    def failing(path: Path, **named: bool) -> os.stat_result:
+        if path.name == f"{sample.id}.label.png":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return stat(path, **named)
+
+    with opened(paths) as store:
+        store.add_sample(sample).result(WAIT)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "stat", failing)
+            with pytest.raises(StoreError, match="check the disk"):
+                store.add_label(sample.id, sample.label or b"", (3,), "import").result(WAIT)
+            assert store.add_sample(other).result(WAIT).kept
+        store.add_label(sample.id, sample.label or b"", (3,), "import").result(WAIT)
+    consistent(paths)
 
 
 def test_a_label_that_cannot_be_replaced_stays(paths: StatePaths, monkeypatch: pytest.MonkeyPatch) -> None:

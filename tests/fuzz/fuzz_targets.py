@@ -16,9 +16,10 @@ from typing import Any, get_args
 import pytest
 
 from dance_ondevice.daemon.config import load as config
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.ingest.pixels import check_frame, check_label_png, encode_for_store
 from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.messages import Buffer, LabelMessage, Reason, WireError, WireLimits
+from dance_ondevice.daemon.wire.messages import Buffer, LabelMessage, Reason, WireError
 from dance_ondevice.images.codec import decode_label
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import STREET_CLASSES, LabelError, check_label
@@ -30,7 +31,7 @@ from dance_ondevice.models.card import CheckpointError, decode_card, encode_card
 #: Between the parts of a message in one string of bytes.
 PART_END = b"\n~~\n"
 MAX_PIXELS = 1 << 16
-LIMITS = WireLimits(max_message_bytes=1 << 20, max_pixels=MAX_PIXELS, max_header_bytes=4096)
+LIMITS = sections.Ingest(max_message_bytes=1 << 20, max_pixels=MAX_PIXELS, max_header_bytes=4096)
 N_CLASSES = 11
 CORPUS = Path(__file__).with_name("corpus")
 

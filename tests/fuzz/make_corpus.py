@@ -10,11 +10,11 @@ import json
 import cv2
 import numpy as np
 from fuzz_targets import CORPUS, PART_END
+from rle_encoders import compress
 
 from dance_ondevice.daemon.config import load as config
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.labels import STREET_CLASSES
-from dance_ondevice.label_formats.rle import compress
 from dance_ondevice.models.card import ModelCard, encode_card
 
 

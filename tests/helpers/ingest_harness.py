@@ -15,10 +15,11 @@ import numpy as np
 import zmq
 
 from dance_ondevice.complexity import make_indicator
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.ingest.admission import Admission
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
-from dance_ondevice.daemon.ingest.settings import IngestSettings, SampleStore
+from dance_ondevice.daemon.ingest.settings import SampleStore
 from dance_ondevice.daemon.security.curve import ClientCurve, ServerCurve, join
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.store.samples import NewSample, Stored, StoreError
@@ -162,13 +163,15 @@ def running(
     clock: Callable[[], float] | None = None,
     admission: Admission | None = None,
     curve: ServerCurve | None = None,
+    publishers: tuple[str, ...] = (),
+    workers: int = 2,
     **settings: Any,
 ) -> Iterator[Harness]:
-    """Run an ingest thread, with CURVE behind an authenticator; ``settings`` are of ``IngestSettings``."""
+    """Run an ingest thread, with CURVE behind an authenticator; ``settings`` are of ``[ingest]``."""
     recorder, mailbox = Recorder(), LatestFrames()
     with zmq.Context() as context, guarded(context, curve):
         ingest = Ingest(
-            IngestSettings(**{"bind": ("tcp://127.0.0.1:*",), **settings}),
+            sections.Ingest(**{"bind": ("tcp://127.0.0.1:*",), **settings}),
             context=context,
             indicator=make_indicator("detail_loss", (1.0, 0.75, 0.5)),
             rules=rules,
@@ -178,6 +181,8 @@ def running(
             instruments=recorder,
             admission=admission,
             curve=curve,
+            publishers=publishers,
+            workers=workers,
             **({"clock": clock} if clock else {}),
         )
         ingest.start()

@@ -85,8 +85,13 @@ class Rig:
     def _on_progress(self, progress: Progress | None) -> None:
         self.progress(progress)  # looked up each time: tests replace it
 
+    def run(self) -> Outcome | str:
+        config = self.context.config
+        samples = self.procedure.assign_splits(config)
+        return self.procedure.run(samples, config=config, trigger="test", reason="asked")
+
     def round(self) -> Outcome:
-        outcome = self.procedure.run(self.procedure.assign_splits(), trigger="test", reason="asked")
+        outcome = self.run()
         assert isinstance(outcome, Outcome), outcome
         return outcome
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from dance_ondevice.daemon.commands.models.export import export
 from dance_ondevice.daemon.commands.rounds import await_request
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json, print_table, show_time
+from dance_ondevice.documents import decode
 
 _COLUMNS = (
     "version",
@@ -118,17 +118,17 @@ def _switch(paths: StatePaths, as_json: bool, cmd: str, **args: Any) -> None:
 def _read_card(paths: StatePaths, version: str | None) -> dict[str, Any]:
     if version is None:
         try:
-            version = str(json.loads(paths.live_file.read_bytes())["version"])
+            version = str(decode(paths.live_file.read_bytes(), dict[str, Any])["version"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise WorkFailed(f"no live version at {paths.live_file}: {error}") from error
-    names = sorted(path.parent.name for path in paths.models.glob("*/card.json"))
+    from dance_ondevice.daemon.versions.versions import age_key
+
+    names = sorted((path.parent.name for path in paths.models.glob("*/card.json")), key=age_key)
     if version not in names:
         raise WorkFailed(f"no version {version!r}; there are: {', '.join(names) or 'none'}")
     path = paths.models / version / "card.json"
     try:
-        card = json.loads(path.read_bytes())
+        card = decode(path.read_bytes(), dict[str, Any])
     except (OSError, ValueError) as error:
         raise WorkFailed(f"{path} cannot be read: {error}") from error
-    if not isinstance(card, dict):
-        raise WorkFailed(f"{path} is not a model card")
     return card

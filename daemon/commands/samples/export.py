@@ -92,13 +92,12 @@ def export(
 
 def _live_uncertainty(paths: StatePaths) -> Callable[[Path], float | None] | None:
     """1 less the live model's mean confidence on an image file; the model is loaded at the first question."""
-    import json
-
+    from dance_ondevice.documents import decode
     from dance_ondevice.images.codec import decode_colour
     from dance_ondevice.images.headers import ImageError
 
     try:
-        version = json.loads(paths.live_file.read_bytes())["version"]
+        version = decode(paths.live_file.read_bytes(), dict[str, Any])["version"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     loaded: list[tuple[Any, ModelCard]] = []

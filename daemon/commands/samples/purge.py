@@ -102,7 +102,7 @@ def _remove(paths: StatePaths, ids: list[str]) -> int:
     import sqlite3
 
     from dance_ondevice.daemon.control.instances import read_daemon_file
-    from dance_ondevice.daemon.curation.purge import MOST_AT_ONCE, remove_here
+    from dance_ondevice.daemon.curation.purge import MOST_AT_ONCE, SampleInUseError, remove_here
     from dance_ondevice.daemon.system.state import StateInUse
 
     if read_daemon_file(paths) is not None:
@@ -112,5 +112,5 @@ def _remove(paths: StatePaths, ids: list[str]) -> int:
         )
     try:
         return remove_here(paths, ids)
-    except (StateInUse, OSError, sqlite3.Error) as error:
+    except (StateInUse, SampleInUseError, OSError, sqlite3.Error) as error:
         raise WorkFailed(f"{error}; nothing more was removed") from error

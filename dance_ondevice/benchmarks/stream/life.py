@@ -243,12 +243,10 @@ class Life:
             chosen = self._chosen(condition, new, settings.teacher_frames)
             new, cost = self._tools.teacher.label(chosen)
             self._spend("labelling", cost)
-        if labels == "all" and len(new) >= settings.few:
-            held = min(settings.held_out, len(new) // 3)
-            pool.train += new[: -held - 1]
-            pool.held_out += new[-held:]
-        else:
-            pool.train += new
+        held = min(settings.held_out, len(new) // 3) if labels == "all" and len(new) >= settings.few else 0
+        train, held_out = part(new, held)
+        pool.train += train
+        pool.held_out += held_out
 
     def _chosen(self, condition: str, samples: Sequence[TrainingSample], count: int) -> list[TrainingSample]:
         """The frames most worth a label; the model's confidence is known from when it segmented them."""
@@ -351,6 +349,15 @@ class Life:
 
     def _spend(self, workload: str, cpu_seconds: float) -> None:
         self._spent.append(Spending(self._now, workload, cpu_seconds))
+
+
+def part(
+    samples: Sequence[TrainingSample], held: int
+) -> tuple[Sequence[TrainingSample], Sequence[TrainingSample]]:
+    """The samples to train on and the latest ``held`` ones, which judge; the one between them is left out."""
+    if held == 0:
+        return samples, ()
+    return samples[: -held - 1], samples[-held:]
 
 
 def _drawn(samples: Sequence[TrainingSample], count: int, seed: int) -> list[TrainingSample]:

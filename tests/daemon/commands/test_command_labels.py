@@ -9,9 +9,9 @@ import zmq
 from prometheus_client import CollectorRegistry
 
 from dance_ondevice.complexity import make_indicator
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.control.instances import DaemonFile, write_daemon_file
 from dance_ondevice.daemon.ingest.service import Ingest
-from dance_ondevice.daemon.ingest.settings import IngestSettings
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.store.samples import NewSample
 from dance_ondevice.daemon.store.service import Store
@@ -59,7 +59,7 @@ def ids(store: Store) -> list[str]:
 def ingest(store: Store, paths: StatePaths) -> Iterator[Ingest]:
     with zmq.Context() as context:
         service = Ingest(
-            IngestSettings(bind=("tcp://127.0.0.1:*",)),
+            sections.Ingest(bind=("tcp://127.0.0.1:*",)),
             context=context,
             indicator=make_indicator("detail_loss", (1.0, 0.5)),
             rules=SlimmingRules(),

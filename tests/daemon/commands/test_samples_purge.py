@@ -117,6 +117,33 @@ def test_a_running_daemon_does_it(run_json, serve, store: Store, paths: StatePat
     assert len(stored.rows(paths)) == 2
 
 
+def test_a_round_that_opens_while_a_purge_is_under_way_keeps_its_samples(
+    store: Store, paths: StatePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = fill(store)
+    really = store.remove_samples
+
+    def remove(*arguments: Any, **options: Any) -> Any:
+        def open_round(db: Any) -> None:
+            db["round_samples"].insert({"round_id": "r2", "sample_id": names["front1"], "role": "new"})
+
+        store.submit(open_round).result(10)  # the rounds thread is a moment faster
+        return really(*arguments, **options)
+
+    monkeypatch.setattr(store, "remove_samples", remove)
+    with pytest.raises(sample_purge.PurgeError, match=names["front1"]):
+        sample_purge.remove_through(store, [names["front0"], names["front1"]])
+    assert len(stored.rows(paths)) == 5
+
+
+def test_a_round_that_a_daemon_left_open_since_keeps_its_samples(
+    paths: StatePaths, filled: dict[str, str]
+) -> None:
+    with pytest.raises(sample_purge.SampleInUseError, match=filled["rear1"]):
+        sample_purge.remove_here(paths, [filled["rear0"], filled["rear1"]])
+    assert len(stored.rows(paths)) == 5
+
+
 def test_a_daemon_that_cannot_be_reached_keeps_the_files(
     run, paths: StatePaths, filled: dict[str, str]
 ) -> None:

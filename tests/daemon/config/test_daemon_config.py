@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,14 @@ from hypothesis import strategies as st
 
 from dance_ondevice import complexity
 from dance_ondevice.daemon.config import load as config
+from dance_ondevice.daemon.config import rules
 from dance_ondevice.daemon.config.load import ConfigError, load
-from dance_ondevice.daemon.config.rules import ARCHITECTURES, INDICATORS, RULES
+from dance_ondevice.daemon.config.rules import RULES
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import is_loopback, listen_address, parse_duration
+from dance_ondevice.energy import choose
 from dance_ondevice.images.labels import STREET_CLASSES
+from dance_ondevice.models import registry
 
 
 @pytest.fixture
@@ -63,10 +67,30 @@ def test_every_default_keeps_its_own_rule():
         assert RULES[key].test(value), key
 
 
-def test_names_of_the_method_are_those_it_offers():
-    registry = pytest.importorskip("dance_ondevice.models.registry")
-    assert set(ARCHITECTURES) == set(registry.ARCHITECTURES)
-    assert set(INDICATORS) == set(complexity.INDICATOR_NAMES)
+@pytest.mark.parametrize(
+    ("key", "offered"),
+    [
+        ("model.architecture", registry.ARCHITECTURES),
+        ("complexity.indicator", complexity.INDICATOR_NAMES),
+        ("energy.meter", ("auto", *choose.SOURCES, "modelled")),
+    ],
+)
+def test_what_the_method_offers_can_be_configured(key: str, offered: Iterable[str]) -> None:
+    assert all(RULES[key].test(name) for name in offered)
+    assert RULES[key].allowed == "one of " + ", ".join(f'"{name}"' for name in offered)
+
+
+def test_no_list_of_what_the_method_offers_is_kept_twice() -> None:
+    assert rules.ARCHITECTURES is registry.ARCHITECTURES
+    assert rules.INDICATOR_NAMES is complexity.INDICATOR_NAMES
+    assert rules.SOURCES is choose.SOURCES
+
+
+def test_reading_a_configuration_loads_neither_torch_nor_opencv() -> None:
+    code = (
+        "import sys, dance_ondevice.daemon.config.load; sys.exit(bool({'torch', 'cv2'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_values_come_from_the_file_and_the_command_line_wins(site: Path):

@@ -164,3 +164,28 @@ def test_only_what_came_since_the_last_round_is_a_reason_to_try_again(store: Sto
     assert arrived() == 6
     assert arrived(1_600_000_000.0, 1_700_000_003.5) == 2
     assert arrived(1_700_000_003.5, 4e9) == 2, "a round of a wrong clock made all samples old"
+
+
+def test_what_labelling_spent_is_counted_for_a_day_whatever_the_calendar_says(store: Store) -> None:
+    calendar, seconds = [0.0], [0.0]
+    energy = Energy(budget_joules_per_day=1000.0, sysfs_root="/nonexistent")
+
+    def started() -> BudgetKeeper:
+        made = BudgetKeeper(store, energy, now=lambda: calendar[0], monotonic=lambda: seconds[0])
+        made.load(history_lost=False)
+        return made
+
+    made = started()
+    made.reserve("labelling-1", 200.0, labelling=True)
+    made.settle("labelling-1", gross=150.0, attributed=10.0, method="modelled")
+    made.reserve("r1", 300.0)
+    made.settle("r1", gross=300.0, attributed=10.0, method="modelled")
+    for jump in (-(10.0**8), 10.0**8):  # a calendar that is set forgets nothing and blocks nothing
+        calendar[0] += jump
+        assert made.labelling_spent() == 150.0
+    # Neither does a new start; and what a crash left reserved for labelling is labelling's.
+    made.reserve("labelling-2", 50.0, labelling=True)
+    made = started()
+    assert made.labelling_spent() == 200.0
+    seconds[0] += 86_401.0
+    assert made.labelling_spent() == 0.0

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ledger_entries import spent_since
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.energy import ledger
@@ -34,7 +35,7 @@ def reserve(db: Database, round_id: str = "r1", joules: float = 100.0, now: floa
 
 def test_a_round_reserves_then_settles(db: Database) -> None:
     reserve(db)
-    assert ledger.spent_since(db, 0.0) == 100.0
+    assert spent_since(db, 0.0) == 100.0
     ledger.settle(db, "r1", 80.0, 30.0, "modelled", 1060.0)
     (row,) = db["ledger"].rows
     assert row == {
@@ -49,7 +50,7 @@ def test_a_round_reserves_then_settles(db: Database) -> None:
         "boot_id": "boot",
         "opened_monotonic": 5.0,
     }
-    assert ledger.spent_since(db, 0.0) == 80.0
+    assert spent_since(db, 0.0) == 80.0
 
 
 def test_one_open_entry_a_round(db: Database) -> None:
@@ -58,7 +59,7 @@ def test_one_open_entry_a_round(db: Database) -> None:
         reserve(db)
     ledger.settle(db, "r1", 60.0, None, "modelled", 1060.0)
     reserve(db, joules=40.0)  # an interrupted round goes on
-    assert ledger.spent_since(db, 0.0) == 100.0
+    assert spent_since(db, 0.0) == 100.0
 
 
 def test_settling_needs_an_open_entry(db: Database) -> None:
@@ -85,7 +86,7 @@ def test_impossible_amounts_are_refused(db: Database, joules: float) -> None:
         reserve(db, joules=joules)
     with pytest.raises(LedgerError, match="finite and not negative"):
         ledger.add_energy(db, "2026-01-01", "training", "rapl", "counter", joules)
-    assert ledger.spent_since(db, 0.0) == 0.0
+    assert spent_since(db, 0.0) == 0.0
 
 
 def test_what_a_crash_left_open_is_settled_in_full(db: Database) -> None:
@@ -97,7 +98,7 @@ def test_what_a_crash_left_open_is_settled_in_full(db: Database) -> None:
         ("r1", 100.0, 1000.0),
         ("r3", 100.0, 1000.0),
     ]
-    assert ledger.spent_since(db, 1500.0) == 200.0
+    assert spent_since(db, 1500.0) == 200.0
     assert ledger.settle_crashed(db, 3000.0) == []
     assert {row["method"] for row in db["ledger"].rows_where("round_id != 'r2'")} == {"reserved"}
 
@@ -108,8 +109,8 @@ def test_only_what_was_closed_since_or_is_open_counts(db: Database) -> None:
     reserve(db, "long", now=0.0)
     ledger.settle(db, "long", 20.0, 1.0, "counter", 500.0)
     reserve(db, "open", 7.0, now=0.0)
-    assert ledger.spent_since(db, 200.0) == 27.0
-    assert ledger.spent_since(db, 100.0) == 77.0
+    assert spent_since(db, 200.0) == 27.0
+    assert spent_since(db, 100.0) == 77.0
 
 
 def test_a_days_energy_adds_up(db: Database) -> None:

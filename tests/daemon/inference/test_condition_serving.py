@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.conditions.store import CONDITIONS_FILE
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference import condition_sets
-from dance_ondevice.daemon.inference.cameras import ConditionSettings
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
 from dance_ondevice.daemon.inference.condition_sets import ConditionSets
 from dance_ondevice.daemon.inference.service import Predictor
@@ -33,7 +33,7 @@ from dance_ondevice.policies.stream.condition_gate import Verdict
 
 SIZE = (48, 64)
 CARD = ModelCard(classes=("road", "sky", "car"), macs_at=SIZE)
-SETTINGS = ConditionSettings(min_frames=8)
+SETTINGS = sections.Conditions(min_frames=8)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ DAY, DUSK = street("day", 0, 40), street("dusk", 40, 45)
 class Everything:
     """Serves frames with everything that belongs to it, on the test's own thread."""
 
-    def __init__(self, folder: Path, model: nn.Module, settings: ConditionSettings = SETTINGS) -> None:
+    def __init__(self, folder: Path, model: nn.Module, settings: sections.Conditions = SETTINGS) -> None:
         self.registry = CollectorRegistry()
         self.model = model
         self.folder = folder
@@ -284,7 +284,7 @@ def test_a_model_that_cannot_be_estimated_goes_on_serving(tmp_path: Path) -> Non
 
 
 def test_switched_off_there_is_one_condition_and_drift_is_still_watched(tmp_path: Path) -> None:
-    rig = Everything(tmp_path, small(), ConditionSettings(enabled=False))
+    rig = Everything(tmp_path, small(), sections.Conditions(enabled=False))
     rig.show(DAY)
     rig.show(DUSK)
     assert rig.known() == {"base": "own"}
@@ -357,7 +357,7 @@ def running(tmp_path: Path) -> Iterator[tuple[Predictor, Callable[[int, np.ndarr
         instruments=Instruments(CollectorRegistry()),
         context=context,
         threads=1,
-        conditions=ConditionSettings(min_frames=8, probation_every=2),
+        conditions=sections.Conditions(min_frames=8, probation_every=2),
     )
     predictor.start()
     predictor.prepare(tmp_path / "v1")()

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.conditions import store as condition_store
 from dance_ondevice.conditions.statistics import NormStatistics
-from dance_ondevice.daemon.inference.cameras import ConditionSettings
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.versions import condition_file
@@ -39,7 +39,7 @@ def _one_thread() -> None:
 @pytest.fixture
 def serving() -> Iterator[ConditionServing]:
     found = ConditionServing(
-        ConditionSettings(), instruments=Instruments(CollectorRegistry()), now=lambda: 5.0
+        sections.Conditions(), instruments=Instruments(CollectorRegistry()), now=lambda: 5.0
     )
     yield found
     found.close()

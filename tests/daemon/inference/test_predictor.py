@@ -11,7 +11,10 @@ import pytest
 import zmq
 from prometheus_client import CollectorRegistry
 
-from dance_ondevice.daemon.inference.service import Predictor
+from dance_ondevice.conditions.statistics import NormStatistics
+from dance_ondevice.daemon.inference import condition_sets, service
+from dance_ondevice.daemon.inference.condition_sets import NotFinite
+from dance_ondevice.daemon.inference.service import FAILURES_IN_A_ROW, Predictor
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.versions import first_model
@@ -21,6 +24,7 @@ from dance_ondevice.daemon.wire.receiver import AddressInUse
 from dance_ondevice.images import codec as images
 from dance_ondevice.images import headers as image_headers
 from dance_ondevice.models.card import CheckpointError
+from dance_ondevice.models.forward import Prediction
 
 pytestmark = pytest.mark.slow
 
@@ -207,3 +211,107 @@ def test_an_address_in_use_names_the_key(rig: tuple) -> None:
         second.start()
     second.stop()
     context.term()
+
+
+def fail_on(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[int]:
+    """Make the model that serves fail on every frame; returns a list that grows by one for each."""
+    sets = predictor._slot.conditions.sets  # type: ignore[union-attr]
+    failed: list[int] = []
+
+    def predict(*_args: object, **_named: object) -> object:
+        failed.append(1)
+        raise error
+
+    monkeypatch.setattr(sets, "predict", predict)
+    return failed
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+        NotFinite("nan"),
+        KeyError(1),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_frame_that_the_model_fails_on_is_lost_and_the_next_one_answered(
+    rig: tuple, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    predictor, mailbox, receive = rig
+    image = np.zeros((48, 64, 3), np.uint8)
+    with monkeypatch.context() as patch:
+        failed = fail_on(predictor, patch, error)
+        mailbox.offer(frame(1, image))
+        while not failed:
+            mailbox.offer(frame(1, image, camera="hello"))
+    mailbox.offer(frame(2, image))
+    assert receive()[0].seq in (1, 2)  # the first was lost, or answered before the model failed
+    assert predictor.alive
+    assert predictor.failed >= 1
+
+
+def test_many_failures_in_a_row_ask_for_an_earlier_version_that_does_better(
+    rig: tuple, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, mailbox, receive = rig
+    image = np.zeros((48, 64, 3), np.uint8)
+    asked = threading.Event()
+    monkeypatch.setattr(predictor, "_fall_back", asked.set)
+    failed = fail_on(predictor, monkeypatch, RuntimeError("no such layer"))
+    while not asked.is_set():
+        mailbox.offer(frame(1, image))
+    assert len(failed) >= FAILURES_IN_A_ROW
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "decode_for_inference", lambda _frame: (image[:0], (1, 1)))
+        with pytest.raises(CheckpointError, match="fails on frame front-1 as well"):
+            predictor.prepare(models[1])
+    predictor.prepare(models[1])()
+    mailbox.offer(frame(2, image))
+    assert receive()[0].seq in (1, 2)
+    assert predictor.alive
+
+
+def test_work_on_conditions_that_fails_leaves_the_frames_alone(
+    rig: tuple, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    predictor, mailbox, receive = rig
+    calls: list[int] = []
+
+    def fails() -> bool:
+        calls.append(1)
+        raise RuntimeError("no such layer")
+
+    monkeypatch.setattr(predictor.conditions, "work", fails)
+    for seq in range(3):
+        mailbox.offer(frame(seq, np.zeros((48, 64, 3), np.uint8)))
+        assert receive()[0].seq == seq
+    assert len(calls) == 1
+    assert "conditions not estimated any more" in caplog.text
+
+
+def test_a_version_whose_answer_is_not_finite_is_not_let_in(
+    rig: tuple, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, _, _ = rig
+    monkeypatch.setattr(
+        condition_sets, "predict", lambda *_, **__: Prediction(np.zeros((96, 128), np.uint8), float("nan"))
+    )
+    with pytest.raises(CheckpointError, match="not finite"):
+        predictor.prepare(models[1])
+
+
+def test_statistics_on_probation_that_make_the_answer_not_finite_are_refused(
+    rig: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, _, _ = rig
+    sets = predictor._slot.conditions.sets
+    sets._every = 1
+    sets._put("c1", NormStatistics({}), "probation")
+    right = Prediction(np.zeros((4, 4), np.uint8), 0.5)
+    answers = iter([right, Prediction(right.mask, float("inf"))])
+    monkeypatch.setattr(condition_sets, "predict", lambda *_, **__: next(answers))
+    served = sets.predict(np.zeros((4, 4, 3), np.uint8), "c1", "base", out_size=(4, 4), label=None)
+    assert (served.prediction, served.used, served.decided) == (right, "base", True)
+    assert sets.statuses() == {"c1": "refused"}

@@ -62,6 +62,7 @@ CONTRACT = {
     "dance_model_miou": {"split"},
     "dance_inference_seconds_bucket": {"le"},
     "dance_inference_skipped_total": set(),
+    "dance_inference_failed_total": set(),
 }
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from round_rig import CONFIG, Rig
 
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.config.sections import Energy
 from dance_ondevice.daemon.inference.cameras import (
     Conditions,
-    ConditionSettings,
     ConditionsSnapshot,
     DriftAlarm,
 )
@@ -35,7 +35,7 @@ class Cameras:
     def __init__(self) -> None:
         self.now = START
         self._conditions = Conditions(
-            ConditionSettings(enabled=False),
+            sections.Conditions(enabled=False),
             now=lambda: self.now,
             on_alarm=lambda camera, signal: None,
             on_switch=lambda: None,
@@ -70,7 +70,9 @@ def rig(paths: StatePaths, store: Store, cameras: Cameras) -> Rig:
 
 
 def rounds(rig: Rig, min_new_samples: int = 100) -> Rounds:
-    service = Rounds(rig.context, min_new_samples=min_new_samples, window="")
+    training = msgspec.structs.replace(rig.context.config.training, min_new_samples=min_new_samples)
+    rig.context.config = msgspec.structs.replace(rig.context.config, training=training)
+    service = Rounds(rig.context)
     service.setup()
     return service
 

@@ -71,7 +71,7 @@ def promote(rig: Rig, version: str, before: str) -> None:
     rig.procedure.probation.begin(version, before, "r9")
     rig.procedure.switch(version, reason="test")
     state = json.loads((rig.paths.models / "probation.json").read_bytes())
-    (rig.paths.models / "probation.json").write_text(json.dumps({**state, "since": BEFORE}))
+    (rig.paths.models / "probation.json").write_text(json.dumps({**state, "after": 0}))
 
 
 def live(rig: Rig) -> tuple[str, str | None]:
@@ -232,7 +232,7 @@ def test_without_joules_the_look_waits_and_says_so(idle: Rig, add_street: Any) -
     )
     poor.procedure.probation.begin("v0001", "v0002", "r1")
     file = poor.paths.models / "probation.json"
-    file.write_text(json.dumps({**json.loads(file.read_bytes()), "since": BEFORE}))
+    file.write_text(json.dumps({**json.loads(file.read_bytes()), "after": None, "since": BEFORE}))
     add_street(poor.store, 8)
     poor.procedure.probation.look()
     assert "the look at them waits: the energy budget is 0 J" in poor.procedure.probation.text
@@ -243,3 +243,52 @@ def test_no_probation_where_none_is_asked_for(idle: Rig) -> None:
     idle.context.config = msgspec.structs.replace(CONFIG, promotion=Promotion(probation_samples=0))
     idle.procedure.probation.begin("v0001", "v0002", "r1")
     assert not (idle.paths.models / "probation.json").exists()
+
+
+def test_frames_count_in_the_order_of_their_coming_whatever_the_calendar_says(
+    idle: Rig, add_street: Any
+) -> None:
+    add_street(idle.store, 3)
+    probation = idle.procedure.probation
+    idle.context.now = lambda: 4e9  # a clock that is far ahead, and is set right afterwards
+    probation.begin("v0001", "v0002", "r1")
+    probation.look()
+    assert ": 0 of 8 frames" in probation.text
+    add_street(idle.store, 2, start=10)
+    probation.look()
+    assert ": 2 of 8 frames" in probation.text
+    # The newest are removed, and others get their rows: these count all the same.
+    idle.store.remove_samples([row["id"] for row in idle.rows("select id from samples")][1:]).result()
+    probation.look()
+    add_street(idle.store, 4, start=20)
+    probation.look()
+    assert ": 4 of 8 frames" in probation.text
+
+
+def test_a_look_that_hangs_ends_at_its_deadline_and_is_given_up_in_the_end(
+    idle: Rig, add_street: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hanging_look.py").write_text("import signal\nwhile True:\n    signal.pause()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(
+        "dance_ondevice.daemon.rounds.probation.TrainerProcess",
+        lambda job, log, program: TrainerProcess(job, log, program="hanging_look", tick_seconds=0.01),
+    )
+    now = [0.0]
+
+    def passing() -> float:
+        now[0] += 200.0
+        return now[0]
+
+    idle.context.monotonic = passing
+    idle.procedure.probation.begin("v0001", "v0002", "r1")
+    add_street(idle.store, 8)
+    for _ in range(3):
+        idle.procedure.probation.look()
+        now[0] += 1000.0
+    record = idle.versions.card("v0001")["probation"]
+    assert (record["outcome"], record["reason"]) == (
+        "not decided",
+        "it took longer than training.max_round_duration",
+    )
+    assert not idle.rows("select * from ledger where closed_at is null")

@@ -101,7 +101,7 @@ def test_a_round_that_does_not_fit_the_memory_goes_on_with_smaller_batches(
 ) -> None:
     limits = iter([1 << 40, 1 << 20, 1 << 40])  # for the plan, the first attempt, the second
     monkeypatch.setattr(round_training, "memory_limit", lambda _: next(limits))
-    monkeypatch.setattr("dance_ondevice.daemon.rounds.procedure.memory_limit", lambda _: next(limits))
+    monkeypatch.setattr("dance_ondevice.daemon.rounds.prepare.memory_limit", lambda _: next(limits))
     outcome = rig.round()
     assert outcome.outcome == "promoted", outcome.reasons
     (row,) = rig.rows("select batch_size, image_scale, peak_bytes from rounds")
@@ -146,7 +146,7 @@ def test_a_single_labelled_frame_waits_for_others_to_judge_by(
 ) -> None:
     add_street(store, 1)
     rig = Rig(paths, store, CONFIG)
-    refused = rig.procedure.run(rig.procedure.assign_splits(), trigger="test", reason="asked")
+    refused = rig.run()
     assert isinstance(refused, str)
     assert "no held-out samples" in refused
     assert rig.rows("select * from rounds") == []

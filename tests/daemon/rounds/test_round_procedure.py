@@ -19,7 +19,7 @@ from dance_ondevice.daemon.children import process as trainer
 from dance_ondevice.daemon.config.sections import Energy as EnergySection
 from dance_ondevice.daemon.config.sections import Promotion
 from dance_ondevice.daemon.planning import job as round_job
-from dance_ondevice.daemon.rounds import procedure as round_procedure
+from dance_ondevice.daemon.rounds import prepare as round_prepare
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.watch import Progress
 from dance_ondevice.daemon.store.service import Store
@@ -134,7 +134,7 @@ def test_a_killed_trainer_fails_the_round_and_costs_its_joules(rig: Rig) -> None
                     command = (entry / "cmdline").read_bytes()
                 except OSError:
                     continue
-                if b"trainer_main" in command and str(rig.paths.root).encode() in command:
+                if b"daemon.trainer.main" in command and str(rig.paths.root).encode() in command:
                     return int(entry.name)
         raise AssertionError("no trainer runs")
 
@@ -155,7 +155,7 @@ def test_a_round_without_joules_does_not_start(paths: StatePaths, store: Store, 
     add_street(store, 24)
     broke = msgspec.structs.replace(CONFIG, energy=EnergySection(budget_joules_per_day=0.0))
     rig = Rig(paths, store, broke)
-    reason = rig.procedure.run(rig.procedure.assign_splits(), trigger="test", reason="asked")
+    reason = rig.run()
     assert isinstance(reason, str)
     assert "0 J" in reason
     assert rig.rows("select * from rounds") == []
@@ -220,7 +220,7 @@ def test_a_round_keeps_its_samples_from_the_moment_they_are_looked_up(
         assert all(Path(sample.image).exists() for sample in (*job.train, *job.rehearsal, *job.gate))
         return trainer.write_job(folder, job)
 
-    monkeypatch.setattr(round_procedure, "write_job", write_job)
+    monkeypatch.setattr(round_prepare, "write_job", write_job)
     outcome = rig.round()
     assert outcome.outcome == "promoted", outcome.reasons
     assert evicted, "or the test shows nothing"
@@ -240,7 +240,7 @@ def test_a_round_that_cannot_be_prepared_is_closed(rig: Rig, monkeypatch: pytest
     def full(folder: Path, job: jobs.Job) -> Path:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(round_procedure, "write_job", full)
+    monkeypatch.setattr(round_prepare, "write_job", full)
     with pytest.raises(OSError, match="No space left"):
         rig.round()
     (row,) = rig.rows("select outcome, reasons from rounds")

@@ -16,12 +16,12 @@ from dance_ondevice.daemon.system.state import StatePaths
 pytestmark = pytest.mark.usefixtures("first_models_at_hand")
 
 SUSPENDING = msgspec.structs.replace(
-    CONFIG, training=msgspec.structs.replace(CONFIG.training, suspend_after_rounds=3)
+    CONFIG, training=msgspec.structs.replace(CONFIG.training, suspend_after_rounds=3, min_new_samples=4)
 )
 
 
 def rounds(rig: Rig) -> Rounds:
-    return Rounds(rig.context, min_new_samples=4, window="")
+    return Rounds(rig.context)
 
 
 def finished(rig: Rig, number: int, outcome: str = "rejected", *, live: float = 0.4) -> None:
@@ -101,6 +101,13 @@ def test_a_round_that_helps_ends_the_suspension(rig: Rig) -> None:
     finished(rig, 3, "promoted", live=0.5)
     service._look_back()
     assert service.snapshot().suspended == ""
+
+
+def test_rounds_count_in_their_order_also_where_the_clock_went_back(rig: Rig) -> None:
+    for number in (2001, 2002, 2003, 1, 2, 3):
+        finished(rig, number)
+    past = rig.procedure.past_rounds(3)
+    assert [row["id"] for row in past] == ["r1", "r2", "r3"]
 
 
 def test_one_labelled_frame_and_none_at_all_are_clear_states(rig: Rig, add_street: Any) -> None:

@@ -86,21 +86,22 @@ class Rig:
         self.budget = BudgetKeeper(self.store, self.config.energy, now=time.time, monotonic=time.monotonic)
         self.budget.load(history_lost=False)
         self.versions = Versions(self.paths, self.store, now=time.time)
+        self.context = RoundContext(
+            config=self.config,
+            config_file="test.toml",
+            paths=self.paths,
+            store=self.store,
+            versions=self.versions,
+            energy=self.energy,
+            budget=self.budget,
+            instruments=Instruments(CollectorRegistry()),
+            live_model=None,
+            procfs=Path("/proc"),
+            now=time.time,
+            monotonic=lambda: self.monotonic,
+        )
         self.teaching = Teaching(
-            RoundContext(
-                config=self.config,
-                config_file="test.toml",
-                paths=self.paths,
-                store=self.store,
-                versions=self.versions,
-                energy=self.energy,
-                budget=self.budget,
-                instruments=Instruments(CollectorRegistry()),
-                live_model=None,
-                procfs=Path("/proc"),
-                now=time.time,
-                monotonic=lambda: self.monotonic,
-            ),
+            self.context,
             stopping=self.stopping,
             beat=lambda: None,
         )
@@ -252,6 +253,20 @@ def test_joules_that_labelling_may_not_spend_keep_it_from_starting(rig: Callable
     made.teaching.look()
     assert made.teaching.state.state == "waiting"
     assert "labels.budget_share" in made.teaching.state.reason
+    assert not made.rows("select * from labelling")
+
+
+def test_a_calendar_that_jumps_neither_forgets_nor_blocks_the_share_of_labelling(
+    rig: Callable[..., Rig],
+) -> None:
+    made = rig(teacher_factory="the_teacher:good", budget_share=0.5)
+    made.add(range(10, 20))
+    day = made.config.energy.budget_joules_per_day
+    made.budget.reserve("labelling-1", day / 2, labelling=True)
+    made.budget.settle("labelling-1", gross=day / 2, attributed=0.0, method="modelled")
+    made.context.now = lambda: time.time() + 10**8
+    made.teaching.look()
+    assert "0 J are left" in made.teaching.state.reason
     assert not made.rows("select * from labelling")
 
 

@@ -15,6 +15,7 @@ from dance_ondevice.daemon.store.samples import StoreError
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.system.workers import Workers
+from dance_ondevice.files import is_leftover, leftover_of
 
 WAIT = 30.0
 
@@ -41,7 +42,7 @@ def test_all_files_are_flushed_at_once_and_before_any_has_its_name(
     fsync, rename = os.fsync, Path.replace
 
     def note_fsync(descriptor: int) -> None:
-        if name_of(descriptor).endswith(".tmp"):
+        if is_leftover(name_of(descriptor)):
             meeting.wait()  # breaks if one is waited for before the next is begun
             events.append("flush")
         fsync(descriptor)
@@ -83,7 +84,7 @@ def test_an_image_that_fails_leaves_nothing_of_itself_its_label_and_its_copies(
     fsync = os.fsync
 
     def failing(descriptor: int) -> None:
-        if name_of(descriptor) == f".{bad.id}.png.tmp":
+        if leftover_of(name_of(descriptor)) == f"{bad.id}.png":
             raise OSError(errno.EIO, "the medium failed")
         fsync(descriptor)
 

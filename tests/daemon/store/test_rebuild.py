@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import stored
+from ledger_entries import spent_since
 
 from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.store import label_source
@@ -140,7 +141,7 @@ def test_the_books_are_carried_over_where_they_can_be_read(paths: StatePaths) ->
     report = rebuild_index(paths)
     assert (report.index, report.adopted, report.history_lost) == ("rebuilt", 1, False)
     db = open_reader(paths)
-    assert ledger.spent_since(db, 0.0) == 100.0
+    assert spent_since(db, 0.0) == 100.0
     saved = ledger.load_budget(db, "boot", 1.0, 2.0, 10.0)
     assert saved == ledger.SavedBudget(balance_joules=42.0, elapsed_seconds=0.0)
     assert [row["outcome"] for row in db.table("rounds").rows] == ["promoted"]

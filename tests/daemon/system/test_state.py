@@ -14,11 +14,8 @@ from dance_ondevice.daemon.system.state import (
     StateInUse,
     StateLock,
     StatePaths,
-    atomic_write,
-    is_atomic_leftover,
     parse_sample_id,
     sample_id,
-    write_synced,
 )
 
 CAMERAS = st.from_regex(CAMERA_NAME, fullmatch=True)
@@ -61,64 +58,6 @@ def test_what_is_no_id_is_told_apart(camera: str, identifier: str) -> None:
 )
 def test_ids_of_other_shapes_are_none(identifier: str) -> None:
     assert parse_sample_id("front", identifier) is None
-
-
-def test_atomic_write_replaces_whole(tmp_path: Path) -> None:
-    file = tmp_path / "live.json"
-    atomic_write(file, b"old")
-    atomic_write(file, b"new")
-    assert file.read_bytes() == b"new"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["live.json"]
-
-
-def test_a_failed_atomic_write_leaves_the_old_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "live.json"
-    atomic_write(file, b"old")
-
-    def fail(_descriptor: int) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="Input/output"):
-        atomic_write(file, b"new")
-    assert file.read_bytes() == b"old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["live.json"]
-
-
-def test_a_failed_rename_leaves_nothing_behind(tmp_path: Path) -> None:
-    target = tmp_path / "taken"
-    (target / "inside").mkdir(parents=True)
-    with pytest.raises(OSError, match="directory"):
-        atomic_write(target, b"new")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]
-
-
-def test_the_content_is_flushed_before_it_gets_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "live.json"
-    seen: list[tuple[str, bool]] = []
-    fsync = os.fsync
-
-    def note(descriptor: int) -> None:
-        seen.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, file.exists()))
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", note)
-    atomic_write(file, b"x")
-    assert is_atomic_leftover(seen[0][0])
-    assert seen[0][1] is False
-    assert seen[1] == (tmp_path.name, True)
-    assert len(seen) == 2
-
-
-def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
-    write_synced(tmp_path / "file", b"0123456789")
-    assert (tmp_path / "file").read_bytes() == b"0123456789"
 
 
 def test_the_lock_names_the_process_that_holds_it(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from torch import nn
 
 from dance_ondevice.daemon.children.jobs import NO_STEPS
 from dance_ondevice.daemon.children.process import GRACE_SECONDS, STOP_GRACE_SECONDS, TrainerProcess
+from dance_ondevice.daemon.children.watcher import ChildWatcher, Limits
+from dance_ondevice.daemon.energy.service import CpuAccount
 from dance_ondevice.daemon.rounds import watch as round_runner
-from dance_ondevice.daemon.rounds.watch import Limits, watch
+from dance_ondevice.daemon.rounds.watch import watch
 from dance_ondevice.daemon.system import stopping
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.trainer.interrupts import SAVE_SECONDS, Leave, Saved, Wishes
@@ -153,17 +155,20 @@ def test_a_trainer_that_ignores_sigterm_is_killed_when_its_grace_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = DeafTrainer(tmp_path / "round", monkeypatch)
-    process.start()
     asked_to_stop = threading.Event()
     monkeypatch.setattr(asked_to_stop, "is_set", lambda: process.is_deaf)
     result = watch(
         process,
+        ChildWatcher(
+            cpu=CpuAccount(Path("/proc"), {}),
+            procfs=Path("/proc"),
+            stopping=asked_to_stop,
+            monotonic=lambda: process.now,
+            beat=lambda: None,
+        ),
         round_id="r1",
         log_file=process.folder / "trainer.log",
         limits=Limits(deadline=1e9, resident_bytes=1 << 60, must_stop=lambda: None),
-        procfs=Path("/proc"),
-        stopping=asked_to_stop,
-        monotonic=lambda: process.now,
         on_progress=lambda _: None,
     )
     assert STOP_GRACE_SECONDS <= process.waited <= STOP_GRACE_SECONDS + 2

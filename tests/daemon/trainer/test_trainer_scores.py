@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from dance_ondevice.daemon.trainer import main
 from dance_ondevice.daemon.trainer import scores as trainer_scores
 from dance_ondevice.images import codec as images
 from dance_ondevice.models.card import Normalisation
@@ -79,3 +82,20 @@ def test_the_fastest_of_each_model_counts_and_they_take_turns(gate: list[tuple[s
     assert (found.live_ms, found.candidate_ms) == pytest.approx((5.0, 3.0))
     assert live.calls == candidate.calls > 2
     assert torch.get_num_threads() == threads
+
+
+def test_a_round_that_goes_on_takes_the_scores_that_it_has(
+    gate: list[tuple[str, TrainingSample]], tmp_path: Path
+) -> None:
+    model = Model(0.2).eval()
+    job: Any = SimpleNamespace(out=str(tmp_path / "candidate"))
+
+    def scored(of: list[tuple[str, TrainingSample]]) -> tuple[Any, Any]:
+        return main._scored_once("live", job, of, lambda: trainer_scores.score(model, of, Normalisation(), 2))
+
+    first, calls = scored(gate), model.calls
+    assert scored(gate) == first
+    assert model.calls == calls, "no sample is seen twice"
+    # Other samples, as of another round, are scored.
+    assert scored(gate[:2])[0].scores.samples == 2
+    assert model.calls > calls

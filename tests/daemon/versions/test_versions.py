@@ -10,8 +10,16 @@ import pytest
 
 from dance_ondevice.daemon.store.rebuild import restore_versions
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.system.state import StatePaths, atomic_write
-from dance_ondevice.daemon.versions.versions import KEEP, Pointer, VersionError, Versions, check_intact
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.versions.versions import (
+    KEEP,
+    Pointer,
+    VersionError,
+    Versions,
+    age_key,
+    check_intact,
+)
+from dance_ondevice.files import write_durably
 
 
 @pytest.fixture
@@ -87,6 +95,35 @@ def test_pruning_spares_the_live_the_previous_and_the_first(
     assert store.submit(lambda db: db["versions"].count).result() == len(versions.names())
 
 
+def test_names_of_five_digits_are_newer_than_those_of_four(
+    versions: Versions, paths: StatePaths, store: Store
+) -> None:
+    first = adopt(versions, paths, "rejected")
+    versions.directory(first).rename(versions.directory("v9997"))
+    store.submit(lambda db: db.execute("update versions set version = 'v9997'")).result()
+    versions.make_live("v9997", reason="first")
+    others = [adopt(versions, paths, "rejected") for _ in range(KEEP["rejected"] + 2)]
+    assert others == ["v9998", "v9999", *(f"v{number}" for number in range(10_000, 10_005))]
+    assert versions.names() == ["v9997", *others]
+    assert versions.prune() == ["v9999", "v9998"]
+    assert adopt(versions, paths) == "v10005"
+    store.submit(lambda db: db.execute("update versions set status = 'retired'")).result()
+
+    def loads(folder: Path) -> None:
+        if folder.name in ("v9997", "v10005"):
+            raise ValueError("damaged")
+
+    versions.fall_back(loads)
+    pointer = versions.pointer()
+    assert pointer is not None
+    assert pointer.version == "v10004"  # the newest that loads
+
+
+def test_names_that_the_daemon_did_not_give_are_the_oldest() -> None:
+    names = ["v10000", "v²", "base", "v0002", "v" + "9" * 5000, "v9999"]
+    assert sorted(names, key=age_key)[-3:] == ["v0002", "v9999", "v10000"]
+
+
 def test_the_version_of_a_round_is_known_by_its_card(versions: Versions, paths: StatePaths) -> None:
     for number in (1, 2):
         training = {"training": {"round": f"r{number}"}}
@@ -117,6 +154,21 @@ def real(paths: StatePaths, versions: Versions, content: bytes = b"tensors", sta
 
 
 FLIPPED = b"tensorr"
+
+
+def test_a_live_model_whose_loading_raises_anything_gives_way_to_the_one_before(
+    versions: Versions, paths: StatePaths
+) -> None:
+    for version in (real(paths, versions), real(paths, versions)):
+        versions.make_live(version, reason="test")
+
+    def loads(folder: Path) -> None:
+        if folder.name == "v0002":
+            raise RuntimeError("no such operator")
+
+    note = versions.fall_back(loads)
+    assert note is not None
+    assert "v0002 does not load (no such operator): v0001 is live" in note
 
 
 def test_a_live_model_with_a_flipped_bit_gives_way_to_the_one_before(
@@ -205,10 +257,10 @@ def test_a_rollback_that_a_kill_cuts_short_leaves_no_version_that_seems_good(
 
     def killed(path: Path, data: bytes) -> None:
         if pointed:
-            atomic_write(path, data)
+            write_durably(path, data)
         raise Killed
 
-    monkeypatch.setattr("dance_ondevice.daemon.versions.versions.atomic_write", killed)
+    monkeypatch.setattr("dance_ondevice.daemon.versions.versions.write_durably", killed)
     with pytest.raises(Killed):
         versions.make_live("v0001", reason="v0002 did not hold", away_from="rolled_back")
     store.submit(lambda db: restore_versions(db, paths)).result()

@@ -12,11 +12,12 @@ import zmq
 from ingest_harness import PATIENCE, header, jpeg, label, running
 from sender_harness import frames, send_all, sending, stored_seqs
 
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.links import LinkError
-from dance_ondevice.daemon.wire.messages import FrameMessage, Header, Reply, WireLimits
+from dance_ondevice.daemon.wire.messages import FrameMessage, Header, Reply
 from dance_ondevice.daemon.wire.sender import Pattern, stream
 from dance_ondevice.daemon.wire.sources import Source, SourceFrame
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
@@ -58,7 +59,7 @@ class FakeDaemon(threading.Thread):
             if not self._socket.poll(20):
                 continue
             *envelope, head, _ = self._socket.recv_multipart()
-            message = wire.parse([head, b"x"], WireLimits())
+            message = wire.parse([head, b"x"], sections.Ingest())
             assert isinstance(message, FrameMessage)
             self.seqs.append(message.seq)
             reply = self._answer(
@@ -237,6 +238,28 @@ def test_refusals_are_counted_by_text() -> None:
         assert (summary.kept, summary.rejected, summary.overflow, summary.unanswered) == (1, 3, 1, 0)
         assert summary.errors == {"bad image": 2, "overflow: too slow": 1, "other": 1}
         assert not summary.complete
+    daemon.stop()
+
+
+def test_a_refusal_that_names_no_frame_means_the_newest_that_was_sent() -> None:
+    def answer(head: wire.Header, times: int) -> wire.Reply | None:
+        # The refusal overtakes the answers to the two frames that are still at work.
+        nameless = wire.Reply(v=1, ok=False, error="no header", code="header")
+        later = {3: 0, 4: 1}
+        if head.seq in later:
+            return wire.Reply(v=1, ok=True, id="x", kept=False, camera="front", seq=later[head.seq])
+        return nameless if head.seq == 2 else None
+
+    daemon = FakeDaemon(answer)
+    with sending(daemon.endpoint, window=3) as sender:
+        for number, frame in enumerate(frames(5)):
+            sender.send(frame, seq=number, captured_at=1.0)
+        while sender.summary().dropped < 2:
+            sender.idle(sender._monotonic() + 0.01)
+
+        summary = sender.summary()
+        assert (summary.rejected, summary.unanswered, summary.resent) == (1, 2, 0)
+        assert daemon.seqs == [0, 1, 2, 3, 4]
     daemon.stop()
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.system.state import CAMERA_NAME
 from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.messages import (
@@ -20,10 +21,9 @@ from dance_ondevice.daemon.wire.messages import (
     LabelMessage,
     Message,
     WireError,
-    WireLimits,
 )
 
-LIMITS = WireLimits(max_message_bytes=10_000, max_pixels=1_000, max_header_bytes=2_000)
+LIMITS = sections.Ingest(max_message_bytes=10_000, max_pixels=1_000, max_header_bytes=2_000)
 IMAGE = b"an encoded image"
 HEADER: dict[str, Any] = {
     "v": 1,
@@ -40,7 +40,7 @@ def header(**changes: Any) -> bytes:
     return json.dumps(fields).encode()
 
 
-def refusal(*parts: bytes, limits: WireLimits = LIMITS) -> WireError:
+def refusal(*parts: bytes, limits: sections.Ingest = LIMITS) -> WireError:
     with pytest.raises(WireError) as caught:
         wire.parse(parts, limits)
     return caught.value
@@ -171,7 +171,7 @@ def test_header_that_is_no_json_object_is_refused(text: bytes) -> None:
 
 def test_deep_nesting_is_refused() -> None:
     deep = b'{"v":' + b"[" * 20_000 + b"]" * 20_000 + b"}"
-    limits = WireLimits(max_message_bytes=100_000, max_header_bytes=65_536)
+    limits = sections.Ingest(max_message_bytes=100_000, max_header_bytes=65_536)
 
     assert refusal(deep, IMAGE, limits=limits).reason == "header"
 

@@ -101,10 +101,9 @@ def test_refill_refuses_a_time_that_is_none(now: float) -> None:
         refill(RULES, Account(0.0, 0.0), now)
 
 
-def test_first_account_is_full_and_a_later_one_lacks_what_the_ledger_shows() -> None:
+def test_first_account_is_full() -> None:
     rules = BudgetRules(joules_per_day=1000.0, cap_days=2.0)
     assert initial_account(rules, 7.0) == Account(2000.0, 7.0)
-    assert initial_account(rules, 7.0, spent_joules=2500.0) == Account(-500.0, 7.0)
 
 
 def test_what_a_round_left_comes_back_and_what_it_overspent_is_taken() -> None:

@@ -1,0 +1,63 @@
+"""The parts of a daemon that runs, as two values: what the others are given, and all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import zmq
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from dance_ondevice.daemon.config.reload import Reloader
+from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.control import status
+from dance_ondevice.daemon.energy.budget import BudgetKeeper
+from dance_ondevice.daemon.energy.service import EnergyService
+from dance_ondevice.daemon.ingest import ingest_config
+from dance_ondevice.daemon.metrics.instruments import Instruments
+from dance_ondevice.daemon.security.curve import ServerCurve
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system import schedule as scheduler
+from dance_ondevice.daemon.versions.versions import Versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Core:
+    """What every other part is given; it runs before any of them.
+
+    Attributes:
+        threads: tells the energy account the kernel's id of each named thread, filled as services start.
+    """
+
+    instruments: Instruments
+    context: zmq.Context[zmq.Socket[bytes]]
+    curve: ServerCurve | None
+    store: Store
+    versions: Versions
+    energy: EnergyService
+    budget: BudgetKeeper
+    meter_note: str
+    threads: dict[str, Callable[[], int | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """All parts of a daemon that has started; whoever holds one can use every part."""
+
+    parts: status.Parts
+    budget: BudgetKeeper
+    schedule: BackgroundScheduler
+    reloader: Reloader
+
+    def apply(self, config: Config) -> None:
+        """Hand a configuration that differs in live keys alone to the parts that decide by it."""
+        before, parts = self.reloader.config, self.parts
+        storage, training = config.storage, config.training
+        parts.store.set_limits(quota_bytes=storage.quota_bytes, min_free_bytes=storage.min_free_bytes)
+        self.budget.set_limits(config.energy)
+        parts.rounds.reconfigure(config)
+        parts.ingest.set_rules(ingest_config.rules(config.data_slimming))
+        if (training.interval, training.window) != (before.training.interval, before.training.window):
+            interval = parse_duration(training.interval)
+            scheduler.change(self.schedule, interval, training.window, parts.rounds.tick)

@@ -1,0 +1,181 @@
+"""From the labelled samples to a round that is ready to run: planned, on record, its work order written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.counts import block_numbers
+from dance_ondevice.daemon.children.process import write_job
+from dance_ondevice.daemon.children.watcher import memory_limit
+from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.planning import fit as round_plan
+from dance_ondevice.daemon.planning import job as round_job
+from dance_ondevice.daemon.planning import pace as round_pace
+from dance_ondevice.daemon.planning import scope as round_condition
+from dance_ondevice.daemon.rounds import closing as round_close
+from dance_ondevice.daemon.rounds import record as round_record
+from dance_ondevice.daemon.rounds.context import RoundContext
+from dance_ondevice.daemon.rounds.training import RoundClock
+from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions.versions import Pointer
+from dance_ondevice.policies.rounds import shrinking
+from dance_ondevice.policies.samples.splits import SampleInfo
+
+__all__ = ["RoundPart", "prepare"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundPart:
+    """What is run of a round between two starts of the daemon; mostly that is the whole round.
+
+    Attributes:
+        config: The whole configuration, taken once.
+        job: The trainer's work order.
+        job_file: Where that is.
+        joules: What this part may spend.
+        forecast: What was expected of the round.
+        size: What the trainer begins with.
+        clock: Counts the round's seconds.
+    """
+
+    config: Config
+    job: jobs.Job
+    job_file: Path
+    joules: float
+    forecast: round_plan.Forecast
+    size: shrinking.RoundSize
+    clock: RoundClock
+
+
+def prepare(
+    context: RoundContext,
+    samples: Sequence[SampleInfo],
+    *,
+    config: Config,
+    trigger: str,
+    reason: str,
+) -> RoundPart | str:
+    """Plan a round, open its record and write its work order; in words why there is none.
+
+    Args:
+        context: Of all rounds.
+        samples: All that are labelled, with their splits.
+        config: The whole configuration; the context's own may be replaced at any time.
+        trigger: What asked for the round.
+        reason: Why it may start, in words.
+
+    Raises:
+        Exception: Whatever keeps the work order from being written; the record is closed first.
+    """
+    c = context
+    training = config.training
+    seed = training.seed + c.store.submit(lambda db: db["rounds"].count).result()
+    share = c.store.submit(lambda db: round_plan.rehearsal_share(db, training.rehearsal_share)).result()
+
+    def ensured() -> Pointer:
+        return first_model.ensure(config, c.config_file, c.paths, c.versions)
+
+    planned = round_condition.plan(
+        config,
+        samples,
+        lambda: c.versions.directory(ensured().version),
+        rehearsal_share=share,
+        seed=seed,
+    )
+    if isinstance(planned, str):
+        return planned
+    plan, condition, pointer = planned.samples, planned.condition, ensured()
+    card = c.versions.card(pointer.version)
+    past = c.store.submit(round_record.finished_rounds).result()
+    alike = round_condition.comparable(past, condition)
+    fitted = round_plan.fit(
+        config,
+        c.budget,
+        plan,
+        known=c.store.submit(lambda db: round_plan.stored(db, plan)).result(),
+        macs=card.get("macs") or 0,
+        past=alike,
+        forced=trigger == "requested",
+        # Anchors are of the base domain: a condition's own round has no use for them.
+        rehearsal_share=share if condition is None else 0.0,
+    )
+    if isinstance(fitted, str):
+        return fitted
+
+    speed = round_pace.next_pace(alike)
+    steps = max(min(round_job.MIN_STEPS, fitted.steps), int(fitted.steps * speed.steps))
+    round_id = round_job.new_id(c.paths, c.now())
+    most_seconds = parse_duration(training.max_round_duration)
+    folder = c.paths.rounds / round_id
+    size = round_pace.first_size(training.batch_size, past, memory_limit(c.procfs))
+    row = {
+        "id": round_id,
+        "started_at": c.now(),
+        "max_seconds": most_seconds,
+        "trigger": trigger,
+        "reason": "; ".join(filter(None, (reason, planned.reason, fitted.reason, speed.reason))),
+        "parent": pointer.version,
+        "condition": condition,
+        "seed": seed,
+        "macs_before": card.get("macs"),
+        "pace": round_pace.encode(speed),
+        "batch_size": size.batch_size,
+        "image_scale": size.scale,
+        **fitted.expectations,
+    }
+    # From here on no eviction takes its samples: what is looked up below is what the trainer will find.
+    c.store.submit(lambda db: round_record.open_round(db, row, fitted.plan)).result()
+    try:
+        job = round_job.build(
+            config,
+            folder,
+            live=c.versions.directory(pointer.version),
+            frozen=c.versions.directory(pointer.frozen),
+            samples=lambda ids: c.store.submit(
+                lambda db: round_record.job_samples(db, ids, c.paths.root.resolve())
+            ).result(),
+            plan=fitted.plan,
+            steps=steps,
+            learning_rate=training.learning_rate * speed.rate,
+            scales=fitted.scales,
+            target_macs=round_job.slim_target(config, card, past),
+            seed=seed,
+            condition=condition,
+        )
+        job = round_pace.resized(_with_blocks(c, job, config), size)
+        job_file = write_job(folder, job)
+    except Exception as error:  # whatever it was: the record must not stay open, the caller tells of it
+        round_close.close(c, round_id, "failed", (f"not prepared: {error}",), {})
+        raise
+    log.info(
+        "round started round=%s for=%s reason=%s new=%d rehearsal=%d gate=%d steps=%d joules=%.0f",
+        round_id, condition or "all", reason,
+        len(job.train), len(job.rehearsal), len(job.gate), job.steps, fitted.allowance,
+    )  # fmt: skip
+    return RoundPart(
+        config=config,
+        job=job,
+        job_file=job_file,
+        joules=fitted.allowance,
+        forecast=fitted.forecast,
+        size=size,
+        clock=RoundClock(c.store, c.monotonic, round_id, most=most_seconds),
+    )
+
+
+def _with_blocks(context: RoundContext, job: jobs.Job, config: Config) -> jobs.Job:
+    """Tell the trainer which held-out samples belong together in time."""
+    ids = [s.id for s in job.gate]
+    origins = context.store.submit(lambda db: round_record.origins(db, ids)).result()
+    places = {i: origin.place for i, origin in origins.items()}
+    block = parse_duration(config.training.gate_block)
+    return msgspec.structs.replace(job, gate_blocks=block_numbers(ids, places, block))

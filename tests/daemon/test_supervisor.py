@@ -1,0 +1,59 @@
+"""The order in which the daemon's parts start, seen from outside."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dance_ondevice.daemon.config.load import load
+from dance_ondevice.daemon.control import client
+from dance_ondevice.daemon.control.running import Core, Running
+from dance_ondevice.daemon.control.server import ControlServer
+from dance_ondevice.daemon.supervisor import Supervisor
+
+CONFIG = """
+[daemon]
+state_dir = "{state}"
+[ingest]
+bind = ["ipc://{state}/ingest"]
+[inference]
+enabled = false
+[metrics]
+enabled = false
+[energy]
+meter = "modelled"
+[training]
+interval = "{interval}"
+"""
+
+
+def test_a_reload_reaches_all_parts_from_the_first_moment_that_the_daemon_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, state = tmp_path / "site.toml", tmp_path / "state"
+    file.write_text(CONFIG.format(state=state, interval="1h"))
+    answers: list[Any] = []
+    start = ControlServer.start
+
+    def start_and_ask(server: ControlServer, timeout: float = 60.0) -> None:
+        start(server, timeout)
+        file.write_text(CONFIG.format(state=state, interval="2h"))
+        answers.append(client.request(server.endpoint, "reload"))
+        answers.append(client.request(server.endpoint, "status"))
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(ControlServer, "start", start_and_ask)
+    environ = {"RUNTIME_DIRECTORY": str(tmp_path)}
+    assert Supervisor(load(file), environ=environ).run() == 0
+    assert "training.interval" in str(answers[0])
+    assert answers[1]["ready"]
+
+
+@pytest.mark.parametrize("kind", [Core, Running])
+def test_the_parts_of_a_daemon_cannot_be_exchanged(kind: type) -> None:
+    assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert all(field.default is dataclasses.MISSING for field in dataclasses.fields(kind))
