@@ -28,7 +28,7 @@ _SCENE, _FRAME = 30, 31
 _SHARES = (0.6, 0.2, 0.14, 0.06)
 #: Frames from one of a scene to the next: 20 to 60 metres.
 _STEP = (30, 100)
-_SKY, _BUILDING = (STREET_CLASSES.index(name) for name in ("sky", "building"))
+_SKY = STREET_CLASSES.index("sky")
 
 
 def frames(count: int, *, seed: int, size: tuple[int, int]) -> Iterator[tuple[Pixels, Pixels]]:
@@ -58,8 +58,7 @@ def frames(count: int, *, seed: int, size: tuple[int, int]) -> Iterator[tuple[Pi
             index += int(rng.integers(*_STEP))
             image, label = camera.render(index, "here")
             own = generator(seed, _FRAME, scene, number)
-            image = _shadowed(_hung(paint.over(image, label, own), label, own), label, own)
-            image = lens.see(image, own)
+            image = lens.see(_shadowed(paint.over(image, label, own), label, own), own)
             if own.random() < 0.5:  # traffic drives on the other side
                 image, label = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(label[:, ::-1])
             yield image, label
@@ -139,20 +138,6 @@ class _Paint:
             grain += cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC)
         factor = self._gain[label] * (1 + self._grain[label] * grain)[..., None]
         return np.clip(image * factor, 0, 255).astype(np.uint8)
-
-
-def _hung(image: Pixels, label: Pixels, rng: np.random.Generator) -> Pixels:
-    """The frame with boards, shop fronts, dark arcades and drainpipes on its houses."""
-    h, w = label.shape
-    hung = image.copy()
-    for _ in range(int(rng.integers(0, 14))):
-        x, y = int(rng.uniform(0, w)), int(rng.uniform(0.1, 0.75) * h)
-        wide, high = (int(rng.uniform(0.01, 0.25) * side) + 1 for side in (w, h))
-        colour = rng.uniform(0, 255, 3) if rng.random() < 0.4 else np.full(3, rng.uniform(0, 255))
-        cv2.rectangle(hung, (x, y), (x + wide, y + high), [float(c) for c in colour], cv2.FILLED)
-    share = rng.uniform(0.5, 1.0)
-    mixed = cv2.addWeighted(hung, share, image, 1 - share, 0)
-    return np.where((label == _BUILDING)[..., None], mixed, image)
 
 
 def _shadowed(image: Pixels, label: Pixels, rng: np.random.Generator) -> Pixels:
