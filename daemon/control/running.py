@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import zmq
@@ -24,11 +23,7 @@ from dance_ondevice.daemon.versions.versions import Versions
 
 @dataclass(frozen=True, kw_only=True)
 class Core:
-    """What every other part is given; it runs before any of them.
-
-    Attributes:
-        threads: tells the energy account the kernel's id of each named thread, filled as services start.
-    """
+    """What every other part is given; it runs before any of them."""
 
     instruments: Instruments
     context: zmq.Context[zmq.Socket[bytes]]
@@ -38,7 +33,6 @@ class Core:
     energy: EnergyService
     budget: BudgetKeeper
     meter_note: str
-    threads: dict[str, Callable[[], int | None]]
 
 
 @dataclass(frozen=True, kw_only=True)

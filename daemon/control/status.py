@@ -197,6 +197,9 @@ def _energy(parts: Parts, rounds: RoundsSnapshot) -> dict[str, Any]:
         "source": meter.source,
         "method": meter.method,
         "about": meter.about,
+        "watts": {
+            domain.domain: domain.watts for domain in energy.reading.domains if domain.watts is not None
+        },
         "gross_joules": energy.gross_joules,
         "idle_joules": energy.idle_joules,
         "workload_joules": dict(energy.workloads),

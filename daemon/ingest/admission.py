@@ -58,7 +58,7 @@ class Admission:
             return False
         self._look_at = self._monotonic() + LOOK_EVERY
         try:
-            self._clients.look()
+            self._clients.scan()
         except (OSError, KeysError) as error:
             log.error("client keys not read folder=%s error=%s", self._clients.folder, error)
             return False

@@ -13,6 +13,7 @@ import msgspec
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.planning import anchors
+from dance_ondevice.daemon.planning.scope import WHOLE, Scope
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions import engine_graph, first_model
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
@@ -74,7 +75,7 @@ def build(
     scales: Mapping[str, float],
     target_macs: int | None,
     seed: int,
-    condition: str | None = None,
+    scope: Scope = WHOLE,
 ) -> jobs.Job:
     """The work order of one round; every path in it is absolute.
 
@@ -94,7 +95,7 @@ def build(
             is judged as it is stored.
         target_macs: see ``slim_target``.
         seed: of everything random in the round.
-        condition: that the round is for alone: it neither slims nor distils. None: for all at once.
+        scope: what the round is for.
     """
     training = config.training
     folder = folder.resolve()
@@ -116,7 +117,7 @@ def build(
         train=resized(plan.train),
         rehearsal=resized(plan.rehearsal),
         gate=samples(plan.gate),
-        target_macs=target_macs if condition is None else None,
+        target_macs=target_macs if scope.slims else None,
         size=(height, width),
         steps=steps,
         batch_size=training.batch_size,
@@ -128,8 +129,10 @@ def build(
         looks=pace.look_steps(steps) if training.early_stopping else (),
         min_gain=config.promotion.min_gain,
         confidence=config.promotion.confidence,
-        distillation=training.distillation if condition is None else 0.0,
-        condition=condition,
+        distillation=training.distillation if scope.distils else 0.0,
+        kind=scope.kind,
+        condition=scope.condition,
+        note=scope.note,
         conditions=_own_copy(live / CONDITIONS_FILE, folder) if config.conditions.enabled else "",
         graph=_served_by_onnxruntime(config),
     )

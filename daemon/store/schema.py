@@ -269,6 +269,11 @@ def _round_limits(db: Database) -> None:
         db.execute(statement)
 
 
+def _round_meter(db: Database) -> None:
+    """What a round's joules were measured with: only figures of one meter foretell another round's."""
+    db.execute("ALTER TABLE rounds ADD COLUMN meter TEXT")  # sources and domains, such as 'rapl:psys'
+
+
 _CHANGES = (
     ("0001_initial", _initial),
     ("0002_expectations", _expectations),
@@ -276,6 +281,7 @@ _CHANGES = (
     ("0004_course", _course),
     ("0005_condition_rounds", _condition_rounds),
     ("0006_round_limits", _round_limits),
+    ("0007_round_meter", _round_meter),
 )
 
 

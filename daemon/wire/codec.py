@@ -16,11 +16,9 @@ import msgspec
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.system.state import CAMERA_NAME
 from dance_ondevice.daemon.wire.messages import (
-    IMAGEZMQ_OK,
     MAX_PARTS,
     VERSION,
     Buffer,
-    Encoding,
     FrameMessage,
     Header,
     ImagezmqMessage,
@@ -34,21 +32,6 @@ from dance_ondevice.daemon.wire.messages import (
 )
 
 __all__ = [
-    "IMAGEZMQ_OK",
-    "MAX_PARTS",
-    "VERSION",
-    "Buffer",
-    "Encoding",
-    "FrameMessage",
-    "Header",
-    "ImagezmqMessage",
-    "LabelMessage",
-    "MaskHeader",
-    "MaskMessage",
-    "Message",
-    "Reason",
-    "Reply",
-    "WireError",
     "accepted",
     "camera_name",
     "frame_parts",

@@ -13,11 +13,11 @@ import zmq
 
 from dance_ondevice.daemon.security.curve import ClientCurve
 from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.links import AnsweredLink, Link, LinkError, PublishedLink
+from dance_ondevice.daemon.wire.links import AnsweredLink, Link, PublishedLink
 from dance_ondevice.daemon.wire.messages import VERSION, Buffer, Header, WireError
 from dance_ondevice.daemon.wire.sources import Source, SourceFrame
 
-__all__ = ["FrameSender", "LinkError", "Pattern", "StreamSummary", "stream"]
+__all__ = ["FrameSender", "Pattern", "StreamSummary", "stream"]
 
 Pattern: TypeAlias = Literal["req", "dealer", "pub"]
 

@@ -21,7 +21,7 @@ from dance_ondevice.images.codec import decode_colour, decode_label
 from dance_ondevice.images.headers import ImageError, probe
 from dance_ondevice.images.labels import IGNORE, LabelError
 
-__all__ = ["VOID_ID", "DatasetError", "LabelColours", "LabelledImage", "camvid", "camvid32", "read_label"]
+__all__ = ["VOID_ID", "LabelColours", "camvid", "camvid32", "read_label"]
 
 #: What the published label masks write where a pixel belongs to none of the 11 classes.
 VOID_ID = 11

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from dance_ondevice.images.headers import ImageError, check_complete, probe
 
 __all__ = [
-    "ImageError",
     "decode_colour",
     "decode_grey",
     "decode_label",

@@ -42,7 +42,7 @@ from dance_ondevice.models.cost import count_macs, count_parameters, training_on
 from dance_ondevice.models.forward import STRIDE, logits
 from dance_ondevice.models.registry import ModelError, build, build_from_factory
 
-__all__ = ["CheckpointError", "ModelCard", "load", "load_for", "read_card", "save"]
+__all__ = ["load", "load_for", "save"]
 
 _MODEL_GROUP = "model/"
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.layers import resize
 
-__all__ = ["STRIDE", "Normalisation", "Prediction", "logits", "outputs", "predict", "to_tensor"]
+__all__ = ["STRIDE", "Prediction", "logits", "outputs", "predict", "to_tensor"]
 
 #: Sides are padded to a multiple of this: the deepest downsampling of the architectures.
 STRIDE = 32

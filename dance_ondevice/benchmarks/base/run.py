@@ -18,7 +18,7 @@ from dance_ondevice.benchmarks.base.sites import Place
 from dance_ondevice.files import write_whole
 from dance_ondevice.images.codec import resize_area
 from dance_ondevice.models import checkpoint, registry
-from dance_ondevice.models.card import TENSORS_FILE, ModelCard, Normalisation
+from dance_ondevice.models.card import TENSORS_FILE, ModelCard, Normalisation, read_card
 from dance_ondevice.models.forward import predict
 from dance_ondevice.training.batches import read_image, read_label
 from dance_ondevice.training.evaluation import confusion_matrix, iou_per_class, miou
@@ -83,7 +83,7 @@ def run(
         CheckpointError: the base does not load.
         SampleError: an image or label cannot be used.
     """
-    card = checkpoint.read_card(base)
+    card = read_card(base)
     cache.mkdir(parents=True, exist_ok=True)
     sites = [_Bench(plan=plan, base=base, card=card, place=p, cache=cache, say=say) for p in places]
     return BaseReport(

@@ -95,7 +95,7 @@ def test_a_revoked_subscriber_is_cut_off_and_the_others_come_back(
         publisher.tend()
 
         ring.public_file("thief").unlink()
-        ring.server.clients.look()
+        ring.server.clients.scan()
         publisher.tend()
         hears(publisher, thief)
         now[0] = 1.0
@@ -126,7 +126,7 @@ def test_the_address_is_bound_again_and_again(context: zmq.Context[Any], tmp_pat
         wall = subscribe(others, publisher.endpoint, ring.client("wall"))
         for number in range(20):
             ring.public_file(f"c{number}").unlink()
-            ring.server.clients.look()
+            ring.server.clients.scan()
             now[0] += 1.0
             publisher.tend()
         hears(publisher, wall)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dance_ondevice.benchmarks.stream.record import Promotion, RunRecord
-from dance_ondevice.benchmarks.stream.report import (
+from dance_ondevice.benchmarks.stream.results.report import (
     RECOVERED,
     Recovery,
     SeedReport,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 
 from dance_ondevice.benchmarks.markdown import number, table
-from dance_ondevice.benchmarks.stream.report import RECOVERED, StreamReport, VariantReport
-from dance_ondevice.benchmarks.stream.targets import targets
+from dance_ondevice.benchmarks.stream.results.report import RECOVERED, StreamReport, VariantReport
+from dance_ondevice.benchmarks.stream.results.targets import targets
 
 __all__ = ["lines", "svg"]
 

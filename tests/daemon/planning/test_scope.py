@@ -20,7 +20,7 @@ from dance_ondevice.daemon.planning import scope as round_condition
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.trainer import probation_main
-from dance_ondevice.daemon.trainer.interrupts import Wishes
+from dance_ondevice.daemon.trainer.interrupts import ParentRequests
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
 from dance_ondevice.datasets.street import StreetCamera
@@ -71,12 +71,12 @@ def test_a_conditions_own_round_takes_its_samples_and_is_judged_by_all_that_it_s
         ("base", "train", 2), ("c1", "train", 8), ("c1", "gate", 4), ("c2", "gate", 1), ("", "gate", 3)
     )
     planned = plan(live, found)
-    assert planned.condition == "c1"
+    assert planned.scope.condition == "c1"
     assert planned.samples.train == tuple(f"s{i}" for i in range(2, 10))
     # c2 opened from c1, whose set serves it.
     assert planned.samples.gate == tuple(f"s{i}" for i in range(10, 15))
     assert planned.reason == "for condition c1 alone: 8 of 10 new samples are of condition c1"
-    assert plan(live, found, conditions=Conditions(enabled=False)).condition is None
+    assert plan(live, found, conditions=Conditions(enabled=False)).scope.condition is None
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_conditions_own_round_takes_its_samples_and_is_judged_by_all_that_it_s
 )
 def test_else_it_is_a_whole_round_that_says_why(live: Path, found: list[SampleInfo], said: str) -> None:
     planned = plan(live, found)
-    assert planned.condition is None
+    assert planned.scope.condition is None
     assert said in planned.reason
     assert bool(said) == bool(planned.reason)
     assert len(planned.samples.gate) == sum(sample.split == "gate" for sample in found)
@@ -97,9 +97,9 @@ def test_else_it_is_a_whole_round_that_says_why(live: Path, found: list[SampleIn
 
 def test_rounds_are_compared_with_their_like_where_there_are_some() -> None:
     own, whole = {"id": "a", "condition": "c1"}, {"id": "b", "condition": None}
-    assert round_condition.comparable([own, whole], "c2") == [own]
-    assert round_condition.comparable([own, whole], None) == [whole]
-    assert round_condition.comparable([whole], "c1") == [whole]
+    assert round_condition.comparable([own, whole], round_condition.of_condition("c2")) == [own]
+    assert round_condition.comparable([own, whole], round_condition.WHOLE) == [whole]
+    assert round_condition.comparable([whole], round_condition.of_condition("c1")) == [whole]
 
 
 def test_probation_looks_at_frames_as_each_version_would_serve_them(live: Path, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_probation_looks_at_frames_as_each_version_would_serve_them(live: Path, 
 
     def observed(job: jobs.ProbationJob) -> dict[str, jobs.Observed]:
         events = io.StringIO()
-        probation_main._run(job, events, Wishes())
+        probation_main._run(job, events, ParentRequests())
         told = [jobs.decode_event(line.encode()) for line in events.getvalue().splitlines()]
         return {event.id: event for event in told if isinstance(event, jobs.Observed)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dance_ondevice.benchmarks.stream.report import StreamReport, VariantReport
+from dance_ondevice.benchmarks.stream.results.report import StreamReport, VariantReport
 
 __all__ = ["PEAK_TARGET", "Target", "peak_of_dance", "targets"]
 
