@@ -49,7 +49,7 @@ from dance_ondevice.daemon.system import systemd as notify
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals, StopWhileStarting
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
-from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions import factory, first_model
 from dance_ondevice.daemon.versions.versions import Versions, check_intact
 
 if TYPE_CHECKING:
@@ -266,7 +266,8 @@ class Supervisor:
         # Only here does the daemon load torch.
         from dance_ondevice.daemon.inference.service import Predictor
 
-        first_model.ensure(config, self._config_file, self.paths, versions)
+        pointer = first_model.ensure(config, self._config_file, self.paths, versions)
+        factory.check(versions.card(pointer.version), config, self._config_file)
         mailbox = LatestFrames()
         predictor: Predictor = self._begin(
             Predictor(
@@ -326,6 +327,8 @@ class Supervisor:
                     store=parts.store,
                     report=lambda: status.report(parts, uptime=self._uptime(), metrics_url=metrics_url),
                     reload=lambda: self._reload(running),
+                    n_classes=len(config.model.classes),
+                    max_pixels=config.ingest.max_pixels,
                 ),
             )
         )
@@ -333,6 +336,7 @@ class Supervisor:
             pid=os.getpid(),
             control=endpoint,
             ingest=tuple(parts.ingest.endpoints),
+            subscribe_bind=parts.ingest.visited_endpoints,
             metrics=metrics_url or None,
             inference=parts.predictor.endpoint if parts.predictor else None,
         )

@@ -143,13 +143,14 @@ class _Paint:
 def _shadowed(image: Pixels, label: Pixels, rng: np.random.Generator) -> Pixels:
     """The frame with up to four shadows across street and houses, as trees and walls throw them."""
     h, w = label.shape
-    shade = np.ones((h, w), np.float32)
+    shade: NDArray[np.float32] = np.ones((h, w), np.float32)
     for _ in range(int(rng.integers(0, 5))):
         corners = rng.uniform((-0.3 * w, 0.25 * h), (1.3 * w, 1.1 * h), (4, 2)).astype(np.int32)
         cv2.fillConvexPoly(shade, cv2.convexHull(corners), float(rng.uniform(0.35, 0.85)))
-    shade = cv2.GaussianBlur(shade, (0, 0), float(rng.uniform(0.5, 3)))
+    shade = cast("NDArray[np.float32]", cv2.GaussianBlur(shade, (0, 0), float(rng.uniform(0.5, 3))))
     shade[label == _SKY] = 1
-    return np.clip(image * shade[..., None], 0, 255).astype(np.uint8)
+    shadowed: Pixels = np.clip(image * shade[..., None], 0, 255).astype(np.uint8)
+    return shadowed
 
 
 class _Lens:
@@ -168,7 +169,9 @@ class _Lens:
     def see(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """The frame as this camera gives it."""
         h, w = image.shape[:2]
-        light = (image.astype(np.float32) / 255) ** (self._gamma * float(np.exp(rng.normal(0, 0.08))))
+        light: NDArray[np.float32] = (image.astype(np.float32) / 255) ** (
+            self._gamma * float(np.exp(rng.normal(0, 0.08)))
+        )
         grey = light @ np.asarray((0.114, 0.587, 0.299), np.float32)
         light = (grey[..., None] + self._saturation * (light - grey[..., None])) * self._balance
         light = (light - 0.45) * self._contrast + 0.45 + float(rng.normal(0, 0.03))
