@@ -67,6 +67,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     factory: str = ""
     size: tuple[int, int] = (480, 360)
 
+    @property
+    def source(self) -> str:
+        """The path of the model or of the weights to start from; empty where none is named."""
+        return "" if self.weights == UNTRAINED else self.weights
+
 
 class NetworkSlimming(msgspec.Struct, frozen=True, kw_only=True):
     """``[network_slimming]``."""

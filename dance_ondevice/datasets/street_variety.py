@@ -169,9 +169,8 @@ class _Lens:
     def see(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """The frame as this camera gives it."""
         h, w = image.shape[:2]
-        light: NDArray[np.float32] = (image.astype(np.float32) / 255) ** (
-            self._gamma * float(np.exp(rng.normal(0, 0.08)))
-        )
+        gamma = self._gamma * float(np.exp(rng.normal(0, 0.08)))
+        light = cast("NDArray[np.float32]", (image.astype(np.float32) / 255) ** gamma)
         grey = light @ np.asarray((0.114, 0.587, 0.299), np.float32)
         light = (grey[..., None] + self._saturation * (light - grey[..., None])) * self._balance
         light = (light - 0.45) * self._contrast + 0.45 + float(rng.normal(0, 0.03))
