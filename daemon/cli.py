@@ -62,7 +62,9 @@ TABLE: Mapping[str, Lazy] = {
     "samples": Lazy(
         f"{_COMMANDS}.samples.listing:samples", "List, explain, export and remove stored samples."
     ),
-    "labels": Lazy(f"{_COMMANDS}.samples.labels:labels", "Bring labels to stored samples."),
+    "labels": Lazy(
+        f"{_COMMANDS}.samples.labels:labels", "Bring labels to stored samples, and take them back."
+    ),
     "energy": Lazy(f"{_COMMANDS}.energy:energy", "Show joules by day, workload, source and method."),
     "simulate": Lazy(
         f"{_COMMANDS}.simulate:simulate", "Replay the stored stream under another energy budget."

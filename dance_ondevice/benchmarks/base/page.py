@@ -17,8 +17,8 @@ def lines(report: BaseReport) -> list[str]:
         f"{report.file_bytes / 1e6:.1f} MB, trained on {made.get('samples')} synthetic frames for "
         f"{made.get('steps')} steps ({made.get('cpu_seconds', 0.0) / 60:.0f} CPU minutes); no real image was "
         f"used. A round takes {report.steps} steps of at most {report.batch_size} images from every start, "
-        "so rounds of a site take the same joules; 0 labels: batch normalisation's statistics estimated again "
-        "from 64 unlabelled images. Means of the seeds, the sample standard deviation behind ±.",
+        "so rounds of a site take the same joules; 0 labels: batch normalisation's statistics estimated "
+        "again from 64 unlabelled images. Means of the seeds, the sample standard deviation behind ±.",
         *(line for site in report.sites for line in _site(site)),
     ]
 
