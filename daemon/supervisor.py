@@ -45,6 +45,7 @@ from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system import schedule as scheduler
 from dance_ondevice.daemon.system import stopping
 from dance_ondevice.daemon.system import systemd as notify
+from dance_ondevice.daemon.system.clock import ClockWatch
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals, StopWhileStarting
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
@@ -365,6 +366,7 @@ class Supervisor:
         tick = _TICK_SECONDS if interval is None else min(_TICK_SECONDS, interval / 3)
         last_status = self._monotonic()
         frame_rate = status.FrameRate(last_status)
+        clock = ClockWatch(self._now, self._monotonic)
         notify.notify(f"READY=1\nSTATUS={self._status_line(running, frame_rate)}", self._environ)
         while True:
             number = self._signals.next(tick)
@@ -374,6 +376,8 @@ class Supervisor:
                 # Refused: the log has the reasons, the daemon goes on as it was.
                 with contextlib.suppress(ConfigError):
                     self._reload(running)
+            if moved := clock.moved():
+                running.follow_clock(moved)
             for service in self._services:
                 if not service.alive:
                     log.critical("stopping because=%s failed error=%r", service.name, service.failure)

@@ -16,6 +16,7 @@ from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.rounds.service import Rounds, RoundsSnapshot
 from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.store.unreadable import REMEDY
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import Versions
 from dance_ondevice.policies.budget.usefulness import Usefulness
@@ -106,6 +107,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
             "unlabelled": store.samples_unlabelled,
             "bytes": store.bytes,
             "free_bytes": store.free_bytes,
+            "unreadable": store.unreadable,
         },
         "inference": {
             "enabled": predictor is not None,
@@ -148,6 +150,7 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
     return Snapshot(
         samples_labelled=store.samples_labelled,
         samples_unlabelled=store.samples_unlabelled,
+        samples_unreadable=store.unreadable,
         store_bytes=store.bytes,
         store_quota_bytes=parts.store.quota_bytes,
         store_free_bytes=store.free_bytes,
@@ -224,6 +227,17 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
         warnings.append(parts.versions.note)
     if parts.meter_note:
         warnings.append(parts.meter_note)
+    if (store := parts.store.snapshot()).unreadable:
+        count = store.unreadable
+        warnings.append(
+            f"{count} stored sample{'' if count == 1 else 's'} cannot be read and "
+            f"{'is' if count == 1 else 'are'} left out of rounds ({store.first_unreadable}): {REMEDY}"
+        )
+    if parts.rounds.anchors_unreadable:
+        warnings.append(
+            f"{len(parts.rounds.anchors_unreadable)} anchors cannot be read and are left out of rounds "
+            f"({parts.rounds.anchors_unreadable[0]}): mend or remove them in training.anchors"
+        )
     if keys := parts.restart_keys():
         warnings.append(f"restart the daemon for what was changed in its configuration: {', '.join(keys)}")
     return warnings

@@ -46,11 +46,13 @@ class Selection:
         camera: of this camera.
         before: captured before this second since the epoch.
         after: captured at this second or later.
+        unreadable: only those whose image or label was found unreadable.
     """
 
     camera: str | None = None
     before: float | None = None
     after: float | None = None
+    unreadable: bool = False
 
 
 def select(db: Database, selection: Selection) -> list[str]:
@@ -61,7 +63,7 @@ def select(db: Database, selection: Selection) -> list[str]:
         "captured_at >= ?": selection.after,
     }
     given = {condition: value for condition, value in conditions.items() if value is not None}
-    where = " AND ".join(["1", *given])
+    where = " AND ".join(["unreadable IS NOT NULL" if selection.unreadable else "1", *given])
     query = f"SELECT id FROM samples WHERE {where} ORDER BY captured_at, id"
     return [row[0] for row in db.execute(query, list(given.values()))]
 

@@ -42,6 +42,7 @@ class Snapshot:
 
     samples_labelled: int = 0
     samples_unlabelled: int = 0
+    samples_unreadable: int = 0
     store_bytes: int = 0
     store_quota_bytes: int = 0
     store_free_bytes: int = 0
@@ -75,6 +76,11 @@ class SnapshotCollector(Collector):
         samples.add_metric(["true"], now.samples_labelled)
         samples.add_metric(["false"], now.samples_unlabelled)
         yield samples
+        yield GaugeMetricFamily(
+            "dance_samples_unreadable",
+            "Stored samples whose image or label cannot be read; rounds leave them out.",
+            value=now.samples_unreadable,
+        )
         yield from _store_families(now)
         yield from _energy_families(now)
         yield GaugeMetricFamily(

@@ -23,12 +23,12 @@ _CHUNK = 500
 _ROUNDS_TOLD = 5
 _FULL = (1.0, 0.0)
 
-# A round later than every sample was dated by a clock that was wrong: it must not make all samples old.
+# By the order of storing: a clock that was wrong makes no sample old and no round late.
 _ARRIVED = """
 SELECT count(*) FROM samples
-WHERE label_path IS NOT NULL AND split = 'train' AND rounds_used = 0 AND received_at > coalesce(
-    (SELECT max(started_at) FROM rounds
-     WHERE outcome IS NOT NULL AND started_at <= (SELECT max(received_at) FROM samples)), 0)
+WHERE label_path IS NOT NULL AND split = 'train' AND rounds_used = 0 AND unreadable IS NULL
+    AND arrival > coalesce(
+        (SELECT arrivals FROM rounds WHERE outcome IS NOT NULL ORDER BY rowid DESC LIMIT 1), 0)
 """
 
 

@@ -23,6 +23,7 @@ from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.record import SeenSample
+from dance_ondevice.daemon.store import unreadable
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import VersionError
 from dance_ondevice.documents import decode
@@ -226,6 +227,7 @@ class Probation:
         c.budget.reserve(account, joules)
         before = c.energy.sample()
         found: list[jobs.Observed] = []
+        lost: list[jobs.Unreadable] = []
         error = ""
 
         def take(event: jobs.Event) -> None:
@@ -233,6 +235,8 @@ class Probation:
             match event:
                 case jobs.Observed():
                     found.append(event)
+                case jobs.Unreadable():
+                    lost.append(event)
                 case jobs.Failed():
                     error = event.error
                 case _:
@@ -262,15 +266,16 @@ class Probation:
                 attributed=after.workloads.get("training", 0.0) - before.workloads.get("training", 0.0),
                 method=c.energy.meter.method,
             )
+        unreadable.mark(c.store, lost)
         if ended.limit == "stopping" or (ended.limit == "energy" and gross < joules):
             return None  # another time: nothing is wrong with the process
         if ended.limit:
             raise RuntimeError(ended.reason)
         status = ended.exit.status
-        if status != 0 or len(found) < len(seen):
+        if status != 0 or len(found) + len(lost) < len(seen):
             raise RuntimeError(error or f"it ended with status {status}, see {folder}/trainer.log")
         shutil.rmtree(folder, ignore_errors=True)
-        return found
+        return found or None  # without one that can be read there is nothing to tell
 
     def _evidence(
         self, config: Config, state: ProbationState, seen: list[SeenSample], observed: list[jobs.Observed]

@@ -28,9 +28,11 @@ from dance_ondevice.daemon.rounds.prepare import RoundPart
 from dance_ondevice.daemon.rounds.probation import Probation, ProbationState, remove_leftovers
 from dance_ondevice.daemon.rounds.training import RoundClock, RoundTraining
 from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult
+from dance_ondevice.daemon.store import unreadable
 from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
 from dance_ondevice.daemon.versions.versions import Pointer, VersionError
 from dance_ondevice.policies.rounds import pace, shrinking
+from dance_ondevice.policies.rounds.rehearsal import is_anchor
 from dance_ondevice.policies.samples.splits import SampleInfo, assign_splits
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,8 @@ class RoundProcedure:
     ) -> None:
         self._c = context
         self._on_progress = on_progress
+        #: Why anchors were left out of the latest round.
+        self.anchors_unreadable: tuple[str, ...] = ()
         self._watcher = partial(context.watcher, stopping, beat)
         self._close = partial(round_close.close, context)
         self.probation = Probation(context, roll_back=self._roll_back, watcher=self._watcher)
@@ -282,6 +286,10 @@ class RoundProcedure:
                 method=c.energy.meter.method,
             )
             self._on_progress(None)
+        unreadable.mark(c.store, result.unreadable)
+        self.anchors_unreadable = tuple(
+            each.error for each in result.unreadable if is_anchor(each.id) is not None
+        )
         facts = {
             **round_close.paid(c.store, job.round),
             "expected_gain": forecast.gain,

@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.children.counts import GatePlace
 from dance_ondevice.daemon.children.jobs import JobSample
+from dance_ondevice.daemon.store.labelled import BOUNDED
 from dance_ondevice.policies.rounds.rehearsal import is_anchor
 from dance_ondevice.policies.rounds.start import RoundPlan
 
@@ -55,7 +56,7 @@ def origins(db: Database, ids: Sequence[str]) -> dict[str, Origin]:
     for chunk in _chunks(ids, 500):
         marks = ",".join("?" * len(chunk))
         for row in db.query(
-            f"select id, camera, captured_at, condition, label_source from samples where id in ({marks})",
+            f"select id, camera, {BOUNDED}, condition, label_source from samples where id in ({marks})",
             list(chunk),
         ):
             place = GatePlace(
@@ -77,6 +78,7 @@ def open_round(db: Database, row: Mapping[str, object], plan: RoundPlan) -> None
     }
     there = {s.id for s in job_samples(db, list(roles), Path())}
     db.table("rounds").upsert(dict(row), pk="id")
+    db.execute("update rounds set arrivals = (select arrivals from sample_totals) where id = ?", [row["id"]])
     db.table("round_samples").insert_all(
         (
             {"round_id": row["id"], "sample_id": sample_id, "role": role}
@@ -167,10 +169,10 @@ def seen_since(
     """
     rows = db.query(
         # A model's label is no truth to judge by: such a frame serves without it.
-        "select id, camera, captured_at, condition, path, "
+        f"select id, camera, {BOUNDED}, condition, path, "
         "iif(label_source in ('teacher', 'self'), null, label_path) as truth from samples "
         "where iif(:row is null, received_at > :since, rowid > :row and origin <> 'rebuilt') "
-        "and rounds_used = 0 and (:of is null or condition = :of) "
+        "and rounds_used = 0 and unreadable is null and (:of is null or condition = :of) "
         "order by truth is null, rowid desc limit :most",
         {"row": row, "since": since, "of": condition, "most": most},
     )

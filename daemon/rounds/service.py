@@ -115,6 +115,11 @@ class Rounds(Service):
         """The latest published state."""
         return self._state
 
+    @property
+    def anchors_unreadable(self) -> tuple[str, ...]:
+        """Why anchors were left out of the latest round, one sentence each."""
+        return self._procedure.anchors_unreadable
+
     def tick(self, trigger: str) -> None:
         """Ask for a round if there is a reason for one; never blocks, extra ticks are dropped."""
         if self._requests.empty():

@@ -24,6 +24,7 @@ from dance_ondevice.daemon.energy.service import EnergySnapshot
 from dance_ondevice.daemon.rounds import teaching_record as record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.teaching_record import TeacherFacts, configured
+from dance_ondevice.daemon.store import unreadable
 from dance_ondevice.daemon.store.label_source import stamp
 from dance_ondevice.daemon.store.samples import LabelProtected, StoreError, UnknownSample
 from dance_ondevice.files import write_durably
@@ -289,6 +290,9 @@ class Teaching:
         """Store a label; what cannot be stored is passed over."""
         c, facts = self._c, run.facts
         run.looked_at += 1
+        if event.error:
+            unreadable.mark(c.store, [jobs.Unreadable(id=event.id, error=event.error)])
+            return
         if event.agreement_with_teacher is not None:
             run.agreements.append((event.accepted, event.agreement_with_teacher))
         if event.mask:

@@ -26,13 +26,13 @@ KEEP_HELD_OUT = 128
 # The newest held-out samples stay, and so do those that a running round may be reading. Nothing trains on a
 # held-out sample: its classes keep it no longer than others.
 _CANDIDATES = f"""
-SELECT id, camera, captured_at, bytes, score, label_path IS NOT NULL,
-    (split IS 'gate' AND
-        row_number() OVER (PARTITION BY camera, split ORDER BY captured_at DESC, id) <= {KEEP_HELD_OUT})
+SELECT id, camera, arrival, bytes, score, label_path IS NOT NULL,
+    (split IS 'gate' AND unreadable IS NULL AND
+        row_number() OVER (PARTITION BY camera, split ORDER BY arrival DESC) <= {KEEP_HELD_OUT})
     OR id IN (
         SELECT sample_id FROM round_samples JOIN rounds ON rounds.id = round_id WHERE outcome IS NULL
     ),
-    CASE WHEN split IS 'gate' THEN NULL ELSE classes END
+    CASE WHEN split IS 'gate' OR unreadable IS NOT NULL THEN NULL ELSE classes END
 FROM samples
 """
 
@@ -76,6 +76,13 @@ class Room:
         """Labelled samples, unlabelled samples, bytes of both."""
         row = self._db.execute("SELECT labelled, unlabelled, bytes FROM sample_totals").fetchone()
         return (row[0], row[1], row[2])
+
+    def unreadable(self) -> tuple[int, str]:
+        """How many samples cannot be read, and why the first cannot."""
+        row = self._db.execute(
+            "SELECT count(*), min(id), unreadable FROM samples WHERE unreadable IS NOT NULL"
+        ).fetchone()
+        return (row[0], row[2] or "")
 
     def free(self) -> int:
         """Bytes free on the file system."""
@@ -137,7 +144,7 @@ class Room:
                 StoredSample(
                     id=row[0],
                     camera=row[1],
-                    captured_at=row[2],
+                    arrival=row[2],
                     bytes=row[3],
                     score=row[4],
                     labelled=bool(row[5]),

@@ -269,6 +269,29 @@ def _round_limits(db: Database) -> None:
         db.execute(statement)
 
 
+def _arrival(db: Database) -> None:
+    """Numbers samples in the order of storing, whatever any clock says; a number is never given out again."""
+    for statement in (
+        "ALTER TABLE samples ADD COLUMN arrival INTEGER",
+        "UPDATE samples SET arrival = rowid",
+        "CREATE INDEX samples_arrival ON samples (arrival)",
+        "ALTER TABLE sample_totals ADD COLUMN arrivals INTEGER NOT NULL DEFAULT 0",
+        "UPDATE sample_totals SET arrivals = (SELECT coalesce(max(arrival), 0) FROM samples)",
+        "CREATE TRIGGER samples_arrived AFTER INSERT ON samples BEGIN "
+        "UPDATE sample_totals SET arrivals = arrivals + 1; "
+        "UPDATE samples SET arrival = (SELECT arrivals FROM sample_totals) WHERE rowid = new.rowid; END",
+        # Samples that had arrived when the round was planned; NULL of rounds of earlier versions.
+        "ALTER TABLE rounds ADD COLUMN arrivals INTEGER",
+    ):
+        db.execute(statement)
+
+
+def _unreadable(db: Database) -> None:
+    """Why a sample's image or label cannot be read; NULL while it can. Such a sample serves for nothing."""
+    db.execute("ALTER TABLE samples ADD COLUMN unreadable TEXT")
+    db.execute("CREATE INDEX samples_unreadable ON samples (id) WHERE unreadable IS NOT NULL")
+
+
 _CHANGES = (
     ("0001_initial", _initial),
     ("0002_expectations", _expectations),
@@ -276,6 +299,8 @@ _CHANGES = (
     ("0004_course", _course),
     ("0005_condition_rounds", _condition_rounds),
     ("0006_round_limits", _round_limits),
+    ("0007_arrival", _arrival),
+    ("0008_unreadable", _unreadable),
 )
 
 

@@ -52,12 +52,16 @@ class StoreSnapshot:
         samples_unlabelled: Samples without one.
         bytes: Images and labels together.
         free_bytes: Free on the file system.
+        unreadable: Samples whose image or label cannot be read.
+        first_unreadable: Why the first of them cannot; empty without one.
     """
 
     samples_labelled: int = 0
     samples_unlabelled: int = 0
     bytes: int = 0
     free_bytes: int = 0
+    unreadable: int = 0
+    first_unreadable: str = ""
 
 
 def open_writer(paths: StatePaths) -> Database:
@@ -297,6 +301,12 @@ class Store(Service):
 
     def _publish(self) -> None:
         labelled, unlabelled, size = self._room.totals()
+        unreadable, first = self._room.unreadable()
         self._snapshot = StoreSnapshot(
-            samples_labelled=labelled, samples_unlabelled=unlabelled, bytes=size, free_bytes=self._room.free()
+            samples_labelled=labelled,
+            samples_unlabelled=unlabelled,
+            bytes=size,
+            free_bytes=self._room.free(),
+            unreadable=unreadable,
+            first_unreadable=first,
         )

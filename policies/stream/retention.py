@@ -21,7 +21,7 @@ class StoredSample:
     Attributes:
         id: unique.
         camera: name of its camera.
-        captured_at: seconds.
+        arrival: number in the order of storing: no clock, the sender's or the board's, makes a sample old.
         bytes: on disk, image and label.
         score: spatial complexity; of two samples alike in all else the plainer one goes first.
         labelled: whether it has a label.
@@ -31,7 +31,7 @@ class StoredSample:
 
     id: str
     camera: str
-    captured_at: float
+    arrival: int
     bytes: int
     score: float
     labelled: bool
@@ -86,9 +86,9 @@ def _in_order(samples: Sequence[StoredSample], seed: int, keep_per_class: int) -
     yield from _most_plentiful(scarce, per_class)
 
 
-def _age(sample: StoredSample, seed: int) -> tuple[float, float, bytes, str]:
+def _age(sample: StoredSample, seed: int) -> tuple[int, float, bytes, str]:
     draw = blake2b(f"{seed}/{sample.id}".encode(), digest_size=8).digest()
-    return sample.captured_at, sample.score, draw, sample.id
+    return sample.arrival, sample.score, draw, sample.id
 
 
 def _by_camera(ordered: Iterable[StoredSample], per_camera: Counter[str]) -> Iterator[StoredSample]:

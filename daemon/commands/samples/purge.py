@@ -39,6 +39,7 @@ def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> flo
 @click.option("--camera", metavar="NAME", help="Only this camera's.")
 @click.option("--before", callback=_moment, metavar="TIME", help="Captured before this time.")
 @click.option("--after", callback=_moment, metavar="TIME", help="Captured at this time or later.")
+@click.option("--unreadable", is_flag=True, help="Only those whose image or label cannot be read.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @config_option
 @state_dir_option
@@ -50,6 +51,7 @@ def purge(
     camera: str | None,
     before: float | None,
     after: float | None,
+    unreadable: bool,
     yes: bool,
     config_path: Path | None,
     state_dir: Path | None,
@@ -63,13 +65,15 @@ def purge(
     from dance_ondevice.daemon.curation.lineage import versions_knowing
     from dance_ondevice.daemon.curation.purge import Selection, in_running_round, select
 
-    if camera is None and before is None and after is None:
-        raise click.UsageError("say which samples: --camera, --before, --after, or several of them")
+    if camera is None and before is None and after is None and not unreadable:
+        raise click.UsageError(
+            "say which samples: --camera, --before, --after, --unreadable, or several of them"
+        )
     if as_json and not yes:
         raise click.UsageError("--json asks no question: give --yes, too")
     paths = target(config_path, state_dir)
     with index(paths) as database:
-        meant = select(database, Selection(camera=camera, before=before, after=after))
+        meant = select(database, Selection(camera=camera, before=before, after=after, unreadable=unreadable))
         used = in_running_round(database)
         ids = [each for each in meant if each not in used]
         knowing = versions_knowing(database, ids)
