@@ -68,7 +68,7 @@ def check_clock(now: float, state: Callable[[], int] | None = None) -> Check:
         state: what adjtimex(2) returns; by default it is asked.
     """
     name = "clock"
-    remedy = "frames are ordered by time of capture: let it be kept, for example timedatectl set-ntp true"
+    remedy = "windows and dates go by it: let it be kept, for example timedatectl set-ntp true"
     if now < _EARLIEST:
         return Check(name, "failure", "never set since power on: it shows a time before this release", remedy)
     try:

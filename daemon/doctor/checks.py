@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from dance_ondevice.daemon.doctor.board import check_clock, check_disk, check_he
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.doctor.ports import check_ports
 from dance_ondevice.daemon.doctor.service import check_keys, check_meter_rights, check_unit
+from dance_ondevice.daemon.doctor.stored import check_anchors, check_samples
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.files import write_synced
 
@@ -50,6 +52,11 @@ def run_checks(config: Config, paths: StatePaths, environ: Mapping[str, str]) ->
     yield check_state_dir(paths)
     yield check_space(paths, config.storage.quota_bytes, config.storage.min_free_bytes)
     yield check_database(paths)
+    yield check_samples(paths)
+    with tempfile.TemporaryDirectory() as cache:
+        anchors = check_anchors(config, Path(cache))
+    if anchors is not None:
+        yield anchors
     yield check_meter(config)
     rights = check_meter_rights(sysfs, os.geteuid())
     if rights is not None:

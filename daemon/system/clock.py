@@ -19,7 +19,7 @@ class ClockWatch:
         self._apart = now() - monotonic()
 
     def moved(self) -> float:
-        """Seconds by which the wall clock was set since the last call: negative for back, 0.0 if it was not."""
+        """Seconds by which the wall clock was set since the last call, negative for back; else 0.0."""
         apart = self._now() - self._monotonic()
         by = apart - self._apart
         self._apart = apart
