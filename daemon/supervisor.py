@@ -41,6 +41,7 @@ from dance_ondevice.daemon.security import configured
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.store import reconcile
 from dance_ondevice.daemon.store.notes import SampleNotes
+from dance_ondevice.daemon.store.quota import last_arrivals
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system import schedule as scheduler
 from dance_ondevice.daemon.system import stopping
@@ -207,6 +208,7 @@ class Supervisor:
                 min_free_bytes=config.storage.min_free_bytes,
             )
         )
+        instruments.cameras.known(store.submit(last_arrivals).result())
         threads: dict[str, Callable[[], int | None]] = {"main": lambda: threading.main_thread().native_id}
         cpu = CpuAccount(Path(config.energy.procfs_root), threads, sysfs=Path(config.energy.sysfs_root))
         meter, meter_note = choose_meter(config.energy, cpu.total)
@@ -324,6 +326,7 @@ class Supervisor:
                 control_handlers.handlers(
                     rounds=parts.rounds,
                     store=parts.store,
+                    forget=parts.instruments.forget,
                     report=lambda: status.report(parts, uptime=self._uptime(), metrics_url=metrics_url),
                     reload=lambda: self._reload(running),
                 ),

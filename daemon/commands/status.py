@@ -38,6 +38,7 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "live model", model
     yield "mIoU", _counts(answer.get("miou"))
     yield "frames", _counts(answer.get("frames"))
+    yield "cameras", _cameras(answer.get("cameras"))
     yield "masks", inference.get("masks") if inference.get("enabled") else "inference is off"
     yield "conditions", _conditions(answer.get("conditions"))
     yield "samples", _counts(answer.get("samples"))
@@ -57,6 +58,19 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "used", f"{_joules(energy.get('gross_joules'))}, idle included"
     yield "workloads", _counts(energy.get("workload_joules"), " J")
     yield "meter", f"{show(energy.get('source'))} ({show(energy.get('method'))})"
+
+
+def _cameras(cameras: Mapping[str, Any] | None) -> str:
+    """How long ago each camera sent its last good frame."""
+    return ", ".join(f"{name} {_ago(facts)}" for name, facts in (cameras or {}).items()) or "none yet"
+
+
+def _ago(facts: Mapping[str, Any]) -> str:
+    seconds = float(facts.get("last_frame_s") or 0.0)
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
 
 
 def _conditions(conditions: Mapping[str, Any] | None) -> str:

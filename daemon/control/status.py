@@ -102,6 +102,10 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "parameters": card.get("parameters"),
         "paused": rounds.paused,
         "frames": parts.instruments.frame_counts(),
+        "cameras": {
+            name: {"last_frame_at": last.at, "last_frame_s": last.age, "ahead_s": last.ahead}
+            for name, last in parts.instruments.cameras.report().items()
+        },
         "samples": {
             "labelled": store.samples_labelled,
             "unlabelled": store.samples_unlabelled,
@@ -109,6 +113,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
             "free_bytes": store.free_bytes,
             "unreadable": store.unreadable,
         },
+        "disk": {"rounds_bytes": parts.rounds.folder_bytes},
         "inference": {
             "enabled": predictor is not None,
             "engine": predictor.engine if predictor else None,
@@ -151,6 +156,8 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
         samples_labelled=store.samples_labelled,
         samples_unlabelled=store.samples_unlabelled,
         samples_unreadable=store.unreadable,
+        rounds_bytes=parts.rounds.folder_bytes,
+        last_frames={name: last.at for name, last in parts.instruments.cameras.report().items()},
         store_bytes=store.bytes,
         store_quota_bytes=parts.store.quota_bytes,
         store_free_bytes=store.free_bytes,
@@ -218,6 +225,13 @@ def _miou(parts: Parts) -> dict[str, float]:
     return {split: value for split, value in found.items() if value is not None}
 
 
+def _span(seconds: float) -> str:
+    for unit, length in (("days", 86_400.0), ("hours", 3600.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 60:.0f} minutes"
+
+
 def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
     warnings = []
     about_model = first_model.warning(card)
@@ -238,6 +252,12 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
             f"{len(parts.rounds.anchors_unreadable)} anchors cannot be read and are left out of rounds "
             f"({parts.rounds.anchors_unreadable[0]}): mend or remove them in training.anchors"
         )
+    for name, last in parts.instruments.cameras.report().items():
+        if last.ahead:
+            warnings.append(
+                f"camera {name} dates its frames {_span(last.ahead)} ahead of this board's clock: set the clock "
+                "that is wrong (`dance-ondevice doctor` tells of this board's)"
+            )
     if keys := parts.restart_keys():
         warnings.append(f"restart the daemon for what was changed in its configuration: {', '.join(keys)}")
     return warnings

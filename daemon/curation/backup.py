@@ -2,8 +2,8 @@
 
 The index comes first, copied by SQLite's own online backup, so that it is of one moment and complete; a copy
 of ``dance.db`` alone would lack what still lies in its write-ahead log. The files that it names follow, each
-read whole, and at the end a manifest with the size and the BLAKE2b digest of everything. A backup that was cut
-short has no manifest, and is refused.
+read whole, and at the end a manifest with the size and the BLAKE2b digest of everything. A backup that was
+cut short has no manifest, and is refused.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ __all__ = [
     "SampleInUseError",
     "Selection",
     "in_running_round",
+    "is_gone",
     "remove_here",
     "remove_through",
     "select",
@@ -97,6 +98,19 @@ def remove_through(store: Store, ids: object) -> int:
         return store.remove_samples(ids, allowed=partial(_check_unused, ids=ids)).result(_STORE_SECONDS)
     except SampleInUseError as error:
         raise PurgeError(str(error)) from error
+
+
+def is_gone(store: Store, camera: str) -> bool:
+    """Whether no sample of a camera is stored.
+
+    Raises:
+        StoreError: the index cannot be asked.
+    """
+
+    def none(db: Database) -> bool:
+        return db.execute("SELECT 1 FROM samples WHERE camera = ? LIMIT 1", [camera]).fetchone() is None
+
+    return store.submit(none).result(_STORE_SECONDS)
 
 
 def remove_here(paths: StatePaths, ids: Sequence[str]) -> int:

@@ -37,8 +37,8 @@ def restore(source: Path, paths: StatePaths) -> Restored:
 
     Args:
         source: the tar file.
-        paths: the folder to fill, made where it is missing; a daemon must not run on it, and it must not hold a
-            state already.
+        paths: the folder to fill, made where it is missing. No daemon may run on it, and it must not hold
+            a state yet.
 
     Raises:
         BackupError: the file is no whole backup of this program, or the folder holds a state.
@@ -49,8 +49,8 @@ def restore(source: Path, paths: StatePaths) -> Restored:
         held = [name for name in _PARTS if _holds(paths.root / name)]
         if held:
             raise BackupError(
-                f"{paths.root} holds a state already ({', '.join(held)}); give an empty folder with --state-dir, "
-                "or move that one away"
+                f"{paths.root} holds a state already ({', '.join(held)}); give an empty folder with "
+                "--state-dir, or move that one away"
             )
         for left in paths.root.glob(f"{_SCRATCH}*"):  # by a restore that was killed
             shutil.rmtree(left, ignore_errors=True)

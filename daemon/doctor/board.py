@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.energy.throttling import read_hindrances
+from dance_ondevice.daemon.system.clock import EARLIEST
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.energy.board import read_conditions
 
@@ -22,8 +23,6 @@ _PLAIN = frozenset({"vfat", "msdos", "exfat", "fuseblk", "ntfs", "ntfs3"})
 
 #: Returned by adjtimex(2) while nothing disciplines the clock (TIME_ERROR).
 _UNSYNCHRONISED = 5
-#: Seconds since the epoch, 2025-01-01: a clock before this release was never set.
-_EARLIEST = 1_735_689_600.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def check_clock(now: float, state: Callable[[], int] | None = None) -> Check:
     """
     name = "clock"
     remedy = "windows and dates go by it: let it be kept, for example timedatectl set-ntp true"
-    if now < _EARLIEST:
+    if now < EARLIEST:
         return Check(name, "failure", "never set since power on: it shows a time before this release", remedy)
     try:
         found = (state or _clock_state)()

@@ -9,6 +9,7 @@ from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, check_frame, encode_for_store
 from dance_ondevice.daemon.store.samples import NewSample, digest
+from dance_ondevice.daemon.system.clock import EARLIEST
 from dance_ondevice.daemon.system.state import sample_id
 from dance_ondevice.daemon.wire.messages import FrameMessage, ImagezmqMessage, WireError
 from dance_ondevice.images.signature import signature
@@ -20,6 +21,8 @@ from dance_ondevice.policies.stream.data_slimming import (
     initial_state,
 )
 
+#: Seconds that a frame may be dated ahead of this board's clock, ten years.
+_MOST_AHEAD = 10 * 365.25 * 86_400
 #: Decisions remembered, so that a frame that is sent again gets the same one and counts once in its stream.
 _REMEMBERED = 1024
 
@@ -110,8 +113,10 @@ class Judge:
             arrived_at: wall-clock seconds; the time of capture for imagezmq, which tells none.
 
         Raises:
-            WireError: there are too many cameras.
+            WireError: there are too many cameras, or no frame can be of that date.
         """
+        if isinstance(message, FrameMessage):
+            _check_date(message.captured_at, arrived_at)
         # Only a good frame makes a camera known, so that junk cannot use up the names.
         camera = self._admit(message.camera)
         if isinstance(message, FrameMessage):
@@ -154,6 +159,19 @@ class Judge:
                 )
             camera = self._cameras[name] = _Camera(initial_state(name))
         return camera
+
+
+def _check_date(captured_at: float, arrived_at: float) -> None:
+    """Refuse what neither a wrong clock here nor one there explains.
+
+    A board without a battery may be decades behind for a while, so the bound is one for any board.
+    """
+    if captured_at > max(arrived_at, EARLIEST) + _MOST_AHEAD:
+        raise WireError(
+            "captured_at",
+            f"captured_at {captured_at:.0f} is more than ten years ahead of this board's clock; "
+            "set the clock of the camera",
+        )
 
 
 def new_sample(judged: Judged) -> NewSample:

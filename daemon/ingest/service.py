@@ -275,6 +275,7 @@ class Ingest(Service):
             return
         assert not isinstance(message, LabelMessage)
         judged = work.judged = self._judge.decide(message, found, work.item.arrived_at)
+        self._instruments.dated(judged.camera, judged.captured_at - judged.arrived_at)
         if not judged.again:
             self._instruments.score(judged.camera, judged.score)
             self._instruments.scale(judged.camera, judged.decision.scale)

@@ -40,6 +40,9 @@ class IngestInstruments(Protocol):
     def frame(self, camera: str, outcome: str) -> None:
         """One frame became kept, dropped, rejected or overflow."""
 
+    def dated(self, camera: str, ahead: float) -> None:
+        """A good frame was dated so many seconds ahead of its arrival, negative for behind."""
+
     def score(self, camera: str, value: float) -> None:
         """A frame's complexity, 0 to 1."""
 

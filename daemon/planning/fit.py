@@ -99,9 +99,7 @@ def stored(db: Database, plan: RoundPlan) -> Stored:
             f"select id, scale, width * height as pixels from samples where id in ({marks})", chunk
         )
         pixels.update({row["id"]: (row["scale"] or 1.0, float(row["pixels"])) for row in rows})
-    counts = db.query(
-        "select round_id, count(*) as n from round_samples where role = 'new' group by round_id"
-    )
+    counts = db.query("select id as round_id, coalesce(new_samples, 0) as n from rounds")
     return Stored(
         pixels=pixels,
         new_samples={row["round_id"]: row["n"] for row in counts},

@@ -130,9 +130,7 @@ def read_record(db: Database, config: Config, *, macs: int, utc_offset: float = 
     past = list(
         db.query("select * from rounds where outcome is not null order by rowid desc limit ?", [_RECORD])
     )[::-1]
-    counts = db.query(
-        "select round_id, count(*) as n from round_samples where role = 'new' group by round_id"
-    )
+    counts = db.query("select id as round_id, coalesce(new_samples, 0) as n from rounds")
     learnt = round_plan.past_rounds(past, {row["round_id"]: row["n"] for row in counts})
     costs = round_plan.costs(past, full_pixels)
     cost = round_size.fit_cost(costs, assumed_cost(config.energy, batch, macs or _ASSUMED_MACS))

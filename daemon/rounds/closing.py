@@ -56,6 +56,7 @@ def close(  # noqa: PLR0917
         "candidate": version,
     }
     context.store.submit(lambda db: round_record.close_round(db, round_id, changes, served=served)).result()
+    context.store.submit(round_record.tidy).result()
     folder = context.paths.rounds / round_id
     for leftover in ("checkpoint", "candidate", LINKS):
         shutil.rmtree(folder / leftover, ignore_errors=True)

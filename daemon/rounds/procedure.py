@@ -20,6 +20,7 @@ from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.rounds import closing as round_close
+from dance_ondevice.daemon.rounds import folders
 from dance_ondevice.daemon.rounds import prepare as round_prepare
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds import verdict as round_verdict
@@ -58,6 +59,8 @@ class RoundProcedure:
         self._on_progress = on_progress
         #: Why anchors were left out of the latest round.
         self.anchors_unreadable: tuple[str, ...] = ()
+        #: What ``rounds/`` takes on the disk.
+        self.folder_bytes = 0
         self._watcher = partial(context.watcher, stopping, beat)
         self._close = partial(round_close.close, context)
         self.probation = Probation(context, roll_back=self._roll_back, watcher=self._watcher)
@@ -96,6 +99,11 @@ class RoundProcedure:
         if isinstance(part, str):
             return part
         return self._closing(part.job.round, lambda: self._train_and_judge(part))
+
+    def tidy(self) -> None:
+        """Remove the folders of old rounds, and count what the others take."""
+        folders.tidy(self._c.paths, self._c.store)
+        self.folder_bytes = folders.size(self._c.paths.rounds)
 
     def past_rounds(self, limit: int) -> list[dict[str, Any]]:
         """Rows of the latest finished rounds, oldest first."""

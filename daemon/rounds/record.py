@@ -16,6 +16,9 @@ from dance_ondevice.daemon.store.labelled import BOUNDED
 from dance_ondevice.policies.rounds.rehearsal import is_anchor
 from dance_ondevice.policies.rounds.start import RoundPlan
 
+#: Rounds of which it stays on record what each of their samples served as.
+_TOLD = 50
+
 
 def job_samples(db: Database, ids: Sequence[str], state_dir: Path) -> tuple[JobSample, ...]:
     """The files and weights of some samples, in the order asked for; evicted ones are left out."""
@@ -78,7 +81,11 @@ def open_round(db: Database, row: Mapping[str, object], plan: RoundPlan) -> None
     }
     there = {s.id for s in job_samples(db, list(roles), Path())}
     db.table("rounds").upsert(dict(row), pk="id")
-    db.execute("update rounds set arrivals = (select arrivals from sample_totals) where id = ?", [row["id"]])
+    db.execute(
+        "update rounds set new_samples = :new, arrivals = (select arrivals from sample_totals) "
+        "where id = :id",
+        {"id": row["id"], "new": sum(sample_id in there for sample_id in plan.train)},
+    )
     db.table("round_samples").insert_all(
         (
             {"round_id": row["id"], "sample_id": sample_id, "role": role}
@@ -103,6 +110,23 @@ def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, s
             "(select sample_id from round_samples where round_id = ? and role in ('new', 'rehearsal'))",
             [round_id],
         )
+
+
+def tidy(db: Database) -> None:
+    """Remove what nobody asks for any more of the samples that ended rounds used.
+
+    That is: samples that are gone; of all but the latest rounds who judged, and what candidates learnt from
+    that came to nothing and that no other version was made from.
+    """
+    db.execute(
+        "delete from round_samples where round_id in (select id from rounds where outcome is not null) and ("
+        "sample_id not in (select id from samples) or ("
+        f"round_id not in (select id from rounds order by rowid desc limit {_TOLD}) and (role = 'gate' or ("
+        "round_id not in (select round_id from versions where round_id is not null) and "
+        "round_id not in (select id from rounds where outcome in ('promoted', 'rolled_back')) and "
+        "round_id not in (select made.id from rounds made join rounds child on child.parent = made.candidate)"
+        "))))"
+    )
 
 
 def keep_seconds(db: Database, round_id: str, seconds: float) -> None:

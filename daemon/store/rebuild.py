@@ -6,7 +6,7 @@ import json
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +19,49 @@ log = logging.getLogger(__name__)
 
 
 class Roles:
-    """What past rounds used each sample for, read from ``rounds/<id>/job.json``."""
+    """What past rounds used each sample for, read from ``rounds/<id>/job.json`` and what older ones left.
+
+    Attributes:
+        learnt: how many rounds learnt from each sample.
+        gate: samples that were held out.
+    """
+
+    #: Under ``rounds``: of the rounds whose folders are gone.
+    FILE = "roles.json"
 
     def __init__(self, paths: StatePaths) -> None:
-        self._learnt: Counter[str] = Counter()
-        self._gate: set[str] = set()
-        for file in sorted(paths.rounds.glob("*/job.json")):
-            job = _read_object(file)
-            self._learnt.update(_ids(job, "train"))
-            self._learnt.update(_ids(job, "rehearsal"))
-            self._gate.update(_ids(job, "gate"))
+        found = self.of([paths.rounds / self.FILE, *sorted(paths.rounds.glob("*/job.json"))])
+        self.learnt, self.gate = found.learnt, found.gate
+
+    @classmethod
+    def of(cls, files: Iterable[Path]) -> Roles:
+        """What some files say; one that is missing or damaged says nothing."""
+        made = cls.__new__(cls)
+        made.learnt, made.gate = Counter(), set()
+        for file in files:
+            if not file.exists():
+                continue
+            found = _read_object(file)
+            if file.name == cls.FILE:
+                learnt, gate = _object(found.get("learnt")), found.get("gate")
+                made.learnt.update({str(k): n for k, n in learnt.items() if isinstance(n, int)})
+                made.gate.update(str(each) for each in (gate if isinstance(gate, list) else ()))
+                continue
+            made.learnt.update(_ids(found, "train"))
+            made.learnt.update(_ids(found, "rehearsal"))
+            made.gate.update(_ids(found, "gate"))
+        return made
 
     def split(self, sample_id: str) -> str:
         """``gate`` for a sample that was held out and never learnt from, else ``train``.
 
         A sample of which nothing is known may have been learnt from, so it is never held out.
         """
-        return "gate" if sample_id in self._gate and sample_id not in self._learnt else "train"
+        return "gate" if sample_id in self.gate and sample_id not in self.learnt else "train"
 
     def rounds_used(self, sample_id: str) -> int:
         """How many rounds learnt from the sample."""
-        return self._learnt[sample_id]
+        return self.learnt[sample_id]
 
 
 def restore_versions(db: Database, paths: StatePaths) -> int:

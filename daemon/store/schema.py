@@ -282,6 +282,12 @@ def _arrival(db: Database) -> None:
         "UPDATE samples SET arrival = (SELECT arrivals FROM sample_totals) WHERE rowid = new.rowid; END",
         # Samples that had arrived when the round was planned; NULL of rounds of earlier versions.
         "ALTER TABLE rounds ADD COLUMN arrivals INTEGER",
+        # What is needed of a round's samples once they are gone; their rows go with them.
+        "ALTER TABLE rounds ADD COLUMN new_samples INTEGER",
+        "UPDATE rounds SET new_samples = "
+        "(SELECT count(*) FROM round_samples WHERE round_id = rounds.id AND role = 'new')",
+        "CREATE TRIGGER samples_gone AFTER DELETE ON samples BEGIN DELETE FROM round_samples "
+        "WHERE sample_id = old.id AND round_id NOT IN (SELECT id FROM rounds WHERE outcome IS NULL); END",
     ):
         db.execute(statement)
 

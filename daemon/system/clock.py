@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["ClockWatch"]
+__all__ = ["EARLIEST", "ClockWatch"]
+
+#: Seconds since the epoch, 2025-01-01: a clock before this release was never set.
+EARLIEST = 1_735_689_600.0
 
 #: Seconds by which the two clocks may part between two looks: NTP slews a clock much slower than this.
 _SLEWED = 1.0

@@ -40,6 +40,7 @@ class Recorder:
     def __init__(self) -> None:
         self.frames: Counter[tuple[str, str]] = Counter()
         self.refusals: Counter[str] = Counter()
+        self.ahead: dict[str, float] = {}
         self.scales: Counter[tuple[str, float]] = Counter()
         self.scores: list[tuple[str, float]] = []
         self.seconds: list[float] = []
@@ -49,6 +50,9 @@ class Recorder:
         with self._changed:
             self.frames[camera, outcome] += 1
             self._changed.notify_all()
+
+    def dated(self, camera: str, ahead: float) -> None:
+        self.ahead[camera] = ahead
 
     def score(self, camera: str, value: float) -> None:
         self.scores.append((camera, value))

@@ -80,7 +80,7 @@ def purge(
     if ids and not yes:
         told = f" {len(knowing)} model versions have learnt from them." if knowing else ""
         click.confirm(f"Remove {len(ids)} samples for good?{told}", abort=True)
-    removed = _remove(paths, ids)
+    removed = _remove(paths, ids, camera)
     left = len(meant) - len(ids)
     if as_json:
         print_json({"removed": removed, "in_running_round": left, "versions": knowing})
@@ -101,8 +101,11 @@ def purge(
         )
 
 
-def _remove(paths: StatePaths, ids: list[str]) -> int:
-    """Through the daemon where one runs, else here; returns how many there were."""
+def _remove(paths: StatePaths, ids: list[str], camera: str | None) -> int:
+    """Through the daemon where one runs, else here; returns how many there were.
+
+    The daemon forgets cameras of which nothing is stored any more, also one that never had a sample.
+    """
     import sqlite3
 
     from dance_ondevice.daemon.control.instances import read_daemon_file
@@ -110,10 +113,12 @@ def _remove(paths: StatePaths, ids: list[str]) -> int:
     from dance_ondevice.daemon.system.state import StateInUse
 
     if read_daemon_file(paths) is not None:
-        return sum(
-            ask(paths, "remove_samples", timeout=60.0, ids=ids[start : start + MOST_AT_ONCE])["removed"]
-            for start in range(0, len(ids), MOST_AT_ONCE)
-        )
+        chunks = [ids[start : start + MOST_AT_ONCE] for start in range(0, len(ids), MOST_AT_ONCE)]
+        cameras = sorted({each.rsplit("-", 2)[0] for each in ids} | ({camera} if camera else set()))
+        removed = sum(ask(paths, "remove_samples", timeout=60.0, ids=chunk)["removed"] for chunk in chunks)
+        if cameras:
+            ask(paths, "remove_samples", timeout=60.0, ids=[], cameras=cameras)
+        return int(removed)
     try:
         return remove_here(paths, ids)
     except (StateInUse, SampleInUseError, OSError, sqlite3.Error) as error:
