@@ -255,8 +255,8 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
     for name, last in parts.instruments.cameras.report().items():
         if last.ahead:
             warnings.append(
-                f"camera {name} dates its frames {_span(last.ahead)} ahead of this board's clock: set the clock "
-                "that is wrong (`dance-ondevice doctor` tells of this board's)"
+                f"camera {name} dates its frames {_span(last.ahead)} ahead of this board's clock: set the "
+                "clock that is wrong (`dance-ondevice doctor` tells of this board's)"
             )
     if keys := parts.restart_keys():
         warnings.append(f"restart the daemon for what was changed in its configuration: {', '.join(keys)}")

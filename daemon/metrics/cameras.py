@@ -47,8 +47,8 @@ class CameraTimes:
         now, monotonic = self._now(), self._monotonic()
         for camera, at in cameras.items():
             # One that is dated later than now was stored while the clock was wrong.
-            at = min(at, now)
-            self._seen.setdefault(camera, (at, monotonic - (now - at)))
+            then = min(at, now)
+            self._seen.setdefault(camera, (then, monotonic - (now - then)))
 
     def dated(self, camera: str, ahead: float) -> None:
         """A frame was dated so many seconds ahead of its arrival, negative for behind."""
@@ -68,7 +68,8 @@ class CameraTimes:
         found = {}
         for camera, (at, then) in sorted(self._seen.copy().items()):
             age = max(0.0, monotonic - then)
-            if abs(now - age - at) > 1.0:  # the clock was set since
-                at = now - age
-            found[camera] = LastFrame(at=at, age=age, ahead=self._ahead.get(camera, 0.0))
+            was_set = abs(now - age - at) > 1.0
+            found[camera] = LastFrame(
+                at=now - age if was_set else at, age=age, ahead=self._ahead.get(camera, 0.0)
+            )
         return found

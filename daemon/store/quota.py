@@ -44,7 +44,8 @@ SELECT id, camera, arrival, bytes, score, label_path IS NOT NULL,
     (split IS 'gate' AND unreadable IS NULL AND camera NOT IN ({GONE}) AND
         row_number() OVER (PARTITION BY camera, split ORDER BY arrival DESC) <= {KEEP_HELD_OUT})
     OR id IN ({_IN_USE}),
-    CASE WHEN split IS 'gate' OR unreadable IS NOT NULL THEN NULL ELSE classes END
+    CASE WHEN split IS 'gate' OR unreadable IS NOT NULL THEN NULL ELSE classes END,
+    split IS 'gate' AND camera IN ({GONE})
 FROM samples
 """
 
@@ -206,6 +207,7 @@ class Room:
                     labelled=bool(row[5]),
                     held_out=bool(row[6]) or row[0] in keep,
                     classes=parsed[text],
+                    gone=bool(row[8]),
                 )
             )
         return samples

@@ -27,6 +27,7 @@ class StoredSample:
         labelled: whether it has a label.
         held_out: whether the promotion gate (or a running round) needs it: it then never goes.
         classes: class ids in its label.
+        gone: whether it was held out of a camera that is gone: nothing trains on it or is judged by it.
     """
 
     id: str
@@ -37,6 +38,7 @@ class StoredSample:
     labelled: bool
     held_out: bool
     classes: frozenset[int] = frozenset()
+    gone: bool = False
 
 
 def choose_evictions(
@@ -44,10 +46,10 @@ def choose_evictions(
 ) -> list[str]:
     """Choose samples that free at least `bytes_to_free`, or all that may go if that is not enough.
 
-    In this order: samples without a label; labelled samples of which every class has more than
-    `keep_per_class` others; at last the remaining labelled ones, those first whose rarest class has the most
-    samples left. Within the first two, the camera with the most samples gives the next one, its oldest.
-    Samples held out never go and do not count towards `keep_per_class`, since nothing trains on them. The
+    In this order: what was held out of cameras that are gone; samples without a label; labelled samples of
+    which every class has more than `keep_per_class` others; at last the remaining labelled ones, those first
+    whose rarest class has the most samples left. Within each of these but the last, the camera with the most
+    samples gives the next one, its oldest. Samples held out never go and do not count towards `keep_per_class`, since nothing trains on them. The
     order of `samples` does not matter.
 
     Args:
@@ -75,6 +77,8 @@ def _in_order(samples: Sequence[StoredSample], seed: int, keep_per_class: int) -
     free = sorted((s for s in samples if not s.held_out), key=lambda each: _age(each, seed))
     per_camera = Counter(sample.camera for sample in free)
     per_class = Counter(class_id for sample in free if sample.labelled for class_id in sample.classes)
+    yield from _by_camera((s for s in free if s.gone), per_camera)
+    free = [s for s in free if not s.gone]
     yield from _by_camera((s for s in free if not s.labelled), per_camera)
     scarce: list[StoredSample] = []
     for sample in _by_camera((s for s in free if s.labelled), per_camera):
