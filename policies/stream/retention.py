@@ -49,8 +49,8 @@ def choose_evictions(
     In this order: what was held out of cameras that are gone; samples without a label; labelled samples of
     which every class has more than `keep_per_class` others; at last the remaining labelled ones, those first
     whose rarest class has the most samples left. Within each of these but the last, the camera with the most
-    samples gives the next one, its oldest. Samples held out never go and do not count towards `keep_per_class`, since nothing trains on them. The
-    order of `samples` does not matter.
+    samples gives the next one, its oldest. Samples held out never go and do not count towards
+    `keep_per_class`, since nothing trains on them. The order of `samples` does not matter.
 
     Args:
         samples: all that are stored.

@@ -196,7 +196,7 @@ def test_a_camera_that_is_gone_lets_go_of_what_was_held_out(paths: StatePaths) -
         store.submit(lambda db: db.execute("UPDATE samples SET split = 'gate'")).result(WAIT)
         fill(store, 120, size=KB, start=100)
         assert held(paths, "old-name") == 60, "it may only be silent for a while"
-        fill(store, 40, size=KB, start=300)
+        fill(store, 110, size=KB, start=300)
         assert held(paths, "old-name") == 0
         assert len(stored.rows(paths)) > 90
 
