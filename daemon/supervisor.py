@@ -33,8 +33,9 @@ from dance_ondevice.daemon.ingest import ingest_config
 from dance_ondevice.daemon.ingest.ingest_config import admission
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
-from dance_ondevice.daemon.metrics.gauges import MetricsServer, SnapshotCollector
+from dance_ondevice.daemon.metrics.gauges import SnapshotCollector
 from dance_ondevice.daemon.metrics.instruments import Instruments
+from dance_ondevice.daemon.metrics.server import MetricsServer
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.service import Rounds
 from dance_ondevice.daemon.security import configured
@@ -50,7 +51,7 @@ from dance_ondevice.daemon.system.clock import ClockWatch
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals, StopWhileStarting
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
-from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions import factory, first_model
 from dance_ondevice.daemon.versions.versions import Versions, check_intact
 
 if TYPE_CHECKING:
@@ -164,12 +165,7 @@ class Supervisor:
             reloader=reloader,
         )
         metrics_url = self._open_to_others(running, registry)
-        for service in self._services:
-            if service is not predictor:
-                core.threads[service.name] = lambda s=service: s.native_id  # type: ignore[misc]
-                core.threads.update(
-                    (name, of) for workers in service.workers for name, of in workers.threads()
-                )
+        core.energy.cpu.list_threads(service for service in self._services if service is not predictor)
         log.info(
             "ready ingest=%s masks=%s metrics=%s state=%s",
             ",".join(ingest.endpoints),
@@ -209,8 +205,12 @@ class Supervisor:
             )
         )
         instruments.cameras.known(store.submit(last_arrivals).result())
-        threads: dict[str, Callable[[], int | None]] = {"main": lambda: threading.main_thread().native_id}
-        cpu = CpuAccount(Path(config.energy.procfs_root), threads, sysfs=Path(config.energy.sysfs_root))
+        cpu = CpuAccount(
+            Path(config.energy.procfs_root),
+            {"main": lambda: threading.main_thread().native_id},
+            sysfs=Path(config.energy.sysfs_root),
+            inference=config.inference.enabled,
+        )
         meter, meter_note = choose_meter(config.energy, cpu.total)
         log.info("energy meter source=%s method=%s about=%r", meter.source, meter.method, meter.about)
         energy = EnergyService(
@@ -228,7 +228,6 @@ class Supervisor:
             energy=energy,
             budget=budget,
             meter_note=meter_note,
-            threads=threads,
         )
 
     def _build_rounds(self, core: Core, predictor: Predictor | None) -> Rounds:
@@ -270,7 +269,8 @@ class Supervisor:
         # Only here does the daemon load torch.
         from dance_ondevice.daemon.inference.service import Predictor
 
-        first_model.ensure(config, self._config_file, self.paths, versions)
+        pointer = first_model.ensure(config, self._config_file, self.paths, versions)
+        factory.check(versions.card(pointer.version), config, self._config_file)
         mailbox = LatestFrames()
         predictor: Predictor = self._begin(
             Predictor(
@@ -316,8 +316,10 @@ class Supervisor:
         metrics_url = ""
         if config.metrics.enabled:
             registry.register(SnapshotCollector(lambda: status.metrics_snapshot(parts)))
-            server = MetricsServer(config.metrics.listen, registry)
+            cpu = parts.energy.cpu
+            server = MetricsServer(config.metrics.listen, registry, spent=cpu.charge_upkeep)
             metrics_url = server.start()
+            cpu.threads["metrics"] = lambda: server.native_id
             self._metrics_server.callback(server.close)
         endpoint = control.default_endpoint(config, self.paths, self._environ)
         self._begin(
@@ -329,6 +331,8 @@ class Supervisor:
                     forget=parts.instruments.forget,
                     report=lambda: status.report(parts, uptime=self._uptime(), metrics_url=metrics_url),
                     reload=lambda: self._reload(running),
+                    n_classes=len(config.model.classes),
+                    max_pixels=config.ingest.max_pixels,
                 ),
             )
         )
@@ -336,6 +340,7 @@ class Supervisor:
             pid=os.getpid(),
             control=endpoint,
             ingest=tuple(parts.ingest.endpoints),
+            subscribe_bind=parts.ingest.visited_endpoints,
             metrics=metrics_url or None,
             inference=parts.predictor.endpoint if parts.predictor else None,
         )

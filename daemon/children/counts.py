@@ -64,7 +64,7 @@ def read_counts(path: Path) -> tuple[Counts, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class GatePlace:
-    """Where a held-out sample comes from; ``condition`` is empty where nobody told."""
+    """Where a held-out sample comes from; ``condition`` is empty where it is not known."""
 
     camera: str
     captured_at: float
@@ -91,7 +91,7 @@ def paired_counts(live: Sequence[Counts], candidate: Sequence[Counts]) -> dict[s
 def block_numbers(
     ids: Sequence[str], places: Mapping[str, GatePlace], block_seconds: float
 ) -> tuple[int, ...]:
-    """The block of time of each sample; one that nobody knows any more is a block of its own."""
+    """The block of time of each sample; a sample that is gone since is a block of its own."""
     known = [i for i in ids if i in places]
     numbers = bootstrap.time_blocks([(places[i].camera, places[i].captured_at) for i in known], block_seconds)
     numbered = dict(zip(known, numbers, strict=True))

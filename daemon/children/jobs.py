@@ -11,11 +11,14 @@ from dance_ondevice.daemon.children.counts import Counts, ScoreCard
 from dance_ondevice.daemon.children.teacher_jobs import TeacherEvent
 from dance_ondevice.documents import decode
 
+#: The kinds of round; ``trainer/kinds.py`` has the code of each.
+RoundKindName = Literal["whole", "condition"]
+
 
 class JobSample(msgspec.Struct, frozen=True, kw_only=True):
     """One stored sample: absolute paths, how much it counts in the loss, and the factor to resize it by.
 
-    ``condition`` is what it was taken in, empty where nobody told.
+    ``condition`` is the one that the sample was taken in, empty where it is not known.
     """
 
     id: str
@@ -44,12 +47,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         precision: ``auto``, ``fp32`` or ``bf16``.
         precision_cache: file that remembers what ``auto`` measured on this board.
         threads: CPU threads.
-        looks: steps after which the gate is looked at, for the round's curve.
-        min_gain: mIoU that promotion will ask for; a round without hope of it gives up at its first look.
+        looks: steps after which some of the gate is evaluated, for the round's curve.
+        min_gain: mIoU that promotion will ask for; a round without hope of it gives up early.
         confidence: of the bounds that this is judged with.
         gate_blocks: the block of time of each gate sample.
         distillation: weight of staying with the live model's answers on rehearsed samples; 0: none.
-        condition: that the round is for alone; None: for all at once.
+        kind: what kind of round it is; "" in a work order of an earlier build, see ``kind_of``.
+        condition: the one condition that the round trains; None where it trains the shared weights of all.
+        note: what the round leaves alone, for the candidate's certificate.
         conditions: the round's own copy of the live version's file of conditions, so that a resumed round
             sees the same; empty: one set of statistics serves everything.
         graph: write the candidate's graph for onnxruntime beside it, so that the daemon need not.
@@ -81,10 +86,17 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     condition: str | None = None
     conditions: str = ""
     graph: bool = False
+    kind: RoundKindName | Literal[""] = ""
+    note: str = ""
+
+    @property
+    def kind_of(self) -> RoundKindName:
+        """The kind of round; a work order of an earlier build tells it by its condition alone."""
+        return self.kind or ("whole" if self.condition is None else "condition")
 
 
 class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Work order of a look at a version on probation: two models over the same frames.
+    """Work order for the evaluation of a version on probation: two models over the same frames.
 
     Attributes:
         before: folder of the version that was live before.
@@ -134,7 +146,7 @@ class Stepped(msgspec.Struct, frozen=True, tag="step"):
     macs: int
 
 
-class Looked(msgspec.Struct, frozen=True, kw_only=True, tag="looked"):
+class CurvePoint(msgspec.Struct, frozen=True, kw_only=True, tag="curve_point"):
     """A point of the round's curve: mIoU on some of the gate samples; step 0 is before the first step."""
 
     step: int
@@ -157,7 +169,7 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True, tag="timed"):
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True, tag="observed"):
-    """One frame of a look at a version on probation.
+    """One frame of the evaluation of a version on probation.
 
     Attributes:
         before, live: counts where there is a label.
@@ -203,7 +215,9 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     memory: bool = False
 
 
-RoundEvent = Started | Evaluated | Slimmed | Stepped | Looked | GaveUp | Timed | Observed | Unreadable | Done
+RoundEvent = (
+    Started | Evaluated | Slimmed | Stepped | CurvePoint | GaveUp | Timed | Observed | Unreadable | Done
+)
 Event = RoundEvent | Stopped | Failed | TeacherEvent
 
 _encoder = msgspec.json.Encoder()
@@ -237,7 +251,7 @@ def read_job(path: Path) -> Job:
 
 
 def read_probation_job(path: Path) -> ProbationJob:
-    """Read the work order of a look at a version on probation.
+    """Read the work order for the evaluation of a version on probation.
 
     Raises:
         OSError: it is not there.

@@ -32,7 +32,7 @@ _MAX_LINE = 1 << 20
 
 @dataclass(frozen=True)
 class Tick:
-    """Nothing was said for a while; the caller looks at its limits."""
+    """Nothing was reported for a while; the caller checks its limits."""
 
 
 @dataclass(frozen=True, kw_only=True)

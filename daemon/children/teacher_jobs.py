@@ -74,7 +74,7 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True, tag="calibrated"):
 
 
 class Taught(msgspec.Struct, frozen=True, kw_only=True, tag="taught"):
-    """The teacher has looked at one sample.
+    """The teacher has segmented one sample.
 
     Attributes:
         id: of the sample.

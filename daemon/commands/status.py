@@ -57,7 +57,8 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "budget", _joules(energy.get("budget_joules"))
     yield "used", f"{_joules(energy.get('gross_joules'))}, idle included"
     yield "workloads", _counts(energy.get("workload_joules"), " J")
-    yield "meter", f"{show(energy.get('source'))} ({show(energy.get('method'))})"
+    seen = _counts(energy.get("watts"), " W")
+    yield "meter", f"{show(energy.get('source'))} ({show(energy.get('method'))}): {seen}"
 
 
 def _cameras(cameras: Mapping[str, Any] | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import zmq
@@ -27,11 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Core:
-    """What every other part is given; it runs before any of them.
-
-    Attributes:
-        threads: tells the energy account the kernel's id of each named thread, filled as services start.
-    """
+    """What every other part is given; it runs before any of them."""
 
     instruments: Instruments
     context: zmq.Context[zmq.Socket[bytes]]
@@ -41,7 +36,6 @@ class Core:
     energy: EnergyService
     budget: BudgetKeeper
     meter_note: str
-    threads: dict[str, Callable[[], int | None]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dance_ondevice.daemon.doctor.finding import Check
-from dance_ondevice.daemon.energy.throttling import read_hindrances
 from dance_ondevice.daemon.system.clock import EARLIEST
 from dance_ondevice.daemon.system.state import StatePaths
-from dance_ondevice.energy.board import read_conditions
+from dance_ondevice.energy.board import read_conditions, read_hindrances
 
 #: SQLite's write-ahead log needs shared memory and locks that these do not give (https://sqlite.org/wal.html).
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs"})

@@ -13,16 +13,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.doctor.board import check_clock, check_disk, check_heat
 from dance_ondevice.daemon.doctor.finding import Check
+from dance_ondevice.daemon.doctor.labels import check_labels
 from dance_ondevice.daemon.doctor.ports import check_ports
 from dance_ondevice.daemon.doctor.service import check_keys, check_meter_rights, check_unit
 from dance_ondevice.daemon.doctor.stored import check_anchors, check_samples
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.energy.reading import Meter
 from dance_ondevice.files import write_synced
 
 #: Slower storage than this, in seconds a flush, delays the answer to every frame.
@@ -57,6 +59,9 @@ def run_checks(config: Config, paths: StatePaths, environ: Mapping[str, str]) ->
         anchors = check_anchors(config, Path(cache))
     if anchors is not None:
         yield anchors
+    labels = check_labels(paths, config.model.classes)
+    if labels is not None:
+        yield labels
     yield check_meter(config)
     rights = check_meter_rights(sysfs, os.geteuid())
     if rights is not None:
@@ -197,8 +202,13 @@ def check_database(paths: StatePaths) -> Check:
     return Check("database", "ok", str(paths.database))
 
 
-def check_meter(config: Config) -> Check:
-    """Where joules come from and what that rests on."""
+def check_meter(config: Config, sleep: Callable[[float], None] = time.sleep) -> Check:
+    """Where joules come from, what that rests on, and the watts that the meter sees now.
+
+    Args:
+        config: the whole configuration.
+        sleep: waits between the two reads that tell the power of a counter.
+    """
     from dance_ondevice.daemon.energy.meters import choose_meter
     from dance_ondevice.energy.sensors import MeterUnavailable
 
@@ -209,7 +219,24 @@ def check_meter(config: Config) -> Check:
         remedy = error.remedy or 'set energy.meter = "auto", or "modelled" with energy.max_watts'
         return Check(name, "failure", str(error), remedy)
     detail = f"{meter.source} ({meter.method}): {meter.about}"
+    if meter.method != "modelled":
+        seen, fault = _power_now(meter, sleep)
+        detail += f"; now {seen}"
+        note = "; ".join(filter(None, (note, fault)))
     return Check(name, "warning" if note else "ok", detail, note)
+
+
+def _power_now(meter: Meter, sleep: Callable[[float], None]) -> tuple[str, str]:
+    """The watts that a meter sees, in words, and what to do where it sees none."""
+    meter.read(0.0)
+    sleep(meter.period_s)
+    reading = meter.read(meter.period_s)
+    seen = [f"{domain.domain} {domain.watts:.2f} W" for domain in reading.domains if domain.watts is not None]
+    faults = "; ".join(dict.fromkeys(reading.faults.values()))
+    if reading.watts and not faults:
+        return ", ".join(seen), ""
+    why = faults or "its counters stand still"
+    return f"no power ({why})", f"all time is unmeasured meanwhile: {why} (docs/boards.md)"
 
 
 def _stored_bytes(paths: StatePaths) -> int:

@@ -14,9 +14,8 @@ from dance_ondevice.daemon.config.sections import Energy
 from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.energy.service import Usage
-from dance_ondevice.daemon.energy.throttling import read_hindrances
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.energy.board import Conditions, read_conditions
+from dance_ondevice.energy.board import Conditions, read_conditions, read_hindrances
 from dance_ondevice.policies.budget import energy_budget as policy
 from dance_ondevice.policies.budget import round_size
 

@@ -32,6 +32,18 @@ def thread_seconds(procfs: Path, pid: int, tid: int) -> float | None:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def threads_named(procfs: Path, pid: int, prefix: str) -> list[int]:
+    """Kernel ids of the threads of a process whose names start so, such as those that a library starts."""
+    found = []
+    for task in sorted((procfs / str(pid) / "task").glob("*")):
+        try:
+            if (task / "comm").read_text().startswith(prefix):
+                found.append(int(task.name))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
 def board_seconds(procfs: Path) -> float | None:
     """Busy CPU seconds of all programs on all cores since boot; None when the kernel does not tell.
 

@@ -44,7 +44,7 @@ def choose_meter(
         if found is not None:
             return found, _remedies(passed)
     meter, note = _modelled(energy, cpu_seconds)
-    return meter, "; ".join(filter(None, (_remedies(passed), note)))
+    return meter, "; ".join(filter(None, (_remedies(passed), _offers(passed), note)))
 
 
 def full_load_watts(energy: Energy) -> float:
@@ -67,6 +67,11 @@ def _modelled(energy: Energy, cpu_seconds: Callable[[], float]) -> tuple[Meter, 
 def _remedies(passed: tuple[MeterUnavailable, ...]) -> str:
     """Better sources that are there and could be had, with what it takes."""
     return "; ".join(str(error) for error in passed if error.remedy)
+
+
+def _offers(passed: tuple[MeterUnavailable, ...]) -> str:
+    """Chips that measure some power and are not taken unasked."""
+    return "; ".join(error.offer for error in passed if error.offer)
 
 
 def _cores() -> int:

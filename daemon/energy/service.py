@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -28,6 +28,7 @@ from dance_ondevice.daemon.energy.cputime import (
     own_cgroup,
     process_seconds,
     thread_seconds,
+    threads_named,
 )
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.waker import Waker
@@ -58,9 +59,11 @@ class EnergySnapshot:
         idle_joules: what the board would have used at rest.
         others_joules: above idle, of other programs; 0 where the meter sees the daemon alone.
         idle_watts: power at rest, as configured or learnt.
+        meter: sources and domains that are read now, such as ``rapl:package-0``.
     """
 
     reading: EnergyReading
+    meter: str = ""
     gross_joules: float = 0.0
     workloads: Mapping[str, float] = field(default_factory=dict)
     idle_joules: float = 0.0
@@ -98,20 +101,28 @@ class CpuAccount:
     def __init__(
         self,
         procfs: Path,
-        threads: Mapping[str, Callable[[], int | None]],
+        threads: MutableMapping[str, Callable[[], int | None]],
         *,
         sysfs: Path | None = None,
+        inference: bool = True,
     ) -> None:
-        """``threads`` maps a thread's name to its kernel id; names are ``ingest``, ``store``, ...
+        """Start counting.
 
-        The inference workload is what no listed thread used, since the thread pool that torch starts for it
-        cannot be listed. Without ``sysfs`` no cgroup is looked for.
+        Args:
+            procfs: root of procfs.
+            threads: kernel ids by the thread's name: ``ingest``, ``store``, ...
+            sysfs: root of sysfs; without it no cgroup is looked for.
+            inference: whether models run in this process. What no listed thread used is then theirs, since
+                the threads that torch starts cannot be listed; else it is upkeep.
         """
+        self._unlisted_work = "inference" if inference else UPKEEP
+        self._passing = 0.0
         self._procfs = procfs
         self._pid = os.getpid()
-        self._threads = threads
+        #: Kernel ids by the thread's name; whoever starts a thread adds it.
+        self.threads = threads
         self._thread_seconds: dict[str, float] = {}
-        self._own = 0.0
+        self._own = self._rest = 0.0
         self._child_pid: int | None = None
         self._child_work = "training"
         self._child_seconds = {"training": 0.0, "labelling": 0.0}
@@ -127,6 +138,19 @@ class CpuAccount:
     def training(self) -> bool:
         """Whether a trainer or a teacher runs."""
         return self._child_pid is not None
+
+    def list_threads(self, services: Iterable[Service]) -> None:
+        """Know the threads of services, and those of libzmq, which carry frames in (and small masks out)."""
+        for service in services:
+            self.threads[service.name] = lambda s=service: s.native_id  # type: ignore[misc]
+            self.threads.update((name, of) for workers in service.workers for name, of in workers.threads())
+        for tid in threads_named(self._procfs, self._pid, "ZMQbg"):
+            self.threads[f"ingest-zmq{tid}"] = lambda tid=tid: tid  # type: ignore[misc]
+
+    def charge_upkeep(self, seconds: float) -> None:
+        """Charge the CPU seconds of a thread that has ended, such as one that answered a scrape."""
+        with self._lock:
+            self._passing += seconds
 
     def attach_trainer(self, pid: int, workload: Literal["training", "labelling"] = "training") -> None:
         """Charge a process's CPU seconds to training, or a teacher's to labelling, from now on."""
@@ -149,7 +173,7 @@ class CpuAccount:
                 if used is not None:
                     self._charge_child(used)
             # A copy: services are still being added while the first stretch is read.
-            for name, native_id in list(self._threads.items()):
+            for name, native_id in list(self.threads.items()):
                 tid = native_id()
                 used = thread_seconds(self._procfs, self._pid, tid) if tid is not None else None
                 if used is not None:
@@ -159,11 +183,14 @@ class CpuAccount:
             found = {
                 **{name: used + self._unlisted[name] for name, used in self._child_seconds.items()},
                 "ingest": 0.0,
-                UPKEEP: self._unlisted[UPKEEP],
+                UPKEEP: self._unlisted[UPKEEP] + self._passing,
+                "inference": 0.0,
             }
             for name, seconds in self._thread_seconds.items():
                 found[_WORKLOAD_OF_THREAD.get(name.partition("-")[0], UPKEEP)] += seconds
-            found["inference"] = max(0.0, self._own - sum(self._thread_seconds.values()))
+            listed = sum(self._thread_seconds.values()) + self._passing
+            self._rest = max(self._rest, self._own - listed)
+            found[self._unlisted_work] += self._rest
             return found
 
     def total(self) -> float:
@@ -210,16 +237,19 @@ class EnergyService(Service):
         self.cpu = cpu
         # A modelled meter knows of nothing but this daemon, and has its idle power from the configuration.
         self._whole_board = meter.method != "modelled"
+        self._configured_idle = idle_watts
         self._idle = IdlePower(idle_watts)
+        self._seen = ""
         self._cores = cores
-        self._period = meter.period_s if period is None else period
+        self._period = period
         self._store = store
         self._monotonic = monotonic
         self._now = now
         self._lock = threading.Lock()
         self._waker: Waker | None = None
         self._totals: dict[str, float] = {}
-        self._persisted: dict[str, float] = {}
+        #: Joules that are not written yet, by workload, source and method.
+        self._due: dict[tuple[str, str, str], float] = {}
         self._persisted_at = self._last_at = monotonic()
         self._last_cpu, self._last_board = cpu.seconds(), cpu.board()
         self._last = meter.read(self._last_at)
@@ -258,7 +288,8 @@ class EnergyService(Service):
         """Read the meter until stopped; persist once a minute."""
         assert self._waker is not None
         while not self.stopping.is_set():
-            self._waker.wait(self._period)
+            # A meter that gives way to another one is read as often as that one wants.
+            self._waker.wait(self.meter.period_s if self._period is None else self._period)
             self.tick()
             self.beat()
             if self._monotonic() - self._persisted_at >= PERSIST_SECONDS:
@@ -281,14 +312,11 @@ class EnergyService(Service):
             return
         self.sample()
         with self._lock:
-            totals = dict(self._totals)
-            steps = {name: joules - self._persisted.get(name, 0.0) for name, joules in totals.items()}
-            self._persisted = totals
+            steps, self._due = self._due, {}
         day = datetime.fromtimestamp(self._now(), timezone.utc).strftime("%Y-%m-%d")
-        source, method = self.meter.source, self.meter.method
 
         def write(db: Database) -> None:
-            for name, joules in steps.items():
+            for (name, source, method), joules in steps.items():
                 if joules > 0:
                     ledger.add_energy(db, day, name, source, method, joules)
 
@@ -296,8 +324,8 @@ class EnergyService(Service):
             if (error := done.exception()) is not None:
                 log.warning("joules not written, kept for the next time error=%s", error)
                 with self._lock:
-                    for name, joules in steps.items():
-                        self._persisted[name] -= joules
+                    for key, joules in steps.items():
+                        self._due[key] = self._due.get(key, 0.0) + joules
 
         self._store.submit(write).add_done_callback(check)
 
@@ -310,11 +338,17 @@ class EnergyService(Service):
             cpu={name: max(0.0, used - self._last_cpu.get(name, 0.0)) for name, used in cpu.items()},
             board=None if board is None or self._last_board is None else max(0.0, board - self._last_board),
         )
+        seen = _seen(reading) or self._seen
+        if seen != self._seen:
+            # What another meter saw of a board at rest is not what this one sees.
+            self._seen, self._idle = seen, IdlePower(self._configured_idle)
         if self._whole_board:
             self._idle.observe(stretch, quiet=not self.cpu.training)
         shares = split(stretch, idle_watts=self._idle.watts, cores=self._cores, whole_board=self._whole_board)
         for name, joules in (*shares.workloads.items(), ("idle", shares.idle), ("others", shares.others)):
             self._totals[name] = self._totals.get(name, 0.0) + joules
+            key = name, self.meter.source, self.meter.method
+            self._due[key] = self._due.get(key, 0.0) + joules
         self._last_at, self._last_cpu, self._last_board, self._last = now, cpu, board, reading
         self._snapshot = EnergySnapshot(
             reading=reading,
@@ -323,5 +357,11 @@ class EnergyService(Service):
             idle_joules=self._totals["idle"],
             others_joules=self._totals["others"],
             idle_watts=self._idle.watts,
+            meter=seen,
         )
         return self._snapshot
+
+
+def _seen(reading: EnergyReading) -> str:
+    """The sources and domains that a reading has power of, ``""`` before the second one."""
+    return " ".join(sorted(f"{d.source}:{d.domain}" for d in reading.domains if d.watts is not None))

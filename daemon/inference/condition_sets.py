@@ -101,7 +101,7 @@ class _Set:
     """What a condition has of its own, and what the model is given to run in it: that over the base."""
 
     statistics: NormStatistics
-    worn: NormStatistics
+    applied: NormStatistics
     status: Status
     turn: int = 0
     new: _Trial | None = None
@@ -170,7 +170,7 @@ class ConditionSets:
         Raises:
             StatisticsMismatch: statistics of another model; nothing is taken over.
         """
-        self._wear(BASE)
+        self._apply_for(BASE)
         learnt = dict.fromkeys((*self._base.learnt, *(n for s in live.values() for n in s.learnt)))
         base = self._base
         if len(learnt) > len(base.learnt):
@@ -182,12 +182,12 @@ class ConditionSets:
             norms.apply(self._model, base)
         self._base = base
         for one in self._sets.values():
-            one.worn = one.statistics.over(base)
+            one.applied = one.statistics.over(base)
         for name, statistics in live.items():
             self._put(name, statistics, "live")
             if statistics.learnt and self._runners is not None:
                 # Now, and not when the first frame waits for it.
-                self._wear(name)
+                self._apply_for(name)
         for name in refused:
             self._put(name, _NOTHING, "refused")
 
@@ -252,7 +252,7 @@ class ConditionSets:
         estimation = self._estimation
         if self._base.learnt:
             # What another condition has learnt is not what this one is to be estimated with.
-            self._wear(BASE)
+            self._apply_for(BASE)
         try:
             estimation.estimator.add(estimation.images.pop())
         except Exception as error:  # the model may be the user's own, and must go on serving
@@ -268,7 +268,7 @@ class ConditionSets:
             self._put(estimation.name, statistics, "probation")
             if self._runners is not None:
                 # Now, between two frames, and not when the first frame waits for it.
-                self._wear(estimation.name)
+                self._apply_for(estimation.name)
             log.info(
                 "condition estimated name=%s frames=%d bytes=%d",
                 estimation.name,
@@ -292,14 +292,14 @@ class ConditionSets:
         return parent if found is not None and found.status == "live" else BASE
 
     def _run(self, image: Image, name: str, out_size: Sequence[int]) -> Prediction:
-        prediction = predict(self._wear(name), image, self._card.normalisation, out_size=out_size)
+        prediction = predict(self._apply_for(name), image, self._card.normalisation, out_size=out_size)
         if not math.isfinite(prediction.mean_confidence):
             raise NotFinite("the model's answer holds numbers that are not finite")
         return prediction
 
-    def _wear(self, name: str) -> nn.Module:
+    def _apply_for(self, name: str) -> nn.Module:
         """What to run for a condition; good until the next call."""
-        statistics = self._base if name == BASE else self._sets[name].worn
+        statistics = self._base if name == BASE else self._sets[name].applied
         if self._runners is not None:
             return self._runners.module(name, statistics)
         if name != self._applied:

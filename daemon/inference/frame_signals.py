@@ -1,4 +1,4 @@
-"""What a frame looks like at a glance: the figures that tell conditions apart and show drift."""
+"""Signals of a frame: the figures that distinguish conditions and show drift."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-#: About as many pixels as are looked at; a mean over them is good to a grey level or two, in some 0.1 ms.
+#: About as many pixels as are read; a mean over them is good to a grey level or two, in some 0.1 ms.
 _PIXELS = 2048
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dance_ondevice.daemon.security.clients import ClientKeys
 from dance_ondevice.daemon.security.keys import KeysError
 from dance_ondevice.daemon.system.state import parse_sample_id
-from dance_ondevice.daemon.wire.messages import ImagezmqMessage, LabelMessage, Message, WireError
+from dance_ondevice.daemon.wire.messages import ForeignFrame, LabelMessage, Message, WireError
 from dance_ondevice.daemon.wire.receiver import Origin
 from dance_ondevice.policies.stream.sender_limits import Allowance, SenderLimits, full, take
 
@@ -58,7 +58,7 @@ class Admission:
             return False
         self._look_at = self._monotonic() + LOOK_EVERY
         try:
-            self._clients.look()
+            self._clients.scan()
         except (OSError, KeysError) as error:
             log.error("client keys not read folder=%s error=%s", self._clients.folder, error)
             return False
@@ -127,8 +127,8 @@ def about(message: Message, error: WireError) -> WireError:
     """The same error with the name of the message that it is about."""
     if isinstance(message, LabelMessage):
         return WireError(error.reason, str(error), sample_id=message.sample_id)
-    if isinstance(message, ImagezmqMessage):
-        return WireError(error.reason, str(error), camera=message.camera, imagezmq=True)
+    if isinstance(message, ForeignFrame):
+        return WireError(error.reason, str(error), camera=message.camera, protocol=message.protocol)
     return WireError(error.reason, str(error), camera=message.camera, seq=message.seq)
 
 

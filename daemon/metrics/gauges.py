@@ -1,28 +1,15 @@
-"""Prometheus metrics: event counters that threads touch, gauges read from snapshots, one HTTP server.
-
-Everything hangs off one registry that is passed in; nothing is computed while a scrape waits.
-"""
+"""Prometheus metrics that are read from snapshots: nothing is computed while a scrape waits."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from dance_ondevice.daemon.metrics.instruments import WORKLOADS
 from dance_ondevice.energy.reading import EnergyReading
-
-log = logging.getLogger(__name__)
-
-
-class MetricsAddressInUse(OSError):  # noqa: N818 - a state of the world
-    """The metrics address is taken; the text names the key to change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +127,20 @@ def _energy_families(now: Snapshot) -> Iterator[Metric]:
         for domain in now.energy.domains:
             joules.add_metric([domain.domain, domain.source, domain.method], domain.joules)
     yield joules
+    watts = GaugeMetricFamily(
+        "dance_energy_watts",
+        "Power that the meter saw last, by domain; absent while it sees none.",
+        labels=["domain", "source", "method"],
+    )
+    if now.energy is not None:
+        for domain in now.energy.domains:
+            if domain.watts is not None:
+                watts.add_metric([domain.domain, domain.source, domain.method], domain.watts)
+    yield watts
     workload = CounterMetricFamily(
-        "dance_workload_joules", "Energy above idle charged to a workload.", labels=["workload"]
+        "dance_workload_joules",
+        "Energy above idle charged to a workload; the sum is what the daemon used above idle.",
+        labels=["workload"],
     )
     for name in WORKLOADS:
         workload.add_metric([name], now.workload_joules.get(name, 0.0))
@@ -187,39 +186,3 @@ def _model_families(model: ModelFacts) -> Iterator[Metric]:
     for split, value in sorted(model.miou.items()):
         miou.add_metric([split], value)
     yield miou
-
-
-class MetricsServer:
-    """The HTTP endpoint; owns its thread and socket from ``start`` to ``close``."""
-
-    def __init__(self, listen: str, registry: CollectorRegistry) -> None:
-        host, _, port = listen.rpartition(":")
-        self._host, self._port = host.strip("[]"), int(port)
-        self._registry = registry
-        self._server: WSGIServer | None = None
-
-    def start(self) -> str:
-        """Bind and serve; returns the URL (the real port when 0 was asked for).
-
-        Raises:
-            MetricsAddressInUse: something else listens there.
-        """
-        try:
-            self._server, self._thread = start_http_server(
-                self._port, addr=self._host, registry=self._registry
-            )
-        except OSError as error:
-            raise MetricsAddressInUse(
-                f"cannot serve metrics on {self._host}:{self._port}: {error.strerror or error}; "
-                "change metrics.listen, or set metrics.enabled = false"
-            ) from error
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return urlsplit(f"http://{host}:{self._server.server_port}/metrics").geturl()
-
-    def close(self) -> None:
-        """Stop serving and release the port."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._thread.join(5)
-            self._server = None

@@ -13,7 +13,7 @@ _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 _SCORE_BUCKETS = tuple(round(0.05 * i, 2) for i in range(1, 21))
 
-WORKLOADS = ("training", "inference", "ingest", "labelling")
+WORKLOADS = ("training", "inference", "ingest", "labelling", "service")
 
 FRAME_OUTCOMES = ("kept", "dropped", "rejected", "overflow")
 

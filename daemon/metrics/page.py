@@ -112,7 +112,7 @@ def _example() -> CollectorRegistry:
     instruments.dated("front", 3600.0)
     snapshot = Snapshot(
         last_frames={"front": 0.0},
-        energy=EnergyReading((DomainEnergy("board", 0.0, "model", "modelled"),), 0.0),
+        energy=EnergyReading((DomainEnergy("board", 0.0, "model", "modelled", 0.0),), 0.0),
         learning_gain=0.0,
         learning_gain_per_kilojoule=0.0,
         model=ModelFacts(version="v0001", architecture="fastscnn", macs=0, parameters=0, miou={"gate": 0.0}),

@@ -136,6 +136,7 @@ def fit(
     past: Sequence[Mapping[str, Any]],
     forced: bool,
     rehearsal_share: float | None = None,
+    meter: str = "",
 ) -> FittedRound | str:
     """Size a round to the joules that there are, and ask whether it pays.
 
@@ -148,6 +149,7 @@ def fit(
         past: rows of finished rounds, oldest first.
         forced: whether the user asked for it.
         rehearsal_share: that holds for this round; as configured by default.
+        meter: that is in use; rounds which another one measured say nothing of what this one will.
     """
     training = config.training
     share = training.rehearsal_share if rehearsal_share is None else rehearsal_share
@@ -167,7 +169,7 @@ def fit(
         by_scale[scale] = by_scale.get(scale, 0.0) + pixels
     full_pixels = training.batch_size * sum(by_scale.values()) / max(1, len(known.pixels))
     cost = round_size.fit_cost(
-        costs(past, full_pixels),
+        costs(past, full_pixels, meter),
         assumed_cost(config.energy, training.batch_size, macs),
     )
     wanted = round_size.Wanted(
@@ -181,7 +183,7 @@ def fit(
     )
     size = round_size.fit_round(cost, budget.spendable(), wanted)
     if isinstance(size, str):
-        # The account says how much is there and how long more takes; conditions are told beside it.
+        # The account says how much there is and how long more takes; battery and heat are reported apart.
         allowance = budget.ask(cost.round(round_job.MIN_STEPS))
         return size if allowance.allowed else f"{size}; {allowance.reason}"
     rules = learning_value.ValueRules()
@@ -221,17 +223,20 @@ def fit(
     )
 
 
-def costs(rows: Sequence[Mapping[str, Any]], full_pixels: float) -> list[tuple[float, float]]:
+def costs(
+    rows: Sequence[Mapping[str, Any]], full_pixels: float, meter: str = ""
+) -> list[tuple[float, float]]:
     """(full-size steps, gross joules) of rounds that ran, for predicting the next one's cost.
 
     Args:
         rows: of finished rounds, oldest first.
         full_pixels: pixels of the images of a full-size step.
+        meter: only rounds that it measured, and those of which nobody knows; by default all.
     """
     return [
         (row["steps"] * _relative(row.get("step_pixels"), full_pixels), row["gross_joules"])
         for row in rows
-        if row["steps"] and row["gross_joules"]
+        if row["steps"] and row["gross_joules"] and (not meter or row.get("meter") in (None, "", meter))
     ]
 
 

@@ -13,9 +13,11 @@ import msgspec
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.planning import anchors
+from dance_ondevice.daemon.planning.scope import WHOLE, Scope
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions import engine_graph, first_model
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
+from dance_ondevice.models.card import CheckpointError, read_card
 from dance_ondevice.policies.rounds import network_slimming, pace
 from dance_ondevice.policies.rounds.rehearsal import is_anchor
 from dance_ondevice.policies.rounds.start import RoundPlan
@@ -74,7 +76,7 @@ def build(
     scales: Mapping[str, float],
     target_macs: int | None,
     seed: int,
-    condition: str | None = None,
+    scope: Scope = WHOLE,
 ) -> jobs.Job:
     """The work order of one round; every path in it is absolute.
 
@@ -94,11 +96,10 @@ def build(
             is judged as it is stored.
         target_macs: see ``slim_target``.
         seed: of everything random in the round.
-        condition: that the round is for alone: it neither slims nor distils. None: for all at once.
+        scope: what the round is for.
     """
     training = config.training
     folder = folder.resolve()
-    width, height = config.model.size
 
     def resized(ids: Sequence[str]) -> tuple[jobs.JobSample, ...]:
         stored = samples([each for each in ids if is_anchor(each) is None])
@@ -116,8 +117,8 @@ def build(
         train=resized(plan.train),
         rehearsal=resized(plan.rehearsal),
         gate=samples(plan.gate),
-        target_macs=target_macs if condition is None else None,
-        size=(height, width),
+        target_macs=target_macs if scope.slims else None,
+        size=counted_at(config, live),
         steps=steps,
         batch_size=training.batch_size,
         learning_rate=learning_rate,
@@ -128,11 +129,25 @@ def build(
         looks=pace.look_steps(steps) if training.early_stopping else (),
         min_gain=config.promotion.min_gain,
         confidence=config.promotion.confidence,
-        distillation=training.distillation if condition is None else 0.0,
-        condition=condition,
+        distillation=training.distillation if scope.distils else 0.0,
+        kind=scope.kind,
+        condition=scope.condition,
+        note=scope.note,
         conditions=_own_copy(live / CONDITIONS_FILE, folder) if config.conditions.enabled else "",
         graph=_served_by_onnxruntime(config),
     )
+
+
+def counted_at(config: Config, live: Path) -> tuple[int, int]:
+    """The (height, width) that the live model's MACs are counted at, and so those of what comes of it.
+
+    A base model brings its own: held against MACs at another size, a step of slimming would be another one.
+    """
+    try:
+        return read_card(live).macs_at
+    except CheckpointError:  # told of where the model is loaded
+        width, height = config.model.size
+        return height, width
 
 
 def _served_by_onnxruntime(config: Config) -> bool:

@@ -83,5 +83,5 @@ def _decode(text: str | None, kind: type[Any]) -> Any:
         return None
     try:
         return decode(text, kind)
-    except DocumentError:  # of an older or a newer version: as good as none
+    except DocumentError:  # of an older or a newer version: it is ignored
         return None

@@ -8,28 +8,67 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dance_ondevice.daemon.children.jobs import RoundKindName
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.versions import condition_file
 from dance_ondevice.policies.rounds import condition_rounds
 from dance_ondevice.policies.rounds import start as rounds
 from dance_ondevice.policies.samples.splits import SampleInfo
 
-__all__ = ["Planned", "comparable", "plan", "scope"]
+__all__ = ["WHOLE", "Planned", "Scope", "comparable", "of_condition", "plan"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What a round is for, and what follows from that for its work order and its verdict.
+
+    Attributes:
+        kind: the kind of round, as the trainer knows it (``trainer/kinds.py``).
+        condition: the one condition that the round trains; None where it trains the shared weights of all.
+        slims: whether the candidate may lose channels.
+        distils: whether it is held to the live model's answers on rehearsed samples.
+        takes_anchors: whether labelled images of the base domain are rehearsed.
+        note: what the round leaves alone, for the candidate's certificate; "" where there is nothing to say.
+    """
+
+    kind: RoundKindName
+    condition: str | None = None
+    slims: bool = True
+    distils: bool = True
+    takes_anchors: bool = True
+    note: str = ""
+
+
+#: A round that trains the weights that all conditions share.
+WHOLE = Scope(kind="whole")
+
+
+def of_condition(name: str) -> Scope:
+    """The scope of a round that trains what one condition has for itself, and nothing that others use."""
+    return Scope(
+        kind="condition",
+        condition=name,
+        slims=False,
+        distils=False,
+        takes_anchors=False,
+        note=f"learnt for condition {name} alone and compared on its held-out samples: all other frames are "
+        "segmented bit for bit as before",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A round's samples.
+    """The samples of a round and what it is for.
 
     Attributes:
-        samples: which serve as what.
-        condition: that it is for alone; None: for all at once.
-        reason: why that is so; "" where there is nothing to say.
+        samples: which samples serve as what.
+        scope: what the round is for.
+        reason: why it is for that; "" where there is nothing to say.
     """
 
     samples: rounds.RoundPlan
-    condition: str | None
-    reason: str
+    scope: Scope = WHOLE
+    reason: str = ""
 
 
 def plan(
@@ -68,34 +107,26 @@ def plan(
     if not whole.gate:
         return f"no held-out samples to judge a candidate by: {whole.reason}"
     if not config.conditions.enabled:
-        return Planned(samples=whole, condition=None, reason="")
+        return Planned(samples=whole)
     known = condition_file.read(live())
     new = [s.condition for s in samples if s.labelled and s.split == "train" and s.rounds_used == 0]
     held_out = Counter(s.condition for s in samples if s.labelled and s.split == "gate" and not s.by_machine)
     choice = condition_rounds.choose(condition_rounds.ConditionRoundRules(), new, held_out, known.live)
     if choice.condition is None:
-        return Planned(samples=whole, condition=None, reason=choice.reason)
+        return Planned(samples=whole, reason=choice.reason)
     own = [
         sample
         for sample in samples
         if sample.condition == choice.condition
         or (sample.split == "gate" and known.serving(sample.condition) == choice.condition)
     ]
-    return Planned(samples=planned(own), condition=choice.condition, reason=choice.reason)
+    return Planned(samples=planned(own), scope=of_condition(choice.condition), reason=choice.reason)
 
 
-def scope(condition: str) -> str:
-    """What a condition's own round leaves alone, for the candidate's certificate."""
-    return (
-        f"learnt for condition {condition} alone and compared on its held-out samples: all other frames are "
-        "segmented bit for bit as before"
-    )
-
-
-def comparable(past: Sequence[Mapping[str, Any]], condition: str | None) -> list[Mapping[str, Any]]:
-    """The past rounds whose cost and pace tell something of the next: those of its kind, else all.
+def comparable(past: Sequence[Mapping[str, Any]], scope: Scope) -> list[Mapping[str, Any]]:
+    """The past rounds whose cost and pace tell something of the next: those of its kind, else all of them.
 
     A step of a condition's own round is cheaper, and its pace is its own.
     """
-    alike = [row for row in past if bool(row.get("condition")) == (condition is not None)]
+    alike = [row for row in past if bool(row.get("condition")) == (scope.condition is not None)]
     return alike or list(past)

@@ -26,7 +26,7 @@ from dance_ondevice.policies.budget import energy_budget, learning_value, round_
 from dance_ondevice.policies.rounds import start as round_policy
 
 DAY = 86_400.0
-#: Seconds that a simulated joule takes where no round on record tells the power: 10 W.
+#: Seconds that a simulated joule takes where no round on record has measured the power: 10 W.
 _ASSUMED_WATTS = 10.0
 #: Multiply-accumulates per image where there is no model either.
 _ASSUMED_MACS = 1_000_000_000
@@ -44,7 +44,7 @@ REFUSALS = ("budget", "value", "window")
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What the state folder tells of the stream and the board.
+    """What is known from the state folder of the stream and the board.
 
     Attributes:
         arrivals: seconds since the local midnight before the first one, in order, of samples to train on.
@@ -54,7 +54,7 @@ class Record:
         gains: (mIoU gained, new samples) of each round on record, oldest first; empty: none is on record.
         watts: gross power while a round runs.
         pixels: of stored labelled samples, by stored scale.
-        assumptions: what is assumed since nothing on record tells, in words.
+        assumptions: what is assumed where nothing on record says otherwise, in words.
     """
 
     arrivals: tuple[float, ...]

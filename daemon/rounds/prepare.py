@@ -18,7 +18,8 @@ from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import job as round_job
 from dance_ondevice.daemon.planning import pace as round_pace
-from dance_ondevice.daemon.planning import scope as round_condition
+from dance_ondevice.daemon.planning.scope import comparable
+from dance_ondevice.daemon.planning.scope import plan as plan_samples
 from dance_ondevice.daemon.rounds import closing as round_close
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
@@ -86,7 +87,7 @@ def prepare(
     def ensured() -> Pointer:
         return first_model.ensure(config, c.config_file, c.paths, c.versions)
 
-    planned = round_condition.plan(
+    planned = plan_samples(
         config,
         samples,
         lambda: c.versions.directory(ensured().version),
@@ -95,10 +96,10 @@ def prepare(
     )
     if isinstance(planned, str):
         return planned
-    plan, condition, pointer = planned.samples, planned.condition, ensured()
+    plan, scope, pointer = planned.samples, planned.scope, ensured()
     card = c.versions.card(pointer.version)
     past = c.store.submit(round_record.finished_rounds).result()
-    alike = round_condition.comparable(past, condition)
+    alike = comparable(past, scope)
     fitted = round_plan.fit(
         config,
         c.budget,
@@ -108,7 +109,8 @@ def prepare(
         past=alike,
         forced=trigger == "requested",
         # Anchors are of the base domain: a condition's own round has no use for them.
-        rehearsal_share=share if condition is None else 0.0,
+        rehearsal_share=share if scope.takes_anchors else 0.0,
+        meter=c.energy.snapshot().meter,
     )
     if isinstance(fitted, str):
         return fitted
@@ -126,7 +128,7 @@ def prepare(
         "trigger": trigger,
         "reason": "; ".join(filter(None, (reason, planned.reason, fitted.reason, speed.reason))),
         "parent": pointer.version,
-        "condition": condition,
+        "condition": scope.condition,
         "seed": seed,
         "macs_before": card.get("macs"),
         "pace": round_pace.encode(speed),
@@ -151,7 +153,7 @@ def prepare(
             scales=fitted.scales,
             target_macs=round_job.slim_target(config, card, past),
             seed=seed,
-            condition=condition,
+            scope=scope,
         )
         job = round_pace.resized(_with_blocks(c, job, config), size)
         job_file = write_job(folder, job)
@@ -160,7 +162,7 @@ def prepare(
         raise
     log.info(
         "round started round=%s for=%s reason=%s new=%d rehearsal=%d gate=%d steps=%d joules=%.0f",
-        round_id, condition or "all", reason,
+        round_id, scope.condition or "all", reason,
         len(job.train), len(job.rehearsal), len(job.gate), job.steps, fitted.allowance,
     )  # fmt: skip
     return RoundPart(

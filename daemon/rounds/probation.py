@@ -1,4 +1,4 @@
-"""Probation of a promoted version: its state on disk, the look at it, the rollback where it does not hold.
+"""Probation of a promoted version: its state on disk, its evaluation, the rollback where it does not hold.
 
 ``models/probation.json`` is written before ``live.json`` names the version: it counts only while both name
 the same one, so a crash between the two leaves no probation of a version that never went live.
@@ -33,9 +33,9 @@ from dance_ondevice.policies.promotion import probation as policy
 
 log = logging.getLogger(__name__)
 
-#: Seconds of full load that a look may take: interpreter and loading, and each frame through both models.
+#: Seconds of full load that an evaluation may take: the start, and each frame through both models.
 _START_SECONDS, _FRAME_SECONDS = 20.0, 0.5
-#: Between two looks that came to nothing, for want of joules or because they failed, in seconds.
+#: Seconds between two evaluations that came to nothing, for want of joules or because they failed.
 _RETRY_SECONDS = 300.0
 _FAILED_LOOKS = 3
 
@@ -158,7 +158,7 @@ class Probation:
         return state
 
     def _condition(self, state: ProbationState) -> str | None:
-        """The condition that a version learnt for alone: frames of others look the same in both."""
+        """The condition that a version learnt for alone: frames of other conditions are the same in both."""
         try:
             found = self._c.versions.card(state.version).get("training", {}).get("condition")
         except (VersionError, AttributeError):  # no card, or none that can be read: all frames count
@@ -171,7 +171,7 @@ class Probation:
         allowance = c.budget.ask(joules)
         if not allowance.allowed:
             self._not_before = c.monotonic() + _RETRY_SECONDS
-            self.text += f"; the look at them waits: {allowance.reason}"
+            self.text += f"; their evaluation waits: {allowance.reason}"
             return
         observed = self._observe(config, state, seen, allowance.joules)
         if observed is None:  # the daemon stops, or joules ran out: the frames are still there later
@@ -189,13 +189,13 @@ class Probation:
         self.end()
 
     def _put_off(self, state: ProbationState, error: Exception) -> None:
-        """A look failed: try again later, and at last let the version be."""
+        """An evaluation failed: try again later, and after several failures end the probation undecided."""
         self._failures += 1
         self._not_before = self._c.monotonic() + _RETRY_SECONDS
         expected = isinstance(error, (OSError, RuntimeError, VersionError))
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
-        log.warning("probation look failed version=%s error=%s", state.version, reason, exc_info=not expected)
-        self.text += f"; the look at them failed: {reason}"
+        log.warning("evaluation failed version=%s error=%s", state.version, reason, exc_info=not expected)
+        self.text += f"; their evaluation failed: {reason}"
         if self._failures >= _FAILED_LOOKS:
             record = {"outcome": "not decided", "reason": reason, "at": self._c.now()}
             self._c.versions.annotate(state.version, {"probation": record})
@@ -204,7 +204,7 @@ class Probation:
     def _observe(
         self, config: Config, state: ProbationState, seen: list[SeenSample], joules: float
     ) -> list[jobs.Observed] | None:
-        """Run the look; None when a stop, the battery or the temperature cut it short.
+        """Run the evaluation; None when a stop, the battery or the temperature cut it short.
 
         Raises:
             RuntimeError: it failed, or reached its deadline, its memory or its joules.
@@ -308,6 +308,6 @@ class Probation:
 
 
 def remove_leftovers(rounds: Path) -> None:
-    """Remove the folders of looks that a crash cut short."""
+    """Remove the folders of evaluations that a crash cut short."""
     for folder in rounds.glob(".probation-*"):
         shutil.rmtree(folder, ignore_errors=True)

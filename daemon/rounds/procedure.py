@@ -303,6 +303,7 @@ class RoundProcedure:
             "expected_gain": forecast.gain,
             "expected_joules": forecast.joules,
             "method": c.energy.meter.method,
+            "meter": after.meter,
             "steps": result.steps,
             "seconds": part.clock.seconds,
             "cpu_seconds": result.cpu_seconds,

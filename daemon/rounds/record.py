@@ -49,7 +49,7 @@ class Origin:
 
     @property
     def condition(self) -> str:
-        """In which condition it was taken; empty where nobody told."""
+        """The condition in which the sample was taken; empty where it is not known."""
         return self.place.condition
 
 
@@ -156,14 +156,14 @@ def finished_rounds(db: Database, limit: int = 20) -> list[dict[str, Any]]:
 
 
 def spent_joules(db: Database) -> float:
-    """Gross joules that learning has cost: rounds, looks at versions on probation, labelling on the board."""
+    """Gross joules that learning has cost: rounds, probation, and labelling on the board."""
     found = db.execute("select coalesce(sum(settled_joules), 0.0) from ledger where closed_at is not null")
     return float(found.fetchone()[0])
 
 
 @dataclass(frozen=True)
 class SeenSample:
-    """A stored frame for a look at a version on probation; its label is empty where it has none."""
+    """A stored frame for the evaluation of a version on probation; its label is empty where it has none."""
 
     sample: JobSample
     place: GatePlace
@@ -192,12 +192,12 @@ def seen_since(
         condition: only frames that were taken in it; None: all.
     """
     rows = db.query(
-        # A model's label is no truth to judge by: such a frame serves without it.
+        # A model's label judges nothing: such a frame counts as one without a label.
         f"select id, camera, {BOUNDED}, condition, path, "
-        "iif(label_source in ('teacher', 'self'), null, label_path) as truth from samples "
+        "iif(label_source in ('teacher', 'self'), null, label_path) as label from samples "
         "where iif(:row is null, received_at > :since, rowid > :row and origin <> 'rebuilt') "
         "and rounds_used = 0 and unreadable is null and (:of is null or condition = :of) "
-        "order by truth is null, rowid desc limit :most",
+        "order by label is null, rowid desc limit :most",
         {"row": row, "since": since, "of": condition, "most": most},
     )
     return [
@@ -205,7 +205,7 @@ def seen_since(
             JobSample(
                 id=row["id"],
                 image=str(state_dir / row["path"]),
-                label=str(state_dir / row["truth"]) if row["truth"] else "",
+                label=str(state_dir / row["label"]) if row["label"] else "",
                 condition=row["condition"] or "",
             ),
             GatePlace(camera=row["camera"], captured_at=row["captured_at"], condition=row["condition"] or ""),

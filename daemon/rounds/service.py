@@ -332,7 +332,7 @@ class Rounds(Service):
                 self._look_back()
             self._publish(probation=probation.text)
 
-        words = "the look at the version on probation failed"
+        words = "the evaluation of the version on probation failed"
         self._guard.run("probation", look, lambda text: self._publish(probation=f"{words}: {text}"))
 
     def _look_back(self) -> None:

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 #: With fewer samples that lack a label, starting a process costs more than the labels are worth.
 LEAST_SAMPLES = 8
-#: Seconds of full load, while no run has told: of a start, and of one image.
+#: Seconds of full load, before any run was measured: for a start, and for one image.
 _START_SECONDS = 30.0
 _IMAGE_SECONDS = 3.0
 _STORE_SECONDS = 60.0
@@ -44,7 +44,7 @@ _STORE_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class TeachingState:
-    """What ``status`` tells of the teacher.
+    """What ``status`` reports of the teacher.
 
     Attributes:
         state: ``off``, ``waiting``, ``running``, ``failed`` or ``untrusted``.

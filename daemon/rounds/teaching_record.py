@@ -99,7 +99,7 @@ def fail_open_runs(db: Database, now: float) -> None:
 
 
 def mark(db: Database, sample: str, teacher: str, uncertainty: float | None) -> None:
-    """A teacher has looked at a sample, and the live model beside it."""
+    """A teacher and the live model have segmented a sample."""
     db.execute(
         "UPDATE samples SET taught_by = ?, uncertainty = coalesce(?, uncertainty) WHERE id = ?",
         [teacher, uncertainty, sample],
@@ -132,7 +132,7 @@ def _calibration(paths: StatePaths, facts: TeacherFacts, config: Config, labelle
 
 
 def _unseen(db: Database, teacher: str) -> list[SampleInfo]:
-    """Samples without a label that this teacher has not looked at."""
+    """Samples without a label that this teacher has not seen."""
     rows: Any = db.query(
         f"select id, camera, {BOUNDED}, score, uncertainty, condition, signature from samples "
         "where label_path is null and unreadable is null and taught_by is not ?",

@@ -10,7 +10,6 @@ from typing import Any
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
-from dance_ondevice.daemon.planning import scope as round_condition
 from dance_ondevice.daemon.rounds import gate_table
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.watch import RunResult
@@ -71,7 +70,7 @@ def judge(
     notes = (
         result.reason,
         slimmed.note if slimmed else "",
-        "" if job.condition is None else round_condition.scope(job.condition),
+        job.note,
     )
     reasons = verdict.reasons + tuple(note for note in notes if note)
     certificate = {

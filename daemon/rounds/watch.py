@@ -43,7 +43,7 @@ class RunResult:
         steps: optimiser steps taken.
         cpu_seconds: what the process used, None if unknown.
         peak_bytes: the most resident memory that was seen.
-        curve: mIoU on some of the gate samples as the round went on; None if it was never looked at.
+        curve: mIoU on some of the gate samples as the round went on; None if it was never evaluated.
         unreadable: samples that were left out, and why.
     """
 
@@ -110,7 +110,7 @@ class _Watch:
         self._failed: jobs.Failed | None = None
         self._gave_up = ""
         self._unreadable: list[jobs.Unreadable] = []
-        self._looks: list[jobs.Looked] = []
+        self._points: list[jobs.CurvePoint] = []
         self._step = self._steps = 0
         self._early = self._too_early = ""
 
@@ -124,8 +124,8 @@ class _Watch:
                 self._scores[model] = found
             case jobs.Slimmed():
                 self._slimmed = event
-            case jobs.Looked():
-                self._looks.append(event)
+            case jobs.CurvePoint():
+                self._points.append(event)
             case jobs.Timed():
                 self._timed = event
             case jobs.GaveUp(reason=reason):
@@ -176,16 +176,16 @@ class _Watch:
         )
 
     def _trains(self) -> bool:
-        """Whether it is amid its steps: before them is nothing to judge, after them it is being judged."""
+        """Whether the trainer is between its first and last step; only then can it be asked to judge."""
         return 0 < self._step < self._steps and not (self._early or self._too_early) and self._done is None
 
     def _curve(self) -> pace.Curve | None:
-        if not self._looks:
+        if not self._points:
             return None
         return pace.Curve(
-            live=self._looks[0].live,
-            start=self._looks[0].miou,
-            points=tuple((look.step, look.miou) for look in self._looks if look.step > 0),
+            live=self._points[0].live,
+            start=self._points[0].miou,
+            points=tuple((point.step, point.miou) for point in self._points if point.step > 0),
             steps=self._steps,
         )
 

@@ -21,9 +21,9 @@ _Fingerprint: TypeAlias = tuple[tuple[str, int, int, int, int], ...]
 class ClientKeys:
     """The folder's clients; any thread may ask.
 
-    A file that is removed, or replaced by another key, revokes what it held at the next look. A folder that
-    is missing knows nobody; one that cannot be read for another reason is an error, and what was known stays
-    known until it can.
+    A file that is removed, or replaced by another key, revokes what it held at the next scan. A folder that
+    is missing admits no client; one that cannot be read for another reason is an error, and what was known
+    stays known until it can.
     """
 
     def __init__(self, folder: Path, *, prefix: str = "") -> None:
@@ -42,27 +42,27 @@ class ClientKeys:
 
     @property
     def known(self) -> Mapping[str, str]:
-        """Names by public key (Z85), as of the last look; never changes once handed out."""
+        """Names by public key (Z85), as of the last scan; never changes once handed out."""
         return self._known
 
     @property
     def revocations(self) -> int:
-        """Counts looks that found a key gone."""
+        """Counts scans that found a key gone."""
         return self._revocations
 
     def key_of(self, name: str) -> str | None:
-        """The public key of a client, as of the last look."""
+        """The public key of a client, as of the last scan."""
         return next((key for key, known in self._known.items() if known == name), None)
 
     def name_of(self, key: str) -> str | None:
-        """The name of a public key, with a look; None for one that is not known.
+        """The name of a public key, after a scan; None for one that is not known.
 
         Raises:
-            OSError, KeysError: see ``look``.
+            OSError, KeysError: see ``scan``.
         """
-        return self.look().get(key)
+        return self.scan().get(key)
 
-    def look(self) -> Mapping[str, str]:
+    def scan(self) -> Mapping[str, str]:
         """Read the folder again if it changed; returns ``known``.
 
         Raises:
@@ -90,7 +90,7 @@ class ClientKeys:
                         facts = entry.stat()
                         times = facts.st_mtime_ns, facts.st_ctime_ns
                         found.append((entry.name, facts.st_ino, facts.st_size, *times))
-        except FileNotFoundError:  # the folder, or a file that goes at this very moment: the next look knows
+        except FileNotFoundError:  # the folder, or a file that just went: the next scan will see it
             found = [entry for entry in found if (self.folder / entry[0]).exists()]
         return tuple(sorted(found))
 

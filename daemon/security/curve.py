@@ -1,4 +1,4 @@
-"""CURVE on sockets: what those of the daemon and of senders are told, and where the daemon's keys come from.
+"""CURVE on sockets: the options of both ends, and where the daemon's keys come from.
 
 CURVE encrypts and tells the server the client's public key; whether that key is known is for ZAP to say
 (https://rfc.zeromq.org/spec/25/, https://rfc.zeromq.org/spec/27/).
@@ -99,7 +99,7 @@ def load_server(keys_dir: str, environ: Mapping[str, str]) -> ServerCurve:
         assert credentials is not None
         clients = ClientKeys(credentials, prefix=f"{CLIENTS}_")
     try:
-        clients.look()
+        clients.scan()
     except OSError as error:
         raise KeysError(f"{clients.folder} cannot be read: {error.strerror or error}") from error
     return ServerCurve(pair, clients)

@@ -61,7 +61,7 @@ class StatePaths:
 
     @property
     def daemon_file(self) -> Path:
-        """JSON by which the running daemon tells commands how to reach it."""
+        """JSON in which the running daemon publishes how commands reach it."""
         return self.root / "daemon.json"
 
     def sample_dir(self, camera: str, captured_at: float) -> Path:

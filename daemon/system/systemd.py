@@ -11,7 +11,7 @@ def notify(state: str, environ: Mapping[str, str]) -> bool:
     """Send a state such as ``READY=1`` or ``STATUS=...`` to the manager's socket.
 
     Returns:
-        Whether a manager asked to be told (``NOTIFY_SOCKET``) and the message was sent. A manager that went
+        Whether a manager asked for notifications (``NOTIFY_SOCKET``) and the message was sent. One that went
         away or does not read is no reason for the daemon to fail or wait.
     """
     address = environ.get("NOTIFY_SOCKET", "")

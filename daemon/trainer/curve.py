@@ -1,4 +1,4 @@
-"""The round's curve: some of the gate samples, looked at while the round trains."""
+"""The round's learning curve: mIoU on some of the gate samples, evaluated while the round trains."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ class Curve:
         compared = bootstrap.compare(
             found, tuple(blocks), confidence=self._job.confidence, seed=self._job.seed
         )
-        self._emit(jobs.Looked(step=step, miou=compared.candidate, live=compared.live))
+        self._emit(jobs.CurvePoint(step=step, miou=compared.candidate, live=compared.live))
         return compared

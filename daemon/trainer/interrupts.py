@@ -1,4 +1,4 @@
-"""How a round is interrupted without its work being lost: the parent's wishes, and the state on disk."""
+"""How a round is interrupted without its work being lost: the parent's requests, and the state on disk."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dance_ondevice.files import write_durably
 if TYPE_CHECKING:
     from dance_ondevice.training.trainer import Trainer
 
-__all__ = ["SAVE_SECONDS", "Leave", "Saved", "Wishes"]
+__all__ = ["SAVE_SECONDS", "Leave", "ParentRequests", "Saved"]
 
 #: Seconds of training that a kill may cost: then the state is saved. That of the default model is 13 MB, and
-#: a board's flash wears.
+#: writing wears out a board's flash.
 SAVE_SECONDS = 60.0
 
 
@@ -32,7 +32,7 @@ class Leave(BaseException):
 
 
 @dataclasses.dataclass
-class Wishes:
+class ParentRequests:
     """What the parent has asked for.
 
     Attributes:

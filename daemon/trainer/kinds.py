@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from torch import Tensor, nn
@@ -27,10 +28,41 @@ from dance_ondevice.models.card import Normalisation
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.training.batches import TrainingSample, read_image
 
-__all__ = ["ConditionRound", "WholeRound"]
+__all__ = ["KINDS", "RoundKind", "WholeRound"]
 
 #: Images that a condition's statistics are estimated from at most, and at least.
 _MOST_IMAGES, _LEAST_IMAGES = 16, 4
+
+
+class RoundKind(Protocol):
+    """What tells one kind of round from another while the trainer runs it.
+
+    Attributes:
+        starts_as_live: whether the candidate, before its first step, segments every frame as the live model
+            does.
+        companions: models that must lose the channels that the candidate loses.
+    """
+
+    @property
+    def starts_as_live(self) -> bool: ...  # noqa: D102
+
+    @property
+    def companions(self) -> Sequence[nn.Module]: ...  # noqa: D102
+
+    def learning(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Wrap the training of the model."""
+
+    def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
+        """How the candidate as it is now would serve, for the named conditions or, with None, for all."""
+
+    def settle(self, model: nn.Module) -> None:
+        """Bring the model into the state that is saved."""
+
+    def write(self, serving: Serving, out: Path) -> None:
+        """Write the conditions that were judged into the candidate's folder."""
+
+    def card_fields(self, serving: Serving) -> dict[str, object]:
+        """What the candidate's card says of the round."""
 
 
 class WholeRound:
@@ -67,16 +99,16 @@ class WholeRound:
         """Wraps the training of the model."""
         yield
 
-    def serving(self, model: nn.Module, of: Collection[str] | None = None) -> Serving:
+    def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
         """How the model as it is now would serve.
 
         Args:
             model: the candidate.
-            of: conditions of the frames that it is asked for; None for all.
+            conditions_of: conditions of the frames that it is asked for; None for all.
         """
         known, wanted = self._live.known, set(self._images)
-        if of is not None:
-            wanted &= {*of, *(known.parents.get(name, BASE) for name in of)}
+        if conditions_of is not None:
+            wanted &= {*conditions_of, *(known.parents.get(name, BASE) for name in conditions_of)}
         learnt = self._additions.on(model)
         sets = {
             name: self._estimated(model, samples, learnt.get(name, {}))
@@ -111,8 +143,8 @@ class WholeRound:
             about = msgspec.structs.replace(about_of(self._live.about), refused=())
             _write(out, serving.sets, msgspec.json.encode(about).decode())
 
-    def told(self, serving: Serving) -> dict[str, object]:
-        """For the candidate's card."""
+    def card_fields(self, serving: Serving) -> dict[str, object]:
+        """What the candidate's card says of the round."""
         return {"conditions": sorted(serving.sets)} if self._live.sets else {}
 
 
@@ -123,7 +155,7 @@ class ConditionRound:
     #: What must lose the channels that the candidate loses; such a round takes none away.
     companions: Sequence[nn.Module] = ()
 
-    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module) -> None:
+    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, normalisation: Normalisation) -> None:
         """``live`` are the conditions of the live model, and ``model`` is that model, to be trained.
 
         Raises:
@@ -150,7 +182,7 @@ class ConditionRound:
         with learning(model, self._parameters, own_statistics=True):
             yield
 
-    def serving(self, model: nn.Module, of: Collection[str] | None = None) -> Serving:
+    def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
         """How the candidate would serve: the condition half-way to what was learnt, all else as before."""
         now = conditions.capture(model, learnt=self._parameters).learnt
         start = {name: self._start.learnt[name] for name in self._parameters}
@@ -167,9 +199,17 @@ class ConditionRound:
         """Write the conditions beside the candidate: all as they were, but for this one."""
         _write(out, {**self._live.sets, self._name: serving.sets[self._name]}, self._live.about)
 
-    def told(self, serving: Serving) -> dict[str, object]:
-        """For the candidate's card."""
+    def card_fields(self, serving: Serving) -> dict[str, object]:
+        """What the candidate's card says of the round."""
         return {"condition": self._name, "interpolation": INTERPOLATION}
+
+
+#: Each kind of round by its name: called with the job, the live model's conditions, the model and its card's
+#: normalisation.
+KINDS: Mapping[jobs.RoundKindName, Callable[[jobs.Job, Kept, nn.Module, Normalisation], RoundKind]] = {
+    "whole": WholeRound,
+    "condition": ConditionRound,
+}
 
 
 def _images(job: jobs.Job, condition: str) -> list[TrainingSample]:

@@ -2,7 +2,7 @@
 
 Runs as ``python -m dance_ondevice.daemon.trainer.main rounds/<id>/job.json PARENT_PID``. It takes only what
 ingest and inference leave (SCHED_IDLE, nice 19), is the first to go when memory is short, and dies with its
-parent. SIGTERM has it leave: amid a step after that step, whose state it saves, anywhere else at once. The
+parent. At SIGTERM it leaves: during a step after that step, whose state it saves, anywhere else at once. The
 state is also saved now and then, for a parent that cannot wait for the step, or dies. The parent decides
 everything else.
 """
@@ -27,8 +27,8 @@ from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.child import emit, lower_priority, open_events, out_of_memory
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard, counts_file, write_counts
 from dance_ondevice.daemon.trainer.curve import Curve, Gate
-from dance_ondevice.daemon.trainer.interrupts import Leave, Saved, Wishes
-from dance_ondevice.daemon.trainer.kinds import ConditionRound, WholeRound
+from dance_ondevice.daemon.trainer.interrupts import Leave, ParentRequests, Saved
+from dance_ondevice.daemon.trainer.kinds import KINDS
 from dance_ondevice.daemon.trainer.scores import kept_scores, score, time_masks
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
 from dance_ondevice.daemon.trainer.sift import sample_of, sift
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
     lower_priority(parent=int(arguments[1]))
     events = open_events()
-    wishes = Wishes(at_once=True)
+    requests = ParentRequests(at_once=True)
     job = jobs.read_job(Path(arguments[0]))
     saved = Saved(Path(job.checkpoint))
     try:
-        wishes.listen()
-        _run(job, events, wishes, saved)
+        requests.listen()
+        _run(job, events, requests, saved)
     except Leave:
         emit(events, jobs.Stopped(step=saved.step))
         return 0
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
+def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) -> None:
     if job.threads > 0:
         torch.set_num_threads(job.threads)
     torch.manual_seed(job.seed)
@@ -92,24 +92,20 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
     else:
         emit(events, jobs.Evaluated(model="frozen", scores=evaluated.scores))
 
-    kind = (
-        WholeRound(job, live_kept, candidate, card.normalisation)
-        if job.condition is None
-        else ConditionRound(job, live_kept, candidate)
-    )
+    kind = KINDS[job.kind_of](job, live_kept, candidate, card.normalisation)
 
-    def look(model: torch.nn.Module, some: Gate) -> tuple[Counts, ...]:
+    def evaluate(model: torch.nn.Module, some: Gate) -> tuple[Counts, ...]:
         serving = kind.serving(model, {of[identifier] for identifier, _ in some})
         return judged(model, some, card.normalisation, job.n_classes, serving=serving, of=of)[1]
 
-    curve = Curve(job, gate, live_counts, look, lambda event: emit(events, event))
+    curve = Curve(job, gate, live_counts, evaluate, lambda event: emit(events, event))
     if job.target_macs is not None:
         learnt_from = [sample_of(s) for s in job.train + job.rehearsal]
         emit(events, slim_candidate(candidate, job, learnt_from, card.normalisation, kind.companions))
     curve.begin(candidate, changed=job.target_macs is not None or not kind.starts_as_live)
     with kind.learning(candidate):
         trainer = _trainer(job, candidate, card)
-        training = _train(job, trainer, curve, events=events, wishes=wishes, saved=saved)
+        training = _train(job, trainer, curve, events=events, requests=requests, saved=saved)
     if training is None:
         return
 
@@ -128,7 +124,7 @@ def _run(job: jobs.Job, events: TextIO, wishes: Wishes, saved: Saved) -> None:
         precision=training.options.precision,
         steps=training.step,
     )
-    _save(job, candidate, card, done, kind.told(serving))
+    _save(job, candidate, card, done, kind.card_fields(serving))
     kind.write(serving, Path(job.out))
     if job.graph:
         _write_graph(candidate, job)
@@ -142,7 +138,7 @@ def _train(
     curve: Curve,
     *,
     events: TextIO,
-    wishes: Wishes,
+    requests: ParentRequests,
     saved: Saved,
 ) -> Trainer | None:
     """Train as far as there is hope; None where there is nothing to judge.
@@ -156,17 +152,17 @@ def _train(
         print(f"the round begins anew: {error}", file=sys.stderr)
     steps = iter(trainer)
     while True:
-        with wishes.later():
+        with requests.later():
             report = next(steps, None)
             if report is not None:
                 emit(events, _stepped(report))
-            look = report is not None and report.step in job.looks
-            # Also before what SIGTERM may end anywhere: a look at the gate, the judging after the last step.
-            if wishes.leave or look or report is None or wishes.finish or saved.due:
+            evaluates = report is not None and report.step in job.looks
+            # Also before what SIGTERM may end anywhere: an evaluation, the judging after the last step.
+            if requests.leave or evaluates or report is None or requests.finish or saved.due:
                 saved.write(trainer)
-        if report is None or wishes.finish:
+        if report is None or requests.finish:
             break
-        if look and (hopeless := curve.hopeless(trainer.model, report.step)):
+        if evaluates and (hopeless := curve.hopeless(trainer.model, report.step)):
             emit(events, jobs.GaveUp(report.step, hopeless))
             return None
     if not trainer.samples_seen:
@@ -261,7 +257,7 @@ def _save(
     model: torch.nn.Module,
     parent: ModelCard,
     done: jobs.Done,
-    told: Mapping[str, object],
+    round_fields: Mapping[str, object],
 ) -> None:
     card = dataclasses.replace(
         parent,
@@ -280,7 +276,7 @@ def _save(
             "distillation": job.distillation,
             "new_samples": len(job.train),
             "rehearsal_samples": len(job.rehearsal),
-            **told,
+            **round_fields,
         },
         gate={},
     )

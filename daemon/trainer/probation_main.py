@@ -1,4 +1,4 @@
-"""A look at a version on probation: it and the version before over the same frames, one event a frame.
+"""The evaluation of a version on probation: it and the version before segment the same frames.
 
 Runs as ``python -m dance_ondevice.daemon.trainer.probation_main FOLDER/job.json PARENT_PID``, at the
 priority of the trainer.
@@ -18,7 +18,7 @@ from torch import nn
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.child import emit, lower_priority, open_events, out_of_memory
-from dance_ondevice.daemon.trainer.interrupts import Wishes
+from dance_ondevice.daemon.trainer.interrupts import ParentRequests
 from dance_ondevice.daemon.trainer.scores import counts_of
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, kept
 from dance_ondevice.daemon.trainer.sift import fault, sample_of
@@ -35,18 +35,18 @@ def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
     lower_priority(parent=int(arguments[1]))
     events = open_events()
-    wishes = Wishes()
-    wishes.listen()
+    requests = ParentRequests()
+    requests.listen()
     job = jobs.read_probation_job(Path(arguments[0]))
     try:
-        _run(job, events, wishes)
+        _run(job, events, requests)
     except Exception as error:  # every failure must reach the parent, whatever its kind
         emit(events, jobs.Failed(error=f"{type(error).__name__}: {error}", memory=out_of_memory(error)))
         raise
     return 0
 
 
-def _run(job: jobs.ProbationJob, events: TextIO, wishes: Wishes) -> None:
+def _run(job: jobs.ProbationJob, events: TextIO, requests: ParentRequests) -> None:
     if job.threads > 0:
         torch.set_num_threads(job.threads)
     emit(events, jobs.Started(pid=os.getpid()))
@@ -57,7 +57,7 @@ def _run(job: jobs.ProbationJob, events: TextIO, wishes: Wishes) -> None:
         _serving(job, Path(job.live), live).on(live) as wear_live,
     ):
         for sample in job.samples:
-            if wishes.leave:
+            if requests.leave:
                 return
             if (error := fault(sample, job.n_classes)) is not None:
                 emit(events, jobs.Unreadable(id=sample.id, error=error))

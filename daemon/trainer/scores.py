@@ -63,7 +63,7 @@ def kept_scores(
 
 
 def score_card(counts: Sequence[Counts]) -> ScoreCard:
-    """The scores over all samples together, at least one; what they mean is told by ``evaluation``."""
+    """The scores over all samples together, at least one; ``evaluation`` defines them."""
     truth, predicted, hits = (
         np.array([getattr(each, name) for each in counts], np.int64).sum(axis=0)
         for name in ("truth", "predicted", "hits")

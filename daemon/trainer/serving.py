@@ -46,9 +46,9 @@ def kept(file: Path, model: nn.Module) -> Kept:
         sets, about = condition_store.decode(file.read_bytes(), str(file))
         known = known_of(sets, about)
         served = {name: statistics for name, statistics in sets.items() if name in known.live}
-        with Serving(served, known).on(model) as wear:
+        with Serving(served, known).on(model) as apply:
             for name in served:
-                wear(name)
+                apply(name)
     except FileNotFoundError:
         return Kept()
     except (OSError, CheckpointError, StatisticsMismatch, DocumentError) as error:
@@ -82,17 +82,17 @@ class Serving:
         learnt = dict.fromkeys(name for statistics in self.sets.values() for name in statistics.learnt)
         own = conditions.capture(model, learnt=learnt)
         sets = {name: each.over(own) for name, each in ({BASE: own} | dict(self.sets)).items()}
-        worn = ""
+        applied = ""
 
-        def wear(condition: str) -> None:
-            nonlocal worn
+        def apply(condition: str) -> None:
+            nonlocal applied
             name = self.known.serving(condition)
-            if name != worn:
+            if name != applied:
                 conditions.apply(model, sets[name])
-                worn = name
+                applied = name
 
         try:
-            yield wear
+            yield apply
         finally:
             conditions.apply(model, own)
 
@@ -119,5 +119,5 @@ def judged(
     Raises:
         SampleError: a file is missing or not what it should be.
     """
-    with serving.on(model) as wear:
-        return score(model, gate, normalisation, n_classes, before=lambda i: wear(of.get(i, "")))
+    with serving.on(model) as apply:
+        return score(model, gate, normalisation, n_classes, before=lambda i: apply(of.get(i, "")))

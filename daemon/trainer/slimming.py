@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Samples whose size is looked at, and batches that statistics are re-estimated from: more tell no more.
+#: Samples whose size is read, and batches that statistics are re-estimated from; more do not change them.
 _SIZES, _BATCHES = 64, 8
 
 

@@ -27,7 +27,7 @@ _SECONDS = 60.0
 
 
 def installed() -> bool:
-    """Whether onnxruntime and what writes its graphs are there; they are looked for, not imported."""
+    """Whether onnxruntime and what writes its graphs are there; they are searched for, not imported."""
     return all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
 
 

@@ -127,7 +127,7 @@ class Versions:
         for version in reversed(self.names()):
             try:
                 training = self.card(version).get("training")
-            except VersionError:  # damaged: nobody's
+            except VersionError:  # damaged: it belongs to no round
                 continue
             if isinstance(training, dict) and training.get("round") == round_id:
                 return version

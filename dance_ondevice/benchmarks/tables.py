@@ -26,8 +26,8 @@ from dance_ondevice.benchmarks.predict.report import PredictReport
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, command_line, read_result
 from dance_ondevice.benchmarks.slimming import page as slimming_page
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport
-from dance_ondevice.benchmarks.stream import page as stream_page
-from dance_ondevice.benchmarks.stream.report import StreamReport
+from dance_ondevice.benchmarks.stream.results import page as stream_page
+from dance_ondevice.benchmarks.stream.results.report import StreamReport
 
 PAGE = "README.md"
 

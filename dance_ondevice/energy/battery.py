@@ -7,6 +7,9 @@ which way it flows.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from dance_ondevice.energy.sensors import COUNTER_PERIOD_S, MeterUnavailable, Sample, SensorMeter
@@ -20,7 +23,7 @@ from dance_ondevice.energy.sysfs import (
     reason,
     text_or_none,
 )
-from dance_ondevice.energy.tracks import PowerTrack
+from dance_ondevice.energy.tracks import CounterTrack, PowerTrack
 
 #: Fuel gauges average over a second or more; sampling them faster says nothing new.
 _MAX_GAP_S = 5.0
@@ -49,6 +52,20 @@ def charge_percent(battery: Path, read: Read = read_attribute) -> float | None:
     return percent if percent is not None and 0 <= percent <= 100 else None
 
 
+def total_charge_percent(batteries: Sequence[Path], read: Read = read_attribute) -> float | None:
+    """State of charge of all batteries together, percent.
+
+    Machines empty one battery before the other, so what is left is the sum of the energies. Where one of them
+    does not tell its energy, the emptiest counts; None where nothing is known.
+    """
+    stores = [_stored_energy(battery, read) for battery in batteries]
+    known = [store for store in stores if store is not None]
+    if known and len(known) == len(stores):
+        return min(100.0, 100 * sum(now for now, _ in known) / sum(full for _, full in known))
+    charges = [charge_percent(battery, read) for battery in batteries]
+    return min((charge for charge in charges if charge is not None), default=None)
+
+
 def battery_watts(sysfs: Path, read: Read = read_attribute) -> float:
     """What the batteries give to the board.
 
@@ -56,23 +73,39 @@ def battery_watts(sysfs: Path, read: Read = read_attribute) -> float:
         OSError: a gauge cannot be read.
         ValueError: they do not feed it alone (charging, or mains is on), or a gauge says nothing of use.
     """
-    batteries = find_batteries(sysfs, read)
-    states = {battery: text_or_none(battery / "status", read) for battery in batteries}
-    if _mains_is_on(sysfs, read):
-        raise ValueError("an outside supply is on, so the batteries do not feed the board alone")
-    if any(state not in ("Discharging", "Not charging", "Full") for state in states.values()):
-        raise ValueError(f"not discharging: {', '.join(str(s) for s in states.values())}")
-    feeding = [battery for battery, state in states.items() if state == "Discharging"]
-    watts = sum(_watts(battery, read) for battery in feeding)
+    watts = sum(_watts(battery, read) for battery in discharging(sysfs, read))
     if watts <= 0:  # a gauge that is not ready reads 0, and a board never does
         raise ValueError("no battery is discharging")
     return watts
+
+
+def discharging(sysfs: Path, read: Read = read_attribute) -> list[Path]:
+    """The batteries that feed the board at this moment.
+
+    Raises:
+        ValueError: an outside supply is on, or one of them is in a state in which that is not known.
+    """
+    states = {battery: text_or_none(battery / "status", read) for battery in find_batteries(sysfs, read)}
+    feeding = [battery for battery, state in states.items() if state == "Discharging"]
+    supply = _outside_supply(sysfs, read, discharging=bool(feeding))
+    if supply:
+        raise ValueError(f"an outside supply is on ({supply}), so the batteries do not feed the board alone")
+    unclear = [
+        f"{battery.name} is {state}"
+        for battery, state in states.items()
+        if state not in ("Discharging", "Not charging", "Full") and not _rests(battery, state, read)
+    ]
+    if unclear:
+        raise ValueError(f"not discharging: {', '.join(unclear)}")
+    return feeding
 
 
 def open_battery(
     sysfs: Path, read: Read = read_attribute, *, only_when_discharging: bool = False
 ) -> SensorMeter:
     """The batteries as a meter of the whole board, valid while they discharge.
+
+    Power where the gauges tell it, else the fall of their energy.
 
     Args:
         sysfs: root of sysfs.
@@ -86,53 +119,151 @@ def open_battery(
     folder = sysfs / "class" / "power_supply"
     if not batteries:
         raise MeterUnavailable("battery", f"no battery that feeds the board in {folder}")
-    silent = [battery.name for battery in batteries if not _tells_power(battery, read)]
-    if silent:
+    by_energy = not all(_power_can_be_read(battery, read) for battery in batteries) and all(
+        _stored_energy(battery, read) is not None for battery in batteries
+    )
+    silent = [battery.name for battery in batteries if not _tells_power(battery)]
+    if silent and not by_energy:
         found = f"{folder / silent[0]} has neither power_now nor current_now and voltage_now"
         raise MeterUnavailable("battery", found)
     if only_when_discharging:
         try:
-            battery_watts(sysfs, read)
+            _ = bool(discharging(sysfs, read)) if by_energy else battery_watts(sysfs, read)
         except UNREADABLE as error:
-            raise MeterUnavailable("battery", reason(error)) from error
+            doubtful = any(text_or_none(battery / "status", read) == "Discharging" for battery in batteries)
+            offer = f"a battery says that it discharges, but {reason(error)}" if doubtful else ""
+            raise MeterUnavailable("battery", reason(error), offer=offer) from error
+    names = ", ".join(battery.name for battery in batteries)
+    fullest = sum(store[1] for battery in batteries if (store := _stored_energy(battery, read)) is not None)
 
     def sample() -> Sample:
         try:
-            return Sample({DOMAIN: battery_watts(sysfs, read)})
+            if not by_energy:
+                return Sample({DOMAIN: battery_watts(sysfs, read)})
+            if not discharging(sysfs, read):
+                raise ValueError("no battery is discharging")
+            return Sample({DOMAIN: _drawn(batteries, fullest, read)})
         except UNREADABLE as error:
             return Sample({}, {DOMAIN: reason(error)})
 
     return SensorMeter(
         source="battery",
-        about=f"what {', '.join(b.name for b in batteries)} gives; time on an outside supply is unmeasured",
+        about=f"what {names} gives"
+        + (", by the fall of its energy" if by_energy else "")
+        + "; time on an outside supply is unmeasured",
         period_s=COUNTER_PERIOD_S,
         sample=sample,
-        whole={DOMAIN: PowerTrack(_MAX_GAP_S)},
+        whole={DOMAIN: CounterTrack(watts_over_s=15.0) if by_energy else PowerTrack(_MAX_GAP_S)},
+        scope="supply",
+        # A gauge counts in steps that may take a minute.
+        may_rest=by_energy,
     )
 
 
 def _watts(battery: Path, read: Read) -> float:
+    """The power of one battery by the first way that its gauge can be read."""
+    error: Exception = ValueError(f"{battery.name} tells neither power nor current")
+    for way in _ways(battery):
+        try:
+            return way(read)
+        except UNREADABLE as failed:
+            error = failed
+    raise error
+
+
+def _ways(battery: Path) -> Iterator[Callable[[Read], float]]:
+    """How the gauge of a battery may tell its power in watts, best first."""
     for suffix in ("now", "avg"):
-        if (battery / f"power_{suffix}").exists():
-            return abs(read_number(battery / f"power_{suffix}", read)) / 1e6
-        if (battery / f"current_{suffix}").exists():
-            volts = "avg" if suffix == "avg" and (battery / "voltage_avg").exists() else "now"
-            amperes = abs(read_number(battery / f"current_{suffix}", read)) / 1e6
-            return amperes * read_number(battery / f"voltage_{volts}", read) / 1e6
-    raise ValueError(f"{battery.name} tells neither power nor current")
+        power, current = battery / f"power_{suffix}", battery / f"current_{suffix}"
+        averaged = suffix == "avg" and (battery / "voltage_avg").exists()
+        volts = battery / ("voltage_avg" if averaged else "voltage_now")
+        if power.exists():
+            yield partial(_product, (power,))
+        if current.exists() and volts.exists():
+            yield partial(_product, (current, volts))
 
 
-def _tells_power(battery: Path, read: Read) -> bool:
-    names = {path.name for path in entries(battery)}
-    if names & {"power_now", "power_avg"}:
+def _product(attributes: tuple[Path, ...], read: Read) -> float:
+    return math.prod(abs(read_number(attribute, read)) / 1e6 for attribute in attributes)
+
+
+def _power_can_be_read(battery: Path, read: Read) -> bool:
+    """Whether a way to the power works, or is busy for the moment."""
+    for way in _ways(battery):
+        try:
+            way(read)
+        except BlockingIOError:
+            return True
+        except UNREADABLE:
+            continue
         return True
-    return bool(names & {"current_now", "current_avg"}) and bool(names & {"voltage_now", "voltage_avg"})
+    return False
 
 
-def _mains_is_on(sysfs: Path, read: Read) -> bool:
-    return any(
-        text_or_none(supply / "type", read) in ("Mains", "USB", "Wireless")
-        and text_or_none(supply / "scope", read) != "Device"
-        and text_or_none(supply / "online", read) not in (None, "0")
-        for supply in entries(sysfs / "class" / "power_supply")
-    )
+def _tells_power(battery: Path) -> bool:
+    return next(_ways(battery), None) is not None
+
+
+def _stored_energy(battery: Path, read: Read) -> tuple[float, float] | None:
+    """Joules that a battery holds, and holds when full; None where it does not tell."""
+    now, full = number_or_none(battery / "energy_now", read), number_or_none(battery / "energy_full", read)
+    unit = 3600 / 1e6  # uWh
+    if now is None or full is None:
+        now, full = (
+            number_or_none(battery / "charge_now", read),
+            number_or_none(battery / "charge_full", read),
+        )
+        nominal = (
+            number_or_none(battery / f"voltage_{name}", read) for name in ("min_design", "max_design", "now")
+        )
+        volts = next((value for value in nominal if value), None)
+        if now is None or full is None or volts is None:
+            return None
+        unit *= volts / 1e6
+    return (now * unit, full * unit) if full > 0 and now >= 0 else None
+
+
+def _drawn(batteries: Sequence[Path], fullest: float, read: Read) -> float:
+    """Joules drawn since the batteries were full."""
+    stores = [_stored_energy(battery, read) for battery in batteries]
+    if None in stores:
+        raise ValueError("a battery does not tell its energy any more")
+    return max(0.0, fullest - sum(store[0] for store in stores if store is not None))
+
+
+def _rests(battery: Path, state: str | None, read: Read) -> bool:
+    """Whether a battery of which the firmware says nothing gives and takes nothing."""
+    if state != "Unknown":
+        return False
+    flows = [number_or_none(battery / name, read) for name in ("power_now", "current_now")]
+    known = [flow for flow in flows if flow is not None]
+    return bool(known) and not any(known)
+
+
+def _outside_supply(sysfs: Path, read: Read, *, discharging: bool) -> str:
+    """The supply that feeds the board beside the batteries, ``""`` where none does.
+
+    Some USB ports stay online for ever. When a battery discharges, the power adapter says that it is off and
+    the port shows no voltage or current, the battery is believed.
+    """
+    online: dict[str, Path] = {}
+    adapters_off = []
+    for supply in entries(sysfs / "class" / "power_supply"):
+        kind = text_or_none(supply / "type", read)
+        if kind not in ("Mains", "USB", "Wireless") or text_or_none(supply / "scope", read) == "Device":
+            continue
+        state = text_or_none(supply / "online", read)
+        if state not in (None, "0"):
+            online[f"{supply.name}, {kind}"] = supply
+        elif kind == "Mains" and state == "0":
+            adapters_off.append(supply)
+    ports = [supply for name, supply in online.items() if name.endswith(", USB") and not _gives(supply, read)]
+    if discharging and adapters_off and len(ports) == len(online):
+        return ""
+    return "; ".join(online)
+
+
+def _gives(supply: Path, read: Read) -> bool:
+    """Whether a supply shows a voltage and a current, measured or agreed on."""
+    shown = [number_or_none(supply / name, read) for name in ("voltage_now", "current_now")]
+    return any(shown)

@@ -1,12 +1,23 @@
-"""What else decides whether energy may be spent: the battery's charge and the board's temperature."""
+"""What else decides whether energy may be spent: battery, temperature, supply and clock.
+
+A round on a sagging supply can crash a Raspberry Pi.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from dance_ondevice.energy.battery import charge_percent, find_batteries
-from dance_ondevice.energy.sysfs import Read, entries, number_or_none, read_attribute
+from dance_ondevice.energy.battery import find_batteries, total_charge_percent
+from dance_ondevice.energy.sysfs import Read, entries, number_or_none, read_attribute, text_or_none
+
+#: Bits of the firmware's get_throttled word that tell of this moment, from the documentation of vcgencmd.
+#: Bit 3, the soft temperature limit of the 3B+, is left out: it is reached at 60 °C and costs little speed.
+_NOW = {
+    0x1: "the supply's voltage is too low",
+    0x2: "the firmware has capped the processor's clock",
+    0x4: "the firmware throttles the processor",
+}
 
 
 @dataclass(frozen=True)
@@ -14,7 +25,7 @@ class Conditions:
     """Readings of the moment; None where the board has no such sensor or it cannot be read.
 
     Attributes:
-        battery_percent: state of charge of the emptiest battery, percent.
+        battery_percent: state of charge of all batteries together, percent.
         temperature_c: the hottest thermal zone, degrees Celsius.
     """
 
@@ -27,9 +38,26 @@ def read_conditions(sysfs: Path, read: Read = read_attribute) -> Conditions:
 
     A battery counts when its type is Battery, its scope is not Device (a mouse, a headset) and it is present.
     """
-    charges = [charge_percent(battery, read) for battery in find_batteries(sysfs, read)]
     zones = [number_or_none(z / "temp", read) for z in entries(sysfs / "class" / "thermal", "thermal_zone")]
-    known_charges = [c for c in charges if c is not None]
     # A zone that is off reads 0 or a large negative number; one that is broken reads far above boiling.
     known_zones = [t / 1000 for t in zones if t is not None and -40_000 < t < 200_000 and t != 0]
-    return Conditions(min(known_charges, default=None), max(known_zones, default=None))
+    return Conditions(total_charge_percent(find_batteries(sysfs, read), read), max(known_zones, default=None))
+
+
+def read_hindrances(sysfs: Path, read: Read = read_attribute) -> tuple[str, ...]:
+    """Why this board should not be loaded now, in words; empty where all is well or nothing is known.
+
+    Reads the hwmon chip ``rpi_volt`` (``in0_lcrit_alarm``), and ``get_throttled`` of the firmware's device
+    where a kernel has it.
+    """
+    found: list[str] = []
+    for chip in entries(sysfs / "class" / "hwmon", "hwmon"):
+        if text_or_none(chip / "name", read) == "rpi_volt" and number_or_none(chip / "in0_lcrit_alarm", read):
+            found.append(_NOW[0x1])
+    for word in sorted((sysfs / "devices" / "platform").glob("soc*/soc*:firmware/get_throttled")):
+        try:
+            bits = int(text_or_none(word, read) or "", 16)
+        except ValueError:
+            continue
+        found.extend(text for bit, text in _NOW.items() if bits & bit and text not in found)
+    return tuple(found)

@@ -9,12 +9,14 @@ from typing import Any
 
 from dance_ondevice.energy.battery import open_battery
 from dance_ondevice.energy.hwmon import open_hwmon
+from dance_ondevice.energy.iio import open_iio
 from dance_ondevice.energy.ina3221 import open_ina3221
 from dance_ondevice.energy.nvml import open_nvml
 from dance_ondevice.energy.pmic import Run, open_pmic, run_command
 from dance_ondevice.energy.rapl import open_rapl
-from dance_ondevice.energy.reading import Meter
+from dance_ondevice.energy.reading import Scope, SourceMeter
 from dance_ondevice.energy.sensors import MeterUnavailable
+from dance_ondevice.energy.supply.chain import LEAST_OF_PART, Chain
 from dance_ondevice.energy.sysfs import Read, read_attribute
 
 
@@ -28,33 +30,103 @@ class Machine:
     pynvml: Any = None
 
 
+Opener = Callable[[Machine], SourceMeter]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A row of the table of sources.
+
+    Attributes:
+        name: what the configuration calls it.
+        open: opens it when it is named.
+        rank: its place among those that are tried without a name, best first; None: only by name. What is
+            known to feed the board goes before all others.
+        unasked: opens it without a name, where that is choosier.
+    """
+
+    name: str
+    open: Opener
+    rank: int | None
+    unasked: Opener | None = None
+
+
+#: A new meter is a file with its opener and a row here. Ranks: the whole board at all times, then the
+#: processor by counter, then most of a Pi's board, then the whole board at some times. A GPU says too little.
+TABLE = (
+    Source("ina3221", lambda m: open_ina3221(m.sysfs, m.read), 1),
+    Source(
+        "hwmon",
+        lambda m: open_hwmon(m.sysfs, m.read, any_chip=True),
+        2,
+        unasked=lambda m: open_hwmon(m.sysfs, m.read),
+    ),
+    Source("iio", lambda m: open_iio(m.sysfs, m.read), 3),
+    Source("rapl", lambda m: open_rapl(m.sysfs, m.read), 4),
+    Source("pmic", lambda m: open_pmic(m.run), 5),
+    Source(
+        "battery",
+        lambda m: open_battery(m.sysfs, m.read),
+        6,
+        unasked=lambda m: open_battery(m.sysfs, m.read, only_when_discharging=True),
+    ),
+    Source("nvml", lambda m: open_nvml(m.pynvml), None),
+)
+
 #: Hardware sources by the name that the configuration calls them.
-SOURCES: Mapping[str, Callable[[Machine], Meter]] = {
-    "rapl": lambda m: open_rapl(m.sysfs, m.read),
-    "hwmon": lambda m: open_hwmon(m.sysfs, m.read, any_chip=True),
-    "ina3221": lambda m: open_ina3221(m.sysfs, m.read),
-    "pmic": lambda m: open_pmic(m.run),
-    "battery": lambda m: open_battery(m.sysfs, m.read),
-    "nvml": lambda m: open_nvml(m.pynvml),
-}
-
-#: What is tried without a name, best first: the whole board at all times, then the processor by counter, then
-#: most of a Pi's board, then the whole board at some times. A GPU alone says too little to be chosen for all.
-_BEST_FIRST: Mapping[str, Callable[[Machine], Meter]] = {
-    "ina3221": SOURCES["ina3221"],
-    "hwmon": lambda m: open_hwmon(m.sysfs, m.read),
-    "rapl": SOURCES["rapl"],
-    "pmic": SOURCES["pmic"],
-    "battery": lambda m: open_battery(m.sysfs, m.read, only_when_discharging=True),
-}
+SOURCES: Mapping[str, Opener] = {source.name: source.open for source in TABLE}
 
 
-def best_meter(machine: Machine) -> tuple[Meter | None, tuple[MeterUnavailable, ...]]:
-    """The best source that is there, None where none is, and why each better one was passed over."""
-    passed: list[MeterUnavailable] = []
-    for open_source in _BEST_FIRST.values():
+#: What is known to feed the board goes before what feeds its module, and both before all others.
+_SCOPES: Mapping[Scope, int] = {"board": 0, "module": 1}
+
+
+def best_meter(machine: Machine) -> tuple[SourceMeter | None, tuple[MeterUnavailable, ...]]:
+    """The best source that is there, None where none is, and why each better one was passed over.
+
+    What is there and shows what no board draws is passed over as long as it does; what is taken gives way in
+    the same manner to the next. See ``Chain``.
+    """
+    found: list[tuple[tuple[int, int], SourceMeter]] = []
+    failed: list[tuple[tuple[int, int], MeterUnavailable]] = []
+    for source in TABLE:
+        if source.rank is None:
+            continue
         try:
-            return open_source(machine), tuple(passed)
+            meter = (source.unasked or source.open)(machine)
         except MeterUnavailable as error:
-            passed.append(error)
-    return None, tuple(passed)
+            failed.append(((len(_SCOPES), source.rank), error))
+        else:
+            found.append(((_SCOPES.get(meter.scope, len(_SCOPES)), source.rank), meter))
+    found.sort(key=lambda pair: pair[0])
+    doubts = _doubts([meter for _, meter in found])
+    usable = [order for i, (order, _) in enumerate(found) if i not in doubts]
+    failed += [(found[i][0], _disbelieved(found[i][1], why)) for i, why in doubts.items()]
+    failed.sort(key=lambda pair: pair[0])
+    if not usable:
+        return None, tuple(error for _, error in failed)
+    passed = tuple(error for order, error in failed if order < usable[0])
+    meters = [meter for _, meter in found]
+    return (Chain(meters, doubts) if len(meters) > 1 else meters[0]), passed
+
+
+def _doubts(meters: list[SourceMeter]) -> dict[int, str]:
+    """Which of several meters, best first, cannot be the board's at this moment, and why."""
+    glances = [meter.glance() for meter in meters]
+    doubts = {}
+    for i, (meter, seen) in enumerate(zip(meters, glances, strict=True)):
+        if seen.doubt:
+            doubts[i] = seen.doubt
+        elif meter.scope != "part" and seen.watts is not None:
+            for other, beside in zip(meters[i + 1 :], glances[i + 1 :], strict=True):
+                if beside.watts is not None and seen.watts < LEAST_OF_PART * beside.watts:
+                    doubts[i] = f"it reads {seen.watts:.2f} W, and {other.source} sees {beside.watts:.2f} W"
+                    break
+    return doubts
+
+
+def _disbelieved(meter: SourceMeter, why: str) -> MeterUnavailable:
+    sensors = meter.about.partition(":")[0]
+    return MeterUnavailable(
+        meter.source, f"{sensors}: {why}", "it is passed over as long as that lasts (docs/boards.md)"
+    )

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dance_ondevice.energy.hwmon import Channel, find_chips, meter_of, pairs
-from dance_ondevice.energy.sensors import MeterUnavailable, SensorMeter
+from dance_ondevice.energy.reading import SourceMeter
+from dance_ondevice.energy.sensors import MeterUnavailable
+from dance_ondevice.energy.supply.channel import Channel
+from dance_ondevice.energy.supply.chips import find_chips, pairs
+from dance_ondevice.energy.supply.whole import choices, meter_of_best
 from dance_ondevice.energy.sysfs import UNREADABLE, Read, entries, read_attribute, read_number, text_or_none
 
 #: Rails of the TX1's and TX2's carrier board: beside the module's VDD_IN, or before it, but no parts of it.
@@ -19,7 +22,7 @@ _CARRIER_RAILS = frozenset(
 _NOT_CONNECTED = frozenset({"", "NC"})
 
 
-def open_ina3221(sysfs: Path, read: Read = read_attribute) -> SensorMeter:
+def open_ina3221(sysfs: Path, read: Read = read_attribute) -> SourceMeter:
     """The rails of all INA3221: the board's input with the others as parts of it, else all of them summed.
 
     Raises:
@@ -32,7 +35,15 @@ def open_ina3221(sysfs: Path, read: Read = read_attribute) -> SensorMeter:
         raise MeterUnavailable("ina3221", f"no rail that can be read in {places}")
     if any(rail.is_board for rail in rails):
         rails = [rail for rail in rails if rail.label not in _CARRIER_RAILS]
-    return meter_of("ina3221", rails, "INA3221", chips)
+    options, dropped = choices(rails)
+    if not options:
+        raise MeterUnavailable("ina3221", "; ".join(dropped) or "none of its rails shows power")
+
+    def locate() -> None:
+        for chip in chips:
+            chip.locate()
+
+    return meter_of_best("ina3221", options, lambda _: "INA3221", dropped=dropped, locate=locate)
 
 
 def _iio_rails(sysfs: Path, read: Read) -> list[Channel]:

@@ -65,6 +65,7 @@ class ModelledMeter:
         self._last_now: float | None = None
         self._last_cpu: float | None = None
         self._joules = 0.0
+        self._watts: float | None = None
         self._unmeasured = 0.0
 
     def read(self, now: float) -> EnergyReading:
@@ -75,6 +76,7 @@ class ModelledMeter:
         """
         elapsed = 0.0 if self._last_now is None else max(0.0, now - self._last_now)
         self._last_now = now if self._last_now is None else max(now, self._last_now)
+        before = self._joules
         self._joules += self._idle_watts * elapsed
         cpu = self._read_cpu()
         if cpu is None:
@@ -90,7 +92,9 @@ class ModelledMeter:
         else:
             self._joules += self._watts_per_busy_core * (cpu - self._last_cpu)
             self._last_cpu = cpu
-        domain = DomainEnergy(self._domain, self._joules, self.source, self.method)
+        if elapsed > 0:
+            self._watts = (self._joules - before) / elapsed
+        domain = DomainEnergy(self._domain, self._joules, self.source, self.method, self._watts)
         return EnergyReading((domain,), self._unmeasured)
 
     def _read_cpu(self) -> float | None:

@@ -76,6 +76,7 @@ def open_nvml(pynvml: Any = None) -> SensorMeter:
         period_s=COUNTER_PERIOD_S if counted else POWER_PERIOD_S,
         sample=sample,
         whole=tracks,
+        may_rest=True,  # a laptop's GPU is switched off while nobody wants it
     )
 
 

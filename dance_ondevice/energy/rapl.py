@@ -8,11 +8,13 @@ drivers/powercap/intel_rapl_common.c of Linux.
 from __future__ import annotations
 
 import logging
+import math
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dance_ondevice.energy.reading import DomainEnergy, EnergyReading, Method
+from dance_ondevice.energy.reading import DomainEnergy, EnergyReading, Glance, Method, Scope
 from dance_ondevice.energy.sensors import COUNTER_PERIOD_S, MeterUnavailable
 from dance_ondevice.energy.sysfs import (
     UNREADABLE,
@@ -23,7 +25,7 @@ from dance_ondevice.energy.sysfs import (
     reason,
     text_or_none,
 )
-from dance_ondevice.energy.tracks import CounterTrack, Parts, Uncovered
+from dance_ondevice.energy.tracks import CounterTrack, Parts, Stall, Uncovered
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +35,19 @@ REMEDY = (
     "in the group dance-energy (docs/energy.md)"
 )
 
+_DIE = re.compile(r"(package-\d+)-die-\d+(/.*)?")
 _ZONE = re.compile(r"(intel-rapl(?:-mmio)?)((?::[0-9a-f]+)+)")
+#: Numbers of AMD and of Hygon, which builds on AMD's design, in the kernel's names of processors.
+_AMD_VENDORS = (2, 9)
+#: 2^32 steps of 2^-16 J, as all of AMD's count.
+_AMD_RANGE_JOULES = 65_532.610987
 #: How far psys may fall behind what it contains: the counters are not read at one instant.
 _PSYS_TOLERANCE = 0.95
 #: psys is judged over this many recent joules of the packages: a few reads on an idle board.
 _PSYS_WINDOW_JOULES = 50.0
+#: Two dies of one package whose counters differ by no more than this are one counter, read twice: the energy
+#: that a large processor uses in the time between two reads of a file.
+_MIRROR_JOULES = 5.0
 #: Reads of psys that may fail in a row before packages and memory are taken instead.
 _PSYS_PATIENCE = 5
 
@@ -95,6 +105,44 @@ def find_zones(sysfs: Path, read: Read = read_attribute) -> list[Zone]:
     return list(zones.values())
 
 
+class Mirrors:
+    """Dies and platforms that show one counter again.
+
+    The processors of AMD have one counter a package, which several kernels show once for each die: with the
+    same value, but for the time between two reads. Dies with counters of their own, as those of Intel's
+    Cascade Lake-AP, differ from the start, or soon do. A counter that was seen to differ is no mirror again.
+    """
+
+    def __init__(self, zones: Sequence[Zone]) -> None:
+        self._ranges = {zone.domain: zone.range_joules or math.inf for zone in zones}
+        groups: dict[str, list[str]] = {}
+        for zone in zones:
+            if die := _DIE.fullmatch(zone.domain):
+                groups.setdefault(f"{die[1]}{die[2]}", []).append(zone.domain)
+            elif zone.is_psys:
+                groups.setdefault("psys", []).append(zone.domain)
+        #: The zones that may be mirrors, and of which one.
+        self._first = {domain: group[0] for group in groups.values() for domain in group[1:]}
+        self._seen: set[str] = set()
+
+    def look(self, values: Mapping[str, float | None]) -> None:
+        """Compare counters that were read one after the other."""
+        for domain, first in list(self._first.items()):
+            mine, other = values.get(domain), values.get(first)
+            if mine is None or other is None:
+                continue
+            apart = abs(mine - other)
+            if min(apart, abs(self._ranges[domain] - apart)) > _MIRROR_JOULES:
+                del self._first[domain]
+                self._seen.discard(domain)
+            else:
+                self._seen.add(domain)
+
+    def shows_another(self, domain: str) -> bool:
+        """Whether a zone is a mirror of another one, as far as is known."""
+        return domain in self._seen
+
+
 class RaplMeter:
     """Joules of the processor, or of the platform where its zone psys can be believed.
 
@@ -124,17 +172,25 @@ class RaplMeter:
         self._psys_failures = 0
         #: Raw joules of the parts while psys (True) or packages and memory (False) were booked.
         self._inside = {True: dict.fromkeys(self._rest, 0.0), False: dict.fromkeys(self._inner, 0.0)}
-        self._fitted = {True: Parts(), False: Parts()}
+        self._fitted: dict[bool, Parts[str]] = {True: Parts(), False: Parts()}
         self._uncovered = Uncovered()
         self._lost: set[str] = set()
         self._last: float | None = None
+        self._stall = Stall()
+        self._mirrors = Mirrors(zones)
+
+    scope: Scope = "part"
+
+    def glance(self) -> Glance:
+        """Counters tell no power at a glance; whether they can be read was asked when they were opened."""
+        return Glance()
 
     @property
     def about(self) -> str:
         """What is measured at present."""
         if self._by_psys:
             return "RAPL counters of the whole platform (psys)"
-        known = f"RAPL counters of {', '.join(self._rest)}"
+        known = f"RAPL counters of {', '.join(self._counted(self._rest))}"
         if self._psys:
             return f"{known}, or of the whole platform (psys) while that counts at least as much"
         return (
@@ -146,33 +202,43 @@ class RaplMeter:
     def read(self, now: float) -> EnergyReading:
         """The energy since the first read; see ``Meter``."""
         now = self._last = now if self._last is None else max(now, self._last)
-        spans = {
-            domain: track.update(now, self._joules(self._zones[domain]))
-            for domain, track in self._tracks.items()
-        }
+        values = {domain: self._joules(zone) for domain, zone in self._zones.items()}
+        spans = {domain: track.update(now, values[domain]) for domain, track in self._tracks.items()}
+        self._mirrors.look(values)
         self._judge_psys()
-        chosen = self._psys if self._by_psys else self._rest
+        chosen = self._counted(self._psys if self._by_psys else self._rest)
         for domain in chosen:
             self._booked[domain] += self._tracks[domain].step
             self._uncovered.add(spans[domain])
         inside = self._inside[self._by_psys]
-        for domain in inside:
+        for domain in self._counted(inside):
             inside[domain] += self._tracks[domain].step
-        return EnergyReading(self._domains(chosen), self._uncovered.seconds, self._breakdown())
+        faults = {domain: "cannot be read" for domain in chosen if values[domain] is None}
+        if self._stall.since(now, sum(self._booked.values())):
+            self._uncovered.add(self._stall.span)
+            faults = faults or dict.fromkeys(chosen, self._stall.words)
+        return EnergyReading(
+            self._domains(chosen, faults), self._uncovered.seconds, self._breakdown(), faults
+        )
+
+    def _counted(self, domains: Iterable[str]) -> list[str]:
+        """Domains without those that show again what another one counts."""
+        return [domain for domain in domains if not self._mirrors.shows_another(domain)]
 
     def _judge_psys(self) -> None:
         """Decide who is booked, at an interval that both sides cover exactly: nothing is booked twice."""
-        if not (self._psys and self._rest and self._cover_interval(self._rest)):
+        psys, rest = self._counted(self._psys), self._counted(self._rest)
+        if not (psys and rest and self._cover_interval(rest)):
             return
-        if not self._cover_interval(self._psys):
+        if not self._cover_interval(psys):
             self._psys_failures += 1
             if self._by_psys and self._psys_failures >= _PSYS_PATIENCE:
                 self._by_psys, self._recent_psys, self._recent_rest = False, 0.0, 0.0
                 log.warning("rapl domains=%s psys=lost", ",".join(self._rest))
             return
         self._psys_failures = 0
-        self._recent_psys += sum(self._tracks[d].step for d in self._psys)
-        self._recent_rest += sum(self._tracks[d].step for d in self._rest)
+        self._recent_psys += sum(self._tracks[d].step for d in psys)
+        self._recent_rest += sum(self._tracks[d].step for d in rest)
         believed = self._recent_psys > 0 and self._recent_psys >= _PSYS_TOLERANCE * self._recent_rest
         if self._recent_rest > _PSYS_WINDOW_JOULES:
             self._recent_psys, self._recent_rest = self._recent_psys / 2, self._recent_rest / 2
@@ -188,23 +254,34 @@ class RaplMeter:
     def _cover_interval(self, domains: list[str]) -> bool:
         return all(self._tracks[domain].step_is_last_interval for domain in domains)
 
-    def _domains(self, chosen: list[str]) -> tuple[DomainEnergy, ...]:
+    def _domains(self, chosen: list[str], faults: Mapping[str, str]) -> tuple[DomainEnergy, ...]:
         return tuple(
-            DomainEnergy(domain, joules, self.source, self.method)
+            DomainEnergy(
+                domain,
+                joules,
+                self.source,
+                self.method,
+                self._tracks[domain].watts if domain in chosen and not faults else None,
+            )
             for domain, joules in self._booked.items()
             if joules > 0 or domain in chosen
         )
 
     def _breakdown(self) -> tuple[DomainEnergy, ...]:
         """Packages and memory as parts of what psys was booked, cores as parts of what packages were."""
-        result = []
+        result: list[DomainEnergy] = []
         for by_psys, whole in ((True, self._psys), (False, self._rest)):
             room = sum(self._booked[domain] for domain in whole)
             fitted = self._fitted[by_psys].fit(room, self._inside[by_psys])
+            live = self._counted(fitted) if by_psys == self._by_psys else ()
             result += [
-                (name, joules) for name, joules in fitted.items() if joules or by_psys == self._by_psys
+                DomainEnergy(
+                    name, joules, self.source, self.method, self._tracks[name].watts if name in live else None
+                )
+                for name, joules in fitted.items()
+                if joules or name in live
             ]
-        return tuple(DomainEnergy(name, joules, self.source, self.method) for name, joules in result)
+        return tuple(result)
 
     def _joules(self, zone: Zone) -> float | None:
         try:
@@ -227,6 +304,9 @@ def open_rapl(sysfs: Path, read: Read = read_attribute) -> RaplMeter:
         MeterUnavailable: there are none, or they may not be read.
     """
     zones = find_zones(sysfs, read)
+    if is_amd(sysfs, zones, read):
+        # It counts the core that the driver happened to ask, not all of them.
+        zones = [zone for zone in zones if zone.name != "core"]
     if not any(zone.is_whole or zone.is_psys for zone in zones):
         found = f"no zone intel-rapl:* with a package, dram or psys in {sysfs / 'class' / 'powercap'}"
         raise MeterUnavailable("rapl", found)
@@ -244,6 +324,19 @@ def open_rapl(sysfs: Path, read: Read = read_attribute) -> RaplMeter:
     if not any(zone.is_whole or zone.is_psys for zone in usable):
         raise MeterUnavailable("rapl", f"cannot read {reason(errors[0])}", REMEDY if forbidden else "")
     return RaplMeter(usable, read)
+
+
+def is_amd(sysfs: Path, zones: Sequence[Zone], read: Read = read_attribute) -> bool:
+    """Whether the processor is AMD's: by the kernel's name for it, its temperature chip, or its zones."""
+    modalias = text_or_none(sysfs / "devices" / "system" / "cpu" / "modalias", read)
+    if modalias is not None and (vendor := re.search(r"ven([0-9A-Fa-f]{4})", modalias)):
+        return int(vendor[1], 16) in _AMD_VENDORS
+    chips = {text_or_none(folder / "name", read) for folder in entries(sysfs / "class" / "hwmon", "hwmon")}
+    if chips & {"k10temp", "zenpower", "amd_energy", "coretemp"}:
+        return "coretemp" not in chips
+    # Intel's have more zones, or another unit of energy; so has none of AMD's.
+    ranges = {zone.range_joules for zone in zones}
+    return {zone.name for zone in zones if not zone.is_whole} == {"core"} and ranges == {_AMD_RANGE_JOULES}
 
 
 def _order(name: str) -> tuple[str, tuple[int, ...]] | None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 #: ``counter``: the hardware accumulates joules; ``integrated``: power samples summed over time;
 #: ``modelled``: an estimate from something else, such as CPU seconds. Never shown as one another.
 Method = Literal["counter", "integrated", "modelled"]
+
+#: How much of the machine a meter sees. ``board``: a sensor that is known to feed the board; ``module``: one
+#: that feeds the module on a carrier; ``supply``: one in a supply line that nothing names; ``part``: some of
+#: the loads.
+Scope = Literal["board", "module", "supply", "part"]
 
 
 @dataclass(frozen=True)
@@ -21,12 +27,14 @@ class DomainEnergy:
         joules: Cumulative energy; never falls between readings of one meter.
         source: Where the figure comes from: "rapl", "ina3221", "model", ...
         method: How the figure is known.
+        watts: Power at the last read; None where it is not known.
     """
 
     domain: str
     joules: float
     source: str
     method: Method
+    watts: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -39,16 +47,37 @@ class EnergyReading:
             could not be read or had been reset; the joules of such time are a lower bound.
         breakdown: Energy of parts of the domains (a rail of the board, the cores of a package). It is in the
             domains already and never added to them; the parts together never exceed the domains together.
+        faults: Domains that gave no figure at this read, and why.
     """
 
     domains: tuple[DomainEnergy, ...]
     unmeasured_seconds: float
     breakdown: tuple[DomainEnergy, ...] = ()
+    faults: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def joules(self) -> float:
         """The sum over the domains, in joules."""
         return sum(domain.joules for domain in self.domains)
+
+    @property
+    def watts(self) -> float | None:
+        """The power at the last read, summed over the domains that tell it; None where none does."""
+        told = [domain.watts for domain in self.domains if domain.watts is not None]
+        return sum(told) if told else None
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What a meter's sensors show at this moment, apart from any account of energy.
+
+    Attributes:
+        watts: Power; None where counters alone are read.
+        doubt: Why the figure cannot be the board's; empty where nothing speaks against it.
+    """
+
+    watts: float | None = None
+    doubt: str = ""
 
 
 class Meter(Protocol):
@@ -60,9 +89,12 @@ class Meter(Protocol):
         period_s: Seconds between reads that it wants, so that power is sampled often and counters seldom.
     """
 
-    source: str
-    method: Method
-    period_s: float
+    @property
+    def source(self) -> str: ...  # noqa: D102
+    @property
+    def method(self) -> Method: ...  # noqa: D102
+    @property
+    def period_s(self) -> float: ...  # noqa: D102
 
     @property
     def about(self) -> str:
@@ -75,4 +107,17 @@ class Meter(Protocol):
         Args:
             now: Monotonic time in seconds.
         """
+        ...
+
+
+class SourceMeter(Meter, Protocol):
+    """A meter of real sensors, which can be one of several candidates for the board's meter."""
+
+    @property
+    def scope(self) -> Scope:
+        """How much of the machine it sees."""
+        ...
+
+    def glance(self) -> Glance:
+        """Look at the sensors now; books nothing."""
         ...

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from dance_ondevice.energy.reading import DomainEnergy, EnergyReading, Method
-from dance_ondevice.energy.tracks import Parts, Track, Uncovered
+from dance_ondevice.energy.reading import DomainEnergy, EnergyReading, Glance, Method, Scope
+from dance_ondevice.energy.tracks import MAX_WATTS, NOISE_WATTS, Parts, Stall, Track, Uncovered
 
 log = logging.getLogger(__name__)
 
@@ -17,17 +17,19 @@ COUNTER_PERIOD_S = 1.0
 
 
 class MeterUnavailable(RuntimeError):  # noqa: N818 - a state of the world
-    """A source that this machine does not have, or that cannot be read.
+    """A source that this machine does not have, or that cannot be read or believed.
 
     Attributes:
         source: its name.
         remedy: what the user can do about it; empty where the source is simply not there.
+        offer: what the user could name instead, should nothing better be found; often empty.
     """
 
-    def __init__(self, source: str, found: str, remedy: str = "") -> None:
+    def __init__(self, source: str, found: str, remedy: str = "", offer: str = "") -> None:
         super().__init__(f"energy meter {source}: {found}" + (f"; {remedy}" if remedy else ""))
         self.source = source
         self.remedy = remedy
+        self.offer = offer
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class Sample:
 class SensorMeter:
     """Cumulative joules of the sensors of one source.
 
+    A figure that no board has is no figure: power outside of what is possible, or, for what feeds a board,
+    nothing at all; and counters that stand still for long. Time of such readings is unmeasured.
+
     Not thread-safe: one thread reads it.
     """
 
@@ -53,6 +58,8 @@ class SensorMeter:
         sample: Callable[[], Sample],
         whole: Mapping[str, Track],
         parts: Mapping[str, Track] | None = None,
+        scope: Scope = "part",
+        may_rest: bool = False,
     ) -> None:
         """Start counting at the first ``read``.
 
@@ -63,39 +70,94 @@ class SensorMeter:
             sample: reads all sensors; called once a read.
             whole: tracks of domains that do not overlap.
             parts: tracks of parts of those, reported as the breakdown.
+            scope: how much of the machine it sees.
+            may_rest: what it measures may draw nothing at all, as no board does.
         """
         self.source = source
         self.about = about
         self.period_s = period_s
+        self.scope: Scope = scope
         counters = all(track.method == "counter" for track in whole.values())
         self.method: Method = "counter" if counters else "integrated"
         self._sample = sample
         self._whole = dict(whole)
         self._parts = dict(parts or {})
-        self._fitted = Parts()
+        self._fitted: Parts[str] = Parts()
         self._uncovered = Uncovered()
         self._lost: set[str] = set()
         self._last: float | None = None
+        self._may_rest = may_rest
+        self._stall = Stall()
 
     def read(self, now: float) -> EnergyReading:
         """The energy since the first read; see ``Meter``."""
         now = self._last = now if self._last is None else max(now, self._last)
-        sample = self._sample()
+        sample = self._believed(self._sample())
         for name, track in self._whole.items():
             self._uncovered.add(track.update(now, sample.values.get(name)))
         for name, track in self._parts.items():
             track.update(now, sample.values.get(name))
         self._tell(sample)
         total = sum(track.joules for track in self._whole.values())
+        faults = {
+            name: sample.faults.get(name, "no reading") for name in self._whole if name not in sample.values
+        }
+        if self.method == "counter" and not self._may_rest and self._stall.since(now, total):
+            self._uncovered.add(self._stall.span)
+            faults = faults or dict.fromkeys(self._whole, self._stall.words)
         parts = self._fitted.fit(total, {name: track.joules for name, track in self._parts.items()})
         return EnergyReading(
-            tuple(self._energy(name, track.joules, track) for name, track in self._whole.items()),
+            tuple(
+                self._energy(name, track.joules, track, known=name not in faults)
+                for name, track in self._whole.items()
+            ),
             self._uncovered.seconds,
             tuple(self._energy(name, joules, self._parts[name]) for name, joules in parts.items()),
+            faults,
         )
 
-    def _energy(self, domain: str, joules: float, track: Track) -> DomainEnergy:
-        return DomainEnergy(domain, joules, self.source, track.method)
+    def glance(self) -> Glance:
+        """What the sensors show now; books nothing."""
+        raw = self._sample()
+        doubts = {name: why for name, why in self._doubts(raw).items() if name in self._whole}
+        if doubts:
+            return Glance(None, "; ".join(dict.fromkeys(doubts.values())))
+        refused = [raw.faults[name] for name in self._whole if name in raw.faults]
+        powers = all(track.method == "integrated" for track in self._whole.values())
+        if refused or not powers:
+            return Glance()
+        return Glance(sum(max(0.0, raw.values[name]) for name in self._whole if name in raw.values))
+
+    def _believed(self, sample: Sample) -> Sample:
+        doubts = self._doubts(sample)
+        if not doubts:
+            return sample
+        values = {name: value for name, value in sample.values.items() if name not in doubts}
+        return Sample(values, {**sample.faults, **doubts})
+
+    def _doubts(self, sample: Sample) -> dict[str, str]:
+        """Figures that cannot be, by domain, with what is wrong with them."""
+        doubts = {}
+        for name, track in (*self._whole.items(), *self._parts.items()):
+            value = sample.values.get(name)
+            if value is None or track.method != "integrated":
+                continue
+            if not -NOISE_WATTS <= value <= MAX_WATTS:
+                doubts[name] = f"{name} reads {value:g} W, which is no power of a board"
+        powers = [sample.values.get(n) for n, t in self._whole.items() if t.method == "integrated"]
+        known = [value for value in powers if value is not None]
+        if (
+            not self._may_rest
+            and not doubts.keys() & self._whole.keys()
+            and len(known) == len(self._whole)
+            and sum(known) <= 0
+        ):
+            why = f"{' + '.join(self._whole)} reads {sum(known):g} W, and a board never draws nothing"
+            doubts.update(dict.fromkeys(self._whole, why))
+        return doubts
+
+    def _energy(self, domain: str, joules: float, track: Track, *, known: bool = True) -> DomainEnergy:
+        return DomainEnergy(domain, joules, self.source, track.method, track.watts if known else None)
 
     def _tell(self, sample: Sample) -> None:
         """Log what was lost and what came back: once each, not ten times a second."""

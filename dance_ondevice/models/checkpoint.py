@@ -41,7 +41,7 @@ from dance_ondevice.models.cost import count_macs, count_parameters, training_on
 from dance_ondevice.models.forward import STRIDE, logits
 from dance_ondevice.models.registry import ModelError, build, build_from_factory
 
-__all__ = ["CheckpointError", "ModelCard", "load", "read_card", "save"]
+__all__ = ["load", "save"]
 
 _MODEL_GROUP = "model/"
 

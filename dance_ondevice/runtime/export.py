@@ -30,7 +30,7 @@ from dance_ondevice.runtime.formats import (
     first_line,
 )
 
-__all__ = ["FORMATS", "ExportError", "Exported", "Parity", "export"]
+__all__ = ["Exported", "Parity", "export"]
 
 #: Logits may differ by this share of the largest one: other orders of summation, not other models.
 _TOLERANCE = 1e-3

@@ -30,7 +30,7 @@ from dance_ondevice.models.forward import logits
 from dance_ondevice.slimming.groups import TRACE_SIDE, Group, NotPrunable, copy_of, find_groups
 from dance_ondevice.slimming.importance import Scores
 
-__all__ = ["NotPrunable", "SlimReport", "slim"]
+__all__ = ["SlimReport", "slim"]
 
 log = logging.getLogger(__name__)
 

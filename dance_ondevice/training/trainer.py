@@ -26,29 +26,14 @@ from dance_ondevice.training.batches import (
     BatchOptions,
     BatchPlan,
     Image,
-    SampleError,
     TrainingSample,
     class_frequencies,
 )
 from dance_ondevice.training.losses import class_weights, weighted_cross_entropy
-from dance_ondevice.training.precision import Precision, autocast, measure_precision
+from dance_ondevice.training.precision import Precision, autocast
 from dance_ondevice.training.state import StateError, TrainingState, read_state, write_state
 
-__all__ = [
-    "Moments",
-    "Precision",
-    "SampleError",
-    "StateError",
-    "StepReport",
-    "Trainer",
-    "TrainingDiverged",
-    "TrainingOptions",
-    "TrainingSample",
-    "class_weights",
-    "learning_rate_factor",
-    "measure_precision",
-    "weighted_cross_entropy",
-]
+__all__ = ["Moments", "StepReport", "Trainer", "TrainingDiverged", "TrainingOptions", "learning_rate_factor"]
 
 log = logging.getLogger(__name__)
 

@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dance_ondevice.policies.samples.sample_value import balanced_draw, choose, values
-from dance_ondevice.policies.samples.splits import SampleInfo, Split, assign_splits
+from dance_ondevice.policies.samples.splits import SampleInfo
 
 __all__ = [
     "Drifted",
     "RoundPlan",
-    "SampleInfo",
-    "Split",
     "StartDecision",
     "answered",
-    "assign_splits",
     "in_window",
     "needed_after_drift",
     "parse_window",

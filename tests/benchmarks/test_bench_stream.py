@@ -16,15 +16,15 @@ from dance_ondevice.benchmarks import tables
 from dance_ondevice.benchmarks.result import About, write_result
 from dance_ondevice.benchmarks.stream.choice import most_worth_labelling
 from dance_ondevice.benchmarks.stream.life import part
-from dance_ondevice.benchmarks.stream.page import svg
 from dance_ondevice.benchmarks.stream.record import Promotion, RunRecord, Spending
+from dance_ondevice.benchmarks.stream.results.page import svg
+from dance_ondevice.benchmarks.stream.results.summary import make_report
+from dance_ondevice.benchmarks.stream.results.targets import targets
 from dance_ondevice.benchmarks.stream.rounds import Recipe, Rounds
 from dance_ondevice.benchmarks.stream.run import Bench, StreamBenchError, base_of_street, only
 from dance_ondevice.benchmarks.stream.scoring import Scorer
 from dance_ondevice.benchmarks.stream.settings import Settings
 from dance_ondevice.benchmarks.stream.streams import Segment, Stream, street_stream
-from dance_ondevice.benchmarks.stream.summary import make_report
-from dance_ondevice.benchmarks.stream.targets import targets
 from dance_ondevice.benchmarks.stream.teacher import Teacher
 from dance_ondevice.benchmarks.stream.tools import between
 from dance_ondevice.benchmarks.stream.variants import VARIANTS, Variant

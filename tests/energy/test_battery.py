@@ -53,7 +53,9 @@ def test_two_batteries_of_which_one_rests(board: FakeBoard) -> None:
         board.put(f"class/power_supply/BAT1/{name}", value)
     assert battery_watts(board.sysfs) == pytest.approx(7.612 * 0.903)
     board.put("class/power_supply/BAT1/status", "Unknown")
-    with pytest.raises(ValueError, match="Unknown"):
+    assert battery_watts(board.sysfs) == pytest.approx(7.612 * 0.903)
+    board.put("class/power_supply/BAT1/power_now", 4_000_000)
+    with pytest.raises(ValueError, match="BAT1 is Unknown"):
         battery_watts(board.sysfs)
 
 

@@ -31,7 +31,7 @@ def test_the_input_is_the_board_and_the_other_rails_are_parts_of_it(
     assert joules(reading) == {"board": pytest.approx(board)}
     assert parts(reading) == pytest.approx(inner)
     assert (meter.source, meter.method, meter.period_s) == ("ina3221", "integrated", 0.1)
-    assert "feeds the whole board" in meter.about
+    assert "feeds the module; what the carrier board uses beside it" in meter.about
     assert all(name in meter.about for name in inner)
 
 
@@ -42,10 +42,10 @@ def test_without_an_input_the_rails_are_summed_and_nc_is_none(tmp_path: Path) ->
             "VDD_GPU_SOC": 19.136 * 0.160,
             "VDD_CPU_CV": 19.136 * 0.040,
             "VIN_SYS_5V0": 4.960 * 0.760,
-            "VDDQ_VDD2_1V8AO": 4.960 * 0.120,
         }
     )
-    assert reading.breakdown == ()
+    # The memory's rail is a branch of VIN_SYS_5V0.
+    assert parts(reading) == pytest.approx({"VDDQ_VDD2_1V8AO": 4.960 * 0.120})
     assert "none of which" in meter.about
 
 
@@ -53,7 +53,8 @@ def test_rails_that_are_not_connected_are_left_out_even_when_they_are_on(tmp_pat
     board = FakeBoard("agx_orin", tmp_path)
     for attribute, value in (("in1_enable", 1), ("in1_input", 4960), ("curr1_input", 500)):
         board.put(f"class/hwmon/hwmon5/{attribute}", value)
-    assert len(one_second(board)[1].domains) == 4
+    reading = one_second(board)[1]
+    assert len((*reading.domains, *reading.breakdown)) == 4
 
 
 def test_carrier_rails_are_no_parts_of_the_module(tmp_path: Path) -> None:

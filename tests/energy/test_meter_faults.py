@@ -153,7 +153,7 @@ def ina226(read: Read) -> SensorMeter:
     ("opened", "watts"),
     [
         (jetson, 4.960 * 0.968),
-        (jetson_rails, 19.136 * 0.2 + 4.960 * 0.88),
+        (jetson_rails, 19.136 * 0.2 + 4.960 * 0.76),
         (ina226, 7.35),
     ],
 )

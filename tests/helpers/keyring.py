@@ -16,7 +16,7 @@ class Keyring:
         self.folder = folder
         generate(folder, clients)
         self.server = ServerCurve(load_pair(folder / "server.key_secret"), ClientKeys(folder / "clients"))
-        self.server.clients.look()
+        self.server.clients.scan()
 
     def client(self, name: str) -> ClientCurve:
         return ClientCurve(

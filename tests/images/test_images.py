@@ -218,7 +218,7 @@ assert image_headers.probe(large).width == 26
 for decode in (images.decode_grey, images.decode_colour):
     try:
         decode(large, {reduce})
-    except images.ImageError as error:
+    except image_headers.ImageError as error:
         print(error)
 """)
         assert said.count("declares 26x40 pixels, the limit is 1000") == 2

@@ -27,7 +27,7 @@ from dance_ondevice.datasets.listing import DatasetError
 from dance_ondevice.models.card import CheckpointError
 
 if TYPE_CHECKING:
-    from dance_ondevice.benchmarks.stream.report import StreamReport
+    from dance_ondevice.benchmarks.stream.results.report import StreamReport
     from dance_ondevice.benchmarks.stream.streams import Stream
 
 _STREAMS = ("street", "camvid-day-dusk", "camvid-day-dusk-day")
@@ -97,9 +97,9 @@ def stream(
         if base is None:
             raise click.BadParameter(f"{stream_name} needs a base model", param_hint="--base")
     # torch comes only now, so that wrong usage is told at once.
+    from dance_ondevice.benchmarks.stream.results.summary import make_report
     from dance_ondevice.benchmarks.stream.run import Bench, StreamBenchError, base_of_street, only
     from dance_ondevice.benchmarks.stream.settings import Settings
-    from dance_ondevice.benchmarks.stream.summary import make_report
     from dance_ondevice.benchmarks.stream.variants import VARIANTS
     from dance_ondevice.models.card import read_card
     from dance_ondevice.training.batches import SampleError
@@ -155,7 +155,7 @@ def stream(
 
 
 def _draw(report: StreamReport, out: Path) -> list[str]:
-    from dance_ondevice.benchmarks.stream.page import svg
+    from dance_ondevice.benchmarks.stream.results.page import svg
 
     picture = out.with_name(report.plot)
     picture.write_text(svg(report), encoding="utf-8")
@@ -196,7 +196,7 @@ def _open(name: str, root: Path | None, folder: Path) -> Stream:
 
 
 def _show(report: StreamReport) -> None:
-    from dance_ondevice.benchmarks.stream.targets import PEAK_TARGET, peak_of_dance
+    from dance_ondevice.benchmarks.stream.results.targets import PEAK_TARGET, peak_of_dance
 
     tasks = list(next(iter(report.variants.values())).final_miou)
     print_table(

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.inference.frame_signals import frame_signals
 from dance_ondevice.images.codec import decode_grey
-from dance_ondevice.policies.stream.conditions import BASE, ConditionRules, Step, founded, observe
+from dance_ondevice.policies.stream.conditions import ConditionRules, Step, founded, observe
 from dance_ondevice.training.batches import TrainingSample, read_image
 
-__all__ = ["BASE", "Figures", "Light", "figures"]
+__all__ = ["Figures", "Light", "figures"]
 
 Figures = dict[str, float]
 

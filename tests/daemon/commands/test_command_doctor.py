@@ -220,6 +220,45 @@ def test_an_assumed_power_is_a_warning(tmp_path: Path):
     assert checks.check_meter(known).status == "ok"
 
 
+def put(root: Path, files: dict[str, object]) -> str:
+    for path, value in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(f"{value}\n")
+    return str(root)
+
+
+def test_the_watts_that_the_meter_sees_now_are_shown(tmp_path: Path):
+    counter = tmp_path / "class/powercap/intel-rapl:0/energy_uj"
+    sysfs = put(
+        tmp_path,
+        {
+            "class/hwmon/hwmon1/device/name": "power_meter",
+            "class/hwmon/hwmon1/device/power1_average": 0,
+            "class/powercap/intel-rapl:0/name": "package-0",
+            "class/powercap/intel-rapl:0/energy_uj": 1_000_000,
+            "class/powercap/intel-rapl:0/max_energy_range_uj": 262_143_328_850,
+        },
+    )
+    config = config_of(energy=Energy(sysfs_root=sysfs))
+    found = checks.check_meter(
+        config, lambda seconds: put(tmp_path, {str(counter): int(1e6 + 62e6 * seconds)})
+    )
+    assert "now package-0 62.00 W" in found.detail
+    # What was passed over is told, too.
+    assert (found.status, "reads 0 W" in found.remedy) == ("warning", True)
+    still = checks.check_meter(config, lambda _: None)
+    assert "its counters stand still" in still.remedy
+
+
+def test_a_chip_with_power_that_is_not_taken_unasked_is_named(tmp_path: Path):
+    files = {"class/hwmon/hwmon0/name": "newchip", "class/hwmon/hwmon0/power1_input": 4_000_000}
+    config = config_of(energy=Energy(sysfs_root=put(tmp_path, files)))
+    remedy = checks.check_meter(config).remedy
+    assert 'energy.meter = "hwmon" would take newchip of newchip (4.00 W)' in remedy
+    named = config_of(energy=Energy(meter="hwmon", sysfs_root=str(tmp_path)))
+    assert "now newchip 4.00 W" in checks.check_meter(named, lambda _: None).detail
+
+
 def test_a_named_meter_that_is_missing_is_a_failure_with_its_remedy(tmp_path: Path):
     found = checks.check_meter(config_of(energy=Energy(meter="rapl", sysfs_root=str(tmp_path))))
     assert found.status == "failure"

@@ -9,10 +9,10 @@ from sqlite_utils import Database
 from dance_ondevice.daemon.config.sections import Config, Energy, Training
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.service import Usage
-from dance_ondevice.daemon.energy.throttling import read_hindrances
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning.fit import FittedRound, Stored
 from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.energy.board import read_hindrances
 from dance_ondevice.policies.rounds.start import RoundPlan
 
 CONFIG = Config(training=Training(epochs=4, batch_size=8, min_new_samples=64))

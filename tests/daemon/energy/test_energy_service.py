@@ -17,6 +17,7 @@ from dance_ondevice.daemon.energy.cputime import (
 )
 from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
 from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.energy.model import ModelledMeter
 from dance_ondevice.energy.reading import DomainEnergy, EnergyReading, Method
 
@@ -49,9 +50,10 @@ class BoardMeter:
 
     def __init__(self) -> None:
         self.joules = self.unmeasured = 0.0
+        self.domain, self.watts = "board", 1.0
 
     def read(self, now: float) -> EnergyReading:
-        domain = DomainEnergy("board", self.joules, self.source, self.method)
+        domain = DomainEnergy(self.domain, self.joules, self.source, self.method, self.watts)
         return EnergyReading((domain,), self.unmeasured)
 
 
@@ -257,6 +259,59 @@ def test_listed_threads_are_not_charged_to_inference() -> None:
         thread.join()
     assert seconds["ingest"] >= 0.1
     assert seconds["inference"] < unlisted["inference"]
+
+
+def test_without_inference_what_is_not_listed_is_upkeep() -> None:
+    account = CpuAccount(PROCFS, {}, inference=False)
+    seconds = account.seconds()
+    assert seconds["inference"] == 0
+    assert seconds["service"] > 0
+    assert sum(seconds.values()) == pytest.approx(account.total(), abs=1)
+
+
+def test_what_a_request_has_cost_is_upkeep_and_never_inference() -> None:
+    account = CpuAccount(PROCFS, {})
+    before = account.seconds()
+    # The process used it, too: it moves from what is not listed to upkeep.
+    account.charge_upkeep(before["inference"] / 2)
+    after = account.seconds()
+    assert after["service"] == pytest.approx(before["service"] + before["inference"] / 2)
+
+
+def test_joules_are_written_under_the_meter_that_measured_them(tmp_path: Path) -> None:
+    store = Store(StatePaths(tmp_path), quota_bytes=1 << 20, min_free_bytes=0)
+    store.start()
+    try:
+        cpu, clock, meter = FakeCpu(), [0.0], BoardMeter()
+        energy = on_board(cpu, meter, clock, store=store)
+        clock[0], meter.joules = 5.0, 50.0
+        energy.sample()
+        meter.source, meter.method = "rapl", "counter"
+        clock[0], meter.joules = 10.0, 80.0
+        energy.persist()
+        rows = store.submit(
+            lambda db: list(db.execute("select source, method, sum(joules) from energy group by source"))
+        ).result()
+    finally:
+        store.stop()
+    assert rows == [("ina3221", "integrated", 50.0), ("rapl", "counter", 30.0)]
+
+
+def test_idle_power_is_learnt_anew_when_another_meter_is_read() -> None:
+    cpu, clock, meter = FakeCpu(), [0.0], BoardMeter()
+    energy = on_board(cpu, meter, clock)
+
+    def rest(watts: float, seconds: int, domain: str) -> float:
+        meter.domain, meter.watts = domain, watts
+        for _ in range(seconds):
+            clock[0] += 1.0
+            meter.joules += watts
+            energy.sample()
+        return energy.snapshot().idle_watts
+
+    assert rest(3.85, 60, "package-0") == pytest.approx(3.85)
+    assert energy.snapshot().meter == "ina3221:package-0"
+    assert rest(6.66, 60, "psys") == pytest.approx(6.66, rel=0.01)
 
 
 def test_procfs_readers_say_none_for_what_is_gone(tmp_path: Path) -> None:

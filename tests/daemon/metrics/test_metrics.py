@@ -9,14 +9,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from dance_ondevice.daemon.metrics.gauges import (
-    MetricsAddressInUse,
-    MetricsServer,
-    ModelFacts,
-    Snapshot,
-    SnapshotCollector,
-)
+from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot, SnapshotCollector
 from dance_ondevice.daemon.metrics.instruments import Instruments
+from dance_ondevice.daemon.metrics.server import MetricsAddressInUse, MetricsServer
 from dance_ondevice.energy.reading import DomainEnergy, EnergyReading
 
 SNAPSHOT = Snapshot(
@@ -26,8 +21,8 @@ SNAPSHOT = Snapshot(
     store_quota_bytes=9000,
     store_free_bytes=70_000,
     store_min_free_bytes=600,
-    energy=EnergyReading((DomainEnergy("board", 12.5, "model", "modelled"),), 1.5),
-    workload_joules={"training": 7.0, "inference": 2.0, "ingest": 1.0, "other": 2.5},
+    energy=EnergyReading((DomainEnergy("board", 12.5, "model", "modelled", 4.25),), 1.5),
+    workload_joules={"training": 7.0, "inference": 2.0, "ingest": 1.0, "service": 2.5},
     budget_joules=100.0,
     round_joules=6.0,
     inference_skipped=9,
@@ -51,6 +46,7 @@ CONTRACT = {
     "dance_store_free_bytes": set(),
     "dance_store_min_free_bytes": set(),
     "dance_energy_joules_total": {"domain", "source", "method"},
+    "dance_energy_watts": {"domain", "source", "method"},
     "dance_workload_joules_total": {"workload"},
     "dance_energy_unmeasured_seconds_total": set(),
     "dance_training_budget_joules": set(),
@@ -110,6 +106,10 @@ def test_values_come_from_the_snapshot_and_the_events(registry: CollectorRegistr
     energy = (("domain", "board"), ("method", "modelled"), ("source", "model"))
     assert values["dance_energy_joules_total", energy] == 12.5
     assert values["dance_workload_joules_total", (("workload", "training"),)] == 7
+    workloads = [value for (name, _), value in values.items() if name == "dance_workload_joules_total"]
+    assert sum(workloads) == sum(SNAPSHOT.workload_joules.values())
+    board = (("domain", "board"), ("method", "modelled"), ("source", "model"))
+    assert values["dance_energy_watts", board] == 4.25
     assert values["dance_model_miou", (("split", "prequential"),)] == 0.75
     assert values["dance_rounds_total", (("outcome", "promoted"),)] == 1
     assert values["dance_rounds_total", (("outcome", "failed"),)] == 0

@@ -82,7 +82,7 @@ def test_an_interrupted_round_that_cannot_be_read_is_closed_and_the_thread_lives
     assert service.stop()
     row = the_round(rig)
     assert row["outcome"] == "failed"
-    assert "ValidationError" in row["reasons"]
+    assert "DocumentError" in row["reasons"]
     # The next start has nothing to stumble over.
     assert rig.procedure.interrupted() == []
 

@@ -235,7 +235,7 @@ def test_without_joules_the_look_waits_and_says_so(idle: Rig, add_street: Any) -
     file.write_text(json.dumps({**json.loads(file.read_bytes()), "after": None, "since": BEFORE}))
     add_street(poor.store, 8)
     poor.procedure.probation.look()
-    assert "the look at them waits: the energy budget is 0 J" in poor.procedure.probation.text
+    assert "their evaluation waits: the energy budget is 0 J" in poor.procedure.probation.text
     assert poor.procedure.probation.state() is not None
 
 

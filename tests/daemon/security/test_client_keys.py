@@ -18,7 +18,7 @@ def ring(tmp_path: Path) -> Keyring:
 
 
 def names(clients: ClientKeys) -> set[str]:
-    return set(clients.look().values())
+    return set(clients.scan().values())
 
 
 def test_a_file_admits_and_its_removal_revokes(ring: Keyring) -> None:
@@ -41,7 +41,7 @@ def test_another_key_under_the_same_name_revokes_the_first(ring: Keyring) -> Non
     clients = ring.server.clients
     front, door = (ring.client(name).pair.public.decode() for name in ("front", "door"))
     ring.public_file("door").replace(ring.public_file("front"))
-    assert clients.look() == {door: "front"}
+    assert clients.scan() == {door: "front"}
     assert clients.name_of(front) is None
     assert clients.revocations == 1
 
@@ -72,9 +72,9 @@ def test_a_folder_that_cannot_be_read_now_changes_nothing(
 
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(OSError, match="Too many"):
-        ring.server.clients.look()
+        ring.server.clients.scan()
     assert set(ring.server.clients.known.values()) == {"front", "door"}
     monkeypatch.undo()
     (ring.folder / "clients").chmod(0o777)
     with pytest.raises(KeysError, match="anybody may add keys"):
-        ring.server.clients.look()
+        ring.server.clients.scan()

@@ -23,7 +23,7 @@ from dance_ondevice.daemon.rounds import watch as round_runner
 from dance_ondevice.daemon.rounds.watch import watch
 from dance_ondevice.daemon.system import stopping
 from dance_ondevice.daemon.system.service import Service
-from dance_ondevice.daemon.trainer.interrupts import SAVE_SECONDS, Leave, Saved, Wishes
+from dance_ondevice.daemon.trainer.interrupts import SAVE_SECONDS, Leave, ParentRequests, Saved
 from dance_ondevice.images.codec import encode_png
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.training.batches import TrainingSample
@@ -205,16 +205,16 @@ def street(folder: Path) -> TrainingSample:
 
 
 @pytest.fixture
-def wishes() -> Iterator[Wishes]:
+def wishes() -> Iterator[ParentRequests]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    wishes = Wishes(at_once=True)
+    wishes = ParentRequests(at_once=True)
     wishes.listen()
     yield wishes
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def test_sigterm_is_obeyed_at_once_but_not_amid_a_step(wishes: Wishes) -> None:
+def test_sigterm_is_obeyed_at_once_but_not_amid_a_step(wishes: ParentRequests) -> None:
     done: list[Any] = []
     with pytest.raises(Leave):  # noqa: PT012 - the second statement shows that the first did not raise
         with wishes.later():
@@ -231,8 +231,8 @@ def test_sigterm_is_obeyed_at_once_but_not_amid_a_step(wishes: Wishes) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_those_who_only_take_note_are_not_disturbed(wishes: Wishes) -> None:
-    noting = Wishes()
+def test_those_who_only_take_note_are_not_disturbed(wishes: ParentRequests) -> None:
+    noting = ParentRequests()
     noting.listen()
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGUSR1)

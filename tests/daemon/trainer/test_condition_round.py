@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.counts import Counts, counts_file, read_counts
 from dance_ondevice.daemon.children.process import Exit, TrainerProcess, write_job
 from dance_ondevice.daemon.trainer import main as trainer_main
-from dance_ondevice.daemon.trainer.kinds import WholeRound
+from dance_ondevice.daemon.trainer.kinds import KINDS, WholeRound
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known
 from dance_ondevice.datasets.street import StreetCamera
@@ -112,7 +112,7 @@ def train(
                 found.append(event)
             if isinstance(event, jobs.Stepped) and event.step == stop_after:
                 process.ask_to_leave()
-            if isinstance(event, jobs.Looked) and event.step == kill_at_look:
+            if isinstance(event, jobs.CurvePoint) and event.step == kill_at_look:
                 process.kill()
     finally:
         process.kill()
@@ -315,3 +315,12 @@ def test_a_file_that_does_not_fit_counts_for_nothing(
     assert kept(file, model) == Kept() or not kept(file, model).sets
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert ("are not used" in capsys.readouterr().err) == (damage in ("junk", "other widths"))
+
+
+def test_every_kind_of_round_that_a_work_order_may_name_has_its_code(tmp_path: Path) -> None:
+    assert set(KINDS) == set(get_args(jobs.RoundKindName))
+    named = work_order(tmp_path, condition=None)
+    assert [msgspec.structs.replace(named, condition=c).kind_of for c in (None, "c1")] == [
+        "whole",
+        "condition",
+    ]

@@ -287,6 +287,17 @@ def test_without_inference_torch_is_never_loaded(
     # What is its own: of shared libraries as much counts as resident as the page cache happens to hold.
     (private,) = re.findall(r"RssAnon:\s+(\d+) kB", status)
     assert int(private) < 60_000, status
+    # Nothing is inferred, so no joule is inference's: the scrapes are the service's own.
+    before = daemon.ask("status")["energy"]["workload_joules"]
+    for _ in range(100):
+        scrape(daemon.facts["metrics"])
+    joules = daemon.wait_until(
+        lambda status: status["energy"]["workload_joules"].get("service", 0) > before.get("service", 0)
+    )["energy"]["workload_joules"]
+    assert joules["inference"] == 0
+    values = scrape(daemon.facts["metrics"])
+    exported = {dict(labels)["workload"] for n, labels in values if n == "dance_workload_joules_total"}
+    assert exported >= joules.keys()
 
 
 def test_a_reload_takes_over_what_can_change_and_says_what_waits(
@@ -349,6 +360,10 @@ def test_a_boards_own_meter_is_used_exported_and_lost_without_a_guess(
     values = scrape(daemon.facts["metrics"])
     (sources,) = {dict(labels)["source"] for (n, labels) in values if n == "dance_energy_joules_total"}
     assert sources == "ina3221"
+    board = (("domain", "board"), ("method", "integrated"), ("source", "ina3221"))
+    assert values["dance_energy_watts", board] == pytest.approx(4.960 * 0.968)
+    assert status["energy"]["watts"] == {"board": pytest.approx(4.960 * 0.968)}
+    assert "ina3221 (integrated): board 4.8" in daemon.run_cli("status").stdout
 
     # The sensor vanishes: what passes from now on is unmeasured, and no joule is made up.
     shutil.rmtree(sysfs / "class" / "hwmon")
@@ -356,6 +371,8 @@ def test_a_boards_own_meter_is_used_exported_and_lost_without_a_guess(
     frozen = status["energy"]["gross_joules"]
     later = daemon.wait_until(lambda status: status["energy"]["unmeasured_seconds"] > 2.0)
     assert later["energy"]["gross_joules"] == frozen
+    assert later["energy"]["watts"] == {}
+    assert "dance_energy_watts" not in {name for name, _ in scrape(daemon.facts["metrics"])}
     assert daemon.stop() == 0
 
 

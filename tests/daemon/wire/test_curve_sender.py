@@ -49,7 +49,7 @@ def test_published_frames_reach_the_daemon_and_nobody_else(
     with sending("tcp://127.0.0.1:*", pattern="pub", curve=ring.client("front")) as sender:
         other = Keyring(tmp_path / "other")
         other.public_file("front").write_bytes(ring.public_file("front").read_bytes())
-        other.server.clients.look()
+        other.server.clients.scan()
         subscription = {"bind": (), "subscribe": (sender.endpoint,), "publishers": ("front",)}
         with running(store, curve=other.server, **subscription):
             sender.idle(sender._monotonic() + 0.2)

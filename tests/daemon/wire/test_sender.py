@@ -242,12 +242,12 @@ def test_refusals_are_counted_by_text() -> None:
 
 
 def test_a_refusal_that_names_no_frame_means_the_newest_that_was_sent() -> None:
-    def answer(head: wire.Header, times: int) -> wire.Reply | None:
+    def answer(head: Header, times: int) -> Reply | None:
         # The refusal overtakes the answers to the two frames that are still at work.
-        nameless = wire.Reply(v=1, ok=False, error="no header", code="header")
+        nameless = Reply(v=1, ok=False, error="no header", code="header")
         later = {3: 0, 4: 1}
         if head.seq in later:
-            return wire.Reply(v=1, ok=True, id="x", kept=False, camera="front", seq=later[head.seq])
+            return Reply(v=1, ok=True, id="x", kept=False, camera="front", seq=later[head.seq])
         return nameless if head.seq == 2 else None
 
     daemon = FakeDaemon(answer)

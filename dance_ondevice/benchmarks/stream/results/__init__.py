@@ -1,0 +1,1 @@
+"""What the runs of the streaming benchmark come to: the report, its targets, and its page."""
