@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dance_ondevice.daemon.curation.unreadable import REMEDY
 from dance_ondevice.daemon.energy.service import EnergyService
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
@@ -16,7 +17,6 @@ from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.rounds.service import Rounds, RoundsSnapshot
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.store.unreadable import REMEDY
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import Versions
 from dance_ondevice.images.labels import class_colours

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.curation.unreadable import REMEDY
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.planning import anchors
-from dance_ondevice.daemon.store.unreadable import REMEDY
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.images.codec import decode_label
 from dance_ondevice.images.headers import ImageError, check_complete, probe

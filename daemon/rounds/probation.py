@@ -19,11 +19,11 @@ from dance_ondevice.daemon.children.process import TrainerProcess, write_job
 from dance_ondevice.daemon.children.watcher import ChildWatcher, Limits, memory_limit
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.curation import unreadable
 from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.record import SeenSample
-from dance_ondevice.daemon.store import unreadable
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import VersionError
 from dance_ondevice.documents import decode

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.curation import unreadable
 from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import pace as round_pace
@@ -29,7 +30,6 @@ from dance_ondevice.daemon.rounds.prepare import RoundPart
 from dance_ondevice.daemon.rounds.probation import Probation, ProbationState, remove_leftovers
 from dance_ondevice.daemon.rounds.training import RoundClock, RoundTraining
 from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult
-from dance_ondevice.daemon.store import unreadable
 from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
 from dance_ondevice.daemon.versions.versions import Pointer, VersionError
 from dance_ondevice.policies.rounds import pace, shrinking

@@ -19,12 +19,12 @@ from dance_ondevice.daemon.children.teacher_jobs import Calibrated, Taught, Teac
 from dance_ondevice.daemon.children.watcher import Ended, Limits, memory_limit
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.curation import unreadable
 from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.energy.service import EnergySnapshot
 from dance_ondevice.daemon.rounds import teaching_record as record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.teaching_record import TeacherFacts, configured
-from dance_ondevice.daemon.store import unreadable
 from dance_ondevice.daemon.store.label_source import stamp
 from dance_ondevice.daemon.store.samples import LabelProtected, StoreError, UnknownSample
 from dance_ondevice.files import write_durably

@@ -20,7 +20,7 @@ def test_ticks_go_on_through_jumps_of_the_wall_clock_in_either_direction(tmp_pat
     clock = MovedClock(tmp_path)
     daemon = Daemon(tmp_path)
     text = daemon.config.read_text().replace('interval = "1h"', 'interval = "2s"\nmin_new_samples = 1000')
-    daemon.config.write_text(text)
+    daemon.config.write_text(text.replace("[data_slimming]", "[data_slimming]\ndrop_fraction = 0.0"))
     clock.set(-time.time() + 100.0)  # a board without a battery: 1970
     daemon.start(**clock.environ)
     camera = Camera(daemon.facts["ingest"][0])
