@@ -1,4 +1,4 @@
-"""Lines of the log that come again and again are written now and then, with how many were left out."""
+"""Warnings that come again and again are written now and then, with how many were left out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Kind:
 
 
 class RepeatLimit(logging.Filter):
-    """Bounds what each place in the code may write: a burst of lines, then one a minute.
+    """Bounds the warnings and errors of each place in the code: a burst of lines, then one a minute.
 
     The line that is written next says ``repeated=N``, how many like it were left out.
     """
@@ -37,6 +37,8 @@ class RepeatLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a line is written; called by a handler, which holds its lock."""
+        if record.levelno < logging.WARNING:
+            return True  # each tells of something that was done
         now = self._monotonic()
         key = record.name, record.lineno, str(record.msg)[:200]
         kind = self._kinds.pop(key, None) or _Kind(BURST, now)
