@@ -22,7 +22,7 @@ from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.doctor.labels import check_labels
 from dance_ondevice.daemon.doctor.ports import check_ports
 from dance_ondevice.daemon.doctor.service import check_keys, check_meter_rights, check_unit
-from dance_ondevice.daemon.doctor.stored import check_anchors, check_samples
+from dance_ondevice.daemon.doctor.stored import check_anchors, check_samples, check_versions
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.energy.reading import Meter
 from dance_ondevice.files import write_synced
@@ -55,6 +55,9 @@ def run_checks(config: Config, paths: StatePaths, environ: Mapping[str, str]) ->
     yield check_space(paths, config.storage.quota_bytes, config.storage.min_free_bytes)
     yield check_database(paths)
     yield check_samples(paths)
+    versions = check_versions(paths)
+    if versions is not None:
+        yield versions
     with tempfile.TemporaryDirectory() as cache:
         anchors = check_anchors(config, Path(cache))
     if anchors is not None:

@@ -12,12 +12,14 @@ from dance_ondevice.daemon.curation.unreadable import REMEDY
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.planning import anchors
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.versions.versions import check_intact
+from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.images.codec import decode_label
 from dance_ondevice.images.headers import ImageError, check_complete, probe
 from dance_ondevice.images.labels import LabelError, check_label
 from dance_ondevice.policies.rounds.rehearsal import anchor_id
 
-__all__ = ["check_anchors", "check_samples"]
+__all__ = ["check_anchors", "check_samples", "check_versions"]
 
 _NAMED = 3
 #: How a JPEG and a PNG begin.
@@ -45,6 +47,35 @@ def check_samples(paths: StatePaths) -> Check:
         return Check(name, "ok", f"all {len(rows)} have their files")
     detail = f"{len(told)} of {len(rows)} cannot be read: {_first(told)}"
     return Check(name, "warning", detail, f"rounds leave them out; {REMEDY}")
+
+
+def check_versions(paths: StatePaths) -> Check | None:
+    """Every model version has its card, and the tensors that the card was written for; None without any."""
+    name = "versions"
+    if not paths.models.is_dir():
+        return None
+    folders = [each for each in sorted(paths.models.iterdir()) if each.is_dir() and each.name[:1] != "."]
+    if not folders:
+        return None
+    faults = {}
+    for folder in folders:
+        try:
+            check_intact(folder)
+        except (OSError, ValueError) as error:
+            if folder.is_dir():  # else it was pruned meanwhile
+                faults[folder.name] = str(error)
+    if not faults:
+        return Check(name, "ok", f"all {len(folders)} are whole")
+    told = _first([f"{version}: {why}" for version, why in faults.items()])
+    detail = f"{len(faults)} of {len(folders)} are damaged: {told}"
+    try:
+        live = decode(paths.live_file.read_bytes(), dict[str, object]).get("version")
+    except (OSError, DocumentError):
+        live = None
+    if live in faults:
+        remedy = f"{live} is live: restart the daemon, which puts the next best version in its place"
+        return Check(name, "failure", detail, remedy)
+    return Check(name, "warning", detail, "nothing needs them but a rollback; remove their folders")
 
 
 def check_anchors(config: Config, cache: Path) -> Check | None:

@@ -117,7 +117,8 @@ def prepare(
 
     speed = round_pace.next_pace(alike)
     steps = max(min(round_job.MIN_STEPS, fitted.steps), int(fitted.steps * speed.steps))
-    round_id = round_job.new_id(c.paths, c.now())
+    on_record = c.store.submit(lambda db: {row[0] for row in db.execute("select id from rounds")}).result()
+    round_id = round_job.new_id(c.paths, c.now(), on_record)
     most_seconds = parse_duration(training.max_round_duration)
     folder = c.paths.rounds / round_id
     size = round_pace.first_size(training.batch_size, past, memory_limit(c.procfs))

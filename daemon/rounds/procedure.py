@@ -31,7 +31,7 @@ from dance_ondevice.daemon.rounds.probation import Probation, ProbationState, re
 from dance_ondevice.daemon.rounds.training import RoundClock, RoundTraining
 from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult
 from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
-from dance_ondevice.daemon.versions.versions import Pointer, VersionError
+from dance_ondevice.daemon.versions.versions import Pointer, VersionError, check_intact
 from dance_ondevice.policies.rounds import pace, shrinking
 from dance_ondevice.policies.rounds.rehearsal import is_anchor
 from dance_ondevice.policies.samples.splits import SampleInfo, assign_splits
@@ -95,7 +95,14 @@ class RoundProcedure:
             trigger: What asked for the round.
             reason: Why it may start, in words.
         """
-        part = round_prepare.prepare(self._c, samples, config=config, trigger=trigger, reason=reason)
+        try:
+            part = round_prepare.prepare(self._c, samples, config=config, trigger=trigger, reason=reason)
+        except VersionError as error:
+            # The live version's files were damaged since the start: another takes over as it would there.
+            found = self._fall_back()
+            if found is None:
+                raise
+            return f"{error}; {found}"
         if isinstance(part, str):
             return part
         return self._closing(part.job.round, lambda: self._train_and_judge(part))
@@ -150,6 +157,24 @@ class RoundProcedure:
         found = self.switch(target, reason="rolled back by hand")
         if pointer is None or found.version != pointer.version:
             self._c.instruments.rolled_back("hand")
+        return found
+
+    def _fall_back(self) -> str | None:
+        """Put the next best version in the place of a live one that does not load; says what was done.
+
+        Raises:
+            VersionError: none loads.
+        """
+        model, installs = self._c.live_model, []
+
+        def loads(directory: Path) -> None:
+            check_intact(directory)
+            if model is not None:
+                installs.append(model.prepare(directory))
+
+        found = self._c.versions.fall_back(loads)
+        if found is not None and installs:
+            installs[-1]()
         return found
 
     def _roll_back(self, state: ProbationState, reason: str) -> None:

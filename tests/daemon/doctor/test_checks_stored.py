@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import msgspec
@@ -7,7 +9,7 @@ import numpy as np
 from stored import new_sample, rows, with_store
 
 from dance_ondevice.daemon.config.sections import Config, Training
-from dance_ondevice.daemon.doctor.stored import check_anchors, check_samples
+from dance_ondevice.daemon.doctor.stored import check_anchors, check_samples, check_versions
 from dance_ondevice.daemon.store.reconcile import reconcile
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.images.codec import encode_jpeg, encode_png
@@ -68,3 +70,25 @@ def test_anchors_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert found.detail.startswith("2 of 4")
     assert str(image) in found.detail
     assert str(foreign) in found.detail
+
+
+def test_a_version_without_its_card_or_with_other_tensors_is_named(paths: StatePaths) -> None:
+    assert check_versions(paths) is None
+    for version in ("v0001", "v0002"):
+        folder = paths.models / version
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"tensors")
+        digest = hashlib.sha256(b"tensors").hexdigest()
+        (folder / "card.json").write_text(json.dumps({"sha256": digest}))
+    paths.live_file.write_text('{"version": "v0001"}')
+    found = check_versions(paths)
+    assert found is not None
+    assert found.status == "ok"
+    (paths.models / "v0002" / "card.json").write_text("{")
+    found = check_versions(paths)
+    assert found is not None
+    assert (found.status, "v0002" in found.detail) == ("warning", True)
+    (paths.models / "v0001" / "model.safetensors").write_bytes(b"other")
+    found = check_versions(paths)
+    assert found is not None
+    assert (found.status, "v0001 is live" in found.remedy) == ("failure", True)

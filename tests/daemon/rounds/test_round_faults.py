@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from dance_ondevice.daemon.rounds import training as round_training
 from dance_ondevice.daemon.rounds.watch import Progress
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.images import codec as images
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("first_models_at_hand")]
@@ -196,3 +198,22 @@ def test_one_unreadable_file_costs_itself_and_the_round_goes_on(
     store.add_label(train[2], png, (1,), "wire").result(30)
     assert store.snapshot().unreadable == 3
     assert not any((paths.rounds / outcome.round / name).exists() for name in (jobs.LINKS, "candidate"))
+
+
+def test_a_live_card_that_is_damaged_meanwhile_costs_one_request(
+    paths: StatePaths, store: Store, add_street: Any
+) -> None:
+    add_street(store, 24)
+    rig = Rig(paths, store, CONFIG)
+    first_model.ensure(CONFIG, "test.toml", paths, rig.versions)
+    shutil.copytree(paths.models / "v0001", paths.models / "v0002")
+    rig.versions.make_live("v0002", reason="test")
+    (paths.models / "v0002" / "card.json").write_bytes(b"{")
+    told = rig.run()
+    assert isinstance(told, str)
+    assert "v0001 is live in its place" in told
+    # Its folder lies there still, without a card that can be read, and is no obstacle to the next version.
+    (paths.models / "v0002" / "card.json").unlink()
+    outcome = rig.round()
+    assert outcome.outcome in {"promoted", "rejected"}, outcome.reasons
+    assert outcome.version == "v0003"
