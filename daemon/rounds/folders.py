@@ -39,7 +39,7 @@ def tidy(paths: StatePaths, store: Store, *, keep: int = KEPT) -> int:
     if not old:
         return 0
     stored = store.submit(lambda db: {row[0] for row in db.execute("select id from samples")}).result()
-    roles = Roles.of([paths.rounds / Roles.FILE, *(folder / "job.json" for folder in old)])
+    roles = Roles([paths.rounds / Roles.FILE, *(folder / "job.json" for folder in old)])
     learnt = Counter({name: count for name, count in roles.learnt.items() if name in stored})
     kept = {"learnt": learnt, "gate": sorted(roles.gate & stored)}
     write_durably(paths.rounds / Roles.FILE, json.dumps(kept).encode())

@@ -29,28 +29,27 @@ class Roles:
     #: Under ``rounds``: of the rounds whose folders are gone.
     FILE = "roles.json"
 
-    def __init__(self, paths: StatePaths) -> None:
-        found = self.of([paths.rounds / self.FILE, *sorted(paths.rounds.glob("*/job.json"))])
-        self.learnt, self.gate = found.learnt, found.gate
-
-    @classmethod
-    def of(cls, files: Iterable[Path]) -> Roles:
-        """What some files say; one that is missing or damaged says nothing."""
-        made = cls.__new__(cls)
-        made.learnt, made.gate = Counter(), set()
+    def __init__(self, files: Iterable[Path]) -> None:
+        """Read files; one that is missing or damaged says nothing."""
+        self.learnt: Counter[str] = Counter()
+        self.gate: set[str] = set()
         for file in files:
             if not file.exists():
                 continue
             found = _read_object(file)
-            if file.name == cls.FILE:
+            if file.name == self.FILE:
                 learnt, gate = _object(found.get("learnt")), found.get("gate")
-                made.learnt.update({str(k): n for k, n in learnt.items() if isinstance(n, int)})
-                made.gate.update(str(each) for each in (gate if isinstance(gate, list) else ()))
+                self.learnt.update({str(name): n for name, n in learnt.items() if isinstance(n, int)})
+                self.gate.update(str(each) for each in (gate if isinstance(gate, list) else ()))
                 continue
-            made.learnt.update(_ids(found, "train"))
-            made.learnt.update(_ids(found, "rehearsal"))
-            made.gate.update(_ids(found, "gate"))
-        return made
+            self.learnt.update(_ids(found, "train"))
+            self.learnt.update(_ids(found, "rehearsal"))
+            self.gate.update(_ids(found, "gate"))
+
+    @classmethod
+    def of(cls, paths: StatePaths) -> Roles:
+        """What all rounds of a state folder say."""
+        return cls([paths.rounds / cls.FILE, *sorted(paths.rounds.glob("*/job.json"))])
 
     def split(self, sample_id: str) -> str:
         """``gate`` for a sample that was held out and never learnt from, else ``train``.

@@ -246,7 +246,7 @@ class _Repair:
         self._db.execute(f"UPDATE samples SET bytes = :bytes, {changes} WHERE id = :id", values)
 
     def _adopt(self, orphans: Sequence[ImageFile]) -> None:
-        roles = Roles(self._paths)
+        roles = Roles.of(self._paths)
         # The order in which they were written is the order in which they came.
         in_order = sorted(orphans, key=lambda each: (each.written_at, each.captured_at, each.path))
         for batch in _batches(in_order):

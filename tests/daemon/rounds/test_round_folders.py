@@ -38,7 +38,7 @@ def test_old_folders_go_and_what_they_say_of_stored_samples_stays(paths: StatePa
     assert folders.size(paths.rounds) < 5 * 6000
     run(paths, store, 8)
     assert folders.tidy(paths, store, keep=3) == 1
-    roles = Roles(paths)
+    roles = Roles.of(paths)
     assert roles.rounds_used(new_sample(0).id) == 9, "each round is counted once"
     assert roles.split(new_sample(1).id) == "train"
     assert new_sample(2).id not in json.loads((paths.rounds / Roles.FILE).read_text())["gate"]
