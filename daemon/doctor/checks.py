@@ -54,7 +54,9 @@ def run_checks(config: Config, paths: StatePaths, environ: Mapping[str, str]) ->
     yield check_state_dir(paths)
     yield check_space(paths, config.storage.quota_bytes, config.storage.min_free_bytes)
     yield check_database(paths)
-    yield check_samples(paths)
+    samples = check_samples(paths)
+    if samples is not None:
+        yield samples
     versions = check_versions(paths)
     if versions is not None:
         yield versions

@@ -26,11 +26,14 @@ _NAMED = 3
 _BEGINNINGS = (b"\xff\xd8", b"\x89P")
 
 
-def check_samples(paths: StatePaths) -> Check:
-    """Every stored sample has its files, whole by size and beginning; rounds look into all that they use."""
+def check_samples(paths: StatePaths) -> Check | None:
+    """Every stored sample has its files, whole by size and beginning; None where there are none.
+
+    Rounds look into all that they use.
+    """
     name = "samples"
     if not paths.database.is_file():
-        return Check(name, "ok", "none yet")
+        return None
     try:
         uri = f"{paths.database.absolute().as_uri()}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=10.0)) as connection:
@@ -42,6 +45,8 @@ def check_samples(paths: StatePaths) -> Check:
             there = {row[0] for row in connection.execute("SELECT id FROM samples")} if faults else set()
     except sqlite3.Error as error:
         return Check(name, "warning", f"{paths.database}: {error}", "see the line about the database")
+    if not rows:
+        return None
     told = [fault for identifier, fault in faults.items() if identifier in there]
     if not told:
         return Check(name, "ok", f"all {len(rows)} have their files")

@@ -16,14 +16,17 @@ from dance_ondevice.images.codec import encode_jpeg, encode_png
 
 
 def test_stored_files_that_are_gone_cut_or_zeroed_are_named(paths: StatePaths) -> None:
-    assert check_samples(paths).status == "ok"
+    assert check_samples(paths) is None
     with_store(paths, lambda store: [store.add_sample(new_sample(seq, label=(1,))) for seq in range(4)])
-    assert check_samples(paths).status == "ok"
+    found = check_samples(paths)
+    assert found is not None
+    assert found.status == "ok"
     stored = [paths.root / row["path"] for row in rows(paths).values()]
     stored[0].unlink()
     stored[1].write_bytes(stored[1].read_bytes()[:-40])
     stored[2].write_bytes(bytes(stored[2].stat().st_size))
     found = check_samples(paths)
+    assert found is not None
     assert found.status == "warning"
     assert found.detail.startswith("3 of 4 cannot be read")
     assert all(path.stem in found.detail for path in stored[:3])
@@ -38,7 +41,9 @@ def test_a_start_marks_a_damaged_image_and_lets_a_mended_one_serve_again(paths: 
     image.write_bytes(data[: len(data) // 2])
     assert reconcile(paths).unreadable == 1
     assert str(image) in rows(paths)[row["id"]]["unreadable"]
-    assert image.stem in check_samples(paths).detail
+    found = check_samples(paths)
+    assert found is not None
+    assert image.stem in found.detail
     image.write_bytes(data)
     assert reconcile(paths).unreadable == 0
     assert rows(paths)[row["id"]]["unreadable"] is None
