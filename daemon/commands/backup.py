@@ -20,8 +20,8 @@ from dance_ondevice.daemon.terminal import print_json, show_bytes
 def backup(*, file: Path, config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """Write the state folder into one tar FILE.
 
-    The service may run meanwhile. It holds the index of one moment, all samples and labels that it names, and all model versions. Keys and
-    the configuration are not in it.
+    The service may run meanwhile. It holds the index of one moment, all samples and labels that it names, and
+    all model versions. Keys and the configuration are not in it.
     """
     import sqlite3
 
@@ -48,7 +48,8 @@ def backup(*, file: Path, config_path: Path | None, state_dir: Path | None, as_j
 def restore(*, file: Path, config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """Unpack a backup FILE into an empty state folder.
 
-    No daemon may run on it. Everything is compared with the backup's manifest before anything comes to lie in the folder.
+    No daemon may run on it. Everything is compared with the backup's manifest before anything comes to lie in
+    the folder.
     """
     from dance_ondevice.daemon.cli import load_config
     from dance_ondevice.daemon.curation import restore as restoring

@@ -39,6 +39,7 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "mIoU", _counts(answer.get("miou"))
     yield "frames", _counts(answer.get("frames"))
     yield "cameras", _cameras(answer.get("cameras"))
+    yield "by condition", _by_condition(answer.get("frames_by_condition"))
     yield "masks", inference.get("masks") if inference.get("enabled") else "inference is off"
     yield "conditions", _conditions(answer.get("conditions"))
     yield "samples", _counts(answer.get("samples"))
@@ -72,6 +73,16 @@ def _ago(facts: Mapping[str, Any]) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
+
+
+def _by_condition(cameras: Mapping[str, Mapping[str, Mapping[str, int]]] | None) -> str:
+    """What was kept and dropped of each camera in each condition, or light."""
+    shown = [
+        f"{camera} in {condition}: {_counts(outcomes)}"
+        for camera, conditions in (cameras or {}).items()
+        for condition, outcomes in conditions.items()
+    ]
+    return "; ".join(shown) or "-"
 
 
 def _conditions(conditions: Mapping[str, Any] | None) -> str:

@@ -13,6 +13,7 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.store.samples import StoreFull, delete_samples
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.policies.samples.similarity import stored_light
 from dance_ondevice.policies.stream.retention import StoredSample, choose_evictions
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ SLACK = 0.02
 #: The newest so many held-out samples of a camera stay: several gates full. Older ones go like other labelled
 #: samples, by age, so that what models are judged on refreshes with the stream and never fills the store.
 KEEP_HELD_OUT = 128
+#: The newest so many of each condition stay whatever came since: a night is judged by day as well.
+KEEP_HELD_OUT_OF_CONDITION = 16
 
 #: A camera is gone once so many samples have come since its last one as the store holds, this many at least.
 GONE_AFTER = 128
@@ -41,12 +44,16 @@ PIECE = 64
 _IN_USE = "SELECT sample_id FROM round_samples JOIN rounds ON rounds.id = round_id WHERE outcome IS NULL"
 _CANDIDATES = f"""
 SELECT id, camera, arrival, bytes, score, label_path IS NOT NULL,
-    (split IS 'gate' AND unreadable IS NULL AND camera NOT IN ({GONE}) AND
-        row_number() OVER (PARTITION BY camera, split ORDER BY arrival DESC) <= {KEEP_HELD_OUT})
+    (split IS 'gate' AND unreadable IS NULL AND camera NOT IN ({GONE}) AND (
+        row_number() OVER (PARTITION BY camera, split ORDER BY arrival DESC) <= {KEEP_HELD_OUT}
+        OR row_number() OVER (
+            PARTITION BY camera, split, condition, substr(signature, -1) ORDER BY arrival DESC
+        ) <= {KEEP_HELD_OUT_OF_CONDITION}
+    ))
     OR id IN ({_IN_USE}),
-    CASE WHEN split IS 'gate' OR unreadable IS NOT NULL THEN NULL ELSE classes END,
+    CASE WHEN split IS 'gate' OR unreadable IS NOT NULL THEN NULL ELSE classes END, condition, signature,
     split IS 'gate' AND camera IN ({GONE})
-FROM samples
+FROM samples ORDER BY arrival
 """
 
 
@@ -193,10 +200,14 @@ class Room:
     def _candidates(self, keep: Collection[str]) -> list[StoredSample]:
         parsed: dict[str | None, frozenset[int]] = {None: frozenset()}
         samples = []
+        shown: set[tuple[str, str]] = set()
         for row in self._db.execute(_CANDIDATES):
             text = row[7]
             if text not in parsed:
                 parsed[text] = frozenset(json.loads(text))
+            signature = row[9] or ""
+            repeated = bool(signature) and (row[1], signature) in shown
+            shown.add((row[1], signature))
             samples.append(
                 StoredSample(
                     id=row[0],
@@ -207,7 +218,10 @@ class Room:
                     labelled=bool(row[5]),
                     held_out=bool(row[6]) or row[0] in keep,
                     classes=parsed[text],
-                    gone=bool(row[8]),
+                    condition=row[8] or "",
+                    light=stored_light(signature),
+                    repeated=repeated,
+                    gone=bool(row[10]),
                 )
             )
         return samples
