@@ -61,8 +61,9 @@ def choose_evictions(
 ) -> list[str]:
     """Choose samples that free at least `bytes_to_free`, or all that may go if that is not enough.
 
-    In this order: what was held out of cameras that are gone; samples without a label, those first that repeat
-    an earlier one; labelled samples of which every class has more than `keep_per_class` others; the last samples of a light, those without a label
+    In this order: what was held out of cameras that are gone; samples without a label, those first that
+    repeat an earlier one; labelled samples of which every class has more than `keep_per_class` others; the
+    last samples of a light, those without a label
     first; at last the remaining labelled ones, those first whose rarest class has the most samples left.
     Within each but the last, the camera with the most samples gives the next one, of its condition and light
     with the most samples the oldest: so no light is pushed out by another. The last `KEEP_PER_LIGHT` samples
