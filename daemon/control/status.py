@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dance_ondevice.daemon.control.next_step import Advisor, as_dict
 from dance_ondevice.daemon.energy.service import EnergyService
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
 from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot
 from dance_ondevice.daemon.metrics.instruments import Instruments
-from dance_ondevice.daemon.rounds.service import Rounds, RoundsSnapshot
+from dance_ondevice.daemon.rounds.context import RoundsSnapshot
+from dance_ondevice.daemon.rounds.service import Rounds
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import Versions
@@ -29,6 +31,7 @@ class Parts:
     """The running parts.
 
     Attributes:
+        advisor: tells what keeps the daemon from learning.
         predictor: None while inference is off, like ``mailbox``.
         restart_keys: keys of the configuration that were changed and hold after a restart.
     """
@@ -40,6 +43,7 @@ class Parts:
     meter_note: str
     rounds: Rounds
     ingest: Ingest
+    advisor: Advisor
     predictor: Predictor | None
     mailbox: LatestFrames | None
     restart_keys: Callable[[], tuple[str, ...]] = tuple
@@ -118,6 +122,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "conditions": predictor.conditions.report() if predictor else None,
         "miou": _miou(parts),
         "rounds": _rounds(rounds),
+        "next_step": as_dict(parts.advisor.now()),
         "labelling": dict(rounds.labelling),
         "energy": _energy(parts, rounds),
         "endpoints": {
@@ -161,6 +166,7 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
         learning_gain_per_kilojoule=rounds.learning.gain_per_kilojoule if rounds.learning else None,
         inference_skipped=parts.mailbox.skipped if parts.mailbox else 0,
         conditions=len(parts.predictor.conditions.snapshot().known) if parts.predictor else 0,
+        learning_blocked=parts.advisor.now().reasons,
         model=model,
     )
 
@@ -171,6 +177,7 @@ def _rounds(rounds: RoundsSnapshot) -> dict[str, Any]:
         "running": running.round if running else None,
         "step": running.step if running else None,
         "steps": running.steps if running else None,
+        "progress": running.as_dict() if running else None,
         "count": sum(rounds.counts.values()),
         **rounds.counts,
         "last": rounds.last.as_dict() if rounds.last else None,

@@ -27,7 +27,7 @@ from dance_ondevice.daemon.rounds.context import Outcome, RoundContext, outcome_
 from dance_ondevice.daemon.rounds.prepare import RoundPart
 from dance_ondevice.daemon.rounds.probation import Probation, ProbationState, remove_leftovers
 from dance_ondevice.daemon.rounds.training import RoundClock, RoundTraining
-from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult
+from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, ProgressNotes, RunResult
 from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
 from dance_ondevice.daemon.versions.versions import Pointer, VersionError
 from dance_ondevice.policies.rounds import pace, shrinking
@@ -249,8 +249,11 @@ class RoundProcedure:
         before = c.energy.sample()
         aside = pace.evaluation_joules(forecast.step_joules, gate=len(job.gate), batch_size=job.batch_size)
 
+        latest = ProgressNotes(self._on_progress, c.monotonic)
+
         def spent() -> float:
-            return c.budget.charge(c.energy.used_since(before))
+            joules = latest.joules = c.budget.charge(c.energy.used_since(before))
+            return joules
 
         def must_stop() -> str | None:
             part.clock.keep_now_and_then()
@@ -261,7 +264,7 @@ class RoundProcedure:
             return c.budget.must_stop(spent=spent(), allowance=part.joules, step_joules=step)
 
         try:
-            result, size, job = RoundTraining(self._watcher(), on_progress=self._on_progress).run(
+            result, size, job = RoundTraining(self._watcher(), on_progress=latest.report).run(
                 job,
                 part.job_file,
                 part.size,

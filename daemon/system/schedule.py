@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
@@ -40,6 +41,17 @@ def change(
         scheduler.add_job(tick, _opening(window), args=["window"], id="window", replace_existing=True)
     elif scheduler.get_job("window") is not None:
         scheduler.remove_job("window")
+
+
+def next_look(scheduler: BackgroundScheduler, window_open: bool) -> datetime | None:
+    """When a running scheduler asks next, to any effect: while the window is closed, when that opens.
+
+    None where no such job is scheduled.
+    """
+    moments = {job.id: getattr(job, "next_run_time", None) for job in scheduler.get_jobs()}
+    if not window_open and moments.get("window") is not None:
+        return moments["window"]
+    return min((moment for moment in moments.values() if moment is not None), default=None)
 
 
 def _opening(window: str) -> CronTrigger:

@@ -73,6 +73,12 @@ def is_untrained(card: Mapping[str, Any]) -> bool:
     return bool((card.get("training") or {}).get("untrained"))
 
 
+def is_untrained_live(versions: Versions) -> bool:
+    """Whether the live model has not learnt anything yet; False where there is none."""
+    live = versions.live()
+    return live is not None and is_untrained(live.card)
+
+
 def warning(card: Mapping[str, Any]) -> str | None:
     """What ``status`` says of a model whose masks are not to be trusted, and of keys that did not match."""
     training = card.get("training") or {}

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 from sqlite_utils import Database
 
+from dance_ondevice.daemon.store.notes import forget_uncertainties
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.documents import DocumentError, decode
@@ -180,6 +181,7 @@ class Versions:
         write_durably(self._paths.live_file, json.dumps(asdict(pointer)).encode())
         self._live = self._read_live()
         self._set_statuses(statuses)
+        self._store.submit(forget_uncertainties)
         log.info("model live version=%s previous=%s reason=%s", version, pointer.previous, reason)
         return pointer
 
