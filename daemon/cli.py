@@ -134,6 +134,8 @@ def state_dir_option(function: AnyCallable) -> AnyCallable:
         "state_dir",
         metavar="DIR",
         type=click.Path(path_type=Path, file_okay=False),
+        envvar="DANCE_STATE_DIR",
+        show_envvar=True,
         help="State folder of the daemon; by default that of the configuration or of the running daemon.",
     )(function)
 

@@ -148,6 +148,7 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
             architecture=card.get("architecture") or card.get("factory") or "",
             macs=card.get("macs") or 0,
             parameters=card.get("parameters") or 0,
+            untrained=first_model.is_untrained(card),
             miou=_miou(parts),
         )
     return Snapshot(

@@ -21,6 +21,7 @@ class ModelFacts:
     architecture: str
     macs: int
     parameters: int
+    untrained: bool = False
     miou: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -171,6 +172,11 @@ def _model_families(model: ModelFacts) -> Iterator[Metric]:
         "dance_model_macs", "Multiply-accumulates per image at the reference size.", value=model.macs
     )
     yield GaugeMetricFamily("dance_model_parameters", "Parameters of the live model.", value=model.parameters)
+    yield GaugeMetricFamily(
+        "dance_model_untrained",
+        "1 while the live model has not learnt anything, so that its masks mean nothing; else 0.",
+        value=float(model.untrained),
+    )
     miou = GaugeMetricFamily(
         "dance_model_miou", "Mean intersection over union, a fraction of 1.", labels=["split"]
     )
