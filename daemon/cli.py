@@ -53,12 +53,18 @@ TABLE: Mapping[str, Lazy] = {
     "resume": Lazy(f"{_COMMANDS}.rounds:resume", "Let rounds start again."),
     "train-now": Lazy(f"{_COMMANDS}.rounds:train_now", "Run one round now."),
     "models": Lazy(
-        f"{_COMMANDS}.models.versions:models", "List, show, promote, roll back and export model versions."
+        f"{_COMMANDS}.models.versions:models",
+        "List, show, import, promote, roll back and export model versions.",
+    ),
+    "classes": Lazy(
+        f"{_COMMANDS}.models.classes:classes", "Show the classes of a state folder, or append one."
     ),
     "samples": Lazy(
         f"{_COMMANDS}.samples.listing:samples", "List, explain, export and remove stored samples."
     ),
-    "labels": Lazy(f"{_COMMANDS}.samples.labels:labels", "Bring labels to stored samples."),
+    "labels": Lazy(
+        f"{_COMMANDS}.samples.labels:labels", "Bring labels to stored samples, and take them back."
+    ),
     "energy": Lazy(f"{_COMMANDS}.energy:energy", "Show joules by day, workload, source and method."),
     "simulate": Lazy(
         f"{_COMMANDS}.simulate:simulate", "Replay the stored stream under another energy budget."
@@ -154,11 +160,14 @@ def load_config(
         ConfigError: it cannot be used; left uncaught, the command line prints it in full and exits 78.
     """
     from dance_ondevice.daemon.config.load import find, load
+    from dance_ondevice.daemon.config.user_code import find_code
 
     values = dict(overrides or {})
     if state_dir is not None:
         values["daemon.state_dir"] = str(state_dir.absolute())
-    return load(find(config_path), values)
+    loaded = load(find(config_path), values)
+    find_code(loaded.config, loaded.path, os.environ)
+    return loaded
 
 
 @click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})

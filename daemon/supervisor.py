@@ -50,7 +50,7 @@ from dance_ondevice.daemon.system import systemd as notify
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals, StopWhileStarting
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
-from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions import base, factory, first_model
 from dance_ondevice.daemon.versions.versions import Versions, check_intact
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ class Supervisor:
         def apply(changed: Config) -> None:
             running.apply(changed)  # nobody can ask for it before the parts are open to others
 
-        reloader = Reloader(self._loaded, apply)
+        changes = base.ModelChanges(config, core.versions, self.paths)
+        reloader = Reloader(self._loaded, apply, changes.unapplied)
         training = config.training
         schedule = scheduler.build(parse_duration(training.interval), training.window, rounds.tick)
         running = Running(
@@ -167,6 +168,7 @@ class Supervisor:
                 predictor=predictor,
                 mailbox=mailbox,
                 restart_keys=lambda: reloader.waiting,
+                model_changes=changes.found,
             ),
             budget=core.budget,
             schedule=schedule,
@@ -269,15 +271,15 @@ class Supervisor:
 
     def _start_inference(self, core: Core) -> tuple[LatestFrames | None, Predictor | None]:
         config, versions = self._config, core.versions
-        versions.fall_back(check_intact)
+        model = (config, self._config_file, self.paths, versions)
+        first_model.come_up(*model, store=core.store, loads=check_intact)
         if not config.inference.enabled:
-            if versions.pointer() is not None or config.model.weights:
-                first_model.ensure(config, self._config_file, self.paths, versions)
             return None, None
         # Only here does the daemon load torch.
         from dance_ondevice.daemon.inference.service import Predictor
 
-        first_model.ensure(config, self._config_file, self.paths, versions)
+        pointer = first_model.ensure(config, self._config_file, self.paths, versions)
+        factory.check(versions.card(pointer.version), config, self._config_file)
         mailbox = LatestFrames()
         predictor: Predictor = self._begin(
             Predictor(
@@ -293,7 +295,7 @@ class Supervisor:
             )
         )
         installs: list[Callable[[], None]] = []
-        versions.fall_back(lambda directory: installs.append(predictor.prepare(directory)))
+        first_model.start(*model, lambda directory: installs.append(predictor.prepare(directory)))
         installs[-1]()
         return mailbox, predictor
 
@@ -337,6 +339,8 @@ class Supervisor:
                     store=parts.store,
                     report=lambda: status.report(parts, uptime=self._uptime(), metrics_url=metrics_url),
                     reload=lambda: self._reload(running),
+                    n_classes=len(config.model.classes),
+                    max_pixels=config.ingest.max_pixels,
                 ),
             )
         )
@@ -344,6 +348,7 @@ class Supervisor:
             pid=os.getpid(),
             control=endpoint,
             ingest=tuple(parts.ingest.endpoints),
+            subscribe_bind=parts.ingest.visited_endpoints,
             metrics=metrics_url or None,
             inference=parts.predictor.endpoint if parts.predictor else None,
         )

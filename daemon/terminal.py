@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
@@ -115,7 +116,7 @@ class Waiting:
     def __init__(
         self, *, stream: TextIO | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._stream = stream or click.get_text_stream("stderr")
+        self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._monotonic = monotonic
         self._started = monotonic()

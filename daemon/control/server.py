@@ -25,7 +25,8 @@ Handler = Callable[[dict[str, object]], object]
 
 #: Longest path of a Unix socket in bytes (``sun_path`` less its terminating zero).
 MAX_SOCKET_PATH = 107
-_MAX_REQUEST_BYTES = 1 << 20
+#: Holds one label of 1.25 MiB in base64, and what stands around it.
+MAX_REQUEST_BYTES = 7 << 18
 _POLL_MS = 500
 
 
@@ -61,7 +62,7 @@ class ControlServer(Service):
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
-        self._socket.set(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
+        self._socket.set(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
         self._socket.set(zmq.USE_FD, listener.detach())
         self._socket.bind(self.endpoint)
         log.info("control listens endpoint=%s", self.endpoint)
@@ -97,10 +98,11 @@ class ControlServer(Service):
     def _serve_one(self, router: zmq.Socket[bytes]) -> None:
         parts = router.recv_multipart()
         sender, body = parts[0], parts[1:]
-        delimiter = body[:1] if body[:1] == [b""] else []
-        reply = self._answer(body[len(delimiter) :])
+        # All up to the first empty part is the caller's socket's, as in the wire of frames.
+        envelope = body[: body.index(b"") + 1] if b"" in body else []
+        reply = self._answer(body[len(envelope) :])
         with contextlib.suppress(zmq.Again):  # the caller left or does not read
-            router.send_multipart([sender, *delimiter, reply], zmq.NOBLOCK)
+            router.send_multipart([sender, *envelope, reply], zmq.NOBLOCK)
 
     def _answer(self, body: list[bytes]) -> bytes:
         try:

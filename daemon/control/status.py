@@ -5,7 +5,7 @@ Reads each part's published snapshot and computes nothing that could block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,9 @@ from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.rounds.context import RoundsSnapshot
 from dance_ondevice.daemon.rounds.service import Rounds
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions import base, first_model
 from dance_ondevice.daemon.versions.versions import Versions
+from dance_ondevice.images.labels import class_colours
 from dance_ondevice.policies.budget.usefulness import Usefulness
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Parts:
         advisor: tells what keeps the daemon from learning.
         predictor: None while inference is off, like ``mailbox``.
         restart_keys: keys of the configuration that were changed and hold after a restart.
+        model_changes: what the configuration asks of the model and a start does not do.
     """
 
     instruments: Instruments
@@ -47,6 +49,7 @@ class Parts:
     predictor: Predictor | None
     mailbox: LatestFrames | None
     restart_keys: Callable[[], tuple[str, ...]] = tuple
+    model_changes: Callable[[], Iterable[object]] = tuple
 
 
 def live_version(parts: Parts) -> str | None:
@@ -93,6 +96,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
     store = parts.store.snapshot()
     live = parts.versions.live()
     pointer, card = (live.pointer, live.card) if live else (None, {})
+    classes = card.get("classes") or ()
     predictor = parts.predictor
     return {
         "ready": True,
@@ -103,6 +107,8 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "architecture": card.get("architecture") or card.get("factory"),
         "macs": card.get("macs"),
         "parameters": card.get("parameters"),
+        "classes": list(classes),
+        "palette": class_colours(len(classes)) if classes else [],
         "paused": rounds.paused,
         "frames": parts.instruments.frame_counts(),
         "samples": {
@@ -127,6 +133,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "energy": _energy(parts, rounds),
         "endpoints": {
             "ingest": list(parts.ingest.endpoints),
+            "subscribe_bind": list(parts.ingest.visited_endpoints),
             "masks": predictor.endpoint if predictor else None,
             "metrics": metrics_url or None,
         },
@@ -148,7 +155,7 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
             architecture=card.get("architecture") or card.get("factory") or "",
             macs=card.get("macs") or 0,
             parameters=card.get("parameters") or 0,
-            untrained=first_model.is_untrained(card),
+            untrained=base.is_untrained(card),
             miou=_miou(parts),
         )
     return Snapshot(
@@ -235,6 +242,7 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
         warnings.append(parts.versions.note)
     if parts.meter_note:
         warnings.append(parts.meter_note)
+    warnings.extend(map(str, parts.model_changes()))
     if keys := parts.restart_keys():
         warnings.append(f"restart the daemon for what was changed in its configuration: {', '.join(keys)}")
     return warnings

@@ -150,6 +150,7 @@ class Predictor(Service):
         self.conditions = ConditionServing(conditions, instruments=instruments, now=now)
         self._matrix: npt.NDArray[np.float64] | None = None
         self._publisher: MaskPublisher | None = None
+        self._explained: dict[str, ModelCard] = {}
         self._fall_back: Callable[[], object] = lambda: None
         self._failures = _Failures()
         self.endpoint = ""
@@ -218,6 +219,7 @@ class Predictor(Service):
             self.beat()
             if self._publisher is not None:
                 self._publisher.tend()
+                self._explain_to_newcomers(self._publisher)
             frame = self._mailbox.take(0.5)
             slot = self._slot
             if slot is None:
@@ -292,6 +294,8 @@ class Predictor(Service):
             self._notes.note(frame.id, prediction.mean_confidence, condition, slot.version)
         if self._publisher is None:
             return
+        if self._explained.get(frame.camera) is not slot.card:
+            self._explain(self._publisher, frame.camera, slot)
         parts = wire.mask_message(
             frame_id=frame.id,
             camera=frame.camera,
@@ -305,6 +309,18 @@ class Predictor(Service):
         )
         self._publisher.send(parts)
         self.masks += 1
+
+    def _explain(self, publisher: MaskPublisher, camera: str, slot: ModelSlot) -> None:
+        """Publish what the ids in a camera's masks mean."""
+        publisher.send(wire.classes_message(camera, slot.card.classes, slot.version))
+        self._explained[camera] = slot.card
+
+    def _explain_to_newcomers(self, publisher: MaskPublisher) -> None:
+        """Say it again when somebody subscribes, who has missed what was said before."""
+        slot = self._slot
+        if publisher.newcomers() and slot is not None:
+            for camera in self._explained:
+                self._explain(publisher, camera, slot)
 
     def _score(self, label: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], n_classes: int) -> None:
         fresh = confusion_matrix(label, mask, n_classes)

@@ -37,12 +37,7 @@ from dance_ondevice.daemon.store.samples import Stored, StoreError
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.workers import Workers
 from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.messages import (
-    IMAGEZMQ_OK,
-    ImagezmqMessage,
-    LabelMessage,
-    WireError,
-)
+from dance_ondevice.daemon.wire.messages import ForeignFrame, Goodbye, LabelMessage, WireError
 from dance_ondevice.daemon.wire.receiver import Origin, Received, Receiver
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 
@@ -155,27 +150,30 @@ class Ingest(Service):
         """Where senders connect to, with real ports in place of wildcards; empty before ``start``."""
         return self._opened.endpoints if self._opened else ()
 
+    @property
+    def visited_endpoints(self) -> tuple[str, ...]:
+        """Where PUB senders connect to, with real ports in place of wildcards; empty before ``start``."""
+        return self._opened.visited_endpoints if self._opened else ()
+
     def setup(self) -> None:
         """Open the sockets.
 
         Raises:
-            AddressInUse: another program listens on one of ``ingest.bind``.
+            AddressInUse: another program listens on an address of the configuration.
             ListenError: an endpoint cannot be used.
         """
         self._opened = Receiver(
             self._context,
             bind=self._settings.bind,
             subscribe=self._settings.subscribe,
+            subscribe_bind=self._settings.subscribe_bind,
             # What is a little too large gets an answer; ZMQ cuts off what would fill the memory.
             max_part_bytes=2 * self._settings.max_message_bytes,
             curve=self._curve,
             publishers=self._publishers,
         )
-        log.info(
-            "ingest ready bind=%s subscribe=%s",
-            ",".join(self.endpoints),
-            ",".join(self._settings.subscribe),
-        )
+        told = (self.endpoints, self._settings.subscribe, self.visited_endpoints)
+        log.info("ingest ready bind=%s subscribe=%s subscribe_bind=%s", *(",".join(each) for each in told))
 
     def run(self) -> None:
         """Receive, decide, answer, until stopped; then finish what was received."""
@@ -233,6 +231,9 @@ class Ingest(Service):
         beyond = self._admission.draw(received.origin, received.size)
         try:
             message = wire.parse(received.parts, self._settings, received.count)
+            if isinstance(message, Goodbye):
+                self._receiver.reply(received.origin, wire.farewell())
+                return
             share = self._admission.admit(received.origin, message, beyond)
         except WireError as error:
             self._refuse(received.origin, error, is_frame=error.sample_id is None)
@@ -275,7 +276,7 @@ class Ingest(Service):
             return
         assert not isinstance(message, LabelMessage)
         judged = work.judged = self._judge.decide(message, found, work.item.arrived_at)
-        if not judged.again:
+        if not judged.again and not judged.sign_of_life:
             self._instruments.score(judged.camera, judged.score)
             self._instruments.scale(judged.camera, judged.decision.scale)
         if judged.decision.keep:
@@ -297,7 +298,7 @@ class Ingest(Service):
         item, judged = work.item, work.judged
         # Whether the colours can be decoded shows only here, so inference gets the frame after this.
         sample = work.sample.result() if work.sample is not None else None
-        if self._mailbox is not None:
+        if self._mailbox is not None and not judged.sign_of_life:
             self._mailbox.offer(pending_frame(judged, item.received))
         if sample is None:
             return
@@ -323,9 +324,7 @@ class Ingest(Service):
         self._await(done, _Answer(item, answer, item.size))
 
     def _acknowledge(self, item: Queued, judged: Judged, stored: Stored | None) -> None:
-        if isinstance(item.message, ImagezmqMessage):
-            self._receiver.reply(item.origin, IMAGEZMQ_OK)
-            return
+        protocol = item.message.protocol if isinstance(item.message, ForeignFrame) else "v1"
         again = stored is not None and stored.duplicate
         self._receiver.reply(
             item.origin,
@@ -336,7 +335,8 @@ class Ingest(Service):
                 kept=stored is not None,
                 score=stored.score if stored and again else judged.score,
                 scale=stored.scale if stored and again else judged.decision.scale,
-                reason="already stored" if again else judged.decision.reason,
+                reason="already stored" if again else judged.reason,
+                protocol=protocol,
             ),
         )
 
