@@ -281,7 +281,7 @@ def test_without_inference_torch_is_never_loaded(
 ) -> None:
     daemon = launch()
     assert daemon.ask("status")["next_step"]["reasons"] == ["no_frames"]
-    assert camera(daemon).send(0)["kept"]
+    assert camera(daemon).send(0, labelled=False)["kept"]
     # What it lacks is said at the start, when asked, and as a metric.
     step = daemon.wait_until(lambda status: status["next_step"]["reasons"] == ["no_labels"])["next_step"]
     assert "nothing can be learnt without them, looks again " in step["line"]
