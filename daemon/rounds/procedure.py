@@ -287,7 +287,11 @@ class RoundProcedure:
             return c.budget.must_stop(spent=spent(), allowance=part.joules, step_joules=step)
 
         try:
-            result, size, job = RoundTraining(self._watcher(), on_progress=latest.report).run(
+            result, size, job = RoundTraining(
+                self._watcher(),
+                priority=part.config.training.priority,
+                on_progress=latest.report,
+            ).run(
                 job,
                 part.job_file,
                 part.size,
