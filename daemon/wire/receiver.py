@@ -6,7 +6,7 @@ Owned by one thread; only ``Receiver.wake`` may be called from others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import zmq
 
 from dance_ondevice.daemon.security.curve import ServerCurve, join, serve
 from dance_ondevice.daemon.system.waker import Waker
+from dance_ondevice.daemon.wire.connections import Connections
 from dance_ondevice.daemon.wire.messages import MAX_PARTS, Buffer
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 _MESSAGES_HELD = 16
 #: After a minute of silence the kernel probes whether a peer is still there, every 15 s.
 _KEEPALIVE = ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 60), (zmq.TCP_KEEPALIVE_INTVL, 15))
+#: Milliseconds in which a peer must have greeted, so that a port scan leaves nothing behind.
+_HANDSHAKE_MS = 10_000
 #: Milliseconds that the last replies have to leave after the sockets are closed.
 _LINGER = 250
 
@@ -42,11 +45,13 @@ class Origin:
         identity: the sender's identity on the ROUTER; None for a PUB sender, which takes no answer.
         delimiter: whether the message came with an empty first part; the answer then has one, too.
         source: who sent it: with CURVE the public key (Z85), else the connection.
+        connection: the descriptor that it came over; -1 where nobody counts connections.
     """
 
     identity: bytes | None
     delimiter: bool = False
     source: str = ""
+    connection: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ class Receiver:
         max_part_bytes: int,
         curve: ServerCurve | None = None,
         publishers: Sequence[str] = (),
+        watch: Callable[[zmq.Socket[Any]], Connections] | None = None,
     ) -> None:
         """Open everything.
 
@@ -96,6 +102,7 @@ class Receiver:
             max_part_bytes: ZMQ cuts off a sender whose message has a larger part.
             curve: encrypt everything and admit known clients alone; None for plain sockets.
             publishers: with CURVE, the names of the clients behind ``subscribe``, in its order.
+            watch: bounds the connections of the ROUTER; None for no bound.
 
         Raises:
             AddressInUse: something else is bound to one of ``bind``.
@@ -109,6 +116,7 @@ class Receiver:
         self._poller = zmq.Poller()
         self._poller.register(self._waker.fileno(), zmq.POLLIN)
         self._router: zmq.Socket[bytes] | None = None
+        self._connections: Connections | None = None
         names = publishers if curve else [""] * len(subscribe)
         self._subscriptions = [_Subscription(*pair) for pair in zip(subscribe, names, strict=True)]
         self.endpoints: tuple[str, ...] = ()
@@ -117,6 +125,8 @@ class Receiver:
                 self._router = self._open(zmq.ROUTER, bind)
                 if curve:
                     serve(self._router, curve.pair)
+                if watch is not None:
+                    self._connections = watch(self._router)
                 self.endpoints = tuple(_bind(self._router, endpoint) for endpoint in bind)
             for subscription in self._subscriptions:
                 self._tend(subscription)
@@ -162,6 +172,8 @@ class Receiver:
         """Answer a message; does nothing for PUB senders, nor when the sender is gone or does not read."""
         if origin.identity is None or self._router is None:
             return
+        if self._connections is not None:
+            self._connections.answered(origin.connection)
         parts = [origin.identity, b"", payload] if origin.delimiter else [origin.identity, payload]
         try:
             self._router.send_multipart(parts, zmq.NOBLOCK)
@@ -195,9 +207,13 @@ class Receiver:
 
     def _drain(self, socket: zmq.Socket[bytes], origin: Origin | None, limit: int) -> Iterator[Received]:
         for _ in range(limit):
-            received = _receive(socket, origin, secured=self._curve is not None)
+            received = _receive(
+                socket, origin, secured=self._curve is not None, counted=self._connections is not None
+            )
             if received is None:
                 break
+            if self._connections is not None and received.origin.connection >= 0:
+                self._connections.heard(received.origin.connection)
             yield received
 
     def _open(self, kind: int, endpoints: Sequence[str]) -> zmq.Socket[bytes]:
@@ -205,6 +221,7 @@ class Receiver:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVHWM, _MESSAGES_HELD)
         socket.setsockopt(zmq.MAXMSGSIZE, self._max_part_bytes)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
         for option, value in _KEEPALIVE:
             socket.setsockopt(option, value)
         # An IPv6 socket takes IPv4 names as well, but not on kernels without IPv6.
@@ -213,13 +230,16 @@ class Receiver:
         return socket
 
 
-def _receive(socket: zmq.Socket[bytes], origin: Origin | None, *, secured: bool) -> Received | None:
+def _receive(
+    socket: zmq.Socket[bytes], origin: Origin | None, *, secured: bool, counted: bool
+) -> Received | None:
     """Take one message, part by part, keeping none beyond the third; None when there is none.
 
     Args:
         socket: a SUB, or the ROUTER.
         origin: whom the SUB listens to; None for the ROUTER.
         secured: whether the ROUTER's senders are known by their keys.
+        counted: whether the ROUTER's connections are counted.
     """
     try:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
@@ -230,10 +250,11 @@ def _receive(socket: zmq.Socket[bytes], origin: Origin | None, *, secured: bool)
         # libzmq delivers whole messages, so the other parts are there.
         frame = socket.recv(copy=False)
         source = str(frame.get("User-Id")) if secured else identity.hex()
+        connection = int(frame.get(zmq.SRCFD)) if counted else -1
         delimiter = len(frame) == 0 and frame.more
         if delimiter:
             frame = socket.recv(copy=False)
-        origin = Origin(identity, delimiter, source)
+        origin = Origin(identity, delimiter, source, connection)
     parts: list[Buffer] = [frame.buffer]
     count, size = 1, len(frame)
     while frame.more:
