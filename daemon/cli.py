@@ -152,11 +152,14 @@ def load_config(
         ConfigError: it cannot be used; left uncaught, the command line prints it in full and exits 78.
     """
     from dance_ondevice.daemon.config.load import find, load
+    from dance_ondevice.daemon.config.user_code import find_code
 
     values = dict(overrides or {})
     if state_dir is not None:
         values["daemon.state_dir"] = str(state_dir.absolute())
-    return load(find(config_path), values)
+    loaded = load(find(config_path), values)
+    find_code(loaded.config, loaded.path, os.environ)
+    return loaded
 
 
 @click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})

@@ -43,14 +43,16 @@ from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.store import reconcile
 from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system import descriptors
 from dance_ondevice.daemon.system import schedule as scheduler
 from dance_ondevice.daemon.system import stopping
 from dance_ondevice.daemon.system import systemd as notify
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals, StopWhileStarting
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
-from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions import factory, first_model
 from dance_ondevice.daemon.versions.versions import Versions, check_intact
+from dance_ondevice.daemon.wire.connections import ConnectionGuard
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.inference.service import Predictor
@@ -84,6 +86,7 @@ class Supervisor:
         self._end_within = end_within
         self._started = monotonic()
         self.paths = StatePaths(Path(self._config.daemon.state_dir))
+        self._shares = descriptors.shares(descriptors.limit(), self._config.ingest.max_cameras)
         self._signals = Signals()
         self._loaded = loaded
         self._services: list[Service] = []
@@ -162,7 +165,7 @@ class Supervisor:
             schedule=scheduler.build(parse_duration(training.interval), training.window, rounds.tick),
             reloader=reloader,
         )
-        metrics_url = self._open_to_others(running, registry)
+        metrics_url = self._open_to_others(core, running, registry)
         core.energy.cpu.list_threads(service for service in self._services if service is not predictor)
         log.info(
             "ready ingest=%s masks=%s metrics=%s state=%s",
@@ -189,6 +192,7 @@ class Supervisor:
         config, paths = self._config, self.paths
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._cleanup.callback(self._end_sockets, context)
+        guard = self._begin(ConnectionGuard(on_closed=instruments.connections_closed))
         curve = configured.curve(config, self._config_file, self._environ)
         if curve is not None:
             # Before any socket is bound: without it nobody gets in.
@@ -220,6 +224,7 @@ class Supervisor:
             instruments=instruments,
             context=context,
             curve=curve,
+            guard=guard,
             store=store,
             versions=Versions(paths, store, now=self._now),
             energy=energy,
@@ -266,7 +271,8 @@ class Supervisor:
         # Only here does the daemon load torch.
         from dance_ondevice.daemon.inference.service import Predictor
 
-        first_model.ensure(config, self._config_file, self.paths, versions)
+        pointer = first_model.ensure(config, self._config_file, self.paths, versions)
+        factory.check(versions.card(pointer.version), config, self._config_file)
         mailbox = LatestFrames()
         predictor: Predictor = self._begin(
             Predictor(
@@ -277,6 +283,7 @@ class Supervisor:
                 threads=config.inference.threads or os.cpu_count() or 1,
                 engine=config.inference.engine,
                 curve=core.curve,
+                watch=core.guard.bounding("masks", self._shares.readers, newest_first=True),
                 conditions=config.conditions,
                 notes=SampleNotes(core.store, monotonic=self._monotonic),
             )
@@ -302,9 +309,10 @@ class Supervisor:
             admission=admission(config, core.curve),
             curve=core.curve,
             publishers=config.security.publishers,
+            watch=core.guard.bounding("ingest", self._shares.senders),
         )
 
-    def _open_to_others(self, running: Running, registry: CollectorRegistry) -> str:
+    def _open_to_others(self, core: Core, running: Running, registry: CollectorRegistry) -> str:
         """Open what others reach the daemon by, now that all parts are there; returns the metrics' URL."""
         config, parts = self._config, running.parts
         running.schedule.start()
@@ -326,13 +334,17 @@ class Supervisor:
                     store=parts.store,
                     report=lambda: status.report(parts, uptime=self._uptime(), metrics_url=metrics_url),
                     reload=lambda: self._reload(running),
+                    n_classes=len(config.model.classes),
+                    max_pixels=config.ingest.max_pixels,
                 ),
+                watch=core.guard.bounding("control", self._shares.commands),
             )
         )
         facts = instances.DaemonFile(
             pid=os.getpid(),
             control=endpoint,
             ingest=tuple(parts.ingest.endpoints),
+            subscribe_bind=parts.ingest.visited_endpoints,
             metrics=metrics_url or None,
             inference=parts.predictor.endpoint if parts.predictor else None,
         )

@@ -6,7 +6,7 @@ Most are formulas; :class:`LearntLoss` has learnt from a model's own losses (:fu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log2
@@ -17,14 +17,6 @@ from numpy.typing import NDArray
 
 from dance_ondevice.images.codec import encode_jpeg
 from dance_ondevice.images.labels import IGNORE
-
-INDICATOR_NAMES: tuple[str, ...] = (
-    "detail_loss",
-    "edge_density",
-    "luma_entropy",
-    "jpeg_bits_per_pixel",
-    "spectral_slope",
-)
 
 #: The score is taken where the longer side still has this many pixels: enough to see what a scale loses.
 _MEASURED_SIDE = 320
@@ -93,7 +85,7 @@ def make_indicator(name: str, scales: Sequence[float]) -> Indicator:
     """Build an indicator by name.
 
     Args:
-        name: one of ``INDICATOR_NAMES``.
+        name: one of ``INDICATORS``.
         scales: candidate scales in (0, 1] that a frame may be downsampled to.
 
     Raises:
@@ -102,17 +94,9 @@ def make_indicator(name: str, scales: Sequence[float]) -> Indicator:
     wrong = [scale for scale in scales if not 0 < scale <= 1]
     if wrong:
         raise ValueError(f"scales {wrong} are out of range: each must be above 0 and at most 1")
-    if name == "detail_loss":
-        return DetailLoss(scales)
-    if name == "edge_density":
-        return EdgeDensity()
-    if name == "luma_entropy":
-        return LumaEntropy()
-    if name == "jpeg_bits_per_pixel":
-        return JpegBitsPerPixel()
-    if name == "spectral_slope":
-        return SpectralSlope()
-    raise ValueError(f"unknown complexity indicator {name!r}; choose one of {', '.join(INDICATOR_NAMES)}")
+    if name in INDICATORS:
+        return INDICATORS[name](scales)
+    raise ValueError(f"unknown complexity indicator {name!r}; choose one of {', '.join(INDICATORS)}")
 
 
 class DetailLoss:
@@ -386,3 +370,14 @@ def _variance(grey: NDArray[np.uint8] | NDArray[np.float32]) -> float:
 def grey_reduction(height: int, width: int) -> int:
     """By how much the grey decode is reduced: as far as the longer side stays at 320 pixels or more."""
     return next((r for r in (8, 4, 2) if max(height, width) >= r * _MEASURED_SIDE), 1)
+
+
+#: Indicators by the name that ``complexity.indicator`` takes, each built from the candidate scales. A new one
+#: is a class with ``name`` and ``measure`` and a row here.
+INDICATORS: Mapping[str, Callable[[Sequence[float]], Indicator]] = {
+    "detail_loss": DetailLoss,
+    "edge_density": lambda scales: EdgeDensity(),
+    "luma_entropy": lambda scales: LumaEntropy(),
+    "jpeg_bits_per_pixel": lambda scales: JpegBitsPerPixel(),
+    "spectral_slope": lambda scales: SpectralSlope(),
+}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dance_ondevice.complexity import (
-    INDICATOR_NAMES,
+    INDICATORS,
     Indicator,
     LearntLoss,
     LossWeights,
@@ -24,10 +24,10 @@ SCALES = (1.0, 0.75, 0.5)
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 images = arrays(np.uint8, shapes)
-each = pytest.mark.parametrize("indicator", [make_indicator(name, SCALES) for name in INDICATOR_NAMES])
+each = pytest.mark.parametrize("indicator", [make_indicator(name, SCALES) for name in INDICATORS])
 # The JPEG of a flat image has bits too: those of its headers.
 each_of_pixels = pytest.mark.parametrize(
-    "indicator", [make_indicator(name, SCALES) for name in INDICATOR_NAMES if name != "jpeg_bits_per_pixel"]
+    "indicator", [make_indicator(name, SCALES) for name in INDICATORS if name != "jpeg_bits_per_pixel"]
 )
 
 
@@ -297,7 +297,7 @@ def test_alike_frames_teach_their_mean_loss() -> None:
 
 
 def test_names_and_scales_are_checked() -> None:
-    assert [make_indicator(name, SCALES).name for name in INDICATOR_NAMES] == list(INDICATOR_NAMES)
+    assert [make_indicator(name, SCALES).name for name in INDICATORS] == list(INDICATORS)
     with pytest.raises(ValueError, match=r"'entropy'; choose one of detail_loss, edge_density"):
         make_indicator("entropy", SCALES)
     with pytest.raises(ValueError, match=r"\[0.0, 1.5\]"):

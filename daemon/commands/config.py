@@ -17,6 +17,7 @@ from dance_ondevice.daemon.cli import (
 )
 from dance_ondevice.daemon.commands.access import ask, target
 from dance_ondevice.daemon.config import load as configuration
+from dance_ondevice.daemon.config.user_code import find_code
 from dance_ondevice.daemon.control import instances
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json, print_table
@@ -42,7 +43,14 @@ def check(ctx: click.Context, config_path: Path | None, as_json: bool) -> None:
     path = configuration.find(config_path)
     problems: tuple[configuration.Problem, ...] = ()
     try:
-        configuration.load(path)
+        loaded = configuration.load(path)
+        if loaded.config.model.factory or loaded.config.labels.teacher_factory:
+            # Whether the user's own code works shows only when it runs, with torch.
+            from dance_ondevice.daemon.versions import factory
+
+            find_code(loaded.config, loaded.path, os.environ)
+            if found := tuple(factory.problems(loaded.config, str(path))):
+                raise configuration.ConfigError(found)
     except configuration.ConfigError as error:
         if not as_json:
             raise

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,9 @@ from dance_ondevice.daemon.wire.links import LinkError
 if TYPE_CHECKING:
     from dance_ondevice.daemon.security.curve import ClientCurve
     from dance_ondevice.daemon.wire.sender import Pattern, StreamSummary
+
+#: Seconds between two lines on how far the stream is.
+TELL_EVERY = 10.0
 
 
 def _read_void(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -90,6 +95,22 @@ def _check_camera(ctx: click.Context, param: click.Parameter, value: str) -> str
     help="Label this share of the frames, evenly spread.",
 )
 @click.option(
+    "--source-timeout",
+    type=click.FloatRange(min=0.1),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A camera or URL that sends no frame for so long is silent.",
+)
+@click.option(
+    "--reconnect",
+    type=click.FloatRange(min=0),
+    default=20.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Open a silent camera or URL again for so long; after that the exit status is 1.",
+)
+@click.option(
     "--keys",
     "keys_file",
     metavar="FILE",
@@ -121,6 +142,8 @@ def stream(
     limit: int | None,
     label_every: int | None,
     label_fraction: float | None,
+    source_timeout: float,
+    reconnect: float,
     keys_file: Path | None,
     server_key_file: Path | None,
     as_json: bool,
@@ -131,7 +154,8 @@ def stream(
     "synthetic:street?condition=day&frames=200&seed=0&size=320x240&start=0" (each option may be left out).
 
     Waits while nobody listens, and sends again what was not answered. Footage is dated as if it ended now.
-    Exits with 0 if every frame was accepted, 1 if some were refused or not answered, 130 after Ctrl-C.
+    Says every 10 seconds how far it is. Exits with 0 if every frame was accepted, 1 if some were refused or
+    not answered or a live source fell silent, 130 after Ctrl-C.
     """
     if label_every is not None and label_fraction is not None:
         raise click.UsageError("--label-every and --label-fraction exclude each other")
@@ -139,15 +163,23 @@ def stream(
     import zmq
 
     from dance_ondevice.daemon.wire import sender as sending
-    from dance_ondevice.daemon.wire.sources import SourceError, iter_frames
+    from dance_ondevice.daemon.wire.capture import Silence, SourceSilent
+    from dance_ondevice.daemon.wire.sources import SourceError, iter_frames, told_passed_over
     from dance_ondevice.images.headers import ImageError
 
     try:
         frames = iter_frames(
-            source, labels=labels, match=match, void=void, wants_label=chooser(label_every, label_fraction)
+            source,
+            labels=labels,
+            match=match,
+            void=void,
+            wants_label=chooser(label_every, label_fraction),
+            silence=Silence(timeout=source_timeout, reconnect=reconnect, say=_say),
         )
     except SourceError as error:
         raise WorkFailed(str(error)) from error
+    if frames.passed_over:
+        _say(f"{source}{told_passed_over(frames.passed_over)}; sent are .jpg, .jpeg, .png and .webp")
     total = frames.count if frames.count is None or limit is None else min(frames.count, limit)
     interrupted, failure = False, None
     with zmq.Context() as context, _progress(total) as advance:
@@ -167,14 +199,15 @@ def stream(
         except LinkError as error:
             raise WorkFailed(str(error)) from error
         try:
-            sending.stream(frames, sender, fps=fps, limit=limit)
+            with told_every(TELL_EVERY, lambda: progress_line(sender.summary()), _say):
+                sending.stream(frames, sender, fps=fps, limit=limit)
         except KeyboardInterrupt:
             interrupted = True
         except (OSError, ImageError) as error:
-            failure = f"the source ended: {error}"
+            failure = str(error) if isinstance(error, SourceSilent) else f"the source ended: {error}"
         finally:
             sender.close(at_once=interrupted)
-    summary = sender.summary()
+    summary = dataclasses.replace(sender.summary(), passed_over=frames.passed_over)
     _report(summary, as_json)
     if interrupted:
         ctx.exit(EXIT_INTERRUPTED)
@@ -199,6 +232,39 @@ def _load_curve(keys_file: Path | None, server_key_file: Path | None) -> ClientC
         return ClientCurve(pair, load_public(server_key_file))
     except KeysError as error:
         raise WorkFailed(str(error)) from error
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def progress_line(summary: StreamSummary) -> str:
+    """How far a stream is, in one line."""
+    outcomes = ("kept", "dropped", "rejected", "overflow")
+    told = ", ".join(f"{count} {name}" for name in outcomes if (count := getattr(summary, name)))
+    return (
+        f"{summary.seconds:.0f} s: {summary.sent} frames sent"
+        + (f", {told}" if told else "")
+        + (f", {summary.unanswered} not answered yet" if summary.unanswered else "")
+    )
+
+
+@contextlib.contextmanager
+def told_every(seconds: float, line: Callable[[], str], say: Callable[[str], None]) -> Iterator[None]:
+    """Say a line every so many seconds, from a thread: the work may be waiting for a camera."""
+    done = threading.Event()
+
+    def tell() -> None:
+        while not done.wait(seconds):
+            say(line())
+
+    thread = threading.Thread(target=tell, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def chooser(every: int | None, fraction: float | None) -> Callable[[int], bool]:
@@ -240,6 +306,7 @@ def _report(summary: StreamSummary, as_json: bool) -> None:
             ("sent again", summary.resent),
             ("volume", show_bytes(summary.bytes)),
             ("seconds", round(summary.seconds, 2)),
+            *((f"passed over ({count})", kind) for kind, count in summary.passed_over.items()),
             *((f"error ({count})", text) for text, count in summary.errors.items()),
         ]
     )

@@ -280,20 +280,25 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
     if not security.allow_plain_remote and not security.curve:
         plain += ", or security.curve = true"
         binds = [("ingest.bind", bind) for bind in config.ingest.bind]
+        binds += [("ingest.subscribe_bind", bind) for bind in config.ingest.subscribe_bind]
         if config.inference.enabled:
             binds.append(("inference.publish", config.inference.publish))
         for key, endpoint in binds:
             host = tcp_host(endpoint)
             if host is not None and not is_loopback(host):
                 yield problem(key, endpoint, plain)
-    if not config.ingest.bind and not config.ingest.subscribe:
-        yield problem("ingest.bind", config.ingest.bind, "at least one endpoint in bind or subscribe")
-    # Port * is any free one: two of those do not collide.
-    shared = config.inference.publish in config.ingest.bind and not config.inference.publish.endswith(":*")
-    if config.inference.enabled and shared:
+    ingest = config.ingest
+    if not ingest.bind and not ingest.subscribe and not ingest.subscribe_bind:
         yield problem(
-            "inference.publish", config.inference.publish, "an endpoint that ingest.bind does not use"
+            "ingest.bind", ingest.bind, "at least one endpoint in bind, subscribe or subscribe_bind"
         )
+    if twice := [bind for bind in ingest.subscribe_bind if bind in ingest.bind and not _any_port(bind)]:
+        yield problem("ingest.subscribe_bind", twice[0], "an endpoint that ingest.bind does not use")
+    publish = config.inference.publish
+    if config.inference.enabled and not _any_port(publish):
+        for key, endpoints in (("bind", ingest.bind), ("subscribe_bind", ingest.subscribe_bind)):
+            if publish in endpoints:
+                yield problem("inference.publish", publish, f"an endpoint that ingest.{key} does not use")
     energy = config.energy
     if energy.max_watts and energy.max_watts < energy.idle_watts:
         yield problem(
@@ -306,3 +311,8 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
         yield problem("labels.self_training", True, "false where labels.teacher or teacher_factory is set")
     if config.training.anchors and not _is_there(Path(config.training.anchors).is_dir):
         yield problem("training.anchors", config.training.anchors, "a folder that exists")
+
+
+def _any_port(endpoint: str) -> bool:
+    """Whether an endpoint asks for any free port: two of those do not collide."""
+    return endpoint.endswith(":*")

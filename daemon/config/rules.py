@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dance_ondevice.complexity import INDICATOR_NAMES
+from dance_ondevice.complexity import INDICATORS
 from dance_ondevice.daemon.config.values import (
     absolute_path,
     below,
@@ -64,9 +64,14 @@ RULES: Mapping[str, Rule] = {
         lambda value: len(set(value)) == len(value) and all(is_endpoint(item, bind=True) for item in value),
     ),
     "ingest.subscribe": Rule(
-        "PUB senders to connect to.",
+        "PUB senders to connect to; those that connect themselves need subscribe_bind.",
         f"a list of different endpoints, each {_CONNECT}",
         lambda value: len(set(value)) == len(value) and all(is_endpoint(item, bind=False) for item in value),
+    ),
+    "ingest.subscribe_bind": Rule(
+        "Endpoints that PUB senders connect to, such as vidgear's NetGear.",
+        f"a list of different endpoints, each {_BIND}",
+        lambda value: len(set(value)) == len(value) and all(is_endpoint(item, bind=True) for item in value),
     ),
     "ingest.max_message_bytes": Rule(
         "Largest message that is read, all parts together, in bytes.", *integer(1024, 2147483647)
@@ -94,9 +99,7 @@ RULES: Mapping[str, Rule] = {
     "storage.min_free_bytes": Rule(
         "Bytes left free on the disk, whatever the quota.", *integer(0, 2**63 - 1)
     ),
-    "complexity.indicator": Rule(
-        "How the spatial complexity of a frame is measured.", *one_of(*INDICATOR_NAMES)
-    ),
+    "complexity.indicator": Rule("How the spatial complexity of a frame is measured.", *one_of(*INDICATORS)),
     "data_slimming.enabled": Rule(
         "Whether frames are dropped and downsampled by their score; without it every frame is kept as it is.",
         *boolean(),
@@ -136,7 +139,8 @@ RULES: Mapping[str, Rule] = {
         *optional('"package.module:callable", or "" for none', _FACTORY),
     ),
     "model.size": Rule(
-        "Width and height at which multiply-accumulates (MACs) are counted.",
+        "Width and height at which multiply-accumulates (MACs) of a new network are counted; a base model "
+        "brings its own.",
         "two integers from 16 to 8192: [width, height]",
         lambda value: all(16 <= side <= 8192 for side in value),
     ),

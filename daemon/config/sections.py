@@ -20,6 +20,7 @@ class Ingest(msgspec.Struct, frozen=True, kw_only=True):
 
     bind: tuple[str, ...] = ("tcp://127.0.0.1:5555",)
     subscribe: tuple[str, ...] = ()
+    subscribe_bind: tuple[str, ...] = ()
     max_message_bytes: int = 33554432
     max_pixels: int = 33554432
     queue_frames: int = 64

@@ -7,6 +7,7 @@ from typing import Any
 
 from dance_ondevice.daemon.config.load import ConfigError
 from dance_ondevice.daemon.config.reload import Changes
+from dance_ondevice.daemon.control import labels
 from dance_ondevice.daemon.control.server import ControlError, Handler
 from dance_ondevice.daemon.curation import purge as sample_purge
 from dance_ondevice.daemon.rounds.service import Rounds
@@ -19,14 +20,18 @@ def handlers(
     store: Store,
     report: Callable[[], Mapping[str, Any]],
     reload: Callable[[], Changes],
+    n_classes: int,
+    max_pixels: int,
 ) -> Mapping[str, Handler]:
     """A handler for each command; see ``control.ControlServer``.
 
     Args:
         rounds: does what takes longer; its answers are asked for with ``train_status``.
-        store: removes samples.
+        store: removes samples, takes labels and puts earlier ones back.
         report: the answer to ``status``.
         reload: reads the configuration again.
+        n_classes: number of the model's classes, below which a label's ids are.
+        max_pixels: most pixels of a label.
     """
     return {
         "status": lambda _: report(),
@@ -37,6 +42,10 @@ def handlers(
         "train_status": lambda query: _answer(rounds, query),
         "promote": lambda query: {"request": rounds.promote(str(query["version"]))},
         "rollback": lambda query: _rollback(rounds, query),
+        "import_labels": lambda query: labels.import_through(
+            store, query, n_classes=n_classes, max_pixels=max_pixels
+        ),
+        "undo_labels": lambda query: labels.undo_through(store, query),
         "remove_samples": lambda query: remove_samples(store, query),
     }
 

@@ -41,6 +41,7 @@ class DaemonFile(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     control: str
     ingest: tuple[str, ...] = ()
+    subscribe_bind: tuple[str, ...] = ()
     inference: str | None = None
     metrics: str | None = None
 

@@ -19,6 +19,7 @@ from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system import schedule as scheduler
 from dance_ondevice.daemon.versions.versions import Versions
+from dance_ondevice.daemon.wire.connections import ConnectionGuard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class Core:
     instruments: Instruments
     context: zmq.Context[zmq.Socket[bytes]]
     curve: ServerCurve | None
+    guard: ConnectionGuard
     store: Store
     versions: Versions
     energy: EnergyService

@@ -18,6 +18,7 @@ from dance_ondevice.daemon.rounds.service import Rounds, RoundsSnapshot
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import Versions
+from dance_ondevice.images.labels import class_colours
 from dance_ondevice.policies.budget.usefulness import Usefulness
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
     store = parts.store.snapshot()
     live = parts.versions.live()
     pointer, card = (live.pointer, live.card) if live else (None, {})
+    classes = card.get("classes") or ()
     predictor = parts.predictor
     return {
         "ready": True,
@@ -99,6 +101,8 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "architecture": card.get("architecture") or card.get("factory"),
         "macs": card.get("macs"),
         "parameters": card.get("parameters"),
+        "classes": list(classes),
+        "palette": class_colours(len(classes)) if classes else [],
         "paused": rounds.paused,
         "frames": parts.instruments.frame_counts(),
         "samples": {
@@ -122,6 +126,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "energy": _energy(parts, rounds),
         "endpoints": {
             "ingest": list(parts.ingest.endpoints),
+            "subscribe_bind": list(parts.ingest.visited_endpoints),
             "masks": predictor.endpoint if predictor else None,
             "metrics": metrics_url or None,
         },

@@ -1,196 +1,353 @@
-"""Labels from files: which masks a folder or an export holds, and which stored samples they are for.
+"""Labels from files: what each of them would do to which stored sample, known before anything is written.
 
-Everything is read before anything is imported: an unknown class name stops it all, a bad file only itself.
+An unknown class name, or ids that seem to be shifted, stop it all; a bad file stops only itself.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlite_utils import Database
 
+from dance_ondevice.daemon.curation import label_checks
+from dance_ondevice.daemon.curation.label_files import BRUSH_PNG, Found, MaskFile
+from dance_ondevice.daemon.curation.label_plan import Plan, Planned, Spool
+from dance_ondevice.daemon.curation.targets import Target, Targets
 from dance_ondevice.images.codec import decode_label, encode_png
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE, LabelError, check_label
-from dance_ondevice.label_formats import regions
-from dance_ondevice.label_formats.class_map import ClassMap, suggest
-from dance_ondevice.label_formats.reader import read_export
+from dance_ondevice.label_formats import masks, regions
+from dance_ondevice.label_formats.class_map import ClassMap, suggest, unknown_classes
+from dance_ondevice.label_formats.colours import BACKGROUND, ColourTable
+from dance_ondevice.label_formats.reader import read_bytes
+from dance_ondevice.label_formats.regions import Annotated, Export, FormatError, OtherFormat
+from dance_ondevice.label_formats.tree import Entry
 
-__all__ = ["MANIFEST", "Format", "Mask", "NothingFound", "Target", "Targets", "find", "read_masks"]
+__all__ = ["make_plan"]
 
-Format = Literal["auto", "png", "coco", "cvat", "labelstudio"]
+Mask = NDArray[np.uint8]
 
-#: What ``samples export`` writes beside its images.
-MANIFEST = "manifest.json"
-#: Where it expects the masks.
-LABELS_FOLDER = "labels"
-_EXPORTS = (".json", ".xml")
-_LAST_NUMBER = re.compile(r"(\d{1,18})\D*$")
-
-
-class NothingFound(ValueError):  # noqa: N818 - read as a state
-    """A folder without anything to import."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """The sample that a label is for, with the (width, height) of its stored image and as captured."""
-
-    sample: str
-    stored: tuple[int, int]
-    native: tuple[int, int]
+#: Masks that are compared with what is known of their scenes; of fewer with what a model sees: it is slow.
+_COMPARED, _COMPARED_BY_MODEL = 24, 6
+_NO_SAMPLE = (
+    "no sample of this name: a file is named as the sample's id; --camera NAME matches by the last number "
+    "instead"
+)
 
 
-@dataclass(frozen=True)
-class Mask:
-    """One label: the file or image it came from, and the PNG for its sample, or why there is none."""
-
-    file: str
-    sample: str | None = None
-    png: bytes = b""
-    error: str | None = None
-
-
-class Targets:
-    """Finds the sample of a file name in the index."""
-
-    def __init__(self, database: Database, camera: str | None) -> None:
-        """``camera``: match by the last number in the name, the sequence number, among its samples."""
-        self._database = database
-        self._camera = camera
-
-    def find(self, stem: str) -> Target | None:
-        """The one sample of this id, or of this sequence number; None when there is not exactly one."""
-        columns = "select id, width, height, native_width, native_height from samples"
-        rows = list(self._database.query(f"{columns} where id = ?", [stem]))
-        number = _LAST_NUMBER.search(stem)
-        if not rows and self._camera is not None and number is not None:
-            where, values = "camera = ? and seq = ?", [self._camera, int(number[1])]
-            rows = list(self._database.query(f"{columns} where {where} limit 2", values))
-        if len(rows) != 1:
-            return None
-        row = rows[0]
-        return Target(row["id"], (row["width"], row["height"]), (row["native_width"], row["native_height"]))
-
-
-def find(path: Path, kind: Format) -> tuple[list[Path], list[Path]]:
-    """The PNG masks and the exports that a path means.
-
-    Of a folder that ``samples export`` made, the masks in its ``labels`` folder count; its manifest is none.
-
-    Raises:
-        NothingFound: there is nothing of that kind.
-    """
-    if path.is_file():
-        return ([path], []) if _is_png(path) and kind in ("auto", "png") else ([], [path])
-    folder = path / LABELS_FOLDER if (path / MANIFEST).is_file() else path
-    masks = sorted(file for file in folder.iterdir() if _is_png(file)) if folder.is_dir() else []
-    exports = sorted(
-        file
-        for place in {path, folder}
-        if place.is_dir()
-        for file in place.iterdir()
-        if file.suffix.lower() in _EXPORTS and file.name != MANIFEST
-    )
-    masks = masks if kind in ("auto", "png") else []
-    exports = exports if kind != "png" else []
-    if not masks and not exports:
-        raise NothingFound(
-            f"{folder} holds no .png files"
-            + ("" if kind == "png" else ", and no .json or .xml file of a labelling tool is there either")
-        )
-    return masks, exports
-
-
-def read_masks(
-    masks: Sequence[Path],
-    exports: Sequence[Path],
+def make_plan(
+    found: Found,
     *,
-    kind: Format,
+    kind: str,
     class_map: ClassMap,
     classes: Sequence[str],
     targets: Targets,
-) -> Iterator[Mask]:
-    """Every label, painted and mapped, one at a time.
+    spool: Spool,
+    root: Path,
+    live: Callable[[Path], Mask | None] | None,
+    trust_ids: bool = False,
+) -> Plan:
+    """Read every label, paint and map it, and find its sample.
 
     Args:
-        masks: PNGs of class ids, named as their samples.
-        exports: of labelling tools.
-        kind: format of the exports.
-        class_map: names and ids of what is imported.
+        found: masks and exports.
+        kind: format of the exports, or ``auto``.
+        class_map: names, ids and colours of what is imported.
         classes: of the model.
         targets: finds samples.
+        spool: takes the encoded labels.
+        root: the state folder.
+        live: the live model's mask of an image file, asked where no label tells what ids mean.
+        trust_ids: whether ids are right as they are, whatever speaks against it.
 
     Raises:
         FormatError: an export cannot be read.
-        UnknownClasses: an export uses names that are neither classes nor mapped; raised before any label.
+        UnknownClasses: names that are neither classes nor mapped.
     """
-    read = [read_export(path, "auto" if kind == "png" else kind) for path in exports]
-    ids = class_map.resolve(regions.names([image for export in read for image in export.images]), classes)
+    exports, notes = _read_exports(found, kind)
+    ids = class_map.resolve(regions.names([image for each in exports for image in each.images]), classes)
+    planner = _Planner(class_map, classes, targets, spool)
+    for mask in found.masks:
+        planner.add_mask(mask, found)
+    if planner.unknown:
+        raise unknown_classes(sorted(planner.unknown), classes)
+    for export in exports:
+        planner.add_export(export, ids)
+    stop = None
+    if not trust_ids and not class_map.names_ids:
+        stop = planner.ambiguous or planner.too_many() or _shifted(planner, root, live)
+    return Plan(
+        labels=tuple(planner.labels),
+        notes=(*notes, *planner.notes()),
+        hint=planner.hint(),
+        stop=stop,
+    )
 
-    def labels() -> Iterator[Mask]:
-        for path in masks:
-            yield _one(path.name, path.stem, targets, partial(_mapped, path, class_map, classes))
-        for export in read:
-            for refused in export.refused:
-                yield Mask(refused.image, error=refused.why)
-            for image in export.images:
-                paint = partial(regions.paint, image, ids, class_map.background)
-                yield _one(image.image, Path(image.image).stem, targets, paint)
 
-    return labels()
-
-
-def unknown_ids(masks: Iterable[Path], class_map: ClassMap, classes: Sequence[str]) -> str | None:
-    """The class map that would help where masks hold ids that are no class; None when none does."""
-    found: set[int] = set()
-    for path in masks:
+def _read_exports(found: Found, kind: str) -> tuple[list[Export], list[str]]:
+    """Every export; files of formats that are of no use here count as nothing where others are of use."""
+    exports: list[Export] = []
+    others: list[OtherFormat] = []
+    for entry in found.exports:
         try:
-            present = np.unique(class_map.apply(decode_label(path.read_bytes())))
-        except (OSError, ImageError):
-            continue  # refused by name, with the reason
-        found |= {int(i) for i in present if len(classes) <= i < IGNORE}
-    return suggest(map(str, sorted(found)), classes) if found else None
+            exports.append(read_bytes(str(entry.path), _bytes(entry), kind))
+        except OtherFormat as error:
+            others.append(error)
+    if others and not exports and not found.masks:
+        raise others[0]
+    notes = [note for export in exports for note in export.notes]
+    return exports, [*notes, *(f"passed over: {error}" for error in others)]
 
 
-def manifest(images: Sequence[Mapping[str, object]], classes: Sequence[str]) -> bytes:
-    """What ``samples export`` writes: the images and the names and ids of the classes."""
-    document = {
-        "v": 1,
-        "classes": [{"id": index, "name": name} for index, name in enumerate(classes)],
-        "ignore": IGNORE,
-        "labels": f"{LABELS_FOLDER}/<id>.png: 8-bit single-channel class ids, {IGNORE} where none is known",
-        "images": list(images),
-    }
-    return json.dumps(document, indent=1).encode()
-
-
-def _one(file: str, stem: str, targets: Targets, read: Callable[[], NDArray[np.uint8]]) -> Mask:
-    target = targets.find(stem)
-    if target is None:
-        return Mask(file, error="no sample of this name, or more than one")
+def _bytes(entry: Entry) -> bytes:
     try:
-        mask = read()
-        return Mask(file, target.sample, encode_png(_fitted(mask, target)))
-    except (OSError, ValueError) as error:  # images, labels and formats each have a ValueError of their own
-        return Mask(file, target.sample, error=str(error))
+        return entry.read()
+    except OSError as error:
+        raise FormatError(f"{entry.path}: {error.strerror or error}") from error
 
 
-def _mapped(path: Path, class_map: ClassMap, classes: Sequence[str]) -> NDArray[np.uint8]:
-    mask = class_map.apply(decode_label(path.read_bytes()))
-    check_label(mask, len(classes))
-    return mask
+class _Planner:
+    """Collects what becomes of each file."""
+
+    def __init__(self, class_map: ClassMap, classes: Sequence[str], targets: Targets, spool: Spool) -> None:
+        self.labels: list[Planned] = []
+        self.unknown: set[str] = set()
+        self.spool = spool
+        self.targets = targets
+        self.classes = classes
+        #: Pixels by id of all masks whose ids were taken as they are written.
+        self.ids = np.zeros(256, np.int64)
+        self.ambiguous: str | None = None
+        self._class_map = class_map
+        self._bases: dict[int, int] = {}
+        self._seen: dict[str, tuple[str, bytes]] = {}
+        self._classes_imported: set[int] = set()
+
+    def add_mask(self, file: MaskFile, among: Found) -> None:
+        """Plan a PNG mask."""
+        name = file.entry.name
+        if BRUSH_PNG.fullmatch(name):
+            why = 'named after a task of Label Studio, not after an image: export as "JSON" there'
+            self.labels.append(Planned(file=name, action="refused", why=why))
+            return
+        plain = False
+        try:
+            decoded = masks.decode_mask(_bytes(file.entry))
+            by_colour = decoded.colours is not None and (
+                decoded.ids is None or masks.knows(decoded.colours, self._class_map, file.table)
+            )
+            if by_colour:
+                assert decoded.colours is not None
+                mask = masks.from_colours(decoded.colours, self._class_map, file.table, self._lookup)
+            elif decoded.ids is not None and file.table is not None and not self._class_map.names_ids:
+                mask = self._by_table(decoded.ids, file.table, among)
+            else:
+                assert decoded.ids is not None
+                mask, plain = self._class_map.apply(decoded.ids), True
+                self.ids += np.bincount(mask.ravel(), minlength=256)
+                check_label(mask, len(self.classes))
+        except (ImageError, LabelError, FormatError) as error:
+            target = self.targets.find(name)
+            self._refuse(name, target, str(error) if target else _NO_SAMPLE)
+            return
+        self._add(name, name, lambda _: mask, ids=plain)
+
+    def add_export(self, export: Export, ids: Mapping[str, int]) -> None:
+        """Plan every image of an export."""
+        self.labels += [Planned(file=each.image, action="refused", why=each.why) for each in export.refused]
+        self.labels += [
+            Planned(file=name, action="passed over", why="nobody drew on it") for name in export.undrawn
+        ]
+        for image in export.images:
+            self._add_drawn(image, ids)
+
+    def too_many(self) -> str | None:
+        """What to say of ids that are one more than there are classes."""
+        n = len(self.classes)
+        if self.ids[n] and not self.ids[n + 1 : IGNORE].any():
+            return label_checks.too_many_text(self.ids, self.classes)
+        return None
+
+    def hint(self) -> str | None:
+        """The class map for ids that are no class."""
+        wrong = [int(i) for i in np.flatnonzero(self.ids[:IGNORE]) if i >= len(self.classes)]
+        if not wrong:
+            return None
+        return (
+            f"The ids are {label_checks.id_shares(self.ids)}. Those that are no class can be given one with "
+            f"--class-map and such a file:\n\n{suggest(map(str, wrong), self.classes)}"
+        )
+
+    def notes(self) -> list[str]:
+        """Which classes have no pixel in any label, once these are stored."""
+        if not any(label.png for label in self.labels):
+            return []
+        seen = self._classes_imported | self.targets.classes_seen()
+        missing = [name for index, name in enumerate(self.classes) if index not in seen]
+        if not missing:
+            return []
+        note = f"no label, imported or stored, has a pixel of {', '.join(missing)}"
+        if label_checks.only_ends(self.ids):
+            note += (
+                f": the masks hold 0 and 255 alone, and 255 means ignore. If it is meant to be {missing[0]}, "
+                f'give --class-map with\n\n[classes]\n255 = "{missing[0]}"'
+            )
+        return [note]
+
+    def _add_drawn(self, image: Annotated, ids: Mapping[str, int]) -> None:
+        background = self._class_map.background
+        if not image.regions:
+            if background == IGNORE:
+                self.labels.append(Planned(file=image.image, action="passed over", why="nobody drew on it"))
+                return
+            target = self.targets.find(image.given or image.image)
+            if target is not None and target.label is not None:
+                why = "nobody drew on it, and the sample has a label"
+                self.labels.append(
+                    Planned(file=image.image, action="passed over", why=why, sample=target.sample)
+                )
+                return
+        paint = partial(regions.paint, image, ids, background)
+        self._add(image.image, image.given or image.image, lambda _: paint())
+
+    def _add(self, file: str, name: str, read: Callable[[Target], Mask], *, ids: bool = False) -> None:
+        """Plan a label whose file was understood."""
+        target = self.targets.find(name)
+        if target is None:
+            self._refuse(file, None, _NO_SAMPLE)
+            return
+        try:
+            mask = _fitted(read(target), target)
+        except ValueError as error:  # labels and formats each have one of their own
+            self._refuse(file, target, str(error))
+            return
+        counts = np.bincount(mask.ravel(), minlength=256)
+        if not counts[:IGNORE].any():
+            why = "nothing is drawn: every pixel is 255 (ignore)"
+            self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
+            return
+        png = encode_png(mask)
+        first = self._seen.setdefault(target.sample, (file, png))
+        if first[0] != file or first[1] is not png:
+            self._add_again(file, target, first, png)
+            return
+        self._classes_imported |= {int(i) for i in np.flatnonzero(counts[:IGNORE])}
+        self.labels.append(
+            Planned(
+                file=file,
+                action="new" if target.label is None else "replaces",
+                sample=target.sample,
+                before=target.source if target.label is not None else None,
+                labelled=float(counts[:IGNORE].sum() / mask.size),
+                classes=self._shares(counts, mask.size),
+                target=target,
+                png=self.spool.add(png),
+                ids=ids,
+            )
+        )
+
+    def _add_again(self, file: str, target: Target, first: tuple[str, bytes], png: bytes) -> None:
+        if first[1] == png:
+            why = f"the same label as {first[0]}"
+            self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
+        else:
+            self._refuse(file, target, f"a second label for the sample, other than that of {first[0]}")
+
+    def _refuse(self, file: str, target: Target | None, why: str) -> None:
+        sample = None if target is None else target.sample
+        self.labels.append(Planned(file=file, action="refused", why=why, sample=sample))
+
+    def _shares(self, counts: NDArray[np.int64], pixels: int) -> dict[str, float]:
+        there = [int(i) for i in np.flatnonzero(counts[: len(self.classes)])]
+        return {self.classes[i]: float(counts[i] / pixels) for i in sorted(there, key=lambda i: -counts[i])}
+
+    def _lookup(self, name: str) -> int:
+        target = self._class_map.lookup(name, self.classes)
+        if target is not None:
+            return target
+        if name.casefold() in BACKGROUND:
+            return self._class_map.background
+        self.unknown.add(name)
+        return IGNORE
+
+    def _by_table(self, ids: Mask, table: ColourTable, among: Found) -> Mask:
+        """Ids that number the lines of a table, of which the background at 0 may not be one."""
+        base = self._bases.get(id(table))
+        if base is None:
+            base = self._bases[id(table)] = self._base(table, among)
+        lookup = np.full(256, IGNORE, np.uint8)
+        if base:
+            lookup[0] = self._class_map.background
+        names = [name for name, _ in table.rows]
+        for index in (int(i) for i in np.unique(ids) if i != IGNORE and not (base and i == 0)):
+            if index - base >= len(names):
+                raise LabelError(f"the mask holds id {index}, and {table.name} names {len(names)} classes")
+            lookup[index] = self._lookup(names[index - base])
+        return lookup[ids]
+
+    def _base(self, table: ColourTable, among: Found) -> int:
+        """The id of the table's first line."""
+        if table.begins_with_background:
+            return 0
+        n = len(table.rows)
+        if any(n in found for found in _ids_beside(table, among)):
+            return 1
+        from_one = label_checks.one_class_map([name for name, _ in table.rows], 1)
+        self.ambiguous = (
+            f"{table.name} names {n} classes and no background, and the ids of the masks may begin at its "
+            "first line with 0, or with 1 after a background. Nothing was imported. Export with colours or "
+            f"as COCO, or give --class-map with\n\n{from_one}\n\nor the same with every id one lower"
+        )
+        return 0
 
 
-def _fitted(mask: NDArray[np.uint8], target: Target) -> NDArray[np.uint8]:
+def _ids_beside(table: ColourTable, among: Found) -> Iterator[frozenset[int]]:
+    """The ids in each mask that a table is for."""
+    for file in among.masks:
+        if file.table is table:
+            try:
+                decoded = masks.decode_mask(_bytes(file.entry))
+            except (ImageError, FormatError):
+                continue  # said when it is read
+            if decoded.ids is not None:
+                yield frozenset(np.unique(decoded.ids).tolist())
+
+
+def _shifted(planner: _Planner, root: Path, live: Callable[[Path], Mask | None] | None) -> str | None:
+    """Whether ids agree far better one higher or lower: with labels there are, else with the live model."""
+    plain = [label for label in planner.labels if label.ids and label.png is not None]
+
+    def compare(most: int, known: Callable[[Target], Mask | None]) -> label_checks.Agreement | None:
+        step = max(1, -(-len(plain) // most))
+        chosen = [(planner.spool.get(p.png), p.target) for p in plain[::step] if p.png and p.target]
+        pairs = ((decode_label(png), target) for png, target in chosen)
+        return label_checks.agreement(label_checks.compared(pairs, known), len(planner.classes))
+
+    def stored(target: Target) -> Mask | None:
+        nearest = planner.targets.nearest_labelled(target)
+        if nearest is None or nearest.label is None:
+            return None
+        try:
+            return decode_label((root / nearest.label).read_bytes())
+        except (OSError, ImageError):
+            return None
+
+    if not plain:
+        return None
+    found, against = compare(_COMPARED, stored), "the labels that are stored"
+    if found is None and live is not None:
+        ask = live
+        found = compare(_COMPARED_BY_MODEL, lambda target: ask(root / target.image))
+        against = "what the live model sees"
+    if found is None or not found.shift:
+        return None
+    return label_checks.shift_text(found, against, planner.ids, planner.classes)
+
+
+def _fitted(mask: Mask, target: Target) -> Mask:
     """The mask at the size of the frame as captured; what was drawn on the stored image is enlarged.
 
     Raises:
@@ -207,7 +364,3 @@ def _fitted(mask: NDArray[np.uint8], target: Target) -> NDArray[np.uint8]:
     import cv2
 
     return np.asarray(cv2.resize(mask, target.native, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
-
-
-def _is_png(path: Path) -> bool:
-    return path.suffix.lower() == ".png"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.curation import labels as label_import
+from dance_ondevice.daemon.curation.manifest import LABELS_FOLDER, MANIFEST, manifest
 from dance_ondevice.daemon.store.labelled import labelled_samples
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.images.codec import decode_grey
-from dance_ondevice.images.headers import ImageError, probe
+from dance_ondevice.images.headers import ImageError, probe, without_exif
 from dance_ondevice.images.signature import signature
 from dance_ondevice.policies.samples import labelling
 from dance_ondevice.policies.samples.sample_value import values
@@ -121,14 +120,18 @@ def choose(
 def write(paths: StatePaths, exported: Exported, folder: Path, classes: Sequence[str]) -> None:
     """Copy the images into ``folder/images``, make ``folder/labels``, write the manifest last.
 
+    The copies have no EXIF data: a tool that obeyed an orientation would show, and have drawn on, another
+    image than the one that is stored.
+
     Raises:
         OSError: the folder cannot be written.
     """
-    for name in ("images", label_import.LABELS_FOLDER):
+    for name in ("images", LABELS_FOLDER):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for image in exported.images:
-        shutil.copyfile(paths.root / str(image["stored"]), folder / str(image["file"]))
-    (folder / label_import.MANIFEST).write_bytes(label_import.manifest(exported.images, classes))
+        data = (paths.root / str(image["stored"])).read_bytes()
+        (folder / str(image["file"])).write_bytes(without_exif(data))
+    (folder / MANIFEST).write_bytes(manifest(exported.images, classes))
 
 
 def sign(image: Path) -> str | None:
@@ -148,7 +151,7 @@ def _entry(row: Mapping[str, object], info: SampleInfo, value: float) -> dict[st
         "id": info.id,
         "file": f"images/{Path(stored).name}",
         "stored": stored,
-        "label": f"{label_import.LABELS_FOLDER}/{info.id}.png",
+        "label": f"{LABELS_FOLDER}/{info.id}.png",
         "width": row["width"],
         "height": row["height"],
         "native_width": row["native_width"],

@@ -22,6 +22,8 @@ def check_ports(config: Config, paths: StatePaths) -> Iterator[Check]:
     taken = _ports(published) if published else frozenset()
     for endpoint in config.ingest.bind:
         yield _check_endpoint("ingest", "ingest.bind", endpoint, taken)
+    for endpoint in config.ingest.subscribe_bind:
+        yield _check_endpoint("ingest", "ingest.subscribe_bind", endpoint, taken)
     if config.inference.enabled:
         yield _check_endpoint("masks", "inference.publish", config.inference.publish, taken)
     if config.metrics.enabled:
@@ -86,5 +88,5 @@ def _running(paths: StatePaths) -> DaemonFile | None:
 
 
 def _ports(published: DaemonFile) -> frozenset[int]:
-    addresses = (*published.ingest, published.inference, published.metrics)
+    addresses = (*published.ingest, *published.subscribe_bind, published.inference, published.metrics)
     return frozenset(port for address in addresses if address and (port := urlsplit(address).port))

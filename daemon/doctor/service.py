@@ -157,4 +157,4 @@ def _group(name: str) -> int | None:
 
 def _binds(config: Config) -> list[str]:
     masks = [config.inference.publish] if config.inference.enabled else []
-    return [*config.ingest.bind, *masks]
+    return [*config.ingest.bind, *config.ingest.subscribe_bind, *masks]

@@ -26,6 +26,7 @@ from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.versions import engine_graph
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.connections import Watch
 from dance_ondevice.daemon.wire.publisher import MaskPublisher
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.headers import ImageError
@@ -124,6 +125,7 @@ class Predictor(Service):
         threads: int,
         engine: Engine = "torch",
         curve: ServerCurve | None = None,
+        watch: Watch | None = None,
         conditions: sections.Conditions = sections.Conditions(),  # noqa: B008 - frozen
         notes: SampleNotes | None = None,
         now: Callable[[], float] = time.time,
@@ -138,6 +140,7 @@ class Predictor(Service):
         self.threads = threads
         self._engine = engine
         self._curve = curve
+        self._watch = watch
         self._notes = notes
         self._now = now
         self._monotonic = monotonic
@@ -150,6 +153,7 @@ class Predictor(Service):
         self.conditions = ConditionServing(conditions, instruments=instruments, now=now)
         self._matrix: npt.NDArray[np.float64] | None = None
         self._publisher: MaskPublisher | None = None
+        self._explained: dict[str, ModelCard] = {}
         self._fall_back: Callable[[], object] = lambda: None
         self._failures = _Failures()
         self.endpoint = ""
@@ -208,7 +212,9 @@ class Predictor(Service):
         """Bind the mask publisher."""
         torch.set_num_threads(self.threads)
         if self._publish:
-            self._publisher = MaskPublisher(self._context, self._publish, curve=self._curve)
+            self._publisher = MaskPublisher(
+                self._context, self._publish, curve=self._curve, watch=self._watch
+            )
             self.endpoint = self._publisher.endpoint
 
     def run(self) -> None:
@@ -218,6 +224,7 @@ class Predictor(Service):
             self.beat()
             if self._publisher is not None:
                 self._publisher.tend()
+                self._explain_to_newcomers(self._publisher)
             frame = self._mailbox.take(0.5)
             slot = self._slot
             if slot is None:
@@ -292,6 +299,8 @@ class Predictor(Service):
             self._notes.note(frame.id, prediction.mean_confidence, condition)
         if self._publisher is None:
             return
+        if self._explained.get(frame.camera) is not slot.card:
+            self._explain(self._publisher, frame.camera, slot)
         parts = wire.mask_message(
             frame_id=frame.id,
             camera=frame.camera,
@@ -305,6 +314,18 @@ class Predictor(Service):
         )
         self._publisher.send(parts)
         self.masks += 1
+
+    def _explain(self, publisher: MaskPublisher, camera: str, slot: ModelSlot) -> None:
+        """Publish what the ids in a camera's masks mean."""
+        publisher.send(wire.classes_message(camera, slot.card.classes, slot.version))
+        self._explained[camera] = slot.card
+
+    def _explain_to_newcomers(self, publisher: MaskPublisher) -> None:
+        """Say it again when somebody subscribes, who has missed what was said before."""
+        slot = self._slot
+        if publisher.newcomers() and slot is not None:
+            for camera in self._explained:
+                self._explain(publisher, camera, slot)
 
     def _score(self, label: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], n_classes: int) -> None:
         fresh = confusion_matrix(label, mask, n_classes)

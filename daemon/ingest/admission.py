@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dance_ondevice.daemon.security.clients import ClientKeys
 from dance_ondevice.daemon.security.keys import KeysError
 from dance_ondevice.daemon.system.state import parse_sample_id
-from dance_ondevice.daemon.wire.messages import ImagezmqMessage, LabelMessage, Message, WireError
+from dance_ondevice.daemon.wire.messages import ForeignFrame, LabelMessage, Message, WireError
 from dance_ondevice.daemon.wire.receiver import Origin
 from dance_ondevice.policies.stream.sender_limits import Allowance, SenderLimits, full, take
 
@@ -127,8 +127,8 @@ def about(message: Message, error: WireError) -> WireError:
     """The same error with the name of the message that it is about."""
     if isinstance(message, LabelMessage):
         return WireError(error.reason, str(error), sample_id=message.sample_id)
-    if isinstance(message, ImagezmqMessage):
-        return WireError(error.reason, str(error), camera=message.camera, imagezmq=True)
+    if isinstance(message, ForeignFrame):
+        return WireError(error.reason, str(error), camera=message.camera, protocol=message.protocol)
     return WireError(error.reason, str(error), camera=message.camera, seq=message.seq)
 
 

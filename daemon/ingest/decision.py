@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.ingest.mailbox import PendingFrame
-from dance_ondevice.daemon.ingest.pixels import CheckedFrame, check_frame, encode_for_store
+from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, check_frame, encode_for_store
 from dance_ondevice.daemon.store.samples import NewSample, digest
 from dance_ondevice.daemon.system.state import sample_id
-from dance_ondevice.daemon.wire.messages import FrameMessage, ImagezmqMessage, WireError
+from dance_ondevice.daemon.wire.messages import Frame, FrameMessage, WireError
 from dance_ondevice.images.signature import signature
 from dance_ondevice.policies.stream.data_slimming import (
     Decision,
@@ -20,6 +21,10 @@ from dance_ondevice.policies.stream.data_slimming import (
     initial_state,
 )
 
+log = logging.getLogger(__name__)
+
+#: A frame with a shorter side shows nothing to segment: senders use such as signs of life.
+SMALLEST_SIDE = 16
 #: Decisions remembered, so that a frame that is sent again gets the same one and counts once in its stream.
 _REMEMBERED = 1024
 
@@ -53,6 +58,24 @@ class Judged:
     decision: Decision
     again: bool
 
+    @property
+    def label(self) -> CheckedLabel | None:
+        """The label that came along, unless it is 255 (ignore) throughout: that would only hide the frame."""
+        label = self.frame.label
+        return label if label is not None and label.classes else None
+
+    @property
+    def reason(self) -> str:
+        """Why it is kept or dropped, in words for the sender."""
+        if self.frame.label is None or self.label is not None:
+            return self.decision.reason
+        return f"{self.decision.reason}; its label is 255 (ignore) throughout and was passed over"
+
+    @property
+    def sign_of_life(self) -> bool:
+        """Whether the frame is too small to be stored or segmented."""
+        return _is_too_small(self.frame)
+
 
 @dataclass(slots=True)
 class _Camera:
@@ -82,7 +105,7 @@ class Judge:
         """Whether the camera has sent a good frame."""
         return camera in self._cameras
 
-    def measure(self, message: FrameMessage | ImagezmqMessage) -> Measured:
+    def measure(self, message: Frame) -> Measured:
         """Check and measure a frame; callable from any thread.
 
         Raises:
@@ -99,20 +122,20 @@ class Judge:
         )
         return Measured(frame, self._indicator.measure(frame.grey, _bits_per_pixel(frame)).score)
 
-    def decide(
-        self, message: FrameMessage | ImagezmqMessage, measured: Measured, arrived_at: float
-    ) -> Judged:
+    def decide(self, message: Frame, measured: Measured, arrived_at: float) -> Judged:
         """Decide on a frame; for one thread, in the order in which frames came.
 
         Args:
             message: the frame.
             measured: what ``measure`` made of it.
-            arrived_at: wall-clock seconds; the time of capture for imagezmq, which tells none.
+            arrived_at: wall-clock seconds; the time of capture where the message has none.
 
         Raises:
             WireError: there are too many cameras.
         """
         # Only a good frame makes a camera known, so that junk cannot use up the names.
+        if not self.knows(message.camera):
+            _warn_of_depth(message.camera, measured.frame)
         camera = self._admit(message.camera)
         if isinstance(message, FrameMessage):
             seq, captured_at = message.seq, message.captured_at
@@ -123,7 +146,9 @@ class Judge:
             captured_at = arrived_at
         identifier = sample_id(message.camera, captured_at, seq)
         remembered = self._decisions.get(identifier)
-        if remembered is None:
+        if _is_too_small(measured.frame):
+            score, decision = measured.score, _SIGN_OF_LIFE
+        elif remembered is None:
             score = measured.score
             camera.state, decision = decide(self._rules, camera.state, score)
             self._decisions[identifier] = (decision, score)
@@ -156,13 +181,35 @@ class Judge:
         return camera
 
 
+def _warn_of_depth(camera: str, frame: CheckedFrame) -> None:
+    """Say of a camera's first frame that only the upper half of its bits is seen."""
+    if frame.info is not None and frame.info.bit_depth > 8:
+        log.warning(
+            "camera sends more than 8 bits, of which the upper 8 are seen: have the sender stretch the range "
+            "that matters to 8 bits camera=%s bits=%d channels=%d",
+            camera,
+            frame.info.bit_depth,
+            frame.info.channels,
+        )
+
+
+#: What is decided on a frame that is too small, which counts nowhere in its camera's stream.
+_SIGN_OF_LIFE = Decision(
+    keep=False,
+    scale=1.0,
+    weight=1.0,
+    quantile=0.0,
+    reason=f"dropped: a side has less than {SMALLEST_SIDE} pixels, so it is neither stored nor segmented",
+)
+
+
 def new_sample(judged: Judged) -> NewSample:
     """What the store gets of a frame that is kept.
 
     Raises:
         WireError: the image cannot be decoded or encoded after all.
     """
-    frame, decision = judged.frame, judged.decision
+    frame, decision, label = judged.frame, judged.decision, judged.label
     image = encode_for_store(frame, decision.scale)
     return NewSample(
         id=judged.id,
@@ -180,10 +227,10 @@ def new_sample(judged: Judged) -> NewSample:
         quantile=decision.quantile,
         scale=decision.scale,
         weight=decision.weight,
-        reason=decision.reason,
-        label=frame.label.png if frame.label else None,
-        label_source="frame" if frame.label else None,
-        classes=frame.label.classes if frame.label else None,
+        reason=judged.reason,
+        label=label.png if label else None,
+        label_source="frame" if label else None,
+        classes=label.classes if label else None,
         received_digest=None if image.data is frame.image else digest(frame.image),
         signature=signature(frame.grey),
     )
@@ -208,6 +255,10 @@ def pending_frame(judged: Judged, received: float) -> PendingFrame:
         info=frame.info,
         raw_shape=(frame.height, frame.width, 3) if frame.info is None else None,
         scale=judged.decision.scale,
-        label=frame.label.png if frame.label else None,
+        label=judged.label.png if judged.label else None,
         score=judged.score,
     )
+
+
+def _is_too_small(frame: CheckedFrame) -> bool:
+    return min(frame.height, frame.width) < SMALLEST_SIDE

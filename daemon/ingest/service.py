@@ -37,12 +37,8 @@ from dance_ondevice.daemon.store.samples import Stored, StoreError
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.workers import Workers
 from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.messages import (
-    IMAGEZMQ_OK,
-    ImagezmqMessage,
-    LabelMessage,
-    WireError,
-)
+from dance_ondevice.daemon.wire.connections import Watch
+from dance_ondevice.daemon.wire.messages import ForeignFrame, Goodbye, LabelMessage, WireError
 from dance_ondevice.daemon.wire.receiver import Origin, Received, Receiver
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 
@@ -89,6 +85,7 @@ class Ingest(Service):
         admission: Admission | None = None,
         curve: ServerCurve | None = None,
         publishers: tuple[str, ...] = (),
+        watch: Watch | None = None,
         workers: int = 2,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -107,6 +104,7 @@ class Ingest(Service):
             admission: says who may send; None lets in everybody who can connect.
             curve: encrypts the sockets and admits known clients alone; None for plain ones.
             publishers: with CURVE, the names of the clients behind ``subscribe``, in its order.
+            watch: bounds the connections of senders; None for no bound.
             workers: threads that decode and encode.
             clock: wall-clock seconds.
             monotonic: seconds for durations.
@@ -114,6 +112,7 @@ class Ingest(Service):
         super().__init__("ingest")
         self._settings = settings
         self._publishers = publishers
+        self._watch = watch
         #: Most bytes that wait in the queue, and again those that wait for the store.
         self._queue_bytes = 2 * settings.max_message_bytes
         self._judge = Judge(
@@ -155,27 +154,31 @@ class Ingest(Service):
         """Where senders connect to, with real ports in place of wildcards; empty before ``start``."""
         return self._opened.endpoints if self._opened else ()
 
+    @property
+    def visited_endpoints(self) -> tuple[str, ...]:
+        """Where PUB senders connect to, with real ports in place of wildcards; empty before ``start``."""
+        return self._opened.visited_endpoints if self._opened else ()
+
     def setup(self) -> None:
         """Open the sockets.
 
         Raises:
-            AddressInUse: another program listens on one of ``ingest.bind``.
+            AddressInUse: another program listens on an address of the configuration.
             ListenError: an endpoint cannot be used.
         """
         self._opened = Receiver(
             self._context,
             bind=self._settings.bind,
             subscribe=self._settings.subscribe,
+            subscribe_bind=self._settings.subscribe_bind,
             # What is a little too large gets an answer; ZMQ cuts off what would fill the memory.
             max_part_bytes=2 * self._settings.max_message_bytes,
             curve=self._curve,
             publishers=self._publishers,
+            watch=self._watch,
         )
-        log.info(
-            "ingest ready bind=%s subscribe=%s",
-            ",".join(self.endpoints),
-            ",".join(self._settings.subscribe),
-        )
+        told = (self.endpoints, self._settings.subscribe, self.visited_endpoints)
+        log.info("ingest ready bind=%s subscribe=%s subscribe_bind=%s", *(",".join(each) for each in told))
 
     def run(self) -> None:
         """Receive, decide, answer, until stopped; then finish what was received."""
@@ -233,6 +236,9 @@ class Ingest(Service):
         beyond = self._admission.draw(received.origin, received.size)
         try:
             message = wire.parse(received.parts, self._settings, received.count)
+            if isinstance(message, Goodbye):
+                self._receiver.reply(received.origin, wire.farewell())
+                return
             share = self._admission.admit(received.origin, message, beyond)
         except WireError as error:
             self._refuse(received.origin, error, is_frame=error.sample_id is None)
@@ -275,7 +281,7 @@ class Ingest(Service):
             return
         assert not isinstance(message, LabelMessage)
         judged = work.judged = self._judge.decide(message, found, work.item.arrived_at)
-        if not judged.again:
+        if not judged.again and not judged.sign_of_life:
             self._instruments.score(judged.camera, judged.score)
             self._instruments.scale(judged.camera, judged.decision.scale)
         if judged.decision.keep:
@@ -297,7 +303,7 @@ class Ingest(Service):
         item, judged = work.item, work.judged
         # Whether the colours can be decoded shows only here, so inference gets the frame after this.
         sample = work.sample.result() if work.sample is not None else None
-        if self._mailbox is not None:
+        if self._mailbox is not None and not judged.sign_of_life:
             self._mailbox.offer(pending_frame(judged, item.received))
         if sample is None:
             return
@@ -323,9 +329,7 @@ class Ingest(Service):
         self._await(done, _Answer(item, answer, item.size))
 
     def _acknowledge(self, item: Queued, judged: Judged, stored: Stored | None) -> None:
-        if isinstance(item.message, ImagezmqMessage):
-            self._receiver.reply(item.origin, IMAGEZMQ_OK)
-            return
+        protocol = item.message.protocol if isinstance(item.message, ForeignFrame) else "v1"
         again = stored is not None and stored.duplicate
         self._receiver.reply(
             item.origin,
@@ -336,7 +340,8 @@ class Ingest(Service):
                 kept=stored is not None,
                 score=stored.score if stored and again else judged.score,
                 scale=stored.scale if stored and again else judged.decision.scale,
-                reason="already stored" if again else judged.decision.reason,
+                reason="already stored" if again else judged.reason,
+                protocol=protocol,
             ),
         )
 

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from dance_ondevice.daemon.store.samples import (
+    LabelEmpty,
     LabelMismatch,
     NewSample,
     Stored,
@@ -20,6 +21,7 @@ _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
     (StoreFull, "store_full"),
     (UnknownSample, "unknown_sample"),
     (LabelMismatch, "label_size"),
+    (LabelEmpty, "label_empty"),
     (StoreError, "store_failed"),
 )
 

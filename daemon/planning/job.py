@@ -17,6 +17,7 @@ from dance_ondevice.daemon.planning.scope import WHOLE, Scope
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions import engine_graph, first_model
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
+from dance_ondevice.models.card import CheckpointError, read_card
 from dance_ondevice.policies.rounds import network_slimming, pace
 from dance_ondevice.policies.rounds.rehearsal import is_anchor
 from dance_ondevice.policies.rounds.start import RoundPlan
@@ -99,7 +100,6 @@ def build(
     """
     training = config.training
     folder = folder.resolve()
-    width, height = config.model.size
 
     def resized(ids: Sequence[str]) -> tuple[jobs.JobSample, ...]:
         stored = samples([each for each in ids if is_anchor(each) is None])
@@ -118,7 +118,7 @@ def build(
         rehearsal=resized(plan.rehearsal),
         gate=samples(plan.gate),
         target_macs=target_macs if scope.slims else None,
-        size=(height, width),
+        size=counted_at(config, live),
         steps=steps,
         batch_size=training.batch_size,
         learning_rate=learning_rate,
@@ -136,6 +136,18 @@ def build(
         conditions=_own_copy(live / CONDITIONS_FILE, folder) if config.conditions.enabled else "",
         graph=_served_by_onnxruntime(config),
     )
+
+
+def counted_at(config: Config, live: Path) -> tuple[int, int]:
+    """The (height, width) that the live model's MACs are counted at, and so those of what comes of it.
+
+    A base model brings its own: held against MACs at another size, a step of slimming would be another one.
+    """
+    try:
+        return read_card(live).macs_at
+    except CheckpointError:  # told of where the model is loaded
+        width, height = config.model.size
+        return height, width
 
 
 def _served_by_onnxruntime(config: Config) -> bool:

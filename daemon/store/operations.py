@@ -1,7 +1,8 @@
-"""What can be asked of the store, each with the future that answers."""
+"""What can be asked of the store, each with the future that answers, and what an error of the index means."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.store.samples import NewSample, Stored
+from dance_ondevice.daemon.store.samples import NewSample, Stored, StoreError, StoreFull
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,26 @@ class AddSample:
 
 @dataclass(frozen=True)
 class AddLabel:
-    """Label a frame that was kept, replacing an earlier label; ``confidence`` is a model's own, 0 to 1."""
+    """Label a frame that was kept, replacing an earlier label.
+
+    ``confidence`` is a model's own, 0 to 1; ``import_id`` has the label before kept for an undo.
+    """
 
     sample_id: str
     png: bytes
     classes: Sequence[int]
     source: str
-    future: Future[None]
+    future: Future[Any]
     confidence: float | None = None
+    import_id: str = ""
+
+
+@dataclass(frozen=True)
+class RestoreLabel:
+    """Put back the label that a sample had before the last import."""
+
+    sample_id: str
+    future: Future[bool]
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ class Call:
     future: Future[Any]
 
 
-Operation = AddSample | AddLabel | Remove | Call
+Operation = AddSample | AddLabel | RestoreLabel | Remove | Call
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,3 +79,18 @@ class Outcome:
             self.future.set_result(self.value)
         else:
             self.future.set_exception(self.error)
+
+
+def is_corrupt(error: BaseException) -> bool:
+    """Whether an error says that the index itself is damaged."""
+    # SQLITE_CORRUPT and SQLITE_NOTADB are the ones that Python raises as the base class itself.
+    return type(error) is sqlite3.DatabaseError
+
+
+def index_error(error: BaseException) -> StoreError:
+    """What an error of the index means for the user."""
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
+        return StoreFull("the disk is full: the index could not be written; free some space")
+    return StoreError(f"the index could not be written: {error}")

@@ -40,6 +40,14 @@ class LabelMismatch(StoreError):  # noqa: N818
     """The label is not an image of the sample's native size."""
 
 
+class LabelEmpty(StoreError):  # noqa: N818
+    """The label says nothing: 255 in every pixel."""
+
+
+class LabelChanged(StoreError):  # noqa: N818
+    """The label of the last import is no longer there: another one has taken its place."""
+
+
 class LabelProtected(StoreError):  # noqa: N818
     """A person or the camera labelled the sample: no model may write over that."""
 
@@ -228,6 +236,15 @@ class SampleFiles:
             self._staged[path] = stage(path, data)
         except OSError as error:
             raise storage_error(error, path) from error
+
+    def current(self, path: Path) -> bytes | None:
+        """What lies at a path, or will once ``place`` is called; None where it cannot be read."""
+        if path in self._staged:
+            self._place()
+        try:
+            return path.read_bytes()
+        except OSError:
+            return None
 
     def unstage(self, path: Path) -> None:
         """Forget a file that was staged."""

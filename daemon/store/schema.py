@@ -18,6 +18,7 @@ TABLES = (
     "energy",
     "budget",
     "labelling",
+    "label_undo",
 )
 
 _SAMPLES = """
@@ -274,6 +275,29 @@ def _round_meter(db: Database) -> None:
     db.execute("ALTER TABLE rounds ADD COLUMN meter TEXT")  # sources and domains, such as 'rapl:psys'
 
 
+# What samples had for a label before the last import of labels.
+_LABEL_UNDO = """
+CREATE TABLE label_undo (
+    sample_id TEXT PRIMARY KEY,
+    import_id TEXT NOT NULL,
+    png BLOB,                           -- NULL where there was no label
+    source TEXT,
+    classes TEXT,
+    confidence REAL,
+    imported TEXT NOT NULL              -- blake2b-16 of the label that the import wrote
+)
+"""
+
+
+def _label_undo(db: Database) -> None:
+    """The labels before the last import; what an evicted sample had goes with it."""
+    db.execute(_LABEL_UNDO)
+    db.execute(
+        "CREATE TRIGGER label_undo_deleted AFTER DELETE ON samples "
+        "BEGIN DELETE FROM label_undo WHERE sample_id = old.id; END"
+    )
+
+
 _CHANGES = (
     ("0001_initial", _initial),
     ("0002_expectations", _expectations),
@@ -282,6 +306,7 @@ _CHANGES = (
     ("0005_condition_rounds", _condition_rounds),
     ("0006_round_limits", _round_limits),
     ("0007_round_meter", _round_meter),
+    ("0008_label_undo", _label_undo),
 )
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.store.operations import AddLabel, AddSample, Call, Operation, Remove
+from dance_ondevice.daemon.store.operations import AddLabel, AddSample, Call, Operation, Remove, RestoreLabel
 from dance_ondevice.daemon.store.quota import Room, free_bytes
 from dance_ondevice.daemon.store.samples import (
     NewSample,
@@ -151,6 +151,7 @@ class Store(Service):
         source: str,
         *,
         confidence: float | None = None,
+        import_id: str = "",
     ) -> Future[None]:
         """Label a kept frame, replacing an earlier label at once and whole.
 
@@ -160,12 +161,24 @@ class Store(Service):
             classes: The class ids in it.
             source: Where it came from. A label of a source among ``MACHINES`` replaces only its like.
             confidence: Mean confidence of a label that a model made, 0 to 1.
+            import_id: Of the import that brings it; the label before is then kept for ``restore_label``, and
+                those of earlier imports are forgotten.
 
-        The future raises ``UnknownSample``, ``LabelMismatch``, ``LabelProtected``, ``StoreFull`` or
-        ``StoreError``.
+        The future raises ``UnknownSample``, ``LabelMismatch``, ``LabelEmpty``, ``LabelProtected``,
+        ``StoreFull`` or ``StoreError``.
         """
         future: Future[None] = Future()
-        self._put(AddLabel(sample_id, png, classes, source, future, confidence))
+        self._put(AddLabel(sample_id, png, classes, source, future, confidence, import_id))
+        return future
+
+    def restore_label(self, sample_id: str) -> Future[bool]:
+        """Put back the label that a sample had before the last import; false where it had none.
+
+        The future raises ``UnknownSample`` where that import did not label it, ``LabelChanged`` where it has
+        got another label since, ``StoreFull`` or ``StoreError``.
+        """
+        future: Future[bool] = Future()
+        self._put(RestoreLabel(sample_id, future))
         return future
 
     def remove_samples(

@@ -5,8 +5,8 @@ The disk is waited for three times a group, however many samples are in it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -17,9 +17,23 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.store.operations import AddLabel, AddSample, Call, Operation, Outcome, Remove
+from dance_ondevice.daemon.store import label_undo
+from dance_ondevice.daemon.store.operations import (
+    AddLabel,
+    AddSample,
+    Call,
+    Operation,
+    Outcome,
+    Remove,
+    RestoreLabel,
+    index_error,
+    is_corrupt,
+)
 from dance_ondevice.daemon.store.quota import Room
+from dance_ondevice.daemon.store.rows import INSERT, KNOWN, Known, classes_json, new_row, read_known
 from dance_ondevice.daemon.store.samples import (
+    LabelChanged,
+    LabelEmpty,
     LabelProtected,
     NewSample,
     SampleFiles,
@@ -41,43 +55,19 @@ from dance_ondevice.policies.samples.splits import MACHINES
 
 log = logging.getLogger(__name__)
 
-_KNOWN = (
-    "SELECT id, path, width, height, native_width, native_height, origin, label_path, label_source "
-    "FROM samples"
-)
-#: The columns that are attributes of a new sample under the same name, then those made from it.
-_GIVEN = (
-    *("id", "camera", "seq", "captured_at", "received_at", "format", "width", "height"),
-    *("native_width", "native_height", "score", "quantile", "scale", "weight", "reason", "signature"),
-)
-_MADE = ("path", "bytes", "digest", "received_digest", "label_path", "label_source", "classes")
-_COLUMNS = (*_GIVEN, *_MADE)
-_INSERT = f"INSERT INTO samples ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' + c for c in _COLUMNS)})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Known:
-    """A sample that is stored, or will be once this group is done; ``native`` is None where unknown.
-
-    ``label_source`` is that of the label there is, or will be.
-    """
-
-    id: str
-    image: Path
-    stored: tuple[int, int]
-    native: tuple[int, int] | None
-    label_bytes: int | None
-    label_source: str | None = None
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Step:
-    """An operation whose ``files`` are written; ``image`` is a new one, undone if its row does not come."""
+    """An operation whose ``files`` are written.
+
+    ``image`` is a new one, undone if its row does not come; ``stale`` goes once the row does not name it.
+    """
 
     future: Future[Any]
     commit: Callable[[Database], Any]
     files: tuple[Path, ...] = ()
     image: Path | None = None
+    stale: Path | None = None
 
 
 class GroupWriter:
@@ -89,7 +79,7 @@ class GroupWriter:
         self._room = room
         self._files = SampleFiles(paths, flushers)
         # Of the group at hand: samples by id, and ids by what makes a resent frame recognisable.
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, Known] = {}
         self._frames: dict[tuple[str, int, str], str] = {}
 
     def write(self, operations: Sequence[Operation]) -> list[Outcome]:
@@ -127,9 +117,9 @@ class GroupWriter:
                     outcomes.append(Outcome(future=operation.future, error=error))
                 except (sqlite3.Error, OverflowError, UnicodeError) as error:
                     # The last two: values that SQLite cannot hold.
-                    if _is_corrupt(error):
+                    if is_corrupt(error):
                         raise
-                    outcomes.append(Outcome(future=operation.future, error=_index_error(error)))
+                    outcomes.append(Outcome(future=operation.future, error=index_error(error)))
             steps = self._sync(steps, outcomes)
             done = self._commit(steps)
             self._room.settle(changed=any(outcome.error is None for outcome in done))
@@ -149,10 +139,10 @@ class GroupWriter:
                 raise UnknownSample(
                     f"there is no sample {operation.sample_id!r}: it was not kept, or has been evicted since"
                 )
-            commit = self._stage_label(
-                known, operation.png, operation.classes, operation.source, operation.confidence
-            )
+            commit = self._stage_label(known, operation)
             return _Step(future=operation.future, commit=commit, files=(label_path(known.image),))
+        if isinstance(operation, RestoreLabel):
+            return self._stage_restored(operation)
         assert isinstance(operation, Call)
         return _Step(future=operation.future, commit=operation.run)
 
@@ -177,7 +167,7 @@ class GroupWriter:
             self._room.unclaim(sample.size)
             raise
         self._frames[sample.camera, sample.seq, received] = sample.id
-        self._known[sample.id] = _Known(
+        self._known[sample.id] = Known(
             id=sample.id,
             image=image,
             stored=stored,
@@ -185,22 +175,29 @@ class GroupWriter:
             label_bytes=None if sample.label is None else len(sample.label),
             label_source=sample.label_source,
         )
-        row = self._row(sample, image, received)
+        row = new_row(sample, image, received, self._paths.root)
 
         def commit(db: Database) -> Stored:
-            db.execute(_INSERT, row)
+            db.execute(INSERT, row)
             return Stored(id=sample.id, duplicate=False, score=sample.score, scale=sample.scale)
 
         files = (image,) if sample.label is None else (image, label_path(image))
         return _Step(future=operation.future, commit=commit, files=files, image=image)
 
-    def _stage_duplicate(self, operation: AddSample, twin: _Known) -> _Step:
+    def _stage_duplicate(self, operation: AddSample, twin: Known) -> _Step:
         sample = operation.sample
         self._known[twin.id] = twin  # it is promised again, so it does not go to make room within this group
         relabel: Callable[[Database], None] | None = None
-        if sample.label is not None and (twin.label_bytes is None or twin.label_source in MACHINES):
-            source = sample.label_source or "sender"
-            relabel = self._stage_label(twin, sample.label, sample.classes, source)
+        # A label without a class says nothing: it neither comes later nor goes over a model's.
+        if (
+            sample.label is not None
+            and sample.classes
+            and (twin.label_bytes is None or twin.label_source in MACHINES)
+        ):
+            label = AddLabel(
+                twin.id, sample.label, sample.classes, sample.label_source or "sender", operation.future
+            )
+            relabel = self._stage_label(twin, label)
 
         def commit(db: Database) -> Stored:
             if relabel is not None:
@@ -213,14 +210,13 @@ class GroupWriter:
         files = () if relabel is None else (label_path(twin.image),)
         return _Step(future=operation.future, commit=commit, files=files)
 
-    def _stage_label(
-        self,
-        known: _Known,
-        png: bytes,
-        classes: Sequence[int] | None,
-        source: str,
-        confidence: float | None = None,
-    ) -> Callable[[Database], None]:
+    def _stage_label(self, known: Known, label: AddLabel) -> Callable[[Database], None]:
+        png, source = label.png, label.source
+        if not label.classes:
+            raise LabelEmpty(
+                f"the label for {known.id} holds no class in any pixel, only 255 (ignore): it would take the "
+                "place of a real one, so it is not kept"
+            )
         if source in MACHINES and known.label_bytes is not None and known.label_source not in MACHINES:
             raise LabelProtected(
                 f"sample {known.id} has a label that no model made ({known.label_source}): it stays"
@@ -228,21 +224,19 @@ class GroupWriter:
         native = native_size(png, known.stored, known.native)
         file = label_path(known.image)
         growth = len(png) - (known.label_bytes or 0)
-        self._known[known.id] = known
-        self._room.claim(growth, self._known)
-        try:
-            self._files.stage(file, png)
-        except StoreError:
-            self._room.unclaim(growth)
-            raise
+        keep: Callable[[Database], None] | None = None
+        if label.import_id:
+            before = None if known.label_bytes is None else self._files.current(file)
+            keep = label_undo.keeper(known.id, label.import_id, before, png)
+        self._stage_file(known, file, png, growth)
         self._known[known.id] = replace(known, native=native, label_bytes=len(png), label_source=source)
         values: dict[str, object] = {
             "id": known.id,
             "file": self._relative(file),
             "source": source,
-            "classes": _classes(classes),
+            "classes": classes_json(label.classes),
             "growth": growth,
-            "confidence": confidence,
+            "confidence": label.confidence,
         }
         changes = (
             "label_path = :file, label_source = :source, classes = :classes, bytes = bytes + :growth, "
@@ -253,10 +247,44 @@ class GroupWriter:
             changes += ", native_width = :width, native_height = :height, scale = :scale"
 
         def commit(db: Database) -> None:
+            if keep is not None:
+                keep(db)
             if db.execute(f"UPDATE samples SET {changes} WHERE id = :id", values).rowcount == 0:
                 raise UnknownSample(f"sample {known.id} could not be stored, and so neither its label")
 
         return commit
+
+    def _stage_file(self, known: Known, file: Path, png: bytes, growth: int) -> None:
+        """Write a label's file, within the room that there is."""
+        self._known[known.id] = known  # it must not go to make room for its own label
+        self._room.claim(growth, self._known)
+        try:
+            self._files.stage(file, png)
+        except StoreError:
+            self._room.unclaim(growth)
+            raise
+
+    def _stage_restored(self, operation: RestoreLabel) -> _Step:
+        """Put the label back that was there before the last import, or take that import's away."""
+        known, before = self._find(operation.sample_id), label_undo.find(self._db, operation.sample_id)
+        if known is None or before is None:
+            raise UnknownSample(f"the last import labelled no sample {operation.sample_id!r}, or it has gone")
+        file = label_path(known.image)
+        current = None if known.label_bytes is None else self._files.current(file)
+        if current is None or digest(current) != before.imported:
+            raise LabelChanged(f"sample {known.id} has got another label since the import: it stays")
+        growth = len(before.png or b"") - len(current)
+        if before.png is not None:
+            self._stage_file(known, file, before.png, growth)
+        size = None if before.png is None else len(before.png)
+        self._known[known.id] = replace(known, label_bytes=size, label_source=before.source)
+        path = None if before.png is None else self._relative(file)
+        return _Step(
+            future=operation.future,
+            commit=label_undo.restorer(known.id, before, path, growth),
+            files=() if before.png is None else (file,),
+            stale=file if before.png is None else None,
+        )
 
     def _sync(self, steps: Sequence[_Step], outcomes: list[Outcome]) -> list[_Step]:
         """Flush files and folders; of what fails, and of what lies in a folder that does, nothing stays."""
@@ -283,6 +311,7 @@ class GroupWriter:
         """Write the rows of a group in one transaction."""
         done: list[Outcome] = []
         rejected: list[Path] = []
+        stale: list[Path] = []
         try:
             with self._db.atomic():
                 for step in steps:
@@ -292,23 +321,27 @@ class GroupWriter:
                     except (
                         Exception
                     ) as error:  # one operation's failure, whatever it is, is its caller's alone
-                        if not self._db.conn.in_transaction or _is_corrupt(error):
+                        if not self._db.conn.in_transaction or is_corrupt(error):
                             raise
                         if step.image is not None:
                             rejected.append(step.image)
-                            error = _index_error(error)
+                            error = index_error(error)
                         done.append(Outcome(future=step.future, error=error))
                     else:
                         done.append(Outcome(future=step.future, value=value))
+                        stale += [step.stale] if step.stale is not None else []
         except sqlite3.Error as error:
-            if _is_corrupt(error):
+            if is_corrupt(error):
                 raise
             # Whether the commit took is not known: files without a row are adopted at the next start, a row
             # without its file would be a broken promise. So the files stay.
             log.error("group not committed operations=%d error=%s", len(steps), error)
-            return [Outcome(future=step.future, error=_index_error(error)) for step in steps]
+            return [Outcome(future=step.future, error=index_error(error)) for step in steps]
         for image in rejected:
             delete_files(image)
+        for label in stale:
+            with contextlib.suppress(OSError):  # it is found again, and attached, at the next start
+                label.unlink()
         return done
 
     def _remove(self, operation: Remove) -> Outcome:
@@ -319,93 +352,32 @@ class GroupWriter:
         except StoreError as error:
             return Outcome(future=operation.future, error=error)
         except sqlite3.Error as error:
-            if _is_corrupt(error):
+            if is_corrupt(error):
                 raise
-            return Outcome(future=operation.future, error=_index_error(error))
+            return Outcome(future=operation.future, error=index_error(error))
         self._room.settle(changed=True)
         return Outcome(future=operation.future, value=count)
 
-    def _find(self, identifier: str) -> _Known | None:
+    def _find(self, identifier: str) -> Known | None:
         if identifier in self._known:
             return self._known[identifier]
-        return self._read(f"{_KNOWN} WHERE id = ?", [identifier])
+        return self._read(f"{KNOWN} WHERE id = ?", [identifier])
 
-    def _find_twin(self, sample: NewSample, received: str) -> _Known | None:
+    def _find_twin(self, sample: NewSample, received: str) -> Known | None:
         """The sample that an earlier sending of this frame made, if there is one."""
         frame = (sample.camera, sample.seq, received)
         identifier = sample.id if sample.id in self._known else self._frames.get(frame)
         if identifier is not None:
             return self._known[identifier]
         return self._read(
-            f"{_KNOWN} WHERE id = ? OR (camera = ? AND seq = ? AND received_digest = ?) "
+            f"{KNOWN} WHERE id = ? OR (camera = ? AND seq = ? AND received_digest = ?) "
             "ORDER BY id = ? DESC LIMIT 1",
             [sample.id, *frame, sample.id],
         )
 
-    def _read(self, query: str, parameters: Sequence[object]) -> _Known | None:
-        row = self._db.execute(query, parameters).fetchone()
-        if row is None:
-            return None
-        identifier, path, width, height, native_width, native_height, origin, label, source = row
-        if identifier in self._known:
-            return self._known[identifier]
-        image = self._paths.root / path
-        label_bytes: int | None = None
-        if label is not None:
-            label_bytes = _size(self._paths.root / label)
-        unknown_native = origin == "rebuilt" and label is None
-        return _Known(
-            id=identifier,
-            image=image,
-            stored=(width, height),
-            native=None if unknown_native else (native_width, native_height),
-            label_bytes=label_bytes,
-            label_source=source,
-        )
-
-    def _row(self, sample: NewSample, image: Path, received: str) -> dict[str, object]:
-        row: dict[str, object] = {name: getattr(sample, name) for name in _GIVEN}
-        label = None if sample.label is None else self._relative(label_path(image))
-        return row | {
-            "path": self._relative(image),
-            "bytes": sample.size,
-            "digest": received if sample.received_digest is None else digest(sample.data),
-            "received_digest": received,
-            "label_path": label,
-            "label_source": sample.label_source if label else None,
-            "classes": _classes(sample.classes) if label else None,
-        }
+    def _read(self, query: str, parameters: Sequence[object]) -> Known | None:
+        found = read_known(self._db, self._paths.root, query, parameters)
+        return None if found is None else self._known.get(found.id, found)
 
     def _relative(self, path: Path) -> str:
         return str(path.relative_to(self._paths.root))
-
-
-def _classes(classes: Sequence[int] | None) -> str | None:
-    return None if classes is None else json.dumps(sorted(set(classes)))
-
-
-def _is_corrupt(error: BaseException) -> bool:
-    # SQLITE_CORRUPT and SQLITE_NOTADB are the ones that Python raises as the base class itself.
-    return type(error) is sqlite3.DatabaseError
-
-
-def _index_error(error: BaseException) -> StoreError:
-    if isinstance(error, StoreError):
-        return error
-    if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
-        return StoreFull("the disk is full: the index could not be written; free some space")
-    return StoreError(f"the index could not be written: {error}")
-
-
-def _size(file: Path) -> int:
-    """Bytes of a file, 0 where there is none.
-
-    Raises:
-        StoreError: The disk does not tell: one sample then cannot be served, the store can.
-    """
-    try:
-        return file.stat().st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return 0
-    except OSError as error:
-        raise StoreError(f"{file} could not be looked up: {error}; check the disk") from error

@@ -19,6 +19,7 @@ from typing import Any
 from dance_ondevice.daemon.config.load import ConfigError, Problem
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.versions import factory
 from dance_ondevice.daemon.versions.versions import Pointer, Versions
 from dance_ondevice.documents import decode
 
@@ -26,17 +27,26 @@ log = logging.getLogger(__name__)
 
 #: A checkpoint's own file; any other file is weights without a card.
 _TENSORS = "model.safetensors"
-#: Exit status of the program when the weights are of no use; what is wrong stands on its standard output.
-_BAD_WEIGHTS = 3
+#: Exit statuses of the program when the weights are of no use, and when the user's factory is not; what is
+#: wrong is the last line of its standard output.
+_BAD_WEIGHTS, _BAD_FACTORY = 3, 4
 
 
 def ensure(config: Config, config_file: str, paths: StatePaths, versions: Versions) -> Pointer:
     """Return the live pointer, adopting a first version when the state directory has none.
 
     Raises:
-        ConfigError: the configured weights are missing or unreadable, or a model's classes are not the
-            configured ones.
+        ConfigError: the configured weights are missing or unreadable, a model's classes are not the
+            configured ones, or the configured factory makes no model.
     """
+    try:
+        return _ensure(config, config_file, paths, versions)
+    except _FactoryError as error:
+        problem = factory.problem(config_file, "model.factory", config.model.factory, str(error))
+        raise ConfigError((problem,)) from error
+
+
+def _ensure(config: Config, config_file: str, paths: StatePaths, versions: Versions) -> Pointer:
     pointer = versions.pointer()
     if pointer is not None:
         _check_classes(
@@ -155,9 +165,13 @@ def _write_filled(config: Config, config_file: str, out: Path, weights: Path) ->
     return f"weights {weights}: {about['summary']}"
 
 
+class _FactoryError(ValueError):
+    """The user's factory makes no model; the text says why."""
+
+
 def _write_fresh(config: Config, out: Path, weights: Path | None = None) -> None:
     width, height = config.model.size
-    subprocess.run(
+    done = subprocess.run(
         [
             sys.executable,
             "-m",
@@ -171,11 +185,14 @@ def _write_fresh(config: Config, out: Path, weights: Path | None = None) -> None
             str(out),
             *([str(weights)] if weights is not None else []),
         ],
-        check=True,
+        check=False,
         timeout=120,
         stdout=subprocess.PIPE,
         text=True,
     )
+    if done.returncode == _BAD_FACTORY:
+        raise _FactoryError(done.stdout.strip().splitlines()[-1])
+    done.check_returncode()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -187,14 +204,18 @@ def main(arguments: Sequence[str]) -> int:
     from dance_ondevice.models.cost import count_macs, count_parameters
     from dance_ondevice.models.weights import WeightsError, load_weights
 
-    architecture, factory, classes_json, seed, width, height, out, *weights = arguments
+    architecture, user_factory, classes_json, seed, width, height, out, *weights = arguments
     classes = tuple(json.loads(classes_json))
     torch.manual_seed(int(seed))
-    model = (
-        registry.build_from_factory(factory, len(classes))
-        if factory
-        else registry.build(architecture, len(classes))
-    )
+    try:
+        model = (
+            registry.build_from_factory(user_factory, len(classes))
+            if user_factory
+            else registry.build(architecture, len(classes))
+        )
+    except registry.ModelError as error:
+        print(factory.one_line(str(error)))
+        return _BAD_FACTORY
     training: dict[str, Any] = {"untrained": True, "seed": int(seed)}
     if weights:
         try:
@@ -217,8 +238,8 @@ def main(arguments: Sequence[str]) -> int:
     macs = count_macs(model, *size)
     card = ModelCard(
         version="base" if weights else "untrained",
-        architecture="" if factory else architecture,
-        factory=factory,
+        architecture="" if user_factory else architecture,
+        factory=user_factory,
         classes=classes,
         macs=macs,
         unslimmed_macs=macs,

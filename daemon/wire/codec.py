@@ -1,4 +1,4 @@
-"""Wire version 1, and imagezmq beside it: what messages mean, without sockets and without decoding images.
+"""Wire version 1, and other protocols beside it: what messages mean, without sockets or decoded images.
 
 ``docs/protocol.md`` tells the same to the authors of senders. Nothing here trusts its input: limits come
 before JSON, JSON before types, and whatever is wrong ends as one ``WireError``.
@@ -15,38 +15,41 @@ import msgspec
 
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.system.state import CAMERA_NAME
+from dance_ondevice.daemon.wire import foreign
+from dance_ondevice.daemon.wire.foreign import camera_name, netgear_camera
 from dance_ondevice.daemon.wire.messages import (
     MAX_PARTS,
     VERSION,
     Buffer,
+    ClassesHeader,
     FrameMessage,
+    Goodbye,
     Header,
-    ImagezmqMessage,
     LabelMessage,
     MaskHeader,
     MaskMessage,
     Message,
+    Protocol,
     Reason,
     Reply,
     WireError,
 )
+from dance_ondevice.daemon.wire.shape import check_shape, show
+from dance_ondevice.images.labels import class_colours
 
-__all__ = [
-    "accepted",
-    "camera_name",
-    "frame_parts",
-    "label_parts",
-    "labelled",
-    "mask_message",
-    "parse",
-    "parse_mask",
-    "parse_reply",
-    "refused",
-]
-
+#: What each key of a frame's header may be, for whoever sent something else.
+_ALLOWED = {
+    "v": "1",
+    "camera": "a text",
+    "seq": "a whole number from 0 to 2^63 - 1",
+    "captured_at": "a number: seconds since 1970",
+    "encoding": '"jpeg" (.jpg files as well), "png", "webp" and "raw"',
+    "shape": "[height, width, 3]",
+    "dtype": '"uint8"',
+}
+_IN_ERROR = re.compile(r"at `\$\.(\w+)|field `(\w+)`")
 _MAX_CAPTURED_AT = 1e11
 _MAX_SAMPLE_ID = 200
-_NOT_IN_CAMERA = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 class _Peek(msgspec.Struct):
@@ -54,15 +57,21 @@ class _Peek(msgspec.Struct):
 
     v: Any = msgspec.UNSET
     msg: Any = msgspec.UNSET
+    terminate_flag: Any = msgspec.UNSET
     label_for: Any = msgspec.UNSET
     camera: Any = None
     seq: Any = None
+    message: Any = None
+    port: Any = None
 
-
-class _ImagezmqHeader(msgspec.Struct):
-    msg: Any
-    shape: tuple[int, ...] | None = None
-    dtype: str | None = None
+    @property
+    def protocol(self) -> Protocol:
+        """What the sender speaks."""
+        if self.v is msgspec.UNSET and self.msg is not msgspec.UNSET:
+            return "imagezmq"
+        if self.v is msgspec.UNSET and self.terminate_flag is not msgspec.UNSET:
+            return "netgear"
+        return "v1"
 
 
 class _LabelHeader(msgspec.Struct, kw_only=True):
@@ -74,21 +83,15 @@ _encode = msgspec.json.Encoder().encode
 _peek = msgspec.json.Decoder(_Peek)
 _header = msgspec.json.Decoder(Header)
 _label_header = msgspec.json.Decoder(_LabelHeader)
-_imagezmq_header = msgspec.json.Decoder(_ImagezmqHeader)
 _reply = msgspec.json.Decoder(Reply)
 _mask_header = msgspec.json.Decoder(MaskHeader)
 
 
-def camera_name(text: str) -> str:
-    """Turn any text into a valid camera name: "imagezmq" when nothing of it can be kept."""
-    return _NOT_IN_CAMERA.sub("_", text).lstrip("_.-")[:64] or "imagezmq"
-
-
-def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = None) -> Message:
+def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = None) -> Message | Goodbye:
     """Read a message: its kind, its header, and whether its parts fit what the header says.
 
     Args:
-        parts: the ZMQ parts after the sender's identity and an empty delimiter.
+        parts: the ZMQ parts after the sender's envelope and the empty delimiter.
         limits: ``[ingest]`` of the configuration, with the most that is accepted.
         count: how many parts there were, if ``parts`` are only the first of them.
 
@@ -110,7 +113,9 @@ def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = 
         raise WireError("header", f"the header is not a JSON object: {error}") from error
     # Only now, so that the refusal can say whose message it was, in the sender's own language.
     count = count or len(parts)
-    if not 2 <= count <= MAX_PARTS:
+    # A goodbye of NetGear has no image.
+    fewest = 1 if peek.protocol == "netgear" and peek.terminate_flag is True else 2
+    if not fewest <= count <= MAX_PARTS:
         raise _blame(peek, "parts", f"the message has {count} part{'s' * (count != 1)}, allowed are 2 or 3")
     size = sum(len(part) for part in parts)
     if size > limits.max_message_bytes:
@@ -120,10 +125,12 @@ def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = 
             f"the message has {size} bytes, allowed are {limits.max_message_bytes} "
             "(ingest.max_message_bytes)",
         )
-    if _is_imagezmq(peek):
-        return _parse_imagezmq(text, parts, limits)
+    if peek.protocol == "imagezmq":
+        return foreign.parse_imagezmq(text, parts, limits)
+    if peek.protocol == "netgear":
+        return foreign.parse_netgear(text, parts, limits)
     if type(peek.v) is not int or peek.v != VERSION:
-        found = "none" if peek.v is msgspec.UNSET else _show(peek.v)
+        found = "none" if peek.v is msgspec.UNSET else show(peek.v)
         raise _blame(peek, "version", f'the header\'s "v" is {found}, this daemon speaks version {VERSION}')
     if peek.label_for is not msgspec.UNSET:
         return _parse_label(text, parts)
@@ -131,10 +138,18 @@ def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = 
 
 
 def accepted(
-    *, sample_id: str, camera: str, seq: int, kept: bool, score: float, scale: float, reason: str
+    *,
+    sample_id: str,
+    camera: str,
+    seq: int,
+    kept: bool,
+    score: float,
+    scale: float,
+    reason: str,
+    protocol: Protocol = "v1",
 ) -> bytes:
     """The answer to a frame that was understood, whether it is kept or not."""
-    return _encode(
+    reply = _encode(
         Reply(
             v=VERSION,
             ok=True,
@@ -147,6 +162,12 @@ def accepted(
             seq=seq,
         )
     )
+    return foreign.answer(protocol, reply, ok=True)
+
+
+def farewell() -> bytes:
+    """The answer to a goodbye."""
+    return foreign.answer("netgear", _encode(Reply(v=VERSION, ok=True)), ok=True)
 
 
 def labelled(sample_id: str) -> bytes:
@@ -155,10 +176,8 @@ def labelled(sample_id: str) -> bytes:
 
 
 def refused(error: WireError) -> bytes:
-    """The answer to a message that is refused: JSON, or plain text for an imagezmq sender."""
-    if error.imagezmq:
-        return f"ERROR {error}".encode()
-    return _encode(
+    """The answer to a message that is refused, in what its sender speaks."""
+    reply = _encode(
         Reply(
             v=VERSION,
             ok=False,
@@ -169,6 +188,7 @@ def refused(error: WireError) -> bytes:
             seq=error.seq,
         )
     )
+    return foreign.answer(error.protocol, reply, ok=False, text=str(error))
 
 
 def parse_reply(data: Buffer) -> Reply:
@@ -222,6 +242,17 @@ def mask_message(
     return [f"mask/{camera}".encode(), _encode(header), mask_png]
 
 
+def classes_message(camera: str, classes: Sequence[str], model_version: str) -> list[bytes]:
+    """The two parts that tell subscribers what the ids in a camera's masks mean, and how to paint them."""
+    header = ClassesHeader(
+        camera=camera,
+        model_version=model_version,
+        classes=tuple(classes),
+        palette=tuple(class_colours(len(classes))),
+    )
+    return [f"classes/{camera}".encode(), _encode(header)]
+
+
 def parse_mask(parts: Sequence[Buffer]) -> MaskMessage:
     """Read a published mask; the PNG is not decoded.
 
@@ -237,7 +268,7 @@ def parse_mask(parts: Sequence[Buffer]) -> MaskMessage:
     if header.v != VERSION:
         raise WireError("version", f"the mask is of version {header.v}, expected {VERSION}")
     if bytes(parts[0]) != f"mask/{header.camera}".encode():
-        raise WireError("camera", f"the topic {_show(bytes(parts[0]))} is not that of {header.camera}")
+        raise WireError("camera", f"the topic {show(bytes(parts[0]))} is not that of {header.camera}")
     return MaskMessage(header=header, png=bytes(parts[2]))
 
 
@@ -245,12 +276,12 @@ def _parse_frame(text: str, peek: _Peek, parts: Sequence[Buffer], limits: sectio
     try:
         header = _header.decode(text)
     except msgspec.MsgspecError as error:
-        raise _blame(peek, "header", f"the header is wrong: {error}") from error
+        raise _blame(peek, "header", _wrong_header(error)) from error
     if CAMERA_NAME.fullmatch(header.camera) is None:
         raise _blame(
             peek,
             "camera",
-            f"the camera name {_show(header.camera)} is not allowed: up to 64 letters, digits and _.- "
+            f"the camera name {show(header.camera)} is not allowed: up to 64 letters, digits and _.- "
             "that begin with a letter or digit",
         )
     if not (math.isfinite(header.captured_at) and 0 < header.captured_at < _MAX_CAPTURED_AT):
@@ -266,7 +297,7 @@ def _parse_frame(text: str, peek: _Peek, parts: Sequence[Buffer], limits: sectio
         if header.shape is None or header.dtype is None:
             raise _blame(peek, "shape", 'a raw image needs "shape": [height, width, 3] and "dtype": "uint8"')
         try:
-            _check_shape(header.shape, (3,), len(parts[1]), limits)
+            check_shape(header.shape, (3,), len(parts[1]), limits)
         except WireError as error:
             raise _blame(peek, error.reason, str(error)) from error
     return FrameMessage(
@@ -294,58 +325,14 @@ def _parse_label(text: str, parts: Sequence[Buffer]) -> LabelMessage:
     return LabelMessage(sample_id=header.label_for, label=parts[1])
 
 
-def _parse_imagezmq(text: str, parts: Sequence[Buffer], limits: sections.Ingest) -> ImagezmqMessage:
-    try:
-        header = _imagezmq_header.decode(text)
-    except msgspec.MsgspecError as error:
-        raise WireError("header", f"the imagezmq header is wrong: {error}", imagezmq=True) from error
-    camera = camera_name(header.msg if isinstance(header.msg, str) else "")
-    try:
-        if len(parts) != 2:
-            raise WireError("parts", f"an imagezmq message has 2 parts, found {len(parts)}")
-        if len(parts[1]) == 0:
-            raise WireError("image", "the image is empty (0 bytes)")
-        if header.shape is None or header.dtype is None:
-            return ImagezmqMessage(camera=camera, image=parts[1])
-        if header.dtype != "uint8":
-            raise WireError("shape", f"the array is of {_show(header.dtype)}, allowed is uint8")
-        _check_shape(header.shape, (1, 3), len(parts[1]), limits)
-    except WireError as error:
-        raise WireError(error.reason, str(error), camera=camera, imagezmq=True) from error
-    return ImagezmqMessage(camera=camera, image=parts[1], shape=header.shape)
-
-
-def _check_shape(
-    shape: tuple[int, ...], channels: tuple[int, ...], size: int, limits: sections.Ingest
-) -> None:
-    """Check a declared (h, w[, c]) against the bytes that came; a grey image may leave c out."""
-    colour = shape[2] if len(shape) == 3 else 1
-    if len(shape) not in (2, 3) or min(shape) < 1 or colour not in channels:
-        wanted = " or ".join(f"[height, width, {c}]" for c in channels)
-        raise WireError("shape", f"the shape {_show_shape(shape)} is not {wanted}")
-    height, width = shape[0], shape[1]
-    if height * width > limits.max_pixels:
-        raise WireError(
-            "pixels",
-            f"the image is {_show(width)}x{_show(height)} pixels, allowed are {limits.max_pixels} in total "
-            "(ingest.max_pixels)",
-        )
-    if height * width * colour != size:
-        raise WireError(
-            "shape",
-            f"the shape {_show_shape(shape)} takes {height * width * colour} bytes, the image has {size}",
-        )
-
-
-def _is_imagezmq(peek: _Peek) -> bool:
-    return peek.v is msgspec.UNSET and peek.msg is not msgspec.UNSET
-
-
 def _blame(peek: _Peek, reason: Reason, text: str) -> WireError:
     """An error that names its message as far as the header can be believed."""
-    if _is_imagezmq(peek):
+    if peek.protocol == "imagezmq":
         camera = camera_name(peek.msg) if isinstance(peek.msg, str) else ""
-        return WireError(reason, text, camera=camera, imagezmq=True)
+        return WireError(reason, text, camera=camera, protocol="imagezmq")
+    if peek.protocol == "netgear":
+        camera = netgear_camera(peek.message, peek.port)
+        return WireError(reason, text, camera=camera, protocol="netgear")
     if peek.v == VERSION and peek.label_for is not msgspec.UNSET:
         known = isinstance(peek.label_for, str) and len(peek.label_for) <= _MAX_SAMPLE_ID
         return WireError(reason, text, sample_id=peek.label_for if known else "")
@@ -354,20 +341,10 @@ def _blame(peek: _Peek, reason: Reason, text: str) -> WireError:
     return WireError(reason, text, camera=camera, seq=seq)
 
 
-def _show(value: object) -> str:
-    """A value from the network, short and without control characters.
-
-    Python refuses to print integers of thousands of digits, and cannot print lists of thousands of levels.
-    """
-    if isinstance(value, (list, tuple)):
-        return f"a list of {len(value)}"
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, int) and abs(value) >= 10**18:
-        return "a number of 19 digits or more"
-    text = ascii(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _show_shape(shape: tuple[int, ...]) -> str:
-    return "[" + ", ".join(map(_show, shape[:8])) + (", ...]" if len(shape) > 8 else "]")
+def _wrong_header(error: msgspec.MsgspecError) -> str:
+    """What is wrong with a header, and what is allowed there; that comes first, for texts are cut."""
+    found = _IN_ERROR.search(str(error))
+    key = (found[1] or found[2]) if found else ""
+    if key not in _ALLOWED:
+        return f"the header is wrong: {error}"
+    return f"the header is wrong: allowed for {key} is {_ALLOWED[key]}: {error}"

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -28,11 +28,17 @@ from dance_ondevice.policies.stream.connections import Connection, surplus
 
 log = logging.getLogger(__name__)
 
+#: How a socket's owner has its connections bounded.
+Watch: TypeAlias = "Callable[[zmq.Socket[Any]], Connections]"
+
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_MONITOR_STOPPED
 #: Events of one socket that are taken before it is asked who must go.
 _AT_ONCE = 128
 #: Seconds between two log lines about connections that were closed; the counter has them all.
 _LOG_EVERY = 10.0
+#: Seconds that a stop waits for the sockets to be closed: libzmq's thread would wait for ever for whoever takes
+#: the events of one that is still open.
+_CLOSING_SECONDS = 3.5
 
 
 @dataclass(slots=True)
@@ -75,14 +81,14 @@ class Connections:
     def __len__(self) -> int:
         return len(self._peers)
 
-    def heard(self, descriptor: int) -> None:
-        """Note that a message came, and waits for its answer."""
+    def heard(self, descriptor: int, *, asks: bool = True) -> None:
+        """Note that a message came, and whether it waits for an answer."""
         with self._lock:
             peer = self._peers.get(descriptor)
             if peer is not None:
                 peer.last = self._monotonic()
                 peer.messages += 1
-                peer.waiting += 1
+                peer.waiting += asks
 
     def answered(self, descriptor: int) -> None:
         """Note that a message was answered."""
@@ -139,6 +145,16 @@ class ConnectionGuard(Service):
         self._watched: dict[zmq.Socket[Any], Connections] = {}
         self._logged_at: dict[str, float] = {}
 
+    def bounding(self, name: str, limit: int, *, newest_first: bool = False) -> Watch:
+        """What to call with a socket, before it is bound, to have its connections bounded; see ``Connections``."""
+
+        def watch(socket: zmq.Socket[Any]) -> Connections:
+            connections = Connections(name, limit, newest_first=newest_first, monotonic=self._monotonic)
+            self.watch(socket, connections)
+            return connections
+
+        return watch
+
     def watch(self, socket: zmq.Socket[Any], connections: Connections) -> None:
         """Hear of a socket's connections until it is closed; for its owner, before it is bound."""
         endpoint = f"inproc://connections-{connections.name}-{secrets.token_hex(8)}"
@@ -151,12 +167,15 @@ class ConnectionGuard(Service):
         self._waker.wake()
 
     def run(self) -> None:
-        """Take events until stopped."""
+        """Take events until stopped and no socket is left."""
         poller = zmq.Poller()
         poller.register(self._waker.fileno(), zmq.POLLIN)
-        while not self.stopping.is_set():
+        end: float | None = None
+        while end is None or (self._watched and self._monotonic() < end):
             self.beat()
-            ready = dict(poller.poll(1000))
+            ready = dict(poller.poll(100 if end else 1000))
+            if end is None and self.stopping.is_set():
+                end = self._monotonic() + _CLOSING_SECONDS
             if self._waker.fileno() in ready:
                 self._waker.clear()
                 self._take_new(poller)
@@ -173,9 +192,7 @@ class ConnectionGuard(Service):
         with contextlib.suppress(Empty):
             while True:
                 self._new.get_nowait()[0].close()
-        for events in self._watched:
-            events.close()
-        self._watched.clear()
+        # A socket that is still open keeps its ear: without it libzmq's thread would hang.
 
     def _take_new(self, poller: zmq.Poller) -> None:
         with contextlib.suppress(Empty):

@@ -10,11 +10,11 @@ import msgspec
 VERSION = 1
 #: Header, image, label.
 MAX_PARTS = 3
-#: The answer that imagezmq senders expect.
-IMAGEZMQ_OK = b"OK"
 
 Buffer: TypeAlias = bytes | memoryview
 Encoding: TypeAlias = Literal["jpeg", "png", "webp", "raw"]
+#: What a sender speaks, and so wants to be answered in: this page's wire, or another project's.
+Protocol: TypeAlias = Literal["v1", "imagezmq", "netgear"]
 #: Short names of everything that a message can be refused for; the values of a metric's label.
 Reason: TypeAlias = Literal[
     "parts",
@@ -31,6 +31,7 @@ Reason: TypeAlias = Literal[
     "label",
     "label_size",
     "label_ids",
+    "label_empty",
     "unknown_sample",
     "cameras",
     "foreign_camera",
@@ -53,7 +54,7 @@ class WireError(ValueError):
         camera: the sender's camera name if the header gave a valid one, else "".
         seq: the frame's number if the header gave a valid one.
         sample_id: the sample that a label was meant for ("" if unreadable); None for anything but a label.
-        imagezmq: whether the sender speaks imagezmq and so takes plain text for an answer.
+        protocol: what the sender speaks.
     """
 
     def __init__(
@@ -64,14 +65,14 @@ class WireError(ValueError):
         camera: str = "",
         seq: int | None = None,
         sample_id: str | None = None,
-        imagezmq: bool = False,
+        protocol: Protocol = "v1",
     ) -> None:
         super().__init__(text if len(text) <= _MAX_ERROR_TEXT else text[: _MAX_ERROR_TEXT - 3] + "...")
         self.reason: Reason = reason
         self.camera = camera
         self.seq = seq
         self.sample_id = sample_id
-        self.imagezmq = imagezmq
+        self.protocol: Protocol = protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,21 +102,29 @@ class LabelMessage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagezmqMessage:
-    """A frame as imagezmq sends it.
+class ForeignFrame:
+    """A frame of a sender that speaks another protocol: it has neither a number nor a time of capture.
 
     Attributes:
-        camera: the message's text as a valid camera name.
+        protocol: what the sender speaks.
+        camera: a valid camera name, made of what the sender gives.
         shape: (h, w), (h, w, 1) or (h, w, 3) of uint8 pixels, exactly as many as ``image`` has bytes; None
             for an encoded image.
     """
 
+    protocol: Protocol
     camera: str
     image: Buffer
     shape: tuple[int, ...] | None = None
 
 
-Message: TypeAlias = FrameMessage | LabelMessage | ImagezmqMessage
+@dataclass(frozen=True, kw_only=True)
+class Goodbye:
+    """A NetGear sender says that it closes; there is no image in it."""
+
+
+Frame: TypeAlias = FrameMessage | ForeignFrame
+Message: TypeAlias = Frame | LabelMessage
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -164,6 +173,21 @@ class MaskHeader(msgspec.Struct, frozen=True, kw_only=True):
     scale: float
     latency_s: float
     mean_confidence: float
+
+
+class ClassesHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ids in the masks of a camera mean.
+
+    Attributes:
+        classes: names in the order of their ids.
+        palette: (red, green, blue) from 0 to 255 for each class, to paint it with; 255 in a mask is no class.
+    """
+
+    v: int = VERSION
+    camera: str
+    model_version: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 import zmq
 
 from dance_ondevice.daemon.security.curve import ServerCurve, serve
-from dance_ondevice.daemon.wire.connections import Connections
+from dance_ondevice.daemon.wire.connections import Watch
 from dance_ondevice.daemon.wire.receiver import AddressInUse
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 _MASKS_HELD = 16
 #: A revoked subscriber is cut off after this many seconds.
 _LOOK_EVERY = 1.0
+#: The beginning of the topics that say what classes there are.
+CLASSES = b"classes/"
+#: Subscriptions that are looked at in one go.
+_MOST_SUBSCRIPTIONS = 256
 #: Longest wait for the operating system to give the address back, milliseconds.
 _CLOSE_MS = 2000
 #: After a minute of silence the kernel probes whether a peer is still there, every 15 s.
@@ -34,7 +38,7 @@ class MaskPublisher:
         endpoint: str,
         *,
         curve: ServerCurve | None = None,
-        watch: Callable[[zmq.Socket[Any]], Connections] | None = None,
+        watch: Watch | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Bind.
@@ -80,13 +84,28 @@ class MaskPublisher:
             self._socket = self._open(self.endpoint)
             log.info("mask subscribers connect anew because=%s", "a client was revoked")
 
+    def newcomers(self) -> bool:
+        """Whether anybody has subscribed since the last call to what begins with ``classes/``, or to all."""
+        found = False
+        for _ in range(_MOST_SUBSCRIPTIONS):
+            try:
+                change = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            # Whatever else a peer may send is nobody's subscription.
+            topic = change[1:]
+            found |= change[:1] == b"" and (CLASSES.startswith(topic) or topic.startswith(CLASSES))
+        return found
+
     def close(self) -> None:
         """Close the socket."""
         self._socket.close(linger=0)
 
     def _open(self, endpoint: str) -> zmq.Socket[bytes]:
-        socket: zmq.Socket[bytes] = self._context.socket(zmq.PUB)
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
         try:
+            # A PUB that is told of subscribers, of each one.
+            socket.setsockopt(zmq.XPUB_VERBOSE, 1)
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.SNDHWM, _MASKS_HELD)
             socket.setsockopt(zmq.IPV6, "[" in endpoint)

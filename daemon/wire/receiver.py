@@ -1,4 +1,4 @@
-"""The sockets that messages arrive on: ROUTER for REQ and DEALER senders, SUB for PUB senders.
+"""The sockets that messages arrive on: ROUTER for REQ and DEALER senders, SUBs for PUB senders.
 
 Owned by one thread; only ``Receiver.wake`` may be called from others.
 """
@@ -6,7 +6,7 @@ Owned by one thread; only ``Receiver.wake`` may be called from others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import zmq
 
 from dance_ondevice.daemon.security.curve import ServerCurve, join, serve
 from dance_ondevice.daemon.system.waker import Waker
-from dance_ondevice.daemon.wire.connections import Connections
+from dance_ondevice.daemon.wire.connections import Connections, Watch
 from dance_ondevice.daemon.wire.messages import MAX_PARTS, Buffer
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,11 @@ _MESSAGES_HELD = 16
 _KEEPALIVE = ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 60), (zmq.TCP_KEEPALIVE_INTVL, 15))
 #: Milliseconds in which a peer must have greeted, so that a port scan leaves nothing behind.
 _HANDSHAKE_MS = 10_000
+#: An envelope is what sockets on the way put in front: routing ids (at most 255 bytes), request numbers (4).
+_ENVELOPE_PARTS = 16
+_ENVELOPE_PART_BYTES = 255
+#: A part in front that is longer than a request number and looks like this is a header, whatever follows it.
+_HEADER = (b"{", b"}", 4)
 #: Milliseconds that the last replies have to leave after the sockets are closed.
 _LINGER = 250
 
@@ -43,13 +48,14 @@ class Origin:
 
     Attributes:
         identity: the sender's identity on the ROUTER; None for a PUB sender, which takes no answer.
-        delimiter: whether the message came with an empty first part; the answer then has one, too.
+        envelope: what came before the message, the empty delimiter last: the answer begins with the same.
+            Empty for a DEALER that sends without.
         source: who sent it: with CURVE the public key (Z85), else the connection.
         connection: the descriptor that it came over; -1 where nobody counts connections.
     """
 
     identity: bytes | None
-    delimiter: bool = False
+    envelope: tuple[bytes, ...] = ()
     source: str = ""
     connection: int = -1
 
@@ -88,24 +94,26 @@ class Receiver:
         *,
         bind: Sequence[str],
         subscribe: Sequence[str],
+        subscribe_bind: Sequence[str] = (),
         max_part_bytes: int,
         curve: ServerCurve | None = None,
         publishers: Sequence[str] = (),
-        watch: Callable[[zmq.Socket[Any]], Connections] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Open everything.
 
         Args:
             context: makes the sockets.
             bind: endpoints of the ROUTER; a port may be ``*``.
-            subscribe: endpoints of PUB senders.
+            subscribe: endpoints of PUB senders that bind.
+            subscribe_bind: endpoints of a SUB that binds, for PUB senders that connect; a port may be ``*``.
             max_part_bytes: ZMQ cuts off a sender whose message has a larger part.
             curve: encrypt everything and admit known clients alone; None for plain sockets.
             publishers: with CURVE, the names of the clients behind ``subscribe``, in its order.
-            watch: bounds the connections of the ROUTER; None for no bound.
+            watch: bounds the connections of bound sockets; None for no bound.
 
         Raises:
-            AddressInUse: something else is bound to one of ``bind``.
+            AddressInUse: something else is bound to one of ``bind`` or ``subscribe_bind``.
             ListenError: an endpoint is malformed, of no local address, or not permitted; or the key of a
                 publisher is not known.
         """
@@ -116,18 +124,22 @@ class Receiver:
         self._poller = zmq.Poller()
         self._poller.register(self._waker.fileno(), zmq.POLLIN)
         self._router: zmq.Socket[bytes] | None = None
-        self._connections: Connections | None = None
+        self._watch = watch
+        #: Of the bound sockets.
+        self._connections: dict[zmq.Socket[bytes], Connections] = {}
+        self._visited: zmq.Socket[bytes] | None = None
         names = publishers if curve else [""] * len(subscribe)
         self._subscriptions = [_Subscription(*pair) for pair in zip(subscribe, names, strict=True)]
         self.endpoints: tuple[str, ...] = ()
+        self.visited_endpoints: tuple[str, ...] = ()
         try:
             if bind:
-                self._router = self._open(zmq.ROUTER, bind)
-                if curve:
-                    serve(self._router, curve.pair)
-                if watch is not None:
-                    self._connections = watch(self._router)
-                self.endpoints = tuple(_bind(self._router, endpoint) for endpoint in bind)
+                self._router, self.endpoints = self._serve(zmq.ROUTER, bind, "ingest.bind")
+            if subscribe_bind:
+                self._visited, self.visited_endpoints = self._serve(
+                    zmq.SUB, subscribe_bind, "ingest.subscribe_bind"
+                )
+                self._visited.setsockopt(zmq.SUBSCRIBE, b"")
             for subscription in self._subscriptions:
                 self._tend(subscription)
                 if subscription.socket is None:
@@ -163,6 +175,8 @@ class Receiver:
         """Take what has arrived, at most ``limit`` messages from each socket."""
         if self._router is not None:
             yield from self._drain(self._router, None, limit)
+        if self._visited is not None:
+            yield from self._drain(self._visited, Origin(None), limit)
         for subscription in self._subscriptions:
             if subscription.socket is not None:
                 origin = Origin(None, source=subscription.key or "")
@@ -172,18 +186,18 @@ class Receiver:
         """Answer a message; does nothing for PUB senders, nor when the sender is gone or does not read."""
         if origin.identity is None or self._router is None:
             return
-        if self._connections is not None:
-            self._connections.answered(origin.connection)
-        parts = [origin.identity, b"", payload] if origin.delimiter else [origin.identity, payload]
+        if self._router in self._connections:
+            self._connections[self._router].answered(origin.connection)
         try:
-            self._router.send_multipart(parts, zmq.NOBLOCK)
+            self._router.send_multipart([origin.identity, *origin.envelope, payload], zmq.NOBLOCK)
         except zmq.Again:
             log.warning("reply dropped reason=%s", "the sender does not read")
 
     def close(self) -> None:
         """Close the sockets; the last replies get a moment to leave."""
         self._waker.close()
-        for socket in (self._router, *(subscription.socket for subscription in self._subscriptions)):
+        subscribed = (subscription.socket for subscription in self._subscriptions)
+        for socket in (self._router, self._visited, *subscribed):
             if socket is not None:
                 socket.close(linger=_LINGER)
 
@@ -205,15 +219,31 @@ class Receiver:
             join(socket, self._curve.pair, key.encode("ascii"))
         _connect(socket, subscription.endpoint)
 
+    def _serve(
+        self, kind: int, endpoints: Sequence[str], key: str
+    ) -> tuple[zmq.Socket[bytes], tuple[str, ...]]:
+        """A bound socket and its endpoints with real ports; ``key`` is where the configuration has them."""
+        socket = self._open(kind, endpoints)
+        try:
+            if self._curve:
+                serve(socket, self._curve.pair)
+            if self._watch is not None:
+                self._connections[socket] = self._watch(socket)
+            return socket, tuple(_bind(socket, endpoint, key) for endpoint in endpoints)
+        except BaseException:
+            socket.close(linger=0)
+            raise
+
     def _drain(self, socket: zmq.Socket[bytes], origin: Origin | None, limit: int) -> Iterator[Received]:
         for _ in range(limit):
+            connections = self._connections.get(socket)
             received = _receive(
-                socket, origin, secured=self._curve is not None, counted=self._connections is not None
+                socket, origin, secured=self._curve is not None, counted=connections is not None
             )
             if received is None:
                 break
-            if self._connections is not None and received.origin.connection >= 0:
-                self._connections.heard(received.origin.connection)
+            if connections is not None:
+                connections.heard(received.origin.connection, asks=socket is self._router)
             yield received
 
     def _open(self, kind: int, endpoints: Sequence[str]) -> zmq.Socket[bytes]:
@@ -233,49 +263,92 @@ class Receiver:
 def _receive(
     socket: zmq.Socket[bytes], origin: Origin | None, *, secured: bool, counted: bool
 ) -> Received | None:
-    """Take one message, part by part, keeping none beyond the third; None when there is none.
+    """Take one message, part by part, keeping no more of them than matter; None when there is none.
 
     Args:
         socket: a SUB, or the ROUTER.
-        origin: whom the SUB listens to; None for the ROUTER.
-        secured: whether the ROUTER's senders are known by their keys.
-        counted: whether the ROUTER's connections are counted.
+        origin: whom the SUB listens to, its source "" where that is for each message to tell; None for the
+            ROUTER.
+        secured: whether senders are known by their keys.
+        counted: whether the socket's connections are counted.
     """
     try:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return None
+    identity = None
     if origin is None:
         identity = frame.bytes
         # libzmq delivers whole messages, so the other parts are there.
         frame = socket.recv(copy=False)
-        source = str(frame.get("User-Id")) if secured else identity.hex()
-        connection = int(frame.get(zmq.SRCFD)) if counted else -1
-        delimiter = len(frame) == 0 and frame.more
-        if delimiter:
-            frame = socket.recv(copy=False)
-        origin = Origin(identity, delimiter, source, connection)
-    parts: list[Buffer] = [frame.buffer]
-    count, size = 1, len(frame)
-    while frame.more:
-        frame = socket.recv(copy=False)
+    connection = int(frame.get(zmq.SRCFD)) if counted else -1
+    source = origin.source if origin else ""
+    if not source:
+        source = _source(frame, identity, secured=secured)
+    parts: list[Buffer] = []
+    kept = (_ENVELOPE_PARTS + 1 if identity is not None else 0) + MAX_PARTS
+    count = size = 0
+    while True:
         count += 1
         size += len(frame)
-        if count <= MAX_PARTS:
+        if count <= kept:
             parts.append(frame.buffer)
-    return Received(origin, tuple(parts), count, size)
+        if not frame.more:
+            break
+        frame = socket.recv(copy=False)
+    before = _envelope(parts, count) if identity is not None else 0
+    return Received(
+        Origin(identity, tuple(bytes(part) for part in parts[:before]), source, connection),
+        tuple(parts[before : before + MAX_PARTS]),
+        count - before,
+        size,
+    )
 
 
-def _bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
+def _source(frame: zmq.Frame, identity: bytes | None, *, secured: bool) -> str:
+    """Who sent a message, see ``Origin``; visitors of a SUB are told apart by their hosts."""
+    if secured:
+        return str(frame.get("User-Id"))
+    if identity is not None:
+        return identity.hex()
+    try:
+        return str(frame.get("Peer-Address"))
+    except zmq.ZMQError:  # of a socket in the file system
+        return ""
+
+
+def _envelope(parts: Sequence[Buffer], count: int) -> int:
+    """How many parts are the envelope: all up to the first empty one, unless nothing follows that.
+
+    A DEALER may send without one; its header is then the first part, which tells even where its image is
+    empty.
+
+    Args:
+        parts: the first parts after the sender's identity.
+        count: how many there are in all.
+    """
+    begin, end, longer_than = _HEADER
+    head = parts[0]
+    if len(head) > longer_than and bytes(head[:1]) == begin and bytes(head[-1:]) == end:
+        return 0
+    for number, part in enumerate(parts[: _ENVELOPE_PARTS + 1], start=1):
+        if len(part) == 0:
+            return number if number < count else 0
+        if len(part) > _ENVELOPE_PART_BYTES:
+            break
+    return 0
+
+
+def _bind(socket: zmq.Socket[bytes], endpoint: str, key: str) -> str:
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         if error.errno == zmq.EADDRINUSE:
             raise AddressInUse(
                 f"cannot listen on {endpoint}: another program does; stop it, or choose another address "
-                "for ingest.bind"
+                f"for {key}"
             ) from error
-        raise ListenError(f"cannot listen on {endpoint}: {error}; change ingest.bind") from error
+        raise ListenError(f"cannot listen on {endpoint}: {error}; change {key}") from error
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 

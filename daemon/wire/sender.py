@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
@@ -44,6 +44,7 @@ class StreamSummary:
         seconds: from the first frame to the summary.
         scales: kept frames by scale.
         errors: refusals by text.
+        passed_over: what lies in the source's folder and was not sent, by kind.
     """
 
     sent: int
@@ -58,6 +59,7 @@ class StreamSummary:
     seconds: float
     scales: Mapping[str, int]
     errors: Mapping[str, int]
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -312,6 +314,8 @@ def stream(
     interval apart (1 / ``fps``, else the video's own, else 1 s) so that it ends now: sent again tomorrow, it
     is tomorrow's footage, while frames that are stored already stay recognisable by number and content.
 
+    Where the source fails, the answers to what was sent are still waited for.
+
     Args:
         source: the frames.
         sender: sends them.
@@ -320,13 +324,21 @@ def stream(
         limit: frames to send at most.
         clock: wall-clock seconds.
         monotonic: the sender's clock.
+
+    Raises:
+        OSError: the source cannot be read further.
     """
     total = source.count if limit is None or source.count is None else min(limit, source.count)
     interval = 1.0 / (fps or source.fps or 1.0)
     began = clock()
-    for seq, frame in enumerate(islice(_paced(source, sender, fps, monotonic(), monotonic), limit)):
-        captured_at = clock() if source.live or total is None else began - (total - 1 - seq) * interval
-        sender.send(frame, seq=seq, captured_at=round(captured_at, 6))
+    frames = islice(_paced(source, sender, fps, monotonic(), monotonic), limit)
+    try:
+        for seq, frame in enumerate(frames):
+            captured_at = clock() if source.live or total is None else began - (total - 1 - seq) * interval
+            sender.send(frame, seq=seq, captured_at=round(captured_at, 6))
+    except OSError:
+        sender.finish()
+        raise
     sender.finish()
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 from urllib.parse import parse_qsl
 
 import numpy as np
 
+from dance_ondevice.daemon.wire import capture
+from dance_ondevice.daemon.wire.capture import Capture, Silence
 from dance_ondevice.datasets.camvid import VOID_ID
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.headers import ImageError
@@ -50,38 +54,17 @@ class Source:
         live: whether a frame is captured at the moment it is read.
         count: how many frames there are; None when that is not known.
         fps: frames a second at which they were filmed; None when that is not known.
+        passed_over: what lies in the folder and is not sent: how many files by ending, and how many folders.
     """
 
     frames: Iterator[SourceFrame]
     live: bool = False
     count: int | None = None
     fps: float | None = None
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[SourceFrame]:
         return self.frames
-
-
-class Capture(Protocol):
-    """The part of ``cv2.VideoCapture`` that is used."""
-
-    def isOpened(self) -> bool:  # noqa: N802
-        """Whether frames can be read."""
-
-    def get(self, propId: int, /) -> float:  # noqa: N803
-        """A property; 0 when it is not known."""
-
-    def read(self) -> tuple[bool, Any]:
-        """Whether there was a next frame, and the frame (h, w, 3) in BGR."""
-
-    def release(self) -> None:
-        """Close it."""
-
-
-def open_capture(where: str | int) -> Capture:
-    """Open a video file, a URL, or a camera by its number."""
-    import cv2
-
-    return cv2.VideoCapture(where)
 
 
 def iter_frames(
@@ -91,7 +74,8 @@ def iter_frames(
     match: str = "",
     void: Sequence[int] | None = None,
     wants_label: Callable[[int], bool] = lambda index: True,
-    open_capture: Callable[[str | int], Capture] = open_capture,
+    silence: Silence = Silence(),  # noqa: B008 - frozen
+    open_capture: Callable[[str | int], Capture] | None = None,
 ) -> Source:
     """Open a source.
 
@@ -103,13 +87,15 @@ def iter_frames(
         void: ids in label files that stand for "unlabelled" and become 255. None means 11 for a folder
             that is named as CamVid's are (``trainannot``), else none.
         wants_label: tells for a frame's index, from 0, whether to read its label.
-        open_capture: opens videos and cameras.
+        silence: what to do when a live source sends nothing.
+        open_capture: opens videos and cameras; None for OpenCV, with the time-out of ``silence``.
 
     Raises:
         SourceError: nothing is there, or not what was expected.
     """
     device = _DEVICE.fullmatch(spec)
     path = Path(spec)
+    opener = open_capture or partial(capture.open_capture, timeout=silence.timeout)
     is_folder = path.is_dir() or (path.suffix.lower() in _FORMATS and path.is_file())
     if not is_folder and (labels is not None or match):
         raise SourceError(f"labels and match go with a folder of images, which {spec} is not")
@@ -118,11 +104,11 @@ def iter_frames(
     if spec.partition("?")[0] == _SYNTHETIC:
         return _street(spec, wants_label)
     if device:
-        return _video(spec, int(device[1]), open_capture, live=True)
+        return _video(spec, partial(opener, int(device[1])), silence, live=True)
     if "://" in spec:
-        return _video(spec, spec, open_capture, live=True)
+        return _video(spec, partial(opener, spec), silence, live=True)
     if path.is_file():
-        return _video(spec, spec, open_capture, live=False)
+        return _video(spec, partial(opener, spec), silence, live=False)
     raise SourceError(
         f"{spec} is not there: expected a folder of images, a video, /dev/videoN, a URL or {_SYNTHETIC}"
     )
@@ -135,7 +121,7 @@ def _folder(
     void: Sequence[int] | None,
     wants_label: Callable[[int], bool],
 ) -> Source:
-    candidates = path.iterdir() if path.is_dir() else [path]
+    candidates = list(path.iterdir()) if path.is_dir() else [path]
     files = sorted((file for file in candidates if file.suffix.lower() in _FORMATS), key=_natural)
     chosen = [file for file in files if match in file.name]
     if not chosen:
@@ -143,7 +129,7 @@ def _folder(
         raise SourceError(
             f"none of the {len(files)} images in {path} has {match!r} in its name"
             if files
-            else f"no images ({kinds}) in {path}"
+            else f"no images ({kinds}) in {path}" + told_passed_over(_passed_over(candidates))
         )
     if labels is not None:
         if not labels.is_dir():
@@ -163,7 +149,25 @@ def _folder(
                 label=_read_label(label, void) if label is not None and label.is_file() else None,
             )
 
-    return Source(frames=frames(), count=len(chosen))
+    return Source(frames=frames(), count=len(chosen), passed_over=_passed_over(candidates))
+
+
+def _passed_over(candidates: Sequence[Path]) -> dict[str, int]:
+    """What of a folder is not sent, by ending; hidden files are nobody's images."""
+    others = (file for file in candidates if not file.name.startswith("."))
+    kinds = Counter(
+        "folders" if file.is_dir() else file.suffix.lower() or "without an ending"
+        for file in others
+        if file.is_dir() or file.suffix.lower() not in _FORMATS
+    )
+    return dict(sorted(kinds.items()))
+
+
+def told_passed_over(kinds: Mapping[str, int]) -> str:
+    """In words what of a folder is not sent; "" for nothing."""
+    if not kinds:
+        return ""
+    return "; passed over: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
 
 
 def _read_label(path: Path, void: Sequence[int]) -> bytes:
@@ -185,31 +189,26 @@ def _natural(path: Path) -> list[str | int]:
     return [int(part) if index % 2 else part for index, part in enumerate(parts)]
 
 
-def _video(
-    spec: str, where: str | int, open_capture: Callable[[str | int], Capture], *, live: bool
-) -> Source:
+def _video(spec: str, reopen: Callable[[], Capture], silence: Silence, *, live: bool) -> Source:
     import cv2
 
-    capture = open_capture(where)
-    if not capture.isOpened():
-        capture.release()
+    opened = reopen()
+    if not opened.isOpened():
+        opened.release()
         raise SourceError(f"{spec} cannot be opened as a {'camera' if live else 'video'}")
-    count, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
-
-    def frames() -> Iterator[SourceFrame]:
-        try:
-            index = 0
-            while True:
-                there, bgr = capture.read()
-                if not there:
-                    return
-                yield SourceFrame(name=str(index), encoding="jpeg", image=images.encode_jpeg(bgr))
-                index += 1
-        finally:
-            capture.release()
-
-    known = not live and count > 0
-    return Source(frames=frames(), live=live, count=count if known else None, fps=fps if fps > 0 else None)
+    count, fps = int(opened.get(cv2.CAP_PROP_FRAME_COUNT)), opened.get(cv2.CAP_PROP_FPS)
+    # A URL of which the number of frames is known is a file that lies elsewhere: it ends.
+    endless = live and count <= 0
+    bgrs = capture.live(spec, opened, reopen, silence) if endless else capture.footage(opened)
+    return Source(
+        frames=(
+            SourceFrame(name=str(index), encoding="jpeg", image=images.encode_jpeg(bgr))
+            for index, bgr in enumerate(bgrs)
+        ),
+        live=live,
+        count=count if not live and count > 0 else None,
+        fps=fps if fps > 0 else None,
+    )
 
 
 def _street(spec: str, wants_label: Callable[[int], bool]) -> Source:

@@ -16,6 +16,7 @@ import click
 
 from dance_ondevice.benchmarks.ingest.command import ingest
 from dance_ondevice.benchmarks.options import (
+    conditions_option,
     dataset_option,
     fitting_card,
     folder_option,
@@ -61,6 +62,7 @@ bench.add_command(stream)
 @bench.command()
 @dataset_option
 @folder_option("--root", required=True, help="Folder that holds the data set.")
+@conditions_option
 @model_option(
     "--model", "model_path", required=True, help="Folder of a trained model, as pretrain writes it."
 )
@@ -79,6 +81,7 @@ def indicators(
     *,
     dataset_name: str,
     root: Path,
+    conditions: tuple[str, ...],
     model_path: Path,
     split: str,
     learn_from: str,
@@ -93,7 +96,7 @@ def indicators(
     frame, taken as the daemon takes it: on the grey decode that ingest makes.
     """
     try:
-        dataset = open_dataset(dataset_name, root)
+        dataset = open_dataset(dataset_name, root, conditions)
         items = dataset.images((split,))
         lessons = dataset.images((learn_from,)) if learn_from else []
     except DatasetError as error:
@@ -109,6 +112,7 @@ def indicators(
     options = {
         "--dataset": dataset_name,
         "--root": "DIR",
+        **({"--conditions": ",".join(conditions)} if conditions else {}),
         "--model": "BASE",
         "--split": split,
         "--learn-from": learn_from or "''",

@@ -20,7 +20,7 @@ from dance_ondevice.benchmarks.indicators_report import (
 )
 from dance_ondevice.benchmarks.ranks import spearman
 from dance_ondevice.complexity import (
-    INDICATOR_NAMES,
+    INDICATORS,
     Complexity,
     Indicator,
     LearntLoss,
@@ -125,7 +125,7 @@ def measure_indicators(
         LabelError: a label has ids that the data set does not.
         OSError: a file cannot be read.
     """
-    indicators = [make_indicator(name, bench.scales) for name in INDICATOR_NAMES]
+    indicators = [make_indicator(name, bench.scales) for name in INDICATORS]
     if learnt is not None:
         indicators.append(learnt)
     keys = [scale_key(scale) for scale in bench.scales]

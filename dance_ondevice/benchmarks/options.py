@@ -12,6 +12,8 @@ import click
 from dance_ondevice import __version__
 from dance_ondevice.benchmarks.result import About, encode_result, machine_class, write_result
 from dance_ondevice.daemon.cli import WorkFailed
+from dance_ondevice.daemon.terminal import comma_names
+from dance_ondevice.datasets.acdc import ACDC_CONDITIONS
 from dance_ondevice.datasets.listing import Dataset
 from dance_ondevice.datasets.registry import DATASET_NAMES
 from dance_ondevice.models.card import CheckpointError, ModelCard, read_card
@@ -21,6 +23,13 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 dataset_option: Decorator = click.option(
     "--dataset", "dataset_name", type=click.Choice(DATASET_NAMES), required=True, help="Its layout."
+)
+conditions_option: Decorator = click.option(
+    "--conditions",
+    default="",
+    metavar="A,B",
+    callback=comma_names,
+    help=f"acdc: of {', '.join(ACDC_CONDITIONS)}; all if none is named.",
 )
 note_option: Decorator = click.option(
     "--note", default="", metavar="TEXT", help="What a reader of --out must know to judge it."

@@ -12,10 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dance_ondevice.datasets.listing import DatasetError, LabelledImage, images_in, in_order, need_folder
-from dance_ondevice.datasets.nineteen import NINETEEN_CLASSES
-from dance_ondevice.images.codec import decode_label
-from dance_ondevice.images.labels import LabelError, check_label
+from dance_ondevice.datasets.cityscapes import NINETEEN_CLASSES
+from dance_ondevice.datasets.listing import (
+    DatasetError,
+    LabelledImage,
+    images_in,
+    in_order,
+    need_folder,
+    read_plain,
+)
 
 
 def bdd100k(root: Path, splits: Sequence[str] = ("train",)) -> list[LabelledImage]:
@@ -24,7 +29,9 @@ def bdd100k(root: Path, splits: Sequence[str] = ("train",)) -> list[LabelledImag
     Each image is from a drive of its own, so its name is its sequence and its frame is 0.
 
     Args:
-        root: folder with ``images/10k/<split>/<name>.jpg`` and ``labels/sem_seg/masks/<split>/<name>.png``.
+        root: folder with ``images/10k/<split>/<name>.jpg`` and ``labels/sem_seg/masks/<split>/<name>.png``,
+            or, as first published, with ``seg/images/<split>/<name>.jpg`` and
+            ``seg/labels/<split>/<name>_train_id.png`` (or the folder ``seg`` itself).
         splits: such as ``("train", "val")``. The labels of "test" are not published.
 
     Raises:
@@ -44,20 +51,23 @@ def read_label(path: Path) -> NDArray[np.uint8]:
         LabelError: it holds other ids.
         OSError: the file cannot be read.
     """
-    label = decode_label(path.read_bytes())
-    try:
-        check_label(label, len(NINETEEN_CLASSES))
-    except LabelError as error:
-        raise LabelError(f"{path}: {error}") from error
-    return label
+    return read_plain(path, len(NINETEEN_CLASSES))
+
+
+def _folders(root: Path, split: str) -> tuple[Path, Path, str]:
+    """The folders of images and labels, and what follows a name in those of labels."""
+    for old in (root / "seg", root):
+        if old.name == "seg" and (old / "images").is_dir():
+            return old / "images" / split, old / "labels" / split, "_train_id"
+    return root / "images" / "10k" / split, root / "labels" / "sem_seg" / "masks" / split, ""
 
 
 def _split(root: Path, split: str) -> Iterator[LabelledImage]:
-    images, labels = root / "images" / "10k" / split, root / "labels" / "sem_seg" / "masks" / split
+    images, labels, suffix = _folders(root, split)
     found = images_in(images, split)
     need_folder(labels, "the label masks", split)
     for image in found:
-        label = labels / f"{image.stem}.png"
+        label = labels / f"{image.stem}{suffix}.png"
         if not label.is_file():
             raise DatasetError(f"{image} has no label mask: expected {label}")
         yield LabelledImage(image=image, label=label, sequence=image.stem, frame=0)

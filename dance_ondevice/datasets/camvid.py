@@ -114,6 +114,8 @@ class LabelColours:
             lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
         except FileNotFoundError as error:
             raise DatasetError(f"no file {path}: it should hold a line name,r,g,b for each class") from error
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(f"{path} is no table of name,r,g,b in UTF-8: {error}") from error
         colours: dict[tuple[int, int, int], str] = {}
         for number, line in enumerate(lines[1:], start=2):
             if not line:

@@ -14,9 +14,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dance_ondevice.datasets.listing import DatasetError, LabelledImage, images_in, in_order, need_folder
-from dance_ondevice.datasets.nineteen import NINETEEN_CLASSES
 from dance_ondevice.images.codec import decode_label
 from dance_ondevice.images.labels import IGNORE, LabelError, check_label
+
+#: The classes of Cityscapes, and of data sets that took them over, in the order of their train ids.
+NINETEEN_CLASSES: tuple[str, ...] = (
+    "road",
+    "sidewalk",
+    "building",
+    "wall",
+    "fence",
+    "pole",
+    "traffic light",
+    "traffic sign",
+    "vegetation",
+    "terrain",
+    "sky",
+    "person",
+    "rider",
+    "car",
+    "truck",
+    "bus",
+    "train",
+    "motorcycle",
+    "bicycle",
+)
 
 #: Ids in ``labelIds`` files are below this; 255 stands for -1, the licence plates.
 _N_LABEL_IDS = 34

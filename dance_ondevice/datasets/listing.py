@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dance_ondevice.files import write_whole
-from dance_ondevice.images.codec import encode_png
+from dance_ondevice.images.codec import decode_label, encode_png
+from dance_ondevice.images.labels import LabelError, check_label
 
+_LAST_NUMBER = re.compile(r"(.*?)([0-9]{1,18})[^0-9]*")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
@@ -48,12 +51,15 @@ class Dataset:
         classes: names in the order of their ids.
         images: lists the labelled images of some splits, by sequence and then by time.
         read_label: reads a label file as (H, W) uint8 ids below ``len(classes)``, 255 = ignore.
+        void: where label files can be trained on as they are, the ids in them that mean "unlabelled" beside
+            255; None where ``read_label`` must translate them.
     """
 
     name: str
     classes: tuple[str, ...]
     images: Callable[[Sequence[str]], list[LabelledImage]]
     read_label: ReadLabel
+    void: tuple[int, ...] | None = None
 
 
 def images_in(folder: Path, split: str) -> list[Path]:
@@ -77,6 +83,67 @@ def need_folder(folder: Path, content: str, split: str) -> None:
     """
     if not folder.is_dir():
         raise DatasetError(f"no folder {folder}: it should hold {content} of the split {split!r}")
+
+
+def read_plain(path: Path, n_classes: int) -> NDArray[np.uint8]:
+    """Read a label file of plain class ids: (H, W) uint8, ids below ``n_classes`` and 255.
+
+    Raises:
+        ImageError: the file is no 8-bit single-channel PNG.
+        LabelError: it holds other ids.
+        OSError: the file cannot be read.
+    """
+    label = decode_label(path.read_bytes())
+    try:
+        check_label(label, n_classes)
+    except LabelError as error:
+        raise LabelError(f"{path}: {error}") from error
+    return label
+
+
+def in_folders(images: Path, labels: Path) -> list[LabelledImage]:
+    """List the images of one folder that have a label of the same name in another, by name.
+
+    A sequence is what comes before the last number in a name, and the frame is that number; images without a
+    number are a sequence each.
+
+    Args:
+        images: ``<name>.jpg`` or ``.png``.
+        labels: ``<name>.png``; images without one are left out.
+
+    Raises:
+        DatasetError: a folder is missing, or no image has a label.
+    """
+    need_folder(images, "the images", "--images")
+    need_folder(labels, "the label masks", "--labels")
+    found = []
+    for image in images_in(images, "--images"):
+        label = labels / f"{image.stem}.png"
+        if label.is_file():
+            number = _LAST_NUMBER.fullmatch(image.stem)
+            sequence, frame = (number[1], int(number[2])) if number else (image.stem, 0)
+            found.append(LabelledImage(image=image, label=label, sequence=sequence, frame=frame))
+    if not found:
+        raise DatasetError(
+            f"no image in {images} has a label: that of a.jpg is {labels / 'a.png'}, an 8-bit PNG of ids"
+        )
+    return in_order(found)
+
+
+def of_sequences(
+    items: Sequence[LabelledImage], sequences: Sequence[str], split: str
+) -> Sequence[LabelledImage]:
+    """The images of some sequences alone; all of them where none is named.
+
+    Raises:
+        DatasetError: the split has none of one of the sequences.
+    """
+    if not sequences:
+        return items
+    known = sorted({item.sequence for item in items})
+    if missing := [name for name in sequences if name not in known]:
+        raise DatasetError(f"no images of {', '.join(missing)} in {split}; there are {', '.join(known)}")
+    return [item for item in items if item.sequence in set(sequences)]
 
 
 def in_order(found: Iterable[LabelledImage]) -> list[LabelledImage]:

@@ -2,51 +2,117 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dance_ondevice.datasets import bdd100k, camvid, cityscapes
-from dance_ondevice.datasets.listing import Dataset
-from dance_ondevice.datasets.nineteen import NINETEEN_CLASSES
-from dance_ondevice.images.labels import STREET_CLASSES
+import numpy as np
 
-DATASET_NAMES: tuple[str, ...] = ("camvid", "camvid32", "cityscapes", "bdd100k")
+from dance_ondevice.datasets import acdc, bdd100k, camvid, cityscapes, idd_lite, layouts
+from dance_ondevice.datasets.cityscapes import NINETEEN_CLASSES
+from dance_ondevice.datasets.listing import (
+    Dataset,
+    DatasetError,
+    LabelledImage,
+    ReadLabel,
+    in_order,
+    read_plain,
+)
+from dance_ondevice.images.headers import ImageError
+from dance_ondevice.images.labels import IGNORE, STREET_CLASSES, LabelError
 
 
-def open_dataset(name: str, root: Path) -> Dataset:
+@dataclass(frozen=True)
+class _Reader:
+    """How a data set is read; for the rest see ``Dataset``."""
+
+    images: Callable[[Path, Sequence[str]], list[LabelledImage]]
+    classes: tuple[str, ...]
+    read_label: ReadLabel
+    void: tuple[int, ...] | None = ()
+
+
+_read_nineteen = partial(read_plain, n_classes=len(NINETEEN_CLASSES))
+#: Those whose classes are known before their folder is.
+_READERS: Mapping[str, _Reader] = {
+    "camvid": _Reader(camvid.camvid, STREET_CLASSES, camvid.read_label, (camvid.VOID_ID,)),
+    "cityscapes": _Reader(cityscapes.cityscapes, NINETEEN_CLASSES, cityscapes.read_label, None),
+    "bdd100k": _Reader(bdd100k.bdd100k, NINETEEN_CLASSES, bdd100k.read_label),
+    "acdc": _Reader(acdc.acdc, NINETEEN_CLASSES, _read_nineteen),
+    "idd_lite": _Reader(idd_lite.idd_lite, idd_lite.IDD_LITE_CLASSES, idd_lite.read_label),
+}
+
+DATASET_NAMES: tuple[str, ...] = ("camvid", "camvid32", "cityscapes", "bdd100k", "acdc", "idd_lite")
+
+
+def open_dataset(name: str, root: Path, conditions: Sequence[str] = ()) -> Dataset:
     """A data set in a folder of the layout that its module describes.
+
+    Its ``images`` raises a ``DatasetError`` that also says where the data set may lie, if it is not in the
+    folder, or which other one is; and one for a split in which no pixel is labelled.
+
+    Args:
+        name: of ``DATASET_NAMES``.
+        root: the folder.
+        conditions: of ``acdc.ACDC_CONDITIONS``, to take these alone; empty for all.
 
     Raises:
         ValueError: there is no data set of this name.
-        DatasetError: the names of the classes are in the folder and cannot be read.
+        DatasetError: the names of the classes are in the folder and cannot be read, or the data set does not
+            tell conditions apart.
     """
-    if name == "camvid":
-        return Dataset(
-            name=name,
-            classes=STREET_CLASSES,
-            images=partial(camvid.camvid, root),
-            read_label=camvid.read_label,
-        )
+    if name not in DATASET_NAMES:
+        raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(DATASET_NAMES)}")
+    if conditions and name != "acdc":
+        raise DatasetError(f"{name} does not tell conditions apart; of the data sets acdc does")
     if name == "camvid32":
-        colours = camvid.LabelColours.load(root)
-        return Dataset(
-            name=name,
-            classes=colours.classes,
-            images=partial(camvid.camvid32, root),
-            read_label=colours.read_label,
-        )
-    if name == "cityscapes":
-        return Dataset(
-            name=name,
-            classes=NINETEEN_CLASSES,
-            images=partial(cityscapes.cityscapes, root),
-            read_label=cityscapes.read_label,
-        )
-    if name == "bdd100k":
-        return Dataset(
-            name=name,
-            classes=NINETEEN_CLASSES,
-            images=partial(bdd100k.bdd100k, root),
-            read_label=bdd100k.read_label,
-        )
-    raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(DATASET_NAMES)}")
+        with _hinted(name, root):
+            colours = camvid.LabelColours.load(root)
+        reader = _Reader(camvid.camvid32, colours.classes, colours.read_label, None)
+    else:
+        reader = _READERS[name]
+    listed = partial(acdc.acdc, conditions=tuple(conditions)) if name == "acdc" else reader.images
+
+    def images(splits: Sequence[str]) -> list[LabelledImage]:
+        with _hinted(name, root):
+            if name == "camvid" and layouts.known(root) == ["idd_lite"]:
+                # Its names and masks could be CamVid's; the classes are others.
+                raise DatasetError(f"{root} holds IDD-Lite, not CamVid")
+            found = {split: listed(root, (split,)) for split in splits}
+        for split, items in found.items():
+            _need_labels(items, reader.read_label, split)
+        return in_order(item for items in found.values() for item in items)
+
+    return Dataset(
+        name=name, classes=reader.classes, images=images, read_label=reader.read_label, void=reader.void
+    )
+
+
+@contextmanager
+def _hinted(name: str, root: Path) -> Iterator[None]:
+    """Let an error about a folder also say where the data set is, or which one is there."""
+    try:
+        yield
+    except DatasetError as error:
+        told = layouts.hint(name, root)
+        raise DatasetError(f"{error}; {told}" if told else str(error)) from error
+
+
+def _need_labels(items: Sequence[LabelledImage], read_label: ReadLabel, split: str) -> None:
+    """Make sure that a split has a labelled pixel: published test splits often have labels without any.
+
+    Raises:
+        DatasetError: it has none.
+    """
+    for item in items:
+        try:
+            if np.any(read_label(item.label) != IGNORE):
+                return
+        except (ImageError, LabelError, OSError):
+            return  # told of where the label is used
+    raise DatasetError(
+        f"no pixel of the split {split!r} is labelled ({len(items)} masks looked at, such as "
+        f"{items[0].label}): its labels are not published; take another split, such as val"
+    )

@@ -15,12 +15,13 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dance_ondevice.images.headers import ImageError, check_complete, probe
+from dance_ondevice.images.headers import ImageError, ImageInfo, check_complete, probe
 
 __all__ = [
     "decode_colour",
     "decode_grey",
     "decode_label",
+    "decode_unchanged",
     "encode_jpeg",
     "encode_png",
     "limit_pixels",
@@ -98,6 +99,34 @@ def decode_label(data: bytes | memoryview) -> NDArray[np.uint8]:
     return _decode(data, 1, grey=True)
 
 
+def decode_unchanged(data: bytes | memoryview) -> NDArray[np.uint8]:
+    """Decode an 8-bit PNG with the channels that it has; a palette becomes colours.
+
+    Returns:
+        (height, width) grey, (height, width, 3) BGR or (height, width, 4) BGRA uint8. Grey with alpha becomes
+        BGRA.
+
+    Raises:
+        ImageError: anything but a complete PNG of at most 8 bits within the pixel limit.
+    """
+    import cv2
+
+    info = probe(data)
+    if info.format != "png" or info.bit_depth > 8:
+        raise ImageError(f"a PNG of 8 bits is asked for, found a {info.format} of {info.bit_depth} bits")
+    _check_pixels(info)
+    check_complete(data, info)
+    try:
+        decoded = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+        )
+    except cv2.error as error:
+        raise ImageError(f"the png cannot be decoded: {error.err or error}") from error
+    if decoded is None or decoded.dtype != np.uint8 or decoded.shape[:2] != (info.height, info.width):
+        raise ImageError(f"the png is damaged and cannot be decoded ({len(data)} bytes)")
+    return cast("NDArray[np.uint8]", decoded)
+
+
 def encode_jpeg(bgr: NDArray[np.uint8], quality: int = 95) -> bytes:
     """Encode (h, w, 3) BGR or (h, w) grey as JPEG.
 
@@ -145,12 +174,7 @@ def _decode(data: bytes | memoryview, reduce: int, *, grey: bool) -> NDArray[np.
     if reduce not in (1, 2, 4, 8):
         raise ValueError(f"reduce is {reduce}, allowed are 1, 2, 4 and 8")
     info = probe(data)
-    limit = _pixel_limit()
-    if info.width * info.height > limit:
-        # OpenCV checks the reduced size only, though libjpeg may hold the whole image's coefficients.
-        raise ImageError(
-            f"the image declares {info.width}x{info.height} pixels, the limit is {limit} in total"
-        )
+    _check_pixels(info)
     check_complete(data, info)
     size = (-(-info.height // reduce), -(-info.width // reduce))
     # Only libjpeg decodes straight to a smaller size; elsewhere OpenCV resizes, and rounds a side down to 0.
@@ -176,6 +200,15 @@ def _decode(data: bytes | memoryview, reduce: int, *, grey: bool) -> NDArray[np.
             f"the {info.format} declares {info.width}x{info.height} pixels but decodes to {decoded.shape}"
         )
     return cast("NDArray[np.uint8]", decoded)
+
+
+def _check_pixels(info: ImageInfo) -> None:
+    limit = _pixel_limit()
+    if info.width * info.height > limit:
+        # OpenCV checks the reduced size only, though libjpeg may hold the whole image's coefficients.
+        raise ImageError(
+            f"the image declares {info.width}x{info.height} pixels, the limit is {limit} in total"
+        )
 
 
 def _pixel_limit() -> int:

@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ImageError", "ImageInfo", "check_complete", "probe"]
+__all__ = ["ImageError", "ImageInfo", "check_complete", "png_chunks", "probe", "without_exif"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: Colour type -> (channels once decoded, allowed bit depths); PNG specification, table 11.1.
@@ -24,12 +24,14 @@ _PNG_COLOURS = {
     6: (4, (8, 16)),
 }
 
+_TEXT_PROFILES = (b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
+
 #: A JPEG marker, after any number of fill bytes; ITU-T T.81, B.1.1.2.
 _JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 #: The marker that ends entropy-coded data: neither a stuffed zero nor a restart marker. Of fixed length, with
 #: a literal first byte, so that a search is linear and runs at the speed of memchr.
 _JPEG_SCAN_END = re.compile(rb"\xff[^\xff\x00\xd0-\xd7]", re.DOTALL)
-_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 # These bound the time that hostile bytes can cost: encoders write some tens of segments and a dozen scans,
@@ -99,6 +101,58 @@ def check_complete(data: bytes | memoryview, info: ImageInfo) -> None:
         (length,) = struct.unpack("<I", data[4:8])
         if length + 8 > len(data):
             raise ImageError(f"the WebP is truncated: {len(data)} of {length + 8} bytes")
+
+
+def without_exif(data: bytes) -> bytes:
+    """The same image without its EXIF and XMP data, so that no program turns it; the pixels are untouched.
+
+    Args:
+        data: a JPEG or PNG; any other image comes back as it is.
+
+    Raises:
+        ImageError: the header is damaged.
+    """
+    info = probe(data)
+    if info.format == "jpeg":
+        return _jpeg_without_exif(data)
+    if info.format == "png":
+        kept = [chunk for kind, chunk in png_chunks(data) if kind != b"eXIf" and not _is_profile(chunk)]
+        return b"".join([_PNG_SIGNATURE, *kept])
+    return data
+
+
+def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """The chunks of a PNG by name, each whole: length, name, content and checksum.
+
+    Raises:
+        ImageError: the PNG is truncated.
+    """
+    _check_png_complete(data)
+    position, found = len(_PNG_SIGNATURE), list[tuple[bytes, bytes]]()
+    while not found or found[-1][0] != b"IEND":
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        found.append((data[position + 4 : position + 8], data[position:end]))
+        position = end
+    return found
+
+
+def _is_profile(chunk: bytes) -> bool:
+    """Whether a text chunk holds EXIF or XMP as ImageMagick and others write them."""
+    kind, text = chunk[4:8], chunk[8:64]
+    return kind in (b"zTXt", b"tEXt", b"iTXt") and text.startswith(_TEXT_PROFILES)
+
+
+def _jpeg_without_exif(data: bytes) -> bytes:
+    """Drop the APP1 segments before the frame header: EXIF and XMP (T.81, B.2.4.6)."""
+    kept, position = [data[:2]], 2
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        marker, body, end = _jpeg_segment(data, position)
+        if marker in _JPEG_FRAMES:
+            return b"".join([*kept, data[position:]])
+        if not (marker == _APP1 and body.startswith((b"Exif\0", b"http://ns.adobe.com/"))):
+            kept.append(data[position:end])
+        position = end
+    raise ImageError(f"the JPEG has no frame header within {_MAX_JPEG_SEGMENTS} segments")
 
 
 def _check_size(kind: str, width: int, height: int) -> None:

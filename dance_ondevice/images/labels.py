@@ -59,6 +59,11 @@ def colourise(mask: NDArray[np.uint8], n_classes: int) -> NDArray[np.uint8]:
     return _palette(n_classes)[mask]
 
 
+def class_colours(n_classes: int) -> list[tuple[int, int, int]]:
+    """The colours that :func:`colourise` paints, as (red, green, blue) from 0 to 255, by class id."""
+    return [(int(r), int(g), int(b)) for b, g, r in _palette(n_classes)[:n_classes]]
+
+
 def check_label(label: NDArray[np.uint8], n_classes: int) -> None:
     """Make sure that every pixel is a class or ignored.
 

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.label_formats.colours import Colour, parse_colour
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # only installed where needed
 
-__all__ = ["ClassMap", "ClassMapError", "UnknownClasses", "read_class_map", "suggest"]
+__all__ = ["ClassMap", "ClassMapError", "UnknownClasses", "read_class_map", "suggest", "unknown_classes"]
 
 _IGNORED = ("ignore", "void")
 
@@ -34,12 +35,24 @@ class ClassMap:
     """What to make of names and ids.
 
     Attributes:
-        targets: class id, or 255 to ignore, by name or by id written as text.
+        targets: class id, or 255 to ignore, by name, by id written as text, or by colour written as
+            ``128,64,128`` or ``#804080``.
         background: id of pixels that nobody drew on.
     """
 
     targets: Mapping[str, int] = field(default_factory=dict)
     background: int = IGNORE
+
+    @property
+    def colours(self) -> dict[Colour, int]:
+        """The targets that are named by a colour."""
+        named = ((parse_colour(name), target) for name, target in self.targets.items())
+        return {colour: target for colour, target in named if colour is not None}
+
+    @property
+    def names_ids(self) -> bool:
+        """Whether it says what ids of masks are."""
+        return any(name.isascii() and name.isdigit() for name in self.targets)
 
     def resolve(self, names: Iterable[str], classes: Sequence[str]) -> dict[str, int]:
         """The class id of every name: as mapped, else that of the class of the same name, capitals aside.
@@ -47,21 +60,16 @@ class ClassMap:
         Raises:
             UnknownClasses: names without a class, all of them at once.
         """
-        own = {_plain(name): index for index, name in enumerate(classes)}
-        found: dict[str, int] = {}
-        unknown: list[str] = []
-        for name in names:
-            target = self.targets.get(name, own.get(_plain(name)))
-            if target is None:
-                unknown.append(name)
-            else:
-                found[name] = target
+        found = {name: self.lookup(name, classes) for name in names}
+        unknown = [name for name, target in found.items() if target is None]
         if unknown:
-            raise UnknownClasses(
-                f"unknown class names: {', '.join(map(repr, unknown))}; nothing was imported. Say what "
-                f"they are in a file and give it with --class-map:\n\n{suggest(unknown, classes)}"
-            )
-        return found
+            raise unknown_classes(unknown, classes)
+        return {name: target for name, target in found.items() if target is not None}
+
+    def lookup(self, name: str, classes: Sequence[str]) -> int | None:
+        """The class id of one name; None where it is no class and not in the map."""
+        own = {_plain(each): index for index, each in enumerate(classes)}
+        return self.targets.get(name, own.get(_plain(name)))
 
     def apply(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A mask of ids with those that the map names replaced."""
@@ -72,11 +80,19 @@ class ClassMap:
         return table[mask]
 
 
+def unknown_classes(names: Sequence[str], classes: Sequence[str]) -> UnknownClasses:
+    """The error for names without a class."""
+    return UnknownClasses(
+        f"unknown class names: {', '.join(map(repr, names))}; nothing was imported. Say what "
+        f"they are in a file and give it with --class-map:\n\n{suggest(names, classes)}"
+    )
+
+
 def read_class_map(text: str, classes: Sequence[str]) -> ClassMap:
     """Read a class map: TOML with a table ``[classes]`` and, if wanted, a key ``background`` before it.
 
-    In the table, keys are the names, or the ids, of what is imported; values are names or ids of the model's
-    classes, or "ignore".
+    In the table, keys are names, ids or colours ("128,64,128") of what is imported; values are names or ids
+    of the model's classes, or "ignore".
 
     Raises:
         ClassMapError: all that is wrong with it.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from dance_ondevice.label_formats import rle
+from dance_ondevice.label_formats.label_file import LabelFile
+from dance_ondevice.label_formats.names import base_name
 from dance_ondevice.label_formats.regions import (
     Annotated,
     Export,
     FormatError,
+    OtherFormat,
     Refused,
     Region,
     bitmap,
@@ -18,7 +20,21 @@ from dance_ondevice.label_formats.regions import (
     polygons,
 )
 
-__all__ = ["is_coco", "read_coco"]
+__all__ = ["is_coco", "looks_like", "read", "read_coco"]
+
+
+def looks_like(file: LabelFile) -> bool:
+    """Whether a file is COCO JSON."""
+    return is_coco(file.document)
+
+
+def read(file: LabelFile) -> Export:
+    """Read a COCO file; see ``read_coco``.
+
+    Raises:
+        FormatError: it is none.
+    """
+    return read_coco(file.json())
 
 
 def is_coco(document: object) -> bool:
@@ -41,14 +57,23 @@ def read_coco(document: object) -> Export:
     images = _by_id(document["images"], "image")
     drawn: dict[object, list[Mapping[str, Any]]] = {}
     for annotation in _objects(document["annotations"], "annotation"):
+        if "segments_info" in annotation:
+            raise OtherFormat(
+                "it is a COCO panoptic file, whose masks lie in PNG files beside it: export instances "
+                '("COCO 1.0" in CVAT, coco_instances in datumaro), or masks as PNG'
+            )
         image_id = annotation.get("image_id")
         if not isinstance(image_id, (int, str)) or image_id not in images:
             raise FormatError(f"an annotation is for image {image_id!r}, which is not listed")
         drawn.setdefault(image_id, []).append(annotation)
     found: list[Annotated] = []
+    undrawn: list[str] = []
     refused: list[Refused] = []
     for key, image in images.items():
-        name = PurePosixPath(str(image.get("file_name", "")).replace("\\", "/")).name
+        name = base_name(str(image.get("file_name", "")))
+        if key not in drawn and name and image.get("width") is None and image.get("height") is None:
+            undrawn.append(name)  # Label Studio leaves the sizes of such images out
+            continue
         try:
             if not name:
                 raise FormatError("it has no file name")
@@ -58,7 +83,7 @@ def read_coco(document: object) -> Export:
             refused.append(Refused(name or f"image {key}", str(error)))
         else:
             found.append(Annotated(image=name, width=width, height=height, regions=regions))
-    return Export(tuple(found), tuple(refused))
+    return Export(tuple(found), tuple(refused), tuple(undrawn))
 
 
 def _region(

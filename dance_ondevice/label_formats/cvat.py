@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
-from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
 from dance_ondevice.label_formats import rle
+from dance_ondevice.label_formats.label_file import LabelFile
+from dance_ondevice.label_formats.names import base_name
 from dance_ondevice.label_formats.regions import (
     Annotated,
     Export,
     FormatError,
+    OtherFormat,
     Paint,
     Refused,
     Region,
@@ -22,16 +25,30 @@ from dance_ondevice.label_formats.regions import (
     rectangle,
 )
 
-__all__ = ["read_cvat"]
+__all__ = ["looks_like", "read", "read_cvat"]
 
 Element = ElementTree.Element
+
+
+def looks_like(file: LabelFile) -> bool:
+    """Whether a file is XML; CVAT's is the only one that is read."""
+    return file.data.lstrip()[:1] == b"<"
+
+
+def read(file: LabelFile) -> Export:
+    """Read a file; see ``read_cvat``.
+
+    Raises:
+        FormatError: it is none of CVAT's.
+    """
+    return read_cvat(file.data)
 
 
 def read_cvat(data: bytes) -> Export:
     """Read an export; regions are painted by their z_order, then in the order of the file.
 
-    Shapes without an area (points, lines, tags, skeletons) are passed over. An image with a bad shape is
-    refused whole.
+    Shapes without an area (points, lines, tags, skeletons) are passed over and counted. An image with a bad
+    shape, one of a type that is not known, or nothing but shapes without an area is refused whole.
 
     Raises:
         FormatError: it is no such file.
@@ -44,26 +61,52 @@ def read_cvat(data: bytes) -> Export:
     # An encoding that Python does not know is a LookupError, one that expat cannot take a ValueError.
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise FormatError(f"no XML: {error}") from error
+    if root.tag == "annotation":
+        raise OtherFormat("it is Pascal VOC's XML, which holds boxes alone: export masks or polygons")
     if root.tag != "annotations":
         raise FormatError(f"no CVAT file: its root is <{root.tag}>, not <annotations>")
     if root.find("track") is not None:
         raise FormatError('it holds tracks of a video: export the task as "CVAT for images 1.1"')
     images: list[Annotated] = []
     refused: list[Refused] = []
+    passed: Counter[str] = Counter()
     for image in root.iter("image"):
-        name = PurePosixPath(image.get("name", "").replace("\\", "/")).name
+        name = base_name(image.get("name", ""))
         try:
             if not name:
                 raise FormatError("it has no name")
             width, height = check_size(_whole(image, "width"), _whole(image, "height"))
-            shapes = [shape for shape in image if shape.tag in _SHAPES]
+            shapes, flat = _sorted_out(image)
             shapes.sort(key=lambda shape: _number(shape, "z_order", 0.0))
             regions = tuple(Region(shape.get("label", ""), _SHAPES[shape.tag](shape)) for shape in shapes)
         except FormatError as error:
             refused.append(Refused(name or f"image {image.get('id')}", str(error)))
         else:
             images.append(Annotated(image=name, width=width, height=height, regions=regions))
-    return Export(tuple(images), tuple(refused))
+            passed.update(flat)
+    notes = (f"shapes without an area passed over: {_counted(passed)}",) if passed else ()
+    return Export(tuple(images), tuple(refused), notes=notes)
+
+
+def _sorted_out(image: Element) -> tuple[list[Element], Counter[str]]:
+    """The shapes of an image that can be painted, and how many there are of each type without an area."""
+    shapes = [shape for shape in image if shape.tag in _SHAPES]
+    others = Counter(shape.tag for shape in image if shape.tag not in (*_SHAPES, *_NO_SHAPES))
+    unknown = [tag for tag in others if tag not in _FLAT]
+    if unknown:
+        raise FormatError(
+            f"shapes of type {', '.join(sorted(unknown))} cannot be read: draw polygons or masks, or delete "
+            "them"
+        )
+    if others and not shapes:
+        raise FormatError(
+            f"it holds only shapes without an area ({_counted(others)}): draw polygons or masks"
+        )
+    return shapes, others
+
+
+def _counted(types: Counter[str]) -> str:
+    return ", ".join(f"{count} {tag}" for tag, count in sorted(types.items()))
 
 
 def _polygon(shape: Element) -> Paint:
@@ -113,6 +156,10 @@ _SHAPES: dict[str, Callable[[Element], Paint]] = {
     "ellipse": _ellipse,
     "mask": _mask,
 }
+
+#: Shapes that have no area, and what stands in an image and is none.
+_FLAT = ("points", "polyline", "skeleton")
+_NO_SHAPES = ("tag", "attribute")
 
 
 def _number(element: Element, name: str, default: float | None = None) -> float:

@@ -1,14 +1,22 @@
-"""Label Studio's JSON export: polygons, brush masks, rectangles and ellipses, in percent of the image."""
+"""Label Studio's JSON export: polygons, brushes, bitmasks, rectangles and ellipses."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
+import base64
+import binascii
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import numpy as np
+from numpy.typing import NDArray
+
+from dance_ondevice.images.codec import decode_unchanged
+from dance_ondevice.images.headers import ImageError
 from dance_ondevice.label_formats import rle
+from dance_ondevice.label_formats.label_file import LabelFile
+from dance_ondevice.label_formats.names import base_name, looks_like_image, without_upload
 from dance_ondevice.label_formats.regions import (
     Annotated,
     Export,
@@ -23,11 +31,34 @@ from dance_ondevice.label_formats.regions import (
     rectangle,
 )
 
-__all__ = ["is_label_studio", "read_label_studio"]
+__all__ = ["is_label_studio", "looks_like", "read", "read_label_studio"]
 
-#: What an upload puts before a file's name.
-_UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)")
-_KINDS = ("polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels")
+#: Results that are no drawing: what is said of the image, of a region or of two of them.
+_NO_DRAWINGS = frozenset(
+    {"choices", "textarea", "rating", "number", "datetime", "taxonomy", "ranker", "pairwise", "relation"}
+)
+_DATA_URL = "data:image/png;base64,"
+
+
+def looks_like(file: LabelFile) -> bool:
+    """Whether a file is a list of Label Studio's tasks, in whichever of its two JSON forms."""
+    document = file.document
+    return is_label_studio(document) or (
+        isinstance(document, list)
+        and bool(document)
+        and all(
+            isinstance(task, Mapping) and {"annotation_id", "annotator"} & task.keys() for task in document
+        )
+    )
+
+
+def read(file: LabelFile) -> Export:
+    """Read a file; see ``read_label_studio``.
+
+    Raises:
+        FormatError: it is none of Label Studio's, or its short form.
+    """
+    return read_label_studio(file.json())
 
 
 def is_label_studio(document: object) -> bool:
@@ -42,72 +73,185 @@ def is_label_studio(document: object) -> bool:
 def read_label_studio(document: object) -> Export:
     """Read an export; of a task's annotations the last one that was not cancelled counts.
 
-    Tasks without one are passed over: nobody has labelled them. A task with a bad region is refused whole.
+    Tasks without one, or without a drawing, count as undrawn. A task with a bad region, or with one of a type
+    that is not known, is refused whole.
 
     Raises:
         FormatError: it is no such export.
     """
     if not is_label_studio(document):
         raise FormatError(
-            'no Label Studio export: choose "JSON" there, which lists tasks with data and annotations'
+            'no Label Studio export: choose "JSON" there, not "JSON-MIN": it lists tasks with data and '
+            "annotations"
         )
     assert isinstance(document, list)
     images: list[Annotated] = []
     refused: list[Refused] = []
+    undrawn: list[str] = []
+    predicted = 0
     for number, task in enumerate(document):
         name = f"task {task.get('id', number)}"
         try:
-            name = _file_name(task) or name
+            given, uploaded = _file_name(task)
+            name = (without_upload(given) if uploaded else given) or name
             annotation = _annotation(task)
-            if annotation is not None:
-                images.append(_annotated(name, annotation))
+            image = None if annotation is None else _annotated(name, given, annotation)
         except FormatError as error:
             refused.append(Refused(name, str(error)))
-    return Export(tuple(images), tuple(refused))
+            continue
+        if image is not None:
+            images.append(image)
+        else:
+            undrawn.append(name)
+            predicted += bool(task.get("predictions"))
+    notes: tuple[str, ...] = ()
+    if predicted:
+        notes = (
+            f"{predicted} tasks hold predictions alone, which count as nobody's: accept them in Label Studio "
+            "and export again",
+        )
+    return Export(tuple(images), tuple(refused), tuple(undrawn), notes)
 
 
-def _annotated(name: str, annotation: Mapping[str, Any]) -> Annotated:
-    size: tuple[int, int] | None = None
+@dataclass
+class _Drawing:
+    """What the results of one id say of one region: its shape from one of them, its class from any."""
+
+    shape: str = ""
+    value: Mapping[str, Any] = field(default_factory=dict)
+    labels: list[object] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
+
+
+def _annotated(name: str, given: str, annotation: Mapping[str, Any]) -> Annotated | None:
+    """The drawings of a task; None where there is none."""
+    drawings = _drawings(annotation)
+    if not drawings:
+        return None
+    sizes = {drawing.size for drawing in drawings}
+    if len(sizes) > 1:
+        raise FormatError(f"its regions say that the image is {' and '.join(map(str, sorted(sizes)))}")
     regions: list[Region] = []
-    for result in _results(annotation):
-        found = check_size(result.get("original_width"), result.get("original_height"))
-        if size is not None and found != size:
-            raise FormatError(f"its regions say that the image is {size} and {found}")
-        size = found
-        kind = result["type"]
+    for drawing in drawings:
+        if not drawing.labels:
+            raise FormatError(
+                f"a region of type {drawing.shape} has no class: give it one, or draw with "
+                f"<{drawing.shape.capitalize()}Labels>"
+            )
+        if len(drawing.labels) != 1 or not isinstance(drawing.labels[0], str):
+            raise FormatError(f"a region has the labels {drawing.labels!r}; it takes exactly one")
+        regions.append(Region(drawing.labels[0], _paint(drawing)))
+    ((width, height),) = sizes
+    return Annotated(image=name, given=given, width=width, height=height, regions=tuple(regions))
+
+
+def _drawings(annotation: Mapping[str, Any]) -> list[_Drawing]:
+    """The regions in their order, those of a shape's tag and of ``<Labels>`` joined by their id."""
+    results = annotation.get("result")
+    if not isinstance(results, list) or not all(isinstance(each, Mapping) for each in results):
+        raise FormatError("an annotation's result is no list of objects")
+    found: dict[object, _Drawing] = {}
+    for number, result in enumerate(results):
+        kind, key = str(result.get("type")), result.get("id")
+        if kind in _NO_DRAWINGS:
+            continue
+        shape = kind.removesuffix("labels")
         value = result.get("value")
+        if kind != "labels" and shape not in _PAINTERS:
+            raise FormatError(
+                f"a region is of type {kind}, which cannot be read; known are {', '.join(_PAINTERS)}, with "
+                "their labels: draw it with one of these, or delete it"
+            )
         if not isinstance(value, Mapping):
-            raise FormatError(f"a region of {kind} has no value")
-        labels = value.get(kind)
-        if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):
-            raise FormatError(f"a region has the labels {labels!r}; it takes exactly one")
-        regions.append(Region(labels[0], _paint(kind, value, found)))
-    if size is None:
-        raise FormatError("it has no region, and so no size: delete its annotation or draw one")
-    return Annotated(image=name, width=size[0], height=size[1], regions=tuple(regions))
+            raise FormatError(f"a region of type {kind} has no value")
+        drawing = found.setdefault(key if isinstance(key, str) and key else number, _Drawing())
+        drawing.size = check_size(result.get("original_width"), result.get("original_height"))
+        if shape:
+            drawing.shape, drawing.value = shape, value
+        if kind.endswith("labels"):
+            labels = value.get(kind)
+            drawing.labels += labels if isinstance(labels, list) else [labels]
+    for drawing in found.values():
+        if not drawing.shape:
+            raise FormatError("a region of type labels stands alone: no shape has its id")
+    return list(found.values())
 
 
-def _paint(kind: str, value: Mapping[str, Any], size: tuple[int, int]) -> Paint:
-    width, height = size
+def _paint(drawing: _Drawing) -> Paint:
     try:
-        if kind == "polygonlabels":
-            return polygons([[(x / 100 * width, y / 100 * height) for x, y in value["points"]]])
-        if kind == "brushlabels":
-            data = value["rle"]
-            if value.get("format", "rle") != "rle" or not isinstance(data, list):
-                raise FormatError("a brush region is not in the format rle")
-            return bitmap(lambda: rle.decode_brush(data, (height, width)))
-        x, y = value["x"] / 100 * width, value["y"] / 100 * height
-        turn = float(value.get("rotation") or 0.0)
-        if kind == "ellipselabels":
-            return ellipse(x, y, value["radiusX"] / 100 * width, value["radiusY"] / 100 * height, turn)
-        if turn:
-            raise FormatError("a rectangle is turned: draw it as a polygon")
-        return rectangle(x, y, x + value["width"] / 100 * width, y + value["height"] / 100 * height)
+        return _PAINTERS[drawing.shape](drawing.value, drawing.size)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, FormatError):
             raise
-        raise FormatError(f"a region of {kind} lacks a number: {error!r}") from error
+        raise FormatError(f"a region of type {drawing.shape} lacks a number: {error!r}") from error
+
+
+def _polygon(value: Mapping[str, Any], size: tuple[int, int]) -> Paint:
+    return polygons([[(x / 100 * size[0], y / 100 * size[1]) for x, y in value["points"]]])
+
+
+def _brush(value: Mapping[str, Any], size: tuple[int, int]) -> Paint:
+    data: Sequence[int] = value["rle"]
+    if value.get("format", "rle") != "rle" or not isinstance(data, list):
+        raise FormatError("a brush region is not in the format rle")
+    return bitmap(lambda: rle.decode_brush(data, size[::-1]))
+
+
+def _bitmask(value: Mapping[str, Any], size: tuple[int, int]) -> Paint:
+    url = value["imageDataURL"]
+    if not isinstance(url, str) or not url.startswith(_DATA_URL):
+        raise FormatError(f"a bitmask region holds no image that begins with {_DATA_URL}")
+
+    def decode() -> NDArray[np.bool_]:
+        try:
+            drawn = _opaque(decode_unchanged(base64.b64decode(url[len(_DATA_URL) :], validate=True)))
+        except (binascii.Error, ImageError) as error:
+            raise rle.RleError(f"the bitmask's image cannot be used: {error}") from error
+        if drawn.shape != size[::-1]:
+            raise rle.RleError(
+                f"the bitmask is {drawn.shape[1]}x{drawn.shape[0]}, its image {size[0]}x{size[1]}"
+            )
+        return drawn
+
+    return bitmap(decode)
+
+
+def _opaque(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """What is drawn: the editor draws black on nothing; an image without transparency is taken as a mask."""
+    if pixels.ndim == 2:
+        return np.asarray(pixels > 0)
+    bright = np.asarray((pixels[..., :3] > 0).any(axis=2))
+    if pixels.shape[2] == 3:
+        return bright
+    alpha = np.asarray(pixels[..., 3] > 0)
+    return bright if alpha.all() and bright.any() else alpha
+
+
+def _ellipse(value: Mapping[str, Any], size: tuple[int, int]) -> Paint:
+    width, height = size
+    return ellipse(
+        value["x"] / 100 * width,
+        value["y"] / 100 * height,
+        value["radiusX"] / 100 * width,
+        value["radiusY"] / 100 * height,
+        float(value.get("rotation") or 0.0),
+    )
+
+
+def _rectangle(value: Mapping[str, Any], size: tuple[int, int]) -> Paint:
+    x, y = value["x"] / 100 * size[0], value["y"] / 100 * size[1]
+    if float(value.get("rotation") or 0.0):
+        raise FormatError("a rectangle is turned: draw it as a polygon")
+    return rectangle(x, y, x + value["width"] / 100 * size[0], y + value["height"] / 100 * size[1])
+
+
+_PAINTERS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, int]], Paint]] = {
+    "polygon": _polygon,
+    "brush": _brush,
+    "bitmask": _bitmask,
+    "rectangle": _rectangle,
+    "ellipse": _ellipse,
+}
 
 
 def _annotation(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -118,25 +262,31 @@ def _annotation(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return valid[-1] if valid else None
 
 
-def _results(annotation: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    results = annotation.get("result")
-    if not isinstance(results, list) or not all(isinstance(each, Mapping) for each in results):
-        raise FormatError("an annotation's result is no list of objects")
-    return (each for each in results if each.get("type") in _KINDS)
+def _file_name(task: Mapping[str, Any]) -> tuple[str, bool]:
+    """The image's name, and whether Label Studio holds it as an upload.
 
-
-def _file_name(task: Mapping[str, Any]) -> str:
-    """The image's name as it was before the upload: of the task's only text, or of the one called image."""
+    Of the data called image, else of the first that ends like an image, else of the first text.
+    """
     data = task["data"]
     if not isinstance(data, Mapping):
         raise FormatError("its data is no object")
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
-    source = texts.get("image") or next(iter(texts.values()), "")
     try:
-        url = urlsplit(source)
+        named = {key: (_of_address(value), "/upload/" in value) for key, value in texts.items()}
     except ValueError as error:
         raise FormatError(f"its image is no address: {error}") from error
+    ordered = [named.pop("image", ("", False)), *named.values()]
+    images = [each for each in ordered if looks_like_image(each[0])]
+    return next(iter([*images, *(each for each in ordered if each[0])]), ("", False))
+
+
+def _of_address(address: str) -> str:
+    """The file's name in an address: the path's, unless the query names an image and the path none."""
+    url = urlsplit(address)
+    if looks_like_image(url.path):
+        return base_name(unquote(url.path))
     # Local storage puts the path into the query: /data/local-files/?d=folder/name.jpg
-    path = parse_qs(url.query).get("d", [url.path])[0]
-    name = PurePosixPath(unquote(path)).name
-    return _UPLOAD_PREFIX.sub("", name, count=1)
+    query = parse_qs(url.query)
+    values = [value for given in query.values() for value in given]
+    inside = [*(value for value in values if looks_like_image(value)), *query.get("d", [])]
+    return base_name(inside[0] if inside else unquote(url.path))

@@ -16,6 +16,7 @@ __all__ = [
     "Annotated",
     "Export",
     "FormatError",
+    "OtherFormat",
     "Refused",
     "Region",
     "bitmap",
@@ -43,6 +44,10 @@ class FormatError(ValueError):
     """A file that is not what it is taken for, or a drawing that cannot be used; the text says where."""
 
 
+class OtherFormat(FormatError):  # noqa: N818 - read as a state
+    """A file that holds nothing of use here, whatever else lies beside it."""
+
+
 @dataclass(frozen=True)
 class Region:
     """One drawing: the class as its author called it, and what paints it."""
@@ -59,13 +64,15 @@ class Annotated:
         image: file name of the image, without folders.
         width: pixels of the image that was drawn on.
         height: pixels.
-        regions: may be empty: somebody looked and drew nothing.
+        given: the name as the file has it, where ``image`` is shown without what a tool put before it.
+        regions: empty where nobody drew anything.
     """
 
     image: str
     width: int
     height: int
     regions: tuple[Region, ...]
+    given: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,19 @@ class Refused:
 
 @dataclass(frozen=True)
 class Export:
-    """What a file holds: usable images and those that are not."""
+    """What a file holds.
+
+    Attributes:
+        images: those that can be used; one without regions was listed, but nobody drew on it.
+        refused: those that cannot.
+        undrawn: names of images that are listed without so much as a size, because nobody drew on them.
+        notes: what was passed over, in words.
+    """
 
     images: tuple[Annotated, ...]
     refused: tuple[Refused, ...] = ()
+    undrawn: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def names(images: Sequence[Annotated]) -> list[str]:
@@ -203,6 +219,8 @@ def bitmap(decode: Callable[[], NDArray[np.bool_]], left: int = 0, top: int = 0)
 
     def fill(mask: NDArray[np.uint8], class_id: int) -> None:
         found = decode()
+        if not found.any():
+            raise RleError("it holds no pixel: draw it again, or delete it")
         height, width = mask.shape
         rows, columns = found.shape
         y0, x0 = max(0, top), max(0, left)

@@ -115,7 +115,8 @@ def decode_brush(data: Sequence[int], size: tuple[int, int]) -> Mask:
         else:
             out[done : done + count] = [bits.read(width) & 255 for _ in range(count)]
         done += count
-    return np.asarray(out[3::4] > 127).reshape(size)
+    # Any alpha is drawn, as the editor takes it; tools that convert masks write 1, 100 or 255.
+    return np.asarray(out[3::4] > 0).reshape(size)
 
 
 class _Bits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -52,7 +52,8 @@ def outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     smaller outputs are upsampled to the padded size, and the padding is cut off again.
 
     Args:
-        model: returns logits (N, C, h, w), or a tuple or list of such, the real ones first.
+        model: returns logits (N, C, h, w), or a tuple or list of such, the real ones first, or a mapping with
+            the real ones as "out", as torchvision's models do.
         x: (N, 3, H, W) floats.
 
     Raises:
@@ -64,6 +65,17 @@ def outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     return tuple(resize(head, padded)[..., :height, :width] for head in heads)
 
 
+def heads_of(found: object) -> Sequence[Tensor]:
+    """The outputs among what a model returned, see :func:`outputs`; empty where that is something else."""
+    if isinstance(found, Tensor):
+        found = (found,)
+    elif isinstance(found, Mapping):
+        found = (found.get("out"), *(value for name, value in found.items() if name != "out"))
+    if isinstance(found, (tuple, list)) and found and all(_is_map(head) for head in found):
+        return found
+    return ()
+
+
 def _heads(model: nn.Module, x: Tensor) -> tuple[Sequence[Tensor], tuple[int, int]]:
     """The outputs as the model gives them, and the padded (height, width) that each of them spans."""
     if x.dim() != 4 or min(x.shape) < 1:
@@ -71,11 +83,11 @@ def _heads(model: nn.Module, x: Tensor) -> tuple[Sequence[Tensor], tuple[int, in
     height, width = x.shape[2:]
     below, right = -height % STRIDE, -width % STRIDE
     found = model(F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x)
-    heads = (found,) if isinstance(found, Tensor) else found
-    if not isinstance(heads, (tuple, list)) or not heads or not all(_is_map(head) for head in heads):
+    heads = heads_of(found)
+    if not heads:
         raise TypeError(
-            f"{type(model).__name__} must return logits (N, C, h, w) or a tuple of such with the logits "
-            f"first, it returned {_describe(found)}"
+            f"{type(model).__name__} must return logits (N, C, h, w), a tuple of such with the logits first, "
+            f'or a dict with them as "out"; it returned {_describe(found)}'
         )
     return heads, (height + below, width + right)
 
@@ -177,4 +189,7 @@ def _describe(value: object) -> str:
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of " + (", ".join(_describe(item) for item in value) or "nothing")
+    if isinstance(value, Mapping):
+        items = (f"{name!r}: {_describe(item)}" for name, item in value.items())
+        return f"a {type(value).__name__} of " + (", ".join(items) or "nothing")
     return f"a {type(value).__name__}"

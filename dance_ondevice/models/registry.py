@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+#: Environment variable with folders of modules that factories are found in, beside Python's own path.
+MODEL_PATH = "DANCE_MODEL_PATH"
 #: Architecture name -> where its class is, as "module:name". Only names: checking a configuration is cheap.
 ARCHITECTURES: Mapping[str, str] = MappingProxyType(
     {
@@ -62,8 +66,10 @@ def build_from_factory(factory: str, num_classes: int) -> nn.Module:
     """Build a model of the user's own and check that it segments.
 
     The callable is called with the number of classes and returns a module that maps (N, 3, H, W), sides
-    multiples of 32, to logits (N, num_classes, h, w), or to a tuple whose first item those are. It is
-    imported: name only code that you trust.
+    multiples of 32, to logits (N, num_classes, h, w), to a tuple whose first item those are, or to a dict
+    with them as "out". It is imported: name only code that you trust.
+
+    It is found where Python finds modules, and in the folders of ``DANCE_MODEL_PATH``.
 
     Args:
         factory: "package.module:callable".
@@ -79,10 +85,13 @@ def build_from_factory(factory: str, num_classes: int) -> nn.Module:
     from dance_ondevice.models.forward import logits
 
     _check_classes(num_classes)
+    for folder in filter(None, os.environ.get(MODEL_PATH, "").split(os.pathsep)):
+        if folder not in sys.path:
+            sys.path.append(folder)  # last, so that nothing in it hides a module of Python's
     create = _resolve(factory)
     try:
         model = create(num_classes)
-    except Exception as error:  # the user's code may raise anything; none of it is ours to let through
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise FactoryError(f"factory {factory} failed: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise FactoryError(f"factory {factory} must return a torch.nn.Module, found {type(model).__name__}")
@@ -110,6 +119,10 @@ def _resolve(reference: str) -> Callable[..., Any]:
         target: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise FactoryError(f"factory {reference}: cannot import {module_name}: {error}") from error
+    except (Exception, SystemExit) as error:  # the user's code may raise anything as it is imported
+        raise FactoryError(
+            f"factory {reference}: {module_name} failed as it was imported: {type(error).__name__}: {error}"
+        ) from error
     for part in attribute.split("."):
         if not hasattr(target, part):
             raise FactoryError(f"factory {reference}: {module_name} has no {attribute}")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.forward import heads_of
 from dance_ondevice.models.layers import resize
 
 #: Operators as of ONNX 1.12 (2022): old enough for the runtimes that boards have.
@@ -90,7 +91,7 @@ class Graph(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (1, C, H, W) of (1, 3, H, W), or as coarse as the model gives them."""
         found = self.model(x)
-        head = found if isinstance(found, Tensor) else found[0]
+        head = heads_of(found)[0]
         return resize(head, x.shape[2:]) if self._upsample else head
 
 

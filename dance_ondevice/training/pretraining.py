@@ -36,6 +36,7 @@ class PretrainOptions:
 
     Attributes:
         architecture: Name in the registry; of the model in ``init`` when there is one.
+        factory: "package.module:callable" that builds the network in place of an architecture; "" for none.
         classes: Class names in the order of their ids.
         size: (height, width) that images are fitted and cropped to.
         epochs: Passes over the samples.
@@ -56,6 +57,7 @@ class PretrainOptions:
     seed: int = 0
     precision: Precision | Literal["auto"] = "auto"
     init: Path | None = None
+    factory: str = ""
     dataset: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -113,6 +115,7 @@ def pretrain(
         PretrainError: ``options.init`` has other classes or another architecture than asked for.
         CheckpointError: ``options.init`` cannot be loaded.
         UnknownArchitecture: There is no such architecture.
+        FactoryError: The factory cannot be found, fails, or makes no model that segments.
         SampleError: A sample cannot be used.
         TrainingDiverged: The loss is no longer finite.
         OSError: ``out`` cannot be written.
@@ -201,9 +204,17 @@ def _start(options: PretrainOptions) -> tuple[nn.Module, ModelCard]:
     if options.init is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            model = registry.build(options.architecture, len(options.classes))
+            model = (
+                registry.build_from_factory(options.factory, len(options.classes))
+                if options.factory
+                else registry.build(options.architecture, len(options.classes))
+            )
         card = ModelCard(
-            version="", architecture=options.architecture, classes=options.classes, macs_at=options.size
+            version="",
+            architecture="" if options.factory else options.architecture,
+            factory=options.factory,
+            classes=options.classes,
+            macs_at=options.size,
         )
         return model, card
     model, card = checkpoint.load(options.init)

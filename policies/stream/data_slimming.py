@@ -174,8 +174,13 @@ def _warmup(rules: SlimmingRules, state: StreamState, quantile: float) -> Decisi
 
 def _ranked(rules: SlimmingRules, state: StreamState, quantile: float) -> Decision:
     scales = sorted(rules.scales)
+    if not state.ordered:
+        # Nothing to be ranked among: the drawn quantile says nothing about this frame.
+        reason = f"kept at scale {scales[-1]:g}: it is the first frame of this camera"
+        return Decision(keep=True, scale=scales[-1], weight=1.0, quantile=quantile, reason=reason)
     rank = (
-        f"its detail ranks at {100 * quantile:.1f} % of the last {len(state.ordered)} frames of this camera"
+        f"its detail ranks at {100 * quantile:.1f} % of the last {len(state.ordered)} "
+        f"frame{'s' * (len(state.ordered) != 1)} of this camera"
     )
     if quantile < rules.drop_fraction:
         reason = f"dropped: {rank}, and what is below {100 * rules.drop_fraction:g} % is dropped"

@@ -8,7 +8,10 @@ import pytest
 
 from dance_ondevice import __version__
 from dance_ondevice.benchmarks.options import hand_over, made_here
+from dance_ondevice.benchmarks.slimming.command import _SIZES
+from dance_ondevice.benchmarks.slimming.plan import EVALUATED
 from dance_ondevice.daemon.cli import WorkFailed
+from dance_ondevice.datasets.registry import DATASET_NAMES
 
 
 def test_a_result_is_written_drawn_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,3 +35,7 @@ def test_a_result_that_cannot_be_written_is_failed_work(tmp_path: Path) -> None:
     about = made_here("b", "c", "d", seed=None)
     with pytest.raises(WorkFailed, match=r"cannot write .*: "):
         hand_over(about, {}, lambda _: None, out=tmp_path / "no" / "r.json", as_json=True)
+
+
+def test_every_data_set_has_a_size_and_splits_to_evaluate_on() -> None:
+    assert set(EVALUATED) == set(_SIZES) == set(DATASET_NAMES)

@@ -23,7 +23,7 @@ from dance_ondevice.benchmarks.indicators import (
 )
 from dance_ondevice.benchmarks.indicators_report import IndicatorResult, IndicatorsReport
 from dance_ondevice.benchmarks.result import as_body, read_result
-from dance_ondevice.complexity import INDICATOR_NAMES, Indicator
+from dance_ondevice.complexity import INDICATORS, Indicator
 from dance_ondevice.daemon.cli import main
 from dance_ondevice.datasets.camvid import camvid, read_label
 from dance_ondevice.datasets.listing import LabelledImage
@@ -107,7 +107,7 @@ def test_losses_are_those_of_each_image_by_itself(stripes: list[LabelledImage]) 
 
 def test_ranks_are_compared_scale_by_scale(stripes: list[LabelledImage]) -> None:
     report = measured(stripes)
-    assert set(report.indicators) == {*INDICATOR_NAMES, LABEL, UNCERTAINTY, MIRRORED}
+    assert set(report.indicators) == {*INDICATORS, LABEL, UNCERTAINTY, MIRRORED}
     assert report.indicators["detail_loss"].rho["0.5"] == pytest.approx(1.0)
     assert report.indicators[LABEL].rho["0.5"] == pytest.approx(1.0)
     assert report.indicators[MIRRORED].rho["0.5"] == pytest.approx(1.0)
@@ -197,7 +197,7 @@ def test_the_command_prints_and_writes_the_result(street: Path, base: Path, tmp_
     assert str(tmp_path) not in out.read_text()
     report = as_body(result, IndicatorsReport)
     assert len(report.losses) == 3
-    assert set(report.indicators) >= {*INDICATOR_NAMES, "learnt_loss"}
+    assert set(report.indicators) >= {*INDICATORS, "learnt_loss"}
     assert report.learnt_from == "train, 3 images"
     assert all(name in done.output for name in report.indicators)
     done = CliRunner().invoke(main, [*arguments, "--learn-from", "", "--json"])

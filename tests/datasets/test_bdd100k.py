@@ -71,3 +71,20 @@ def test_a_missing_mask_is_named(root: Path) -> None:
     add(root, "val", "a-b", None)
     with pytest.raises(DatasetError, match=r"expected .*/masks/val/a-b\.png"):
         bdd100k(root, ("val",))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_layout_as_first_published(tmp_path: Path, inside: bool) -> None:
+    seg = tmp_path / "seg"
+    for folder in ("images", "labels", "color_labels"):
+        (seg / folder / "train").mkdir(parents=True)
+    (seg / "images/train/0a-b.jpg").write_bytes(encode_jpeg(np.zeros((4, 6, 3), np.uint8)))
+    (seg / "labels/train/0a-b_train_id.png").write_bytes(encode_png(np.zeros((4, 6), np.uint8)))
+
+    (item,) = bdd100k(seg if inside else tmp_path)
+
+    assert (item.image, item.sequence) == (seg / "images/train/0a-b.jpg", "0a-b")
+    assert item.label == seg / "labels/train/0a-b_train_id.png"
+    (seg / "images/train/c-d.jpg").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"expected .*/seg/labels/train/c-d_train_id\.png"):
+        bdd100k(tmp_path)

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dance_ondevice.datasets.cityscapes import cityscapes, read_label
+from dance_ondevice.datasets.cityscapes import NINETEEN_CLASSES, cityscapes, read_label
 from dance_ondevice.datasets.listing import DatasetError
-from dance_ondevice.datasets.nineteen import NINETEEN_CLASSES
 from dance_ondevice.images.codec import encode_png
 from dance_ondevice.images.labels import IGNORE, LabelError
 

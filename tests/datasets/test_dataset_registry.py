@@ -9,11 +9,12 @@ from subprocess import PIPE
 import numpy as np
 import pytest
 
-from dance_ondevice.datasets.listing import LabelledImage, with_plain_labels
-from dance_ondevice.datasets.nineteen import NINETEEN_CLASSES
+from dance_ondevice.datasets.cityscapes import NINETEEN_CLASSES
+from dance_ondevice.datasets.idd_lite import IDD_LITE_CLASSES
+from dance_ondevice.datasets.listing import DatasetError, LabelledImage, with_plain_labels
 from dance_ondevice.datasets.registry import DATASET_NAMES, open_dataset
 from dance_ondevice.images.codec import decode_label, encode_png
-from dance_ondevice.images.labels import STREET_CLASSES
+from dance_ondevice.images.labels import IGNORE, STREET_CLASSES
 
 PIXEL = encode_png(np.zeros((2, 3, 3), np.uint8))
 #: Image, label and the label's content, all of which mean the last class but one; and the classes.
@@ -37,6 +38,13 @@ TREES = {
         np.full((2, 3), 17, np.uint8),
         NINETEEN_CLASSES,
     ),
+    "acdc": (
+        "rgb_anon/fog/s/GOPR1/GOPR1_frame_000041_rgb_anon.png",
+        "gt/fog/s/GOPR1/GOPR1_frame_000041_gt_labelTrainIds.png",
+        np.full((2, 3), 17, np.uint8),
+        NINETEEN_CLASSES,
+    ),
+    "idd_lite": ("s/d001_041.png", "sannot/d001_041.png", np.full((2, 3), 5, np.uint8), IDD_LITE_CLASSES),
 }
 
 
@@ -48,7 +56,7 @@ def test_each_lists_its_images_and_reads_its_labels(name: str, tmp_path: Path) -
         (tmp_path / path).write_bytes(data)
     (tmp_path / "class_dict.csv").write_text("name,r,g,b\nCar,10,20,30\nWall,1,2,3\nVoid,0,0,0\n")
 
-    found = open_dataset(name, tmp_path)
+    found = open_dataset(name, tmp_path, ("fog",) if name == "acdc" else ())
 
     assert (found.name, found.classes) == (name, classes)
     (item,) = found.images(("s",))
@@ -57,8 +65,40 @@ def test_each_lists_its_images_and_reads_its_labels(name: str, tmp_path: Path) -
 
 
 def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"'kitti'; choose one of camvid, camvid32, cityscapes, bdd100k"):
+    with pytest.raises(
+        ValueError, match=r"'kitti'; choose one of camvid, camvid32, cityscapes, bdd100k, acdc, idd_lite"
+    ):
         open_dataset("kitti", tmp_path)
+
+
+@pytest.mark.parametrize("name", DATASET_NAMES)
+def test_a_split_without_a_labelled_pixel_is_an_error(name: str, tmp_path: Path) -> None:
+    """Cityscapes, for one, publishes its test labels as dummies of the ids 0, 1 and 3."""
+    image, label, content, _ = TREES[name]
+    dummies = {"camvid": 11, "camvid32": (0, 0, 0), "cityscapes": 3}.get(name, IGNORE)
+    other = {"camvid": "A_2", "camvid32": "A_2", "cityscapes": "ulm_1_3", "idd_lite": "d001_042"}
+    other |= {"bdd100k": "b", "acdc": "GOPR1_frame_000042"}
+    stem = {"camvid": "A_1", "camvid32": "A_1", "cityscapes": "ulm_1_2", "idd_lite": "d001_041"}
+    stem |= {"bdd100k": "a", "acdc": "GOPR1_frame_000041"}
+    for path in (image, image.replace(f"/{stem[name]}", f"/{other[name]}")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(PIXEL)
+    for path in (label, label.replace(f"/{stem[name]}", f"/{other[name]}")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(encode_png(np.full_like(content, dummies)))
+    (tmp_path / "class_dict.csv").write_text("name,r,g,b\nCar,10,20,30\nWall,1,2,3\nVoid,0,0,0\n")
+    dataset = open_dataset(name, tmp_path, ("fog",) if name == "acdc" else ())
+
+    with pytest.raises(DatasetError, match=r"no pixel of the split 's' is labelled \(2 masks"):
+        dataset.images(("s",))
+    # One labelled pixel anywhere is enough, also in the last mask.
+    (tmp_path / path).write_bytes(encode_png(content))
+    assert len(dataset.images(("s",))) == 2
+
+
+def test_only_acdc_tells_conditions_apart(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="camvid does not tell conditions apart; of the data sets acdc"):
+        open_dataset("camvid", tmp_path, ("fog",))
 
 
 def labelled(path: Path, value: int) -> LabelledImage:
@@ -94,7 +134,8 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from dance_ondevice.datasets.listing import LabelledImage, with_plain_labels
+from dance_ondevice.datasets.idd_lite import IDD_LITE_CLASSES
+from dance_ondevice.datasets.listing import DatasetError, LabelledImage, with_plain_labels
 
 folder = Path(sys.argv[1])
 items = [LabelledImage(image=p, label=p, sequence="a", frame=n) for n in range(200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import get_args
@@ -23,7 +24,7 @@ def test_every_code_stands_in_the_documentation() -> None:
 
 
 def test_examples_of_the_documentation_are_read() -> None:
-    frame, kept, refused, mask = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    frame, kept, refused, mask, classes = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
 
     message = wire.parse([frame.encode(), b"an encoded image"], sections.Ingest())
     assert isinstance(message, FrameMessage)
@@ -31,3 +32,6 @@ def test_examples_of_the_documentation_are_read() -> None:
     assert answer.id == sample_id(message.camera, message.captured_at, message.seq)
     assert (wire.parse_reply(refused.encode()).code, answer.ok) == ("encoding", True)
     assert wire.parse_mask([b"mask/front", mask.encode(), b"png"]).header.id == answer.id
+    told = json.loads(classes)
+    topic, made = wire.classes_message(told["camera"], told["classes"], told["model_version"])
+    assert (topic, json.loads(made)) == (b"classes/front", told)

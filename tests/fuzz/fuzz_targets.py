@@ -19,11 +19,12 @@ from dance_ondevice.daemon.config import load as config
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.ingest.pixels import check_frame, check_label_png, encode_for_store
 from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.messages import Buffer, LabelMessage, Reason, WireError
+from dance_ondevice.daemon.wire.messages import Buffer, Goodbye, LabelMessage, Reason, WireError
 from dance_ondevice.images.codec import decode_label
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import STREET_CLASSES, LabelError, check_label
-from dance_ondevice.label_formats.class_map import ClassMapError, read_class_map
+from dance_ondevice.label_formats import colours, masks
+from dance_ondevice.label_formats.class_map import ClassMap, ClassMapError, read_class_map
 from dance_ondevice.label_formats.reader import Format, read_export
 from dance_ondevice.label_formats.regions import FormatError, names, paint
 from dance_ondevice.models.card import CheckpointError, decode_card, encode_card
@@ -42,6 +43,8 @@ def read_message(data: bytes) -> str | None:
     """A message as ingest sees it: header, parts, image, label."""
     try:
         message = wire.parse(data.split(PART_END), LIMITS)
+        if isinstance(message, Goodbye):
+            return None
         if isinstance(message, LabelMessage):
             check_label_png(message.label, size=None, max_pixels=MAX_PIXELS, n_classes=N_CLASSES)
             return None
@@ -133,6 +136,28 @@ def read_labels_of_tools(data: bytes, kind: Format = "auto") -> str | None:
     return "image" if refused else None
 
 
+def read_tool_mask(data: bytes) -> str | None:
+    """A tool's PNG mask: a palette's indices, or colours by a table."""
+    try:
+        decoded = masks.decode_mask(data)
+        if decoded.colours is not None:
+            masks.from_colours(decoded.colours, ClassMap({"#804080": 3}), None, lambda _: 0)
+    except ImageError:
+        return "image"
+    return None
+
+
+def read_colours(data: bytes) -> str | None:
+    """A table of colours, in each of its forms."""
+    refused = []
+    for name in colours.TABLES:
+        try:
+            colours.read_table(name, data)
+        except FormatError as error:
+            refused.append(str(error))
+    return "table" if len(refused) == len(colours.TABLES) else None
+
+
 def read_classes(data: bytes) -> str | None:
     """A class map."""
     try:
@@ -155,6 +180,8 @@ TARGETS: Mapping[str, Target] = {
     "cvat": functools.partial(read_labels_of_tools, kind="cvat"),
     "labelstudio": functools.partial(read_labels_of_tools, kind="labelstudio"),
     "classmap": read_classes,
+    "toolmask": read_tool_mask,
+    "colours": read_colours,
 }
 
 

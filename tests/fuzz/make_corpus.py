@@ -6,6 +6,8 @@ Usage: python tests/fuzz/make_corpus.py
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -67,8 +69,27 @@ def files() -> dict[str, bytes]:
         ),
         **exports(),
         **once_broken(label),
+        "toolmask-colours": images.encode_png(np.full((4, 4, 3), (128, 64, 128), np.uint8)),
+        "toolmask-palette": palette(),
+        "colours-camvid": b"128 128 128\tsky\n128 64 128 road\n pole\n",
+        "colours-voc": b"# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:128,64,128::\n",
         "classmap-street": b'background = "ignore"\n[classes]\nCar = "car"\n"7" = 3\nroadway = "road"\n',
     }
+
+
+def palette() -> bytes:
+    """A mask of 4x2 pixels of 4 bits with a palette, which OpenCV does not write."""
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 2, 4, 3, 0, 0, 0)),
+        (b"PLTE", bytes([0, 0, 0, 128, 64, 128])),
+        (b"IDAT", zlib.compress(b"\0\x01\x10\0\x11\x00")),
+        (b"IEND", b""),
+    )
+    framed = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
 def messages(jpeg: bytes, png: bytes, label: bytes) -> dict[str, list[bytes]]:
@@ -88,6 +109,13 @@ def messages(jpeg: bytes, png: bytes, label: bytes) -> dict[str, list[bytes]]:
             json.dumps({"dtype": "uint8", "shape": [2, 4, 3], "msg": "yard"}).encode(),
             bytes(range(24)),
         ],
+        "netgear": [
+            json.dumps(
+                {"terminate_flag": False, "compression": {"colorspace": "BGR"}, "message": {"camera": "yard"}}
+            ).encode(),
+            jpeg,
+        ],
+        "netgear-goodbye": [b'{"terminate_flag": true}'],
     }
 
 

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dance_ondevice.images.labels import IGNORE, STREET_CLASSES, LabelError, check_label, colourise
+from dance_ondevice.images.labels import (
+    IGNORE,
+    STREET_CLASSES,
+    LabelError,
+    check_label,
+    class_colours,
+    colourise,
+)
 
 masks = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
@@ -66,3 +73,10 @@ def test_colours_are_bgr_and_fixed() -> None:
 def test_class_counts_beyond_a_byte_are_refused(n_classes: int) -> None:
     with pytest.raises(ValueError, match="n_classes"):
         colourise(np.zeros((1, 1), np.uint8), n_classes)
+
+
+def test_colours_are_those_that_masks_are_painted_in() -> None:
+    painted = colourise(np.arange(20, dtype=np.uint8)[None], 20)[0]
+
+    assert [tuple(reversed(bgr)) for bgr in painted.tolist()] == class_colours(20)
+    assert len(set(class_colours(20))) == 20

@@ -86,7 +86,7 @@ def test_what_is_no_batch_of_images_is_refused(shape: tuple[int, ...]):
 @pytest.mark.parametrize(
     ("answer", "named"),
     [
-        ({"out": torch.zeros(1, 2, 32, 32)}, "a dict"),
+        ({"seg": torch.zeros(1, 2, 32, 32)}, "a dict"),
         ((), "a tuple of nothing"),
         (torch.zeros(1, 2), r"\(1, 2\)"),
     ],
@@ -173,3 +173,18 @@ def test_predict_refuses_a_model_in_training_mode():
 def test_predict_refuses_an_impossible_size():
     with pytest.raises(ValueError, match="out_size"):
         predict(painter(1.0), np.zeros((4, 4, 3), np.uint8), PLAIN, out_size=(0, 4))
+
+
+def test_torchvisions_dict_of_outputs_is_taken() -> None:
+    real, aux = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 4, 4)
+
+    found = outputs(Fixed({"aux": aux, "out": real}), torch.zeros(1, 3, 64, 64))
+
+    assert [tuple(head.shape) for head in found] == [(1, 3, 64, 64)] * 2
+    assert torch.equal(found[0], logits(Fixed(real), torch.zeros(1, 3, 64, 64)))
+
+
+@pytest.mark.parametrize("answer", [{"logits": torch.zeros(1, 3, 8, 8)}, {"out": 5}, {}])
+def test_another_dict_is_refused_and_described(answer: object) -> None:
+    with pytest.raises(TypeError, match=r'a dict with them as "out"; it returned a dict of'):
+        outputs(Fixed(answer), torch.zeros(1, 3, 64, 64))

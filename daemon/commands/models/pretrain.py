@@ -1,4 +1,4 @@
-"""``dance-ondevice pretrain``: a base model from a labelled data set or from the synthetic street camera."""
+"""``dance-ondevice pretrain``: a base model from a data set, a user's folders, or the synthetic camera."""
 
 from __future__ import annotations
 
@@ -7,17 +7,27 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
 
-from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option
+from dance_ondevice.daemon.commands.models.base_source import (
+    FOLDERS,
+    STREET,
+    Model,
+    configured,
+    kind_of,
+    of_dataset,
+    own_images,
+    refuse_options_of_others,
+)
 from dance_ondevice.daemon.terminal import comma_names, print_json, print_pairs, print_table, size_of
-from dance_ondevice.datasets.camvid import VOID_ID, camvid
-from dance_ondevice.datasets.listing import DatasetError
+from dance_ondevice.datasets.acdc import ACDC_CONDITIONS
+from dance_ondevice.datasets.registry import DATASET_NAMES
 from dance_ondevice.datasets.street import CONDITIONS
 from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE, CheckpointError, ModelCard
@@ -26,23 +36,13 @@ from dance_ondevice.models.registry import ARCHITECTURES
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from dance_ondevice.training.base_images import BaseImages
     from dance_ondevice.training.batches import TrainingSample
     from dance_ondevice.training.pretraining import PretrainOptions
 
-#: Options that make sense for one data set alone.
-_ONLY_FOR = {"camvid": ("root", "sequences", "splits"), "street": ("frames", "stride", "conditions")}
 _MIN_SIDE = 32
 #: Share of the training frames that is rendered to evaluate on.
 _VALIDATION_SHARE = 0.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class Samples:
-    """What to train on, what to evaluate on by name, and how the card tells it."""
-
-    train: list[TrainingSample]
-    validation: dict[str, list[TrainingSample]]
-    description: dict[str, object]
 
 
 def _list(*names: str, **extra: Any) -> Callable[..., Any]:
@@ -57,10 +57,24 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
 
 
 @click.command()
-@click.option("--dataset", type=click.Choice(list(_ONLY_FOR)), required=True, help="What to train on.")
-@_path("--root", exists=True, help="camvid: folder that holds train/, trainannot/ and so on.")
-@_list("--split", "splits", default="train", show_default=True, help="camvid: train on these splits.")
-@_list("--sequences", default="", help="camvid: train on these sequences alone.")
+@click.option(
+    "--dataset",
+    type=click.Choice([*DATASET_NAMES, STREET]),
+    help="What to train on; or name your own folders by --images and --labels.",
+)
+@_path("--root", exists=True, help="Data sets: folder that holds the data set.")
+@_list("--split", "splits", default="train", show_default=True, help="Data sets: train on these splits.")
+@_list("--sequences", default="", help="Data sets: train on these sequences alone.")
+@_path("--images", exists=True, help="Your own images: a.jpg, b.png and so on.")
+@_path("--labels", exists=True, help="Their labels: a.png, b.png and so on, 8-bit class ids, 255 = ignore.")
+@config_option
+@click.option(
+    "--hold-out",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Own images: share, the last by name, to evaluate on and not to train on.",
+)
 @click.option(
     "--frames", type=click.IntRange(2), default=200, show_default=True, help="street: frames a condition."
 )
@@ -71,10 +85,19 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
     show_default=True,
     help="street: from one frame to the next; neighbours look alike.",
 )
-@_list("--conditions", default="day", show_default=True, help=f"street: of {', '.join(CONDITIONS)}.")
-@_list("--validate", default="", help="Evaluate on these: splits of camvid, conditions of the street.")
+@_list(
+    "--conditions",
+    default="day",
+    show_default=True,
+    help=f"street: of {', '.join(CONDITIONS)}; acdc: of {', '.join(ACDC_CONDITIONS)}, by default all.",
+)
+@_list("--validate", default="", help="Evaluate on these: splits of a data set, conditions of the street.")
 @click.option(
-    "--architecture", type=click.Choice(sorted(ARCHITECTURES)), default="fastscnn", show_default=True
+    "--architecture",
+    type=click.Choice(sorted(ARCHITECTURES)),
+    default="fastscnn",
+    show_default=True,
+    help="With --config that of the configuration.",
 )
 @click.option(
     "--size",
@@ -82,7 +105,7 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
     default="480x360",
     show_default=True,
     metavar="WIDTHxHEIGHT",
-    help="Images are fitted and cropped to this.",
+    help="Images are fitted and cropped to this; with --config the model.size of the configuration.",
 )
 @click.option(
     "--epochs", type=click.IntRange(1), default=20, show_default=True, help="Passes over the images."
@@ -109,10 +132,14 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
 def pretrain(
     ctx: click.Context,
     *,
-    dataset: Literal["camvid", "street"],
+    dataset: str | None,
     root: Path | None,
     splits: tuple[str, ...],
     sequences: tuple[str, ...],
+    images: Path | None,
+    labels: Path | None,
+    config_path: Path | None,
+    hold_out: float,
     frames: int,
     stride: int,
     conditions: tuple[str, ...],
@@ -135,20 +162,39 @@ def pretrain(
     """
     from dance_ondevice.training.pretraining import PretrainOptions
 
-    _refuse_options_of_others(ctx, dataset)
+    if ctx.get_parameter_source("conditions") is ParameterSource.DEFAULT and dataset != STREET:
+        conditions = ()
+    kind = kind_of(dataset, images, labels)
+    refuse_options_of_others(ctx, kind)
+    model = Model(architecture=architecture, classes=STREET_CLASSES, size=size)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(_progress())
-        if dataset == "camvid":
-            found = _camvid(root, splits, sequences, validate)
-        else:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dance-street-"))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dance-pretrain-")))
+        if kind == STREET:
             street = _Street(size=size, seed=seed, frames=frames, stride=stride)
-            found = street.render(Path(folder), conditions, validate, progress)
+            found = street.render(folder, conditions, validate, progress)
+        elif kind == FOLDERS:
+            model = configured(ctx, model, config_path)
+            assert images is not None
+            assert labels is not None
+            found = own_images(images, labels, model, hold_out)
+        else:
+            opened, found = of_dataset(
+                kind,
+                root,
+                splits,
+                validate=validate,
+                sequences=sequences,
+                conditions=conditions,
+                folder=folder,
+            )
+            model = replace(model, classes=opened.classes)
         _prepare_out(out, force=force)
         options = PretrainOptions(
-            architecture=architecture,
-            classes=STREET_CLASSES,
-            size=size,
+            architecture=model.architecture,
+            factory=model.factory,
+            classes=model.classes,
+            size=model.size,
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -159,14 +205,6 @@ def pretrain(
         )
         card = _train(found, options, out, progress)
     _tell(card, out, as_json=as_json)
-
-
-def _refuse_options_of_others(ctx: click.Context, dataset: str) -> None:
-    foreign = {name: other for other, names in _ONLY_FOR.items() if other != dataset for name in names}
-    for parameter in ctx.command.params:
-        name = parameter.name or ""
-        if name in foreign and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"{parameter.opts[0]} goes with --dataset {foreign[name]} only")
 
 
 def _prepare_out(out: Path, *, force: bool) -> None:
@@ -184,32 +222,6 @@ def _prepare_out(out: Path, *, force: bool) -> None:
         raise click.BadParameter(f"{out} cannot be written to", param_hint="--out")
 
 
-def _camvid(
-    root: Path | None, splits: tuple[str, ...], sequences: tuple[str, ...], validate: tuple[str, ...]
-) -> Samples:
-    from dance_ondevice.training.batches import TrainingSample
-
-    if root is None:
-        raise click.UsageError(
-            "--dataset camvid needs --root DIR, the folder that holds train/ and trainannot/"
-        )
-    if not splits:
-        raise click.BadParameter("names no split", param_hint="--split")
-
-    def listed(wanted: tuple[str, ...], only: tuple[str, ...]) -> list[TrainingSample]:
-        items = camvid(root, wanted, only or None)
-        return [TrainingSample(item.image, item.label, void=(VOID_ID,)) for item in items]
-
-    try:
-        return Samples(
-            train=listed(splits, sequences),
-            validation={split: listed((split,), ()) for split in validate},
-            description={"name": "camvid", "splits": list(splits), "sequences": list(sequences)},
-        )
-    except DatasetError as error:
-        raise click.UsageError(str(error)) from error
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Street:
     """The drive that is rendered: ``frames`` frames, ``stride`` apart."""
@@ -221,7 +233,7 @@ class _Street:
 
     def render(
         self, folder: Path, conditions: tuple[str, ...], validate: tuple[str, ...], progress: Progress
-    ) -> Samples:
+    ) -> BaseImages:
         """Render what to train on, and further down the street what to evaluate on."""
         for hint, names in (("--conditions", conditions), ("--validate", validate)):
             for name in names:
@@ -229,6 +241,7 @@ class _Street:
                     raise click.BadParameter(f"{name!r} is none of {', '.join(CONDITIONS)}", param_hint=hint)
         if not conditions:
             raise click.BadParameter("names no condition", param_hint="--conditions")
+        from dance_ondevice.training.base_images import BaseImages
         from dance_ondevice.training.pretraining import render_street
 
         end = self.frames * self.stride
@@ -242,7 +255,7 @@ class _Street:
                 folder, frames, names, seed=self.seed, size=self.size, on_frame=lambda: progress.advance(task)
             )
 
-        samples = Samples(
+        samples = BaseImages(
             train=rendered(conditions, range(0, end, self.stride)),
             validation={
                 name: rendered((name,), range(end, end + held_out * self.stride, self.stride))
@@ -276,7 +289,7 @@ def _progress() -> Progress:
     )
 
 
-def _train(found: Samples, options: PretrainOptions, out: Path, progress: Progress) -> ModelCard:
+def _train(found: BaseImages, options: PretrainOptions, out: Path, progress: Progress) -> ModelCard:
     from dance_ondevice.models.registry import ModelError
     from dance_ondevice.training.batches import SampleError
     from dance_ondevice.training.pretraining import EpochReport, PretrainError, Watcher, pretrain

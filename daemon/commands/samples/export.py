@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands.access import index, model_classes, target
+from dance_ondevice.daemon.commands.samples.live_model import live_model
 from dance_ondevice.daemon.terminal import print_json
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.system.state import StatePaths
-    from dance_ondevice.models.card import ModelCard
 
 
 @click.command()
@@ -91,31 +91,13 @@ def export(
 
 
 def _live_uncertainty(paths: StatePaths) -> Callable[[Path], float | None] | None:
-    """1 less the live model's mean confidence on an image file; the model is loaded at the first question."""
-    from dance_ondevice.documents import decode
-    from dance_ondevice.images.codec import decode_colour
-    from dance_ondevice.images.headers import ImageError
-
-    try:
-        version = decode(paths.live_file.read_bytes(), dict[str, Any])["version"]
-    except (OSError, ValueError, KeyError, TypeError):
+    """1 less the live model's mean confidence on an image file."""
+    ask = live_model(paths)
+    if ask is None:
         return None
-    loaded: list[tuple[Any, ModelCard]] = []
 
-    def ask(image: Path) -> float | None:
-        from dance_ondevice.models import checkpoint
-        from dance_ondevice.models.forward import predict
+    def uncertainty(image: Path) -> float | None:
+        seen = ask(image)
+        return None if seen is None else 1.0 - seen.mean_confidence
 
-        if not loaded:
-            try:
-                loaded.append(checkpoint.load(paths.models / version))
-            except ValueError as error:
-                raise WorkFailed(f"the live model {version} does not load: {error}") from error
-        model, card = loaded[0]
-        try:
-            seen = predict(model, decode_colour(image.read_bytes()), card.normalisation)
-        except (OSError, ImageError):
-            return None
-        return 1.0 - seen.mean_confidence
-
-    return ask
+    return uncertainty

@@ -1,37 +1,60 @@
-"""``dance-ondevice labels``: bring labels to stored samples."""
+"""``dance-ondevice labels``: bring labels to stored samples, and take them back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands.access import index, model_classes, target
+from dance_ondevice.daemon.commands.access import ask, index, model_classes, target
+from dance_ondevice.daemon.commands.samples.live_model import live_model
 from dance_ondevice.daemon.terminal import print_json, print_table
+from dance_ondevice.label_formats.reader import FORMATS
 
 if TYPE_CHECKING:
-    from dance_ondevice.daemon.curation.labels import Format, Mask
+    from dance_ondevice.daemon.curation.label_plan import Plan, Planned, Spool
+    from dance_ondevice.daemon.system.state import StatePaths
     from dance_ondevice.label_formats.class_map import ClassMap
 
-_TIMEOUT_MS = 30_000
+_TIMEOUT = 60.0
+#: Classes of one label in a table for people.
+_SHOWN_CLASSES = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
-    """What became of one label; ``error`` is None when it was stored."""
+    """What became, or would become, of one label.
+
+    Attributes:
+        file: the mask's name, or the image's in an export.
+        sample: whose label it is.
+        action: "new", "replaces", "passed over" or "refused".
+        before: who made the label that it replaces.
+        error: why it was refused.
+        note: why it was passed over.
+        labelled: share of the pixels that get a class.
+        classes: shares of the pixels by class name.
+    """
 
     file: str
     sample: str | None
+    action: str
+    before: str | None
     error: str | None
+    note: str | None
+    labelled: float
+    classes: dict[str, float]
 
 
 @click.group()
 def labels() -> None:
-    """Bring labels to stored samples."""
+    """Bring labels to stored samples, and take them back."""
 
 
 @labels.command(name="import")
@@ -39,22 +62,26 @@ def labels() -> None:
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["auto", "png", "coco", "cvat", "labelstudio"]),
+    type=click.Choice(["auto", "png", *FORMATS]),
     default="auto",
     show_default=True,
-    help="PNG masks, COCO JSON, CVAT for images XML, or Label Studio JSON.",
+    help=f"PNG masks, {', '.join(each.title for each in FORMATS.values())}.",
 )
 @click.option(
     "--class-map",
     "map_file",
     metavar="FILE.toml",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help='Table [classes]: name or id in the labels = class name, id or "ignore".',
+    help='Table [classes]: name, id or "r,g,b" in the labels = class name, id or "ignore".',
 )
 @click.option(
     "--camera",
     metavar="NAME",
     help="Match files to this camera's samples by the last number in their name, the sequence number.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be done with each file; write nothing.")
+@click.option(
+    "--trust-ids", is_flag=True, help="Take the ids of masks as they are, though they seem shifted."
 )
 @config_option
 @state_dir_option
@@ -64,63 +91,131 @@ def import_(
     ctx: click.Context,
     *,
     path: Path,
-    kind: Format,
+    kind: str,
     map_file: Path | None,
     camera: str | None,
+    dry_run: bool,
+    trust_ids: bool,
     config_path: Path | None,
     state_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Send labels to the daemon: a folder of masks, or what a labelling tool exported.
+    """Send labels to the daemon: masks, or what a labelling tool exported, as a file, a folder or a zip.
 
     A label belongs to the sample whose id is the file's name, or its image's, without the ending. Masks are
-    8-bit single-channel PNGs of class ids, 255 where no class is known, as large as the frame was when it was
-    captured or as its stored image. Drawings become masks; what nobody drew on is ignored, unless the class
-    map has a `background`. A class name that is unknown stops the import before anything is stored.
+    PNGs of class ids, 255 where no class is known, or of colours with labelmap.txt or label_colors.txt beside
+    them, as large as the frame was when it was captured or as its stored image. Drawings become masks; what
+    nobody drew on is ignored, unless the class map has a `background`, and an image that nobody drew on is
+    passed over. An unknown class name, or ids that seem to be one off, stop the import before anything is
+    stored. `labels undo` takes the import back.
     """
+    paths = target(config_path, state_dir)
+    if not dry_run:
+        _check_daemon(paths)
+    classes = model_classes(paths, config_path)
+    with _planned(
+        paths, path, kind=kind, map_file=map_file, camera=camera, classes=classes, trust_ids=trust_ids
+    ) as (plan, spool):
+        written = not dry_run and plan.stop is None
+        refusals = _send(paths, plan.labels, spool) if written else {}
+    results = [_result(label, refusals.get(number)) for number, label in enumerate(plan.labels)]
+    if as_json:
+        print_json(_summary(plan, results, dry_run=dry_run))
+    elif written or dry_run:
+        _print(plan, results, dry_run=dry_run)
+    if plan.stop is not None:
+        raise WorkFailed(plan.stop)
+    counts = Counter(result.action for result in results)
+    if counts["refused"]:
+        if plan.hint:
+            click.echo(plan.hint, err=True)
+        ctx.exit(1)
+    if not counts["new"] + counts["replaces"]:
+        passed = f": {counts['passed over']} images are listed, nothing is drawn on any" if results else ""
+        raise WorkFailed(f"{path} lists no labelled image{passed}")
+
+
+@labels.command()
+@config_option
+@state_dir_option
+@json_option
+def undo(*, config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
+    """Take the last import back: each sample gets the label that it had before, or none.
+
+    A sample that has got another label since keeps that. The labels before are kept until the next import.
+    """
+    paths = target(config_path, state_dir)
+    back = removed = 0
+    left: list[Sequence[str]] = []
+    after = ""
+    while True:
+        answer = ask(paths, "undo_labels", timeout=_TIMEOUT, after=after)
+        back, removed, left = back + answer["back"], removed + answer["removed"], left + answer["left"]
+        if answer["last"] is None:
+            break
+        after = answer["last"]
+    if as_json:
+        print_json({"back": back, "removed": removed, "left": left})
+    else:
+        click.echo(f"{back} labels put back, {removed} removed, {len(left)} left as they are")
+        if left:
+            print_table("Left as they are", ("sample", "why"), left)
+    if left:
+        raise WorkFailed(f"{len(left)} labels of the import could not be taken back")
+    if not back + removed:
+        raise WorkFailed("there is no import to take back")
+
+
+def _check_daemon(paths: StatePaths) -> None:
     from dance_ondevice.daemon.control.instances import read_daemon_file
-    from dance_ondevice.daemon.curation import labels as label_import
+
+    if read_daemon_file(paths) is None:
+        raise WorkFailed(
+            f"no daemon runs on {paths.root}; start it with `dance-ondevice run --state-dir {paths.root}`"
+        )
+
+
+@contextmanager
+def _planned(
+    paths: StatePaths,
+    path: Path,
+    *,
+    kind: str,
+    map_file: Path | None,
+    camera: str | None,
+    classes: tuple[str, ...],
+    trust_ids: bool,
+) -> Iterator[tuple[Plan, Spool]]:
+    """What the import would do, and its labels.
+
+    Raises:
+        WorkFailed: there is nothing to import, or it cannot be read.
+    """
+    from dance_ondevice.daemon.curation.label_files import NothingFound, sort_out
+    from dance_ondevice.daemon.curation.label_plan import Spool
+    from dance_ondevice.daemon.curation.labels import make_plan
+    from dance_ondevice.daemon.curation.targets import Targets
     from dance_ondevice.label_formats.class_map import ClassMapError
     from dance_ondevice.label_formats.regions import FormatError
+    from dance_ondevice.label_formats.tree import Tree
 
-    paths = target(config_path, state_dir)
-    try:
-        masks, exports = label_import.find(path, kind)
-        published = read_daemon_file(paths)
-        if published is None or not published.ingest:
-            raise WorkFailed(
-                f"no daemon that takes frames runs on {paths.root}; start it with "
-                f"`dance-ondevice run --state-dir {paths.root}`"
-            )
-        classes = model_classes(paths, config_path)
-        class_map = _class_map(map_file, classes)
-        with index(paths) as database:
-            found = label_import.read_masks(
-                masks,
-                exports,
-                kind=kind,
-                class_map=class_map,
-                classes=classes,
-                targets=label_import.Targets(database, camera),
-            )
-            results = list(_send(published.ingest[0], found))
-    except (label_import.NothingFound, ClassMapError, FormatError) as error:
-        raise WorkFailed(str(error)) from error
-    imported = sum(result.error is None for result in results)
-    refused = len(results) - imported
-    if as_json:
-        print_json({"imported": imported, "refused": refused, "results": results})
-    else:
-        click.echo(f"{imported} imported, {refused} refused")
-        if refused:
-            print_table("Refused", ("file", "why"), [(r.file, r.error) for r in results if r.error])
-    if refused:
-        if hint := label_import.unknown_ids(masks, class_map, classes):
-            click.echo(
-                f"Ids that are no class can be given one with --class-map and such a file:\n\n{hint}",
-                err=True,
-            )
-        ctx.exit(1)
+    with Spool() as spool:
+        try:
+            with Tree(path) as tree, index(paths) as database:
+                plan = make_plan(
+                    sort_out(tree, path, kind),
+                    kind="auto" if kind == "png" else kind,
+                    class_map=_class_map(map_file, classes),
+                    classes=classes,
+                    targets=Targets(database, camera),
+                    spool=spool,
+                    root=paths.root,
+                    live=_live_mask(paths),
+                    trust_ids=trust_ids,
+                )
+        except (NothingFound, ClassMapError, FormatError, OSError) as error:
+            raise WorkFailed(str(error)) from error
+        yield plan, spool
 
 
 def _class_map(file: Path | None, classes: tuple[str, ...]) -> ClassMap:
@@ -134,27 +229,116 @@ def _class_map(file: Path | None, classes: tuple[str, ...]) -> ClassMap:
         raise ClassMapError(f"{file}: {error}") from error
 
 
-def _send(endpoint: str, masks: Iterable[Mask]) -> Iterator[Result]:
-    """Send the labels one after another; each is stored, or refused, before the next one goes."""
-    import zmq
+def _live_mask(paths: StatePaths) -> Callable[[Path], Any] | None:
+    ask_model = live_model(paths)
+    if ask_model is None:
+        return None
 
-    from dance_ondevice.daemon.wire.codec import label_parts, parse_reply
-    from dance_ondevice.daemon.wire.messages import WireError
+    def mask(image: Path) -> Any:
+        seen = ask_model(image)
+        return None if seen is None else seen.mask
 
-    with zmq.Context() as context, context.socket(zmq.DEALER) as channel:
-        channel.linger = 0
-        channel.connect(endpoint)
-        for mask in masks:
-            if mask.sample is None or mask.error is not None:
-                yield Result(mask.file, mask.sample, mask.error)
-                continue
-            channel.send_multipart(label_parts(mask.sample, mask.png))
-            if not channel.poll(_TIMEOUT_MS):
-                raise WorkFailed(f"the daemon at {endpoint} did not answer for {mask.file}; see its log")
-            try:
-                reply = parse_reply(channel.recv_multipart()[-1])
-            except WireError as error:
-                raise WorkFailed(f"{endpoint} is not the daemon's: {error}") from error
-            yield Result(
-                mask.file, mask.sample, None if reply.ok else reply.error or "refused without a reason"
+    return mask
+
+
+def _send(paths: StatePaths, planned: Sequence[Planned], spool: Spool) -> dict[int, str]:
+    """Have the daemon store the labels; returns by their number why some were refused after all."""
+    import secrets
+
+    from dance_ondevice.daemon.control.labels import BYTES_AT_ONCE
+
+    name = secrets.token_hex(8)
+    refused: dict[int, str] = {}
+    for batch in _batches(planned):
+        size = sum(png[1] for number in batch if (png := planned[number].png) is not None)
+        if size > BYTES_AT_ONCE:  # one label, and it alone
+            refused[batch[0]] = (
+                f"as a PNG it takes {size} bytes, at most {BYTES_AT_ONCE} can be taken: a mask of so many "
+                "small regions is no drawing"
             )
+            continue
+        request = [_encoded(planned[number], spool) for number in batch]
+        answer = ask(paths, "import_labels", timeout=_TIMEOUT, **{"import": name, "labels": request})
+        refused |= {number: error for number, error in zip(batch, answer["errors"], strict=True) if error}
+    return refused
+
+
+def _batches(planned: Sequence[Planned]) -> Iterable[list[int]]:
+    """The numbers of the labels that are to be written, as many together as a request may hold."""
+    from dance_ondevice.daemon.control.labels import BYTES_AT_ONCE, MOST_AT_ONCE
+
+    batch, size = list[int](), 0
+    for number, label in enumerate(planned):
+        if label.png is None:
+            continue
+        if batch and (len(batch) == MOST_AT_ONCE or size + label.png[1] > BYTES_AT_ONCE):
+            yield batch
+            batch, size = [], 0
+        batch.append(number)
+        size += label.png[1]
+    if batch:
+        yield batch
+
+
+def _encoded(label: Planned, spool: Spool) -> dict[str, str | None]:
+    import base64
+
+    assert label.png is not None
+    return {"sample": label.sample, "png": base64.b64encode(spool.get(label.png)).decode()}
+
+
+def _result(label: Planned, refused: str | None) -> Result:
+    action = label.action if refused is None else "refused"
+    why = label.why if refused is None else refused
+    return Result(
+        file=label.file,
+        sample=label.sample,
+        action=action,
+        before=label.before,
+        error=why if action == "refused" else None,
+        note=why if action == "passed over" else None,
+        labelled=label.labelled,
+        classes=dict(label.classes),
+    )
+
+
+def _summary(plan: Plan, results: Sequence[Result], *, dry_run: bool) -> dict[str, object]:
+    counts = Counter(result.action for result in results)
+    written = 0 if plan.stop is not None else counts["new"] + counts["replaces"]
+    return {
+        "dry_run": dry_run,
+        "imported": 0 if dry_run else written,
+        "would_import": written if dry_run else 0,
+        "new": counts["new"],
+        "replaced": counts["replaces"],
+        "passed_over": counts["passed over"],
+        "refused": counts["refused"],
+        "stopped": plan.stop,
+        "results": results,
+        "notes": plan.notes,
+    }
+
+
+def _print(plan: Plan, results: Sequence[Result], *, dry_run: bool) -> None:
+    counts = Counter(result.action for result in results)
+    written = counts["new"] + counts["replaces"]
+    would = "would be " if dry_run else ""
+    click.echo(
+        f"{written} {would}imported, {counts['refused']} refused; {counts['new']} new, {counts['replaces']} "
+        f"in place of another label, {counts['passed over']} passed over: nobody drew on them"
+    )
+    rows = [(r.file, r.action, r.before, f"{r.labelled:.1%}", _classes(r)) for r in results if not r.error]
+    if rows:
+        print_table("Labels", ("file", "what", "in place of", "labelled", "classes"), rows)
+    if counts["refused"]:
+        print_table("Refused", ("file", "why"), [(r.file, r.error) for r in results if r.error])
+    for note in plan.notes:
+        click.echo(note)
+
+
+def _classes(result: Result) -> str | None:
+    if result.note:
+        return result.note
+    ordered = list(result.classes.items())
+    more = f", {len(ordered) - _SHOWN_CLASSES} more" if len(ordered) > _SHOWN_CLASSES else ""
+    return ", ".join(f"{name} {share:.1%}" for name, share in ordered[:_SHOWN_CLASSES]) + more

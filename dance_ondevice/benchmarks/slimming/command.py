@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from dance_ondevice.benchmarks.options import (
+    conditions_option,
     dataset_option,
     fitting_card,
     folder_option,
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 _ARCHITECTURE = "fastscnn"
 _VARIANTS = "dense,data,network,dance,dance+"
 #: (height, width) that images are fitted to when the user names none.
-_SIZES = {"camvid": (360, 480), "camvid32": (360, 480), "cityscapes": (512, 1024), "bdd100k": (360, 640)}
+_SIZES = {
+    **{"camvid": (360, 480), "camvid32": (360, 480), "cityscapes": (512, 1024), "bdd100k": (360, 640)},
+    **{"acdc": (540, 960), "idd_lite": (227, 320)},
+}
 
 
 @click.command()
@@ -47,8 +51,9 @@ _SIZES = {"camvid": (360, 480), "camvid32": (360, 480), "cityscapes": (512, 1024
     default="",
     metavar="A,B",
     callback=comma_names,
-    help="Train on these sequences alone (camvid, cityscapes).",
+    help="Train on these sequences alone (bdd100k has one an image).",
 )
+@conditions_option
 @click.option(
     "--architecture",
     type=click.Choice(sorted(ARCHITECTURES)),
@@ -94,6 +99,7 @@ def slimming(
     dataset_name: str,
     root: Path,
     sequences: tuple[str, ...],
+    conditions: tuple[str, ...],
     architecture: str | None,
     setting: Setting,
     init: Path | None,
@@ -119,7 +125,7 @@ def slimming(
             "finetune needs a model to start from, scratch must not have one", param_hint="--init"
         )
     try:
-        dataset = open_dataset(dataset_name, root)
+        dataset = open_dataset(dataset_name, root, conditions)
     except DatasetError as error:
         raise click.BadParameter(str(error), param_hint="--root") from error
     built = architecture or _ARCHITECTURE if init is None else _architecture_of(init, dataset, architecture)
@@ -152,6 +158,7 @@ def slimming(
         precision="fp32" if precision == "auto" else precision,
         size=size or _SIZES[dataset_name],
         work=folder,
+        conditions=conditions,
     )
     try:
         checked_recipes(plan, variants)
@@ -195,6 +202,7 @@ def _about(plan: Plan, variants: tuple[str, ...], note: str) -> About:
         "--dataset": plan.dataset,
         "--root": "DIR",
         "--sequences": ",".join(plan.sequences),
+        "--conditions": ",".join(plan.conditions),
         "--architecture": plan.architecture if plan.architecture in ARCHITECTURES else "",
         "--setting": plan.setting,
         "--init": "BASE" if plan.init else "",

@@ -18,7 +18,7 @@ def labelled(plan: Plan, split: str) -> tuple[TrainingSample, ...]:
     Raises:
         DatasetError: the split is not there, or has none of the sequences.
     """
-    dataset = open_dataset(plan.dataset, plan.root)
+    dataset = open_dataset(plan.dataset, plan.root, plan.conditions)
     items = dataset.images((split,))
     if split == "train" and plan.sequences:
         known = sorted({item.sequence for item in items})

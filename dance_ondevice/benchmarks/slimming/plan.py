@@ -17,6 +17,8 @@ EVALUATED: dict[str, tuple[str, ...]] = {
     "camvid32": ("val", "test"),
     "cityscapes": ("val",),
     "bdd100k": ("val",),
+    "acdc": ("val",),
+    "idd_lite": ("val",),
 }
 
 
@@ -37,6 +39,7 @@ class Plan:
         precision: of the convolutions in training.
         size: (height, width) that images are fitted to.
         work: folder for what a killed run goes on from.
+        conditions: of the data set, to take these alone; all when empty.
     """
 
     dataset: str
@@ -51,6 +54,7 @@ class Plan:
     precision: Precision
     size: tuple[int, int]
     work: Path
+    conditions: tuple[str, ...] = ()
 
     @property
     def evaluated(self) -> tuple[str, ...]:

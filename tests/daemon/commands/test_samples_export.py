@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import stored
-import zmq
-from prometheus_client import CollectorRegistry
+from label_imports import add
 
-from dance_ondevice.complexity import make_indicator
-from dance_ondevice.daemon.config import sections
-from dance_ondevice.daemon.control.instances import DaemonFile, write_daemon_file
-from dance_ondevice.daemon.ingest.service import Ingest
-from dance_ondevice.daemon.metrics.instruments import Instruments
+from dance_ondevice.daemon.control.labels import import_through
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.codec import decode_label, encode_jpeg, encode_png
-from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 
 STORED, NATIVE = (48, 64), (96, 128)
 
@@ -52,22 +48,9 @@ def ids(store: Store) -> list[str]:
 
 
 @pytest.fixture
-def ingest(store: Store, paths: StatePaths) -> Iterator[None]:
-    with zmq.Context() as context:
-        service = Ingest(
-            sections.Ingest(bind=("tcp://127.0.0.1:*",)),
-            context=context,
-            indicator=make_indicator("detail_loss", (1.0, 0.5)),
-            rules=SlimmingRules(),
-            n_classes=11,
-            store=store,
-            mailbox=None,
-            instruments=Instruments(CollectorRegistry()),
-        )
-        service.start()
-        write_daemon_file(paths, DaemonFile(pid=1, control="ipc:///none", ingest=tuple(service.endpoints)))
-        yield
-        assert service.stop()
+def daemon(store: Store, serve: Callable[..., None]) -> None:
+    """The part of a daemon that takes labels."""
+    serve({"import_labels": partial(import_through, store, n_classes=11, max_pixels=1 << 20)})
 
 
 def export(run_json: Any, paths: StatePaths, out: Path, count: int = 4, **more: Any) -> dict[str, Any]:
@@ -119,7 +102,7 @@ def test_labelled_samples_and_other_cameras_stay(
     assert "not an empty folder" in run(*args, "--out", str(tmp_path / "out"), code=1).stderr
 
 
-@pytest.mark.usefixtures("ingest")
+@pytest.mark.usefixtures("daemon")
 def test_masks_drawn_on_the_exported_images_come_back_by_name(
     run_json, ids: list[str], paths: StatePaths, tmp_path: Path
 ) -> None:
@@ -165,7 +148,7 @@ def coco(ids: list[str], names: list[str]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.usefixtures("ingest")
+@pytest.mark.usefixtures("daemon")
 def test_a_tools_export_comes_back_whole_or_not_at_all(
     run, run_json, ids: list[str], paths: StatePaths, tmp_path: Path
 ) -> None:
@@ -185,9 +168,28 @@ def test_a_tools_export_comes_back_whole_or_not_at_all(
 
 
 def test_a_map_that_makes_no_sense_stops_the_import(
-    run, ids: list[str], paths: StatePaths, tmp_path: Path, ingest: None
+    run, ids: list[str], paths: StatePaths, tmp_path: Path, daemon: None
 ) -> None:
     (tmp_path / "map.toml").write_text('[classes]\na = "lake"\n')
     (tmp_path / "a.json").write_text(json.dumps(coco(ids[:1], ["a"])))
     args = ("labels", "import", str(tmp_path / "a.json"), "--class-map", str(tmp_path / "map.toml"))
     assert "'lake'" in run(*args, "--state-dir", str(paths.root), code=1).stderr
+
+
+def test_an_exported_image_is_turned_by_no_program(
+    store: Store, paths: StatePaths, run, tmp_path: Path
+) -> None:
+    """An orientation in the EXIF data is what cv2 and browsers obey, and what is stored does not."""
+    picture = np.zeros((24, 32, 3), np.uint8)
+    picture[:6] = 200
+    jpeg = encode_jpeg(picture)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0"
+    turned = jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
+    sample = add(store, "cam-1795944712000000-0", "cam", turned)
+    out = tmp_path / "out"
+    run("samples", "export", "--for-labelling", "1", "--out", str(out), "--state-dir", str(paths.root))
+    file = str(out / "images" / f"{sample}.jpg")
+    plain = cv2.imread(file, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    np.testing.assert_array_equal(cv2.imread(file), plain)
+    original = cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR)
+    assert not np.array_equal(original, plain), "the input must be one that is turned"

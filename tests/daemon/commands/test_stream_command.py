@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import itertools
 import json
+import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,10 @@ import pytest
 from click.testing import Result
 from ingest_harness import PATIENCE, jpeg, label, running
 
-from dance_ondevice.daemon.commands.stream import chooser
+from dance_ondevice.daemon.commands.stream import chooser, progress_line, told_every
 from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.wire.sender import StreamSummary
 
 Run = Callable[..., Result]
 
@@ -157,6 +161,75 @@ def test_source_that_breaks_ends_with_a_summary(
     assert "the source ended" in result.stderr
     assert "is gone" in result.stderr
     assert "sent" in result.stdout
+
+
+def test_what_was_passed_over_is_said_and_counted(run: Run, store: Store, folder: Path) -> None:
+    for name in ("a.bmp", "b.bmp", "c.jp2"):
+        (folder / name).touch()
+    with running(store) as harness:
+        result = run("stream", str(folder), "--match", "0001TP", "--to", harness.endpoint, "--json")
+
+    assert "passed over: 2 .bmp, 1 .jp2; sent are .jpg, .jpeg, .png and .webp" in result.stderr
+    assert json.loads(result.stdout)["passed_over"] == {".bmp": 2, ".jp2": 1}
+
+
+def test_how_far_a_stream_is_is_said_while_it_waits() -> None:
+    said = threading.Semaphore(0)
+    counts = itertools.count()
+
+    with told_every(0.001, lambda: f"{next(counts)} frames", lambda line: said.release()):
+        for _ in range(3):
+            assert said.acquire(timeout=PATIENCE)
+    before = next(counts)
+
+    assert next(counts) == before + 1  # nothing is said any more
+
+
+def test_a_line_says_what_became_of_the_frames() -> None:
+    none = {"labelled": 0, "overflow": 0, "resent": 0, "bytes": 0, "scales": {}, "errors": {}}
+    summary = StreamSummary(sent=12, kept=5, dropped=2, rejected=1, unanswered=4, seconds=9.7, **none)
+
+    told = progress_line(summary)
+
+    assert told == "10 s: 12 frames sent, 5 kept, 2 dropped, 1 rejected, 4 not answered yet"
+
+
+class FallingSilent(http.server.BaseHTTPRequestHandler):
+    """A network camera that shows ten frames, as MJPEG, and then nothing for as long as somebody listens."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for number in range(10):
+            image = jpeg(number)
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
+            self.wfile.write(head.encode() + image + b"\r\n")
+        self.connection.settimeout(PATIENCE)
+        self.connection.recv(1)  # until the other end closes
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.slow
+def test_a_camera_that_falls_silent_is_told_of(run: Run, store: Store, paths: StatePaths) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), FallingSilent)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    url = f"http://127.0.0.1:{server.server_port}/video.mjpg"
+    waits = ("--source-timeout", "1.5", "--reconnect", "0")
+    try:
+        with running(store) as harness:
+            result = run("stream", url, "--to", harness.endpoint, *waits, "--json", code=1)
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
+
+    assert re.search(r"the source sent nothing for \d+ s", result.stderr)
+    summary = json.loads(result.stdout)
+    assert summary["kept"] == summary["sent"] == len(rows(paths)) > 0
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ def test_every_default_keeps_its_own_rule():
     ("key", "offered"),
     [
         ("model.architecture", registry.ARCHITECTURES),
-        ("complexity.indicator", complexity.INDICATOR_NAMES),
+        ("complexity.indicator", complexity.INDICATORS),
         ("energy.meter", ("auto", *choose.SOURCES, "modelled")),
     ],
 )
@@ -82,7 +82,7 @@ def test_what_the_method_offers_can_be_configured(key: str, offered: Iterable[st
 
 def test_no_list_of_what_the_method_offers_is_kept_twice() -> None:
     assert rules.ARCHITECTURES is registry.ARCHITECTURES
-    assert rules.INDICATOR_NAMES is complexity.INDICATOR_NAMES
+    assert rules.INDICATORS is complexity.INDICATORS
     assert rules.SOURCES is choose.SOURCES
 
 

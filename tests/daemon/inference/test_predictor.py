@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from dance_ondevice.daemon.wire.messages import MaskHeader
 from dance_ondevice.daemon.wire.receiver import AddressInUse
 from dance_ondevice.images import codec as images
 from dance_ondevice.images import headers as image_headers
+from dance_ondevice.images.labels import class_colours
 from dance_ondevice.models.card import CheckpointError
 from dance_ondevice.models.forward import Prediction
 
@@ -106,6 +108,32 @@ def test_masks_have_the_size_of_the_frame_whatever_it_is(rig: tuple, raw: bool, 
         assert (header.camera, header.seq, header.scale) == ("front", seq, scale)
         assert images.decode_label(png).shape == shape[:2]
         assert 0.0 < header.mean_confidence <= 1.0
+
+
+def test_whoever_subscribes_is_told_the_classes_and_their_colours(rig: tuple, models: list[Path]) -> None:
+    predictor, mailbox, receive = rig
+    mailbox.offer(frame(1, np.zeros((16, 16, 3), np.uint8)))
+    receive()
+    with zmq.Context() as context, context.socket(zmq.SUB) as late:
+        late.linger, late.rcvtimeo = 0, 30_000
+        late.subscribe(b"classes/front")
+        late.connect(predictor.endpoint)
+        topic, told = late.recv_multipart()
+        first = json.loads(told)
+        predictor.prepare(models[1])()
+        # Of a new version it is said before its first mask.
+        mailbox.offer(frame(2, np.zeros((16, 16, 3), np.uint8)))
+        again = json.loads(late.recv_multipart()[1])
+
+    assert topic == b"classes/front"
+    assert first == {
+        "v": 1,
+        "camera": "front",
+        "model_version": "untrained",
+        "classes": ["road", "sky", "car"],
+        "palette": [list(colour) for colour in class_colours(3)],
+    }
+    assert again["classes"] == first["classes"]
 
 
 def test_a_swap_takes_effect_with_the_next_frame(rig: tuple, models: list[Path]) -> None:

@@ -113,7 +113,7 @@ def test_smaller_scale_is_resized_and_encoded(
     assert np.abs(image.astype(int) - expected).mean() < 3
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 37), (241, 319), (481, 641)])
+@pytest.mark.parametrize("size", [(16, 16), (16, 37), (241, 319), (481, 641)])
 def test_any_size_works(store: Store, paths: StatePaths, size: tuple[int, int]) -> None:
     rules = SlimmingRules(scales=(0.5,), drop_fraction=0.0, warmup_frames=0)
     with running(store, rules=rules) as harness:
@@ -122,6 +122,23 @@ def test_any_size_works(store: Store, paths: StatePaths, size: tuple[int, int]) 
         assert reply.kept, reply
     (row,) = rows(paths)
     assert (row["height"], row["width"]) == (max(1, round(size[0] / 2)), max(1, round(size[1] / 2)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (2, 3000), (3000, 15)])
+def test_a_sign_of_life_is_answered_and_neither_stored_nor_segmented(
+    store: Store, paths: StatePaths, size: tuple[int, int]
+) -> None:
+    with running(store) as harness:
+        client = harness.client()
+        reply = client.ask(header(), jpeg(0, *size))
+
+        assert (reply.ok, reply.kept) == (True, False)
+        assert "16 pixels" in str(reply.reason)
+        assert harness.mailbox.take(0) is None
+        assert (harness.recorder.frames, harness.recorder.scores) == ({("front", "dropped"): 1}, [])
+        # It counts nowhere in the camera's stream.
+        assert "first frame" in str(client.ask(header(seq=1), jpeg(1)).reason)
+    assert len(rows(paths)) == 1
 
 
 def test_label_is_stored_with_its_classes(store: Store, paths: StatePaths) -> None:
@@ -228,12 +245,38 @@ def test_label_for_an_earlier_frame(store: Store, paths: StatePaths) -> None:
     assert row["classes"] == "[4]"
 
 
+def test_a_label_of_255_alone_takes_no_place(store: Store, paths: StatePaths) -> None:
+    with running(store) as harness:
+        client = harness.client()
+        first = client.ask(header(seq=0), jpeg(), label(classes=(4, 255)))
+        empty = client.ask(*wire.label_parts(str(first.id), label(classes=(255,))))
+        assert (empty.ok, empty.code) == (False, "label_empty")
+        # With a frame it is passed over, and the sender is told.
+        second = client.ask(header(seq=1), jpeg(1), label(classes=(255,)))
+        assert second.kept
+        assert "255 (ignore) throughout and was passed over" in str(second.reason)
+    assert [row["classes"] for row in rows(paths)] == ["[4]", None]
+
+
+def test_a_camera_of_16_bits_is_warned_of_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    thermal = np.random.default_rng(0).integers(26_000, 31_100, (48, 64), dtype=np.uint16)
+    png = cv2.imencode(".png", thermal)[1].tobytes()
+    with running(store) as harness:
+        client = harness.client()
+        for seq in range(2):
+            assert client.ask(header(seq=seq, encoding="png"), png).ok
+    told = [record for record in caplog.records if "more than 8 bits" in record.getMessage()]
+    assert len(told) == 1
+    assert "camera=front bits=16" in told[0].getMessage()
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
         ({"sample": "front-1-1"}, "unknown_sample"),
         ({"png": label(47, 64)}, "label_size"),
         ({"png": label(classes=(11,))}, "label_ids"),
+        ({"png": label(classes=(255,))}, "label_empty"),
         ({"png": b"no label"}, "label"),
         ({"png": b""}, "label"),
         ({"png": jpeg()}, "label"),

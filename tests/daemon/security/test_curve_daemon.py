@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 import zmq
+from click.testing import CliRunner
 from daemon_process import Daemon, config_text
-from ingest_harness import header, jpeg
+from ingest_harness import header, jpeg, label
 from keyring import Keyring
 
+from dance_ondevice.daemon.cli import main
 from dance_ondevice.daemon.config.load import load
 from dance_ondevice.daemon.security.clients import ClientKeys
 from dance_ondevice.daemon.security.curve import ClientCurve, join
@@ -66,6 +68,18 @@ def metric(daemon: Daemon, pattern: str) -> float:
     with urllib.request.urlopen(daemon.facts["metrics"], timeout=10) as response:
         found = re.search(rf"^{pattern} (\S+)$", response.read().decode(), re.MULTILINE)
     return float(found[1]) if found else 0.0
+
+
+def test_labels_are_imported_through_the_control_socket(
+    daemon: Daemon, ring: Keyring, tmp_path: Path
+) -> None:
+    reply = send(daemon.facts["ingest"][0], ring.client("front"), 0)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    (masks / f"{reply['id']}.png").write_bytes(label(classes=(4, 255)))
+    for command, told in ((["import", str(masks)], "1 imported, 0 refused"), (["undo"], "1 removed")):
+        done = CliRunner().invoke(main, ["labels", *command, "--state-dir", str(daemon.state)])
+        assert (done.exit_code, told in done.output) == (0, True), done.output
 
 
 def test_keys_open_the_daemon_and_their_removal_shuts_it(

@@ -7,7 +7,14 @@ import json
 import pytest
 import stored
 
-from dance_ondevice.daemon.store.samples import LabelMismatch, LabelProtected, UnknownSample
+from dance_ondevice.daemon.store.samples import (
+    LabelChanged,
+    LabelEmpty,
+    LabelMismatch,
+    LabelProtected,
+    NewSample,
+    UnknownSample,
+)
 from dance_ondevice.daemon.store.service import Store, StoreSnapshot
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.images import codec as images
@@ -116,6 +123,72 @@ def test_a_frame_whose_label_does_not_fit_is_not_kept(store: Store, paths: State
         store.add_sample(sample).result(WAIT)
     assert stored.files(paths) == []
     assert stored.rows(paths) == {}
+
+
+def test_a_label_without_a_class_replaces_none(store: Store, paths: StatePaths) -> None:
+    sample = stored.new_sample(1, label=[4])
+    store.add_sample(sample).result(WAIT)
+    empty = stored.label_png(16, 12, [])
+    with pytest.raises(LabelEmpty, match="no class in any pixel"):
+        store.add_label(sample.id, empty, [], "wire").result(WAIT)
+    store.add_label(sample.id, stored.label_png(16, 12, [6]), [6], "import").result(WAIT)
+    store.add_sample(stored.new_sample(1, label=[])).result(WAIT)
+    assert stored.rows(paths)[sample.id]["classes"] == "[6]"
+
+
+def test_the_label_before_an_import_is_kept_until_the_next_or_until_its_sample_goes(
+    store: Store, paths: StatePaths
+) -> None:
+    first, second = stored.new_sample(1, label=[4]), stored.new_sample(2)
+    for sample in (first, second):
+        store.add_sample(sample).result(WAIT)
+
+    def bring(sample: NewSample, class_id: int, name: str) -> None:
+        png = stored.label_png(16, 12, [class_id])
+        store.add_label(sample.id, png, [class_id], "import", import_id=name).result(WAIT)
+
+    bring(first, 5, "a")
+    bring(first, 6, "a")  # the same import again: the label before it is still the first one
+    bring(second, 7, "a")
+    assert store.restore_label(first.id).result(WAIT)
+    assert stored.rows(paths)[first.id]["classes"] == "[4]"
+    with pytest.raises(UnknownSample, match="the last import"):
+        store.restore_label(first.id).result(WAIT)
+    bring(first, 8, "b")
+    with pytest.raises(UnknownSample, match="the last import"):
+        store.restore_label(second.id).result(WAIT)
+    store.remove_samples([first.id]).result(WAIT)
+    assert stored.rows(paths, "label_undo", "sample_id") == {}
+    assert store.snapshot().bytes == stored.total_bytes(paths)
+
+
+def test_a_label_that_came_after_an_import_stays(store: Store, paths: StatePaths) -> None:
+    sample = stored.new_sample(1)
+    store.add_sample(sample).result(WAIT)
+    store.add_label(sample.id, stored.label_png(16, 12, [5]), [5], "import", import_id="a").result(WAIT)
+    store.add_label(sample.id, stored.label_png(16, 12, [6]), [6], "wire").result(WAIT)
+    with pytest.raises(LabelChanged, match="another label since"):
+        store.restore_label(sample.id).result(WAIT)
+    assert stored.rows(paths)[sample.id]["classes"] == "[6]"
+
+
+def test_import_and_undo_in_one_group(paths: StatePaths) -> None:
+    store = Store(paths, quota_bytes=1 << 30, min_free_bytes=0)
+    sample = stored.new_sample(1, label=[4])
+    labels = [stored.label_png(16, 12, [c]) for c in (5, 6)]
+    futures = [
+        store.add_sample(sample),
+        store.add_label(sample.id, labels[0], [5], "wire"),
+        store.add_label(sample.id, labels[1], [6], "import", import_id="a"),
+    ]
+    store.start()
+    for future in futures:
+        future.result(WAIT)
+    assert store.restore_label(sample.id).result(WAIT)
+    assert store.stop(WAIT)
+    row = stored.rows(paths)[sample.id]
+    assert (row["classes"], row["label_source"]) == ("[5]", "wire")
+    assert (paths.root / row["label_path"]).read_bytes() == labels[0]
 
 
 def test_a_label_for_nothing_is_refused(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,26 @@ import torch
 from torch import nn
 
 from dance_ondevice.daemon.children.jobs import Job
-from dance_ondevice.daemon.config.sections import Config, NetworkSlimming
+from dance_ondevice.daemon.config.sections import Config, Model, NetworkSlimming
 from dance_ondevice.daemon.planning import job as round_job
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
 from dance_ondevice.images.codec import encode_png
-from dance_ondevice.models.card import Normalisation
+from dance_ondevice.models import checkpoint
+from dance_ondevice.models.card import CARD_FILE, ModelCard, Normalisation
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.registry import build
+from dance_ondevice.policies.rounds.start import RoundPlan
 from dance_ondevice.training.batches import TrainingSample
 
 SIZE = (64, 96)
+WIDTHS = {"downsample": [8, 8, 16], "bottlenecks": [16, 16, 256], "repeats": [1, 1, 1], "fusion": 16}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
 
 def model() -> nn.Module:
-    widths = {"downsample": [8, 8, 16], "bottlenecks": [16, 16, 256], "repeats": [1, 1, 1], "fusion": 16}
-    return build("fastscnn", 3, widths).eval()
+    return build("fastscnn", 3, WIDTHS).eval()
 
 
 def job(target_macs: int | None) -> Job:
@@ -48,6 +51,44 @@ def job(target_macs: int | None) -> Job:
         threads=1,
         seed=0,
     )
+
+
+@pytest.mark.parametrize("base_at", [(32, 48), (64, 96), (128, 160)])
+def test_a_base_of_another_size_is_cut_by_its_step(tmp_path: Path, base_at: tuple[int, int]) -> None:
+    """MACs are counted at the size that the base's card names, whatever model.size is."""
+    config = Config(
+        model=Model(classes=("a", "b", "c"), size=(96, 64)), network_slimming=NetworkSlimming(step=0.1)
+    )
+    folder = tmp_path / "live"
+    base = ModelCard(
+        version="v0001",
+        architecture="fastscnn",
+        arguments=WIDTHS,
+        classes=config.model.classes,
+        macs_at=base_at,
+    )
+    card = checkpoint.save(folder, model(), base)
+    target = round_job.slim_target(config, json.loads((folder / CARD_FILE).read_bytes()), [])
+    made = round_job.build(
+        config,
+        tmp_path / "rounds" / "r1",
+        live=folder,
+        frozen=folder,
+        samples=lambda ids: (),
+        plan=RoundPlan(train=(), rehearsal=(), gate=(), reason=""),
+        steps=1,
+        learning_rate=0.1,
+        scales={},
+        target_macs=target,
+        seed=0,
+    )
+    candidate = checkpoint.load(folder)[0]
+
+    done = slim_candidate(candidate, made, samples(tmp_path, 1.0), Normalisation())
+
+    assert made.size == base_at
+    assert done.macs_before == card.macs
+    assert done.macs_after / done.macs_before == pytest.approx(0.9, abs=0.03)
 
 
 def samples(folder: Path, scale: float, count: int = 4) -> list[TrainingSample]:

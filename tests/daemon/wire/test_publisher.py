@@ -52,6 +52,32 @@ def memory() -> int:
     return pages * 4096
 
 
+@pytest.mark.parametrize(
+    ("topic", "wants"),
+    [(b"", True), (b"cl", True), (b"classes/", True), (b"classes/a", True), (b"mask/", False)],
+)
+def test_newcomers_who_want_the_classes_are_noticed_once(
+    context: zmq.Context[Any], topic: bytes, wants: bool
+) -> None:
+    publisher = MaskPublisher(context, "tcp://127.0.0.1:*")
+    with context.socket(zmq.SUB) as subscriber:
+        subscriber.linger = 0
+        # In this order on the wire: the second says that the first has arrived.
+        subscriber.subscribe(topic)
+        subscriber.subscribe(b"zzz")
+        subscriber.connect(publisher.endpoint)
+        found = False
+        for _ in range(int(PATIENCE * 100)):
+            found |= publisher.newcomers()
+            publisher.send([b"zzz", b"now"])
+            if subscriber.poll(10):
+                break
+        found |= publisher.newcomers()
+        assert found == wants
+        assert not publisher.newcomers()
+    publisher.close()
+
+
 def test_a_subscriber_that_never_reads_costs_a_few_masks_of_memory(context: zmq.Context[Any]) -> None:
     publisher = MaskPublisher(context, "tcp://127.0.0.1:*")
     with zmq.Context() as others:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ingest_harness import jpeg, label, picture
 
+from dance_ondevice.daemon.wire.capture import Silence, SourceSilent
 from dance_ondevice.daemon.wire.sources import SourceError, iter_frames
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import codec as images
@@ -180,12 +181,72 @@ def test_camera_is_live(spec: str, opened: str | int) -> None:
         asked.append(where)
         return camera
 
-    source = iter_frames(spec, open_capture=open_capture)
+    source = iter_frames(spec, open_capture=open_capture, silence=Silence(reconnect=0))
 
     assert asked == [opened]
     assert (source.live, source.count, source.fps) == (True, None, 30.0)
-    assert len(list(source)) == 3
+    frames = []
+    with pytest.raises(SourceSilent, match="the source sent nothing for 0 s"):
+        frames.extend(source)
     assert camera.released
+
+
+class Clock:
+    """Time that passes where somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_camera_that_falls_silent_is_opened_again(tmp_path: Path) -> None:
+    clock, said = Clock(), []
+    silence = Silence(
+        timeout=10, reconnect=20, say=said.append, monotonic=lambda: clock.now, sleep=clock.sleep
+    )
+    # Unplugged, away for three tries, back, open without a frame, back, away for good.
+    cameras = [FakeCamera(), *(FakeCamera(opened=False) for _ in range(3)), FakeCamera(2)]
+    cameras += [FakeCamera(0), FakeCamera(1), *(FakeCamera(opened=False) for _ in range(100))]
+    opened = iter(cameras)
+    source = iter_frames("/dev/video3", open_capture=lambda where: next(opened), silence=silence)
+    found: list[str] = []
+
+    with pytest.raises(SourceSilent, match="the source sent nothing for 30 s"):
+        found.extend(frame.name for frame in source)
+
+    assert found == ["0", "1", "2", "3", "4", "5"]
+    assert said == [
+        "/dev/video3 sends nothing; opening it again for up to 20 s",
+        "/dev/video3 sends again",
+        "/dev/video3 sends nothing; opening it again for up to 20 s",
+        "/dev/video3 sends again",
+        "/dev/video3 sends nothing; opening it again for up to 20 s",
+    ]
+    assert all(camera.released for camera in cameras[:7])
+
+
+def test_a_file_behind_a_url_ends(video: Path) -> None:
+    source = iter_frames("http://host/a.mp4", open_capture=lambda where: cv2.VideoCapture(str(video)))
+
+    assert source.live
+    assert len(list(source)) == 5
+
+
+def test_what_is_not_sent_is_counted_by_its_ending(folder: Path) -> None:
+    for name in ("a.bmp", "b.TIFF", "c.tiff", "notes", ".DS_Store"):
+        (folder / "train" / name).touch()
+    (folder / "train" / "more").mkdir()
+    empty = folder / "empty"
+    empty.mkdir()
+    (empty / "a.avif").touch()
+
+    assert iter_frames(str(folder / "train")).passed_over == {
+        **{".bmp": 1, ".tiff": 2, ".txt": 1, "folders": 1, "without an ending": 1}
+    }
+    with pytest.raises(SourceError, match=r"no images .* passed over: 1 \.avif"):
+        iter_frames(str(empty))
 
 
 def test_camera_that_cannot_be_opened() -> None:

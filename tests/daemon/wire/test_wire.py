@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.system.state import CAMERA_NAME
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.foreign import camera_name
 from dance_ondevice.daemon.wire.messages import (
+    ForeignFrame,
     FrameMessage,
+    Goodbye,
     Header,
-    ImagezmqMessage,
     LabelMessage,
     Message,
     WireError,
@@ -146,6 +148,29 @@ def test_wrong_header_is_refused(changes: dict[str, Any], reason: str, words: st
 
 
 @pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        *(
+            ({"encoding": name}, ["jpeg", "png", "webp", "raw"])
+            for name in ("jpg", "JPEG", "avif", "x" * 999)
+        ),
+        ({"encoding": None}, ["encoding", "jpeg", "png", "webp", "raw"]),
+        ({"encoding": 5}, ["jpeg", "png", "webp", "raw"]),
+        ({"dtype": "float32"}, ["uint8"]),
+        ({"shape": [1, 2]}, ["[height, width, 3]"]),
+        ({"seq": -1}, ["0 to 2^63 - 1"]),
+        ({"captured_at": "now"}, ["seconds since 1970"]),
+        ({"captured_at": None}, ["captured_at", "seconds since 1970"]),
+        ({"v": 2}, ["version 1"]),
+    ],
+)
+def test_a_refusal_names_what_is_allowed(changes: dict[str, Any], allowed: list[str]) -> None:
+    error = refusal(header(**changes), IMAGE)
+
+    assert all(word in str(error) for word in allowed), error
+
+
+@pytest.mark.parametrize(
     "text",
     [
         b"",
@@ -197,7 +222,7 @@ def test_sizes_are_limited() -> None:
     assert refusal(b" " * 2_001, IMAGE).reason == "header_size"
     error = refusal(header(), bytes(10_001))
     assert (error.reason, error.camera, error.seq) == ("message_size", "front", 7)
-    assert refusal(b'{"msg":"cam"}', bytes(10_001)).imagezmq
+    assert refusal(b'{"msg":"cam"}', bytes(10_001)).protocol == "imagezmq"
     assert refusal(b'{"v":1,"label_for":"a-1-1"}', bytes(10_001)).sample_id == "a-1-1"
     assert refusal(header(), bytes(5_000), bytes(5_000)).reason == "message_size"
     exact = 10_000 - len(header())
@@ -244,8 +269,8 @@ def test_label_with_an_image_is_refused() -> None:
 
 
 def test_imagezmq_jpeg() -> None:
-    assert wire.parse([b'{"msg":"front door"}', IMAGE], LIMITS) == ImagezmqMessage(
-        camera="front_door", image=IMAGE
+    assert wire.parse([b'{"msg":"front door"}', IMAGE], LIMITS) == ForeignFrame(
+        protocol="imagezmq", camera="front_door", image=IMAGE
     )
 
 
@@ -255,7 +280,9 @@ def test_imagezmq_array(shape: list[int]) -> None:
 
     message = wire.parse([head, bytes(math.prod(shape))], LIMITS)
 
-    assert message == ImagezmqMessage(camera="cam", image=bytes(math.prod(shape)), shape=tuple(shape))
+    assert message == ForeignFrame(
+        protocol="imagezmq", camera="cam", image=bytes(math.prod(shape)), shape=tuple(shape)
+    )
 
 
 @pytest.mark.parametrize(
@@ -276,7 +303,7 @@ def test_wrong_imagezmq_message_is_refused_in_plain_text(
 ) -> None:
     error = refusal(json.dumps({"msg": "cam", **head}).encode(), image)
 
-    assert (error.reason, error.imagezmq) == (reason, True)
+    assert (error.reason, error.protocol) == (reason, "imagezmq")
     assert wire.refused(error) == f"ERROR {error}".encode()
 
 
@@ -293,12 +320,12 @@ def test_wrong_imagezmq_message_is_refused_in_plain_text(
     ],
 )
 def test_camera_name(text: str, name: str) -> None:
-    assert wire.camera_name(text) == name
+    assert camera_name(text) == name
 
 
 @given(st.text())
 def test_every_text_makes_a_camera_name(text: str) -> None:
-    assert CAMERA_NAME.fullmatch(wire.camera_name(text))
+    assert CAMERA_NAME.fullmatch(camera_name(text))
 
 
 def test_header_is_written_without_what_it_does_not_need() -> None:
@@ -315,7 +342,19 @@ json_values = st.recursive(
     max_leaves=8,
 )
 header_keys = st.sampled_from(
-    ["v", "camera", "seq", "captured_at", "encoding", "shape", "dtype", "msg", "label_for"]
+    [
+        "v",
+        "camera",
+        "seq",
+        "captured_at",
+        "encoding",
+        "shape",
+        "dtype",
+        "msg",
+        "label_for",
+        "terminate_flag",
+        "compression",
+    ]
 )
 likely = st.one_of(
     json_values,
@@ -346,11 +385,13 @@ def test_any_message_is_read_or_refused_and_answered(parts: tuple[bytes, ...]) -
     else:
         check_message(message)
         return
-    assert refused.imagezmq or msgspec.json.decode(wire.refused(refused))["ok"] is False
+    assert refused.protocol != "v1" or msgspec.json.decode(wire.refused(refused))["ok"] is False
     assert refused.camera == "" or CAMERA_NAME.fullmatch(refused.camera)
 
 
-def check_message(message: Message) -> None:
+def check_message(message: Message | Goodbye) -> None:
+    if isinstance(message, Goodbye):
+        return
     if isinstance(message, LabelMessage):
         assert message.sample_id
         return

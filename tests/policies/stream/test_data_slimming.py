@@ -43,6 +43,17 @@ def stream(
     return state, decisions
 
 
+@pytest.mark.parametrize("drop_fraction", [0.0, 0.3, 0.99])
+def test_a_first_frame_is_kept_whole_and_no_rank_is_told(drop_fraction: float) -> None:
+    rules = SlimmingRules(drop_fraction=drop_fraction, warmup_frames=0)
+    state, first = decide(rules, initial_state("front"), 0.2)
+    _, second = decide(rules, state, 0.4)
+
+    assert (first.keep, first.scale, first.weight) == (True, 1.0, 1.0)
+    assert first.reason == "kept at scale 1: it is the first frame of this camera"
+    assert "of the last 1 frame of this camera" in second.reason
+
+
 @given(rules_strategy, st.lists(scores | few_values, max_size=40), st.lists(scores | few_values, min_size=2))
 def test_keep_scale_weight_and_quantile_never_fall_as_the_score_rises(
     rules: SlimmingRules, history: list[float], candidates: list[float]

@@ -1,0 +1,95 @@
+"""Labels that come over the control socket, which only the daemon's user can open, and their undoing."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from dance_ondevice.daemon.control.server import ControlError
+from dance_ondevice.daemon.ingest.pixels import check_label_png
+from dance_ondevice.daemon.store import label_undo
+from dance_ondevice.daemon.store.samples import StoreError
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.wire.messages import WireError
+
+__all__ = ["BYTES_AT_ONCE", "MOST_AT_ONCE", "import_through", "undo_through"]
+
+#: Labels in one request, and bytes of their PNGs: so many fit into it in base64, and neither this thread nor
+#: the store is kept busy long.
+MOST_AT_ONCE = 32
+BYTES_AT_ONCE = 5 << 18
+_SOURCE = "import"
+#: A handler of the control socket must be back within a heartbeat.
+_STORE_SECONDS = 8.0
+
+
+def import_through(
+    store: Store, query: Mapping[str, Any], *, n_classes: int, max_pixels: int
+) -> dict[str, object]:
+    """Store labels of one import; answers in their order why each was refused, None where it was stored.
+
+    Args:
+        store: takes them.
+        query: ``import``, a name for all labels of one command, and ``labels``, a list of objects with
+            ``sample`` and ``png`` in base64.
+        n_classes: number of the model's classes.
+        max_pixels: most pixels of a label.
+
+    Raises:
+        ControlError: the request is none, or holds too many labels.
+    """
+    name, labels = query.get("import"), query.get("labels")
+    if not isinstance(name, str) or not name or not isinstance(labels, list) or len(labels) > MOST_AT_ONCE:
+        raise ControlError(
+            f'labels come as {{"import": name, "labels": [at most {MOST_AT_ONCE} of {{"sample", "png"}}]}}'
+        )
+    waiting: list[Future[None] | str] = []
+    for label in labels:
+        try:
+            sample, png = str(label["sample"]), base64.b64decode(label["png"], validate=True)
+            checked = check_label_png(png, size=None, max_pixels=max_pixels, n_classes=n_classes)
+        except (KeyError, TypeError, binascii.Error, WireError) as error:
+            waiting.append(str(error))
+        else:
+            waiting.append(store.add_label(sample, checked.png, checked.classes, _SOURCE, import_id=name))
+    return {"errors": [each if isinstance(each, str) else _error(each) for each in waiting]}
+
+
+def undo_through(store: Store, query: Mapping[str, Any]) -> dict[str, object]:
+    """Undo a part of the last import: give samples their label before, or none where they had none.
+
+    Args:
+        store: does it.
+        query: ``after``, the id of the last sample of the part before; empty for the first one.
+
+    Returns:
+        How many got a label ``back``, from how many one was ``removed``, what was ``left`` with the reason,
+        and the ``last`` sample of this part; None where there is no more.
+
+    Raises:
+        StoreError: the index cannot be read.
+    """
+    after = str(query.get("after", ""))
+    ids = store.submit(lambda db: label_undo.listed(db, after, MOST_AT_ONCE)).result(_STORE_SECONDS)
+    futures = [store.restore_label(each) for each in ids]
+    back = removed = 0
+    left: list[Sequence[str]] = []
+    for sample, future in zip(ids, futures, strict=True):
+        try:
+            again = future.result(_STORE_SECONDS)
+        except StoreError as error:
+            left.append((sample, str(error)))
+        else:
+            back, removed = back + again, removed + (not again)
+    return {"back": back, "removed": removed, "left": left, "last": ids[-1] if ids else None}
+
+
+def _error(future: Future[None]) -> str | None:
+    try:
+        future.result(_STORE_SECONDS)
+    except StoreError as error:
+        return str(error)
+    return None

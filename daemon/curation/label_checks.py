@@ -1,0 +1,150 @@
+"""Whether the ids of imported masks mean what this model's ids mean, by what is known of the same scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.label_formats.masks import shares
+
+__all__ = [
+    "Agreement",
+    "agreement",
+    "compared",
+    "id_shares",
+    "one_class_map",
+    "only_ends",
+    "shift_text",
+    "too_many_text",
+]
+T = TypeVar("T")
+
+#: Ids that all stand one too high or too low.
+SHIFTS = (1, -1)
+#: Mean IoU from which a shifted reading is believed, and how many times that of the plain one it must be.
+_BELIEVED = 0.2
+_TIMES = 2.0
+#: Fewer classes than this agree by chance.
+_FEWEST_CLASSES = 3
+
+Mask = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Mean IoU of masks with what is known, by how far the ids are taken to be too high."""
+
+    plain: float
+    shifted: dict[int, float]
+
+    @property
+    def shift(self) -> int:
+        """The shift by which the ids agree far better than as they are; 0 where none does."""
+        best = max(self.shifted, key=lambda shift: self.shifted[shift])
+        score = self.shifted[best]
+        return best if score >= _BELIEVED and score >= _TIMES * self.plain else 0
+
+
+def agreement(pairs: Iterable[tuple[Mask, Mask]], n_classes: int) -> Agreement | None:
+    """How well masks agree with other masks of the same scenes.
+
+    Args:
+        pairs: an imported mask (H, W) and what is known (H, W), 255 where nothing is.
+        n_classes: number of the model's classes.
+
+    Returns:
+        None where too little is known to tell.
+    """
+    # Rows: imported ids, one more than there are classes; columns: what is known.
+    table = np.zeros((n_classes + 1, n_classes), np.int64)
+    for mask, known in pairs:
+        both = (mask <= n_classes) & (known < n_classes)
+        cells = mask[both].astype(np.int64) * n_classes + known[both]
+        table += np.bincount(cells, minlength=table.size).reshape(table.shape)
+    if np.count_nonzero(table.sum(axis=0)) < _FEWEST_CLASSES:
+        return None
+    return Agreement(_mean_iou(table, 0), {shift: _mean_iou(table, shift) for shift in SHIFTS})
+
+
+def _mean_iou(table: NDArray[np.int64], shift: int) -> float:
+    """Mean IoU over the known classes if id c + shift stands for class c."""
+    n_classes = table.shape[1]
+    rows = np.zeros((n_classes, n_classes), np.int64)
+    for index in range(n_classes):
+        if 0 <= index + shift <= n_classes:
+            rows[index] = table[index + shift]
+    hits, imported, known = np.diagonal(rows), rows.sum(axis=1), table.sum(axis=0)
+    there = known > 0
+    return float(np.mean(hits[there] / (imported + known - hits)[there]))
+
+
+def shift_text(found: Agreement, against: str, counts: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """Why the ids are taken to be shifted, and what to do.
+
+    Args:
+        found: with a shift.
+        against: what the masks were compared with.
+        counts: pixels by id, 256 of them.
+        classes: of the model.
+    """
+    step = found.shift
+    where = (
+        "background at 0 and the classes from 1" if step == 1 else "classes from the model's second on at 0"
+    )
+    return (
+        f"the masks agree with {against} at a mean IoU of {found.plain:.3f} as they are, and of "
+        f"{found.shifted[step]:.3f} if every id is one {'higher' if step > 0 else 'lower'} than the model's "
+        f"({where}). Nothing was imported.\nThe ids are {id_shares(counts)}. If they are shifted, give "
+        f"--class-map with\n\n{one_class_map(classes, step)}\n\nIf they are right, give --trust-ids"
+    )
+
+
+def too_many_text(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """What ids from 0 to the number of classes may mean."""
+    n = len(classes)
+    return (
+        f"the masks hold ids up to {n}, and the model has {n} classes, 0 to {n - 1}: {n + 1} ids usually "
+        f"start with a background, so that every id is one too high. Nothing was imported.\nThe ids are "
+        f"{id_shares(counts)}. If 0 is the background, give --class-map with\n\n"
+        f"{one_class_map(classes, 1)}\n\n"
+        f'If 0 is {classes[0]} and {n} is what nobody drew on, give it with\n\n[classes]\n{n} = "ignore"'
+    )
+
+
+def one_class_map(classes: Sequence[str], shift: int) -> str:
+    """The class map of ids that are shifted by one."""
+    first = ['0 = "ignore"'] if shift > 0 else []
+    lines = [f'{i + shift} = "{name}"' for i, name in enumerate(classes) if i + shift >= 0]
+    return "\n".join(["[classes]", *first, *lines])
+
+
+def id_shares(counts: NDArray[np.int64]) -> str:
+    """Ids with their shares of the pixels."""
+    return shares({str(i): int(counts[i]) for i in np.flatnonzero(counts)})
+
+
+def only_ends(counts: NDArray[np.int64]) -> bool:
+    """Whether masks hold 0 and 255 alone, as a mask of one class does that is meant for the eye."""
+    return bool(counts[0] and counts[IGNORE] and counts[1:IGNORE].sum() == 0)
+
+
+def compared(
+    masks: Iterable[tuple[Mask, T]], known: Callable[[T], Mask | None]
+) -> Iterator[tuple[Mask, Mask]]:
+    """Masks with what is known of each, where something is, in the size of that."""
+    import cv2
+
+    for mask, what in masks:
+        other = known(what)
+        if other is None:
+            continue
+        if mask.shape != other.shape:
+            size = (other.shape[1], other.shape[0])
+            yield np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8), other
+        else:
+            yield mask, other

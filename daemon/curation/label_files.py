@@ -1,0 +1,156 @@
+"""Which files of a folder or zip are masks, which are exports of a labelling tool, and which are neither."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from dance_ondevice.daemon.curation.manifest import MANIFEST
+from dance_ondevice.label_formats.colours import TABLES, ColourTable, read_table
+from dance_ondevice.label_formats.regions import FormatError
+from dance_ondevice.label_formats.tree import Entry, Tree
+
+__all__ = ["BRUSH_PNG", "Found", "MaskFile", "NothingFound", "sort_out"]
+
+#: Folders that tools fill with pictures, or with masks of instances rather than classes.
+_NO_MASKS = frozenset(
+    {"images", "jpegimages", "imgsfine", "leftimg8bit", "image_2", "segmentationobject", "instance"}
+    # KITTI's colours beside its ids.
+    | {"semantic_rgb"}
+)
+_NO_MASK_NAMES = re.compile(r"_(?:instanceIds|instanceTrainIds|leftImg8bit|polygons)\Z")
+_ID_SUFFIX = re.compile(r"_label(?:Train)?Ids\Z")
+#: Label Studio's masks of single regions: their names hold a task's number, and no image's name.
+BRUSH_PNG = re.compile(r"task-\d+-annotation-\d+-by-.*", re.DOTALL)
+_BRUSH_TEXT = (
+    "Label Studio's brush PNGs are named after tasks, not after images, so nobody can tell which sample they "
+    'are for: export as "JSON" there'
+)
+_LOSSY = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_EXPORTS = (".json", ".xml")
+
+
+class NothingFound(ValueError):  # noqa: N818 - read as a state
+    """A folder without anything to import."""
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A PNG mask, and the table of names and colours that lies nearest to it."""
+
+    entry: Entry
+    table: ColourTable | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is to import."""
+
+    masks: tuple[MaskFile, ...]
+    exports: tuple[Entry, ...]
+
+
+def sort_out(tree: Tree, path: Path, kind: str) -> Found:
+    """The masks and exports of a tree.
+
+    Args:
+        tree: opened.
+        path: of the tree, in messages, and beside which a table may lie.
+        kind: ``png`` for masks alone, a format's name for exports alone, ``auto`` for both.
+
+    Raises:
+        NothingFound: there is nothing of that kind, or only masks that name no image.
+        FormatError: a table of colours cannot be used.
+    """
+    entries = [entry for entry in tree.entries if not _hidden(entry.path)]
+    if path.is_file() and path.suffix.lower() not in (".png", ".zip"):
+        return Found((), tuple(entries))
+    masks = _masks(entries, path) if kind in ("auto", "png") else []
+    exports = [
+        entry
+        for entry in entries
+        if entry.path.suffix.lower() in _EXPORTS and entry.name != MANIFEST and kind != "png"
+    ]
+    if masks and not exports and all(BRUSH_PNG.fullmatch(mask.entry.name) for mask in masks):
+        raise NothingFound(_BRUSH_TEXT)
+    if not masks and not exports:
+        raise NothingFound(_nothing(entries, path, kind))
+    return Found(tuple(masks), tuple(exports))
+
+
+def _masks(entries: Iterable[Entry], path: Path) -> list[MaskFile]:
+    tables = _tables(entries, path)
+    folders = {str(parent).lower() for entry in entries for parent in entry.path.parents}
+    pngs = [
+        entry
+        for entry in entries
+        if entry.path.suffix.lower() == ".png"
+        and not _is_no_mask(entry.path)
+        and f"{entry.path.parent}annot".lower() not in folders  # CamVid: pictures beside their masks
+    ]
+    masks = [MaskFile(entry, _nearest(tables, entry.path)) for entry in pngs]
+    return _one_of_twins(masks)
+
+
+def _is_no_mask(path: PurePosixPath) -> bool:
+    parts = [part.lower() for part in path.parts[:-1]]
+    return (
+        not _NO_MASKS.isdisjoint(parts)
+        or any(part.startswith("panoptic") for part in parts)
+        or _NO_MASK_NAMES.search(path.stem) is not None
+    )
+
+
+def _one_of_twins(masks: list[MaskFile]) -> list[MaskFile]:
+    """Of ids and colours of one image, as Cityscapes has them, the colours where a table explains them."""
+    stems = {mask.entry.path.with_suffix("") for mask in masks}
+
+    def is_left_out(mask: MaskFile) -> bool:
+        stem = mask.entry.path.with_suffix("")
+        explained = mask.table is not None and bool(mask.table.by_colour)
+        if stem.name.endswith("_color"):
+            bare = stem.name.removesuffix("_color")
+            ids = {stem.with_name(f"{bare}_labelIds"), stem.with_name(f"{bare}_labelTrainIds")}
+            return not explained and not ids.isdisjoint(stems)
+        found = _ID_SUFFIX.search(stem.name)
+        if found is None:
+            return False
+        return explained and stem.with_name(f"{stem.name[: found.start()]}_color") in stems
+
+    return [mask for mask in masks if not is_left_out(mask)]
+
+
+def _tables(entries: Iterable[Entry], path: Path) -> dict[PurePosixPath, ColourTable]:
+    """The tables of colours by the folder that they are for; ``..`` stands for the one around the tree."""
+    found = {
+        entry.path.parent: read_table(entry.name, entry.read())
+        for entry in entries
+        if entry.name.lower() in TABLES
+    }
+    outside = [file for name in TABLES if (file := path.absolute().parent / name).is_file()]
+    if outside:
+        try:
+            found[PurePosixPath("..")] = read_table(outside[0].name, outside[0].read_bytes())
+        except OSError as error:
+            raise FormatError(f"{outside[0]}: {error.strerror or error}") from error
+    return found
+
+
+def _nearest(tables: dict[PurePosixPath, ColourTable], path: PurePosixPath) -> ColourTable | None:
+    places = [*path.parents, PurePosixPath("..")]
+    return next((tables[place] for place in places if place in tables), None)
+
+
+def _hidden(path: PurePosixPath) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
+def _nothing(entries: list[Entry], path: Path, kind: str) -> str:
+    if path.is_file() and path.suffix.lower() != ".zip":
+        return f"{path} is no export of a labelling tool, but a mask: leave --format {kind} out"
+    exports = "" if kind == "png" else ", and no .json or .xml file of a labelling tool"
+    text = f"{path} holds no .png files that are masks{exports}, in no folder or zip below it either"
+    lossy = sum(entry.path.suffix.lower() in _LOSSY and not _is_no_mask(entry.path) for entry in entries)
+    return text if not lossy else f"{text}; {lossy} files are of other kinds of image: masks must be PNG"

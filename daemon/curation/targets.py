@@ -1,0 +1,98 @@
+"""Which stored sample a file of labels is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlite_utils import Database
+
+from dance_ondevice.label_formats import names
+
+__all__ = ["Target", "Targets"]
+
+_COLUMNS = (
+    "id, camera, captured_at, path, width, height, native_width, native_height, label_path, label_source"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The sample that a label is for.
+
+    Attributes:
+        sample: its id.
+        camera: its camera.
+        captured_at: seconds since the epoch.
+        image: path of its image, relative to the state folder.
+        stored: (width, height) of that image.
+        native: (width, height) of the frame as captured.
+        label: path of the label that it has, relative to the state folder; None without one.
+        source: who made that label.
+    """
+
+    sample: str
+    camera: str
+    captured_at: float
+    image: str
+    stored: tuple[int, int]
+    native: tuple[int, int]
+    label: str | None
+    source: str | None
+
+
+class Targets:
+    """Finds the sample of a file name in the index."""
+
+    def __init__(self, database: Database, camera: str | None) -> None:
+        """``camera``: match by the last number in the name, the sequence number, among its samples."""
+        self._database = database
+        self._camera = camera
+
+    def find(self, name: str) -> Target | None:
+        """The one sample that a file's name means, by the rule of ``names.stems``; else by its number.
+
+        None where there is none, or more than one of that number.
+        """
+        for stem in names.stems(name):
+            rows = self._select("id = ?", stem)
+            if rows:
+                return rows[0]
+        number = names.last_number(name)
+        if self._camera is None or number is None:
+            return None
+        rows = self._select("camera = ? and seq = ?", self._camera, number)
+        return rows[0] if len(rows) == 1 else None
+
+    def nearest_labelled(self, target: Target) -> Target | None:
+        """The sample itself if it has a label, else its camera's nearest in time with one and of its size."""
+        if target.label is not None:
+            return target
+        rows = self._select(
+            "label_path is not null and camera = ? and native_width = ? and native_height = ? "
+            "order by abs(captured_at - ?), id",
+            *(target.camera, *target.native, target.captured_at),
+        )
+        return rows[0] if rows else None
+
+    def classes_seen(self) -> frozenset[int]:
+        """The class ids that occur in stored labels."""
+        rows = self._database.query(
+            "select distinct value from samples, json_each(samples.classes) where label_path is not null"
+        )
+        return frozenset(int(row["value"]) for row in rows)
+
+    def _select(self, where: str, *values: object) -> list[Target]:
+        rows = self._database.query(f"select {_COLUMNS} from samples where {where} limit 2", list(values))
+        return [
+            Target(
+                sample=row["id"],
+                camera=row["camera"],
+                captured_at=row["captured_at"],
+                image=row["path"],
+                stored=(row["width"], row["height"]),
+                native=(row["native_width"], row["native_height"]),
+                label=row["label_path"],
+                source=row["label_source"],
+            )
+            for row in rows
+        ]

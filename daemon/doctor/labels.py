@@ -1,0 +1,35 @@
+"""What the doctor looks at in the labels: whether each class of the model has been shown to it at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from dance_ondevice.daemon.doctor.finding import Check
+from dance_ondevice.daemon.system.state import StatePaths
+
+#: Fewer labelled samples than this cannot show every class.
+_ENOUGH = 8
+
+
+def check_labels(paths: StatePaths, classes: Sequence[str]) -> Check | None:
+    """Which classes have no pixel in any label; None where there is no index that could tell."""
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{paths.database.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
+        ) as connection:
+            rows = connection.execute(
+                "SELECT classes, count(*) FROM samples WHERE label_path IS NOT NULL GROUP BY classes"
+            ).fetchall()
+    except sqlite3.Error:
+        return None  # said by the check of the database
+    count = sum(row[1] for row in rows)
+    seen = {int(i) for row in rows for i in json.loads(row[0] or "[]")}
+    missing = [name for index, name in enumerate(classes) if index not in seen]
+    if not missing or count < _ENOUGH:
+        return Check("labels", "ok", f"{count} samples have one")
+    detail = f"no pixel of {', '.join(missing)} in any of {count} labels: nothing can be learnt of it"
+    remedy = "where masks hold 255 for a class: 255 is ignore; map it with `labels import --class-map`"
+    return Check("labels", "warning", detail, remedy)

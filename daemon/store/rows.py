@@ -1,0 +1,115 @@
+"""The rows of samples: what the writer of new ones knows of those there are, and what it inserts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.store.samples import NewSample, StoreError, digest, label_path
+
+__all__ = ["INSERT", "KNOWN", "Known", "classes_json", "new_row", "read_known"]
+
+#: Selects what ``read_known`` reads; a condition follows.
+KNOWN = (
+    "SELECT id, path, width, height, native_width, native_height, origin, label_path, label_source "
+    "FROM samples"
+)
+
+#: The columns that are attributes of a new sample under the same name, then those made from it.
+_GIVEN = (
+    *("id", "camera", "seq", "captured_at", "received_at", "format", "width", "height"),
+    *("native_width", "native_height", "score", "quantile", "scale", "weight", "reason", "signature"),
+)
+_MADE = ("path", "bytes", "digest", "received_digest", "label_path", "label_source", "classes")
+_COLUMNS = (*_GIVEN, *_MADE)
+INSERT = f"INSERT INTO samples ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' + c for c in _COLUMNS)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A sample that is stored, or will be once this group is done; ``native`` is None where unknown.
+
+    ``label_source`` is that of the label there is, or will be.
+    """
+
+    id: str
+    image: Path
+    stored: tuple[int, int]
+    native: tuple[int, int] | None
+    label_bytes: int | None
+    label_source: str | None = None
+
+
+def read_known(db: Database, root: Path, query: str, parameters: Sequence[object]) -> Known | None:
+    """The first sample of a query that begins with ``KNOWN``; None where there is none.
+
+    Args:
+        db: The index.
+        root: The state folder.
+        query: The query.
+        parameters: Its parameters.
+
+    Raises:
+        StoreError: The disk does not tell the size of its label.
+    """
+    row = db.execute(query, parameters).fetchone()
+    if row is None:
+        return None
+    identifier, path, width, height, native_width, native_height, origin, label, source = row
+    label_bytes: int | None = None
+    if label is not None:
+        label_bytes = _size(root / label)
+    unknown_native = origin == "rebuilt" and label is None
+    return Known(
+        id=identifier,
+        image=root / path,
+        stored=(width, height),
+        native=None if unknown_native else (native_width, native_height),
+        label_bytes=label_bytes,
+        label_source=source,
+    )
+
+
+def new_row(sample: NewSample, image: Path, received: str, root: Path) -> dict[str, object]:
+    """The values of ``INSERT`` for a sample.
+
+    Args:
+        sample: The sample.
+        image: Where its image lies.
+        received: Digest of the image as it came.
+        root: The state folder, to which paths are relative.
+    """
+    row: dict[str, object] = {name: getattr(sample, name) for name in _GIVEN}
+    label = None if sample.label is None else str(label_path(image).relative_to(root))
+    return row | {
+        "path": str(image.relative_to(root)),
+        "bytes": sample.size,
+        "digest": received if sample.received_digest is None else digest(sample.data),
+        "received_digest": received,
+        "label_path": label,
+        "label_source": sample.label_source if label else None,
+        "classes": classes_json(sample.classes) if label else None,
+    }
+
+
+def classes_json(classes: Sequence[int] | None) -> str | None:
+    """Class ids as their column holds them."""
+    return None if classes is None else json.dumps(sorted(set(classes)))
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file, 0 where there is none.
+
+    Raises:
+        StoreError: The disk does not tell: one sample then cannot be served, the store can.
+    """
+    try:
+        return file.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        raise StoreError(f"{file} could not be looked up: {error}; check the disk") from error

@@ -1,0 +1,142 @@
+"""Other projects' protocols, for their senders to work as they are: imagezmq and vidgear's NetGear.
+
+Both send a JSON header and an image and give a frame neither a number nor a time. A header without ``v`` but
+with ``msg`` is imagezmq's (github.com/jeffbass/imagezmq, ``ImageSender``); one with ``terminate_flag`` is
+NetGear's (github.com/abhiTronix/vidgear, ``NetGear.send``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from dance_ondevice.daemon.config.sections import Ingest
+from dance_ondevice.daemon.wire.messages import Buffer, ForeignFrame, Goodbye, Protocol, WireError
+from dance_ondevice.daemon.wire.shape import check_shape, show
+
+_IMAGEZMQ_OK = b"OK"
+_NOT_IN_CAMERA = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+class _ImagezmqHeader(msgspec.Struct):
+    msg: Any
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+
+
+class _NetgearHeader(msgspec.Struct):
+    """The keys of ``NetGear.send`` that matter; ``shape`` and ``dtype`` are "" for a compressed frame."""
+
+    terminate_flag: bool
+    compression: Any = False
+    message: Any = None
+    port: Any = None
+    shape: tuple[int, ...] | str | None = None
+    dtype: str | None = None
+
+
+_imagezmq_header = msgspec.json.Decoder(_ImagezmqHeader)
+_netgear_header = msgspec.json.Decoder(_NetgearHeader)
+_encode = msgspec.json.Encoder().encode
+
+
+def camera_name(text: str, otherwise: str = "imagezmq") -> str:
+    """Turn any text into a valid camera name: ``otherwise`` when nothing of it can be kept."""
+    return _NOT_IN_CAMERA.sub("_", text).lstrip("_.-")[:64] or otherwise
+
+
+def netgear_camera(message: object, port: object) -> str:
+    """The camera of a NetGear sender, which has no name: what its message says, else its server's port."""
+    if isinstance(message, dict) and isinstance(message.get("camera"), str):
+        return camera_name(message["camera"], "netgear")
+    if isinstance(port, (str, int)) and not isinstance(port, bool):
+        return camera_name(f"netgear-{show(port).strip(chr(39))}", "netgear")
+    return "netgear"
+
+
+def parse_imagezmq(text: str, parts: Sequence[Buffer], limits: Ingest) -> ForeignFrame:
+    """Read a message of imagezmq.
+
+    Raises:
+        WireError: it is none that can be used.
+    """
+    try:
+        header = _imagezmq_header.decode(text)
+    except msgspec.MsgspecError as error:
+        raise WireError("header", f"the imagezmq header is wrong: {error}", protocol="imagezmq") from error
+    camera = camera_name(header.msg if isinstance(header.msg, str) else "")
+    declared = None if header.shape is None or header.dtype is None else (header.shape, header.dtype)
+    return _frame("imagezmq", camera, declared, parts, limits)
+
+
+def parse_netgear(text: str, parts: Sequence[Buffer], limits: Ingest) -> ForeignFrame | Goodbye:
+    """Read a message of NetGear: a frame, or the goodbye, which may come without an image.
+
+    Raises:
+        WireError: it is none that can be used.
+    """
+    try:
+        header = _netgear_header.decode(text)
+    except msgspec.MsgspecError as error:
+        raise WireError("header", f"the NetGear header is wrong: {error}", protocol="netgear") from error
+    if header.terminate_flag:
+        return Goodbye()
+    camera = netgear_camera(header.message, header.port)
+    declared: tuple[tuple[int, ...], str] | None = None
+    if not header.compression:
+        if not isinstance(header.shape, tuple) or not header.dtype:
+            raise WireError(
+                "shape",
+                'a NetGear frame without "compression" needs "shape": [height, width, 3] and '
+                '"dtype": "uint8"',
+                camera=camera,
+                protocol="netgear",
+            )
+        declared = (header.shape, header.dtype)
+    return _frame("netgear", camera, declared, parts, limits)
+
+
+def answer(protocol: Protocol, reply: bytes, *, ok: bool, text: str = "") -> bytes:
+    """The answer to a frame, in what its sender speaks.
+
+    An imagezmq sender takes text. A NetGear sender takes any bytes for a confirmation, and in its
+    bidirectional mode an object whose ``data`` is handed to the caller: so that holds the answer.
+
+    Args:
+        protocol: what the sender speaks.
+        reply: the answer in wire version 1.
+        ok: whether the frame was understood.
+        text: what is wrong, if it was not.
+    """
+    if protocol == "imagezmq":
+        return _IMAGEZMQ_OK if ok else f"ERROR {text}".encode()
+    if protocol == "netgear":
+        return _encode({"return_type": "dict", "data": msgspec.Raw(reply)})
+    return reply
+
+
+def _frame(
+    protocol: Protocol,
+    camera: str,
+    declared: tuple[tuple[int, ...], str] | None,
+    parts: Sequence[Buffer],
+    limits: Ingest,
+) -> ForeignFrame:
+    """Check what came against what the header declares: a shape and a type, or an encoded image."""
+    try:
+        if len(parts) != 2:
+            raise WireError("parts", f"a message of {protocol} has 2 parts, found {len(parts)}")
+        if len(parts[1]) == 0:
+            raise WireError("image", "the image is empty (0 bytes)")
+        if declared is None:
+            return ForeignFrame(protocol=protocol, camera=camera, image=parts[1])
+        shape, dtype = declared
+        if dtype != "uint8":
+            raise WireError("shape", f"the array is of {show(dtype)}, allowed is uint8")
+        check_shape(shape, (1, 3), len(parts[1]), limits)
+    except WireError as error:
+        raise WireError(error.reason, str(error), camera=camera, protocol=protocol) from error
+    return ForeignFrame(protocol=protocol, camera=camera, image=parts[1], shape=shape)

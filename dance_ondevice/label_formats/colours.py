@@ -1,0 +1,104 @@
+"""Tables of colours and names that tools write beside their masks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dance_ondevice.label_formats.regions import FormatError
+
+__all__ = ["BACKGROUND", "TABLES", "Colour", "ColourTable", "parse_colour", "read_table"]
+
+Colour = tuple[int, int, int]
+
+#: Names of such files, in small letters: of CVAT and Pascal VOC, of CamVid, and of CamVid as Kaggle has it.
+TABLES = ("labelmap.txt", "label_colors.txt", "label_colours.txt", "class_dict.csv")
+#: What tools call pixels that nobody drew on.
+BACKGROUND = frozenset({"background", "_background_", "unlabeled", "unlabelled", "void", "ignore", "ignored"})
+
+_COLOUR = re.compile(r"\s*(\d{1,3})\s*[,; ]\s*(\d{1,3})\s*[,; ]\s*(\d{1,3})\s*")
+_HEX = re.compile(r"\s*#([0-9a-fA-F]{6})\s*")
+_CAMVID = re.compile(r"\s*(?:(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})(?=\s))?\s*(\S.*?)\s*")
+
+
+@dataclass(frozen=True)
+class ColourTable:
+    """Names in the order of their ids, each with its colour (R, G, B) where the file says one.
+
+    Attributes:
+        name: of the file.
+        rows: its lines.
+    """
+
+    name: str
+    rows: tuple[tuple[str, Colour | None], ...]
+
+    @property
+    def by_colour(self) -> Mapping[Colour, str]:
+        """The name of each colour."""
+        return {colour: name for name, colour in self.rows if colour is not None}
+
+    @property
+    def begins_with_background(self) -> bool:
+        """Whether id 0 is what nobody drew on, so that every id is that of its line."""
+        return bool(self.rows) and self.rows[0][0].casefold() in BACKGROUND
+
+
+def read_table(name: str, data: bytes) -> ColourTable:
+    """Read a table of one of the names in ``TABLES``.
+
+    Raises:
+        FormatError: it is no such table, or gives one colour to two names.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{name} is no text in UTF-8: {error}") from error
+    lines = [line for line in text.splitlines() if line.strip()]
+    kind = name.lower()
+    rows = [
+        row for row in map({TABLES[0]: _voc, TABLES[3]: _kaggle}.get(kind, _camvid), lines) if row is not None
+    ]
+    if not rows:
+        raise FormatError(f"{name} names no class")
+    colours = [colour for _, colour in rows if colour is not None]
+    twice = sorted({colour for colour in colours if colours.count(colour) > 1})
+    if twice:
+        named = ", ".join(name for name, colour in rows if colour == twice[0])
+        raise FormatError(f"{name} gives one colour, {twice[0]}, to {named}: nobody can tell them apart")
+    return ColourTable(name, tuple(rows))
+
+
+def parse_colour(text: str) -> Colour | None:
+    """A colour written as ``128,64,128`` or ``#804080``; None for any other text."""
+    if found := _HEX.fullmatch(text):
+        number = int(found[1], 16)
+        return (number >> 16, number >> 8 & 255, number & 255)
+    if found := _COLOUR.fullmatch(text):
+        colour = (int(found[1]), int(found[2]), int(found[3]))
+        return colour if max(colour) <= 255 else None
+    return None
+
+
+def _voc(line: str) -> tuple[str, Colour | None] | None:
+    """``name:r,g,b:parts:actions``, with ``#`` before a comment."""
+    if line.lstrip().startswith("#"):
+        return None
+    name, _, rest = line.partition(":")
+    return name.strip(), parse_colour(rest.partition(":")[0])
+
+
+def _camvid(line: str) -> tuple[str, Colour | None] | None:
+    """``r g b name``; datumaro leaves the numbers out where it knows none."""
+    found = _CAMVID.fullmatch(line)
+    if found is None or line.lstrip().startswith("#"):
+        return None
+    return found[4], None if found[1] is None else parse_colour(",".join(found.group(1, 2, 3)))
+
+
+def _kaggle(line: str) -> tuple[str, Colour | None] | None:
+    """``name,r,g,b`` below a line of headings."""
+    name, _, rest = line.partition(",")
+    colour = parse_colour(rest)
+    return None if colour is None else (name.strip(), colour)

@@ -1,0 +1,170 @@
+"""PNG masks as tools write them: ids in grey or in a palette, or a colour for each class."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dance_ondevice.images.codec import decode_label, decode_unchanged
+from dance_ondevice.images.headers import ImageError, png_chunks, probe
+from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.label_formats.class_map import ClassMap
+from dance_ondevice.label_formats.colours import Colour, ColourTable
+
+__all__ = ["PngMask", "decode_mask", "from_colours", "knows", "shares", "show_colours"]
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY, _PALETTE = 0, 3
+#: A mask has a colour for each class; more than this are a photograph, or edges that were smoothed.
+_MOST_COLOURS = 256
+_SHOWN = 12
+_BLACK: Colour = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class PngMask:
+    """What a PNG holds: ids, colours, or both where it has a palette.
+
+    Attributes:
+        ids: (H, W) uint8 as written; None where every pixel has its own colour.
+        colours: (H, W) int32 of 65536 R + 256 G + B, -1 where transparent; None for grey.
+    """
+
+    ids: NDArray[np.uint8] | None
+    colours: NDArray[np.int32] | None
+
+
+def decode_mask(png: bytes) -> PngMask:
+    """Decode a mask.
+
+    Raises:
+        ImageError: it is no PNG of at most 8 bits, or grey with transparency; the text names the way out.
+    """
+    info = probe(png)
+    if info.format != "png":
+        raise ImageError(f"it is a {info.format}, whose pixels are not kept exactly: export masks as PNG")
+    if info.bit_depth > 8:
+        raise ImageError(
+            "it is a 16-bit PNG, which holds ids of instances in most layouts (in KITTI's also classes, but "
+            "there what nobody drew on is the first class): export COCO, or 8-bit masks"
+        )
+    kind = png[25]
+    if kind == _GREY:
+        return PngMask(_grey(png, info.bit_depth), None)
+    if kind == _PALETTE:
+        return PngMask(_grey(_as_grey(png), info.bit_depth), _packed(decode_unchanged(png)))
+    if info.channels == 2:
+        raise ImageError("it is grey with transparency: export masks without transparency")
+    return PngMask(None, _packed(decode_unchanged(png)))
+
+
+def from_colours(
+    colours: NDArray[np.int32], class_map: ClassMap, table: ColourTable | None, lookup: Callable[[str], int]
+) -> NDArray[np.uint8]:
+    """The ids of a mask of colours.
+
+    Args:
+        colours: as in ``PngMask``.
+        class_map: its colours go first.
+        table: names by colour, if there is one.
+        lookup: the id of a name.
+
+    Raises:
+        ImageError: a colour that neither knows; the text holds the lines that a class map needs.
+    """
+    own, named = class_map.colours, {} if table is None else table.by_colour
+    values, inverse, counts = np.unique(colours, return_inverse=True, return_counts=True)
+    if len(values) > _MOST_COLOURS:
+        raise ImageError(
+            f"it has {len(values)} colours: a photograph, or a mask whose edges were smoothed; export masks "
+            "without smoothing"
+        )
+    ids = np.zeros(len(values), np.uint8)
+    unknown: dict[Colour, int] = {}
+    for index, value in enumerate(values.tolist()):
+        colour = (value >> 16, value >> 8 & 255, value & 255)
+        if value < 0:
+            ids[index] = IGNORE
+        elif colour in own:
+            ids[index] = own[colour]
+        elif colour in named:
+            ids[index] = lookup(named[colour])
+        elif colour == _BLACK and (own or named):
+            ids[index] = class_map.background
+        else:
+            unknown[colour] = int(counts[index])
+    if unknown:
+        raise ImageError(_unknown_colours(unknown, colours.size, table))
+    return ids[inverse].reshape(colours.shape)
+
+
+def knows(colours: NDArray[np.int32], class_map: ClassMap, table: ColourTable | None) -> bool:
+    """Whether every colour of a palette that is in use has a meaning."""
+    known = {*class_map.colours, *({} if table is None else table.by_colour)}
+    if not known:
+        return False
+    packed = {-1, 0, *(red << 16 | green << 8 | blue for red, green, blue in known)}
+    return packed.issuperset(np.unique(colours).tolist())
+
+
+def shares(counts: Mapping[str, int]) -> str:
+    """Things with the share of pixels that each has, the largest first."""
+    whole = max(1, sum(counts.values()))
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    shown = [f"{name} {count / whole:.1%}" for name, count in ordered[:_SHOWN] if count]
+    return ", ".join(shown) + (", ..." if len(ordered) > _SHOWN else "")
+
+
+def show_colours(colours: Mapping[Colour, int]) -> str:
+    """Lines of a class map for colours, the largest first, their names left open."""
+    ordered = sorted(colours, key=lambda colour: -colours[colour])[:_SHOWN]
+    return "\n".join(["[classes]", *(f'"{r},{g},{b}" = "ignore"' for r, g, b in ordered)])
+
+
+def _unknown_colours(unknown: Mapping[Colour, int], pixels: int, table: ColourTable | None) -> str:
+    counts = {f"({r}, {g}, {b})": count for (r, g, b), count in unknown.items()}
+    named = sum(counts.values()) / pixels
+    beside = (
+        "no labelmap.txt or label_colors.txt lies beside it"
+        if table is None
+        else f"{table.name} beside it names no colours"
+        if not table.by_colour
+        else f"{table.name} beside it does not name them"
+    )
+    return (
+        f"it is a mask of colours, and nobody can tell the class of {named:.1%} of its pixels "
+        f"({shares(counts)}): {beside}. Export with such a file, as COCO or CVAT XML, or give "
+        f"--class-map with the right names in\n{show_colours(unknown)}\n"
+    )
+
+
+def _grey(png: bytes, depth: int) -> NDArray[np.uint8]:
+    if depth == 8:
+        return decode_label(png)
+    # Decoders spread fewer bits over the whole range; the ids are what was written.
+    return np.asarray(decode_unchanged(png) // (255 // ((1 << depth) - 1)), np.uint8)
+
+
+def _as_grey(png: bytes) -> bytes:
+    """The same PNG with its palette's indices declared as grey: the rows are written alike."""
+    kept = [chunk for kind, chunk in png_chunks(png) if kind in (b"IDAT", b"IEND")]
+    header = png[16:25] + bytes([_GREY]) + png[26:29]
+    chunk = b"IHDR" + header
+    return b"".join(
+        [_SIGNATURE, struct.pack(">I", len(header)), chunk, struct.pack(">I", zlib.crc32(chunk)), *kept]
+    )
+
+
+def _packed(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    wide = pixels.astype(np.int32)
+    if pixels.ndim == 2:
+        return np.asarray(wide * 0x010101, np.int32)
+    packed = wide[..., 2] << 16 | wide[..., 1] << 8 | wide[..., 0]
+    if pixels.shape[2] == 4:
+        packed[pixels[..., 3] == 0] = -1
+    return np.asarray(packed, np.int32)

@@ -1,0 +1,217 @@
+"""``labels import`` and ``labels undo``, through a real control socket into a real store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from label_imports import (
+    CAR,
+    SENTINEL,
+    SIZE,
+    coco,
+    guard,
+    label,
+    mask_of,
+    put,
+    rows,
+    write,
+)
+from tool_scene import NAMES, truth
+
+from dance_ondevice.daemon.commands.samples import labels as command
+from dance_ondevice.daemon.control import labels as control_labels
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.images.codec import encode_png
+from dance_ondevice.label_formats.reader import FORMATS
+
+TOOLS = Path(__file__).parents[3] / "label_formats" / "fixtures"
+
+
+@pytest.mark.usefixtures("daemon")
+def test_labels_named_after_samples_are_stored(bring, ids, folder: Path, paths: StatePaths) -> None:
+    for name in ids[:2]:
+        (folder / f"{name}.png").write_bytes(label(3))
+    (folder / "notes.txt").write_text("not a label")
+    answer = bring(folder)
+    assert (answer["imported"], answer["refused"]) == (2, 0)
+    assert [rows(paths)[each]["label_source"] for each in ids] == ["import", "import", None]
+
+
+@pytest.mark.usefixtures("daemon", "ids")
+def test_with_a_camera_the_last_number_is_the_sequence_number(
+    run, refuse, folder: Path, paths: StatePaths
+) -> None:
+    (folder / "clip7_000002_label.png").write_bytes(label(3))
+    assert "1 refused" in refuse(folder)
+    args = ("labels", "import", str(folder), "--state-dir", str(paths.root))
+    assert "1 imported, 0 refused" in run(*args, "--camera", "front").stdout
+    assert [row["seq"] for row in rows(paths).values() if row["label_path"]] == [2]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_refused_labels_are_listed_with_their_reasons(bring, refuse, ids, folder: Path) -> None:
+    (folder / f"{ids[0]}.png").write_bytes(label(3))
+    (folder / f"{ids[1]}.png").write_bytes(label(3, (5, 5)))
+    (folder / f"{ids[2]}.png").write_bytes(label(77))
+    (folder / "stranger.png").write_bytes(label(3))
+    answer = bring(folder, code=1)
+    assert (answer["imported"], answer["refused"]) == (1, 3)
+    reasons = {result["file"]: result["error"] for result in answer["results"]}
+    assert reasons[f"{ids[0]}.png"] is None
+    assert "5" in reasons[f"{ids[1]}.png"]
+    assert "77" in reasons[f"{ids[2]}.png"]
+    assert "no sample" in reasons["stranger.png"]
+    said = refuse(folder)
+    assert "stranger.png" in said
+    assert "77 = " in said.replace('"', "")  # the class map that would do
+
+
+def test_an_empty_folder_is_no_success(run, folder: Path, paths: StatePaths, database: Any) -> None:
+    said = run("labels", "import", str(folder), "--state-dir", str(paths.root), "--dry-run", code=1).stderr
+    assert "no .png" in said
+
+
+def test_without_a_daemon_it_says_how_to_start_one(refuse, folder: Path) -> None:
+    (folder / "a.png").write_bytes(label(3))
+    assert "dance-ondevice run" in refuse(folder)
+
+
+def test_a_missing_folder_is_wrong_usage(run, tmp_path: Path) -> None:
+    run("labels", "import", str(tmp_path / "none"), code=2)
+
+
+def test_the_formats_to_choose_from_are_those_of_the_table() -> None:
+    (option,) = [each for each in command.import_.params if each.name == "kind"]
+    assert list(option.type.choices) == ["auto", "png", *FORMATS]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_an_image_that_is_listed_and_not_drawn_keeps_its_label(
+    *, bring, refuse, ids, store: Store, folder: Path, paths: StatePaths
+) -> None:
+    guard(store, ids)
+    listed = coco(f"{ids[0]}.jpg", f"{ids[1]}.jpg", annotations=[CAR])
+    answer = bring(write(folder / "a.json", listed))
+    assert (answer["imported"], answer["passed_over"], answer["refused"]) == (1, 1, 0)
+    assert np.all(mask_of(paths, ids[1]) == SENTINEL)
+    said = refuse(write(folder / "a.json", coco(f"{ids[1]}.jpg")))
+    assert "lists no labelled image: 1 images are listed" in said
+    xml = f'<annotations><image id="0" name="{ids[1]}.jpg" width="32" height="24"></image></annotations>'
+    (folder / "a.json").write_text(xml)
+    assert "lists no labelled image" in refuse(folder / "a.json")
+    assert np.all(mask_of(paths, ids[1]) == SENTINEL)
+
+
+@pytest.mark.usefixtures("daemon")
+def test_with_a_background_what_nobody_drew_on_goes_over_no_label(
+    *, bring, ids, store: Store, folder: Path, tmp_path: Path, paths: StatePaths
+) -> None:
+    put(store, ids[1], np.full(SIZE, SENTINEL, np.uint8))
+    names = write(folder / "a.json", coco(*(f"{each}.jpg" for each in ids), annotations=[CAR]))
+    (tmp_path / "map.toml").write_text('background = "road"')
+    answer = bring(names, "--class-map", str(tmp_path / "map.toml"))
+    assert [each["action"] for each in answer["results"]] == ["new", "passed over", "new"]
+    assert np.all(mask_of(paths, ids[1]) == SENTINEL)
+    assert np.all(mask_of(paths, ids[2]) == NAMES.index("road"))
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_mask_of_255_alone_replaces_no_label(
+    refuse, ids, store: Store, folder: Path, paths: StatePaths
+) -> None:
+    guard(store, ids[:1])
+    (folder / f"{ids[0]}.png").write_bytes(label(255))
+    assert "1 passed over" in refuse(folder)
+    assert np.all(mask_of(paths, ids[0]) == SENTINEL)
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_label_too_large_for_a_request_is_refused_alone(
+    bring, ids, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / f"{ids[0]}.png").write_bytes(label(3))
+    noise = np.random.default_rng(0).integers(0, 11, SIZE, dtype=np.uint8)
+    (folder / f"{ids[1]}.png").write_bytes(encode_png(noise))
+    monkeypatch.setattr(control_labels, "BYTES_AT_ONCE", 200)
+    answer = bring(folder, code=1)
+    assert (answer["imported"], answer["refused"]) == (1, 1)
+    assert "at most 200" in answer["results"][1]["error"]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_two_labels_for_one_sample_are_no_choice_of_ours(bring, ids, folder: Path, paths: StatePaths) -> None:
+    (folder / f"{ids[0]}.png").write_bytes(label(3))
+    (folder / "again").mkdir()
+    (folder / "again" / f"{ids[0]}.png").write_bytes(label(3))
+    assert bring(folder)["passed_over"] == 1
+    (folder / "again" / f"0a1b2c3d-{ids[0]}.png").write_bytes(label(4))
+    answer = bring(folder, code=1)
+    assert "a second label" in next(each["error"] for each in answer["results"] if each["error"])
+    assert answer["imported"] == 1
+
+
+@pytest.mark.usefixtures("ids")
+def test_a_dry_run_tells_all_without_a_daemon_and_writes_nothing(
+    *, bring, run, ids, store: Store, folder: Path, paths: StatePaths
+) -> None:
+    put(store, ids[1], truth(0))
+    for sample in ids[:2]:
+        (folder / f"{sample}.png").write_bytes(encode_png(truth(0)))
+    (folder / f"{ids[2]}.png").write_bytes(label(255))
+    (folder / "stranger.png").write_bytes(label(1))
+    answer = bring(folder, "--dry-run", code=1)
+    assert (answer["imported"], answer["would_import"], answer["new"], answer["replaced"]) == (0, 2, 1, 1)
+    told = {each["file"]: each for each in answer["results"]}
+    new, replaced = told[f"{ids[0]}.png"], told[f"{ids[1]}.png"]
+    assert (new["action"], replaced["action"], replaced["before"]) == ("new", "replaces", "wire")
+    assert new["labelled"] == pytest.approx(np.mean(truth(0) != 255))
+    assert new["classes"]["sky"] == pytest.approx(1 / 3)
+    assert told[f"{ids[2]}.png"]["note"]
+    assert told["stranger.png"]["error"]
+    said = run("labels", "import", str(folder), "--state-dir", str(paths.root), "--dry-run", code=1).stdout
+    assert "2 would be imported, 1 refused" in said
+    assert "sky 33.3%" in said
+    assert {row["label_source"] for row in rows(paths).values()} == {None, "wire"}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_an_import_can_be_taken_back(
+    *, bring, run_json, run, ids, store: Store, folder: Path, paths: StatePaths
+) -> None:
+    put(store, ids[0], truth(0))
+    store.add_label(ids[1], label(6), [6], "teacher", confidence=0.75).result(30)
+    before = rows(paths)
+    for sample in ids:
+        (folder / f"{sample}.png").write_bytes(label(3))
+    assert bring(folder)["imported"] == 3
+    put(store, ids[2], truth(2))  # somebody has corrected this one since
+    args = ("labels", "undo", "--state-dir", str(paths.root))
+    answer = run_json(*args, code=1)
+    assert (answer["back"], answer["removed"]) == (2, 0)
+    assert answer["left"][0][0] == ids[2]
+    after = rows(paths)
+    assert [after[each] for each in ids[:2]] == [before[each] for each in ids[:2]]
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), truth(0))
+    np.testing.assert_array_equal(mask_of(paths, ids[2]), truth(2))
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_first_label_is_taken_away_again_and_only_the_last_import_goes(
+    *, bring, run, run_json, ids, store: Store, folder: Path, paths: StatePaths
+) -> None:
+    for value, sample in ((3, ids[0]), (4, ids[1])):
+        (folder / f"{sample}.png").write_bytes(label(value))
+        bring(folder)
+        (folder / f"{sample}.png").unlink()
+    args = ("labels", "undo", "--state-dir", str(paths.root))
+    assert run_json(*args) == {"back": 0, "removed": 1, "left": []}
+    assert np.all(mask_of(paths, ids[0]) == 3)
+    assert mask_of(paths, ids[1]) is None
+    assert not list(paths.samples.rglob(f"{ids[1]}.label.png"))
+    assert store.snapshot().samples_labelled == 1
+    assert store.snapshot().bytes == sum(f.stat().st_size for f in paths.samples.rglob("*") if f.is_file())
+    assert "no import to take back" in run(*args, code=1).stderr

@@ -1,0 +1,191 @@
+"""Masks of colours and palettes, and ids that are one off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tool_scene
+from label_imports import (
+    SIZE,
+    guard,
+    mask_of,
+    put,
+    rows,
+)
+from numpy.typing import NDArray
+from tool_scene import NAMES, truth
+
+from dance_ondevice.daemon.commands.samples import labels as command
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.images.codec import encode_png
+
+TOOLS = Path(__file__).parents[3] / "label_formats" / "fixtures"
+
+
+def palette_png(mask: NDArray[np.uint8], colours: Iterable[tuple[int, int, int]], bits: int = 8) -> bytes:
+    """A palette PNG, which OpenCV does not write."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = mask.shape
+    spread = np.unpackbits(mask[..., None], axis=2)[..., 8 - bits :].reshape(height, width * bits)
+    lines = b"".join(b"\0" + np.packbits(line).tobytes() for line in spread)
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 3, 0, 0, 0)),
+            chunk(b"PLTE", bytes(value for colour in colours for value in colour)),
+            chunk(b"IDAT", zlib.compress(lines)),
+            chunk(b"IEND", b""),
+        ]
+    )
+
+
+def grey_palette(count: int) -> list[tuple[int, int, int]]:
+    return [(value, value, value) for value in range(count)]
+
+
+def coloured(mask: NDArray[np.uint8]) -> bytes:
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(NAMES)] = tool_scene.COLOURS
+    return encode_png(np.ascontiguousarray(table[mask][..., ::-1]))
+
+
+def one_up(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """As tools write it that put a background at 0."""
+    return np.where(mask == 255, 0, mask + 1).astype(np.uint8)
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_palettes_indices_are_ids(bring, ids, folder: Path, paths: StatePaths) -> None:
+    (folder / f"{ids[0]}.png").write_bytes(palette_png(truth(0), grey_palette(256)))
+    small = np.where(truth(0) == 255, 10, truth(0)).astype(np.uint8)
+    (folder / f"{ids[1]}.png").write_bytes(palette_png(small, grey_palette(16), bits=4))
+    bring(folder)
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), truth(0))
+    np.testing.assert_array_equal(mask_of(paths, ids[1]), small)
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_palettes_colours_go_by_the_table_beside_them(bring, ids, folder: Path, paths: StatePaths) -> None:
+    table = [
+        "background:0,0,0::",
+        *(f"{n}:{r},{g},{b}::" for n, (r, g, b) in zip(NAMES, tool_scene.COLOURS, strict=True)),
+    ]
+    (folder / "labelmap.txt").write_text("\n".join(["# label:color_rgb:parts:actions", *table]))
+    shifted = np.where(truth(0) == 255, 0, truth(0) + 1).astype(np.uint8)
+    masks = folder / "SegmentationClass"
+    masks.mkdir()
+    (masks / f"{ids[0]}.png").write_bytes(palette_png(shifted, [(0, 0, 0), *tool_scene.COLOURS]))
+    # Without colours the table still says what the ids are: those of its lines.
+    (masks / f"{ids[1]}.png").write_bytes(encode_png(shifted))
+    bring(masks)  # the table lies one folder up
+    for sample in ids[:2]:
+        np.testing.assert_array_equal(mask_of(paths, sample), truth(0))
+
+
+@pytest.mark.usefixtures("daemon")
+def test_colours_go_by_the_class_map_and_else_say_what_it_must_hold(
+    *, bring, refuse, ids, folder: Path, tmp_path: Path, paths: StatePaths
+) -> None:
+    (folder / f"{ids[0]}.png").write_bytes(coloured(truth(0)))
+    said = refuse(folder)
+    for told in ("labelmap.txt", "(128, 128, 128) 33.3%", '"128,64,128" ='):
+        assert told in " ".join(said.split())
+    lines = [f'"{r},{g},{b}" = "{n}"' for n, (r, g, b) in zip(NAMES, tool_scene.COLOURS, strict=True)]
+    (tmp_path / "map.toml").write_text("\n".join(["[classes]", *lines]))
+    assert bring(folder, "--class-map", str(tmp_path / "map.toml"))["imported"] == 1
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), truth(0))
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_photograph_among_the_masks_is_named_as_such(bring, ids, folder: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(noise))
+    assert "photograph" in bring(folder, code=1)["results"][0]["error"]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_one_id_more_than_there_are_classes_stops_everything(
+    *, refuse, bring, ids, store: Store, folder: Path, tmp_path: Path, paths: StatePaths
+) -> None:
+    guard(store, ids)
+    # The first holds no bicyclist, and so no id that is wrong by itself.
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(one_up(np.minimum(truth(0), 8))))
+    (folder / f"{ids[1]}.png").write_bytes(encode_png(one_up(truth(1))))
+    said = refuse(folder)
+    for told in (
+        "12 ids usually start with a background",
+        "Nothing was imported",
+        '11 = "bicyclist"',
+        "4 27.9%",
+    ):
+        assert told in " ".join(said.split()), said
+    assert {row["label_source"] for row in rows(paths).values()} == {"wire"}
+    (tmp_path / "map.toml").write_text(said[said.index("[classes]") : said.index("\n\nIf 0 is sky")])
+    assert bring(folder, "--class-map", str(tmp_path / "map.toml"))["imported"] == 2
+    np.testing.assert_array_equal(mask_of(paths, ids[1]), truth(1))
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("own", [True, False])
+def test_ids_that_agree_with_known_labels_only_when_shifted_stop_everything(
+    *, own: bool, refuse, bring, ids, store: Store, folder: Path, paths: StatePaths
+) -> None:
+    known = np.where(truth(0) == 10, 9, truth(0)).astype(np.uint8)  # no bicyclist: every id is one of ours
+    put(store, ids[0 if own else 2], known)
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(one_up(known)))
+    said = refuse(folder)
+    for told in ("every id is one higher", "--trust-ids", '4 = "road"'):
+        assert told in " ".join(said.split())
+    assert rows(paths)[ids[0]]["label_source"] == ("wire" if own else None)
+    assert bring(folder, "--trust-ids")["imported"] == 1
+
+
+@pytest.mark.usefixtures("daemon")
+def test_ids_that_agree_with_the_model_only_when_shifted_stop_everything(
+    refuse, ids, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = np.where(truth(0) == 10, 9, truth(0)).astype(np.uint8)
+    asked: list[Path] = []
+
+    def sees(image: Path) -> Any:
+        asked.append(image)
+        return known
+
+    monkeypatch.setattr(command, "_live_mask", lambda paths: sees)
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(one_up(known)))
+    assert "the live model" in refuse(folder)
+    assert [image.stem for image in asked] == ids[:1]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_table_that_may_begin_with_either_id_is_no_guess(refuse, ids, folder: Path) -> None:
+    (folder / "label_colors.txt").write_text("\n".join(f" {name}" for name in NAMES))
+    known = np.where(truth(0) == 10, 9, truth(0)).astype(np.uint8)
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(one_up(known)))
+    assert "after a background" in " ".join(refuse(folder).split())
+
+
+@pytest.mark.usefixtures("daemon")
+def test_masks_of_0_and_255_say_which_class_has_no_pixel(
+    *, bring, ids, folder: Path, tmp_path: Path, paths: StatePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "model_classes", lambda *_: ("background", "road"))
+    mask = np.zeros(SIZE, np.uint8)
+    mask[12:] = 255
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(mask))
+    (note,) = bring(folder)["notes"]
+    assert "no label, imported or stored, has a pixel of road" in note
+    assert '255 = "road"' in note
+    (tmp_path / "map.toml").write_text(note[note.index("[classes]") :])
+    assert bring(folder, "--class-map", str(tmp_path / "map.toml"))["notes"] == []
+    assert np.all(mask_of(paths, ids[0])[12:] == 1)

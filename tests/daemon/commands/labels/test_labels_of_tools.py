@@ -1,0 +1,105 @@
+"""What real labelling tools wrote: back exactly, or refused with the way out."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from label_imports import (
+    SENTINEL,
+    SIZE,
+    guard,
+    mask_of,
+    rows,
+    zipped,
+)
+from tool_scene import DRAWN, truth
+
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.images.codec import encode_png
+
+TOOLS = Path(__file__).parents[3] / "label_formats" / "fixtures"
+
+
+EXACT = (
+    *("datumaro-coco", "datumaro-cvat", "datumaro-voc_segmentation-coloured", "datumaro-camvid-coloured"),
+    *("datumaro-cityscapes-coloured", "datumaro-cityscapes"),
+    *("labelstudio-brush-255.json", "labelstudio-brush-1.json"),
+    *("pycocotools-compressed.json", "pycocotools-plain.json"),
+)
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("name", EXACT)
+def test_what_a_tool_wrote_comes_back_exactly_and_loses_nothing(
+    name: str, bring, scene, store: Store, paths: StatePaths
+) -> None:
+    guard(store, scene)
+    answer = bring(TOOLS / name)
+    assert (answer["imported"], answer["refused"], answer["replaced"]) == (2, 0, 2)
+    for number, sample in enumerate(scene):
+        found = mask_of(paths, sample)
+        expected = truth(number) if sample in DRAWN else np.full(SIZE, SENTINEL)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("name", ["labelstudio-brush-contour.json", "labelstudio-brush-to-coco"])
+def test_outlines_come_back_as_nearly_as_the_tool_wrote_them(
+    name: str, bring, scene, paths: StatePaths
+) -> None:
+    assert bring(TOOLS / name)["imported"] == 2
+    found = mask_of(paths, scene[0])
+    assert found is not None
+    assert np.mean(found == truth(0)) > 0.75
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("name", ["datumaro-coco", "datumaro-voc_segmentation-coloured"])
+@pytest.mark.parametrize("where", ["zip", "in the export's folder", "unpacked in the export's folder"])
+def test_a_tools_zip_is_read_as_it_comes(
+    *, name: str, where: str, bring, scene, folder: Path, paths: StatePaths
+) -> None:
+    (folder / "labels").mkdir()
+    (folder / "images").mkdir()
+    (folder / "images" / f"{scene[0]}.png").write_bytes(encode_png(np.full((*SIZE, 3), 90, np.uint8)))
+    (folder / "manifest.json").write_text("{}")
+    if where == "unpacked in the export's folder":
+        with zipfile.ZipFile(zipped(TOOLS / name, folder.parent / "tool.zip")) as archive:
+            archive.extractall(folder)
+        path = folder
+    else:
+        path = zipped(TOOLS / name, folder / "tool.zip")
+    assert bring(folder if where.startswith("in ") else path)["imported"] == 2
+    np.testing.assert_array_equal(mask_of(paths, scene[1]), truth(1))
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("labelstudio-brush-coco", ["lists no labelled image"]),
+        ("labelstudio-brush-png", ['export as "JSON"']),
+        ("datumaro-coco_image_info", ["lists no labelled image"]),
+        ("datumaro-coco/annotations/panoptic_default.json", ["panoptic", "instances"]),
+        ("datumaro-voc_segmentation", ["labelmap.txt beside it names no colours", "COCO"]),
+        ("datumaro-kitti_segmentation", ["16-bit", "COCO"]),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_the_way_out(
+    *, name: str, told: list[str], refuse, scene, store: Store, paths: StatePaths
+) -> None:
+    guard(store, scene)
+    said = " ".join(refuse(TOOLS / name).split())
+    for each in told:
+        assert each in said
+    assert {row["label_source"] for row in rows(paths).values()} == {"wire"}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_the_real_tools_names_and_types_are_in_the_report(bring, scene) -> None:
+    answer = bring(TOOLS / "datumaro-coco", "--dry-run")
+    assert any("panoptic" in note for note in answer["notes"])
