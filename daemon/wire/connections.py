@@ -173,7 +173,11 @@ class ConnectionGuard(Service):
         end: float | None = None
         while end is None or (self._watched and self._monotonic() < end):
             self.beat()
-            ready = dict(poller.poll(100 if end else 1000))
+            try:
+                ready = dict(poller.poll(100 if end else 1000))
+            except zmq.ContextTerminated:  # of one of the sockets; the poll does not tell which
+                self._forget_terminated(poller)
+                continue
             if end is None and self.stopping.is_set():
                 end = self._monotonic() + _CLOSING_SECONDS
             if self._waker.fileno() in ready:
@@ -208,14 +212,26 @@ class ConnectionGuard(Service):
                 told = recv_monitor_message(events, zmq.NOBLOCK)
             except zmq.Again:
                 break
+            except zmq.ContextTerminated:
+                return  # the next poll meets it
             if told["event"] == zmq.EVENT_MONITOR_STOPPED:
-                poller.unregister(events)
-                events.close()
-                del self._watched[events]
+                self._forget(events, poller)
                 return
             descriptor = int(told["value"])
             (connections.accepted if told["event"] == zmq.EVENT_ACCEPTED else connections.gone)(descriptor)
         self._bound(connections)
+
+    def _forget_terminated(self, poller: zmq.Poller) -> None:
+        for events in list(self._watched):
+            try:
+                events.poll(0)
+            except zmq.ContextTerminated:
+                self._forget(events, poller)
+
+    def _forget(self, events: zmq.Socket[Any], poller: zmq.Poller) -> None:
+        poller.unregister(events)
+        events.close()
+        del self._watched[events]
 
     def _bound(self, connections: Connections) -> None:
         closed = connections.bound()
