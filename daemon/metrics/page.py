@@ -31,6 +31,7 @@ This page is made from the code: `python -m dance_ondevice.daemon.metrics.page >
 LABELS = {
     "architecture": "the live model's architecture, or the factory that builds it",
     "camera": "the name that the sender gave",
+    "socket": "the listening socket: ingest, masks or control",
     "domain": "the part of the board that a meter sees; domains do not overlap",
     "labelled": "`true` or `false`",
     "method": "`counter`, `integrated` or `modelled`",

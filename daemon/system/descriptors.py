@@ -18,6 +18,8 @@ _OWN = 128
 _OWN_AT_LEAST = 48
 _FEWEST = 16
 _MOST_SENDERS, _MOST_READERS, _MOST_COMMANDS = 1024, 512, 32
+#: What stands for no limit.
+UNLIMITED = 2**31 - 1
 #: A limit below which a site with a few leaking senders loses connections all the time.
 LOW = 1024
 
@@ -49,7 +51,7 @@ def raise_limit() -> int:
 def limit() -> int:
     """This process's limit of open descriptors."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 2**31 - 1 if soft == resource.RLIM_INFINITY else soft
+    return UNLIMITED if soft == resource.RLIM_INFINITY else soft
 
 
 def shares(descriptors: int, max_cameras: int) -> Shares:
@@ -70,11 +72,13 @@ def limits_of(pid: int, procfs: Path) -> tuple[int, int, int] | None:
     """Soft limit, hard limit and open descriptors of a process; None where it cannot be looked at."""
     folder = procfs / str(pid)
     try:
-        found = re.search(r"Max open files\s+(\d+|unlimited)\s+(\d+|unlimited)", (folder / "limits").read_text())
+        found = re.search(
+            r"Max open files\s+(\d+|unlimited)\s+(\d+|unlimited)", (folder / "limits").read_text()
+        )
         used = sum(1 for _ in (folder / "fd").iterdir())
     except OSError:
         return None
     if found is None:
         return None
-    soft, hard = (2**31 - 1 if text == "unlimited" else int(text) for text in found.groups())
+    soft, hard = (UNLIMITED if text == "unlimited" else int(text) for text in found.groups())
     return soft, hard, used
