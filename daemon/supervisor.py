@@ -43,9 +43,8 @@ from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.store import reconcile
 from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.system import descriptors
+from dance_ondevice.daemon.system import descriptors, stopping
 from dance_ondevice.daemon.system import schedule as scheduler
-from dance_ondevice.daemon.system import stopping
 from dance_ondevice.daemon.system import systemd as notify
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals, StopWhileStarting

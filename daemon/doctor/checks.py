@@ -64,7 +64,7 @@ def run_checks(config: Config, paths: StatePaths, environ: Mapping[str, str]) ->
     yield check_heat(sysfs, config.energy.max_temperature_c)
     yield from check_ports(config, paths)
     yield check_descriptors(config, paths, procfs)
-    yield check_keys(config, environ)
+    yield check_keys(config, environ, paths.root)
     yield check_unit()
 
 

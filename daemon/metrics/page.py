@@ -109,6 +109,7 @@ def _example() -> CollectorRegistry:
     instruments.score("front", 0.0)
     instruments.scale("front", 1.0)
     instruments.refused("header")
+    instruments.connections_closed("ingest", 1)
     instruments.drift_alarm("front", "luma")
     snapshot = Snapshot(
         energy=EnergyReading((DomainEnergy("board", 0.0, "model", "modelled", 0.0),), 0.0),

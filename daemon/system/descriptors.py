@@ -1,7 +1,8 @@
 """File descriptors: the limit is raised at the start, and shared out before anybody can use it up.
 
-A process without a free descriptor cannot store a frame or answer a command, and libzmq ends it: its listener
-for Unix sockets takes EMFILE for a fault of the program (``ipc_listener.cpp``). So connections get a part only.
+A process without a free descriptor can neither store a frame nor answer a command, and libzmq ends it: its
+listener for Unix sockets takes EMFILE for a fault of the program (``ipc_listener.cpp``). So connections get a
+part only.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.E
 _AT_ONCE = 128
 #: Seconds between two log lines about connections that were closed; the counter has them all.
 _LOG_EVERY = 10.0
-#: Seconds that a stop waits for the sockets to be closed: libzmq's thread would wait for ever for whoever takes
-#: the events of one that is still open.
+#: Seconds that a stop waits for the sockets to be closed: while one is open, libzmq's thread would wait
+#: for ever for somebody to take its events.
 _CLOSING_SECONDS = 3.5
 
 
@@ -146,7 +146,7 @@ class ConnectionGuard(Service):
         self._logged_at: dict[str, float] = {}
 
     def bounding(self, name: str, limit: int, *, newest_first: bool = False) -> Watch:
-        """What to call with a socket, before it is bound, to have its connections bounded; see ``Connections``."""
+        """What bounds a socket's connections when called with it before the bind; see ``Connections``."""
 
         def watch(socket: zmq.Socket[Any]) -> Connections:
             connections = Connections(name, limit, newest_first=newest_first, monotonic=self._monotonic)

@@ -1,8 +1,8 @@
 """Which connections give way when there are more than the daemon has descriptors for.
 
 The address with the most connections loses first, so that a program which leaks sockets loses its own. Among
-those of one address, one that was used again counts for more than one that sent a single message and was left,
-and what was silent longest goes first. A connection whose answer is outstanding goes last of all.
+those of one address, one that was used again counts for more than one left after a single message, and what
+was silent longest goes first. A connection whose answer is outstanding goes last of all.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def test_the_limit_is_named_with_what_connections_get_of_it(
 
 def test_a_running_daemon_is_looked_at_itself(tmp_path: Path) -> None:
     paths = StatePaths(tmp_path)
-    write_daemon_file(paths, DaemonFile(os.getpid(), "ipc:///x", (), None, None))
+    write_daemon_file(paths, DaemonFile(pid=os.getpid(), control="ipc:///x"))
     procfs = tmp_path / "proc"
     (procfs / str(os.getpid()) / "fd").mkdir(parents=True)
     (procfs / str(os.getpid()) / "limits").write_text(
