@@ -30,6 +30,7 @@ from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.meters import choose_meter
 from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
 from dance_ondevice.daemon.ingest import ingest_config
+from dance_ondevice.daemon.ingest.cameras import stored_cameras
 from dance_ondevice.daemon.ingest.ingest_config import admission
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
@@ -282,6 +283,7 @@ class Supervisor:
                 threads=config.inference.threads or os.cpu_count() or 1,
                 engine=config.inference.engine,
                 curve=core.curve,
+                max_cameras=config.ingest.max_cameras,
                 watch=core.guard.bounding("masks", self._shares.readers, newest_first=True),
                 conditions=config.conditions,
                 notes=SampleNotes(core.store, monotonic=self._monotonic),
@@ -308,6 +310,7 @@ class Supervisor:
             admission=admission(config, core.curve),
             curve=core.curve,
             publishers=config.security.publishers,
+            cameras=core.store.submit(stored_cameras).result(),
             watch=core.guard.bounding("ingest", self._shares.senders),
         )
 
@@ -331,6 +334,7 @@ class Supervisor:
                 control_handlers.handlers(
                     rounds=parts.rounds,
                     store=parts.store,
+                    forget_camera=parts.ingest.forget_camera,
                     report=lambda: status.report(parts, uptime=self._uptime(), metrics_url=metrics_url),
                     reload=lambda: self._reload(running),
                     n_classes=len(config.model.classes),

@@ -18,6 +18,7 @@ def handlers(
     *,
     rounds: Rounds,
     store: Store,
+    forget_camera: Callable[[str], None],
     report: Callable[[], Mapping[str, Any]],
     reload: Callable[[], Changes],
     n_classes: int,
@@ -27,6 +28,7 @@ def handlers(
 
     Args:
         rounds: does what takes longer; its answers are asked for with ``train_status``.
+        forget_camera: frees a camera's name.
         store: removes samples, takes labels and puts earlier ones back.
         report: the answer to ``status``.
         reload: reads the configuration again.
@@ -46,6 +48,7 @@ def handlers(
             store, query, n_classes=n_classes, max_pixels=max_pixels
         ),
         "undo_labels": lambda query: labels.undo_through(store, query),
+        "forget_camera": lambda query: _forget(forget_camera, query),
         "remove_samples": lambda query: remove_samples(store, query),
     }
 
@@ -55,6 +58,11 @@ def _reload(reload: Callable[[], Changes]) -> dict[str, Any]:
         return reload().as_dict()
     except ConfigError as error:
         raise ControlError(f"nothing changed:\n{error}") from error
+
+
+def _forget(forget_camera: Callable[[str], None], query: Mapping[str, Any]) -> dict[str, object]:
+    forget_camera(str(query.get("camera", "")))
+    return {}
 
 
 def _pause(rounds: Rounds, paused: bool) -> dict[str, object]:

@@ -126,6 +126,7 @@ class Predictor(Service):
         engine: Engine = "torch",
         curve: ServerCurve | None = None,
         watch: Watch | None = None,
+        max_cameras: int = 64,
         conditions: sections.Conditions = sections.Conditions(),  # noqa: B008 - frozen
         notes: SampleNotes | None = None,
         now: Callable[[], float] = time.time,
@@ -150,7 +151,9 @@ class Predictor(Service):
         self._without_conditions: ModelSlot | None = None
         self._probation_every = conditions.probation_every
         #: What the cameras show and which statistics serve it; its public methods are for any thread.
-        self.conditions = ConditionServing(conditions, instruments=instruments, now=now)
+        self.conditions = ConditionServing(
+            conditions, instruments=instruments, now=now, max_cameras=max_cameras
+        )
         self._matrix: npt.NDArray[np.float64] | None = None
         self._publisher: MaskPublisher | None = None
         self._explained: dict[str, ModelCard] = {}

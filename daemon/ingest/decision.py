@@ -7,18 +7,17 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from dance_ondevice.complexity import Indicator
+from dance_ondevice.daemon.ingest.cameras import Cameras
 from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, check_frame, encode_for_store
 from dance_ondevice.daemon.store.samples import NewSample, digest
 from dance_ondevice.daemon.system.state import sample_id
-from dance_ondevice.daemon.wire.messages import Frame, FrameMessage, WireError
+from dance_ondevice.daemon.wire.messages import Frame, FrameMessage
 from dance_ondevice.images.signature import signature
 from dance_ondevice.policies.stream.data_slimming import (
     Decision,
     SlimmingRules,
-    StreamState,
     decide,
-    initial_state,
 )
 
 log = logging.getLogger(__name__)
@@ -77,24 +76,23 @@ class Judged:
         return _is_too_small(self.frame)
 
 
-@dataclass(slots=True)
-class _Camera:
-    state: StreamState
-    next_seq: int | None = None
-
-
 class Judge:
     """Remembers each camera's stream, and with it what is much and what is little detail there."""
 
     def __init__(
-        self, *, indicator: Indicator, rules: SlimmingRules, n_classes: int, max_pixels: int, max_cameras: int
+        self,
+        *,
+        indicator: Indicator,
+        rules: SlimmingRules,
+        n_classes: int,
+        max_pixels: int,
+        cameras: Cameras,
     ) -> None:
         self._indicator = indicator
         self._rules = rules
         self._n_classes = n_classes
         self._max_pixels = max_pixels
-        self._max_cameras = max_cameras
-        self._cameras: dict[str, _Camera] = {}
+        self._cameras = cameras
         self._decisions: OrderedDict[str, tuple[Decision, float]] = OrderedDict()
 
     def set_rules(self, rules: SlimmingRules) -> None:
@@ -122,13 +120,14 @@ class Judge:
         )
         return Measured(frame, self._indicator.measure(frame.grey, _bits_per_pixel(frame)).score)
 
-    def decide(self, message: Frame, measured: Measured, arrived_at: float) -> Judged:
+    def decide(self, message: Frame, measured: Measured, arrived_at: float, sender: str = "") -> Judged:
         """Decide on a frame; for one thread, in the order in which frames came.
 
         Args:
             message: the frame.
             measured: what ``measure`` made of it.
             arrived_at: wall-clock seconds; the time of capture where the message has none.
+            sender: whose it is: a client, or without keys a connection.
 
         Raises:
             WireError: there are too many cameras.
@@ -136,7 +135,7 @@ class Judge:
         # Only a good frame makes a camera known, so that junk cannot use up the names.
         if not self.knows(message.camera):
             _warn_of_depth(message.camera, measured.frame)
-        camera = self._admit(message.camera)
+        camera = self._cameras.admit(message.camera, sender)
         if isinstance(message, FrameMessage):
             seq, captured_at = message.seq, message.captured_at
         else:
@@ -156,6 +155,7 @@ class Judge:
                 self._decisions.popitem(last=False)
         else:
             decision, score = remembered
+        camera.stored |= decision.keep
         return Judged(
             id=identifier,
             camera=message.camera,
@@ -167,18 +167,6 @@ class Judge:
             decision=decision,
             again=remembered is not None,
         )
-
-    def _admit(self, name: str) -> _Camera:
-        camera = self._cameras.get(name)
-        if camera is None:
-            if len(self._cameras) >= self._max_cameras:
-                raise WireError(
-                    "cameras",
-                    f"{self._max_cameras} other cameras send already (ingest.max_cameras); "
-                    "give the frames of one camera one name",
-                )
-            camera = self._cameras[name] = _Camera(initial_state(name))
-        return camera
 
 
 def _warn_of_depth(camera: str, frame: CheckedFrame) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.ingest.admission import Admission, about
 from dance_ondevice.daemon.ingest.backlog import Backlog, Queued
+from dance_ondevice.daemon.ingest.cameras import Cameras
 from dance_ondevice.daemon.ingest.decision import Judge, Judged, Measured, new_sample, pending_frame
 from dance_ondevice.daemon.ingest.line import InWork, Line
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
@@ -86,6 +87,7 @@ class Ingest(Service):
         curve: ServerCurve | None = None,
         publishers: tuple[str, ...] = (),
         watch: Watch | None = None,
+        cameras: Iterable[tuple[str, int]] = (),
         workers: int = 2,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -104,6 +106,7 @@ class Ingest(Service):
             admission: says who may send; None lets in everybody who can connect.
             curve: encrypts the sockets and admits known clients alone; None for plain ones.
             publishers: with CURVE, the names of the clients behind ``subscribe``, in its order.
+            cameras: of which samples are kept, with their number; see ``stored_cameras``.
             watch: bounds the connections of senders; None for no bound.
             workers: threads that decode and encode.
             clock: wall-clock seconds.
@@ -115,12 +118,16 @@ class Ingest(Service):
         self._watch = watch
         #: Most bytes that wait in the queue, and again those that wait for the store.
         self._queue_bytes = 2 * settings.max_message_bytes
+        self._cameras = Cameras(
+            settings.max_cameras, on_forgotten=instruments.forget_camera, monotonic=monotonic
+        )
+        self._cameras.remember(cameras)
         self._judge = Judge(
             indicator=indicator,
             rules=rules,
             n_classes=n_classes,
             max_pixels=settings.max_pixels,
-            max_cameras=settings.max_cameras,
+            cameras=self._cameras,
         )
         self._context = context
         self._n_classes = n_classes
@@ -148,6 +155,10 @@ class Ingest(Service):
     def set_rules(self, rules: SlimmingRules) -> None:
         """Decide by other rules from the next frame on; callable from any thread."""
         self._judge.set_rules(rules)
+
+    def forget_camera(self, name: str) -> None:
+        """Free a camera's name; callable from any thread."""
+        self._cameras.forget(name)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -280,7 +291,9 @@ class Ingest(Service):
             self._line.proceed(work, None)
             return
         assert not isinstance(message, LabelMessage)
-        judged = work.judged = self._judge.decide(message, found, work.item.arrived_at)
+        judged = work.judged = self._judge.decide(
+            message, found, work.item.arrived_at, work.item.origin.source
+        )
         if not judged.again and not judged.sign_of_life:
             self._instruments.score(judged.camera, judged.score)
             self._instruments.scale(judged.camera, judged.decision.scale)
@@ -391,7 +404,7 @@ class Ingest(Service):
 
     def _counted_as(self, camera: str) -> str:
         """The camera's name if it is known; strangers share the empty one, as each name is a time series."""
-        return camera if self._judge.knows(camera) else ""
+        return camera if camera in self._cameras else ""
 
     def _finish(self) -> None:
         """Use the last moment to decide what waits and to answer what was stored."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from dance_ondevice.policies.stream.drift import SIGNALS
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 _SCORE_BUCKETS = tuple(round(0.05 * i, 2) for i in range(1, 21))
 
 WORKLOADS = ("training", "inference", "ingest", "labelling", "service")
+
+FRAME_OUTCOMES = ("kept", "dropped", "rejected", "overflow")
 
 OUTCOMES = ("promoted", "rejected", "stopped", "failed")
 
@@ -91,6 +97,7 @@ class Instruments:
             "Times that a camera went from one condition to another.",
             registry=registry,
         )
+        self._scales: set[str] = set()
         self._frame_counts: dict[str, int] = {}
 
     def frame(self, camera: str, outcome: str) -> None:
@@ -98,12 +105,25 @@ class Instruments:
         self._frames.labels(camera, outcome).inc()
         self._frame_counts[outcome] = self._frame_counts.get(outcome, 0) + 1
 
+    def forget_camera(self, camera: str) -> None:
+        """Drop the series of a camera whose name was forgotten; what it sent stays in ``frame_counts``."""
+        for metric, labels in (
+            (self._frames, ((camera, outcome) for outcome in FRAME_OUTCOMES)),
+            (self._score, ((camera,),)),
+            (self._scale, ((camera, scale) for scale in self._scales)),
+            (self._drift_alarms, ((camera, signal) for signal in SIGNALS)),
+        ):
+            for values in labels:
+                with contextlib.suppress(KeyError):  # it has none
+                    metric.remove(*values)
+
     def score(self, camera: str, value: float) -> None:
         """Record a frame's complexity."""
         self._score.labels(camera).observe(value)
 
     def scale(self, camera: str, scale: float) -> None:
         """Count an accepted frame by the scale chosen for it."""
+        self._scales.add(f"{scale:g}")
         self._scale.labels(camera, f"{scale:g}").inc()
 
     def ingest_seconds(self, value: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import datetime
 from pathlib import Path
@@ -78,6 +79,8 @@ def purge(
         click.confirm(f"Remove {len(ids)} samples for good?{told}", abort=True)
     removed = _remove(paths, ids)
     left = len(meant) - len(ids)
+    if camera is not None and before is None and after is None and not left:
+        _free_name(paths, camera)
     if as_json:
         print_json({"removed": removed, "in_running_round": left, "versions": knowing})
     else:
@@ -95,6 +98,15 @@ def purge(
         raise WorkFailed(
             f"{left} more are used by a round that has not ended; run the command again after it"
         )
+
+
+def _free_name(paths: StatePaths, camera: str) -> None:
+    """Let a running daemon forget a camera of which nothing is left; it comes back with its next frame."""
+    from dance_ondevice.daemon.control.instances import read_daemon_file
+
+    if read_daemon_file(paths) is not None:
+        with contextlib.suppress(WorkFailed):  # it has just stopped: then nothing is known of any camera
+            ask(paths, "forget_camera", camera=camera)
 
 
 def _remove(paths: StatePaths, ids: list[str]) -> int:

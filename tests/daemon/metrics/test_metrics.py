@@ -202,3 +202,19 @@ def test_a_visitor_has_a_time_limit_and_a_request_keeps_its_thread() -> None:
     finally:
         for each in (*ours, *theirs):
             each.close()
+
+
+def test_a_forgotten_camera_takes_its_series_along_and_leaves_the_counts() -> None:
+    registry = CollectorRegistry()
+    instruments = Instruments(registry)
+    for camera in ("front", "run-1"):
+        instruments.frame(camera, "kept")
+        instruments.score(camera, 0.5)
+        instruments.scale(camera, 0.75)
+        instruments.drift_alarm(camera, "luma")
+    instruments.forget_camera("run-1")
+    instruments.forget_camera("never seen")
+    text = generate_latest(registry).decode()
+    assert "run-1" not in text
+    assert 'camera="front"' in text
+    assert instruments.frame_counts() == {"kept": 2}
