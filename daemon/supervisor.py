@@ -22,6 +22,7 @@ from dance_ondevice.daemon.config.load import ConfigError, Loaded
 from dance_ondevice.daemon.config.reload import Changes, Reloader
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.config.warnings import warnings as configured_warnings
 from dance_ondevice.daemon.control import handlers as control_handlers
 from dance_ondevice.daemon.control import instances, status
 from dance_ondevice.daemon.control import server as control
@@ -44,7 +45,7 @@ from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.store import reconcile
 from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.system import descriptors, stopping
+from dance_ondevice.daemon.system import cores, descriptors, stopping
 from dance_ondevice.daemon.system import schedule as scheduler
 from dance_ondevice.daemon.system import systemd as notify
 from dance_ondevice.daemon.system.service import Service
@@ -125,6 +126,8 @@ class Supervisor:
         """
         config = self._config
         self._take_state_folder()
+        for note in configured_warnings(config):
+            log.warning("configuration %s", note)
         # Only the loss at the smallest scale is used as the score, so only that scale is measured.
         indicator = complexity.make_indicator(
             config.complexity.indicator, (min(config.data_slimming.scales),)
@@ -280,7 +283,7 @@ class Supervisor:
                 publish=config.inference.publish,
                 instruments=core.instruments,
                 context=core.context,
-                threads=config.inference.threads or os.cpu_count() or 1,
+                threads=cores.usable(config.inference.threads),
                 engine=config.inference.engine,
                 curve=core.curve,
                 max_cameras=config.ingest.max_cameras,

@@ -23,6 +23,7 @@ from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.record import SeenSample
+from dance_ondevice.daemon.system.cores import usable
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import VersionError
 from dance_ondevice.documents import decode
@@ -218,7 +219,7 @@ class Probation:
                 live=str(c.versions.directory(state.version).resolve()),
                 n_classes=len(config.model.classes),
                 samples=tuple(each.sample for each in seen),
-                threads=config.training.threads,
+                threads=usable(config.training.threads),
                 conditions=config.conditions.enabled,
             ),
         )
