@@ -5,7 +5,7 @@ Reads each part's published snapshot and computes nothing that could block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Parts:
     Attributes:
         predictor: None while inference is off, like ``mailbox``.
         restart_keys: keys of the configuration that were changed and hold after a restart.
+        model_changes: what the configuration asks of the model and a start does not do.
     """
 
     instruments: Instruments
@@ -44,6 +45,7 @@ class Parts:
     predictor: Predictor | None
     mailbox: LatestFrames | None
     restart_keys: Callable[[], tuple[str, ...]] = tuple
+    model_changes: Callable[[], Iterable[object]] = tuple
 
 
 def live_version(parts: Parts) -> str | None:
@@ -232,6 +234,7 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
         warnings.append(parts.versions.note)
     if parts.meter_note:
         warnings.append(parts.meter_note)
+    warnings.extend(map(str, parts.model_changes()))
     if keys := parts.restart_keys():
         warnings.append(f"restart the daemon for what was changed in its configuration: {', '.join(keys)}")
     return warnings

@@ -119,7 +119,7 @@ def test_the_group_of_the_rule_is_the_one_that_is_made_and_joined() -> None:
 
 
 def test_the_daemon_may_take_its_trainer_out_of_the_idle_class() -> None:
-    # systemd.exec(5): with a sign it is a nice value, without one the kernel's figure, where 0 allows nothing.
+    # systemd.exec(5): with a sign it is a nice value, without one the kernel's, where 0 allows nothing.
     assert one(DAEMON, "LimitNICE") == "+0"
 
 
