@@ -302,6 +302,8 @@ class Supervisor:
         self, core: Core, indicator: complexity.Indicator, mailbox: LatestFrames | None
     ) -> Ingest:
         config = self._config
+        # Those who ask and those who only publish come to a socket of their own.
+        sockets = bool(config.ingest.bind) + bool(config.ingest.subscribe_bind)
         return Ingest(
             config.ingest,
             context=core.context,
@@ -315,7 +317,7 @@ class Supervisor:
             curve=core.curve,
             publishers=config.security.publishers,
             cameras=core.store.submit(stored_cameras).result(),
-            watch=core.guard.bounding("ingest", self._shares.senders),
+            watch=core.guard.bounding("ingest", self._shares.senders // max(1, sockets)),
         )
 
     def _open_to_others(self, core: Core, running: Running, registry: CollectorRegistry) -> str:
