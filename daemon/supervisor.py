@@ -144,7 +144,7 @@ class Supervisor:
         rounds = self._begin(self._build_rounds(core, predictor))
         if predictor is not None:
             predictor.fall_back_by(lambda: rounds.rollback(None))
-        ingest = self._begin(self._build_ingest(core, indicator, mailbox))
+        ingest = self._begin(self._build_ingest(core, indicator, mailbox, predictor))
 
         def apply(changed: Config) -> None:
             running.apply(changed)  # nobody can ask for it before the parts are open to others
@@ -299,7 +299,11 @@ class Supervisor:
         return mailbox, predictor
 
     def _build_ingest(
-        self, core: Core, indicator: complexity.Indicator, mailbox: LatestFrames | None
+        self,
+        core: Core,
+        indicator: complexity.Indicator,
+        mailbox: LatestFrames | None,
+        predictor: Predictor | None,
     ) -> Ingest:
         config = self._config
         # Those who ask and those who only publish come to a socket of their own.
@@ -313,6 +317,7 @@ class Supervisor:
             store=core.store,
             mailbox=mailbox,
             instruments=core.instruments,
+            condition_of=predictor.conditions.told_of if predictor else lambda _camera: "",
             admission=admission(config, core.curve),
             curve=core.curve,
             publishers=config.security.publishers,

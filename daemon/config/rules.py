@@ -120,17 +120,30 @@ RULES: Mapping[str, Rule] = {
         _are_scales,
     ),
     "data_slimming.drop_fraction": Rule(
-        "Share of a camera's frames, those of the lowest scores, that is not stored.", *below(0, 1)
+        "Share of a camera's frames of each condition and light that is not stored. Frames with a label and "
+        "the first of a new light always are.",
+        *below(0, 1),
+    ),
+    "data_slimming.choice": Rule(
+        "Which frames of a condition and light are not stored: any, by chance, or rather the simple ones.",
+        *one_of("random", "complexity"),
     ),
     "data_slimming.loss_weighting": Rule(
-        "Whether frames of higher scores count for more in the training loss.", *boolean()
+        "Whether a stored frame counts in the training loss by the inverse of its chance to be stored; "
+        'with the choice "random" all count the same.',
+        *boolean(),
     ),
     "data_slimming.warmup_frames": Rule(
-        "First frames of a camera, all kept at full resolution while its scores are learned.",
+        "First frames of a condition and light, all kept at full resolution while their scores are learned.",
         *integer(1, 1000000),
     ),
     "data_slimming.window_frames": Rule(
-        "Recent frames of a camera that a score is ranked among.", *integer(8, 100000)
+        "Recent frames of the same condition and light that a score is ranked among.", *integer(8, 100000)
+    ),
+    "data_slimming.screen": Rule(
+        "Whether frames that repeat a stored picture, or whose lower part a decoder has lost, are kept out "
+        "of the store.",
+        *boolean(),
     ),
     "model.architecture": Rule("Segmentation network.", *one_of(*ARCHITECTURES)),
     "model.classes": Rule(
@@ -139,9 +152,10 @@ RULES: Mapping[str, Rule] = {
         _are_classes,
     ),
     "model.weights": Rule(
-        "Base model to start from; without it the network starts untrained.",
+        "Base model to start from.",
         "a folder with model.safetensors and card.json, a file of weights (.safetensors, or a weights-only "
-        'state dict .pt, .pth), or "" for none',
+        'state dict .pt, .pth), "untrained" for a fresh network, or "" for the base model that comes with '
+        "the package where architecture and classes are its own, else a fresh network",
         lambda value: "\0" not in value,
     ),
     "model.factory": Rule(
@@ -236,6 +250,10 @@ RULES: Mapping[str, Rule] = {
     ),
     "training.threads": Rule(
         "CPU threads of a round; 0, or more than there are, takes all cores.", *integer(0, 1024)
+    ),
+    "training.priority": Rule(
+        "Processor time of a round: background gets what everything else leaves, normal its share.",
+        *one_of("background", "normal"),
     ),
     "training.seed": Rule("Seed of everything that is drawn at random.", *integer(0, 2**32 - 1)),
     "training.early_stopping": Rule(

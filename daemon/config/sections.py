@@ -49,9 +49,15 @@ class DataSlimming(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     scales: tuple[float, ...] = (1.0, 0.75, 0.5)
     drop_fraction: float = 0.3
+    choice: Literal["random", "complexity"] = "random"
     loss_weighting: bool = True
     warmup_frames: int = 16
     window_frames: int = 128
+    screen: bool = True
+
+
+#: What ``model.weights`` holds to start from a fresh network, whatever comes with the package.
+UNTRAINED = "untrained"
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +68,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     weights: str = ""
     factory: str = ""
     size: tuple[int, int] = (480, 360)
+
+    @property
+    def source(self) -> str:
+        """The path of the model or of the weights to start from; empty where none is named."""
+        return "" if self.weights == UNTRAINED else self.weights
 
 
 class NetworkSlimming(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +115,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     gate_max_samples: int = 64
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int = 0
+    priority: Literal["background", "normal"] = "background"
     seed: int = 0
     early_stopping: bool = True
     distillation: float = 0.0

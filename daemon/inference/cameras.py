@@ -134,6 +134,10 @@ class Conditions:
         """The condition that a camera is in, ``base`` while nothing is known; callable from any thread."""
         return self._snapshot.cameras.get(camera, BASE)
 
+    def told_of(self, camera: str) -> str:
+        """The same, but "" where conditions are not told apart; callable from any thread."""
+        return self.condition_of(camera) if self._enabled else ""
+
     def observe(
         self, camera: str, image: npt.NDArray[np.uint8], complexity: float, *, untrained: bool = False
     ) -> Choice:

@@ -118,6 +118,10 @@ class ConditionServing:
         """The condition that a camera is in; callable from any thread."""
         return self._conditions.condition_of(camera)
 
+    def told_of(self, camera: str) -> str:
+        """The same, but "" where conditions are not told apart; callable from any thread."""
+        return self._conditions.told_of(camera)
+
     def report(self) -> dict[str, Any]:
         """For ``status``; callable from any thread."""
         known, version = self.snapshot(), self._version

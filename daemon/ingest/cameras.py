@@ -12,7 +12,7 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.wire.messages import WireError
 from dance_ondevice.policies.stream.camera_names import KnownName, gives_way
-from dance_ondevice.policies.stream.data_slimming import StreamState, initial_state
+from dance_ondevice.policies.stream.stream_state import StreamState, initial_state
 
 log = logging.getLogger(__name__)
 

@@ -66,7 +66,7 @@ class _Answer:
 
 
 class Ingest(Service):
-    """The thread that owns the sockets of frames and labels.
+    """The thread that owns the sockets of frames and labels; others may set the rules of its ``judge``.
 
     Every frame that arrives ends in exactly one of kept, dropped, rejected and overflow. Labels for earlier
     samples are no frames: they count only when they are refused.
@@ -83,6 +83,7 @@ class Ingest(Service):
         store: SampleStore,
         mailbox: LatestFrames | None,
         instruments: IngestInstruments,
+        condition_of: Callable[[str], str] = lambda _camera: "",
         admission: Admission | None = None,
         curve: ServerCurve | None = None,
         publishers: tuple[str, ...] = (),
@@ -103,6 +104,7 @@ class Ingest(Service):
             store: takes what is kept.
             mailbox: gets every good frame for inference; None when nobody infers.
             instruments: count.
+            condition_of: tells the condition that a camera is in; "" where nobody knows.
             admission: says who may send; None lets in everybody who can connect.
             curve: encrypts the sockets and admits known clients alone; None for plain ones.
             publishers: with CURVE, the names of the clients behind ``subscribe``, in its order.
@@ -122,12 +124,13 @@ class Ingest(Service):
             settings.max_cameras, on_forgotten=instruments.forget_camera, monotonic=monotonic
         )
         self._cameras.remember(cameras)
-        self._judge = Judge(
+        self.judge = Judge(
             indicator=indicator,
             rules=rules,
             n_classes=n_classes,
             max_pixels=settings.max_pixels,
             cameras=self._cameras,
+            condition_of=condition_of,
         )
         self._context = context
         self._n_classes = n_classes
@@ -151,10 +154,6 @@ class Ingest(Service):
         self._awaited = 0
         self._awaited_bytes = 0
         self._logged_at: dict[str, float] = {}
-
-    def set_rules(self, rules: SlimmingRules) -> None:
-        """Decide by other rules from the next frame on; callable from any thread."""
-        self._judge.set_rules(rules)
 
     def forget_camera(self, name: str) -> None:
         """Free a camera's name; callable from any thread."""
@@ -280,7 +279,7 @@ class Ingest(Service):
             )
         else:
             pixels = declared_pixels(message.image, message.shape)
-            measure = partial(self._judge.measure, message)
+            measure = partial(self.judge.measure, message)
         self._line.begin(item, self._monotonic(), pixels, measure)
 
     def _decide(self, work: InWork) -> None:
@@ -291,12 +290,13 @@ class Ingest(Service):
             self._line.proceed(work, None)
             return
         assert not isinstance(message, LabelMessage)
-        judged = work.judged = self._judge.decide(
+        judged = work.judged = self.judge.decide(
             message, found, work.item.arrived_at, work.item.origin.source
         )
         if not judged.again and not judged.sign_of_life:
             self._instruments.score(judged.camera, judged.score)
             self._instruments.scale(judged.camera, judged.decision.scale)
+            self._instruments.decided(judged.camera, judged.decision, judged.standing)
         if judged.decision.keep:
             self._line.proceed(work, partial(new_sample, judged))
             return

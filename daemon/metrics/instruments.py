@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from dance_ondevice.policies.stream.data_slimming import Decision
 from dance_ondevice.policies.stream.drift import SIGNALS
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -36,6 +37,19 @@ class Instruments:
             "Spatial complexity of accepted frames, 0 to 1.",
             ["camera"],
             buckets=_SCORE_BUCKETS,
+            registry=registry,
+        )
+        self._condition_frames = Counter(
+            "dance_condition_frames",
+            "Frames decided on, by the condition that they were taken in; by light where conditions are not "
+            "told apart.",
+            ["camera", "condition", "outcome"],
+            registry=registry,
+        )
+        self._repeated = Gauge(
+            "dance_camera_repeated_frames",
+            "Latest frames in a row that repeated a picture which was kept.",
+            ["camera"],
             registry=registry,
         )
         self._scale = Counter(
@@ -99,6 +113,8 @@ class Instruments:
         )
         self._scales: set[str] = set()
         self._frame_counts: dict[str, int] = {}
+        self._by_condition: dict[tuple[str, str, str], int] = {}
+        self._standing: dict[str, int] = {}
 
     def frame(self, camera: str, outcome: str) -> None:
         """Count one frame; ``outcome`` is kept, dropped, rejected or overflow."""
@@ -110,12 +126,25 @@ class Instruments:
         for metric, labels in (
             (self._frames, ((camera, outcome) for outcome in FRAME_OUTCOMES)),
             (self._score, ((camera,),)),
-            (self._scale, ((camera, scale) for scale in self._scales)),
+            (self._scale, ((camera, scale) for scale in tuple(self._scales))),
             (self._drift_alarms, ((camera, signal) for signal in SIGNALS)),
+            (self._repeated, ((camera,),)),
+            (self._condition_frames, [key for key in list(self._by_condition) if key[0] == camera]),
         ):
             for values in labels:
                 with contextlib.suppress(KeyError):  # it has none
                     metric.remove(*values)
+        self._standing.pop(camera, None)
+        for key in [each for each in list(self._by_condition) if each[0] == camera]:
+            self._by_condition.pop(key, None)
+
+    def decided(self, camera: str, decision: Decision, standing: int) -> None:
+        """Count one frame by its condition; so many in a row, it included, have repeated what was kept."""
+        key = (camera, decision.condition, decision.outcome)
+        self._condition_frames.labels(*key).inc()
+        self._by_condition[key] = self._by_condition.get(key, 0) + 1
+        self._repeated.labels(camera).set(standing)
+        self._standing[camera] = standing
 
     def score(self, camera: str, value: float) -> None:
         """Record a frame's complexity."""
@@ -169,3 +198,11 @@ class Instruments:
     def frame_counts(self) -> dict[str, int]:
         """Frames by outcome since the daemon started (written by the ingest thread alone)."""
         return dict(self._frame_counts)
+
+    def condition_counts(self) -> dict[tuple[str, str, str], int]:
+        """Frames by camera, condition and outcome since the daemon started (written by the ingest thread)."""
+        return dict(self._by_condition)
+
+    def standing_still(self) -> dict[str, int]:
+        """By camera, latest frames in a row that repeated what was kept (written by the ingest thread)."""
+        return dict(self._standing)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dance_ondevice.benchmarks.base.command import base
 from dance_ondevice.benchmarks.ingest.command import ingest
 from dance_ondevice.benchmarks.options import (
     conditions_option,
@@ -30,6 +31,7 @@ from dance_ondevice.benchmarks.options import (
 from dance_ondevice.benchmarks.predict.command import predict
 from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.benchmarks.slimming.command import slimming
+from dance_ondevice.benchmarks.step.command import step
 from dance_ondevice.benchmarks.stream.command import stream
 from dance_ondevice.daemon.cli import WorkFailed, json_option
 from dance_ondevice.daemon.terminal import print_table
@@ -53,9 +55,11 @@ def bench() -> None:
     """Measure the method on labelled images."""
 
 
+bench.add_command(base)
 bench.add_command(ingest)
 bench.add_command(predict)
 bench.add_command(slimming)
+bench.add_command(step)
 bench.add_command(stream)
 
 

@@ -114,6 +114,15 @@ def keep_channels(module: nn.Module, inputs: Sequence[int] | None, outputs: Sequ
     )
 
 
+def silence_inputs(module: nn.Module, inputs: Sequence[int]) -> None:
+    """Make a layer deaf to some of its input channels, in place; a channelwise layer stays as it is."""
+    if not is_channelwise(module):
+        weight, axis = _tensor(module, "weight"), _weight_axes(module)[0]
+        index = torch.tensor(list(inputs), dtype=torch.long, device=weight.device)
+        with torch.no_grad():
+            weight.index_fill_(axis, index, 0.0)
+
+
 def drop_inputs(module: nn.Module, start: int, count: int) -> None:
     """Take ``count`` input channels out of a layer, in place, from number ``start`` on."""
     inputs = layer_channels(module)[0]
@@ -158,6 +167,22 @@ def set_channels(module: nn.Module, channels: LayerChannels) -> None:
         old = _tensor(module, name)
         _replace(module, name, torch.zeros(shape, dtype=old.dtype, device=old.device))
     _set_channels(module, channels[0], channels[1])
+
+
+def give_outputs(model: nn.Module, name: str, outputs: int) -> None:
+    """Give the layer of this name another number of output channels and fresh weights, in place.
+
+    The width that the model remembers to have been built with changes along.
+    """
+    module = model.get_submodule(name)
+    inputs, _, groups = layer_channels(module)
+    set_channels(module, (inputs, outputs, groups))
+    reset = getattr(module, "reset_parameters", None)
+    if reset is not None:
+        reset()
+    built = getattr(model, _BUILT_WITH, {})
+    if name in built:
+        built[name] = (built[name][0], outputs, built[name][2])
 
 
 def _weight_axes(module: nn.Module) -> tuple[int, int]:

@@ -28,8 +28,9 @@ from dance_ondevice.policies.rounds.start import in_window, needed_after_drift, 
 from dance_ondevice.policies.samples.labelling import choose_for_labelling, shortlist
 from dance_ondevice.policies.samples.splits import SampleInfo, assign_splits
 from dance_ondevice.policies.stream.conditions import ConditionRules
-from dance_ondevice.policies.stream.data_slimming import decide, initial_state
+from dance_ondevice.policies.stream.data_slimming import decide
 from dance_ondevice.policies.stream.sender_limits import full, take
+from dance_ondevice.policies.stream.stream_state import FrameFigures, initial_state
 
 #: Ends that the words for allowed values do not give as two figures.
 OTHER_ENDS: dict[str, tuple[Any, Any]] = {
@@ -100,7 +101,7 @@ def test_what_uses_a_value_works_at_both_ends_of_its_range(tmp_path: Path, key: 
     rules = ingest_config.rules(config.data_slimming)
     state = initial_state("front")
     for number in range(40):
-        state, decision = decide(rules, state, number / 40)
+        state, decision = decide(rules, state, FrameFigures(score=number / 40))
         assert decision.scale in config.data_slimming.scales
     limits = ingest_config.limits(ingest)
     assert take(limits, full(limits, 0.0), 100, 1.0)[1] is None
