@@ -18,11 +18,14 @@ _OWN = 128
 #: The same where the limit is so low that every one counts.
 _OWN_AT_LEAST = 48
 _FEWEST = 16
+#: What a burst may take before the first of it is closed: libzmq stops accepting after so many events that
+#: nobody has taken yet, at each of three listening sockets.
+_BURST = 3 * 1001
 _MOST_SENDERS, _MOST_READERS, _MOST_COMMANDS = 1024, 512, 32
 #: What stands for no limit.
 UNLIMITED = 2**31 - 1
-#: A limit below which a site with a few leaking senders loses connections all the time.
-LOW = 1024
+#: A limit below which no room is left for a burst: what leaks slowly is closed in time, a flood may not be.
+LOW = 4096
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,10 @@ def shares(descriptors: int, max_cameras: int) -> Shares:
         descriptors: the limit of the process.
         max_cameras: names that senders may use; each may need two connections while it changes over.
     """
-    left = max(_FEWEST, descriptors - _OWN if descriptors >= 4 * _OWN else descriptors - _OWN_AT_LEAST)
+    if descriptors >= LOW:
+        left = descriptors - _OWN - _BURST
+    else:
+        left = max(_FEWEST, descriptors - (_OWN if descriptors >= 4 * _OWN else _OWN_AT_LEAST))
     commands = min(_MOST_COMMANDS, left // 4)
     readers = min(_MOST_READERS, (left - commands) // 3)
     senders = min(max(_MOST_SENDERS, 2 * max_cameras), left - commands - readers)

@@ -15,6 +15,8 @@ from dance_ondevice.daemon.system.state import StatePaths
     ("hard", "status", "words"),
     [
         (72, "warning", "the hard limit is 72"),
+        (1024, "warning", "the hard limit is 1024"),
+        (4096, "ok", "of senders"),
         (524288, "ok", "1024 of senders"),
         (-1, "ok", "1024 of senders"),
     ],

@@ -14,7 +14,7 @@ import zmq
 from daemon_process import Camera, Daemon
 
 from dance_ondevice.daemon.control.server import ControlServer
-from dance_ondevice.daemon.system.descriptors import limits_of, shares
+from dance_ondevice.daemon.system.descriptors import LOW, limits_of, shares
 from dance_ondevice.daemon.wire.connections import ConnectionGuard
 
 PATIENCE = 10.0
@@ -92,6 +92,8 @@ def test_connections_never_get_all_descriptors(descriptors: int, max_cameras: in
     given = shares(descriptors, max_cameras)
     assert min(given.senders, given.readers, given.commands) >= 4
     assert given.senders + given.readers + given.commands <= descriptors - 48
+    if descriptors >= LOW:  # and not even a burst, which is at most 1001 connections at each of three sockets
+        assert given.senders + given.readers + given.commands + 3 * 1001 <= descriptors - 128
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
