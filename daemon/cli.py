@@ -49,6 +49,7 @@ TABLE: Mapping[str, Lazy] = {
         f"{_COMMANDS}.stream:stream", "Send frames from a folder, video, camera or URL to a daemon."
     ),
     "status": Lazy(f"{_COMMANDS}.status:status", "Show what the daemon is doing."),
+    "watch": Lazy(f"{_COMMANDS}.watch:watch", "Show masks over their frames, in an image file or on a page."),
     "pause": Lazy(f"{_COMMANDS}.rounds:pause", "Start no more rounds until resumed."),
     "resume": Lazy(f"{_COMMANDS}.rounds:resume", "Let rounds start again."),
     "train-now": Lazy(f"{_COMMANDS}.rounds:train_now", "Run one round now."),
@@ -76,6 +77,8 @@ TABLE: Mapping[str, Lazy] = {
     "bench": Lazy("dance_ondevice.benchmarks.command:bench", "Measure the method on labelled images."),
     "config": Lazy(f"{_COMMANDS}.config:config", "Write, check and show the configuration."),
     "keys": Lazy(f"{_COMMANDS}.keys:keys", "Make the keys that encrypt sockets and tell clients apart."),
+    "backup": Lazy(f"{_COMMANDS}.backup:backup", "Write the state folder into one tar FILE."),
+    "restore": Lazy(f"{_COMMANDS}.backup:restore", "Unpack a backup FILE into an empty state folder."),
     "doctor": Lazy(f"{_COMMANDS}.doctor:doctor", "Check this machine and the state folder."),
 }
 
@@ -140,6 +143,8 @@ def state_dir_option(function: AnyCallable) -> AnyCallable:
         "state_dir",
         metavar="DIR",
         type=click.Path(path_type=Path, file_okay=False),
+        envvar="DANCE_STATE_DIR",
+        show_envvar=True,
         help="State folder of the daemon; by default that of the configuration or of the running daemon.",
     )(function)
 

@@ -26,6 +26,7 @@ from dance_ondevice.daemon.config.warnings import warnings as configured_warning
 from dance_ondevice.daemon.control import handlers as control_handlers
 from dance_ondevice.daemon.control import instances, status
 from dance_ondevice.daemon.control import server as control
+from dance_ondevice.daemon.control.next_step import Advisor
 from dance_ondevice.daemon.control.running import Core, Running
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.meters import choose_meter
@@ -44,10 +45,12 @@ from dance_ondevice.daemon.security import configured
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.store import reconcile
 from dance_ondevice.daemon.store.notes import SampleNotes
+from dance_ondevice.daemon.store.quota import last_arrivals
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system import cores, descriptors, stopping
 from dance_ondevice.daemon.system import schedule as scheduler
 from dance_ondevice.daemon.system import systemd as notify
+from dance_ondevice.daemon.system.clock import ClockWatch
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals, StopWhileStarting
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
@@ -152,6 +155,7 @@ class Supervisor:
         changes = base.ModelChanges(config, core.versions, self.paths)
         reloader = Reloader(self._loaded, apply, changes.unapplied)
         training = config.training
+        schedule = scheduler.build(parse_duration(training.interval), training.window, rounds.tick)
         running = Running(
             parts=status.Parts(
                 instruments=core.instruments,
@@ -161,13 +165,21 @@ class Supervisor:
                 meter_note=core.meter_note,
                 rounds=rounds,
                 ingest=ingest,
+                advisor=Advisor(
+                    store=core.store,
+                    energy=core.energy,
+                    rounds=rounds,
+                    config=lambda: reloader.config,
+                    next_look=lambda window_open: scheduler.next_look(schedule, window_open),
+                    untrained=lambda: first_model.is_untrained_live(core.versions),
+                ),
                 predictor=predictor,
                 mailbox=mailbox,
                 restart_keys=lambda: reloader.waiting,
                 model_changes=changes.found,
             ),
             budget=core.budget,
-            schedule=scheduler.build(parse_duration(training.interval), training.window, rounds.tick),
+            schedule=schedule,
             reloader=reloader,
         )
         metrics_url = self._open_to_others(core, running, registry)
@@ -179,6 +191,7 @@ class Supervisor:
             metrics_url or "off",
             self.paths.root,
         )
+        log.info("learning: %s", running.parts.advisor.now().line)
         return running
 
     def _take_state_folder(self) -> None:
@@ -211,6 +224,7 @@ class Supervisor:
                 min_free_bytes=config.storage.min_free_bytes,
             )
         )
+        instruments.cameras.known(store.submit(last_arrivals).result())
         cpu = CpuAccount(
             Path(config.energy.procfs_root),
             {"main": lambda: threading.main_thread().native_id},
@@ -345,7 +359,7 @@ class Supervisor:
                 control_handlers.handlers(
                     rounds=parts.rounds,
                     store=parts.store,
-                    forget_camera=parts.ingest.forget_camera,
+                    forget=parts.ingest.forget_camera,
                     report=lambda: status.report(parts, uptime=self._uptime(), metrics_url=metrics_url),
                     reload=lambda: self._reload(running),
                     n_classes=len(config.model.classes),
@@ -392,6 +406,7 @@ class Supervisor:
         tick = _TICK_SECONDS if interval is None else min(_TICK_SECONDS, interval / 3)
         last_status = self._monotonic()
         frame_rate = status.FrameRate(last_status)
+        clock = ClockWatch(self._now, self._monotonic)
         notify.notify(f"READY=1\nSTATUS={self._status_line(running, frame_rate)}", self._environ)
         while True:
             number = self._signals.next(tick)
@@ -401,6 +416,8 @@ class Supervisor:
                 # Refused: the log has the reasons, the daemon goes on as it was.
                 with contextlib.suppress(ConfigError):
                     self._reload(running)
+            if moved := clock.moved():
+                running.follow_clock(moved)
             for service in self._services:
                 if not service.alive:
                     log.critical("stopping because=%s failed error=%r", service.name, service.failure)

@@ -38,11 +38,14 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "live model", model
     yield "mIoU", _counts(answer.get("miou"))
     yield "frames", _counts(answer.get("frames"))
+    yield "cameras", _cameras(answer.get("cameras"))
     yield "by condition", _by_condition(answer.get("frames_by_condition"))
     yield "masks", inference.get("masks") if inference.get("enabled") else "inference is off"
     yield "conditions", _conditions(answer.get("conditions"))
     yield "samples", _counts(answer.get("samples"))
     yield "rounds", _rounds(rounds, paused=bool(answer.get("paused")))
+    if step := answer.get("next_step"):
+        yield "next", step.get("line")
     yield "last round", _last(rounds.get("last"))
     yield "learning", _learning(rounds.get("learning"))
     if rounds.get("probation"):
@@ -59,6 +62,19 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "workloads", _counts(energy.get("workload_joules"), " J")
     seen = _counts(energy.get("watts"), " W")
     yield "meter", f"{show(energy.get('source'))} ({show(energy.get('method'))}): {seen}"
+
+
+def _cameras(cameras: Mapping[str, Any] | None) -> str:
+    """How long ago each camera sent its last good frame."""
+    return ", ".join(f"{name} {_ago(facts)}" for name, facts in (cameras or {}).items()) or "none yet"
+
+
+def _ago(facts: Mapping[str, Any]) -> str:
+    seconds = float(facts.get("last_frame_s") or 0.0)
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
 
 
 def _by_condition(cameras: Mapping[str, Mapping[str, Mapping[str, int]]] | None) -> str:
@@ -93,6 +109,11 @@ def _counts(values: Mapping[str, Any] | None, unit: str = "") -> str:
 def _rounds(rounds: Mapping[str, Any], *, paused: bool) -> str:
     if rounds.get("running"):
         state = f"{rounds['running']} runs, step {rounds.get('step')} of {rounds.get('steps')}"
+        progress = rounds.get("progress") or {}
+        if progress.get("miou") is not None:
+            state += f", mIoU so far {show(progress['miou'])} (live {show(progress.get('live_miou'))})"
+        if progress.get("joules") is not None:
+            state += f", {_joules(progress['joules'])}"
     else:
         state = rounds.get("waiting_for") or "none runs"
     return f"{rounds.get('count', 0)} since the start; {state}" + ("; paused" if paused else "")

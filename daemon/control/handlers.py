@@ -18,7 +18,7 @@ def handlers(
     *,
     rounds: Rounds,
     store: Store,
-    forget_camera: Callable[[str], None],
+    forget: Callable[[str], None],
     report: Callable[[], Mapping[str, Any]],
     reload: Callable[[], Changes],
     n_classes: int,
@@ -28,8 +28,8 @@ def handlers(
 
     Args:
         rounds: does what takes longer; its answers are asked for with ``train_status``.
-        forget_camera: frees a camera's name.
         store: removes samples, takes labels and puts earlier ones back.
+        forget: frees the name of a camera that has no sample any more, and drops its series.
         report: the answer to ``status``.
         reload: reads the configuration again.
         n_classes: number of the model's classes, below which a label's ids are.
@@ -49,8 +49,7 @@ def handlers(
             store, query, n_classes=n_classes, max_pixels=max_pixels
         ),
         "undo_labels": lambda query: labels.undo_through(store, query),
-        "forget_camera": lambda query: _forget(forget_camera, query),
-        "remove_samples": lambda query: remove_samples(store, query),
+        "remove_samples": lambda query: remove_samples(store, query, forget),
     }
 
 
@@ -59,11 +58,6 @@ def _reload(reload: Callable[[], Changes]) -> dict[str, Any]:
         return reload().as_dict()
     except ConfigError as error:
         raise ControlError(f"nothing changed:\n{error}") from error
-
-
-def _forget(forget_camera: Callable[[str], None], query: Mapping[str, Any]) -> dict[str, object]:
-    forget_camera(str(query.get("camera", "")))
-    return {}
 
 
 def _pause(rounds: Rounds, paused: bool) -> dict[str, object]:
@@ -80,16 +74,26 @@ def _answer(rounds: Rounds, query: Mapping[str, Any]) -> dict[str, Any]:
     answer = rounds.answer(int(query["request"]))
     if answer is None:
         raise ControlError(f"no request {query['request']} since the daemon started")
+    running = rounds.snapshot().running
+    if answer.get("state") != "done" and running is not None:
+        answer["progress"] = running.as_dict()
     return answer
 
 
-def remove_samples(store: Store, query: Mapping[str, Any]) -> dict[str, int]:
-    """Remove the samples that a request names.
+def remove_samples(
+    store: Store, query: Mapping[str, Any], forget: Callable[[str], None] = lambda camera: None
+) -> dict[str, int]:
+    """Remove the samples that a request names, and the series of those ``cameras`` that have none left.
 
     Raises:
         ControlError: the request is malformed, or a running round uses one of the samples.
     """
     try:
-        return {"removed": sample_purge.remove_through(store, query.get("ids"))}
+        removed = sample_purge.remove_through(store, query.get("ids"))
+        cameras = query.get("cameras")
+        for camera in cameras if isinstance(cameras, list) else ():
+            if isinstance(camera, str) and sample_purge.is_gone(store, camera):
+                forget(camera)
     except sample_purge.PurgeError as error:
         raise ControlError(str(error)) from error
+    return {"removed": removed}

@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dance_ondevice.daemon.control.next_step import Advisor, as_dict
+from dance_ondevice.daemon.curation.unreadable import REMEDY
 from dance_ondevice.daemon.energy.service import EnergyService
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
 from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot
 from dance_ondevice.daemon.metrics.instruments import Instruments
-from dance_ondevice.daemon.rounds.service import Rounds, RoundsSnapshot
+from dance_ondevice.daemon.rounds.context import RoundsSnapshot
+from dance_ondevice.daemon.rounds.service import Rounds
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions import base, first_model
 from dance_ondevice.daemon.versions.versions import Versions
 from dance_ondevice.images.labels import class_colours
 from dance_ondevice.policies.budget.usefulness import Usefulness
@@ -35,6 +38,7 @@ class Parts:
     """The running parts.
 
     Attributes:
+        advisor: tells what keeps the daemon from learning.
         predictor: None while inference is off, like ``mailbox``.
         restart_keys: keys of the configuration that were changed and hold after a restart.
         model_changes: what the configuration asks of the model and a start does not do.
@@ -47,6 +51,7 @@ class Parts:
     meter_note: str
     rounds: Rounds
     ingest: Ingest
+    advisor: Advisor
     predictor: Predictor | None
     mailbox: LatestFrames | None
     restart_keys: Callable[[], tuple[str, ...]] = tuple
@@ -112,13 +117,19 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "palette": class_colours(len(classes)) if classes else [],
         "paused": rounds.paused,
         "frames": parts.instruments.frame_counts(),
+        "cameras": {
+            name: {"last_frame_at": last.at, "last_frame_s": last.age, "ahead_s": last.ahead}
+            for name, last in parts.instruments.cameras.report().items()
+        },
         "frames_by_condition": _frames_by_condition(parts.instruments.condition_counts()),
         "samples": {
             "labelled": store.samples_labelled,
             "unlabelled": store.samples_unlabelled,
             "bytes": store.bytes,
             "free_bytes": store.free_bytes,
+            "unreadable": store.unreadable,
         },
+        "disk": {"rounds_bytes": parts.rounds.folder_bytes},
         "inference": {
             "enabled": predictor is not None,
             "engine": predictor.engine if predictor else None,
@@ -130,6 +141,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "conditions": predictor.conditions.report() if predictor else None,
         "miou": _miou(parts),
         "rounds": _rounds(rounds),
+        "next_step": as_dict(parts.advisor.now()),
         "labelling": dict(rounds.labelling),
         "energy": _energy(parts, rounds),
         "endpoints": {
@@ -156,11 +168,15 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
             architecture=card.get("architecture") or card.get("factory") or "",
             macs=card.get("macs") or 0,
             parameters=card.get("parameters") or 0,
+            untrained=base.is_untrained(card),
             miou=_miou(parts),
         )
     return Snapshot(
         samples_labelled=store.samples_labelled,
         samples_unlabelled=store.samples_unlabelled,
+        samples_unreadable=store.unreadable,
+        rounds_bytes=parts.rounds.folder_bytes,
+        last_frames={name: last.at for name, last in parts.instruments.cameras.report().items()},
         store_bytes=store.bytes,
         store_quota_bytes=parts.store.quota_bytes,
         store_free_bytes=store.free_bytes,
@@ -175,6 +191,7 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
         inference_skipped=parts.mailbox.skipped if parts.mailbox else 0,
         drop_fraction=parts.ingest.judge.rules.drop_fraction,
         conditions=len(parts.predictor.conditions.snapshot().known) if parts.predictor else 0,
+        learning_blocked=parts.advisor.now().reasons,
         model=model,
     )
 
@@ -211,6 +228,7 @@ def _rounds(rounds: RoundsSnapshot) -> dict[str, Any]:
         "running": running.round if running else None,
         "step": running.step if running else None,
         "steps": running.steps if running else None,
+        "progress": running.as_dict() if running else None,
         "count": sum(rounds.counts.values()),
         **rounds.counts,
         "last": rounds.last.as_dict() if rounds.last else None,
@@ -258,6 +276,13 @@ def _miou(parts: Parts) -> dict[str, float]:
     return {split: value for split, value in found.items() if value is not None}
 
 
+def _span(seconds: float) -> str:
+    for unit, length in (("days", 86_400.0), ("hours", 3600.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 60:.0f} minutes"
+
+
 def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
     warnings = []
     about_model = first_model.warning(card)
@@ -267,6 +292,23 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
         warnings.append(parts.versions.note)
     if parts.meter_note:
         warnings.append(parts.meter_note)
+    if (store := parts.store.snapshot()).unreadable:
+        count = store.unreadable
+        warnings.append(
+            f"{count} stored sample{'' if count == 1 else 's'} cannot be read and "
+            f"{'is' if count == 1 else 'are'} left out of rounds ({store.first_unreadable}): {REMEDY}"
+        )
+    if parts.rounds.anchors_unreadable:
+        warnings.append(
+            f"{len(parts.rounds.anchors_unreadable)} anchors cannot be read and are left out of rounds "
+            f"({parts.rounds.anchors_unreadable[0]}): mend or remove them in training.anchors"
+        )
+    for name, last in parts.instruments.cameras.report().items():
+        if last.ahead:
+            warnings.append(
+                f"camera {name} dates its frames {_span(last.ahead)} ahead of this board's clock: set the "
+                "clock that is wrong (`dance-ondevice doctor` tells of this board's)"
+            )
     warnings += _about_cameras(parts.instruments)
     warnings.extend(map(str, parts.model_changes()))
     if keys := parts.restart_keys():

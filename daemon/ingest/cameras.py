@@ -95,10 +95,10 @@ class Cameras:
             return camera
 
     def forget(self, name: str) -> None:
-        """Free a name, as after the removal of its samples; does nothing for one that is not known."""
+        """Free a name, as after the removal of its samples, whether or not it is known."""
         with self._lock:
-            if self._cameras.pop(name, None) is not None:
-                self._on_forgotten(name)
+            self._cameras.pop(name, None)
+        self._on_forgotten(name)
 
     def _make_way(self, name: str, sender: str) -> None:
         known = [

@@ -12,8 +12,9 @@ from dance_ondevice.daemon.ingest.cameras import Cameras
 from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, check_frame, encode_for_store
 from dance_ondevice.daemon.store.samples import NewSample, digest
+from dance_ondevice.daemon.system.clock import EARLIEST
 from dance_ondevice.daemon.system.state import sample_id
-from dance_ondevice.daemon.wire.messages import Frame, FrameMessage
+from dance_ondevice.daemon.wire.messages import Frame, FrameMessage, WireError
 from dance_ondevice.images.brightness import luma_and_contrast
 from dance_ondevice.images.decoder_damage import looks_damaged
 from dance_ondevice.images.signature import signature
@@ -23,6 +24,8 @@ from dance_ondevice.policies.stream.stream_state import FrameFigures
 
 log = logging.getLogger(__name__)
 
+#: Seconds that a frame may be dated ahead of this board's clock, ten years.
+_MOST_AHEAD = 10 * 365.25 * 86_400
 #: A frame with a shorter side shows nothing to segment: senders use such as signs of life.
 SMALLEST_SIDE = 16
 #: Decisions remembered, so that a frame that is sent again gets the same one and counts once in its stream.
@@ -162,8 +165,10 @@ class Judge:
             sender: whose it is: a client, or without keys a connection.
 
         Raises:
-            WireError: there are too many cameras.
+            WireError: there are too many cameras, or no frame can be of that date.
         """
+        if isinstance(message, FrameMessage):
+            _check_date(message.captured_at, arrived_at)
         # Only a good frame makes a camera known, so that junk cannot use up the names.
         if not self.knows(message.camera):
             _warn_of_depth(message.camera, measured.frame)
@@ -201,6 +206,19 @@ class Judge:
             signature=measured.signature,
             standing=camera.state.standing,
             again=remembered is not None,
+        )
+
+
+def _check_date(captured_at: float, arrived_at: float) -> None:
+    """Refuse what neither a wrong clock here nor one there explains.
+
+    A board without a battery may be decades behind for a while, so the bound is one for any board.
+    """
+    if captured_at > max(arrived_at, EARLIEST) + _MOST_AHEAD:
+        raise WireError(
+            "captured_at",
+            f"captured_at {captured_at:.0f} is more than ten years ahead of this board's clock; "
+            "set the clock of the camera",
         )
 
 

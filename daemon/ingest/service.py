@@ -120,9 +120,7 @@ class Ingest(Service):
         self._watch = watch
         #: Most bytes that wait in the queue, and again those that wait for the store.
         self._queue_bytes = 2 * settings.max_message_bytes
-        self._cameras = Cameras(
-            settings.max_cameras, on_forgotten=instruments.forget_camera, monotonic=monotonic
-        )
+        self._cameras = Cameras(settings.max_cameras, on_forgotten=instruments.forget, monotonic=monotonic)
         self._cameras.remember(cameras)
         self.judge = Judge(
             indicator=indicator,
@@ -156,7 +154,7 @@ class Ingest(Service):
         self._logged_at: dict[str, float] = {}
 
     def forget_camera(self, name: str) -> None:
-        """Free a camera's name; callable from any thread."""
+        """Free a camera's name and drop its series; callable from any thread."""
         self._cameras.forget(name)
 
     @property
@@ -293,6 +291,7 @@ class Ingest(Service):
         judged = work.judged = self.judge.decide(
             message, found, work.item.arrived_at, work.item.origin.source
         )
+        self._instruments.dated(judged.camera, judged.captured_at - judged.arrived_at)
         if not judged.again and not judged.sign_of_life:
             self._instruments.score(judged.camera, judged.score)
             self._instruments.scale(judged.camera, judged.decision.scale)

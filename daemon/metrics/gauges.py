@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from dance_ondevice.daemon.metrics.instruments import WORKLOADS
 from dance_ondevice.energy.reading import EnergyReading
+from dance_ondevice.policies.rounds.next_step import REASONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class ModelFacts:
     architecture: str
     macs: int
     parameters: int
+    untrained: bool = False
     miou: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -29,6 +31,9 @@ class Snapshot:
 
     samples_labelled: int = 0
     samples_unlabelled: int = 0
+    samples_unreadable: int = 0
+    rounds_bytes: int = 0
+    last_frames: Mapping[str, float] = field(default_factory=dict)
     store_bytes: int = 0
     store_quota_bytes: int = 0
     store_free_bytes: int = 0
@@ -41,6 +46,7 @@ class Snapshot:
     drop_fraction: float = 0.0
     conditions: int = 0
     model: ModelFacts | None = None
+    learning_blocked: Collection[str] = ()
     learning_joules: float = 0.0
     learning_gain: float | None = None
     learning_gain_per_kilojoule: float | None = None
@@ -63,7 +69,23 @@ class SnapshotCollector(Collector):
         samples.add_metric(["true"], now.samples_labelled)
         samples.add_metric(["false"], now.samples_unlabelled)
         yield samples
+        yield GaugeMetricFamily(
+            "dance_samples_unreadable",
+            "Stored samples whose image or label cannot be read; rounds leave them out.",
+            value=now.samples_unreadable,
+        )
+        last = GaugeMetricFamily(
+            "dance_camera_last_frame_timestamp_seconds",
+            "When the camera's last good frame came, in seconds since 1970 by this board's clock.",
+            labels=["camera"],
+        )
+        for camera, at in sorted(now.last_frames.items()):
+            last.add_metric([camera], at)
+        yield last
         yield from _store_families(now)
+        yield GaugeMetricFamily(
+            "dance_rounds_bytes", "Bytes of the folders that rounds have left.", value=now.rounds_bytes
+        )
         yield from _energy_families(now)
         yield GaugeMetricFamily(
             "dance_training_budget_joules", "Joules that training may spend now.", value=now.budget_joules
@@ -140,6 +162,14 @@ def _energy_families(now: Snapshot) -> Iterator[Metric]:
 
 
 def _learning_families(now: Snapshot) -> Iterator[Metric]:
+    blocked = GaugeMetricFamily(
+        "dance_learning_blocked",
+        "1 for each reason for which no round starts now, else 0.",
+        labels=["reason"],
+    )
+    for reason in REASONS:
+        blocked.add_metric([reason], float(reason in now.learning_blocked))
+    yield blocked
     yield GaugeMetricFamily(
         "dance_learning_joules",
         "Gross joules that learning has cost so far, as far as the records go.",
@@ -167,6 +197,11 @@ def _model_families(model: ModelFacts) -> Iterator[Metric]:
         "dance_model_macs", "Multiply-accumulates per image at the reference size.", value=model.macs
     )
     yield GaugeMetricFamily("dance_model_parameters", "Parameters of the live model.", value=model.parameters)
+    yield GaugeMetricFamily(
+        "dance_model_untrained",
+        "1 while the live model has not learnt anything, so that its masks mean nothing; else 0.",
+        value=float(model.untrained),
+    )
     miou = GaugeMetricFamily(
         "dance_model_miou", "Mean intersection over union, a fraction of 1.", labels=["split"]
     )

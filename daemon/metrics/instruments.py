@@ -6,6 +6,7 @@ import contextlib
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from dance_ondevice.daemon.metrics.cameras import AHEAD_SECONDS, CameraTimes
 from dance_ondevice.policies.stream.data_slimming import Decision
 from dance_ondevice.policies.stream.drift import SIGNALS
 
@@ -111,8 +112,16 @@ class Instruments:
             "Times that a camera went from one condition to another.",
             registry=registry,
         )
-        self._scales: set[str] = set()
+        self._ahead = Counter(
+            "dance_frames_ahead",
+            "Frames dated more than a minute ahead of this board's clock.",
+            ["camera"],
+            registry=registry,
+        )
+        #: When each camera sent its last frame.
+        self.cameras = CameraTimes()
         self._frame_counts: dict[str, int] = {}
+        self._scales: set[str] = set()
         self._by_condition: dict[tuple[str, str, str], int] = {}
         self._standing: dict[str, int] = {}
 
@@ -120,23 +129,34 @@ class Instruments:
         """Count one frame; ``outcome`` is kept, dropped, rejected or overflow."""
         self._frames.labels(camera, outcome).inc()
         self._frame_counts[outcome] = self._frame_counts.get(outcome, 0) + 1
+        if camera and outcome != "rejected":
+            self.cameras.seen(camera)
 
-    def forget_camera(self, camera: str) -> None:
-        """Drop the series of a camera whose name was forgotten; what it sent stays in ``frame_counts``."""
-        for metric, labels in (
-            (self._frames, ((camera, outcome) for outcome in FRAME_OUTCOMES)),
-            (self._score, ((camera,),)),
-            (self._scale, ((camera, scale) for scale in tuple(self._scales))),
-            (self._drift_alarms, ((camera, signal) for signal in SIGNALS)),
-            (self._repeated, ((camera,),)),
-            (self._condition_frames, [key for key in list(self._by_condition) if key[0] == camera]),
-        ):
-            for values in labels:
-                with contextlib.suppress(KeyError):  # it has none
-                    metric.remove(*values)
+    def dated(self, camera: str, ahead: float) -> None:
+        """Take note of by how many seconds a frame was dated ahead of its arrival, negative for behind."""
+        if ahead > AHEAD_SECONDS:
+            self._ahead.labels(camera).inc()
+        self.cameras.dated(camera, ahead)
+
+    def forget(self, camera: str) -> None:
+        """Drop the series of a camera that has been removed; a frame of it begins them anew."""
+        self.cameras.forget(camera)
         self._standing.pop(camera, None)
-        for key in [each for each in list(self._by_condition) if each[0] == camera]:
-            self._by_condition.pop(key, None)
+        conditions = [key for key in tuple(self._by_condition) if key[0] == camera]
+        for key in conditions:
+            del self._by_condition[key]
+        label_sets: list[tuple[Counter | Gauge | Histogram, tuple[str, ...]]] = [
+            *((self._condition_frames, key) for key in conditions),
+            (self._repeated, (camera,)),
+            *((self._frames, (camera, outcome)) for outcome in FRAME_OUTCOMES),
+            *((self._scale, (camera, scale)) for scale in tuple(self._scales)),
+            *((self._drift_alarms, (camera, signal)) for signal in SIGNALS),
+            (self._score, (camera,)),
+            (self._ahead, (camera,)),
+        ]
+        for metric, labels in label_sets:
+            with contextlib.suppress(KeyError):  # never counted
+                metric.remove(*labels)
 
     def decided(self, camera: str, decision: Decision, standing: int) -> None:
         """Count one frame by its condition; so many in a row, it included, have repeated what was kept."""
@@ -152,8 +172,9 @@ class Instruments:
 
     def scale(self, camera: str, scale: float) -> None:
         """Count an accepted frame by the scale chosen for it."""
-        self._scales.add(f"{scale:g}")
-        self._scale.labels(camera, f"{scale:g}").inc()
+        text = f"{scale:g}"
+        self._scales.add(text)
+        self._scale.labels(camera, text).inc()
 
     def ingest_seconds(self, value: float) -> None:
         """Record how long one frame took from queue to decision, seconds."""

@@ -23,12 +23,12 @@ _CHUNK = 500
 _ROUNDS_TOLD = 5
 _FULL = (1.0, 0.0)
 
-# A round later than every sample was dated by a clock that was wrong: it must not make all samples old.
+# By the order of storing: a clock that was wrong makes no sample old and no round late.
 _ARRIVED = """
 SELECT count(*) FROM samples
-WHERE label_path IS NOT NULL AND split = 'train' AND rounds_used = 0 AND received_at > coalesce(
-    (SELECT max(started_at) FROM rounds
-     WHERE outcome IS NOT NULL AND started_at <= (SELECT max(received_at) FROM samples)), 0)
+WHERE label_path IS NOT NULL AND split = 'train' AND rounds_used = 0 AND unreadable IS NULL
+    AND arrival > coalesce(
+        (SELECT arrivals FROM rounds WHERE outcome IS NOT NULL ORDER BY rowid DESC LIMIT 1), 0)
 """
 
 
@@ -88,6 +88,12 @@ class FittedRound:
         }
 
 
+class EnergyRefusal(str):
+    """Why no round starts, where that is for want of joules, or for battery or heat."""
+
+    __slots__ = ()
+
+
 def stored(db: Database, plan: RoundPlan) -> Stored:
     """Look up what ``fit`` needs."""
     ids = [*plan.train, *plan.rehearsal]
@@ -99,9 +105,7 @@ def stored(db: Database, plan: RoundPlan) -> Stored:
             f"select id, scale, width * height as pixels from samples where id in ({marks})", chunk
         )
         pixels.update({row["id"]: (row["scale"] or 1.0, float(row["pixels"])) for row in rows})
-    counts = db.query(
-        "select round_id, count(*) as n from round_samples where role = 'new' group by round_id"
-    )
+    counts = db.query("select id as round_id, coalesce(new_samples, 0) as n from rounds")
     return Stored(
         pixels=pixels,
         new_samples={row["round_id"]: row["n"] for row in counts},
@@ -187,7 +191,7 @@ def fit(
     if isinstance(size, str):
         # The account says how much there is and how long more takes; battery and heat are reported apart.
         allowance = budget.ask(cost.round(round_job.MIN_STEPS))
-        return size if allowance.allowed else f"{size}; {allowance.reason}"
+        return EnergyRefusal(size if allowance.allowed else f"{size}; {allowance.reason}")
     rules = learning_value.ValueRules()
     expected = learning_value.expect(
         rules, past_rounds(past, known.new_samples), new_samples=size.new, predicted_joules=size.joules
@@ -204,7 +208,7 @@ def fit(
         return verdict.reason
     allowance = budget.ask(size.joules)
     if not allowance.allowed:
-        return allowance.reason
+        return EnergyRefusal(allowance.reason)
     cut = dataclasses.replace(
         plan, train=_spread(plan.train, size.new), rehearsal=_spread(plan.rehearsal, size.rehearsal)
     )

@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 from sqlite_utils import Database
 
+from dance_ondevice.daemon.store.notes import forget_uncertainties
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.documents import DocumentError, decode
@@ -322,7 +323,9 @@ class Versions:
             return None
 
     def _next_name(self) -> str:
-        newest = max((age_key(name)[0] for name in self.names()), default=0)
+        # Also of folders whose card is gone: the new version must not come to lie in one of them.
+        folders = (path.name for path in self._paths.models.iterdir()) if self._paths.models.is_dir() else ()
+        newest = max((age_key(name)[0] for name in folders), default=0)
         return f"v{max(newest, 0) + 1:04d}"
 
     def _record(self, version: str, card: Mapping[str, Any], status: str, round_id: str | None) -> None:
@@ -371,7 +374,11 @@ def _plain(name: str) -> str:
 def _mark_live(db: Database, version: str) -> None:
     # Whatever was called live, also by a pointer that somebody has removed: there is one.
     db.execute("update versions set status = 'retired' where status = 'live' and version <> ?", [version])
-    db.execute("update versions set status = 'live' where version = ?", [version])
+    changed = db.execute(
+        "update versions set status = 'live' where version = ? and status <> 'live'", [version]
+    )
+    if changed.rowcount:
+        forget_uncertainties(db)
 
 
 def age_key(version: str) -> tuple[int, str]:

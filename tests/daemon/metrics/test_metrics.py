@@ -212,8 +212,8 @@ def test_a_forgotten_camera_takes_its_series_along_and_leaves_the_counts() -> No
         instruments.score(camera, 0.5)
         instruments.scale(camera, 0.75)
         instruments.drift_alarm(camera, "luma")
-    instruments.forget_camera("run-1")
-    instruments.forget_camera("never seen")
+    instruments.forget("run-1")
+    instruments.forget("never seen")
     text = generate_latest(registry).decode()
     assert "run-1" not in text
     assert 'camera="front"' in text
