@@ -95,10 +95,10 @@ class Cameras:
             return camera
 
     def forget(self, name: str) -> None:
-        """Free a name and drop its series, as after the removal of its samples."""
+        """Free a name, as after the removal of its samples, whether or not it is known."""
         with self._lock:
             self._cameras.pop(name, None)
-            self._on_forgotten(name)
+        self._on_forgotten(name)
 
     def _make_way(self, name: str, sender: str) -> None:
         known = [

@@ -154,7 +154,7 @@ class Ingest(Service):
         self._logged_at: dict[str, float] = {}
 
     def forget_camera(self, name: str) -> None:
-        """Free a camera's name; callable from any thread."""
+        """Free a camera's name and drop its series; callable from any thread."""
         self._cameras.forget(name)
 
     @property
