@@ -66,7 +66,7 @@ def _legend(
     area = np.full((height, _LEGEND_WIDTH, 3), 255, np.uint8)
     _write(area, caption, 8, 16, _GREY)
     counts = np.bincount(mask.ravel(), minlength=256)
-    present = sorted(np.flatnonzero(counts), key=lambda number: (-counts[number], number))
+    present = sorted(map(int, np.flatnonzero(counts)), key=lambda number: (-counts[number], number))
     for row, number in enumerate(present[: (height - _ROW) // _ROW]):
         top = _ROW * (row + 1) + 4
         colour = tuple(int(channel) for channel in table[number])
