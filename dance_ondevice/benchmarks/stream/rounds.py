@@ -17,7 +17,7 @@ from dance_ondevice.benchmarks.device import peak_bytes
 from dance_ondevice.benchmarks.stream.scoring import Scorer, total
 from dance_ondevice.benchmarks.stream.weights import Weights, weights_of
 from dance_ondevice.conditions.learning import learning, own_parameters
-from dance_ondevice.policies.rounds.pace import give_up, look_steps
+from dance_ondevice.policies.rounds.pace import give_up, evaluation_steps
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.evaluation import miou
 from dance_ondevice.training.precision import Precision
@@ -206,7 +206,7 @@ def _looks(recipe: Recipe) -> frozenset[int]:
     """After which steps to look at the held-out frames."""
     if recipe.look_every:
         return frozenset(range(recipe.look_every, recipe.steps + 1, recipe.look_every))
-    return frozenset({*look_steps(recipe.steps), recipe.steps})
+    return frozenset({*evaluation_steps(recipe.steps), recipe.steps})
 
 
 class _Stopwatch:
