@@ -1,4 +1,4 @@
-"""How a model's weights lie in memory."""
+"""Memory layout of a model's weights."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def channels_last(model: Model) -> Model:
-    """The same model, its convolutions' weights now with the channels last in memory, as images have them."""
-    moved: Model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
-    return moved
+    """Convert a model in place to the channels-last memory format, which images have, and return it."""
+    moved: Model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its
+    stubs return moved
