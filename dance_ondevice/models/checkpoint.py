@@ -176,9 +176,7 @@ def _check_runs(model: nn.Module, num_classes: int, source: str) -> None:
     except Exception as error:  # the model may be the user's, and its layers may not fit together
         raise CheckpointError(f"{source}: the model does not run: {type(error).__name__}: {error}") from error
     if found != num_classes:
-        raise CheckpointError(
-            f"{source}: the model has {found} classes, the card names {num_classes}"
-        )
+        raise CheckpointError(f"{source}: the model has {found} classes, the card names {num_classes}")
 
 
 def _check_shape(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], source: str = "") -> None:

@@ -14,5 +14,5 @@ Model = TypeVar("Model", bound=nn.Module)
 
 def channels_last(model: Model) -> Model:
     """Convert a model in place to the channels-last memory format, which images have, and return it."""
-    moved: Model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its
-    stubs return moved
+    moved: Model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
+    return moved

@@ -1,7 +1,8 @@
-"""A model as a file for other programs: ONNX, TorchScript or ExecuTorch, kept only if it agrees with it.
+"""Export of a model for other programs: ONNX, TorchScript or ExecuTorch, kept only if they agree.
 
-What is exported takes a batch of one image, (1, 3, H, W) float32, RGB and normalised as the card says, and
-gives logits (1, C, H, W). Sides that are multiples of 32 give what this package computes; it pads others.
+The exported model maps a batch of one image, (1, 3, H, W) float32, RGB and normalised as the card says, to
+logits (1, C, H, W). For sides that are multiples of 32 the results are those of this package, which pads
+other images first.
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ from dance_ondevice.runtime.formats import (
 
 __all__ = ["Exported", "Parity", "export"]
 
-#: Logits may differ by this share of the largest one: other orders of summation, not other models.
+#: Allowed difference of logits, as a share of the largest one: the order of summation may differ.
 _TOLERANCE = 1e-3
-#: Share of pixels whose class must be the same.
+#: Least share of pixels whose class must be the same.
 _AGREEMENT = 0.999
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How well a file agrees with its model.
+    """Agreement of an exported file with its model.
 
     Attributes:
-        frames: how many images both were run on.
-        max_difference: the largest absolute difference of any two logits.
-        largest_logit: the largest absolute logit, which gives the difference its scale.
-        mask_agreement: share of the pixels of all frames that get the same class.
+        frames: Number of images that both were run on.
+        max_difference: Largest absolute difference of any two logits.
+        largest_logit: Largest absolute logit, the scale of the difference.
+        mask_agreement: Share of the pixels of all frames that get the same class.
     """
 
     frames: int
@@ -56,20 +57,20 @@ class Parity:
 
     @property
     def agrees(self) -> bool:
-        """Whether the two are the same model; differences that are no number are not."""
+        """Return whether file and model agree; they do not if a difference is not a number."""
         allowed = _TOLERANCE * max(1.0, self.largest_logit)
         return self.max_difference <= allowed and self.mask_agreement >= _AGREEMENT
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A file that was written.
+    """An exported file.
 
     Attributes:
-        format: one of :data:`FORMATS`.
-        size: (height, width) that images must have; None where any size is right.
-        parity: with the model.
-        bytes: of the file.
+        format: Format, one of :data:`FORMATS`.
+        size: Required size (height, width) of images; None if any size is allowed.
+        parity: Agreement with the model.
+        bytes: Size of the file in bytes.
     """
 
     format: str
@@ -87,21 +88,21 @@ def export(
     size: tuple[int, int],
     frames: Sequence[NDArray[np.uint8]],
 ) -> Exported:
-    """Write a model as a file, and read it again to see that it computes the same.
+    """Export a model to a file, and read it again to check that it computes the same.
 
-    A file for images of any size is tried first; where that does not agree, one for ``size`` alone.
+    A file for images of any size is tried first; if that does not agree, one for ``size`` alone.
 
     Args:
-        model: in eval mode.
-        card: the model's.
-        form: one of :data:`FORMATS`.
-        file: replaced where there is one, but only by one that agrees.
-        size: (height, width) of the images; rounded up to multiples of 32.
-        frames: (h, w, 3) uint8 BGR images to compare on, at least one; resized.
+        model: Model in eval mode.
+        card: Card of the model.
+        form: Format, one of :data:`FORMATS`.
+        file: Path of the file; an existing one is replaced only by a file that agrees.
+        size: Size (height, width) of the images; rounded up to multiples of 32.
+        frames: Images (h, w, 3) uint8 BGR to compare on, at least one; they are resized.
 
     Raises:
-        ExportError: nothing was written.
-        OSError: the disk.
+        ExportError: The export failed or does not agree; nothing was written.
+        OSError: The file cannot be written.
     """
     if not frames:
         raise ExportError("there are no frames to compare the exported file with the model on")
@@ -112,7 +113,7 @@ def export(
     height, width = (side + -side % STRIDE for side in size)
     graph = Graph(model).eval()
     unfinished = temporary_beside(file)
-    # The second size tells whether the first one was frozen into the graph.
+    # The second size shows whether the first one was frozen into the graph.
     other = (height + STRIDE, width + 2 * STRIDE)
     problem = ""
     try:
