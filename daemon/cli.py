@@ -53,12 +53,18 @@ TABLE: Mapping[str, Lazy] = {
     "resume": Lazy(f"{_COMMANDS}.rounds:resume", "Let rounds start again."),
     "train-now": Lazy(f"{_COMMANDS}.rounds:train_now", "Run one round now."),
     "models": Lazy(
-        f"{_COMMANDS}.models.versions:models", "List, show, promote, roll back and export model versions."
+        f"{_COMMANDS}.models.versions:models",
+        "List, show, import, promote, roll back and export model versions.",
+    ),
+    "classes": Lazy(
+        f"{_COMMANDS}.models.classes:classes", "Show the classes of a state folder, or append one."
     ),
     "samples": Lazy(
         f"{_COMMANDS}.samples.listing:samples", "List, explain, export and remove stored samples."
     ),
-    "labels": Lazy(f"{_COMMANDS}.samples.labels:labels", "Bring labels to stored samples."),
+    "labels": Lazy(
+        f"{_COMMANDS}.samples.labels:labels", "Bring labels to stored samples, and take them back."
+    ),
     "energy": Lazy(f"{_COMMANDS}.energy:energy", "Show joules by day, workload, source and method."),
     "simulate": Lazy(
         f"{_COMMANDS}.simulate:simulate", "Replay the stored stream under another energy budget."

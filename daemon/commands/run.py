@@ -10,7 +10,13 @@ from pathlib import Path
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed, config_option, load_config, state_dir_option
+from dance_ondevice.daemon.cli import (
+    EXIT_BAD_CONFIG,
+    WorkFailed,
+    config_option,
+    load_config,
+    state_dir_option,
+)
 
 #: How long a thread may keep the interpreter while others wait. A frame lets go of it again and again; while
 #: another thread computes in Python, preparing a version say, it waits so long to go on each time.
@@ -53,7 +59,11 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
     try:
         status = Supervisor(loaded, environ=os.environ, end_within=_end_within).run()
     # OSError: an address in use, a folder that cannot be written; StateInUse is a RuntimeError.
-    except (OSError, RuntimeError, VersionError) as error:
+    except VersionError as error:
+        # No restart helps: somebody has to put the model right first.
+        click.echo(str(error), err=True)
+        raise click.exceptions.Exit(EXIT_BAD_CONFIG) from error
+    except (OSError, RuntimeError) as error:
         logging.getLogger(__name__).debug("start failed", exc_info=True)
         raise WorkFailed(str(error)) from error
     finally:

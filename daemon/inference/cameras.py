@@ -130,17 +130,24 @@ class Conditions:
         """The condition that a camera is in, ``base`` while nothing is known; callable from any thread."""
         return self._snapshot.cameras.get(camera, BASE)
 
-    def observe(self, camera: str, image: npt.NDArray[np.uint8], complexity: float) -> Choice:
+    def told_of(self, camera: str) -> str:
+        """The same, but "" where conditions are not told apart; callable from any thread."""
+        return self.condition_of(camera) if self._enabled else ""
+
+    def observe(
+        self, camera: str, image: npt.NDArray[np.uint8], complexity: float, *, untrained: bool = False
+    ) -> Choice:
         """Take in a frame before it is segmented, and choose the condition to segment it in.
 
         Args:
             camera: its name.
             image: (h, w, 3) uint8 BGR, at the scale of inference.
             complexity: its score, 0 to 1.
+            untrained: whether the model has not learnt anything yet: no condition is told apart for it.
         """
         signals = frame_signals(image, complexity)
         alarms = self._watch(camera, signals)
-        if not self._enabled:
+        if untrained or not self._enabled:
             return Choice()
         self._state, step = conditions.observe(self._rules, self._state, camera, signals, drift=bool(alarms))
         self._keep(camera, image, step)

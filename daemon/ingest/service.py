@@ -64,7 +64,7 @@ class _Answer:
 
 
 class Ingest(Service):
-    """The thread that owns the sockets of frames and labels.
+    """The thread that owns the sockets of frames and labels; others may set the rules of its ``judge``.
 
     Every frame that arrives ends in exactly one of kept, dropped, rejected and overflow. Labels for earlier
     samples are no frames: they count only when they are refused.
@@ -81,6 +81,7 @@ class Ingest(Service):
         store: SampleStore,
         mailbox: LatestFrames | None,
         instruments: IngestInstruments,
+        condition_of: Callable[[str], str] = lambda _camera: "",
         admission: Admission | None = None,
         curve: ServerCurve | None = None,
         publishers: tuple[str, ...] = (),
@@ -99,6 +100,7 @@ class Ingest(Service):
             store: takes what is kept.
             mailbox: gets every good frame for inference; None when nobody infers.
             instruments: count.
+            condition_of: tells the condition that a camera is in; "" where nobody knows.
             admission: says who may send; None lets in everybody who can connect.
             curve: encrypts the sockets and admits known clients alone; None for plain ones.
             publishers: with CURVE, the names of the clients behind ``subscribe``, in its order.
@@ -111,12 +113,13 @@ class Ingest(Service):
         self._publishers = publishers
         #: Most bytes that wait in the queue, and again those that wait for the store.
         self._queue_bytes = 2 * settings.max_message_bytes
-        self._judge = Judge(
+        self.judge = Judge(
             indicator=indicator,
             rules=rules,
             n_classes=n_classes,
             max_pixels=settings.max_pixels,
             max_cameras=settings.max_cameras,
+            condition_of=condition_of,
         )
         self._context = context
         self._n_classes = n_classes
@@ -140,10 +143,6 @@ class Ingest(Service):
         self._awaited = 0
         self._awaited_bytes = 0
         self._logged_at: dict[str, float] = {}
-
-    def set_rules(self, rules: SlimmingRules) -> None:
-        """Decide by other rules from the next frame on; callable from any thread."""
-        self._judge.set_rules(rules)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -264,7 +263,7 @@ class Ingest(Service):
             )
         else:
             pixels = declared_pixels(message.image, message.shape)
-            measure = partial(self._judge.measure, message)
+            measure = partial(self.judge.measure, message)
         self._line.begin(item, self._monotonic(), pixels, measure)
 
     def _decide(self, work: InWork) -> None:
@@ -275,10 +274,11 @@ class Ingest(Service):
             self._line.proceed(work, None)
             return
         assert not isinstance(message, LabelMessage)
-        judged = work.judged = self._judge.decide(message, found, work.item.arrived_at)
+        judged = work.judged = self.judge.decide(message, found, work.item.arrived_at)
         if not judged.again and not judged.sign_of_life:
             self._instruments.score(judged.camera, judged.score)
             self._instruments.scale(judged.camera, judged.decision.scale)
+            self._instruments.decided(judged.camera, judged.decision, judged.standing)
         if judged.decision.keep:
             self._line.proceed(work, partial(new_sample, judged))
             return
@@ -386,7 +386,7 @@ class Ingest(Service):
 
     def _counted_as(self, camera: str) -> str:
         """The camera's name if it is known; strangers share the empty one, as each name is a time series."""
-        return camera if self._judge.knows(camera) else ""
+        return camera if self.judge.knows(camera) else ""
 
     def _finish(self) -> None:
         """Use the last moment to decide what waits and to answer what was stored."""

@@ -16,6 +16,9 @@ A candidate must meet all of these:
   mean over so few, by the root of min_group_units over their number.
 - Masks do not take `max_latency_ratio` times as long, and no more MACs than before.
 
+While the live model is untrained only the gain in mIoU itself is required: its masks are meaningless, so
+there is no class or condition to keep, and nothing is lost if the gain was chance.
+
 With fewer than two held-out samples there are no bounds: the figures decide as they are, and probation (see
 `probation`) catches a mistake. Few samples make bounds wide but do not forbid promotion by themselves: a gain
 that is large against its spread passes with three.
@@ -30,10 +33,22 @@ from typing import Literal
 
 from dance_ondevice.policies.promotion.bootstrap import Bounded, Comparison
 
-__all__ = ["GateRules", "Group", "Outcome", "Scores", "Speed", "Verdict", "judge"]
+__all__ = [
+    "STEADY_SAMPLES",
+    "GateRules",
+    "Group",
+    "Outcome",
+    "Scores",
+    "Speed",
+    "Verdict",
+    "judge",
+    "steadier",
+]
 
 Outcome = Literal["promoted", "rejected"]
 
+#: Held-out samples from which on a verdict no longer hangs on a few frames; fewer are told of in a rejection.
+STEADY_SAMPLES = 20
 #: Differences below this are rounding: 0.45 - 0.40 is less than 0.05 in binary.
 _ROUNDING = 1e-9
 
@@ -117,6 +132,7 @@ def judge(
     comparison: Comparison | None = None,
     groups: Sequence[Group] = (),
     speed: Speed | None = None,
+    untrained_live: bool = False,
 ) -> Verdict:
     """Compare a candidate with the live model on the same held-out samples.
 
@@ -132,6 +148,7 @@ def judge(
         comparison: Comparison sample by sample, with bounds; None lets the figures decide as they are.
         groups: Comparisons of the conditions among the held-out samples.
         speed: Time and MACs of a mask; None if they were not measured.
+        untrained_live: True if the live model is untrained, so that the gain in mIoU alone decides.
     """
     unusable = _unusable(live, candidate)
     if unusable:
@@ -145,11 +162,16 @@ def judge(
     reasons: list[str] = []
     if candidate.miou - live.miou < rules.min_gain - _ROUNDING:
         reasons.append(f"{figures}: at least {rules.min_gain:+.3f} is required")
+    elif untrained_live:
+        gained = f"{figures}: at least {rules.min_gain:+.3f} was required"
+        return Verdict("promoted", (gained, "the live model is untrained, so the gain in mIoU alone decided"))
     elif gain.at_least() < least - _ROUNDING:
         reasons.append(
             f"{figures}: it may be chance, the lower bound of the gain is {gain.at_least():+.3f} and must be "
             f"at least {least:+.3f}"
         )
+    if untrained_live:
+        return Verdict("rejected", (*reasons, *steadier(live.samples)))
     drops = _drops(live, candidate, rules.min_class_pixels)
     for index, before, after in drops:
         if before - after > rules.max_class_drop + _ROUNDING and not _may_be_noise(comparison, index):
@@ -160,11 +182,19 @@ def judge(
     reasons.extend(_fallen_groups(groups, rules))
     reasons.extend(_too_slow(speed, rules))
     if reasons:
-        return Verdict("rejected", tuple(reasons))
+        return Verdict("rejected", (*reasons, *steadier(live.samples)))
     merits = _merits(figures, drops, rules, slimmed, classes)
     if comparison is not None:
         merits = (merits[0] + _bound_in_words(comparison), *merits[1:])
     return Verdict("promoted", merits)
+
+
+def steadier(samples: int) -> tuple[str, ...]:
+    """What would make a verdict on so few held-out samples steadier."""
+    if samples >= STEADY_SAMPLES:
+        return ()
+    counted = "1 held-out sample" if samples == 1 else f"{samples} held-out samples"
+    return (f"{counted} judged this; {STEADY_SAMPLES} make it steadier: label more frames",)
 
 
 def _bound_in_words(comparison: Comparison) -> str:

@@ -81,7 +81,8 @@ def assign_splits(
     of a camera's samples a gate sample never stands beside a train sample. Two samples make one gate sample
     and its guard, and a third one is the first to train; a camera's only sample trains. A training sample
     that is a near-duplicate of an earlier one of its camera, without a further class, becomes a "duplicate":
-    it would cost joules and add nothing.
+    it would cost joules and add nothing. So does a held-out sample that is a near-duplicate of an earlier
+    held-out one: copies of one image would outvote all others.
 
     Args:
         new: Samples in any order. Those that have a split keep it: pass a camera's earlier samples along, so
@@ -113,20 +114,26 @@ def assign_splits(
 
 
 def _duplicates(timeline: list[SampleInfo], assigned: Mapping[str, Split]) -> dict[str, Split]:
-    """Find new training samples that add nothing to an earlier one: a near-duplicate without a further class.
+    """Find new samples that add nothing to an earlier one: near-duplicates without new classes.
 
     The latest ones are compared first: a camera that stands still repeats what it just saw.
     """
-    kept = [(similarity.code(s.signature), s.classes) for s in timeline if s.split == "train"]
+    kept: dict[Split, list[tuple[int | None, frozenset[int]]]] = {"train": [], "gate": []}
+    for sample in timeline:
+        if sample.split in kept:
+            kept[sample.split].append((similarity.code(sample.signature), sample.classes))
     found: dict[str, Split] = {}
     for sample in timeline:
+        split = assigned.get(sample.id)
         code = similarity.code(sample.signature)
-        if code is None or sample.split is not None or assigned.get(sample.id) != "train":
+        if code is None or sample.split is not None or split not in kept:
             continue
-        if any(sample.classes <= held and similarity.near(code, other) for other, held in reversed(kept)):
+        if any(
+            sample.classes <= held and similarity.near(code, other) for other, held in reversed(kept[split])
+        ):
             found[sample.id] = "duplicate"
         else:
-            kept.append((code, sample.classes))
+            kept[split].append((code, sample.classes))
     return found
 
 

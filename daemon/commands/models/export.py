@@ -98,20 +98,22 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 def _sentence(done: Exported, out: Path) -> str:
     parity = done.parity
-    sizes = (
-        "images of any size, best multiples of 32"
-        if done.size is None
-        else f"images of {done.size[1]}x{done.size[0]} only"
-    )
+    if done.size is not None:
+        sizes = f"images of {done.size[1]}x{done.size[0]} only"
+    elif done.multiple_of > 1:
+        sizes = f"images whose sides are multiples of {done.multiple_of} only"
+    else:
+        sizes = "images of any size"
+    tried = ", ".join(f"{width}x{height}" for height, width in done.tried)
     return (
         f"{out}: {done.bytes / 1e6:.2f} MB of {done.format} for {sizes}; on {parity.frames} frames "
-        f"{parity.mask_agreement:.2%} of the mask is the same, logits differ by up to "
+        f"of {tried} {parity.mask_agreement:.2%} of the mask is the same, logits differ by up to "
         f"{parity.max_difference:.2g} (the largest is {parity.largest_logit:.3g})"
     )
 
 
 def _directory(paths: StatePaths, version: str) -> Path:
-    names = sorted(path.parent.name for path in paths.models.glob("*/card.json"))
+    names = sorted(path.parent.name for path in paths.models.glob("[!.]*/card.json"))
     if version in names:
         return paths.models / version
     if (Path(version) / "card.json").is_file():
