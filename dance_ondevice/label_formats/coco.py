@@ -117,7 +117,7 @@ def _ring(numbers: object) -> list[tuple[float, float]]:
     try:
         return [(float(x), float(y)) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
     except OverflowError as error:
-        raise FormatError("a polygon has a point outside of any image: its numbers are too large") from error
+        raise FormatError("a polygon has a point that is not a position in an image") from error
 
 
 def _by_id(entries: object, kind: str) -> dict[object, Mapping[str, Any]]:

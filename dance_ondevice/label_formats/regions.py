@@ -160,7 +160,7 @@ def polygons(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
         if len(ring) < 3:
             raise FormatError(f"a polygon of {len(ring)} points; it takes three or more")
         if not all(math.isfinite(c) and abs(c) <= _FARTHEST for point in ring for c in point):
-            raise FormatError("a polygon has a point outside of any image: its numbers are too large")
+            raise FormatError("a polygon has a point that is not a position in an image")
         corners.append(np.asarray(ring, np.float64))
     low = np.floor(np.min([ring.min(axis=0) for ring in corners], axis=0)).astype(int)
     high = np.ceil(np.max([ring.max(axis=0) for ring in corners], axis=0)).astype(int)

@@ -12,7 +12,7 @@ import numpy as np
 from dance_ondevice.benchmarks.device import peak_bytes
 from dance_ondevice.benchmarks.stream import verdicts
 from dance_ondevice.benchmarks.stream.choice import most_worth_labelling
-from dance_ondevice.benchmarks.stream.light import Light
+from dance_ondevice.benchmarks.stream.condition import ConditionFollower
 from dance_ondevice.benchmarks.stream.record import Promotion, RunRecord, Spending
 from dance_ondevice.benchmarks.stream.streams import Segment
 from dance_ondevice.benchmarks.stream.tools import Tools, between
@@ -66,7 +66,9 @@ class Life:
         self._settings = tools.settings
         anchors = _drawn(tools.stream.base, tools.settings.anchors, seed=0)
         self._rehearsal = anchors
-        self._light = Light(tools.figures(sample) for sample in anchors) if variant.conditions else None
+        self._conditions = (
+            ConditionFollower(tools.figures(sample) for sample in anchors) if variant.conditions else None
+        )
         self._live = Live({BASE: tools.base})
         self._due: list[_Due] = []
         self._pools: dict[str, _Pool] = {}
@@ -149,9 +151,9 @@ class Life:
     # Conditions and statistics
 
     def _condition(self, sample: TrainingSample) -> str:
-        if self._light is None:
+        if self._conditions is None:
             return BASE
-        step = self._light.see(self._tools.figures(sample))
+        step = self._conditions.see(self._tools.figures(sample))
         if step.strange and not step.opened:
             self._strange.append(sample)
         if step.opened:
@@ -190,7 +192,7 @@ class Life:
         for condition in list(self._pools):
             self._round(condition)
         if not self._variant.conditions:
-            # What was learnt from stays with the segment: dense fine-tuning knows no other light.
+            # What was learnt from stays with the segment: dense fine-tuning knows no other condition.
             self._pools.clear()
             self._members.clear()
 
@@ -200,7 +202,7 @@ class Life:
         if recipe is None or len(pool.new) < self._settings.few:
             return
         if self._variant.conditions and condition == BASE:
-            pool.new.clear()  # the base model knows this light: no drift, nothing to learn
+            pool.new.clear()  # the base model knows this condition: no drift, nothing to learn
             return
         self._share_out(condition)
         settled = self._settled().weights(condition)
@@ -218,7 +220,7 @@ class Life:
         candidate = between(settled, trained.weights, self._variant.interpolation)
         verdict = (True, "no gate")
         if self._variant.labels == "teacher":
-            verdict = (False, "a model's labels are no truth to judge a candidate by")
+            verdict = (False, "a model's labels cannot judge a candidate")
         elif self._variant.gate:
             verdict, cost = (
                 verdicts.of_held_out(self._tools, settled, candidate, pool.held_out)
@@ -338,8 +340,8 @@ class Life:
 
     def _score(self, live: Live, samples: Sequence[TrainingSample]) -> float:
         names = [BASE] * len(samples)
-        if self._light is not None:
-            names = self._light.of_test([self._tools.figures(sample) for sample in samples])
+        if self._conditions is not None:
+            names = self._conditions.of_test([self._tools.figures(sample) for sample in samples])
         matrix = sum(
             self._tools.scorer.score(live.weights(name), sample).matrix
             for name, sample in sorted(zip(names, samples, strict=True), key=lambda pair: pair[0])

@@ -331,7 +331,7 @@ def test_an_untrained_live_model_is_replaced_by_whatever_gains_miou() -> None:
     assert "untrained" in verdict.reasons[-1]
     worse = judge(LEARNT, ONE_FRAME, GateRules(), False, untrained_live=True)
     assert worse.outcome == "rejected"
-    assert "+0.000 is asked for" in worse.reasons[0]
+    assert "+0.000 is required" in worse.reasons[0]
 
 
 @pytest.mark.parametrize(
