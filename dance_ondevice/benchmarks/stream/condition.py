@@ -16,7 +16,7 @@ Figures = dict[str, float]
 
 
 def figures(sample: TrainingSample, indicator: Indicator) -> Figures:
-    """Compute the figures that the service uses of a frame, with the score on the half-size grey decode.
+    """Compute the figures that the service uses of a frame, with its score on the half-size grey decode.
 
     Raises:
         SampleError: The file is missing or not an image.
@@ -38,14 +38,14 @@ class ConditionFollower:
     def see(self, frame: Figures) -> Step:
         """Take in the next frame.
 
-        The drift detector is assumed to fire on every frame, so a condition opens whenever enough strange frames
-        agree. That does not matter in a stream of distinct conditions, and saves one setting.
+        The drift detector is assumed to fire on every frame, so a condition opens whenever enough strange
+        frames agree. That does not matter in a stream of distinct conditions, and saves one setting.
         """
         self._state, step = observe(self.rules, self._state, self._CAMERA, frame, drift=True)
         return step
 
     def of_test(self, frames: Sequence[Figures]) -> list[str]:
-        """Return the conditions of a test's frames, in order, as of another camera; they are not learnt from."""
+        """Return the conditions of a test's frames as of another camera, without learning from them."""
         state, found = self._state, []
         for frame in frames:
             state, step = observe(self.rules, state, "test", frame, drift=False)
