@@ -185,6 +185,13 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, tag="observed"):
     live: Counts | None = None
 
 
+class Unreadable(msgspec.Struct, frozen=True, kw_only=True, tag="unreadable"):
+    """A sample's image or label cannot be read: it is left out. ``error`` names the file."""
+
+    id: str
+    error: str
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """The candidate is on disk and scored; ``steps`` were done of those that were planned."""
 
@@ -208,7 +215,9 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     memory: bool = False
 
 
-RoundEvent = Started | Evaluated | Slimmed | Stepped | CurvePoint | GaveUp | Timed | Observed | Done
+RoundEvent = (
+    Started | Evaluated | Slimmed | Stepped | CurvePoint | GaveUp | Timed | Observed | Unreadable | Done
+)
 Event = RoundEvent | Stopped | Failed | TeacherEvent
 
 _encoder = msgspec.json.Encoder()
@@ -251,5 +260,7 @@ def read_probation_job(path: Path) -> ProbationJob:
     return decode(path.read_bytes(), _probations)
 
 
+#: Folder in a round's own for links to the files that it reads.
+LINKS = "files"
 #: Content of the mark beside a saved state where there is none: the round goes on from its beginning.
 NO_STEPS = b"0"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.bounded_log import BoundedLog
@@ -57,12 +57,23 @@ class TrainerProcess:
         log_file: Path,
         *,
         program: str = "dance_ondevice.daemon.trainer.main",
+        priority: Literal["background", "normal"] = "background",
         tick_seconds: float = 0.5,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``program`` is the module to run: it takes the job file and this process's id."""
+        """Prepare a child.
+
+        Args:
+            job_file: what it is to do.
+            log_file: where its standard error goes.
+            program: the module to run: it takes the job file, this process's id and the priority.
+            priority: ``background`` gets what everything else on the board leaves.
+            tick_seconds: how long it may be silent before ``events`` yields a ``Tick``.
+            monotonic: seconds.
+        """
         self._job_file = job_file
         self._program = program
+        self._priority = priority
         self._log_file = log_file
         self._tick = tick_seconds
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,6 +98,7 @@ class TrainerProcess:
                 self._program,
                 str(self._job_file),
                 str(os.getpid()),
+                self._priority,
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

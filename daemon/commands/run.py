@@ -17,6 +17,7 @@ from dance_ondevice.daemon.cli import (
     load_config,
     state_dir_option,
 )
+from dance_ondevice.daemon.system.repeats import RepeatLimit
 
 #: How long a thread may keep the interpreter while others wait. A frame lets go of it again and again; while
 #: another thread computes in Python, preparing a version say, it waits so long to go on each time.
@@ -42,6 +43,8 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RepeatLimit())
     # Every request of the schedule would be a line at INFO.
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
     loaded = load_config(config_path, state_dir)

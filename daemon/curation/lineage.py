@@ -54,7 +54,7 @@ class Knowing:
 def versions_knowing(db: Database, ids: Sequence[str]) -> list[Knowing]:
     """The versions that have learnt from any of some samples, oldest first.
 
-    What a round used stays on record when a sample goes, so this answers for purged samples, too.
+    What rounds used of a sample goes with the sample: ask before it is removed.
     """
     found: dict[str, Knowing] = {}
     for start in range(0, len(ids), _CHUNK):

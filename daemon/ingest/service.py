@@ -275,6 +275,7 @@ class Ingest(Service):
             return
         assert not isinstance(message, LabelMessage)
         judged = work.judged = self.judge.decide(message, found, work.item.arrived_at)
+        self._instruments.dated(judged.camera, judged.captured_at - judged.arrived_at)
         if not judged.again and not judged.sign_of_life:
             self._instruments.score(judged.camera, judged.score)
             self._instruments.scale(judged.camera, judged.decision.scale)

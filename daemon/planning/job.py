@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,19 @@ from dance_ondevice.policies.rounds.start import RoundPlan
 MIN_STEPS = 40
 
 
-def new_id(paths: StatePaths, now: float) -> str:
-    """A round's id: the UTC second of its start and a number that no other round has."""
+def new_id(paths: StatePaths, now: float, taken: Container[str] = ()) -> str:
+    """A round's id: the UTC second of its start and a number that no other round has.
+
+    A board without a clock begins at the same second each time.
+
+    Args:
+        paths: whose folders of rounds are looked at.
+        now: wall-clock seconds.
+        taken: ids of rounds on record, whose folders may be gone.
+    """
     stem = datetime.fromtimestamp(now, timezone.utc).strftime("%Y%m%dT%H%M%S")
     number = 1
-    while (paths.rounds / f"{stem}-{number}").exists():
+    while (paths.rounds / f"{stem}-{number}").exists() or f"{stem}-{number}" in taken:
         number += 1
     return f"{stem}-{number}"
 

@@ -19,6 +19,7 @@ from dance_ondevice.daemon.children.teacher_jobs import Calibrated, Taught, Teac
 from dance_ondevice.daemon.children.watcher import Ended, Limits, memory_limit
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.curation import unreadable
 from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.energy.service import EnergySnapshot
 from dance_ondevice.daemon.rounds import teaching_record as record
@@ -273,7 +274,12 @@ class Teaching:
             return c.budget.must_stop(spent=c.budget.charge(c.energy.used_since(before)), allowance=joules)
 
         ended = c.watcher(self._stopping, self._beat).run(
-            TrainerProcess(job_file, log_file, program="dance_ondevice.daemon.trainer.teacher_main"),
+            TrainerProcess(
+                job_file,
+                log_file,
+                program="dance_ondevice.daemon.trainer.teacher_main",
+                priority=run.config.training.priority,
+            ),
             Limits(
                 deadline=c.monotonic() + parse_duration(run.config.training.max_round_duration),
                 resident_bytes=memory_limit(c.procfs),
@@ -289,6 +295,9 @@ class Teaching:
         """Store a label; what cannot be stored is passed over."""
         c, facts = self._c, run.facts
         run.looked_at += 1
+        if event.error:
+            unreadable.mark(c.store, [jobs.Unreadable(id=event.id, error=event.error)])
+            return
         if event.agreement_with_teacher is not None:
             run.agreements.append((event.accepted, event.agreement_with_teacher))
         if event.mask:

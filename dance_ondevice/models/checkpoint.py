@@ -31,6 +31,7 @@ from dance_ondevice.models.card import (
 )
 from dance_ondevice.models.channels import (
     channels_of,
+    give_outputs,
     has_channels,
     remember_widths,
     set_channels,
@@ -40,12 +41,12 @@ from dance_ondevice.models.cost import count_macs, count_parameters, training_on
 from dance_ondevice.models.forward import STRIDE, logits
 from dance_ondevice.models.registry import ModelError, build, build_from_factory
 
-__all__ = ["load", "not_finite", "save"]
+__all__ = ["load", "load_for", "not_finite", "save"]
 
 _MODEL_GROUP = "model/"
 
 
-def save(directory: Path, model: nn.Module, card: ModelCard) -> ModelCard:
+def save(directory: Path, model: nn.Module, card: ModelCard, *, half: bool = False) -> ModelCard:
     """Write a model and its card, durably: each file appears whole or not at all, the card last.
 
     The model is first rebuilt from the data to be written, so that a checkpoint that could not be loaded
@@ -56,6 +57,9 @@ def save(directory: Path, model: nn.Module, card: ModelCard) -> ModelCard:
         directory: Directory, created if missing; files of an earlier checkpoint in it are replaced.
         model: Model that no other thread runs.
         card: Card of the model; :class:`ModelCard` marks the fields that are set here.
+        half: True stores weights of more than one dimension in 16 bits, which halves the file; the relative
+            error of a value is at most 2^-11. Statistics and biases keep their 32 bits, and the loaded model
+            computes in 32.
 
     Returns:
         The card as written.
@@ -68,6 +72,11 @@ def save(directory: Path, model: nn.Module, card: ModelCard) -> ModelCard:
         f"{_MODEL_GROUP}{name}": tensor.detach().to("cpu").contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
+    if half:
+        state = {
+            name: tensor.half() if tensor.dim() > 1 and tensor.dtype == torch.float32 else tensor
+            for name, tensor in state.items()
+        }
     data = safetensors.torch.save(state, metadata={"format": "pt"})
     macs = count_macs(model, *card.macs_at)
     card = replace(
@@ -123,6 +132,45 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
     return _rebuild(card, state, str(file)), card
 
 
+def load_for(path: Path, classes: tuple[str, ...]) -> tuple[nn.Module, ModelCard]:
+    """Rebuild a saved model to tell other classes apart: everything but its heads keeps what it learnt.
+
+    A head is a layer whose width is the number of classes. Its fresh weights come from torch's global
+    generator. A model that knows exactly these classes is loaded as it is.
+
+    Args:
+        path: as for :func:`load`.
+        classes: class names in the order of their ids.
+
+    Returns:
+        The model on the CPU, in eval mode, and its card with the new classes.
+
+    Raises:
+        CheckpointError: as :func:`load`.
+    """
+    model, card = load(path)
+    if card.classes == classes:
+        return model, card
+    narrow, wide = (channels_of(_fresh(card, len(card.classes) + more, str(path))) for more in (0, 1))
+    heads = [name for name in channels_of(model) if narrow[name] != wide[name]]
+    for name in heads:
+        give_outputs(model, name, len(classes))
+    _check_runs(model, len(classes), str(path))
+    return model, replace(card, classes=classes)
+
+
+def _fresh(card: ModelCard, n_classes: int, source: str) -> nn.Module:
+    """The card's architecture as it is built, with weights that are to be thrown away."""
+    try:
+        # Their dice are not the caller's.
+        with torch.random.fork_rng(devices=[]):
+            if card.factory:
+                return build_from_factory(card.factory, n_classes)
+            return build(card.architecture, n_classes, card.arguments)
+    except ModelError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+
+
 def not_finite(state: Mapping[str, Tensor]) -> str:
     """Names of the tensors with a value that is NaN or infinite, as a text; empty where there is none."""
     wrong = {
@@ -136,15 +184,7 @@ def not_finite(state: Mapping[str, Tensor]) -> str:
 def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Module:
     """Build the card's architecture, give its layers the card's channels and fill in the tensors."""
     tensors = {k.removeprefix(_MODEL_GROUP): t for k, t in state.items() if k.startswith(_MODEL_GROUP)}
-    try:
-        # The fresh weights are discarded; drawing them must not change the caller's random numbers.
-        with torch.random.fork_rng(devices=[]):
-            if card.factory:
-                model = build_from_factory(card.factory, len(card.classes))
-            else:
-                model = build(card.architecture, len(card.classes), card.arguments)
-    except ModelError as error:
-        raise CheckpointError(f"{source}: {error}") from error
+    model = _fresh(card, len(card.classes), source)
     remember_widths(model)
     try:
         remove_branches(model, card.removed_branches)
@@ -172,7 +212,8 @@ def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Mo
         )
     for name, tensor in own.items():
         _check_shape(tensors, name, tuple(tensor.shape), source)
-        if tensors[name].dtype != tensor.dtype:
+        halved = tensors[name].dtype == torch.float16 and tensor.dtype == torch.float32
+        if tensors[name].dtype != tensor.dtype and not halved:
             raise CheckpointError(f"{source}: {name} is {tensors[name].dtype}, the model has {tensor.dtype}")
     model.load_state_dict(tensors)
     model.eval()
