@@ -158,7 +158,7 @@ def _scores(frozen: Sequence[Matrix], live: Sequence[Matrix], final: Sequence[Ma
 
 
 def _gain(before: Sequence[Matrix], after: Sequence[Matrix]) -> Bounded:
-    """What other fresh frames would have made of the difference: 19 of 20 draws lie between the bounds."""
+    """Return the gain with bounds for other fresh frames: 19 of 20 draws lie between them."""
     pairs = [
         Pair(
             labelled=_counts(a.sum(axis=1)),
