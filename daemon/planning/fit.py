@@ -88,6 +88,12 @@ class FittedRound:
         }
 
 
+class EnergyRefusal(str):
+    """Why no round starts, where that is for want of joules, or for battery or heat."""
+
+    __slots__ = ()
+
+
 def stored(db: Database, plan: RoundPlan) -> Stored:
     """Look up what ``fit`` needs."""
     ids = [*plan.train, *plan.rehearsal]
@@ -185,7 +191,7 @@ def fit(
     if isinstance(size, str):
         # The account says how much there is and how long more takes; battery and heat are reported apart.
         allowance = budget.ask(cost.round(round_job.MIN_STEPS))
-        return size if allowance.allowed else f"{size}; {allowance.reason}"
+        return EnergyRefusal(size if allowance.allowed else f"{size}; {allowance.reason}")
     rules = learning_value.ValueRules()
     expected = learning_value.expect(
         rules, past_rounds(past, known.new_samples), new_samples=size.new, predicted_joules=size.joules
@@ -202,7 +208,7 @@ def fit(
         return verdict.reason
     allowance = budget.ask(size.joules)
     if not allowance.allowed:
-        return allowance.reason
+        return EnergyRefusal(allowance.reason)
     cut = dataclasses.replace(
         plan, train=_spread(plan.train, size.new), rehearsal=_spread(plan.rehearsal, size.rehearsal)
     )

@@ -21,7 +21,7 @@ from dance_ondevice.policies.samples import similarity
 from dance_ondevice.policies.samples.similarity import stored_light
 from dance_ondevice.policies.samples.splits import SampleInfo
 
-__all__ = ["Chosen", "balanced_draw", "choose", "values"]
+__all__ = ["Chosen", "apart", "balanced_draw", "choose", "values"]
 
 _Key = TypeVar("_Key", int, str)
 
@@ -50,7 +50,7 @@ def values(samples: Sequence[SampleInfo], among: Sequence[SampleInfo] | None = N
     Complexity is a rank among similar samples, of the same condition and brightness, so that a dark dusk is
     not worth less. An unknown uncertainty is replaced by the median of the known ones. A class, or a
     condition, is rarer the fewer samples contain it: worth grows with the square root of its rarity, up to a
-    bound.
+    bound. An unknown condition is not rare.
 
     Args:
         samples: Samples to be valued.
@@ -60,7 +60,7 @@ def values(samples: Sequence[SampleInfo], among: Sequence[SampleInfo] | None = N
     known = sorted(s.uncertainty for s in everybody if s.uncertainty is not None)
     usual = known[len(known) // 2] if known else _USUAL_UNCERTAINTY
     classes = Counter(class_id for s in everybody for class_id in s.classes)
-    conditions = Counter(s.condition for s in everybody)
+    conditions = Counter(s.condition for s in everybody if s.condition)
     alike: dict[tuple[str, int], list[float]] = {}
     for s in everybody:
         alike.setdefault(_alike(s), []).append(s.score)
@@ -69,7 +69,7 @@ def values(samples: Sequence[SampleInfo], among: Sequence[SampleInfo] | None = N
         s.id: (_FLOOR + _unit(usual if s.uncertainty is None else s.uncertainty))
         * (_FLOOR + _rank(ordered.get(_alike(s), []), s.score))
         * max((_rarity(classes, class_id) for class_id in s.classes), default=1.0)
-        * _rarity(conditions, s.condition)
+        * (_rarity(conditions, s.condition) if s.condition else 1.0)
         for s in samples
     }
 
@@ -117,7 +117,7 @@ def choose(
             if nearest[identifier] <= similarity.NEAR:
                 duplicates.append(identifier)
                 continue
-            heapq.heappush(heap, (-worth[identifier] * _apart(nearest[identifier]), turn, identifier))
+            heapq.heappush(heap, (-worth[identifier] * apart(nearest[identifier]), turn, identifier))
             continue
         ids.append(identifier)
         if (own := codes[identifier]) is not None:
@@ -190,5 +190,6 @@ def _rarity(counts: Mapping[_Key, int], of: _Key) -> float:
     return min(_MOST_RARE, math.sqrt(most / max(1, counts.get(of, 0))))
 
 
-def _apart(nearest: float) -> float:
+def apart(nearest: float) -> float:
+    """What a sample's worth is multiplied by for its distance to the one that it resembles most, 0 to 1."""
     return min(1.0, nearest / _FAR)
