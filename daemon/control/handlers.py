@@ -29,7 +29,7 @@ def handlers(
     Args:
         rounds: does what takes longer; its answers are asked for with ``train_status``.
         store: removes samples, takes labels and puts earlier ones back.
-        forget: drops the series of a camera that has no sample any more.
+        forget: frees the name of a camera that has no sample any more, and drops its series.
         report: the answer to ``status``.
         reload: reads the configuration again.
         n_classes: number of the model's classes, below which a label's ids are.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.ingest.admission import Admission, about
 from dance_ondevice.daemon.ingest.backlog import Backlog, Queued
+from dance_ondevice.daemon.ingest.cameras import Cameras
 from dance_ondevice.daemon.ingest.decision import Judge, Judged, Measured, new_sample, pending_frame
 from dance_ondevice.daemon.ingest.line import InWork, Line
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
@@ -37,6 +38,7 @@ from dance_ondevice.daemon.store.samples import Stored, StoreError
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.workers import Workers
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.connections import Watch
 from dance_ondevice.daemon.wire.messages import ForeignFrame, Goodbye, LabelMessage, WireError
 from dance_ondevice.daemon.wire.receiver import Origin, Received, Receiver
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
@@ -85,6 +87,8 @@ class Ingest(Service):
         admission: Admission | None = None,
         curve: ServerCurve | None = None,
         publishers: tuple[str, ...] = (),
+        watch: Watch | None = None,
+        cameras: Iterable[tuple[str, int]] = (),
         workers: int = 2,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -104,6 +108,8 @@ class Ingest(Service):
             admission: says who may send; None lets in everybody who can connect.
             curve: encrypts the sockets and admits known clients alone; None for plain ones.
             publishers: with CURVE, the names of the clients behind ``subscribe``, in its order.
+            cameras: of which samples are kept, with their number; see ``stored_cameras``.
+            watch: bounds the connections of senders; None for no bound.
             workers: threads that decode and encode.
             clock: wall-clock seconds.
             monotonic: seconds for durations.
@@ -111,14 +117,17 @@ class Ingest(Service):
         super().__init__("ingest")
         self._settings = settings
         self._publishers = publishers
+        self._watch = watch
         #: Most bytes that wait in the queue, and again those that wait for the store.
         self._queue_bytes = 2 * settings.max_message_bytes
+        self._cameras = Cameras(settings.max_cameras, on_forgotten=instruments.forget, monotonic=monotonic)
+        self._cameras.remember(cameras)
         self.judge = Judge(
             indicator=indicator,
             rules=rules,
             n_classes=n_classes,
             max_pixels=settings.max_pixels,
-            max_cameras=settings.max_cameras,
+            cameras=self._cameras,
             condition_of=condition_of,
         )
         self._context = context
@@ -143,6 +152,10 @@ class Ingest(Service):
         self._awaited = 0
         self._awaited_bytes = 0
         self._logged_at: dict[str, float] = {}
+
+    def forget_camera(self, name: str) -> None:
+        """Free a camera's name; callable from any thread."""
+        self._cameras.forget(name)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -170,6 +183,7 @@ class Ingest(Service):
             max_part_bytes=2 * self._settings.max_message_bytes,
             curve=self._curve,
             publishers=self._publishers,
+            watch=self._watch,
         )
         told = (self.endpoints, self._settings.subscribe, self.visited_endpoints)
         log.info("ingest ready bind=%s subscribe=%s subscribe_bind=%s", *(",".join(each) for each in told))
@@ -274,7 +288,9 @@ class Ingest(Service):
             self._line.proceed(work, None)
             return
         assert not isinstance(message, LabelMessage)
-        judged = work.judged = self.judge.decide(message, found, work.item.arrived_at)
+        judged = work.judged = self.judge.decide(
+            message, found, work.item.arrived_at, work.item.origin.source
+        )
         self._instruments.dated(judged.camera, judged.captured_at - judged.arrived_at)
         if not judged.again and not judged.sign_of_life:
             self._instruments.score(judged.camera, judged.score)
@@ -387,7 +403,7 @@ class Ingest(Service):
 
     def _counted_as(self, camera: str) -> str:
         """The camera's name if it is known; strangers share the empty one, as each name is a time series."""
-        return camera if self.judge.knows(camera) else ""
+        return camera if camera in self._cameras else ""
 
     def _finish(self) -> None:
         """Use the last moment to decide what waits and to answer what was stored."""

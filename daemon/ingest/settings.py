@@ -58,6 +58,9 @@ class IngestInstruments(Protocol):
     def ingest_seconds(self, value: float) -> None:
         """Seconds from taking a frame off the queue to its decision, other frames' turns included."""
 
+    def forget(self, camera: str) -> None:
+        """A camera's name was forgotten: its series go."""
+
     def refused(self, reason: str) -> None:
         """One message, frame or label, was refused."""
 

@@ -28,6 +28,7 @@ __all__ = [
     "founded",
     "log_likelihood",
     "observe",
+    "without",
 ]
 
 #: Name of the condition that always exists.
@@ -169,6 +170,11 @@ class Step:
     merged: tuple[str, str] | None = None
     dropped: str = ""
     settled: str = ""
+
+
+def without(state: State, camera: str) -> State:
+    """What is known when a camera is forgotten; the conditions that it opened stay."""
+    return replace(state, cameras={name: each for name, each in state.cameras.items() if name != camera})
 
 
 def observe(
