@@ -91,6 +91,8 @@ def train_now(
         print_json({**dict.fromkeys(RESULT_KEYS), **result})
     else:
         _print_result(result)
+        if result.get("outcome") == "refused" and (step := ask(paths, "status").get("next_step")):
+            click.echo(f"what keeps it from learning: {step['line']}")
     if result.get("outcome") not in ("promoted", "rejected"):
         ctx.exit(1)
 

@@ -104,6 +104,7 @@ class User:
         self.typed: set[str] = set()
         self.seconds: list[tuple[str, float]] = []
         self._street = street
+        (home / "runtime").mkdir(mode=0o700)
         ingest, masks, metrics, page = free_ports(4)
         self.page = f"http://127.0.0.1:{page}/"
         self._hardware = {"rtsp://camera.local/main": "frames", ":5555": f":{ingest}", ":8088": f":{page}"}
@@ -121,6 +122,7 @@ class User:
             "PATH": f"{tools}:/usr/bin:/bin",
             "VIRTUAL_ENV": str(tools.parent),
             "TERM": "dumb",
+            "XDG_RUNTIME_DIR": str(home / "runtime"),
         }
 
     def type(self, start: str, *, code: int = 0, **words: str) -> str:
@@ -278,7 +280,10 @@ def test_the_first_hour_without_labels(
         assert "labels 0: nothing can be learnt without them" in status
         assert "next: dance-ondevice samples export --for-labelling 20 --out DIR" in status
         assert "untrained" not in status  # it starts from the model that comes along
-        assert "0 of 1 new labelled samples" in user.type(TRAIN, code=1)
+        refused = user.type(TRAIN, code=1)
+        assert "0 of 1 new labelled samples" in refused
+        assert "labels 0: nothing can be learnt without them" in refused
+        assert "next: dance-ondevice samples export" in refused
         assert "v0001" in user.type(MODELS)
         assert "Ledger" in user.type(ENERGY)
         assert user.type(PAUSE).splitlines()[-1] == "resumed"
@@ -308,6 +313,9 @@ def test_the_first_hour_with_five_labels(
         status = user.type(STATUS)
         assert "labelled 5," in status
         assert "the live model is untrained: its masks mean nothing until a round is promoted" in status
+        # Labels are counted a few seconds after they came.
+        user.wait_until(lambda: "5 of 64 new labelled samples" in user.type(STATUS), user.log)
+        assert "next: dance-ondevice train-now --wait" in user.type(STATUS)
 
         outcome = user.type(TRAIN)
         assert re.search(r"^outcome +promoted$", outcome, re.M), outcome
