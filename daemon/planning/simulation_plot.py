@@ -1,4 +1,4 @@
-"""A simulation as a picture: joules and rounds by day, one self-contained SVG."""
+"""Draws a simulation as one self-contained SVG: joules and rounds by day."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dance_ondevice.daemon.planning.simulation import Day
 
 _WIDTH, _HEIGHT = 900, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 40, 45
-#: At most so many days are named under their bars.
+#: The most days that are named under their bars.
 _LABELS = 15
 
 
 def svg(days: Sequence[Day], budget_joules: float) -> str:
-    """The picture's text.
+    """The SVG text.
 
     Args:
-        days: at least one.
-        budget_joules: a day's, drawn as a line.
+        days: At least one day.
+        budget_joules: The budget of a day, drawn as a line.
     """
     width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
     most = max(budget_joules, *(day.joules for day in days), 1.0) * 1.05

@@ -1,4 +1,4 @@
-"""What a round works with, and how it ended: plain values between the rounds thread and everybody else."""
+"""The context that a round works in and the outcome that it ends with, as plain values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class LiveModel(Protocol):
-    """What serves the live model (the predictor), seen from here."""
+    """The inference thread as the rounds see it: it can be given another version to serve."""
 
     def prepare(self, directory: Path) -> Callable[[], None]:
         """Load, verify and warm up a version; the returned call makes it serve.
@@ -34,15 +34,15 @@ class LiveModel(Protocol):
 
 @dataclass(kw_only=True)
 class RoundContext:
-    """Everything a round works with; owned by the supervisor.
+    """The services, settings and clocks that a round works with; the supervisor owns it.
 
     Attributes:
-        config: replaced as a whole when the configuration is reloaded, and by nothing else; whoever needs
-            several keys that belong together takes it once.
-        live_model: None while inference is off.
-        now: wall clock, seconds; for records only.
-        monotonic: clock of durations and deadlines, seconds.
-        drift: the latest of what is known of the cameras, for its alarms; None while inference is off.
+        config: The configuration. A reload replaces it as a whole; code that needs several keys that belong
+            together reads it once.
+        live_model: Loads versions for serving; None while inference is off.
+        now: Wall clock in seconds, for records only.
+        monotonic: Clock of durations and deadlines, in seconds.
+        drift: Returns the latest state of the cameras and its drift alarms; None while inference is off.
     """
 
     config: Config
@@ -60,7 +60,7 @@ class RoundContext:
     drift: Callable[[], ConditionsSnapshot] | None = None
 
     def watcher(self, stopping: threading.Event, beat: Callable[[], None]) -> ChildWatcher:
-        """What runs a child for the thread that sends its heartbeat by ``beat``."""
+        """A watcher that runs a child on the calling thread and sends that thread's heartbeat by ``beat``."""
         return ChildWatcher(
             cpu=self.energy.cpu,
             procfs=self.procfs,
@@ -98,7 +98,7 @@ class Outcome:
 def outcome_of(
     round_id: str, outcome: str, reasons: tuple[str, ...], facts: Mapping[str, Any], version: str | None
 ) -> Outcome:
-    """The outcome of a round from what became known of it; ``facts`` may lack any of them."""
+    """Build the outcome of a round from its known facts; any of ``facts`` may be missing."""
     return Outcome(
         round=round_id,
         outcome=outcome,
