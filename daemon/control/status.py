@@ -1,4 +1,4 @@
-"""What the daemon tells of itself: the answer to ``status``, systemd's STATUS line, the gauges.
+"""The daemon's report of itself: the answer to ``status``, systemd's STATUS line, and the gauges.
 
 Reads each part's published snapshot and computes nothing that could block.
 """
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The running parts.
+    """The running parts of the daemon.
 
     Attributes:
-        predictor: None while inference is off, like ``mailbox``.
-        restart_keys: keys of the configuration that were changed and hold after a restart.
+        predictor: The inference thread; None while inference is off, like ``mailbox``.
+        restart_keys: Returns the keys of the configuration that were changed and take effect after a restart.
     """
 
     instruments: Instruments
@@ -47,7 +47,7 @@ class Parts:
 
 
 def live_version(parts: Parts) -> str | None:
-    """The version that serves, or would if inference were on."""
+    """The version that serves, or would serve if inference were on."""
     if parts.predictor is not None:
         return parts.predictor.version
     live = parts.versions.live()
@@ -55,7 +55,7 @@ def live_version(parts: Parts) -> str | None:
 
 
 class FrameRate:
-    """Frames a second since the last time it was asked."""
+    """Computes frames per second between two calls of ``update``."""
 
     def __init__(self, now: float) -> None:
         self._then = now
@@ -65,8 +65,8 @@ class FrameRate:
         """The rate since the last call.
 
         Args:
-            frames: frames that have arrived so far.
-            now: monotonic seconds.
+            frames: Number of frames that have arrived since the start.
+            now: Monotonic seconds.
         """
         rate = (frames - self._frames) / max(1e-9, now - self._then)
         self._then, self._frames = now, frames
@@ -74,7 +74,7 @@ class FrameRate:
 
 
 def line(parts: Parts, frames_per_second: float) -> str:
-    """One line for systemd: frames per second of late, live version, budget, round."""
+    """The status line for systemd: recent frames per second, live version, budget, round."""
     rounds = parts.rounds.snapshot()
     running = rounds.running
     return (
@@ -85,7 +85,7 @@ def line(parts: Parts, frames_per_second: float) -> str:
 
 
 def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
-    """Everything ``dance-ondevice status`` shows."""
+    """The report that ``dance-ondevice status`` shows."""
     rounds = parts.rounds.snapshot()
     store = parts.store.snapshot()
     live = parts.versions.live()
@@ -135,7 +135,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
 
 
 def metrics_snapshot(parts: Parts) -> Snapshot:
-    """Everything that gauges show."""
+    """The values of all gauges."""
     rounds = parts.rounds.snapshot()
     energy = parts.energy.snapshot()
     store = parts.store.snapshot()
@@ -233,5 +233,5 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
     if parts.meter_note:
         warnings.append(parts.meter_note)
     if keys := parts.restart_keys():
-        warnings.append(f"restart the daemon for what was changed in its configuration: {', '.join(keys)}")
+        warnings.append(f"restart the daemon to apply the changed configuration keys: {', '.join(keys)}")
     return warnings

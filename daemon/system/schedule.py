@@ -1,4 +1,4 @@
-"""The clockwork: APScheduler jobs that only post requests to the rounds thread."""
+"""The schedule: APScheduler jobs that only post requests to the rounds thread."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 
 def build(interval_seconds: float, window: str, tick: Callable[[str], None]) -> BackgroundScheduler:
-    """A scheduler, not yet started, that calls ``tick(trigger)`` every interval and when the window opens.
+    """A scheduler, not started yet, that calls ``tick(trigger)`` every interval and when the window opens.
 
-    ``coalesce``: after a suspended night one request is enough. ``misfire_grace_time=None``: a late request
-    is still a request. ``max_instances=1``: posting is instant, two at once would be a bug.
+    After a suspended night one request is enough (``coalesce``). A late request still counts
+    (``misfire_grace_time=None``). Posting is instant, so two at once would be a bug (``max_instances=1``).
 
     Args:
-        interval_seconds: seconds between requests.
+        interval_seconds: Seconds between requests.
         window: ``HH:MM-HH:MM`` local time in which rounds may start, or empty for always.
-        tick: called on the scheduler's thread; must not block.
+        tick: Called on the scheduler's thread; must not block.
     """
-    # UTC for the interval: a change of summer time must not shift or double it.
+    # The interval uses UTC, so that a change of summer time does not shift it.
     scheduler = BackgroundScheduler(
         timezone="UTC",
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},

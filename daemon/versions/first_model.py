@@ -1,8 +1,8 @@
-"""The model a fresh state directory starts from: the configured weights, or an untrained network.
+"""The first model of a fresh state directory: the configured weights, or an untrained network.
 
 As a program (``python -m dance_ondevice.daemon.versions.first_model ARCHITECTURE FACTORY CLASSES_JSON SEED W
-H OUT [WEIGHTS]``) it writes the checkpoint of a fresh network, filled with what fits from a file of weights
-if one is named, so that the daemon itself need not load torch for it.
+H OUT [WEIGHTS]``) it writes the checkpoint of a fresh network, with the matching weights of a file if one is
+named, so that the daemon itself need not load torch for it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from dance_ondevice.documents import decode
 
 log = logging.getLogger(__name__)
 
-#: A checkpoint's own file; any other file is weights without a card.
+#: Tensors of a checkpoint; any other file holds weights without a card.
 _TENSORS = "model.safetensors"
-#: Exit statuses of the program when the weights are of no use, and when the user's factory is not; what is
-#: wrong is the last line of its standard output.
+#: Exit statuses of the program when the weights, or the user's factory, cannot be used; the last line of its
+#: standard output says why.
 _BAD_WEIGHTS, _BAD_FACTORY = 3, 4
 
 
@@ -36,7 +36,7 @@ def ensure(config: Config, config_file: str, paths: StatePaths, versions: Versio
     """Return the live pointer, adopting a first version when the state directory has none.
 
     Raises:
-        ConfigError: the configured weights are missing or unreadable, a model's classes are not the
+        ConfigError: The configured weights are missing or unreadable, a model's classes differ from the
             configured ones, or the configured factory makes no model.
     """
     try:
@@ -79,12 +79,12 @@ def _ensure(config: Config, config_file: str, paths: StatePaths, versions: Versi
 
 
 def is_untrained(card: Mapping[str, Any]) -> bool:
-    """Whether the card belongs to a network that has not learnt anything yet, or not all of it has."""
+    """Whether the card belongs to a network of which some part has not been trained."""
     return bool((card.get("training") or {}).get("untrained"))
 
 
 def warning(card: Mapping[str, Any]) -> str | None:
-    """What ``status`` says of a model whose masks are not to be trusted, and of keys that did not match."""
+    """The warning of ``status`` about an untrained model, or about weights whose keys did not match."""
     training = card.get("training") or {}
     weights = training.get("weights")
     if weights and training.get("untrained"):
@@ -140,7 +140,7 @@ def _check_classes(card: dict[str, Any], config: Config, config_file: str, what:
 
 
 def _write_filled(config: Config, config_file: str, out: Path, weights: Path) -> str:
-    """Write the configured network with the weights of a file; why the model is what it is."""
+    """Write the configured network with the weights of a file; returns how well they matched."""
     try:
         _write_fresh(config, out, weights)
     except subprocess.CalledProcessError as error:
@@ -166,7 +166,7 @@ def _write_filled(config: Config, config_file: str, out: Path, weights: Path) ->
 
 
 class _FactoryError(ValueError):
-    """The user's factory makes no model; the text says why."""
+    """The user's factory makes no model; the message says why."""
 
 
 def _write_fresh(config: Config, out: Path, weights: Path | None = None) -> None:
