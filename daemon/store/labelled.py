@@ -1,4 +1,4 @@
-"""Labelled samples of the index, as the policies take them, and their fixed splits."""
+"""Labelled samples of the index, in the form that policies take, and their fixed splits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dance_ondevice.policies.samples.splits import SampleInfo
 
 
 def labelled_samples(db: Database) -> list[SampleInfo]:
-    """Every labelled sample, oldest first, as the round policy takes them."""
+    """Every labelled sample, oldest first, in the form that the round policy takes."""
     rows = db.query(
         "select id, camera, captured_at, score, weight, split, rounds_used, classes, uncertainty, condition, "
         "signature, label_source from samples where label_path is not null order by captured_at, id"
@@ -37,7 +37,7 @@ def labelled_samples(db: Database) -> list[SampleInfo]:
 
 
 def save_splits(db: Database, splits: Mapping[str, str]) -> None:
-    """Fix which samples are learnt from, held out, or set between the two; never changed again."""
+    """Store the split of each sample (train, gate or guard); a stored split never changes."""
     db.conn.executemany(
         "update samples set split = ? where id = ? and split is null",
         [(split, sample_id) for sample_id, split in splits.items()],

@@ -1,4 +1,4 @@
-"""Room on the disk: whether more bytes fit, and what goes so that they do."""
+"""The quota on the disk: whether more bytes fit, and which samples are evicted so that they do."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from dance_ondevice.policies.stream.retention import StoredSample, choose_evicti
 
 log = logging.getLogger(__name__)
 
-#: Share of what is stored that an eviction frees beyond what is needed: it does not run for every frame.
+#: Share of the stored bytes that an eviction frees beyond the need, so that it does not run for every frame.
 SLACK = 0.02
 
-#: The newest so many held-out samples of a camera stay: several gates full. Older ones go like other labelled
-#: samples, by age, so that what models are judged on refreshes with the stream and never fills the store.
+#: The newest held-out samples of a camera that stay, enough for several gates. Older ones are evicted like
+#: other labelled samples, by age, so that the gate's samples follow the stream and never fill the store.
 KEEP_HELD_OUT = 128
 
-# The newest held-out samples stay, and so do those that a running round may be reading. Nothing trains on a
-# held-out sample: its classes keep it no longer than others.
+# The newest held-out samples stay, and so do samples that a running round may be reading. A held-out sample
+# is not trained on, so its classes do not keep it longer.
 _CANDIDATES = f"""
 SELECT id, camera, captured_at, bytes, score, label_path IS NOT NULL,
     (split IS 'gate' AND
@@ -43,8 +43,8 @@ def free_bytes(path: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-class Room:
-    """Holds the quota and the free-space floor, for the thread that owns the database connection."""
+class Quota:
+    """Enforces the quota and the free-space floor, on the thread that owns the database connection."""
 
     def __init__(
         self,
@@ -63,11 +63,11 @@ class Room:
         self._seed = seed
         self._free_bytes = free_bytes
         self._claimed = 0
-        # What the policy could release at the last refusal: no use asking again until something changed.
+        # What the policy could release at the last refusal: asking again is useless until something changed.
         self._releasable: int | None = None
 
     def set_limits(self, *, quota_bytes: int, min_free_bytes: int) -> None:
-        """Hold other limits from the next write on."""
+        """Use other limits from the next write on."""
         self._quota = quota_bytes
         self._floor = min_free_bytes
         self._releasable = None
@@ -82,14 +82,14 @@ class Room:
         return self._free_bytes(self._paths.root)
 
     def claim(self, size: int, keep: Collection[str] = ()) -> None:
-        """Count ``size`` bytes as taken until ``settle``, evicting samples where there is no room.
+        """Reserve ``size`` bytes until ``settle``, evicting samples where they do not fit.
 
         Args:
-            size: Bytes about to be written.
-            keep: Ids that must not go.
+            size: Number of bytes about to be written.
+            keep: Ids that must not be evicted.
 
         Raises:
-            StoreFull: There is no room and not enough may be evicted; nothing was.
+            StoreFull: The bytes do not fit and not enough may be evicted; nothing was evicted.
         """
         if size <= 0:
             return
@@ -102,11 +102,11 @@ class Room:
         self._claimed += size
 
     def unclaim(self, size: int) -> None:
-        """Take a claim back whose bytes were not written."""
+        """Release a reservation whose bytes were not written."""
         self._claimed -= max(size, 0)
 
     def settle(self, *, changed: bool) -> None:
-        """The claims are rows now, or void; ``changed`` if anything was written to the database."""
+        """End all reservations: they are rows now, or void; ``changed`` if the database was written to."""
         self._claimed = 0
         if changed:
             self._releasable = None
