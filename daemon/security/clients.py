@@ -1,4 +1,4 @@
-"""Which clients the daemon knows now: the public keys in a folder, read again whenever the folder changes."""
+"""The clients that the daemon knows: the public keys in a folder, which is read again when it changes."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from dance_ondevice.daemon.security.keys import PUBLIC_SUFFIX, KeysError, check_
 
 log = logging.getLogger(__name__)
 
-#: Name, inode, size and times of each key file: another one means that something changed.
+#: Name, inode, size and times of each key file: a difference means that the folder changed.
 _Fingerprint: TypeAlias = tuple[tuple[str, int, int, int, int], ...]
 
 
 class ClientKeys:
-    """The folder's clients; any thread may ask.
+    """The known clients of a folder; any thread may call it.
 
-    A file that is removed, or replaced by another key, revokes what it held at the next scan. A folder that
-    is missing admits no client; one that cannot be read for another reason is an error, and what was known
-    stays known until it can.
+    A file that is removed, or replaced by another key, revokes its key at the next scan. A missing folder
+    admits no client. A folder that cannot be read for another reason is an error, and the known keys stay
+    valid until it can.
     """
 
     def __init__(self, folder: Path, *, prefix: str = "") -> None:
-        """Look nothing up yet.
+        """Start without known keys; ``scan`` reads them.
 
         Args:
-            folder: holds ``<prefix>NAME.key`` for each client.
-            prefix: not part of the client's name.
+            folder: The folder with one ``<prefix>NAME.key`` for each client.
+            prefix: Start of each file's name that is not part of the client's name.
         """
         self.folder = folder
         self._prefix = prefix
@@ -42,12 +42,12 @@ class ClientKeys:
 
     @property
     def known(self) -> Mapping[str, str]:
-        """Names by public key (Z85), as of the last scan; never changes once handed out."""
+        """Client names by public key (Z85), as of the last scan; a returned mapping never changes."""
         return self._known
 
     @property
     def revocations(self) -> int:
-        """Counts scans that found a key gone."""
+        """Number of scans that found a key removed."""
         return self._revocations
 
     def key_of(self, name: str) -> str | None:
@@ -55,10 +55,10 @@ class ClientKeys:
         return next((key for key, known in self._known.items() if known == name), None)
 
     def name_of(self, key: str) -> str | None:
-        """The name of a public key, after a scan; None for one that is not known.
+        """The client's name for a public key, after a scan; None for an unknown key.
 
         Raises:
-            OSError, KeysError: see ``scan``.
+            OSError, KeysError: See ``scan``.
         """
         return self.scan().get(key)
 
@@ -66,8 +66,8 @@ class ClientKeys:
         """Read the folder again if it changed; returns ``known``.
 
         Raises:
-            OSError: the folder cannot be read.
-            KeysError: everybody may write to it.
+            OSError: The folder cannot be read.
+            KeysError: Every user may write to the folder.
         """
         with self._lock:
             seen = self._fingerprint()
@@ -90,7 +90,7 @@ class ClientKeys:
                         facts = entry.stat()
                         times = facts.st_mtime_ns, facts.st_ctime_ns
                         found.append((entry.name, facts.st_ino, facts.st_size, *times))
-        except FileNotFoundError:  # the folder, or a file that just went: the next scan will see it
+        except FileNotFoundError:  # the folder, or a file that was just removed: the next scan will see it
             found = [entry for entry in found if (self.folder / entry[0]).exists()]
         return tuple(sorted(found))
 
