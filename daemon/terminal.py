@@ -1,4 +1,4 @@
-"""What commands read from their options and print: names, sizes, tables for people, JSON for programs."""
+"""Input and output of commands: parsing options, printing tables for people and JSON for programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print rows under their column names; None shows as a dash. Numbers stand to the right."""
+    """Print rows under their column names; None shows as a dash, and numbers are right-aligned."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

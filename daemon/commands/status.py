@@ -29,7 +29,7 @@ def status(config_path: Path | None, state_dir: Path | None, as_json: bool) -> N
 
 
 def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    """The facts that a person looks for first; ``--json`` has all of them."""
+    """The most important facts for people; ``--json`` has all of them."""
     energy, rounds = answer.get("energy") or {}, answer.get("rounds") or {}
     inference = answer.get("inference") or {}
     model = answer.get("version")
@@ -61,7 +61,7 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
 
 
 def _conditions(conditions: Mapping[str, Any] | None) -> str:
-    """Which condition each camera is in, and what became of the statistics of each."""
+    """The condition that each camera is in, and the status of each condition's statistics."""
     if not conditions:
         return "-"
     if conditions.get("note"):

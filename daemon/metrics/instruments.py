@@ -1,4 +1,4 @@
-"""Instruments: counters and histograms that threads of the daemon touch as events happen."""
+"""Instruments: counters and histograms that the daemon's threads update as events happen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROLLBACK_TRIGGERS = ("probation", "hand")
 
 
 class Instruments:
-    """Counters and histograms that the service threads feed as things happen."""
+    """Counters and histograms that the daemon's threads update."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._frames = Counter(
@@ -109,7 +109,7 @@ class Instruments:
         self._refused.labels(reason).inc()
 
     def connection_refused(self) -> None:
-        """Count a connection that was turned away."""
+        """Count a connection that was refused."""
         self._connections_refused.inc()
 
     def inference_seconds(self, value: float) -> None:

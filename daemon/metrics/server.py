@@ -15,14 +15,14 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 
 class MetricsAddressInUse(OSError):  # noqa: N818 - a state of the world
-    """The metrics address is taken; the text names the key to change."""
+    """The metrics address is in use; the message names the key to change."""
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    """A thread a request, so that a slow scraper holds up nobody; each tells what it has cost."""
+    """A thread for each request, so that a slow scraper delays no other; each reports its CPU time."""
 
     daemon_threads = True
-    #: Takes the CPU seconds of a thread that ends.
+    #: Receives the CPU seconds of a thread that ends.
     spent: Callable[[float], None] = staticmethod(lambda _: None)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -37,7 +37,7 @@ class _SixServer(_Server):
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """A scrape is no event for the log."""
+    """A request handler that does not log scrapes."""
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -49,12 +49,12 @@ class MetricsServer:
     def __init__(
         self, listen: str, registry: CollectorRegistry, *, spent: Callable[[float], None] = lambda _: None
     ) -> None:
-        """Serve nothing yet.
+        """Create the server without binding it.
 
         Args:
             listen: ``host:port``.
-            registry: what is served.
-            spent: takes the CPU seconds of each request; called from its thread.
+            registry: The registry to serve.
+            spent: Receives the CPU seconds of each request; called from its thread.
         """
         host, _, port = listen.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
@@ -72,7 +72,7 @@ class MetricsServer:
         """Bind and serve; returns the URL (the real port when 0 was asked for).
 
         Raises:
-            MetricsAddressInUse: something else listens there.
+            MetricsAddressInUse: Another program listens there.
         """
         kind = _SixServer if ":" in self._host else _Server
         try:

@@ -140,7 +140,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The answer to a frame or label; ``camera`` and ``seq`` name the frame, since answers may be reordered."""
+    """The answer to a frame or label; ``camera`` and ``seq`` identify the frame."""
 
     v: int
     ok: bool
