@@ -53,12 +53,18 @@ TABLE: Mapping[str, Lazy] = {
     "resume": Lazy(f"{_COMMANDS}.rounds:resume", "Let rounds start again."),
     "train-now": Lazy(f"{_COMMANDS}.rounds:train_now", "Run one round now."),
     "models": Lazy(
-        f"{_COMMANDS}.models.versions:models", "List, show, promote, roll back and export model versions."
+        f"{_COMMANDS}.models.versions:models",
+        "List, show, import, promote, roll back and export model versions.",
+    ),
+    "classes": Lazy(
+        f"{_COMMANDS}.models.classes:classes", "Show the classes of a state folder, or append one."
     ),
     "samples": Lazy(
         f"{_COMMANDS}.samples.listing:samples", "List, explain, export and remove stored samples."
     ),
-    "labels": Lazy(f"{_COMMANDS}.samples.labels:labels", "Bring labels to stored samples."),
+    "labels": Lazy(
+        f"{_COMMANDS}.samples.labels:labels", "Bring labels to stored samples, and take them back."
+    ),
     "energy": Lazy(f"{_COMMANDS}.energy:energy", "Show joules by day, workload, source and method."),
     "simulate": Lazy(
         f"{_COMMANDS}.simulate:simulate", "Replay the stored stream under another energy budget."
@@ -168,6 +174,6 @@ def load_config(
 @click.version_option(__version__, prog_name="dance-ondevice")
 def main() -> None:
     """Keep a segmentation model fit for what its camera sees, for as few joules as it can."""
-    # Makes waiting torch threads sleep, here and in child processes. Spinning costs joules, and on a busy board
-    # it takes the core that the other threads wait for.
+    # Makes waiting torch threads sleep, here and in child processes. Spinning costs joules, and on a busy
+    # board it takes the core that the other threads wait for.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

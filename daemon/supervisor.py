@@ -49,7 +49,7 @@ from dance_ondevice.daemon.system import systemd as notify
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals, StopWhileStarting
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
-from dance_ondevice.daemon.versions import factory, first_model
+from dance_ondevice.daemon.versions import base, factory, first_model
 from dance_ondevice.daemon.versions.versions import Versions, check_intact
 
 if TYPE_CHECKING:
@@ -138,12 +138,13 @@ class Supervisor:
         rounds = self._begin(self._build_rounds(core, predictor))
         if predictor is not None:
             predictor.fall_back_by(lambda: rounds.rollback(None))
-        ingest = self._begin(self._build_ingest(core, indicator, mailbox))
+        ingest = self._begin(self._build_ingest(core, indicator, mailbox, predictor))
 
         def apply(changed: Config) -> None:
             running.apply(changed)  # no request can come before the parts are open to others
 
-        reloader = Reloader(self._loaded, apply)
+        changes = base.ModelChanges(config, core.versions, self.paths)
+        reloader = Reloader(self._loaded, apply, changes.unapplied)
         training = config.training
         running = Running(
             parts=status.Parts(
@@ -157,6 +158,7 @@ class Supervisor:
                 predictor=predictor,
                 mailbox=mailbox,
                 restart_keys=lambda: reloader.waiting,
+                model_changes=changes.found,
             ),
             budget=core.budget,
             schedule=scheduler.build(parse_duration(training.interval), training.window, rounds.tick),
@@ -258,10 +260,9 @@ class Supervisor:
 
     def _start_inference(self, core: Core) -> tuple[LatestFrames | None, Predictor | None]:
         config, versions = self._config, core.versions
-        versions.fall_back(check_intact)
+        model = (config, self._config_file, self.paths, versions)
+        first_model.come_up(*model, store=core.store, loads=check_intact)
         if not config.inference.enabled:
-            if versions.pointer() is not None or config.model.weights:
-                first_model.ensure(config, self._config_file, self.paths, versions)
             return None, None
         # Only here does the daemon load torch.
         from dance_ondevice.daemon.inference.service import Predictor
@@ -283,12 +284,16 @@ class Supervisor:
             )
         )
         installs: list[Callable[[], None]] = []
-        versions.fall_back(lambda directory: installs.append(predictor.prepare(directory)))
+        first_model.start(*model, lambda directory: installs.append(predictor.prepare(directory)))
         installs[-1]()
         return mailbox, predictor
 
     def _build_ingest(
-        self, core: Core, indicator: complexity.Indicator, mailbox: LatestFrames | None
+        self,
+        core: Core,
+        indicator: complexity.Indicator,
+        mailbox: LatestFrames | None,
+        predictor: Predictor | None,
     ) -> Ingest:
         config = self._config
         return Ingest(
@@ -300,6 +305,7 @@ class Supervisor:
             store=core.store,
             mailbox=mailbox,
             instruments=core.instruments,
+            condition_of=predictor.conditions.named_condition_of if predictor else lambda _camera: "",
             admission=admission(config, core.curve),
             curve=core.curve,
             publishers=config.security.publishers,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import write_durably
@@ -39,6 +40,23 @@ class ScoreCard(msgspec.Struct, frozen=True, kw_only=True):
             pixels_per_class=self.pixels_per_class,
             samples=self.samples,
         )
+
+
+def score_card(counts: Sequence[Counts]) -> ScoreCard:
+    """The scores over all samples together, at least one; what they mean is told by ``evaluation``."""
+    truth, predicted, hits = (
+        np.array([getattr(each, name) for each in counts], np.int64).sum(axis=0)
+        for name in ("truth", "predicted", "hits")
+    )
+    union = truth + predicted - hits
+    iou = tuple(float(h / u) if u else None for h, u in zip(hits, union, strict=True))
+    present = [value for value, pixels in zip(iou, truth, strict=True) if pixels and value is not None]
+    return ScoreCard(
+        miou=float(np.mean(present)) if present else 0.0,
+        iou_per_class=iou,
+        pixels_per_class=tuple(map(int, truth)),
+        samples=len(counts),
+    )
 
 
 _counts: msgspec.json.Decoder[tuple[Counts, ...]] = msgspec.json.Decoder(tuple[Counts, ...])

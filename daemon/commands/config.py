@@ -78,12 +78,15 @@ def reload(config_path: Path | None, state_dir: Path | None, as_json: bool) -> N
     if as_json:
         print_json(changes)
         return
-    if not changes["applied"] and not changes["restart"]:
+    unapplied = changes.get("unapplied", {})
+    if not changes["applied"] and not changes["restart"] and not unapplied:
         click.echo("nothing has changed")
     for title, name in (("holds from now on", "applied"), ("needs a restart", "restart")):
         for key, values in changes[name].items():
             old, new = map(configuration.toml_value, (values["from"], values["to"]))
             click.echo(f"{title}: {key} = {new} (was {old})")
+    for key, what in unapplied.items():
+        click.echo(f"not applied, nor by a restart: {key}: {what}")
 
 
 def _running(config_path: Path | None, state_dir: Path | None) -> StatePaths:

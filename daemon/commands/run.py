@@ -10,7 +10,13 @@ from pathlib import Path
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed, config_option, load_config, state_dir_option
+from dance_ondevice.daemon.cli import (
+    EXIT_BAD_CONFIG,
+    WorkFailed,
+    config_option,
+    load_config,
+    state_dir_option,
+)
 
 #: Seconds that a thread may keep the interpreter while others wait. Processing a frame releases it often, and
 #: waits this long each time while another thread computes in Python, for example to prepare a version.
@@ -53,7 +59,11 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
     try:
         status = Supervisor(loaded, environ=os.environ, end_within=_end_within).run()
     # OSError covers an address in use or a folder that cannot be written; StateInUse is a RuntimeError.
-    except (OSError, RuntimeError, VersionError) as error:
+    except VersionError as error:
+        # A restart does not help: the model must be put right first.
+        click.echo(str(error), err=True)
+        raise click.exceptions.Exit(EXIT_BAD_CONFIG) from error
+    except (OSError, RuntimeError) as error:
         logging.getLogger(__name__).debug("start failed", exc_info=True)
         raise WorkFailed(str(error)) from error
     finally:

@@ -38,6 +38,7 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "live model", model
     yield "mIoU", _counts(answer.get("miou"))
     yield "frames", _counts(answer.get("frames"))
+    yield "by condition", _by_condition(answer.get("frames_by_condition"))
     yield "masks", inference.get("masks") if inference.get("enabled") else "inference is off"
     yield "conditions", _conditions(answer.get("conditions"))
     yield "samples", _counts(answer.get("samples"))
@@ -58,6 +59,16 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "workloads", _counts(energy.get("workload_joules"), " J")
     seen = _counts(energy.get("watts"), " W")
     yield "meter", f"{show(energy.get('source'))} ({show(energy.get('method'))}): {seen}"
+
+
+def _by_condition(cameras: Mapping[str, Mapping[str, Mapping[str, int]]] | None) -> str:
+    """What was kept and dropped of each camera in each condition, or light."""
+    shown = [
+        f"{camera} in {condition}: {_counts(outcomes)}"
+        for camera, conditions in (cameras or {}).items()
+        for condition, outcomes in conditions.items()
+    ]
+    return "; ".join(shown) or "-"
 
 
 def _conditions(conditions: Mapping[str, Any] | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -23,9 +23,11 @@ LIVE_KEYS = frozenset(
         "storage.min_free_bytes",
         "data_slimming.enabled",
         "data_slimming.drop_fraction",
+        "data_slimming.choice",
         "data_slimming.loss_weighting",
         "data_slimming.warmup_frames",
         "data_slimming.window_frames",
+        "data_slimming.screen",
         "network_slimming.enabled",
         "network_slimming.target_macs_fraction",
         "network_slimming.step",
@@ -80,18 +82,26 @@ class Changes:
         applied: Keys that changed and take effect now, with old and new value.
         restart: Keys that changed and take effect after a restart, with old and new value.
         config: The configuration from now on: the old one with the applied keys.
+        unapplied: Keys that changed and that even a restart does not apply, with what to do instead.
     """
 
     applied: Mapping[str, tuple[object, object]]
     restart: Mapping[str, tuple[object, object]]
     config: Config
+    unapplied: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for the control socket."""
+        waiting = {key: pair for key, pair in self.restart.items() if key not in self.unapplied}
         return {
-            name: {key: {"from": old, "to": new} for key, (old, new) in changes.items()}
-            for name, changes in (("applied", self.applied), ("restart", self.restart))
+            "applied": _as_dict(self.applied),
+            "restart": _as_dict(waiting),
+            "unapplied": dict(self.unapplied),
         }
+
+
+def _as_dict(changes: Mapping[str, tuple[object, object]]) -> dict[str, Any]:
+    return {key: {"from": old, "to": new} for key, (old, new) in changes.items()}
 
 
 def compare(running: Config, wanted: Config) -> Changes:
@@ -109,8 +119,21 @@ def compare(running: Config, wanted: Config) -> Changes:
 class Reloader:
     """Reads the daemon's configuration again and passes it to the running parts; callable from any thread."""
 
-    def __init__(self, loaded: Loaded, apply: Callable[[Config], None]) -> None:
-        """``apply`` gives the parts a configuration that differs only in live keys; it must not fail."""
+    def __init__(
+        self,
+        loaded: Loaded,
+        apply: Callable[[Config], None],
+        unapplied: Callable[[Config], Mapping[str, str]] = lambda _config: {},
+    ) -> None:
+        """Start with a loaded configuration.
+
+        Args:
+            loaded: The configuration that the daemon runs with.
+            apply: Gives the parts a configuration that differs only in live keys; it must not fail.
+            unapplied: Returns the keys of a configuration that even a restart would not apply, with what to
+                do instead.
+        """
+        self._unapplied = unapplied
         self._loaded = loaded
         self._config = loaded.config
         self._apply = apply
@@ -141,16 +164,21 @@ class Reloader:
                 log.error("configuration not reloaded, nothing changed: %s", error)
                 raise
             changes = compare(self._config, wanted.config)
+            kept = self._unapplied(wanted.config) if changes.restart else {}
+            unapplied = {key: kept[key] for key in changes.restart if key in kept}
+            changes = replace(changes, unapplied=unapplied)
             if changes.applied:
                 self._apply(changes.config)
                 self._config = changes.config
-            self._waiting = tuple(changes.restart)
+            self._waiting = tuple(key for key in changes.restart if key not in unapplied)
             log.info(
                 "configuration reloaded file=%s applied=%s restart=%s",
                 wanted.path or "none",
                 _shown(changes.applied) or "nothing",
                 _shown(changes.restart) or "nothing",
             )
+            for key, what in unapplied.items():
+                log.warning("a restart will not apply %s: %s", key, what)
             return changes
 
     def _overrides(self) -> dict[str, object]:

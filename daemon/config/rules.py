@@ -110,17 +110,30 @@ RULES: Mapping[str, Rule] = {
         _are_scales,
     ),
     "data_slimming.drop_fraction": Rule(
-        "Share of a camera's frames, those of the lowest scores, that is not stored.", *below(0, 1)
+        "Share of a camera's frames of each condition and light that is not stored. Frames with a label and "
+        "the first of a new light always are.",
+        *below(0, 1),
+    ),
+    "data_slimming.choice": Rule(
+        "Which frames of a condition and light are not stored: any, by chance, or rather the simple ones.",
+        *one_of("random", "complexity"),
     ),
     "data_slimming.loss_weighting": Rule(
-        "Whether frames of higher scores count for more in the training loss.", *boolean()
+        "Whether a stored frame counts in the training loss by the inverse of its chance to be stored; "
+        'with the choice "random" all count the same.',
+        *boolean(),
     ),
     "data_slimming.warmup_frames": Rule(
-        "First frames of a camera, all kept at full resolution while its scores are learned.",
+        "First frames of a condition and light, all kept at full resolution while their scores are learned.",
         *integer(1, 1000000),
     ),
     "data_slimming.window_frames": Rule(
-        "Recent frames of a camera that a score is ranked among.", *integer(8, 1000000)
+        "Recent frames of the same condition and light that a score is ranked among.", *integer(8, 1000000)
+    ),
+    "data_slimming.screen": Rule(
+        "Whether frames that repeat a stored picture, or whose lower part a decoder has lost, are kept out "
+        "of the store.",
+        *boolean(),
     ),
     "model.architecture": Rule("Segmentation network.", *one_of(*ARCHITECTURES)),
     "model.classes": Rule(

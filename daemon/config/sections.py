@@ -49,9 +49,11 @@ class DataSlimming(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     scales: tuple[float, ...] = (1.0, 0.75, 0.5)
     drop_fraction: float = 0.3
+    choice: Literal["random", "complexity"] = "random"
     loss_weighting: bool = True
     warmup_frames: int = 16
     window_frames: int = 128
+    screen: bool = True
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

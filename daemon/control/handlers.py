@@ -41,6 +41,7 @@ def handlers(
         "train_now": lambda _: {"request": rounds.train_now()},
         "train_status": lambda query: _answer(rounds, query),
         "promote": lambda query: {"request": rounds.promote(str(query["version"]))},
+        "import_model": lambda query: {"request": rounds.bring_in(str(query["folder"]))},
         "rollback": lambda query: _rollback(rounds, query),
         "import_labels": lambda query: labels.import_through(
             store, query, n_classes=n_classes, max_pixels=max_pixels

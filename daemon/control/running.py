@@ -51,7 +51,7 @@ class Running:
         parts.store.set_limits(quota_bytes=storage.quota_bytes, min_free_bytes=storage.min_free_bytes)
         self.budget.set_limits(config.energy)
         parts.rounds.reconfigure(config)
-        parts.ingest.set_rules(ingest_config.rules(config.data_slimming))
+        parts.ingest.decider.rules = ingest_config.rules(config.data_slimming)
         if (training.interval, training.window) != (before.training.interval, before.training.window):
             interval = parse_duration(training.interval)
             scheduler.change(self.schedule, interval, training.window, parts.rounds.tick)

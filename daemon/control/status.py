@@ -5,7 +5,8 @@ Reads each part's published snapshot and computes nothing that could block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from dance_ondevice.daemon.inference.service import Predictor
 
 
+#: A camera whose last frames in a row, so many of them, repeat what is stored is reported.
+_STANDING_STILL = 100
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """The running parts of the daemon.
@@ -32,6 +37,7 @@ class Parts:
     Attributes:
         predictor: The inference thread; None while inference is off, like ``mailbox``.
         restart_keys: Returns the keys of the configuration that were changed and take effect after a restart.
+        model_changes: Returns what the configuration asks of the model and a start does not do.
     """
 
     instruments: Instruments
@@ -44,6 +50,7 @@ class Parts:
     predictor: Predictor | None
     mailbox: LatestFrames | None
     restart_keys: Callable[[], tuple[str, ...]] = tuple
+    model_changes: Callable[[], Iterable[object]] = tuple
 
 
 def live_version(parts: Parts) -> str | None:
@@ -105,6 +112,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "palette": class_colours(len(classes)) if classes else [],
         "paused": rounds.paused,
         "frames": parts.instruments.frame_counts(),
+        "frames_by_condition": _frames_by_condition(parts.instruments.condition_counts()),
         "samples": {
             "labelled": store.samples_labelled,
             "unlabelled": store.samples_unlabelled,
@@ -165,9 +173,36 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
         learning_gain=rounds.learning.gain if rounds.learning else None,
         learning_gain_per_kilojoule=rounds.learning.gain_per_kilojoule if rounds.learning else None,
         inference_skipped=parts.mailbox.skipped if parts.mailbox else 0,
+        drop_fraction=parts.ingest.decider.rules.drop_fraction,
         conditions=len(parts.predictor.conditions.snapshot().known) if parts.predictor else 0,
         model=model,
     )
+
+
+def _frames_by_condition(counts: Mapping[tuple[str, str, str], int]) -> dict[str, dict[str, dict[str, int]]]:
+    """Camera -> condition -> outcome -> frames."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for (camera, condition, outcome), frames in sorted(counts.items()):
+        found.setdefault(camera, {}).setdefault(condition, {})[outcome] = frames
+    return found
+
+
+def _about_cameras(instruments: Instruments) -> Iterator[str]:
+    for camera, frames in sorted(instruments.standing_still().items()):
+        if frames >= _STANDING_STILL:
+            yield (
+                f"camera {camera} stands still: its last {frames} frames repeat what is stored already; "
+                "look whether it is frozen or covered"
+            )
+    damaged = Counter[str]()
+    for (camera, _, outcome), frames in instruments.condition_counts().items():
+        damaged[camera] += frames if outcome == "damaged" else 0
+    for camera, frames in sorted(damaged.items()):
+        if frames:
+            yield (
+                f"camera {camera}: {frames} frames with a flat grey or green lower part were not stored; "
+                "its decoder or its link loses data"
+            )
 
 
 def _rounds(rounds: RoundsSnapshot) -> dict[str, Any]:
@@ -232,6 +267,8 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
         warnings.append(parts.versions.note)
     if parts.meter_note:
         warnings.append(parts.meter_note)
+    warnings += _about_cameras(parts.instruments)
+    warnings.extend(map(str, parts.model_changes()))
     if keys := parts.restart_keys():
         warnings.append(f"restart the daemon to apply the changed configuration keys: {', '.join(keys)}")
     return warnings

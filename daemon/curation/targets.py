@@ -64,7 +64,7 @@ class Targets:
         return rows[0] if len(rows) == 1 else None
 
     def nearest_labelled(self, target: Target) -> Target | None:
-        """The sample itself if it has a label, else its camera's nearest in time that has, of the same size."""
+        """The sample itself if it has a label, else its camera's nearest in time with one of that size."""
         if target.label is not None:
             return target
         rows = self._select(

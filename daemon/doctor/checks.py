@@ -19,6 +19,7 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.doctor.board import check_clock, check_disk, check_heat
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.doctor.labels import check_labels
+from dance_ondevice.daemon.doctor.model import check_model
 from dance_ondevice.daemon.doctor.ports import check_ports
 from dance_ondevice.daemon.doctor.service import check_keys, check_meter_rights, check_unit
 from dance_ondevice.daemon.system.state import StatePaths
@@ -52,6 +53,7 @@ def run_checks(config: Config, paths: StatePaths, environ: Mapping[str, str]) ->
     yield check_state_dir(paths)
     yield check_space(paths, config.storage.quota_bytes, config.storage.min_free_bytes)
     yield check_database(paths)
+    yield check_model(config, paths)
     labels = check_labels(paths, config.model.classes)
     if labels is not None:
         yield labels

@@ -130,17 +130,24 @@ class Conditions:
         """The condition that a camera is in, ``base`` if unknown; callable from any thread."""
         return self._snapshot.cameras.get(camera, BASE)
 
-    def observe(self, camera: str, image: npt.NDArray[np.uint8], complexity: float) -> Choice:
+    def named_condition_of(self, camera: str) -> str:
+        """The same, but "" where conditions are not distinguished; callable from any thread."""
+        return self.condition_of(camera) if self._enabled else ""
+
+    def observe(
+        self, camera: str, image: npt.NDArray[np.uint8], complexity: float, *, untrained: bool = False
+    ) -> Choice:
         """Process a frame before it is segmented, and choose its condition.
 
         Args:
             camera: The camera's name.
             image: (h, w, 3) uint8 BGR, at the scale of inference.
             complexity: The frame's spatial complexity, 0 to 1.
+            untrained: Whether the model has not learnt anything yet; then no condition is opened.
         """
         signals = frame_signals(image, complexity)
         alarms = self._watch(camera, signals)
-        if not self._enabled:
+        if untrained or not self._enabled:
             return Choice()
         self._state, step = conditions.observe(self._rules, self._state, camera, signals, drift=bool(alarms))
         self._keep(camera, image, step)

@@ -52,6 +52,8 @@ class VersionConditions:
         self.file = directory / condition_store.CONDITIONS_FILE
         #: Hash of the model's tensors: versions that differ only in their conditions have the same.
         self.sha256 = card.sha256
+        #: Statistics make nothing of a network that has not learnt: no condition is opened for it.
+        self.untrained = bool(card.training.get("untrained"))
         self.sets = ConditionSets(model, card, probation_every=probation_every, runners=runners)
         self.state: bytes | None = None
         try:
@@ -109,6 +111,10 @@ class ConditionServing:
     def condition_of(self, camera: str) -> str:
         """The condition that a camera is in; callable from any thread."""
         return self._conditions.condition_of(camera)
+
+    def named_condition_of(self, camera: str) -> str:
+        """The same, but "" where conditions are not told apart; callable from any thread."""
+        return self._conditions.named_condition_of(camera)
 
     def report(self) -> dict[str, Any]:
         """The section of ``status`` about conditions; callable from any thread."""
@@ -169,7 +175,7 @@ class ConditionServing:
         """
         assert self._version is not None, "enter() comes first"
         sets = self._version.sets
-        choice = self._conditions.observe(camera, image, complexity)
+        choice = self._conditions.observe(camera, image, complexity, untrained=self._version.untrained)
         sets.forget(choice.gone)
         served = sets.predict(image, choice.condition, choice.parent, out_size=out_size, label=label)
         self._learn(camera, served.used, served.prediction, label, n_classes, trial=served.trial)
@@ -179,7 +185,7 @@ class ConditionServing:
 
     def work(self) -> bool:
         """Do one slice of estimation; returns whether there was anything to do."""
-        if self._version is None or not self._settings.enabled:
+        if self._version is None or self._version.untrained or not self._settings.enabled:
             return False
         known = self._conditions.snapshot()
         # Conditions that a camera is in now come first.
@@ -217,6 +223,8 @@ class ConditionServing:
     def _note(self, version: VersionConditions | None) -> str:
         if not self._settings.enabled:
             return "conditions.enabled is false: one set of statistics for everything"
+        if version is not None and version.untrained:
+            return "the model is untrained: conditions are told apart once it has learnt"
         if version is not None and not version.sets.usable:
             return "the model has no batch norm: conditions are distinguished, but it runs the same in all"
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dance_ondevice.complexity import Indicator
@@ -12,14 +13,12 @@ from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, chec
 from dance_ondevice.daemon.store.samples import NewSample, digest
 from dance_ondevice.daemon.system.state import sample_id
 from dance_ondevice.daemon.wire.messages import Frame, FrameMessage, WireError
+from dance_ondevice.images.brightness import luma_and_contrast
+from dance_ondevice.images.decoder_damage import looks_damaged
 from dance_ondevice.images.signature import signature
-from dance_ondevice.policies.stream.data_slimming import (
-    Decision,
-    SlimmingRules,
-    StreamState,
-    decide,
-    initial_state,
-)
+from dance_ondevice.policies.samples import similarity
+from dance_ondevice.policies.stream.data_slimming import Decision, SlimmingRules, decide
+from dance_ondevice.policies.stream.stream_state import FrameFigures, StreamState, initial_state
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +30,24 @@ _REMEMBERED = 1024
 
 @dataclass(frozen=True)
 class Measured:
-    """A valid frame and its spatial complexity, 0 to 1."""
+    """A valid frame and the measurements of its grey image.
+
+    Attributes:
+        score: Spatial complexity, 0 to 1.
+        luma: Mean luma, a fraction of full scale.
+        contrast: Standard deviation of the luma, a fraction of full scale.
+        signature: Signature by which near-duplicates are found.
+        code: The signature in the form in which it is compared.
+        damaged: Whether its lower part is flat, as a decoder leaves it after lost data.
+    """
 
     frame: CheckedFrame
     score: float
+    luma: float
+    contrast: float
+    signature: str
+    code: int | None
+    damaged: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +58,8 @@ class DecidedFrame:
         id: The sample's id, whether or not it is kept.
         arrived_at: Wall-clock seconds.
         score: Spatial complexity, 0 to 1.
+        signature: Signature by which near-duplicates are found.
+        standing: Number of frames in a row, this one included, that repeated a kept one.
         resent: Whether the same frame was decided before; the decision is the earlier one.
     """
 
@@ -56,6 +71,8 @@ class DecidedFrame:
     frame: CheckedFrame
     score: float
     decision: Decision
+    signature: str
+    standing: int
     resent: bool
 
     @property
@@ -84,22 +101,31 @@ class _Camera:
 
 
 class FrameDecider:
-    """Decides on frames; remembers each camera's stream, which their scores are ranked in."""
+    """Decides on frames; remembers each camera's stream, which their scores are ranked in.
+
+    Attributes:
+        rules: The rules of the decisions; others may be set at any time and apply from the next frame on.
+    """
 
     def __init__(
-        self, *, indicator: Indicator, rules: SlimmingRules, n_classes: int, max_pixels: int, max_cameras: int
+        self,
+        *,
+        indicator: Indicator,
+        rules: SlimmingRules,
+        n_classes: int,
+        max_pixels: int,
+        max_cameras: int,
+        condition_of: Callable[[str], str] = lambda _camera: "",
     ) -> None:
+        """Begin with no camera known; ``condition_of`` tells a camera's condition, "" where nobody knows."""
         self._indicator = indicator
-        self._rules = rules
+        self.rules = rules
         self._n_classes = n_classes
         self._max_pixels = max_pixels
         self._max_cameras = max_cameras
+        self._condition_of = condition_of
         self._cameras: dict[str, _Camera] = {}
         self._decisions: OrderedDict[str, tuple[Decision, float]] = OrderedDict()
-
-    def set_rules(self, rules: SlimmingRules) -> None:
-        """Use other rules from the next frame on; the state of each stream is kept."""
-        self._rules = rules
 
     def knows(self, camera: str) -> bool:
         """Whether the camera has sent a good frame."""
@@ -120,7 +146,17 @@ class FrameDecider:
             max_pixels=self._max_pixels,
             n_classes=self._n_classes,
         )
-        return Measured(frame, self._indicator.measure(frame.grey, _bits_per_pixel(frame)).score)
+        luma, contrast = luma_and_contrast(frame.grey)
+        text = signature(frame.grey)
+        return Measured(
+            frame=frame,
+            score=self._indicator.measure(frame.grey, _bits_per_pixel(frame)).score,
+            luma=luma,
+            contrast=contrast,
+            signature=text,
+            code=similarity.code(text),
+            damaged=looks_damaged(frame.grey),
+        )
 
     def decide(self, message: Frame, measured: Measured, arrived_at: float) -> DecidedFrame:
         """Decide on a frame; called by one thread, in the order in which frames came.
@@ -150,7 +186,8 @@ class FrameDecider:
             score, decision = measured.score, _SIGN_OF_LIFE
         elif remembered is None:
             score = measured.score
-            camera.state, decision = decide(self._rules, camera.state, score)
+            figures = _figures(measured, self._condition_of(message.camera))
+            camera.state, decision = decide(self.rules, camera.state, figures)
             self._decisions[identifier] = (decision, score)
             if len(self._decisions) > _REMEMBERED:
                 self._decisions.popitem(last=False)
@@ -165,6 +202,8 @@ class FrameDecider:
             frame=measured.frame,
             score=score,
             decision=decision,
+            signature=measured.signature,
+            standing=camera.state.standing,
             resent=remembered is not None,
         )
 
@@ -195,10 +234,11 @@ def _warn_of_depth(camera: str, frame: CheckedFrame) -> None:
 
 #: The decision on a frame that is too small, which does not count in its camera's stream.
 _SIGN_OF_LIFE = Decision(
-    keep=False,
+    outcome="dropped",
     scale=1.0,
     weight=1.0,
     quantile=0.0,
+    condition="",
     reason=f"dropped: a side has less than {SMALLEST_SIDE} pixels, so it is neither stored nor segmented",
 )
 
@@ -232,7 +272,20 @@ def new_sample(decided: DecidedFrame) -> NewSample:
         label_source="frame" if label else None,
         classes=label.classes if label else None,
         received_digest=None if image.data is frame.image else digest(frame.image),
-        signature=signature(frame.grey),
+        signature=decided.signature,
+    )
+
+
+def _figures(measured: Measured, condition: str) -> FrameFigures:
+    label = measured.frame.label
+    return FrameFigures(
+        score=measured.score,
+        luma=measured.luma,
+        contrast=measured.contrast,
+        condition=condition,
+        code=measured.code,
+        label=digest(label.png) if label and label.classes else "",
+        flat_below=measured.damaged,
     )
 
 

@@ -21,13 +21,17 @@ def limits(ingest: sections.Ingest) -> SenderLimits:
 def rules(slimming: sections.DataSlimming) -> SlimmingRules:
     """The rules of the data-slimming policy; with slimming off, every frame is kept as it is."""
     if not slimming.enabled:
-        return SlimmingRules(scales=(1.0,), drop_fraction=0.0, loss_weighting=False, warmup_frames=0)
+        return SlimmingRules(
+            scales=(1.0,), drop_fraction=0.0, loss_weighting=False, warmup_frames=0, screen=False
+        )
     return SlimmingRules(
         scales=slimming.scales,
         drop_fraction=slimming.drop_fraction,
+        choice=slimming.choice,
         loss_weighting=slimming.loss_weighting,
         warmup_frames=slimming.warmup_frames,
         window_frames=slimming.window_frames,
+        screen=slimming.screen,
     )
 
 

@@ -71,7 +71,7 @@ class _Answer:
 
 
 class Ingest(Service):
-    """The thread that owns the sockets of frames and labels.
+    """The thread that owns the sockets of frames and labels; others may set the rules of its ``decider``.
 
     Every frame that arrives ends in exactly one of kept, dropped, rejected and overflow. Labels for earlier
     samples are not frames: they count only when they are refused.
@@ -88,6 +88,7 @@ class Ingest(Service):
         store: SampleStore,
         mailbox: LatestFrames | None,
         instruments: IngestInstruments,
+        condition_of: Callable[[str], str] = lambda _camera: "",
         admission: Admission | None = None,
         curve: ServerCurve | None = None,
         publishers: tuple[str, ...] = (),
@@ -106,6 +107,7 @@ class Ingest(Service):
             store: Store for frames that are kept.
             mailbox: Receives every valid frame for inference; None while inference is off.
             instruments: Counters and histograms.
+            condition_of: Returns the condition that a camera is in; "" where it is unknown.
             admission: Decides who may send; None accepts anyone who can connect.
             curve: Encrypts the sockets and admits only known clients; None for plain sockets.
             publishers: With CURVE, the names of the clients behind ``subscribe``, in its order.
@@ -118,12 +120,13 @@ class Ingest(Service):
         self._publishers = publishers
         #: The most bytes that wait in the queue; as many again may wait for the store.
         self._queue_bytes = 2 * settings.max_message_bytes
-        self._decider = FrameDecider(
+        self.decider = FrameDecider(
             indicator=indicator,
             rules=rules,
             n_classes=n_classes,
             max_pixels=settings.max_pixels,
             max_cameras=settings.max_cameras,
+            condition_of=condition_of,
         )
         self._context = context
         self._n_classes = n_classes
@@ -147,10 +150,6 @@ class Ingest(Service):
         self._awaited = 0
         self._awaited_bytes = 0
         self._logged_at: dict[str, float] = {}
-
-    def set_rules(self, rules: SlimmingRules) -> None:
-        """Use other rules from the next frame on; callable from any thread."""
-        self._decider.set_rules(rules)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -272,7 +271,7 @@ class Ingest(Service):
             )
         else:
             pixels = declared_pixels(message.image, message.shape)
-            measure = partial(self._decider.measure, message)
+            measure = partial(self.decider.measure, message)
         self._pipeline.begin(item, self._monotonic(), pixels, measure)
 
     def _decide(self, work: InWork) -> None:
@@ -283,10 +282,11 @@ class Ingest(Service):
             self._pipeline.proceed(work, None)
             return
         assert not isinstance(message, LabelMessage)
-        decided = work.decided = self._decider.decide(message, found, work.item.arrived_at)
+        decided = work.decided = self.decider.decide(message, found, work.item.arrived_at)
         if not decided.resent and not decided.sign_of_life:
             self._instruments.score(decided.camera, decided.score)
             self._instruments.scale(decided.camera, decided.decision.scale)
+            self._instruments.decided(decided.camera, decided.decision, decided.standing)
         if decided.decision.keep:
             self._pipeline.proceed(work, partial(new_sample, decided))
             return
@@ -394,7 +394,7 @@ class Ingest(Service):
 
     def _counted_as(self, camera: str) -> str:
         """The camera's name if it is known, else "": unknown cameras share one time series."""
-        return camera if self._decider.knows(camera) else ""
+        return camera if self.decider.knows(camera) else ""
 
     def _finish(self) -> None:
         """Decide on waiting messages and answer stored ones, as far as the time before the stop allows."""

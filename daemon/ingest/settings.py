@@ -16,6 +16,7 @@ from dance_ondevice.daemon.store.samples import (
     UnknownSample,
 )
 from dance_ondevice.daemon.wire.messages import Reason, WireError
+from dance_ondevice.policies.stream.data_slimming import Decision
 
 _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
     (StoreFull, "store_full"),
@@ -41,6 +42,9 @@ class IngestInstruments(Protocol):
 
     def frame(self, camera: str, outcome: str) -> None:
         """Count one frame as kept, dropped, rejected or overflow."""
+
+    def decided(self, camera: str, decision: Decision, standing: int) -> None:
+        """A frame was decided on; so many in a row, it included, have repeated what was kept."""
 
     def score(self, camera: str, value: float) -> None:
         """Record a frame's complexity, 0 to 1."""

@@ -38,6 +38,7 @@ class Snapshot:
     budget_joules: float = 0.0
     round_joules: float = 0.0
     inference_skipped: int = 0
+    drop_fraction: float = 0.0
     conditions: int = 0
     model: ModelFacts | None = None
     learning_joules: float = 0.0
@@ -75,6 +76,11 @@ class SnapshotCollector(Collector):
             "dance_inference_skipped",
             "Frames replaced by a newer one before inference took them.",
             value=now.inference_skipped,
+        )
+        yield GaugeMetricFamily(
+            "dance_drop_fraction",
+            "Share of the frames of each condition and light that is to be dropped.",
+            value=now.drop_fraction,
         )
         yield GaugeMetricFamily(
             "dance_conditions", "Conditions that are distinguished now.", value=now.conditions

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from dance_ondevice.policies.stream.data_slimming import Decision
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -30,6 +32,19 @@ class Instruments:
             "Spatial complexity of accepted frames, 0 to 1.",
             ["camera"],
             buckets=_SCORE_BUCKETS,
+            registry=registry,
+        )
+        self._condition_frames = Counter(
+            "dance_condition_frames",
+            "Frames decided on, by the condition that they were taken in; by light where conditions are not "
+            "told apart.",
+            ["camera", "condition", "outcome"],
+            registry=registry,
+        )
+        self._repeated = Gauge(
+            "dance_camera_repeated_frames",
+            "Latest frames in a row that repeated a picture which was kept.",
+            ["camera"],
             registry=registry,
         )
         self._scale = Counter(
@@ -86,11 +101,21 @@ class Instruments:
             registry=registry,
         )
         self._frame_counts: dict[str, int] = {}
+        self._by_condition: dict[tuple[str, str, str], int] = {}
+        self._standing: dict[str, int] = {}
 
     def frame(self, camera: str, outcome: str) -> None:
         """Count one frame; ``outcome`` is kept, dropped, rejected or overflow."""
         self._frames.labels(camera, outcome).inc()
         self._frame_counts[outcome] = self._frame_counts.get(outcome, 0) + 1
+
+    def decided(self, camera: str, decision: Decision, standing: int) -> None:
+        """Count one frame by its condition; so many in a row, it included, have repeated what was kept."""
+        key = (camera, decision.condition, decision.outcome)
+        self._condition_frames.labels(*key).inc()
+        self._by_condition[key] = self._by_condition.get(key, 0) + 1
+        self._repeated.labels(camera).set(standing)
+        self._standing[camera] = standing
 
     def score(self, camera: str, value: float) -> None:
         """Record a frame's complexity."""
@@ -139,3 +164,11 @@ class Instruments:
     def frame_counts(self) -> dict[str, int]:
         """Frames by outcome since the daemon started (written by the ingest thread alone)."""
         return dict(self._frame_counts)
+
+    def condition_counts(self) -> dict[tuple[str, str, str], int]:
+        """Frames by camera, condition and outcome since the daemon started (written by the ingest thread)."""
+        return dict(self._by_condition)
+
+    def standing_still(self) -> dict[str, int]:
+        """By camera, latest frames in a row that repeated what was kept (written by the ingest thread)."""
+        return dict(self._standing)

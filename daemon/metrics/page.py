@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot, SnapshotCollector
 from dance_ondevice.daemon.metrics.instruments import OUTCOMES, ROLLBACK_TRIGGERS, WORKLOADS, Instruments
 from dance_ondevice.energy.reading import DomainEnergy, EnergyReading
+from dance_ondevice.policies.stream.data_slimming import Decision
 from dance_ondevice.policies.stream.drift import SIGNALS
 
 _HEAD = """# Metrics
@@ -31,10 +32,12 @@ This page is made from the code: `python -m dance_ondevice.daemon.metrics.page >
 LABELS = {
     "architecture": "the live model's architecture, or the factory that builds it",
     "camera": "the name that the sender gave",
+    "condition": "`base`, `c1`, ...; `light1`, ... where inference or `conditions.enabled` is off",
     "domain": "the part of the board that a meter sees; domains do not overlap",
     "labelled": "`true` or `false`",
     "method": "`counter`, `integrated` or `modelled`",
-    "outcome": "of frames `kept`, `dropped`, `rejected` or `overflow`; of rounds "
+    "outcome": "of frames `kept`, `dropped`, `rejected` or `overflow`; by condition `kept`, `dropped`, "
+    "`repeated` (a picture that is stored already) or `damaged` (its lower part is flat); of rounds "
     + ", ".join(f"`{outcome}`" for outcome in OUTCOMES[:-1])
     + f" or `{OUTCOMES[-1]}`",
     "reason": "why a message was refused, as a short word (`store_full`, `header`, ...)",
@@ -105,6 +108,8 @@ def _example() -> CollectorRegistry:
     registry = CollectorRegistry()
     instruments = Instruments(registry)
     instruments.frame("front", "kept")
+    decision = Decision(outcome="kept", scale=1.0, weight=1.0, quantile=0.0, condition="base", reason="")
+    instruments.decided("front", decision, 0)
     instruments.score("front", 0.0)
     instruments.scale("front", 1.0)
     instruments.refused("header")

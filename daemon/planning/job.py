@@ -15,7 +15,7 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.planning import anchors
 from dance_ondevice.daemon.planning.scope import WHOLE, Scope
 from dance_ondevice.daemon.system.state import StatePaths
-from dance_ondevice.daemon.versions import engine_graph, first_model
+from dance_ondevice.daemon.versions import base, engine_graph
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
 from dance_ondevice.models.card import CheckpointError, read_card
 from dance_ondevice.policies.rounds import network_slimming, pace
@@ -45,7 +45,7 @@ def slim_target(config: Config, card: Mapping[str, Any], past: Sequence[Mapping[
     """
     settings = config.network_slimming
     whole = card.get("unslimmed_macs") or card.get("macs")
-    if not settings.enabled or not whole or first_model.is_untrained(card):
+    if not settings.enabled or not whole or base.is_untrained(card):
         return None
     current = card["macs"] / whole
     steps = [

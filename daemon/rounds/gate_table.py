@@ -49,6 +49,26 @@ def build(
         read_counts(counts_file(folder, "live")),
         read_counts(counts_file(folder, "candidate")),
     )
+    return of_pairs(
+        found,
+        captures,
+        new_since=new_since,
+        block_seconds=block_seconds,
+        confidence=confidence,
+        seed=seed,
+    )
+
+
+def of_pairs(
+    found: Mapping[str, bootstrap.Pair],
+    captures: Mapping[str, SampleCapture],
+    *,
+    new_since: Mapping[str, float],
+    block_seconds: float,
+    confidence: float,
+    seed: int,
+) -> GateTable:
+    """Compare two models by their counts of each held-out sample; see ``build``."""
     if not found:
         return GateTable(None)
     ids = list(found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.record import SeenSample
-from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions import base
 from dance_ondevice.daemon.versions.versions import VersionError
 from dance_ondevice.documents import decode
 from dance_ondevice.files import write_durably
@@ -166,8 +166,7 @@ class Probation:
 
     def _decide(self, config: Config, state: ProbationState, seen: list[SeenSample]) -> None:
         c, rules = self._c, self.rules(config)
-        joules = full_load_watts(config.energy) * (_START_SECONDS + _FRAME_SECONDS * len(seen))
-        allowance = c.budget.ask(joules)
+        allowance = c.budget.ask(comparison_joules(config, len(seen)))
         if not allowance.allowed:
             self._not_before = c.monotonic() + _RETRY_SECONDS
             self.text += f"; their evaluation waits: {allowance.reason}"
@@ -203,74 +202,18 @@ class Probation:
     def _observe(
         self, config: Config, state: ProbationState, seen: list[SeenSample], joules: float
     ) -> list[jobs.Observed] | None:
-        """Run the evaluation; None when a stop, the battery or the temperature cut it short.
-
-        Raises:
-            RuntimeError: The evaluation failed, or reached its limit of time, memory or joules.
-        """
-        c = self._c
-        folder = c.paths.rounds / f".probation-{state.version}"
-        shutil.rmtree(folder, ignore_errors=True)
-        job_file = write_job(
-            folder,
-            jobs.ProbationJob(
-                before=str(c.versions.directory(state.before).resolve()),
-                live=str(c.versions.directory(state.version).resolve()),
-                n_classes=len(config.model.classes),
-                samples=tuple(each.sample for each in seen),
-                threads=config.training.threads,
-                conditions=config.conditions.enabled,
-            ),
+        """Run the evaluation; see ``compare_versions``."""
+        versions = self._c.versions
+        return compare_versions(
+            self._c,
+            config,
+            self._watcher,
+            name=f"probation-{state.version}",
+            before=versions.directory(state.before),
+            live=versions.directory(state.version),
+            samples=[each.sample for each in seen],
+            joules=joules,
         )
-        account = f"probation-{state.version}"
-        c.budget.reserve(account, joules)
-        before = c.energy.sample()
-        found: list[jobs.Observed] = []
-        error = ""
-
-        def take(event: jobs.Event) -> None:
-            nonlocal error
-            match event:
-                case jobs.Observed():
-                    found.append(event)
-                case jobs.Failed():
-                    error = event.error
-                case _:
-                    pass
-
-        def must_stop() -> str | None:
-            return c.budget.must_stop(spent=c.budget.charge(c.energy.used_since(before)), allowance=joules)
-
-        try:
-            ended = self._watcher().run(
-                TrainerProcess(
-                    job_file, folder / "trainer.log", program="dance_ondevice.daemon.trainer.probation_main"
-                ),
-                Limits(
-                    deadline=c.monotonic() + parse_duration(config.training.max_round_duration),
-                    resident_bytes=memory_limit(c.procfs),
-                    must_stop=must_stop,
-                ),
-                take,
-            )
-        finally:
-            after = c.energy.sample()
-            gross = c.budget.charge(after.since(before))
-            c.budget.settle(
-                account,
-                gross=gross,
-                attributed=after.workloads.get("training", 0.0) - before.workloads.get("training", 0.0),
-                method=c.energy.meter.method,
-            )
-        if ended.limit == "stopping" or (ended.limit == "energy" and gross < joules):
-            return None  # later: nothing is wrong with the process
-        if ended.limit:
-            raise RuntimeError(ended.reason)
-        status = ended.exit.status
-        if status != 0 or len(found) < len(seen):
-            raise RuntimeError(error or f"it ended with status {status}, see {folder}/trainer.log")
-        shutil.rmtree(folder, ignore_errors=True)
-        return found
 
     def _evidence(
         self, config: Config, state: ProbationState, seen: list[SeenSample], observed: list[jobs.Observed]
@@ -298,11 +241,107 @@ class Probation:
             ),
             agreement=sum(each.agreement for each in observed) / len(observed),
             samples=len(observed),
-            untrained_before=first_model.is_untrained(self._c.versions.card(state.before)),
+            untrained_before=base.is_untrained(self._c.versions.card(state.before)),
         )
 
 
 def remove_leftovers(rounds: Path) -> None:
-    """Remove the folders of evaluations that a crash cut short."""
-    for folder in rounds.glob(".probation-*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    """Remove the folders of comparisons that a crash cut short."""
+    for pattern in (".probation-*", ".import-*"):
+        for folder in rounds.glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def comparison_joules(config: Config, frames: int) -> float:
+    """What a comparison over so many frames may cost, in gross joules."""
+    return full_load_watts(config.energy) * (_START_SECONDS + _FRAME_SECONDS * frames)
+
+
+def compare_versions(
+    context: RoundContext,
+    config: Config,
+    watcher: Callable[[], ChildWatcher],
+    *,
+    name: str,
+    before: Path,
+    live: Path,
+    samples: Sequence[jobs.JobSample],
+    joules: float,
+) -> list[jobs.Observed] | None:
+    """Run both models; None when a stop, the battery or the temperature cut it short.
+
+    Args:
+        context: of all rounds.
+        config: the whole configuration.
+        watcher: makes what runs the child.
+        name: of the account in the ledger; the child's folder is named after it.
+        before: folder of the one model.
+        live: folder of the other.
+        samples: frames; ``label`` is empty where there is none.
+        joules: that it may spend; they are reserved first and settled afterwards.
+
+    Raises:
+        RuntimeError: it failed, or reached its deadline, its memory or its joules.
+    """
+    c = context
+    folder = c.paths.rounds / f".{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    job_file = write_job(
+        folder,
+        jobs.ProbationJob(
+            before=str(before.resolve()),
+            live=str(live.resolve()),
+            n_classes=len(config.model.classes),
+            samples=tuple(samples),
+            threads=config.training.threads,
+            conditions=config.conditions.enabled,
+        ),
+    )
+    c.budget.reserve(name, joules)
+    start = c.energy.sample()
+    found: list[jobs.Observed] = []
+    error = ""
+
+    def take(event: jobs.Event) -> None:
+        nonlocal error
+        match event:
+            case jobs.Observed():
+                found.append(event)
+            case jobs.Failed():
+                error = event.error
+            case _:
+                pass
+
+    def must_stop() -> str | None:
+        return c.budget.must_stop(spent=c.budget.charge(c.energy.used_since(start)), allowance=joules)
+
+    try:
+        ended = watcher().run(
+            TrainerProcess(
+                job_file, folder / "trainer.log", program="dance_ondevice.daemon.trainer.probation_main"
+            ),
+            Limits(
+                deadline=c.monotonic() + parse_duration(config.training.max_round_duration),
+                resident_bytes=memory_limit(c.procfs),
+                must_stop=must_stop,
+            ),
+            take,
+        )
+    finally:
+        after = c.energy.sample()
+        gross = c.budget.charge(after.since(start))
+        c.budget.settle(
+            name,
+            gross=gross,
+            attributed=after.workloads.get("training", 0.0) - start.workloads.get("training", 0.0),
+            method=c.energy.meter.method,
+        )
+    if ended.limit == "stopping" or (ended.limit == "energy" and gross < joules):
+        return None  # another time: nothing is wrong with the process
+    if ended.limit:
+        raise RuntimeError(ended.reason)
+    status = ended.exit.status
+    if status != 0 or len(found) < len(samples):
+        raise RuntimeError(error or f"it ended with status {status}, see {folder}/trainer.log")
+    shutil.rmtree(folder, ignore_errors=True)
+    return found

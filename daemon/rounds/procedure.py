@@ -20,6 +20,7 @@ from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.rounds import closing as round_close
+from dance_ondevice.daemon.rounds import importing
 from dance_ondevice.daemon.rounds import prepare as round_prepare
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds import verdict as round_verdict
@@ -29,7 +30,9 @@ from dance_ondevice.daemon.rounds.probation import Probation, ProbationState, re
 from dance_ondevice.daemon.rounds.training import RoundClock, RoundTraining
 from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult
 from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
+from dance_ondevice.daemon.versions import base, tryout
 from dance_ondevice.daemon.versions.versions import Pointer, VersionError
+from dance_ondevice.policies.promotion import promotion
 from dance_ondevice.policies.rounds import pace, shrinking
 from dance_ondevice.policies.samples.splits import SampleInfo, assign_splits
 
@@ -55,6 +58,7 @@ class RoundProcedure:
     ) -> None:
         self._c = context
         self._on_progress = on_progress
+        self._beat = beat
         self._watcher = partial(context.watcher, stopping, beat)
         self._close = partial(round_close.close, context)
         self.probation = Probation(context, roll_back=self._roll_back, watcher=self._watcher)
@@ -102,29 +106,47 @@ class RoundProcedure:
         """Gross joules that learning has cost, as far back as the records go."""
         return self._c.store.submit(round_record.spent_joules).result()
 
-    def switch(self, version: str, *, reason: str, away_from: str | None = None) -> Pointer:
+    def switch(
+        self, version: str, *, reason: str, away_from: str | None = None, tried: bool = False
+    ) -> Pointer:
         """Make a version live: load and warm it up, write the pointer, then install it for inference.
 
         Args:
             version: The version's name.
             reason: Why it goes live, for the log.
             away_from: See ``Versions.make_live``.
+            tried: Whether it has run already, in a round or as the live model; other versions are first run,
+                in a separate process where inference is off.
 
         Raises:
-            VersionError: There is no such version, or it does not load.
+            VersionError: There is no such version, it is for other classes, or it does not load.
         """
         c = self._c
-        c.versions.card(version)
+        base.check_classes(c.versions.card(version), c.config.model.classes, f"version {version}")
         install = None
-        if c.live_model is not None:
-            try:
+        try:
+            if c.live_model is None and not tried:
+                tryout.check(c.versions.directory(version), procfs=c.procfs)
+            elif c.live_model is not None:
                 install = c.live_model.prepare(c.versions.directory(version))
-            except Exception as error:  # the model may be the user's own: loading it may raise anything
-                raise VersionError(f"version {version} does not load: {error}") from error
+        except Exception as error:  # the model may be the user's own: loading it may raise anything
+            raise VersionError(f"version {version} does not load: {error}") from error
         pointer = c.versions.make_live(version, reason=reason, away_from=away_from)
         if install is not None:
             install()
         return pointer
+
+    def bring_in(self, source: Path) -> dict[str, Any]:
+        """Bring in a model from outside; see ``importing.bring_in``."""
+        act = importing.Import(
+            context=self._c,
+            watcher=self._watcher,
+            samples=self.assign_splits,
+            switch=lambda version, reason: self.switch(version, reason=reason, tried=True),
+            begin_probation=self.probation.begin,
+            beat=self._beat,
+        )
+        return importing.bring_in(act, source)
 
     def rollback(self, to: str | None) -> Pointer:
         """Make the previous live version (or a named one) live again.
@@ -143,7 +165,8 @@ class RoundProcedure:
 
     def _roll_back(self, state: ProbationState, reason: str) -> None:
         """Go back to the earlier version after the new one failed its probation."""
-        self.switch(state.before, reason=f"{state.version} did not hold: {reason}", away_from="rolled_back")
+        why = f"{state.version} did not hold: {reason}"
+        self.switch(state.before, reason=why, away_from="rolled_back", tried=True)
         self._c.store.submit(lambda db: round_record.mark_rolled_back(db, state.round, reason)).result()
         self._c.instruments.rolled_back("probation")
         log.warning("rolled back version=%s to=%s reason=%s", state.version, state.before, reason)
@@ -316,12 +339,16 @@ class RoundProcedure:
         if result.state == "hopeless":
             # Rejected without a candidate: the same samples would end the same way.
             saved = part.forecast.step_joules * (job.steps - result.steps)
-            reasons = (result.reason, f"about {saved:.0f} J saved") if saved > 0 else (result.reason,)
+            told = (f"about {saved:.0f} J saved",) if saved > 0 else ()
+            reasons = (result.reason, *told, *promotion.steadier(len(job.gate)))
             return self._close(job.round, "rejected", reasons, facts, served=True)
         if result.state != "done" or result.done is None:
             return self._close(job.round, result.state, (result.reason,), facts)
         facts["macs_after"] = result.done.macs
-        judgement = round_verdict.judge(part.config, self._c.store, job, result, facts)
+        untrained = base.is_untrained(self._c.versions.card(Path(job.live).name))
+        judgement = round_verdict.judge(
+            part.config, self._c.store, job, result, facts, untrained_live=untrained
+        )
         promoted = judgement.outcome == "promoted"
         version = self._c.versions.adopt(
             Path(job.out),
@@ -354,7 +381,7 @@ class RoundProcedure:
             try:
                 if before is not None:
                     self.probation.begin(version, before.version, round_id)
-                self.switch(version, reason=f"promoted by round {round_id}")
+                self.switch(version, reason=f"promoted by round {round_id}", tried=True)
             except VersionError as error:
                 return self._close(round_id, "failed", (str(error),), facts, version)
         outcome = self._close(round_id, judgement.outcome, judgement.reasons, facts, version, served=True)

@@ -13,7 +13,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 from dance_ondevice.daemon.config.sections import Config, Training
 from dance_ondevice.daemon.planning import pace as round_pace
@@ -33,15 +34,17 @@ from dance_ondevice.policies.samples.splits import SampleInfo
 #: Finished rounds from which the benefit of learning is reported; many of them may be stopped or failed.
 _REVIEWED_ROUNDS = 50
 
+Kind: TypeAlias = Literal["tick", "train", "promote", "rollback", "import"]
+
 
 @dataclass(frozen=True)
 class Request:
     """A request to the rounds thread; the one who asked finds the answer by its ``id``."""
 
     id: int
-    kind: Literal["tick", "train", "promote", "rollback"]
+    kind: Kind
     trigger: str
-    version: str | None = None
+    version: str | None = None  # or the folder of a model to bring in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +138,10 @@ class Rounds(Service):
         """Ask for the previous (or a named) version to be made live again."""
         return self._enqueue("rollback", "requested", to)
 
+    def bring_in(self, folder: str) -> int:
+        """Ask for the model in a folder to be brought in."""
+        return self._enqueue("import", "requested", folder)
+
     def answer(self, request: int) -> dict[str, Any] | None:
         """The state of a request: ``{"state": "queued" | "running" | "done", ...}``; None if unknown."""
         with self._answers_lock:
@@ -195,7 +202,7 @@ class Rounds(Service):
 
     def _answered(self, request: Request) -> dict[str, Any]:
         """Do what a request asks for and return the answer."""
-        if request.kind in ("promote", "rollback"):
+        if request.kind in ("promote", "rollback", "import"):
             return self._switch(request)
         if request.kind == "tick":
             self._teach()
@@ -211,10 +218,8 @@ class Rounds(Service):
         """
         if not self._interrupted:
             return None
-        outcome, self._interrupted = (
-            None,
-            False,
-        )  # also where it fails: the next start tries again, not the next second
+        # Also where it fails: the next start tries again, not the next second.
+        outcome, self._interrupted = None, False
         for row in self._procedure.interrupted():
             if self.stopping.is_set():
                 break
@@ -239,11 +244,13 @@ class Rounds(Service):
 
     def _switch(self, request: Request) -> dict[str, Any]:
         try:
+            if request.kind == "import":
+                return self._procedure.bring_in(Path(request.version or ""))
             if request.kind == "promote":
                 pointer = self._procedure.switch(request.version or "", reason="promoted by hand")
             else:
                 pointer = self._procedure.rollback(request.version)
-        except VersionError as error:
+        except (VersionError, OSError, RuntimeError) as error:
             return {"state": "done", "outcome": "failed", "reasons": [str(error)]}
         return {"state": "done", "outcome": "live", "version": pointer.version, "reasons": []}
 
@@ -360,15 +367,12 @@ class Rounds(Service):
         with self._answers_lock:
             self._state = dataclasses.replace(self._state, **changes)
 
-    def _enqueue(
-        self, kind: Literal["train", "promote", "rollback"], trigger: str, version: str | None
-    ) -> int:
+    def _enqueue(self, kind: Kind, trigger: str, version: str | None) -> int:
         request = Request(next(self._ids), kind, trigger, version)
+        refused = {"state": "done", "outcome": "refused", "reasons": ["too many requests wait"]}
         self._set_answer(request.id, {"state": "queued"})
         if not self._post(request):
-            self._set_answer(
-                request.id, {"state": "done", "outcome": "refused", "reasons": ["too many requests wait"]}
-            )
+            self._set_answer(request.id, refused)
         return request.id
 
     def _post(self, request: Request | None) -> bool:

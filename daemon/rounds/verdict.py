@@ -27,7 +27,13 @@ class Judgement:
 
 
 def judge(
-    config: Config, store: Store, job: jobs.Job, result: RunResult, facts: Mapping[str, Any]
+    config: Config,
+    store: Store,
+    job: jobs.Job,
+    result: RunResult,
+    facts: Mapping[str, Any],
+    *,
+    untrained_live: bool = False,
 ) -> Judgement:
     """Judge a candidate that is on disk.
 
@@ -37,6 +43,7 @@ def judge(
         job: The round's job.
         result: The result of its trainer, whose state is ``done``.
         facts: Values of the round's row, for the certificate.
+        untrained_live: Whether the live model has not learnt anything yet.
     """
     origins = store.submit(
         lambda db: round_record.origins(db, [s.id for s in (*job.train, *job.rehearsal, *job.gate)])
@@ -66,6 +73,7 @@ def judge(
         comparison=table.whole,
         groups=table.groups,
         speed=speed,
+        untrained_live=untrained_live,
     )
     notes = (
         result.reason,

@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.store.samples import StoreFull, delete_samples
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.policies.samples.similarity import stored_light
 from dance_ondevice.policies.stream.retention import StoredSample, choose_evictions
 
 log = logging.getLogger(__name__)
@@ -22,18 +23,24 @@ SLACK = 0.02
 #: The newest held-out samples of a camera that stay, enough for several gates. Older ones are evicted like
 #: other labelled samples, by age, so that the gate's samples follow the stream and never fill the store.
 KEEP_HELD_OUT = 128
+#: The newest so many of each condition stay whatever came since: a night is judged by day as well.
+KEEP_HELD_OUT_OF_CONDITION = 16
 
 # The newest held-out samples stay, and so do samples that a running round may be reading. A held-out sample
 # is not trained on, so its classes do not keep it longer.
 _CANDIDATES = f"""
 SELECT id, camera, captured_at, bytes, score, label_path IS NOT NULL,
-    (split IS 'gate' AND
-        row_number() OVER (PARTITION BY camera, split ORDER BY captured_at DESC, id) <= {KEEP_HELD_OUT})
+    (split IS 'gate' AND (
+        row_number() OVER (PARTITION BY camera, split ORDER BY captured_at DESC, id) <= {KEEP_HELD_OUT}
+        OR row_number() OVER (
+            PARTITION BY camera, split, condition, substr(signature, -1) ORDER BY captured_at DESC, id
+        ) <= {KEEP_HELD_OUT_OF_CONDITION}
+    ))
     OR id IN (
         SELECT sample_id FROM round_samples JOIN rounds ON rounds.id = round_id WHERE outcome IS NULL
     ),
-    CASE WHEN split IS 'gate' THEN NULL ELSE classes END
-FROM samples
+    CASE WHEN split IS 'gate' THEN NULL ELSE classes END, condition, signature
+FROM samples ORDER BY captured_at, id
 """
 
 
@@ -129,10 +136,14 @@ class Quota:
     def _candidates(self, keep: Collection[str]) -> list[StoredSample]:
         parsed: dict[str | None, frozenset[int]] = {None: frozenset()}
         samples = []
+        shown: set[tuple[str, str]] = set()
         for row in self._db.execute(_CANDIDATES):
             text = row[7]
             if text not in parsed:
                 parsed[text] = frozenset(json.loads(text))
+            signature = row[9] or ""
+            repeated = bool(signature) and (row[1], signature) in shown
+            shown.add((row[1], signature))
             samples.append(
                 StoredSample(
                     id=row[0],
@@ -143,6 +154,9 @@ class Quota:
                     labelled=bool(row[5]),
                     held_out=bool(row[6]) or row[0] in keep,
                     classes=parsed[text],
+                    condition=row[8] or "",
+                    light=stored_light(signature),
+                    repeated=repeated,
                 )
             )
         return samples

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.children.counts import Counts, ScoreCard, read_counts
+from dance_ondevice.daemon.children.counts import Counts, ScoreCard, read_counts, score_card
 from dance_ondevice.images.codec import resize_area
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
@@ -60,23 +60,6 @@ def kept_scores(
     if not counts or [each.id for each in counts] != [identifier for identifier, _ in gate]:
         return None
     return score_card(counts), counts
-
-
-def score_card(counts: Sequence[Counts]) -> ScoreCard:
-    """The scores over all samples together, of which there must be at least one; see ``evaluation``."""
-    truth, predicted, hits = (
-        np.array([getattr(each, name) for each in counts], np.int64).sum(axis=0)
-        for name in ("truth", "predicted", "hits")
-    )
-    union = truth + predicted - hits
-    iou = tuple(float(h / u) if u else None for h, u in zip(hits, union, strict=True))
-    present = [value for value, pixels in zip(iou, truth, strict=True) if pixels and value is not None]
-    return ScoreCard(
-        miou=float(np.mean(present)) if present else 0.0,
-        iou_per_class=iou,
-        pixels_per_class=tuple(map(int, truth)),
-        samples=len(counts),
-    )
 
 
 def counts_of(identifier: str, matrix: Matrix) -> Counts:

@@ -12,60 +12,179 @@ import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dance_ondevice.daemon.config.load import ConfigError, Problem
 from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
-from dance_ondevice.daemon.versions import factory
-from dance_ondevice.daemon.versions.versions import Pointer, Versions
+from dance_ondevice.daemon.versions import base, classes, factory
+from dance_ondevice.daemon.versions.versions import (
+    Live,
+    NothingLoads,
+    Pointer,
+    VersionError,
+    Versions,
+)
 from dance_ondevice.documents import decode
 
 log = logging.getLogger(__name__)
 
-#: Tensors of a checkpoint; any other file holds weights without a card.
-_TENSORS = "model.safetensors"
 #: Exit statuses of the program when the weights, or the user's factory, cannot be used; the last line of its
 #: standard output says why.
 _BAD_WEIGHTS, _BAD_FACTORY = 3, 4
+
+
+def start(
+    config: Config,
+    config_file: str,
+    paths: StatePaths,
+    versions: Versions,
+    loads: Callable[[Path], object],
+) -> None:
+    """Have a live model that loads, where there is one: what a start of the daemon does.
+
+    An untrained one gives way to another that the configuration asks for, since nothing is lost with it. One
+    that does not load gives way to the next best version, and where nothing was learnt yet to the configured
+    model, so that mending the configuration mends the service.
+
+    Args:
+        config: the whole configuration; its classes are those of the state folder.
+        config_file: names it in errors.
+        paths: of the state folder.
+        versions: of the state folder.
+        loads: loads a version's folder; whatever it raises says that it does not load.
+
+    Raises:
+        ConfigError: the configured model cannot be used.
+        VersionError: no version loads, and what was learnt would be lost with them.
+    """
+
+    def fits(directory: Path) -> None:
+        base.check_classes(versions.card(directory.name), config.model.classes, directory.name)
+        loads(directory)
+
+    live = versions.live()
+    if live is not None and _is_to_give_way(config, paths, live):
+        adopted = _adopt(config, config_file, paths, versions)
+        log.info(
+            "model replaced version=%s by=%s because=it was untrained", live.pointer.version, adopted.version
+        )
+    try:
+        versions.fall_back(fits)
+    except NothingLoads as error:
+        if not _may_be_replaced(config, versions):
+            raise
+        pointer = _adopt(config, config_file, paths, versions, away_from="damaged")
+        versions.note = f"{error.problem}: the configured model is live in its place, as {pointer.version}"
+        log.warning("model replaced by=%s because=%s", pointer.version, error.problem)
+        versions.fall_back(fits)
+
+
+def come_up(
+    config: Config,
+    config_file: str,
+    paths: StatePaths,
+    versions: Versions,
+    *,
+    store: Store,
+    loads: Callable[[Path], object],
+) -> None:
+    """Compare the classes, and have a live model where there is one or the configuration asks for one.
+
+    Args:
+        config: the whole configuration.
+        config_file: names it in errors.
+        paths: of the state folder.
+        versions: of the state folder.
+        store: knows whether anything is labelled.
+        loads: see ``start``.
+
+    Raises:
+        ConfigError, VersionError: see ``start``; or the classes are not those of the state folder.
+    """
+    for leftover in paths.models.glob(".*/"):  # of a model that a crash kept from being adopted
+        shutil.rmtree(leftover, ignore_errors=True)
+    live = versions.live()
+    labelled = store.submit(lambda db: db.execute("select count(label_path) from samples").fetchone()[0])
+    classes.check(config, config_file, paths, live.card if live else None, labelled=labelled.result())
+    start(config, config_file, paths, versions, loads)
+    if config.inference.enabled or versions.pointer() is not None or config.model.weights:
+        ensure(config, config_file, paths, versions)
 
 
 def ensure(config: Config, config_file: str, paths: StatePaths, versions: Versions) -> Pointer:
     """Return the live pointer, adopting a first version when the state directory has none.
 
     Raises:
-        ConfigError: The configured weights are missing or unreadable, a model's classes differ from the
-            configured ones, or the configured factory makes no model.
+        ConfigError: The configured weights are missing, unreadable or unusable, a model's classes differ from
+            the configured ones, or the configured factory makes no model.
     """
-    try:
-        return _ensure(config, config_file, paths, versions)
-    except _FactoryError as error:
-        problem = factory.problem(config_file, "model.factory", config.model.factory, str(error))
-        raise ConfigError((problem,)) from error
-
-
-def _ensure(config: Config, config_file: str, paths: StatePaths, versions: Versions) -> Pointer:
     pointer = versions.pointer()
-    if pointer is not None:
-        _check_classes(
-            versions.card(pointer.version), config, config_file, f"the live model {pointer.version}"
-        )
-        return pointer
+    if pointer is None:
+        return _adopt(config, config_file, paths, versions)
+    found = tuple(versions.card(pointer.version).get("classes", ()))
+    if found != tuple(config.model.classes):
+        raise ConfigError((classes.problem(config_file, paths, found, config.model.classes),))
+    return pointer
+
+
+def _is_to_give_way(config: Config, paths: StatePaths, live: Live) -> bool:
+    """Whether an untrained live model is not the one that the configuration asks for."""
+    if not base.is_untrained(live.card):
+        return False
+    wish = base.wanted(config)
+    if list(live.card.get("classes") or ()) != list(wish.classes):
+        return True
+    found = base.changes(wish, live.pointer.version, live.card, base.taken(paths))
+    # The card of a base model says which network it is, whatever the key beside it says.
+    by_card = bool(wish.weights) and base.is_checkpoint(Path(wish.weights))
+    return any(change.key == "model.weights" or not by_card for change in found)
+
+
+def _may_be_replaced(config: Config, versions: Versions) -> bool:
+    """Whether nothing is lost with a live model that does not load: it is as the configuration gave it."""
+    pointer = versions.pointer()
+    if pointer is None or pointer.version != pointer.frozen:
+        return False
+    try:
+        card = versions.card(pointer.version)
+    except VersionError:
+        return True
+    return bool(config.model.weights) or "imported" not in card
+
+
+def _adopt(
+    config: Config,
+    config_file: str,
+    paths: StatePaths,
+    versions: Versions,
+    *,
+    away_from: str | None = None,
+) -> Pointer:
     scratch = paths.models / ".first"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        reason = _make(config, config_file, paths, scratch)
+    except _FactoryError as error:
+        problem = factory.problem(config_file, "model.factory", config.model.factory, str(error))
+        raise ConfigError((problem,)) from error
+    version = versions.adopt(scratch, status="candidate", round_id=None, changes={"parent": None})
+    return versions.make_live(version, reason=reason, away_from=away_from, first=True)
+
+
+def _make(config: Config, config_file: str, paths: StatePaths, scratch: Path) -> str:
+    """Write the configured model into the scratch folder; returns why it is what it is."""
     source = Path(config.model.weights)
-    if config.model.weights and source.is_file() and not _is_of_checkpoint(source):
+    if config.model.weights and not base.is_checkpoint(source):
         reason = _write_filled(config, config_file, scratch, source)
+        base.note_taken(paths, base.fingerprint_of(source))
     elif config.model.weights:
-        source = source.parent if source.name == _TENSORS else source
-        card = _read_card(source, config, config_file)
-        _check_classes(card, config, config_file, f"the base model {source}")
-        scratch.mkdir()
-        for name in (_TENSORS, "card.json"):
-            shutil.copyfile(source / name, scratch / name)
+        _copy_base(config, config_file, scratch, source)
+        base.note_taken(paths, base.fingerprint_of(source))
         reason = f"base model {source}"
     else:
         _write_fresh(config, scratch)
@@ -74,13 +193,29 @@ def _ensure(config: Config, config_file: str, paths: StatePaths, versions: Versi
             "model untrained masks=meaningless until=first promoted round, set model.weights to a "
             "folder made by 'dance-ondevice pretrain', or a file of weights, to start with a trained one"
         )
-    version = versions.adopt(scratch, status="live", round_id=None, changes={"parent": None})
-    return versions.make_live(version, reason=reason)
+    return reason
 
 
-def is_untrained(card: Mapping[str, Any]) -> bool:
-    """Whether the card belongs to a network of which some part has not been trained."""
-    return bool((card.get("training") or {}).get("untrained"))
+def _copy_base(config: Config, config_file: str, scratch: Path, source: Path) -> None:
+    """Copy the configured base model into the scratch folder, and run it there."""
+    wanted = tuple(config.model.classes)
+    try:
+        found = tuple(base.read_card(base.folder_of(source)).get("classes") or ())
+        if found == wanted:
+            base.copy_in(source, scratch, wanted, procfs=Path(config.energy.procfs_root))
+            return
+        problem = f"{config.model.weights!r}, a model for {list(found)}"
+        allowed = (
+            f"a model for {list(wanted)}, in that order, as 'dance-ondevice pretrain' makes one; or, before "
+            "anything is labelled, model.classes as that model has them"
+        )
+    except (OSError, ValueError) as error:
+        problem = f"{config.model.weights!r} ({error})"
+        allowed = (
+            "a folder with model.safetensors and card.json, as 'dance-ondevice pretrain --out' makes, or a "
+            "file of weights (.safetensors, .pt, .pth)"
+        )
+    raise ConfigError((Problem(config_file, "model.weights", problem, allowed),))
 
 
 def warning(card: Mapping[str, Any]) -> str | None:
@@ -94,49 +229,9 @@ def warning(card: Mapping[str, Any]) -> str | None:
         )
     if weights and any(weights[what] for what in ("missing", "misshapen", "unexpected")):
         return f"not all of {weights['file']} matched the network ({weights['summary']})"
-    if is_untrained(card):
+    if base.is_untrained(card):
         return "the live model is untrained: its masks mean nothing until a round is promoted"
     return None
-
-
-def _is_of_checkpoint(file: Path) -> bool:
-    return file.name == _TENSORS and (file.parent / "card.json").exists()
-
-
-def _read_card(source: Path, config: Config, config_file: str) -> dict[str, Any]:
-    try:
-        card = decode((source / "card.json").read_bytes(), dict[str, Any])
-        if not (source / _TENSORS).is_file():
-            raise FileNotFoundError(f"{source}/{_TENSORS} is missing")
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            (
-                Problem(
-                    config_file,
-                    "model.weights",
-                    f"{config.model.weights!r} ({error})",
-                    "a folder with model.safetensors and card.json, as 'dance-ondevice pretrain --out' "
-                    "makes, or a file of weights (.safetensors, .pt, .pth)",
-                ),
-            )
-        ) from error
-    return card
-
-
-def _check_classes(card: dict[str, Any], config: Config, config_file: str, what: str) -> None:
-    found = tuple(card.get("classes", ()))
-    wanted = tuple(config.model.classes)
-    if found != wanted:
-        raise ConfigError(
-            (
-                Problem(
-                    config_file,
-                    "model.classes",
-                    f"{list(wanted)}, while {what} was trained for {list(found)}",
-                    "the classes of that model, in its order; or another model.weights or daemon.state_dir",
-                ),
-            )
-        )
 
 
 def _write_filled(config: Config, config_file: str, out: Path, weights: Path) -> str:
@@ -160,7 +255,11 @@ def _write_filled(config: Config, config_file: str, out: Path, weights: Path) ->
     about = card["training"]["weights"]
     level = logging.INFO if warning(card) is None else logging.WARNING
     log.log(
-        level, "model weights file=%s trained=%s result=%s", weights, not is_untrained(card), about["summary"]
+        level,
+        "model weights file=%s trained=%s result=%s",
+        weights,
+        not base.is_untrained(card),
+        about["summary"],
     )
     return f"weights {weights}: {about['summary']}"
 
@@ -205,13 +304,13 @@ def main(arguments: Sequence[str]) -> int:
     from dance_ondevice.models.weights import WeightsError, load_weights
 
     architecture, user_factory, classes_json, seed, width, height, out, *weights = arguments
-    classes = tuple(json.loads(classes_json))
+    names = tuple(json.loads(classes_json))
     torch.manual_seed(int(seed))
     try:
         model = (
-            registry.build_from_factory(user_factory, len(classes))
+            registry.build_from_factory(user_factory, len(names))
             if user_factory
-            else registry.build(architecture, len(classes))
+            else registry.build(architecture, len(names))
         )
     except registry.ModelError as error:
         print(factory.one_line(str(error)))
@@ -223,10 +322,14 @@ def main(arguments: Sequence[str]) -> int:
         except WeightsError as error:
             print(error)
             return _BAD_WEIGHTS
+        if wrong := checkpoint.not_finite(model.state_dict()):
+            print(f"{weights[0]}: values that are not finite (NaN or infinite) in {wrong}")
+            return _BAD_WEIGHTS
         training = {
             "untrained": not report.complete,
             "weights": {
                 "file": weights[0],
+                "sha256": base.fingerprint_of(Path(weights[0])),
                 "loaded": len(report.loaded),
                 "missing": report.missing,
                 "misshapen": report.misshapen,
@@ -240,7 +343,7 @@ def main(arguments: Sequence[str]) -> int:
         version="base" if weights else "untrained",
         architecture="" if user_factory else architecture,
         factory=user_factory,
-        classes=classes,
+        classes=names,
         macs=macs,
         unslimmed_macs=macs,
         parameters=count_parameters(model),

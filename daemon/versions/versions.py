@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -70,6 +71,20 @@ class Live:
     card: Mapping[str, Any]
 
 
+class NothingLoads(VersionError):  # noqa: N818 - says what is wrong
+    """No version loads.
+
+    Attributes:
+        problem: what is wrong with the live one.
+    """
+
+    def __init__(self, problem: str, live_file: Path) -> None:
+        super().__init__(
+            f"{problem}, and no other version does; delete {live_file} to start from model.weights"
+        )
+        self.problem = problem
+
+
 class Versions:
     """The versions of one state directory; the rounds thread alone writes, any thread may read."""
 
@@ -89,7 +104,12 @@ class Versions:
         """The live pointer, or None before the first version was adopted."""
         try:
             found = decode(self._paths.live_file.read_bytes(), _PointerFile)
-            return Pointer(found.version, found.previous, found.frozen or found.version)
+            version = _plain(found.version)
+            return Pointer(
+                version,
+                _plain(found.previous) if found.previous else None,
+                _plain(found.frozen) if found.frozen else version,
+            )
         except FileNotFoundError:
             return None
         except (DocumentError, KeyError) as error:
@@ -106,16 +126,26 @@ class Versions:
         """All versions on disk, oldest first."""
         if not self._paths.models.is_dir():
             return []
-        found = (p.name for p in self._paths.models.iterdir() if (p / "card.json").is_file())
+        found = (
+            p.name
+            for p in self._paths.models.iterdir()
+            if not p.name.startswith(".") and (p / "card.json").is_file()
+        )
         return sorted(found, key=age_key)
 
     def card(self, version: str) -> dict[str, Any]:
         """The version's card as plain data.
 
+        Args:
+            version: a name out of ``names()``, and nothing else: another spelling of its folder would be a
+                second name of one version, and a path a model that nobody has judged or copied.
+
         Raises:
             VersionError: There is no such version.
         """
         try:
+            if version not in self.names():
+                raise FileNotFoundError(version)
             card = decode((self.directory(version) / "card.json").read_bytes(), dict[str, Any])
         except (OSError, DocumentError) as error:
             known = ", ".join(self.names()) or "none"
@@ -149,7 +179,9 @@ class Versions:
         self._record(version, card, status, round_id)
         return version
 
-    def make_live(self, version: str, *, reason: str, away_from: str | None = None) -> Pointer:
+    def make_live(
+        self, version: str, *, reason: str, away_from: str | None = None, first: bool = False
+    ) -> Pointer:
         """Point ``live.json`` at a version and keep the old one for rollback.
 
         Args:
@@ -157,6 +189,7 @@ class Versions:
             reason: Why it goes live, for the log.
             away_from: New status of the old version where it proved bad: a rollback then leads not to it but
                 to the parent of the new version.
+            first: Whether it becomes the frozen version too, because nothing was learnt before it.
 
         Raises:
             VersionError: There is no such version.
@@ -168,20 +201,31 @@ class Versions:
         pointer = Pointer(
             version=version,
             previous=self._parent(card) if away_from else old.version if old else None,
-            frozen=old.frozen if old else version,
+            frozen=old.frozen if old and not first else version,
         )
-        statuses = {version: "live"}
-        if old is not None and not away_from:
-            statuses[old.version] = "retired"
         if old is not None and away_from:
             # Before the pointer: after a crash between the two, the bad version is live and the next start
             # marks it live. The other order would leave a bad version that a rollback could choose.
             self._set_statuses({old.version: away_from})
         write_durably(self._paths.live_file, json.dumps(asdict(pointer)).encode())
         self._live = self._read_live()
-        self._set_statuses(statuses)
+        self._store.submit(lambda db: _mark_live(db, version)).result()
         log.info("model live version=%s previous=%s reason=%s", version, pointer.previous, reason)
         return pointer
+
+    def replace_all(self, version: str, *, frozen: str) -> None:
+        """Make a version live and another the yardstick; nothing before them can be rolled back to."""
+        pointer = Pointer(version=version, previous=None, frozen=frozen)
+        write_durably(self._paths.live_file, json.dumps(asdict(pointer)).encode())
+        self._live = self._read_live()
+        self._store.submit(lambda db: _mark_live(db, version)).result()
+
+    def become_first(self, version: str) -> None:
+        """Make a version the yardstick: nothing was learnt before it."""
+        pointer = self.pointer()
+        if pointer is not None:
+            changed = replace(pointer, frozen=version)
+            write_durably(self._paths.live_file, json.dumps(asdict(changed)).encode())
 
     def annotate(self, version: str, changes: Mapping[str, object]) -> None:
         """Add later findings to a version's card.
@@ -212,24 +256,26 @@ class Versions:
             none.
 
         Raises:
-            VersionError: No version loads; the message says what to do.
+            NothingLoads: No version loads; the message says which were tried and what to do.
         """
         pointer = self.pointer()
         if pointer is None:
             return None
-        problem = _problem(self.directory(pointer.version), loads)
+        problem = self._problem(pointer.version, loads)
         if problem is None:
             return None
         log.error("live model does not load version=%s error=%s", pointer.version, problem)
         for version in self._spare(pointer):
-            if _problem(self.directory(version), loads) is None:
+            if self._problem(version, loads) is None:
                 self.make_live(version, reason=f"{pointer.version} does not load", away_from="damaged")
                 self.note = f"{pointer.version} does not load ({problem}): {version} is live in its place"
                 return self.note
-        raise VersionError(
-            f"{pointer.version} does not load ({problem}), and no other version does; delete "
-            f"{self._paths.live_file} to start from model.weights"
-        )
+        raise NothingLoads(f"{pointer.version} does not load ({problem})", self._paths.live_file)
+
+    def _problem(self, version: str, loads: Callable[[Path], object]) -> str | None:
+        if version not in self.names():
+            return f"there is no version of this name under {self._paths.models}"
+        return _problem(self.directory(version), loads)
 
     def _spare(self, pointer: Pointer) -> list[str]:
         refused = self._store.submit(
@@ -314,6 +360,18 @@ def check_intact(directory: Path) -> None:
     found = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
     if card.get("sha256") != found:
         raise ValueError(f"{directory}/model.safetensors is damaged: its SHA-256 is not the card's")
+
+
+def _plain(name: str) -> str:
+    """The name of a version however its folder was once written: ``v0002/`` is ``v0002``."""
+    parts = PurePosixPath(os.path.normpath(name)).parts
+    return parts[0] if len(parts) == 1 else name
+
+
+def _mark_live(db: Database, version: str) -> None:
+    # Whatever was called live, also by a pointer that somebody has removed: there is one.
+    db.execute("update versions set status = 'retired' where status = 'live' and version <> ?", [version])
+    db.execute("update versions set status = 'live' where version = ?", [version])
 
 
 def age_key(version: str) -> tuple[int, str]:

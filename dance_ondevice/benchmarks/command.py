@@ -30,6 +30,7 @@ from dance_ondevice.benchmarks.options import (
 from dance_ondevice.benchmarks.predict.command import predict
 from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.benchmarks.slimming.command import slimming
+from dance_ondevice.benchmarks.step.command import step
 from dance_ondevice.benchmarks.stream.command import stream
 from dance_ondevice.daemon.cli import WorkFailed, json_option
 from dance_ondevice.daemon.terminal import print_table
@@ -56,6 +57,7 @@ def bench() -> None:
 bench.add_command(ingest)
 bench.add_command(predict)
 bench.add_command(slimming)
+bench.add_command(step)
 bench.add_command(stream)
 
 

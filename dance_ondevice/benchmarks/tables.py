@@ -26,6 +26,7 @@ from dance_ondevice.benchmarks.predict.report import PredictReport
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, command_line, read_result
 from dance_ondevice.benchmarks.slimming import page as slimming_page
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport
+from dance_ondevice.benchmarks.step.report import StepReport
 from dance_ondevice.benchmarks.stream.results import page as stream_page
 from dance_ondevice.benchmarks.stream.results.report import StreamReport
 
@@ -192,6 +193,29 @@ def _predict(result: Result) -> tuple[str, list[str]]:
     return f"Inference, {report.architecture}", predict_page.lines(report)
 
 
+def _step(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, StepReport)
+    columns = ("step", "ms an image", "ms there", "of there", "seconds a MAC, of dense here")
+    rows = [
+        (
+            name,
+            f"{cost.ms_an_image:.1f}",
+            f"{report.there[name].ms_an_image:.1f}" if name in report.there else "-",
+            f"{report.ratios[name]:.2f}",
+            f"{report.macs_ratio[name]:.2f}",
+        )
+        for name, cost in report.here.items()
+    ]
+    return f"A training step, {report.architecture}", [
+        f"CPU milliseconds an image on one thread, {report.precision}, decoding and augmentation included, "
+        f"against {report.against}, in turns; the median of {report.epochs} epochs over "
+        f"{report.images} images.",
+        "Larger batches are set against batches of 4 there.",
+        "",
+        *table(columns, rows),
+    ]
+
+
 #: How each benchmark's result is shown: title and lines.
 _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "indicators": _indicators,
@@ -200,6 +224,7 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "stream": _stream,
     "ingest": _ingest,
     "predict": _predict,
+    "step": _step,
 }
 
 if __name__ == "__main__":

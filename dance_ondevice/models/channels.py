@@ -114,6 +114,15 @@ def keep_channels(module: nn.Module, inputs: Sequence[int] | None, outputs: Sequ
     )
 
 
+def silence_inputs(module: nn.Module, inputs: Sequence[int]) -> None:
+    """Make a layer deaf to some of its input channels, in place; a channelwise layer stays as it is."""
+    if not is_channelwise(module):
+        weight, axis = _tensor(module, "weight"), _weight_axes(module)[0]
+        index = torch.tensor(list(inputs), dtype=torch.long, device=weight.device)
+        with torch.no_grad():
+            weight.index_fill_(axis, index, 0.0)
+
+
 def drop_inputs(module: nn.Module, start: int, count: int) -> None:
     """Take ``count`` input channels out of a layer, in place, from number ``start`` on."""
     inputs = layer_channels(module)[0]

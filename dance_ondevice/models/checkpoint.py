@@ -41,7 +41,7 @@ from dance_ondevice.models.cost import count_macs, count_parameters, training_on
 from dance_ondevice.models.forward import STRIDE, logits
 from dance_ondevice.models.registry import ModelError, build, build_from_factory
 
-__all__ = ["load", "save"]
+__all__ = ["load", "not_finite", "save"]
 
 _MODEL_GROUP = "model/"
 
@@ -100,8 +100,8 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
         The model on the CPU, in eval mode, and its card.
 
     Raises:
-        CheckpointError: a missing file, tensors that are damaged (their SHA-256 is not the card's) or do not
-            fit the card, an architecture or factory that is not there.
+        CheckpointError: a missing file, tensors that are damaged (their SHA-256 is not the card's), do not
+            fit the card or hold values that are no numbers, an architecture or factory that is not there.
     """
     card = read_card(path)
     file = directory_of(path) / TENSORS_FILE
@@ -119,7 +119,19 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
         state = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{file}: not a safetensors file: {error}") from error
+    if wrong := not_finite(state):
+        raise CheckpointError(f"{file}: values that are not finite (NaN or infinite) in {wrong}")
     return _rebuild(card, state, str(file)), card
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str:
+    """Names of the tensors with a value that is NaN or infinite, as a text; empty where there is none."""
+    wrong = {
+        name.removeprefix(_MODEL_GROUP)
+        for name, tensor in state.items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    }
+    return _some(wrong) if wrong else ""
 
 
 def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Module:

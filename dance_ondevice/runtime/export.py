@@ -1,13 +1,14 @@
 """A model as a file for other programs: ONNX, TorchScript or ExecuTorch, kept only if it agrees with it.
 
 What is exported takes a batch of one image, (1, 3, H, W) float32, RGB and normalised as the card says, and
-gives logits (1, C, H, W). Sides that are multiples of 32 give what this package computes; it pads others.
+gives logits (1, C, H, W). The padding to multiples of 32 is in the file, so that an image of any size gives
+what this package computes; that is tried, at odd sizes too, in the runtime that the format is for.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from torch import nn
 
 from dance_ondevice.files import temporary_beside
 from dance_ondevice.models.card import ModelCard
-from dance_ondevice.models.forward import STRIDE, to_tensor
+from dance_ondevice.models.forward import STRIDE, logits, to_tensor
 from dance_ondevice.models.layers import resize
 from dance_ondevice.runtime.formats import (
     FORMATS,
@@ -34,6 +35,8 @@ __all__ = ["Exported", "Parity", "export"]
 
 #: Logits may differ by this share of the largest one: other orders of summation, not other models.
 _TOLERANCE = 1e-3
+#: Sizes that no network halves evenly: what promises any size is tried at them.
+_ODD = ((181, 243), (33, 65))
 #: Share of pixels whose class must be the same.
 _AGREEMENT = 0.999
 
@@ -67,13 +70,17 @@ class Exported:
 
     Attributes:
         format: one of :data:`FORMATS`.
-        size: (height, width) that images must have; None where any size is right.
+        size: (height, width) that images must have; None where more than one is right.
+        multiple_of: what both sides of an image must be a multiple of; 1 where any size is right.
+        tried: the sizes that the file was compared with the model at, (height, width).
         parity: with the model.
         bytes: of the file.
     """
 
     format: str
     size: tuple[int, int] | None
+    multiple_of: int
+    tried: tuple[tuple[int, int], ...]
     parity: Parity
     bytes: int
 
@@ -89,7 +96,8 @@ def export(
 ) -> Exported:
     """Write a model as a file, and read it again to see that it computes the same.
 
-    A file for images of any size is tried first; where that does not agree, one for ``size`` alone.
+    A file for images of any size is tried first; where that does not agree, one for sides that are multiples
+    of 32, and at last one for ``size`` alone.
 
     Args:
         model: in eval mode.
@@ -110,17 +118,17 @@ def export(
     except KeyError:
         raise ExportError(f"unknown format {form!r}; choose one of {', '.join(FORMATS)}") from None
     height, width = (side + -side % STRIDE for side in size)
-    graph = Graph(model).eval()
     unfinished = temporary_beside(file)
     # The second size tells whether the first one was frozen into the graph.
-    other = (height + STRIDE, width + 2 * STRIDE)
+    even = [(height, width), (height + STRIDE, width + 2 * STRIDE)]
+    ways = [(1, [*even, size, *_ODD]), (STRIDE, even)] if writer.any_size else []
     problem = ""
     try:
-        for any_size in (True, False) if writer.any_size else (False,):
-            sizes = [(height, width), other] if any_size else [(height, width)]
+        for multiple, sizes in [*ways, (0, [(height, width)])]:
+            graph = Graph(model, pad=multiple == 1).eval()
             try:
-                writer.write(graph, (height, width), any_size, unfinished, card)
-                parity = _compare(graph, writer.read(unfinished), frames, sizes, card)
+                writer.write(graph, (height, width), multiple > 0, unfinished, card)
+                parity = _compare(model, writer.read(unfinished), frames, dict.fromkeys(sizes), card)
             except (MissingPackage, OSError):
                 raise
             except (
@@ -130,8 +138,14 @@ def export(
                 continue
             if parity.agrees:
                 unfinished.replace(file)
-                fixed = None if any_size else (height, width)
-                return Exported(format=form, size=fixed, parity=parity, bytes=file.stat().st_size)
+                return Exported(
+                    format=form,
+                    size=None if multiple else (height, width),
+                    multiple_of=multiple,
+                    tried=tuple(dict.fromkeys(sizes)),
+                    parity=parity,
+                    bytes=file.stat().st_size,
+                )
             problem = (
                 f"logits differ by up to {parity.max_difference:.3g} (the largest is "
                 f"{parity.largest_logit:.3g}), {parity.mask_agreement:.2%} of the pixels get the same class"
@@ -143,10 +157,10 @@ def export(
 
 
 def _compare(
-    graph: nn.Module,
+    model: nn.Module,
     run: Run,
     frames: Sequence[NDArray[np.uint8]],
-    sizes: Sequence[tuple[int, int]],
+    sizes: Iterable[tuple[int, int]],
     card: ModelCard,
 ) -> Parity:
     parity = Parity(frames=0, max_difference=0.0, largest_logit=0.0, mask_agreement=0.0)
@@ -155,7 +169,7 @@ def _compare(
         for frame in frames:
             x = resize(to_tensor(frame, card.normalisation), (height, width))
             with torch.inference_mode():
-                expected = graph(x)
+                expected = logits(model, x)
             with torch.no_grad():
                 found = run(x.clone())
             if found.shape != expected.shape:

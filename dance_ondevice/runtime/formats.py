@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dance_ondevice.models.card import ModelCard
-from dance_ondevice.models.forward import heads_of
+from dance_ondevice.models.forward import STRIDE, heads_of
 from dance_ondevice.models.layers import resize
 
 #: Operators as of ONNX 1.12 (2022): old enough for the runtimes that boards have.
@@ -81,18 +81,32 @@ def to_onnx(
 
 
 class Graph(nn.Module):
-    """A model with one output, of the input's size unless asked otherwise; without padding."""
+    """A model with one output, of the input's size unless asked otherwise.
 
-    def __init__(self, model: nn.Module, *, upsample: bool = True) -> None:
+    With ``pad``, what the service does around a model stands in the graph: the edge is repeated until both
+    sides are multiples of 32, and cut off again. Without it a network with skip connections takes such sides
+    alone.
+    """
+
+    def __init__(self, model: nn.Module, *, upsample: bool = True, pad: bool = False) -> None:
         super().__init__()
         self.model = model
         self._upsample = upsample
+        self._pad = pad
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (1, C, H, W) of (1, 3, H, W), or as coarse as the model gives them."""
+        height, width = x.shape[2:]
+        below, right = -height % STRIDE, -width % STRIDE
+        # While it is traced the sides are no numbers, and the padding is computed in the graph.
+        if self._pad and not (isinstance(below, int) and below == right == 0):
+            x = F.pad(x, (0, right, 0, below), mode="replicate")
         found = self.model(x)
         head = heads_of(found)[0]
-        return resize(head, x.shape[2:]) if self._upsample else head
+        if not self._upsample:
+            return head
+        whole = resize(head, x.shape[2:])
+        return whole[..., :height, :width] if self._pad else whole
 
 
 class _PoolingAsProducts(TorchFunctionMode):

@@ -24,6 +24,7 @@ from dance_ondevice.models.channels import (
     keep_channels,
     layer_channels,
     remember_widths,
+    silence_inputs,
 )
 from dance_ondevice.models.cost import count_macs, count_parameters, evaluating, layer_macs
 from dance_ondevice.models.forward import logits
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 #: How far from the target the MACs may end.
 _TOLERANCE = 0.03
+#: Outputs that differ by no more of their size (or of 1) are the same but for rounding.
+_SAME = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,8 +270,8 @@ def _width_after(group: Group, share: float, round_to: int, min_channels: int) -
 def _remove(
     model: nn.Module, companions: Sequence[nn.Module], groups: Sequence[Group], widths: Sequence[int]
 ) -> None:
-    """Cut the least important channels: on a copy first, which must still run, then on the model and those
-    that go with it.
+    """Cut the least important channels: on a copy first, which must still compute what the model does without
+    them, then on the model and those that go with it.
     """
     removed: dict[str, dict[str, set[int]]] = {}
     for group, width in zip(groups, widths, strict=True):
@@ -277,21 +280,36 @@ def _remove(
             channels = itertools.chain.from_iterable(member.channels.get(root, ()) for root in gone)
             removed.setdefault(member.layer, {"in": set(), "out": set()})[member.side].update(channels)
     probe = copy_of(model)
+    _silence(probe, removed)
+    expected = _output(probe)
     try:
-        shape = _output_shape(probe)
         _cut(probe, removed)
-        after = _output_shape(probe)
+        found = _output(probe)
     except Exception as error:  # whatever a forward with wrongly traced channels may raise
         raise NotPrunable(
             f"{type(model).__name__} no longer runs after channels were removed; its operations on channels "
             f"were not understood: {type(error).__name__}: {error}"
         ) from error
-    if after != shape:
+    if found.shape != expected.shape:
         raise NotPrunable(
-            f"removing channels changed the output of {type(model).__name__}: {shape} to {after}"
+            f"removing channels changed the output of {type(model).__name__}: {tuple(expected.shape)} to "
+            f"{tuple(found.shape)}"
+        )
+    if float((found - expected).abs().max()) > _SAME * max(1.0, float(expected.abs().max())):
+        raise NotPrunable(
+            f"removing channels of {type(model).__name__} that nothing reads changes what it computes; it "
+            "mixes channels in a way that was not understood, such as a channel shuffle or a mean over them"
         )
     for whole in (model, *companions):
         _cut(whole, removed)
+
+
+def _silence(model: nn.Module, removed: dict[str, dict[str, set[int]]]) -> None:
+    """Let nothing read the channels that are to go."""
+    modules = dict(model.named_modules())
+    for name, sides in removed.items():
+        if sides["in"]:
+            silence_inputs(modules[name], sorted(sides["in"]))
 
 
 def _cut(model: nn.Module, removed: dict[str, dict[str, set[int]]]) -> None:
@@ -306,7 +324,8 @@ def _rest(width: int, gone: Iterable[int]) -> list[int] | None:
     return [channel for channel in range(width) if channel not in out] if out else None
 
 
-def _output_shape(model: nn.Module) -> tuple[int, ...]:
+def _output(model: nn.Module) -> torch.Tensor:
+    """What the model makes of an image of noise, which lights up every channel."""
     with evaluating(model), torch.inference_mode():
-        image = torch.zeros(1, 3, TRACE_SIDE, TRACE_SIDE, device=next(model.parameters()).device)
-        return tuple(logits(model, image).shape)
+        image = torch.rand((1, 3, TRACE_SIDE, TRACE_SIDE), generator=torch.Generator().manual_seed(0))
+        return logits(model, image.to(next(model.parameters()).device)).float()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dance_ondevice.images.codec import decode_colour, decode_label
 from dance_ondevice.images.headers import ImageError, probe
 from dance_ondevice.images.labels import IGNORE, LabelError, check_label
+from dance_ondevice.training.decoded import Decoded
 
 Image = NDArray[np.uint8]
 #: Fewest images in a batch: batch normalisation has no variance over one image of one pixel.
@@ -150,14 +151,16 @@ def read_image(sample: TrainingSample, at_least: tuple[float, float] | None = No
     """
     try:
         data = sample.image.read_bytes()
-        reduce = 1
-        if at_least is not None:
-            info = probe(data)
-            room = min(info.height / at_least[0], info.width / at_least[1])
-            reduce = next((r for r in _REDUCTIONS if r <= room), 1)
-        return decode_colour(data, reduce)
+        info = probe(data)
+        return decode_colour(data, _reduction((info.height, info.width), at_least))
     except (OSError, ImageError) as error:
         raise SampleError(f"{sample.image}: {error}") from error
+
+
+def _reduction(size: tuple[int, int], at_least: tuple[float, float] | None) -> int:
+    """By how much an image of a (height, width) may be decoded smaller where so much of it is needed."""
+    room = min(size[0] / at_least[0], size[1] / at_least[1]) if at_least is not None else 1.0
+    return next((r for r in _REDUCTIONS if r <= room), 1)
 
 
 def image_size(sample: TrainingSample) -> tuple[int, int]:
@@ -173,17 +176,32 @@ def image_size(sample: TrainingSample) -> tuple[int, int]:
     return info.height, info.width
 
 
-def class_frequencies(samples: Sequence[TrainingSample], num_classes: int) -> NDArray[np.float64]:
+def class_frequencies(
+    samples: Sequence[TrainingSample], num_classes: int, decoded: Decoded | None = None
+) -> NDArray[np.float64]:
     """Share of the labelled pixels by class, (num_classes,); zeros when nothing is labelled.
+
+    Args:
+        samples: All that are trained on.
+        num_classes: Class ids are below this.
+        decoded: Keeps the labels for the batches that follow; None keeps nothing.
 
     Raises:
         SampleError: A label cannot be used.
     """
     counts = np.zeros(num_classes, np.int64)
+    decoded = decoded or Decoded(0)
     for sample in samples:
-        counts += np.bincount(read_label(sample, num_classes).ravel(), minlength=256)[:num_classes]
+        label = _label(sample, num_classes, decoded)
+        counts += np.bincount(label.ravel(), minlength=256)[:num_classes]
     frequencies: NDArray[np.float64] = counts / max(1, int(counts.sum()))
     return frequencies
+
+
+def _label(sample: TrainingSample, num_classes: int, decoded: Decoded) -> Image:
+    return decoded.get(
+        ("label", sample.label, sample.void, num_classes), lambda: read_label(sample, num_classes)
+    )
 
 
 def fit(image: Image, label: Image, size: tuple[int, int], draw: Draw) -> tuple[Image, Image]:
@@ -234,7 +252,7 @@ def recolour(image: Image, draw: Draw) -> Image:
         image = _uint8(cv2.addWeighted(image, draw.saturation, grey, 1 - draw.saturation, 0))
     if (draw.contrast, draw.brightness) != (1, 1):
         levels = ((np.arange(256) - 128) * draw.contrast + 128) * draw.brightness
-        image = np.clip(np.rint(levels), 0, 255).astype(np.uint8)[image]
+        image = _uint8(cv2.LUT(image, np.clip(np.rint(levels), 0, 255).astype(np.uint8)))
     return image
 
 
@@ -246,8 +264,12 @@ class BatchPlan:
     Batches of different buckets are mixed.
     """
 
-    def __init__(self, samples: Sequence[TrainingSample], options: BatchOptions) -> None:
+    def __init__(
+        self, samples: Sequence[TrainingSample], options: BatchOptions, decoded: Decoded | None = None
+    ) -> None:
         """Sort the samples into buckets (reads image headers when ``options.size`` is None).
+
+        ``decoded`` keeps images and labels from one epoch to the next; batches are the same without it.
 
         Raises:
             SampleError: An image cannot be used, or a weight or a scale is impossible.
@@ -268,6 +290,8 @@ class BatchPlan:
             buckets.setdefault(size, []).append(index)
         self.buckets = {size: tuple(members) for size, members in sorted(buckets.items())}
         self.steps_per_epoch = sum(-(-len(m) // options.batch_size) for m in self.buckets.values())
+        self._decoded = decoded or Decoded(0)
+        self._sizes: dict[int, tuple[int, int]] = {}
         self._epoch = -1
         self._order: list[tuple[tuple[int, int], tuple[int, ...]]] = []
 
@@ -305,14 +329,22 @@ class BatchPlan:
         rng = np.random.default_rng((self.options.seed, 1, step))
         images, labels = [], []
         for index in members:
-            sample = self.samples[index]
             draw = draw_augmentation(rng, self.options) if self.options.augment else Draw()
-            image = read_image(sample, (size[0] * draw.zoom, size[1] * draw.zoom))
-            image, label = fit(image, read_label(sample, self.options.num_classes), size, draw)
+            image, label = self._decode(index, (size[0] * draw.zoom, size[1] * draw.zoom))
+            image, label = fit(image, label, size, draw)
             images.append(image)
             labels.append(label)
         weights = np.array([self.samples[index].weight for index in members], np.float32)
         return Batch(np.stack(images), np.stack(labels), weights)
+
+    def _decode(self, index: int, at_least: tuple[float, float]) -> tuple[Image, Image]:
+        """An image as large as needed, and its label."""
+        sample = self.samples[index]
+        if index not in self._sizes:  # as stored; kept, or the file would be read for its header alone
+            self._sizes[index] = image_size(sample)
+        reduce = _reduction(self._sizes[index], at_least)
+        image = self._decoded.get(("image", sample.image, reduce), lambda: read_image(sample, at_least))
+        return image, _label(sample, self.options.num_classes, self._decoded)
 
 
 def _window(source: int, target: int, factor: float, place: float) -> tuple[int, int, int, int]:

@@ -25,6 +25,7 @@ from dance_ondevice.models.forward import STRIDE
 from dance_ondevice.slimming.importance import TaylorImportance, scores_by
 from dance_ondevice.slimming.sparsity import add_sparsity_gradient, sparsity_factors
 from dance_ondevice.training.batches import BatchPlan, TrainingSample
+from dance_ondevice.training.decoded import Decoded
 from dance_ondevice.training.moments import slim_with_moments
 from dance_ondevice.training.stages import BranchPlan, EpochDone, Stage
 from dance_ondevice.training.state import StateError
@@ -76,6 +77,7 @@ class CoTrainer:
         options: TrainingOptions,
         *,
         plan_branches: PlanBranches | None = None,
+        decoded: Decoded | None = None,
     ) -> None:
         """Plan; nothing is trained yet.
 
@@ -86,6 +88,7 @@ class CoTrainer:
             stages: in order, at least one.
             choose: gives a stage's samples; must depend on its arguments alone, or resuming fails.
             options: of every stage; ``size`` is the full size, ``steps`` and ``span`` are set by the stage.
+            decoded: keeps decoded images and labels over all stages; None: as many as ``Decoded`` does.
             plan_branches: what the data mean for multi-scale branches; None: they are slimmed like the rest.
 
         Raises:
@@ -98,6 +101,7 @@ class CoTrainer:
         self._stages = tuple(stages)
         self._choose = choose
         self._plan_branches = plan_branches
+        self._decoded = decoded if decoded is not None else Decoded()
         self._options = options
         self._size = options.size
         self._index = 0
@@ -198,7 +202,12 @@ class CoTrainer:
         samples = self._choose(stage.choice, model)
         options = self._stage_options(stage, samples)
         trainer = Trainer(
-            model, samples, options, self.card.normalisation, after_backward=_pressing(model, stage.sparsity)
+            model,
+            samples,
+            options,
+            self.card.normalisation,
+            after_backward=_pressing(model, stage.sparsity),
+            decoded=self._decoded,
         )
         if moments:
             trainer.adopt_moments(moments)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor, nn
 
-from dance_ondevice.models.forward import logits as logits_of
+from dance_ondevice.models.forward import sampled_outputs
 from dance_ondevice.training.losses import distillation_loss
 
 
@@ -41,13 +41,22 @@ class Distillation:
         self._weight = weight
         self._temperature = temperature
 
-    def __call__(self, images: Tensor, logits: Tensor, members: Sequence[int]) -> Tensor:
+    def __call__(
+        self,
+        images: Tensor,
+        logits: Tensor,
+        members: Sequence[int],
+        stride: int = 1,
+        offset: tuple[int, int] = (0, 0),
+    ) -> Tensor:
         """The term for one batch.
 
         Args:
             images: (N,3,H,W) as the model takes them.
-            logits: (N,C,H,W) the model's, float32.
+            logits: (N,C,h,w) the model's, float32, as ``sampled_outputs`` gives them.
             members: index of the sample of each image.
+            stride: of ``sampled_outputs``.
+            offset: of ``sampled_outputs``.
 
         Returns:
             A scalar; 0 when the teacher answers for none of them.
@@ -56,5 +65,5 @@ class Distillation:
         if not bool(chosen.any()):
             return logits.sum() * 0
         with torch.no_grad():
-            answers = logits_of(self._teacher, images[chosen]).float()
+            answers = sampled_outputs(self._teacher, images[chosen], stride, offset)[0].float()
         return self._weight * distillation_loss(logits[chosen], answers, self._temperature)

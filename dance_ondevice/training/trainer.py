@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.cost import training_macs
-from dance_ondevice.models.forward import outputs
+from dance_ondevice.models.forward import sampled_outputs
 from dance_ondevice.models.layout import channels_last
 from dance_ondevice.training.batches import (
     Batch,
@@ -29,6 +29,7 @@ from dance_ondevice.training.batches import (
     TrainingSample,
     class_frequencies,
 )
+from dance_ondevice.training.decoded import Decoded
 from dance_ondevice.training.losses import class_weights, weighted_cross_entropy
 from dance_ondevice.training.precision import Precision, autocast
 from dance_ondevice.training.state import StateError, TrainingState, read_state, write_state
@@ -37,8 +38,9 @@ __all__ = ["Moments", "StepReport", "Trainer", "TrainingDiverged", "TrainingOpti
 
 log = logging.getLogger(__name__)
 
-#: (images (N,3,H,W), logits (N,C,H,W), index of each image's sample) -> a scalar.
-FurtherLoss = Callable[[Tensor, Tensor, Sequence[int]], Tensor]
+#: (images (N,3,H,W), logits (N,C,h,w), index of each image's sample, stride and offset of the logits among
+#: the pixels, see ``sampled_outputs``) -> a scalar.
+FurtherLoss = Callable[[Tensor, Tensor, Sequence[int], int, tuple[int, int]], Tensor]
 #: Parameter name -> AdamW's "step", "exp_avg" and "exp_avg_sq".
 Moments = Mapping[str, Mapping[str, Tensor]]
 
@@ -140,11 +142,13 @@ class Trainer:
         *,
         distillation: FurtherLoss | None = None,
         after_backward: Callable[[], None] | None = None,
+        decoded: Decoded | None = None,
     ) -> None:
         """Plan the batches and weigh the classes (reads every label, and image headers without ``size``).
 
         ``distillation`` gives a further term of the loss: see ``dance_ondevice.training.distillation``.
         ``after_backward`` may look at the gradients of a step and change them, before they are clipped.
+        ``decoded`` keeps decoded images and labels; None: as many as ``Decoded`` does by default.
 
         Raises:
             SampleError: A sample cannot be used.
@@ -152,7 +156,8 @@ class Trainer:
         """
         self.model = channels_last(model)
         self.options = options
-        self.plan = BatchPlan(samples, options)
+        decoded = decoded if decoded is not None else Decoded()
+        self.plan = BatchPlan(samples, options, decoded)
         self._distillation = distillation
         self._after_backward = after_backward
         self.step = 0
@@ -160,9 +165,11 @@ class Trainer:
         self._macs = 0
         self._macs_by_size: dict[tuple[int, int], int] = {}
         self._device = next(model.parameters()).device
-        self._mean = torch.tensor(normalisation.mean, device=self._device) * 255
-        self._std = torch.tensor(normalisation.std, device=self._device) * 255
-        frequencies = class_frequencies(samples, options.num_classes)
+        self._scale = torch.tensor([1.0 / (255.0 * s) for s in normalisation.std])
+        self._shift = torch.tensor(
+            [-m / s for m, s in zip(normalisation.mean, normalisation.std, strict=True)]
+        )
+        frequencies = class_frequencies(samples, options.num_classes, decoded)
         weights = class_weights(frequencies) if options.class_weighting else np.ones_like(frequencies)
         self._class_weights = torch.tensor(weights, dtype=torch.float32, device=self._device)
         self._parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -305,33 +312,41 @@ class Trainer:
         images = self._images(batch.images)
         rng = np.random.default_rng((options.seed, 2, step))
         top, left = (min(int(rng.integers(_LOSS_STRIDE)), side - 1) for side in batch.labels.shape[1:])
-        grid = (..., slice(top, None, _LOSS_STRIDE), slice(left, None, _LOSS_STRIDE))
-        labels = torch.from_numpy(batch.labels).to(self._device)[grid]
+        looked_at = np.ascontiguousarray(batch.labels[:, top::_LOSS_STRIDE, left::_LOSS_STRIDE])
+        labels = torch.from_numpy(looked_at).to(self._device)
         weights = torch.from_numpy(batch.weights).to(self._device)
         self.model.train()
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(rng.integers(2**63)))  # for dropout
                 with autocast(self.model, options.precision):
-                    heads = outputs(self.model, images)
+                    heads = sampled_outputs(self.model, images, _LOSS_STRIDE, (top, left))
         finally:
             self.model.eval()
         losses = [
-            weighted_cross_entropy(head[grid].float(), labels, weights, self._class_weights) for head in heads
+            weighted_cross_entropy(head.float(), labels, weights, self._class_weights) for head in heads
         ]
         loss = losses[0]
         for auxiliary in losses[1:]:
             loss = loss + options.auxiliary_weight * auxiliary
         if self._distillation is not None:
-            loss = loss + self._distillation(images, heads[0].float(), self.plan.members(step)[1])
+            members = self.plan.members(step)[1]
+            term = self._distillation(images, heads[0].float(), members, _LOSS_STRIDE, (top, left))
+            loss = loss + term
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         return float(loss.detach())
 
     def _images(self, bgr: Image) -> Tensor:
         """(N,H,W,3) uint8 BGR to normalised (N,3,H,W) float32 RGB, channels last in memory."""
-        rgb = torch.from_numpy(np.ascontiguousarray(bgr[..., ::-1])).to(self._device)
-        return ((rgb.float() - self._mean) / self._std).permute(0, 3, 1, 2)
+        import cv2  # on use: its pixel limit is read at its first import, see images.codec.limit_pixels
+
+        count, height, width, _ = bgr.shape
+        rgb = cv2.cvtColor(bgr.reshape(count * height, width, 3), cv2.COLOR_BGR2RGB)
+        rows = torch.from_numpy(rgb).to(self._device).view(count, height, 3 * width).float()
+        # Whole rows at a time: three values at a time take several times as long.
+        scale, shift = (x.repeat(width).to(self._device) for x in (self._scale, self._shift))
+        return rows.mul_(scale).add_(shift).view(count, height, width, 3).permute(0, 3, 1, 2)
 
     def _training_macs(self, size: tuple[int, int]) -> int:
         if size not in self._macs_by_size:

@@ -16,6 +16,9 @@ What is asked for, all of it:
   few varies more, by the root of how many are missing.
 - Masks do not take `max_latency_ratio` times as long, and no more MACs than before.
 
+While the live model is untrained none of this holds but the gain in mIoU itself: what it paints says nothing,
+so there is no class or condition to keep, and nothing is lost where the gain was luck.
+
 With fewer than two held-out samples there is nothing to draw from: the figures decide as they are, and
 probation (see `probation`) is what catches a mistake. Few samples make bounds wide but never forbid promotion
 as such: a gain that is large against its spread passes with three.
@@ -30,10 +33,22 @@ from typing import Literal
 
 from dance_ondevice.policies.promotion.bootstrap import Bounded, Comparison
 
-__all__ = ["GateRules", "Group", "Outcome", "Scores", "Speed", "Verdict", "judge"]
+__all__ = [
+    "STEADY_SAMPLES",
+    "GateRules",
+    "Group",
+    "Outcome",
+    "Scores",
+    "Speed",
+    "Verdict",
+    "judge",
+    "steadier",
+]
 
 Outcome = Literal["promoted", "rejected"]
 
+#: Held-out samples from which on a verdict no longer hangs on a few frames; fewer are told of in a rejection.
+STEADY_SAMPLES = 20
 #: Differences below this are rounding: 0.45 - 0.40 is less than 0.05 in binary.
 _ROUNDING = 1e-9
 
@@ -115,6 +130,7 @@ def judge(
     comparison: Comparison | None = None,
     groups: Sequence[Group] = (),
     speed: Speed | None = None,
+    untrained_live: bool = False,
 ) -> Verdict:
     """Compare a candidate with the live model on the same held-out samples.
 
@@ -130,6 +146,7 @@ def judge(
         comparison: the same sample by sample; without it the figures decide as they are.
         groups: the conditions among the held-out samples.
         speed: what masks take.
+        untrained_live: whether the live model has not learnt anything yet: the gain in mIoU alone decides.
     """
     unusable = _unusable(live, candidate)
     if unusable:
@@ -143,11 +160,16 @@ def judge(
     reasons: list[str] = []
     if candidate.miou - live.miou < rules.min_gain - _ROUNDING:
         reasons.append(f"{figures}: at least {rules.min_gain:+.3f} is asked for")
+    elif untrained_live:
+        gained = f"{figures}: at least {rules.min_gain:+.3f} was asked for"
+        return Verdict("promoted", (gained, "the live model is untrained, so the gain in mIoU alone decided"))
     elif gain.at_least() < least - _ROUNDING:
         reasons.append(
             f"{figures}: it may be luck, the lower bound of the gain is {gain.at_least():+.3f} and at least "
             f"{least:+.3f} is asked for"
         )
+    if untrained_live:
+        return Verdict("rejected", (*reasons, *steadier(live.samples)))
     drops = _drops(live, candidate, rules.min_class_pixels)
     for index, before, after in drops:
         if before - after > rules.max_class_drop + _ROUNDING and not _may_be_noise(comparison, index):
@@ -158,11 +180,19 @@ def judge(
     reasons.extend(_fallen_groups(groups, rules))
     reasons.extend(_too_slow(speed, rules))
     if reasons:
-        return Verdict("rejected", tuple(reasons))
+        return Verdict("rejected", (*reasons, *steadier(live.samples)))
     merits = _merits(figures, drops, rules, slimmed, classes)
     if comparison is not None:
         merits = (merits[0] + _bound_in_words(comparison), *merits[1:])
     return Verdict("promoted", merits)
+
+
+def steadier(samples: int) -> tuple[str, ...]:
+    """What would make a verdict on so few held-out samples steadier."""
+    if samples >= STEADY_SAMPLES:
+        return ()
+    counted = "1 held-out sample" if samples == 1 else f"{samples} held-out samples"
+    return (f"{counted} judged this; {STEADY_SAMPLES} make it steadier: label more frames",)
 
 
 def _bound_in_words(comparison: Comparison) -> str:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from dance_ondevice.policies.samples import similarity
+from dance_ondevice.policies.samples.similarity import stored_light
 from dance_ondevice.policies.samples.splits import SampleInfo
 
 __all__ = ["Chosen", "balanced_draw", "choose", "values"]
@@ -44,8 +46,9 @@ class Chosen:
 def values(samples: Sequence[SampleInfo], among: Sequence[SampleInfo] | None = None) -> dict[str, float]:
     """What each sample is worth relative to the others, by id; all above 0.
 
-    An unknown uncertainty is taken for the median of the known ones. A class, or a condition, is rarer the
-    fewer samples it is in: worth grows with the square root of that, up to a bound.
+    Complexity is a rank among samples alike, of the same condition and light: a dusk is worth no less for
+    being dark. An unknown uncertainty is taken for the median of the known ones. A class, or a condition, is
+    rarer the fewer samples it is in: worth grows with the square root of that, up to a bound.
 
     Args:
         samples: to be valued.
@@ -56,9 +59,13 @@ def values(samples: Sequence[SampleInfo], among: Sequence[SampleInfo] | None = N
     usual = known[len(known) // 2] if known else _USUAL_UNCERTAINTY
     classes = Counter(class_id for s in everybody for class_id in s.classes)
     conditions = Counter(s.condition for s in everybody)
+    alike: dict[tuple[str, int], list[float]] = {}
+    for s in everybody:
+        alike.setdefault(_alike(s), []).append(s.score)
+    ordered = {group: sorted(scores) for group, scores in alike.items()}
     return {
         s.id: (_FLOOR + _unit(usual if s.uncertainty is None else s.uncertainty))
-        * (_FLOOR + _unit(s.score))
+        * (_FLOOR + _rank(ordered.get(_alike(s), []), s.score))
         * max((_rarity(classes, class_id) for class_id in s.classes), default=1.0)
         * _rarity(conditions, s.condition)
         for s in samples
@@ -118,9 +125,10 @@ def choose(
 def balanced_draw(samples: Sequence[SampleInfo], count: int, seed: int) -> list[str]:
     """Draw up to `count` samples so that cameras, conditions and classes all get their share.
 
-    Each (camera, condition) gets equally many, as far as it has them. Within it a sample's chance grows with
-    the rarity of its rarest class (weighted draw without replacement: Efraimidis and Spirakis, "Weighted
-    random sampling with a reservoir", 2006). The same for any order of `samples`; ids in the order drawn.
+    Each (camera, condition, light) gets equally many, as far as it has them. Within it a sample's chance
+    grows with the rarity of its rarest class (weighted draw without replacement: Efraimidis and Spirakis,
+    "Weighted random sampling with a reservoir", 2006). The same for any order of `samples`; ids in the order
+    drawn.
 
     Args:
         samples: to draw from.
@@ -128,13 +136,13 @@ def balanced_draw(samples: Sequence[SampleInfo], count: int, seed: int) -> list[
         seed: of the draw.
     """
     classes = Counter(class_id for s in samples for class_id in s.classes)
-    groups: dict[tuple[str, str], list[tuple[float, str]]] = {}
+    groups: dict[tuple[str, str, int], list[tuple[float, str]]] = {}
     dice = random.Random(seed)
     for s in sorted(samples, key=lambda each: each.id):
         weight = max((_rarity(classes, class_id) for class_id in s.classes), default=1.0)
         # The largest u^(1/weight) first; its logarithm keeps small chances apart.
         key = math.log(1.0 - dice.random()) / weight
-        groups.setdefault((s.camera, s.condition), []).append((-key, s.id))
+        groups.setdefault((s.camera, *_alike(s)), []).append((-key, s.id))
     queues = [sorted(groups[name]) for name in sorted(groups)]
     drawn: list[str] = []
     position = 0
@@ -154,6 +162,17 @@ def _spread_turns(count: int) -> list[int]:
     """
     bits = max(1, (count - 1).bit_length())
     return [int(f"{place:0{bits}b}"[::-1], 2) for place in range(count)]
+
+
+def _alike(sample: SampleInfo) -> tuple[str, int]:
+    return sample.condition, stored_light(sample.signature)
+
+
+def _rank(ordered: Sequence[float], score: float) -> float:
+    """Mid-rank among sorted scores, in [0, 1]; a half where there are none."""
+    if not ordered or not math.isfinite(score):
+        return 0.5 if not ordered else 0.0
+    return (bisect_left(ordered, score) + bisect_right(ordered, score)) / (2 * len(ordered))
 
 
 def _unit(value: float) -> float:

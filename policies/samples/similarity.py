@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-__all__ = ["NEAR", "code", "distance", "near"]
+__all__ = ["NEAR", "code", "distance", "near", "stored_light"]
 
 #: Frames at most this far apart count as near-duplicates: a JPEG at quality 50 or sensor noise of ten grey
 #: levels moves a frame by up to 4, a car that appears at a sixth of the frame's height by 7.
@@ -24,6 +24,16 @@ def code(signature: str) -> int | None:
         return int("1" + "".join(map(_table().__getitem__, signature)), 2) if signature else None
     except KeyError:
         return None
+
+
+def stored_light(signature: str) -> int:
+    """The light of a stored sample, from its signature: 0 to 7 by its mean brightness, -1 where unknown.
+
+    The signature's last digit tells it in sixteenths of full scale, see ``images/signature.py``.
+    Coarser than ``stream.lights``, but known of every sample and the same after every restart.
+    """
+    level = _DIGITS.find(signature[-1:]) if signature else -1
+    return level // 2 if level >= 0 else -1
 
 
 def distance(one: int | None, other: int | None) -> int | None:

@@ -79,7 +79,8 @@ def assign_splits(
     of a camera's samples a gate sample never stands beside a train sample. Two samples make one gate sample
     and its guard, and a third one is the first to train; a camera's only sample trains. What would train but
     is a near-duplicate of an earlier training sample of its camera, without a further class, is a
-    "duplicate": it would cost joules and teach nothing.
+    "duplicate": it would cost joules and teach nothing. So is what would be held out but is one of an earlier
+    held-out sample: copies of one picture would outvote all others.
 
     Args:
         new: samples in any order. Those that have a split keep it and are only looked at: pass a camera's
@@ -111,20 +112,26 @@ def assign_splits(
 
 
 def _duplicates(timeline: list[SampleInfo], assigned: Mapping[str, Split]) -> dict[str, Split]:
-    """New training samples that an earlier one says all of: nearly the same image, and no further class.
+    """New samples that an earlier one of their split says all of: nearly its image, and no further class.
 
     The latest ones are compared first: a camera that stands still repeats what it just saw.
     """
-    kept = [(similarity.code(s.signature), s.classes) for s in timeline if s.split == "train"]
+    kept: dict[Split, list[tuple[int | None, frozenset[int]]]] = {"train": [], "gate": []}
+    for sample in timeline:
+        if sample.split in kept:
+            kept[sample.split].append((similarity.code(sample.signature), sample.classes))
     found: dict[str, Split] = {}
     for sample in timeline:
+        split = assigned.get(sample.id)
         code = similarity.code(sample.signature)
-        if code is None or sample.split is not None or assigned.get(sample.id) != "train":
+        if code is None or sample.split is not None or split not in kept:
             continue
-        if any(sample.classes <= held and similarity.near(code, other) for other, held in reversed(kept)):
+        if any(
+            sample.classes <= held and similarity.near(code, other) for other, held in reversed(kept[split])
+        ):
             found[sample.id] = "duplicate"
         else:
-            kept.append((code, sample.classes))
+            kept[split].append((code, sample.classes))
     return found
 
 

@@ -1,24 +1,58 @@
-"""Data slimming: a frame's complexity score decides if it is kept, at which scale, and how much it counts.
+"""Data slimming: which frames are kept, at which scale, and how much they count, within what is alike.
+
+Complexity falls with the light. Ranked over all frames it would throw a new dusk away, so a frame is ranked
+among those of its own kind alone: the camera's condition and light. A kind of which few frames were seen is
+kept whole, at full scale. Of the others a share is dropped, by chance or by a chance that falls as the
+complexity rises, and what is kept counts by the inverse of the chance that it was kept with, so that the
+expected loss stays that of all frames (Qin et al., "InfoBatch", arXiv 2303.04947).
 
 Thresholds are not numbers of a site but ranks in the camera's own recent stream. A frame's quantile is its
-mid-rank among the last scores and itself, with ties broken by a seeded uniform draw ``u``::
+mid-rank among the last scores of its kind and itself, with ties broken by a seeded uniform draw ``u``::
 
     quantile = (lower + u * (equal + 1)) / (window + 1)
 
 For exchangeable scores this is exactly uniform on [0, 1), ties or not (the smoothed rank of conformal
-prediction: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", chapter 2). So a stationary
-stream meets the drop fraction, a constant one too, and the mean loss weight of what is kept is 1.
+prediction: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", chapter 2).
+
+An account holds the share that is dropped to what was asked for at every moment, not in the mean alone: each
+frame pays the drop fraction in, each drop takes 1, and nothing is dropped on credit. Camera and kind have one
+each and at most 2 in it, so that of any N frames in a row, and of any N of a kind, fewer than
+``drop_fraction * N + 2`` are dropped, whatever their scores.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
-__all__ = ["Decision", "SlimmingRules", "StreamState", "decide", "decide_all", "initial_state"]
+from dance_ondevice.policies.stream import lights, repeats
+from dance_ondevice.policies.stream.keep_odds import Odds, draw
+from dance_ondevice.policies.stream.stream_state import FrameFigures, Kind, KindName, StreamState
+
+__all__ = [
+    "CHOICES",
+    "Choice",
+    "Decision",
+    "Outcome",
+    "SlimmingRules",
+    "decide",
+    "dropped",
+    "kept",
+]
+
+Choice = Literal["random", "complexity"]
+CHOICES: tuple[Choice, ...] = ("random", "complexity")
+#: What becomes of a frame: "dropped" for its rank or by chance, "repeated" and "damaged" for what it is.
+Outcome = Literal["kept", "dropped", "repeated", "damaged"]
+
+#: Most that an account holds; what is beyond it lapses.
+_MOST_IN_ACCOUNT = 2.0
+#: Kinds of a camera that are remembered; the one not seen for longest goes.
+_MOST_KINDS = 64
+#: A lower part that is flat is no damage where so many of a camera's last frames, or more, have one.
+_FLAT_WINDOW = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,10 +62,12 @@ class SlimmingRules:
     Attributes:
         scales: the resolutions to choose from, as factors of the native size, each in (0, 1].
         drop_fraction: share of a stationary stream that is dropped, in [0, 1).
-        loss_weighting: whether complex frames count more in the training loss.
-        warmup_frames: so many first frames of a camera are all kept, at the largest scale.
-        window_frames: how many of the latest scores a new one is ranked among.
-        seed: of the draws that break ties.
+        choice: what decides which frames those are: chance alone, or a chance that falls with complexity.
+        loss_weighting: whether a kept frame counts by the inverse of its chance to be kept.
+        warmup_frames: so many first frames of a kind are all kept, at the largest scale.
+        window_frames: how many of the latest scores of its kind a new one is ranked among.
+        screen: whether repetitions and damaged frames are kept out.
+        seed: of the draws.
 
     Raises:
         ValueError: a value is impossible; the text names it and what is allowed.
@@ -39,9 +75,11 @@ class SlimmingRules:
 
     scales: tuple[float, ...] = (1.0, 0.75, 0.5)
     drop_fraction: float = 0.3
+    choice: Choice = "random"
     loss_weighting: bool = True
     warmup_frames: int = 16
     window_frames: int = 128
+    screen: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -49,27 +87,17 @@ class SlimmingRules:
             raise ValueError(f"scales is {self.scales}; give at least one, each above 0 and at most 1")
         if not 0.0 <= self.drop_fraction < 1.0:
             raise ValueError(f"drop_fraction is {self.drop_fraction}; give 0 or more and less than 1")
+        if self.choice not in CHOICES:
+            raise ValueError(f"choice is {self.choice!r}; give one of {', '.join(CHOICES)}")
         if self.warmup_frames < 0:
             raise ValueError(f"warmup_frames is {self.warmup_frames}; give 0 or more")
         if self.window_frames < 1:
             raise ValueError(f"window_frames is {self.window_frames}; give 1 or more")
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StreamState:
-    """What is remembered of one camera's stream; `decide` returns the next one.
-
-    Attributes:
-        camera: the camera's name.
-        seen: frames scored so far.
-        recent: the latest scores, oldest first, at most ``window_frames`` of them.
-        ordered: the same scores in ascending order.
-    """
-
-    camera: str
-    seen: int
-    recent: tuple[float, ...]
-    ordered: tuple[float, ...]
+    @property
+    def odds(self) -> Odds:
+        """The chance to be kept, and what follows from it, of frames of a kind that is known."""
+        return Odds(drop_fraction=self.drop_fraction, by_complexity=self.choice == "complexity")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,133 +105,228 @@ class Decision:
     """What to do with one frame.
 
     Attributes:
-        keep: whether to store it. A dropped frame may still be segmented, at `scale`.
+        outcome: what becomes of it.
         scale: factor of the native size at which to store, train and infer.
         weight: factor of its training loss; over the kept frames of a stationary stream the mean is 1.
-        quantile: rank of its score in the camera's recent stream, in [0, 1).
+        quantile: rank of its score in the recent stream of its kind, in [0, 1).
+        condition: the condition that it is counted under, else its light, such as "light2".
         reason: the above in words, with figures.
     """
 
-    keep: bool
+    outcome: Outcome
     scale: float
     weight: float
     quantile: float
+    condition: str
     reason: str
 
+    @property
+    def keep(self) -> bool:
+        """Whether to store it. A frame that is not kept may still be segmented, at `scale`."""
+        return self.outcome == "kept"
 
-def initial_state(camera: str) -> StreamState:
-    """The state of a camera that has shown nothing yet."""
-    return StreamState(camera=camera, seen=0, recent=(), ordered=())
 
-
-def decide(rules: SlimmingRules, state: StreamState, score: float) -> tuple[StreamState, Decision]:
+def decide(rules: SlimmingRules, state: StreamState, frame: FrameFigures) -> tuple[StreamState, Decision]:
     """Decide on the camera's next frame.
 
-    For one and the same state, `keep`, `scale` and `weight` never fall as the score rises.
+    In this order: a frame with a flat lower part is "damaged", if the camera's usual ones have none; one that
+    repeats a kept picture is "repeated"; one of a kind that few frames were seen of is kept; one with a label
+    is kept; of the others the drop fraction goes. A damaged frame with a label is kept, too. For one and the
+    same state, `keep` and `scale` never fall as the score rises.
 
     Args:
         rules: what the user set.
         state: of this camera, before this frame.
-        score: spatial complexity of the frame, finite; higher means that downsampling would lose more.
+        frame: the frame.
 
     Returns:
         The camera's state after this frame, and the decision.
 
     Raises:
-        ValueError: the score is not finite.
+        ValueError: a figure is not finite.
     """
-    if not math.isfinite(score):
-        raise ValueError(f"the score of a frame of camera {state.camera!r} is {score}; it must be finite")
-    quantile = _quantile(rules, state, score)
-    decision = _warmup(rules, state, quantile) or _ranked(rules, state, quantile)
-    return _remember(rules, state, score), decision
+    if not math.isfinite(frame.score):
+        raise ValueError(
+            f"the score of a frame of camera {state.camera!r} is {frame.score}; it must be finite"
+        )
+    found, sighting = lights.locate(state.lights, frame.luma, frame.contrast)
+    name = (frame.condition, sighting.number)
+    counted_as = frame.condition or f"light{sighting.number}"
+    usual = 2 * (state.flat.bit_count() + 1) > min(_FLAT_WINDOW, state.seen + 1)
+    flat = (state.flat << 1 | frame.flat_below) & ((1 << _FLAT_WINDOW) - 1)
+    state = replace(state, flat=flat)
+    if rules.screen and frame.flat_below and not usual and not frame.label:
+        # It says nothing of the camera's light or detail: neither is remembered.
+        return replace(state, seen=state.seen + 1), _damaged(rules, counted_as)
+    kind = Kind() if sighting.opened else state.kinds.get(name, Kind())
+    state = replace(state, lights=found, kinds={**_others(state.kinds, name, sighting), name: kind})
+    place = repeats.find(state.pictures, frame.code, frame.label) if rules.screen else None
+    if place is not None:
+        return _again(rules, state, frame, place, counted_as)
+    state, decision = _choose(rules, state, name, frame, counted_as)
+    return _remember(rules, state, name, frame, decision), decision
 
 
-def decide_all(rules: SlimmingRules, scores: Sequence[float]) -> list[Decision]:
-    """Decide on a set of images that are all there at once: each is ranked among all of them.
-
-    Equal scores share their places by a seeded draw, so that the drop fraction is met whatever the scores.
-
-    Args:
-        rules: what the user set; warm-up and window have no meaning here.
-        scores: one an image, finite.
-
-    Returns:
-        One decision an image, in their order.
-
-    Raises:
-        ValueError: a score is not finite.
-    """
-    for score in scores:
-        if not math.isfinite(score):
-            raise ValueError(f"the score of an image is {score}; it must be finite")
-    whole = StreamState(
-        camera="", seen=rules.warmup_frames, recent=tuple(scores), ordered=tuple(sorted(scores))
+def _damaged(rules: SlimmingRules, condition: str) -> Decision:
+    return Decision(
+        outcome="damaged",
+        scale=max(rules.scales),
+        weight=1.0,
+        quantile=0.0,
+        condition=condition,
+        reason="not kept: its lower part is one flat colour, as a decoder leaves it that lost data",
     )
-    places = sorted(range(len(scores)), key=lambda index: (scores[index], _draw(rules.seed, index, "")))
-    decisions: list[Decision | None] = [None] * len(scores)
-    for place, index in enumerate(places):
-        decisions[index] = _ranked(rules, whole, (place + 0.5) / len(scores))
-    return [decision for decision in decisions if decision is not None]
 
 
-def _quantile(rules: SlimmingRules, state: StreamState, score: float) -> float:
-    lower = bisect_left(state.ordered, score)
-    equal = bisect_right(state.ordered, score, lo=lower) - lower
-    u = _draw(rules.seed, state.seen, state.camera)
-    return (lower + u * (equal + 1)) / (len(state.ordered) + 1)
-
-
-def _draw(seed: int, number: int, camera: str) -> float:
-    """Uniform in [0, 1), a function of its arguments."""
-    # 32 bits: sums with whole numbers stay exact, so the rank is below 1 and monotone to the last bit.
-    digest = blake2b(f"{seed}/{number}/{camera}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") / 2**32
-
-
-def _warmup(rules: SlimmingRules, state: StreamState, quantile: float) -> Decision | None:
-    if state.seen >= rules.warmup_frames:
-        return None
-    scale = max(rules.scales)
-    reason = (
-        f"kept at scale {scale:g}: warm-up, frame {state.seen + 1} of the first {rules.warmup_frames} "
-        "of this camera, which are all kept to learn what it sees"
-    )
-    return Decision(keep=True, scale=scale, weight=1.0, quantile=quantile, reason=reason)
-
-
-def _ranked(rules: SlimmingRules, state: StreamState, quantile: float) -> Decision:
-    scales = sorted(rules.scales)
-    if not state.ordered:
-        # Nothing to be ranked among: the drawn quantile says nothing about this frame.
-        reason = f"kept at scale {scales[-1]:g}: it is the first frame of this camera"
-        return Decision(keep=True, scale=scales[-1], weight=1.0, quantile=quantile, reason=reason)
-    rank = (
-        f"its detail ranks at {100 * quantile:.1f} % of the last {len(state.ordered)} "
-        f"frame{'s' * (len(state.ordered) != 1)} of this camera"
-    )
-    if quantile < rules.drop_fraction:
-        reason = f"dropped: {rank}, and what is below {100 * rules.drop_fraction:g} % is dropped"
-        # The weight that the least of the kept frames would have: it is not stored, so it matters to nobody.
-        weight = 0.5 if rules.loss_weighting else 1.0
-        return Decision(keep=False, scale=scales[0], weight=weight, quantile=quantile, reason=reason)
-    position = (quantile - rules.drop_fraction) / (1.0 - rules.drop_fraction)
-    scale = scales[min(int(position * len(scales)), len(scales) - 1)]
-    weight = 0.5 + position if rules.loss_weighting else 1.0
-    reason = f"kept at scale {scale:g}: {rank}; it counts {weight:.2f} times in training"
-    return Decision(keep=True, scale=scale, weight=weight, quantile=quantile, reason=reason)
-
-
-def _remember(rules: SlimmingRules, state: StreamState, score: float) -> StreamState:
-    # Usually one score leaves; more when the rules allow a shorter window than those before.
-    leaving = max(0, len(state.recent) + 1 - rules.window_frames)
-    ordered = list(state.ordered)
-    for old in state.recent[:leaving]:
-        del ordered[bisect_left(ordered, old)]
-    insort(ordered, score)
-    return StreamState(
-        camera=state.camera,
+def _again(
+    rules: SlimmingRules, state: StreamState, frame: FrameFigures, place: int, condition: str
+) -> tuple[StreamState, Decision]:
+    times = state.pictures[place].repeats + 1
+    kept = repeats.is_kept_again(times)
+    # What repeats goes first: it takes from what may be dropped of the others.
+    account = _paid_in(rules, state.account) - (0.0 if kept else 1.0)
+    state = replace(
+        state,
         seen=state.seen + 1,
-        recent=(*state.recent[leaving:], score),
-        ordered=tuple(ordered),
+        pictures=repeats.repeated(state.pictures, place),
+        account=max(0.0, account),
+        standing=state.standing + 1,
+    )
+    words = f"it repeats a picture that was kept, for the {times}. time"
+    return state, Decision(
+        outcome="kept" if kept else "repeated",
+        scale=max(rules.scales),
+        weight=1.0,
+        quantile=0.0,
+        condition=condition,
+        reason=f"kept all the same: {words}" if kept else f"not kept: {words}",
+    )
+
+
+def _choose(
+    rules: SlimmingRules, state: StreamState, name: KindName, frame: FrameFigures, condition: str
+) -> tuple[StreamState, Decision]:
+    """Decide by what is alike, and keep the accounts."""
+    kind = state.kinds[name]
+    quantile = kind.quantile(frame.score, draw(rules.seed, state.seen, state.camera))
+    if kind.seen < rules.warmup_frames:
+        decision = Decision(
+            outcome="kept",
+            scale=max(rules.scales),
+            weight=1.0,
+            quantile=quantile,
+            condition=condition,
+            reason=(
+                f"kept at scale {max(rules.scales):g}: warm-up, frame {kind.seen + 1} of the first "
+                f"{rules.warmup_frames} of its kind ({condition}), which are all kept to learn what is usual"
+            ),
+        )
+        return replace(state, account=_paid_in(rules, state.account)), decision
+    if not kind.ordered:
+        # Nothing to be ranked among: the drawn quantile says nothing about this frame.
+        scale = max(rules.scales)
+        reason = f"kept at scale {scale:g}: it is the first frame of its kind ({condition})"
+        decision = Decision(
+            outcome="kept", scale=scale, weight=1.0, quantile=quantile, condition=condition, reason=reason
+        )
+        opened = replace(kind, account=_paid_in(rules, kind.account))
+        kinds = {**state.kinds, name: opened}
+        return replace(state, account=_paid_in(rules, state.account), kinds=kinds), decision
+    if frame.label:
+        # It neither gives to the accounts nor takes from them: a label is never dropped for being simple.
+        return state, kept(rules, quantile, condition, len(kind.ordered), why="it has a label; ", weight=1.0)
+    own, whole = _paid_in(rules, kind.account), _paid_in(rules, state.account)
+    held = min(own, whole)
+    chance = rules.odds.drop_chance(quantile)
+    drops = False
+    if held >= 1.0:
+        # At 1 the chance is the one asked for; what has gathered beyond that presses for a drop, and what
+        # would lapse is used.
+        pressed = chance / rules.drop_fraction * min(1.0, rules.drop_fraction + held - 1.0)
+        drops = held >= _MOST_IN_ACCOUNT or draw(rules.seed, state.seen, f"drop/{state.camera}") < pressed
+    taken = 1.0 if drops else 0.0
+    state = replace(
+        state,
+        account=whole - taken,
+        kinds={**state.kinds, name: replace(kind, account=own - taken)},
+    )
+    if drops:
+        return state, dropped(rules, quantile, condition, len(kind.ordered))
+    return state, kept(rules, quantile, condition, len(kind.ordered))
+
+
+def _paid_in(rules: SlimmingRules, account: float) -> float:
+    return min(_MOST_IN_ACCOUNT, account + rules.drop_fraction)
+
+
+def dropped(rules: SlimmingRules, quantile: float, condition: str, window: int) -> Decision:
+    """The decision to drop a frame of a rank among so many."""
+    how = "by chance" if rules.choice == "random" else "by a chance that falls with its detail"
+    return Decision(
+        outcome="dropped",
+        scale=min(rules.scales),
+        weight=1.0,
+        quantile=quantile,
+        condition=condition,
+        reason=(
+            f"dropped {how}, like {100 * rules.drop_fraction:g} % of its kind: "
+            + _rank(quantile, condition, window)
+        ),
+    )
+
+
+def kept(
+    rules: SlimmingRules,
+    quantile: float,
+    condition: str,
+    window: int,
+    *,
+    why: str = "",
+    weight: float | None = None,
+) -> Decision:
+    """The decision to keep a frame of a rank among so many, counting by the inverse of its chance."""
+    scale = rules.odds.scale(quantile, rules.scales)
+    if weight is None:
+        weight = rules.odds.weight(quantile) if rules.loss_weighting else 1.0
+    return Decision(
+        outcome="kept",
+        scale=scale,
+        weight=weight,
+        quantile=quantile,
+        condition=condition,
+        reason=(
+            f"kept at scale {scale:g}: {why}{_rank(quantile, condition, window)}; "
+            f"it counts {weight:.2f} times in training"
+        ),
+    )
+
+
+def _rank(quantile: float, condition: str, window: int) -> str:
+    frames = "frame" if window == 1 else "frames"
+    return (
+        f"its detail ranks at {100 * quantile:.1f} % of the last {window} {frames} of its kind ({condition})"
+    )
+
+
+def _others(
+    kinds: Mapping[KindName, Kind], name: KindName, sighting: lights.Sighting
+) -> dict[KindName, Kind]:
+    """The other kinds, with room for this one: a light that is gone takes its kinds along."""
+    gone = sighting.number if sighting.opened else None
+    others = {each: kind for each, kind in kinds.items() if each != name and each[1] != gone}
+    if len(others) >= _MOST_KINDS:
+        del others[next(iter(others))]
+    return others
+
+
+def _remember(
+    rules: SlimmingRules, state: StreamState, name: KindName, frame: FrameFigures, decision: Decision
+) -> StreamState:
+    kind = state.kinds[name]
+    after = kind.with_score(frame.score, rules.window_frames)
+    pictures = state.pictures
+    if rules.screen and decision.keep:
+        pictures = repeats.remember(pictures, frame.code, frame.label)
+    return replace(
+        state, seen=state.seen + 1, kinds={**state.kinds, name: after}, pictures=pictures, standing=0
     )

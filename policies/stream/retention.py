@@ -8,10 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-__all__ = ["KEEP_PER_CLASS", "StoredSample", "choose_evictions"]
+__all__ = ["KEEP_PER_CLASS", "KEEP_PER_LIGHT", "StoredSample", "choose_evictions"]
 
 #: The last so many labelled samples of a class stay while anything else can go.
 KEEP_PER_CLASS = 8
+#: The last so many samples of a camera's light stay while another light has more.
+KEEP_PER_LIGHT = 16
+#: A camera's samples of one condition and light.
+_Group = tuple[str, str, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +31,9 @@ class StoredSample:
         labelled: whether it has a label.
         held_out: whether the promotion gate (or a running round) needs it: it then never goes.
         classes: class ids in its label.
+        condition: that it was taken in; "" where nobody told.
+        light: see ``samples.similarity.stored_light``.
+        repeated: whether an earlier sample of its camera shows the same picture.
     """
 
     id: str
@@ -37,6 +44,14 @@ class StoredSample:
     labelled: bool
     held_out: bool
     classes: frozenset[int] = frozenset()
+    condition: str = ""
+    light: int = -1
+    repeated: bool = False
+
+    @property
+    def group(self) -> _Group:
+        """What it is alike to."""
+        return self.camera, self.condition, self.light
 
 
 def choose_evictions(
@@ -44,9 +59,12 @@ def choose_evictions(
 ) -> list[str]:
     """Choose samples that free at least `bytes_to_free`, or all that may go if that is not enough.
 
-    In this order: samples without a label; labelled samples of which every class has more than
-    `keep_per_class` others; at last the remaining labelled ones, those first whose rarest class has the most
-    samples left. Within the first two, the camera with the most samples gives the next one, its oldest.
+    In this order: samples without a label, those first that repeat an earlier one; labelled samples of which
+    every class has more than `keep_per_class` others; the last samples of a light, those without a label
+    first; at last the remaining labelled ones, those first whose rarest class has the most samples left.
+    Within each but the last, the camera with the most samples gives the next one, of its condition and light
+    with the most samples the oldest: so no light is pushed out by another. The last `KEEP_PER_LIGHT` samples
+    of a light stay while another light of the camera has more.
     Samples held out never go and do not count towards `keep_per_class`, since nothing trains on them. The
     order of `samples` does not matter.
 
@@ -73,17 +91,30 @@ def choose_evictions(
 def _in_order(samples: Sequence[StoredSample], seed: int, keep_per_class: int) -> Iterator[StoredSample]:
     """Every sample that may go, in the order of going."""
     free = sorted((s for s in samples if not s.held_out), key=lambda each: _age(each, seed))
-    per_camera = Counter(sample.camera for sample in free)
+    left = _Left(free)
     per_class = Counter(class_id for sample in free if sample.labelled for class_id in sample.classes)
-    yield from _by_camera((s for s in free if not s.labelled), per_camera)
-    scarce: list[StoredSample] = []
-    for sample in _by_camera((s for s in free if s.labelled), per_camera):
-        if any(per_class[class_id] <= keep_per_class for class_id in sample.classes):
-            scarce.append(sample)
-        else:
-            per_class.subtract(sample.classes)
+    gone: set[str] = set()
+
+    def give(among: Iterable[StoredSample], *, to_the_last: bool) -> Iterator[StoredSample]:
+        """Those that may go now, in turn; a sample of a class that is scarce waits for the end."""
+        for sample in left.in_turn(s for s in among if s.id not in gone):
+            scarce = any(per_class[class_id] <= keep_per_class for class_id in sample.classes)
+            if (sample.labelled and scarce) or not (to_the_last or left.spares(sample)):
+                continue
+            if sample.labelled:
+                per_class.subtract(sample.classes)
+            left.take(sample)
+            gone.add(sample.id)
             yield sample
-    yield from _most_plentiful(scarce, per_class)
+
+    bare = [sample for sample in free if not sample.labelled]
+    labelled = [sample for sample in free if sample.labelled]
+    yield from give((s for s in bare if s.repeated), to_the_last=True)
+    yield from give(bare, to_the_last=False)
+    yield from give(labelled, to_the_last=False)
+    yield from give(bare, to_the_last=True)
+    yield from give(labelled, to_the_last=True)
+    yield from _most_plentiful([s for s in labelled if s.id not in gone], per_class)
 
 
 def _age(sample: StoredSample, seed: int) -> tuple[float, float, bytes, str]:
@@ -91,20 +122,51 @@ def _age(sample: StoredSample, seed: int) -> tuple[float, float, bytes, str]:
     return sample.captured_at, sample.score, draw, sample.id
 
 
-def _by_camera(ordered: Iterable[StoredSample], per_camera: Counter[str]) -> Iterator[StoredSample]:
-    """Take the oldest of the camera with the most samples, again and again."""
-    queues: dict[str, deque[tuple[int, StoredSample]]] = {}
-    for position, sample in enumerate(ordered):
-        queues.setdefault(sample.camera, deque()).append((position, sample))
-    heap = [(-per_camera[camera], queue[0][0], camera) for camera, queue in queues.items()]
-    heapq.heapify(heap)
-    while heap:
-        camera = heapq.heappop(heap)[2]
-        queue = queues[camera]
-        yield queue.popleft()[1]
-        per_camera[camera] -= 1
-        if queue:
-            heapq.heappush(heap, (-per_camera[camera], queue[0][0], camera))
+class _Left:
+    """How many samples each camera and each of its lights has left, while samples go."""
+
+    def __init__(self, free: Sequence[StoredSample]) -> None:
+        self._cameras = Counter(sample.camera for sample in free)
+        self._groups = Counter(sample.group for sample in free)
+        self._lights = Counter(camera for camera, _, _ in self._groups)
+
+    def take(self, sample: StoredSample) -> None:
+        """Count a sample as gone."""
+        self._cameras[sample.camera] -= 1
+        self._groups[sample.group] -= 1
+
+    def spares(self, sample: StoredSample) -> bool:
+        """Whether a sample's light has enough without it, or is the only one of its camera."""
+        return self._lights[sample.camera] == 1 or self._groups[sample.group] > KEEP_PER_LIGHT
+
+    def in_turn(self, ordered: Iterable[StoredSample]) -> Iterator[StoredSample]:
+        """Offer the oldest of the light with the most samples of the camera with the most, again and again.
+
+        Args:
+            ordered: oldest first. What is offered may be taken, or passed over for good.
+        """
+        cameras: dict[str, dict[_Group, deque[tuple[int, StoredSample]]]] = {}
+        for position, sample in enumerate(ordered):
+            groups = cameras.setdefault(sample.camera, {})
+            groups.setdefault(sample.group, deque()).append((position, sample))
+        inner = {
+            camera: [(-self._groups[group], queue[0][0], group) for group, queue in groups.items()]
+            for camera, groups in cameras.items()
+        }
+        for heap in inner.values():
+            heapq.heapify(heap)
+        outer = [(-self._cameras[camera], heap[0][1], camera) for camera, heap in inner.items()]
+        heapq.heapify(outer)
+        while outer:
+            camera = heapq.heappop(outer)[2]
+            heap = inner[camera]
+            group = heapq.heappop(heap)[2]
+            queue = cameras[camera][group]
+            yield queue.popleft()[1]
+            if queue:
+                heapq.heappush(heap, (-self._groups[group], queue[0][0], group))
+            if heap:
+                heapq.heappush(outer, (-self._cameras[camera], heap[0][1], camera))
 
 
 def _most_plentiful(scarce: list[StoredSample], per_class: Counter[int]) -> Iterator[StoredSample]:

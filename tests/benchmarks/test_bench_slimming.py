@@ -28,12 +28,14 @@ from dance_ondevice.benchmarks.slimming.recipes import (
     Setting,
     recipe,
 )
-from dance_ondevice.benchmarks.slimming.report import make_report
+from dance_ondevice.benchmarks.slimming.report import Timed, make_report
 from dance_ondevice.benchmarks.tables import render
 from dance_ondevice.models.registry import ARCHITECTURES, build
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.cooptimisation import freeze
+
+WHICH = ("random", "random-condition", "infobatch", "least-loss", "complexity")
 
 
 def train_samples(root: Path) -> tuple[TrainingSample, ...]:
@@ -54,7 +56,12 @@ def test_recipes_never_grow_and_spend_no_more_than_dense(
     dense = EPOCHS[protocol, setting]
     cost = sum(stage.epochs * stage.macs_fraction * stage.window**2 for stage in found.stages)
     assert cost <= dense * 1.001
-    assert found.slims == (variant not in ("dense", "data", "dance+full-width"))
+    assert found.slims == (variant in ("network", "dance") or variant.startswith("dance+")) or (
+        variant == "dance+full-width" and not found.slims
+    )
+    if variant in WHICH:
+        assert sum(stage.epochs for stage in found.stages) == dense
+        assert len({stage.choice for stage in found.stages}) == len(found.stages)
     if variant in ("network", "dance"):
         assert fractions[-1] == TARGET_MACS
         assert sum(stage.epochs for stage in found.stages) == dense
@@ -118,17 +125,28 @@ def test_choices(camvid_tree: Path) -> None:
     model = nn.Identity()
     assert choose("all", model) == train
     assert choose("every:3", model) == train[::3]
-    slimmed = choose("complexity", model)
-    assert len(slimmed) == 7  # 30 % of ten are dropped
-    assert {sample.scale for sample in slimmed} == {1.0, 0.75, 0.5}
-    assert sum(sample.weight for sample in slimmed) / 7 == pytest.approx(1.0)
-    hardest = choose("loss", model)
+    for choice in ("service", *(f"draw:{which}/random/inverse:0" for which in WHICH)):
+        slimmed = choose(choice, model)
+        assert len(slimmed) == 7  # 30 % of ten are dropped
+        scales = sorted(sample.scale for sample in slimmed)
+        assert {scales.count(scale) for scale in (0.5, 0.75, 1.0)} == {2, 3}
+    hardest = choose("draw:least-loss/full/one:0", model)
     assert [sample.image for sample in hardest] == [sample.image for sample in train[3:]]
-    assert {sample.scale for sample in hardest} == {1.0}
-    assert [sample.weight for sample in hardest] == sorted(sample.weight for sample in hardest)
+    assert {(sample.scale, sample.weight) for sample in hardest} == {(1.0, 1.0)}
     assert {sample.scale for sample in seen} == {0.5}
-    with pytest.raises(ValueError, match="unknown choice of samples 'best'"):
-        choose("best", model)
+    # Five of ten lie below the mean loss; two of those are left, and stand for all five.
+    spared = choose("draw:infobatch/full/inverse:0", model)
+    assert [sample.weight for sample in spared] == [2.5, 2.5, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert sum(sample.weight for sample in spared) == len(train)
+    assert choose("draw:random/random/inverse:0", model) != choose("draw:random/random/inverse:1", model)
+    assert choose("draw:random/random/inverse:1", model) == choose("draw:random/random/inverse:1", model)
+    weighed = choose("draw:complexity/one/inverse:0", model)
+    assert {sample.weight for sample in weighed} != {1.0}
+    assert {sample.weight for sample in choose("draw:complexity/one/one:0", model)} == {1.0}
+    assert sum(s.scale**2 for s in weighed) / 7 == pytest.approx((1 + 0.75**2 + 0.5**2) / 3)
+    for wrong in ("best", "draw:best/full/one:0", "draw:random/best/one:0"):
+        with pytest.raises(ValueError, match=r"unknown .* '(draw:)?best'"):
+            choose(wrong, model)
 
 
 def test_inference_scales_rank_among_the_training_images(camvid_tree: Path, tmp_path: Path) -> None:
@@ -154,12 +172,18 @@ def trained(seconds: float, scores: list[float]) -> Trained:
     )  # fmt: skip
 
 
+def timed(milliseconds: float) -> Timed:
+    return Timed(infer_ms=milliseconds, infer_cpu_ms_served=milliseconds / 2, engine="onnxruntime")
+
+
 def test_the_report_sets_variants_against_dense(tmp_path: Path) -> None:
     found = {"dense": trained(100, [0.1, 0.4, 0.5]), "dance": trained(30, [0.2, 0.5, 0.45])}
-    report = make_report(plan_of(tmp_path, tmp_path), found, {"dense": 20.0, "dance": 8.0})
+    report = make_report(plan_of(tmp_path, tmp_path), found, {"dense": timed(20.0), "dance": timed(8.0)})
     dance = report.variants["dance"]
     assert dance.ratios["train_seconds"] == 0.3
-    assert dance.ratios["infer_ms"] == 0.4
+    assert dance.ratios["infer_ms"] == dance.ratios["infer_cpu_ms_served"] == 0.4
+    assert (dance.infer_cpu_ms_served, dance.engine) == (4.0, "onnxruntime")
+    assert report.chosen_on == "camvid, val and test"
     assert "train_joules" not in dance.ratios
     assert dance.miou_gain["val"] == pytest.approx(-0.05)
     reached = dance.reaches_dense["val"]
@@ -168,10 +192,12 @@ def test_the_report_sets_variants_against_dense(tmp_path: Path) -> None:
     itself = report.variants["dense"].reaches_dense["val"]
     assert itself is not None
     assert itself.epoch == 3
-    alone = make_report(plan_of(tmp_path, tmp_path), {"dance": found["dance"]}, {"dance": 8.0})
+    alone = make_report(plan_of(tmp_path, tmp_path), {"dance": found["dance"]}, {"dance": timed(8.0)})
     assert alone.variants["dance"].ratios == {}
     below = make_report(
-        plan_of(tmp_path, tmp_path), {**found, "dance": trained(30, [0.2])}, {"dense": 1.0, "dance": 1.0}
+        plan_of(tmp_path, tmp_path),
+        {**found, "dance": trained(30, [0.2])},
+        {"dense": timed(1.0), "dance": timed(1.0)},
     )
     assert below.variants["dance"].reaches_dense["val"] is None
 
@@ -179,10 +205,17 @@ def test_the_report_sets_variants_against_dense(tmp_path: Path) -> None:
 def test_a_report_has_all_figures_of_the_training(tmp_path: Path) -> None:
     """Which is what older results hold, too."""
     one = replace(trained(10, [0.2]), widths={"a": (8, 4)}, removed_branches=("b",), train_joules=7.0)
-    report = make_report(plan_of(tmp_path, tmp_path), {"dance": one}, {"dance": 8.0})
+    report = make_report(plan_of(tmp_path, tmp_path), {"dance": one}, {"dance": timed(8.0)})
     found = msgspec.to_builtins(report)["variants"]["dance"]
     assert {key: found[key] for key in msgspec.to_builtins(one)} == msgspec.to_builtins(one)
-    assert set(found) - set(msgspec.to_builtins(one)) == {"infer_ms", "ratios", "miou_gain", "reaches_dense"}
+    assert set(found) - set(msgspec.to_builtins(one)) == {
+        "infer_ms",
+        "infer_cpu_ms_served",
+        "engine",
+        "ratios",
+        "miou_gain",
+        "reaches_dense",
+    }
 
 
 @pytest.mark.slow
@@ -214,6 +247,8 @@ def test_a_killed_call_goes_on_and_reports(camvid_tree: Path, tmp_path: Path) ->
     assert dance["ratios"]["train_macs"] < 0.6
     assert dance["infer_macs"] < 0.5 * dense["infer_macs"]
     assert dense["peak_bytes"] > 50e6
+    assert dense["infer_cpu_ms_served"] > 0
+    assert dense["engine"] in ("torch", "onnxruntime")
     assert (tmp_path / "result-cost.svg").is_file()
     assert "classifier.3" in (tmp_path / "result-channels.svg").read_text()
     # Done variants are not trained again, and another call's work is not mistaken for this one's.
@@ -241,7 +276,7 @@ def test_the_page_tells_which_targets_were_reached(tmp_path: Path) -> None:
     write_result(
         tmp_path / "a.json",
         about,
-        make_report(plan_of(tmp_path, tmp_path), found, {"dense": 20.0, "dance+": 12.0}),
+        make_report(plan_of(tmp_path, tmp_path), found, {"dense": timed(20.0), "dance+": timed(12.0)}),
     )
     page = render(tmp_path)
     assert "80.0% (85.0%) | 40.0% (60.0%) | val +2.0 | training, mIoU val |" in page

@@ -26,10 +26,14 @@ from dance_ondevice.daemon.store.samples import NewSample, Stored, StoreError
 from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.messages import Buffer, Reply
 from dance_ondevice.images import codec as images
-from dance_ondevice.policies.stream.data_slimming import SlimmingRules
+from dance_ondevice.policies.stream.data_slimming import Decision, SlimmingRules
 
 #: Keeps everything as it comes.
-KEEP_ALL = SlimmingRules(scales=(1.0,), drop_fraction=0.0, loss_weighting=False, warmup_frames=0)
+KEEP_ALL = SlimmingRules(
+    scales=(1.0,), drop_fraction=0.0, loss_weighting=False, warmup_frames=0, screen=False
+)
+#: Keeps the first frame of a kind and drops the second, whatever they show.
+DROP_SECOND = SlimmingRules(scales=(1.0, 0.5), drop_fraction=0.99, warmup_frames=0, screen=False)
 N_CLASSES = 11
 PATIENCE = 10.0
 
@@ -39,6 +43,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.frames: Counter[tuple[str, str]] = Counter()
+        self.conditions: Counter[tuple[str, str, str]] = Counter()
+        self.stood: dict[str, int] = {}
         self.refusals: Counter[str] = Counter()
         self.scales: Counter[tuple[str, float]] = Counter()
         self.scores: list[tuple[str, float]] = []
@@ -49,6 +55,10 @@ class Recorder:
         with self._changed:
             self.frames[camera, outcome] += 1
             self._changed.notify_all()
+
+    def decided(self, camera: str, decision: Decision, standing: int) -> None:
+        self.conditions[camera, decision.condition, decision.outcome] += 1
+        self.stood[camera] = standing
 
     def score(self, camera: str, value: float) -> None:
         self.scores.append((camera, value))

@@ -10,7 +10,7 @@ from torch import nn
 
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.fastscnn import FastSCNN
-from dance_ondevice.models.forward import logits, outputs, predict, to_tensor
+from dance_ondevice.models.forward import logits, outputs, predict, sampled_outputs, to_tensor
 
 PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -173,6 +173,35 @@ def test_predict_refuses_a_model_in_training_mode():
 def test_predict_refuses_an_impossible_size():
     with pytest.raises(ValueError, match="out_size"):
         predict(painter(1.0), np.zeros((4, 4, 3), np.uint8), PLAIN, out_size=(0, 4))
+
+
+class Coarse(nn.Module):
+    """Logits at an eighth of the size, and again at the full one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coarse = nn.Conv2d(3, 4, 8, stride=8)
+        self.fine = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.coarse(x), self.fine(x)
+
+
+@pytest.mark.parametrize("offset", [(0, 0), (1, 0), (1, 1)])
+@pytest.mark.parametrize("size", [(64, 96), (45, 61), (1, 2)])
+def test_sampled_outputs_stand_for_every_second_pixel(size: tuple[int, int], offset: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    model, x = Coarse(), torch.rand(2, 3, *size)
+    offset = (min(offset[0], size[0] - 1), min(offset[1], size[1] - 1))
+    model.requires_grad_(False)
+    coarse, fine = sampled_outputs(model, x, 2, offset)
+    whole = [head[..., offset[0] :: 2, offset[1] :: 2] for head in outputs(model, x)]
+    assert coarse.shape == fine.shape == whole[0].shape
+    assert torch.equal(fine, whole[1]), "no pixel is smoothed away where the model has all of them"
+    # Half a pixel beside, along both sides, of what changes by so much from one of these pixels to the next.
+    steps = [float(whole[0].diff(dim=dim).abs().max()) for dim in (2, 3) if whole[0].shape[dim] > 1]
+    assert float((coarse - whole[0]).abs().max()) <= 0.5 * sum(steps) + (1e-5 if len(steps) == 2 else 1.0)
+    assert torch.equal(sampled_outputs(model, x, 1, (0, 0))[0], outputs(model, x)[0])
 
 
 def test_torchvisions_dict_of_outputs_is_taken() -> None:

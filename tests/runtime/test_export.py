@@ -49,7 +49,8 @@ def test_onnx_agrees_at_sizes_it_was_not_traced_at(tmp_path: Path) -> None:
     model, file = pyramid(), tmp_path / "m.onnx"
     done = export(model, CARD, "onnx", file, size=(50, 70), frames=frames())
     assert done.size is None
-    assert done.parity.frames == 4
+    assert (done.multiple_of, done.tried) == (1, ((64, 96), (96, 160), (50, 70), (181, 243), (33, 65)))
+    assert done.parity.frames == 2 * len(done.tried)
     assert done.bytes == file.stat().st_size
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     facts = session.get_modelmeta().custom_metadata_map
@@ -61,6 +62,60 @@ def test_onnx_agrees_at_sizes_it_was_not_traced_at(tmp_path: Path) -> None:
     with torch.inference_mode():
         np.testing.assert_allclose(found, logits(model, x).numpy(), atol=1e-4)
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+class UNet(nn.Module):
+    """Plain, as users bring it: two levels down, up by two, concatenated with what was there."""
+
+    def __init__(self, halvings: int = 2) -> None:
+        super().__init__()
+        self.first = ConvBNReLU(3, 4, 3)
+        self.down = nn.ModuleList([ConvBNReLU(4, 4, 3) for _ in range(halvings)])
+        self.up = nn.ModuleList([ConvBNReLU(8, 4, 3) for _ in range(halvings)])
+        self.last = nn.Conv2d(4, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = [self.first(x)]
+        for layer in self.down:
+            skips.append(layer(nn.functional.max_pool2d(skips[-1], 2)))
+        x = skips.pop()
+        for layer in self.up:
+            x = layer(torch.cat([nn.functional.interpolate(x, scale_factor=2.0), skips.pop()], dim=1))
+        out: Tensor = self.last(x)
+        return out
+
+
+def test_a_brought_network_with_skips_serves_the_sizes_of_cameras(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    model, file = UNet().eval(), tmp_path / "m.onnx"
+    done = export(model, CARD, "onnx", file, size=(180, 240), frames=frames())
+    assert (done.size, done.multiple_of) == (None, 1)
+    assert {(180, 240), (181, 243), (33, 65)} <= set(done.tried)
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    for height, width in ((180, 240), (360, 480), (181, 243), (33, 65), (1, 1)):
+        x = torch.randn(1, 3, height, width)
+        with torch.inference_mode():
+            expected = logits(model, x).numpy()
+        np.testing.assert_allclose(session.run(None, {"image": x.numpy()})[0], expected, atol=1e-4)
+
+
+def test_where_odd_sizes_do_not_agree_the_file_says_multiples_of_32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    without = exports.Graph.forward
+
+    def forward(self: exports.Graph, x: Tensor) -> Tensor:
+        self._pad = False
+        return without(self, x)
+
+    monkeypatch.setattr(exports.Graph, "forward", forward)
+    file = tmp_path / "m.onnx"
+    done = export(UNet().eval(), CARD, "onnx", file, size=(64, 96), frames=frames())
+    assert (done.size, done.multiple_of, done.tried) == (None, 32, ((64, 96), (96, 160)))
+    assert "images whose sides are multiples of 32 only" in models_export._sentence(done, file)
 
 
 def test_torchscript_agrees_and_tells_its_classes(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from slim_small import SIZE, assert_sound, slim_to
 from torch import Tensor, nn
 
+from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import logits
 from dance_ondevice.slimming.groups import NotPrunable
 from dance_ondevice.slimming.slim import slim
@@ -114,3 +115,47 @@ def test_no_layer_of_a_joined_group_is_left_empty(min_channels: int):
     assert_sound(model, report)
     assert model.narrow.out_channels == 1
     assert model.wide.out_channels == max(1, min_channels - 1)
+
+
+class Shuffled(nn.Module):
+    """Halves of the channels are interleaved between two convolutions, as in ShuffleNet."""
+
+    def __init__(self, *, shuffle: bool = True) -> None:
+        super().__init__()
+        self.shuffle = shuffle
+        self.first = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
+        self.head = nn.Conv2d(32, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        if self.shuffle:
+            n, c, h, w = x.shape
+            x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        return self.head(self.second(x))
+
+
+class ChannelMean(Shuffled):
+    """The mean over channels gates all of them: it changes when channels leave that nothing else reads."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return self.head(self.second(x * x.mean(dim=1, keepdim=True)))
+
+
+@pytest.mark.parametrize("make", [Shuffled, ChannelMean])
+def test_channels_that_are_mixed_without_a_layer_are_refused_and_the_model_stays(
+    make: Callable[[], nn.Module],
+) -> None:
+    torch.manual_seed(0)
+    model = make().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(NotPrunable, match="mixes channels in a way that was not understood"):
+        slim(model, target_macs=count_macs(model, 64, 64) // 2, size=(64, 64))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_same_net_without_a_shuffle_is_slimmed() -> None:
+    torch.manual_seed(0)
+    model = Shuffled(shuffle=False).eval()
+    assert slim(model, target_macs=count_macs(model, 64, 64) // 2, size=(64, 64)).reached

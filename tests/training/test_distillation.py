@@ -76,3 +76,12 @@ def test_the_teacher_learns_nothing_and_the_student_comes_nearer() -> None:
 def test_impossible_settings_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Distillation(Linear(0), (), **bad)
+
+
+def test_at_a_pixel_of_every_square_the_teacher_answers_for_the_same_pixels() -> None:
+    student, teacher = Linear(0), Linear(1)
+    x = images()
+    logits = student(x)[..., 1::2, 0::2]
+    loss = Distillation(teacher, range(3), weight=1.0)(x, logits, (0, 1, 2), 2, (1, 0))
+    answers = teacher(x)[..., 1::2, 0::2]
+    assert loss.item() == pytest.approx(distillation_loss(logits, answers).item(), rel=1e-5)

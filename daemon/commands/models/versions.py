@@ -11,6 +11,7 @@ from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, st
 from dance_ondevice.daemon.commands.access import ask, index, target
 from dance_ondevice.daemon.commands.certificate import print_certificate
 from dance_ondevice.daemon.commands.models.export import export
+from dance_ondevice.daemon.commands.models.importing import import_
 from dance_ondevice.daemon.commands.rounds import await_request
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json, print_table, show_time
@@ -31,10 +32,11 @@ _COLUMNS = (
 
 @click.group()
 def models() -> None:
-    """List, show, promote, roll back and export model versions."""
+    """List, show, import, promote, roll back and export model versions."""
 
 
 models.add_command(export)
+models.add_command(import_)
 
 
 @models.command(name="list")
@@ -87,7 +89,7 @@ def show(version: str | None, config_path: Path | None, state_dir: Path | None, 
 @state_dir_option
 @json_option
 def promote(version: str, config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
-    """Make a version live, whatever the gate said of it."""
+    """Make a version live, whatever the gate's verdict was."""
     _switch(target(config_path, state_dir), as_json, "promote", version=version)
 
 
@@ -123,7 +125,7 @@ def _read_card(paths: StatePaths, version: str | None) -> dict[str, Any]:
             raise WorkFailed(f"no live version at {paths.live_file}: {error}") from error
     from dance_ondevice.daemon.versions.versions import age_key
 
-    names = sorted((path.parent.name for path in paths.models.glob("*/card.json")), key=age_key)
+    names = sorted((path.parent.name for path in paths.models.glob("[!.]*/card.json")), key=age_key)
     if version not in names:
         raise WorkFailed(f"no version {version!r}; there are: {', '.join(names) or 'none'}")
     path = paths.models / version / "card.json"

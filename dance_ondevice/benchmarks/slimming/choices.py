@@ -1,15 +1,33 @@
-"""How a stage's samples are chosen from the training images, by name."""
+"""How a stage's samples are chosen from the training images, by name.
+
+``all`` is everything, ``every:N`` each N-th image in order of time, ``service`` what the service would keep,
+at the scales and weights that it would give. ``draw:WHICH/SCALE/WEIGHT:NUMBER`` answers three questions
+apart; each draw costs the same, and one of another number keeps other images.
+
+- WHICH images: ``random``, ``random-condition`` (the same share of each light), ``complexity`` (the simple
+  ones of each light are dropped more often), ``least-loss`` (what the model now loses least on goes),
+  ``infobatch`` (some of those below the mean loss are dropped at random: Qin et al., arXiv 2303.04947).
+- SCALE: ``random`` or ``complexity`` (by rank within a light) in the same shares, ``one`` that costs as much
+  for all, ``full``.
+- WEIGHT: ``inverse`` of the chance to be kept, or ``one``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dance_ondevice.complexity import grey_reduction, make_indicator
+from dance_ondevice.images.brightness import luma_and_contrast
 from dance_ondevice.images.codec import decode_grey
 from dance_ondevice.images.headers import probe
-from dance_ondevice.policies.stream.data_slimming import SlimmingRules, decide_all
+from dance_ondevice.policies.stream.data_slimming import SlimmingRules
+from dance_ondevice.policies.stream.slimming_set import decide_all
+from dance_ondevice.policies.stream.stream_state import FrameFigures
 from dance_ondevice.training.batches import TrainingSample
 
 if TYPE_CHECKING:
@@ -34,10 +52,7 @@ class Choices:
     losses: Callable[[nn.Module, Sequence[TrainingSample]], list[float]]
 
     def __call__(self, choice: str, model: nn.Module) -> Sequence[TrainingSample]:
-        """The samples of a choice.
-
-        ``all``: everything. ``complexity``: DANCE's, by the complexity of the image. ``loss``: everything but
-        the images that the model now loses least on. ``every:N``: each N-th image in order of time.
+        """The samples of a choice, see the module.
 
         Raises:
             ValueError: there is no such choice.
@@ -47,28 +62,95 @@ class Choices:
             return self.train
         if name == "every":
             return self.train[:: int(argument)]
-        if name == "complexity":
-            return self._slimmed(complexities(self.train, self.rules.scales), self.rules)
-        if name == "loss":
-            small = [replace(sample, scale=_LOOK_SCALE) for sample in self.train]
-            return self._slimmed(self.losses(model, small), replace(self.rules, scales=(1.0,)))
+        if name == "service":
+            return self._decided(self.rules)
+        if name == "draw":
+            what, _, number = argument.partition(":")
+            which, scale, weight = what.split("/")
+            rules = replace(
+                self.rules,
+                seed=1000 * self.rules.seed + int(number),
+                choice="complexity" if which == "complexity" else "random",
+                loss_weighting=weight == "inverse",
+            )
+            return self._scaled(scale, self._kept(which, model, rules), rules)
         raise ValueError(f"unknown choice of samples {choice!r}")
 
-    def _slimmed(self, scores: Sequence[float], rules: SlimmingRules) -> list[TrainingSample]:
-        decisions = decide_all(rules, scores)
+    @cached_property
+    def _figures(self) -> list[FrameFigures]:
+        return figures(self.train, self.rules.scales)
+
+    @property
+    def _going(self) -> int:
+        return round(self.rules.drop_fraction * len(self.train))
+
+    def _decided(self, rules: SlimmingRules) -> list[TrainingSample]:
+        decisions = decide_all(rules, self._figures)
         return [
             replace(sample, scale=decision.scale, weight=decision.weight)
             for sample, decision in zip(self.train, decisions, strict=True)
             if decision.keep
         ]
 
+    def _kept(self, which: str, model: nn.Module, rules: SlimmingRules) -> list[TrainingSample]:
+        """The images that are kept, with their weights, at the scales of their complexity."""
+        decided = decide_all(rules, self._figures)
+        scaled = [replace(s, scale=d.scale) for s, d in zip(self.train, decided, strict=True)]
+        if which in ("complexity", "random-condition"):
+            return [replace(s, weight=d.weight) for s, d in zip(scaled, decided, strict=True) if d.keep]
+        dice = np.random.default_rng((rules.seed, 3))
+        if which == "random":
+            return [scaled[index] for index in sorted(dice.permutation(len(scaled))[self._going :])]
+        if which not in ("least-loss", "infobatch"):
+            raise ValueError(f"unknown choice of samples 'draw:{which}'")
+        losses = self.losses(model, [replace(sample, scale=_LOOK_SCALE) for sample in self.train])
+        if which == "least-loss":
+            return [scaled[index] for index in sorted(np.argsort(losses, kind="stable")[self._going :])]
+        mean = sum(losses) / len(losses)
+        below = [index for index, loss in enumerate(losses) if loss < mean]
+        gone = set(dice.permutation(below)[: self._going].tolist())
+        # Those left of the images below the mean stand for those that are gone.
+        left = len(below) - len(gone)
+        weight = len(below) / left if left and rules.loss_weighting else 1.0
+        weights = dict.fromkeys(below, weight)
+        return [
+            replace(sample, weight=weights.get(index, 1.0))
+            for index, sample in enumerate(scaled)
+            if index not in gone
+        ]
 
-def complexities(samples: Sequence[TrainingSample], scales: Sequence[float]) -> list[float]:
-    """The default indicator's score of each image, on the grey decode that ingest makes."""
+    def _scaled(
+        self, scale: str, kept: Sequence[TrainingSample], rules: SlimmingRules
+    ) -> list[TrainingSample]:
+        if scale == "full":
+            return [replace(sample, scale=1.0) for sample in kept]
+        if scale == "one":
+            same = (sum(each**2 for each in rules.scales) / len(rules.scales)) ** 0.5
+            return [replace(sample, scale=same) for sample in kept]
+        if scale == "complexity":
+            return list(kept)
+        if scale != "random":
+            raise ValueError(f"unknown scale of samples {scale!r}")
+        places = np.random.default_rng((rules.seed, 4)).permutation(len(kept))
+        return [
+            replace(sample, scale=rules.scales[int(place) % len(rules.scales)])
+            for sample, place in zip(kept, places, strict=True)
+        ]
+
+
+def figures(samples: Sequence[TrainingSample], scales: Sequence[float]) -> list[FrameFigures]:
+    """What ingest would know of each image, by the default indicator, in their order."""
     indicator = make_indicator("detail_loss", scales)
-    scores = []
+    found = []
     for sample in samples:
         data = sample.image.read_bytes()
         info = probe(data)
-        scores.append(indicator.measure(decode_grey(data, grey_reduction(info.height, info.width))).score)
-    return scores
+        grey = decode_grey(data, grey_reduction(info.height, info.width))
+        luma, contrast = luma_and_contrast(grey)
+        found.append(FrameFigures(score=indicator.measure(grey).score, luma=luma, contrast=contrast))
+    return found
+
+
+def complexities(samples: Sequence[TrainingSample], scales: Sequence[float]) -> list[float]:
+    """The default indicator's score of each image, on the grey decode that ingest makes."""
+    return [frame.score for frame in figures(samples, scales)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from dance_ondevice.slimming.importance import Importance
@@ -46,6 +47,8 @@ _FRAME_SCALES = (1.0, 0.75, 0.5)
 _BY_FRAME = "dance+, inferring each image at a scale by its complexity"
 #: Steps that the way there is taken in, and the shares of the epochs before it and on it.
 _STEPS = 5
+#: How often the controls of the choice draw anew over a training.
+_DRAWS = 8
 _BEFORE, _ON_THE_WAY = 0.4, 0.2
 
 
@@ -105,9 +108,25 @@ def _dense(epochs: int) -> Recipe:
 
 def _data(epochs: int) -> Recipe:
     return Recipe(
-        stages=(Stage(epochs=epochs, choice="complexity"),),
-        about="DANCE's data slimming: the least complex 30 % dropped, the rest at three scales and weights",
+        stages=(Stage(epochs=epochs, choice="service"),),
+        about="data slimming as the service does it: 30 % of each light dropped by chance, the rest at three "
+        "scales by their complexity",
     )
+
+
+def _drawn(which: str, about: str, *, scale: str = "random", weight: str = "inverse") -> Builder:
+    """A control: 30 % dropped, drawn anew in each of a few stages."""
+
+    def build(epochs: int) -> Recipe:
+        count = min(_DRAWS, epochs)
+        ends = [epochs * number // count for number in range(count + 1)]
+        stages = tuple(
+            Stage(epochs=end - start, choice=f"draw:{which}/{scale}/{weight}:{number}")
+            for number, (start, end) in enumerate(pairwise(ends))
+        )
+        return Recipe(stages=stages, about=f"30 % dropped, drawn anew {count} times: {about}")
+
+    return build
 
 
 def _network(epochs: int) -> Recipe:
@@ -116,7 +135,7 @@ def _network(epochs: int) -> Recipe:
 
 def _dance(epochs: int) -> Recipe:
     return Recipe(
-        stages=_progressive(epochs, "complexity"),
+        stages=_progressive(epochs, "service"),
         mean_scale=0.75,
         about="DANCE: data and network slimming, multi-scale branches slimmed by the mean scale",
     )
@@ -124,7 +143,9 @@ def _dance(epochs: int) -> Recipe:
 
 def _dance_plus(epochs: int) -> Recipe:
     """Small windows first, thin early, then detail where the loss is."""
-    return _plus(epochs, "small windows first, slimmed early, the images of least loss dropped, batches of 4")
+    return _plus(
+        epochs, "small windows first, slimmed early, 30 % of each light dropped by chance, batches of 4"
+    )
 
 
 def _fine_plus(epochs: int) -> Recipe:
@@ -145,7 +166,7 @@ def _plus(
     about: str,
     *,
     small_first: bool = True,
-    refresh: bool = True,
+    which: str = "random-condition",
     macs: float = PLUS_MACS,
     importance: Importance = "combined",
     frozen: tuple[str, ...] = (),
@@ -168,10 +189,13 @@ def _plus(
         epochs=_part(epochs, 0.42),
         window=_LARGE,
         zoom=_NEAR,
-        choice="loss" if refresh else "all",
     )
     return Recipe(
-        stages=(first, *steps, last, last),
+        stages=(
+            first,
+            *steps,
+            *(replace(last, choice=f"draw:{which}/full/one:{n}" if which else "all") for n in (0, 1)),
+        ),
         inference_scales=(PLUS_SCALE,),
         mean_scale=PLUS_SCALE,
         batch_size=4,
@@ -200,7 +224,22 @@ def _progressive(epochs: int, choice: str) -> tuple[Stage, ...]:
     return (*stages, Stage(epochs=left, choice=choice, macs_fraction=TARGET_MACS))
 
 
-_ANYWHERE: Mapping[str, Builder] = {"dense": _dense, "data": _data, "network": _network, "dance": _dance}
+_ANYWHERE: Mapping[str, Builder] = {
+    "dense": _dense,
+    "data": _data,
+    "network": _network,
+    "dance": _dance,
+    # Which images, at equal MACs: scales at random in the same shares.
+    "random": _drawn("random", "any images"),
+    "random-condition": _drawn("random-condition", "any images of each light"),
+    "infobatch": _drawn("infobatch", "images below the mean loss, of which the others count for them"),
+    "least-loss": _drawn("least-loss", "the images of least loss"),
+    "complexity": _drawn("complexity", "the simple images of each light more often, weighed by their chance"),
+    # At which scale, against random-condition, and how much they count, against complexity.
+    "scale-complexity": _drawn("random-condition", "any, scales by complexity", scale="complexity"),
+    "scale-one": _drawn("random-condition", "any, one scale for all", scale="one"),
+    "weight-one": _drawn("complexity", "like complexity, all weights 1", weight="one"),
+}
 #: By setting. The variants whose names go on after dance+ are its ablations: the setting's own dance+ with
 #: one thing changed.
 VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
@@ -210,12 +249,17 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
         "dance+large-first": lambda n: _plus(
             n, "dance+ with large windows from the start", small_first=False
         ),
-        "dance+all-images": lambda n: _plus(n, "dance+ without dropping images", refresh=False),
+        "dance+all-images": lambda n: _plus(n, "dance+ without dropping images", which=""),
+        "dance+least-loss": lambda n: _plus(
+            n, "dance+ with the images of least loss dropped", which="least-loss"
+        ),
         "dance+full-width": lambda n: _plus(n, "dance+ without network slimming", macs=1.0),
         "dance+bn-scale": lambda n: _plus(
             n, "dance+ slimmed by scales, without Taylor", importance="bn_scale"
         ),
         "dance+frozen": lambda n: _plus(n, "dance+ with the first layers frozen", frozen=_FIRST),
+        "dance+batch-8": lambda n: replace(_plus(n, "dance+ in batches of 8"), batch_size=8, rate=1.4),
+        "dance+batch-16": lambda n: replace(_plus(n, "dance+ in batches of 16"), batch_size=16, rate=2.0),
         "dance+twice": lambda n: _plus(2 * n, "dance+ for twice as many epochs"),
         "dance+full-scale": lambda n: _inferring(_dance_plus(n), (1.0,), "dance+, inferring at full scale"),
         "dance+frame-scale": lambda n: _inferring(_dance_plus(n), _FRAME_SCALES, _BY_FRAME),

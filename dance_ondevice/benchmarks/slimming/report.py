@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from dance_ondevice.benchmarks.slimming.plan import Plan, Point, Trained
 
 DENSE = "dense"
+#: Trials of the recipes were scored on these sets.
+CHOSEN_ON = "camvid, val and test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +28,22 @@ class Reached:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Timed:
+    """What inferring an image costs: see the attributes of the same names in ``VariantReport``."""
+
+    infer_ms: float
+    infer_cpu_ms_served: float
+    engine: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class VariantReport(Trained):
     """One variant: its training and what follows from it.
 
     Attributes:
-        infer_ms: CPU (GPU: wall) milliseconds an image, decoding left out.
+        infer_ms: CPU (GPU: wall) milliseconds an image in torch, decoding left out.
+        infer_cpu_ms_served: the same by the engine that the service would choose; None in older results.
+        engine: which that is; "" in older results.
         ratios: figure -> this variant's over dense's; empty without dense.
         miou_gain: by split, mIoU minus dense's; empty without dense.
         reaches_dense: by split; None where it never does. Scores are taken at a few points along the way, so
@@ -38,6 +51,8 @@ class VariantReport(Trained):
     """
 
     infer_ms: float
+    infer_cpu_ms_served: float | None = None
+    engine: str = ""
     ratios: dict[str, float]
     miou_gain: dict[str, float]
     reaches_dense: dict[str, Reached | None]
@@ -51,6 +66,7 @@ class SlimmingReport:
         epochs: of dense where it was trained, else the most of any variant.
         size: (height, width) that images were fitted to.
         init: "BASE" where a model was started from, else "".
+        chosen_on: what the recipes were chosen on: scores on that are not of unseen images.
         variants: by name.
         left_out: variants that this model does not allow -> why.
     """
@@ -66,13 +82,14 @@ class SlimmingReport:
     size: tuple[int, int]
     init: str
     variants: dict[str, VariantReport]
+    chosen_on: str = ""
     left_out: dict[str, str] = field(default_factory=dict)
 
 
 def make_report(
     plan: Plan,
     trained: Mapping[str, Trained],
-    infer_ms: Mapping[str, float],
+    timed: Mapping[str, Timed],
     left_out: Mapping[str, str] | None = None,
 ) -> SlimmingReport:
     """Put the variants side by side.
@@ -80,25 +97,25 @@ def make_report(
     Args:
         plan: of the call.
         trained: by variant, at least one.
-        infer_ms: by variant.
+        timed: by variant.
         left_out: why the others were not trained, by variant.
     """
     dense = trained.get(DENSE)
     variants = {}
     for name, found in trained.items():
-        figures = _figures(found, infer_ms[name])
+        figures = _figures(found, timed[name])
         ratios, gain, reached = {}, {}, {}
         if dense is not None:
             ratios = {
                 key: figures[key] / value
-                for key, value in _figures(dense, infer_ms[DENSE]).items()
+                for key, value in _figures(dense, timed[DENSE]).items()
                 if value and key in figures
             }
             gain = {split: score - dense.miou[split] for split, score in found.miou.items()}
             reached = {split: _reached(found.curve, dense, split) for split in found.miou}
         variants[name] = VariantReport(
             **vars(found),
-            infer_ms=infer_ms[name],
+            **vars(timed[name]),
             ratios=ratios,
             miou_gain=gain,
             reaches_dense=reached,
@@ -114,16 +131,18 @@ def make_report(
         precision=plan.precision,
         size=plan.size,
         init="BASE" if plan.init else "",
+        chosen_on=CHOSEN_ON,
         variants=variants,
         left_out=dict(left_out or {}),
     )
 
 
-def _figures(trained: Trained, infer_ms: float) -> dict[str, float]:
+def _figures(trained: Trained, timed: Timed) -> dict[str, float]:
     figures = {
         "train_seconds": trained.train_seconds,
         "train_macs": float(trained.train_macs),
-        "infer_ms": infer_ms,
+        "infer_ms": timed.infer_ms,
+        "infer_cpu_ms_served": timed.infer_cpu_ms_served,
         "infer_macs": float(trained.infer_macs),
         "parameters": float(trained.parameters),
         "peak_bytes": float(trained.peak_bytes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from dance_ondevice.benchmarks.slimming import images
 from dance_ondevice.benchmarks.slimming.first_model import why_not_slimmed
 from dance_ondevice.benchmarks.slimming.plan import Plan, Trained, read_plan, read_trained, write_json
 from dance_ondevice.benchmarks.slimming.recipes import Recipe, recipe
-from dance_ondevice.benchmarks.slimming.report import SlimmingReport, make_report
+from dance_ondevice.benchmarks.slimming.report import SlimmingReport, Timed, make_report
 from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.images.codec import resize_area
@@ -24,6 +25,8 @@ from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
 from dance_ondevice.models.layout import channels_last
 from dance_ondevice.policies.stream.conditions import BASE
+from dance_ondevice.runtime.formats import ExportError
+from dance_ondevice.runtime.onnx_engine import graph_of
 from dance_ondevice.runtime.runners import Runners
 from dance_ondevice.training.batches import TrainingSample, read_image
 
@@ -122,17 +125,19 @@ def _train(plan: Plan, file: Path, name: str, say: Callable[[str], None]) -> Non
         )
 
 
-def time_inference(plan: Plan, trained: Mapping[str, Trained]) -> dict[str, float]:
+def time_inference(plan: Plan, trained: Mapping[str, Trained]) -> dict[str, Timed]:
     """Milliseconds an image of every variant's model, taken in turns so that all meet the same machine.
 
-    Each variant infers each image at its own scale, its model as the service runs it, with layers merged;
-    resizing is timed, decoding is not. The least of a few
-    rounds is an image's time.
+    Each variant infers each image at its own scale: in torch with layers merged, and by the engine that the
+    service would choose here. Resizing is timed, decoding is not. The least of a few rounds is an image's
+    time.
     """
-    models = {}
+    models, cards, engines = {}, {}, {}
     for name in trained:
         model, card = checkpoint.load(plan.folder(name) / "model")
-        models[name] = (_as_served(model, plan), card)
+        cards[name] = card
+        models[name, False] = _merged(model, plan)
+        models[name, True], engines[name] = _as_served(model, plan)
     everything = images.labelled(plan, plan.evaluated[-1])
     chosen = everything[:: max(1, len(everything) // _TIMED_IMAGES)]
     training = images.labelled(plan, "train")
@@ -146,24 +151,60 @@ def time_inference(plan: Plan, trained: Mapping[str, Trained]) -> dict[str, floa
         for name in trained
     }
     clock = device_clock(plan.device)
-    totals = dict.fromkeys(trained, 0.0)
+    totals = dict.fromkeys(models, 0.0)
     for index in range(len(chosen)):
-        best = dict.fromkeys(trained, float("inf"))
+        best = dict.fromkeys(models, float("inf"))
         for _ in range(_TIMED_ROUNDS):
-            for name, (model, card) in models.items():
-                best[name] = min(best[name], _seconds(model, card.normalisation, samples[name][index], clock))
-        for name, seconds in best.items():
-            totals[name] += seconds
-    return {name: 1000 * total / len(chosen) for name, total in totals.items()}
+            for (name, served), model in models.items():
+                seconds = _seconds(model, cards[name].normalisation, samples[name][index], clock)
+                best[name, served] = min(best[name, served], seconds)
+        for key, seconds in best.items():
+            totals[key] += seconds
+    return {
+        name: Timed(
+            infer_ms=1000 * totals[name, False] / len(chosen),
+            infer_cpu_ms_served=1000 * totals[name, True] / len(chosen),
+            engine=engine,
+        )
+        for name, engine in engines.items()
+    }
 
 
-def _as_served(model: torch.nn.Module, plan: Plan) -> torch.nn.Module:
-    """The model as the service runs it: on a CPU with its layers merged and channels last."""
+def _merged(model: torch.nn.Module, plan: Plan) -> torch.nn.Module:
+    """The model with its layers merged and channels last, in torch."""
     if plan.device != "cpu":
         return model.to(plan.device)
-    laid_out = channels_last(model)
+    laid_out = channels_last(copy.deepcopy(model))
     runners = Runners(laid_out, "torch", size=plan.size, threads=1, clock=time.perf_counter)
     return runners.module(BASE, conditions.capture(laid_out))
+
+
+def _as_served(model: torch.nn.Module, plan: Plan) -> tuple[torch.nn.Module, str]:
+    """What the service would run here, and the engine's name."""
+    if plan.device != "cpu":
+        return model.to(plan.device), "torch"
+    laid_out = channels_last(model)
+    try:
+        graph = graph_of(laid_out, plan.size)
+    except ExportError:  # the packages are not installed, or the model cannot be exported
+        graph = None
+    runners = Runners(laid_out, "auto", size=plan.size, threads=1, clock=time.process_time, graph=graph)
+    # Asked before the module, which the runners' owner must outlive.
+    return _Owning(runners.module(BASE, conditions.capture(laid_out)), runners), runners.name
+
+
+class _Owning(torch.nn.Module):
+    """A module that keeps its runners: a session falls back to what they hold."""
+
+    def __init__(self, module: torch.nn.Module, runners: Runners) -> None:
+        super().__init__()
+        self.module = module
+        self._runners = runners
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.module(x)
+        return found
 
 
 def _seconds(

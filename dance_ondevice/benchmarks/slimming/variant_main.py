@@ -47,12 +47,15 @@ from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 from dance_ondevice.slimming.importance import TaylorImportance, branch_scores
 from dance_ondevice.training.batches import TrainingSample, image_size, read_image, read_label
 from dance_ondevice.training.cooptimisation import CoTrainer
+from dance_ondevice.training.decoded import Decoded
 from dance_ondevice.training.evaluation import Matrix, evaluate, iou_per_class, miou
 from dance_ondevice.training.stages import BranchPlan, EpochDone
 from dance_ondevice.training.trainer import TrainingOptions
 
 #: Scores along the way, evenly over the epochs.
 _POINTS = 8
+#: Decoded images and labels that are kept; all of CamVid's training set.
+_DECODED_BYTES = 512 * 1024 * 1024
 
 
 class _Spent(msgspec.Struct):
@@ -107,6 +110,7 @@ class _Run:
             self._choices(),
             self._options(),
             plan_branches=self._plan_branches,
+            decoded=Decoded(_DECODED_BYTES),
         )
         spent = _Spent()
         state = self.folder / "state"

@@ -214,3 +214,46 @@ def test_show_is_a_birth_certificate(run, run_json, paths: StatePaths):
     ):
         assert text in output, text
     assert "channels" not in output
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "words"),
+    [
+        ({"outcome": "live", "version": "v0003"}, 0, "live: v0003"),
+        ({"outcome": "rejected", "version": "v0003", "reasons": ["worse"]}, 1, "promote v0003"),
+        ({"outcome": "failed", "reasons": ["for other classes"]}, 1, "for other classes"),
+    ],
+)
+def test_an_import_asks_the_daemon_and_tells_what_became_of_it(  # noqa: PLR0917
+    run, serve, paths: StatePaths, tmp_path, monkeypatch, end: dict[str, Any], code: int, words: str
+):
+    asked: list[dict[str, Any]] = []
+
+    def import_model(query: dict[str, Any]) -> dict[str, int]:
+        asked.append(query)
+        return {"request": 3}
+
+    serve({"import_model": import_model, "train_status": lambda _: {"state": "done", **end}})
+    monkeypatch.chdir(tmp_path)
+    done = run("models", "import", "base", "--state-dir", str(paths.root), code=code)
+    assert words in done.stdout + done.stderr
+    assert asked == [{"folder": str(tmp_path / "base")}]  # the daemon has a folder of its own to start from
+
+
+@pytest.mark.usefixtures("versions")
+def test_without_a_daemon_a_model_that_has_learnt_is_not_replaced(run, paths: StatePaths, tmp_path):
+    errors = run("models", "import", str(tmp_path), "--state-dir", str(paths.root), code=1).stderr
+    assert "v0002 has learnt" in errors
+    assert f"dance-ondevice run --state-dir {paths.root}" in errors
+    assert json.loads(paths.live_file.read_bytes()) == {"version": "v0002"}
+
+
+def test_classes_are_listed_and_appended(run, run_json, paths: StatePaths):
+    (paths.root / "classes.json").write_text('["sky", "road"]')
+    where = ("--state-dir", str(paths.root))
+    assert run_json("classes", "list", *where) == ["sky", "road"]
+    output = run("classes", "append", "tram", *where).stdout
+    assert "tram is class 2" in output
+    assert 'classes = ["sky", "road", "tram"]' in output
+    assert run_json("classes", "list", *where) == ["sky", "road", "tram"]
+    assert "give another name" in run("classes", "append", "tram", *where, code=1).stderr

@@ -105,3 +105,14 @@ def test_the_command_line_still_goes_before_the_file(site: Callable[[str], Path]
     changes = reloader.reload()
     assert set(changes.applied) == {"training.epochs"}
     assert not changes.restart
+
+
+def test_what_a_restart_does_not_apply_is_not_promised(site: Callable[[str], Path]) -> None:
+    remedy = "bring it in with `dance-ondevice models import base`"
+    reloader = Reloader(load(site("")), lambda config: None, lambda wanted: {"model.architecture": remedy})
+    assert reloader.reload().unapplied == {}  # nothing of it has changed
+    site('[model]\narchitecture = "hrnet"\nsize = [64, 48]\n')
+    told = reloader.reload().as_dict()
+    assert set(told["restart"]) == {"model.size"}
+    assert told["unapplied"] == {"model.architecture": remedy}
+    assert reloader.waiting == ("model.size",)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +62,9 @@ class Everything:
         self.serving = ConditionServing(settings, instruments=Instruments(self.registry), now=lambda: 5.0)
         self.version = self.enter(folder, model)
 
-    def enter(self, folder: Path, model: nn.Module) -> VersionConditions:
+    def enter(self, folder: Path, model: nn.Module, card: ModelCard = CARD) -> VersionConditions:
         folder.mkdir(exist_ok=True)
-        self.version = VersionConditions(folder, model, CARD, probation_every=2)
+        self.version = VersionConditions(folder, model, card, probation_every=2)
         self.serving.enter(self.version)
         return self.version
 
@@ -108,6 +110,21 @@ def always(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
         )
 
     return decide
+
+
+def test_an_untrained_network_gets_no_conditions(tmp_path: Path, always: Callable[[bool], None]) -> None:
+    always(True)
+    model = small()
+    rig = Everything(tmp_path, model)
+    rig.enter(tmp_path, model, replace(CARD, training={"untrained": True}))
+    rig.show([*DAY, *DUSK])
+    assert rig.known() == {"base": "own"}
+    assert "untrained" in rig.serving.report()["note"]
+    # Once something was learnt, the same light opens one.
+    rig.enter(tmp_path / "learnt", model)
+    rig.show([*DAY, *DUSK])
+    assert rig.known() == {"base": "own", "c1": "live"}
+    rig.serving.close()
 
 
 def test_the_day_keeps_its_masks_bit_for_bit_while_dusk_gets_its_own(
@@ -349,6 +366,8 @@ def pending(seq: int, image: np.ndarray) -> PendingFrame:
 def running(tmp_path: Path) -> Iterator[tuple[Predictor, Callable[[int, np.ndarray], bytes]]]:
     """A real predictor that answers one frame at a time with its mask."""
     first_model.main(["fastscnn", "", '["road", "sky", "car"]', "0", "64", "48", str(tmp_path / "v1")])
+    card = tmp_path / "v1" / "card.json"  # as of a network that has learnt: others get no conditions
+    card.write_text(json.dumps(json.loads(card.read_bytes()) | {"training": {}}))
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     mailbox = LatestFrames()
     predictor = Predictor(

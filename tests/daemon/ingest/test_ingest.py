@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import zmq
-from ingest_harness import PATIENCE, header, jpeg, label, picture, running
+from ingest_harness import DROP_SECOND, PATIENCE, header, jpeg, label, picture, running
 
 from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
@@ -152,21 +152,19 @@ def test_label_is_stored_with_its_classes(store: Store, paths: StatePaths) -> No
 def test_dropped_frame_is_acknowledged_offered_to_inference_and_not_stored(
     store: Store, paths: StatePaths
 ) -> None:
-    rules = SlimmingRules(drop_fraction=0.5, warmup_frames=1)
-    with running(store, rules=rules) as harness:
+    with running(store, rules=DROP_SECOND) as harness:
         client = harness.client()
         assert client.ask(header(seq=0), jpeg()).kept
-        flat = images.encode_jpeg(np.full((48, 64, 3), 90, np.uint8))
 
-        reply = client.ask(header(seq=1), flat, label())
+        reply = client.ask(header(seq=1), jpeg())
 
         assert (reply.ok, reply.kept, reply.id) == (True, False, "front-1700000000250000-1")
         assert "dropped" in reply.reason
         assert harness.recorder.frames == {("front", "kept"): 1, ("front", "dropped"): 1}
         offered = harness.mailbox.take(PATIENCE)
         assert offered is not None
-        assert (offered.seq, offered.data, offered.label) == (1, flat, label())
-        assert offered.info == image_headers.probe(flat)
+        assert (offered.seq, offered.data, offered.label) == (1, jpeg(), None)
+        assert offered.info == image_headers.probe(jpeg())
     assert [row["seq"] for row in rows(paths)] == [0]
 
 
@@ -185,14 +183,13 @@ def test_frame_sent_again_is_stored_once_and_scored_once(store: Store, paths: St
 
 
 def test_dropped_frame_sent_again_stays_dropped(store: Store) -> None:
-    rules = SlimmingRules(drop_fraction=0.5, warmup_frames=1)
-    with running(store, rules=rules) as harness:
+    with running(store, rules=DROP_SECOND) as harness:
         client = harness.client()
         client.ask(header(seq=0), jpeg())
-        flat = images.encode_jpeg(np.full((48, 64, 3), 90, np.uint8))
-        first = client.ask(header(seq=1), flat)
+        first = client.ask(header(seq=1), jpeg())
 
-        assert [client.ask(header(seq=1), flat) for _ in range(5)] == [first] * 5
+        assert not first.kept
+        assert [client.ask(header(seq=1), jpeg()) for _ in range(5)] == [first] * 5
 
 
 def test_every_frame_ends_in_exactly_one_outcome(store: Store) -> None:

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from ingest_harness import KEEP_ALL, PATIENCE, Client, header, jpeg, label, running
+from ingest_harness import DROP_SECOND, KEEP_ALL, PATIENCE, Client, header, jpeg, label, running
 from stored import files, rows
 
 from dance_ondevice.daemon.ingest import decision as judge
@@ -20,7 +19,6 @@ from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.messages import WireError
 from dance_ondevice.files import leftover_of
-from dance_ondevice.images import codec as images
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 
 HALVES = SlimmingRules(scales=(0.5,), drop_fraction=0.0, warmup_frames=0)
@@ -58,17 +56,13 @@ def encoding(monkeypatch: pytest.MonkeyPatch) -> Gate:
     return gate
 
 
-def flat() -> bytes:
-    return images.encode_jpeg(np.full((48, 64, 3), 90, np.uint8))
-
-
 def send(client: Client, seq: int, image: bytes) -> None:
     client.socket.send_multipart([header(seq=seq), image])
 
 
 def test_frames_are_decided_and_stored_in_order_whatever_they_cost(store: Store, paths: StatePaths) -> None:
     count = 15
-    rules = SlimmingRules(scales=(1.0, 0.5), drop_fraction=0.0, warmup_frames=count)
+    rules = SlimmingRules(scales=(1.0, 0.5), drop_fraction=0.0, warmup_frames=count, screen=False)
     pictures = [jpeg(0, 960, 1280), jpeg(1), jpeg(2, 480, 640)]
     with running(store, rules=rules, workers=4) as harness:
         client = harness.client()
@@ -143,11 +137,11 @@ def test_no_promise_is_made_of_what_could_not_be_flushed(
 def test_a_dropped_frame_is_answered_at_once_but_inference_sees_frames_in_order(
     store: Store, encoding: Gate
 ) -> None:
-    with running(store, rules=SlimmingRules(drop_fraction=0.5, warmup_frames=1)) as harness:
+    with running(store, rules=DROP_SECOND) as harness:
         client = harness.client()
-        send(client, 0, jpeg(0))
+        send(client, 0, jpeg(0, 96, 128))
         encoding.wait_for()
-        dropped = client.ask(header(seq=1), flat())
+        dropped = client.ask(header(seq=1), jpeg(0, 96, 128))
 
         assert (dropped.seq, dropped.kept) == (1, False)
         assert harness.mailbox.take(0.0) is None, "the frame before it is still in work"

@@ -247,6 +247,7 @@ class Brought:
 
 
 def test_a_version_that_raises_anything_while_it_loads_is_refused(rig: Rig) -> None:
+    rig.versions.annotate("v0001", {"classes": list(CONFIG.model.classes)})
     rig.context.live_model = Brought()
     with pytest.raises(VersionError, match="v0001 does not load: no such operator"):
         rig.procedure.switch("v0001", reason="test")

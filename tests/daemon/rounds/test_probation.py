@@ -188,6 +188,13 @@ def test_a_look_that_keeps_failing_lets_the_version_be(rig: Rig, trained: str) -
     assert not rig.rows("select * from ledger where closed_at is null")
 
 
+class Anything:
+    """Serves whatever there is."""
+
+    def prepare(self, directory: object) -> Callable[[], None]:
+        return lambda: None
+
+
 @pytest.fixture
 def idle(paths: StatePaths, store: Store) -> Rig:
     """Two untrained versions, the second live; no process runs."""
@@ -195,10 +202,12 @@ def idle(paths: StatePaths, store: Store) -> Rig:
     for _ in range(2):
         folder = paths.rounds / "made-up"
         folder.mkdir()
-        (folder / "card.json").write_text('{"architecture": "fastscnn"}')
+        card = {"architecture": "fastscnn", "classes": ON_PROBATION.model.classes}
+        (folder / "card.json").write_text(json.dumps(card))
         (folder / "model.safetensors").write_bytes(b"")
         found.versions.adopt(folder, status="candidate", round_id=None, changes={})
     found.versions.make_live("v0001", reason="test")
+    found.context.live_model = Anything()
     return found
 
 

@@ -155,3 +155,33 @@ def count_choices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(room, "choose_evictions", counted)
     return calls
+
+
+def test_a_full_store_keeps_every_light_through_three_days_and_nights(paths: StatePaths) -> None:
+    """By day four times as many frames come; the signature's last digits tell how bright a frame is."""
+    with stored.opened(paths, quota_bytes=600 * KB) as store:
+        seq = 0
+        for _ in range(3):
+            for level, count in (("9", 120), ("2", 30)):
+                futures = []
+                for _ in range(count):
+                    pattern = f"{seq * 2654435761 % 16**12:012x}" * 16
+                    futures.append(store.add_sample(block(seq, signature=pattern + level * 8)))
+                    seq += 1
+                for future in futures:
+                    future.result(WAIT)
+    found = [row["signature"][-1] for row in stored.rows(paths).values()]
+    assert set(found) == {"9", "2"}
+    assert found.count("2") >= 25, "a night is not pushed out by the days around it"
+
+
+def test_what_repeats_is_evicted_first(paths: StatePaths) -> None:
+    same, other = "5" * 200, "6" * 200
+    with stored.opened(paths, quota_bytes=60 * KB) as store:
+        for seq, signature in enumerate((other, same, same, same)):
+            store.add_sample(block(seq, signature=signature)).result(WAIT)
+        for seq in range(10, 14):
+            store.add_sample(block(seq, signature=f"{seq:x}" * 200)).result(WAIT)
+    kept = {row["seq"] for row in stored.rows(paths).values()}
+    assert {0, 1} <= kept
+    assert not {2, 3} & kept

@@ -267,3 +267,44 @@ def test_a_rollback_that_a_kill_cuts_short_leaves_no_version_that_seems_good(
     rows = store.submit(lambda db: list(db.query("select status from versions order by version")))
     found = [row["status"] for row in rows.result()]
     assert found == (["live", "rolled_back"] if pointed else ["retired", "live"])
+
+
+@pytest.mark.parametrize("spelling", ["v0002/", "./v0002", "v0001/../v0002", "", ".", "../models/v0002"])
+def test_a_version_is_a_name_from_the_list_and_nothing_else(
+    versions: Versions, paths: StatePaths, spelling: str
+) -> None:
+    adopt(versions, paths)
+    versions.make_live("v0001", reason="first")
+    adopt(versions, paths)
+    for name in (spelling, str(versions.directory("v0002"))):
+        with pytest.raises(VersionError, match=r"no readable version .*known versions: v0001, v0002"):
+            versions.make_live(name, reason="by hand")
+    assert versions.pointer() == Pointer("v0001", None, "v0001")
+
+
+def test_a_pointer_that_an_earlier_release_wrote_with_a_slash_is_that_version(
+    versions: Versions, paths: StatePaths
+) -> None:
+    for _ in range(2):
+        versions.make_live(adopt(versions, paths), reason="better")
+    paths.live_file.write_text('{"version": "v0002/", "previous": "./v0001", "frozen": "v0001/"}')
+    assert versions.pointer() == Pointer("v0002", "v0001", "v0001")
+
+
+def test_a_pointer_to_a_folder_elsewhere_is_no_version(versions: Versions, paths: StatePaths) -> None:
+    version = real(paths, versions)
+    versions.make_live(version, reason="first")
+    elsewhere = paths.root.parent / "elsewhere"
+    shutil.copytree(versions.directory(version), elsewhere)
+    paths.live_file.write_text(json.dumps({"version": str(elsewhere), "previous": "v0001"}))
+    assert "v0001 is live in its place" in str(versions.fall_back(check_intact))
+    assert versions.names() == ["v0001"]
+
+
+def test_two_versions_are_never_live(versions: Versions, paths: StatePaths, store: Store) -> None:
+    versions.make_live(adopt(versions, paths), reason="first")
+    paths.live_file.unlink()
+    adopt(versions, paths)
+    versions.make_live(adopt(versions, paths), reason="once more")
+    rows = store.submit(lambda db: list(db.query("select version, status from versions order by version")))
+    assert [row["status"] for row in rows.result()] == ["retired", "candidate", "live"]

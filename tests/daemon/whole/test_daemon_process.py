@@ -67,10 +67,10 @@ def test_frames_round_masks_metrics_and_a_clean_stop(
     subscriber.subscribe(b"mask/front")
     subscriber.connect(daemon.facts["inference"])
     sender = camera(daemon)
-    replies = [sender.send(index) for index in range(40)]
+    replies = [sender.send(index, labelled=index % 4 != 3) for index in range(40)]
     assert all(reply["ok"] for reply in replies)
     kept = [reply for reply in replies if reply["kept"]]
-    assert 4 < len(kept) < 40
+    assert 30 < len(kept) < 40, "what has a label is kept, and most of the rest"
 
     topic, header, png = subscriber.recv_multipart()
     facts = json.loads(header)
@@ -98,6 +98,11 @@ def test_frames_round_masks_metrics_and_a_clean_stop(
     values = scrape(daemon.facts["metrics"])
     outcomes = {dict(labels)["outcome"]: v for (n, labels), v in values.items() if n == "dance_frames_total"}
     assert sum(outcomes.values()) == 41
+    by_condition = [
+        (dict(labels), v) for (n, labels), v in values.items() if n == "dance_condition_frames_total"
+    ]
+    assert sum(v for labels, v in by_condition if labels["outcome"] == "kept") == outcomes["kept"]
+    assert all(labels["condition"] for labels, _ in by_condition)
     assert values["dance_rounds_total", (("outcome", "promoted"),)] == 1
     assert values["dance_model_info", (("architecture", "fastscnn"), ("version", "v0002"))] == 1
     assert values["dance_workload_joules_total", (("workload", "training"),)] > 0

@@ -319,3 +319,31 @@ def test_what_masks_take_must_fit(speed: Speed, reason: str | None) -> None:
     verdict = judge(LIVE, BETTER, GateRules(), False, speed=speed)
     assert (verdict.outcome == "promoted") == (reason is None)
     assert reason is None or reason in verdict.reasons[0]
+
+
+ONE_FRAME = Scores(miou=0.02684, iou_per_class=(0.295, 0.0), pixels_per_class=(9000, 9000), samples=1)
+LEARNT = Scores(miou=0.1939, iou_per_class=(0.182, 0.2), pixels_per_class=(9000, 9000), samples=1)
+
+
+def test_an_untrained_live_model_is_replaced_by_whatever_gains_miou() -> None:
+    """It painted everything in one class, which looks like a good IoU of that class on one frame."""
+    slow = Speed(live_ms=1.0, candidate_ms=9.0, live_macs=1, candidate_macs=2)
+    verdict = judge(ONE_FRAME, LEARNT, GateRules(), False, speed=slow, untrained_live=True)
+    assert verdict.outcome == "promoted"
+    assert "untrained" in verdict.reasons[-1]
+    worse = judge(LEARNT, ONE_FRAME, GateRules(), False, untrained_live=True)
+    assert worse.outcome == "rejected"
+    assert "+0.000 is asked for" in worse.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"), [(1, "1 held-out sample judged this"), (3, "3 held-out samples judged this")]
+)
+def test_a_rejection_by_few_samples_says_what_makes_it_steadier(samples: int, words: str) -> None:
+    live, candidate = replace(ONE_FRAME, samples=samples), replace(LEARNT, samples=samples)
+    verdict = judge(live, candidate, GateRules(), False, ("building", "road"))
+    assert verdict.outcome == "rejected"
+    assert "class building fell from 0.295 to 0.182" in verdict.reasons[0]
+    assert verdict.reasons[-1].startswith(f"{words}; 20 make it steadier")
+    many = judge(replace(live, samples=20), replace(candidate, samples=20), GateRules(), False)
+    assert "steadier" not in many.reasons[-1]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dance_ondevice.policies.samples import similarity
 from dance_ondevice.policies.samples.sample_value import balanced_draw, choose, values
+from dance_ondevice.policies.samples.similarity import stored_light
 from dance_ondevice.policies.samples.splits import SampleInfo
 
 DIGITS = "0123456789abcdef"
@@ -135,12 +136,12 @@ def test_equal_worth_without_signatures_spreads_over_time() -> None:
 
 @settings(max_examples=40)
 @given(stores(), st.integers(0, 45), st.integers(), st.randoms())
-def test_a_draw_is_balanced_over_cameras_and_conditions(
+def test_a_draw_is_balanced_over_cameras_conditions_and_lights(
     store: list[SampleInfo], count: int, seed: int, order: random.Random
 ) -> None:
     drawn = balanced_draw(store, count, seed)
     assert len(set(drawn)) == len(drawn) == min(count, len(store))
-    group = {s.id: (s.camera, s.condition) for s in store}
+    group = {s.id: (s.camera, s.condition, stored_light(s.signature)) for s in store}
     have, got = Counter(group.values()), Counter(group[i] for i in drawn)
     # Nobody gets more than one above another who still had some.
     for one in have:
@@ -155,3 +156,10 @@ def test_a_rare_class_is_drawn_more_often() -> None:
     store = [sample(i, classes=frozenset({0} if i else {0, 7})) for i in range(40)]
     hits = sum("s000" in balanced_draw(store, 8, seed) for seed in range(200))
     assert hits > 80  # a fifth of 200 if all were alike
+
+
+def test_a_dark_sample_is_worth_no_less_for_showing_less_detail() -> None:
+    day = [sample(i, signature="0" * 11 + "a", score=0.5 + i / 100) for i in range(9)]
+    night = [sample(10 + i, signature="0" * 11 + "1", score=0.01 + i / 1000) for i in range(9)]
+    worth = values([*day, *night])
+    assert [worth[s.id] for s in night] == pytest.approx([worth[s.id] for s in day])

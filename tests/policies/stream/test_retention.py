@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dance_ondevice.policies.stream.retention import KEEP_PER_CLASS, StoredSample, choose_evictions
+from dance_ondevice.policies.stream.retention import (
+    KEEP_PER_CLASS,
+    KEEP_PER_LIGHT,
+    StoredSample,
+    choose_evictions,
+)
 
 
 def sample(
@@ -18,6 +23,9 @@ def sample(
     size: int = 10,
     classes: set[int] | None = None,
     held_out: bool = False,
+    light: int = -1,
+    condition: str = "",
+    repeated: bool = False,
 ) -> StoredSample:
     """Labelled when `classes` is given."""
     return StoredSample(
@@ -29,6 +37,9 @@ def sample(
         labelled=classes is not None,
         held_out=held_out,
         classes=frozenset(classes or ()),
+        light=light,
+        condition=condition,
+        repeated=repeated,
     )
 
 
@@ -152,3 +163,42 @@ def test_seed_decides_between_samples_alike_in_all_else() -> None:
 @pytest.mark.parametrize("wanted", [0, -1])
 def test_nothing_to_free(wanted: int) -> None:
     assert choose_evictions([sample(0)], wanted, seed=0) == []
+
+
+@pytest.mark.parametrize("labelled_days", [False, True])
+def test_three_days_and_nights_leave_every_light_in_a_full_store(labelled_days: bool) -> None:
+    """A day has five times the frames of a night, and may have labels where nobody labels a night."""
+    store: list[StoredSample] = []
+    smallest: Counter[int] = Counter()
+    index = 0
+    for _ in range(3):
+        for light, count in ((5, 300), (2, 60), (0, 60), (2, 60)):
+            for _ in range(count):
+                classes = {0} if labelled_days and light == 5 else None
+                store.append(sample(index, light=light, classes=classes))
+                index += 1
+                gone = set(choose_evictions(store, 10 * (len(store) - 120), 0))
+                store = [s for s in store if s.id not in gone]
+        smallest = Counter(s.light for s in store)
+    assert set(smallest) == {0, 2, 5}
+    # By day labels count: then a night keeps its last samples, else its full share.
+    assert min(smallest.values()) >= (KEEP_PER_LIGHT if labelled_days else 39)
+
+
+@given(
+    st.lists(st.sampled_from([0, 2, 5]), max_size=90), st.integers(1, 900), st.sampled_from(["front", "rear"])
+)
+def test_the_light_with_the_most_samples_gives_until_none_has_more_than_others(
+    found: list[int], wanted: int, camera: str
+) -> None:
+    store = [sample(index, light=light, camera=camera) for index, light in enumerate(found)]
+    left = Counter(found)
+    for identifier in choose_evictions(store, wanted, 0):
+        light = found[int(identifier[1:])]
+        assert left[light] == max(left.values())
+        left[light] -= 1
+
+
+def test_what_repeats_goes_first() -> None:
+    store = [sample(index, repeated=index in (3, 7)) for index in range(9)]
+    assert choose_evictions(store, 30, seed=0) == ["s003", "s007", "s000"]

@@ -1,0 +1,1 @@
+"""``bench step``: what a training step costs here, beside another build of this package."""
