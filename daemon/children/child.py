@@ -34,19 +34,21 @@ def emit(events: TextIO, event: jobs.Event) -> None:
     events.flush()
 
 
-def lower_priority(*, parent: int) -> None:
-    """Run at SCHED_IDLE and nice 19, be killed first when memory runs out, and end with the parent.
+def lower_priority(*, parent: int, background: bool = True) -> None:
+    """Be killed first when memory runs out, end with the parent, and run at SCHED_IDLE and nice 19.
 
     Args:
         parent: Process id of the daemon; the child exits at once if it is gone already.
+        background: Whether it runs at SCHED_IDLE and nice 19; False lets it compete like any other program.
     """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(1)  # the parent died before the line above took hold
-    # A container may forbid each of these; the round then runs at the usual priority.
-    with contextlib.suppress(OSError):
-        os.nice(19)
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    # A container may forbid each of these; the child then runs at the usual priority.
+    if background:
+        with contextlib.suppress(OSError):
+            os.nice(19)
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.bounded_log import BoundedLog
@@ -57,12 +57,23 @@ class TrainerProcess:
         log_file: Path,
         *,
         program: str = "dance_ondevice.daemon.trainer.main",
+        priority: Literal["background", "normal"] = "background",
         tick_seconds: float = 0.5,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``program`` is the module to run; it receives the job file and this process's id as arguments."""
+        """Prepare a child without starting it.
+
+        Args:
+            job_file: The file of its job.
+            log_file: The file that receives its standard error.
+            program: The module to run; its arguments are the job file, this process's id and the priority.
+            priority: ``background`` lets it run only when no other program needs the processor.
+            tick_seconds: Seconds without an event after which ``events`` yields a ``Tick``.
+            monotonic: Monotonic clock, in seconds.
+        """
         self._job_file = job_file
         self._program = program
+        self._priority = priority
         self._log_file = log_file
         self._tick = tick_seconds
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,6 +98,7 @@ class TrainerProcess:
                 self._program,
                 str(self._job_file),
                 str(os.getpid()),
+                self._priority,
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

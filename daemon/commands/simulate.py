@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dance_ondevice.daemon.system.state import StatePaths
 
 _BAR_WIDTH = 24
+#: At most so many days are named under their bars.
+_NAMED_DAYS = 15
 
 
 @click.command()
@@ -82,10 +84,8 @@ def simulate(
     result = simulation.simulate(record, config, days=days, seed=seed, weigh_value=policy == "value")
     totals = simulation.summary(result, config.energy.budget_joules_per_day)
     if plot is not None:
-        from dance_ondevice.daemon.planning.simulation_plot import svg
-
         try:
-            plot.write_text(svg(result, config.energy.budget_joules_per_day), encoding="utf-8")
+            plot.write_text(picture(result, config.energy.budget_joules_per_day), encoding="utf-8")
         except OSError as error:
             raise WorkFailed(f"the picture cannot be written: {error}") from error
     if as_json:
@@ -102,6 +102,34 @@ def simulate(
         return
     _print_days(result, config)
     _print_totals(totals, record.assumptions)
+
+
+def picture(days: Sequence[Day], budget_joules: float) -> str:
+    """Draw joules and rounds by day as one self-contained SVG, with a line at the day's budget."""
+    from dance_ondevice.charts import Bar, Group, Level, Series, grouped_bars
+
+    every = -(-len(days) // _NAMED_DAYS)
+    named = [index % every == 0 for index in range(len(days))]
+    bars = tuple(
+        Bar(
+            value=day.joules,
+            label=str(day.rounds) if day.rounds and shown else "",
+            title=f"day {day.day}: {day.joules:,.0f} J, {day.rounds} rounds, {day.arrived} new samples, "
+            f"{day.balance:,.0f} J left",
+        )
+        for day, shown in zip(days, named, strict=True)
+    )
+    return grouped_bars(
+        "Joules of training by simulated day (number of rounds above the bar)",
+        [Group(name=str(day.day) if shown else "") for day, shown in zip(days, named, strict=True)],
+        (Series(name="joules", css_class="bar", bars=bars),),
+        (
+            Level(value=0.0, label="0"),
+            Level(value=max(budget_joules, 1.0), label=f"{budget_joules:,.0f} J", marked=True),
+        ),
+        below="day",
+        standalone=True,
+    )
 
 
 def _live_macs(paths: StatePaths) -> int:

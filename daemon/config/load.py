@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from dance_ondevice.daemon.config.rules import RULES
-from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.sections import UNTRAINED, Config
 from dance_ondevice.daemon.config.values import is_loopback, listen_address, tcp_host
 
 if sys.version_info >= (3, 11):
@@ -102,7 +102,7 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Lo
         _accept(key, value, COMMAND_LINE, values, problems)
     for key in _PATHS:
         folder = Path.cwd() if path is None or origins[key] == COMMAND_LINE else path.absolute().parent
-        if values.get(key):
+        if values.get(key) and values[key] != UNTRAINED:
             values[key] = str(folder / str(values[key]))
     config = _build(values)
     refused = {problem.key for problem in problems}
@@ -305,7 +305,7 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
             "energy.max_watts", energy.max_watts, f"at least energy.idle_watts ({energy.idle_watts:g})"
         )
     for key, model in (("model.weights", config.model.weights), ("labels.teacher", config.labels.teacher)):
-        if model and not _is_there(Path(model).exists):
+        if model not in ("", UNTRAINED) and not _is_there(Path(model).exists):
             yield problem(key, model, "a model that exists: a folder with model.safetensors and card.json")
     if config.labels.self_training and (config.labels.teacher or config.labels.teacher_factory):
         yield problem("labels.self_training", True, "false where labels.teacher or teacher_factory is set")

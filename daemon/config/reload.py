@@ -55,6 +55,7 @@ LIVE_KEYS = frozenset(
         "training.gate_max_samples",
         "training.precision",
         "training.threads",
+        "training.priority",
         "training.seed",
         "training.early_stopping",
         "training.distillation",

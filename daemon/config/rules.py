@@ -142,9 +142,10 @@ RULES: Mapping[str, Rule] = {
         _are_classes,
     ),
     "model.weights": Rule(
-        "Base model to start from; without it the network starts untrained.",
+        "Base model to start from.",
         "a folder with model.safetensors and card.json, a file of weights (.safetensors, or a weights-only "
-        'state dict .pt, .pth), or "" for none',
+        'state dict .pt, .pth), "untrained" for a fresh network, or "" for the base model that comes with '
+        "the package where architecture and classes are its own, else a fresh network",
         lambda value: "\0" not in value,
     ),
     "model.factory": Rule(
@@ -236,6 +237,10 @@ RULES: Mapping[str, Rule] = {
         "Arithmetic of training; auto measures once which is faster here.", *one_of("auto", "fp32", "bf16")
     ),
     "training.threads": Rule("CPU threads of a round; 0 takes all cores.", *integer(0, 1024)),
+    "training.priority": Rule(
+        "Processor time of a round: background gets what everything else leaves, normal its share.",
+        *one_of("background", "normal"),
+    ),
     "training.seed": Rule("Seed of everything that is drawn at random.", *integer(0, 2**32 - 1)),
     "training.early_stopping": Rule(
         "Whether a round that cannot reach promotion any more after a third of its steps is stopped.",

@@ -56,6 +56,10 @@ class DataSlimming(msgspec.Struct, frozen=True, kw_only=True):
     screen: bool = True
 
 
+#: What ``model.weights`` holds to start from a fresh network, whatever comes with the package.
+UNTRAINED = "untrained"
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """``[model]``; ``size`` is (width, height)."""
 
@@ -64,6 +68,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     weights: str = ""
     factory: str = ""
     size: tuple[int, int] = (480, 360)
+
+    @property
+    def source(self) -> str:
+        """The path of the model or of the weights to start from; empty where none is named."""
+        return "" if self.weights == UNTRAINED else self.weights
 
 
 class NetworkSlimming(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +115,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     gate_max_samples: int = 64
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int = 0
+    priority: Literal["background", "normal"] = "background"
     seed: int = 0
     early_stopping: bool = True
     distillation: float = 0.0

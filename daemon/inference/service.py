@@ -31,7 +31,7 @@ from dance_ondevice.images import codec as images
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard
-from dance_ondevice.models.layout import channels_last
+from dance_ondevice.models.forward import channels_last
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.runtime.heap import trim
 from dance_ondevice.runtime.runners import Engine, Runners

@@ -318,7 +318,10 @@ def compare_versions(
     try:
         ended = watcher().run(
             TrainerProcess(
-                job_file, folder / "trainer.log", program="dance_ondevice.daemon.trainer.probation_main"
+                job_file,
+                folder / "trainer.log",
+                program="dance_ondevice.daemon.trainer.probation_main",
+                priority=config.training.priority,
             ),
             Limits(
                 deadline=c.monotonic() + parse_duration(config.training.max_round_duration),

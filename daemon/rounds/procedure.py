@@ -285,7 +285,11 @@ class RoundProcedure:
             return c.budget.must_stop(spent=spent(), allowance=part.joules, step_joules=step)
 
         try:
-            result, size, job = RoundTraining(self._watcher(), on_progress=self._on_progress).run(
+            result, size, job = RoundTraining(
+                self._watcher(),
+                priority=part.config.training.priority,
+                on_progress=self._on_progress,
+            ).run(
                 job,
                 part.job_file,
                 part.size,

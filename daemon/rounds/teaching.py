@@ -274,7 +274,12 @@ class Teaching:
             return c.budget.must_stop(spent=c.budget.charge(c.energy.used_since(before)), allowance=joules)
 
         ended = c.watcher(self._stopping, self._beat).run(
-            TrainerProcess(job_file, log_file, program="dance_ondevice.daemon.trainer.teacher_main"),
+            TrainerProcess(
+                job_file,
+                log_file,
+                program="dance_ondevice.daemon.trainer.teacher_main",
+                priority=run.config.training.priority,
+            ),
             Limits(
                 deadline=c.monotonic() + parse_duration(run.config.training.max_round_duration),
                 resident_bytes=memory_limit(c.procfs),

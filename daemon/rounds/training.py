@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.process import TrainerProcess, write_job
@@ -81,8 +81,15 @@ class RoundClock:
 class RoundTraining:
     """Owns the trainer process while a round runs, on the rounds thread."""
 
-    def __init__(self, watcher: ChildWatcher, *, on_progress: Callable[[Progress | None], None]) -> None:
+    def __init__(
+        self,
+        watcher: ChildWatcher,
+        *,
+        priority: Literal["background", "normal"] = "background",
+        on_progress: Callable[[Progress | None], None],
+    ) -> None:
         self._watcher = watcher
+        self._priority = priority
         self._on_progress = on_progress
 
     def run(
@@ -138,7 +145,7 @@ class RoundTraining:
     ) -> RunResult:
         log_file = job_file.parent / "trainer.log"
         return watch(
-            TrainerProcess(job_file, log_file),
+            TrainerProcess(job_file, log_file, priority=self._priority),
             self._watcher,
             round_id=job.round,
             log_file=log_file,

@@ -47,7 +47,7 @@ from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
-    lower_priority(parent=int(arguments[1]))
+    lower_priority(parent=int(arguments[1]), background="normal" not in arguments[2:])
     events = open_events()
     requests = ParentRequests(at_once=True)
     job = jobs.read_job(Path(arguments[0]))

@@ -33,7 +33,7 @@ from dance_ondevice.training.evaluation import confusion_matrix
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
-    lower_priority(parent=int(arguments[1]))
+    lower_priority(parent=int(arguments[1]), background="normal" not in arguments[2:])
     events = open_events()
     requests = ParentRequests()
     requests.listen()

@@ -15,8 +15,7 @@ from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard, read_counts, score_card
 from dance_ondevice.images.codec import resize_area
 from dance_ondevice.models.card import Normalisation
-from dance_ondevice.models.forward import predict
-from dance_ondevice.models.layout import channels_last
+from dance_ondevice.models.forward import channels_last, predict
 from dance_ondevice.training.batches import TrainingSample, read_image
 from dance_ondevice.training.evaluation import Matrix, evaluate
 

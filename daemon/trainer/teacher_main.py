@@ -38,7 +38,7 @@ LEAST_ACCEPTED = 0.02
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
-    lower_priority(parent=int(arguments[1]))
+    lower_priority(parent=int(arguments[1]), background="normal" not in arguments[2:])
     events = open_events()
     try:
         _run(read_teacher_job(Path(arguments[0])), events)

@@ -90,14 +90,14 @@ def is_untrained(card: Mapping[str, Any]) -> bool:
 def wanted(config: Config) -> Wanted:
     """Read the model that the configuration asks for; of a base model only its card or its hash."""
     model, fingerprint, problem = config.model, "", ""
-    if model.weights:
-        source = Path(model.weights)
+    if model.source:
+        source = Path(model.source)
         try:
             fingerprint = fingerprint_of(source)
         except (OSError, ValueError) as error:
             problem = str(error)
     return Wanted(
-        weights=model.weights,
+        weights=model.source,
         fingerprint=fingerprint,
         problem=problem,
         architecture="" if model.factory else model.architecture,

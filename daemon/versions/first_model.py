@@ -1,8 +1,8 @@
-"""The first model of a fresh state directory: the configured weights, or an untrained network.
+"""The first model of a fresh state directory: configured weights, the package's base, or an untrained one.
 
 As a program (``python -m dance_ondevice.daemon.versions.first_model ARCHITECTURE FACTORY CLASSES_JSON SEED W
-H OUT [WEIGHTS]``) it writes the checkpoint of a fresh network, with the matching weights of a file if one is
-named, so that the daemon itself need not load torch for it.
+H OUT [WEIGHTS]``) it writes the checkpoint of a fresh network, with the matching weights of a file or all of
+a checkpoint's folder if one is named, so that the daemon itself need not load torch for it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dance_ondevice.daemon.config.load import ConfigError, Problem
-from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.config.sections import UNTRAINED, Config
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions import base, classes, factory
@@ -29,6 +30,7 @@ from dance_ondevice.daemon.versions.versions import (
     Versions,
 )
 from dance_ondevice.documents import decode
+from dance_ondevice.models import packaged
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +113,7 @@ def come_up(
     labelled = store.submit(lambda db: db.execute("select count(label_path) from samples").fetchone()[0])
     classes.check(config, config_file, paths, live.card if live else None, labelled=labelled.result())
     start(config, config_file, paths, versions, loads)
-    if config.inference.enabled or versions.pointer() is not None or config.model.weights:
+    if config.inference.enabled or versions.pointer() is not None or config.model.source:
         ensure(config, config_file, paths, versions)
 
 
@@ -153,7 +155,7 @@ def _may_be_replaced(config: Config, versions: Versions) -> bool:
         card = versions.card(pointer.version)
     except VersionError:
         return True
-    return bool(config.model.weights) or "imported" not in card
+    return bool(config.model.source) or "imported" not in card
 
 
 def _adopt(
@@ -178,14 +180,20 @@ def _adopt(
 
 def _make(config: Config, config_file: str, paths: StatePaths, scratch: Path) -> str:
     """Write the configured model into the scratch folder; returns why it is what it is."""
-    source = Path(config.model.weights)
-    if config.model.weights and not base.is_checkpoint(source):
+    source = Path(config.model.source)
+    if config.model.source and not base.is_checkpoint(source):
         reason = _write_filled(config, config_file, scratch, source)
         base.note_taken(paths, base.fingerprint_of(source))
-    elif config.model.weights:
+    elif config.model.source:
         _copy_base(config, config_file, scratch, source)
         base.note_taken(paths, base.fingerprint_of(source))
         reason = f"base model {source}"
+    elif config.model.weights != UNTRAINED and packaged.fits(
+        config.model.architecture, config.model.factory, config.model.classes
+    ):
+        _write_fresh(config, scratch, packaged.FOLDER)
+        reason = "the base model that comes with the package"
+        log.info("model base=builtin masks=rough until=first promoted round on labels of this camera")
     else:
         _write_fresh(config, scratch)
         reason = "untrained: no model.weights configured"
@@ -304,6 +312,12 @@ def main(arguments: Sequence[str]) -> int:
     from dance_ondevice.models.weights import WeightsError, load_weights
 
     architecture, user_factory, classes_json, seed, width, height, out, *weights = arguments
+    size = (int(height), int(width))
+    if weights and Path(weights[0]).is_dir():
+        model, card = checkpoint.load(Path(weights[0]))
+        # MACs are counted anew at the size that this service runs at.
+        checkpoint.save(Path(out), model, replace(card, macs_at=size, unslimmed_macs=0), half=True)
+        return 0
     names = tuple(json.loads(classes_json))
     torch.manual_seed(int(seed))
     try:
@@ -337,7 +351,6 @@ def main(arguments: Sequence[str]) -> int:
                 "summary": report.summary(),
             },
         }
-    size = (int(height), int(width))
     macs = count_macs(model, *size)
     card = ModelCard(
         version="base" if weights else "untrained",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dance_ondevice.benchmarks.base.command import base
 from dance_ondevice.benchmarks.ingest.command import ingest
 from dance_ondevice.benchmarks.options import (
     conditions_option,
@@ -54,6 +55,7 @@ def bench() -> None:
     """Measure the method on labelled images."""
 
 
+bench.add_command(base)
 bench.add_command(ingest)
 bench.add_command(predict)
 bench.add_command(slimming)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dance_ondevice.benchmarks.base import page as base_page
+from dance_ondevice.benchmarks.base.report import BaseReport
 from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
 from dance_ondevice.benchmarks.indicators_report import (
     TARGET_OF_DECODE,
@@ -216,6 +218,11 @@ def _step(result: Result) -> tuple[str, list[str]]:
     ]
 
 
+def _base(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, BaseReport)
+    return f"The base model that comes along, {report.architecture}", base_page.lines(report)
+
+
 #: How each benchmark's result is shown: title and lines.
 _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "indicators": _indicators,
@@ -225,6 +232,7 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "ingest": _ingest,
     "predict": _predict,
     "step": _step,
+    "base": _base,
 }
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ surfaces, ``street_painter`` draws things on a ``street_canvas``, and this modul
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -26,11 +27,11 @@ from dance_ondevice.datasets.street_textures import (
     make_surfaces,
 )
 from dance_ondevice.datasets.street_world import (
-    CAMERA_HEIGHT,
-    CAMERA_X,
+    LAYOUT,
     PAVEMENT_END,
     ROAD_HALF,
     SPEED,
+    Layout,
     Thing,
     World,
     generator,
@@ -42,7 +43,6 @@ CONDITIONS: tuple[str, ...] = ("day", "dusk", "rain", "night")
 MIN_HEIGHT, MIN_WIDTH = 48, 64
 
 _SKY, _ROAD, _PAVEMENT, _TREE = (STREET_CLASSES.index(name) for name in ("sky", "road", "pavement", "tree"))
-_HORIZON = 0.43
 #: From how many metres ahead on each reduction of the ground's texture is used.
 _GROUND_BANDS = (0.0, 7.0, 22.0)
 _NOISE, _GRAIN, _RAIN = 20, 21, 22
@@ -51,6 +51,27 @@ _FARTHEST = 400.0
 #: How far from the centre line each layer of things begins; what stands farther out is painted first.
 _LAYERS = (7.55, 5.3, ROAD_HALF, 0.0)
 _SPARE = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """How the camera sits in the car.
+
+    Attributes:
+        focal: focal length as a multiple of the frame's width.
+        horizon: where the horizon is, as a share of the frame's height from its top.
+        x: metres right of the street's centre line.
+        y: metres above ground.
+    """
+
+    focal: float = 0.8
+    horizon: float = 0.43
+    x: float = 1.5
+    y: float = 1.5
+
+
+#: A car's windscreen, as the demo's camera has it.
+MOUNT = Mount()
 
 
 class StreetCamera:
@@ -64,21 +85,35 @@ class StreetCamera:
         seed: which street.
         height: rows of a frame, at least 48.
         width: columns of a frame, at least 64.
+        lights: condition -> what it does to the scene.
+        mount: how the camera sits.
+        layout: what the street is like.
 
     Raises:
         ValueError: the frame would be too small.
     """
 
-    def __init__(self, seed: int = 0, height: int = 240, width: int = 320) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        height: int = 240,
+        width: int = 320,
+        *,
+        lights: Mapping[str, Light] = LIGHTS,
+        mount: Mount = MOUNT,
+        layout: Layout = LAYOUT,
+    ) -> None:
         if height < MIN_HEIGHT or width < MIN_WIDTH:
             raise ValueError(f"frames of {width}x{height} are too small, at least {MIN_WIDTH}x{MIN_HEIGHT}")
         self.seed = seed
         self.height = height
         self.width = width
-        self._world = World(seed)
-        self._focal = 0.8 * width
-        self._horizon = _HORIZON * height
-        self._ground = _Ground(self._focal, self._horizon, height, width)
+        self._lights = lights
+        self._mount = mount
+        self._world = World(seed, layout)
+        self._focal = mount.focal * width
+        self._horizon = mount.horizon * height
+        self._ground = _Ground(mount, layout, height, width)
         self._stage = lru_cache(maxsize=None)(self._make_stage)
 
     def render(self, index: int, condition: str = "day") -> tuple[Pixels, Pixels]:
@@ -86,7 +121,7 @@ class StreetCamera:
 
         Args:
             index: number of the frame, any integer.
-            condition: one of ``CONDITIONS``.
+            condition: one of ``lights``.
 
         Returns:
             The (H, W, 3) uint8 BGR image and its (H, W) uint8 label of ``STREET_CLASSES`` ids, none ignored.
@@ -94,25 +129,36 @@ class StreetCamera:
         Raises:
             ValueError: unknown condition.
         """
-        if condition not in CONDITIONS:
-            raise ValueError(f"unknown condition {condition!r}; choose one of {', '.join(CONDITIONS)}")
+        if condition not in self._lights:
+            raise ValueError(f"unknown condition {condition!r}; choose one of {', '.join(self._lights)}")
         stage, here = self._stage(condition), index * SPEED
         pixels = np.empty((self.height, self.width, 4), np.uint8)
         view = View(
             focal=self._focal,
             centre=(self.width - 1) / 2,
             horizon=self._horizon,
-            camera_x=CAMERA_X,
+            camera_x=self._mount.x,
+            camera_y=self._mount.y,
             bend=self._world.bend(here),
         )
         self._paint_background(pixels, stage, index)
         self._ground.paint(pixels, stage, here, view.bend)
         canvas = Canvas(pixels, view=view, light=stage.light, haze=stage.haze)
-        for thing in sorted(self._world.around(index), key=_painting_order):
+        for thing in sorted(self._world.around(index), key=self._painting_order):
             draw(canvas, stage.surfaces, thing, thing.z - here)
         label = pixels[..., 3].copy()
         bgr = cast("Pixels", cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR))
         return self._expose(bgr, label, stage, generator(self.seed, _NOISE, index)), label
+
+    def _painting_order(self, thing: Thing) -> tuple[int, float]:
+        """Far to near. What stands farther from the road never hides what stands nearer to it."""
+        if thing.kind == "zebra":
+            return -1, -thing.z
+        aside = abs(thing.x) / self._world.layout.breadth
+        layer = next(number for number, begin in enumerate(_LAYERS) if aside >= begin)
+        # A house is as far as its far end, so that trees beside it come later; a fence hides the trees
+        # behind it.
+        return layer, -(thing.z + (thing.length if thing.kind == "building" else 0.0))
 
     def _paint_background(self, pixels: Pixels, stage: _Stage, index: int) -> None:
         turned = self._focal * self._world.heading(index * SPEED)
@@ -143,8 +189,8 @@ class StreetCamera:
         return cast("Pixels", cv2.addWeighted(soft, 1.0, noise, 1.0, -128.0))
 
     def _make_stage(self, condition: str) -> _Stage:
-        light = LIGHTS[condition]
-        number = CONDITIONS.index(condition)
+        light = self._lights[condition]
+        number = list(self._lights).index(condition)
         shape = (self.height + _SPARE, self.width + _SPARE, 3)
         grain = generator(self.seed, _GRAIN, number).normal(128, light.noise, shape)
         gain, haze = self._ground.seen_through(light)
@@ -177,16 +223,18 @@ class _Ground:
 
     _UNIT = 64  # gain maps hold 64 for "as it is"
 
-    def __init__(self, focal: float, horizon: float, height: int, width: int) -> None:
+    def __init__(self, mount: Mount, layout: Layout, height: int, width: int) -> None:
+        focal, horizon = mount.focal * width, mount.horizon * height
+        self._mount, self._breadth = mount, layout.breadth
         below = np.arange(height) - horizon
-        self.first_row = int(np.searchsorted(below, focal * CAMERA_HEIGHT / _FARTHEST, side="right"))
-        self._z = (focal * CAMERA_HEIGHT / below[self.first_row :]).astype(np.float32)
+        self.first_row = int(np.searchsorted(below, focal * mount.y / _FARTHEST, side="right"))
+        self._z = (focal * mount.y / below[self.first_row :]).astype(np.float32)
         across = (np.arange(width, dtype=np.float32) - (width - 1) / 2) / focal
-        self._x = (across[None, :] * self._z[:, None] + CAMERA_X).astype(np.float32)
+        self._x = (across[None, :] * self._z[:, None] + mount.x).astype(np.float32)
 
     def paint(self, pixels: Pixels, stage: _Stage, here: float, bend: float) -> None:
         """Fill picture and classes below the horizon for a camera ``here`` metres along the street."""
-        x = self._x - (bend * self._z**2)[:, None]
+        x = (self._x - (bend * self._z**2)[:, None]) / self._breadth
         aside = np.abs(x)
         ids = np.full(x.shape, _TREE, np.uint8)
         ids[aside < PAVEMENT_END] = _PAVEMENT
@@ -220,21 +268,11 @@ class _Ground:
     def seen_through(self, light: Light) -> tuple[Pixels, Pixels]:
         """Factor (in 1/64) and addend for the ground's pixels: haze, and the pool of the car's own lamps."""
         t = np.exp(-self._z / light.sight)[:, None]
-        beam = np.exp(-(((self._x - CAMERA_X) / (2.0 + 0.12 * self._z[:, None])) ** 2))
+        beam = np.exp(-(((self._x - self._mount.x) / (2.0 + 0.12 * self._z[:, None])) ** 2))
         pool = 1 + 2.2 * light.lamps * beam * np.exp(-self._z / 16)[:, None]
         gain = np.clip(np.round(self._UNIT * t * pool), 0, 255).astype(np.uint8)
         haze = np.round((1 - t)[..., None] * np.asarray(light.haze)).astype(np.uint8)
         return np.dstack([gain] * 3), np.ascontiguousarray(np.broadcast_to(haze, (*gain.shape, 3)))
-
-
-def _painting_order(thing: Thing) -> tuple[int, float]:
-    """Far to near. What stands farther from the road never hides what stands nearer to it."""
-    if thing.kind == "zebra":
-        return -1, -thing.z
-    aside = abs(thing.x)
-    layer = next(number for number, begin in enumerate(_LAYERS) if aside >= begin)
-    # A house is as far as its far end, so that trees beside it come later; a fence hides the trees behind it.
-    return layer, -(thing.z + (thing.length if thing.kind == "building" else 0.0))
 
 
 def _streaks(rng: np.random.Generator, shape: tuple[int, int, int], brightness: float) -> Pixels:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dance_ondevice.datasets.street_light import Colour, Light
 from dance_ondevice.datasets.street_textures import Texture, level_for
-from dance_ondevice.datasets.street_world import CAMERA_HEIGHT, Thing
+from dance_ondevice.datasets.street_world import Thing
 
 #: Nothing nearer than this many metres is drawn.
 NEAR = 1.1
@@ -25,12 +25,16 @@ Quad = tuple[Point, Point, Point, Point]
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """The camera of one frame: focal length, image centre and horizon in pixels, the street's bend in 1/m."""
+    """The camera of one frame: focal length, image centre and horizon in pixels, the street's bend in 1/m.
+
+    ``camera_x`` and ``camera_y`` are metres right of the centre line and above ground.
+    """
 
     focal: float
     centre: float
     horizon: float
     camera_x: float
+    camera_y: float
     bend: float
 
     def at(self, x: float, y: float, z: float) -> Point:
@@ -38,7 +42,7 @@ class View:
         scale = self.focal / z
         return (
             self.centre + (x - self.camera_x + self.bend * z * z) * scale,
-            self.horizon + (CAMERA_HEIGHT - y) * scale,
+            self.horizon + (self.camera_y - y) * scale,
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,8 +19,6 @@ ROAD_HALF = 5.0
 PAVEMENT_END = 7.6
 #: Metres that the camera drives from one frame to the next.
 SPEED = 0.6
-CAMERA_HEIGHT = 1.5
-CAMERA_X = 1.5
 #: How far ahead things are seen: what is large, and what is small.
 SIGHT, SIGHT_OF_SMALL = 84.0, 46.0
 CAR_LENGTH, CAR_HEIGHT = 4.1, 1.42
@@ -46,6 +45,25 @@ class Thing(NamedTuple):
     style: int = 0
     phase: float = 0.0
     exposed: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What sets one street apart from another.
+
+    Attributes:
+        breadth: factor of every distance from the centre line; what stands there keeps its size.
+        built: added to how built up the street is everywhere, -1 (open) to 1 (town).
+        traffic: factor of the share of places in a lane that somebody is at, and of parked cars.
+    """
+
+    breadth: float = 1.0
+    built: float = 0.0
+    traffic: float = 1.0
+
+
+#: The street of the demo.
+LAYOUT = Layout()
 
 
 class Lane(NamedTuple):
@@ -79,8 +97,9 @@ def generator(seed: int, *key: int) -> np.random.Generator:
 class World:
     """One endless street, made from a seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, layout: Layout = LAYOUT) -> None:
         self.seed = seed
+        self.layout = layout
         self._town_phase, self._bend_phase, self._lead_phase = generator(seed, _STREET).uniform(size=3)
         # Blocks and beads are pure in their number: the caches only save time.
         self._block = lru_cache(maxsize=64)(self._make_block)
@@ -90,7 +109,9 @@ class World:
     def density(self, z: float) -> float:
         """How built up the street is at z, from 0 (open) to 1 (town); rises and falls every 160 m or so."""
         wave = math.sin(2 * math.pi * (z / 163 + self._town_phase))
-        return min(1.0, max(0.0, 0.5 + 0.45 * wave + 0.2 * math.sin(2 * math.pi * z / 71)))
+        return min(
+            1.0, max(0.0, 0.5 + self.layout.built + 0.45 * wave + 0.2 * math.sin(2 * math.pi * z / 71))
+        )
 
     def bend(self, z: float) -> float:
         """Curvature at z: a thing d metres ahead appears bend * d^2 metres to the right."""
@@ -102,6 +123,10 @@ class World:
 
     def around(self, index: int) -> Iterator[Thing]:
         """Everything between the camera of frame ``index`` and the end of sight, in no order."""
+        for thing in self._around(index):
+            yield thing._replace(x=thing.x * self.layout.breadth)
+
+    def _around(self, index: int) -> Iterator[Thing]:
         here = index * SPEED
         for block in range(math.floor(here / BLOCK) - 1, math.ceil((here + SIGHT) / BLOCK)):
             for thing in self._block(block):
@@ -111,7 +136,7 @@ class World:
             start = here - speed * index
             for bead in range(math.floor(start / spacing) - 1, math.ceil((start + SIGHT_OF_SMALL) / spacing)):
                 offset, aside, there, style = self._bead(lane, bead)
-                if there < share:
+                if there < share * self.layout.traffic:
                     z = (bead + 0.6 * offset) * spacing + speed * index
                     stride = (0.11 * index + offset) % 1.0
                     length, height = (
@@ -168,7 +193,7 @@ class World:
             if railed:
                 put("railing", 5.25, 1.0, BLOCK - 2, 1.0)
             for slot in range(0 if railed else 2):  # nobody parks along a railing
-                if rng.uniform() < 0.15 + 0.5 * density:
+                if rng.uniform() < (0.15 + 0.5 * density) * self.layout.traffic:
                     tall = 0.3 * (rng.uniform() < 0.25)
                     put("parked", 4.2, 6 * slot + 1.5 * rng.uniform(), CAR_LENGTH, CAR_HEIGHT + tall)
         if block % 9 == 4:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, kept
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
@@ -16,12 +17,15 @@ from dance_ondevice.images import codec as images
 from dance_ondevice.images.labels import colourise
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.forward import predict
+from dance_ondevice.policies.promotion.bootstrap import Bounded, Pair, compare
 from dance_ondevice.training.batches import TrainingSample, read_image, read_label
-from dance_ondevice.training.evaluation import evaluate, miou
+from dance_ondevice.training.evaluation import Matrix, evaluate, miou
 from dance_ondevice.training.pretraining import render_street
 
 #: Frames between two fresh ones: far enough apart that the scene has changed.
 _STRIDE = 13
+#: Of each bound of a gain; 95 % lie between the two.
+_CONFIDENCE = 0.975
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +52,16 @@ class PhaseVersions:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseScores:
-    """mIoU of the first, the phase's and the last live model on a phase's fresh frames; fractions of 1."""
+    """mIoU of the first, the phase's and the last live model on a phase's fresh frames; fractions of 1.
+
+    ``gain`` and ``final_gain`` are what the latter two have over the first.
+    """
 
     frozen: float
     live: float
     final: float
+    gain: Bounded
+    final_gain: Bounded
 
 
 def render_fresh(
@@ -101,7 +110,7 @@ def score(
         CheckpointError: a version does not load.
     """
     wanted = {(version, index) for index, p in enumerate(phases) for version in (frozen, p.live, final)}
-    scores: dict[tuple[str, int], float] = {}
+    scores: dict[tuple[str, int], list[Matrix]] = {}
     masks: dict[tuple[str, int], bytes] = {}
     for version in sorted({version for version, _ in wanted}):
         model, card = checkpoint.load(models / version)
@@ -111,14 +120,15 @@ def score(
             found = Kept() if version == frozen else kept(models / version / CONDITIONS_FILE, model)
             with Serving(found.sets, found.known).on(model) as wear:
                 wear(phases[index].condition)
-                matrix = evaluate(model, fresh.samples, card.normalisation, n_classes)
+                scores[version, index] = [
+                    evaluate(model, (sample,), card.normalisation, n_classes) for sample in fresh.samples
+                ]
                 mask = predict(model, read_image(fresh.shown), card.normalisation).mask
-            scores[version, index] = miou(matrix)
             masks[version, index] = images.encode_png(colourise(mask, n_classes))
             on_score(len(scores), len(wanted))
     return (
         [
-            PhaseScores(frozen=scores[frozen, index], live=scores[p.live, index], final=scores[final, index])
+            _scores(scores[frozen, index], scores[p.live, index], scores[final, index])
             for index, p in enumerate(phases)
         ],
         [
@@ -132,6 +142,38 @@ def score(
             for index, p in enumerate(phases)
         ],
     )
+
+
+def _scores(frozen: Sequence[Matrix], live: Sequence[Matrix], final: Sequence[Matrix]) -> PhaseScores:
+    def miou_of(matrices: Sequence[Matrix]) -> float:
+        return miou(np.sum(matrices, axis=0))
+
+    return PhaseScores(
+        frozen=miou_of(frozen),
+        live=miou_of(live),
+        final=miou_of(final),
+        gain=_gain(frozen, live),
+        final_gain=_gain(frozen, final),
+    )
+
+
+def _gain(before: Sequence[Matrix], after: Sequence[Matrix]) -> Bounded:
+    """What other fresh frames would have made of the difference: 19 of 20 draws lie between the bounds."""
+    pairs = [
+        Pair(
+            truth=_counts(a.sum(axis=1)),
+            live_hits=_counts(np.diag(a)),
+            live_predicted=_counts(a.sum(axis=0)),
+            candidate_hits=_counts(np.diag(b)),
+            candidate_predicted=_counts(b.sum(axis=0)),
+        )
+        for a, b in zip(before, after, strict=True)
+    ]
+    return compare(pairs, range(len(pairs)), confidence=_CONFIDENCE).gain
+
+
+def _counts(values: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
 
 
 def legend(classes: Sequence[str]) -> list[Swatch]:

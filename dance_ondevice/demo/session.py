@@ -28,10 +28,8 @@ log = logging.getLogger(__name__)
 #: (index, condition) -> (bgr (H, W, 3) uint8, label (H, W) uint8).
 Render = Callable[[int, str], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
-#: A drifted phase gets this many times the time of another.
+#: A drifted phase may take this many times the time of another.
 _DRIFTED_SHARES = 2
-#: A phase ends after this many rounds, a drifted one after as many promotions.
-_ROUNDS = 2
 _STATUS_SECONDS = 1.0
 #: Seconds to wait for the answers that are still out when the stream ends.
 _DRAIN_SECONDS = 10.0
@@ -39,11 +37,29 @@ _DRAIN_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """A stretch of the stream: unique name, condition to render, whether the first model never saw it."""
+    """A stretch of the stream.
+
+    Attributes:
+        name: unique name.
+        condition: what to render.
+        drifted: whether the first model never saw it.
+        rounds: it ends once this many of its rounds have ended,
+        promotions: and at least this many were promoted,
+        most_rounds: or this many have ended, whatever came of them.
+    """
 
     name: str
     condition: str
     drifted: bool
+    rounds: int = 2
+    promotions: int = 0
+    most_rounds: int = 4
+
+    def is_learnt(self, outcomes: Sequence[str | None]) -> bool:
+        """Whether the rounds that started in this phase were enough for it; None stands for one that runs."""
+        judged = len(outcomes) - outcomes.count(None)
+        promoted = outcomes.count("promoted") >= self.promotions
+        return judged >= self.most_rounds or (judged >= self.rounds and promoted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +74,10 @@ class StreamOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseRecord:
-    """What happened in one phase; ``started_at`` on the wall clock, ``seconds`` on the monotonic one."""
+    """What happened in one phase; ``started_at`` on the wall clock, ``seconds`` on the monotonic one.
+
+    ``rounds`` of those that started in it had ended with it; ``capped`` says that its time was over first.
+    """
 
     plan: PhasePlan
     started_at: float
@@ -66,6 +85,8 @@ class PhaseRecord:
     frames: int
     masks: int
     live_version: str | None
+    rounds: int
+    capped: bool
     scrape: scrape.Scrape
 
 
@@ -177,10 +198,10 @@ class Stream:
         self.progress = Progress()
 
     def run(self, plans: Sequence[PhasePlan], seconds: float) -> list[PhaseRecord]:
-        """Stream all phases in at most ``seconds``, shared among them.
+        """Stream all phases: each until its rounds are judged, all of them in at most ``seconds``.
 
-        Drifted phases get two shares. A phase ends early once ``is_learnt``; the time that it leaves goes to
-        those after it. The last phase's rounds are the last ones.
+        A phase whose rounds take longer ends at its share of the time that is left, of which drifted phases
+        get two; what it leaves goes to those after it. The last phase's rounds are the last ones.
 
         Raises:
             DaemonDied: the daemon ended.
@@ -199,7 +220,8 @@ class Stream:
     def _phase(self, link: CameraLink, plan: PhasePlan, share: float, *, last: bool) -> PhaseRecord:
         progress, start, started_at = self.progress, self._monotonic(), self._now()
         first_frame, first_mask = progress.sent, progress.masks
-        paused = False
+        outcomes: list[str | None] = []
+        paused, learnt = False, False
         progress.phase, progress.phase_share = plan.name, share
         due = looked = start
         while (now := self._monotonic()) - start < share:
@@ -212,9 +234,10 @@ class Stream:
                 looked = now
                 self._look(now - start)
                 outcomes = records.outcomes(self._daemon.paths, started_at)
-                if is_learnt(plan, outcomes):
+                learnt = plan.is_learnt(outcomes)
+                if learnt:
                     break
-                if last and not paused and len(outcomes) >= _ROUNDS:
+                if last and not paused and plan.is_learnt([o or "promoted" for o in outcomes]):
                     # One more would be cut off when the daemon is stopped.
                     self._daemon.pause()
                     paused = True
@@ -227,6 +250,8 @@ class Stream:
             frames=progress.sent - first_frame,
             masks=progress.masks - first_mask,
             live_version=progress.live_version,
+            rounds=len(outcomes) - outcomes.count(None),
+            capped=not learnt,
             scrape=self._scrape(),
         )
 
@@ -262,13 +287,6 @@ class Stream:
         if self._facts.metrics is None:
             raise OSError("the daemon serves no metrics")
         return scrape.fetch(self._facts.metrics)
-
-
-def is_learnt(plan: PhasePlan, outcomes: Sequence[str | None]) -> bool:
-    """Whether the rounds that started in a phase were enough for it; None stands for one that runs."""
-    if plan.drifted:
-        return outcomes.count("promoted") >= _ROUNDS
-    return len(outcomes) - outcomes.count(None) >= _ROUNDS
 
 
 def describe_rounds(rounds: Mapping[str, Any]) -> str:

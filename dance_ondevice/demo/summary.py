@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dance_ondevice.demo.report import DemoReport
+from dance_ondevice.demo.report import DemoReport, Phase
+from dance_ondevice.demo.verdict import judge, told
 
 
 def print_summary(console: Console, report: DemoReport, folder: Path) -> None:
@@ -16,6 +17,8 @@ def print_summary(console: Console, report: DemoReport, folder: Path) -> None:
     frames, joules = report.frames, report.joules
     console.print()
     console.print(_miou_table(report))
+    for phase in report.phases:
+        console.print(Text(f"{phase.name}: {told(phase, report.eval_frames)}", style=_tone(phase)))
     console.print(_rounds_table(report))
     for one in report.rounds:
         if one.outcome != "promoted":
@@ -35,26 +38,30 @@ def print_summary(console: Console, report: DemoReport, folder: Path) -> None:
     }.items():
         facts.add_row(Text(name, style="dim"), Text(value))
     console.print(facts)
-    shortcomings = report.shortcomings()
-    for shortcoming in shortcomings:
-        console.print(Text(f"failed: {shortcoming}", style="bold red"))
-    if not shortcomings:
+    found = judge(report)
+    for style, word, sentences in (
+        ("bold red", "failed", found.failures),
+        ("bold yellow", "fell short", found.shortfalls),
+        ("yellow", "note", found.notes),
+        ("yellow", "what to do", (found.advice,) if found.advice else ()),
+    ):
+        for sentence in sentences:
+            console.print(Text(f"{word}: {sentence}", style=style))
+    if found.passed:
         console.print(Text("all conditions met", style="bold green"))
 
 
 def _miou_table(report: DemoReport) -> Table:
     table = Table(title="mIoU on frames that no round saw", title_justify="left")
     table.add_column("phase")
-    for name in ("frozen", "live at its end", "gain", "last live"):
+    for name in ("frozen", "live at its end", "last live"):
         table.add_column(name, justify="right")
     table.add_column("version")
     for phase in report.phases:
-        gain = phase.miou_live - phase.miou_frozen
         table.add_row(
             Text(phase.name),
             f"{phase.miou_frozen:.3f}",
             f"{phase.miou_live:.3f}",
-            Text(f"{gain:+.3f}", style="green" if gain > 0 else ""),
             f"{phase.miou_final:.3f}",
             Text(phase.live_version or "-"),
         )
@@ -74,6 +81,12 @@ def _rounds_table(report: DemoReport) -> Table:
             "-" if one.joules is None else f"{one.joules:.0f} ({one.method})",
         )
     return table
+
+
+def _tone(phase: Phase) -> str:
+    if phase.gain.at_least() > 0:
+        return "green"
+    return "yellow" if phase.gain.at_most() < 0 else ""
 
 
 def _score(value: float | None) -> str:

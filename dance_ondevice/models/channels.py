@@ -169,6 +169,22 @@ def set_channels(module: nn.Module, channels: LayerChannels) -> None:
     _set_channels(module, channels[0], channels[1])
 
 
+def give_outputs(model: nn.Module, name: str, outputs: int) -> None:
+    """Give the layer of this name another number of output channels and fresh weights, in place.
+
+    The width that the model remembers to have been built with changes along.
+    """
+    module = model.get_submodule(name)
+    inputs, _, groups = layer_channels(module)
+    set_channels(module, (inputs, outputs, groups))
+    reset = getattr(module, "reset_parameters", None)
+    if reset is not None:
+        reset()
+    built = getattr(model, _BUILT_WITH, {})
+    if name in built:
+        built[name] = (built[name][0], outputs, built[name][2])
+
+
 def _weight_axes(module: nn.Module) -> tuple[int, int]:
     """Axes of the weight that count input and output channels."""
     return (0, 1) if getattr(module, "transposed", False) else (1, 0)

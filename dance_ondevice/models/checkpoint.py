@@ -32,6 +32,7 @@ from dance_ondevice.models.card import (
 )
 from dance_ondevice.models.channels import (
     channels_of,
+    give_outputs,
     has_channels,
     remember_widths,
     set_channels,
@@ -41,12 +42,12 @@ from dance_ondevice.models.cost import count_macs, count_parameters, training_on
 from dance_ondevice.models.forward import STRIDE, logits
 from dance_ondevice.models.registry import ModelError, build, build_from_factory
 
-__all__ = ["load", "not_finite", "save"]
+__all__ = ["load", "load_for", "not_finite", "save"]
 
 _MODEL_GROUP = "model/"
 
 
-def save(directory: Path, model: nn.Module, card: ModelCard) -> ModelCard:
+def save(directory: Path, model: nn.Module, card: ModelCard, *, half: bool = False) -> ModelCard:
     """Write a model and its card, durably: each file appears whole or not at all, the card last.
 
     The model is first rebuilt from what is about to be written, so that a checkpoint that could not be loaded
@@ -57,6 +58,9 @@ def save(directory: Path, model: nn.Module, card: ModelCard) -> ModelCard:
         directory: created where missing; files of an earlier checkpoint in it are replaced.
         model: not running in another thread.
         card: see there for the fields that are set here.
+        half: store weights of more than one dimension in 16 bits, which halves the file; a value is then off
+            by 2^-11 of itself at most. Statistics and biases keep their 32 bits; the loaded model computes in
+            32.
 
     Returns:
         The card as written.
@@ -69,6 +73,11 @@ def save(directory: Path, model: nn.Module, card: ModelCard) -> ModelCard:
         f"{_MODEL_GROUP}{name}": tensor.detach().to("cpu").contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
+    if half:
+        state = {
+            name: tensor.half() if tensor.dim() > 1 and tensor.dtype == torch.float32 else tensor
+            for name, tensor in state.items()
+        }
     data = safetensors.torch.save(state, metadata={"format": "pt"})
     macs = count_macs(model, *card.macs_at)
     card = replace(
@@ -124,6 +133,45 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
     return _rebuild(card, state, str(file)), card
 
 
+def load_for(path: Path, classes: tuple[str, ...]) -> tuple[nn.Module, ModelCard]:
+    """Rebuild a saved model to tell other classes apart: everything but its heads keeps what it learnt.
+
+    A head is a layer whose width is the number of classes. Its fresh weights come from torch's global
+    generator. A model that knows exactly these classes is loaded as it is.
+
+    Args:
+        path: as for :func:`load`.
+        classes: class names in the order of their ids.
+
+    Returns:
+        The model on the CPU, in eval mode, and its card with the new classes.
+
+    Raises:
+        CheckpointError: as :func:`load`.
+    """
+    model, card = load(path)
+    if card.classes == classes:
+        return model, card
+    narrow, wide = (channels_of(_fresh(card, len(card.classes) + more, str(path))) for more in (0, 1))
+    heads = [name for name in channels_of(model) if narrow[name] != wide[name]]
+    for name in heads:
+        give_outputs(model, name, len(classes))
+    _check_runs(model, len(classes), str(path))
+    return model, replace(card, classes=classes)
+
+
+def _fresh(card: ModelCard, n_classes: int, source: str) -> nn.Module:
+    """The card's architecture as it is built, with weights that are to be thrown away."""
+    try:
+        # Their dice are not the caller's.
+        with torch.random.fork_rng(devices=[]):
+            if card.factory:
+                return build_from_factory(card.factory, n_classes)
+            return build(card.architecture, n_classes, card.arguments)
+    except ModelError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+
+
 def not_finite(state: Mapping[str, Tensor]) -> str:
     """Names of the tensors with a value that is NaN or infinite, as a text; empty where there is none."""
     wrong = {
@@ -137,15 +185,7 @@ def not_finite(state: Mapping[str, Tensor]) -> str:
 def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Module:
     """Build the card's architecture, give its layers the card's channels and fill in the tensors."""
     tensors = {k.removeprefix(_MODEL_GROUP): t for k, t in state.items() if k.startswith(_MODEL_GROUP)}
-    try:
-        # The fresh weights are thrown away; their dice are not the caller's.
-        with torch.random.fork_rng(devices=[]):
-            if card.factory:
-                model = build_from_factory(card.factory, len(card.classes))
-            else:
-                model = build(card.architecture, len(card.classes), card.arguments)
-    except ModelError as error:
-        raise CheckpointError(f"{source}: {error}") from error
+    model = _fresh(card, len(card.classes), source)
     remember_widths(model)
     try:
         remove_branches(model, card.removed_branches)
@@ -173,7 +213,8 @@ def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Mo
         )
     for name, tensor in own.items():
         _check_shape(tensors, name, tuple(tensor.shape), source)
-        if tensors[name].dtype != tensor.dtype:
+        halved = tensors[name].dtype == torch.float16 and tensor.dtype == torch.float32
+        if tensors[name].dtype != tensor.dtype and not halved:
             raise CheckpointError(f"{source}: {name} is {tensors[name].dtype}, the model has {tensor.dtype}")
     model.load_state_dict(tensors)
     model.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -225,3 +226,12 @@ def _describe(value: object) -> str:
         items = (f"{name!r}: {_describe(item)}" for name, item in value.items())
         return f"a {type(value).__name__} of " + (", ".join(items) or "nothing")
     return f"a {type(value).__name__}"
+
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def channels_last(model: Model) -> Model:
+    """The same model, its convolutions' weights now with the channels last in memory, as images have them."""
+    moved: Model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
+    return moved

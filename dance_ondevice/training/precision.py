@@ -14,8 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dance_ondevice.models.forward import outputs
-from dance_ondevice.models.layout import channels_last
+from dance_ondevice.models.forward import channels_last, outputs
 from dance_ondevice.training.batches import MIN_BATCH
 
 log = logging.getLogger(__name__)

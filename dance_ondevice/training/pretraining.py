@@ -11,9 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from dance_ondevice.datasets import street_variety
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.codec import encode_jpeg, encode_png
 from dance_ondevice.models import checkpoint, registry
@@ -44,7 +47,9 @@ class PretrainOptions:
         learning_rate: At the end of the warm-up; None: the trainer's default.
         seed: Decides the fresh weights, the order and the augmentation.
         precision: "auto" measures which is faster here.
-        init: Checkpoint whose weights to start from; None: fresh weights.
+        init: Checkpoint whose weights to start from; None: fresh weights. Where it knows other classes, its
+            heads are fresh.
+        half: Store the weights in 16 bits, which halves the file.
         dataset: What the samples are, for the card.
     """
 
@@ -57,6 +62,7 @@ class PretrainOptions:
     seed: int = 0
     precision: Precision | Literal["auto"] = "auto"
     init: Path | None = None
+    half: bool = False
     factory: str = ""
     dataset: Mapping[str, Any] = field(default_factory=dict)
 
@@ -112,7 +118,7 @@ def pretrain(
         The card as saved; its ``training`` holds everything about how the model was made.
 
     Raises:
-        PretrainError: ``options.init`` has other classes or another architecture than asked for.
+        PretrainError: ``options.init`` has another architecture than asked for.
         CheckpointError: ``options.init`` cannot be loaded.
         UnknownArchitecture: There is no such architecture.
         FactoryError: The factory cannot be found, fails, or makes no model that segments.
@@ -159,7 +165,7 @@ def pretrain(
     card = replace(
         start, version=_version(start.architecture, train, made), created_at=created_at, training=made
     )
-    card = checkpoint.save(out, model, card)
+    card = checkpoint.save(out, model, card, half=options.half)
     log.info(
         "model saved path=%s version=%s loss=%s seconds=%.1f", out, card.version, losses[-1], made["seconds"]
     )
@@ -190,13 +196,36 @@ def render_street(
     samples = []
     for condition, index in itertools.product(conditions, frames):
         image, label = camera.render(index, condition)
-        stem = folder / f"{condition}_{index:06d}"
-        sample = TrainingSample(stem.with_suffix(".jpg"), stem.with_suffix(".png"))
-        sample.image.write_bytes(encode_jpeg(image))
-        sample.label.write_bytes(encode_png(label))
-        samples.append(sample)
+        samples.append(_write(folder / f"{condition}_{index:06d}", image, label))
         on_frame()
     return samples
+
+
+def render_varied(
+    folder: Path, count: int, *, seed: int, size: tuple[int, int], on_frame: Callable[[], None] = lambda: None
+) -> list[TrainingSample]:
+    """Write ``count`` frames of synthetic streets that all differ to files; see ``street_variety.frames``.
+
+    Args:
+        folder: Made when missing.
+        count: How many frames.
+        seed: Of the streets.
+        size: (height, width) of the frames.
+        on_frame: Called after each frame.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = []
+    for number, (image, label) in enumerate(street_variety.frames(count, seed=seed, size=size)):
+        samples.append(_write(folder / f"varied_{seed}_{number:06d}", image, label))
+        on_frame()
+    return samples
+
+
+def _write(stem: Path, image: NDArray[np.uint8], label: NDArray[np.uint8]) -> TrainingSample:
+    sample = TrainingSample(stem.with_suffix(".jpg"), stem.with_suffix(".png"))
+    sample.image.write_bytes(encode_jpeg(image))
+    sample.label.write_bytes(encode_png(label))
+    return sample
 
 
 def _start(options: PretrainOptions) -> tuple[nn.Module, ModelCard]:
@@ -217,12 +246,9 @@ def _start(options: PretrainOptions) -> tuple[nn.Module, ModelCard]:
             macs_at=options.size,
         )
         return model, card
-    model, card = checkpoint.load(options.init)
-    if card.classes != options.classes:
-        raise PretrainError(
-            f"{options.init} was trained for {', '.join(card.classes)}; "
-            f"the data set has {', '.join(options.classes)}"
-        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        model, card = checkpoint.load_for(options.init, options.classes)
     if not card.factory and card.architecture != options.architecture:
         raise PretrainError(f"{options.init} holds a {card.architecture}, not a {options.architecture}")
     return model, replace(card, parent=card.version, gate={})

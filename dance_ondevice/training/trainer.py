@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.cost import training_macs
-from dance_ondevice.models.forward import sampled_outputs
-from dance_ondevice.models.layout import channels_last
+from dance_ondevice.models.forward import channels_last, sampled_outputs
 from dance_ondevice.training.batches import (
     Batch,
     BatchOptions,

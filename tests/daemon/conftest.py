@@ -20,15 +20,15 @@ SIZE = (48, 64)
 
 
 @pytest.fixture(scope="session")
-def written_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Config, Path], None]:
+def written_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
     """Writes a fresh first model as the daemon does, by a process of its own, for each configuration once."""
     really, kept = first_model._write_fresh, dict[str, Path]()
 
-    def write(config: Config, out: Path) -> None:
-        what = f"{config.model} {config.training.seed}"
+    def write(config: Config, out: Path, weights: Path | None = None) -> None:
+        what = f"{config.model} {config.training.seed} {weights}"
         if what not in kept:
             folder = tmp_path_factory.mktemp("first") / "model"
-            really(config, folder)
+            really(config, folder, weights)
             kept[what] = folder
         shutil.copytree(kept[what], out)
 
@@ -36,9 +36,7 @@ def written_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Config, 
 
 
 @pytest.fixture
-def first_models_at_hand(
-    written_once: Callable[[Config, Path], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def first_models_at_hand(written_once: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Spares each test of rounds the seconds in which a process imports torch to write the same model."""
     monkeypatch.setattr(first_model, "_write_fresh", written_once)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dance_ondevice.demo.report import DemoReport, Frames, Joules, Phase, Round, Version
+from dance_ondevice.policies.promotion.bootstrap import Bounded
 
 CLASSES = ("sky", "road", "car")
 
@@ -21,6 +22,10 @@ def phase(name: str, condition: str, frozen: float, live: float, **other: Any) -
         "miou_frozen": frozen,
         "miou_live": live,
         "miou_final": live + 0.01,
+        "gain": Bounded(live - frozen, live - frozen - 0.02, live - frozen + 0.02),
+        "final_gain": Bounded(live + 0.01 - frozen, live - frozen, live + 0.03 - frozen),
+        "rounds": 2,
+        "rounds_wanted": 2,
         "metrics": {'dance_samples{labelled="true"}': 120.0},
     }
     return Phase(**{**values, **other})
@@ -103,5 +108,6 @@ def report(**other: Any) -> DemoReport:
         "eval_frames": 20,
         "eval_seed": 1_000_003,
         "classes": CLASSES,
+        "max_seconds": 480.0,
     }
     return DemoReport(**{**values, **other})

@@ -14,6 +14,8 @@ from dance_ondevice.demo import command
 from dance_ondevice.demo.report import DemoReport
 from dance_ondevice.demo.run import DemoOptions
 
+SHORT = made_up.report(phases=(made_up.phase("dusk", "dusk", 0.4, 0.4, rounds=1, capped=True),))
+
 
 class Runs:
     """Stands in for the four minutes of ``run_demo``."""
@@ -53,6 +55,24 @@ def test_failed_condition_is_named_and_exits_1(runs: Runs) -> None:
 
     assert result.exit_code == 1
     assert "failed: no mask came back" in result.stdout
+
+
+def test_a_shortfall_is_said_and_exits_0(runs: Runs) -> None:
+    runs.result = SHORT
+    result = CliRunner().invoke(main, ["demo"])
+
+    assert result.exit_code == 0
+    assert "fell short: on dusk the live model (0.400 mIoU) does not beat" in result.stdout
+    assert "--max-seconds 960" in result.stdout
+    assert "all conditions met" not in result.stdout
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_strict_run_ends_with_1_for_a_shortfall(runs: Runs, more: list[str]) -> None:
+    assert CliRunner().invoke(main, ["demo", "--strict", *more]).exit_code == 0
+    runs.result = SHORT
+    assert CliRunner().invoke(main, ["demo", "--strict", *more]).exit_code == 1
+    assert CliRunner().invoke(main, ["demo", *more]).exit_code == 0
 
 
 def test_failed_condition_goes_beside_json(runs: Runs) -> None:

@@ -6,10 +6,12 @@ import made_up
 import pytest
 
 from dance_ondevice.demo.report import Frames
+from dance_ondevice.demo.report_file import as_json
+from dance_ondevice.demo.verdict import judge, told
 
 
 def test_keys_that_other_programs_read() -> None:
-    data = json.loads(json.dumps(made_up.report().to_json()))
+    data = json.loads(json.dumps(as_json(made_up.report())))
 
     assert {"sent": 960, "kept": 672, "dropped": 288, "rejected": 0, "overflow": 0}.items() <= data[
         "frames"
@@ -37,12 +39,12 @@ def test_keys_that_other_programs_read() -> None:
 
 
 def test_scales_are_text_largest_first() -> None:
-    assert list(made_up.report().to_json()["frames"]["kept_by_scale"]) == ["1", "0.75", "0.5"]
+    assert list(as_json(made_up.report())["frames"]["kept_by_scale"]) == ["1", "0.75", "0.5"]
 
 
 def test_a_good_run_has_no_shortcomings() -> None:
-    assert made_up.report().shortcomings() == ()
-    assert made_up.report().to_json()["passed"] is True
+    assert judge(made_up.report()).passed
+    assert as_json(made_up.report())["passed"] is True
 
 
 NOTHING = Frames(sent=10, kept=0, dropped=0, rejected=10, overflow=0)
@@ -66,11 +68,47 @@ NOTHING = Frames(sent=10, kept=0, dropped=0, rejected=10, overflow=0)
 def test_each_condition_can_fail(changes: dict[str, object], said: str) -> None:
     report = made_up.report(**changes)
 
-    assert any(said in shortcoming for shortcoming in report.shortcomings())
-    assert report.to_json()["passed"] is False
+    assert any(said in shortcoming for shortcoming in judge(report).failures + judge(report).shortfalls)
+    assert as_json(report)["passed"] is False
 
 
 def test_only_drifted_phases_must_improve() -> None:
     worse_by_day = made_up.report(phases=(made_up.phase("day", "day", 0.6, 0.5),))
 
-    assert worse_by_day.shortcomings() == ()
+    assert judge(worse_by_day).passed
+
+
+@pytest.mark.parametrize(
+    ("frozen", "live", "macs", "says"),
+    [
+        (0.40, 0.50, -0.1, "+0.100 mIoU, more than noise (+0.080 to +0.120), with 10 % fewer MACs"),
+        (0.50, 0.49, 0.0, "-0.010 mIoU: as good as frozen, within the noise of 20 frames (-0.030 to +0.010)"),
+        (
+            0.56,
+            0.53,
+            -0.2,
+            "20 % fewer MACs, 0.030 mIoU less than frozen on day again, more than noise (-0.050 to -0.010): "
+            "the price of slimming",
+        ),
+        (0.56, 0.53, 0.0, "as many MACs, 0.030 mIoU less than frozen on day again, more than noise"),
+    ],
+)
+def test_a_bar_says_what_it_means(frozen: float, live: float, macs: float, says: str) -> None:
+    assert told(made_up.phase("day again", "day", frozen, live, macs_change=macs), 20).startswith(says)
+
+
+def test_only_broken_machinery_is_a_failure() -> None:
+    short = judge(
+        made_up.report(rounds=(), phases=(made_up.phase("dusk", "dusk", 0.4, 0.4, rounds=0, capped=True),))
+    )
+    broken = judge(made_up.report(rounds=(made_up.round_(1, "failed", reasons=("killed by signal 9",)),) * 2))
+
+    assert short.failures == ()
+    assert len(short.shortfalls) == 3
+    assert "--max-seconds 960" in short.advice
+    assert "dusk ended when its time was over (31 s), with 0 of 2 rounds judged" in short.notes[0]
+    assert broken.failures == ("every round failed, the last one because: killed by signal 9",)
+
+
+def test_a_round_that_failed_is_told() -> None:
+    assert judge(made_up.report()).notes == ("1 of 3 rounds failed: killed by signal 9",)

@@ -9,7 +9,7 @@ import pytest
 
 from dance_ondevice.demo import records, run
 from dance_ondevice.demo.process import DaemonDied, DaemonProcess, write_config
-from dance_ondevice.demo.session import PhasePlan, Progress, Stream, StreamOptions, describe_rounds, is_learnt
+from dance_ondevice.demo.session import PhasePlan, Progress, Stream, StreamOptions, describe_rounds
 
 PLANS = (PhasePlan("calm", "day", drifted=False), PhasePlan("busy", "dusk", drifted=True))
 
@@ -54,6 +54,8 @@ def test_stream_is_answered_counted_and_seen(daemon: DaemonProcess) -> None:
     assert busy.scrape.total("dance_frames_total", outcome="dropped") == progress.dropped
     assert calm.scrape.total("dance_frames_total") < busy.scrape.total("dance_frames_total")
     assert progress.masks > 0
+    assert calm.capped
+    assert (calm.rounds, busy.rounds) == (0, 0)
     assert calm.live_version == busy.live_version == progress.frozen_version
     assert seen[0] == "calm"
     assert seen[-1] == "busy"
@@ -74,17 +76,21 @@ def test_a_daemon_that_dies_is_noticed(daemon: DaemonProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    ("drifted", "outcomes", "learnt"),
+    ("promotions", "outcomes", "learnt"),
     [
-        (False, [], False),
-        (False, ["rejected", None], False),
-        (False, ["rejected", "promoted"], True),
-        (True, ["rejected", "promoted", None], False),
-        (True, ["promoted", "rejected", "promoted"], True),
+        (0, [], False),
+        (0, ["rejected", None], False),
+        (0, ["rejected", "promoted"], True),
+        (2, ["rejected", "promoted", None], False),
+        (2, ["promoted", "rejected", "promoted"], True),
+        (2, ["rejected"] * 3, False),
+        (2, ["rejected"] * 4, True),
     ],
 )
-def test_a_phase_ends_after_enough_rounds(drifted: bool, outcomes: list[str | None], learnt: bool) -> None:
-    assert is_learnt(PhasePlan("p", "day", drifted=drifted), outcomes) is learnt
+def test_a_phase_ends_after_enough_rounds(promotions: int, outcomes: list[str | None], learnt: bool) -> None:
+    plan = PhasePlan("p", "day", drifted=True, rounds=2, promotions=promotions, most_rounds=4)
+
+    assert plan.is_learnt(outcomes) is learnt
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ bind = ["tcp://127.0.0.1:*"]
 warmup_frames = 4
 [model]
 size = [64, 48]
+weights = "untrained"
 [training]
 interval = "1h"
 epochs = 1

@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from dance_ondevice.daemon.config.sections import (
+    UNTRAINED,
     Config,
     Inference,
     Model,
@@ -35,7 +36,7 @@ CONFIG = Config(
     training=Training(
         epochs=1, batch_size=4, precision="fp32", threads=1, learning_rate=0.005, distillation=0.5
     ),
-    model=Model(size=(64, 48)),
+    model=Model(size=(64, 48), weights=UNTRAINED),
     energy=EnergySection(budget_joules_per_day=1e6),
     promotion=Promotion(min_gain=-1.0, max_class_drop=1.0, max_condition_drop=1.0, max_latency_ratio=100.0),
     network_slimming=NetworkSlimming(step=0.2),

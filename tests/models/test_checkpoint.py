@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dance_ondevice.models.card import CheckpointError, ModelCard, encode_card, read_card
-from dance_ondevice.models.checkpoint import load, save
+from dance_ondevice.models.checkpoint import load, load_for, save
 from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.models.forward import logits
 from dance_ondevice.models.registry import build, build_from_factory
@@ -75,6 +75,52 @@ def test_a_model_comes_back_bit_for_bit(model: nn.Module, tmp_path: Path):
         assert not any(module.training for module in found.modules())
         assert_same_outputs(model, found)
     assert sorted(p.name for p in (tmp_path / "new" / "v1").iterdir()) == ["card.json", "model.safetensors"]
+
+
+def test_a_file_of_halves_is_half_as_large_and_computes_as_before(model: nn.Module, tmp_path: Path):
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    save(whole, model, CARD)
+    save(half, model, CARD, half=True)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
+    found, _ = load(half)
+    x = torch.rand(2, 3, 64, 96)
+
+    assert sizes[1] < 0.7 * sizes[0]
+    assert {tensor.dtype for tensor in found.parameters()} == {torch.float32}
+    with torch.inference_mode():
+        assert torch.allclose(logits(found, x), logits(model.eval(), x), atol=0.02)
+    again = save(tmp_path / "again", found, CARD, half=True)
+    assert again.sha256 == read_card(half).sha256
+
+
+def test_other_classes_get_a_fresh_head_and_keep_the_rest(model: nn.Module, tmp_path: Path):
+    save(tmp_path, model, CARD)
+    same, same_card = load_for(tmp_path, CARD.classes)
+    other, card = load_for(tmp_path, ("a", "b", "c", "d", "e"))
+    renamed, _ = load_for(tmp_path, ("a", "b", "c"))
+    before = model.state_dict()
+
+    assert_same_outputs(model, same)
+    assert same_card.classes == CARD.classes
+    assert card.classes == ("a", "b", "c", "d", "e")
+    assert logits(other, torch.rand(1, 3, 32, 32)).shape[1] == 5
+    for found in (other, renamed):
+        state = found.state_dict()
+        kept = {name for name, tensor in before.items() if torch.equal(tensor, state[name])}
+        assert before.keys() - kept == {"classifier.3.weight", "classifier.3.bias"}
+    save(tmp_path / "other", other, card)
+    assert_same_outputs(load(tmp_path / "other")[0], other)
+
+
+def test_auxiliary_heads_are_fresh_for_other_classes_too(tmp_path: Path):
+    save(
+        tmp_path,
+        trained(build("fastscnn", 3, {**ARGUMENTS, "auxiliary": True})),
+        replace(CARD, arguments={**ARGUMENTS, "auxiliary": True}),
+    )
+    other, _ = load_for(tmp_path, ("a", "b", "c", "d"))
+
+    assert all(found.shape[1] == 4 for found in other.train()(torch.rand(2, 3, 64, 64)))
 
 
 def test_the_card_states_facts_of_the_model(model: nn.Module, tmp_path: Path):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dance_ondevice.models.layout import channels_last
+from dance_ondevice.models.forward import channels_last
 
 
 def test_weights_lie_with_their_channels_last_and_are_the_same() -> None:

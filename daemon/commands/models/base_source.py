@@ -24,7 +24,7 @@ STREET, FOLDERS = "street", "folders"
 _ONLY_FOR = {
     **dict.fromkeys(DATASET_NAMES, ("root", "splits", "sequences", "validate")),
     "acdc": ("root", "splits", "sequences", "validate", "conditions"),
-    STREET: ("frames", "stride", "conditions", "validate"),
+    STREET: ("frames", "stride", "conditions", "varied", "validate"),
     FOLDERS: ("images", "labels", "config_path", "hold_out"),
 }
 

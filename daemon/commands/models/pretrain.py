@@ -30,6 +30,7 @@ from dance_ondevice.datasets.acdc import ACDC_CONDITIONS
 from dance_ondevice.datasets.registry import DATASET_NAMES
 from dance_ondevice.datasets.street import CONDITIONS
 from dance_ondevice.images.labels import STREET_CLASSES
+from dance_ondevice.models import packaged
 from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE, CheckpointError, ModelCard
 from dance_ondevice.models.registry import ARCHITECTURES
 
@@ -91,6 +92,11 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
     show_default=True,
     help=f"street: of {', '.join(CONDITIONS)}; acdc: of {', '.join(ACDC_CONDITIONS)}, by default all.",
 )
+@click.option(
+    "--varied",
+    is_flag=True,
+    help="street: --frames frames of scenes that all differ in light, weather, camera, layout, surfaces.",
+)
 @_list("--validate", default="", help="Evaluate on these: splits of a data set, conditions of the street.")
 @click.option(
     "--architecture",
@@ -124,7 +130,12 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
     show_default=True,
     help="auto measures which is faster here.",
 )
-@_path("--init", exists=True, help="Start from the model in this folder.")
+@_path(
+    "--init",
+    help=f"Start from the model in this folder, or from the package's own: {packaged.NAME}. Where it knows "
+    "other classes, its head starts anew.",
+)
+@click.option("--half", is_flag=True, help="Store weights in 16 bits: half the file.")
 @_path("--out", required=True, help="Folder for the model; made if missing.")
 @click.option("--force", is_flag=True, help="Replace a model that is in --out already.")
 @json_option
@@ -143,6 +154,7 @@ def pretrain(
     frames: int,
     stride: int,
     conditions: tuple[str, ...],
+    varied: bool,
     validate: tuple[str, ...],
     architecture: str,
     size: tuple[int, int],
@@ -152,6 +164,7 @@ def pretrain(
     seed: int,
     precision: Literal["auto", "fp32", "bf16"],
     init: Path | None,
+    half: bool,
     out: Path,
     force: bool,
     as_json: bool,
@@ -167,11 +180,17 @@ def pretrain(
     kind = kind_of(dataset, images, labels)
     refuse_options_of_others(ctx, kind)
     model = Model(architecture=architecture, classes=STREET_CLASSES, size=size)
+    start = _start(init)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(_progress())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dance-pretrain-")))
         if kind == STREET:
             street = _Street(size=size, seed=seed, frames=frames, stride=stride)
+            if varied:
+                _refuse_with_varied(ctx)
+                conditions = ()
+            elif not conditions:
+                raise click.BadParameter("names no condition", param_hint="--conditions")
             found = street.render(folder, conditions, validate, progress)
         elif kind == FOLDERS:
             model = configured(ctx, model, config_path)
@@ -200,11 +219,28 @@ def pretrain(
             learning_rate=learning_rate,
             seed=seed,
             precision=precision,
-            init=init,
+            init=start,
+            half=half,
             dataset=found.description,
         )
         card = _train(found, options, out, progress)
     _tell(card, out, as_json=as_json)
+
+
+def _refuse_with_varied(ctx: click.Context) -> None:
+    for name in ("conditions", "stride"):
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} does not go with --varied, whose scenes draw their own")
+
+
+def _start(init: Path | None) -> Path | None:
+    if init is None or init.is_dir():
+        return init
+    if str(init) == packaged.NAME:
+        return packaged.FOLDER
+    raise click.BadParameter(
+        f"{init} is no folder; give one that holds a model, or {packaged.NAME}", param_hint="--init"
+    )
 
 
 def _prepare_out(out: Path, *, force: bool) -> None:
@@ -234,20 +270,21 @@ class _Street:
     def render(
         self, folder: Path, conditions: tuple[str, ...], validate: tuple[str, ...], progress: Progress
     ) -> BaseImages:
-        """Render training frames, and frames further down the street for evaluation."""
+        """Render training frames, and frames further down the street for evaluation.
+
+        Without conditions, the scenes of the training frames vary in everything.
+        """
         for hint, names in (("--conditions", conditions), ("--validate", validate)):
             for name in names:
                 if name not in CONDITIONS:
                     raise click.BadParameter(f"{name!r} is none of {', '.join(CONDITIONS)}", param_hint=hint)
-        if not conditions:
-            raise click.BadParameter("names no condition", param_hint="--conditions")
         from dance_ondevice.training.base_images import BaseImages
-        from dance_ondevice.training.pretraining import render_street
+        from dance_ondevice.training.pretraining import render_street, render_varied
 
         end = self.frames * self.stride
         held_out = max(1, round(self.frames * _VALIDATION_SHARE))
         task = progress.add_task(
-            "rendering", total=self.frames * len(conditions) + held_out * len(validate), note=""
+            "rendering", total=self.frames * max(1, len(conditions)) + held_out * len(validate), note=""
         )
 
         def rendered(names: tuple[str, ...], frames: range) -> list[TrainingSample]:
@@ -255,17 +292,28 @@ class _Street:
                 folder, frames, names, seed=self.seed, size=self.size, on_frame=lambda: progress.advance(task)
             )
 
+        if conditions:
+            train = rendered(conditions, range(0, end, self.stride))
+            described: dict[str, object] = {"conditions": list(conditions), "stride": self.stride}
+        else:
+            train = render_varied(
+                folder,
+                self.frames,
+                seed=self.seed,
+                size=self.size,
+                on_frame=lambda: progress.advance(task),
+            )
+            described = {"varied": True}
         samples = BaseImages(
-            train=rendered(conditions, range(0, end, self.stride)),
+            train=train,
             validation={
                 name: rendered((name,), range(end, end + held_out * self.stride, self.stride))
                 for name in validate
             },
             description={
                 "name": "street",
-                "conditions": list(conditions),
+                **described,
                 "frames": self.frames,
-                "stride": self.stride,
                 "seed": self.seed,
             },
         )

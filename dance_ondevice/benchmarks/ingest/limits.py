@@ -43,7 +43,7 @@ def conv_gflops() -> float | None:
     try:
         import torch
 
-        from dance_ondevice.models.layout import channels_last
+        from dance_ondevice.models.forward import channels_last
     except ImportError:
         return None
     before = torch.get_num_threads()

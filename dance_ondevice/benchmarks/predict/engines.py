@@ -12,7 +12,7 @@ from torch import nn
 from dance_ondevice.benchmarks.ingest.run import percentiles
 from dance_ondevice.benchmarks.predict.report import EngineTime
 from dance_ondevice.conditions import statistics as conditions
-from dance_ondevice.models.layout import channels_last
+from dance_ondevice.models.forward import channels_last
 from dance_ondevice.runtime.folding import Folded
 from dance_ondevice.runtime.formats import MissingPackage
 from dance_ondevice.runtime.onnx_engine import OnnxEngine, graph_of

@@ -22,8 +22,7 @@ from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.images.codec import resize_area
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import Normalisation
-from dance_ondevice.models.forward import predict
-from dance_ondevice.models.layout import channels_last
+from dance_ondevice.models.forward import channels_last, predict
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.runtime.formats import ExportError
 from dance_ondevice.runtime.onnx_engine import graph_of

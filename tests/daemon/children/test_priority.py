@@ -38,3 +38,24 @@ def test_all_threads_of_an_idle_child_compete_again() -> None:
 
 def test_a_child_that_is_gone_is_no_error() -> None:
     raise_priority(2**22 + 1)
+
+
+LOWERED = """
+import os, sys
+from dance_ondevice.daemon.children.child import lower_priority
+lower_priority(parent=os.getppid(), background=sys.argv[1] == "background")
+print(os.sched_getscheduler(0) == os.SCHED_IDLE, os.nice(0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("priority", "idle", "nicer_by"), [("background", "True", 19), ("normal", "False", 0)]
+)
+def test_a_child_competes_only_where_it_is_to(priority: str, idle: str, nicer_by: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOWERED, priority], stdout=subprocess.PIPE, text=True, check=True
+    )
+    is_idle, nice = done.stdout.split()
+
+    assert is_idle == idle
+    assert int(nice) == min(19, os.nice(0) + nicer_by)

@@ -29,8 +29,7 @@ from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import codec as images
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
-from dance_ondevice.models.forward import Prediction, predict
-from dance_ondevice.models.layout import channels_last
+from dance_ondevice.models.forward import Prediction, channels_last, predict
 from dance_ondevice.policies.stream.condition_gate import Verdict
 
 SIZE = (48, 64)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
+from dance_ondevice.daemon.commands.simulate import picture
 from dance_ondevice.daemon.config.sections import Config, Energy, Training
 from dance_ondevice.daemon.planning.simulation import (
     DAY,
@@ -17,7 +18,6 @@ from dance_ondevice.daemon.planning.simulation import (
     simulate,
     summary,
 )
-from dance_ondevice.daemon.planning.simulation_plot import svg
 from dance_ondevice.daemon.store.schema import migrate
 from dance_ondevice.policies.budget.round_size import Cost
 
@@ -141,9 +141,9 @@ def fill(db: Database, midnight: float) -> None:
 
 def test_the_picture_has_a_bar_for_each_day_and_the_budget() -> None:
     days = simulate(MORNING, config(5000.0), days=40)
-    root = ElementTree.fromstring(svg(days, 5000.0))
+    root = ElementTree.fromstring(picture(days, 5000.0))
     space = "{http://www.w3.org/2000/svg}"
     titles = [title.text or "" for title in root.iter(f"{space}title")]
-    assert len(titles) == 40
-    assert titles[0].startswith(f"day 1: {days[0].joules:,.0f} J, {days[0].rounds} rounds")
+    assert len(titles) == 41
+    assert titles[1].startswith(f"day 1: {days[0].joules:,.0f} J, {days[0].rounds} rounds")
     assert "5,000 J" in [text.text for text in root.iter(f"{space}text")]

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from dance_ondevice.daemon.config.load import ConfigError
-from dance_ondevice.daemon.config.sections import Config, Model
+from dance_ondevice.daemon.config.sections import UNTRAINED, Config, Model
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions import base, first_model
 from dance_ondevice.daemon.versions.versions import Pointer, Versions, check_intact
-from dance_ondevice.models import checkpoint
+from dance_ondevice.models import checkpoint, packaged
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.registry import build
 
@@ -252,3 +252,32 @@ def test_what_a_card_says_of_its_own_service_stays_behind(
     assert not {"gate", "probation"} & card.keys()
     assert (card["version"], card["parent"]) == ("v0001", None)
     assert versions.of_round("r1") is None
+
+
+@pytest.mark.slow
+def test_a_fresh_state_of_the_default_classes_starts_from_the_packages_base(
+    paths: StatePaths, versions: Versions
+) -> None:
+    pointer = start(paths, versions, Config(model=Model(size=(64, 48))))
+    model, card = checkpoint.load(versions.directory(pointer.version))
+    shipped, _ = checkpoint.load(packaged.FOLDER)
+    state = shipped.state_dict()
+
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert card.macs_at == (48, 64)
+    assert card.unslimmed_macs == card.macs
+    assert not base.is_untrained(versions.card(pointer.version))
+    assert first_model.warning(versions.card(pointer.version)) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model", [Model(size=(64, 48), weights=UNTRAINED), Model(size=(64, 48), classes=CLASSES)]
+)
+def test_a_state_starts_untrained_where_that_is_asked_for_or_no_base_fits(
+    paths: StatePaths, versions: Versions, model: Model
+) -> None:
+    pointer = start(paths, versions, Config(model=model))
+
+    assert base.is_untrained(versions.card(pointer.version))
+    assert start(paths, versions, Config(model=model)) == pointer

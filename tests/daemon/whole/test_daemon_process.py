@@ -201,7 +201,7 @@ def test_a_base_model_of_other_classes_is_a_configuration_error(tmp_path: Path) 
     base.mkdir()
     (base / "card.json").write_text(json.dumps({"classes": ["cat", "dog"]}))
     (base / "model.safetensors").write_bytes(b"")
-    daemon.config.write_text(daemon.config.read_text().replace("[model]", f'[model]\nweights = "{base}"'))
+    daemon.config.write_text(daemon.config.read_text().replace('"untrained"', f'"{base}"'))
     refused = daemon.run_cli("run", "--config", str(daemon.config))
     assert refused.returncode == 78
     assert "model.classes" in refused.stderr

@@ -1,0 +1,1 @@
+"""The files of the base model that comes with the package; ``models/packaged.py`` reads them."""

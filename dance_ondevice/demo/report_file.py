@@ -1,0 +1,35 @@
+"""``report.json``: what a demonstration found, for other programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from dance_ondevice.demo.report import DemoReport
+from dance_ondevice.demo.verdict import judge, told
+
+
+def as_json(report: DemoReport) -> dict[str, Any]:
+    """The report as plain data; the keys that other programs read come first."""
+    frames = asdict(report.frames)
+    for key in ("kept_by_scale", "dropped_by_scale"):
+        frames[key] = {f"{scale:g}": count for scale, count in sorted(frames[key].items(), reverse=True)}
+    found = judge(report)
+    return {
+        "frames": frames,
+        "masks_received": report.masks_received,
+        "phases": [{**asdict(p), "said": told(p, report.eval_frames)} for p in report.phases],
+        "rounds": [{**asdict(r), "reasons": list(r.reasons)} for r in report.rounds],
+        "versions": [asdict(v) for v in report.versions],
+        "joules": asdict(report.joules),
+        "seed": report.seed,
+        "seconds": round(report.seconds, 1),
+        "passed": found.passed,
+        "shortcomings": [*found.failures, *found.shortfalls],
+        "failures": list(found.failures),
+        "notes": list(found.notes),
+        "advice": found.advice,
+        "daemon_status": report.daemon_status,
+        "evaluation": {"frames_per_phase": report.eval_frames, "seed": report.eval_seed},
+        "classes": list(report.classes),
+    }

@@ -1,0 +1,139 @@
+"""What a demonstration's figures mean, in sentences: what broke, what fell short, what each bar says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dance_ondevice.demo.report import DemoReport, Phase
+
+#: A change of MACs below this share of the first model's is not worth a word.
+_FEW = 0.005
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What came of a demonstration.
+
+    Attributes:
+        failures: machinery that did not do its work; the command then ends with status 1.
+        shortfalls: what was to be shown and was not; a finding, no failure.
+        notes: what else a reader must know to read the figures rightly.
+        advice: what to do about shortfalls and phases that were cut short; empty where there are none.
+    """
+
+    failures: tuple[str, ...]
+    shortfalls: tuple[str, ...]
+    notes: tuple[str, ...]
+    advice: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything that was to be shown was shown."""
+        return not self.failures and not self.shortfalls
+
+
+def judge(report: DemoReport) -> Verdict:
+    """Judge what a demonstration found."""
+    shortfalls = _shortfalls(report)
+    capped = any(p.capped for p in report.phases)
+    return Verdict(
+        failures=_failures(report),
+        shortfalls=shortfalls,
+        notes=_notes(report),
+        advice=_advice(report, capped=capped) if shortfalls or capped else "",
+    )
+
+
+def _failures(report: DemoReport) -> tuple[str, ...]:
+    found = []
+    if report.frames.kept == 0:
+        found.append("no frame was kept")
+    if report.masks_received == 0:
+        found.append("no mask came back")
+    if report.rounds and all(r.outcome == "failed" for r in report.rounds):
+        reasons = "; ".join(report.rounds[-1].reasons)
+        found.append(f"every round failed, the last one because: {reasons}")
+    if report.daemon_status != 0:
+        found.append(f"the daemon ended with status {report.daemon_status} after SIGTERM instead of 0")
+    return tuple(found)
+
+
+def _shortfalls(report: DemoReport) -> tuple[str, ...]:
+    found = []
+    if report.frames.dropped == 0:
+        found.append("no frame was dropped, so data slimming did not show")
+    if len(report.rounds) < 2:
+        found.append(f"{len(report.rounds)} of at least 2 rounds ran")
+    if not any(r.outcome == "promoted" for r in report.rounds):
+        found.append("no candidate was promoted")
+    found += [
+        f"on {p.name} the live model ({p.miou_live:.3f} mIoU) does not beat the frozen one "
+        f"({p.miou_frozen:.3f}) after {counted(p.rounds, 'judged round')}"
+        for p in report.phases
+        if p.drifted and p.miou_live <= p.miou_frozen
+    ]
+    return tuple(found)
+
+
+def _notes(report: DemoReport) -> tuple[str, ...]:
+    found = [
+        f"{p.name} ended when its time was over ({p.seconds:.0f} s), with {p.rounds} of "
+        f"{counted(p.rounds_wanted, 'round')} judged"
+        for p in report.phases
+        if p.capped
+    ]
+    failed = [r for r in report.rounds if r.outcome == "failed"]
+    if failed and len(failed) < len(report.rounds):
+        found.append(
+            f"{len(failed)} of {counted(len(report.rounds), 'round')} failed: {'; '.join(failed[-1].reasons)}"
+        )
+    return tuple(found)
+
+
+def _advice(report: DemoReport, *, capped: bool) -> str:
+    if capped:
+        longer = round(2 * report.max_seconds / 10) * 10
+        return (
+            f"this machine is too busy or slow for more in {report.max_seconds:.0f} s: run again with less "
+            f"beside it, or give it longer: make run DEMO_ARGS='--max-seconds {longer}'"
+        )
+    return f"this seed came out so: try another one: make run DEMO_ARGS='--seed {report.seed + 1}'"
+
+
+def told(phase: Phase, frames: int) -> str:
+    """What the bars of a phase say: what its live model gained, whether that is noise, and its MACs."""
+    point, low, high = phase.gain.point, phase.gain.at_least(), phase.gain.at_most()
+    macs = macs_in_words(phase.macs_change)
+    if low > 0:
+        return f"{point:+.3f} mIoU, more than noise ({low:+.3f} to {high:+.3f}){_beside(macs)}"
+    if high < 0:
+        return (
+            f"{macs or 'as many MACs'}, {-point:.3f} mIoU less than frozen on {phase.name}, more than noise "
+            f"({low:+.3f} to {high:+.3f}): {_price(phase)}"
+        )
+    return (
+        f"{point:+.3f} mIoU: as good as frozen, within the noise of {frames} frames "
+        f"({low:+.3f} to {high:+.3f}){_beside(macs)}"
+    )
+
+
+def _price(phase: Phase) -> str:
+    if phase.macs_change < -_FEW:
+        return "the price of slimming, of which the gate allows a little at each step"
+    return "more rounds are needed, or the gate's few frames did not show it"
+
+
+def _beside(macs: str) -> str:
+    return f", with {macs}" if macs else ""
+
+
+def macs_in_words(change: float) -> str:
+    """A change of MACs as "20 % fewer MACs"; empty where there is none to speak of."""
+    if abs(change) < _FEW:
+        return ""
+    return f"{100 * abs(change):.0f} % {'fewer' if change < 0 else 'more'} MACs"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it has to be."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
