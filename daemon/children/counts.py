@@ -43,7 +43,7 @@ class ScoreCard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def score_card(counts: Sequence[Counts]) -> ScoreCard:
-    """The scores over all samples together, at least one; what they mean is told by ``evaluation``."""
+    """The scores over all samples together, of which there must be at least one; see ``evaluation``."""
     truth, predicted, hits = (
         np.array([getattr(each, name) for each in counts], np.int64).sum(axis=0)
         for name in ("truth", "predicted", "hits")

@@ -62,7 +62,7 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
 
 
 def _by_condition(cameras: Mapping[str, Mapping[str, Mapping[str, int]]] | None) -> str:
-    """What was kept and dropped of each camera in each condition, or light."""
+    """The counts of kept and dropped frames by camera and condition, or by light without conditions."""
     shown = [
         f"{camera} in {condition}: {_counts(outcomes)}"
         for camera, conditions in (cameras or {}).items()

@@ -74,7 +74,10 @@ def check_clock(now: float, state: Callable[[], int] | None = None) -> Check:
         found = (state or _clock_state)()
     except OSError as error:
         return Check(
-            name, "warning", f"the kernel does not tell whether it is kept ({error.strerror})", remedy
+            name,
+            "warning",
+            f"the kernel does not report whether it is synchronised ({error.strerror})",
+            remedy,
         )
     if found == _UNSYNCHRONISED:
         return Check(name, "warning", "nothing keeps it: it is not synchronised", remedy)

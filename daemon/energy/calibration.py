@@ -222,7 +222,7 @@ def _cpu_times(procfs: Path) -> tuple[int, int]:
         # user nice system idle iowait irq softirq steal; guest time is included in user.
         ticks = [int(field) for field in fields[:8]]
     except (OSError, IndexError, ValueError) as error:
-        raise CalibrationError(f"{path} does not tell how busy the cores are: {error}") from error
+        raise CalibrationError(f"{path} does not show how busy the cores are: {error}") from error
     if name != "cpu" or len(ticks) < 4:
-        raise CalibrationError(f"{path} does not tell how busy the cores are: it starts with {name!r}")
+        raise CalibrationError(f"{path} does not show how busy the cores are: it starts with {name!r}")
     return sum(ticks) - sum(ticks[3:5]), sum(ticks)

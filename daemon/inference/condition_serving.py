@@ -113,7 +113,7 @@ class ConditionServing:
         return self._conditions.condition_of(camera)
 
     def named_condition_of(self, camera: str) -> str:
-        """The same, but "" where conditions are not told apart; callable from any thread."""
+        """The same, but "" where conditions are not distinguished; callable from any thread."""
         return self._conditions.named_condition_of(camera)
 
     def report(self) -> dict[str, Any]:
@@ -224,7 +224,7 @@ class ConditionServing:
         if not self._settings.enabled:
             return "conditions.enabled is false: one set of statistics for everything"
         if version is not None and version.untrained:
-            return "the model is untrained: conditions are told apart once it has learnt"
+            return "the model is untrained: conditions are distinguished once it has learnt"
         if version is not None and not version.sets.usable:
             return "the model has no batch norm: conditions are distinguished, but it runs the same in all"
         return ""

@@ -117,7 +117,7 @@ class FrameDecider:
         max_cameras: int,
         condition_of: Callable[[str], str] = lambda _camera: "",
     ) -> None:
-        """Begin with no camera known; ``condition_of`` tells a camera's condition, "" where nobody knows."""
+        """Start with no camera known; ``condition_of`` returns a camera's condition, "" if it is unknown."""
         self._indicator = indicator
         self.rules = rules
         self._n_classes = n_classes

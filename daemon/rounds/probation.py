@@ -253,7 +253,7 @@ def remove_leftovers(rounds: Path) -> None:
 
 
 def comparison_joules(config: Config, frames: int) -> float:
-    """What a comparison over so many frames may cost, in gross joules."""
+    """The gross joules that a comparison over a number of frames may cost."""
     return full_load_watts(config.energy) * (_START_SECONDS + _FRAME_SECONDS * frames)
 
 
@@ -271,17 +271,17 @@ def compare_versions(
     """Run both models; None when a stop, the battery or the temperature cut it short.
 
     Args:
-        context: of all rounds.
-        config: the whole configuration.
-        watcher: makes what runs the child.
-        name: of the account in the ledger; the child's folder is named after it.
-        before: folder of the one model.
-        live: folder of the other.
-        samples: frames; ``label`` is empty where there is none.
-        joules: that it may spend; they are reserved first and settled afterwards.
+        context: The context of all rounds.
+        config: The whole configuration.
+        watcher: Makes a watcher for the child.
+        name: Name of the account in the ledger, and of the child's folder.
+        before: Folder of the first model.
+        live: Folder of the second model.
+        samples: Frames; ``label`` is empty where there is none.
+        joules: Joules that it may spend; they are reserved first and settled afterwards.
 
     Raises:
-        RuntimeError: it failed, or reached its deadline, its memory or its joules.
+        RuntimeError: It failed, or reached its limit of time, memory or joules.
     """
     c = context
     folder = c.paths.rounds / f".{name}"

@@ -343,8 +343,8 @@ class RoundProcedure:
         if result.state == "hopeless":
             # Rejected without a candidate: the same samples would end the same way.
             saved = part.forecast.step_joules * (job.steps - result.steps)
-            told = (f"about {saved:.0f} J saved",) if saved > 0 else ()
-            reasons = (result.reason, *told, *promotion.steadier(len(job.gate)))
+            saved_note = (f"about {saved:.0f} J saved",) if saved > 0 else ()
+            reasons = (result.reason, *saved_note, *promotion.steadier(len(job.gate)))
             return self._close(job.round, "rejected", reasons, facts, served=True)
         if result.state != "done" or result.done is None:
             return self._close(job.round, result.state, (result.reason,), facts)

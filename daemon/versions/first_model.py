@@ -46,22 +46,22 @@ def start(
     versions: Versions,
     loads: Callable[[Path], object],
 ) -> None:
-    """Have a live model that loads, where there is one: what a start of the daemon does.
+    """Make sure at the daemon's start that the live model, if there is one, loads.
 
-    An untrained one gives way to another that the configuration asks for, since nothing is lost with it. One
-    that does not load gives way to the next best version, and where nothing was learnt yet to the configured
-    model, so that mending the configuration mends the service.
+    An untrained live model is replaced by another one that the configuration asks for, since nothing is lost.
+    A live model that does not load is replaced by the next best version, and where nothing was learnt yet by
+    the configured model, so that correcting the configuration is enough to repair the service.
 
     Args:
-        config: the whole configuration; its classes are those of the state folder.
-        config_file: names it in errors.
-        paths: of the state folder.
-        versions: of the state folder.
-        loads: loads a version's folder; whatever it raises says that it does not load.
+        config: The whole configuration; its classes are those of the state folder.
+        config_file: Name of its file, for errors.
+        paths: Paths of the state folder.
+        versions: Versions of the state folder.
+        loads: Loads a version's folder; any exception means that the version does not load.
 
     Raises:
-        ConfigError: the configured model cannot be used.
-        VersionError: no version loads, and what was learnt would be lost with them.
+        ConfigError: The configured model cannot be used.
+        VersionError: No version loads, and replacing them would lose what was learnt.
     """
 
     def fits(directory: Path) -> None:
@@ -72,7 +72,7 @@ def start(
     if live is not None and _is_to_give_way(config, paths, live):
         adopted = _adopt(config, config_file, paths, versions)
         log.info(
-            "model replaced version=%s by=%s because=it was untrained", live.pointer.version, adopted.version
+            "model replaced version=%s by=%s reason=it was untrained", live.pointer.version, adopted.version
         )
     try:
         versions.fall_back(fits)
@@ -81,7 +81,7 @@ def start(
             raise
         pointer = _adopt(config, config_file, paths, versions, away_from="damaged")
         versions.note = f"{error.problem}: the configured model is live in its place, as {pointer.version}"
-        log.warning("model replaced by=%s because=%s", pointer.version, error.problem)
+        log.warning("model replaced by=%s reason=%s", pointer.version, error.problem)
         versions.fall_back(fits)
 
 
@@ -94,18 +94,18 @@ def come_up(
     store: Store,
     loads: Callable[[Path], object],
 ) -> None:
-    """Compare the classes, and have a live model where there is one or the configuration asks for one.
+    """Check the classes, and make sure of a live model if there is one or the configuration asks for one.
 
     Args:
-        config: the whole configuration.
-        config_file: names it in errors.
-        paths: of the state folder.
-        versions: of the state folder.
-        store: knows whether anything is labelled.
-        loads: see ``start``.
+        config: The whole configuration.
+        config_file: Name of its file, for errors.
+        paths: Paths of the state folder.
+        versions: Versions of the state folder.
+        store: The sample store, which knows whether any sample is labelled.
+        loads: See ``start``.
 
     Raises:
-        ConfigError, VersionError: see ``start``; or the classes are not those of the state folder.
+        ConfigError, VersionError: See ``start``; or the classes are not those of the state folder.
     """
     for leftover in paths.models.glob(".*/"):  # of a model that a crash kept from being adopted
         shutil.rmtree(leftover, ignore_errors=True)
@@ -141,7 +141,7 @@ def _is_to_give_way(config: Config, paths: StatePaths, live: Live) -> bool:
     if list(live.card.get("classes") or ()) != list(wish.classes):
         return True
     found = base.changes(wish, live.pointer.version, live.card, base.taken(paths))
-    # The card of a base model says which network it is, whatever the key beside it says.
+    # A base model's card names its network, which takes precedence over the configured one.
     by_card = bool(wish.weights) and base.is_checkpoint(Path(wish.weights))
     return any(change.key == "model.weights" or not by_card for change in found)
 

@@ -75,7 +75,7 @@ class NothingLoads(VersionError):  # noqa: N818 - says what is wrong
     """No version loads.
 
     Attributes:
-        problem: what is wrong with the live one.
+        problem: Why the live version does not load.
     """
 
     def __init__(self, problem: str, live_file: Path) -> None:
@@ -137,8 +137,8 @@ class Versions:
         """The version's card as plain data.
 
         Args:
-            version: a name out of ``names()``, and nothing else: another spelling of its folder would be a
-                second name of one version, and a path a model that nobody has judged or copied.
+            version: A name from ``names()``. Another spelling of its folder is refused, since it would be a
+                second name of one version, and so is a path, since its model was neither judged nor copied.
 
         Raises:
             VersionError: There is no such version.

@@ -97,20 +97,20 @@ def live(
         SourceSilent: No frame came for longer than ``silence`` allows.
     """
     last = silence.monotonic()
-    told = False
+    reported = False
     try:
         while True:
             there, bgr = capture.read()
             if there:
-                if told:
+                if reported:
                     silence.say(f"{spec} sends again")
-                last, told = silence.monotonic(), False
+                last, reported = silence.monotonic(), False
                 yield bgr
                 continue
             capture.release()
-            if not told:
+            if not reported:
                 silence.say(f"{spec} sends nothing; opening it again for up to {silence.reconnect:g} s")
-                told = True
+                reported = True
             capture = _opened_again(reopen, last, silence)
     finally:
         capture.release()
