@@ -76,6 +76,8 @@ TABLE: Mapping[str, Lazy] = {
     "bench": Lazy("dance_ondevice.benchmarks.command:bench", "Measure the method on labelled images."),
     "config": Lazy(f"{_COMMANDS}.config:config", "Write, check and show the configuration."),
     "keys": Lazy(f"{_COMMANDS}.keys:keys", "Make the keys that encrypt sockets and tell clients apart."),
+    "backup": Lazy(f"{_COMMANDS}.backup:backup", "Write the state folder into one tar FILE."),
+    "restore": Lazy(f"{_COMMANDS}.backup:restore", "Unpack a backup FILE into an empty state folder."),
     "doctor": Lazy(f"{_COMMANDS}.doctor:doctor", "Check this machine and the state folder."),
 }
 

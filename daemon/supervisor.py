@@ -42,10 +42,12 @@ from dance_ondevice.daemon.security import configured
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.store import reconcile
 from dance_ondevice.daemon.store.notes import SampleNotes
+from dance_ondevice.daemon.store.quota import last_arrivals
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system import schedule as scheduler
 from dance_ondevice.daemon.system import stopping
 from dance_ondevice.daemon.system import systemd as notify
+from dance_ondevice.daemon.system.clock import ClockWatch
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals, StopWhileStarting
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
@@ -204,6 +206,7 @@ class Supervisor:
                 min_free_bytes=config.storage.min_free_bytes,
             )
         )
+        instruments.cameras.known(store.submit(last_arrivals).result())
         cpu = CpuAccount(
             Path(config.energy.procfs_root),
             {"main": lambda: threading.main_thread().native_id},
@@ -331,6 +334,7 @@ class Supervisor:
                 control_handlers.handlers(
                     rounds=parts.rounds,
                     store=parts.store,
+                    forget=parts.instruments.forget,
                     report=lambda: status.report(parts, uptime=self._uptime(), metrics_url=metrics_url),
                     reload=lambda: self._reload(running),
                     n_classes=len(config.model.classes),
@@ -376,6 +380,7 @@ class Supervisor:
         tick = _TICK_SECONDS if interval is None else min(_TICK_SECONDS, interval / 3)
         last_status = self._monotonic()
         frame_rate = status.FrameRate(last_status)
+        clock = ClockWatch(self._now, self._monotonic)
         notify.notify(f"READY=1\nSTATUS={self._status_line(running, frame_rate)}", self._environ)
         while True:
             number = self._signals.next(tick)
@@ -385,6 +390,8 @@ class Supervisor:
                 # A refused file: the log has the reasons, and the daemon keeps its configuration.
                 with contextlib.suppress(ConfigError):
                     self._reload(running)
+            if moved := clock.moved():
+                running.follow_clock(moved)
             for service in self._services:
                 if not service.alive:
                     log.critical("stopping reason=%s failed error=%r", service.name, service.failure)

@@ -187,6 +187,13 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, tag="observed"):
     live: Counts | None = None
 
 
+class Unreadable(msgspec.Struct, frozen=True, kw_only=True, tag="unreadable"):
+    """A sample's image or label cannot be read: it is left out. ``error`` names the file."""
+
+    id: str
+    error: str
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """The candidate is on disk and scored; ``steps`` of the planned steps were done."""
 
@@ -210,7 +217,9 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     memory: bool = False
 
 
-RoundEvent = Started | Evaluated | Slimmed | Stepped | CurvePoint | GaveUp | Timed | Observed | Done
+RoundEvent = (
+    Started | Evaluated | Slimmed | Stepped | CurvePoint | GaveUp | Timed | Observed | Unreadable | Done
+)
 Event = RoundEvent | Stopped | Failed | TeacherEvent
 
 _encoder = msgspec.json.Encoder()
@@ -253,5 +262,7 @@ def read_probation_job(path: Path) -> ProbationJob:
     return decode(path.read_bytes(), _probations)
 
 
+#: Folder inside a round's folder for links to the files that the round reads.
+LINKS = "files"
 #: Content of the file ``complete`` when no state was saved: the round then starts from its beginning.
 NO_STEPS = b"0"

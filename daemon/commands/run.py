@@ -17,6 +17,7 @@ from dance_ondevice.daemon.cli import (
     load_config,
     state_dir_option,
 )
+from dance_ondevice.daemon.system.repeats import RepeatLimit
 
 #: Seconds that a thread may keep the interpreter while others wait. Processing a frame releases it often, and
 #: waits this long each time while another thread computes in Python, for example to prepare a version.
@@ -42,6 +43,8 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RepeatLimit())
     # APScheduler would log every request of the schedule at INFO.
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
     loaded = load_config(config_path, state_dir)

@@ -38,6 +38,7 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "live model", model
     yield "mIoU", _counts(answer.get("miou"))
     yield "frames", _counts(answer.get("frames"))
+    yield "cameras", _cameras(answer.get("cameras"))
     yield "by condition", _by_condition(answer.get("frames_by_condition"))
     yield "masks", inference.get("masks") if inference.get("enabled") else "inference is off"
     yield "conditions", _conditions(answer.get("conditions"))
@@ -59,6 +60,19 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "workloads", _counts(energy.get("workload_joules"), " J")
     seen = _counts(energy.get("watts"), " W")
     yield "meter", f"{show(energy.get('source'))} ({show(energy.get('method'))}): {seen}"
+
+
+def _cameras(cameras: Mapping[str, Any] | None) -> str:
+    """How long ago each camera sent its last good frame."""
+    return ", ".join(f"{name} {_ago(facts)}" for name, facts in (cameras or {}).items()) or "none yet"
+
+
+def _ago(facts: Mapping[str, Any]) -> str:
+    seconds = float(facts.get("last_frame_s") or 0.0)
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
 
 
 def _by_condition(cameras: Mapping[str, Mapping[str, Mapping[str, int]]] | None) -> str:

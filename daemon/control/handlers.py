@@ -18,6 +18,7 @@ def handlers(
     *,
     rounds: Rounds,
     store: Store,
+    forget: Callable[[str], None],
     report: Callable[[], Mapping[str, Any]],
     reload: Callable[[], Changes],
     n_classes: int,
@@ -28,6 +29,7 @@ def handlers(
     Args:
         rounds: The rounds thread, for long work; its answers are read with ``train_status``.
         store: The sample store, for removing samples and for labels.
+        forget: Drops the metrics of a camera that has no samples any more.
         report: Returns the answer to ``status``.
         reload: Reads the configuration again.
         n_classes: Number of the model's classes; the ids of a label must be below it.
@@ -47,7 +49,7 @@ def handlers(
             store, query, n_classes=n_classes, max_pixels=max_pixels
         ),
         "undo_labels": lambda query: labels.undo_through(store, query),
-        "remove_samples": lambda query: remove_samples(store, query),
+        "remove_samples": lambda query: remove_samples(store, query, forget),
     }
 
 
@@ -75,13 +77,20 @@ def _answer(rounds: Rounds, query: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def remove_samples(store: Store, query: Mapping[str, Any]) -> dict[str, int]:
-    """Remove the samples that a request names.
+def remove_samples(
+    store: Store, query: Mapping[str, Any], forget: Callable[[str], None] = lambda camera: None
+) -> dict[str, int]:
+    """Remove the samples that a request names, and the series of those ``cameras`` that have none left.
 
     Raises:
         ControlError: The request is malformed, or a running round uses one of the samples.
     """
     try:
-        return {"removed": sample_purge.remove_through(store, query.get("ids"))}
+        removed = sample_purge.remove_through(store, query.get("ids"))
+        cameras = query.get("cameras")
+        for camera in cameras if isinstance(cameras, list) else ():
+            if isinstance(camera, str) and sample_purge.is_gone(store, camera):
+                forget(camera)
     except sample_purge.PurgeError as error:
         raise ControlError(str(error)) from error
+    return {"removed": removed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import zmq
@@ -19,6 +20,8 @@ from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system import schedule as scheduler
 from dance_ondevice.daemon.versions.versions import Versions
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,3 +58,14 @@ class Running:
         if (training.interval, training.window) != (before.training.interval, before.training.window):
             interval = parse_duration(training.interval)
             scheduler.change(self.schedule, interval, training.window, parts.rounds.tick)
+
+    def follow_clock(self, moved: float) -> None:
+        """The wall clock was set by ``moved`` seconds: what is due stays due when it would have been."""
+        log.warning("wall clock was set seconds=%+.0f", moved)
+        parts = self.parts
+        scheduler.follow(self.schedule, parts.rounds.tick)
+        # Before Python 3.11 a timed wait for a lock ends by the wall clock: set back, it would not end.
+        parts.store.wake()
+        parts.rounds.wake()
+        if parts.mailbox is not None:
+            parts.mailbox.wake()

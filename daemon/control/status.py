@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dance_ondevice.daemon.curation.unreadable import REMEDY
 from dance_ondevice.daemon.energy.service import EnergyService
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
@@ -112,13 +113,19 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "palette": class_colours(len(classes)) if classes else [],
         "paused": rounds.paused,
         "frames": parts.instruments.frame_counts(),
+        "cameras": {
+            name: {"last_frame_at": last.at, "last_frame_s": last.age, "ahead_s": last.ahead}
+            for name, last in parts.instruments.cameras.report().items()
+        },
         "frames_by_condition": _frames_by_condition(parts.instruments.condition_counts()),
         "samples": {
             "labelled": store.samples_labelled,
             "unlabelled": store.samples_unlabelled,
             "bytes": store.bytes,
             "free_bytes": store.free_bytes,
+            "unreadable": store.unreadable,
         },
+        "disk": {"rounds_bytes": parts.rounds.folder_bytes},
         "inference": {
             "enabled": predictor is not None,
             "engine": predictor.engine if predictor else None,
@@ -161,6 +168,9 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
     return Snapshot(
         samples_labelled=store.samples_labelled,
         samples_unlabelled=store.samples_unlabelled,
+        samples_unreadable=store.unreadable,
+        rounds_bytes=parts.rounds.folder_bytes,
+        last_frames={name: last.at for name, last in parts.instruments.cameras.report().items()},
         store_bytes=store.bytes,
         store_quota_bytes=parts.store.quota_bytes,
         store_free_bytes=store.free_bytes,
@@ -258,6 +268,13 @@ def _miou(parts: Parts) -> dict[str, float]:
     return {split: value for split, value in found.items() if value is not None}
 
 
+def _span(seconds: float) -> str:
+    for unit, length in (("days", 86_400.0), ("hours", 3600.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 60:.0f} minutes"
+
+
 def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
     warnings = []
     about_model = first_model.warning(card)
@@ -267,6 +284,23 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
         warnings.append(parts.versions.note)
     if parts.meter_note:
         warnings.append(parts.meter_note)
+    if (store := parts.store.snapshot()).unreadable:
+        count = store.unreadable
+        warnings.append(
+            f"{count} stored sample{'' if count == 1 else 's'} cannot be read and "
+            f"{'is' if count == 1 else 'are'} left out of rounds ({store.first_unreadable}): {REMEDY}"
+        )
+    if parts.rounds.anchors_unreadable:
+        warnings.append(
+            f"{len(parts.rounds.anchors_unreadable)} anchors cannot be read and are left out of rounds "
+            f"({parts.rounds.anchors_unreadable[0]}): mend or remove them in training.anchors"
+        )
+    for name, last in parts.instruments.cameras.report().items():
+        if last.ahead:
+            warnings.append(
+                f"camera {name} dates its frames {_span(last.ahead)} ahead of this board's clock: set the "
+                "clock that is wrong (`dance-ondevice doctor` tells of this board's)"
+            )
     warnings += _about_cameras(parts.instruments)
     warnings.extend(map(str, parts.model_changes()))
     if keys := parts.restart_keys():

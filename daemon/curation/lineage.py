@@ -54,7 +54,7 @@ class Knowing:
 def versions_knowing(db: Database, ids: Sequence[str]) -> list[Knowing]:
     """The versions that have learnt from any of the given samples, oldest first.
 
-    The samples of a round stay on record when a sample is removed, so purged samples can be given too.
+    The record of a sample's use in rounds is removed with the sample, so ask before removing it.
     """
     found: dict[str, Knowing] = {}
     for start in range(0, len(ids), _CHUNK):

@@ -19,6 +19,7 @@ __all__ = [
     "SampleInUseError",
     "Selection",
     "in_running_round",
+    "is_gone",
     "remove_here",
     "remove_through",
     "select",
@@ -46,11 +47,13 @@ class Selection:
         camera: Name of the camera.
         before: Only samples captured before this second since the epoch.
         after: Only samples captured at this second or later.
+        unreadable: Only samples whose image or label was found unreadable.
     """
 
     camera: str | None = None
     before: float | None = None
     after: float | None = None
+    unreadable: bool = False
 
 
 def select(db: Database, selection: Selection) -> list[str]:
@@ -61,7 +64,7 @@ def select(db: Database, selection: Selection) -> list[str]:
         "captured_at >= ?": selection.after,
     }
     given = {condition: value for condition, value in conditions.items() if value is not None}
-    where = " AND ".join(["1", *given])
+    where = " AND ".join(["unreadable IS NOT NULL" if selection.unreadable else "1", *given])
     query = f"SELECT id FROM samples WHERE {where} ORDER BY captured_at, id"
     return [row[0] for row in db.execute(query, list(given.values()))]
 
@@ -96,6 +99,19 @@ def remove_through(store: Store, ids: object) -> int:
         return store.remove_samples(ids, allowed=partial(_check_unused, ids=ids)).result(_STORE_SECONDS)
     except SampleInUseError as error:
         raise PurgeError(str(error)) from error
+
+
+def is_gone(store: Store, camera: str) -> bool:
+    """Whether no sample of a camera is stored.
+
+    Raises:
+        StoreError: the index cannot be asked.
+    """
+
+    def none(db: Database) -> bool:
+        return db.execute("SELECT 1 FROM samples WHERE camera = ? LIMIT 1", [camera]).fetchone() is None
+
+    return store.submit(none).result(_STORE_SECONDS)
 
 
 def remove_here(paths: StatePaths, ids: Sequence[str]) -> int:

@@ -55,7 +55,9 @@ def unlabelled(db: Database, *, camera: str | None = None) -> list[Unlabelled]:
     """Every sample without a label, oldest first."""
     where, given = ("", []) if camera is None else (" and camera = ?", [camera])
     rows = db.query(
-        f"select {_COLUMNS} from samples where label_path is null{where} order by captured_at, id", given
+        f"select {_COLUMNS} from samples where label_path is null and unreadable is null{where} "
+        "order by captured_at, id",
+        given,
     )
     return [
         Unlabelled(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dance_ondevice.daemon.doctor.finding import Check
+from dance_ondevice.daemon.system.clock import EARLIEST
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.energy.board import read_conditions, read_hindrances
 
@@ -21,8 +22,6 @@ _PLAIN = frozenset({"vfat", "msdos", "exfat", "fuseblk", "ntfs", "ntfs3"})
 
 #: Returned by adjtimex(2) while nothing disciplines the clock (TIME_ERROR).
 _UNSYNCHRONISED = 5
-#: Seconds since the epoch, 2025-01-01: a clock before this release was never set.
-_EARLIEST = 1_735_689_600.0
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ def check_clock(now: float, state: Callable[[], int] | None = None) -> Check:
         state: Returns the result of adjtimex(2); by default the kernel is asked.
     """
     name = "clock"
-    remedy = "frames are ordered by time of capture: let it be kept, for example timedatectl set-ntp true"
-    if now < _EARLIEST:
+    remedy = "windows and dates go by it: let it be kept, for example timedatectl set-ntp true"
+    if now < EARLIEST:
         return Check(name, "failure", "never set since power on: it shows a time before this release", remedy)
     try:
         found = (state or _clock_state)()

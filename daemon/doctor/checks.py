@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from dance_ondevice.daemon.doctor.labels import check_labels
 from dance_ondevice.daemon.doctor.model import check_model
 from dance_ondevice.daemon.doctor.ports import check_ports
 from dance_ondevice.daemon.doctor.service import check_keys, check_meter_rights, check_unit
+from dance_ondevice.daemon.doctor.stored import check_anchors, check_samples, check_versions
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.energy.reading import Meter
 from dance_ondevice.files import write_synced
@@ -53,6 +55,16 @@ def run_checks(config: Config, paths: StatePaths, environ: Mapping[str, str]) ->
     yield check_state_dir(paths)
     yield check_space(paths, config.storage.quota_bytes, config.storage.min_free_bytes)
     yield check_database(paths)
+    samples = check_samples(paths)
+    if samples is not None:
+        yield samples
+    versions = check_versions(paths)
+    if versions is not None:
+        yield versions
+    with tempfile.TemporaryDirectory() as cache:
+        anchors = check_anchors(config, Path(cache))
+    if anchors is not None:
+        yield anchors
     yield check_model(config, paths)
     labels = check_labels(paths, config.model.classes)
     if labels is not None:

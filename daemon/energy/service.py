@@ -31,6 +31,7 @@ from dance_ondevice.daemon.energy.cputime import (
     threads_named,
 )
 from dance_ondevice.daemon.system.service import Service
+from dance_ondevice.daemon.system.waker import Waker
 from dance_ondevice.energy.reading import EnergyReading, Meter
 
 if TYPE_CHECKING:
@@ -245,6 +246,7 @@ class EnergyService(Service):
         self._monotonic = monotonic
         self._now = now
         self._lock = threading.Lock()
+        self._waker: Waker | None = None
         self._totals: dict[str, float] = {}
         #: Joules that are not written yet, by workload, source and method.
         self._due: dict[tuple[str, str, str], float] = {}
@@ -278,14 +280,30 @@ class EnergyService(Service):
             if now - self._last_at >= ATTRIBUTION_SECONDS:
                 self._publish(now, reading)
 
+    def setup(self) -> None:
+        """Make what ``wake`` uses: a wait for it ends by no clock that may be set."""
+        self._waker = Waker()
+
     def run(self) -> None:
         """Read the meter until stopped; persist once a minute."""
-        # When another meter takes over, it is read as often as that one requires.
-        while not self.stopping.wait(self.meter.period_s if self._period is None else self._period):
+        assert self._waker is not None
+        while not self.stopping.is_set():
+            # When another meter takes over, it is read as often as that one requires.
+            self._waker.wait(self.meter.period_s if self._period is None else self._period)
             self.tick()
             self.beat()
             if self._monotonic() - self._persisted_at >= PERSIST_SECONDS:
                 self.persist()
+
+    def wake(self) -> None:
+        """End the wait for the next reading."""
+        if self._waker is not None:
+            self._waker.wake()
+
+    def teardown(self) -> None:
+        """Release what ``wake`` uses."""
+        if self._waker is not None:
+            self._waker.close()
 
     def persist(self) -> None:
         """Add the joules used since the last call to the store's table of days."""

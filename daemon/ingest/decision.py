@@ -11,6 +11,7 @@ from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, check_frame, encode_for_store
 from dance_ondevice.daemon.store.samples import NewSample, digest
+from dance_ondevice.daemon.system.clock import EARLIEST
 from dance_ondevice.daemon.system.state import sample_id
 from dance_ondevice.daemon.wire.messages import Frame, FrameMessage, WireError
 from dance_ondevice.images.brightness import luma_and_contrast
@@ -22,6 +23,8 @@ from dance_ondevice.policies.stream.stream_state import FrameFigures, StreamStat
 
 log = logging.getLogger(__name__)
 
+#: Seconds, ten years, by which a frame may be dated ahead of this board's clock.
+_MOST_AHEAD = 10 * 365.25 * 86_400
 #: A frame with a shorter side is too small to segment; senders use such frames as signs of life.
 SMALLEST_SIDE = 16
 #: Number of remembered decisions: a frame that is sent again gets the same one and counts once in its stream.
@@ -167,8 +170,10 @@ class FrameDecider:
             arrived_at: Wall-clock seconds; the time of capture where the message has none.
 
         Raises:
-            WireError: There are too many cameras.
+            WireError: There are too many cameras, or the date of the frame is impossible.
         """
+        if isinstance(message, FrameMessage):
+            _check_date(message.captured_at, arrived_at)
         # Only a valid frame makes a camera known, so that junk cannot use up the names.
         if not self.knows(message.camera):
             _warn_of_depth(message.camera, measured.frame)
@@ -218,6 +223,19 @@ class FrameDecider:
                 )
             camera = self._cameras[name] = _Camera(initial_state(name))
         return camera
+
+
+def _check_date(captured_at: float, arrived_at: float) -> None:
+    """Refuse what neither a wrong clock here nor one there explains.
+
+    A board without a battery may be decades behind for a while, so the bound is one for any board.
+    """
+    if captured_at > max(arrived_at, EARLIEST) + _MOST_AHEAD:
+        raise WireError(
+            "captured_at",
+            f"captured_at {captured_at:.0f} is more than ten years ahead of this board's clock; "
+            "set the clock of the camera",
+        )
 
 
 def _warn_of_depth(camera: str, frame: CheckedFrame) -> None:

@@ -86,6 +86,11 @@ class LatestFrames:
                 return None
             return self._slots.popitem(last=False)[1]
 
+    def wake(self) -> None:
+        """Have every ``take`` look at its time again; none returns earlier for it."""
+        with self._changed:
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Let every ``take``, waiting or to come, return None at once."""
         with self._changed:

@@ -283,6 +283,7 @@ class Ingest(Service):
             return
         assert not isinstance(message, LabelMessage)
         decided = work.decided = self.decider.decide(message, found, work.item.arrived_at)
+        self._instruments.dated(decided.camera, decided.captured_at - decided.arrived_at)
         if not decided.resent and not decided.sign_of_life:
             self._instruments.score(decided.camera, decided.score)
             self._instruments.scale(decided.camera, decided.decision.scale)

@@ -43,6 +43,9 @@ class IngestInstruments(Protocol):
     def frame(self, camera: str, outcome: str) -> None:
         """Count one frame as kept, dropped, rejected or overflow."""
 
+    def dated(self, camera: str, ahead: float) -> None:
+        """A good frame was dated so many seconds ahead of its arrival, negative for behind."""
+
     def decided(self, camera: str, decision: Decision, standing: int) -> None:
         """A frame was decided on; so many in a row, it included, have repeated what was kept."""
 

@@ -29,6 +29,9 @@ class Snapshot:
 
     samples_labelled: int = 0
     samples_unlabelled: int = 0
+    samples_unreadable: int = 0
+    rounds_bytes: int = 0
+    last_frames: Mapping[str, float] = field(default_factory=dict)
     store_bytes: int = 0
     store_quota_bytes: int = 0
     store_free_bytes: int = 0
@@ -63,7 +66,23 @@ class SnapshotCollector(Collector):
         samples.add_metric(["true"], now.samples_labelled)
         samples.add_metric(["false"], now.samples_unlabelled)
         yield samples
+        yield GaugeMetricFamily(
+            "dance_samples_unreadable",
+            "Stored samples whose image or label cannot be read; rounds leave them out.",
+            value=now.samples_unreadable,
+        )
+        last = GaugeMetricFamily(
+            "dance_camera_last_frame_timestamp_seconds",
+            "When the camera's last good frame came, in seconds since 1970 by this board's clock.",
+            labels=["camera"],
+        )
+        for camera, at in sorted(now.last_frames.items()):
+            last.add_metric([camera], at)
+        yield last
         yield from _store_families(now)
+        yield GaugeMetricFamily(
+            "dance_rounds_bytes", "Bytes of the folders that rounds have left.", value=now.rounds_bytes
+        )
         yield from _energy_families(now)
         yield GaugeMetricFamily(
             "dance_training_budget_joules", "Joules that training may spend now.", value=now.budget_joules

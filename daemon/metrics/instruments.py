@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from dance_ondevice.daemon.metrics.cameras import AHEAD_SECONDS, CameraTimes
 from dance_ondevice.policies.stream.data_slimming import Decision
+from dance_ondevice.policies.stream.drift import SIGNALS
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 _SCORE_BUCKETS = tuple(round(0.05 * i, 2) for i in range(1, 21))
 
 WORKLOADS = ("training", "inference", "ingest", "labelling", "service")
+
+FRAME_OUTCOMES = ("kept", "dropped", "rejected", "overflow")
 
 OUTCOMES = ("promoted", "rejected", "stopped", "failed")
 
@@ -100,7 +106,16 @@ class Instruments:
             "Times that a camera went from one condition to another.",
             registry=registry,
         )
+        self._ahead = Counter(
+            "dance_frames_ahead",
+            "Frames dated more than a minute ahead of this board's clock.",
+            ["camera"],
+            registry=registry,
+        )
+        #: When each camera sent its last frame.
+        self.cameras = CameraTimes()
         self._frame_counts: dict[str, int] = {}
+        self._scales: set[str] = set()
         self._by_condition: dict[tuple[str, str, str], int] = {}
         self._standing: dict[str, int] = {}
 
@@ -108,6 +123,34 @@ class Instruments:
         """Count one frame; ``outcome`` is kept, dropped, rejected or overflow."""
         self._frames.labels(camera, outcome).inc()
         self._frame_counts[outcome] = self._frame_counts.get(outcome, 0) + 1
+        if camera and outcome != "rejected":
+            self.cameras.seen(camera)
+
+    def dated(self, camera: str, ahead: float) -> None:
+        """Take note of by how many seconds a frame was dated ahead of its arrival, negative for behind."""
+        if ahead > AHEAD_SECONDS:
+            self._ahead.labels(camera).inc()
+        self.cameras.dated(camera, ahead)
+
+    def forget(self, camera: str) -> None:
+        """Drop the series of a camera that has been removed; a frame of it begins them anew."""
+        self.cameras.forget(camera)
+        self._standing.pop(camera, None)
+        conditions = [key for key in tuple(self._by_condition) if key[0] == camera]
+        for key in conditions:
+            del self._by_condition[key]
+        label_sets: list[tuple[Counter | Gauge | Histogram, tuple[str, ...]]] = [
+            *((self._condition_frames, key) for key in conditions),
+            (self._repeated, (camera,)),
+            *((self._frames, (camera, outcome)) for outcome in FRAME_OUTCOMES),
+            *((self._scale, (camera, scale)) for scale in tuple(self._scales)),
+            *((self._drift_alarms, (camera, signal)) for signal in SIGNALS),
+            (self._score, (camera,)),
+            (self._ahead, (camera,)),
+        ]
+        for metric, labels in label_sets:
+            with contextlib.suppress(KeyError):  # never counted
+                metric.remove(*labels)
 
     def decided(self, camera: str, decision: Decision, standing: int) -> None:
         """Count one frame by its condition; so many in a row, it included, have repeated what was kept."""
@@ -123,7 +166,9 @@ class Instruments:
 
     def scale(self, camera: str, scale: float) -> None:
         """Count an accepted frame by the scale chosen for it."""
-        self._scale.labels(camera, f"{scale:g}").inc()
+        text = f"{scale:g}"
+        self._scales.add(text)
+        self._scale.labels(camera, text).inc()
 
     def ingest_seconds(self, value: float) -> None:
         """Record how long one frame took from queue to decision, seconds."""

@@ -114,7 +114,9 @@ def _example() -> CollectorRegistry:
     instruments.scale("front", 1.0)
     instruments.refused("header")
     instruments.drift_alarm("front", "luma")
+    instruments.dated("front", 3600.0)
     snapshot = Snapshot(
+        last_frames={"front": 0.0},
         energy=EnergyReading((DomainEnergy("board", 0.0, "model", "modelled", 0.0),), 0.0),
         learning_gain=0.0,
         learning_gain_per_kilojoule=0.0,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dance_ondevice.daemon.children.jobs import JobSample
-from dance_ondevice.datasets.camvid import camvid, read_label
-from dance_ondevice.datasets.listing import IMAGE_SUFFIXES, DatasetError, with_plain_labels
+from dance_ondevice.datasets.camvid import read_label
+from dance_ondevice.datasets.listing import IMAGE_SUFFIXES, LabelledImage, with_plain_labels
 from dance_ondevice.policies.rounds.rehearsal import is_anchor
 
 __all__ = ["AnchorError", "job_samples", "names"]
@@ -25,13 +25,7 @@ def names(folder: str) -> list[str]:
     """
     if not folder:
         return []
-    root = Path(folder)
-    if (root / "train").is_dir():
-        try:
-            return sorted(item.image.stem for item in camvid(root))
-        except DatasetError as error:
-            raise AnchorError(f"training.anchors: {error}") from error
-    return sorted(_plain(root))
+    return sorted(_pairs(Path(folder)))
 
 
 def job_samples(folder: str, ids: Sequence[str], cache: Path) -> tuple[JobSample, ...]:
@@ -43,29 +37,26 @@ def job_samples(folder: str, ids: Sequence[str], cache: Path) -> tuple[JobSample
         cache: Folder for rewritten labels, in which CamVid's unlabelled pixels are ignored.
 
     Raises:
-        AnchorError: A file is missing or cannot be read.
+        AnchorError: The folder has another layout.
     """
     wanted = {name: each for each in ids if (name := is_anchor(each)) is not None}
     if not wanted:
         return ()
     root = Path(folder)
+    pairs = _pairs(root)
     if (root / "train").is_dir():
-        try:
-            items = [item for item in camvid(root) if item.image.stem in wanted]
-            pairs = {i.image.stem: (i.image, i.label) for i in with_plain_labels(items, read_label, cache)}
-        except (OSError, ValueError) as error:  # the readers' errors are ValueErrors
-            raise AnchorError(f"training.anchors: {error}") from error
-    else:
-        pairs = _plain(root)
+        pairs = {name: (pairs[name][0], _plain_label(*pairs[name], cache)) for name in wanted.keys() & pairs}
     return tuple(
         JobSample(id=wanted[name], image=str(pairs[name][0].resolve()), label=str(pairs[name][1].resolve()))
         for name in sorted(wanted.keys() & pairs.keys())
     )
 
 
-def _plain(root: Path) -> dict[str, tuple[Path, Path]]:
-    """Images and labels by name, from the folders ``images`` and ``labels``."""
+def _pairs(root: Path) -> dict[str, tuple[Path, Path]]:
+    """Images and labels by name; an image without a label is none."""
     images, labels = root / "images", root / "labels"
+    if (root / "train").is_dir():
+        images, labels = root / "train", root / "trainannot"
     if not images.is_dir() or not labels.is_dir():
         raise AnchorError(
             f"training.anchors: {root} must hold train and trainannot (as CamVid), or images and labels"
@@ -75,3 +66,13 @@ def _plain(root: Path) -> dict[str, tuple[Path, Path]]:
         for file in sorted(images.iterdir())
         if file.suffix.lower() in IMAGE_SUFFIXES and (labels / f"{file.stem}.png").is_file()
     }
+
+
+def _plain_label(image: Path, label: Path, cache: Path) -> Path:
+    """A CamVid label with plain ids; the label itself where it cannot be read, which the trainer tells of."""
+    try:
+        return with_plain_labels(
+            [LabelledImage(image=image, label=label, sequence="", frame=0)], read_label, cache
+        )[0].label
+    except (OSError, ValueError):  # the readers' errors are ValueErrors
+        return label

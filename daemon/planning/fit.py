@@ -23,12 +23,12 @@ _CHUNK = 500
 _FORGETTING_ROUNDS = 5
 _FULL = (1.0, 0.0)
 
-# A round dated later than every sample had a wrong clock; it must not make all samples count as old.
+# In the order of storing, so that a wrong clock makes no sample old and no round late.
 _ARRIVED = """
 SELECT count(*) FROM samples
-WHERE label_path IS NOT NULL AND split = 'train' AND rounds_used = 0 AND received_at > coalesce(
-    (SELECT max(started_at) FROM rounds
-     WHERE outcome IS NOT NULL AND started_at <= (SELECT max(received_at) FROM samples)), 0)
+WHERE label_path IS NOT NULL AND split = 'train' AND rounds_used = 0 AND unreadable IS NULL
+    AND arrival > coalesce(
+        (SELECT arrivals FROM rounds WHERE outcome IS NOT NULL ORDER BY rowid DESC LIMIT 1), 0)
 """
 
 
@@ -100,9 +100,7 @@ def stored(db: Database, plan: RoundPlan) -> Stored:
             f"select id, scale, width * height as pixels from samples where id in ({marks})", chunk
         )
         pixels.update({row["id"]: (row["scale"] or 1.0, float(row["pixels"])) for row in rows})
-    counts = db.query(
-        "select round_id, count(*) as n from round_samples where role = 'new' group by round_id"
-    )
+    counts = db.query("select id as round_id, coalesce(new_samples, 0) as n from rounds")
     return Stored(
         pixels=pixels,
         new_samples={row["round_id"]: row["n"] for row in counts},

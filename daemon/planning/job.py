@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,19 @@ from dance_ondevice.policies.rounds.start import RoundPlan
 MIN_STEPS = 40
 
 
-def new_id(paths: StatePaths, now: float) -> str:
-    """A round's id: the UTC second of its start and a number that makes it unique."""
+def new_id(paths: StatePaths, now: float, taken: Container[str] = ()) -> str:
+    """A round's id: the UTC second of its start and a number that makes it unique.
+
+    A board without a clock starts at the same second each time.
+
+    Args:
+        paths: Paths of the state folder, whose folders of rounds are checked.
+        now: Wall-clock seconds.
+        taken: Ids of recorded rounds, whose folders may be gone.
+    """
     stem = datetime.fromtimestamp(now, timezone.utc).strftime("%Y%m%dT%H%M%S")
     number = 1
-    while (paths.rounds / f"{stem}-{number}").exists():
+    while (paths.rounds / f"{stem}-{number}").exists() or f"{stem}-{number}" in taken:
         number += 1
     return f"{stem}-{number}"
 

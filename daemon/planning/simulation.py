@@ -30,6 +30,8 @@ DAY = 86_400.0
 _ASSUMED_WATTS = 10.0
 #: Multiply-accumulates per image that are assumed where there is no model.
 _ASSUMED_MACS = 1_000_000_000
+#: A longer silence of all cameras than this, in seconds, is assumed to be a clock that was set.
+_LONGEST_GAP = 30 * DAY
 #: Number of recorded rounds that gains and costs are drawn from.
 _RECORD = 50
 
@@ -110,7 +112,7 @@ def read_record(db: Database, config: Config, *, macs: int, utc_offset: float = 
     rows = list(
         db.query(
             "select received_at, scale, width * height as pixels from samples "
-            "where label_path is not null and (split is null or split = 'train') order by received_at"
+            "where label_path is not null and (split is null or split = 'train') order by arrival"
         )
     )
     if not rows:
@@ -118,7 +120,7 @@ def read_record(db: Database, config: Config, *, macs: int, utc_offset: float = 
             "no labelled sample to train on is stored, so there is no stream to replay: "
             "let the daemon run first"
         )
-    times = [row["received_at"] + utc_offset for row in rows]
+    times = _in_order([row["received_at"] + utc_offset for row in rows])
     midnight = math.floor(times[0] / DAY) * DAY
     pixels: dict[float, float] = {}
     for row in rows:
@@ -127,11 +129,9 @@ def read_record(db: Database, config: Config, *, macs: int, utc_offset: float = 
     batch = config.training.batch_size
     full_pixels = batch * sum(pixels.values()) / len(rows)
     past = list(
-        db.query("select * from rounds where outcome is not null order by started_at desc limit ?", [_RECORD])
+        db.query("select * from rounds where outcome is not null order by rowid desc limit ?", [_RECORD])
     )[::-1]
-    counts = db.query(
-        "select round_id, count(*) as n from round_samples where role = 'new' group by round_id"
-    )
+    counts = db.query("select id as round_id, coalesce(new_samples, 0) as n from rounds")
     learnt = round_plan.past_rounds(past, {row["round_id"]: row["n"] for row in counts})
     costs = round_plan.costs(past, full_pixels)
     cost = round_size.fit_cost(costs, assumed_cost(config.energy, batch, macs or _ASSUMED_MACS))
@@ -152,6 +152,22 @@ def read_record(db: Database, config: Config, *, macs: int, utc_offset: float = 
         pixels=pixels,
         assumptions=tuple(assumptions),
     )
+
+
+def _in_order(times: Sequence[float]) -> list[float]:
+    """Moments of arrival with the leaps of a clock that was set taken out; the time of day stays.
+
+    Args:
+        times: seconds since the epoch, in the order of arrival.
+    """
+    found: list[float] = []
+    shift = 0.0
+    for time in times:
+        last = found[-1] if found else time
+        if not 0.0 <= time + shift - last <= _LONGEST_GAP:
+            shift += math.ceil((last - time - shift) / DAY) * DAY
+        found.append(time + shift)
+    return found
 
 
 def simulate(

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from dance_ondevice.daemon.children.jobs import LINKS
 from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext, outcome_of
@@ -57,8 +58,9 @@ def close(  # noqa: PLR0917
         "candidate": version,
     }
     context.store.submit(lambda db: round_record.close_round(db, round_id, changes, served=served)).result()
+    context.store.submit(round_record.tidy).result()
     folder = context.paths.rounds / round_id
-    for leftover in ("checkpoint", "candidate"):
+    for leftover in ("checkpoint", "candidate", LINKS):
         shutil.rmtree(folder / leftover, ignore_errors=True)
     (folder / CONDITIONS_FILE).unlink(missing_ok=True)
     log.info("round finished round=%s outcome=%s reasons=%s", round_id, outcome, "; ".join(reasons))

@@ -38,12 +38,17 @@ class DriftWatch:
         self._store = store
         self._seen = 0
         self._waiting: dict[str, deque[DriftAlarm]] = {}
+        #: By camera: the number of the last sample that came before the first waiting alarm.
+        self._since: dict[str, int] = {}
 
     def update(self) -> None:
         """Take over new alarms from the snapshot; cheap, to be called before its list of alarms overflows."""
         if self._snapshot is None:
             return
         for alarm in self._snapshot().alarms_since(self._seen):
+            if alarm.camera not in self._waiting:
+                # Now, while both are by the same clock: from here on the order of storing counts.
+                self._since[alarm.camera] = self._last_before(alarm)
             self._waiting.setdefault(alarm.camera, deque(maxlen=_MOST)).append(alarm)
             self._seen = alarm.number
 
@@ -61,7 +66,7 @@ class DriftWatch:
         self.update()
         if not self._waiting:
             return []
-        since = {camera: alarms[0].at for camera, alarms in self._waiting.items()}
+        since = {camera: self._since[camera] for camera in self._waiting}
         arrived = self._store.submit(lambda db: _arrived(db, since)).result()
         new = dict.fromkeys(since, 0)
         for sample in samples:
@@ -82,17 +87,24 @@ class DriftWatch:
             alarms = self._waiting.pop(camera, ())
             later = [alarm for alarm in alarms if alarm.number > latest]
             if later:
+                self._since[camera] = self._last_before(later[0])
                 self._waiting[camera] = deque(later, maxlen=_MOST)
 
+    def _last_before(self, alarm: DriftAlarm) -> int:
+        """The number of the last sample of a camera that came before an alarm; 0 where none did."""
+        query = "select coalesce(max(arrival), 0) from samples where camera = ? and received_at < ?"
+        found = self._store.submit(lambda db: db.execute(query, [alarm.camera, alarm.at]).fetchone()).result()
+        return int(found[0])
 
-def _arrived(db: Database, since: Mapping[str, float]) -> set[str]:
-    """Ids of labelled samples by their time of arrival here: the sender's clock may be wrong."""
+
+def _arrived(db: Database, since: Mapping[str, int]) -> set[str]:
+    """Ids of labelled samples that came after a number: any clock may be wrong."""
     found: set[str] = set()
-    for camera, at in since.items():
+    for camera, number in since.items():
         rows = db.execute(
-            "select id from samples where camera = ? and received_at >= ? and label_path is not null "
+            "select id from samples where camera = ? and arrival > ? and label_path is not null "
             "and rounds_used = 0",
-            [camera, at],
+            [camera, number],
         )
         found.update(row[0] for row in rows)
     return found

@@ -141,10 +141,10 @@ def _verdict(
     new = [each.live for each in observed if each.live is not None]
     pairs = paired_counts(old, new)
     origins = c.store.submit(lambda db: round_record.origins(db, [s.id for s in samples])).result()
-    places = {i: origin.capture for i, origin in origins.items()}
+    captures = {i: origin.capture for i, origin in origins.items()}
     table = gate_table.of_pairs(
         pairs,
-        places,
+        captures,
         new_since={},
         block_seconds=parse_duration(training.gate_block),
         confidence=config.promotion.confidence,

@@ -24,6 +24,7 @@ from dance_ondevice.daemon.rounds import closing as round_close
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.training import RoundClock
+from dance_ondevice.daemon.store.quota import GONE
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import Pointer
 from dance_ondevice.policies.rounds import shrinking
@@ -79,6 +80,7 @@ def prepare(
     """
     c = context
     training = config.training
+    samples = _of_present_cameras(c, samples)
     seed = training.seed + c.store.submit(lambda db: db["rounds"].count).result()
     share = c.store.submit(lambda db: round_plan.rehearsal_share(db, training.rehearsal_share)).result()
 
@@ -115,7 +117,8 @@ def prepare(
 
     speed = round_pace.next_pace(alike)
     steps = max(min(round_job.MIN_STEPS, fitted.steps), int(fitted.steps * speed.steps))
-    round_id = round_job.new_id(c.paths, c.now())
+    on_record = c.store.submit(lambda db: {row[0] for row in db.execute("select id from rounds")}).result()
+    round_id = round_job.new_id(c.paths, c.now(), on_record)
     most_seconds = parse_duration(training.max_round_duration)
     folder = c.paths.rounds / round_id
     size = round_pace.first_size(training.batch_size, past, memory_limit(c.procfs))
@@ -172,6 +175,13 @@ def prepare(
         size=size,
         clock=RoundClock(c.store, c.monotonic, round_id, most=most_seconds),
     )
+
+
+def _of_present_cameras(context: RoundContext, samples: Sequence[SampleInfo]) -> Sequence[SampleInfo]:
+    """Leave out what was held out of cameras that are gone, as long as anything else judges."""
+    gone = context.store.submit(lambda db: {row[0] for row in db.execute(GONE)}).result()
+    present = [s for s in samples if s.split != "gate" or s.camera not in gone]
+    return present if any(s.split == "gate" for s in present) else samples
 
 
 def _with_blocks(context: RoundContext, job: jobs.Job, config: Config) -> jobs.Job:

@@ -19,6 +19,7 @@ from dance_ondevice.daemon.children.process import TrainerProcess, write_job
 from dance_ondevice.daemon.children.watcher import ChildWatcher, Limits, memory_limit
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.curation import unreadable
 from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
@@ -300,6 +301,7 @@ def compare_versions(
     c.budget.reserve(name, joules)
     start = c.energy.sample()
     found: list[jobs.Observed] = []
+    lost: list[jobs.Unreadable] = []
     error = ""
 
     def take(event: jobs.Event) -> None:
@@ -307,6 +309,8 @@ def compare_versions(
         match event:
             case jobs.Observed():
                 found.append(event)
+            case jobs.Unreadable():
+                lost.append(event)
             case jobs.Failed():
                 error = event.error
             case _:
@@ -339,12 +343,13 @@ def compare_versions(
             attributed=after.workloads.get("training", 0.0) - start.workloads.get("training", 0.0),
             method=c.energy.meter.method,
         )
+    unreadable.mark(c.store, lost)
     if ended.limit == "stopping" or (ended.limit == "energy" and gross < joules):
         return None  # another time: nothing is wrong with the process
     if ended.limit:
         raise RuntimeError(ended.reason)
     status = ended.exit.status
-    if status != 0 or len(found) < len(samples):
+    if status != 0 or len(found) + len(lost) < len(samples):
         raise RuntimeError(error or f"it ended with status {status}, see {folder}/trainer.log")
     shutil.rmtree(folder, ignore_errors=True)
-    return found
+    return found or None  # without one that can be read there is nothing to tell

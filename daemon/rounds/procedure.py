@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.curation import unreadable
 from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.rounds import closing as round_close
-from dance_ondevice.daemon.rounds import importing
+from dance_ondevice.daemon.rounds import folders, importing
 from dance_ondevice.daemon.rounds import prepare as round_prepare
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds import verdict as round_verdict
@@ -31,9 +32,10 @@ from dance_ondevice.daemon.rounds.training import RoundClock, RoundTraining
 from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult
 from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
 from dance_ondevice.daemon.versions import base, tryout
-from dance_ondevice.daemon.versions.versions import Pointer, VersionError
+from dance_ondevice.daemon.versions.versions import Pointer, VersionError, check_intact
 from dance_ondevice.policies.promotion import promotion
 from dance_ondevice.policies.rounds import pace, shrinking
+from dance_ondevice.policies.rounds.rehearsal import is_anchor
 from dance_ondevice.policies.samples.splits import SampleInfo, assign_splits
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,10 @@ class RoundProcedure:
     ) -> None:
         self._c = context
         self._on_progress = on_progress
+        #: Why anchors were left out of the latest round.
+        self.anchors_unreadable: tuple[str, ...] = ()
+        #: What ``rounds/`` takes on the disk.
+        self.folder_bytes = 0
         self._beat = beat
         self._watcher = partial(context.watcher, stopping, beat)
         self._close = partial(round_close.close, context)
@@ -93,10 +99,22 @@ class RoundProcedure:
             trigger: What asked for the round.
             reason: Why it may start, in words.
         """
-        part = round_prepare.prepare(self._c, samples, config=config, trigger=trigger, reason=reason)
+        try:
+            part = round_prepare.prepare(self._c, samples, config=config, trigger=trigger, reason=reason)
+        except VersionError as error:
+            # The live version's files were damaged since the start: another takes over as it would there.
+            found = self._fall_back()
+            if found is None:
+                raise
+            return f"{error}; {found}"
         if isinstance(part, str):
             return part
         return self._closing(part.job.round, lambda: self._train_and_judge(part))
+
+    def tidy(self) -> None:
+        """Remove the folders of old rounds, and count what the others take."""
+        folders.tidy(self._c.paths, self._c.store)
+        self.folder_bytes = folders.size(self._c.paths.rounds)
 
     def past_rounds(self, limit: int) -> list[dict[str, Any]]:
         """Rows of the latest finished rounds, oldest first."""
@@ -161,6 +179,24 @@ class RoundProcedure:
         found = self.switch(target, reason="rolled back by hand")
         if pointer is None or found.version != pointer.version:
             self._c.instruments.rolled_back("hand")
+        return found
+
+    def _fall_back(self) -> str | None:
+        """Put the next best version in the place of a live one that does not load; says what was done.
+
+        Raises:
+            VersionError: none loads.
+        """
+        model, installs = self._c.live_model, []
+
+        def loads(directory: Path) -> None:
+            check_intact(directory)
+            if model is not None:
+                installs.append(model.prepare(directory))
+
+        found = self._c.versions.fall_back(loads)
+        if found is not None and installs:
+            installs[-1]()
         return found
 
     def _roll_back(self, state: ProbationState, reason: str) -> None:
@@ -310,6 +346,10 @@ class RoundProcedure:
                 method=c.energy.meter.method,
             )
             self._on_progress(None)
+        unreadable.mark(c.store, result.unreadable)
+        self.anchors_unreadable = tuple(
+            each.error for each in result.unreadable if is_anchor(each.id) is not None
+        )
         facts = {
             **round_close.paid(c.store, job.round),
             "expected_gain": forecast.gain,

@@ -12,8 +12,12 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.children.counts import SampleCapture
 from dance_ondevice.daemon.children.jobs import JobSample
+from dance_ondevice.daemon.store.labelled import BOUNDED
 from dance_ondevice.policies.rounds.rehearsal import is_anchor
 from dance_ondevice.policies.rounds.start import RoundPlan
+
+#: Rounds of which it stays on record what each of their samples served as.
+_TOLD = 50
 
 
 def job_samples(db: Database, ids: Sequence[str], state_dir: Path) -> tuple[JobSample, ...]:
@@ -55,7 +59,7 @@ def origins(db: Database, ids: Sequence[str]) -> dict[str, Origin]:
     for chunk in _chunks(ids, 500):
         marks = ",".join("?" * len(chunk))
         for row in db.query(
-            f"select id, camera, captured_at, condition, label_source from samples where id in ({marks})",
+            f"select id, camera, {BOUNDED}, condition, label_source from samples where id in ({marks})",
             list(chunk),
         ):
             capture = SampleCapture(
@@ -77,6 +81,11 @@ def open_round(db: Database, row: Mapping[str, object], plan: RoundPlan) -> None
     }
     there = {s.id for s in job_samples(db, list(roles), Path())}
     db.table("rounds").upsert(dict(row), pk="id")
+    db.execute(
+        "update rounds set new_samples = :new, arrivals = (select arrivals from sample_totals) "
+        "where id = :id",
+        {"id": row["id"], "new": sum(sample_id in there for sample_id in plan.train)},
+    )
     db.table("round_samples").insert_all(
         (
             {"round_id": row["id"], "sample_id": sample_id, "role": role}
@@ -101,6 +110,23 @@ def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, s
             "(select sample_id from round_samples where round_id = ? and role in ('new', 'rehearsal'))",
             [round_id],
         )
+
+
+def tidy(db: Database) -> None:
+    """Remove what nobody asks for any more of the samples that ended rounds used.
+
+    That is: samples that are gone; of all but the latest rounds who judged, and what candidates learnt from
+    that came to nothing and that no other version was made from.
+    """
+    db.execute(
+        "delete from round_samples where round_id in (select id from rounds where outcome is not null) and ("
+        "sample_id not in (select id from samples) or ("
+        f"round_id not in (select id from rounds order by rowid desc limit {_TOLD}) and (role = 'gate' or ("
+        "round_id not in (select round_id from versions where round_id is not null) and "
+        "round_id not in (select id from rounds where outcome in ('promoted', 'rolled_back')) and "
+        "round_id not in (select made.id from rounds made join rounds child on child.parent = made.candidate)"
+        "))))"
+    )
 
 
 def keep_seconds(db: Database, round_id: str, seconds: float) -> None:
@@ -167,10 +193,10 @@ def seen_since(
     """
     rows = db.query(
         # A label made by a model is no evidence here: such a frame counts as unlabelled.
-        "select id, camera, captured_at, condition, path, "
+        f"select id, camera, {BOUNDED}, condition, path, "
         "iif(label_source in ('teacher', 'self'), null, label_path) as label from samples "
         "where iif(:row is null, received_at > :since, rowid > :row and origin <> 'rebuilt') "
-        "and rounds_used = 0 and (:of is null or condition = :of) "
+        "and rounds_used = 0 and unreadable is null and (:of is null or condition = :of) "
         "order by label is null, rowid desc limit :most",
         {"row": row, "since": since, "of": condition, "most": most},
     )

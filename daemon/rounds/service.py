@@ -118,6 +118,16 @@ class Rounds(Service):
         """The latest published state."""
         return self._state
 
+    @property
+    def anchors_unreadable(self) -> tuple[str, ...]:
+        """Why anchors were left out of the latest round, one sentence each."""
+        return self._procedure.anchors_unreadable
+
+    @property
+    def folder_bytes(self) -> int:
+        """What the folders of rounds take on the disk, as of the end of the last one."""
+        return self._procedure.folder_bytes
+
     def tick(self, trigger: str) -> None:
         """Ask for a round if there is a reason for one; never blocks, extra ticks are dropped."""
         if self._requests.empty():
@@ -171,6 +181,7 @@ class Rounds(Service):
         self._guard.run("the recovery of rounds", self._procedure.recover)
         self._guard.run("the recovery of labelling", self._teaching.recover)
         self._guard.run("the review of past rounds", self._review_learning)
+        self._guard.run("the removal of old folders", self._procedure.tidy)
         self._publish(budget_joules=self._procedure.balance())
 
     def run(self) -> None:
@@ -346,6 +357,7 @@ class Rounds(Service):
 
     def _finished(self, outcome: Outcome) -> None:
         self._guard.run("the review of past rounds", self._review_learning)
+        self._guard.run("the removal of old folders", self._procedure.tidy)
         counts = dict(self._state.counts)
         counts[outcome.outcome] = counts.get(outcome.outcome, 0) + 1
         self._publish(

@@ -20,6 +20,7 @@ from dance_ondevice.daemon.children.teacher_jobs import Calibrated, Taught, Teac
 from dance_ondevice.daemon.children.watcher import Ended, Limits, memory_limit
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.curation import unreadable
 from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.energy.service import EnergySnapshot
 from dance_ondevice.daemon.rounds import teaching_record as record
@@ -295,6 +296,9 @@ class Teaching:
         """Store a label; one that cannot be stored is skipped."""
         c, facts = self._c, run.facts
         run.looked_at += 1
+        if event.error:
+            unreadable.mark(c.store, [jobs.Unreadable(id=event.id, error=event.error)])
+            return
         if event.agreement_with_teacher is not None:
             run.agreements.append((event.accepted, event.agreement_with_teacher))
         if event.mask:

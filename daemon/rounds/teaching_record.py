@@ -13,7 +13,7 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.children.teacher_jobs import TeachSample
 from dance_ondevice.daemon.config.sections import Config
-from dance_ondevice.daemon.store.labelled import labelled_samples
+from dance_ondevice.daemon.store.labelled import BOUNDED, labelled_samples
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import Versions
 from dance_ondevice.documents import decode
@@ -134,8 +134,8 @@ def _calibration(paths: StatePaths, facts: TeacherFacts, config: Config, labelle
 def _unseen(db: Database, teacher: str) -> list[SampleInfo]:
     """Samples without a label that this teacher has not seen."""
     rows: Any = db.query(
-        "select id, camera, captured_at, score, uncertainty, condition, signature from samples "
-        "where label_path is null and taught_by is not ?",
+        f"select id, camera, {BOUNDED}, score, uncertainty, condition, signature from samples "
+        "where label_path is null and unreadable is null and taught_by is not ?",
         [teacher],
     )
     return [

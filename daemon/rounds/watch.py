@@ -44,6 +44,7 @@ class RunResult:
         cpu_seconds: CPU seconds of the process; None if unknown.
         peak_bytes: The largest resident memory that was measured.
         curve: mIoU on some of the gate samples during the round; None if it was never evaluated.
+        unreadable: Samples that were left out, and why.
     """
 
     state: str
@@ -56,6 +57,7 @@ class RunResult:
     timed: jobs.Timed | None = None
     curve: pace.Curve | None = None
     done: jobs.Done | None = None
+    unreadable: tuple[jobs.Unreadable, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class _Watch:
         self._done: jobs.Done | None = None
         self._failed: jobs.Failed | None = None
         self._gave_up = ""
+        self._unreadable: list[jobs.Unreadable] = []
         self._points: list[jobs.CurvePoint] = []
         self._step = self._steps = 0
         self._early = self._too_early = ""
@@ -130,6 +133,8 @@ class _Watch:
             case jobs.Done(steps=steps):
                 # A round that was interrupted while it was judged had taken all its steps before.
                 self._step, self._done = steps, event
+            case jobs.Unreadable():
+                self._unreadable.append(event)
             case jobs.Stopped(step=step):
                 self._step = step
             case jobs.Failed():
@@ -167,6 +172,7 @@ class _Watch:
             timed=self._timed,
             curve=self._curve(),
             done=self._done,
+            unreadable=tuple(self._unreadable),
         )
 
     def _trains(self) -> bool:

@@ -142,6 +142,12 @@ def _salvage(db: Database, old: Path) -> tuple[str, ...]:
                 log.warning("table not salvaged table=%s error=%s", table, error)
             else:
                 salvaged.append(table)
+    # What is stored from now on comes after every round on record.
+    with db.atomic():
+        db.execute(
+            "UPDATE sample_totals SET "
+            "arrivals = max(arrivals, (SELECT coalesce(max(arrivals), 0) FROM rounds))"
+        )
     return tuple(salvaged)
 
 

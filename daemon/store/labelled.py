@@ -9,12 +9,17 @@ from sqlite_utils import Database
 
 from dance_ondevice.policies.samples.splits import SampleInfo
 
+#: A moment of capture as decisions take it: a frame cannot be newer than its arrival, whatever its sender's
+#: clock says.
+BOUNDED = "min(captured_at, received_at) as captured_at"
+
 
 def labelled_samples(db: Database) -> list[SampleInfo]:
-    """Every labelled sample, oldest first, in the form that the round policy takes."""
+    """Every labelled sample that can be read, oldest first, in the form that the round policy takes."""
     rows = db.query(
-        "select id, camera, captured_at, score, weight, split, rounds_used, classes, uncertainty, condition, "
-        "signature, label_source from samples where label_path is not null order by captured_at, id"
+        f"select id, camera, {BOUNDED}, score, weight, split, rounds_used, classes, uncertainty, condition, "
+        "signature, label_source from samples where label_path is not null and unreadable is null "
+        "order by 3, id"
     )
     return [
         SampleInfo(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -26,21 +27,33 @@ KEEP_HELD_OUT = 128
 #: The newest so many of each condition stay whatever came since: a night is judged by day as well.
 KEEP_HELD_OUT_OF_CONDITION = 16
 
+#: A camera is gone once as many samples have come since its last one as are stored, at least this many.
+GONE_AFTER = 128
+
+#: The cameras that are gone, renamed or removed: their samples judge no candidate any more.
+GONE = f"""
+SELECT camera FROM samples GROUP BY camera HAVING max(arrival) <
+    (SELECT arrivals - max(labelled + unlabelled, {GONE_AFTER}) FROM sample_totals)
+"""
+
+#: Samples that one step removes; a larger excess is removed in several steps, between other work.
+PIECE = 64
+
 # The newest held-out samples stay, and so do samples that a running round may be reading. A held-out sample
 # is not trained on, so its classes do not keep it longer.
+_IN_USE = "SELECT sample_id FROM round_samples JOIN rounds ON rounds.id = round_id WHERE outcome IS NULL"
 _CANDIDATES = f"""
-SELECT id, camera, captured_at, bytes, score, label_path IS NOT NULL,
-    (split IS 'gate' AND (
-        row_number() OVER (PARTITION BY camera, split ORDER BY captured_at DESC, id) <= {KEEP_HELD_OUT}
+SELECT id, camera, arrival, bytes, score, label_path IS NOT NULL,
+    (split IS 'gate' AND unreadable IS NULL AND camera NOT IN ({GONE}) AND (
+        row_number() OVER (PARTITION BY camera, split ORDER BY arrival DESC) <= {KEEP_HELD_OUT}
         OR row_number() OVER (
-            PARTITION BY camera, split, condition, substr(signature, -1) ORDER BY captured_at DESC, id
+            PARTITION BY camera, split, condition, substr(signature, -1) ORDER BY arrival DESC
         ) <= {KEEP_HELD_OUT_OF_CONDITION}
     ))
-    OR id IN (
-        SELECT sample_id FROM round_samples JOIN rounds ON rounds.id = round_id WHERE outcome IS NULL
-    ),
-    CASE WHEN split IS 'gate' THEN NULL ELSE classes END, condition, signature
-FROM samples ORDER BY captured_at, id
+    OR id IN ({_IN_USE}),
+    CASE WHEN split IS 'gate' OR unreadable IS NOT NULL THEN NULL ELSE classes END, condition, signature,
+    split IS 'gate' AND camera IN ({GONE})
+FROM samples ORDER BY arrival
 """
 
 
@@ -48,6 +61,12 @@ def free_bytes(path: Path) -> int:
     """Bytes that an unprivileged process may still write on the file system of ``path``."""
     status = os.statvfs(path)
     return status.f_bavail * status.f_frsize
+
+
+def last_arrivals(db: Database) -> dict[str, float]:
+    """The arrival of each camera's last stored sample, in wall-clock seconds of that time."""
+    rows = db.execute("SELECT camera, max(arrival), received_at FROM samples GROUP BY camera").fetchall()
+    return {camera: received_at for camera, _, received_at in rows}
 
 
 class Quota:
@@ -72,6 +91,8 @@ class Quota:
         self._claimed = 0
         # What the policy could release at the last refusal: asking again is useless until something changed.
         self._releasable: int | None = None
+        # What goes, piece by piece, since much more is stored than may be.
+        self._due: deque[StoredSample] = deque()
 
     def set_limits(self, *, quota_bytes: int, min_free_bytes: int) -> None:
         """Use other limits from the next write on."""
@@ -83,6 +104,13 @@ class Quota:
         """Labelled samples, unlabelled samples, bytes of both."""
         row = self._db.execute("SELECT labelled, unlabelled, bytes FROM sample_totals").fetchone()
         return (row[0], row[1], row[2])
+
+    def unreadable(self) -> tuple[int, str]:
+        """How many samples cannot be read, and why the first cannot."""
+        row = self._db.execute(
+            "SELECT count(*), min(id), unreadable FROM samples WHERE unreadable IS NOT NULL"
+        ).fetchone()
+        return (row[0], row[2] or "")
 
     def free(self) -> int:
         """Bytes free on the file system."""
@@ -104,9 +132,22 @@ class Quota:
         over = used + self._claimed + size - self._quota
         free = self.free()
         need = max(over, self._floor + size - free)
-        if need > 0 and not self._evict(need, int(SLACK * used), keep):
+        if need > 0 and not self._make_space(need, size, keep):
             raise StoreFull(self._explain(over, free))
         self._claimed += size
+
+    @property
+    def in_debt(self) -> bool:
+        """Whether ``pay_off`` has more to do."""
+        return bool(self._due)
+
+    def pay_off(self) -> None:
+        """Remove a piece of what is stored beyond the quota, if anything is."""
+        if not self._due:
+            used = self.totals()[2]
+            if used <= self._quota or not self._choose(used - self._quota, int(SLACK * used), ()):
+                return
+        self._remove_due(0, ())
 
     def unclaim(self, size: int) -> None:
         """Release a reservation whose bytes were not written."""
@@ -118,20 +159,43 @@ class Quota:
         if changed:
             self._releasable = None
 
-    def _evict(self, need: int, slack: int, keep: Collection[str]) -> bool:
+    def _make_space(self, need: int, size: int, keep: Collection[str]) -> bool:
+        """Free ``need`` bytes; of what was too much before these ``size`` came, a piece at least."""
+        if not self._due and not self._choose(need, int(SLACK * self.totals()[2]), keep):
+            return False
+        if self._remove_due(min(size, need), keep):
+            return True
+        # What was due has gone otherwise meanwhile, or must stay.
+        return self._choose(need, 0, keep) and self._remove_due(min(size, need), keep)
+
+    def _choose(self, need: int, slack: int, keep: Collection[str]) -> bool:
+        """Choose what goes so that ``need`` bytes become free; returns whether that much may go."""
         if self._releasable is not None and need > self._releasable:
             return False
         candidates = self._candidates(keep)
-        chosen = choose_evictions(candidates, need + slack, self._seed)
-        sizes = {sample.id: sample.bytes for sample in candidates}
-        released = sum(sizes[identifier] for identifier in chosen)
+        found = {sample.id: sample for sample in candidates}
+        chosen = [found[each] for each in choose_evictions(candidates, need + slack, self._seed)]
+        released = sum(sample.bytes for sample in chosen)
         if released < need:
             self._releasable = released
             log.warning("eviction refused needed_bytes=%d releasable_bytes=%d", need, released)
             return False
-        delete_samples(self._db, self._paths, chosen)
-        log.info("evicted samples=%d bytes=%d needed_bytes=%d", len(chosen), released, need)
+        self._due = deque(chosen)
         return True
+
+    def _remove_due(self, at_least: int, keep: Collection[str]) -> bool:
+        """Remove a piece of what is due, and more where that frees less than ``at_least`` bytes."""
+        freed = 0
+        while self._due:
+            piece = [self._due.popleft() for _ in range(min(PIECE, len(self._due)))]
+            held = {*keep, *(row[0] for row in self._db.execute(_IN_USE))}
+            going = [sample for sample in piece if sample.id not in held]
+            count = delete_samples(self._db, self._paths, [sample.id for sample in going])
+            freed += sum(sample.bytes for sample in going)
+            log.info("evicted samples=%d bytes=%d due=%d", count, freed, len(self._due))
+            if freed >= at_least:
+                return True
+        return freed >= at_least
 
     def _candidates(self, keep: Collection[str]) -> list[StoredSample]:
         parsed: dict[str | None, frozenset[int]] = {None: frozenset()}
@@ -148,7 +212,7 @@ class Quota:
                 StoredSample(
                     id=row[0],
                     camera=row[1],
-                    captured_at=row[2],
+                    arrival=row[2],
                     bytes=row[3],
                     score=row[4],
                     labelled=bool(row[5]),
@@ -157,6 +221,7 @@ class Quota:
                     condition=row[8] or "",
                     light=stored_light(signature),
                     repeated=repeated,
+                    gone=bool(row[10]),
                 )
             )
         return samples

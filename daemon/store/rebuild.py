@@ -6,7 +6,7 @@ import json
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +19,48 @@ log = logging.getLogger(__name__)
 
 
 class Roles:
-    """The role that past rounds used each sample in, read from ``rounds/<id>/job.json``."""
+    """The role that past rounds used each sample in, from ``rounds/<id>/job.json`` and older rounds' remains.
 
-    def __init__(self, paths: StatePaths) -> None:
-        self._learnt: Counter[str] = Counter()
-        self._gate: set[str] = set()
-        for file in sorted(paths.rounds.glob("*/job.json")):
-            job = _read_object(file)
-            self._learnt.update(_ids(job, "train"))
-            self._learnt.update(_ids(job, "rehearsal"))
-            self._gate.update(_ids(job, "gate"))
+    Attributes:
+        learnt: Number of rounds that learnt from each sample.
+        gate: Samples that were held out.
+    """
+
+    #: Under ``rounds``: of the rounds whose folders are gone.
+    FILE = "roles.json"
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        """Read files; one that is missing or damaged says nothing."""
+        self.learnt: Counter[str] = Counter()
+        self.gate: set[str] = set()
+        for file in files:
+            if not file.exists():
+                continue
+            found = _read_object(file)
+            if file.name == self.FILE:
+                learnt, gate = _object(found.get("learnt")), found.get("gate")
+                self.learnt.update({str(name): n for name, n in learnt.items() if isinstance(n, int)})
+                self.gate.update(str(each) for each in (gate if isinstance(gate, list) else ()))
+                continue
+            self.learnt.update(_ids(found, "train"))
+            self.learnt.update(_ids(found, "rehearsal"))
+            self.gate.update(_ids(found, "gate"))
+
+    @classmethod
+    def of(cls, paths: StatePaths) -> Roles:
+        """What all rounds of a state folder say."""
+        return cls([paths.rounds / cls.FILE, *sorted(paths.rounds.glob("*/job.json"))])
 
     def split(self, sample_id: str) -> str:
         """``gate`` for a sample that was held out and never learnt from, else ``train``.
 
         An unknown sample may have been learnt from, so it is never held out.
         """
-        return "gate" if sample_id in self._gate and sample_id not in self._learnt else "train"
+        return "gate" if sample_id in self.gate and sample_id not in self.learnt else "train"
 
     def rounds_used(self, sample_id: str) -> int:
         """Number of rounds that learnt from the sample."""
-        return self._learnt[sample_id]
+        return self.learnt[sample_id]
 
 
 def restore_versions(db: Database, paths: StatePaths) -> int:

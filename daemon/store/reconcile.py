@@ -182,8 +182,9 @@ class _Repair:
         kept: set[str] = set()
         gone: list[str] = []
         changed: list[tuple[ImageFile, str | None, tuple[int, int]]] = []
-        for identifier, path, size, label, width, height in self._db.execute(
-            "SELECT id, path, bytes, label_path, native_width, native_height FROM samples"
+        suspect: list[ImageFile] = []
+        for identifier, path, size, label, width, height, unreadable in self._db.execute(
+            "SELECT id, path, bytes, label_path, native_width, native_height, unreadable FROM samples"
         ):
             image = orphans.pop(path, None)
             if image is None and not (self._paths.root / path).exists():
@@ -193,11 +194,15 @@ class _Repair:
             # An existing image that was not listed is a symbolic link of the user's: its row stays as it is.
             if image is not None and (image.label != label or image.bytes + image.label_bytes != size):
                 changed.append((image, label, (width, height)))
+            if image is not None and (unreadable or image.bytes + image.label_bytes != size):
+                suspect.append(image)
         with self._db.atomic():
             for identifier in gone:
                 self._db.execute("DELETE FROM samples WHERE id = ?", [identifier])
             for image, label, native in changed:
                 self._follow_label(image, label, native)
+            for image in suspect:
+                self._look_again(image)
         self._counts["removed"] = len(gone)
         ours: dict[str, ImageFile] = {}
         for image in orphans.values():
@@ -206,6 +211,20 @@ class _Repair:
             else:
                 ours[image.id] = image
         return list(ours.values())
+
+    def _look_again(self, image: ImageFile) -> None:
+        """Mark a sample whose image is damaged; one that was mended serves again."""
+        error = None
+        try:
+            data = (self._paths.root / image.path).read_bytes()
+            info = probe(data)
+            check_complete(data, info)
+            decode_grey(data, grey_reduction(info.height, info.width))
+        except (OSError, ImageError) as failure:
+            error = f"{self._paths.root / image.path}: {failure}"
+            self._counts["unreadable"] += 1
+            log.warning("image unreadable path=%s error=%s", self._paths.root / image.path, failure)
+        self._db.execute("UPDATE samples SET unreadable = ? WHERE id = ?", [error, image.id])
 
     def _follow_label(self, image: ImageFile, known: str | None, native: tuple[int, int]) -> None:
         """Update a row's size and label from its files."""
@@ -227,8 +246,10 @@ class _Repair:
         self._db.execute(f"UPDATE samples SET bytes = :bytes, {changes} WHERE id = :id", values)
 
     def _adopt(self, orphans: Sequence[ImageFile]) -> None:
-        roles = Roles(self._paths)
-        for batch in _batches(orphans):
+        roles = Roles.of(self._paths)
+        # The order in which they were written is the order in which they came.
+        in_order = sorted(orphans, key=lambda each: (each.written_at, each.captured_at, each.path))
+        for batch in _batches(in_order):
             with self._db.atomic():
                 for image in batch:
                     row = self._read_back(image, roles)
@@ -258,7 +279,7 @@ class _Repair:
             "camera": image.camera,
             "seq": image.seq,
             "captured_at": image.captured_at,
-            "received_at": file.stat().st_mtime,
+            "received_at": image.written_at,
             "path": image.path,
             "format": file.suffix[1:],
             "width": stored[0],

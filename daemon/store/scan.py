@@ -26,6 +26,7 @@ class ImageFile:
         seq: Sequence number.
         path: Relative to the state directory.
         bytes: Size of the image.
+        written_at: When it was written, wall-clock seconds.
         label: The label's path, relative to the state directory, or None.
         label_bytes: Size of the label, 0 without one.
     """
@@ -36,6 +37,7 @@ class ImageFile:
     seq: int
     path: str
     bytes: int
+    written_at: float
     label: str | None
     label_bytes: int
 
@@ -77,7 +79,7 @@ def scan(paths: StatePaths) -> Scan:
 
 
 def _scan_day(paths: StatePaths, camera: str, folder: Path, found: Scan) -> None:
-    images: list[tuple[str, str, int]] = []
+    images: list[tuple[str, str, os.stat_result]] = []
     labels: dict[str, tuple[str, int]] = {}
     for entry in _entries(folder):
         name = entry.name
@@ -91,9 +93,9 @@ def _scan_day(paths: StatePaths, camera: str, folder: Path, found: Scan) -> None
         elif kind[1] == LABEL_SUFFIX:
             labels[kind[0]] = (name, entry.stat().st_size)
         else:
-            images.append((kind[0], name, entry.stat().st_size))
+            images.append((kind[0], name, entry.stat()))
     relative = folder.relative_to(paths.root)
-    for identifier, name, size in images:
+    for identifier, name, found_as in images:
         numbers = parse_sample_id(camera, identifier)
         assert numbers is not None
         label = labels.pop(identifier, None)
@@ -104,7 +106,8 @@ def _scan_day(paths: StatePaths, camera: str, folder: Path, found: Scan) -> None
             captured_at=numbers[0],
             seq=numbers[1],
             path=path,
-            bytes=size,
+            bytes=found_as.st_size,
+            written_at=found_as.st_mtime,
             label=None if label is None else str(relative / label[0]),
             label_bytes=0 if label is None else label[1],
         )

@@ -270,6 +270,35 @@ def _round_limits(db: Database) -> None:
         db.execute(statement)
 
 
+def _arrival(db: Database) -> None:
+    """Numbers samples in the order of storing, whatever any clock says; a number is never given out again."""
+    for statement in (
+        "ALTER TABLE samples ADD COLUMN arrival INTEGER",
+        "UPDATE samples SET arrival = rowid",
+        "CREATE INDEX samples_arrival ON samples (arrival)",
+        "ALTER TABLE sample_totals ADD COLUMN arrivals INTEGER NOT NULL DEFAULT 0",
+        "UPDATE sample_totals SET arrivals = (SELECT coalesce(max(arrival), 0) FROM samples)",
+        "CREATE TRIGGER samples_arrived AFTER INSERT ON samples BEGIN "
+        "UPDATE sample_totals SET arrivals = arrivals + 1; "
+        "UPDATE samples SET arrival = (SELECT arrivals FROM sample_totals) WHERE rowid = new.rowid; END",
+        # Samples that had arrived when the round was planned; NULL of rounds of earlier versions.
+        "ALTER TABLE rounds ADD COLUMN arrivals INTEGER",
+        # What is needed of a round's samples once they are gone; their rows go with them.
+        "ALTER TABLE rounds ADD COLUMN new_samples INTEGER",
+        "UPDATE rounds SET new_samples = "
+        "(SELECT count(*) FROM round_samples WHERE round_id = rounds.id AND role = 'new')",
+        "CREATE TRIGGER samples_gone AFTER DELETE ON samples BEGIN DELETE FROM round_samples "
+        "WHERE sample_id = old.id AND round_id NOT IN (SELECT id FROM rounds WHERE outcome IS NULL); END",
+    ):
+        db.execute(statement)
+
+
+def _unreadable(db: Database) -> None:
+    """Why a sample's image or label cannot be read; NULL while it can. Such a sample serves for nothing."""
+    db.execute("ALTER TABLE samples ADD COLUMN unreadable TEXT")
+    db.execute("CREATE INDEX samples_unreadable ON samples (id) WHERE unreadable IS NOT NULL")
+
+
 def _round_meter(db: Database) -> None:
     """Add the meter of a round's joules: only rounds of the same meter predict another round's cost."""
     db.execute("ALTER TABLE rounds ADD COLUMN meter TEXT")  # sources and domains, such as 'rapl:psys'
@@ -307,6 +336,8 @@ _CHANGES = (
     ("0006_round_limits", _round_limits),
     ("0007_round_meter", _round_meter),
     ("0008_label_undo", _label_undo),
+    ("0009_arrival", _arrival),
+    ("0010_unreadable", _unreadable),
 )
 
 

@@ -52,12 +52,16 @@ class StoreSnapshot:
         samples_unlabelled: Samples without one.
         bytes: Images and labels together.
         free_bytes: Free on the file system.
+        unreadable: Samples whose image or label cannot be read.
+        first_unreadable: Why the first of them cannot; empty without one.
     """
 
     samples_labelled: int = 0
     samples_unlabelled: int = 0
     bytes: int = 0
     free_bytes: int = 0
+    unreadable: int = 0
+    first_unreadable: str = ""
 
 
 def open_writer(paths: StatePaths) -> Database:
@@ -206,7 +210,7 @@ class Store(Service):
         return future
 
     def set_limits(self, *, quota_bytes: int, min_free_bytes: int) -> Future[None]:
-        """Use other limits from the next write on, which also evicts what exceeds them."""
+        """Use other limits from now on; samples beyond the quota are removed in steps, between other work."""
         self._quota_bytes = quota_bytes
         self._min_free_bytes = min_free_bytes
 
@@ -253,7 +257,8 @@ class Store(Service):
     def run(self) -> None:
         """Write group after group; once stopped, write the queued operations and accept no more."""
         while not self.stopping.is_set():
-            self._write(self._take(_IDLE_SECONDS))
+            self._write(self._take(0.0 if self._quota.in_debt else _IDLE_SECONDS))
+            self._pay_off()
         self._close_intake()
         while group := self._take(0.0):
             self._write(group)
@@ -308,11 +313,23 @@ class Store(Service):
             outcome.resolve()
         self.beat()
 
+    def _pay_off(self) -> None:
+        """Remove a piece of what is stored beyond the quota."""
+        try:
+            self._quota.pay_off()
+        except sqlite3.OperationalError as error:  # a full or failing disk: the next write tells its sender
+            log.warning("not evicted error=%s", error)
+        self._publish()
+        self.beat()
+
     def _publish(self) -> None:
         labelled, unlabelled, size = self._quota.totals()
+        unreadable, first = self._quota.unreadable()
         self._snapshot = StoreSnapshot(
             samples_labelled=labelled,
             samples_unlabelled=unlabelled,
             bytes=size,
             free_bytes=self._quota.free(),
+            unreadable=unreadable,
+            first_unreadable=first,
         )

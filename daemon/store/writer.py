@@ -240,7 +240,7 @@ class GroupWriter:
         }
         changes = (
             "label_path = :file, label_source = :source, classes = :classes, bytes = bytes + :growth, "
-            "label_confidence = :confidence"
+            "label_confidence = :confidence, unreadable = NULL"
         )
         if known.native is None:
             values |= {"width": native[0], "height": native[1], "scale": known.stored[0] / native[0]}

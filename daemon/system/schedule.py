@@ -1,15 +1,62 @@
-"""The schedule: APScheduler jobs that only post requests to the rounds thread."""
+"""The schedule: APScheduler jobs that only post requests to the rounds thread.
+
+APScheduler keeps the next run of a job as a moment of the wall clock. That clock may be set by any amount, so
+the moments are computed from the monotonic clock, and again with ``follow`` whenever the wall clock was set.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+Monotonic = Callable[[], float]
 
-def build(interval_seconds: float, window: str, tick: Callable[[str], None]) -> BackgroundScheduler:
+
+class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]
+    """Fires once per interval of the monotonic clock; after a longer pause only once."""
+
+    def __init__(self, seconds: float, monotonic: Monotonic = time.monotonic) -> None:
+        super().__init__(seconds=seconds)
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._due = monotonic() + seconds
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """The moment after ``now`` at which the monotonic interval ends.
+
+        Args:
+            previous_fire_time: None when a job is added or rescheduled, else the moment of this run.
+            now: The present moment of the wall clock.
+        """
+        left = self._due - self._monotonic()
+        # A slewed wall clock fires a little early; that still counts as the end of this interval.
+        if left <= 0 or (previous_fire_time is not None and left < self._seconds / 2):
+            left = self._seconds if left <= -self._seconds else left + self._seconds
+            self._due = self._monotonic() + left
+        return now + timedelta(seconds=left)
+
+
+class DailyOpening(CronTrigger):  # type: ignore[misc]
+    """Fires at a time of day; days that a clock skips are not made up for."""
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> Any:
+        """The next opening after ``now``, whenever the last one was."""
+        return super().get_next_fire_time(None, now + timedelta(microseconds=1))
+
+
+def build(
+    interval_seconds: float,
+    window: str,
+    tick: Callable[[str], None],
+    *,
+    monotonic: Monotonic = time.monotonic,
+) -> BackgroundScheduler:
     """A scheduler, not started yet, that calls ``tick(trigger)`` every interval and when the window opens.
 
     After a suspended night one request is enough (``coalesce``). A late request still counts
@@ -19,13 +66,15 @@ def build(interval_seconds: float, window: str, tick: Callable[[str], None]) -> 
         interval_seconds: Seconds between requests.
         window: ``HH:MM-HH:MM`` local time in which rounds may start, or empty for always.
         tick: Called on the scheduler's thread; must not block.
+        monotonic: The clock of the interval, in seconds.
     """
     # The interval uses UTC, so that a change of summer time does not shift it.
     scheduler = BackgroundScheduler(
         timezone="UTC",
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
     )
-    scheduler.add_job(tick, IntervalTrigger(seconds=interval_seconds), args=["interval"], id="interval")
+    interval = MonotonicInterval(interval_seconds, monotonic)
+    scheduler.add_job(tick, interval, args=["interval"], id="interval")
     if window:
         scheduler.add_job(tick, _opening(window), args=["window"], id="window")
     return scheduler
@@ -35,16 +84,29 @@ def change(
     scheduler: BackgroundScheduler, interval_seconds: float, window: str, tick: Callable[[str], None]
 ) -> None:
     """Have a running scheduler call ``tick`` at another interval and opening; the interval begins anew."""
-    scheduler.reschedule_job("interval", trigger=IntervalTrigger(seconds=interval_seconds))
+    scheduler.reschedule_job("interval", trigger=MonotonicInterval(interval_seconds))
     if window:
         scheduler.add_job(tick, _opening(window), args=["window"], id="window", replace_existing=True)
     elif scheduler.get_job("window") is not None:
         scheduler.remove_job("window")
 
 
-def _opening(window: str) -> CronTrigger:
+def follow(scheduler: BackgroundScheduler, tick: Callable[[str], None]) -> None:
+    """The wall clock was set: the interval ends when it would have, the window opens at its new time.
+
+    Where there is a window, one request is made at once: its opening may have been leapt over, and outside of
+    it a request is refused.
+    """
+    now = datetime.now(scheduler.timezone)
+    for job in scheduler.get_jobs():
+        job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))
+    if scheduler.get_job("window") is not None:
+        tick("window")
+
+
+def _opening(window: str) -> DailyOpening:
     hour, minute = window.split("-", maxsplit=1)[0].split(":")
-    return CronTrigger(hour=int(hour), minute=int(minute), timezone=_local_timezone())
+    return DailyOpening(hour=int(hour), minute=int(minute), timezone=_local_timezone())
 
 
 def _local_timezone() -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
+import select
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
@@ -31,6 +33,9 @@ class Signals:
         self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> Signals:
+        self._awake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._awake, select.POLLIN)
         self._previous = {number: signal.signal(number, self._take) for number in (*STOP, RELOAD)}
         return self
 
@@ -39,6 +44,7 @@ class Signals:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        os.close(self._awake)
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
@@ -55,13 +61,18 @@ class Signals:
 
     def next(self, timeout: float) -> int | None:
         """The next signal, or None when none came within ``timeout`` seconds."""
+        # Not a wait of the queue's: before Python 3.11 that ends by the wall clock, which may be set back.
+        if self._queue.empty() and self._poll.poll(timeout * 1000):
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._awake)
         try:
-            return self._queue.get(timeout=timeout)
+            return self._queue.get_nowait()
         except queue.Empty:
             return None
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         self._queue.put(number)
+        os.eventfd_write(self._awake, 1)
         if self._starting and number in STOP:
             self._starting = False
             raise StopWhileStarting

@@ -31,6 +31,7 @@ from dance_ondevice.daemon.trainer.interrupts import Leave, ParentRequests, Save
 from dance_ondevice.daemon.trainer.kinds import KINDS
 from dance_ondevice.daemon.trainer.scores import kept_scores, score, time_masks
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
+from dance_ondevice.daemon.trainer.sift import sample_of, sift
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
 from dance_ondevice.documents import decode
 from dance_ondevice.files import write_durably
@@ -42,6 +43,7 @@ from dance_ondevice.runtime.onnx_engine import graph_of
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.distillation import Distillation
 from dance_ondevice.training.precision import Precision, measure_precision
+from dance_ondevice.training.state import StateError
 from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions
 
 
@@ -72,6 +74,7 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
     np.random.seed(job.seed % 2**32)
     emit(events, jobs.Started(pid=os.getpid()))
 
+    job = sift(job, lambda event: emit(events, event))
     candidate, card = checkpoint.load(Path(job.live))
     gate = [(s.id, sample_of(s)) for s in job.gate]
     condition_of = {s.id: s.condition for s in job.gate}
@@ -149,7 +152,10 @@ def _train(
     Raises:
         Leave: The parent asked the trainer to leave; the state is saved.
     """
-    saved.load(trainer)
+    try:
+        saved.load(trainer)
+    except StateError as error:  # damaged, or a sample of it cannot be read any more
+        print(f"the round begins anew: {error}", file=sys.stderr)
     steps = iter(trainer)
     while True:
         with requests.later():
@@ -282,13 +288,6 @@ def _save(
         gate={},
     )
     checkpoint.save(Path(job.out), model, card)
-
-
-def sample_of(sample: jobs.JobSample) -> TrainingSample:
-    """A stored sample, as the training code takes it."""
-    return TrainingSample(
-        image=Path(sample.image), label=Path(sample.label), weight=sample.weight, scale=sample.scale
-    )
 
 
 if __name__ == "__main__":

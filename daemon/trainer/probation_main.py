@@ -19,9 +19,9 @@ from torch import nn
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.child import emit, lower_priority, open_events, out_of_memory
 from dance_ondevice.daemon.trainer.interrupts import ParentRequests
-from dance_ondevice.daemon.trainer.main import sample_of
 from dance_ondevice.daemon.trainer.scores import counts_of
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, kept
+from dance_ondevice.daemon.trainer.sift import fault, sample_of
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
 from dance_ondevice.images.codec import resize_area
 from dance_ondevice.models import checkpoint
@@ -59,6 +59,9 @@ def _run(job: jobs.ProbationJob, events: TextIO, requests: ParentRequests) -> No
         for sample in job.samples:
             if requests.leave:
                 return
+            if (error := fault(sample, job.n_classes)) is not None:
+                emit(events, jobs.Unreadable(id=sample.id, error=error))
+                continue
             apply_before(sample.condition)
             apply_live(sample.condition)
             emit(

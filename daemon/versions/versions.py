@@ -322,7 +322,9 @@ class Versions:
             return None
 
     def _next_name(self) -> str:
-        newest = max((age_key(name)[0] for name in self.names()), default=0)
+        # Also of folders whose card is gone: the new version must not come to lie in one of them.
+        folders = (path.name for path in self._paths.models.iterdir()) if self._paths.models.is_dir() else ()
+        newest = max((age_key(name)[0] for name in folders), default=0)
         return f"v{max(newest, 0) + 1:04d}"
 
     def _record(self, version: str, card: Mapping[str, Any], status: str, round_id: str | None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from dance_ondevice.policies.rounds.start import RoundPlan
 
-__all__ = ["is_anchor", "mix_anchors", "rehearsal_share"]
+__all__ = ["anchor_id", "is_anchor", "mix_anchors", "rehearsal_share"]
 
 #: mIoU that old scenes may lose in a round, as a fraction of 1, before more is rehearsed.
 TOLERATED_DROP = 0.005
@@ -22,6 +22,11 @@ _LEAST_PART = 0.5
 #: Weight of each round relative to the one after it.
 _MEMORY = 0.5
 _ANCHOR = "anchor:"
+
+
+def anchor_id(name: str) -> str:
+    """The id by which a plan names an anchor; see ``is_anchor``."""
+    return _ANCHOR + name
 
 
 def rehearsal_share(base: float, old_scenes: Sequence[Sequence[float]]) -> float:

@@ -25,12 +25,13 @@ class StoredSample:
     Attributes:
         id: unique.
         camera: name of its camera.
-        captured_at: seconds.
+        arrival: number in the order of storing: no clock, the sender's or the board's, makes a sample old.
         bytes: on disk, image and label.
         score: spatial complexity; of two samples alike in all else the plainer one goes first.
         labelled: whether it has a label.
         held_out: whether the promotion gate (or a running round) needs it: it then never goes.
         classes: class ids in its label.
+        gone: whether it was held out of a camera that is gone: nothing trains on it or is judged by it.
         condition: that it was taken in; "" where nobody told.
         light: see ``samples.similarity.stored_light``.
         repeated: whether an earlier sample of its camera shows the same picture.
@@ -38,12 +39,13 @@ class StoredSample:
 
     id: str
     camera: str
-    captured_at: float
+    arrival: int
     bytes: int
     score: float
     labelled: bool
     held_out: bool
     classes: frozenset[int] = frozenset()
+    gone: bool = False
     condition: str = ""
     light: int = -1
     repeated: bool = False
@@ -59,8 +61,9 @@ def choose_evictions(
 ) -> list[str]:
     """Choose samples that free at least `bytes_to_free`, or all that may go if that is not enough.
 
-    In this order: samples without a label, those first that repeat an earlier one; labelled samples of which
-    every class has more than `keep_per_class` others; the last samples of a light, those without a label
+    In this order: what was held out of cameras that are gone; samples without a label, those first that
+    repeat an earlier one; labelled samples of which every class has more than `keep_per_class` others; the
+    last samples of a light, those without a label
     first; at last the remaining labelled ones, those first whose rarest class has the most samples left.
     Within each but the last, the camera with the most samples gives the next one, of its condition and light
     with the most samples the oldest: so no light is pushed out by another. The last `KEEP_PER_LIGHT` samples
@@ -93,6 +96,11 @@ def _in_order(samples: Sequence[StoredSample], seed: int, keep_per_class: int) -
     free = sorted((s for s in samples if not s.held_out), key=lambda each: _age(each, seed))
     left = _Left(free)
     per_class = Counter(class_id for sample in free if sample.labelled for class_id in sample.classes)
+    stale = [s for s in free if s.gone]
+    for sample in stale:
+        left.take(sample)
+        yield sample
+    free = [sample for sample in free if not sample.gone]
     gone: set[str] = set()
 
     def give(among: Iterable[StoredSample], *, to_the_last: bool) -> Iterator[StoredSample]:
@@ -117,9 +125,9 @@ def _in_order(samples: Sequence[StoredSample], seed: int, keep_per_class: int) -
     yield from _most_plentiful([s for s in labelled if s.id not in gone], per_class)
 
 
-def _age(sample: StoredSample, seed: int) -> tuple[float, float, bytes, str]:
+def _age(sample: StoredSample, seed: int) -> tuple[int, float, bytes, str]:
     draw = blake2b(f"{seed}/{sample.id}".encode(), digest_size=8).digest()
-    return sample.captured_at, sample.score, draw, sample.id
+    return sample.arrival, sample.score, draw, sample.id
 
 
 class _Left:

@@ -46,6 +46,7 @@ class Recorder:
         self.conditions: Counter[tuple[str, str, str]] = Counter()
         self.stood: dict[str, int] = {}
         self.refusals: Counter[str] = Counter()
+        self.ahead: dict[str, float] = {}
         self.scales: Counter[tuple[str, float]] = Counter()
         self.scores: list[tuple[str, float]] = []
         self.seconds: list[float] = []
@@ -55,6 +56,9 @@ class Recorder:
         with self._changed:
             self.frames[camera, outcome] += 1
             self._changed.notify_all()
+
+    def dated(self, camera: str, ahead: float) -> None:
+        self.ahead[camera] = ahead
 
     def decided(self, camera: str, decision: Decision, standing: int) -> None:
         self.conditions[camera, decision.condition, decision.outcome] += 1

@@ -123,6 +123,7 @@ def explain(sample_id: str, config_path: Path | None, state_dir: Path | None, as
             ("decision", row["reason"]),
             ("stored", f"{row['width']}x{row['height']} of {row['native_width']}x{row['native_height']}"),
             ("loss weight", row["weight"]),
+            *([("unreadable", row["unreadable"])] if row["unreadable"] else []),
             ("condition", row["condition"]),
             ("uncertainty", row["uncertainty"]),
             ("label", _label(row)),

@@ -39,6 +39,7 @@ def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> flo
 @click.option("--camera", metavar="NAME", help="Only this camera's.")
 @click.option("--before", callback=_moment, metavar="TIME", help="Captured before this time.")
 @click.option("--after", callback=_moment, metavar="TIME", help="Captured at this time or later.")
+@click.option("--unreadable", is_flag=True, help="Only those whose image or label cannot be read.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @config_option
 @state_dir_option
@@ -50,6 +51,7 @@ def purge(
     camera: str | None,
     before: float | None,
     after: float | None,
+    unreadable: bool,
     yes: bool,
     config_path: Path | None,
     state_dir: Path | None,
@@ -63,20 +65,22 @@ def purge(
     from dance_ondevice.daemon.curation.lineage import versions_knowing
     from dance_ondevice.daemon.curation.purge import Selection, in_running_round, select
 
-    if camera is None and before is None and after is None:
-        raise click.UsageError("say which samples: --camera, --before, --after, or several of them")
+    if camera is None and before is None and after is None and not unreadable:
+        raise click.UsageError(
+            "say which samples: --camera, --before, --after, --unreadable, or several of them"
+        )
     if as_json and not yes:
         raise click.UsageError("--json asks no question: give --yes, too")
     paths = target(config_path, state_dir)
     with index(paths) as database:
-        meant = select(database, Selection(camera=camera, before=before, after=after))
+        meant = select(database, Selection(camera=camera, before=before, after=after, unreadable=unreadable))
         used = in_running_round(database)
         ids = [each for each in meant if each not in used]
         knowing = versions_knowing(database, ids)
     if ids and not yes:
         told = f" {len(knowing)} model versions have learnt from them." if knowing else ""
         click.confirm(f"Remove {len(ids)} samples for good?{told}", abort=True)
-    removed = _remove(paths, ids)
+    removed = _remove(paths, ids, camera)
     left = len(meant) - len(ids)
     if as_json:
         print_json({"removed": removed, "in_running_round": left, "versions": knowing})
@@ -97,8 +101,11 @@ def purge(
         )
 
 
-def _remove(paths: StatePaths, ids: list[str]) -> int:
-    """Remove samples through the daemon if one runs, else directly; returns how many existed."""
+def _remove(paths: StatePaths, ids: list[str], camera: str | None) -> int:
+    """Remove samples through the daemon if one runs, else directly; returns how many existed.
+
+    The daemon also forgets cameras without stored samples, even one that never had any.
+    """
     import sqlite3
 
     from dance_ondevice.daemon.control.instances import read_daemon_file
@@ -106,10 +113,12 @@ def _remove(paths: StatePaths, ids: list[str]) -> int:
     from dance_ondevice.daemon.system.state import StateInUse
 
     if read_daemon_file(paths) is not None:
-        return sum(
-            ask(paths, "remove_samples", timeout=60.0, ids=ids[start : start + MOST_AT_ONCE])["removed"]
-            for start in range(0, len(ids), MOST_AT_ONCE)
-        )
+        chunks = [ids[start : start + MOST_AT_ONCE] for start in range(0, len(ids), MOST_AT_ONCE)]
+        cameras = sorted({each.rsplit("-", 2)[0] for each in ids} | ({camera} if camera else set()))
+        removed = sum(ask(paths, "remove_samples", timeout=60.0, ids=chunk)["removed"] for chunk in chunks)
+        if cameras:
+            ask(paths, "remove_samples", timeout=60.0, ids=[], cameras=cameras)
+        return int(removed)
     try:
         return remove_here(paths, ids)
     except (StateInUse, SampleInUseError, OSError, sqlite3.Error) as error:

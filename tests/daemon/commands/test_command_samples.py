@@ -40,6 +40,8 @@ def sample(camera: str, seq: int, **changes: Any) -> dict[str, Any]:
         "signature": None,
         "label_confidence": None,
         "taught_by": None,
+        "arrival": None,
+        "unreadable": None,
         **changes,
     }
 

@@ -151,19 +151,21 @@ def test_only_what_came_since_the_last_round_is_a_reason_to_try_again(store: Sto
     add_street(store, 6)  # one a second from second 1,700,000,000 on
     none = RoundPlan(train=(), rehearsal=(), gate=(), reason="")
 
-    def arrived(*started: float) -> int:
+    def arrived(*rounds: tuple[float, int]) -> int:
         def read(db: Database) -> int:
             db.execute("update samples set split = 'train'")
             db.execute("delete from rounds")
-            for number, at in enumerate(started):
-                db["rounds"].insert({"id": f"r{number}", "started_at": at, "outcome": "rejected"})
+            for number, (at, arrivals) in enumerate(rounds):
+                row = {"id": f"r{number}", "started_at": at, "outcome": "rejected", "arrivals": arrivals}
+                db["rounds"].insert(row)
             return round_plan.stored(db, none).arrived
 
         return store.submit(read).result()
 
     assert arrived() == 6
-    assert arrived(1_600_000_000.0, 1_700_000_003.5) == 2
-    assert arrived(1_700_000_003.5, 4e9) == 2, "a round of a wrong clock made all samples old"
+    assert arrived((1_600_000_000.0, 0), (1_700_000_003.5, 4)) == 2
+    assert arrived((4e9, 0), (1_700_000_003.5, 4)) == 2, "a round of a wrong clock made all samples old"
+    assert arrived((0.0, 4), (-4e9, 5)) == 1
 
 
 def test_what_labelling_spent_is_counted_for_a_day_whatever_the_calendar_says(store: Store) -> None:

@@ -16,6 +16,7 @@ from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import job as round_job
 from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.images.codec import encode_jpeg, encode_png
 from dance_ondevice.policies.rounds.start import RoundPlan
 
@@ -108,3 +109,14 @@ def test_what_candidates_forgot_of_old_scenes_raises_the_share(store: Store) -> 
             lambda db, row=row, ended=ended: (db["versions"].insert(row), db["rounds"].insert(ended))
         ).result(10)
     assert share() == pytest.approx(0.8)
+
+
+def test_a_round_of_a_board_that_begins_at_the_same_second_gets_a_number_of_its_own(
+    paths: StatePaths,
+) -> None:
+    first = round_job.new_id(paths, 1805.0)
+    (paths.rounds / first).mkdir()
+    second = round_job.new_id(paths, 1805.0)
+    assert second != first
+    # Its folder has been removed since, its record has not.
+    assert round_job.new_id(paths, 1805.0, {second}) not in {first, second}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from dance_ondevice.daemon.rounds import training as round_training
 from dance_ondevice.daemon.rounds.watch import Progress
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.images import codec as images
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("first_models_at_hand")]
@@ -164,3 +166,54 @@ def test_a_first_model_that_is_damaged_is_missed_by_nobody_but_the_yardstick(rig
     assert second.outcome == "promoted", second.reasons
     assert second.miou_frozen is None
     assert second.miou_before is not None
+
+
+def test_one_unreadable_file_costs_itself_and_the_round_goes_on(
+    paths: StatePaths, store: Store, add_street: Any
+) -> None:
+    ids = add_street(store, 24)
+    rig = Rig(paths, store, CONFIG)
+    rig.procedure.assign_splits(CONFIG)
+    split = {row["id"]: row["split"] for row in rig.rows("select id, split from samples")}
+    train, gate = ([i for i in ids if split[i] == part] for part in ("train", "gate"))
+    files = {row["id"]: row for row in rig.rows("select id, path, label_path from samples")}
+    image = paths.root / files[train[0]]["path"]
+    image.write_bytes(image.read_bytes()[:300])
+    (paths.root / files[train[1]]["path"]).unlink()
+    label = paths.root / files[train[2]]["label_path"]
+    label.write_bytes(bytes(label.stat().st_size))
+    (paths.root / files[gate[0]]["path"]).write_bytes(b"")
+    outcome = rig.round()
+    assert outcome.outcome in {"promoted", "rejected"}, outcome.reasons
+    marked = {
+        row["id"]: row["unreadable"] for row in rig.rows("select * from samples where unreadable <> ''")
+    }
+    assert set(marked) == {*train[:3], gate[0]}
+    assert str(image) in marked[train[0]]
+    assert store.snapshot().unreadable == 4
+    # Nothing asks for them again.
+    assert {sample.id for sample in rig.procedure.samples()} == set(ids) - set(marked)
+    # A label that comes anew makes the sample whole, and so does an image that was put back at a start.
+    png = images.encode_png(np.ones((48, 64), np.uint8))
+    store.add_label(train[2], png, (1,), "wire").result(30)
+    assert store.snapshot().unreadable == 3
+    assert not any((paths.rounds / outcome.round / name).exists() for name in (jobs.LINKS, "candidate"))
+
+
+def test_a_live_card_that_is_damaged_meanwhile_costs_one_request(
+    paths: StatePaths, store: Store, add_street: Any
+) -> None:
+    add_street(store, 24)
+    rig = Rig(paths, store, CONFIG)
+    first_model.ensure(CONFIG, "test.toml", paths, rig.versions)
+    shutil.copytree(paths.models / "v0001", paths.models / "v0002")
+    rig.versions.make_live("v0002", reason="test")
+    (paths.models / "v0002" / "card.json").write_bytes(b"{")
+    told = rig.run()
+    assert isinstance(told, str)
+    assert "v0001 is live in its place" in told
+    # Its folder lies there still, without a card that can be read, and is no obstacle to the next version.
+    (paths.models / "v0002" / "card.json").unlink()
+    outcome = rig.round()
+    assert outcome.outcome in {"promoted", "rejected"}, outcome.reasons
+    assert outcome.version == "v0003"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,53 @@ def count_choices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(room, "choose_evictions", counted)
     return calls
+
+
+def test_a_cut_quota_is_paid_off_in_pieces_and_a_frame_waits_for_one(
+    paths: StatePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[int] = []
+    delete = room.delete_samples
+
+    def counted(db: Database, where: StatePaths, ids: Any) -> int:
+        pieces.append(len(ids))
+        return delete(db, where, ids)
+
+    monkeypatch.setattr(room, "delete_samples", counted)
+    with stored.opened(paths) as store:
+        fill(store, 300, size=KB)
+        assert pieces == []
+        both, when_kept = threading.Event(), []
+        store.submit(lambda db: both.wait(WAIT))
+        store.set_limits(quota_bytes=50 * KB, min_free_bytes=0)
+        kept = store.add_sample(block(300, KB))
+        kept.add_done_callback(lambda _: when_kept.append(len(pieces)))
+        both.set()
+        assert kept.result(WAIT).kept
+        # Nobody writes any more: it goes on by itself.
+        while store.snapshot().bytes > 50 * KB:
+            store.submit(lambda db: None).result(WAIT)
+    assert when_kept[0] <= 2, "the frame waits for a piece, not for all"
+    assert max(pieces) <= room.PIECE
+    assert 4 <= len(pieces) <= 8
+    left = sorted(row["seq"] for row in stored.rows(paths).values())
+    assert left == list(range(301 - len(left), 301)), "the oldest have gone"
+
+
+def test_a_camera_that_is_gone_lets_go_of_what_was_held_out(paths: StatePaths) -> None:
+    with stored.opened(paths, quota_bytes=100 * KB) as store:
+        for seq in range(60):
+            store.add_sample(block(seq, KB, camera="old-name", label=(1,))).result(WAIT)
+        store.submit(lambda db: db.execute("UPDATE samples SET split = 'gate'")).result(WAIT)
+        fill(store, 120, size=KB, start=100)
+        assert held(paths, "old-name") == 60, "it may only be silent for a while"
+        fill(store, 110, size=KB, start=300)
+        assert held(paths, "old-name") == 0
+        assert len(stored.rows(paths)) > 90
+
+
+def held(paths: StatePaths, camera: str) -> int:
+    return sum(row["camera"] == camera for row in stored.rows(paths).values())
 
 
 def test_a_full_store_keeps_every_light_through_three_days_and_nights(paths: StatePaths) -> None:

@@ -31,7 +31,7 @@ def sample(
     return StoredSample(
         id=f"s{index:03d}",
         camera=camera,
-        captured_at=float(index) if time is None else time,
+        arrival=index if time is None else time,
         bytes=size,
         score=0.5,
         labelled=classes is not None,

@@ -1,0 +1,210 @@
+"""A state folder as one tar file, made while the service runs.
+
+The index comes first, copied by SQLite's own online backup, so that it is of one moment and complete; a copy
+of ``dance.db`` alone would lack what still lies in its write-ahead log. The files that it names follow, each
+read whole, and at the end a manifest with the size and the BLAKE2b digest of everything. A backup that was
+cut short has no manifest, and is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import sqlite3
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from dance_ondevice import __version__
+from dance_ondevice.daemon.store.service import open_reader
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.files import is_leftover, sync_directory, temporary_beside
+
+__all__ = ["FORMAT", "MANIFEST", "BackedUp", "BackupError", "back_up", "belongs", "digest_of"]
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+#: Every name that a backup may hold: the index, samples, versions, what rounds learnt from, small settings.
+_BELONGS = re.compile(
+    r"dance\.db|paused|samples/[^/]+/[^/]+/[^/]+|models/[^/]+\.json|models/[^/]+/[^/]+|rounds/[^/]+/job\.json"
+    r"|rounds/[^/]+\.json|teaching/[^/]+\.json"
+)
+
+
+class BackupError(RuntimeError):
+    """A backup cannot be made or used; the text says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackedUp:
+    """What a backup holds.
+
+    Attributes:
+        files: all files, the index included.
+        bytes: of all of them.
+        samples: rows of the index.
+        missing: files that the index names and that were gone or could not be read.
+    """
+
+    files: int
+    bytes: int
+    samples: int
+    missing: int
+
+
+def digest_of(data: bytes) -> str:
+    """BLAKE2b of 32 bytes, in hex."""
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
+
+
+def belongs(name: str) -> bool:
+    """Whether a name may be in a backup: relative, plain, and one of ours."""
+    parts = PurePosixPath(name).parts
+    return ".." not in parts and "\0" not in name and _BELONGS.fullmatch(name) is not None
+
+
+def back_up(paths: StatePaths, target: Path) -> BackedUp:
+    """Write a backup of a state folder, whether or not a daemon runs on it.
+
+    Args:
+        paths: the state folder.
+        target: the tar file to make; it appears whole or not at all, readable by its owner alone.
+
+    Raises:
+        BackupError: there is no index, or ``target`` is there already.
+        StoreError: the index cannot be opened.
+        sqlite3.Error: the index cannot be copied.
+        OSError: a file cannot be written.
+    """
+    if not paths.database.is_file():
+        raise BackupError(f"{paths.database} is not there; give the daemon's folder with --state-dir")
+    if target.exists():
+        raise BackupError(f"{target} is there already; give another name or remove it")
+    temporary = temporary_beside(target)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+                made = _write(paths, tar, target.absolute().parent)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.rename(target)
+        sync_directory(target.absolute().parent)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the error that led here says more
+            temporary.unlink()
+        raise
+    return made
+
+
+def _write(paths: StatePaths, tar: tarfile.TarFile, scratch: Path) -> BackedUp:
+    writer = _Writer(tar)
+    # Read before the versions are listed: what it names is among them, whatever is promoted meanwhile.
+    live = _read(paths.live_file)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".backup-") as folder:
+        copy = Path(folder) / "dance.db"
+        stored = _copy_index(paths, copy)
+        writer.add_file("dance.db", copy)
+    if live is not None:
+        writer.add("models/live.json", live, time.time())
+    missing = 0
+    for name in [*_others(paths), *stored.files]:
+        if belongs(name):
+            missing += not writer.add_file(name, paths.root / name) and name in stored.names
+    manifest = {
+        "format": FORMAT,
+        "made_by": __version__,
+        "made_at": time.time(),
+        "files": {name: list(facts) for name, facts in writer.manifest.items()},
+    }
+    writer.add(MANIFEST, json.dumps(manifest).encode(), time.time())
+    return BackedUp(
+        files=len(writer.manifest) - 1,
+        bytes=sum(size for size, _ in writer.manifest.values()),
+        samples=stored.samples,
+        missing=missing,
+    )
+
+
+class _Writer:
+    """Adds members, and remembers what they are."""
+
+    def __init__(self, tar: tarfile.TarFile) -> None:
+        self._tar = tar
+        self.manifest: dict[str, tuple[int, str]] = {}
+
+    def add(self, name: str, data: bytes, written_at: float) -> None:
+        member = tarfile.TarInfo(name)
+        member.size, member.mtime, member.mode = len(data), written_at, 0o644
+        self._tar.addfile(member, io.BytesIO(data))
+        self.manifest[name] = len(data), digest_of(data)
+
+    def add_file(self, name: str, file: Path) -> bool:
+        """Add a file as it is now; returns whether it could be read."""
+        data = _read(file)
+        if data is None:
+            return False
+        try:
+            written_at = file.stat().st_mtime
+        except OSError:  # evicted while it was read
+            written_at = time.time()
+        self.add(name, data, written_at)
+        return True
+
+
+@dataclass(frozen=True)
+class _Stored:
+    files: tuple[str, ...]
+    samples: int
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self.files)
+
+
+def _copy_index(paths: StatePaths, copy: Path) -> _Stored:
+    """Copy the index as it is at one moment, and list the files that it names."""
+    source = open_reader(paths)
+    try:
+        target = sqlite3.connect(copy)
+        try:
+            source.conn.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
+            rows = target.execute("SELECT path, label_path FROM samples ORDER BY arrival").fetchall()
+        finally:
+            target.close()
+    finally:
+        source.close()
+    return _Stored(tuple(name for row in rows for name in row if name), len(rows))
+
+
+def _others(paths: StatePaths) -> Iterator[str]:
+    """Everything beside index and samples that a state is made of, relative to the root."""
+    patterns = (
+        "paused",
+        "models/*.json",
+        "models/*/*",
+        "rounds/*/job.json",
+        "rounds/*.json",
+        "teaching/*.json",
+    )
+    for pattern in patterns:
+        for file in sorted(paths.root.glob(pattern)):
+            name = file.relative_to(paths.root).as_posix()
+            hidden = any(part.startswith(".") or is_leftover(part) for part in file.parts[-3:])
+            if name != "models/live.json" and not hidden and file.is_file():
+                yield name
+
+
+def _read(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:  # evicted or pruned since it was listed
+        return None

@@ -1,0 +1,125 @@
+"""A backup unpacked into a state folder that has none yet; see ``backup``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dance_ondevice.daemon.curation.backup import FORMAT, MANIFEST, BackupError, belongs, digest_of
+from dance_ondevice.daemon.system.state import StateLock, StatePaths
+from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import sync_directory, write_synced
+
+__all__ = ["Restored", "restore"]
+
+#: In the order in which they come to lie in the state folder: the index last, so that a restore which was cut
+#: short leaves files without an index, which the next start reads back.
+_PARTS = ("teaching", "rounds", "models", "samples", "paused", "dance.db")
+_SCRATCH = ".restore-"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """How many files were restored, and their bytes."""
+
+    files: int
+    bytes: int
+
+
+def restore(source: Path, paths: StatePaths) -> Restored:
+    """Check a backup in full, then put it into a state folder.
+
+    Args:
+        source: the tar file.
+        paths: the folder to fill, made where it is missing. No daemon may run on it, and it must not hold
+            a state yet.
+
+    Raises:
+        BackupError: the file is no whole backup of this program, or the folder holds a state.
+        StateInUse: a daemon runs on the folder.
+        OSError: a file cannot be read or written.
+    """
+    with StateLock(paths):
+        held = [name for name in _PARTS if _holds(paths.root / name)]
+        if held:
+            raise BackupError(
+                f"{paths.root} holds a state already ({', '.join(held)}); give an empty folder with "
+                "--state-dir, or move that one away"
+            )
+        for left in paths.root.glob(f"{_SCRATCH}*"):  # by a restore that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=paths.root, prefix=_SCRATCH) as scratch:
+            found = _unpack(source, Path(scratch))
+            for name in _PARTS:
+                if (Path(scratch) / name).exists():
+                    with contextlib.suppress(OSError):  # an empty folder in its place
+                        (paths.root / name).rmdir()
+                    (Path(scratch) / name).rename(paths.root / name)
+            sync_directory(paths.root)
+    return found
+
+
+def _holds(place: Path) -> bool:
+    return any(place.iterdir()) if place.is_dir() else place.exists()
+
+
+def _unpack(source: Path, folder: Path) -> Restored:
+    """Write what a backup holds into a folder, and compare all of it with the manifest."""
+    found: dict[str, tuple[int, str]] = {}
+    manifest: bytes | None = None
+    touched: set[Path] = set()
+    try:
+        with tarfile.open(source, mode="r|") as tar:
+            for member in tar:
+                stream = tar.extractfile(member) if member.isreg() else None
+                if stream is None or (member.name != MANIFEST and not belongs(member.name)):
+                    raise BackupError(f"{source}: {member.name!r} does not belong into a backup")
+                data = stream.read()
+                if member.name == MANIFEST:
+                    manifest = data
+                    continue
+                file = folder / member.name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_synced(file, data)
+                os.utime(file, (member.mtime, member.mtime))
+                touched.update((file.parent, *file.parent.relative_to(folder).parents))
+                found[member.name] = len(data), digest_of(data)
+    except tarfile.TarError as error:
+        raise BackupError(f"{source} is no whole backup: {error}") from error
+    _compare(source, found, manifest)
+    for each in {(folder / place) for place in touched}:
+        sync_directory(each)
+    return Restored(len(found), sum(size for size, _ in found.values()))
+
+
+def _compare(source: Path, found: dict[str, tuple[int, str]], manifest: bytes | None) -> None:
+    """Make sure that a backup is whole.
+
+    Raises:
+        BackupError: it is not.
+    """
+    if manifest is None:
+        raise BackupError(f"{source} is no whole backup: it has no {MANIFEST}, so it was cut short")
+    try:
+        told = decode(manifest, dict[str, Any])
+        version = told["format"]
+        files = {name: (int(size), str(digest)) for name, (size, digest) in told["files"].items()}
+    except (DocumentError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BackupError(f"{source}: its {MANIFEST} cannot be read ({error})") from error
+    if version != FORMAT:
+        raise BackupError(
+            f"{source} is of format {version}, this program reads {FORMAT}: install a later one"
+        )
+    wrong = sorted(name for name in files.keys() | found.keys() if files.get(name) != found.get(name))
+    if wrong:
+        raise BackupError(
+            f"{source} is damaged: {len(wrong)} files are not what its {MANIFEST} says, such as {wrong[0]}"
+        )
+    if "dance.db" not in found:
+        raise BackupError(f"{source} is no whole backup: it has no index")

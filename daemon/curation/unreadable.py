@@ -1,0 +1,60 @@
+"""Samples whose image or label cannot be read: marked, so that nothing asks for them again, and told of."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlite_utils import Database
+
+from dance_ondevice.daemon.store.service import Store
+
+__all__ = ["REMEDY", "Finding", "mark", "marked"]
+
+log = logging.getLogger(__name__)
+
+#: What a user can do about marked samples.
+REMEDY = "put the files back, or remove the samples with `dance-ondevice samples purge --unreadable`"
+
+
+class Finding(Protocol):
+    """A sample that could not be read, and why."""
+
+    @property
+    def id(self) -> str:
+        """Of the sample."""
+        ...
+
+    @property
+    def error(self) -> str:
+        """Names the file."""
+        ...
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A sample that is marked, and why."""
+
+    id: str
+    error: str
+
+
+def mark(store: Store, found: Iterable[Finding]) -> None:
+    """Mark samples in the index; ids that are none there, such as an anchor's, are only logged."""
+    rows = [(each.error, each.id) for each in found]
+    for error, identifier in rows:
+        log.warning("sample unreadable id=%s error=%s", identifier, error)
+    if rows:
+        store.submit(lambda db: _write(db, rows)).result()
+
+
+def marked(db: Database) -> list[Marked]:
+    """All samples that are marked, by id."""
+    rows = db.execute("SELECT id, unreadable FROM samples WHERE unreadable IS NOT NULL ORDER BY id")
+    return [Marked(identifier, error) for identifier, error in rows]
+
+
+def _write(db: Database, rows: list[tuple[str, str]]) -> None:
+    db.conn.executemany("UPDATE samples SET unreadable = ? WHERE id = ?", rows)

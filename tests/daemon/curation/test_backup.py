@@ -1,0 +1,149 @@
+"""A state folder backed up under load, and restored onto another folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+from stored import files, new_sample, opened, rows, with_store
+
+from dance_ondevice.daemon.curation.backup import BackupError, back_up
+from dance_ondevice.daemon.curation.restore import restore
+from dance_ondevice.daemon.store.reconcile import reconcile
+from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system.state import StateInUse, StateLock, StatePaths
+
+
+@pytest.fixture
+def made(paths: StatePaths, tmp_path: Path) -> Path:
+    """A backup of two samples and a version."""
+    with_store(paths, lambda store: [store.add_sample(new_sample(seq, label=(1,))) for seq in range(2)])
+    (paths.models / "v0001").mkdir()
+    (paths.models / "v0001" / "card.json").write_text("{}")
+    (paths.models / "v0001" / "model.safetensors").write_bytes(bytes(1000))
+    paths.live_file.write_text('{"version": "v0001"}')
+    (paths.rounds / "r1" / "checkpoint").mkdir(parents=True)
+    (paths.rounds / "r1" / "checkpoint" / "state").write_bytes(b"no part of it")
+    (paths.rounds / "r1" / "job.json").write_text("{}")
+    (paths.root / "console.token").write_text("secret")
+    target = tmp_path / "site.tar"
+    back_up(paths, target)
+    return target
+
+
+def test_what_was_acknowledged_before_a_backup_under_load_is_in_it(paths: StatePaths, tmp_path: Path) -> None:
+    busy = threading.Event()
+    sent: list[str] = []
+
+    def load(store: Store) -> None:
+        seq = 30
+        while not busy.is_set():
+            sent.append(store.add_sample(new_sample(seq, label=(1, 2))).result(30).id)
+            if seq % 10 == 0:  # what goes while it is read is left out, and nothing else
+                store.remove_samples([new_sample(seq - 5).id]).result(30)
+            seq += 1
+
+    with opened(paths) as store:
+        before = [store.add_sample(new_sample(seq, label=(1,))).result(30).id for seq in range(20)]
+        sender = threading.Thread(target=load, args=(store,))
+        sender.start()
+        try:
+            found = back_up(paths, tmp_path / "site.tar")
+        finally:
+            busy.set()
+            sender.join(30)
+    assert found.samples >= 20
+    other = StatePaths(tmp_path / "other")
+    done = restore(tmp_path / "site.tar", other)
+    assert done.files == found.files
+    report = reconcile(other)
+    assert (report.index, report.adopted, report.strays) == ("sound", 0, 0)
+    assert report.removed + report.labels_detached <= found.missing
+    restored = rows(other)
+    assert set(before) <= set(restored) <= {*before, *sent}
+    for identifier in before:
+        path, label = restored[identifier]["path"], restored[identifier]["label_path"]
+        for name in (path, label):
+            assert (other.root / name).read_bytes() == (paths.root / name).read_bytes()
+    with opened(other) as store:  # and it can be worked with
+        store.add_sample(new_sample(999)).result(30)
+    assert rows(other)[new_sample(999).id]["arrival"] > max(row["arrival"] for row in restored.values())
+
+
+def test_a_backup_holds_what_a_state_is_and_no_secrets(made: Path, paths: StatePaths, tmp_path: Path) -> None:
+    assert made.stat().st_mode & 0o777 == 0o600
+    with tarfile.open(made) as tar:
+        names = tar.getnames()
+    assert names[0] == "dance.db"
+    assert names[-1] == "manifest.json"
+    assert set(names[1:-1]) == {
+        *files(paths),
+        *(
+            "models/live.json",
+            "models/v0001/card.json",
+            "models/v0001/model.safetensors",
+            "rounds/r1/job.json",
+        ),
+    }
+    other = StatePaths(tmp_path / "other")
+    restore(made, other)
+    assert files(other) == files(paths)
+    assert other.live_file.read_text() == paths.live_file.read_text()
+    stored = paths.root / files(paths)[0]
+    assert (other.root / files(paths)[0]).stat().st_mtime == pytest.approx(stored.stat().st_mtime, abs=1e-3)
+    assert not list(other.root.glob(".restore-*"))
+    with pytest.raises(BackupError, match="there already"):
+        back_up(paths, made)
+    with pytest.raises(BackupError, match="not there"):
+        back_up(StatePaths(tmp_path / "nothing"), tmp_path / "more.tar")
+    assert not (tmp_path / "more.tar").exists()
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "no manifest", "outside", "link", "foreign", "newer"])
+def test_what_is_no_whole_backup_restores_nothing(made: Path, tmp_path: Path, how: str) -> None:
+    bad = tmp_path / "bad.tar"
+    data = made.read_bytes()
+    if how == "cut":
+        bad.write_bytes(data[: len(data) // 2])
+    elif how == "flipped":
+        at = data.index(b"SQLite format 3") + 4096
+        bad.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    else:
+        rewrite(made, bad, how)
+    other = StatePaths(tmp_path / "other")
+    with pytest.raises(BackupError, match=r"bad\.tar"):
+        restore(bad, other)
+    assert {path.name for path in other.root.iterdir()} == {"lock"}
+    assert not (tmp_path / "evil").exists()
+
+
+def rewrite(made: Path, bad: Path, how: str) -> None:
+    with tarfile.open(made) as old, tarfile.open(bad, "w") as new:
+        for member in old:
+            stream = old.extractfile(member)
+            assert stream is not None
+            data = stream.read()
+            if member.name == "manifest.json":
+                if how == "no manifest":
+                    continue
+                if how == "newer":
+                    data = json.dumps({**json.loads(data), "format": 99}).encode()
+                    member.size = len(data)
+            new.addfile(member, io.BytesIO(data))
+        extra = {"outside": "samples/../../evil", "foreign": "lock.d/x", "link": "models/v0001/link"}.get(how)
+        if extra:
+            info = tarfile.TarInfo(extra)
+            if how == "link":
+                info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            new.addfile(info)
+
+
+def test_a_state_is_never_restored_over(made: Path, paths: StatePaths) -> None:
+    with pytest.raises(BackupError, match="holds a state already"):
+        restore(made, paths)
+    with StateLock(paths), pytest.raises(StateInUse):
+        restore(made, paths)
