@@ -19,6 +19,7 @@
 #   PYTEST_ARGS="-k wire"  options for pytest
 #   FAULT_KILLS=200 DAY_FRAMES=10000 OVERLOAD_SECONDS=600 SOAK_SECONDS=3600 FUZZ_INPUTS=100000   how much of it
 #   PREFIX=DIR             where install-service puts its virtual environment; /opt/dance-ondevice if not given
+#   BINDIR=DIR             where it links the command; /usr/local/bin if not given
 #   DESTDIR=DIR            a staging folder that install-service puts before every path
 #   PIP_ARGS="--no-index"  options for install-service's calls of pip
 
@@ -33,6 +34,7 @@ OVERLOAD_SECONDS ?= 600
 SOAK_SECONDS ?= 3600
 FUZZ_INPUTS ?= 100000
 PREFIX ?= /opt/dance-ondevice
+BINDIR ?= /usr/local/bin
 DESTDIR ?=
 PIP_ARGS ?=
 
@@ -84,7 +86,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install-service uninstall-service:
-	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' PYTHON='$(PYTHON)' PIP_ARGS='$(PIP_ARGS)' \
+	@PREFIX='$(PREFIX)' BINDIR='$(BINDIR)' DESTDIR='$(DESTDIR)' PYTHON='$(PYTHON)' PIP_ARGS='$(PIP_ARGS)' \
 	  TORCH_INDEX_URL='$(TORCH_INDEX_URL)' sh systemd/install.sh $(@:-service=)
 
 # Each stamp says that what its name stands for is installed; it is older than a file it depends on = install again.

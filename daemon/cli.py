@@ -49,6 +49,7 @@ TABLE: Mapping[str, Lazy] = {
         f"{_COMMANDS}.stream:stream", "Send frames from a folder, video, camera or URL to a daemon."
     ),
     "status": Lazy(f"{_COMMANDS}.status:status", "Show what the daemon is doing."),
+    "watch": Lazy(f"{_COMMANDS}.watch:watch", "Show masks over their frames, in an image file or on a page."),
     "pause": Lazy(f"{_COMMANDS}.rounds:pause", "Start no more rounds until resumed."),
     "resume": Lazy(f"{_COMMANDS}.rounds:resume", "Let rounds start again."),
     "train-now": Lazy(f"{_COMMANDS}.rounds:train_now", "Run one round now."),
@@ -144,6 +145,8 @@ def state_dir_option(function: AnyCallable) -> AnyCallable:
         "state_dir",
         metavar="DIR",
         type=click.Path(path_type=Path, file_okay=False),
+        envvar="DANCE_STATE_DIR",
+        show_envvar=True,
         help="State folder of the daemon; by default that of the configuration or of the running daemon.",
     )(function)
 

@@ -25,6 +25,7 @@ from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.control import handlers as control_handlers
 from dance_ondevice.daemon.control import instances, status
 from dance_ondevice.daemon.control import server as control
+from dance_ondevice.daemon.control.next_step import Advisor
 from dance_ondevice.daemon.control.running import Core, Running
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.meters import choose_meter
@@ -148,6 +149,7 @@ class Supervisor:
         changes = base.ModelChanges(config, core.versions, self.paths)
         reloader = Reloader(self._loaded, apply, changes.unapplied)
         training = config.training
+        schedule = scheduler.build(parse_duration(training.interval), training.window, rounds.tick)
         running = Running(
             parts=status.Parts(
                 instruments=core.instruments,
@@ -157,13 +159,21 @@ class Supervisor:
                 meter_note=core.meter_note,
                 rounds=rounds,
                 ingest=ingest,
+                advisor=Advisor(
+                    store=core.store,
+                    energy=core.energy,
+                    rounds=rounds,
+                    config=lambda: reloader.config,
+                    next_look=lambda window_open: scheduler.next_look(schedule, window_open),
+                    untrained=lambda: first_model.is_untrained_live(core.versions),
+                ),
                 predictor=predictor,
                 mailbox=mailbox,
                 restart_keys=lambda: reloader.waiting,
                 model_changes=changes.found,
             ),
             budget=core.budget,
-            schedule=scheduler.build(parse_duration(training.interval), training.window, rounds.tick),
+            schedule=schedule,
             reloader=reloader,
         )
         metrics_url = self._open_to_others(running, registry)
@@ -175,6 +185,7 @@ class Supervisor:
             metrics_url or "off",
             self.paths.root,
         )
+        log.info("learning: %s", running.parts.advisor.now().line)
         return running
 
     def _take_state_folder(self) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import TextIO
 
 import click
 import msgspec
+
+#: Progress is told at most so often, on a terminal and in a pipe.
+_TERMINAL_SECONDS = 1.0
+_PIPE_SECONDS = 10.0
 
 
 def print_json(value: object) -> None:
@@ -98,3 +105,46 @@ def size_of(
         return int(height), int(width)
 
     return parse
+
+
+class Waiting:
+    """Tells on the standard error how far something is that a command waits for.
+
+    On a terminal it is one line that changes, elsewhere a line now and then.
+    """
+
+    def __init__(
+        self, *, stream: TextIO | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
+        self._monotonic = monotonic
+        self._started = monotonic()
+        self._said_at: float | None = None
+        self._width = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the wait began."""
+        return self._monotonic() - self._started
+
+    def say(self, text: str) -> None:
+        """Tell how far it is, unless that was told a moment ago."""
+        now = self._monotonic()
+        every = _TERMINAL_SECONDS if self._terminal else _PIPE_SECONDS
+        if self._said_at is not None and now - self._said_at < every:
+            return
+        self._said_at = now
+        line = f"{self.seconds:.0f} s: {text}"
+        if not self._terminal:
+            self._stream.write(f"{line}\n")
+        else:
+            self._stream.write(f"\r{line:<{self._width}}")
+            self._width = len(line)
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Clear the line on a terminal."""
+        if self._terminal and self._width:
+            self._stream.write(f"\r{'':<{self._width}}\r")
+            self._stream.flush()

@@ -4,7 +4,8 @@
 #   install.sh install|uninstall        run in the root of the source tree
 #
 # Environment: PREFIX (where the virtual environment goes), DESTDIR (a staging folder put before every path),
-# PYTHON, PIP_ARGS (options for every pip call), TORCH_INDEX_URL, SYSCONFDIR, UNITDIR.
+# PYTHON, PIP_ARGS (options for every pip call), TORCH_INDEX_URL, SYSCONFDIR, UNITDIR, BINDIR (where the command is
+# linked, so that every shell finds it).
 #
 # Both may be run again at any time. State and configuration are never touched: what the service learnt, and what
 # the site has set, outlive every upgrade and removal.
@@ -19,12 +20,14 @@ PIP_ARGS=${PIP_ARGS:-}
 TORCH_INDEX_URL=${TORCH_INDEX_URL:-}
 SYSCONFDIR=${SYSCONFDIR:-/etc}
 UNITDIR=${UNITDIR:-$SYSCONFDIR/systemd/system}
+BINDIR=${BINDIR:-/usr/local/bin}
 
 case $PREFIX in /?*) ;; *) echo "install-service: PREFIX is '$PREFIX'; give an absolute path below /" >&2; exit 2 ;; esac
 
 root=$DESTDIR$PREFIX
 etc=$DESTDIR$SYSCONFDIR
 config=$etc/dance-ondevice
+link=$DESTDIR$BINDIR/dance-ondevice
 UNITS="dance-ondevice.service dance-ondevice-camera@.service dance_ondevice.slice"
 
 say() { echo "install-service: $*"; }
@@ -53,6 +56,34 @@ check_python() {
     esac
 }
 
+# Prints the version of the torch in our environment where it satisfies a specifier such as ">=2.4"; fails where not.
+torch_that_does() { # SPECIFIER
+    "$root/bin/python" - "$1" <<'END'
+import importlib.metadata
+import sys
+
+from pip._vendor.packaging.specifiers import SpecifierSet
+
+try:
+    version = importlib.metadata.version("torch")
+except importlib.metadata.PackageNotFoundError:
+    sys.exit(1)
+if not SpecifierSet(sys.argv[1]).contains(version, prereleases=True):
+    sys.exit(1)
+print(version)
+END
+}
+
+# Links the command where every shell looks; what is there and not ours stays.
+link_command() {
+    if [ -e "$link" ] && [ ! -L "$link" ]; then
+        say "$link is there and is no link: not touched; the command is $PREFIX/bin/dance-ondevice" >&2
+        return
+    fi
+    mkdir -p "$(dirname "$link")"
+    ln -sfn "$PREFIX/bin/dance-ondevice" "$link"
+}
+
 install_package() {
     check_python
     mkdir -p "$root"
@@ -62,12 +93,19 @@ install_package() {
     pip="$root/bin/python -m pip install --quiet --disable-pip-version-check $PIP_ARGS"
     $pip -c constraints.txt setuptools wheel
     torch=$(sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
-    $pip ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} --no-deps "$torch"
+    wanted=$(sed -n 's/^ *torch\([<>=!~][^ ;]*\).*/\1/p' setup.cfg)
     # Built from a copy: an earlier build's leftovers in the source tree must not end up in the package.
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
-    cp -a dance_ondevice daemon policies setup.cfg pyproject.toml README.md LICENSE "$copy"
-    $pip -c constraints.txt --no-build-isolation "$copy"
+    cp -a dance_ondevice daemon policies setup.cfg pyproject.toml README.md LICENSE constraints.txt "$copy"
+    # One that is there and will do is kept: on a Jetson it is NVIDIA's, whose version is no other's.
+    if kept=$(torch_that_does "$wanted"); then
+        say "keeps torch $kept, which satisfies torch$wanted"
+        sed -i '/^torch==/d' "$copy/constraints.txt"
+    else
+        $pip ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} --no-deps "$torch"
+    fi
+    $pip -c "$copy/constraints.txt" --no-build-isolation "$copy"
     if [ -n "$DESTDIR" ]; then
         # Staged programs must name the interpreter of where they will be.
         find "$root/bin" -type f -exec sed -i "1s|^#!$root/|#!$PREFIX/|" {} +
@@ -108,6 +146,7 @@ tell_the_machine() {
 install_all() {
     install_package
     install_files
+    link_command
     if live; then tell_the_machine; fi
     say "installed in $root; state and configuration were left as they are"
     if [ -z "$DESTDIR" ]; then
@@ -125,6 +164,7 @@ uninstall_all() {
     for unit in $UNITS; do rm -f "$DESTDIR$UNITDIR/$unit"; done
     rm -f "$etc/sysusers.d/dance-ondevice.conf" "$etc/tmpfiles.d/dance-ondevice.conf" \
         "$etc/udev/rules.d/99-dance-ondevice-rapl.rules"
+    if [ "$(readlink "$link" 2>/dev/null)" = "$PREFIX/bin/dance-ondevice" ]; then rm -f "$link"; fi
     # Only what is one of our environments is removed whole.
     if [ -f "$root/pyvenv.cfg" ] && [ -e "$root/bin/dance-ondevice" ]; then rm -rf "$root"; fi
     if live; then systemctl daemon-reload; fi

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import click
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands.access import ask, target
 from dance_ondevice.daemon.system.state import StatePaths
-from dance_ondevice.daemon.terminal import print_json, print_pairs, show
+from dance_ondevice.daemon.terminal import Waiting, print_json, print_pairs, show
 
 #: Outcomes of a finished round that are known here; the daemon may add others.
 RESULT_KEYS = (
@@ -80,7 +80,13 @@ def train_now(
     if not wait:
         print_json(answer) if as_json else click.echo(f"a round is asked for (request {answer['request']})")
         return
-    result = await_request(paths, answer["request"], timeout)
+    waiting = Waiting()
+    try:
+        result = await_request(
+            paths, answer["request"], timeout, on_answer=lambda told: waiting.say(in_words(told))
+        )
+    finally:
+        waiting.close()
     if as_json:
         print_json({**dict.fromkeys(RESULT_KEYS), **result})
     else:
@@ -94,10 +100,13 @@ def await_request(
     request: int,
     timeout: float | None = None,
     *,
+    on_answer: Callable[[Mapping[str, Any]], None] = lambda _: None,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
     """Poll the daemon until a request is done; returns its answer without the ``state``.
+
+    ``on_answer`` is called with each answer before the last.
 
     Raises:
         WorkFailed: the daemon went away, forgot the request, or ``timeout`` seconds passed.
@@ -111,11 +120,27 @@ def await_request(
             )
         if answer.get("state") == "done":
             return {key: value for key, value in answer.items() if key != "state"}
+        on_answer(answer)
         if deadline is not None and monotonic() >= deadline:
             raise WorkFailed(
                 f"{answer.get('state')} after {timeout:g} s; it goes on, see `dance-ondevice status`"
             )
         sleep(_POLL_SECONDS)
+
+
+def in_words(answer: Mapping[str, Any]) -> str:
+    """How far a request is that waits or is being done."""
+    progress = answer.get("progress")
+    before = "waits for what runs now" if answer.get("state") == "queued" else ""
+    if not progress or not progress.get("steps"):
+        return before or "the round is prepared: samples, joules, trainer"
+    step, steps = progress.get("step") or 0, progress["steps"]
+    known = [before, f"step {step} of {steps}" + (", being judged" if step >= steps else "")]
+    if progress.get("miou") is not None:
+        known.append(f"mIoU so far {show(progress['miou'])}, live {show(progress.get('live_miou'))}")
+    if progress.get("joules") is not None:
+        known.append(f"{show(progress['joules'])} J")
+    return "; ".join(filter(None, known))
 
 
 def _print_result(result: dict[str, Any]) -> None:

@@ -44,6 +44,8 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "conditions", _conditions(answer.get("conditions"))
     yield "samples", _counts(answer.get("samples"))
     yield "rounds", _rounds(rounds, paused=bool(answer.get("paused")))
+    if step := answer.get("next_step"):
+        yield "next", step.get("line")
     yield "last round", _last(rounds.get("last"))
     yield "learning", _learning(rounds.get("learning"))
     if rounds.get("probation"):
@@ -107,6 +109,11 @@ def _counts(values: Mapping[str, Any] | None, unit: str = "") -> str:
 def _rounds(rounds: Mapping[str, Any], *, paused: bool) -> str:
     if rounds.get("running"):
         state = f"{rounds['running']} runs, step {rounds.get('step')} of {rounds.get('steps')}"
+        progress = rounds.get("progress") or {}
+        if progress.get("miou") is not None:
+            state += f", mIoU so far {show(progress['miou'])} (live {show(progress.get('live_miou'))})"
+        if progress.get("joules") is not None:
+            state += f", {_joules(progress['joules'])}"
     else:
         state = rounds.get("waiting_for") or "none runs"
     return f"{rounds.get('count', 0)} since the start; {state}" + ("; paused" if paused else "")

@@ -159,7 +159,7 @@ def stream(
     """
     if label_every is not None and label_fraction is not None:
         raise click.UsageError("--label-every and --label-fraction exclude each other")
-    curve = _load_curve(keys_file, server_key_file)
+    curve = load_curve(keys_file, server_key_file)
     import zmq
 
     from dance_ondevice.daemon.wire import sender as sending
@@ -217,7 +217,8 @@ def stream(
         ctx.exit(1)
 
 
-def _load_curve(keys_file: Path | None, server_key_file: Path | None) -> ClientCurve | None:
+def load_curve(keys_file: Path | None, server_key_file: Path | None) -> ClientCurve | None:
+    """The keys that ``--keys`` and ``--server-key`` name; None where neither is given."""
     if keys_file is None and server_key_file is None:
         return None
     if keys_file is None or server_key_file is None:

@@ -74,6 +74,9 @@ def _answer(rounds: Rounds, query: Mapping[str, Any]) -> dict[str, Any]:
     answer = rounds.answer(int(query["request"]))
     if answer is None:
         raise ControlError(f"no request {query['request']} since the daemon started")
+    running = rounds.snapshot().running
+    if answer.get("state") != "done" and running is not None:
+        answer["progress"] = running.as_dict()
     return answer
 
 

@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dance_ondevice.daemon.control.next_step import Advisor, as_dict
 from dance_ondevice.daemon.curation.unreadable import REMEDY
 from dance_ondevice.daemon.energy.service import EnergyService
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
 from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot
 from dance_ondevice.daemon.metrics.instruments import Instruments
-from dance_ondevice.daemon.rounds.service import Rounds, RoundsSnapshot
+from dance_ondevice.daemon.rounds.context import RoundsSnapshot
+from dance_ondevice.daemon.rounds.service import Rounds
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions import base, first_model
 from dance_ondevice.daemon.versions.versions import Versions
 from dance_ondevice.images.labels import class_colours
 from dance_ondevice.policies.budget.usefulness import Usefulness
@@ -36,6 +38,7 @@ class Parts:
     """The running parts of the daemon.
 
     Attributes:
+        advisor: Finds what keeps the daemon from learning.
         predictor: The inference thread; None while inference is off, like ``mailbox``.
         restart_keys: Returns the keys of the configuration that were changed and take effect after a restart.
         model_changes: Returns what the configuration asks of the model and a start does not do.
@@ -48,6 +51,7 @@ class Parts:
     meter_note: str
     rounds: Rounds
     ingest: Ingest
+    advisor: Advisor
     predictor: Predictor | None
     mailbox: LatestFrames | None
     restart_keys: Callable[[], tuple[str, ...]] = tuple
@@ -137,6 +141,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "conditions": predictor.conditions.report() if predictor else None,
         "miou": _miou(parts),
         "rounds": _rounds(rounds),
+        "next_step": as_dict(parts.advisor.now()),
         "labelling": dict(rounds.labelling),
         "energy": _energy(parts, rounds),
         "endpoints": {
@@ -163,6 +168,7 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
             architecture=card.get("architecture") or card.get("factory") or "",
             macs=card.get("macs") or 0,
             parameters=card.get("parameters") or 0,
+            untrained=base.is_untrained(card),
             miou=_miou(parts),
         )
     return Snapshot(
@@ -185,6 +191,7 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
         inference_skipped=parts.mailbox.skipped if parts.mailbox else 0,
         drop_fraction=parts.ingest.decider.rules.drop_fraction,
         conditions=len(parts.predictor.conditions.snapshot().known) if parts.predictor else 0,
+        learning_blocked=parts.advisor.now().reasons,
         model=model,
     )
 
@@ -221,6 +228,7 @@ def _rounds(rounds: RoundsSnapshot) -> dict[str, Any]:
         "running": running.round if running else None,
         "step": running.step if running else None,
         "steps": running.steps if running else None,
+        "progress": running.as_dict() if running else None,
         "count": sum(rounds.counts.values()),
         **rounds.counts,
         "last": rounds.last.as_dict() if rounds.last else None,

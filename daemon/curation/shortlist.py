@@ -15,7 +15,6 @@ from dance_ondevice.images.codec import decode_grey
 from dance_ondevice.images.headers import ImageError, probe, without_exif
 from dance_ondevice.images.signature import signature
 from dance_ondevice.policies.samples import labelling
-from dance_ondevice.policies.samples.sample_value import values
 from dance_ondevice.policies.samples.splits import SampleInfo
 
 __all__ = ["Exported", "Unlabelled", "choose", "unlabelled", "write"]
@@ -49,6 +48,17 @@ class Exported:
     images: tuple[Mapping[str, object], ...]
     candidates: int
     duplicates: int
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the first of the images to the last, as they were taken."""
+        times = [float(str(image["captured_at"])) for image in self.images]
+        return max(times) - min(times) if times else 0.0
+
+    @property
+    def reduced(self) -> int:
+        """Images that are stored smaller than they came."""
+        return sum(map(_is_reduced, self.images))
 
 
 def unlabelled(db: Database, *, camera: str | None = None) -> list[Unlabelled]:
@@ -110,8 +120,9 @@ def choose(
             unsure = uncertainty(image)
         looked_at.append(replace(info, signature=signed, uncertainty=unsure))
     labelled = labelled_samples(db)
-    chosen = labelling.choose_for_labelling(looked_at, count, labelled=labelled)
-    worth = values(looked_at, [*looked_at, *labelled])
+    reduced = {info.id for info in looked_at if _is_reduced(rows[info.id])}
+    chosen = labelling.choose_for_labelling(looked_at, count, labelled=labelled, reduced=reduced)
+    worth = labelling.labelling_values(looked_at, labelled, reduced)
     by_id = {info.id: info for info in looked_at}
     return Exported(
         images=tuple(_entry(rows[i], by_id[i], worth[i]) for i in chosen.ids),
@@ -146,6 +157,10 @@ def sign(image: Path) -> str | None:
         return signature(decode_grey(data, next((r for r in (8, 4, 2) if longer >= r * _SIGNED_SIDE), 1)))
     except (OSError, ImageError):
         return None
+
+
+def _is_reduced(row: Mapping[str, object]) -> bool:
+    return row["native_width"] is not None and row["width"] != row["native_width"]
 
 
 def _entry(row: Mapping[str, object], info: SampleInfo, value: float) -> dict[str, object]:

@@ -293,7 +293,7 @@ class Predictor(Service):
             self._score(label, prediction.mask, n_classes)
         if self._notes is not None:
             condition = self.conditions.condition_of(frame.camera)
-            self._notes.note(frame.id, prediction.mean_confidence, condition)
+            self._notes.note(frame.id, prediction.mean_confidence, condition, slot.version)
         if self._publisher is None:
             return
         if self._explained.get(frame.camera) is not slot.card:

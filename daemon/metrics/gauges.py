@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from dance_ondevice.daemon.metrics.instruments import WORKLOADS
 from dance_ondevice.energy.reading import EnergyReading
+from dance_ondevice.policies.rounds.next_step import REASONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class ModelFacts:
     architecture: str
     macs: int
     parameters: int
+    untrained: bool = False
     miou: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -44,6 +46,7 @@ class Snapshot:
     drop_fraction: float = 0.0
     conditions: int = 0
     model: ModelFacts | None = None
+    learning_blocked: Collection[str] = ()
     learning_joules: float = 0.0
     learning_gain: float | None = None
     learning_gain_per_kilojoule: float | None = None
@@ -159,6 +162,14 @@ def _energy_families(now: Snapshot) -> Iterator[Metric]:
 
 
 def _learning_families(now: Snapshot) -> Iterator[Metric]:
+    blocked = GaugeMetricFamily(
+        "dance_learning_blocked",
+        "1 for each reason for which no round starts now, else 0.",
+        labels=["reason"],
+    )
+    for reason in REASONS:
+        blocked.add_metric([reason], float(reason in now.learning_blocked))
+    yield blocked
     yield GaugeMetricFamily(
         "dance_learning_joules",
         "Gross joules that learning has cost so far, as far as the records go.",
@@ -186,6 +197,11 @@ def _model_families(model: ModelFacts) -> Iterator[Metric]:
         "dance_model_macs", "Multiply-accumulates per image at the reference size.", value=model.macs
     )
     yield GaugeMetricFamily("dance_model_parameters", "Parameters of the live model.", value=model.parameters)
+    yield GaugeMetricFamily(
+        "dance_model_untrained",
+        "1 while the live model has not learnt anything, so that its masks mean nothing; else 0.",
+        value=float(model.untrained),
+    )
     miou = GaugeMetricFamily(
         "dance_model_miou", "Mean intersection over union, a fraction of 1.", labels=["split"]
     )

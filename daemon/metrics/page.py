@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot, SnapshotCollector
 from dance_ondevice.daemon.metrics.instruments import OUTCOMES, ROLLBACK_TRIGGERS, WORKLOADS, Instruments
 from dance_ondevice.energy.reading import DomainEnergy, EnergyReading
+from dance_ondevice.policies.rounds.next_step import REASONS
 from dance_ondevice.policies.stream.data_slimming import Decision
 from dance_ondevice.policies.stream.drift import SIGNALS
 
@@ -40,7 +41,8 @@ LABELS = {
     "`repeated` (a picture that is stored already) or `damaged` (its lower part is flat); of rounds "
     + ", ".join(f"`{outcome}`" for outcome in OUTCOMES[:-1])
     + f" or `{OUTCOMES[-1]}`",
-    "reason": "why a message was refused, as a short word (`store_full`, `header`, ...)",
+    "reason": "why a message was refused, as a short word (`store_full`, `header`, ...); "
+    "why no round starts: " + ", ".join(f"`{reason}`" for reason in REASONS),
     "scale": "the factor by which a frame is stored, trained on and inferred at",
     "signal": "what has changed: " + ", ".join(f"`{name}`" for name in SIGNALS),
     "source": "the meter",

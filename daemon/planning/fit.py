@@ -89,6 +89,12 @@ class FittedRound:
         }
 
 
+class EnergyRefusal(str):
+    """Why no round starts, where that is for want of joules, or for battery or heat."""
+
+    __slots__ = ()
+
+
 def stored(db: Database, plan: RoundPlan) -> Stored:
     """Look up the stored facts that ``fit`` needs."""
     ids = [*plan.train, *plan.rehearsal]
@@ -187,7 +193,7 @@ def fit(
         # The account reports how much is left and how long more takes; battery and heat are reported
         # separately.
         allowance = budget.ask(cost.round(round_job.MIN_STEPS))
-        return size if allowance.allowed else f"{size}; {allowance.reason}"
+        return EnergyRefusal(size if allowance.allowed else f"{size}; {allowance.reason}")
     rules = learning_value.ValueRules()
     expected = learning_value.expect(
         rules, past_rounds(past, known.new_samples), new_samples=size.new, predicted_joules=size.joules
@@ -204,7 +210,7 @@ def fit(
         return verdict.reason
     allowance = budget.ask(size.joules)
     if not allowance.allowed:
-        return allowance.reason
+        return EnergyRefusal(allowance.reason)
     cut = dataclasses.replace(
         plan, train=_spread(plan.train, size.new), rehearsal=_spread(plan.rehearsal, size.rehearsal)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,9 +13,12 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.service import EnergyService
 from dance_ondevice.daemon.metrics.instruments import Instruments
+from dance_ondevice.daemon.rounds.watch import Progress
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import Versions
+from dance_ondevice.policies.budget.usefulness import Usefulness
+from dance_ondevice.policies.rounds.stock import Stock
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.inference.cameras import ConditionsSnapshot
@@ -93,6 +96,41 @@ class Outcome:
     def as_dict(self) -> dict[str, Any]:
         """Plain data for the control socket."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundsSnapshot:
+    """The state that the rounds thread last published.
+
+    Attributes:
+        running: Progress of the round that runs now.
+        last: The last finished round.
+        counts: Number of rounds by outcome since the daemon started.
+        waiting_for: Why no round runs, in words.
+        stock: The samples that a round could learn from now.
+        refused: Why the last round that was due did not start; empty if it did.
+        refused_for_energy: Whether that was for lack of joules, or because of battery or heat.
+        budget_joules: The joules that training may spend now.
+        paused: Whether the user has paused rounds.
+        suspended: Why rounds no longer start by themselves, since learning has not helped; empty otherwise.
+        learning: What learning has gained and cost so far; None before it was computed.
+        probation: What a version on probation still waits for; empty when none is on probation.
+        labelling: State of the teacher, see ``teaching.TeachingState``.
+    """
+
+    running: Progress | None = None
+    last: Outcome | None = None
+    counts: dict[str, int]
+    waiting_for: str = ""
+    stock: Stock = field(default_factory=Stock)
+    refused: str = ""
+    refused_for_energy: bool = False
+    budget_joules: float = 0.0
+    paused: bool = False
+    suspended: str = ""
+    learning: Usefulness | None = None
+    probation: str = ""
+    labelling: Mapping[str, object] = field(default_factory=dict)
 
 
 def outcome_of(

@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.curation import round_folders as folders
 from dance_ondevice.daemon.curation import unreadable
 from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.rounds import closing as round_close
-from dance_ondevice.daemon.rounds import folders, importing
+from dance_ondevice.daemon.rounds import importing
 from dance_ondevice.daemon.rounds import prepare as round_prepare
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds import verdict as round_verdict

@@ -10,15 +10,16 @@ import dataclasses
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from dance_ondevice.daemon.config.sections import Config, Training
 from dance_ondevice.daemon.planning import pace as round_pace
-from dance_ondevice.daemon.rounds.context import Outcome, RoundContext
+from dance_ondevice.daemon.planning.fit import EnergyRefusal
+from dance_ondevice.daemon.rounds.context import Outcome, RoundContext, RoundsSnapshot
 from dance_ondevice.daemon.rounds.drift_watch import DriftWatch
 from dance_ondevice.daemon.rounds.procedure import RoundProcedure
 from dance_ondevice.daemon.rounds.teaching import Teaching, TeachingState
@@ -27,8 +28,9 @@ from dance_ondevice.daemon.system.guard import Guard
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.versions.versions import VersionError
 from dance_ondevice.files import write_durably
-from dance_ondevice.policies.budget.usefulness import Usefulness, suspended, usefulness
+from dance_ondevice.policies.budget.usefulness import suspended, usefulness
 from dance_ondevice.policies.rounds import start as policy
+from dance_ondevice.policies.rounds import stock
 from dance_ondevice.policies.samples.splits import SampleInfo
 
 #: Finished rounds from which the benefit of learning is reported; many of them may be stopped or failed.
@@ -45,35 +47,6 @@ class Request:
     kind: Kind
     trigger: str
     version: str | None = None  # or the folder of a model to bring in
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundsSnapshot:
-    """The state that the rounds thread last published.
-
-    Attributes:
-        running: Progress of the round that runs now.
-        last: The last finished round.
-        counts: Number of rounds by outcome since the daemon started.
-        waiting_for: Why no round runs, in words.
-        budget_joules: The joules that training may spend now.
-        paused: Whether the user has paused rounds.
-        suspended: Why rounds no longer start by themselves, since learning has not helped; empty otherwise.
-        learning: What learning has gained and cost so far; None before it was computed.
-        probation: What a version on probation still waits for; empty when none is on probation.
-        labelling: State of the teacher, see ``TeachingState``.
-    """
-
-    running: Progress | None = None
-    last: Outcome | None = None
-    counts: dict[str, int]
-    waiting_for: str = ""
-    budget_joules: float = 0.0
-    paused: bool = False
-    suspended: str = ""
-    learning: Usefulness | None = None
-    probation: str = ""
-    labelling: Mapping[str, object] = field(default_factory=lambda: TeachingState().as_dict())
 
 
 class Rounds(Service):
@@ -105,13 +78,17 @@ class Rounds(Service):
         self._ids = itertools.count(1)
         self._answers: dict[int, dict[str, Any]] = {}
         self._answers_lock = threading.Lock()
+        self._counted = -1  # labelled samples when the stock was counted last
         self._interrupted = True  # the last run may have left rounds open
         self._guard = Guard(
             lambda what, text: self._publish(running=None, waiting_for=f"{what} failed: {text}")
         )
         self._pause_file = context.paths.root / "paused"
         self._state = RoundsSnapshot(
-            counts={}, paused=self._pause_file.exists(), waiting_for="no request yet"
+            counts={},
+            paused=self._pause_file.exists(),
+            waiting_for="nothing was looked for yet",
+            labelling=TeachingState().as_dict(),
         )
 
     def snapshot(self) -> RoundsSnapshot:
@@ -182,6 +159,7 @@ class Rounds(Service):
         self._guard.run("the recovery of labelling", self._teaching.recover)
         self._guard.run("the review of past rounds", self._review_learning)
         self._guard.run("the removal of old folders", self._procedure.tidy)
+        self._guard.run("the count of samples", self._count)
         self._publish(budget_joules=self._procedure.balance())
 
     def run(self) -> None:
@@ -194,10 +172,27 @@ class Rounds(Service):
             except queue.Empty:
                 self._guard.run("the drift watch", self._drift.update)
                 self._check_probation(round_ahead=False)
+                if self._counted != self._context.store.snapshot().samples_labelled:
+                    self._guard.run("the count of samples", self._count)
                 self._publish(budget_joules=self._procedure.balance())
                 continue
             if request is not None:
                 self._serve(request)
+                self._guard.run("the count of samples", self._count)
+
+    def _count(self) -> None:
+        """Count what a round would find."""
+        self._counted = self._context.store.snapshot().samples_labelled
+        samples = self._procedure.samples()
+        drifted = self._drift.drifted([sample for sample in samples if stock.might_teach(sample)])
+        training = self._context.config.training
+        found = stock.count(
+            samples,
+            min_new_samples=training.min_new_samples,
+            drifted=drifted,
+            needed_after_drift=_after_drift(training),
+        )
+        self._publish(stock=found)
 
     def _serve(self, request: Request) -> None:
         def failed(text: str) -> None:
@@ -280,11 +275,11 @@ class Rounds(Service):
             # Not earlier: blocks of time are cut better from many new samples at once than from a few at a
             # time.
             samples = self._procedure.assign_splits(config)
-        if forced and not any(map(_may_teach, samples)):
+        if forced and not any(map(stock.may_teach, samples)):
             # The user asked for a round: samples that were used before may be used again.
             samples = [dataclasses.replace(s, rounds_used=0) for s in samples]
         # Samples without a split are not lost: they stay new and count for the next round.
-        new = [s for s in samples if (_may_teach if enough else _might_teach)(s)]
+        new = [s for s in samples if (stock.may_teach if enough else stock.might_teach)(s)]
         drifted = self._drift.drifted(new)
         known = self._drift.latest
         decision = policy.should_start(
@@ -311,7 +306,12 @@ class Rounds(Service):
             if not isinstance(outcome, str):
                 self._drift.answered(policy.answered(drifted, _after_drift(training)), known)
         if isinstance(outcome, str):
-            self._publish(waiting_for=outcome, budget_joules=self._procedure.balance())
+            self._publish(
+                waiting_for=outcome,
+                refused=outcome,
+                refused_for_energy=isinstance(outcome, EnergyRefusal),
+                budget_joules=self._procedure.balance(),
+            )
             return {"state": "done", "outcome": "refused", "reasons": [outcome]}
         self._finished(outcome)
         return {"state": "done", **outcome.as_dict()}
@@ -327,7 +327,7 @@ class Rounds(Service):
 
     def _enough(self, training: Training, samples: Iterable[SampleInfo], forced: bool) -> bool:
         """Whether there may be enough samples to learn from, once each has its split."""
-        might = [sample for sample in samples if _might_teach(sample)]
+        might = [sample for sample in samples if stock.might_teach(sample)]
         if forced or len(might) >= training.min_new_samples:
             return True
         return bool(policy.answered(self._drift.drifted(might), _after_drift(training)))
@@ -364,6 +364,7 @@ class Rounds(Service):
             running=None,
             last=outcome,
             counts=counts,
+            refused="",
             waiting_for=self._state.suspended or "waiting for new labelled samples",
             budget_joules=self._procedure.balance(),
         )
@@ -401,14 +402,6 @@ class Rounds(Service):
             self._answers[request_id] = answer
             for old in sorted(self._answers)[:-100]:
                 del self._answers[old]
-
-
-def _may_teach(sample: SampleInfo) -> bool:
-    return sample.labelled and sample.split == "train" and sample.rounds_used == 0
-
-
-def _might_teach(sample: SampleInfo) -> bool:
-    return _may_teach(sample) or (sample.labelled and sample.split is None)
 
 
 def _after_drift(training: Training) -> int:

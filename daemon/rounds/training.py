@@ -86,7 +86,7 @@ class RoundTraining:
         watcher: ChildWatcher,
         *,
         priority: Literal["background", "normal"] = "background",
-        on_progress: Callable[[Progress | None], None],
+        on_progress: Callable[[Progress], None],
     ) -> None:
         self._watcher = watcher
         self._priority = priority

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.counts import ScoreCard
@@ -16,6 +17,9 @@ from dance_ondevice.files import write_durably
 from dance_ondevice.policies.rounds import pace
 
 log = logging.getLogger(__name__)
+
+#: A line of the log tells how far a round is, at most once in so many seconds.
+_LOG_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +66,52 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of the running round, for ``status``."""
+    """The progress of the running round, for ``status``.
+
+    Attributes:
+        round: The round's id.
+        step: Number of optimiser steps taken; 0 while the trainer starts.
+        steps: Number of steps of the whole round.
+        loss: Loss of the last step.
+        miou: The candidate's present mIoU on some of the held-out samples; None before it was evaluated.
+        live_miou: The live model's mIoU on the same samples.
+        joules: Gross joules that it has spent; None where they are unknown.
+    """
 
     round: str
     step: int
     steps: int
     loss: float | None
+    miou: float | None = None
+    live_miou: float | None = None
+    joules: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for the control socket."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+class ProgressNotes:
+    """Adds to the trainer's reports what the round has spent, and logs one of them now and then."""
+
+    def __init__(
+        self, on_progress: Callable[[Progress | None], None], monotonic: Callable[[], float]
+    ) -> None:
+        self._on_progress = on_progress
+        self._monotonic = monotonic
+        self._logged_at = monotonic()
+        self.joules: float | None = None
+
+    def report(self, progress: Progress) -> None:
+        """Pass on where the round is."""
+        self._on_progress(replace(progress, joules=self.joules))
+        if self._monotonic() - self._logged_at >= _LOG_SECONDS:
+            self._logged_at = self._monotonic()
+            log.info(
+                "round training round=%s step=%d steps=%d loss=%s miou=%s joules=%s",
+                progress.round, progress.step, progress.steps,
+                *(_figure(value) for value in (progress.loss, progress.miou, self.joules)),
+            )  # fmt: skip
 
 
 def watch(
@@ -119,7 +163,8 @@ class _Watch:
         match event:
             case jobs.Stepped(step=step, steps=steps, loss=loss):
                 self._step, self._steps = step, steps
-                self._on_progress(Progress(self._round, step, steps, loss))
+                live, miou = (self._points[-1].live, self._points[-1].miou) if self._points else (None, None)
+                self._on_progress(Progress(self._round, step, steps, loss, miou, live))
             case jobs.Evaluated(model=model, scores=found):
                 self._scores[model] = found
             case jobs.Slimmed():
@@ -216,6 +261,10 @@ def _mark_resumable(folder: Path) -> None:
             write_durably(mark, NO_STEPS)
     except OSError as error:
         log.warning("interrupted round cannot be resumed folder=%s error=%s", folder, error)
+
+
+def _figure(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
 
 
 def _exit_reason(status: int, log_file: Path) -> str:

@@ -104,6 +104,17 @@ def follow(scheduler: BackgroundScheduler, tick: Callable[[str], None]) -> None:
         tick("window")
 
 
+def next_look(scheduler: BackgroundScheduler, window_open: bool) -> datetime | None:
+    """When a running scheduler asks next, to any effect: while the window is closed, when that opens.
+
+    None where no such job is scheduled.
+    """
+    moments = {job.id: getattr(job, "next_run_time", None) for job in scheduler.get_jobs()}
+    if not window_open and moments.get("window") is not None:
+        return moments["window"]
+    return min((moment for moment in moments.values() if moment is not None), default=None)
+
+
 def _opening(window: str) -> DailyOpening:
     hour, minute = window.split("-", maxsplit=1)[0].split(":")
     return DailyOpening(hour=int(hour), minute=int(minute), timezone=_local_timezone())

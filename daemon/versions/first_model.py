@@ -226,6 +226,12 @@ def _copy_base(config: Config, config_file: str, scratch: Path, source: Path) ->
     raise ConfigError((Problem(config_file, "model.weights", problem, allowed),))
 
 
+def is_untrained_live(versions: Versions) -> bool:
+    """Whether the live model has not learnt anything yet; False where there is none."""
+    live = versions.live()
+    return live is not None and base.is_untrained(live.card)
+
+
 def warning(card: Mapping[str, Any]) -> str | None:
     """The warning of ``status`` about an untrained model, or about weights whose keys did not match."""
     training = card.get("training") or {}

@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 from sqlite_utils import Database
 
+from dance_ondevice.daemon.store.notes import forget_uncertainties
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.documents import DocumentError, decode
@@ -373,7 +374,11 @@ def _plain(name: str) -> str:
 def _mark_live(db: Database, version: str) -> None:
     # Whatever was called live, also by a pointer that somebody has removed: there is one.
     db.execute("update versions set status = 'retired' where status = 'live' and version <> ?", [version])
-    db.execute("update versions set status = 'live' where version = ?", [version])
+    changed = db.execute(
+        "update versions set status = 'live' where version = ? and status <> 'live'", [version]
+    )
+    if changed.rowcount:
+        forget_uncertainties(db)
 
 
 def age_key(version: str) -> tuple[int, str]:

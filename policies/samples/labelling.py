@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from dance_ondevice.policies.samples.sample_value import Chosen, choose, values
+from dance_ondevice.policies.samples.sample_value import Chosen, values
 from dance_ondevice.policies.samples.splits import SampleInfo
+from dance_ondevice.policies.samples.spread import choose_spread
 
 __all__ = [
     "BINS",
@@ -16,6 +17,7 @@ __all__ = [
     "Retry",
     "calibrate",
     "choose_for_labelling",
+    "labelling_values",
     "retry_after",
     "shortlist",
 ]
@@ -28,6 +30,8 @@ NEVER = 2.0
 _ENOUGH_PIXELS = 500
 #: More candidates than so many times what is wanted are not compared with each other.
 _SHORTLIST = 8
+#: A person sees less in an image that is stored smaller than it came.
+_REDUCED = 0.5
 _RETRY_SECONDS = 60.0
 _LONGEST_RETRY = 86_400.0
 
@@ -81,17 +85,33 @@ def shortlist(candidates: Sequence[SampleInfo], count: int) -> list[SampleInfo]:
 
 
 def choose_for_labelling(
-    candidates: Sequence[SampleInfo], count: int, *, labelled: Sequence[SampleInfo] = ()
+    candidates: Sequence[SampleInfo],
+    count: int,
+    *,
+    labelled: Sequence[SampleInfo] = (),
+    reduced: Collection[str] = (),
 ) -> Chosen:
-    """The samples most worth a label: uncertain, complex, of rare conditions, and unlike each other.
+    """The samples most worth a label: uncertain, complex, of rare conditions, unlike each other and apart.
+
+    Apart means spread over cameras, their conditions and time, see ``spread``.
 
     Args:
         candidates: samples without a label.
         count: at most.
         labelled: that have one: rarity is judged by them as well, and their near-duplicates are left out.
+        reduced: ids of samples that are stored smaller than they came: a person sees less in them, so they
+            are worth half.
     """
+    worth = labelling_values(candidates, labelled, reduced)
+    return choose_spread(candidates, count, worth, known=labelled)
+
+
+def labelling_values(
+    candidates: Sequence[SampleInfo], labelled: Sequence[SampleInfo] = (), reduced: Collection[str] = ()
+) -> dict[str, float]:
+    """What a label for each of the candidates is worth, by id; see ``choose_for_labelling``."""
     worth = values(candidates, [*candidates, *labelled])
-    return choose(candidates, count, worth, known=labelled)
+    return {i: value * (_REDUCED if i in reduced else 1.0) for i, value in worth.items()}
 
 
 def calibrate(

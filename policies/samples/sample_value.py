@@ -21,7 +21,7 @@ from dance_ondevice.policies.samples import similarity
 from dance_ondevice.policies.samples.similarity import stored_light
 from dance_ondevice.policies.samples.splits import SampleInfo
 
-__all__ = ["Chosen", "balanced_draw", "choose", "values"]
+__all__ = ["Chosen", "apart", "balanced_draw", "choose", "values"]
 
 _Key = TypeVar("_Key", int, str)
 
@@ -48,7 +48,8 @@ def values(samples: Sequence[SampleInfo], among: Sequence[SampleInfo] | None = N
 
     Complexity is a rank among samples alike, of the same condition and light: a dusk is worth no less for
     being dark. An unknown uncertainty is taken for the median of the known ones. A class, or a condition, is
-    rarer the fewer samples it is in: worth grows with the square root of that, up to a bound.
+    rarer the fewer samples it is in: worth grows with the square root of that, up to a bound. A
+    condition that is not known yet is not rare.
 
     Args:
         samples: to be valued.
@@ -58,7 +59,7 @@ def values(samples: Sequence[SampleInfo], among: Sequence[SampleInfo] | None = N
     known = sorted(s.uncertainty for s in everybody if s.uncertainty is not None)
     usual = known[len(known) // 2] if known else _USUAL_UNCERTAINTY
     classes = Counter(class_id for s in everybody for class_id in s.classes)
-    conditions = Counter(s.condition for s in everybody)
+    conditions = Counter(s.condition for s in everybody if s.condition)
     alike: dict[tuple[str, int], list[float]] = {}
     for s in everybody:
         alike.setdefault(_alike(s), []).append(s.score)
@@ -67,7 +68,7 @@ def values(samples: Sequence[SampleInfo], among: Sequence[SampleInfo] | None = N
         s.id: (_FLOOR + _unit(usual if s.uncertainty is None else s.uncertainty))
         * (_FLOOR + _rank(ordered.get(_alike(s), []), s.score))
         * max((_rarity(classes, class_id) for class_id in s.classes), default=1.0)
-        * _rarity(conditions, s.condition)
+        * (_rarity(conditions, s.condition) if s.condition else 1.0)
         for s in samples
     }
 
@@ -114,7 +115,7 @@ def choose(
             if nearest[identifier] <= similarity.NEAR:
                 duplicates.append(identifier)
                 continue
-            heapq.heappush(heap, (-worth[identifier] * _apart(nearest[identifier]), turn, identifier))
+            heapq.heappush(heap, (-worth[identifier] * apart(nearest[identifier]), turn, identifier))
             continue
         ids.append(identifier)
         if (own := codes[identifier]) is not None:
@@ -185,5 +186,6 @@ def _rarity(counts: Mapping[_Key, int], of: _Key) -> float:
     return min(_MOST_RARE, math.sqrt(most / max(1, counts.get(of, 0))))
 
 
-def _apart(nearest: float) -> float:
+def apart(nearest: float) -> float:
+    """What a sample's worth is multiplied by for its distance to the one that it resembles most, 0 to 1."""
     return min(1.0, nearest / _FAR)

@@ -168,6 +168,9 @@ def test_the_shared_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         "state_dir": None,
         "as_json": False,
     }
+    environ["DANCE_STATE_DIR"] = "/from/environment"
+    result = CliRunner().invoke(main, ["status"], env=environ)
+    assert json.loads(result.output)["state_dir"] == "/from/environment"
     args = ["status", "--config", "mine.toml", "--state-dir", str(tmp_path), "--json"]
     result = CliRunner().invoke(main, args, env=environ)
     assert json.loads(result.output) == {

@@ -26,7 +26,7 @@ def targets() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def without_variables(expression: str) -> str:
     """A dashboard's query as Grafana would send it for all boards."""
-    return expression.replace("$__rate_interval", "1m").replace("$instance", ".*")
+    return expression.replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$camera", ".*")
 
 
 def alerts() -> dict[str, str]:

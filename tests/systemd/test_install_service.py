@@ -18,6 +18,7 @@ from dance_ondevice.daemon.config.sections import Config
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 UNITS = "/etc/systemd/system"
+LINK = "/usr/local/bin/dance-ondevice"
 INSTALLED = (
     f"{UNITS}/dance-ondevice.service",
     f"{UNITS}/dance-ondevice-camera@.service",
@@ -55,6 +56,7 @@ def test_everything_is_in_place_and_named_for_where_it_will_be(stage: Stage) -> 
     assert stat.S_IMODE(cameras.stat().st_mode) == 0o700
     assert stat.S_IMODE((cameras / "camera.env.example").stat().st_mode) == 0o600
     assert stage.path(f"{PREFIX}/share/doc/installation.md").is_file()
+    assert stage.path(LINK).readlink() == Path(f"{PREFIX}/bin/dance-ondevice")
 
 
 def test_what_the_units_start_is_what_is_installed(stage: Stage) -> None:
@@ -79,8 +81,15 @@ def test_again_is_an_upgrade_and_removal_keeps_configuration_and_state(stage: St
     module = site_packages(stage) / "dance_ondevice" / "__init__.py"
     installed, _ = module.read_text(), module.write_text("raise ImportError")
 
+    # A board's own torch, of a version that no pin names.
+    own = site_packages(stage) / "torch-2.5.0a0+872d972e41.nv24.8.dist-info"
+    own.mkdir()
+    (own / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.5.0a0+872d972e41.nv24.8\n")
+
     done = stage.make("install-service")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "keeps torch 2.5.0a0+872d972e41.nv24.8" in done.stdout
+    assert own.is_dir()
     assert unit.read_text() == wanted
     assert module.read_text() == installed
     assert not (REPOSITORY / "build" / "lib").exists()
@@ -89,6 +98,7 @@ def test_again_is_an_upgrade_and_removal_keeps_configuration_and_state(stage: St
     removed = [stage.make("uninstall-service") for _ in range(2)]
     assert [done.returncode for done in removed] == [0, 0], removed
     assert [name for name in (*INSTALLED, PREFIX) if stage.path(name).exists()] == []
+    assert not stage.path(LINK).is_symlink()
     assert config.read_text() == "# ours\n"
     assert camera.exists()
     assert sample.read_bytes() == b"image"
@@ -105,6 +115,25 @@ def test_a_folder_that_is_no_environment_of_ours_is_not_removed(tmp_path: Path) 
     )
     assert done.returncode == 0
     assert precious.is_dir()
+
+
+def test_what_is_no_link_of_ours_is_neither_replaced_nor_removed(stage: Stage, tmp_path: Path) -> None:
+    script = (REPOSITORY / "systemd" / "install.sh").read_text()
+    start = script.index("link_command() {")
+    function = script[start : script.index("\n}\n", start) + 3]
+    link = tmp_path / "bin" / "dance-ondevice"
+    call = f'say() {{ echo "$*"; }}\nPREFIX={PREFIX}\nlink={link}\n{function}\nlink_command'
+
+    def run() -> str:
+        return subprocess.run(["sh", "-euc", call], capture_output=True, text=True, check=True).stderr
+
+    assert run() == ""
+    assert run() == ""
+    assert link.readlink() == Path(f"{PREFIX}/bin/dance-ondevice")
+    link.unlink()
+    link.write_text("mine")
+    assert "not touched" in run()
+    assert link.read_text() == "mine"
 
 
 def test_a_prefix_that_is_no_path_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,11 @@ from dance_ondevice.daemon.commands.samples.live_model import live_model
 from dance_ondevice.daemon.terminal import print_json
 
 if TYPE_CHECKING:
+    from dance_ondevice.daemon.curation.shortlist import Exported
     from dance_ondevice.daemon.system.state import StatePaths
+
+#: Images of so few seconds are as good as one.
+_MOMENT = 10.0
 
 
 @click.command()
@@ -48,9 +53,11 @@ def export(
 ) -> None:
     """Write the images most worth a label, best first, for a labelling tool or by hand.
 
-    Worth much is what the live model is unsure of, what is detailed, what is of a rare condition; images like
-    each other, or like labelled ones, are left out. DIR gets images/, an empty labels/ and manifest.json:
-    `dance-ondevice labels import DIR` takes masks in labels/, or a tool's export in DIR, back.
+    Worth much is what the live model is unsure of, what is detailed, what is of a rare condition; they are
+    spread over cameras, conditions and time, and images like each other, or like labelled ones, are left out.
+    Images that are stored at their full size come before others of the same worth. DIR gets images/, an empty
+    labels/ and manifest.json: `dance-ondevice labels import DIR` takes masks in labels/, or a tool's export
+    in DIR, back. A mask may have the size of its image or that of the frame as it came.
     """
     from dance_ondevice.daemon.curation import shortlist as sample_export
 
@@ -79,15 +86,39 @@ def export(
                 "images": chosen.images,
                 "candidates": chosen.candidates,
                 "near_duplicates": chosen.duplicates,
+                "seconds": chosen.seconds,
+                "reduced": chosen.reduced,
             }
         )
         return
+    for warning in _warnings(chosen):
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
     click.echo(
         f"{len(chosen.images)} of {chosen.candidates} samples without a label are in {out}/images; "
         f"{chosen.duplicates} near-duplicates were left out.\n"
         f"Put the masks into {out}/labels, or a labelling tool's export into {out}, then run "
         f"`dance-ondevice labels import {out}`."
     )
+
+
+def _warnings(chosen: Exported) -> Iterator[str]:
+    """What a person should know before the work begins."""
+    count = len(chosen.images)
+    if count > 1 and chosen.seconds <= _MOMENT:
+        yield (
+            f"all {count} images were taken within {_seconds(chosen.seconds)}: they show nearly the same. "
+            "Let the camera run on and export again, or label one of them"
+        )
+    if chosen.reduced:
+        yield (
+            f"{chosen.reduced} of {count} images are stored smaller than they came (width and "
+            "native_width in the manifest): masks of either size are taken, so label your own originals "
+            "where you keep them"
+        )
+
+
+def _seconds(value: float) -> str:
+    return "1 s" if value <= 1.0 else f"{math.ceil(value)} s"
 
 
 def _live_uncertainty(paths: StatePaths) -> Callable[[Path], float | None] | None:

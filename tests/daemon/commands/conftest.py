@@ -29,7 +29,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instances, "SYSTEM_RUNTIME_DIR", tmp_path / "no-run")
     monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "no-config.toml")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "xdg"))
-    for name in ("DANCE_CONFIG", "RUNTIME_DIRECTORY"):
+    for name in ("DANCE_CONFIG", "DANCE_STATE_DIR", "RUNTIME_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
 
 

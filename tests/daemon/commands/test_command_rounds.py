@@ -55,6 +55,32 @@ def test_a_rejected_round_ran(run, run_json, serve, paths: StatePaths):
         assert text in output
 
 
+def test_a_wait_tells_how_far_it_is_and_the_output_is_the_result_alone(run, serve, paths: StatePaths):
+    serve(Daemon(DONE).handlers())
+    result = run("train-now", "--wait", "--state-dir", str(paths.root))
+    assert "waits for what runs now" in result.stderr
+    assert "waits" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"state": "running"}, "the round is prepared: samples, joules, trainer"),
+        (
+            {
+                "state": "running",
+                "progress": {"step": 3, "steps": 9, "miou": 0.25, "live_miou": 0.125, "joules": 21.5},
+            },
+            "step 3 of 9; mIoU so far 0.25, live 0.125; 21.5 J",
+        ),
+        ({"state": "running", "progress": {"step": 9, "steps": 9}}, "step 9 of 9, being judged"),
+        ({"state": "queued", "progress": {"step": 2, "steps": 9}}, "waits for what runs now; step 2 of 9"),
+    ],
+)
+def test_how_far_a_request_is(answer: dict[str, Any], words: str):
+    assert rounds.in_words(answer) == words
+
+
 def test_a_promoted_round_exits_0(run_json, serve, paths: StatePaths):
     serve(Daemon({**DONE, "outcome": "promoted"}).handlers())
     args = ("train-now", "--wait", "--state-dir", str(paths.root))

@@ -40,6 +40,7 @@ REPORT: dict[str, Any] = {
         "budget_joules": 19880.0,
         "workload_joules": {"training": 120.0},
     },
+    "next_step": {"line": "paused by the user; next: dance-ondevice resume", "reasons": ["paused"]},
     "warnings": ["energy is modelled"],
 }
 
@@ -60,6 +61,7 @@ def test_the_report_is_shown(run, run_json, serve, paths: StatePaths):
         "cpu-model (modelled)",
         "training 120 J",
         "warning: energy is modelled",
+        "next        paused by the user; next: dance-ondevice resume",
     ):
         assert text in output
 

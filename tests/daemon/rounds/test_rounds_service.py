@@ -99,7 +99,7 @@ def test_a_round_that_helps_ends_the_suspension(rig: Rig) -> None:
     service.setup()
     assert service.snapshot().suspended
     finished(rig, 3, "promoted", live=0.5)
-    service._look_back()
+    service._review_learning()
     assert service.snapshot().suspended == ""
 
 

@@ -19,6 +19,7 @@ from daemon_process import Camera, Daemon
 from prometheus_client.parser import text_string_to_metric_families
 
 from dance_ondevice.images import codec as images
+from dance_ondevice.policies.rounds.next_step import REASONS
 
 pytestmark = pytest.mark.slow
 
@@ -284,7 +285,19 @@ def test_without_inference_torch_is_never_loaded(
     launch: Callable[..., Daemon], camera: Callable[[Daemon], Camera]
 ) -> None:
     daemon = launch()
-    assert camera(daemon).send(0)["kept"]
+    assert daemon.ask("status")["next_step"]["reasons"] == ["no_frames"]
+    assert camera(daemon).send(0, labelled=False)["kept"]
+    # What it lacks is said at the start, when asked, and as a metric.
+    step = daemon.wait_until(lambda status: status["next_step"]["reasons"] == ["no_labels"])["next_step"]
+    assert "nothing can be learnt without them, looks again " in step["line"]
+    assert step["command"].startswith("dance-ondevice samples export --for-labelling")
+    assert step["command"] in daemon.run_cli("status").stdout
+    values = scrape(daemon.facts["metrics"])
+    blocked = {dict(labels)["reason"] for n, labels in values if n == "dance_learning_blocked"}
+    assert values["dance_learning_blocked", (("reason", "no_labels"),)] == 1
+    assert values["dance_learning_blocked", (("reason", "paused"),)] == 0
+    assert blocked == set(REASONS)
+    assert "learning: no samples yet" in daemon.log.read_text()
     maps = (Path("/proc") / str(daemon.running.pid) / "maps").read_text()
     assert "libtorch" not in maps
     assert "cv2" in maps
@@ -324,6 +337,7 @@ def test_a_reload_takes_over_what_can_change_and_says_what_waits(
     assert "min_free_bytes" in refused["error"]
     status = daemon.wait_until(lambda status: status["energy"]["budget_joules"] == 0)
     assert any("energy.max_watts" in warning for warning in status["warnings"])
+    assert "no_budget" in status["next_step"]["reasons"]
 
     daemon.config.write_text("[energy]\nbudget_joules_per_day = -1\n[what]\n")
     wrong = daemon.run_cli("config", "reload")
@@ -377,6 +391,7 @@ def test_a_boards_own_meter_is_used_exported_and_lost_without_a_guess(
     later = daemon.wait_until(lambda status: status["energy"]["unmeasured_seconds"] > 2.0)
     assert later["energy"]["gross_joules"] == frozen
     assert later["energy"]["watts"] == {}
+    assert "no_energy_meter" in later["next_step"]["reasons"]
     assert "dance_energy_watts" not in {name for name, _ in scrape(daemon.facts["metrics"])}
     assert daemon.stop() == 0
 

@@ -6,7 +6,8 @@ import json
 
 from stored import new_sample, rows
 
-from dance_ondevice.daemon.rounds import folders, record
+from dance_ondevice.daemon.curation import round_folders as folders
+from dance_ondevice.daemon.rounds import record
 from dance_ondevice.daemon.store.rebuild import Roles
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
