@@ -129,7 +129,7 @@ class Waiting:
         return self._monotonic() - self._started
 
     def say(self, text: str) -> None:
-        """Tell how far it is, unless that was told a moment ago."""
+        """Print the progress, unless it was printed a moment ago."""
         now = self._monotonic()
         every = _TERMINAL_SECONDS if self._terminal else _PIPE_SECONDS
         if self._said_at is not None and now - self._said_at < every:

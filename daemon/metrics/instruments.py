@@ -133,7 +133,7 @@ class Instruments:
         self.cameras.dated(camera, ahead)
 
     def forget(self, camera: str) -> None:
-        """Drop the series of a camera that has been removed; a frame of it begins them anew."""
+        """Drop the time series of a camera that was removed; its next frame starts new ones."""
         self.cameras.forget(camera)
         self._standing.pop(camera, None)
         conditions = [key for key in tuple(self._by_condition) if key[0] == camera]

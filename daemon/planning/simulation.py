@@ -155,10 +155,10 @@ def read_record(db: Database, config: Config, *, macs: int, utc_offset: float = 
 
 
 def _in_order(times: Sequence[float]) -> list[float]:
-    """Moments of arrival with the leaps of a clock that was set taken out; the time of day stays.
+    """Moments of arrival without the jumps of a clock that was set; the time of day is kept.
 
     Args:
-        times: seconds since the epoch, in the order of arrival.
+        times: Seconds since the epoch, in the order of arrival.
     """
     found: list[float] = []
     shift = 0.0

@@ -113,7 +113,7 @@ class RoundProcedure:
         return self._closing(part.job.round, lambda: self._train_and_judge(part))
 
     def tidy(self) -> None:
-        """Remove the folders of old rounds, and count what the others take."""
+        """Remove the folders of old rounds, and measure the size of the others."""
         folders.tidy(self._c.paths, self._c.store)
         self.folder_bytes = folders.size(self._c.paths.rounds)
 

@@ -16,8 +16,8 @@ from dance_ondevice.daemon.store.labelled import BOUNDED
 from dance_ondevice.policies.rounds.rehearsal import is_anchor
 from dance_ondevice.policies.rounds.start import RoundPlan
 
-#: Rounds of which it stays on record what each of their samples served as.
-_TOLD = 50
+#: Number of latest rounds of which the role of every sample stays on record.
+_KEPT_ROUNDS = 50
 
 
 def job_samples(db: Database, ids: Sequence[str], state_dir: Path) -> tuple[JobSample, ...]:
@@ -113,15 +113,16 @@ def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, s
 
 
 def tidy(db: Database) -> None:
-    """Remove what nobody asks for any more of the samples that ended rounds used.
+    """Remove records of samples in ended rounds that are not needed any more.
 
-    That is: samples that are gone; of all but the latest rounds who judged, and what candidates learnt from
-    that came to nothing and that no other version was made from.
+    These are the records of samples that are gone, and, of all rounds but the latest, those of gate samples
+    and of the samples of a candidate that never went live and has no descendants.
     """
     db.execute(
         "delete from round_samples where round_id in (select id from rounds where outcome is not null) and ("
         "sample_id not in (select id from samples) or ("
-        f"round_id not in (select id from rounds order by rowid desc limit {_TOLD}) and (role = 'gate' or ("
+        f"round_id not in (select id from rounds order by rowid desc limit {_KEPT_ROUNDS}) "
+        "and (role = 'gate' or ("
         "round_id not in (select round_id from versions where round_id is not null) and "
         "round_id not in (select id from rounds where outcome in ('promoted', 'rolled_back')) and "
         "round_id not in (select made.id from rounds made join rounds child on child.parent = made.candidate)"

@@ -281,7 +281,9 @@ def test_a_look_that_hangs_ends_at_its_deadline_and_is_given_up_in_the_end(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(
         "dance_ondevice.daemon.rounds.probation.TrainerProcess",
-        lambda job, log, program: TrainerProcess(job, log, program="hanging_look", tick_seconds=0.01),
+        lambda job, log, program, priority: TrainerProcess(
+            job, log, program="hanging_look", tick_seconds=0.01
+        ),
     )
     now = [0.0]
 
