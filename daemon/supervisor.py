@@ -22,6 +22,7 @@ from dance_ondevice.daemon.config.load import ConfigError, Loaded
 from dance_ondevice.daemon.config.reload import Changes, Reloader
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.config.warnings import warnings as configured_warnings
 from dance_ondevice.daemon.control import handlers as control_handlers
 from dance_ondevice.daemon.control import instances, status
 from dance_ondevice.daemon.control import server as control
@@ -31,6 +32,7 @@ from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.meters import choose_meter
 from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
 from dance_ondevice.daemon.ingest import ingest_config
+from dance_ondevice.daemon.ingest.cameras import stored_cameras
 from dance_ondevice.daemon.ingest.ingest_config import admission
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
@@ -45,8 +47,8 @@ from dance_ondevice.daemon.store import reconcile
 from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.store.quota import last_arrivals
 from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.daemon.system import cores, descriptors, stopping
 from dance_ondevice.daemon.system import schedule as scheduler
-from dance_ondevice.daemon.system import stopping
 from dance_ondevice.daemon.system import systemd as notify
 from dance_ondevice.daemon.system.clock import ClockWatch
 from dance_ondevice.daemon.system.service import Service
@@ -54,6 +56,7 @@ from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals, StopWhil
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
 from dance_ondevice.daemon.versions import base, factory, first_model
 from dance_ondevice.daemon.versions.versions import Versions, check_intact
+from dance_ondevice.daemon.wire.connections import ConnectionGuard
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.inference.service import Predictor
@@ -87,6 +90,7 @@ class Supervisor:
         self._end_within = end_within
         self._started = monotonic()
         self.paths = StatePaths(Path(self._config.daemon.state_dir))
+        self._shares = descriptors.shares(descriptors.limit(), self._config.ingest.max_cameras)
         self._signals = Signals()
         self._loaded = loaded
         self._services: list[Service] = []
@@ -125,6 +129,8 @@ class Supervisor:
         """
         config = self._config
         self._take_state_folder()
+        for note in configured_warnings(config):
+            log.warning("configuration %s", note)
         # Only the loss at the smallest scale is used as the score, so only that scale is measured.
         indicator = complexity.make_indicator(
             config.complexity.indicator, (min(config.data_slimming.scales),)
@@ -176,7 +182,7 @@ class Supervisor:
             schedule=schedule,
             reloader=reloader,
         )
-        metrics_url = self._open_to_others(running, registry)
+        metrics_url = self._open_to_others(core, running, registry)
         core.energy.cpu.list_threads(service for service in self._services if service is not predictor)
         log.info(
             "ready ingest=%s masks=%s metrics=%s state=%s",
@@ -204,6 +210,7 @@ class Supervisor:
         config, paths = self._config, self.paths
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._cleanup.callback(self._end_sockets, context)
+        guard = self._begin(ConnectionGuard(on_closed=instruments.connections_closed))
         curve = configured.curve(config, self._config_file, self._environ)
         if curve is not None:
             # Before any socket is bound: without the authenticator no client is admitted.
@@ -236,6 +243,7 @@ class Supervisor:
             instruments=instruments,
             context=context,
             curve=curve,
+            guard=guard,
             store=store,
             versions=Versions(paths, store, now=self._now),
             energy=energy,
@@ -290,9 +298,11 @@ class Supervisor:
                 publish=config.inference.publish,
                 instruments=core.instruments,
                 context=core.context,
-                threads=config.inference.threads or os.cpu_count() or 1,
+                threads=cores.usable(config.inference.threads),
                 engine=config.inference.engine,
                 curve=core.curve,
+                max_cameras=config.ingest.max_cameras,
+                watch=core.guard.bounding("masks", self._shares.readers, newest_first=True),
                 conditions=config.conditions,
                 notes=SampleNotes(core.store, monotonic=self._monotonic),
             )
@@ -310,6 +320,8 @@ class Supervisor:
         predictor: Predictor | None,
     ) -> Ingest:
         config = self._config
+        # Those who ask and those who only publish come to a socket of their own.
+        sockets = bool(config.ingest.bind) + bool(config.ingest.subscribe_bind)
         return Ingest(
             config.ingest,
             context=core.context,
@@ -323,9 +335,11 @@ class Supervisor:
             admission=admission(config, core.curve),
             curve=core.curve,
             publishers=config.security.publishers,
+            cameras=core.store.submit(stored_cameras).result(),
+            watch=core.guard.bounding("ingest", self._shares.senders // max(1, sockets)),
         )
 
-    def _open_to_others(self, running: Running, registry: CollectorRegistry) -> str:
+    def _open_to_others(self, core: Core, running: Running, registry: CollectorRegistry) -> str:
         """Start the schedule, metrics and control socket once all parts run; returns the metrics' URL."""
         config, parts = self._config, running.parts
         running.schedule.start()
@@ -345,12 +359,13 @@ class Supervisor:
                 control_handlers.handlers(
                     rounds=parts.rounds,
                     store=parts.store,
-                    forget=parts.instruments.forget,
+                    forget=parts.ingest.forget_camera,
                     report=lambda: status.report(parts, uptime=self._uptime(), metrics_url=metrics_url),
                     reload=lambda: self._reload(running),
                     n_classes=len(config.model.classes),
                     max_pixels=config.ingest.max_pixels,
                 ),
+                watch=core.guard.bounding("control", self._shares.commands),
             )
         )
         facts = instances.DaemonFile(

@@ -18,6 +18,7 @@ from dance_ondevice.daemon.cli import (
 from dance_ondevice.daemon.commands.access import ask, target
 from dance_ondevice.daemon.config import load as configuration
 from dance_ondevice.daemon.config.user_code import find_code
+from dance_ondevice.daemon.config.warnings import warnings
 from dance_ondevice.daemon.control import instances
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json, print_table
@@ -42,8 +43,10 @@ def check(ctx: click.Context, config_path: Path | None, as_json: bool) -> None:
     """List everything that is wrong with a configuration; exit 78 if anything is."""
     path = configuration.find(config_path)
     problems: tuple[configuration.Problem, ...] = ()
+    notes: list[str] = []
     try:
         loaded = configuration.load(path)
+        notes = list(warnings(loaded.config))
         if loaded.config.model.factory or loaded.config.labels.teacher_factory:
             # The user's own code can only be checked by running it, with torch.
             from dance_ondevice.daemon.versions import factory
@@ -56,9 +59,12 @@ def check(ctx: click.Context, config_path: Path | None, as_json: bool) -> None:
             raise
         problems = error.problems
     if as_json:
-        print_json({"file": path, "valid": not problems, "problems": problems})
+        report = {"file": path, "valid": not problems, "problems": problems}
+        print_json(report | ({"warnings": notes} if notes else {}))
     else:
         click.echo(f"{path or 'built-in defaults'}: valid")
+        for note in notes:
+            click.echo(f"warning: {note}", err=True)
     if problems:
         ctx.exit(EXIT_BAD_CONFIG)
 

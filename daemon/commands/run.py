@@ -49,9 +49,11 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
     loaded = load_config(config_path, state_dir)
 
+    from dance_ondevice.daemon.system.descriptors import raise_limit
     from dance_ondevice.images import codec as images
     from dance_ondevice.runtime.heap import few_arenas
 
+    logging.getLogger(__name__).debug("descriptors limit=%d", raise_limit())
     sys.setswitchinterval(_SWITCH_SECONDS)
     few_arenas()
     # OpenCV reads its pixel limit when it is loaded, so this comes before any import of it.

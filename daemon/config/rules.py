@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
+#: A network runs once at the size at which its MACs are counted: this takes a board some hundred megabytes.
+_MOST_COUNTED_PIXELS = 2048 * 1024
+
+
 @dataclass(frozen=True)
 class Rule:
     """A key's meaning, its allowed values in words, and the test of a value of the right type."""
@@ -46,6 +51,10 @@ def _are_scales(value: tuple[float, ...]) -> bool:
 
 def _are_classes(value: tuple[str, ...]) -> bool:
     return 2 <= len(value) <= 255 and len(set(value)) == len(value) and all(name.strip() for name in value)
+
+
+def _is_window(value: str) -> bool:
+    return not value or (_WINDOW.fullmatch(value) is not None and value[:5] != value[6:])
 
 
 _BIND = 'tcp://host:port (port "*" for any free one) or ipc://path'
@@ -84,7 +93,8 @@ RULES: Mapping[str, Rule] = {
         *integer(1, 65536),
     ),
     "ingest.max_cameras": Rule(
-        "Camera names that are accepted; frames of further cameras are refused.", *integer(1, 4096)
+        "Camera names that are accepted; a new one beyond takes the place of a silent one, or is refused.",
+        *integer(1, 4096),
     ),
     "ingest.max_header_bytes": Rule("Largest JSON header, in bytes.", *integer(256, 16777216)),
     "ingest.max_frames_per_second": Rule(
@@ -128,7 +138,7 @@ RULES: Mapping[str, Rule] = {
         *integer(1, 1000000),
     ),
     "data_slimming.window_frames": Rule(
-        "Recent frames of the same condition and light that a score is ranked among.", *integer(8, 1000000)
+        "Recent frames of the same condition and light that a score is ranked among.", *integer(8, 100000)
     ),
     "data_slimming.screen": Rule(
         "Whether frames that repeat a stored picture, or whose lower part a decoder has lost, are kept out "
@@ -155,8 +165,8 @@ RULES: Mapping[str, Rule] = {
     "model.size": Rule(
         "Width and height at which multiply-accumulates (MACs) of a new network are counted; a base model "
         "brings its own.",
-        "two integers from 16 to 8192: [width, height]",
-        lambda value: all(16 <= side <= 8192 for side in value),
+        f"two integers from 16 to 8192: [width, height], together at most {_MOST_COUNTED_PIXELS} pixels",
+        lambda value: all(16 <= side <= 8192 for side in value) and math.prod(value) <= _MOST_COUNTED_PIXELS,
     ),
     "network_slimming.enabled": Rule("Whether rounds remove channels from the network.", *boolean()),
     "network_slimming.target_macs_fraction": Rule(
@@ -183,7 +193,8 @@ RULES: Mapping[str, Rule] = {
         "Share of a teacher's believed pixels that must agree with labels where there are any.",
         *number(0.5, 1),
     ),
-    "labels.teacher_samples": Rule("Samples that a teacher labels in one run.", *integer(1, 10000)),
+    # Fewer are not worth the start of a teacher (``teaching.LEAST_SAMPLES``).
+    "labels.teacher_samples": Rule("Samples that a teacher labels in one run.", *integer(8, 10000)),
     "labels.budget_share": Rule(
         "Share of the day's joules that a teacher may spend, out of the same budget.", *number(0, 1)
     ),
@@ -195,7 +206,8 @@ RULES: Mapping[str, Rule] = {
     "training.interval": Rule("How often it is asked whether a round should start.", *duration("1s", "365d")),
     "training.window": Rule(
         "Local time of day in which rounds may start by themselves; it may pass midnight.",
-        *optional('"HH:MM-HH:MM", or "" for any time', _WINDOW),
+        '"HH:MM-HH:MM" that does not close at the minute it opens, or "" for any time',
+        _is_window,
     ),
     "training.min_new_samples": Rule(
         "Labelled samples, not trained on yet, that a round waits for.", *integer(1, 1000000)
@@ -227,7 +239,7 @@ RULES: Mapping[str, Rule] = {
         "Share of the rehearsed samples that are anchors, if there are any.", *number(0, 1)
     ),
     "training.gate_share": Rule(
-        "Share of labelled samples held out for the promotion gate, never trained on.", *number(0.01, 0.9)
+        "Share of labelled samples held out for the promotion gate, never trained on.", *number(0.01, 0.5)
     ),
     "training.gate_block": Rule(
         "Length of the blocks of time that are held out as a whole.", *duration("0.1s", "1d")
@@ -236,7 +248,9 @@ RULES: Mapping[str, Rule] = {
     "training.precision": Rule(
         "Arithmetic of training; auto measures once which is faster here.", *one_of("auto", "fp32", "bf16")
     ),
-    "training.threads": Rule("CPU threads of a round; 0 takes all cores.", *integer(0, 1024)),
+    "training.threads": Rule(
+        "CPU threads of a round; 0, or more than there are, takes all cores.", *integer(0, 1024)
+    ),
     "training.priority": Rule(
         "Processor time of a round: background gets what everything else leaves, normal its share.",
         *one_of("background", "normal"),
@@ -297,7 +311,8 @@ RULES: Mapping[str, Rule] = {
         *one_of("auto", "torch", "onnxruntime"),
     ),
     "inference.threads": Rule(
-        "CPU threads of a mask; 0 takes all cores. With fewer a mask takes longer, for somewhat less energy.",
+        "CPU threads of a mask; 0, or more than there are, takes all cores. With fewer a mask takes longer, "
+        "for somewhat less energy.",
         *integer(0, 1024),
     ),
     "conditions.enabled": Rule(

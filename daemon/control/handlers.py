@@ -29,7 +29,7 @@ def handlers(
     Args:
         rounds: The rounds thread, for long work; its answers are read with ``train_status``.
         store: The sample store, for removing samples and for labels.
-        forget: Drops the metrics of a camera that has no samples any more.
+        forget: Frees the name of a camera that has no samples any more, and drops its metrics.
         report: Returns the answer to ``status``.
         reload: Reads the configuration again.
         n_classes: Number of the model's classes; the ids of a label must be below it.

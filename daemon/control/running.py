@@ -20,6 +20,7 @@ from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system import schedule as scheduler
 from dance_ondevice.daemon.versions.versions import Versions
+from dance_ondevice.daemon.wire.connections import ConnectionGuard
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Core:
     instruments: Instruments
     context: zmq.Context[zmq.Socket[bytes]]
     curve: ServerCurve | None
+    guard: ConnectionGuard
     store: Store
     versions: Versions
     energy: EnergyService

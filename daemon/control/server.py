@@ -17,6 +17,7 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.control.instances import runtime_dir
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.wire.connections import Connections, Watch
 from dance_ondevice.documents import DocumentError, decode
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,11 @@ class ControlServer(Service):
     Handlers run on this thread and must be quick: long work is started and then polled by the caller.
     """
 
-    def __init__(self, endpoint: str, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, endpoint: str, handlers: Mapping[str, Handler], *, watch: Watch | None = None) -> None:
+        """Nothing is opened before ``start``; ``watch`` bounds the connections of callers."""
         super().__init__("control")
+        self._watch = watch
+        self._connections: Connections | None = None
         self.endpoint = endpoint
         self._handlers = dict(handlers)
         self._path = Path(endpoint.removeprefix("ipc://"))
@@ -63,6 +67,8 @@ class ControlServer(Service):
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.set(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
+        if self._watch is not None:
+            self._connections = self._watch(self._socket)
         self._socket.set(zmq.USE_FD, listener.detach())
         self._socket.bind(self.endpoint)
         log.info("control listens endpoint=%s", self.endpoint)
@@ -96,7 +102,10 @@ class ControlServer(Service):
             end.close()
 
     def _serve_one(self, router: zmq.Socket[bytes]) -> None:
-        parts = router.recv_multipart()
+        frames = router.recv_multipart(copy=False)
+        if self._connections is not None:
+            self._connections.heard(int(frames[-1].get(zmq.SRCFD)), asks=False)
+        parts = [frame.bytes for frame in frames]
         sender, body = parts[0], parts[1:]
         # Everything up to the first empty part belongs to the caller's socket.
         envelope = body[: body.index(b"") + 1] if b"" in body else []

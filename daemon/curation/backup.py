@@ -77,7 +77,7 @@ def back_up(paths: StatePaths, target: Path) -> BackedUp:
         paths: Paths of the state folder.
         target: The tar file to write; it appears complete or not at all, and only its owner may read it.
 
-        Raises:
+    Raises:
         BackupError: There is no index, or ``target`` exists already.
         StoreError: The index cannot be opened.
         sqlite3.Error: The index cannot be copied.

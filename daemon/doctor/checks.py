@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.doctor.board import check_clock, check_disk, check_heat
+from dance_ondevice.daemon.doctor.descriptors import check_descriptors
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.doctor.labels import check_labels
 from dance_ondevice.daemon.doctor.model import check_model
@@ -76,7 +77,8 @@ def run_checks(config: Config, paths: StatePaths, environ: Mapping[str, str]) ->
     yield check_clock(time.time())
     yield check_heat(sysfs, config.energy.max_temperature_c)
     yield from check_ports(config, paths)
-    yield check_keys(config, environ)
+    yield check_descriptors(config, paths, procfs)
+    yield check_keys(config, environ, paths.root)
     yield check_unit()
 
 

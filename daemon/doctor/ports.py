@@ -18,7 +18,7 @@ from dance_ondevice.daemon.system.state import StatePaths
 
 def check_ports(config: Config, paths: StatePaths) -> Iterator[Check]:
     """One result for each address that the configuration binds."""
-    published = _running(paths)
+    published = running(paths)
     taken = _ports(published) if published else frozenset()
     for endpoint in config.ingest.bind:
         yield _check_endpoint("ingest", "ingest.bind", endpoint, taken)
@@ -79,7 +79,8 @@ def _remedy(error: OSError, key: str, port: int) -> str:
     return f"change {key}"
 
 
-def _running(paths: StatePaths) -> DaemonFile | None:
+def running(paths: StatePaths) -> DaemonFile | None:
+    """What the daemon of a state folder wrote of itself; None when none runs, or it is not to be known."""
     try:
         published = read_daemon_file(paths)
     except PermissionError:

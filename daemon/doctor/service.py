@@ -88,8 +88,14 @@ def _check_hardening(name: str, detail: str, run: Run) -> Check:
     return Check(name, "ok", detail)
 
 
-def check_keys(config: Config, environ: Mapping[str, str]) -> Check:
-    """Check that CURVE's keys are usable and private; without CURVE, that no traffic leaves the board."""
+def check_keys(config: Config, environ: Mapping[str, str], state_dir: Path | None = None) -> Check:
+    """Check that CURVE's keys are usable and private; without CURVE, that no traffic leaves the board.
+
+    Args:
+        config: The whole configuration.
+        environ: The environment, in which systemd names its credentials.
+        state_dir: The state folder; its owner is the daemon's user, who may own the keys.
+    """
     name, security = "keys", config.security
     if not security.curve:
         remote = [bind for bind in _binds(config) if not is_loopback(tcp_host(bind) or "localhost")]
@@ -100,19 +106,29 @@ def check_keys(config: Config, environ: Mapping[str, str]) -> Check:
             )
         return Check(name, "ok", "not needed: no address can be reached from other machines")
     from dance_ondevice.daemon.security.curve import load_server
-    from dance_ondevice.daemon.security.keys import CLIENTS, CREDENTIALS_VARIABLE, SECRET_SUFFIX, KeysError
+    from dance_ondevice.daemon.security.keys import (
+        CLIENTS,
+        CREDENTIALS_VARIABLE,
+        SECRET_SUFFIX,
+        KeysError,
+        trusted_owners,
+    )
 
     if not security.keys_dir and not environ.get(CREDENTIALS_VARIABLE):
         remedy = f"systemctl show {UNIT} --property=LoadCredential lists what it is given"
         return Check(name, "warning", "systemd hands them over, which cannot be seen from here", remedy)
     try:
-        keys = load_server(security.keys_dir, environ)
+        users = {state_dir.stat().st_uid} if state_dir is not None and state_dir.exists() else set()
+        keys = load_server(security.keys_dir, environ, trusted_owners() | users)
     except (KeysError, OSError) as error:
         return Check(
             name, "failure", str(error), "docs/installation.md shows how keys are made and handed over"
         )
     known = len(keys.clients.known)
     detail = f"the server's are sound, {known} client{'' if known == 1 else 's'} known"
+    if keys.clients.faults:
+        reasons = "; ".join(dict.fromkeys(keys.clients.faults.values()))
+        return Check(name, "warning", f"{detail}; left out: {reasons}", "mend or remove those files")
     left = sorted(path.name for path in (Path(security.keys_dir) / CLIENTS).glob(f"*{SECRET_SUFFIX}"))
     if left and security.keys_dir:
         remedy = f"move them to the clients' own machines: {', '.join(left)}"

@@ -155,7 +155,7 @@ def add_energy(  # noqa: PLR0917
         method: ``counter``, ``integrated`` or ``modelled``.
         joules: Number of joules.
 
-        Raises:
+    Raises:
         LedgerError: ``joules`` is not a valid amount.
     """
     _amount("used", joules)

@@ -7,7 +7,7 @@ replaced as a whole.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -97,6 +97,7 @@ class Conditions:
         now: Callable[[], float],
         on_alarm: Callable[[str, str], None],
         on_switch: Callable[[], None],
+        max_cameras: int = 64,
     ) -> None:
         """Start with no condition known.
 
@@ -105,6 +106,7 @@ class Conditions:
             now: Wall clock, in seconds.
             on_alarm: Called with camera and signal for every alarm.
             on_switch: Called for every switch of a camera.
+            max_cameras: Number of cameras that are remembered; the one silent for longest is forgotten first.
         """
         self._rules = ConditionRules(most=settings.max, min_frames=settings.min_frames)
         self._enabled = settings.enabled
@@ -112,6 +114,8 @@ class Conditions:
         self._on_alarm = on_alarm
         self._on_switch = on_switch
         self._drift_rules = drift.DriftRules()
+        self._max_cameras = max_cameras
+        self._recent: OrderedDict[str, None] = OrderedDict()
         self._state = State()
         self._drift: dict[str, drift.DriftState] = {}
         self._strange: dict[str, deque[bytes]] = {}
@@ -145,6 +149,7 @@ class Conditions:
             complexity: The frame's spatial complexity, 0 to 1.
             untrained: Whether the model has not learnt anything yet; then no condition is opened.
         """
+        self._remember(camera)
         signals = frame_signals(image, complexity)
         alarms = self._watch(camera, signals)
         if untrained or not self._enabled:
@@ -209,7 +214,18 @@ class Conditions:
         if not usable or not all(camera.current in names for camera in state.cameras.values()):
             raise ValueError("the conditions do not fit each other")
         self._state = state
+        for camera in state.cameras:
+            self._remember(camera)
         self._publish()
+
+    def _remember(self, camera: str) -> None:
+        self._recent[camera] = None
+        self._recent.move_to_end(camera)
+        while len(self._recent) > self._max_cameras:
+            silent, _ = self._recent.popitem(last=False)
+            self._drift.pop(silent, None)
+            self._strange.pop(silent, None)
+            self._state = conditions.without(self._state, silent)
 
     def _watch(self, camera: str, values: Mapping[str, float]) -> tuple[str, ...]:
         state = self._drift.get(camera, drift.DriftState())

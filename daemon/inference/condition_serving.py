@@ -91,7 +91,12 @@ class ConditionServing:
     """Chooses the condition of each frame and segments it, for the inference thread."""
 
     def __init__(
-        self, settings: sections.Conditions, *, instruments: Instruments, now: Callable[[], float]
+        self,
+        settings: sections.Conditions,
+        *,
+        instruments: Instruments,
+        now: Callable[[], float],
+        max_cameras: int = 64,
     ) -> None:
         self._settings = settings
         self._conditions = Conditions(
@@ -99,6 +104,7 @@ class ConditionServing:
             now=now,
             on_alarm=instruments.drift_alarm,
             on_switch=instruments.condition_switch,
+            max_cameras=max_cameras,
         )
         self._version: VersionConditions | None = None
         self._used: dict[str, str] = {}

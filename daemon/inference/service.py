@@ -26,6 +26,7 @@ from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.versions import engine_graph
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.connections import Watch
 from dance_ondevice.daemon.wire.publisher import MaskPublisher
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.headers import ImageError
@@ -124,6 +125,8 @@ class Predictor(Service):
         threads: int,
         engine: Engine = "torch",
         curve: ServerCurve | None = None,
+        watch: Watch | None = None,
+        max_cameras: int = 64,
         conditions: sections.Conditions = sections.Conditions(),  # noqa: B008 - frozen
         notes: SampleNotes | None = None,
         now: Callable[[], float] = time.time,
@@ -138,6 +141,7 @@ class Predictor(Service):
         self.threads = threads
         self._engine = engine
         self._curve = curve
+        self._watch = watch
         self._notes = notes
         self._now = now
         self._monotonic = monotonic
@@ -148,7 +152,9 @@ class Predictor(Service):
         self._probation_every = conditions.probation_every
         #: The conditions of the cameras and their statistics; its public methods may be called from any
         #: thread.
-        self.conditions = ConditionServing(conditions, instruments=instruments, now=now)
+        self.conditions = ConditionServing(
+            conditions, instruments=instruments, now=now, max_cameras=max_cameras
+        )
         self._matrix: npt.NDArray[np.float64] | None = None
         self._publisher: MaskPublisher | None = None
         self._explained: dict[str, ModelCard] = {}
@@ -211,7 +217,9 @@ class Predictor(Service):
         """Bind the mask publisher."""
         torch.set_num_threads(self.threads)
         if self._publish:
-            self._publisher = MaskPublisher(self._context, self._publish, curve=self._curve)
+            self._publisher = MaskPublisher(
+                self._context, self._publish, curve=self._curve, watch=self._watch
+            )
             self.endpoint = self._publisher.endpoint
 
     def run(self) -> None:

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two scans of the key folder; a revoked key is noticed after that.
 SCAN_EVERY = 1.0
+#: Seconds between two log lines about keys that cannot be read for the same reason.
+_LOG_EVERY = 600.0
 #: The most senders whose use is remembered; the one that was silent for longest is forgotten first.
 _REMEMBERED = 1024
 
@@ -47,6 +49,9 @@ class Admission:
         self._monotonic = monotonic
         self._allowances: OrderedDict[str, Allowance] = OrderedDict()
         self._scan_at = monotonic() + SCAN_EVERY
+        #: Why the keys cannot be read; "" while they can.
+        self._unread = ""
+        self._log_at = 0.0
 
     def rescan_keys(self) -> bool:
         """Read the known keys again if it is time; returns whether they were read.
@@ -59,9 +64,20 @@ class Admission:
         try:
             self._clients.scan()
         except (OSError, KeysError) as error:
-            log.error("client keys not read folder=%s error=%s", self._clients.folder, error)
+            self._log_unread(str(error))
             return False
+        if self._unread:
+            log.info("client keys read again folder=%s", self._clients.folder)
+            self._unread = ""
         return True
+
+    def _log_unread(self, error: str) -> None:
+        """Say that the keys cannot be read: when it begins, when the reason changes, and now and then."""
+        assert self._clients is not None
+        now = self._monotonic()
+        if error != self._unread or now >= self._log_at:
+            log.error("client keys not read folder=%s error=%s", self._clients.folder, error)
+            self._unread, self._log_at = error, now + _LOG_EVERY
 
     def draw(self, origin: Origin, size: int) -> str:
         """Charge a message of ``size`` bytes to its sender; returns the limit that it exceeds, or ""."""

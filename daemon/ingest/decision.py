@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dance_ondevice.complexity import Indicator
+from dance_ondevice.daemon.ingest.cameras import Cameras
 from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, check_frame, encode_for_store
 from dance_ondevice.daemon.store.samples import NewSample, digest
@@ -19,7 +20,7 @@ from dance_ondevice.images.decoder_damage import looks_damaged
 from dance_ondevice.images.signature import signature
 from dance_ondevice.policies.samples import similarity
 from dance_ondevice.policies.stream.data_slimming import Decision, SlimmingRules, decide
-from dance_ondevice.policies.stream.stream_state import FrameFigures, StreamState, initial_state
+from dance_ondevice.policies.stream.stream_state import FrameFigures
 
 log = logging.getLogger(__name__)
 
@@ -97,12 +98,6 @@ class DecidedFrame:
         return _is_too_small(self.frame)
 
 
-@dataclass(slots=True)
-class _Camera:
-    state: StreamState
-    next_seq: int | None = None
-
-
 class FrameDecider:
     """Decides on frames; remembers each camera's stream, which their scores are ranked in.
 
@@ -117,7 +112,7 @@ class FrameDecider:
         rules: SlimmingRules,
         n_classes: int,
         max_pixels: int,
-        max_cameras: int,
+        cameras: Cameras,
         condition_of: Callable[[str], str] = lambda _camera: "",
     ) -> None:
         """Start with no camera known; ``condition_of`` returns a camera's condition, "" if it is unknown."""
@@ -125,9 +120,8 @@ class FrameDecider:
         self.rules = rules
         self._n_classes = n_classes
         self._max_pixels = max_pixels
-        self._max_cameras = max_cameras
+        self._cameras = cameras
         self._condition_of = condition_of
-        self._cameras: dict[str, _Camera] = {}
         self._decisions: OrderedDict[str, tuple[Decision, float]] = OrderedDict()
 
     def knows(self, camera: str) -> bool:
@@ -161,13 +155,14 @@ class FrameDecider:
             damaged=looks_damaged(frame.grey),
         )
 
-    def decide(self, message: Frame, measured: Measured, arrived_at: float) -> DecidedFrame:
+    def decide(self, message: Frame, measured: Measured, arrived_at: float, sender: str = "") -> DecidedFrame:
         """Decide on a frame; called by one thread, in the order in which frames came.
 
         Args:
             message: The frame.
             measured: The result of ``measure`` for it.
             arrived_at: Wall-clock seconds; the time of capture where the message has none.
+            sender: The sender of the frame: a client, or without keys a connection.
 
         Raises:
             WireError: There are too many cameras, or the date of the frame is impossible.
@@ -177,7 +172,7 @@ class FrameDecider:
         # Only a valid frame makes a camera known, so that junk cannot use up the names.
         if not self.knows(message.camera):
             _warn_of_depth(message.camera, measured.frame)
-        camera = self._admit(message.camera)
+        camera = self._cameras.admit(message.camera, sender)
         if isinstance(message, FrameMessage):
             seq, captured_at = message.seq, message.captured_at
         else:
@@ -198,6 +193,7 @@ class FrameDecider:
                 self._decisions.popitem(last=False)
         else:
             decision, score = remembered
+        camera.stored |= decision.keep
         return DecidedFrame(
             id=identifier,
             camera=message.camera,
@@ -211,18 +207,6 @@ class FrameDecider:
             standing=camera.state.standing,
             resent=remembered is not None,
         )
-
-    def _admit(self, name: str) -> _Camera:
-        camera = self._cameras.get(name)
-        if camera is None:
-            if len(self._cameras) >= self._max_cameras:
-                raise WireError(
-                    "cameras",
-                    f"{self._max_cameras} other cameras send already (ingest.max_cameras); "
-                    "give the frames of one camera one name",
-                )
-            camera = self._cameras[name] = _Camera(initial_state(name))
-        return camera
 
 
 def _check_date(captured_at: float, arrived_at: float) -> None:

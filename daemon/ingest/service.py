@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.ingest.admission import Admission, addressed
 from dance_ondevice.daemon.ingest.backlog import Backlog, Queued
+from dance_ondevice.daemon.ingest.cameras import Cameras
 from dance_ondevice.daemon.ingest.decision import (
     DecidedFrame,
     FrameDecider,
@@ -44,6 +45,7 @@ from dance_ondevice.daemon.store.samples import Stored, StoreError
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.workers import Workers
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.connections import Watch
 from dance_ondevice.daemon.wire.messages import ForeignFrame, Goodbye, LabelMessage, WireError
 from dance_ondevice.daemon.wire.receiver import Origin, Received, Receiver
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
@@ -92,6 +94,8 @@ class Ingest(Service):
         admission: Admission | None = None,
         curve: ServerCurve | None = None,
         publishers: tuple[str, ...] = (),
+        watch: Watch | None = None,
+        cameras: Iterable[tuple[str, int]] = (),
         workers: int = 2,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -111,6 +115,8 @@ class Ingest(Service):
             admission: Decides who may send; None accepts anyone who can connect.
             curve: Encrypts the sockets and admits only known clients; None for plain sockets.
             publishers: With CURVE, the names of the clients behind ``subscribe``, in its order.
+            cameras: Cameras with stored samples, and their number of samples; see ``stored_cameras``.
+            watch: Limits the connections of senders; None for no limit.
             workers: Number of threads that decode and encode.
             clock: Wall clock, in seconds.
             monotonic: Clock of durations, in seconds.
@@ -118,14 +124,17 @@ class Ingest(Service):
         super().__init__("ingest")
         self._settings = settings
         self._publishers = publishers
+        self._watch = watch
         #: The most bytes that wait in the queue; as many again may wait for the store.
         self._queue_bytes = 2 * settings.max_message_bytes
+        self._cameras = Cameras(settings.max_cameras, on_forgotten=instruments.forget, monotonic=monotonic)
+        self._cameras.remember(cameras)
         self.decider = FrameDecider(
             indicator=indicator,
             rules=rules,
             n_classes=n_classes,
             max_pixels=settings.max_pixels,
-            max_cameras=settings.max_cameras,
+            cameras=self._cameras,
             condition_of=condition_of,
         )
         self._context = context
@@ -150,6 +159,10 @@ class Ingest(Service):
         self._awaited = 0
         self._awaited_bytes = 0
         self._logged_at: dict[str, float] = {}
+
+    def forget_camera(self, name: str) -> None:
+        """Free a camera's name and drop its series; callable from any thread."""
+        self._cameras.forget(name)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -178,6 +191,7 @@ class Ingest(Service):
             max_part_bytes=2 * self._settings.max_message_bytes,
             curve=self._curve,
             publishers=self._publishers,
+            watch=self._watch,
         )
         bound = (self.endpoints, self._settings.subscribe, self.visited_endpoints)
         log.info("ingest ready bind=%s subscribe=%s subscribe_bind=%s", *(",".join(each) for each in bound))
@@ -282,7 +296,9 @@ class Ingest(Service):
             self._pipeline.proceed(work, None)
             return
         assert not isinstance(message, LabelMessage)
-        decided = work.decided = self.decider.decide(message, found, work.item.arrived_at)
+        decided = work.decided = self.decider.decide(
+            message, found, work.item.arrived_at, work.item.origin.source
+        )
         self._instruments.dated(decided.camera, decided.captured_at - decided.arrived_at)
         if not decided.resent and not decided.sign_of_life:
             self._instruments.score(decided.camera, decided.score)
@@ -395,7 +411,7 @@ class Ingest(Service):
 
     def _counted_as(self, camera: str) -> str:
         """The camera's name if it is known, else "": unknown cameras share one time series."""
-        return camera if self.decider.knows(camera) else ""
+        return camera if camera in self._cameras else ""
 
     def _finish(self) -> None:
         """Decide on waiting messages and answer stored ones, as far as the time before the stop allows."""

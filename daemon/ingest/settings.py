@@ -58,6 +58,9 @@ class IngestInstruments(Protocol):
     def ingest_seconds(self, value: float) -> None:
         """Record the seconds from taking a frame off the queue to its decision, waiting included."""
 
+    def forget(self, camera: str) -> None:
+        """A camera's name was forgotten: its series go."""
+
     def refused(self, reason: str) -> None:
         """Count one message, frame or label, that was refused."""
 

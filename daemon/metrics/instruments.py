@@ -73,6 +73,12 @@ class Instruments:
             "Connections turned away because their key is not known.",
             registry=registry,
         )
+        self._connections_closed = Counter(
+            "dance_connections_closed",
+            "Connections closed because more were open than descriptors allow, by socket.",
+            ["socket"],
+            registry=registry,
+        )
         self._inference = Histogram(
             "dance_inference_seconds",
             "Time from taking a frame to its published mask.",
@@ -181,6 +187,10 @@ class Instruments:
     def connection_refused(self) -> None:
         """Count a connection that was refused."""
         self._connections_refused.inc()
+
+    def connections_closed(self, socket: str, count: int) -> None:
+        """Count connections that were closed because too many were open."""
+        self._connections_closed.labels(socket).inc(count)
 
     def inference_seconds(self, value: float) -> None:
         """Record how long one mask took, seconds."""

@@ -33,6 +33,7 @@ This page is made from the code: `python -m dance_ondevice.daemon.metrics.page >
 LABELS = {
     "architecture": "the live model's architecture, or the factory that builds it",
     "camera": "the name that the sender gave",
+    "socket": "the listening socket: ingest, masks or control",
     "condition": "`base`, `c1`, ...; `light1`, ... where inference or `conditions.enabled` is off",
     "domain": "the part of the board that a meter sees; domains do not overlap",
     "labelled": "`true` or `false`",
@@ -115,6 +116,7 @@ def _example() -> CollectorRegistry:
     instruments.score("front", 0.0)
     instruments.scale("front", 1.0)
     instruments.refused("header")
+    instruments.connections_closed("ingest", 1)
     instruments.drift_alarm("front", "luma")
     instruments.dated("front", 3600.0)
     snapshot = Snapshot(

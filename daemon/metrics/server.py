@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import socket
 import socketserver
 import threading
@@ -13,17 +15,92 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+log = logging.getLogger(__name__)
+
 
 class MetricsAddressInUse(OSError):  # noqa: N818 - a state of the world
     """The metrics address is in use; the message names the key to change."""
 
 
+#: Requests that are read or answered at once; each has a thread.
+WORKERS = 8
+#: Seconds in which a request must be there, and in which its answer must be taken.
+REQUEST_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
+
+
+class _Visits:
+    """The connections that are open, oldest first, each with the time when it must be done."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        #: By connection: when it ends at the latest, and whether its request is there.
+        self._open: dict[socket.socket, tuple[float, bool]] = {}
+
+    def enter(self, request: socket.socket) -> bool:
+        """Take a connection; where there are too many, the oldest without a request goes. False: none can."""
+        with self._lock:
+            if len(self._open) >= WORKERS:
+                waiting = next((each for each, (_, asked) in self._open.items() if not asked), None)
+                if waiting is None:
+                    return False
+                self._end(waiting)
+            self._open[request] = (self._monotonic() + REQUEST_SECONDS, False)
+            return True
+
+    def asked(self, request: socket.socket) -> None:
+        """Note that a request has arrived in full: it is answered, whoever comes after it."""
+        with self._lock:
+            if request in self._open:
+                self._open[request] = (self._monotonic() + ANSWER_SECONDS, True)
+
+    def leave(self, request: socket.socket) -> None:
+        """Forget a connection that is about to be closed."""
+        with self._lock:
+            self._open.pop(request, None)
+
+    def end_late(self) -> None:
+        """End those that have had their time."""
+        with self._lock:
+            now = self._monotonic()
+            for request in [each for each, (until, _) in self._open.items() if now >= until]:
+                self._end(request)
+
+    def _end(self, request: socket.socket) -> None:
+        # Its thread, which waits for it, then closes it.
+        del self._open[request]
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
+
+
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    """A thread for each request, so that a slow scraper delays no other; each reports its CPU time."""
+    """A thread for each request, so that a slow scraper delays no other; each reports its CPU time.
+
+    The number of threads is small. A connection that does not send its request makes way for the next one,
+    and none stays longer than its time limit.
+    """
 
     daemon_threads = True
+    #: Connections that wait to be accepted: with socketserver's 5 a scrape among many waits for seconds.
+    request_queue_size = 128
     #: Receives the CPU seconds of a thread that ends.
     spent: Callable[[float], None] = staticmethod(lambda _: None)
+
+    def __init__(self, *arguments: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.visits = _Visits(monotonic)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self.visits.enter(request):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError as error:  # no thread can be started now
+            log.debug("scrape not answered error=%s", error)
+            self.visits.leave(request)
+            self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -31,13 +108,34 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         finally:
             self.spent(time.thread_time())
 
+    def shutdown_request(self, request: Any) -> None:
+        self.visits.leave(request)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        self.visits.end_late()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A visitor that is slow or leaves is no event for the log.
+        log.debug("scrape failed client=%s", client_address, exc_info=True)
+
 
 class _SixServer(_Server):
     address_family = socket.AF_INET6
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """A request handler that does not log scrapes."""
+    """A request handler that does not log scrapes and limits the time of each connection."""
+
+    #: Time limit of each read and write, in seconds.
+    timeout = REQUEST_SECONDS
+    server: _Server
+
+    def parse_request(self) -> bool:
+        there = super().parse_request()
+        if there:
+            self.server.visits.asked(self.request)
+        return there
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -14,6 +14,7 @@ from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.planning import anchors
 from dance_ondevice.daemon.planning.scope import WHOLE, Scope
+from dance_ondevice.daemon.system.cores import usable
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions import base, engine_graph
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
@@ -24,6 +25,8 @@ from dance_ondevice.policies.rounds.start import RoundPlan
 
 #: A round takes at least this many optimiser steps: fewer do not move a model.
 MIN_STEPS = 40
+#: Of fractions that are differences of others.
+_ROUNDING = 1e-9
 
 
 def new_id(paths: StatePaths, now: float, taken: Container[str] = ()) -> str:
@@ -67,8 +70,8 @@ def slim_target(config: Config, card: Mapping[str, Any], past: Sequence[Mapping[
     ]
     rules = network_slimming.SlimRules(target_macs_fraction=settings.target_macs_fraction, step=settings.step)
     fraction = network_slimming.next_fraction(rules, current, steps)
-    # A step of less than a hundredth is rounding, not slimming.
-    return int(fraction * whole) if fraction < current * 0.99 else None
+    # A step of less than a hundredth, the smallest that may be configured, is rounding and not slimming.
+    return int(fraction * whole) if fraction <= current * 0.99 + _ROUNDING else None
 
 
 def build(
@@ -132,9 +135,9 @@ def build(
         learning_rate=learning_rate,
         precision=training.precision,
         precision_cache=str(folder.parent / "precision.json"),
-        threads=training.threads,
+        threads=usable(training.threads),
         seed=seed,
-        looks=pace.look_steps(steps) if training.early_stopping else (),
+        looks=pace.evaluation_steps(steps) if training.early_stopping else (),
         min_gain=config.promotion.min_gain,
         confidence=config.promotion.confidence,
         distillation=training.distillation if scope.distils else 0.0,

@@ -24,6 +24,7 @@ from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.record import SeenSample
+from dance_ondevice.daemon.system.cores import usable
 from dance_ondevice.daemon.versions import base
 from dance_ondevice.daemon.versions.versions import VersionError
 from dance_ondevice.documents import decode
@@ -226,7 +227,7 @@ class Probation:
             [each.before for each in observed if each.before is not None],
             [each.live for each in observed if each.live is not None],
         )
-        pairs = {i: pair for i, pair in pairs.items() if any(pair.truth)}
+        pairs = {i: pair for i, pair in pairs.items() if any(pair.labelled)}
         return policy.Evidence(
             comparison=bootstrap.compare(
                 list(pairs.values()),
@@ -294,7 +295,7 @@ def compare_versions(
             live=str(live.resolve()),
             n_classes=len(config.model.classes),
             samples=tuple(samples),
-            threads=config.training.threads,
+            threads=usable(config.training.threads),
             conditions=config.conditions.enabled,
         ),
     )

@@ -28,6 +28,7 @@ from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.teaching_record import TeacherFacts, configured
 from dance_ondevice.daemon.store.label_source import stamp
 from dance_ondevice.daemon.store.samples import LabelProtected, StoreError, UnknownSample
+from dance_ondevice.daemon.system.cores import usable
 from dance_ondevice.files import write_durably
 from dance_ondevice.policies.samples import labelling
 
@@ -245,7 +246,7 @@ class Teaching:
             default=config.labels.teacher_confidence,
             target=config.labels.teacher_agreement,
             live=str(c.versions.directory(pointer.version).resolve()) if pointer and compared else "",
-            threads=config.training.threads,
+            threads=usable(config.training.threads),
         )
         path = self._folder / "job.json"
         write_durably(path, encode_job(job))

@@ -6,7 +6,7 @@ CURVE encrypts and gives the server the client's public key; ZAP decides whether
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from dance_ondevice.daemon.security.keys import (
     KeyPair,
     KeysError,
     load_pair,
+    trusted_owners,
 )
 
 #: The ZAP domain of all sockets of the daemon.
@@ -66,18 +67,26 @@ def join(socket: zmq.Socket[Any], pair: KeyPair, server_key: bytes) -> None:
     socket.setsockopt(zmq.CURVE_SECRETKEY, pair.secret)
 
 
-def load_server(keys_dir: str, environ: Mapping[str, str]) -> ServerCurve:
+def load_server(
+    keys_dir: str, environ: Mapping[str, str], owners: Collection[int] | None = None
+) -> ServerCurve:
     """Load the daemon's keys from ``security.keys_dir`` and from systemd's credentials.
 
     The secret key is taken from ``$CREDENTIALS_DIRECTORY/server.key_secret`` if that is there, else from
     ``keys_dir``. Clients are the files ``keys_dir/clients/NAME.key``; without ``keys_dir`` they are the
     credentials ``clients_NAME.key``, which is what ``LoadCredential=clients:FOLDER`` makes of a folder.
 
+    Args:
+        keys_dir: ``security.keys_dir``.
+        environ: where systemd says what it hands over.
+        owners: users who may own keys and folders; None for root and this process's own.
+
     Raises:
         KeysError: Keys are missing or cannot be used, or this libzmq has no CURVE.
     """
     if not zmq.has("curve"):
         raise KeysError("this libzmq was built without CURVE; install pyzmq's own wheel")
+    owners = trusted_owners() if owners is None else owners
     credentials = Path(environ[CREDENTIALS_VARIABLE]) if environ.get(CREDENTIALS_VARIABLE) else None
     handed_over = credentials / f"{SERVER}{SECRET_SUFFIX}" if credentials else None
     if handed_over is not None and handed_over.exists():
@@ -87,14 +96,14 @@ def load_server(keys_dir: str, environ: Mapping[str, str]) -> ServerCurve:
         path = Path(keys_dir) / f"{SERVER}{SECRET_SUFFIX}"
         if not path.exists():
             raise KeysError(f"{path} is not there; run: dance-ondevice keys generate --dir {keys_dir}")
-        pair = load_pair(path)
+        pair = load_pair(path, owners=owners)
     else:
         raise KeysError(
             f"there is neither security.keys_dir nor ${CREDENTIALS_VARIABLE}/{SERVER}{SECRET_SUFFIX}; make "
             "keys with: dance-ondevice keys generate --dir FOLDER"
         )
     if keys_dir:
-        clients = ClientKeys(Path(keys_dir) / CLIENTS)
+        clients = ClientKeys(Path(keys_dir) / CLIENTS, owners=owners)
     else:
         assert credentials is not None
         clients = ClientKeys(credentials, prefix=f"{CLIENTS}_")

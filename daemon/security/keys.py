@@ -11,7 +11,7 @@ import contextlib
 import os
 import stat
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,7 +95,8 @@ def generate(folder: Path, clients: Sequence[str]) -> tuple[Certificate, ...]:
     try:
         for parent in (folder, folder / CLIENTS):
             parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-            check_folder(parent)
+            # Whose it is does not matter yet: root may make keys for the daemon's user.
+            check_folder(parent, {parent.stat().st_uid})
         return tuple(_make(name, public, secret, written) for name, public, secret in planned)
     except BaseException as error:
         for path in written:
@@ -106,23 +107,27 @@ def generate(folder: Path, clients: Sequence[str]) -> tuple[Certificate, ...]:
         raise
 
 
-def load_pair(path: Path, *, private: bool = True) -> KeyPair:
+def load_pair(path: Path, *, private: bool = True, owners: Collection[int] | None = None) -> KeyPair:
     """Read a secret certificate.
 
     Args:
         path: A ``.key_secret`` file.
         private: Whether a file that other users may read is refused.
+        owners: Users who may own the file; None for any.
 
-        Raises:
-        KeysError: The file is not readable, readable by other users, or not a certificate, or its two keys do
-            not belong together.
+    Raises:
+        KeysError: The file is not readable, readable by other users, another user's, or not a certificate, or
+            its two keys do not belong together.
     """
     public, secret = _load(path)
     if secret is None:
         raise KeysError(f"{path} holds no secret key; give the file that ends in {SECRET_SUFFIX}")
-    mode = stat.S_IMODE(path.stat().st_mode)
+    facts = path.stat()
+    mode = stat.S_IMODE(facts.st_mode)
     if private and mode & 0o077:
         raise KeysError(f"{path} has mode {mode:04o}, others may read it; run: chmod 600 {path}")
+    if owners is not None:
+        check_access(path, facts, owners)
     if zmq.curve_public(secret) != public:
         raise KeysError(f"{path}: its public key is not that of its secret key; make new ones")
     return KeyPair(public, secret)
@@ -143,16 +148,48 @@ def is_credential(path: Path, environ: Mapping[str, str]) -> bool:
     return bool(folder) and path.resolve().is_relative_to(Path(folder or "").resolve())
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder of keys that every user may write to.
+def trusted_owners() -> frozenset[int]:
+    """The users whose key files are trusted: root and this process's own user."""
+    return frozenset({0, os.geteuid()})
+
+
+def check_folder(folder: Path, owners: Collection[int] | None = None) -> None:
+    """Refuse a folder of keys that belongs to other users, or that they may write to.
+
+    Args:
+        folder: The folder of keys.
+        owners: Users who may own it; None for ``trusted_owners``.
 
     Raises:
         KeysError: Every user may write to it, and so could admit itself.
         OSError: The folder cannot be read.
     """
-    mode = stat.S_IMODE(folder.stat().st_mode)
-    if mode & stat.S_IWOTH:
-        raise KeysError(f"{folder} has mode {mode:04o}, anybody may add keys; run: chmod o-w {folder}")
+    check_access(folder, folder.stat(), trusted_owners() if owners is None else owners)
+
+
+def check_access(path: Path, facts: os.stat_result, owners: Collection[int]) -> None:
+    """Refuse what belongs to others or may be written by them, as ssh does.
+
+    Args:
+        path: a file or folder, for the message.
+        facts: what it looks like.
+        owners: who may own it.
+
+    Raises:
+        KeysError: whoever can write there can admit himself.
+    """
+    mode = stat.S_IMODE(facts.st_mode)
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        who = "anybody" if mode & stat.S_IWOTH else "its group"
+        what = "add keys" if stat.S_ISDIR(facts.st_mode) else "change the key"
+        bits = ((stat.S_IWOTH, "o-w"), (stat.S_IWGRP, "g-w"))
+        remedy = f"chmod {','.join(change for bit, change in bits if mode & bit)} {path}"
+        raise KeysError(f"{path} has mode {mode:04o}, {who} may {what}; run: {remedy}")
+    if facts.st_uid not in owners:
+        raise KeysError(
+            f"{path} belongs to user {facts.st_uid}, who may change it; "
+            f"run: chown {os.geteuid()} {path} (root may own it as well)"
+        )
 
 
 def _certificate_paths(parent: Path, name: str) -> tuple[Path, Path]:

@@ -10,6 +10,7 @@ from typing import Any
 import zmq
 
 from dance_ondevice.daemon.security.curve import ServerCurve, serve
+from dance_ondevice.daemon.wire.connections import Watch
 from dance_ondevice.daemon.wire.receiver import AddressInUse
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class MaskPublisher:
         endpoint: str,
         *,
         curve: ServerCurve | None = None,
+        watch: Watch | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Bind.
@@ -45,6 +47,7 @@ class MaskPublisher:
             context: Makes the socket.
             endpoint: tcp or ipc; a port may be ``*``.
             curve: Admits only known clients; None admits anyone.
+            watch: Limits the subscribers' connections; None for no limit.
             monotonic: Monotonic clock, in seconds.
 
         Raises:
@@ -52,6 +55,7 @@ class MaskPublisher:
         """
         self._context = context
         self._curve = curve
+        self._watch = watch
         self._monotonic = monotonic
         self._look_at = 0.0
         self._revocations = 0
@@ -110,6 +114,8 @@ class MaskPublisher:
             if self._curve is not None:
                 self._revocations = self._curve.clients.revocations
                 serve(socket, self._curve.pair)
+            if self._watch is not None:
+                self._watch(socket)
             socket.bind(endpoint)
         except zmq.ZMQError as error:
             socket.close()

@@ -14,6 +14,7 @@ import zmq
 
 from dance_ondevice.daemon.security.curve import ServerCurve, join, serve
 from dance_ondevice.daemon.system.waker import Waker
+from dance_ondevice.daemon.wire.connections import Connections, Watch
 from dance_ondevice.daemon.wire.messages import MAX_PARTS, Buffer
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 _MESSAGES_HELD = 16
 #: After a minute of silence the kernel probes every 15 s whether a peer is still there.
 _KEEPALIVE = ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 60), (zmq.TCP_KEEPALIVE_INTVL, 15))
+#: Milliseconds within which a peer must complete the handshake, so that port scans leave no connections.
+_HANDSHAKE_MS = 10_000
 #: Sizes in an envelope, which sockets on the way prepend: routing ids (at most 255 bytes), request numbers
 #: (4).
 _ENVELOPE_PARTS = 16
@@ -49,11 +52,13 @@ class Origin:
         envelope: The parts before the message, the empty delimiter last, which an answer must begin with.
             Empty for a DEALER that sends none.
         source: The sender: with CURVE the public key (Z85), else the connection.
+        connection: The descriptor of its connection; -1 where connections are not counted.
     """
 
     identity: bytes | None
     envelope: tuple[bytes, ...] = ()
     source: str = ""
+    connection: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,7 @@ class Receiver:
         max_part_bytes: int,
         curve: ServerCurve | None = None,
         publishers: Sequence[str] = (),
+        watch: Watch | None = None,
     ) -> None:
         """Open everything.
 
@@ -105,6 +111,7 @@ class Receiver:
             max_part_bytes: Size of a part above which ZMQ disconnects the sender.
             curve: Encrypts all sockets and admits only known clients; None for plain sockets.
             publishers: With CURVE, the names of the clients behind ``subscribe``, in its order.
+            watch: Limits the connections of bound sockets; None for no limit.
 
         Raises:
             AddressInUse: Another program is bound to one of ``bind`` or ``subscribe_bind``.
@@ -118,6 +125,9 @@ class Receiver:
         self._poller = zmq.Poller()
         self._poller.register(self._waker.fileno(), zmq.POLLIN)
         self._router: zmq.Socket[bytes] | None = None
+        self._watch = watch
+        #: Of the bound sockets.
+        self._connections: dict[zmq.Socket[bytes], Connections] = {}
         self._visited: zmq.Socket[bytes] | None = None
         names = publishers if curve else [""] * len(subscribe)
         self._subscriptions = [_Subscription(*pair) for pair in zip(subscribe, names, strict=True)]
@@ -177,6 +187,8 @@ class Receiver:
         """Answer a message; does nothing for PUB senders, or when the sender is gone or does not read."""
         if origin.identity is None or self._router is None:
             return
+        if self._router in self._connections:
+            self._connections[self._router].answered(origin.connection)
         try:
             self._router.send_multipart([origin.identity, *origin.envelope, payload], zmq.NOBLOCK)
         except zmq.Again:
@@ -216,6 +228,8 @@ class Receiver:
         try:
             if self._curve:
                 serve(socket, self._curve.pair)
+            if self._watch is not None:
+                self._connections[socket] = self._watch(socket)
             return socket, tuple(_bind(socket, endpoint, key) for endpoint in endpoints)
         except BaseException:
             socket.close(linger=0)
@@ -223,9 +237,14 @@ class Receiver:
 
     def _drain(self, socket: zmq.Socket[bytes], origin: Origin | None, limit: int) -> Iterator[Received]:
         for _ in range(limit):
-            received = _receive(socket, origin, secured=self._curve is not None)
+            connections = self._connections.get(socket)
+            received = _receive(
+                socket, origin, secured=self._curve is not None, counted=connections is not None
+            )
             if received is None:
                 break
+            if connections is not None:
+                connections.heard(received.origin.connection, asks=socket is self._router)
             yield received
 
     def _open(self, kind: int, endpoints: Sequence[str]) -> zmq.Socket[bytes]:
@@ -233,6 +252,7 @@ class Receiver:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVHWM, _MESSAGES_HELD)
         socket.setsockopt(zmq.MAXMSGSIZE, self._max_part_bytes)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
         for option, value in _KEEPALIVE:
             socket.setsockopt(option, value)
         # An IPv6 socket also accepts IPv4 names, except on kernels without IPv6.
@@ -241,13 +261,16 @@ class Receiver:
         return socket
 
 
-def _receive(socket: zmq.Socket[bytes], origin: Origin | None, *, secured: bool) -> Received | None:
+def _receive(
+    socket: zmq.Socket[bytes], origin: Origin | None, *, secured: bool, counted: bool
+) -> Received | None:
     """Receive one message, part by part, keeping only the first parts; None when there is none.
 
     Args:
         socket: A SUB, or the ROUTER.
         origin: The peer of the SUB, with source "" where each message has its own; None for the ROUTER.
         secured: Whether senders are identified by their keys.
+        counted: Whether the socket's connections are counted.
     """
     try:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
@@ -258,6 +281,7 @@ def _receive(socket: zmq.Socket[bytes], origin: Origin | None, *, secured: bool)
         identity = frame.bytes
         # libzmq delivers whole messages, so the other parts are available.
         frame = socket.recv(copy=False)
+    connection = int(frame.get(zmq.SRCFD)) if counted else -1
     source = origin.source if origin else ""
     if not source:
         source = _source(frame, identity, secured=secured)
@@ -274,7 +298,7 @@ def _receive(socket: zmq.Socket[bytes], origin: Origin | None, *, secured: bool)
         frame = socket.recv(copy=False)
     before = _envelope(parts, count) if identity is not None else 0
     return Received(
-        Origin(identity, tuple(bytes(part) for part in parts[:before]), source),
+        Origin(identity, tuple(bytes(part) for part in parts[:before]), source, connection),
         tuple(parts[before : before + MAX_PARTS]),
         count - before,
         size,

@@ -75,6 +75,8 @@ class Daemon:
         self._runtime.mkdir(mode=0o700, exist_ok=True)
         self.config.write_text(config_text(inference=inference, engine=engine) + extra)
         self.facts: dict[str, Any] = {}
+        #: What the daemon is started with, such as a command that sets limits.
+        self.prefix: tuple[str, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -88,6 +90,7 @@ class Daemon:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *self.prefix,
                     *(sys.executable, "-m", "dance_ondevice", "run"),
                     *("--config", str(self.config), "--state-dir", str(self.state)),
                 ],

@@ -49,6 +49,7 @@ class Recorder:
         self.ahead: dict[str, float] = {}
         self.scales: Counter[tuple[str, float]] = Counter()
         self.scores: list[tuple[str, float]] = []
+        self.forgotten: list[str] = []
         self.seconds: list[float] = []
         self._changed = threading.Condition()
 
@@ -72,6 +73,9 @@ class Recorder:
 
     def ingest_seconds(self, value: float) -> None:
         self.seconds.append(value)
+
+    def forget(self, camera: str) -> None:
+        self.forgotten.append(camera)
 
     def refused(self, reason: str) -> None:
         with self._changed:
@@ -179,6 +183,7 @@ def running(
     curve: ServerCurve | None = None,
     publishers: tuple[str, ...] = (),
     workers: int = 2,
+    cameras: Sequence[tuple[str, int]] = (),
     **settings: Any,
 ) -> Iterator[Harness]:
     """Run an ingest thread, with CURVE behind an authenticator; ``settings`` are of ``[ingest]``."""
@@ -197,6 +202,7 @@ def running(
             curve=curve,
             publishers=publishers,
             workers=workers,
+            cameras=cameras,
             **({"clock": clock} if clock else {}),
         )
         ingest.start()

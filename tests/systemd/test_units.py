@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dance_ondevice.daemon.cli import EXIT_BAD_CONFIG
+from dance_ondevice.daemon.system.descriptors import shares
 from dance_ondevice.daemon.system.stopping import STOP_SECONDS
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
@@ -115,3 +116,13 @@ def test_the_group_of_the_rule_is_the_one_that_is_made_and_joined() -> None:
     rule = (SYSTEMD / "99-dance-ondevice-rapl.rules").read_text()
     assert made == [one(DAEMON, "SupplementaryGroups")]
     assert f"chgrp {made[0]} " in rule
+
+
+def test_the_daemon_may_take_its_trainer_out_of_the_idle_class() -> None:
+    # systemd.exec(5): with a sign it is a nice value, without one the kernel's, where 0 allows nothing.
+    assert one(DAEMON, "LimitNICE") == "+0"
+
+
+def test_descriptors_last_for_the_connections_that_are_let_in() -> None:
+    given = shares(int(one(DAEMON, "LimitNOFILE")), max_cameras=4096)
+    assert (given.senders, given.readers, given.commands) == (8192, 512, 32)

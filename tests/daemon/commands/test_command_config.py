@@ -97,3 +97,12 @@ def test_a_reload_finds_the_daemon_although_its_file_is_wrong(run, tmp_path: Pat
 
 def test_json_is_json_for_every_kind_of_value(run):
     assert isinstance(json.loads(run("config", "show", "--json").stdout), dict)
+
+
+def test_check_warns_of_threads_beyond_the_cores(run, run_json, tmp_path: Path):
+    site = tmp_path / "site.toml"
+    site.write_text("[training]\nthreads = 1024\n")
+    answer = run_json("config", "check", "--config", str(site))
+    assert answer["valid"]
+    assert "training.threads = 1024" in answer["warnings"][0]
+    assert "training.threads = 1024" in run("config", "check", "--config", str(site)).output

@@ -18,6 +18,7 @@ from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.conditions.store import CONDITIONS_FILE
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference import condition_sets
+from dance_ondevice.daemon.inference.cameras import Conditions
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
 from dance_ondevice.daemon.inference.condition_sets import ConditionSets
 from dance_ondevice.daemon.inference.service import Predictor
@@ -423,3 +424,16 @@ def test_the_running_predictor_opens_a_condition_and_gives_the_day_back_unchange
         after = ask(300 + seq, DAY[5])
     assert predictor.conditions.condition_of("front") == "base"
     assert after == before
+
+
+def test_as_many_cameras_are_remembered_as_may_send() -> None:
+    seen = Conditions(
+        SETTINGS, now=lambda: 0.0, on_alarm=lambda *_: None, on_switch=lambda: None, max_cameras=3
+    )
+    for number in range(20):
+        seen.observe("front", np.zeros((8, 8, 3), np.uint8), 0.5)
+        seen.observe(f"run-{number}", np.zeros((8, 8, 3), np.uint8), 0.5)
+    known = json.loads(seen.encode())["cameras"]
+    assert set(known) <= {"front", "run-18", "run-19"}
+    assert "front" in known
+    assert len(seen._drift) <= 3

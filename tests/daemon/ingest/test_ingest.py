@@ -12,6 +12,7 @@ import pytest
 import zmq
 from ingest_harness import DROP_SECOND, PATIENCE, header, jpeg, label, picture, running
 
+from dance_ondevice.daemon.ingest.cameras import stored_cameras
 from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire import codec as wire
@@ -305,6 +306,43 @@ def test_cameras_are_told_apart_up_to_a_limit(store: Store) -> None:
         assert "ingest.max_cameras" in reply.error
         assert client.ask(header(camera="a", seq=1), jpeg(3)).kept
         assert harness.recorder.frames == {("", "rejected"): 2, ("a", "kept"): 2, ("b", "kept"): 1}
+
+
+def test_a_sender_of_ever_new_names_uses_up_its_own(store: Store) -> None:
+    with running(store, max_cameras=8) as harness:
+        a, b, c = (harness.client() for _ in range(3))
+        assert a.ask(header(camera="front"), jpeg()).ok
+        answers = [b.ask(header(camera=f"run-{number}"), jpeg()) for number in range(12)]
+        assert [answer.code for answer in answers if not answer.ok] == ["cameras"] * 5
+
+        assert c.ask(header(camera="gate"), jpeg()).ok
+        assert a.ask(header(camera="front", seq=1), jpeg()).ok
+        assert harness.recorder.forgotten == ["run-0"]
+
+        # What a purge ends with frees the name.
+        harness.ingest.forget_camera("run-3")
+        assert b.ask(header(camera="run-12"), jpeg()).ok
+        assert harness.recorder.forgotten == ["run-0", "run-3"]
+
+
+def test_cameras_with_stored_samples_come_before_new_names(store: Store) -> None:
+    with running(store, max_cameras=8) as harness:
+        a, b = harness.client(), harness.client()
+        for seq in range(2):
+            assert a.ask(header(camera="front", seq=seq), jpeg(seq)).kept
+        for number in range(7):
+            assert b.ask(header(camera=f"run-{number}"), jpeg()).kept
+    stored = store.submit(stored_cameras).result()
+    assert stored[0] == ("front", 2)
+    assert len(stored) == 8
+
+    with running(store, max_cameras=8, cameras=stored) as harness:
+        a, b, c = (harness.client() for _ in range(3))
+        for number in range(20, 40):
+            b.ask(header(camera=f"run-{number}"), jpeg())
+        assert a.ask(header(camera="front", seq=5), jpeg()).ok
+        assert c.ask(header(camera="gate"), jpeg()).ok
+        assert "front" not in harness.recorder.forgotten
 
 
 def test_each_camera_has_its_own_stream(store: Store) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
+import threading
 import urllib.request
 
 import pytest
@@ -11,7 +13,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot, SnapshotCollector
 from dance_ondevice.daemon.metrics.instruments import Instruments
-from dance_ondevice.daemon.metrics.server import MetricsAddressInUse, MetricsServer
+from dance_ondevice.daemon.metrics.server import (
+    REQUEST_SECONDS,
+    WORKERS,
+    MetricsAddressInUse,
+    MetricsServer,
+    _Visits,
+)
 from dance_ondevice.energy.reading import DomainEnergy, EnergyReading
 
 SNAPSHOT = Snapshot(
@@ -147,3 +155,66 @@ def test_the_server_serves_and_frees_its_port(registry: CollectorRegistry) -> No
     again = MetricsServer(address, registry)
     assert again.start() == url
     again.close()
+
+
+def test_half_requests_neither_hold_up_a_scrape_nor_make_threads() -> None:
+    registry = CollectorRegistry()
+    Instruments(registry)
+    ended = threading.Semaphore(0)
+    server = MetricsServer("127.0.0.1:0", registry, spent=lambda _: ended.release())
+    url = server.start()
+    port = int(url.rsplit(":", 1)[1].split("/")[0])
+    half = []
+    try:
+        for _ in range(10 * WORKERS):
+            connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+            connection.sendall(b"GET /metrics HTTP/1.1\r\n")
+            half.append(connection)
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert b"dance_rounds_total" in answer.read()
+        # All but a handful have ended, long before their time.
+        for _ in range(9 * WORKERS + 1):
+            assert ended.acquire(timeout=10)
+    finally:
+        for connection in half:
+            connection.close()
+        server.close()
+
+
+def test_a_visitor_has_a_time_limit_and_a_request_keeps_its_thread() -> None:
+    now = 0.0
+    visits = _Visits(lambda: now)
+    pairs = [socket.socketpair() for _ in range(WORKERS + 1)]
+    ours, theirs = zip(*pairs, strict=True)
+    try:
+        assert all(visits.enter(each) for each in ours[:-1])
+        for each in ours[:-1]:
+            visits.asked(each)
+        assert not visits.enter(ours[-1])
+        visits.leave(ours[0])
+        assert visits.enter(ours[-1])
+        now = REQUEST_SECONDS
+        visits.end_late()
+        assert theirs[-1].recv(1) == b""
+        theirs[1].settimeout(0)
+        with pytest.raises(BlockingIOError):
+            theirs[1].recv(1)
+    finally:
+        for each in (*ours, *theirs):
+            each.close()
+
+
+def test_a_forgotten_camera_takes_its_series_along_and_leaves_the_counts() -> None:
+    registry = CollectorRegistry()
+    instruments = Instruments(registry)
+    for camera in ("front", "run-1"):
+        instruments.frame(camera, "kept")
+        instruments.score(camera, 0.5)
+        instruments.scale(camera, 0.75)
+        instruments.drift_alarm(camera, "luma")
+    instruments.forget("run-1")
+    instruments.forget("never seen")
+    text = generate_latest(registry).decode()
+    assert "run-1" not in text
+    assert 'camera="front"' in text
+    assert instruments.frame_counts() == {"kept": 2}

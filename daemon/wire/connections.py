@@ -1,0 +1,291 @@
+"""The guard of the listening sockets: no more connections stay open than there are descriptors for them.
+
+libzmq has no bound for connections and no call that closes one of them. Its monitor tells of each that is
+accepted and which descriptor it has; a descriptor that is shut down looks to libzmq like a peer that left.
+When events are not taken, libzmq's thread waits after a thousand of them, and accepts nobody meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import socket as sockets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, TypeAlias
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from dance_ondevice.daemon.system.service import Service
+from dance_ondevice.daemon.system.waker import Waker
+from dance_ondevice.policies.stream.connections import Connection, surplus
+
+log = logging.getLogger(__name__)
+
+#: How a socket's owner has its connections bounded.
+Watch: TypeAlias = "Callable[[zmq.Socket[Any]], Connections]"
+
+_EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_MONITOR_STOPPED
+#: Events of one socket that are taken before it is asked who must go.
+_AT_ONCE = 128
+#: Seconds between two log lines about connections that were closed; the counter has them all.
+_LOG_EVERY = 10.0
+#: Seconds that a stop waits for the sockets to be closed: while one is open, libzmq's thread would wait
+#: for ever for somebody to take its events.
+_CLOSING_SECONDS = 3.5
+
+
+@dataclass(slots=True)
+class _Peer:
+    """What is known of a connection; ``ends`` are both its addresses, by which it is known again."""
+
+    ends: object
+    address: str
+    last: float
+    messages: int = 0
+    waiting: int = 0
+
+
+class Connections:
+    """The open connections of one listening socket; any thread may call."""
+
+    def __init__(
+        self,
+        name: str,
+        limit: int,
+        *,
+        newest_first: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin without any.
+
+        Args:
+            name: of the socket, for the log and the counter.
+            limit: how many may stay open.
+            newest_first: see ``surplus``.
+            monotonic: seconds.
+        """
+        self.name = name
+        self.limit = limit
+        self._newest_first = newest_first
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._peers: dict[int, _Peer] = {}
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def heard(self, descriptor: int, *, asks: bool = True) -> None:
+        """Note that a message came, and whether it waits for an answer."""
+        with self._lock:
+            peer = self._peers.get(descriptor)
+            if peer is not None:
+                peer.last = self._monotonic()
+                peer.messages += 1
+                peer.waiting += asks
+
+    def answered(self, descriptor: int) -> None:
+        """Note that a message was answered."""
+        with self._lock:
+            peer = self._peers.get(descriptor)
+            if peer is not None and peer.waiting:
+                peer.waiting -= 1
+
+    def accepted(self, descriptor: int) -> None:
+        """Note a new connection."""
+        ends = _ends(descriptor)
+        if ends is None:  # gone again
+            return
+        with self._lock:
+            self._peers[descriptor] = _Peer(ends, _host(ends[1]), self._monotonic())
+
+    def gone(self, descriptor: int) -> None:
+        """Note that a connection has ended."""
+        with self._lock:
+            self._peers.pop(descriptor, None)
+
+    def bound(self) -> int:
+        """Close what is beyond the limit; returns how many connections that were."""
+        with self._lock:
+            open_now = [
+                Connection(number, peer.address, peer.messages, peer.waiting, peer.last)
+                for number, peer in self._peers.items()
+            ]
+            going = surplus(open_now, self.limit, newest_first=self._newest_first)
+            gone = [(number, self._peers.pop(number)) for number in going]
+        return sum(_hang_up(number, peer.ends) for number, peer in gone)
+
+
+class ConnectionGuard(Service):
+    """The thread that hears of connections and closes those that are too many."""
+
+    def __init__(
+        self,
+        *,
+        on_closed: Callable[[str, int], None] = lambda _name, _count: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Watch nothing yet.
+
+        Args:
+            on_closed: called with a socket's name and the number of its connections that were closed.
+            monotonic: seconds.
+        """
+        super().__init__("connections")
+        self._on_closed = on_closed
+        self._monotonic = monotonic
+        self._waker = Waker()
+        self._new: SimpleQueue[tuple[zmq.Socket[Any], Connections]] = SimpleQueue()
+        self._watched: dict[zmq.Socket[Any], Connections] = {}
+        self._logged_at: dict[str, float] = {}
+
+    def bounding(self, name: str, limit: int, *, newest_first: bool = False) -> Watch:
+        """What bounds a socket's connections when called with it before the bind; see ``Connections``."""
+
+        def watch(socket: zmq.Socket[Any]) -> Connections:
+            connections = Connections(name, limit, newest_first=newest_first, monotonic=self._monotonic)
+            self.watch(socket, connections)
+            return connections
+
+        return watch
+
+    def watch(self, socket: zmq.Socket[Any], connections: Connections) -> None:
+        """Hear of a socket's connections until it is closed; for its owner, before it is bound."""
+        endpoint = f"inproc://connections-{connections.name}-{secrets.token_hex(8)}"
+        socket.monitor(endpoint, _EVENTS)
+        # Made here, and from the handover on used by the guard's thread alone.
+        events: zmq.Socket[Any] = socket.context.socket(zmq.PAIR)
+        events.setsockopt(zmq.LINGER, 0)
+        events.connect(endpoint)
+        self._new.put((events, connections))
+        self._waker.wake()
+
+    def run(self) -> None:
+        """Take events until stopped and no socket is left."""
+        poller = zmq.Poller()
+        poller.register(self._waker.fileno(), zmq.POLLIN)
+        end: float | None = None
+        while end is None or (self._watched and self._monotonic() < end):
+            self.beat()
+            try:
+                ready = dict(poller.poll(100 if end else 1000))
+            except zmq.ContextTerminated:  # of one of the sockets; the poll does not tell which
+                self._forget_terminated(poller)
+                continue
+            if end is None and self.stopping.is_set():
+                end = self._monotonic() + _CLOSING_SECONDS
+            if self._waker.fileno() in ready:
+                self._waker.clear()
+                self._take_new(poller)
+            for events in [each for each in self._watched if each in ready]:
+                self._read(events, poller)
+
+    def wake(self) -> None:
+        """End the wait for events."""
+        self._waker.wake()
+
+    def teardown(self) -> None:
+        """Stop hearing."""
+        self._waker.close()
+        with contextlib.suppress(Empty):
+            while True:
+                self._new.get_nowait()[0].close()
+        # A socket that is still open keeps its ear: without it libzmq's thread would hang.
+
+    def _take_new(self, poller: zmq.Poller) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                events, connections = self._new.get_nowait()
+                self._watched[events] = connections
+                poller.register(events, zmq.POLLIN)
+
+    def _read(self, events: zmq.Socket[Any], poller: zmq.Poller) -> None:
+        connections = self._watched[events]
+        for _ in range(_AT_ONCE):
+            try:
+                told = recv_monitor_message(events, zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            except zmq.ContextTerminated:
+                return  # the next poll meets it
+            if told["event"] == zmq.EVENT_MONITOR_STOPPED:
+                self._forget(events, poller)
+                return
+            descriptor = int(told["value"])
+            (connections.accepted if told["event"] == zmq.EVENT_ACCEPTED else connections.gone)(descriptor)
+        self._bound(connections)
+
+    def _forget_terminated(self, poller: zmq.Poller) -> None:
+        for events in list(self._watched):
+            try:
+                events.poll(0)
+            except zmq.ContextTerminated:
+                self._forget(events, poller)
+
+    def _forget(self, events: zmq.Socket[Any], poller: zmq.Poller) -> None:
+        poller.unregister(events)
+        events.close()
+        del self._watched[events]
+
+    def _bound(self, connections: Connections) -> None:
+        closed = connections.bound()
+        if not closed:
+            return
+        self._on_closed(connections.name, closed)
+        now = self._monotonic()
+        if now - self._logged_at.get(connections.name, -_LOG_EVERY) >= _LOG_EVERY:
+            self._logged_at[connections.name] = now
+            log.warning(
+                "connections closed socket=%s count=%d because=%r",
+                connections.name,
+                closed,
+                f"more than {connections.limit} are open; a sender should keep one socket, not open one a "
+                "frame, or raise the limit of open files",
+            )
+
+
+def _ends(descriptor: int) -> tuple[object, object] | None:
+    """Both addresses of a connected socket; None for anything else."""
+    try:
+        socket = sockets.socket(fileno=descriptor)
+    except OSError:
+        return None
+    try:
+        return socket.getsockname(), socket.getpeername()
+    except OSError:
+        return None
+    finally:
+        socket.detach()  # it is libzmq's to close
+
+
+def _host(address: object) -> str:
+    return str(address[0]) if isinstance(address, tuple) else ""
+
+
+def _hang_up(descriptor: int, ends: object) -> bool:
+    """Shut a connection down, if the descriptor still is that connection's; returns whether it was."""
+    # A duplicate cannot become another file's between the look and the act.
+    try:
+        mine, owned = os.dup(descriptor), True
+    except OSError:  # gone, or none is free: then the descriptor itself has to do
+        mine, owned = descriptor, False
+    try:
+        if _ends(mine) != ends:
+            return False
+        socket = sockets.socket(fileno=mine)
+        try:
+            socket.shutdown(sockets.SHUT_RDWR)
+        finally:
+            socket.detach()
+    except OSError:  # it left by itself
+        return False
+    finally:
+        if owned:
+            os.close(mine)
+    return True
