@@ -116,7 +116,10 @@ class Judge:
         cameras: Cameras | None = None,
         condition_of: Callable[[str], str] = lambda _camera: "",
     ) -> None:
-        """Begin with the cameras given, else with none; ``condition_of`` tells a camera's condition, "" where nobody knows."""
+        """Begin with the cameras given, else with none.
+
+        ``condition_of`` tells a camera's condition, "" where nobody knows.
+        """
         self._indicator = indicator
         self.rules = rules
         self._n_classes = n_classes
