@@ -1,7 +1,7 @@
 """Spatial complexity: how much of a frame would be lost if it were stored, trained on or inferred smaller.
 
-Indicators score the luma of a frame that nobody has labelled; :func:`label_boundary_density` scores a label.
-Most are formulas; :class:`LearntLoss` has learnt from a model's own losses (:func:`learn_loss`).
+Indicators score the luma of an unlabelled frame; :func:`label_boundary_density` scores a label. Most are
+formulas; :class:`LearntLoss` is learnt from a model's own losses (:func:`learn_loss`).
 """
 
 from __future__ import annotations
@@ -18,34 +18,36 @@ from numpy.typing import NDArray
 from dance_ondevice.images.codec import encode_jpeg
 from dance_ondevice.images.labels import IGNORE
 
-#: The score is taken where the longer side still has this many pixels: enough to see what a scale loses.
+#: Least length in pixels of the longer side at which frames are scored: enough to measure the loss of a
+#: scale.
 _MEASURED_SIDE = 320
 #: Scale that detail loss is judged at when no candidate scale is below 1.
 _REFERENCE_SCALE = 0.5
-#: Added to the variance, in squared grey levels, so that rounding in an almost flat image is no detail.
+#: Constant added to the variance, in squared grey levels, so that rounding in an almost flat image does not
+#: count as detail.
 _VARIANCE_FLOOR = 1.0
-#: What is below this, in squared grey levels, is the arithmetic's and not the image's.
+#: Largest variance, in squared grey levels, that may be the error of the arithmetic alone.
 _ROUNDING = 1e-6
-#: An edge is a step of at least this share of the 8-bit range across three pixels.
+#: Least step of an edge across three pixels, as a share of the 8-bit range.
 _EDGE_STEP = 0.1
 #: |gx| + |gy| of the 3x3 Sobel operator for an axis-aligned step of the whole 8-bit range.
 _SOBEL_FULL_STEP = 4 * 255
-#: (rows, columns) of the cells that the learnt loss looks at, and pixels of a cell's side.
+#: Cells (rows, columns) of the learnt loss's features, and pixels of a cell's side.
 _CELLS = (6, 8)
 _CELL_SIDE = 40
-#: Grey levels that a cell's detail is added to before its logarithm: what sensor noise amounts to.
+#: Grey levels added to a cell's detail before its logarithm: about the level of sensor noise.
 _DETAIL_FLOOR = 1.0
-#: Features that deviate less than this are not scaled up to variance 1.
+#: Least deviation of a feature that is scaled up to variance 1.
 _LEAST_DEVIATION = 0.05
 #: Strengths of the ridge penalty that are tried, for features of variance 1.
 _RIDGES = tuple(10.0**power for power in range(-1, 6))
-#: Blocks of time that the penalty is chosen with.
+#: Number of blocks of time in the cross-validation of the penalty.
 _BLOCKS = 10
-#: Quality that a frame without an encoded size is encoded with to find one.
+#: JPEG quality for frames that did not arrive as a JPEG.
 _JPEG_QUALITY = 90
-#: Bits per pixel that score a half; a frame of some detail at a usual quality.
+#: Bits per pixel that score 0.5: those of a frame with some detail at a usual quality.
 _TYPICAL_BITS_PER_PIXEL = 2.0
-#: Octaves that the spectral slope is fitted over, from the finest; what is coarser survives any scale.
+#: Number of octaves that the spectral slope is fitted over, from the finest; coarser ones survive any scale.
 _OCTAVES = 4
 #: Exponent of 1/f^a at which the spectral slope scores 0; natural images have about 2, white noise 0.
 _STEEPEST = 4.0
@@ -53,11 +55,11 @@ _STEEPEST = 4.0
 
 @dataclass(frozen=True)
 class Complexity:
-    """What an indicator found in one frame.
+    """Complexity of one frame by an indicator.
 
     Attributes:
-        score: in [0, 1]; higher means that more would be lost by downsampling.
-        by_scale: loss in [0, 1] per candidate scale, where the indicator knows one; else empty.
+        score: Score in [0, 1]; higher means that downsampling would lose more.
+        by_scale: Loss in [0, 1] by candidate scale; empty if the indicator gives none.
     """
 
     score: float
@@ -65,19 +67,19 @@ class Complexity:
 
 
 class Indicator(Protocol):
-    """Scores frames; stateless, so one may serve every camera and thread."""
+    """Interface of an indicator that scores frames; it is stateless, so cameras and threads can share it."""
 
     @property
     def name(self) -> str:
-        """The name that the configuration knows it by."""
+        """Return the indicator's name in the configuration."""
 
     def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
         """Score a frame.
 
         Args:
-            grey: (h, w) uint8 luma of any size from 1x1.
-            bits_per_pixel: of the JPEG that the frame came as: 8 * bytes / (native width * native height);
-                None for a frame that came otherwise. Most indicators do not look at it.
+            grey: Luma (h, w) uint8 of any size from 1x1.
+            bits_per_pixel: Bits per pixel of the frame's JPEG, 8 * bytes / (native width * native height);
+                None for a frame of another format. Most indicators ignore it.
         """
 
 
@@ -85,11 +87,11 @@ def make_indicator(name: str, scales: Sequence[float]) -> Indicator:
     """Build an indicator by name.
 
     Args:
-        name: one of ``INDICATORS``.
-        scales: candidate scales in (0, 1] that a frame may be downsampled to.
+        name: Name, one of ``INDICATORS``.
+        scales: Candidate scales in (0, 1] that a frame may be downsampled to.
 
     Raises:
-        ValueError: unknown name, or a scale out of range.
+        ValueError: The name is unknown, or a scale is out of range.
     """
     wrong = [scale for scale in scales if not 0 < scale <= 1]
     if wrong:
@@ -100,11 +102,11 @@ def make_indicator(name: str, scales: Sequence[float]) -> Indicator:
 
 
 class DetailLoss:
-    """Fraction of luma variance that does not survive the way down to a scale and back up.
+    """Fraction of luma variance that is lost by downsampling to a scale and upsampling again.
 
-    For each scale s: ``loss(s) = mean((x - up(down(x, s)))^2) / (var(x) + floor)``, down by area averaging
-    (what the store does to a frame), up by linear interpolation (what the network does to its logits). The
-    score is the loss at the smallest candidate scale below 1, or at 0.5 where there is none.
+    For each scale s: ``loss(s) = mean((x - up(down(x, s)))^2) / (var(x) + floor)``, where down averages areas
+    (as the store does with a frame) and up interpolates linearly (as the network does with its logits). The
+    score is the loss at the smallest candidate scale below 1, or at 0.5 if there is none.
     """
 
     name = "detail_loss"
@@ -139,7 +141,7 @@ class DetailLoss:
 
 
 class EdgeDensity:
-    """Fraction of pixels that lie on an edge: Sobel |gx| + |gy| above a tenth of a black-to-white step."""
+    """Fraction of edge pixels: those with Sobel |gx| + |gy| above a tenth of a black-to-white step."""
 
     name = "edge_density"
 
@@ -168,10 +170,10 @@ class LumaEntropy:
 
 
 class JpegBitsPerPixel:
-    """Bits that a JPEG encoder needed for a pixel, b, as ``b / (b + 2)``, which keeps their order.
+    """Bits b that a JPEG encoder needed for a pixel, as ``b / (b + 2)``, which keeps their order.
 
-    Comparable only between frames of one encoder at one quality. Free for a frame that came as a JPEG; any
-    other is encoded here.
+    Scores are comparable only between frames of one encoder at one quality. A frame that arrived as a JPEG
+    costs no computation; any other is encoded here.
     """
 
     name = "jpeg_bits_per_pixel"
@@ -184,7 +186,7 @@ class JpegBitsPerPixel:
 
 
 class SpectralSlope:
-    """How slowly the power falls from coarse to fine detail: 1 for white noise, 0 for a spectrum of 1/f^4.
+    """Slope of the power spectrum from coarse to fine detail: 1 for white noise, 0 for a spectrum of 1/f^4.
 
     With a power spectrum of 1/f^a (a is about 2 for natural images: Field, "Relations between the statistics
     of natural images and the response properties of cortical cells", JOSA A 1987) the octave k, counted from
@@ -212,20 +214,20 @@ class SpectralSlope:
         slope = sum((k - mean_k) * (value - mean_log) for k, value in enumerate(logs))
         slope /= sum((k - mean_k) ** 2 for k in range(len(logs)))
         shallow = min(1.0, max(0.0, 1.0 - (2.0 + slope) / _STEEPEST))
-        # An almost flat image has rounding noise for a spectrum, which says nothing.
+        # The spectrum of an almost flat image is rounding noise, which must not count.
         return Complexity(score=shallow * variances[0] / (variances[0] + _VARIANCE_FLOOR), by_scale={})
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """What :func:`learn_loss` found out: plain numbers, to be kept beside the model that they are of.
+    """Weights from :func:`learn_loss`: plain numbers, to be stored beside the model that they belong to.
 
     Attributes:
-        scales: what the losses were measured at.
-        weights: by scale, one for each number of :func:`describe`.
-        bias: by scale.
-        typical: by scale, the mean of the losses learnt from.
-        spread: by scale, the deviation of what is predicted for them; above 0.
+        scales: Scales that the losses were measured at.
+        weights: Weights by scale, one for each number of :func:`describe`.
+        bias: Bias by scale.
+        typical: Mean of the measured losses by scale.
+        spread: Deviation of the predicted losses by scale, above 0.
     """
 
     scales: tuple[float, ...]
@@ -236,11 +238,11 @@ class LossWeights:
 
 
 class LearntLoss:
-    """The loss of mIoU that one model is likely to have with a frame, from where in it there is detail.
+    """Loss of mIoU predicted for one model on a frame, from the position of detail in the frame.
 
-    Formulas count detail wherever it is, but leaves cost nothing and poles do, and what costs how much
-    differs between cameras and models. So this is a linear map of brightness and detail by cell of the
-    frame, learnt from some hundreds of losses that were measured.
+    Formulas count all detail equally, but downsampled leaves cost no mIoU and poles do, and the cost differs
+    between cameras and models. So this is a linear map of brightness and detail by cell of the frame, learnt
+    from some hundreds of measured losses.
     """
 
     name = "learnt_loss"
@@ -265,14 +267,14 @@ class LearntLoss:
 
 
 def describe(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the learnt loss looks at: brightness, and detail to the side and downwards, in cells of the frame.
+    """Compute the features of the learnt loss: brightness, horizontal and vertical detail by cell.
 
     Args:
-        grey: (h, w) uint8 luma of any size from 1x1; brought to 320x240 first.
+        grey: Luma (h, w) uint8 of any size from 1x1; it is resized to 320x240 first.
 
     Returns:
-        (144,) float32: by row and column of 6x8 cells, mean luma / 64, then the logarithm of the mean
-        absolute difference to the right neighbour, then to the lower one.
+        Features (144,) float32: by row and column of 6x8 cells, mean luma / 64, then the logarithm of the
+        mean absolute difference to the right neighbour, then to the lower one.
     """
     import cv2
 
@@ -291,28 +293,28 @@ def describe(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
 def learn_loss(
     descriptions: NDArray[np.float32], losses: NDArray[np.float64], scales: Sequence[float]
 ) -> LossWeights:
-    """Learn to tell the loss of a frame from its description.
+    """Learn to predict the loss of a frame from its features.
 
-    Ridge regression on features of variance 1. Its penalty is chosen for each scale by cross-validation over
-    blocks of time: neighbours in a video are so alike that leaving out one frame at a time would take what
-    is true of a minute for what is true of the camera.
+    The method is ridge regression on features of variance 1. Its penalty is chosen for each scale by
+    cross-validation over blocks of time: neighbours in a video are so similar that leaving out one frame at a
+    time would overfit to a minute of video.
 
     Args:
-        descriptions: (n, d), one :func:`describe` a frame, in order of time.
-        losses: (n, s), what each frame lost at each scale.
-        scales: the s scales.
+        descriptions: Features (n, d), one :func:`describe` for each frame, in order of time.
+        losses: Losses (n, s) of each frame at each scale.
+        scales: The s scales.
 
     Raises:
-        ValueError: the shapes do not fit, or there are fewer than 3 frames.
+        ValueError: The shapes do not fit, or there are fewer than 3 frames.
     """
     n = len(descriptions)
     if n < 3 or losses.shape != (n, len(scales)):
         raise ValueError(
             f"{descriptions.shape} descriptions and {losses.shape} losses at {len(scales)} scales: "
-            "needed are a loss a scale for each of 3 frames or more"
+            "give a loss for each scale of each frame, and 3 frames or more"
         )
     mean, typical = descriptions.mean(axis=0, dtype=np.float64), losses.mean(axis=0)
-    # What hardly ever changed must not decide everything on the day that it does.
+    # A feature that hardly varied must not decide alone when it varies later.
     deviation = np.maximum(descriptions.std(axis=0, dtype=np.float64), _LEAST_DEVIATION)
     features = (descriptions - mean) / deviation
     block = np.arange(n) * min(_BLOCKS, n) // n
@@ -335,9 +337,9 @@ def learn_loss(
 
 
 def _ridge(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights (r, d, s) of every penalty for features (n, d) and targets (n, s), both centred here.
+    """Compute the weights (r, d, s) of every penalty for features (n, d) and targets (n, s), centred here.
 
-    Hastie, Tibshirani, Friedman, "The Elements of Statistical Learning" (2009), section 3.4.1.
+    See Hastie, Tibshirani, Friedman, "The Elements of Statistical Learning" (2009), section 3.4.1.
     """
     u, sizes, directions = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
     projected = u.T @ (y - y.mean(axis=0))
@@ -345,13 +347,13 @@ def _ridge(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def label_boundary_density(label: NDArray[np.uint8]) -> float:
-    """Fraction of labelled pixels whose right or lower neighbour is of another class.
+    """Return the fraction of labelled pixels whose right or lower neighbour is of another class.
 
     Args:
-        label: (h, w) uint8 class ids; 255 counts neither as a pixel nor as a neighbour.
+        label: Class ids (h, w) uint8; 255 counts neither as a pixel nor as a neighbour.
 
     Returns:
-        In [0, 1]; 0 for a label of one class or none.
+        A fraction in [0, 1]; 0 for a label of one class or none.
     """
     known = label != IGNORE
     border = np.zeros(label.shape, bool)
@@ -368,7 +370,7 @@ def _variance(grey: NDArray[np.uint8] | NDArray[np.float32]) -> float:
 
 
 def grey_reduction(height: int, width: int) -> int:
-    """By how much the grey decode is reduced: as far as the longer side stays at 320 pixels or more."""
+    """Return the factor that the grey decode is reduced by: the longer side keeps 320 pixels or more."""
     return next((r for r in (8, 4, 2) if max(height, width) >= r * _MEASURED_SIDE), 1)
 
 

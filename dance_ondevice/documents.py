@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class DocumentError(ValueError):
-    """The bytes are not the JSON document that was expected; the message says what is wrong with them."""
+    """Error: the bytes are not the expected JSON document; the message says what is wrong with them."""
 
 
 def decode(data: bytes | bytearray | memoryview | str, form: type[T] | msgspec.json.Decoder[T]) -> T:
@@ -20,11 +20,11 @@ def decode(data: bytes | bytearray | memoryview | str, form: type[T] | msgspec.j
     and ``RecursionError`` for lists nested by the thousand.
 
     Args:
-        data: The document.
-        form: Its type; a decoder of that type where many documents are read.
+        data: The JSON document.
+        form: Type of the document; a decoder of that type if many documents are read.
 
     Raises:
-        DocumentError: It is not such a document.
+        DocumentError: The data is not such a document.
     """
     decoder = form if isinstance(form, msgspec.json.Decoder) else msgspec.json.Decoder(form)
     try:

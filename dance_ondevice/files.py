@@ -1,7 +1,7 @@
-"""Writing files so that other processes, a crash or a power cut see the old content or the new one, whole.
+"""Atomic and durable writes: after a crash or a power cut a file has its old content or the new one, whole.
 
-Everything that writes goes through one form of temporary file, which :func:`is_leftover` knows: what a killed
-process leaves behind can be found and removed.
+All writes use temporary files with one form of name, which :func:`is_leftover` recognises, so that the files
+of a killed process can be found and removed.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from pathlib import Path
 
 Data = bytes | bytearray | memoryview
 
-#: ``.<name>.<process id>.part`` is what earlier versions wrote.
+#: Names of temporary files; earlier versions wrote ``.<name>.<process id>.part``.
 _LEFTOVER = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}\.tmp|[0-9]+\.part)")
 
 
 def temporary_beside(path: Path) -> Path:
-    """A new hidden name in the same folder, to write a file under before it is renamed to ``path``."""
+    """Return a new hidden name in the same folder, for a file that is later renamed to ``path``."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file name is one that this package writes under before the rename."""
+    """Return whether a file name is that of a temporary file of this package."""
     return leftover_of(name) is not None
 
 
 def leftover_of(name: str) -> str | None:
-    """The name that a temporary file would have got; None for a name that is not temporary."""
+    """Return the final name of a temporary file; None for a name that is not temporary."""
     found = _LEFTOVER.fullmatch(name)
     return None if found is None else found[1]
 
@@ -39,12 +39,12 @@ def leftover_of(name: str) -> str | None:
 class Staged:
     """A file that is written in full under a temporary name, and still open.
 
-    ``flush`` and then ``place`` make it appear; ``discard`` instead of either leaves everything as it was.
+    Call ``flush`` and then ``rename`` to make it appear, or ``discard`` to remove it.
 
     Attributes:
-        path: Where it is to appear.
-        temporary: Where it lies until then.
-        descriptor: The open file.
+        path: Final path.
+        temporary: Temporary path.
+        descriptor: Descriptor of the open file.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class Staged:
         """
         os.fsync(self.descriptor)
 
-    def place(self) -> None:
+    def rename(self) -> None:
         """Close the file and rename it to its path.
 
         The name is durable after ``sync_directory`` of the folder.
@@ -102,7 +102,7 @@ def write_durably(path: Path, data: Data) -> None:
     except BaseException:
         staged.discard()
         raise
-    staged.place()
+    staged.rename()
     sync_directory(path.parent)
 
 
@@ -114,7 +114,7 @@ def write_whole(path: Path, data: Data) -> None:
     Raises:
         OSError: It could not be written; the old file is untouched and nothing is left beside it.
     """
-    stage(path, data).place()
+    stage(path, data).rename()
 
 
 def write_synced(path: Path, data: Data) -> None:
@@ -164,6 +164,6 @@ def _open_written(path: Path, data: Data) -> int:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file if that is possible; the error that led here says more than this one would."""
+    """Remove a file if possible; an error here is ignored, since the caller reports the first one."""
     with contextlib.suppress(OSError):
         path.unlink()

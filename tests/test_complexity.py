@@ -285,7 +285,7 @@ def test_what_hardly_changed_does_not_decide_when_it_does() -> None:
 def test_learning_says_what_it_needs() -> None:
     with pytest.raises(ValueError, match=r"\(2, 144\) .* and \(2, 1\) losses at 1 scales: .*3 frames"):
         learn_loss(np.zeros((2, 144), np.float32), np.zeros((2, 1)), (0.5,))
-    with pytest.raises(ValueError, match="a loss a scale"):
+    with pytest.raises(ValueError, match="a loss for each scale"):
         learn_loss(np.zeros((4, 144), np.float32), np.zeros((4, 1)), (0.75, 0.5))
 
 

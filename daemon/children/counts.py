@@ -97,7 +97,7 @@ def paired_counts(live: Sequence[Counts], candidate: Sequence[Counts]) -> dict[s
         other = others.get(one.id)
         if other is not None and other.truth == one.truth:
             found[one.id] = bootstrap.Pair(
-                truth=one.truth,
+                labelled=one.truth,
                 live_hits=one.hits,
                 live_predicted=one.predicted,
                 candidate_hits=other.hits,

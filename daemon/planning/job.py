@@ -137,7 +137,7 @@ def build(
         precision_cache=str(folder.parent / "precision.json"),
         threads=usable(training.threads),
         seed=seed,
-        looks=pace.look_steps(steps) if training.early_stopping else (),
+        looks=pace.evaluation_steps(steps) if training.early_stopping else (),
         min_gain=config.promotion.min_gain,
         confidence=config.promotion.confidence,
         distillation=training.distillation if scope.distils else 0.0,

@@ -1,24 +1,19 @@
-"""The end of a round: its record, its leftovers, and the folders of old rounds that are removed."""
+"""The end of a round's record: its outcome in the books, its leftovers removed."""
 
 from __future__ import annotations
 
 import json
 import logging
 import shutil
-from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dance_ondevice.daemon.children.jobs import LINKS
 from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext, outcome_of
-from dance_ondevice.daemon.store.rebuild import Roles
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
-from dance_ondevice.files import write_durably
 
 __all__ = ["close", "paid"]
 
@@ -68,48 +63,3 @@ def close(  # noqa: PLR0917
     (folder / CONDITIONS_FILE).unlink(missing_ok=True)
     log.info("round finished round=%s outcome=%s reasons=%s", round_id, outcome, "; ".join(reasons))
     return outcome_of(round_id, outcome, reasons, facts, version)
-
-
-#: Folders of ended rounds that stay, newest first.
-KEPT = 50
-
-
-def tidy(paths: StatePaths, store: Store, *, keep: int = KEPT) -> int:
-    """Remove the folders of old rounds; returns how many.
-
-    What they say of samples that are still stored is kept in ``rounds/roles.json``: an index that is made
-    anew must not hold out what was learnt from.
-
-    Args:
-        paths: the state folder.
-        store: tells which rounds have ended, in their order, and which samples there are.
-        keep: folders of ended rounds that stay.
-    """
-    ended = store.submit(
-        lambda db: [
-            row[0]
-            for row in db.execute("select id from rounds where outcome is not null order by rowid desc")
-        ]
-    ).result()
-    old = [paths.rounds / name for name in ended[keep:] if (paths.rounds / name).is_dir()]
-    if not old:
-        return 0
-    stored = store.submit(lambda db: {row[0] for row in db.execute("select id from samples")}).result()
-    roles = Roles([paths.rounds / Roles.FILE, *(folder / "job.json" for folder in old)])
-    learnt = Counter({name: count for name, count in roles.learnt.items() if name in stored})
-    kept = {"learnt": learnt, "gate": sorted(roles.gate & stored)}
-    write_durably(paths.rounds / Roles.FILE, json.dumps(kept).encode())
-    for folder in old:
-        shutil.rmtree(folder, ignore_errors=True)
-    return len(old)
-
-
-def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    total = 0
-    for file in folder.rglob("*"):
-        try:
-            total += file.lstat().st_size if file.is_file() else 0
-        except OSError:  # removed meanwhile
-            continue
-    return total

@@ -227,7 +227,7 @@ class Probation:
             [each.before for each in observed if each.before is not None],
             [each.live for each in observed if each.live is not None],
         )
-        pairs = {i: pair for i, pair in pairs.items() if any(pair.truth)}
+        pairs = {i: pair for i, pair in pairs.items() if any(pair.labelled)}
         return policy.Evidence(
             comparison=bootstrap.compare(
                 list(pairs.values()),

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
+from dance_ondevice.daemon.curation import round_folders as folders
 from dance_ondevice.daemon.curation import unreadable
 from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.planning import fit as round_plan
@@ -25,12 +26,11 @@ from dance_ondevice.daemon.rounds import importing
 from dance_ondevice.daemon.rounds import prepare as round_prepare
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds import verdict as round_verdict
-from dance_ondevice.daemon.rounds.closing import size, tidy
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext, outcome_of
 from dance_ondevice.daemon.rounds.prepare import RoundPart
 from dance_ondevice.daemon.rounds.probation import Probation, ProbationState, remove_leftovers
 from dance_ondevice.daemon.rounds.training import RoundClock, RoundTraining
-from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, ProgressNotes, RunResult
+from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult
 from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
 from dance_ondevice.daemon.versions import base, tryout
 from dance_ondevice.daemon.versions.versions import Pointer, VersionError, check_intact
@@ -113,8 +113,8 @@ class RoundProcedure:
 
     def tidy(self) -> None:
         """Remove the folders of old rounds, and count what the others take."""
-        tidy(self._c.paths, self._c.store)
-        self.folder_bytes = size(self._c.paths.rounds)
+        folders.tidy(self._c.paths, self._c.store)
+        self.folder_bytes = folders.size(self._c.paths.rounds)
 
     def past_rounds(self, limit: int) -> list[dict[str, Any]]:
         """Rows of the latest finished rounds, oldest first."""
@@ -309,11 +309,8 @@ class RoundProcedure:
         before = c.energy.sample()
         aside = pace.evaluation_joules(forecast.step_joules, gate=len(job.gate), batch_size=job.batch_size)
 
-        latest = ProgressNotes(self._on_progress, c.monotonic)
-
         def spent() -> float:
-            joules = latest.joules = c.budget.charge(c.energy.used_since(before))
-            return joules
+            return c.budget.charge(c.energy.used_since(before))
 
         def must_stop() -> str | None:
             part.clock.keep_now_and_then()
@@ -327,7 +324,7 @@ class RoundProcedure:
             result, size, job = RoundTraining(
                 self._watcher(),
                 priority=part.config.training.priority,
-                on_progress=latest.report,
+                on_progress=self._on_progress,
             ).run(
                 job,
                 part.job_file,

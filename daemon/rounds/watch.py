@@ -102,8 +102,11 @@ class ProgressNotes:
         self._logged_at = monotonic()
         self.joules: float | None = None
 
-    def report(self, progress: Progress) -> None:
-        """Pass on where the round is."""
+    def report(self, progress: Progress | None) -> None:
+        """Pass on where the round is; None where it trains no more."""
+        if progress is None:
+            self._on_progress(None)
+            return
         self._on_progress(replace(progress, joules=self.joules))
         if self._monotonic() - self._logged_at >= _LOG_SECONDS:
             self._logged_at = self._monotonic()

@@ -289,7 +289,7 @@ class SampleFiles:
                 file.discard()
                 continue
             try:
-                file.place()
+                file.rename()
                 self._touched.add(file.path.parent)
             except OSError as failure:
                 self._failed[file.path] = failure

@@ -190,7 +190,7 @@ class _Images:
 
 def _measure(dataset: Dataset, model_path: Path, measured: _Images, lessons: _Images) -> IndicatorsReport:
     fitting_card(model_path, dataset, "--model")
-    # torch comes only now, so that wrong usage is told at once.
+    # torch is imported only now, so that wrong usage is reported at once.
     from dance_ondevice.benchmarks.indicators import Bench, learn, measure_indicators
     from dance_ondevice.models import checkpoint
 

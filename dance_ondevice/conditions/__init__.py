@@ -1,1 +1,1 @@
-"""Conditions (day, dusk, rain): normalisation statistics of their own beside shared weights."""
+"""Conditions (day, dusk, rain): each has its own normalisation statistics, and all share the weights."""

@@ -1,7 +1,7 @@
-"""What a condition learns of its own: the layers behind the encoder, over statistics that stay as they are.
+"""Learning for one condition: only the layers behind the encoder train, with fixed normalisation statistics.
 
-What the encoder sees is shared; what is made of it may differ by condition, and a condition that keeps late
-layers of its own can learn from labels without any other frame being segmented differently.
+The encoder's features are shared; the layers behind it may differ by condition. A condition with its own late
+layers can learn from labels without changing the masks of any other condition.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = ["INTERPOLATION", "LATE", "Additions", "interpolated", "learning", "own_parameters"]
 
-#: How the names of the layers behind the encoder begin, in the architectures that this project has.
+#: First parts of the names of the layers behind the encoder, in the architectures of this project.
 LATE = ("pyramid", "fusion", "classifier", "head")
-#: Share of the way from the live weights to the trained ones that a condition's candidate goes: the other
-#: half keeps what a handful of labels would overwrite, see ``interpolated``.
+#: Interpolation of a condition's candidate between the live weights (0) and the trained ones (1): training on
+#: a handful of labels alone would overwrite too much, see ``interpolated``.
 INTERPOLATION = 0.5
 
 
 def own_parameters(model: nn.Module) -> tuple[str, ...]:
-    """Names of the parameters that a condition may have of its own.
+    """Return the names of the parameters that a condition may have for itself.
 
-    The layers behind the encoder; where none is named like one, as in a brought model, the affine parameters
-    of its batch norms; nothing where there are none of those either.
+    These are the layers behind the encoder; if no layer has such a name, as in a user's model, they are the
+    affine parameters of its batch norms; without batch norms there are none.
     """
     late = tuple(name for name, _ in model.named_parameters() if name.startswith(LATE))
     if late:
@@ -38,12 +38,14 @@ def own_parameters(model: nn.Module) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def learning(model: nn.Module, parameters: Collection[str] | None, *, own_statistics: bool) -> Iterator[None]:
-    """Only some of the model learns; afterwards it is in eval mode, and all learn that did before.
+    """Train only some parameters within a context.
+
+    Afterwards the model is in eval mode, and the same parameters are trainable as before.
 
     Args:
-        model: trained within; a ``Trainer`` must be made within as well.
-        parameters: names of those that learn; None for all.
-        own_statistics: batch norm's statistics stay as they are; else they follow the batches.
+        model: Model to train within the context; make its ``Trainer`` within the context as well.
+        parameters: Names of the parameters that learn; None for all.
+        own_statistics: True keeps the statistics of batch norms fixed; else they follow the batches.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     before = {name: p.requires_grad for name, p in model.named_parameters()}
@@ -65,15 +67,15 @@ def learning(model: nn.Module, parameters: Collection[str] | None, *, own_statis
 
 
 def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Tensors on the straight line from ``start`` (0) to ``end`` (1), by name; whole numbers stay.
+    """Interpolate linearly between the tensors ``start`` (0) and ``end`` (1); integer tensors stay unchanged.
 
-    Averaging a model with its fine-tuned self keeps what it knew and most of what it learnt: Wortsman et al.,
-    "Robust fine-tuning of zero-shot models", CVPR 2022.
+    Averaging a model with its fine-tuned version keeps most of the old and of the new accuracy: Wortsman et
+    al., "Robust fine-tuning of zero-shot models", CVPR 2022.
 
     Args:
-        start: by name.
-        end: at least the same names, of the same shapes.
-        share: of the way, 0 to 1.
+        start: Tensors by name.
+        end: Tensors with at least the same names, of the same shapes.
+        share: Position between the two, 0 to 1.
     """
     if share == 1:
         return {name: end[name] for name in start}
@@ -84,18 +86,18 @@ def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: 
 
 
 class Additions:
-    """What conditions have learnt on top of a model, kept while that model trains on and loses channels.
+    """Differences that conditions have learnt on top of a model, kept while it trains on and loses channels.
 
-    What a condition adds to a parameter is added to whatever the parameter has become: Ilharco et al.,
-    "Editing models with task arithmetic", ICLR 2023.
+    The difference of a condition is added to the parameter's new value: Ilharco et al., "Editing models with
+    task arithmetic", ICLR 2023.
     """
 
     def __init__(self, model: nn.Module, learnt: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Copy the model once, and once more for each condition that has learnt anything.
+        """Copy the model once, and once more for each condition that has learnt parameters.
 
         Args:
-            model: as it is before it changes.
-            learnt: condition -> parameter name -> tensor.
+            model: Model before it changes.
+            learnt: Tensors that each condition has learnt, by condition and parameter name.
         """
         self._names = {name: tuple(tensors) for name, tensors in learnt.items() if tensors}
         self._before = copy.deepcopy(model) if self._names else None
@@ -109,17 +111,17 @@ class Additions:
 
     @property
     def companions(self) -> Sequence[nn.Module]:
-        """The copies, which must lose the channels that the model loses: see ``slimming.slim``."""
+        """Return the copies, which must lose the same channels as the model: see ``slimming.slim``."""
         return (self._before, *self._copies.values()) if self._before is not None else ()
 
     def on(self, model: nn.Module) -> dict[str, dict[str, Tensor]]:
-        """What each condition has of its own on top of the model as it is now.
+        """Return the parameters of each condition on top of the model's present weights.
 
         Args:
-            model: of the layers and widths that the companions have by now.
+            model: Model with the same layers and widths as the companions.
 
         Returns:
-            Condition -> parameter name -> tensor.
+            Tensors by condition and parameter name.
         """
         if self._before is None:
             return {}

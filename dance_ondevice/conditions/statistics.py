@@ -1,8 +1,8 @@
-"""Normalisation statistics by condition: what day, dusk and rain keep apart while they share every weight.
+"""Normalisation statistics by condition: day, dusk and rain have their own, and share every weight.
 
-A batch norm holds the mean and variance of its inputs. Those are what a change of light moves first, and they
-can be measured again on images that nobody labelled (Schneider et al., "Improving robustness against common
-corruptions by covariate shift adaptation", NeurIPS 2020; Nado et al., arXiv 2006.10963).
+A batch norm holds the mean and variance of its inputs. A change of lighting changes these first, and they can
+be measured again on unlabelled images (Schneider et al., "Improving robustness against common corruptions by
+covariate shift adaptation", NeurIPS 2020; Nado et al., arXiv 2006.10963).
 """
 
 from __future__ import annotations
@@ -36,30 +36,31 @@ __all__ = [
     "trust",
 ]
 
-#: What a batch norm keeps, in the order of :data:`LayerStatistics`.
+#: Names of a batch norm's tensors, in the order of :data:`LayerStatistics`.
 FIELDS = ("running_mean", "running_var", "weight", "bias")
-#: Values of a channel that the model's own statistics are worth.
+#: Weight of the model's own statistics, as a number of values of a channel.
 PRIOR_VALUES = 512
-#: Images that the model's own statistics are worth.
+#: Weight of the model's own statistics, as a number of images.
 PRIOR_IMAGES = 8
 
-#: (running_mean, running_var), or those and (weight, bias).
+#: Tensors (running_mean, running_var) of a batch norm, or (running_mean, running_var, weight, bias).
 LayerStatistics = tuple[Tensor, ...]
 
 
 class StatisticsMismatch(ValueError):  # noqa: N818 - the name says what is wrong
-    """Statistics that were taken from a model of other layers or widths."""
+    """Error: the statistics are of a model with other layers or widths."""
 
 
 @dataclass(frozen=True, eq=False)
 class NormStatistics:
-    """The normalisation of one condition.
+    """Normalisation statistics and learnt parameters of one condition.
 
     Attributes:
-        layers: batch norm's module name -> (running_mean, running_var), each (C,); where the condition has
-            its own affine parameters too, (running_mean, running_var, weight, bias). Never changed in place.
-        learnt: parameter name -> tensor, of what the condition has learnt for itself (see
-            ``condition_learning``). Never changed in place.
+        layers: Tensors (running_mean, running_var), each (C,), by the batch norm's module name; if the
+            condition has its own affine parameters too, (running_mean, running_var, weight, bias). They are
+            never changed in place.
+        learnt: Tensors that the condition has learnt for itself, by parameter name (see
+            ``conditions.learning``). They are never changed in place.
     """
 
     layers: Mapping[str, LayerStatistics]
@@ -71,15 +72,15 @@ class NormStatistics:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
+        """Return the size of all tensors in bytes."""
         statistics = sum(tensor.nbytes for layer in self.layers.values() for tensor in layer)
         return statistics + sum(tensor.nbytes for tensor in self.learnt.values())
 
     def over(self, base: NormStatistics) -> NormStatistics:
-        """The same, with ``base``'s tensors for what it has not learnt.
+        """Return these statistics, completed with the learnt tensors of ``base``.
 
-        ``apply`` leaves alone what a condition does not name, so that what another one had learnt would stay:
-        conditions that take turns in one model must all name what any of them has learnt.
+        ``apply`` sets only the parameters that a condition names, so those of another condition would stay:
+        conditions that share one model in turn must all name every parameter that any of them has learnt.
         """
         if base.learnt.keys() <= self.learnt.keys():
             return self
@@ -90,12 +91,12 @@ def capture(model: nn.Module, *, affine: bool = False, learnt: Iterable[str] = (
     """Copy the statistics that the model uses now.
 
     Args:
-        model: not running in another thread.
-        affine: copy the weights and biases of its batch norms as well.
-        learnt: names of parameters to copy, too.
+        model: Model that no other thread runs.
+        affine: True copies the weights and biases of its batch norms as well.
+        learnt: Names of further parameters to copy.
 
     Raises:
-        StatisticsMismatch: the model has no parameter of such a name.
+        StatisticsMismatch: The model has no parameter with such a name.
     """
     parameters = dict(model.named_parameters())
     with torch.no_grad():
@@ -109,18 +110,18 @@ def capture(model: nn.Module, *, affine: bool = False, learnt: Iterable[str] = (
 
 
 def tensors_of_norms(model: nn.Module) -> list[LayerStatistics]:
-    """What :func:`capture` copies, affine parameters included: the model's own tensors, not copies."""
+    """Return the model's own tensors that :func:`capture` copies, affine parameters included."""
     return [_tensors(norm, True) for norm in _norms(model).values()]
 
 
 def apply(model: nn.Module, statistics: NormStatistics) -> None:
-    """Make the model use these statistics, by copying them into its buffers: nothing is allocated.
+    """Apply statistics to a model, by copying them into its buffers without any allocation.
 
-    Affine parameters, and what a condition has learnt, are set where the statistics hold any and are else
-    left as they are: see :meth:`NormStatistics.over`.
+    Affine and learnt parameters are set if the statistics hold them, and are unchanged otherwise: see
+    :meth:`NormStatistics.over`.
 
     Raises:
-        StatisticsMismatch: they are of another model; it is left as it was.
+        StatisticsMismatch: The statistics are of another model; the model is unchanged.
     """
     norms = _norms(model)
     pairs: list[tuple[Tensor, Tensor]] = []
@@ -147,21 +148,21 @@ def apply(model: nn.Module, statistics: NormStatistics) -> None:
 
 
 class Estimator:
-    """Gathers the statistics of one condition image by image, so that a caller may do other things between.
+    """Estimator of a condition's statistics, fed image by image, so that a caller can do other work between.
 
-    A batch norm is fed with what the layers below make of some images when each of them normalises by those
-    images' own statistics, as in training. What is gathered is over all images.
+    The inputs of each batch norm are measured while all batch norms normalise by the statistics of the images
+    of one call, as in training. The result is over all images of all calls.
     """
 
     def __init__(self, model: nn.Module, normalisation: Normalisation) -> None:
-        """Begin with nothing gathered.
+        """Begin without any image.
 
         Args:
-            model: not running in another thread while images are added; between them it may do anything.
-            normalisation: of the model's input.
+            model: Model that no other thread runs while images are added; it may run between calls.
+            normalisation: Normalisation of the model's input.
 
         Raises:
-            ValueError: the model has no batch norm.
+            ValueError: The model has no batch norm.
         """
         self._model = model
         self._normalisation = normalisation
@@ -171,10 +172,10 @@ class Estimator:
         self.images = 0
 
     def add(self, *images: NDArray[np.uint8]) -> None:
-        """Run the model on some images of one size; it is left as it was, statistics and mode included.
+        """Run the model on some images of one size; its statistics and its mode are unchanged afterwards.
 
         Args:
-            images: (h, w, 3) uint8 BGR each, at the resolution to infer at.
+            images: Images (h, w, 3) uint8 BGR, at the resolution to infer at.
         """
         norms = _norms(self._model)
         hooks = [
@@ -194,16 +195,16 @@ class Estimator:
     def result(
         self, own: NormStatistics, *, blend: float = 1.0, prior_values: int = PRIOR_VALUES
     ) -> NormStatistics:
-        """The statistics of the condition.
+        """Return the statistics of the condition.
 
         Args:
-            own: what to blend with: the model's own statistics.
-            blend: weight of what was gathered against ``own``, 0 to 1.
-            prior_values: a batch norm that saw n values a channel weighs them with n / (n + prior_values) of
-                ``blend``: the mean of 16 pooled values says little. 0 trusts any number.
+            own: The model's own statistics, to blend with.
+            blend: Weight of the measured statistics against ``own``, 0 to 1.
+            prior_values: A batch norm with n values in a channel weighs them with n / (n + prior_values) of
+                ``blend``, since the mean of 16 pooled values is unreliable. 0 weighs them fully.
 
         Raises:
-            ValueError: nothing was added, or a blend outside 0 to 1.
+            ValueError: No image was added, or the blend is outside 0 to 1.
         """
         if not 0.0 <= blend <= 1.0:
             raise ValueError(f"blend is {blend}; it must be from 0 to 1")
@@ -229,16 +230,16 @@ def estimate(
     """Measure the statistics of a condition on unlabelled images, all at once.
 
     Args:
-        model: left as it was, statistics and mode included. Not running in another thread meanwhile.
-        images: (h, w, 3) uint8 BGR each, at the resolution to infer at.
-        normalisation: of the model's input.
-        blend: weight of the new statistics against the model's own, 0 to 1; see :func:`trust`.
-        batch_size: images a forward pass; only neighbours of one size share a batch. Larger ones are no
-            better, and take more memory.
-        prior_values: see :meth:`Estimator.result`.
+        model: Model that no other thread runs meanwhile; its statistics and mode are unchanged afterwards.
+        images: Images (h, w, 3) uint8 BGR, at the resolution to infer at.
+        normalisation: Normalisation of the model's input.
+        blend: Weight of the new statistics against the model's own, 0 to 1; see :func:`trust`.
+        batch_size: Images in a forward pass; only neighbours of one size share a batch. Larger batches are
+            not better, and take more memory.
+        prior_values: See :meth:`Estimator.result`.
 
     Raises:
-        ValueError: no images, no batch norm, or a blend outside 0 to 1.
+        ValueError: There are no images or no batch norm, or the blend is outside 0 to 1.
     """
     if not 0.0 <= blend <= 1.0:
         raise ValueError(f"blend is {blend}; it must be from 0 to 1")
@@ -249,12 +250,12 @@ def estimate(
 
 
 def trust(images: int) -> float:
-    """The blend for statistics of so many images: n / (n + 8).
+    """Return the blend for statistics of n images: n / (n + 8).
 
     The model's own statistics count as a prior (Schneider et al., 2020, equation 2).
 
     Raises:
-        ValueError: a negative number.
+        ValueError: The number is negative.
     """
     if images < 0:
         raise ValueError(f"images is {images}; give 0 or more")
@@ -291,7 +292,7 @@ def _batches(images: Iterable[NDArray[np.uint8]], size: int) -> Iterator[Sequenc
 
 
 class _Moments:
-    """Mean and variance of all values that passed through one batch norm, by channel."""
+    """Mean and variance of all inputs of one batch norm, by channel."""
 
     def __init__(self, channels: int) -> None:
         self.count = 0
@@ -319,13 +320,13 @@ class _Moments:
 
 def _look(norm: nn.Module, x: Tensor, moments: _Moments) -> None:
     moments.add(x)
-    # Of a single value a channel PyTorch takes no variance: there the running statistics normalise.
+    # PyTorch takes no variance of a single value in a channel: the running statistics normalise it.
     norm.training = x.numel() > x.shape[1]
 
 
 @contextlib.contextmanager
 def _normalising_by_batch(model: nn.Module, norms: Iterable[_BatchNorm]) -> Iterator[None]:
-    """Batch norms use the batch's own statistics and change nothing; all else is in eval mode: no dropout."""
+    """Let batch norms use the batch's statistics without storing them; all other modules are in eval mode."""
     momenta = {norm: norm.momentum for norm in norms}
     counts = {norm: norm.num_batches_tracked for norm in momenta}
     before = capture(model)

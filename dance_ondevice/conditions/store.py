@@ -1,10 +1,10 @@
 """Conditions on disk: ``conditions.safetensors`` beside a checkpoint's ``model.safetensors``.
 
-A file of its own, since conditions come and go while a version serves, and a checkpoint's tensors never
-change: the card holds their SHA-256. Keys are "norm.<condition>/<module>.<tensor>", as they would be in there
-("norm.c1/bottlenecks.0.expand.norm.running_mean"), and "learnt.<condition>/<parameter>" for what a condition
-has learnt; what the statistics are of stands in the file's metadata, as text that this module does not look
-into.
+They have their own file, since conditions are added and removed while a version is live, but a checkpoint's
+tensors never change: the card holds their SHA-256. Keys are "norm.<condition>/<module>.<tensor>", such as
+"norm.c1/bottlenecks.0.expand.norm.running_mean", and "learnt.<condition>/<parameter>" for the parameters that
+a condition has learnt. The file's metadata holds a text about the conditions, which this module does not
+interpret.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ __all__ = ["CONDITIONS_FILE", "decode", "encode", "load_conditions"]
 CONDITIONS_FILE = "conditions.safetensors"
 
 _FORMAT = "2"
-#: Format 1 had no tensors that were learnt.
+#: Formats that can be read; format 1 had no learnt parameters.
 _READ = ("1", _FORMAT)
 _LEARNT = re.compile(r"learnt\.(?P<condition>[^/]+)/(?P<parameter>.+)")
 _KEY = re.compile(rf"norm\.(?P<condition>[^/]+)/(?P<layer>.+)\.(?P<field>{'|'.join(FIELDS)})")
 
 
 def encode(conditions: Mapping[str, NormStatistics], about: str = "") -> bytes:
-    """The file's bytes.
+    """Encode conditions as the bytes of the file.
 
     Args:
-        conditions: by name; no "/" in it.
-        about: kept with them.
+        conditions: Statistics by name of the condition, which must not contain "/".
+        about: Text that is stored with them.
     """
     tensors = {
         f"norm.{name}/{layer}.{field}": tensor.detach().cpu().contiguous()
@@ -54,10 +54,10 @@ def encode(conditions: Mapping[str, NormStatistics], about: str = "") -> bytes:
 
 
 def decode(data: bytes, source: str) -> tuple[dict[str, NormStatistics], str]:
-    """Read what :func:`encode` made; ``source`` names it in errors.
+    """Decode the bytes of :func:`encode`; ``source`` names the file in errors.
 
     Raises:
-        CheckpointError: damaged, of another format, or a layer that lacks a tensor.
+        CheckpointError: The bytes are damaged or of another format, or a layer lacks a tensor.
     """
     try:
         tensors = safetensors.torch.load(data)
@@ -65,7 +65,7 @@ def decode(data: bytes, source: str) -> tuple[dict[str, NormStatistics], str]:
     except (safetensors.SafetensorError, ValueError) as error:
         raise CheckpointError(f"{source}: not a file of conditions: {error}") from error
     if metadata.get("format") not in _READ:
-        raise CheckpointError(f"{source}: format {metadata.get('format')!r} is not known here: update")
+        raise CheckpointError(f"{source}: unknown format {metadata.get('format')!r}: update this program")
     found: dict[str, dict[str, dict[str, Tensor]]] = {}
     learnt: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -87,13 +87,13 @@ def decode(data: bytes, source: str) -> tuple[dict[str, NormStatistics], str]:
 
 
 def load_conditions(path: Path) -> tuple[dict[str, NormStatistics], str]:
-    """The conditions of a checkpoint and what is written about them; none where it has no such file.
+    """Load the conditions of a checkpoint and the text about them; none if it has no such file.
 
     Args:
-        path: the checkpoint's directory, or one of its files.
+        path: Directory of the checkpoint, or one of its files.
 
     Raises:
-        CheckpointError: see :func:`decode`, or the file cannot be read.
+        CheckpointError: The file cannot be read or decoded, see :func:`decode`.
     """
     file = directory_of(path) / CONDITIONS_FILE
     try:
@@ -115,7 +115,7 @@ def _layer(source: str, layer: str, fields: Mapping[str, Tensor]) -> tuple[Tenso
 
 
 def _metadata(data: bytes) -> dict[str, str]:
-    """The header's ``__metadata__``: safetensors reads it from files only."""
+    """Read the header's ``__metadata__``, which safetensors itself reads from files only."""
     length = int.from_bytes(data[:8], "little")
     header = documents.decode(data[8 : 8 + length], dict[str, Any])
     return {str(k): str(v) for k, v in dict(header.get("__metadata__", {})).items()}

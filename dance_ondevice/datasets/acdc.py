@@ -24,7 +24,7 @@ _LABELS = ("gt", "gt_trainval/gt")
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """An image in an adverse condition and the same place by clear day, which has no label."""
+    """An image in an adverse condition, and an unlabelled one of the same location by clear day."""
 
     condition: str
     image: Path
@@ -92,7 +92,7 @@ def pairs(root: Path, splits: Sequence[str] = ("train",), conditions: Sequence[s
 
 
 def _folder(root: Path, places: Sequence[str]) -> Path:
-    """The first of the places that is there; the first of all for the error if none is."""
+    """Return the first existing folder; if none exists the first of all, for the error."""
     return next((root / place for place in places if (root / place).is_dir()), root / places[0])
 
 
@@ -114,7 +114,7 @@ def _split(images: Path, labels: Path, split: str) -> Iterator[LabelledImage]:
 
 
 def _named(folder: Path, split: str) -> Iterator[tuple[Path, re.Match[str]]]:
-    """The images of one condition's split with what their names say."""
+    """Yield the images of one condition's split with the parsed names."""
     need_folder(folder, "one folder of images for each sequence", split)
     sequences = sorted(path for path in folder.iterdir() if path.is_dir())
     if not sequences:

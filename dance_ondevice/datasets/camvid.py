@@ -23,7 +23,7 @@ from dance_ondevice.images.labels import IGNORE, LabelError
 
 __all__ = ["VOID_ID", "LabelColours", "camvid", "camvid32", "read_label"]
 
-#: What the published label masks write where a pixel belongs to none of the 11 classes.
+#: Id in the published label masks of pixels that belong to none of the 11 classes.
 VOID_ID = 11
 
 _NAME = re.compile(r"(?P<sequence>.+)_[^_0-9]?(?P<frame>[0-9]+)")
@@ -90,12 +90,12 @@ def read_label(path: Path) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class LabelColours:
-    """Which colour stands for which class.
+    """Colours of the classes in colour labels.
 
     Attributes:
-        classes: names in the order of their ids; "Void", one of the 32, is no class to learn and has no id.
-        rgb: the colours, one a class.
-        void: the colour of what is ignored; None where the table has no "Void".
+        classes: Class names in the order of their ids; "Void", one of the 32, is not learnt and has no id.
+        rgb: Colours, one for each class.
+        void: Colour of ignored pixels; None if the table has no "Void".
     """
 
     classes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What folders look like that are not what was asked for: one too high or too deep, or another data set's."""
+"""Hints for wrong data set folders: one level too high or too deep, or of another data set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dance_ondevice.datasets import idd_lite
 
-#: Folders that are looked into for a layout that lies deeper.
+#: Most folders that are searched for a layout at a deeper level.
 _MOST_FOLDERS = 64
 _DEPTH = 2
 
@@ -42,7 +42,7 @@ def _is_acdc(root: Path) -> bool:
     return any((root / place).is_dir() for place in ("rgb_anon", "rgb_anon_trainvaltest/rgb_anon"))
 
 
-#: Data set -> whether a folder is laid out as it.
+#: Functions that check whether a folder has the layout of a data set, by its name.
 LAYOUTS: Mapping[str, Callable[[Path], bool]] = {
     "camvid": _is_camvid,
     "camvid32": _is_camvid32,
@@ -54,14 +54,14 @@ LAYOUTS: Mapping[str, Callable[[Path], bool]] = {
 
 
 def known(root: Path) -> list[str]:
-    """The data sets that a folder is laid out as; none for what is no folder."""
+    """Return the data sets whose layout a folder has; none if it is not a folder."""
     if not root.is_dir():
         return []
     return [name for name, matches in LAYOUTS.items() if _safely(matches, root)]
 
 
 def hint(name: str, root: Path) -> str:
-    """Where the data set ``name`` may lie, or which other one ``root`` holds, in words; "" for no idea."""
+    """Say in words where the data set ``name`` may be, or which other one ``root`` holds; "" if unknown."""
     if name in known(root):
         return ""  # the right folder: a split or a file of it is missing
     for found in (*_below(root), *root.absolute().parents[:_DEPTH]):
@@ -79,7 +79,7 @@ def hint(name: str, root: Path) -> str:
 
 
 def _below(root: Path) -> Iterator[Path]:
-    """Folders below a root, nearest first, not too many."""
+    """Yield folders below a root, nearest first, up to a limit."""
     level, seen = [root], 0
     for _ in range(_DEPTH):
         deeper = []
@@ -98,7 +98,7 @@ def _below(root: Path) -> Iterator[Path]:
 
 
 def _unread(root: Path) -> str:
-    """Layouts that are known and not read, with the way out."""
+    """Recognise layouts that are not supported, and say what to do."""
     if any((root / name).is_dir() for name in ("701_StillsRaw_full", "LabeledApproved_full")):
         return (
             "this is CamVid as first published, which has no splits: put images into train/ and val/, labels "
@@ -117,7 +117,7 @@ def _unread(root: Path) -> str:
 
 
 def _with_partner(root: Path, partner: Callable[[str], str]) -> Iterator[Path]:
-    """The folders that have another one of a name made of theirs beside them."""
+    """Yield the folders that have a partner folder beside them, whose name is derived from theirs."""
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         if (root / partner(folder.name)).is_dir():
             yield folder
@@ -126,5 +126,5 @@ def _with_partner(root: Path, partner: Callable[[str], str]) -> Iterator[Path]:
 def _safely(matches: Callable[[Path], bool], root: Path) -> bool:
     try:
         return matches(root)
-    except OSError:  # a folder that may not be read is laid out as nothing
+    except OSError:  # a folder that cannot be read has no known layout
         return False

@@ -1,4 +1,4 @@
-"""What every reader of labelled images has in common: the value it lists, its error, and finding files."""
+"""Common parts of the readers of labelled images: the listed value, the error, and finding files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
 class DatasetError(ValueError):
-    """A folder that is not laid out as the reader expects."""
+    """Error: a folder does not have the layout that the reader expects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +47,12 @@ class Dataset:
     """A data set in a folder.
 
     Attributes:
-        name: the one that the command line knows it by.
-        classes: names in the order of their ids.
-        images: lists the labelled images of some splits, by sequence and then by time.
-        read_label: reads a label file as (H, W) uint8 ids below ``len(classes)``, 255 = ignore.
-        void: where label files can be trained on as they are, the ids in them that mean "unlabelled" beside
-            255; None where ``read_label`` must translate them.
+        name: Name on the command line.
+        classes: Class names in the order of their ids.
+        images: Function that lists the labelled images of some splits, by sequence and then by time.
+        read_label: Function that reads a label file as (H, W) uint8 ids below ``len(classes)``, 255 = ignore.
+        void: Ids beside 255 that mean "unlabelled", if label files can be used for training unchanged; None
+            if ``read_label`` must translate them.
     """
 
     name: str
@@ -63,10 +63,10 @@ class Dataset:
 
 
 def images_in(folder: Path, split: str) -> list[Path]:
-    """The image files of a folder, by name.
+    """List the image files of a folder, by name.
 
     Raises:
-        DatasetError: there is no such folder, or no image in it.
+        DatasetError: There is no such folder, or no image in it.
     """
     need_folder(folder, "the images", split)
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
@@ -76,10 +76,10 @@ def images_in(folder: Path, split: str) -> list[Path]:
 
 
 def need_folder(folder: Path, content: str, split: str) -> None:
-    """Make sure that a folder is there.
+    """Check that a folder exists.
 
     Raises:
-        DatasetError: it is not; says what it should hold.
+        DatasetError: It does not exist; the message says what it should hold.
     """
     if not folder.is_dir():
         raise DatasetError(f"no folder {folder}: it should hold {content} of the split {split!r}")
@@ -104,8 +104,8 @@ def read_plain(path: Path, n_classes: int) -> NDArray[np.uint8]:
 def in_folders(images: Path, labels: Path) -> list[LabelledImage]:
     """List the images of one folder that have a label of the same name in another, by name.
 
-    A sequence is what comes before the last number in a name, and the frame is that number; images without a
-    number are a sequence each.
+    A sequence is the part of a name before its last number, and the frame is that number; each image without
+    a number is a sequence.
 
     Args:
         images: ``<name>.jpg`` or ``.png``.
@@ -133,10 +133,10 @@ def in_folders(images: Path, labels: Path) -> list[LabelledImage]:
 def of_sequences(
     items: Sequence[LabelledImage], sequences: Sequence[str], split: str
 ) -> Sequence[LabelledImage]:
-    """The images of some sequences alone; all of them where none is named.
+    """Filter images by sequence; without any sequence return all of them.
 
     Raises:
-        DatasetError: the split has none of one of the sequences.
+        DatasetError: The split has no image of one of the sequences.
     """
     if not sequences:
         return items
@@ -147,7 +147,7 @@ def of_sequences(
 
 
 def in_order(found: Iterable[LabelledImage]) -> list[LabelledImage]:
-    """By sequence, then by time."""
+    """Sort images by sequence, then by time."""
     return sorted(found, key=lambda item: (item.sequence, item.frame, item.image.name))
 
 
@@ -157,17 +157,17 @@ def with_plain_labels(
     """Write each label as a PNG of plain ids, which training and evaluation can read.
 
     Args:
-        items: of one data set.
-        read_label: that data set's.
-        folder: for the PNGs, made where missing; a PNG that is there already is kept. Several processes
-            may share it.
+        items: Images of one data set.
+        read_label: Function of that data set that reads a label.
+        folder: Folder for the PNGs, created if missing; an existing PNG is kept. Several processes may share
+            it.
 
     Returns:
         The items with the written labels, in the same order.
 
     Raises:
-        ValueError: a label that cannot be read, or two of the same name.
-        OSError: a file cannot be read or written.
+        ValueError: A label cannot be read, or two have the same name.
+        OSError: A file cannot be read or written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sources: dict[Path, Path] = {}

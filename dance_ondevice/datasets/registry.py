@@ -26,7 +26,7 @@ from dance_ondevice.images.labels import IGNORE, STREET_CLASSES, LabelError
 
 @dataclass(frozen=True)
 class _Reader:
-    """How a data set is read; for the rest see ``Dataset``."""
+    """Functions and classes of a data set, for :class:`Dataset`."""
 
     images: Callable[[Path, Sequence[str]], list[LabelledImage]]
     classes: tuple[str, ...]
@@ -35,7 +35,7 @@ class _Reader:
 
 
 _read_nineteen = partial(read_plain, n_classes=len(NINETEEN_CLASSES))
-#: Those whose classes are known before their folder is.
+#: Readers of data sets with fixed classes, by name.
 _READERS: Mapping[str, _Reader] = {
     "camvid": _Reader(camvid.camvid, STREET_CLASSES, camvid.read_label, (camvid.VOID_ID,)),
     "cityscapes": _Reader(cityscapes.cityscapes, NINETEEN_CLASSES, cityscapes.read_label, None),
@@ -48,25 +48,25 @@ DATASET_NAMES: tuple[str, ...] = ("camvid", "camvid32", "cityscapes", "bdd100k",
 
 
 def open_dataset(name: str, root: Path, conditions: Sequence[str] = ()) -> Dataset:
-    """A data set in a folder of the layout that its module describes.
+    """Open a data set in a folder with the layout that its module describes.
 
-    Its ``images`` raises a ``DatasetError`` that also says where the data set may lie, if it is not in the
-    folder, or which other one is; and one for a split in which no pixel is labelled.
+    Its ``images`` raises a ``DatasetError`` that also says where the data set may be, if it is not in the
+    folder, or which other one is; and one for a split without any labelled pixel.
 
     Args:
-        name: of ``DATASET_NAMES``.
-        root: the folder.
-        conditions: of ``acdc.ACDC_CONDITIONS``, to take these alone; empty for all.
+        name: Name, one of ``DATASET_NAMES``.
+        root: Folder of the data set.
+        conditions: Conditions of ``acdc.ACDC_CONDITIONS`` to take; empty for all.
 
     Raises:
-        ValueError: there is no data set of this name.
-        DatasetError: the names of the classes are in the folder and cannot be read, or the data set does not
-            tell conditions apart.
+        ValueError: There is no data set with this name.
+        DatasetError: The class names in the folder cannot be read, or the data set does not distinguish
+            conditions.
     """
     if name not in DATASET_NAMES:
         raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(DATASET_NAMES)}")
     if conditions and name != "acdc":
-        raise DatasetError(f"{name} does not tell conditions apart; of the data sets acdc does")
+        raise DatasetError(f"{name} does not distinguish conditions; only acdc does")
     if name == "camvid32":
         with _hinted(name, root):
             colours = camvid.LabelColours.load(root)
@@ -78,7 +78,7 @@ def open_dataset(name: str, root: Path, conditions: Sequence[str] = ()) -> Datas
     def images(splits: Sequence[str]) -> list[LabelledImage]:
         with _hinted(name, root):
             if name == "camvid" and layouts.known(root) == ["idd_lite"]:
-                # Its names and masks could be CamVid's; the classes are others.
+                # Its names and masks could be CamVid's, but its classes are different.
                 raise DatasetError(f"{root} holds IDD-Lite, not CamVid")
             found = {split: listed(root, (split,)) for split in splits}
         for split, items in found.items():
@@ -92,7 +92,7 @@ def open_dataset(name: str, root: Path, conditions: Sequence[str] = ()) -> Datas
 
 @contextmanager
 def _hinted(name: str, root: Path) -> Iterator[None]:
-    """Let an error about a folder also say where the data set is, or which one is there."""
+    """Add to an error about a folder where the data set is, or which one the folder holds."""
     try:
         yield
     except DatasetError as error:
@@ -101,18 +101,18 @@ def _hinted(name: str, root: Path) -> Iterator[None]:
 
 
 def _need_labels(items: Sequence[LabelledImage], read_label: ReadLabel, split: str) -> None:
-    """Make sure that a split has a labelled pixel: published test splits often have labels without any.
+    """Check that a split has a labelled pixel: published test splits often have labels without any.
 
     Raises:
-        DatasetError: it has none.
+        DatasetError: The split has no labelled pixel.
     """
     for item in items:
         try:
             if np.any(read_label(item.label) != IGNORE):
                 return
         except (ImageError, LabelError, OSError):
-            return  # told of where the label is used
+            return  # the error is reported where the label is used
     raise DatasetError(
-        f"no pixel of the split {split!r} is labelled ({len(items)} masks looked at, such as "
+        f"no pixel of the split {split!r} is labelled ({len(items)} masks checked, such as "
         f"{items[0].label}): its labels are not published; take another split, such as val"
     )

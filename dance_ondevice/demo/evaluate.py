@@ -158,10 +158,10 @@ def _scores(frozen: Sequence[Matrix], live: Sequence[Matrix], final: Sequence[Ma
 
 
 def _gain(before: Sequence[Matrix], after: Sequence[Matrix]) -> Bounded:
-    """What other fresh frames would have made of the difference: 19 of 20 draws lie between the bounds."""
+    """Return the gain with bounds for other fresh frames: 19 of 20 draws lie between them."""
     pairs = [
         Pair(
-            truth=_counts(a.sum(axis=1)),
+            labelled=_counts(a.sum(axis=1)),
             live_hits=_counts(np.diag(a)),
             live_predicted=_counts(a.sum(axis=0)),
             candidate_hits=_counts(np.diag(b)),

@@ -1,4 +1,4 @@
-"""The daemon as a process of its own: its configuration, its start, its end, and what it said."""
+"""The daemon as a separate process: its configuration, its start, its end, and its log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TAIL_LINES = 25
 
 
 class DaemonDied(RuntimeError):  # noqa: N818 - says what happened
-    """The daemon ended, or never became ready; the text holds the end of its log."""
+    """Error: the daemon ended, or did not become ready; the message holds the end of its log."""
 
 
 def write_config(path: Path, values: Mapping[str, Mapping[str, object]]) -> None:
@@ -108,11 +108,11 @@ class DaemonProcess:
             return False
 
     def status(self) -> Mapping[str, Any]:
-        """What the control socket answers to ``status``.
+        """Return the answer of the control socket to ``status``.
 
         Raises:
-            DaemonDied: the daemon has ended.
-            ClientError: it does not answer.
+            DaemonDied: The daemon has ended.
+            ClientError: The daemon does not answer.
         """
         answer: Mapping[str, Any] = self._ask("status")
         return answer
@@ -158,7 +158,7 @@ class DaemonProcess:
         return self._process.returncode
 
     def log_tail(self) -> str:
-        """The last lines of what the daemon said."""
+        """Return the last lines of the daemon's log."""
         try:
             text = self._log_file.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What the daemon left in its state directory, as the report's values."""
+"""Records in the daemon's state directory, read as values of the report."""
 
 from __future__ import annotations
 

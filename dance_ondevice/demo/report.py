@@ -1,4 +1,4 @@
-"""What the demonstration found: the values of ``report.json`` and of the page."""
+"""Report of the demonstration: the values of ``report.json`` and of the page."""
 
 from __future__ import annotations
 

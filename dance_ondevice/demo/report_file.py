@@ -1,4 +1,4 @@
-"""``report.json``: what a demonstration found, for other programs."""
+"""``report.json``: the report of a demonstration for other programs."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ def fetch(url: str, timeout: float = 10.0) -> Scrape:
     """Scrape ``url`` (http only).
 
     Raises:
-        OSError: nobody answers there.
-        ValueError: the answer is no text of metrics, or the URL is not http.
+        OSError: The server does not answer.
+        ValueError: The answer is not metrics as text, or the URL is not http.
     """
     if not url.startswith("http://"):
         raise ValueError(f"metrics are served over http, not at {url}")

@@ -1,1 +1,1 @@
-"""Energy meters: what a board, a domain or a workload has used, in joules, and how that is known."""
+"""Energy meters: the joules that a board or a part of it has used, and how they were measured."""

@@ -1,8 +1,8 @@
-"""What batteries give, and how full they are: ``/sys/class/power_supply``.
+"""Power and charge of batteries, from ``/sys/class/power_supply``.
 
 Units are uV, uA and uW (Documentation/ABI/testing/sysfs-class-power of Linux). The sign of a current is
-negative while discharging by that page, but drivers differ, so only the amount is taken and ``status`` says
-which way it flows.
+negative while discharging by that page, but drivers differ, so only the amount is used and ``status`` gives
+the direction.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from dance_ondevice.energy.sysfs import (
 )
 from dance_ondevice.energy.tracks import CounterTrack, PowerTrack
 
-#: Fuel gauges average over a second or more; sampling them faster says nothing new.
+#: Longest gap between samples in seconds: fuel gauges average over a second or more.
 _MAX_GAP_S = 5.0
 DOMAIN = "board"
 
 
 def find_batteries(sysfs: Path, read: Read = read_attribute) -> list[Path]:
-    """Batteries that feed the board: not those of a mouse or a headset (scope Device), not absent ones."""
+    """Find the batteries that feed the board: not those of devices such as a mouse, and not absent ones."""
     return [
         supply
         for supply in entries(sysfs / "class" / "power_supply")
@@ -42,7 +42,7 @@ def find_batteries(sysfs: Path, read: Read = read_attribute) -> list[Path]:
 
 
 def charge_percent(battery: Path, read: Read = read_attribute) -> float | None:
-    """State of charge, percent; from ``capacity``, else energy or charge now and full; None if unknown."""
+    """Return the charge in percent, by ``capacity``, else by energy or charge; None if unknown."""
     percent = number_or_none(battery / "capacity", read)
     for quantity in ("energy", "charge"):
         if percent is None:
@@ -53,10 +53,10 @@ def charge_percent(battery: Path, read: Read = read_attribute) -> float | None:
 
 
 def total_charge_percent(batteries: Sequence[Path], read: Read = read_attribute) -> float | None:
-    """State of charge of all batteries together, percent.
+    """Return the charge of all batteries together in percent; None if unknown.
 
-    Machines empty one battery before the other, so what is left is the sum of the energies. Where one of them
-    does not tell its energy, the emptiest counts; None where nothing is known.
+    Machines empty one battery after the other, so the rest is the sum of the energies. If one of them does
+    not report its energy, the emptiest battery counts.
     """
     stores = [_stored_energy(battery, read) for battery in batteries]
     known = [store for store in stores if store is not None]
@@ -67,23 +67,24 @@ def total_charge_percent(batteries: Sequence[Path], read: Read = read_attribute)
 
 
 def battery_watts(sysfs: Path, read: Read = read_attribute) -> float:
-    """What the batteries give to the board.
+    """Return the power in watts that the batteries give to the board.
 
     Raises:
-        OSError: a gauge cannot be read.
-        ValueError: they do not feed it alone (charging, or mains is on), or a gauge says nothing of use.
+        OSError: A gauge cannot be read.
+        ValueError: The batteries do not feed the board alone (charging, or mains is on), or a gauge gives no
+            usable figure.
     """
     watts = sum(_watts(battery, read) for battery in discharging(sysfs, read))
-    if watts <= 0:  # a gauge that is not ready reads 0, and a board never does
+    if watts <= 0:  # a gauge that is not ready reads 0, but a board always draws power
         raise ValueError("no battery is discharging")
     return watts
 
 
 def discharging(sysfs: Path, read: Read = read_attribute) -> list[Path]:
-    """The batteries that feed the board at this moment.
+    """Return the batteries that feed the board at this moment.
 
     Raises:
-        ValueError: an outside supply is on, or one of them is in a state in which that is not known.
+        ValueError: An outside supply is on, or the state of a battery does not show what it does.
     """
     states = {battery: text_or_none(battery / "status", read) for battery in find_batteries(sysfs, read)}
     feeding = [battery for battery, state in states.items() if state == "Discharging"]
@@ -103,17 +104,17 @@ def discharging(sysfs: Path, read: Read = read_attribute) -> list[Path]:
 def open_battery(
     sysfs: Path, read: Read = read_attribute, *, only_when_discharging: bool = False
 ) -> SensorMeter:
-    """The batteries as a meter of the whole board, valid while they discharge.
+    """Open the batteries as a meter of the whole board, valid while they discharge.
 
-    Power where the gauges tell it, else the fall of their energy.
+    It measures power if the gauges report it, else the fall of their energy.
 
     Args:
-        sysfs: root of sysfs.
-        read: reads an attribute.
-        only_when_discharging: refuse when there is nothing to measure at this moment.
+        sysfs: Root of sysfs.
+        read: Function that reads an attribute.
+        only_when_discharging: True refuses batteries that do not discharge at this moment.
 
     Raises:
-        MeterUnavailable: there is no battery that tells its power.
+        MeterUnavailable: No battery reports its power.
     """
     batteries = find_batteries(sysfs, read)
     folder = sysfs / "class" / "power_supply"
@@ -155,14 +156,14 @@ def open_battery(
         sample=sample,
         whole={DOMAIN: CounterTrack(watts_over_s=15.0) if by_energy else PowerTrack(_MAX_GAP_S)},
         scope="supply",
-        # A gauge counts in steps that may take a minute.
+        # A gauge may take a minute from one step of its energy to the next.
         may_rest=by_energy,
     )
 
 
 def _watts(battery: Path, read: Read) -> float:
-    """The power of one battery by the first way that its gauge can be read."""
-    error: Exception = ValueError(f"{battery.name} tells neither power nor current")
+    """Return the power of one battery in watts, by the first way that its gauge can be read."""
+    error: Exception = ValueError(f"{battery.name} reports neither power nor current")
     for way in _ways(battery):
         try:
             return way(read)
@@ -172,7 +173,7 @@ def _watts(battery: Path, read: Read) -> float:
 
 
 def _ways(battery: Path) -> Iterator[Callable[[Read], float]]:
-    """How the gauge of a battery may tell its power in watts, best first."""
+    """Yield functions that read the power of a battery in watts, best first."""
     for suffix in ("now", "avg"):
         power, current = battery / f"power_{suffix}", battery / f"current_{suffix}"
         averaged = suffix == "avg" and (battery / "voltage_avg").exists()
@@ -188,7 +189,7 @@ def _product(attributes: tuple[Path, ...], read: Read) -> float:
 
 
 def _power_can_be_read(battery: Path, read: Read) -> bool:
-    """Whether a way to the power works, or is busy for the moment."""
+    """Return whether the power can be read in some way, or is only busy for the moment."""
     for way in _ways(battery):
         try:
             way(read)
@@ -205,7 +206,7 @@ def _tells_power(battery: Path) -> bool:
 
 
 def _stored_energy(battery: Path, read: Read) -> tuple[float, float] | None:
-    """Joules that a battery holds, and holds when full; None where it does not tell."""
+    """Return the joules that a battery holds, and holds when full; None if it does not report them."""
     now, full = number_or_none(battery / "energy_now", read), number_or_none(battery / "energy_full", read)
     unit = 3600 / 1e6  # uWh
     if now is None or full is None:
@@ -224,15 +225,15 @@ def _stored_energy(battery: Path, read: Read) -> tuple[float, float] | None:
 
 
 def _drawn(batteries: Sequence[Path], fullest: float, read: Read) -> float:
-    """Joules drawn since the batteries were full."""
+    """Return the joules drawn since the batteries were full."""
     stores = [_stored_energy(battery, read) for battery in batteries]
     if None in stores:
-        raise ValueError("a battery does not tell its energy any more")
+        raise ValueError("a battery no longer reports its energy")
     return max(0.0, fullest - sum(store[0] for store in stores if store is not None))
 
 
 def _rests(battery: Path, state: str | None, read: Read) -> bool:
-    """Whether a battery of which the firmware says nothing gives and takes nothing."""
+    """Return whether a battery without a reported state neither charges nor discharges."""
     if state != "Unknown":
         return False
     flows = [number_or_none(battery / name, read) for name in ("power_now", "current_now")]
@@ -241,10 +242,10 @@ def _rests(battery: Path, state: str | None, read: Read) -> bool:
 
 
 def _outside_supply(sysfs: Path, read: Read, *, discharging: bool) -> str:
-    """The supply that feeds the board beside the batteries, ``""`` where none does.
+    """Return the supply that feeds the board beside the batteries, ``""`` if none does.
 
-    Some USB ports stay online for ever. When a battery discharges, the power adapter says that it is off and
-    the port shows no voltage or current, the battery is believed.
+    Some USB ports always report that they are online. If a battery discharges, the power adapter reports that
+    it is off and the port shows no voltage or current, then the battery alone feeds the board.
     """
     online: dict[str, Path] = {}
     adapters_off = []
@@ -264,6 +265,6 @@ def _outside_supply(sysfs: Path, read: Read, *, discharging: bool) -> str:
 
 
 def _gives(supply: Path, read: Read) -> bool:
-    """Whether a supply shows a voltage and a current, measured or agreed on."""
+    """Return whether a supply shows a voltage and a current, measured or negotiated."""
     shown = [number_or_none(supply / name, read) for name in ("voltage_now", "current_now")]
     return any(shown)

@@ -1,6 +1,6 @@
-"""What else decides whether energy may be spent: battery, temperature, supply and clock.
+"""Condition of the board: battery, temperature, supply and clock, which decide whether a round may run.
 
-A round on a sagging supply can crash a Raspberry Pi.
+A round on a supply with too low a voltage can crash a Raspberry Pi.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from dance_ondevice.energy.battery import find_batteries, total_charge_percent
 from dance_ondevice.energy.sysfs import Read, entries, number_or_none, read_attribute, text_or_none
 
-#: Bits of the firmware's get_throttled word that tell of this moment, from the documentation of vcgencmd.
+#: Bits of the firmware's get_throttled word for the present moment, from the documentation of vcgencmd.
 #: Bit 3, the soft temperature limit of the 3B+, is left out: it is reached at 60 °C and costs little speed.
 _NOW = {
     0x1: "the supply's voltage is too low",
@@ -22,11 +22,11 @@ _NOW = {
 
 @dataclass(frozen=True)
 class Conditions:
-    """Readings of the moment; None where the board has no such sensor or it cannot be read.
+    """Present battery charge and temperature; None if the board has no such sensor or it cannot be read.
 
     Attributes:
-        battery_percent: state of charge of all batteries together, percent.
-        temperature_c: the hottest thermal zone, degrees Celsius.
+        battery_percent: Charge of all batteries together, in percent.
+        temperature_c: Temperature of the hottest thermal zone, in degrees Celsius.
     """
 
     battery_percent: float | None
@@ -45,10 +45,10 @@ def read_conditions(sysfs: Path, read: Read = read_attribute) -> Conditions:
 
 
 def read_hindrances(sysfs: Path, read: Read = read_attribute) -> tuple[str, ...]:
-    """Why this board should not be loaded now, in words; empty where all is well or nothing is known.
+    """Return reasons in words why this board should not be loaded now; empty if there are none or unknown.
 
-    Reads the hwmon chip ``rpi_volt`` (``in0_lcrit_alarm``), and ``get_throttled`` of the firmware's device
-    where a kernel has it.
+    It reads the hwmon chip ``rpi_volt`` (``in0_lcrit_alarm``), and ``get_throttled`` of the firmware's device
+    if the kernel has it.
     """
     found: list[str] = []
     for chip in entries(sysfs / "class" / "hwmon", "hwmon"):

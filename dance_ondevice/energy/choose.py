@@ -1,4 +1,4 @@
-"""Which energy source a machine has: the one that was named, or the best of those that are there."""
+"""Choice of a machine's energy source: the configured one, or the best of those that it has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dance_ondevice.energy.sysfs import Read, read_attribute
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where a machine is read: all paths start from ``sysfs``, all commands go through ``run``."""
+    """Access to a machine: all paths start from ``sysfs``, all commands go through ``run``."""
 
     sysfs: Path
     read: Read = read_attribute
@@ -38,11 +38,11 @@ class Source:
     """A row of the table of sources.
 
     Attributes:
-        name: what the configuration calls it.
-        open: opens it when it is named.
-        rank: its place among those that are tried without a name, best first; None: only by name. What is
-            known to feed the board goes before all others.
-        unasked: opens it without a name, where that is choosier.
+        name: Name in the configuration.
+        open: Function that opens the source when it is configured by name.
+        rank: Order in which sources are tried without a name, best first; None is opened only by name.
+            Sources that are known to feed the board go before all others.
+        unasked: Function that opens the source without a name, if it is stricter then.
     """
 
     name: str
@@ -51,8 +51,9 @@ class Source:
     unasked: Opener | None = None
 
 
-#: A new meter is a file with its opener and a row here. Ranks: the whole board at all times, then the
-#: processor by counter, then most of a Pi's board, then the whole board at some times. A GPU says too little.
+#: All sources. A new meter is a file with its opener and a row here. Ranks: the whole board at all times,
+#: then the processor by counter, then most of a Pi's board, then the whole board at some times. A GPU alone
+#: is too small a part.
 TABLE = (
     Source("ina3221", lambda m: open_ina3221(m.sysfs, m.read), 1),
     Source(
@@ -73,19 +74,19 @@ TABLE = (
     Source("nvml", lambda m: open_nvml(m.pynvml), None),
 )
 
-#: Hardware sources by the name that the configuration calls them.
+#: Functions that open hardware sources, by their names in the configuration.
 SOURCES: Mapping[str, Opener] = {source.name: source.open for source in TABLE}
 
 
-#: What is known to feed the board goes before what feeds its module, and both before all others.
+#: Order of scopes: sources that feed the board, then those that feed its module, then all others.
 _SCOPES: Mapping[Scope, int] = {"board": 0, "module": 1}
 
 
 def best_meter(machine: Machine) -> tuple[SourceMeter | None, tuple[MeterUnavailable, ...]]:
-    """The best source that is there, None where none is, and why each better one was passed over.
+    """Return the best available source (None without any), and why each better one was not used.
 
-    What is there and shows what no board draws is passed over as long as it does; what is taken gives way in
-    the same manner to the next. See ``Chain``.
+    A source that shows an impossible power is not used as long as it does; the source in use is replaced by
+    the next one under the same rule. See ``Chain``.
     """
     found: list[tuple[tuple[int, int], SourceMeter]] = []
     failed: list[tuple[tuple[int, int], MeterUnavailable]] = []
@@ -111,7 +112,7 @@ def best_meter(machine: Machine) -> tuple[SourceMeter | None, tuple[MeterUnavail
 
 
 def _doubts(meters: list[SourceMeter]) -> dict[int, str]:
-    """Which of several meters, best first, cannot be the board's at this moment, and why."""
+    """Return the reasons why some of several meters, best first, cannot be the board's, by their index."""
     glances = [meter.glance() for meter in meters]
     doubts = {}
     for i, (meter, seen) in enumerate(zip(meters, glances, strict=True)):

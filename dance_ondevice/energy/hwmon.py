@@ -1,6 +1,6 @@
-"""Power sensors of ``/sys/class/hwmon``: INA219, INA226 and their kin, ACPI power meters, power supplies.
+"""Power sensors of ``/sys/class/hwmon``: INA219, INA226 and similar, ACPI power meters, power supplies.
 
-Which of their channels is the board is decided in ``supply.whole``.
+``supply.whole`` decides which of their channels measures the board.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from dance_ondevice.energy.supply.chips import Chip, channels, find_chips, pairs
 from dance_ondevice.energy.supply.whole import Choice, choices, meter_of_best
 from dance_ondevice.energy.sysfs import Read, entries, read_attribute
 
-#: Chips that boards carry to measure what they are fed with, power supplies that tell what they give, and
-#: ``power_meter``, which is ACPI's. Boards add a designator to the name: ``ina226_u76``.
+#: Chips that measure a board's input, power supplies that report their output, and ACPI's ``power_meter``.
+#: Boards add a designator to the name: ``ina226_u76``.
 _SUPPLY_CHIPS = re.compile(
     r"(ina(209|219|220|226|228|230|231|232|233|234|236|237|238|260|700|780)|sy2465[56]|sq52206|isl28022|tsc1641"
     r"|ltc(2945|2947|2992|4151|4282|4284|4286|4287)|adm1(075|27[2-8]|281|29[34])|lm(25056|25066|5064|5066i?)"
     r"|pac19[345]\d|power_meter|powerz|spbm|macsmc_hwmon|corsairpsu)([_-].*)?"
 )
-#: Chips that see one part of the machine only, or no power of it: light in a fibre, what a charger promised.
+#: Chips that measure one part of the machine only, or no power of it, such as light in a fibre or the limit
+#: that a charger offers.
 _PART_CHIPS = re.compile(
     r"amdgpu|radeon|nouveau|nvidia.*|i915|xe|amd_energy|fam15h_power|zenpower.*|k10temp|sbrmi|nvme|drivetemp|ucsi.*"
     r"|tcpm.*|fusb302.*|.*source_psy.*|iwlwifi.*|mt79.*|sfp.*|steamdeck_hwmon|iio_hwmon.*"
@@ -34,16 +35,16 @@ _PART_CHIPS = re.compile(
 
 
 def open_hwmon(sysfs: Path, read: Read = read_attribute, *, any_chip: bool = False) -> SourceMeter:
-    """The chips that measure what the board is fed with.
+    """Open the chips that measure the board's input.
 
     Args:
-        sysfs: root of sysfs.
-        read: reads an attribute.
-        any_chip: take other chips too when there is none of the known ones, save batteries and those that
-            see one part of the machine only.
+        sysfs: Root of sysfs.
+        read: Function that reads an attribute.
+        any_chip: True takes other chips if there is none of the known ones, except for batteries and chips
+            that measure one part of the machine only.
 
     Raises:
-        MeterUnavailable: there is no such chip with a channel that works, or all lie in a battery's line.
+        MeterUnavailable: No such chip has a working channel, or all are in a battery's line.
     """
     everything = find_chips(sysfs, read)
     chips = [chip for chip in everything if chip.name != "ina3221" and not _is_battery(chip, sysfs)]
@@ -80,7 +81,7 @@ def _unavailable(
     any_chip: bool,
     battery: bool,
 ) -> MeterUnavailable:
-    """What was looked for and found, and what could be had by naming the source."""
+    """Make the error with what was searched and found, and what the user can configure instead."""
     there = ", ".join(chip.name for chip in chips) or "no chip"
     what = (
         "energy, power or voltage and current" if any_chip else "what feeds the board (INA219, INA226, ...)"
@@ -102,7 +103,7 @@ def _shown(channel: Channel) -> str:
 
 def _channels(chips: Sequence[Chip]) -> list[Channel]:
     found = [channel for chip in chips for channel in channels(chip)]
-    # ACPI's text about a meter is free: where there is one meter it is of the machine, whatever it is called.
+    # ACPI does not define a meter's label: a single meter is that of the machine, with any label.
     alone = sum(channel.chip == "power_meter" for channel in found) == 1
     return [
         replace(channel, label="") if alone and channel.chip == "power_meter" else channel
@@ -111,6 +112,6 @@ def _channels(chips: Sequence[Chip]) -> list[Channel]:
 
 
 def _is_battery(chip: Chip, sysfs: Path) -> bool:
-    """Batteries show up here too; they have a source of their own."""
+    """Return whether a chip is a battery, which has its own source."""
     names = {supply.name.replace("-", "_") for supply in entries(sysfs / "class" / "power_supply")}
     return chip.name in names or chip.device.replace("-", "_") in names

@@ -1,4 +1,4 @@
-"""Power meters of the industrial I/O subsystem: PAC193x and its kin, and INA2xx bound to their iio driver.
+"""Power meters of the industrial I/O subsystem: PAC193x and similar, and INA2xx bound to their iio driver.
 
 ``/sys/bus/iio/devices/iio:deviceN/in_powerY_raw`` times ``in_powerY_scale`` is in mW by
 Documentation/ABI/testing/sysfs-bus-iio of Linux. The driver of the PAC193x prints uW (the comment in
@@ -28,24 +28,24 @@ from dance_ondevice.energy.sysfs import (
 )
 
 _POWER = re.compile(r"in_power(\d*)_(raw|input)")
-#: NVIDIA's own driver, which the source ina3221 reads.
+#: Drivers that another source reads: NVIDIA's own, see ina3221.
 _ELSEWHERE = frozenset({"ina3221x"})
-#: Drivers that print uW where the interface says mW.
+#: Drivers that print uW although the interface defines mW.
 _MICROWATTS = re.compile(r"pac19[345]\d")
 #: What the PAC193x's driver appends to the label of a channel.
 _SUFFIX = re.compile(r"_POWER_\d+")
-#: Between 1 (power in uW) and 1/1000 (in mW) of millivolts times milliamperes.
+#: Ratio of the power's figure to millivolts times milliamperes that separates uW (ratio 1) from mW (1/1000).
 _BETWEEN = 0.03
 _MILLI, _MICRO = 1e-3, 1e-6
-#: A rail of a board draws less than 100 W; what shows more is in uW.
+#: Largest figure in mW: a rail of a board draws less than 100 W, so a larger figure is in uW.
 _LARGEST_MILLIWATTS = 1e5
 
 
 def open_iio(sysfs: Path, read: Read = read_attribute) -> SourceMeter:
-    """The power channels of all iio devices.
+    """Open the power channels of all iio devices.
 
     Raises:
-        MeterUnavailable: there is none that works.
+        MeterUnavailable: No channel works.
     """
     folder = sysfs / "bus" / "iio" / "devices"
     found = [channel for device in entries(folder, "iio:device") for channel in _channels(device, read)]
@@ -82,9 +82,9 @@ def _channels(device: Path, read: Read) -> list[Channel]:
 
 
 def _beside(names: set[str], n: str) -> tuple[str, str]:
-    """The voltage and the current that belong to a power channel, ``""`` where that is not clear.
+    """Return the voltage and the current that belong to a power channel, ``""`` if that is not clear.
 
-    By number; an INA2xx has one of each with numbers of their own, its voltage 0 being the shunt's.
+    They have the same number; an INA2xx has one of each with other numbers, and its voltage 0 is the shunt's.
     """
 
     def stems(kind: str) -> list[str]:
@@ -99,7 +99,7 @@ def _beside(names: set[str], n: str) -> tuple[str, str]:
 
 
 def _unit(chip: str, device: Path, lines: Mapping[str, tuple[str, str]], read: Read) -> float:
-    """Watts of one unit of a device's scaled power: by voltage times current, else by its size."""
+    """Return the watts of one unit of a device's scaled power: by voltage times current, else by its size."""
 
     def scaled(stem: str) -> float:
         try:
@@ -117,7 +117,7 @@ def _unit(chip: str, device: Path, lines: Mapping[str, tuple[str, str]], read: R
 
 
 def _scaled(device: Path, stem: str, read: Read, unit: float) -> Callable[[], float]:
-    """Reads ``stem`` in multiples of a unit: as processed by the driver, or raw with its scale and offset."""
+    """Make a function that reads ``stem`` times a unit: as processed by the driver, or raw and scaled."""
     processed, raw = device / f"{stem}_input", device / f"{stem}_raw"
     scales = (device / f"{stem}_scale", device / f"{stem.rstrip('0123456789')}_scale")
     offset = number_or_none(device / f"{stem}_offset", read) or 0.0

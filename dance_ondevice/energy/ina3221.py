@@ -1,4 +1,4 @@
-"""The INA3221 of Jetson boards: three rails a chip, through hwmon or, before JetPack 5, through iio.
+"""The INA3221 of Jetson boards: three rails for each chip, through hwmon or, before JetPack 5, through iio.
 
 Rail names are NVIDIA's ("Jetson Linux Developer Guide", section "Software-Based Power Consumption Modeling").
 """
@@ -15,7 +15,7 @@ from dance_ondevice.energy.supply.chips import find_chips, pairs
 from dance_ondevice.energy.supply.whole import choices, meter_of_best
 from dance_ondevice.energy.sysfs import UNREADABLE, Read, entries, read_attribute, read_number, text_or_none
 
-#: Rails of the TX1's and TX2's carrier board: beside the module's VDD_IN, or before it, but no parts of it.
+#: Rails of the TX1's and TX2's carrier board, which are not parts of the module's VDD_IN.
 _CARRIER_RAILS = frozenset(
     {"VDD_MUX", "VDD_5V0_IO_SYS", "VDD_3V3_SYS", "VDD_3V3_IO_SLP", "VDD_1V8_IO", "VDD_3V3_SYS_M2"}
 )
@@ -23,10 +23,10 @@ _NOT_CONNECTED = frozenset({"", "NC"})
 
 
 def open_ina3221(sysfs: Path, read: Read = read_attribute) -> SourceMeter:
-    """The rails of all INA3221: the board's input with the others as parts of it, else all of them summed.
+    """Open the rails of all INA3221: the board's input with the others as its parts, else the sum of all.
 
     Raises:
-        MeterUnavailable: there is no chip, or no rail that works.
+        MeterUnavailable: There is no chip, or no rail that works.
     """
     chips = [chip for chip in find_chips(sysfs, read) if chip.name == "ina3221"]
     rails = [rail for chip in chips for rail in pairs(chip)] or _iio_rails(sysfs, read)
@@ -47,7 +47,7 @@ def open_ina3221(sysfs: Path, read: Read = read_attribute) -> SourceMeter:
 
 
 def _iio_rails(sysfs: Path, read: Read) -> list[Channel]:
-    """``ina3221x/6-0040/iio:device0/{rail_name_0,in_power0_input,...}``: mW, mV and mA."""
+    """Read ``ina3221x/6-0040/iio:device0/{rail_name_0,in_power0_input,...}``, in mW, mV and mA."""
     rails = []
     seen: set[Path] = set()
     for device in entries(sysfs / "bus" / "i2c" / "drivers" / "ina3221x"):

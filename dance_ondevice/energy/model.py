@@ -1,4 +1,4 @@
-"""The honest fallback where no hardware meter can be read: joules from CPU seconds and two powers."""
+"""Modelled meter, the fallback without a hardware meter: joules from CPU seconds and two powers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class ModelledMeter:
         if cpu is None:
             self._unmeasured += elapsed
         elif self._last_cpu is None:
-            # The counter could not be read when the meter started: what it holds now may be older than that.
+            # The counter could not be read when the meter started: its present value may include older time.
             self._last_cpu = cpu
             self._unmeasured += elapsed
         elif cpu < self._last_cpu:

@@ -1,7 +1,7 @@
 """Discrete NVIDIA GPUs through NVML (the extra ``nvml``, package nvidia-ml-py).
 
-Counters in mJ since Volta (``nvmlDeviceGetTotalEnergyConsumption``), else power in mW. A Jetson answers "not
-supported" to both, which is not an error: its INA3221 sees the GPU.
+GPUs since Volta have counters in mJ (``nvmlDeviceGetTotalEnergyConsumption``), older ones power in mW. A
+Jetson answers "not supported" to both, which is not an error: its INA3221 measures the GPU.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from dance_ondevice.energy.tracks import CounterTrack, PowerTrack, Track
 
 
 def open_nvml(pynvml: Any = None) -> SensorMeter:
-    """All GPUs that tell their energy or power.
+    """Open all GPUs that report their energy or power.
 
     Args:
-        pynvml: the module of that name; imported when it is None.
+        pynvml: Module of that name; it is imported if this is None.
 
     Raises:
-        MeterUnavailable: the package or the driver is missing, or no GPU tells anything.
+        MeterUnavailable: The package or the driver is missing, or no GPU reports energy or power.
     """
     if pynvml is None:
         try:
@@ -57,7 +57,7 @@ def open_nvml(pynvml: Any = None) -> SensorMeter:
             break
     if not tracks:
         raise MeterUnavailable(
-            "nvml", f"none of {len(handles)} GPUs tells its energy or power (a Jetson never does)"
+            "nvml", f"none of {len(handles)} GPUs reports its energy or power (a Jetson never does)"
         )
 
     def sample() -> Sample:
@@ -72,11 +72,11 @@ def open_nvml(pynvml: Any = None) -> SensorMeter:
     counted = all(track.method == "counter" for track in tracks.values())
     return SensorMeter(
         source="nvml",
-        about=f"NVML: {', '.join(tracks)}; the rest of the machine is not seen",
+        about=f"NVML: {', '.join(tracks)}; the rest of the machine is not measured",
         period_s=COUNTER_PERIOD_S if counted else POWER_PERIOD_S,
         sample=sample,
         whole=tracks,
-        may_rest=True,  # a laptop's GPU is switched off while nobody wants it
+        may_rest=True,  # a laptop's GPU is switched off while it is not used
     )
 
 

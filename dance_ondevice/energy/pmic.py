@@ -1,7 +1,7 @@
-"""The Raspberry Pi 5's power chip, as ``vcgencmd pmic_read_adc`` tells of it.
+"""The Raspberry Pi 5's power chip, read by ``vcgencmd pmic_read_adc``.
 
-It measures voltage and current of the supplies that it makes: processor, memory, 3.3 V, 1.8 V and so on. What
-hangs on 5 V never passes through it: USB devices, HATs, fans, and the losses of the chip itself.
+It measures voltage and current of the supplies that it makes: processor, memory, 3.3 V, 1.8 V and so on.
+Loads on 5 V do not pass through it: USB devices, HATs, fans, and the losses of the chip itself.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from dance_ondevice.energy.sensors import COUNTER_PERIOD_S, MeterUnavailable, Sa
 from dance_ondevice.energy.sysfs import reason
 from dance_ondevice.energy.tracks import PowerTrack
 
-#: Runs a command and returns what it printed; raises ``OSError`` when it cannot be run or fails.
+#: Function that runs a command and returns its output; it raises ``OSError`` if the command fails.
 Run = Callable[[Sequence[str]], str]
 
 COMMAND = ("vcgencmd", "pmic_read_adc")
-#: The sum of all supplies that the chip measures; not called the board, which uses more.
+#: Domain of the sum of all supplies that the chip measures; the board uses more, so it has another name.
 DOMAIN = "pmic-rails"
 
 #: ``VDD_CORE_A current(7)=1.25020000A`` and ``VDD_CORE_V volt(15)=0.72038030V``.
 _LINE = re.compile(r"\s*(\w+)_([AV])\s+(?:current|volt)\(\d+\)=(-?\d+(?:\.\d+)?)[AV]\s*")
 _TIMEOUT_S = 2.0
-#: A process is started for each sample, so they are few and the gaps that are bridged longer.
+#: Longest gap between samples in seconds; it is long, since each sample starts a process.
 _MAX_GAP_S = 5.0
 
 
 def run_command(command: Sequence[str]) -> str:
-    """The output of a command.
+    """Run a command and return its output.
 
     Raises:
-        OSError: it is not installed, takes too long or fails.
+        OSError: The command is not installed, takes too long or fails.
     """
     try:
         done = subprocess.run(
@@ -46,7 +46,7 @@ def run_command(command: Sequence[str]) -> str:
 
 
 def parse_rails(text: str) -> dict[str, float]:
-    """Watts by rail, of the rails whose current and voltage both stand in the output."""
+    """Parse the output to watts by rail, for rails with both current and voltage."""
     values: dict[str, dict[str, float]] = {}
     for line in text.splitlines():
         if match := _LINE.fullmatch(line):
@@ -55,10 +55,10 @@ def parse_rails(text: str) -> dict[str, float]:
 
 
 def open_pmic(run: Run = run_command) -> SensorMeter:
-    """The rails of the Raspberry Pi 5's power chip.
+    """Open the rails of the Raspberry Pi 5's power chip.
 
     Raises:
-        MeterUnavailable: the command is not there or knows of no rails (a Raspberry Pi 4 has none).
+        MeterUnavailable: The command is missing or lists no rails (a Raspberry Pi 4 has none).
     """
     try:
         output = run(COMMAND)
@@ -87,7 +87,7 @@ def open_pmic(run: Run = run_command) -> SensorMeter:
 
     return SensorMeter(
         source="pmic",
-        about=f"the Pi's power chip: {len(rails)} supplies; what hangs on 5 V (USB, HATs, fan) is not seen",
+        about=f"the Pi's power chip: {len(rails)} supplies; loads on 5 V (USB, HATs, fan) are not measured",
         period_s=COUNTER_PERIOD_S,
         sample=sample,
         whole={DOMAIN: PowerTrack(_MAX_GAP_S)},

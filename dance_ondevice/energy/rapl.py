@@ -37,18 +37,18 @@ REMEDY = (
 
 _DIE = re.compile(r"(package-\d+)-die-\d+(/.*)?")
 _ZONE = re.compile(r"(intel-rapl(?:-mmio)?)((?::[0-9a-f]+)+)")
-#: Numbers of AMD and of Hygon, which builds on AMD's design, in the kernel's names of processors.
+#: Vendor numbers of AMD and of Hygon, which uses AMD's design, in the kernel's names of processors.
 _AMD_VENDORS = (2, 9)
-#: 2^32 steps of 2^-16 J, as all of AMD's count.
+#: Range of AMD's counters in joules: 2^32 steps of 2^-16 J.
 _AMD_RANGE_JOULES = 65_532.610987
-#: How far psys may fall behind what it contains: the counters are not read at one instant.
+#: Least ratio of psys to the domains that it contains: the counters are not read at one instant.
 _PSYS_TOLERANCE = 0.95
-#: psys is judged over this many recent joules of the packages: a few reads on an idle board.
+#: Window in recent joules of the packages over which psys is judged: a few reads on an idle board.
 _PSYS_WINDOW_JOULES = 50.0
-#: Two dies of one package whose counters differ by no more than this are one counter, read twice: the energy
-#: that a large processor uses in the time between two reads of a file.
+#: Largest difference in joules of one counter read twice, as two dies of a package: the energy that a large
+#: processor uses in the time between two reads of a file.
 _MIRROR_JOULES = 5.0
-#: Reads of psys that may fail in a row before packages and memory are taken instead.
+#: Number of failed reads of psys in a row after which packages and memory are used instead.
 _PSYS_PATIENCE = 5
 
 
@@ -63,20 +63,20 @@ class Zone:
 
     @property
     def is_psys(self) -> bool:
-        """Whether it covers the platform, packages and memory included."""
+        """Return whether the zone covers the platform, packages and memory included."""
         return self.name == "psys" or self.name.startswith("psys-")
 
     @property
     def is_whole(self) -> bool:
-        """Whether it overlaps with no zone but psys: a package, or memory, which packages leave out."""
+        """Return whether the zone overlaps only with psys: a package, or memory, which packages leave out."""
         return self.name.startswith("package") or self.name == "dram"
 
 
 def find_zones(sysfs: Path, read: Read = read_attribute) -> list[Zone]:
-    """All zones below ``sysfs``, each thing once.
+    """Find all zones below ``sysfs``, without duplicates.
 
-    ``intel-rapl-mmio`` shows the same packages by another way; a zone of it counts only where ``intel-rapl``
-    has none of its name.
+    ``intel-rapl-mmio`` shows the same packages in another way; a zone of it is used only if ``intel-rapl``
+    has no zone of its name.
     """
     folders = {path.name: path for path in entries(sysfs / "class" / "powercap")}
     # sysfs lists subzones beside their parents, a copy of the tree may hold them within.
@@ -92,7 +92,7 @@ def find_zones(sysfs: Path, read: Read = read_attribute) -> list[Zone]:
             continue
         parent = domains.get((control, ids[:-1]), "")
         domain = domains[control, ids] = f"{parent}/{name}" if parent else name
-        # Two zones of one control type and one name are two things; of two control types, one.
+        # Zones with one name are different within one control type, and the same across control types.
         if seen_by.setdefault(domain, control) != control:
             continue
         while domain in zones:
@@ -106,11 +106,12 @@ def find_zones(sysfs: Path, read: Read = read_attribute) -> list[Zone]:
 
 
 class Mirrors:
-    """Dies and platforms that show one counter again.
+    """Detection of zones that show the counter of another zone again.
 
-    The processors of AMD have one counter a package, which several kernels show once for each die: with the
-    same value, but for the time between two reads. Dies with counters of their own, as those of Intel's
-    Cascade Lake-AP, differ from the start, or soon do. A counter that was seen to differ is no mirror again.
+    The processors of AMD have one counter for each package, which several kernels show once for each die:
+    with the same value, apart from the time between two reads. Dies with their own counters, as those of
+    Intel's Cascade Lake-AP, differ from the start, or soon do. A counter that has differed once is never a
+    mirror.
     """
 
     def __init__(self, zones: Sequence[Zone]) -> None:
@@ -121,7 +122,7 @@ class Mirrors:
                 groups.setdefault(f"{die[1]}{die[2]}", []).append(zone.domain)
             elif zone.is_psys:
                 groups.setdefault("psys", []).append(zone.domain)
-        #: The zones that may be mirrors, and of which one.
+        #: Zones that may be mirrors, each with the zone that it may mirror.
         self._first = {domain: group[0] for group in groups.values() for domain in group[1:]}
         self._seen: set[str] = set()
 
@@ -139,17 +140,17 @@ class Mirrors:
                 self._seen.add(domain)
 
     def shows_another(self, domain: str) -> bool:
-        """Whether a zone is a mirror of another one, as far as is known."""
+        """Return whether a zone is a mirror of another one by the readings so far."""
         return domain in self._seen
 
 
 class RaplMeter:
-    """Joules of the processor, or of the platform where its zone psys can be believed.
+    """Meter of the processor's joules, or of the platform's if its zone psys is plausible.
 
-    psys contains packages and memory. On some boards it stands still or counts another unit, so for each
-    interval it is asked whether, over the recent past, psys counted at least what it contains; the interval
-    is booked to psys alone if so, else to packages and memory. The domains therefore never overlap. The same
-    holds for a psys that cannot be read any more.
+    psys contains packages and memory. On some boards it stands still or counts in another unit, so for each
+    interval it is checked that psys recently counted at least as much as the domains that it contains; if so
+    the interval is booked to psys alone, else to packages and memory. The domains therefore never overlap.
+    The same holds for a psys that can no longer be read.
 
     Not thread-safe: one thread reads it.
     """
@@ -182,12 +183,12 @@ class RaplMeter:
     scope: Scope = "part"
 
     def glance(self) -> Glance:
-        """Counters tell no power at a glance; whether they can be read was asked when they were opened."""
+        """Return an empty glance: counters give no power at once, and were checked when they were opened."""
         return Glance()
 
     @property
     def about(self) -> str:
-        """What is measured at present."""
+        """Describe what is measured at present."""
         if self._by_psys:
             return "RAPL counters of the whole platform (psys)"
         known = f"RAPL counters of {', '.join(self._counted(self._rest))}"
@@ -200,7 +201,7 @@ class RaplMeter:
         )
 
     def read(self, now: float) -> EnergyReading:
-        """The energy since the first read; see ``Meter``."""
+        """Return the energy since the first read; see ``Meter``."""
         now = self._last = now if self._last is None else max(now, self._last)
         values = {domain: self._joules(zone) for domain, zone in self._zones.items()}
         spans = {domain: track.update(now, values[domain]) for domain, track in self._tracks.items()}
@@ -222,11 +223,11 @@ class RaplMeter:
         )
 
     def _counted(self, domains: Iterable[str]) -> list[str]:
-        """Domains without those that show again what another one counts."""
+        """Return the domains without mirrors of other ones."""
         return [domain for domain in domains if not self._mirrors.shows_another(domain)]
 
     def _judge_psys(self) -> None:
-        """Decide who is booked, at an interval that both sides cover exactly: nothing is booked twice."""
+        """Decide which domains are booked, at a time that both cover exactly: nothing is booked twice."""
         psys, rest = self._counted(self._psys), self._counted(self._rest)
         if not (psys and rest and self._cover_interval(rest)):
             return
@@ -268,7 +269,7 @@ class RaplMeter:
         )
 
     def _breakdown(self) -> tuple[DomainEnergy, ...]:
-        """Packages and memory as parts of what psys was booked, cores as parts of what packages were."""
+        """Return packages and memory as parts of psys, and cores as parts of the packages, in joules."""
         result: list[DomainEnergy] = []
         for by_psys, whole in ((True, self._psys), (False, self._rest)):
             room = sum(self._booked[domain] for domain in whole)
@@ -298,14 +299,14 @@ class RaplMeter:
 
 
 def open_rapl(sysfs: Path, read: Read = read_attribute) -> RaplMeter:
-    """The processor's counters.
+    """Open the processor's counters.
 
     Raises:
-        MeterUnavailable: there are none, or they may not be read.
+        MeterUnavailable: There are no counters, or reading them is not permitted.
     """
     zones = find_zones(sysfs, read)
     if is_amd(sysfs, zones, read):
-        # It counts the core that the driver happened to ask, not all of them.
+        # AMD's zone core counts only the core that the driver reads, not all of them.
         zones = [zone for zone in zones if zone.name != "core"]
     if not any(zone.is_whole or zone.is_psys for zone in zones):
         found = f"no zone intel-rapl:* with a package, dram or psys in {sysfs / 'class' / 'powercap'}"
@@ -327,20 +328,20 @@ def open_rapl(sysfs: Path, read: Read = read_attribute) -> RaplMeter:
 
 
 def is_amd(sysfs: Path, zones: Sequence[Zone], read: Read = read_attribute) -> bool:
-    """Whether the processor is AMD's: by the kernel's name for it, its temperature chip, or its zones."""
+    """Return whether the processor is AMD's: by the kernel's name, its temperature chip, or its zones."""
     modalias = text_or_none(sysfs / "devices" / "system" / "cpu" / "modalias", read)
     if modalias is not None and (vendor := re.search(r"ven([0-9A-Fa-f]{4})", modalias)):
         return int(vendor[1], 16) in _AMD_VENDORS
     chips = {text_or_none(folder / "name", read) for folder in entries(sysfs / "class" / "hwmon", "hwmon")}
     if chips & {"k10temp", "zenpower", "amd_energy", "coretemp"}:
         return "coretemp" not in chips
-    # Intel's have more zones, or another unit of energy; so has none of AMD's.
+    # Intel's processors have more zones, or another unit of energy, and AMD's never do.
     ranges = {zone.range_joules for zone in zones}
     return {zone.name for zone in zones if not zone.is_whole} == {"core"} and ranges == {_AMD_RANGE_JOULES}
 
 
 def _order(name: str) -> tuple[str, tuple[int, ...]] | None:
-    """Sorts ``intel-rapl`` before its mmio twin, parents before children and zone a after zone 9."""
+    """Return a sorting key: ``intel-rapl`` before its mmio twin, parents before children, zone a after 9."""
     match = _ZONE.fullmatch(name)
     if match is None:
         return None

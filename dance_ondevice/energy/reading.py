@@ -1,4 +1,4 @@
-"""What a meter says: cumulative joules by domain, where they come from, and how much time went unmeasured."""
+"""Readings of meters: cumulative joules by domain, their source, and the time that was not measured."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-#: ``counter``: the hardware accumulates joules; ``integrated``: power samples summed over time;
-#: ``modelled``: an estimate from something else, such as CPU seconds. Never shown as one another.
+#: Method of measurement. ``counter``: the hardware accumulates joules; ``integrated``: power samples summed
+#: over time; ``modelled``: an estimate from other figures, such as CPU seconds. Reports always name the
+#: method.
 Method = Literal["counter", "integrated", "modelled"]
 
-#: How much of the machine a meter sees. ``board``: a sensor that is known to feed the board; ``module``: one
-#: that feeds the module on a carrier; ``supply``: one in a supply line that nothing names; ``part``: some of
+#: Part of the machine that a meter measures. ``board``: a sensor that is known to feed the board; ``module``:
+#: one that feeds the module on a carrier; ``supply``: one in a supply line without a name; ``part``: some of
 #: the loads.
 Scope = Literal["board", "module", "supply", "part"]
 
@@ -57,23 +58,23 @@ class EnergyReading:
 
     @property
     def joules(self) -> float:
-        """The sum over the domains, in joules."""
+        """Return the sum over the domains, in joules."""
         return sum(domain.joules for domain in self.domains)
 
     @property
     def watts(self) -> float | None:
-        """The power at the last read, summed over the domains that tell it; None where none does."""
+        """Return the power at the last read in watts, summed over the domains with one; None without any."""
         told = [domain.watts for domain in self.domains if domain.watts is not None]
         return sum(told) if told else None
 
 
 @dataclass(frozen=True)
 class Glance:
-    """What a meter's sensors show at this moment, apart from any account of energy.
+    """Present values of a meter's sensors, which are not booked as energy.
 
     Attributes:
-        watts: Power; None where counters alone are read.
-        doubt: Why the figure cannot be the board's; empty where nothing speaks against it.
+        watts: Power in watts; None if there are only counters.
+        doubt: Reason why the figure cannot be the board's; empty if it is plausible.
     """
 
     watts: float | None = None
@@ -81,12 +82,12 @@ class Glance:
 
 
 class Meter(Protocol):
-    """Anything that can say how many joules were used so far.
+    """Interface of a meter, which returns the joules used so far.
 
     Attributes:
         source: Name of the source: "rapl", "ina3221", "model", ...
-        method: How its joules are known; the weakest of its domains' methods.
-        period_s: Seconds between reads that it wants, so that power is sampled often and counters seldom.
+        method: Method of measurement; the weakest of its domains' methods.
+        period_s: Seconds between reads that the meter needs: short for power samples, long for counters.
     """
 
     @property
@@ -98,11 +99,11 @@ class Meter(Protocol):
 
     @property
     def about(self) -> str:
-        """What it measures on this board, in a sentence for the user."""
+        """Describe what the meter measures on this board, in a sentence for the user."""
         ...
 
     def read(self, now: float) -> EnergyReading:
-        """The energy used since the meter was made.
+        """Return the energy used since the meter was made.
 
         Args:
             now: Monotonic time in seconds.
@@ -115,9 +116,9 @@ class SourceMeter(Meter, Protocol):
 
     @property
     def scope(self) -> Scope:
-        """How much of the machine it sees."""
+        """Return the part of the machine that the meter measures."""
         ...
 
     def glance(self) -> Glance:
-        """Look at the sensors now; books nothing."""
+        """Read the sensors now, without booking energy."""
         ...

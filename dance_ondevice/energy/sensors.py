@@ -1,4 +1,4 @@
-"""A meter made of sensors: takes a sample of all of them at a time and keeps a track of each."""
+"""Meter of several sensors: it samples all of them at once and integrates each one."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dance_ondevice.energy.tracks import MAX_WATTS, NOISE_WATTS, Parts, Stall, T
 
 log = logging.getLogger(__name__)
 
-#: Seconds between reads: power must be sampled often to be integrated, a counter loses nothing meanwhile.
+#: Seconds between reads: power must be sampled often to be integrated, counters need no frequent reads.
 POWER_PERIOD_S = 0.1
 COUNTER_PERIOD_S = 1.0
 
 
 class MeterUnavailable(RuntimeError):  # noqa: N818 - a state of the world
-    """A source that this machine does not have, or that cannot be read or believed.
+    """Error: the machine does not have a source, or the source cannot be read or is implausible.
 
     Attributes:
-        source: its name.
-        remedy: what the user can do about it; empty where the source is simply not there.
-        offer: what the user could name instead, should nothing better be found; often empty.
+        source: Name of the source.
+        remedy: Action that the user can take; empty if the machine does not have the source.
+        offer: Setting that the user could choose if no better source is found; often empty.
     """
 
     def __init__(self, source: str, found: str, remedy: str = "", offer: str = "") -> None:
@@ -34,17 +34,17 @@ class MeterUnavailable(RuntimeError):  # noqa: N818 - a state of the world
 
 @dataclass(frozen=True)
 class Sample:
-    """What the sensors said: joules of counters or watts by domain, and why the others said nothing."""
+    """Values of the sensors: joules of counters or watts by domain, and the errors of the other domains."""
 
     values: Mapping[str, float]
     faults: Mapping[str, str] = field(default_factory=dict)
 
 
 class SensorMeter:
-    """Cumulative joules of the sensors of one source.
+    """Meter of the cumulative joules of one source's sensors.
 
-    A figure that no board has is no figure: power outside of what is possible, or, for what feeds a board,
-    nothing at all; and counters that stand still for long. Time of such readings is unmeasured.
+    Implausible figures are not used: a power that no board draws, a power of 0 at a board's input, and a
+    counter that stands still for long. The time of such readings counts as unmeasured.
 
     Not thread-safe: one thread reads it.
     """
@@ -64,14 +64,14 @@ class SensorMeter:
         """Start counting at the first ``read``.
 
         Args:
-            source: name of the source in the readings.
-            about: what it measures, in a sentence for the user.
-            period_s: seconds between reads that it wants.
-            sample: reads all sensors; called once a read.
-            whole: tracks of domains that do not overlap.
-            parts: tracks of parts of those, reported as the breakdown.
-            scope: how much of the machine it sees.
-            may_rest: what it measures may draw nothing at all, as no board does.
+            source: Name of the source in the readings.
+            about: Description of what it measures, in a sentence for the user.
+            period_s: Seconds between reads that the meter needs.
+            sample: Function that reads all sensors; it is called once for each read.
+            whole: Tracks of domains that do not overlap.
+            parts: Tracks of parts of those, reported as the breakdown.
+            scope: Part of the machine that it measures.
+            may_rest: True if the measured load may draw no power at all, which a board never does.
         """
         self.source = source
         self.about = about
@@ -90,7 +90,7 @@ class SensorMeter:
         self._stall = Stall()
 
     def read(self, now: float) -> EnergyReading:
-        """The energy since the first read; see ``Meter``."""
+        """Return the energy since the first read; see ``Meter``."""
         now = self._last = now if self._last is None else max(now, self._last)
         sample = self._believed(self._sample())
         for name, track in self._whole.items():
@@ -117,7 +117,7 @@ class SensorMeter:
         )
 
     def glance(self) -> Glance:
-        """What the sensors show now; books nothing."""
+        """Return the present values of the sensors, without booking energy."""
         raw = self._sample()
         doubts = {name: why for name, why in self._doubts(raw).items() if name in self._whole}
         if doubts:
@@ -136,14 +136,14 @@ class SensorMeter:
         return Sample(values, {**sample.faults, **doubts})
 
     def _doubts(self, sample: Sample) -> dict[str, str]:
-        """Figures that cannot be, by domain, with what is wrong with them."""
+        """Return what is wrong with implausible figures, by domain."""
         doubts = {}
         for name, track in (*self._whole.items(), *self._parts.items()):
             value = sample.values.get(name)
             if value is None or track.method != "integrated":
                 continue
             if not -NOISE_WATTS <= value <= MAX_WATTS:
-                doubts[name] = f"{name} reads {value:g} W, which is no power of a board"
+                doubts[name] = f"{name} reads {value:g} W, which no board draws"
         powers = [sample.values.get(n) for n, t in self._whole.items() if t.method == "integrated"]
         known = [value for value in powers if value is not None]
         if (
@@ -152,7 +152,7 @@ class SensorMeter:
             and len(known) == len(self._whole)
             and sum(known) <= 0
         ):
-            why = f"{' + '.join(self._whole)} reads {sum(known):g} W, and a board never draws nothing"
+            why = f"{' + '.join(self._whole)} reads {sum(known):g} W, but a board always draws power"
             doubts.update(dict.fromkeys(self._whole, why))
         return doubts
 
@@ -160,7 +160,7 @@ class SensorMeter:
         return DomainEnergy(domain, joules, self.source, track.method, track.watts if known else None)
 
     def _tell(self, sample: Sample) -> None:
-        """Log what was lost and what came back: once each, not ten times a second."""
+        """Log each sensor that was lost or came back, once, not ten times a second."""
         for name in (*self._whole, *self._parts):
             if name not in sample.values and name not in self._lost:
                 self._lost.add(name)

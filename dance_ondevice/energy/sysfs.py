@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-#: Reads one attribute; raises ``OSError`` when it cannot, ``UnicodeDecodeError`` when it is no text.
+#: Function that reads one attribute; it raises ``OSError``, or ``UnicodeDecodeError`` if it is not text.
 Read = Callable[[Path], str]
 
-#: What goes wrong when an attribute is read or understood.
+#: Errors of reading or parsing an attribute.
 UNREADABLE = (OSError, ValueError)
 
 _LARGEST_ATTRIBUTE = 4096
@@ -18,14 +18,14 @@ _TRIES = 3
 
 
 def read_attribute(path: Path) -> str:
-    """The text of an attribute, without the newline.
+    """Read the text of an attribute, without the newline.
 
-    ``Path.read_text`` would do but for EAGAIN, with which drivers say that a conversion is under way:
-    buffered files turn it into a ``TypeError``. Here it is tried again at once, then raised.
+    Drivers return EAGAIN while a conversion runs, which ``Path.read_text`` turns into a ``TypeError``. Here
+    the read is repeated at once, then the error is raised.
 
     Raises:
-        OSError: it cannot be read; ``BlockingIOError`` when it stayed busy.
-        ValueError: it is not text.
+        OSError: The attribute cannot be read; ``BlockingIOError`` if it stayed busy.
+        ValueError: The attribute is not text.
     """
     for attempt in range(_TRIES):
         try:
@@ -37,11 +37,11 @@ def read_attribute(path: Path) -> str:
 
 
 def read_number(path: Path, read: Read) -> float:
-    """An attribute that holds one finite number.
+    """Read an attribute that holds one finite number.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it holds something else.
+        OSError: The attribute cannot be read.
+        ValueError: The attribute is not a finite number.
     """
     text = read(path)
     try:
@@ -49,12 +49,12 @@ def read_number(path: Path, read: Read) -> float:
     except ValueError:
         raise ValueError(f"{path} holds {text[:40]!r}, no number") from None
     if not math.isfinite(number):
-        raise ValueError(f"{path} holds {text[:40]!r}, no finite number")
+        raise ValueError(f"{path} holds {text[:40]!r}, which is not a finite number")
     return number
 
 
 def text_or_none(path: Path, read: Read) -> str | None:
-    """An attribute, or None where it is not there or cannot be read."""
+    """Read the text of an attribute; None if it does not exist or cannot be read."""
     try:
         return read(path)
     except UNREADABLE:
@@ -62,7 +62,7 @@ def text_or_none(path: Path, read: Read) -> str | None:
 
 
 def number_or_none(path: Path, read: Read) -> float | None:
-    """A number, or None where there is none."""
+    """Read the number in an attribute; None if there is none."""
     try:
         return read_number(path, read)
     except UNREADABLE:
@@ -70,7 +70,7 @@ def number_or_none(path: Path, read: Read) -> float | None:
 
 
 def entries(folder: Path, prefix: str = "") -> list[Path]:
-    """What is in a folder and starts with ``prefix``, in order of name; nothing where there is no folder."""
+    """List the entries of a folder that start with ``prefix``, sorted by name; none without the folder."""
     try:
         return sorted(path for path in folder.iterdir() if path.name.startswith(prefix))
     except OSError:
@@ -78,14 +78,14 @@ def entries(folder: Path, prefix: str = "") -> list[Path]:
 
 
 def reason(error: Exception) -> str:
-    """A failed read in a few words."""
+    """Describe a failed read in a few words."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 
 def _read_once(path: Path) -> str:
-    # O_NONBLOCK: whatever stands at the path, a read must never hold up the thread that samples.
+    # O_NONBLOCK: any kind of file may be at the path, and a read must never block the sampling thread.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         return os.read(descriptor, _LARGEST_ATTRIBUTE).decode().strip()

@@ -1,7 +1,7 @@
-"""Joules out of a stream of readings that may fail: from counters that wrap, and from power over time.
+"""Tracks: joules from a series of readings that may fail, of counters that wrap or of power over time.
 
-Both tracks keep to one rule: what is booked was there. Time that the readings do not cover is handed back as
-a span, to be counted as unmeasured, and nothing is guessed for it.
+Both tracks book only measured energy. Time that the readings do not cover is returned as a span, to be
+counted as unmeasured, without any estimate.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import Generic, Literal, Protocol, TypeVar
 
-#: What a part is called by.
+#: Type of the keys of parts.
 Key = TypeVar("Key", bound=Hashable)
 
-#: More than any board or domain that this project runs on draws; a step above it is no energy but a fault.
+#: Largest plausible power of a board or domain in watts; a larger step of a counter is a fault.
 MAX_WATTS = 2000.0
 
-#: Counters are updated in steps of their own, about 1 ms for RAPL: a step may be read this many seconds late.
+#: Delay in seconds with which a step of a counter may be read: counters update in steps, RAPL in about 1 ms.
 _UPDATE_SLACK_S = 0.1
 
-#: A rail that is switched off reads a step or two below nothing, and a step is up to 0.4 W with the shunts of
-#: large rails. Beyond that its power is wrong, not small.
+#: Largest negative power in watts that counts as noise: a rail that is off reads a step or two below 0, and a
+#: step is up to 0.4 W with the shunts of large rails.
 NOISE_WATTS = 1.0
 
 #: Start and end of time that was not measured, in monotonic seconds.
@@ -28,26 +28,27 @@ Span = tuple[float, float]
 
 
 class Track(Protocol):
-    """Turns the readings of one sensor into cumulative joules; ``watts`` is the power at the last of them."""
+    """Interface that turns the readings of one sensor into cumulative joules; ``watts`` is the last power."""
 
     method: Literal["counter", "integrated"]
     joules: float
     watts: float | None
 
     def update(self, now: float, value: float | None) -> Span | None:
-        """Take a reading (None: it failed) and return the time that is now known to be uncovered."""
+        """Take a reading (None: it failed) and return the time that it showed to be unmeasured."""
         ...
 
 
 class CounterTrack:
-    """Joules of a counter that accumulates energy.
+    """Track of a counter that accumulates energy.
 
-    States: no base yet (nothing was read); a base, the last reading that is believed; a base and a doubt,
-    a reading that does not follow from the base. The next reading that follows from either is booked from
-    there, by the smaller step when from both, so a reset costs one interval and a single wild value nothing.
+    States: no base yet (nothing was read); a base, the last accepted reading; a base and a doubt, a reading
+    that does not follow from the base. The next reading that follows from either is booked from there, by the
+    smaller step if it follows from both, so a reset costs one interval and a single outlier nothing.
 
-    A fall is a wrap only when the range is known, the step over the wrap is plausible, and too little time
-    went by for the counter to have run its whole range: after a longer gap a reset would look the same.
+    A fall is a wrap only if the range is known, the step over the wrap is plausible, and too little time
+    passed for the counter to run its whole range: after a longer gap a reset could not be distinguished from
+    a wrap.
     """
 
     method: Literal["counter", "integrated"] = "counter"
@@ -62,9 +63,9 @@ class CounterTrack:
         """Start without a base.
 
         Args:
-            range_joules: the value at which the counter starts again from 0; None if it never does.
-            max_watts: a step above it is no energy but a fault.
-            watts_over_s: seconds over which ``watts`` is averaged, for counters that take large steps.
+            range_joules: Value at which the counter starts again from 0; None if it never does.
+            max_watts: Largest plausible power; a larger step is a fault.
+            watts_over_s: Seconds over which ``watts`` is averaged, for counters that take large steps.
         """
         self.joules = 0.0
         self.watts: float | None = None
@@ -116,7 +117,7 @@ class CounterTrack:
         return math.isfinite(value) and value >= 0 and (self._range is None or value <= self._range)
 
     def _advance(self, elapsed: float, start: float, end: float) -> tuple[float, bool] | None:
-        """Joules from one value to another and whether they are all; None when that cannot be."""
+        """Return the joules from one value to another and whether they are complete; None if implausible."""
         limit = self._max_watts * (elapsed + _UPDATE_SLACK_S)
         may_have_run_through = self._range is not None and limit >= self._range
         step = end - start
@@ -128,10 +129,10 @@ class CounterTrack:
 
 
 class PowerTrack:
-    """Joules of power samples, by the trapezoid rule over gaps of bounded length.
+    """Track of power samples, integrated by the trapezoid rule over gaps of bounded length.
 
-    A sample that fails is bridged when the next good one comes within ``max_gap`` seconds of the last;
-    otherwise all the time between them is uncovered, and handed back as it becomes certain.
+    A failed sample is bridged if the next good one comes within ``max_gap`` seconds of the last; otherwise
+    all the time between them is unmeasured, and is returned once that is certain.
     """
 
     method: Literal["counter", "integrated"] = "integrated"
@@ -170,9 +171,9 @@ class PowerTrack:
 
 
 class Stall:
-    """Notices counters of a whole board or processor that stand still: something always draws power."""
+    """Detector of counters of a board or processor that stand still, since both always draw power."""
 
-    #: The slowest counters that are known are updated a few times a second.
+    #: Seconds without a count after which a counter stands still; the slowest update a few times a second.
     PATIENCE_S = 10.0
 
     def __init__(self) -> None:
@@ -182,11 +183,11 @@ class Stall:
 
     @property
     def words(self) -> str:
-        """What is wrong, for the user."""
+        """Return the fault in words, for the user."""
         return f"its counter has stood still for {self.PATIENCE_S:g} s or more"
 
     def since(self, now: float, joules: float) -> bool:
-        """Whether nothing was counted for too long; ``span`` is then the time that is not covered."""
+        """Return whether nothing was counted for too long; ``span`` is then the unmeasured time."""
         if self._moved is None or joules > self._joules:
             self._moved, self._joules, self.span = now, joules, None
             return False
@@ -197,10 +198,10 @@ class Stall:
 
 
 class Uncovered:
-    """Seconds that at least one of several sensors left uncovered, each counted once.
+    """Total of the seconds that at least one of several sensors did not measure, each counted once.
 
-    Spans arrive in any order, since a power sensor hands back its own a little late; the recent ones are kept
-    to be merged with.
+    Spans arrive in any order, since a power sensor returns its own a little late; the recent ones are kept,
+    to be merged with later ones.
     """
 
     _KEPT = 64
@@ -210,7 +211,7 @@ class Uncovered:
         self._recent: list[Span] = []
 
     def add(self, span: Span | None) -> None:
-        """Count a span, less what is counted already."""
+        """Count a span, without the time that is counted already."""
         if span is None:
             return
         before = sum(end - start for start, end in self._recent)
@@ -226,17 +227,17 @@ class Uncovered:
 
 
 class Parts(Generic[Key]):
-    """Joules of parts as they are published: never falling, never more than the whole that they are parts of.
+    """Published joules of parts: they never fall, and are never more than the whole.
 
     Sensors of a whole and of its parts are not read at one instant, so the raw sums may run ahead of the
-    whole; what has no room yet waits until there is.
+    whole; the excess is published later, when the whole has grown.
     """
 
     def __init__(self) -> None:
         self._published: dict[Key, float] = {}
 
     def fit(self, whole: float, raw: Mapping[Key, float]) -> dict[Key, float]:
-        """The parts' joules for a whole of so many joules; raw values and the whole never fall."""
+        """Return the parts' joules for a whole of `whole` joules; raw values and the whole never fall."""
         wanted = {name: max(0.0, joules - self._published.get(name, 0.0)) for name, joules in raw.items()}
         room, total = whole - sum(self._published.values()), sum(wanted.values())
         share = 0.0 if total <= 0 else min(1.0, max(0.0, room) / total)

@@ -1,1 +1,1 @@
-"""Images and label masks: decoding, headers, and signatures of likeness."""
+"""Images and label masks: decoding, headers, and signatures to find near-duplicates."""

@@ -1,7 +1,7 @@
 """Encoded images: decoding, encoding and scaling them.
 
-The only module that calls ``cv2.imdecode`` and ``cv2.imencode``. What arrives here comes from the network,
-so a header is parsed (``image_headers``) before anything is allocated, and bad bytes can cause nothing but an
+Only this module calls ``cv2.imdecode`` and ``cv2.imencode``. The bytes come from the network, so a header is
+parsed (``images.headers``) before anything is allocated, and the only error that bad bytes cause is an
 ``ImageError``. OpenCV is imported on use, because its own pixel limit (:func:`limit_pixels`) is read at its
 first import.
 """
@@ -113,7 +113,7 @@ def decode_unchanged(data: bytes | memoryview) -> NDArray[np.uint8]:
 
     info = probe(data)
     if info.format != "png" or info.bit_depth > 8:
-        raise ImageError(f"a PNG of 8 bits is asked for, found a {info.format} of {info.bit_depth} bits")
+        raise ImageError(f"the image must be a PNG of 8 bits, found a {info.format} of {info.bit_depth} bits")
     _check_pixels(info)
     check_complete(data, info)
     try:
@@ -187,7 +187,7 @@ def _decode(data: bytes | memoryview, reduce: int, *, grey: bool) -> NDArray[np.
             8: (cv2.IMREAD_REDUCED_COLOR_8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
         }[in_decoder][grey]
     try:
-        # Labels and declared sizes know nothing of EXIF, so a rotation by EXIF would set them apart.
+        # Labels and declared sizes ignore EXIF, so an image rotated by EXIF would not fit them.
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise ImageError(f"the {info.format} cannot be decoded: {error.err or error}") from error

@@ -1,7 +1,7 @@
-"""What the header of an encoded image declares, and whether the image is whole: JPEG, PNG and WebP.
+"""Headers of encoded images, and the check that an image is complete: JPEG, PNG and WebP.
 
-What arrives here comes from the network: nothing is allocated by what a header says, the time is bounded, and
-bad bytes can cause nothing but an ``ImageError``. Standard library only.
+The bytes come from the network: nothing is allocated by what a header says, the time is bounded, and the only
+error that bad bytes cause is an ``ImageError``. The module uses the standard library only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 __all__ = ["ImageError", "ImageInfo", "check_complete", "png_chunks", "probe", "without_exif"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-#: Colour type -> (channels once decoded, allowed bit depths); PNG specification, table 11.1.
+#: Channels once decoded and allowed bit depths by colour type; PNG specification, table 11.1.
 _PNG_COLOURS = {
     0: (1, (1, 2, 4, 8, 16)),
     2: (3, (8, 16)),
@@ -42,19 +42,19 @@ _MAX_PNG_CHUNKS = 1 << 16
 
 
 class ImageError(ValueError):
-    """Bytes that are no image that can be used, or pixels that cannot be encoded."""
+    """Error: the bytes are not a usable image, or the pixels cannot be encoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInfo:
-    """What the header of an encoded image declares.
+    """Facts that the header of an encoded image declares.
 
     Attributes:
-        format: container, told by its signature.
-        width: pixels, as stored: EXIF orientation is not applied, neither here nor when decoding.
-        height: pixels, as stored.
-        channels: 1 grey, 2 grey and alpha, 3 colour (a PNG palette counts as colour), 4 colour and alpha.
-        bit_depth: bits of a sample (of an index for a palette).
+        format: Container, recognised by its signature.
+        width: Width in pixels as stored: EXIF orientation is applied neither here nor when decoding.
+        height: Height in pixels as stored.
+        channels: 1 for grey, 2 grey and alpha, 3 colour (also a PNG palette), 4 colour and alpha.
+        bit_depth: Bits of a sample (of an index for a palette).
     """
 
     format: Literal["jpeg", "png", "webp"]
@@ -87,7 +87,7 @@ def probe(data: bytes | memoryview) -> ImageInfo:
 
 
 def check_complete(data: bytes | memoryview, info: ImageInfo) -> None:
-    """Make sure that the file was not cut short; decoders paint the missing part grey and say nothing.
+    """Check that the file is not truncated; decoders silently fill the missing part with grey.
 
     Raises:
         ImageError: no JPEG end-of-image marker, a PNG chunk longer than the data, no PNG IEND chunk, or fewer
@@ -104,13 +104,13 @@ def check_complete(data: bytes | memoryview, info: ImageInfo) -> None:
 
 
 def without_exif(data: bytes) -> bytes:
-    """The same image without its EXIF and XMP data, so that no program turns it; the pixels are untouched.
+    """Remove the EXIF and XMP data of an image, so that no program rotates it; the pixels are unchanged.
 
     Args:
-        data: a JPEG or PNG; any other image comes back as it is.
+        data: JPEG or PNG; any other image is returned unchanged.
 
     Raises:
-        ImageError: the header is damaged.
+        ImageError: The header is damaged.
     """
     info = probe(data)
     if info.format == "jpeg":
@@ -122,7 +122,7 @@ def without_exif(data: bytes) -> bytes:
 
 
 def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """The chunks of a PNG by name, each whole: length, name, content and checksum.
+    """Split a PNG into its chunks, by name, each complete: length, name, content and checksum.
 
     Raises:
         ImageError: the PNG is truncated.
@@ -137,7 +137,7 @@ def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _is_profile(chunk: bytes) -> bool:
-    """Whether a text chunk holds EXIF or XMP as ImageMagick and others write them."""
+    """Return whether a text chunk holds EXIF or XMP as ImageMagick and others write them."""
     kind, text = chunk[4:8], chunk[8:64]
     return kind in (b"zTXt", b"tEXt", b"iTXt") and text.startswith(_TEXT_PROFILES)
 
@@ -161,7 +161,7 @@ def _check_size(kind: str, width: int, height: int) -> None:
 
 
 def _probe_jpeg(data: bytes | memoryview) -> tuple[ImageInfo, int]:
-    """Find the frame header (ITU-T T.81, B.2.2); returns it and the offset of what follows."""
+    """Find the frame header (ITU-T T.81, B.2.2); return it and the offset of the data behind it."""
     position = 2
     for _ in range(_MAX_JPEG_SEGMENTS):
         marker, body, position = _jpeg_segment(data, position)
@@ -199,7 +199,7 @@ def _check_jpeg_complete(data: bytes | memoryview) -> None:
 
 
 def _jpeg_segment(data: bytes | memoryview, position: int) -> tuple[int, bytes, int]:
-    """The marker at ``position``, its body without the length, and the offset after it."""
+    """Return the marker at ``position``, its body without the length, and the offset after it."""
     match = _JPEG_MARKER.match(data, position)
     if match is None:
         if position + 1 < len(data) and data[position] != 0xFF:
@@ -219,7 +219,7 @@ def _jpeg_segment(data: bytes | memoryview, position: int) -> tuple[int, bytes, 
 
 
 def _probe_png(data: bytes | memoryview) -> ImageInfo:
-    """PNG specification, 11.2.1: IHDR comes first."""
+    """Read the header of a PNG (specification, 11.2.1: IHDR comes first)."""
     header = bytes(data[8:33])
     if len(header) < 25:
         raise ImageError(f"the PNG is truncated within its header: {len(data)} bytes")
@@ -241,8 +241,8 @@ def _probe_png(data: bytes | memoryview) -> ImageInfo:
 def _check_png_complete(data: bytes | memoryview) -> None:
     """Walk the chunks to IEND (PNG specification, 5.3).
 
-    OpenCV allocates what a chunk says is its length before it looks whether so many bytes are there: two
-    gigabytes, and the seconds to clear them, for a file of a hundred bytes.
+    OpenCV allocates the declared length of a chunk before it checks that so many bytes follow: two gigabytes,
+    and seconds to clear them, for a file of a hundred bytes.
     """
     position = len(_PNG_SIGNATURE)
     for _ in range(_MAX_PNG_CHUNKS):
@@ -258,7 +258,7 @@ def _check_png_complete(data: bytes | memoryview) -> None:
 
 
 def _probe_webp(data: bytes | memoryview) -> ImageInfo:
-    """WebP container specification; RFC 6386, 9.1 for VP8 and the lossless specification for VP8L."""
+    """Read the header of a WebP (container specification; RFC 6386, 9.1 for VP8, lossless one for VP8L)."""
     head = bytes(data[12:30])
     if len(head) < 18:
         raise ImageError(f"the WebP is truncated within its header: {len(data)} bytes")

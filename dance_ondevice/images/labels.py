@@ -1,4 +1,4 @@
-"""Label masks: what the ids mean, how they are checked, how they are shown."""
+"""Label masks: the meaning of the ids, their check, and their colours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-#: The id of a pixel that counts nowhere: neither in a loss nor in a metric.
+#: Id of ignored pixels, which count neither in a loss nor in a metric.
 IGNORE = 255
 
 #: Classes of the street scenes, in order of their ids (the 11 classes of CamVid).
@@ -43,33 +43,33 @@ _MAX_IDS_IN_ERROR = 10
 
 
 class LabelError(ValueError):
-    """A label mask that cannot be used with the given number of classes."""
+    """Error: a label mask cannot be used with the given number of classes."""
 
 
 def colourise(mask: NDArray[np.uint8], n_classes: int) -> NDArray[np.uint8]:
-    """Paint class ids for people to look at.
+    """Paint the class ids of a mask in colours, for people.
 
     Args:
-        mask: (H, W) uint8 class ids.
-        n_classes: number of classes, 1 to 255.
+        mask: Class ids (H, W) uint8.
+        n_classes: Number of classes, 1 to 255.
 
     Returns:
-        (H, W, 3) uint8, BGR. Ignored pixels are black, ids that no class has are white.
+        Image (H, W, 3) uint8, BGR. Ignored pixels are black, ids that no class has are white.
     """
     return _palette(n_classes)[mask]
 
 
 def class_colours(n_classes: int) -> list[tuple[int, int, int]]:
-    """The colours that :func:`colourise` paints, as (red, green, blue) from 0 to 255, by class id."""
+    """Return the colours that :func:`colourise` paints, as (red, green, blue) from 0 to 255, by class id."""
     return [(int(r), int(g), int(b)) for b, g, r in _palette(n_classes)[:n_classes]]
 
 
 def check_label(label: NDArray[np.uint8], n_classes: int) -> None:
-    """Make sure that every pixel is a class or ignored.
+    """Check that every pixel has a class or is ignored.
 
     Args:
-        label: (H, W) uint8 class ids.
-        n_classes: number of classes, 1 to 255.
+        label: Class ids (H, W) uint8.
+        n_classes: Number of classes, 1 to 255.
 
     Raises:
         LabelError: the array is not (H, W) uint8, or holds ids that are neither below ``n_classes`` nor 255.
@@ -90,7 +90,7 @@ def check_label(label: NDArray[np.uint8], n_classes: int) -> None:
 
 @cache
 def _palette(n_classes: int) -> NDArray[np.uint8]:
-    """(256, 3) BGR; classes beyond the street's get hues a golden ratio apart, so neighbours differ."""
+    """Return a palette (256, 3) BGR; classes beyond the street's get hues a golden ratio apart."""
     if not 1 <= n_classes <= IGNORE:
         raise ValueError(f"n_classes is {n_classes}, allowed are 1 to {IGNORE}")
     rgb = np.full((256, 3), 255, np.uint8)

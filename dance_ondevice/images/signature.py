@@ -1,8 +1,9 @@
-"""A frame's signature: a tiny normalised thumbnail as text, by which near-duplicates are known.
+"""A frame's signature: a tiny normalised thumbnail as text, to find near-duplicates.
 
-Luma averaged over 16 x 12 cells, centred and scaled by its own mean and deviation, in 16 levels: one hex
-digit a cell, row by row. Eight more digits repeat the mean brightness, so that a scene by day and the same by
-night differ. Two signatures are compared digit by digit, see ``policies/samples/similarity.py``.
+Luma is averaged over 16 x 12 cells, centred and scaled by its own mean and deviation, and quantised to 16
+levels: one hex digit for each cell, row by row. Eight more digits repeat the mean brightness, so that a scene
+by day differs from the same scene by night. Two signatures are compared digit by digit, see
+``policies/samples/similarity.py``.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ __all__ = ["CELLS", "LENGTH", "signature"]
 #: Columns and rows of the thumbnail.
 CELLS = (16, 12)
 _BRIGHTNESS_DIGITS = 8
-#: Digits of a signature.
+#: Number of digits of a signature.
 LENGTH = CELLS[0] * CELLS[1] + _BRIGHTNESS_DIGITS
 
 #: Sixteen levels cover two deviations to either side of the mean.
 _LEVELS_PER_DEVIATION = 4.0
-#: Not a half: the mean itself must not lie between two levels.
+#: Level of the mean; not 7.5, since the mean itself must not lie between two levels.
 _MIDDLE = 7.75
-#: A frame flatter than this, in grey levels, has no pattern: noise must not be blown up to one.
+#: Least deviation in grey levels that is scaled: in a flatter frame noise must not be amplified to a pattern.
 _LEAST_DEVIATION = 4.0
 
 
 def signature(grey: NDArray[np.uint8]) -> str:
-    """The signature of a grey image (H, W) of uint8, of any size.
+    """Compute the signature of a grey image (H, W) of uint8, of any size.
 
     Returns:
         ``LENGTH`` lower-case hex digits.
@@ -45,5 +46,5 @@ def signature(grey: NDArray[np.uint8]) -> str:
     scale = _LEVELS_PER_DEVIATION / max(_LEAST_DEVIATION, deviation)
     levels = np.rint((cells - mean) * scale + _MIDDLE).clip(0, 15).astype(np.uint8)
     pattern: str = levels.tobytes().hex()[1::2]
-    # A hair more: the mean of equal floats may come out a hair less than each of them.
+    # A little is added: the mean of equal floats may be slightly less than each of them.
     return pattern + "0123456789abcdef"[min(15, int(mean + 0.01) // 16)] * _BRIGHTNESS_DIGITS

@@ -1,6 +1,5 @@
-"""Labels as annotation tools export them, turned into masks of class ids.
+"""Import of labels: files of annotation tools, turned into masks of class ids.
 
-``rle`` run-length codes; ``regions`` what was drawn on an image, and how it becomes a mask; ``coco``,
-``cvat`` and ``label_studio`` the files; ``class_map`` whose names are whose; ``reader`` which of them a file
-is.
+``rle`` decodes run-length codes; ``regions`` paints drawings into a mask; ``coco``, ``cvat`` and
+``label_studio`` read the files; ``class_map`` maps class names; ``reader`` recognises a file's format.
 """

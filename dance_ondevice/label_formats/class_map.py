@@ -1,4 +1,4 @@
-"""Whose class names are whose: from the names or ids of a labelling tool to the ids of this model."""
+"""Class maps: from the names, ids or colours of a labelling tool to the class ids of this model."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _IGNORED = ("ignore", "void")
 
 
 class ClassMapError(ValueError):
-    """A class map that cannot be used, with everything that is wrong with it."""
+    """Error: a class map cannot be used; the message lists everything that is wrong with it."""
 
 
 class UnknownClasses(ClassMapError):  # noqa: N818 - read as a state
-    """Names that are no class of the model and not in the map; the text holds the map that would do."""
+    """Error: names are neither classes of the model nor in the map; the message holds a map to complete."""
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """What to make of names and ids.
+    """Map of names, ids and colours to class ids.
 
     Attributes:
-        targets: class id, or 255 to ignore, by name, by id written as text, or by colour written as
+        targets: Class id, or 255 to ignore, by name, by id written as text, or by colour written as
             ``128,64,128`` or ``#804080``.
-        background: id of pixels that nobody drew on.
+        background: Id of pixels without a drawing.
     """
 
     targets: Mapping[str, int] = field(default_factory=dict)
@@ -45,20 +45,20 @@ class ClassMap:
 
     @property
     def colours(self) -> dict[Colour, int]:
-        """The targets that are named by a colour."""
+        """Return the targets whose keys are colours."""
         named = ((parse_colour(name), target) for name, target in self.targets.items())
         return {colour: target for colour, target in named if colour is not None}
 
     @property
     def names_ids(self) -> bool:
-        """Whether it says what ids of masks are."""
+        """Return whether the map has ids of masks as keys."""
         return any(name.isascii() and name.isdigit() for name in self.targets)
 
     def resolve(self, names: Iterable[str], classes: Sequence[str]) -> dict[str, int]:
-        """The class id of every name: as mapped, else that of the class of the same name, capitals aside.
+        """Return the class id of every name: as mapped, else that of the class of that name (in any case).
 
         Raises:
-            UnknownClasses: names without a class, all of them at once.
+            UnknownClasses: Some names have no class; the error lists all of them.
         """
         found = {name: self.lookup(name, classes) for name in names}
         unknown = [name for name, target in found.items() if target is None]
@@ -67,12 +67,12 @@ class ClassMap:
         return {name: target for name, target in found.items() if target is not None}
 
     def lookup(self, name: str, classes: Sequence[str]) -> int | None:
-        """The class id of one name; None where it is no class and not in the map."""
+        """Return the class id of one name; None if it is neither a class nor in the map."""
         own = {_plain(each): index for index, each in enumerate(classes)}
         return self.targets.get(name, own.get(_plain(name)))
 
     def apply(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A mask of ids with those that the map names replaced."""
+        """Replace the ids in a mask that the map has as keys."""
         table = np.arange(256, dtype=np.uint8)
         for name, target in self.targets.items():
             if name.isascii() and name.isdigit() and int(name) <= IGNORE:
@@ -81,7 +81,7 @@ class ClassMap:
 
 
 def unknown_classes(names: Sequence[str], classes: Sequence[str]) -> UnknownClasses:
-    """The error for names without a class."""
+    """Make the error for names without a class."""
     return UnknownClasses(
         f"unknown class names: {', '.join(map(repr, names))}; nothing was imported. Say what "
         f"they are in a file and give it with --class-map:\n\n{suggest(names, classes)}"
@@ -91,17 +91,17 @@ def unknown_classes(names: Sequence[str], classes: Sequence[str]) -> UnknownClas
 def read_class_map(text: str, classes: Sequence[str]) -> ClassMap:
     """Read a class map: TOML with a table ``[classes]`` and, if wanted, a key ``background`` before it.
 
-    In the table, keys are names, ids or colours ("128,64,128") of what is imported; values are names or ids
-    of the model's classes, or "ignore".
+    In the table, keys are names, ids or colours ("128,64,128") of the imported labels; values are names or
+    ids of the model's classes, or "ignore".
 
     Raises:
-        ClassMapError: all that is wrong with it.
+        ClassMapError: The map cannot be used; the message lists everything that is wrong with it.
     """
     try:
         document = tomllib.loads(text)
     # Beside a syntax error, values nested too deeply and a number of thousands of digits.
     except (ValueError, RecursionError) as error:
-        raise ClassMapError(f"the class map is no TOML: {error}") from error
+        raise ClassMapError(f"the class map is not TOML: {error}") from error
     problems = [f"unknown key {key!r}" for key in sorted(document.keys() - {"classes", "background"})]
     table = document.get("classes", {})
     if not isinstance(table, dict):
@@ -125,7 +125,7 @@ def read_class_map(text: str, classes: Sequence[str]) -> ClassMap:
 
 
 def suggest(names: Iterable[str], classes: Sequence[str]) -> str:
-    """A class map for so many names, with the nearest class where there is one and "ignore" where not."""
+    """Suggest a class map for some names: with the most similar class if there is one, else "ignore"."""
     import difflib
     import json
 

@@ -24,7 +24,7 @@ __all__ = ["is_coco", "looks_like", "read", "read_coco"]
 
 
 def looks_like(file: LabelFile) -> bool:
-    """Whether a file is COCO JSON."""
+    """Return whether a file is COCO JSON."""
     return is_coco(file.document)
 
 
@@ -32,23 +32,23 @@ def read(file: LabelFile) -> Export:
     """Read a COCO file; see ``read_coco``.
 
     Raises:
-        FormatError: it is none.
+        FormatError: The file is not a COCO file.
     """
     return read_coco(file.json())
 
 
 def is_coco(document: object) -> bool:
-    """Whether a JSON document looks like COCO."""
+    """Return whether a JSON document looks like COCO."""
     return isinstance(document, Mapping) and {"images", "annotations", "categories"} <= document.keys()
 
 
 def read_coco(document: object) -> Export:
     """Read a COCO document; annotations are painted in its order.
 
-    An image with a bad annotation is refused whole: half its drawings would be a wrong label.
+    An image with a bad annotation is refused as a whole: half of its drawings would be a wrong label.
 
     Raises:
-        FormatError: it is no COCO document.
+        FormatError: The document is not a COCO document.
     """
     if not is_coco(document):
         raise FormatError("no COCO file: it lacks images, annotations or categories")
@@ -117,7 +117,7 @@ def _ring(numbers: object) -> list[tuple[float, float]]:
     try:
         return [(float(x), float(y)) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
     except OverflowError as error:
-        raise FormatError("a polygon with a point that is no place in an image") from error
+        raise FormatError("a polygon has a point that is not a position in an image") from error
 
 
 def _by_id(entries: object, kind: str) -> dict[object, Mapping[str, Any]]:

@@ -14,7 +14,7 @@ Colour = tuple[int, int, int]
 
 #: Names of such files, in small letters: of CVAT and Pascal VOC, of CamVid, and of CamVid as Kaggle has it.
 TABLES = ("labelmap.txt", "label_colors.txt", "label_colours.txt", "class_dict.csv")
-#: What tools call pixels that nobody drew on.
+#: Names of tools for pixels without a drawing.
 BACKGROUND = frozenset({"background", "_background_", "unlabeled", "unlabelled", "void", "ignore", "ignored"})
 
 _COLOUR = re.compile(r"\s*(\d{1,3})\s*[,; ]\s*(\d{1,3})\s*[,; ]\s*(\d{1,3})\s*")
@@ -27,8 +27,8 @@ class ColourTable:
     """Names in the order of their ids, each with its colour (R, G, B) where the file says one.
 
     Attributes:
-        name: of the file.
-        rows: its lines.
+        name: Name of the file.
+        rows: Name and colour of each line.
     """
 
     name: str
@@ -36,20 +36,20 @@ class ColourTable:
 
     @property
     def by_colour(self) -> Mapping[Colour, str]:
-        """The name of each colour."""
+        """Return the name of each colour."""
         return {colour: name for name, colour in self.rows if colour is not None}
 
     @property
     def begins_with_background(self) -> bool:
-        """Whether id 0 is what nobody drew on, so that every id is that of its line."""
+        """Return whether id 0 means pixels without a drawing, so that every id is the number of its line."""
         return bool(self.rows) and self.rows[0][0].casefold() in BACKGROUND
 
 
 def read_table(name: str, data: bytes) -> ColourTable:
-    """Read a table of one of the names in ``TABLES``.
+    """Read a table from a file with one of the names in ``TABLES``.
 
     Raises:
-        FormatError: it is no such table, or gives one colour to two names.
+        FormatError: The file is no such table, or gives one colour to two names.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -66,12 +66,12 @@ def read_table(name: str, data: bytes) -> ColourTable:
     twice = sorted({colour for colour in colours if colours.count(colour) > 1})
     if twice:
         named = ", ".join(name for name, colour in rows if colour == twice[0])
-        raise FormatError(f"{name} gives one colour, {twice[0]}, to {named}: nobody can tell them apart")
+        raise FormatError(f"{name} gives one colour, {twice[0]}, to {named}: give each name its own colour")
     return ColourTable(name, tuple(rows))
 
 
 def parse_colour(text: str) -> Colour | None:
-    """A colour written as ``128,64,128`` or ``#804080``; None for any other text."""
+    """Parse a colour written as ``128,64,128`` or ``#804080``; None for any other text."""
     if found := _HEX.fullmatch(text):
         number = int(found[1], 16)
         return (number >> 16, number >> 8 & 255, number & 255)
@@ -82,7 +82,7 @@ def parse_colour(text: str) -> Colour | None:
 
 
 def _voc(line: str) -> tuple[str, Colour | None] | None:
-    """``name:r,g,b:parts:actions``, with ``#`` before a comment."""
+    """Parse a line ``name:r,g,b:parts:actions``, with ``#`` before a comment."""
     if line.lstrip().startswith("#"):
         return None
     name, _, rest = line.partition(":")
@@ -90,7 +90,7 @@ def _voc(line: str) -> tuple[str, Colour | None] | None:
 
 
 def _camvid(line: str) -> tuple[str, Colour | None] | None:
-    """``r g b name``; datumaro leaves the numbers out where it knows none."""
+    """Parse a line ``r g b name``; datumaro leaves out numbers that it does not know."""
     found = _CAMVID.fullmatch(line)
     if found is None or line.lstrip().startswith("#"):
         return None
@@ -98,7 +98,7 @@ def _camvid(line: str) -> tuple[str, Colour | None] | None:
 
 
 def _kaggle(line: str) -> tuple[str, Colour | None] | None:
-    """``name,r,g,b`` below a line of headings."""
+    """Parse a line ``name,r,g,b`` below a line of headings."""
     name, _, rest = line.partition(",")
     colour = parse_colour(rest)
     return None if colour is None else (name.strip(), colour)

@@ -31,7 +31,7 @@ Element = ElementTree.Element
 
 
 def looks_like(file: LabelFile) -> bool:
-    """Whether a file is XML; CVAT's is the only one that is read."""
+    """Return whether a file is XML; only CVAT's XML is supported."""
     return file.data.lstrip()[:1] == b"<"
 
 
@@ -39,7 +39,7 @@ def read(file: LabelFile) -> Export:
     """Read a file; see ``read_cvat``.
 
     Raises:
-        FormatError: it is none of CVAT's.
+        FormatError: The file is not CVAT's XML.
     """
     return read_cvat(file.data)
 
@@ -47,13 +47,13 @@ def read(file: LabelFile) -> Export:
 def read_cvat(data: bytes) -> Export:
     """Read an export; regions are painted by their z_order, then in the order of the file.
 
-    Shapes without an area (points, lines, tags, skeletons) are passed over and counted. An image with a bad
-    shape, one of a type that is not known, or nothing but shapes without an area is refused whole.
+    Shapes without an area (points, lines, tags, skeletons) are skipped and counted. An image with a bad
+    shape, a shape of an unknown type, or only shapes without an area is refused as a whole.
 
     Raises:
-        FormatError: it is no such file.
+        FormatError: The data is not CVAT's XML.
     """
-    # Entities are what makes a small file huge; CVAT writes none.
+    # Entities can make a small file huge, and CVAT writes none.
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
         raise FormatError("the XML declares a document type or entities, which CVAT does not write")
     try:
@@ -84,12 +84,12 @@ def read_cvat(data: bytes) -> Export:
         else:
             images.append(Annotated(image=name, width=width, height=height, regions=regions))
             passed.update(flat)
-    notes = (f"shapes without an area passed over: {_counted(passed)}",) if passed else ()
+    notes = (f"shapes without an area skipped: {_counted(passed)}",) if passed else ()
     return Export(tuple(images), tuple(refused), notes=notes)
 
 
 def _sorted_out(image: Element) -> tuple[list[Element], Counter[str]]:
-    """The shapes of an image that can be painted, and how many there are of each type without an area."""
+    """Return the shapes of an image that can be painted, and the counts of each type without an area."""
     shapes = [shape for shape in image if shape.tag in _SHAPES]
     others = Counter(shape.tag for shape in image if shape.tag not in (*_SHAPES, *_NO_SHAPES))
     unknown = [tag for tag in others if tag not in _FLAT]
@@ -123,7 +123,7 @@ def _box(shape: Element) -> Paint:
     turn = _turn(shape)
     if not turn:
         return rectangle(left, top, right, bottom)
-    # Corners turned about the middle.
+    # The corners are rotated about the centre.
     angle, x, y = math.radians(turn), (left + right) / 2, (top + bottom) / 2
     corners = [
         (
@@ -157,7 +157,7 @@ _SHAPES: dict[str, Callable[[Element], Paint]] = {
     "mask": _mask,
 }
 
-#: Shapes that have no area, and what stands in an image and is none.
+#: Shapes without an area.
 _FLAT = ("points", "polyline", "skeleton")
 _NO_SHAPES = ("tag", "attribute")
 

@@ -15,27 +15,27 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A file's name and bytes; its JSON is decoded once, whoever asks."""
+    """Name and bytes of a file; its JSON is decoded once and cached."""
 
     name: str
     content: bytes
 
     @property
     def data(self) -> bytes:
-        """The bytes without the mark that some editors put before text."""
+        """Return the bytes without the byte order mark that some editors write."""
         return self.content.removeprefix(_BYTE_ORDER_MARK)
 
     @property
     def document(self) -> object:
-        """The JSON document; None for a file that is none."""
+        """Return the JSON document; None if the file is not JSON."""
         found = self._decoded
         return None if isinstance(found, FormatError) else found
 
     def json(self) -> object:
-        """The JSON document.
+        """Return the JSON document.
 
         Raises:
-            FormatError: the file is no JSON.
+            FormatError: The file is not JSON.
         """
         if isinstance(self._decoded, FormatError):
             raise self._decoded

@@ -33,7 +33,7 @@ from dance_ondevice.label_formats.regions import (
 
 __all__ = ["is_label_studio", "looks_like", "read", "read_label_studio"]
 
-#: Results that are no drawing: what is said of the image, of a region or of two of them.
+#: Types of results that are not drawings, but statements about the image, a region or a pair of regions.
 _NO_DRAWINGS = frozenset(
     {"choices", "textarea", "rating", "number", "datetime", "taxonomy", "ranker", "pairwise", "relation"}
 )
@@ -41,7 +41,7 @@ _DATA_URL = "data:image/png;base64,"
 
 
 def looks_like(file: LabelFile) -> bool:
-    """Whether a file is a list of Label Studio's tasks, in whichever of its two JSON forms."""
+    """Return whether a file is a list of Label Studio's tasks, in either of its two JSON forms."""
     document = file.document
     return is_label_studio(document) or (
         isinstance(document, list)
@@ -56,13 +56,13 @@ def read(file: LabelFile) -> Export:
     """Read a file; see ``read_label_studio``.
 
     Raises:
-        FormatError: it is none of Label Studio's, or its short form.
+        FormatError: The file is not Label Studio's, or in its short form.
     """
     return read_label_studio(file.json())
 
 
 def is_label_studio(document: object) -> bool:
-    """Whether a JSON document looks like a Label Studio export (its full form, not "JSON-MIN")."""
+    """Return whether a JSON document looks like a Label Studio export (its full form, not "JSON-MIN")."""
     return (
         isinstance(document, list)
         and bool(document)
@@ -71,13 +71,13 @@ def is_label_studio(document: object) -> bool:
 
 
 def read_label_studio(document: object) -> Export:
-    """Read an export; of a task's annotations the last one that was not cancelled counts.
+    """Read an export; of a task's annotations the last one that was not cancelled is used.
 
-    Tasks without one, or without a drawing, count as undrawn. A task with a bad region, or with one of a type
-    that is not known, is refused whole.
+    Tasks without an annotation, or without a drawing, count as undrawn. A task with a bad region, or with a
+    region of an unknown type, is refused as a whole.
 
     Raises:
-        FormatError: it is no such export.
+        FormatError: The document is not such an export.
     """
     if not is_label_studio(document):
         raise FormatError(
@@ -107,7 +107,7 @@ def read_label_studio(document: object) -> Export:
     notes: tuple[str, ...] = ()
     if predicted:
         notes = (
-            f"{predicted} tasks hold predictions alone, which count as nobody's: accept them in Label Studio "
+            f"{predicted} tasks hold only predictions, which are not used: accept them in Label Studio "
             "and export again",
         )
     return Export(tuple(images), tuple(refused), tuple(undrawn), notes)
@@ -115,7 +115,7 @@ def read_label_studio(document: object) -> Export:
 
 @dataclass
 class _Drawing:
-    """What the results of one id say of one region: its shape from one of them, its class from any."""
+    """One region, joined from the results with its id: the shape from one of them, the class from any."""
 
     shape: str = ""
     value: Mapping[str, Any] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class _Drawing:
 
 
 def _annotated(name: str, given: str, annotation: Mapping[str, Any]) -> Annotated | None:
-    """The drawings of a task; None where there is none."""
+    """Return the drawings of a task; None without any."""
     drawings = _drawings(annotation)
     if not drawings:
         return None
@@ -146,7 +146,7 @@ def _annotated(name: str, given: str, annotation: Mapping[str, Any]) -> Annotate
 
 
 def _drawings(annotation: Mapping[str, Any]) -> list[_Drawing]:
-    """The regions in their order, those of a shape's tag and of ``<Labels>`` joined by their id."""
+    """Return the regions in their order; results of a shape's tag and of ``<Labels>`` are joined by id."""
     results = annotation.get("result")
     if not isinstance(results, list) or not all(isinstance(each, Mapping) for each in results):
         raise FormatError("an annotation's result is no list of objects")
@@ -173,7 +173,7 @@ def _drawings(annotation: Mapping[str, Any]) -> list[_Drawing]:
             drawing.labels += labels if isinstance(labels, list) else [labels]
     for drawing in found.values():
         if not drawing.shape:
-            raise FormatError("a region of type labels stands alone: no shape has its id")
+            raise FormatError("a region of type labels has no shape: no shape has its id")
     return list(found.values())
 
 
@@ -217,7 +217,7 @@ def _bitmask(value: Mapping[str, Any], size: tuple[int, int]) -> Paint:
 
 
 def _opaque(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """What is drawn: the editor draws black on nothing; an image without transparency is taken as a mask."""
+    """Return the drawn pixels: the editor draws opaque black; an image without transparency is a mask."""
     if pixels.ndim == 2:
         return np.asarray(pixels > 0)
     bright = np.asarray((pixels[..., :3] > 0).any(axis=2))
@@ -241,7 +241,7 @@ def _ellipse(value: Mapping[str, Any], size: tuple[int, int]) -> Paint:
 def _rectangle(value: Mapping[str, Any], size: tuple[int, int]) -> Paint:
     x, y = value["x"] / 100 * size[0], value["y"] / 100 * size[1]
     if float(value.get("rotation") or 0.0):
-        raise FormatError("a rectangle is turned: draw it as a polygon")
+        raise FormatError("a rectangle is rotated: draw it as a polygon")
     return rectangle(x, y, x + value["width"] / 100 * size[0], y + value["height"] / 100 * size[1])
 
 
@@ -263,9 +263,9 @@ def _annotation(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _file_name(task: Mapping[str, Any]) -> tuple[str, bool]:
-    """The image's name, and whether Label Studio holds it as an upload.
+    """Return the image's name, and whether it is an upload to Label Studio.
 
-    Of the data called image, else of the first that ends like an image, else of the first text.
+    The name is in the data called image, else in the first that ends like an image, else in the first text.
     """
     data = task["data"]
     if not isinstance(data, Mapping):
@@ -281,7 +281,7 @@ def _file_name(task: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def _of_address(address: str) -> str:
-    """The file's name in an address: the path's, unless the query names an image and the path none."""
+    """Return the file's name in an address: that of the path, unless only the query names an image."""
     url = urlsplit(address)
     if looks_like_image(url.path):
         return base_name(unquote(url.path))

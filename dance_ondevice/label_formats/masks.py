@@ -1,4 +1,4 @@
-"""PNG masks as tools write them: ids in grey or in a palette, or a colour for each class."""
+"""Decoding of PNG masks: ids in grey or in a palette, or a colour for each class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["PngMask", "decode_mask", "from_colours", "knows", "shares", "show_co
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _PALETTE = 0, 3
-#: A mask has a colour for each class; more than this are a photograph, or edges that were smoothed.
+#: Largest number of colours in a mask, one for each class; a photograph, or smoothed edges, have more.
 _MOST_COLOURS = 256
 _SHOWN = 12
 _BLACK: Colour = (0, 0, 0)
@@ -28,11 +28,11 @@ _BLACK: Colour = (0, 0, 0)
 
 @dataclass(frozen=True)
 class PngMask:
-    """What a PNG holds: ids, colours, or both where it has a palette.
+    """Content of a PNG mask: ids, colours, or both if it has a palette.
 
     Attributes:
-        ids: (H, W) uint8 as written; None where every pixel has its own colour.
-        colours: (H, W) int32 of 65536 R + 256 G + B, -1 where transparent; None for grey.
+        ids: Ids (H, W) uint8 as written; None if the pixels are colours.
+        colours: Colours (H, W) int32 as 65536 R + 256 G + B, -1 where transparent; None for grey.
     """
 
     ids: NDArray[np.uint8] | None
@@ -43,7 +43,8 @@ def decode_mask(png: bytes) -> PngMask:
     """Decode a mask.
 
     Raises:
-        ImageError: it is no PNG of at most 8 bits, or grey with transparency; the text names the way out.
+        ImageError: It is not a PNG of at most 8 bits, or it is grey with transparency; the message says how
+            to export it.
     """
     info = probe(png)
     if info.format != "png":
@@ -51,7 +52,7 @@ def decode_mask(png: bytes) -> PngMask:
     if info.bit_depth > 8:
         raise ImageError(
             "it is a 16-bit PNG, which holds ids of instances in most layouts (in KITTI's also classes, but "
-            "there what nobody drew on is the first class): export COCO, or 8-bit masks"
+            "there pixels without a drawing have the first class): export COCO, or 8-bit masks"
         )
     kind = png[25]
     if kind == _GREY:
@@ -66,16 +67,16 @@ def decode_mask(png: bytes) -> PngMask:
 def from_colours(
     colours: NDArray[np.int32], class_map: ClassMap, table: ColourTable | None, lookup: Callable[[str], int]
 ) -> NDArray[np.uint8]:
-    """The ids of a mask of colours.
+    """Convert a mask of colours to ids.
 
     Args:
-        colours: as in ``PngMask``.
-        class_map: its colours go first.
-        table: names by colour, if there is one.
-        lookup: the id of a name.
+        colours: Colours as in ``PngMask``.
+        class_map: Class map, whose colours are used first.
+        table: Table of names by colour; None without one.
+        lookup: Function that returns the id of a name.
 
     Raises:
-        ImageError: a colour that neither knows; the text holds the lines that a class map needs.
+        ImageError: A colour is in neither; the message holds the lines that a class map needs.
     """
     own, named = class_map.colours, {} if table is None else table.by_colour
     values, inverse, counts = np.unique(colours, return_inverse=True, return_counts=True)
@@ -104,7 +105,7 @@ def from_colours(
 
 
 def knows(colours: NDArray[np.int32], class_map: ClassMap, table: ColourTable | None) -> bool:
-    """Whether every colour of a palette that is in use has a meaning."""
+    """Return whether every used colour of a palette has a class."""
     known = {*class_map.colours, *({} if table is None else table.by_colour)}
     if not known:
         return False
@@ -113,7 +114,7 @@ def knows(colours: NDArray[np.int32], class_map: ClassMap, table: ColourTable | 
 
 
 def shares(counts: Mapping[str, int]) -> str:
-    """Things with the share of pixels that each has, the largest first."""
+    """List keys with their shares of pixels, the largest first."""
     whole = max(1, sum(counts.values()))
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     shown = [f"{name} {count / whole:.1%}" for name, count in ordered[:_SHOWN] if count]
@@ -121,7 +122,7 @@ def shares(counts: Mapping[str, int]) -> str:
 
 
 def show_colours(colours: Mapping[Colour, int]) -> str:
-    """Lines of a class map for colours, the largest first, their names left open."""
+    """Return lines of a class map for colours, the most frequent first, with names to fill in."""
     ordered = sorted(colours, key=lambda colour: -colours[colour])[:_SHOWN]
     return "\n".join(["[classes]", *(f'"{r},{g},{b}" = "ignore"' for r, g, b in ordered)])
 
@@ -130,14 +131,14 @@ def _unknown_colours(unknown: Mapping[Colour, int], pixels: int, table: ColourTa
     counts = {f"({r}, {g}, {b})": count for (r, g, b), count in unknown.items()}
     named = sum(counts.values()) / pixels
     beside = (
-        "no labelmap.txt or label_colors.txt lies beside it"
+        "there is no labelmap.txt or label_colors.txt beside it"
         if table is None
         else f"{table.name} beside it names no colours"
         if not table.by_colour
         else f"{table.name} beside it does not name them"
     )
     return (
-        f"it is a mask of colours, and nobody can tell the class of {named:.1%} of its pixels "
+        f"it is a mask of colours, and the class of {named:.1%} of its pixels is unknown "
         f"({shares(counts)}): {beside}. Export with such a file, as COCO or CVAT XML, or give "
         f"--class-map with the right names in\n{show_colours(unknown)}\n"
     )
@@ -146,12 +147,12 @@ def _unknown_colours(unknown: Mapping[Colour, int], pixels: int, table: ColourTa
 def _grey(png: bytes, depth: int) -> NDArray[np.uint8]:
     if depth == 8:
         return decode_label(png)
-    # Decoders spread fewer bits over the whole range; the ids are what was written.
+    # Decoders scale fewer bits to the whole range; this restores the ids as written.
     return np.asarray(decode_unchanged(png) // (255 // ((1 << depth) - 1)), np.uint8)
 
 
 def _as_grey(png: bytes) -> bytes:
-    """The same PNG with its palette's indices declared as grey: the rows are written alike."""
+    """Return the same PNG with its palette's indices declared as grey: both store rows in the same way."""
     kept = [chunk for kind, chunk in png_chunks(png) if kind in (b"IDAT", b"IEND")]
     header = png[16:25] + bytes([_GREY]) + png[26:29]
     chunk = b"IHDR" + header

@@ -1,4 +1,4 @@
-"""Which format a file of labels has, and what it says."""
+"""Reading label files: recognition of the format, and its reader."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class LabelFormat:
     """A format of labels: one file of this package, one row of ``FORMATS``.
 
     Attributes:
-        title: as people call it.
-        looks_like: whether a file is of this format, told cheaply.
-        read: what the file says; raises ``FormatError`` where it cannot be used.
+        title: Name for people.
+        looks_like: Function that checks cheaply whether a file has this format.
+        read: Function that reads the file; it raises ``FormatError`` if the file cannot be used.
     """
 
     title: str
@@ -37,7 +37,7 @@ FORMATS: Mapping[str, LabelFormat] = {
 }
 
 
-#: A key of ``FORMATS``, or ``auto`` to look what a file is.
+#: A key of ``FORMATS``, or ``auto`` to recognise the format.
 Format: TypeAlias = str
 
 
@@ -45,11 +45,11 @@ def read_export(path: Path, kind: Format = "auto") -> Export:
     """Read an export of a labelling tool.
 
     Args:
-        path: the file.
-        kind: a key of ``FORMATS``, or ``auto`` to look.
+        path: Path of the file.
+        kind: Key of ``FORMATS``, or ``auto`` to recognise the format.
 
     Raises:
-        FormatError: it is not that, or nothing that is known; the text names the file.
+        FormatError: The file does not have that format, or any known one; the message names the file.
     """
     try:
         data = path.read_bytes()
@@ -59,22 +59,22 @@ def read_export(path: Path, kind: Format = "auto") -> Export:
 
 
 def read_bytes(name: str, data: bytes, kind: Format = "auto") -> Export:
-    """Read what a file holds; see ``read_export``.
+    """Read the bytes of an export; see ``read_export``.
 
     Raises:
-        OtherFormat: it is of no known format, or of one that holds no masks.
-        FormatError: it cannot be used.
+        OtherFormat: The format is unknown, or holds no masks.
+        FormatError: The file cannot be used.
     """
     file = LabelFile(name, data)
     try:
         chosen = FORMATS.get(kind) or next((f for f in FORMATS.values() if f.looks_like(file)), None)
         if chosen is not None:
             return chosen.read(file)
-        file.json()  # says where it is broken, if it is
+        file.json()  # its error says where the JSON is broken
     except FormatError as error:
         raise type(error)(f"{name}: {error}") from error
     except RecursionError as error:
-        # What is read without trouble can still be nested too deeply to be shown in a message.
+        # A document that can be read may still be nested too deeply to be shown in a message.
         raise FormatError(f"{name}: its values are nested too deeply") from error
     raise OtherFormat(
         f"{name} is none of {', '.join(f.title for f in FORMATS.values())}: choose one of them for the "

@@ -1,4 +1,4 @@
-"""What was drawn on an image, and how that becomes a mask of class ids."""
+"""Regions drawn on an image, and painting them into a mask of class ids."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ __all__ = [
     "rectangle",
 ]
 
-#: Sides beyond this are no frame of a camera; what a file says of its size must not fill the memory.
+#: Longest side of an image in pixels: a size in a file must not exhaust the memory.
 _LONGEST_SIDE = 32_768
 _MOST_PIXELS = 1 << 26
-#: Points are rasterised to this many bits behind the point.
+#: Number of fractional bits of rasterised points.
 _SHIFT = 4
-#: Polygons are drawn so many times larger; odd, so that a pixel has one in its middle.
+#: Factor by which polygons are drawn larger; odd, so that the centre of a pixel is one of the larger pixels.
 _ZOOM = 5
 _FARTHEST = 1e6
 
-#: Paints one region into a mask (H, W) of uint8 with an id.
+#: Function that paints one region into a mask (H, W) of uint8 with an id.
 Paint = Callable[[NDArray[np.uint8], int], None]
 
 
 class FormatError(ValueError):
-    """A file that is not what it is taken for, or a drawing that cannot be used; the text says where."""
+    """Error: a file has another format, or a drawing cannot be used; the message says where."""
 
 
 class OtherFormat(FormatError):  # noqa: N818 - read as a state
-    """A file that holds nothing of use here, whatever else lies beside it."""
+    """Error: a file of another format, without usable labels; other files beside it may still be usable."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """One drawing: the class as its author called it, and what paints it."""
+    """One drawing: the name of its class, and the function that paints it."""
 
     name: str
     paint: Paint
@@ -58,14 +58,14 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class Annotated:
-    """One image's drawings, in the order in which they are painted: later ones cover earlier ones.
+    """Drawings of one image, in the order of painting: later ones cover earlier ones.
 
     Attributes:
-        image: file name of the image, without folders.
-        width: pixels of the image that was drawn on.
-        height: pixels.
-        given: the name as the file has it, where ``image`` is shown without what a tool put before it.
-        regions: empty where nobody drew anything.
+        image: File name of the image, without folders.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+        given: Name in the export, if ``image`` is without the prefix of a tool.
+        regions: Drawings; empty without any.
     """
 
     image: str
@@ -77,7 +77,7 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Refused:
-    """An image of an export that cannot be used, and why."""
+    """An image of an export that cannot be used, with the reason."""
 
     image: str
     why: str
@@ -85,13 +85,13 @@ class Refused:
 
 @dataclass(frozen=True)
 class Export:
-    """What a file holds.
+    """Content of an export.
 
     Attributes:
-        images: those that can be used; one without regions was listed, but nobody drew on it.
-        refused: those that cannot.
-        undrawn: names of images that are listed without so much as a size, because nobody drew on them.
-        notes: what was passed over, in words.
+        images: Usable images; one without regions is listed, but has no drawing.
+        refused: Images that cannot be used.
+        undrawn: Names of images that are listed without a size and without a drawing.
+        notes: Skipped parts, in words.
     """
 
     images: tuple[Annotated, ...]
@@ -101,23 +101,23 @@ class Export:
 
 
 def names(images: Sequence[Annotated]) -> list[str]:
-    """All class names that occur, sorted."""
+    """Return all class names in the drawings, sorted."""
     return sorted({region.name for image in images for region in image.regions})
 
 
 def paint(image: Annotated, ids: Mapping[str, int], background: int = IGNORE) -> NDArray[np.uint8]:
-    """The image's mask.
+    """Paint the mask of an image.
 
     Args:
-        image: with its drawings.
-        ids: class id by name, 255 to ignore; complete.
-        background: id of what nobody drew on.
+        image: Image with its drawings.
+        ids: Class id of every name, 255 to ignore.
+        background: Id of pixels without a drawing.
 
     Returns:
-        (height, width) uint8.
+        Mask (height, width) uint8.
 
     Raises:
-        FormatError: a drawing does not fit the image.
+        FormatError: A drawing does not fit the image.
     """
     mask = np.full((image.height, image.width), background, np.uint8)
     for region in image.regions:
@@ -129,10 +129,10 @@ def paint(image: Annotated, ids: Mapping[str, int], background: int = IGNORE) ->
 
 
 def check_size(width: object, height: object) -> tuple[int, int]:
-    """Width and height as a file tells them.
+    """Check the width and height in a file, and return them as numbers.
 
     Raises:
-        FormatError: they are no size of an image.
+        FormatError: They are not a valid size of an image.
     """
     for side in (width, height):
         if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= _LONGEST_SIDE:
@@ -145,13 +145,13 @@ def check_size(width: object, height: object) -> tuple[int, int]:
 
 
 def polygons(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
-    """Outlines in pixels, filled together by the even-odd rule: a ring inside another one is a hole.
+    """Make the painting of outlines in pixels, filled by the even-odd rule: a ring inside another is a hole.
 
     Coordinates have their origin at the image's upper left corner, so the middle of the first pixel is at
     (0.5, 0.5). A pixel belongs to the polygon when its middle does, to within a tenth of a pixel.
 
     Raises:
-        FormatError: an outline of less than three points, or a point that is none.
+        FormatError: An outline has less than three points, or an invalid point.
     """
     if not rings:
         raise FormatError("a polygon without an outline")
@@ -160,7 +160,7 @@ def polygons(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
         if len(ring) < 3:
             raise FormatError(f"a polygon of {len(ring)} points; it takes three or more")
         if not all(math.isfinite(c) and abs(c) <= _FARTHEST for point in ring for c in point):
-            raise FormatError("a polygon with a point that is no place in an image")
+            raise FormatError("a polygon has a point that is not a position in an image")
         corners.append(np.asarray(ring, np.float64))
     low = np.floor(np.min([ring.min(axis=0) for ring in corners], axis=0)).astype(int)
     high = np.ceil(np.max([ring.max(axis=0) for ring in corners], axis=0)).astype(int)
@@ -173,7 +173,7 @@ def polygons(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
         x1, y1 = min(width, int(high[0])), min(height, int(high[1]))
         if x0 >= x1 or y0 >= y1:
             return
-        # cv2 fills the pixels on the outline as well: drawn large, that is a fraction of a pixel here.
+        # cv2 fills the pixels on the outline as well: drawn larger, that is only a fraction of a pixel.
         zoom = _ZOOM if (x1 - x0) * (y1 - y0) * _ZOOM**2 <= _MOST_PIXELS else 1
         large = np.zeros(((y1 - y0) * zoom, (x1 - x0) * zoom), np.uint8)
         # cv2 has the middle of the first pixel at (0, 0).
@@ -185,7 +185,7 @@ def polygons(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> Paint:
-    """A filled box, edges in pixels."""
+    """Make the painting of a filled box, with its edges in pixels."""
     if not all(math.isfinite(edge) for edge in (left, top, right, bottom)):
         raise FormatError("a box with an edge that is no number")
 
@@ -199,7 +199,7 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> Paint:
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float, degrees: float = 0.0) -> Paint:
-    """A filled ellipse, as a polygon of 72 corners."""
+    """Make the painting of a filled ellipse, as a polygon of 72 corners."""
     turn = math.radians(degrees)
     corners = []
     for step in range(72):
@@ -215,7 +215,7 @@ def ellipse(x: float, y: float, radius_x: float, radius_y: float, degrees: float
 
 
 def bitmap(decode: Callable[[], NDArray[np.bool_]], left: int = 0, top: int = 0) -> Paint:
-    """A binary mask, decoded when it is painted; what lies outside the image is cut off."""
+    """Make the painting of a binary mask, decoded when painted; parts outside of the image are cut off."""
 
     def fill(mask: NDArray[np.uint8], class_id: int) -> None:
         found = decode()

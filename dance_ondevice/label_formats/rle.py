@@ -1,7 +1,7 @@
 """Run-length codes of binary masks: COCO's plain and compressed ones, CVAT's, and Label Studio's brush.
 
-Every decoder takes bytes or numbers that anybody may have written: what it allocates is bounded by the size
-that the caller gives, and whatever does not fit that size is an error.
+The input of every decoder is untrusted: its memory is bounded by the size that the caller gives, and data
+that does not fit that size is an error.
 """
 
 from __future__ import annotations
@@ -25,40 +25,42 @@ _CHARACTER = 48  # "0": the first of the 64 characters that carry 6 bits each
 
 
 class RleError(ValueError):
-    """A run-length code that does not stand for a mask of the given size."""
+    """Error: a run-length code does not encode a mask of the given size."""
 
 
 def decode_columns(counts: Sequence[int], size: tuple[int, int]) -> Mask:
-    """Lengths of runs of background and object in turn, down the columns (COCO).
+    """Decode alternating lengths of background and object runs, down the columns (COCO).
 
     Args:
-        counts: the runs, background first; their sum is the number of pixels.
-        size: (height, width).
+        counts: Lengths of the runs, background first; their sum is the number of pixels.
+        size: Size (height, width) of the mask.
 
     Raises:
-        RleError: the runs do not fill the mask.
+        RleError: The runs do not fill the mask.
     """
     flat: Mask = _fill(counts, size[0] * size[1], exact=True)
     return np.asarray(flat.reshape(size[1], size[0]).T, np.bool_)
 
 
 def decode_rows(counts: Sequence[int], size: tuple[int, int]) -> Mask:
-    """Lengths of runs of background and object in turn, along the rows (CVAT).
+    """Decode alternating lengths of background and object runs, along the rows (CVAT).
+
+    Pixels behind the last run are background.
 
     Raises:
-        RleError: the runs are more than the mask; what they leave is background.
+        RleError: The runs have more pixels than the mask.
     """
     return _fill(counts, size[0] * size[1], exact=False).reshape(size)
 
 
 def decompress(text: str) -> list[int]:
-    """The runs in a compressed COCO string.
+    """Decompress the runs in a compressed COCO string.
 
     Each number is written in groups of 5 bits, lowest first, a sixth bit saying that more follow; from the
     fourth on it is the difference to the number two before (COCO API, ``maskApi.c``: ``rleFrString``).
 
     Raises:
-        RleError: a character that is none of the 64, or a number without an end.
+        RleError: A character is not one of the 64, or a number has no end.
     """
     counts: list[int] = []
     value = shift = 0
@@ -75,23 +77,23 @@ def decompress(text: str) -> list[int]:
         counts.append(value + (counts[-2] if len(counts) > 2 else 0))
         value = shift = 0
     if shift:
-        raise RleError("the compressed RLE ends amid a number")
+        raise RleError("the compressed RLE ends within a number")
     return counts
 
 
 def decode_brush(data: Sequence[int], size: tuple[int, int]) -> Mask:
-    """A mask as Label Studio's brush writes it: bits of packed RGBA values, of which alpha is the mask.
+    """Decode a mask of Label Studio's brush: bits of packed RGBA values, of which alpha is the mask.
 
     A stream of bits: the number of values (32), the bits of a value less one (5), four lengths of counts less
     one (4 each); then blocks of a flag, which of the four lengths (2), a count less one, and either one value
     to repeat (flag set) or as many values (the "rle-pack" format of thi.ng).
 
     Args:
-        data: the bytes as numbers from 0 to 255.
-        size: (height, width).
+        data: Bytes as numbers from 0 to 255.
+        size: Size (height, width) of the mask.
 
     Raises:
-        RleError: the stream is not of that size, or ends too soon.
+        RleError: The stream is not of that size, or ends too soon.
     """
     pixels = size[0] * size[1]
     try:
@@ -120,7 +122,7 @@ def decode_brush(data: Sequence[int], size: tuple[int, int]) -> Mask:
 
 
 class _Bits:
-    """Reads a byte string bit by bit, most significant first."""
+    """Reader of a byte string bit by bit, most significant first."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

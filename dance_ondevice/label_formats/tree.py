@@ -1,6 +1,6 @@
-"""The files of an export: a folder as a labelling tool leaves it, a zip as it comes, or a single file.
+"""The files of an export: a folder as a labelling tool writes it, a zip archive, or a single file.
 
-Nothing is unpacked to the disk: a member of a zip is read where it lies, so no path in it can lead anywhere.
+Nothing is unpacked to the disk: a member of a zip is read inside the archive, so no path in it is followed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from dance_ondevice.label_formats.regions import FormatError
 
 __all__ = ["Entry", "Tree"]
 
-#: Bounds on a folder: deeper or more is no export, but somebody's disk.
+#: Limits of a folder; a folder with more files or levels is not an export.
 MOST_FILES = 100_000
 DEEPEST = 8
-#: Bounds on a zip: members, bytes of one and of all once unpacked, and unpacked bytes by packed ones from a
-#: size on. Text and masks pack to a hundredth at the very best.
+#: Limits of a zip: members, bytes of one and of all once unpacked, and from a size on the ratio of unpacked
+#: to packed bytes. Text and masks are packed to a hundredth at best.
 MOST_MEMBERS = 50_000
 MEMBER_BYTES = 512 << 20
 ZIP_BYTES = 2 << 30
@@ -33,7 +33,7 @@ _RATIO_FROM = 1 << 20
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of an export: where it lies in it, and what reads its bytes.
+    """A file of an export: its path in it, and the function that reads its bytes.
 
     ``read`` raises ``OSError`` or, for a damaged zip, ``FormatError``.
     """
@@ -43,7 +43,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """Return the file's name."""
         return self.path.name
 
 
@@ -51,17 +51,17 @@ class Tree:
     """Every file below a path, zips opened; a context manager, in which entries can be read."""
 
     def __init__(self, path: Path) -> None:
-        """``path``: a folder, a zip, or any other file, which then is the only entry."""
+        """Prepare to read `path`: a folder, a zip, or any other file, which then is the only entry."""
         self._path = path
         self._open = ExitStack()
         self.entries: tuple[Entry, ...] = ()
 
     def __enter__(self) -> Tree:
-        """Look what there is.
+        """List the files.
 
         Raises:
-            FormatError: too many files, or a zip that is damaged or beyond its bounds.
-            OSError: a folder or file cannot be read.
+            FormatError: There are too many files, or a zip is damaged or beyond its limits.
+            OSError: A folder or file cannot be read.
         """
         try:
             self.entries = tuple(self._all())
@@ -138,7 +138,7 @@ def _check_bounds(file: Path, members: list[zipfile.ZipInfo]) -> None:
 def _inside(file: Path, name: str) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise FormatError(f"{file}: {name!r} is a path that leaves the zip; no labelling tool writes such")
+        raise FormatError(f"{file}: {name!r} is a path out of the zip, which no labelling tool writes")
     return path
 
 

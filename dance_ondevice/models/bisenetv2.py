@@ -15,7 +15,7 @@ from dance_ondevice.models.layers import BatchNorm2d, ConvBNReLU, Removed, Segme
 
 
 def detail_branch(widths: Sequence[int]) -> nn.Sequential:
-    """Wide and shallow: an image (N, 3, H, W) to (N, widths[2], H/8, W/8), table 1 of the paper."""
+    """Build the wide and shallow branch: (N, 3, H, W) to (N, widths[2], H/8, W/8), table 1 of the paper."""
     layers = []
     width = 3
     for out, count in zip(widths, (2, 3, 3), strict=True):
@@ -26,7 +26,7 @@ def detail_branch(widths: Sequence[int]) -> nn.Sequential:
 
 
 class Stem(nn.Module):
-    """Halves the image twice, the second time in two ways at once (figure 4a): (N, out, H/4, W/4)."""
+    """Stem that halves the image twice, the second time by two parallel paths (figure 4a)."""
 
     def __init__(self, out_channels: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class GatherExpansion(nn.Module):
 
 
 class ContextEmbedding(nn.Module):
-    """Adds the mean of the whole image to each place (figure 4b). Keeps the shape."""
+    """Context embedding, which adds the mean of the whole image to each position (figure 4b)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -92,12 +92,12 @@ class ContextEmbedding(nn.Module):
         return out
 
     def remove(self) -> None:
-        """Leave the mean of the image out; the 3 x 3 convolution stays."""
+        """Remove the mean of the image; the 3 x 3 convolution stays."""
         self.norm = self.context = Removed()
 
 
 class SemanticBranch(nn.Module):
-    """Narrow and deep, down to 1/32: stem, gather-and-expansion layers, context embedding (table 1)."""
+    """Narrow, deep branch down to 1/32: stem, gather-and-expansion layers, context embedding (table 1)."""
 
     def __init__(self, widths: Sequence[int], *, expansion: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class SemanticBranch(nn.Module):
         self.context = ContextEmbedding(width)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Map an image (N, 3, H, W) to features at 1/32, and to those on the way: 1/4, 1/8, 1/16, 1/32."""
+        """Map (N, 3, H, W) to features at 1/32, and to the intermediate ones at 1/4, 1/8, 1/16 and 1/32."""
         inner = [self.stem(x)]
         for stage in self.stages:
             inner.append(stage(inner[-1]))
@@ -125,7 +125,7 @@ class SemanticBranch(nn.Module):
 class GuidedAggregation(nn.Module):
     """Bilateral guided aggregation (figure 6): each branch is gated by the other, at either's resolution.
 
-    Detail (N, a, H, W) and semantics (N, b, h, w) to (N, out, H, W).
+    It maps detail (N, a, H, W) and semantics (N, b, h, w) to (N, out, H, W).
     """
 
     def __init__(self, detail_channels: int, semantic_channels: int, out_channels: int) -> None:
@@ -156,22 +156,22 @@ class BiSeNetV2(nn.Module):
     """BiSeNetV2 with the paper's widths by default.
 
     Args:
-        num_classes: channels of the output.
-        detail: widths of the detail branch's three stages (to 1/8).
-        semantic: widths of the semantic branch: stem (1/4), then its three stages (to 1/32).
-        expansion: widening inside a gather-and-expansion layer.
-        head: width of the last 3 x 3 convolution, by which the paper trades accuracy for cost. The default is
+        num_classes: Number of classes, the channels of the output.
+        detail: Widths of the detail branch's three stages (to 1/8).
+        semantic: Widths of the semantic branch: stem (1/4), then its three stages (to 1/32).
+        expansion: Factor on the width inside a gather-and-expansion layer.
+        head: Width of the last 3 x 3 convolution, by which the paper trades accuracy for cost. The default is
             the multiple of 128 that comes closest to the 21.15 GFLOPs at 1024 x 512 that it reports.
-        dropout: before the last layer, in training only.
-        auxiliary: whether to have the booster's four heads on the semantic branch (section 4.4). They run in
+        dropout: Dropout before the last layer, in training only.
+        auxiliary: True adds the booster's four heads to the semantic branch (section 4.4). They run in
             training mode only; checkpoints hold them.
-        auxiliary_width: of their 3 x 3 convolutions.
+        auxiliary_width: Width of the 3 x 3 convolutions of those heads.
 
     Raises:
-        ValueError: not as many widths as stages, or a number below 1.
+        ValueError: The number of widths is not that of the stages, or a number is below 1.
     """
 
-    #: Modules that inference never runs: left out of its parameters and MACs.
+    #: Names of the modules that inference never runs; its parameters and MACs are counted without them.
     training_only: ClassVar[tuple[str, ...]] = ("auxiliary",)
 
     def __init__(
@@ -205,8 +205,8 @@ class BiSeNetV2(nn.Module):
         """Classify every pixel of (N, 3, H, W), H and W of any size.
 
         Returns:
-            Logits (N, C, h, w), as coarse as they were computed. In training mode with auxiliary heads: a
-            tuple of those and of one such tensor a head, each at a size of its own.
+            Logits (N, C, h, w) at the resolution of the last layer. In training mode with auxiliary heads: a
+            tuple of those logits and of the logits of each head, each at its own resolution.
         """
         semantic, inner = self.semantic(x)
         logits: Tensor = self.head(self.aggregation(self.detail(x), semantic))
@@ -216,11 +216,10 @@ class BiSeNetV2(nn.Module):
         return logits
 
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
-        """The two branches and, at the end of the second, the context embedding: group name -> names of the
-        modules that make it up.
+        """Map the two branches and the context embedding (end of the second) to the names of their modules.
 
         Slimming may treat these groups unevenly: the smaller the input, the less context is worth, and the
-        sharper the scene, the more its details are.
+        sharper the scene, the more its details are worth.
         """
         return {
             "detail branch": ("detail",),
@@ -229,22 +228,23 @@ class BiSeNetV2(nn.Module):
         }
 
     def branch_contexts(self) -> dict[str, float]:
-        """Group name -> side of what one of its values sees, in pixels of the image.
+        """Map each group to the side of its receptive field, in pixels of the image.
 
-        What the convolutions of the two branches cover; the context embedding sees all, here 1024.
+        For the two branches it follows from their convolutions; the context embedding covers the whole image,
+        here 1024.
         """
         every = {"detail branch": 67.0, "semantic branch": 719.0, "context embedding": 1024.0}
         return {name: every[name] for name in self.multi_scale_groups()}
 
     def removable_branches(self) -> tuple[str, ...]:
-        """Groups that can be taken out whole: the context embedding, which saves next to nothing.
+        """List the groups that can be removed whole: the context embedding, which saves very little.
 
-        Each of the two branches gates the other, so that neither says anything alone.
+        The two branches gate each other, so neither can be removed.
         """
         return () if isinstance(self.semantic.context.context, Removed) else ("context embedding",)
 
     def remove_branch(self, name: str) -> None:
-        """Take one of those out; see :func:`dance_ondevice.models.branches.remove_branches`."""
+        """Remove one of these groups; see :func:`dance_ondevice.models.branches.remove_branches`."""
         if name not in self.removable_branches():
             raise KeyError(name)
         self.semantic.context.remove()

@@ -1,7 +1,7 @@
-"""The multi-scale branches of a model: which there are, and taking some out whole.
+"""The multi-scale branches of a model: listing them, and removing some of them whole.
 
-A model names its branches by methods of its own (:class:`MultiScale`), a brought one as well as those of the
-registry. One that names none has none.
+A model lists its branches by its own methods (:class:`MultiScale`), a user's model as well as those of the
+registry. A model without these methods has no branches.
 """
 
 from __future__ import annotations
@@ -17,70 +17,70 @@ _REMOVED = "branches_removed"
 
 
 class BranchError(ValueError):
-    """A model has no such branch, or none that could be taken out."""
+    """Error: a model has no such branch, or the branch cannot be removed."""
 
 
 @runtime_checkable
 class MultiScale(Protocol):
-    """A model that names its multi-scale branches."""
+    """Interface of a model that lists its multi-scale branches."""
 
     def multi_scale_groups(self) -> Mapping[str, tuple[str, ...]]:
-        """Branch -> names of the modules that make it up, of those that are there."""
+        """Map each branch that was not removed to the names of its modules."""
 
     def branch_contexts(self) -> Mapping[str, float]:
-        """Branch -> side of what one of its values sees, in any one unit."""
+        """Map each branch to the side of its receptive field, all in the same unit."""
 
     def removable_branches(self) -> Sequence[str]:
-        """Branches without which the model still works as it is now."""
+        """List the branches that can be removed now, so that the model still works."""
 
     def remove_branch(self, name: str) -> None:
-        """Take one of those out, in place, and the channels that others read from it."""
+        """Remove one of these branches, in place, and the channels that other layers read from it."""
 
 
 def branches_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Branch -> names of the modules that make it up; empty for a model that names none."""
+    """Map each branch to the names of its modules; empty for a model that lists no branches."""
     return dict(model.multi_scale_groups()) if isinstance(model, MultiScale) else {}
 
 
 def contexts_of(model: nn.Module) -> dict[str, float]:
-    """Branch -> side of what one of its values sees, in a unit of the model's own."""
+    """Map each branch to the side of its receptive field, in a unit that the model chooses."""
     return dict(model.branch_contexts()) if isinstance(model, MultiScale) else {}
 
 
 def removable_branches(model: nn.Module) -> tuple[str, ...]:
-    """Branches that could be taken out now; when one is gone, others may become so."""
+    """List the branches that can be removed now; once one is removed, others may become removable."""
     return tuple(model.removable_branches()) if isinstance(model, MultiScale) else ()
 
 
 def removed_branches(model: nn.Module) -> tuple[str, ...]:
-    """Branches that were taken out, in that order; what a model card holds."""
+    """List the removed branches in the order of their removal, as a model card holds them."""
     found: tuple[str, ...] = getattr(model, _REMOVED, ())
     return found
 
 
 def remove_branches(model: nn.Module, names: Iterable[str], companions: Sequence[nn.Module] = ()) -> None:
-    """Take whole branches out of a model, in place: neither weights nor work of them are left.
+    """Remove whole branches from a model, in place, with their weights and their computation.
 
-    What joined them loses the channels that it read from there, and nothing else changes. Make the optimiser
-    afterwards, and re-estimate the normalisation statistics
-    (:func:`dance_ondevice.training.recalibration.recalibrate`): what was a mean contribution of the branch
-    is missing from them.
+    The layers that joined them lose the channels that they read from there, and nothing else changes. Make
+    the optimiser afterwards, and re-estimate the normalisation statistics
+    (:func:`dance_ondevice.training.recalibration.recalibrate`), since they include the mean contribution of
+    the branch.
 
     Args:
-        model: slimmed before or not.
-        names: each of which must be removable once those before it are gone.
-        companions: models of the same layers that lose the same; see
+        model: Model, slimmed before or not.
+        names: Branches to remove; each must be removable once those before it are removed.
+        companions: Models of the same layers that lose the same branches; see
             :func:`dance_ondevice.slimming.slim.slim`.
 
     Raises:
-        BranchError: a branch that is not there, or cannot be left out; those named before it are gone.
+        BranchError: A branch does not exist, or cannot be removed; those named before it are removed.
     """
     remember_widths(model)
     for name in names:
         if name not in removable_branches(model):
             there = ", ".join(removable_branches(model)) or "none"
             raise BranchError(
-                f"{type(model).__name__} has no branch {name!r} that could be removed; there are: {there}"
+                f"{type(model).__name__} has no removable branch {name!r}; removable are: {there}"
             )
         for whole in (model, *companions):
             if isinstance(whole, MultiScale):
@@ -89,7 +89,7 @@ def remove_branches(model: nn.Module, names: Iterable[str], companions: Sequence
 
 
 def branch_of(name: str, branches: Mapping[str, Sequence[str]]) -> str | None:
-    """The branch that a module belongs to; None outside all of them."""
+    """Return the branch that a module belongs to; None outside of all branches."""
     for branch, modules in branches.items():
         if any(name == module or name.startswith(f"{module}.") for module in modules):
             return branch

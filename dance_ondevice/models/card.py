@@ -1,4 +1,4 @@
-"""The model card: what a checkpoint says about its model. Reading one does not import torch."""
+"""The model card: the description of a checkpoint's model. Reading a card does not import torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 from dance_ondevice.documents import DocumentError, decode
 
-#: Raised only when an older program could misread a newer card; new fields alone do not need it.
+#: Format number of cards. It grows only when an older program could misread a newer card, not for new fields.
 FORMAT = 1
 
 TENSORS_FILE = "model.safetensors"
@@ -23,17 +23,17 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be written, or is missing, damaged or does not fit; the message says which."""
+    """Error: a checkpoint cannot be written, is missing or damaged, or does not fit, as the message says."""
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How pixel values in [0, 1] are centred and scaled for a model, by channel in the order R, G, B.
+    """Mean and deviation that pixel values in [0, 1] are centred and scaled by, in the order R, G, B.
 
     The default is ImageNet's mean and deviation.
 
     Raises:
-        ValueError: a number that is not finite, or a deviation that is not positive.
+        ValueError: A number is not finite, or a deviation is not positive.
     """
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -46,32 +46,32 @@ class Normalisation:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """Everything that is known about one version of a model, in ``card.json`` beside its tensors.
+    """Description of one version of a model, in ``card.json`` beside its tensors.
 
-    ``checkpoint.save`` sets the fields marked (saved) from the model itself, whatever they were.
+    ``checkpoint.save`` sets the fields marked (saved) from the model itself and overwrites their values.
 
     Attributes:
-        version: name of this version; empty until it gets one.
-        architecture: name in the registry; only a label where there is a factory.
-        factory: "package.module:callable" of a model that the user brought, else "".
-        arguments: keyword arguments of the architecture.
-        classes: class names in the order of the output channels.
-        normalisation: of the input.
-        parent: version that this one was made from.
-        created_at: seconds since the epoch, None where no clock was at hand.
-        channels: module name -> [in, out, groups] of each layer that has channels (saved).
-        removed_branches: multi-scale branches that were taken out whole, in that order (saved).
-        training_only: submodules in the tensors file that inference never runs, such as auxiliary heads
+        version: Name of this version; empty until it gets one.
+        architecture: Name in the registry; only a label if there is a factory.
+        factory: Name "package.module:callable" that builds a user's model, else "".
+        arguments: Keyword arguments of the architecture.
+        classes: Class names in the order of the output channels.
+        normalisation: Normalisation of the input.
+        parent: Version that this one was made from.
+        created_at: Time of creation in seconds since the epoch; None if the time was unknown.
+        channels: Channels [in, out, groups] of each layer that has channels, by module name (saved).
+        removed_branches: Multi-scale branches that were removed whole, in that order (saved).
+        training_only: Submodules in the tensors file that inference never runs, such as auxiliary heads
             (saved).
-        macs_at: (height, width) that the MACs are counted at.
-        macs: multiply-accumulates of one inference at that size (saved).
-        parameters: trainable numbers that inference uses (saved).
+        macs_at: Size (height, width) that the MACs are counted at.
+        macs: Multiply-accumulates of one inference at that size (saved).
+        parameters: Number of trainable values that inference uses (saved).
         unslimmed_macs: MACs before any slimming, at the same size; 0 means not slimmed, and is saved as
             ``macs``.
-        training: what it was trained on and how, as the trainer tells it: frames, steps, joules.
-        gate: results of the promotion gate.
-        sha256: of the tensors file (saved).
-        format: of the card and the tensors file.
+        training: Facts of its training as the trainer reports them: frames, steps, joules.
+        gate: Results of the promotion gate.
+        sha256: SHA-256 of the tensors file (saved).
+        format: Format number of the card and the tensors file.
     """
 
     classes: tuple[str, ...]
@@ -96,7 +96,7 @@ class ModelCard:
 
     @property
     def macs_fraction(self) -> float:
-        """MACs as a fraction of the unslimmed model's; 1.0 if it was never slimmed."""
+        """Return the MACs as a fraction of the unslimmed model's; 1.0 if it was never slimmed."""
         return self.macs / self.unslimmed_macs if self.unslimmed_macs else 1.0
 
 
@@ -104,10 +104,11 @@ def read_card(path: Path) -> ModelCard:
     """Read the card of a checkpoint, without its tensors.
 
     Args:
-        path: the checkpoint's directory, or one of the two files in it.
+        path: Directory of the checkpoint, or one of the two files in it.
 
     Raises:
-        CheckpointError: no card, not JSON, a field that is missing or wrong (named), or a newer format.
+        CheckpointError: There is no card, it is not JSON, a field (named) is missing or wrong, or its format
+            is newer.
     """
     file = directory_of(path) / CARD_FILE
     try:
@@ -135,10 +136,10 @@ def decode_card(data: bytes, source: str) -> ModelCard:
 
 
 def encode_card(card: ModelCard) -> bytes:
-    """The card as indented JSON."""
+    """Encode a card as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
 
 
 def directory_of(path: Path) -> Path:
-    """The checkpoint's directory, given it or one of its files."""
+    """Return the directory of a checkpoint, given the directory or one of its files."""
     return path.parent if path.name in (TENSORS_FILE, CARD_FILE) else path

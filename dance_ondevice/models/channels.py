@@ -1,5 +1,4 @@
-"""The channels of a model's layers: reading them, taking some out, and rebuilding a layer that had some taken
-out.
+"""The channels of a model's layers: reading them, removing some, and rebuilding slimmed layers.
 
 A layer's channels are written (in, out, groups). Layers that act on each channel alone (normalisation,
 depthwise convolutions, PReLU) have as many in as out.
@@ -20,31 +19,30 @@ _BUILT_WITH = "channels_built_with"
 
 
 def channels_of(model: nn.Module) -> dict[str, LayerChannels]:
-    """Module name -> channels of each convolution, linear layer, batch normalisation and PReLU."""
+    """Return the channels of convolutions, linear layers, batch normalisations and PReLUs by module name."""
     return {name: layer_channels(m) for name, m in model.named_modules() if has_channels(m)}
 
 
 def remember_widths(model: nn.Module) -> None:
-    """Note on the model the channels that it has now as those that it was built with, unless it remembers
-    already.
+    """Store the present channels on the model as the original ones, unless they are stored already.
 
-    The note is a plain attribute: copies of the model have it, its state dict does not. Loading a checkpoint
-    notes what the architecture has before the card's channels are set.
+    They are a plain attribute: copies of the model have it, its state dict does not. Loading a checkpoint
+    stores the architecture's channels before the card's channels are set.
     """
     if not hasattr(model, _BUILT_WITH):
         setattr(model, _BUILT_WITH, channels_of(model))
 
 
 def widths_built_with(model: nn.Module) -> dict[str, LayerChannels]:
-    """The channels that a model had before any slimming: those noted, else those that it has."""
+    """Return the channels that a model had before any slimming: the stored ones, else the present ones."""
     return {**channels_of(model), **getattr(model, _BUILT_WITH, {})}
 
 
 def removed_channels(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """Module name -> (output channels built with, output channels now), 0 where the layer is gone.
+    """Return the original and present output channels by module name; the latter is 0 for removed layers.
 
-    For a picture of what slimming took: every layer with channels is there, in the model's order, those that
-    went with a removed branch last.
+    The result has every layer with channels, in the model's order, and last those of removed branches, to
+    show what slimming removed.
     """
     now = channels_of(model)
     built = widths_built_with(model)
@@ -52,17 +50,17 @@ def removed_channels(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def has_channels(module: nn.Module) -> bool:
-    """Whether this module knows how to lose channels."""
+    """Return whether channels can be removed from this module."""
     return isinstance(module, (_ConvNd, nn.Linear, _NormBase)) or (
         isinstance(module, nn.PReLU) and module.num_parameters > 1
     )
 
 
 def layer_channels(module: nn.Module) -> LayerChannels:
-    """(in, out, groups) of one layer.
+    """Return the channels (in, out, groups) of one layer.
 
     Raises:
-        TypeError: a module without channels.
+        TypeError: The module has no channels.
     """
     if isinstance(module, _ConvNd):
         return module.in_channels, module.out_channels, module.groups
@@ -76,20 +74,20 @@ def layer_channels(module: nn.Module) -> LayerChannels:
 
 
 def is_channelwise(module: nn.Module) -> bool:
-    """Whether output channel i depends on input channel i alone, so that both go together."""
+    """Return whether output channel i depends on input channel i only, so that both are removed together."""
     if isinstance(module, _ConvNd):
         return 1 < module.groups == module.in_channels == module.out_channels
     return isinstance(module, (_NormBase, nn.PReLU))
 
 
 def keep_channels(module: nn.Module, inputs: Sequence[int] | None, outputs: Sequence[int] | None) -> None:
-    """Cut a layer down to some of its channels, in place; values, modes and memory format stay.
+    """Keep only some channels of a layer, in place; values, modes and memory format stay.
 
     Args:
-        module: a layer with channels; a convolution with groups must be depthwise.
-        inputs: the input channels that stay, in order; None keeps all. For a channelwise layer the same as
-            outputs.
-        outputs: likewise.
+        module: Layer with channels; a convolution with groups must be depthwise.
+        inputs: Input channels that stay, in order; None keeps all. For a channelwise layer they are the same
+            as outputs.
+        outputs: Output channels that stay, in order; None keeps all.
     """
     if is_channelwise(module):
         kept = outputs if outputs is not None else inputs
@@ -124,16 +122,16 @@ def silence_inputs(module: nn.Module, inputs: Sequence[int]) -> None:
 
 
 def drop_inputs(module: nn.Module, start: int, count: int) -> None:
-    """Take ``count`` input channels out of a layer, in place, from number ``start`` on."""
+    """Remove ``count`` input channels from a layer, in place, from number ``start`` on."""
     inputs = layer_channels(module)[0]
     keep_channels(module, [*range(start), *range(start + count, inputs)], None)
 
 
 def shapes_for(module: nn.Module, channels: LayerChannels) -> dict[str, tuple[int, ...]]:
-    """Shapes that the layer's tensors have with these channels.
+    """Return the shapes that the layer's tensors have with these channels.
 
     Raises:
-        ValueError: channels that this layer cannot have.
+        ValueError: The layer cannot have these channels.
     """
     inputs, outputs, groups = channels
     own = layer_channels(module)
@@ -156,10 +154,10 @@ def shapes_for(module: nn.Module, channels: LayerChannels) -> dict[str, tuple[in
 
 
 def set_channels(module: nn.Module, channels: LayerChannels) -> None:
-    """Give a layer other channel counts, in place; its values are lost, for a checkpoint to fill in.
+    """Set the channels of a layer, in place; its values are lost, and a checkpoint must fill them in.
 
     Raises:
-        ValueError: channels that this layer cannot have.
+        ValueError: The layer cannot have these channels.
     """
     if channels == layer_channels(module):
         return
@@ -186,7 +184,7 @@ def give_outputs(model: nn.Module, name: str, outputs: int) -> None:
 
 
 def _weight_axes(module: nn.Module) -> tuple[int, int]:
-    """Axes of the weight that count input and output channels."""
+    """Return the axes of the weight that count input and output channels."""
     return (0, 1) if getattr(module, "transposed", False) else (1, 0)
 
 

@@ -1,9 +1,8 @@
-"""Checkpoints: a directory with ``model.safetensors`` and ``card.json``. Data only: nothing is ever
-unpickled.
+"""Checkpoints: a directory with ``model.safetensors`` and ``card.json``. They are data only, without pickle.
 
-Keys in the tensors file are "<group>/<name>". The group ``model`` is the network: its state dict, complete,
-and all that :func:`load` reads. Further groups may stand beside it without a new format: a reader that does
-not know a group leaves it alone. What conditions keep of their own stands in another file, see
+Keys in the tensors file are "<group>/<name>". The group ``model`` is the network's complete state dict, the
+only group that :func:`load` reads. Further groups may be added without a new format: a reader ignores groups
+that it does not know. The conditions' own tensors are in another file, see
 :mod:`dance_ondevice.conditions.store`.
 """
 
@@ -50,24 +49,24 @@ _MODEL_GROUP = "model/"
 def save(directory: Path, model: nn.Module, card: ModelCard, *, half: bool = False) -> ModelCard:
     """Write a model and its card, durably: each file appears whole or not at all, the card last.
 
-    The model is first rebuilt from what is about to be written, so that a checkpoint that could not be loaded
-    again is found out now. Interrupting an overwrite may leave new tensors with the old card, which
+    The model is first rebuilt from the data to be written, so that a checkpoint that could not be loaded
+    again is noticed now. Interrupting an overwrite may leave new tensors with the old card, which
     :func:`load` refuses.
 
     Args:
-        directory: created where missing; files of an earlier checkpoint in it are replaced.
-        model: not running in another thread.
-        card: see there for the fields that are set here.
-        half: store weights of more than one dimension in 16 bits, which halves the file; a value is then off
-            by 2^-11 of itself at most. Statistics and biases keep their 32 bits; the loaded model computes in
-            32.
+        directory: Directory, created if missing; files of an earlier checkpoint in it are replaced.
+        model: Model that no other thread runs.
+        card: Card of the model; :class:`ModelCard` marks the fields that are set here.
+        half: True stores weights of more than one dimension in 16 bits, which halves the file; the relative
+            error of a value is at most 2^-11. Statistics and biases keep their 32 bits, and the loaded model
+            computes in 32.
 
     Returns:
         The card as written.
 
     Raises:
-        CheckpointError: the card does not describe this model.
-        OSError: the disk.
+        CheckpointError: The card does not describe this model.
+        OSError: The files cannot be written.
     """
     state = {  # clones: tied weights share memory
         f"{_MODEL_GROUP}{name}": tensor.detach().to("cpu").contiguous().clone()
@@ -100,17 +99,17 @@ def save(directory: Path, model: nn.Module, card: ModelCard, *, half: bool = Fal
 def load(path: Path) -> tuple[nn.Module, ModelCard]:
     """Rebuild a saved model, slimmed shapes included.
 
-    A card with a factory has that factory imported and called: it must be code that is installed and trusted.
+    The factory in a card is imported and called: it must be code that is installed and trusted.
 
     Args:
-        path: the checkpoint's directory, or its ``model.safetensors``.
+        path: Directory of the checkpoint, or its ``model.safetensors``.
 
     Returns:
         The model on the CPU, in eval mode, and its card.
 
     Raises:
-        CheckpointError: a missing file, tensors that are damaged (their SHA-256 is not the card's), do not
-            fit the card or hold values that are no numbers, an architecture or factory that is not there.
+        CheckpointError: A file is missing, the tensors are damaged (their SHA-256 is not the card's), do not
+            fit the card or hold values that are not numbers, or the architecture or factory does not exist.
     """
     card = read_card(path)
     file = directory_of(path) / TENSORS_FILE
@@ -198,7 +197,7 @@ def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Mo
             raise CheckpointError(f"{source}: the model has no layer {name!r} that channels could be set for")
         try:
             shapes = shapes_for(module, channels)
-            # Before anything is allocated: a forged card may ask for any amount of memory.
+            # Shapes are checked before anything is allocated: a forged card may ask for any amount of memory.
             for key, shape in shapes.items():
                 _check_shape(tensors, f"{name}.{key}", shape)
             set_channels(module, channels)
@@ -208,7 +207,7 @@ def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Mo
     missing, unexpected = own.keys() - tensors.keys(), tensors.keys() - own.keys()
     if missing or unexpected:
         raise CheckpointError(
-            f"{source}: other tensors than the model has: missing {_some(missing)}, "
+            f"{source}: the tensors are not those of the model: missing {_some(missing)}, "
             f"unexpected {_some(unexpected)}"
         )
     for name, tensor in own.items():
@@ -223,16 +222,14 @@ def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Mo
 
 
 def _check_runs(model: nn.Module, num_classes: int, source: str) -> None:
-    """Try the model once: tensors and card can agree with each other and still not make a network."""
+    """Run the model once: tensors and card can agree with each other and still not be a working network."""
     try:
         with torch.inference_mode():
             found = logits(model, torch.zeros(1, 3, STRIDE, STRIDE)).shape[1]
     except Exception as error:  # the model may be the user's, and its layers may not fit together
         raise CheckpointError(f"{source}: the model does not run: {type(error).__name__}: {error}") from error
     if found != num_classes:
-        raise CheckpointError(
-            f"{source}: the model tells {found} classes apart, the card names {num_classes}"
-        )
+        raise CheckpointError(f"{source}: the model has {found} classes, the card names {num_classes}")
 
 
 def _check_shape(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], source: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What a model costs: multiply-accumulates and parameters, the figures that slimming and reports go by."""
+"""Cost of a model: multiply-accumulates (MACs) and parameters, the figures for slimming and reports."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from dance_ondevice.models.forward import outputs
 
 
 def count_macs(model: nn.Module, height: int, width: int) -> int:
-    """Multiply-accumulates of one image (3, height, width) in inference: see :func:`layer_macs`."""
+    """Count the multiply-accumulates of one image (3, height, width) in inference: see :func:`layer_macs`."""
     return sum(layer_macs(model, height, width).values())
 
 
 def layer_macs(model: nn.Module, height: int, width: int) -> dict[str, int]:
-    """Multiply-accumulates of one image by layer: convolutions (transposed too) and linear layers.
+    """Count the multiply-accumulates of one image by layer: convolutions (also transposed) and linear layers.
 
     Normalisation, activations, pooling, interpolation and biases are left out, as is usual. The image goes
-    through the padding of :mod:`dance_ondevice.models.forward`, so this is what the device computes, not what
-    the frame's size suggests. Not for a model that another thread is running: it counts with forward hooks.
+    through the padding of :mod:`dance_ondevice.models.forward`, so these are the MACs that the device
+    computes. No other thread may run the model meanwhile, since the count uses forward hooks.
 
     Args:
-        model: left as it was, its training mode included.
-        height: of the image, pixels.
-        width: of the image, pixels.
+        model: Model; it is unchanged afterwards, its training mode included.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Returns:
-        Module name -> MACs, for the layers that ran; a layer that runs twice counts twice.
+        MACs by module name, for the layers that ran; a layer that runs twice counts twice.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: A side is below 1.
     """
     if height < 1 or width < 1:
         raise ValueError(f"an image has at least 1 x 1 pixels, found {height} x {width}")
@@ -48,21 +48,21 @@ def layer_macs(model: nn.Module, height: int, width: int) -> dict[str, int]:
 
 
 def training_macs(model: nn.Module, height: int, width: int) -> int:
-    """Multiply-accumulates of training on one image (3, height, width), for the layers of :func:`layer_macs`.
+    """Count the multiply-accumulates of training on one image (3, height, width), see :func:`layer_macs`.
 
     A layer's backward pass computes two products, each as costly as its forward pass: the gradient of its
-    weights, and that of its input. With nothing frozen that makes three forward passes; frozen weights save
-    the first product, and layers with nothing to train in them or before them save the second as well. The
-    input of the first trained layer is counted like any other, though nobody needs its gradient, so that
+    weights, and that of its input. Without frozen weights that makes three forward passes; frozen weights
+    save the first product, and layers with nothing to train in them or before them save the second as well.
+    The input of the first trained layer is counted like any other, although its gradient is not used, so that
     "three forward passes" holds, as is usual. Heads that inference never runs are left out.
 
     Args:
-        model: left as it was; ``requires_grad`` says which weights are trained.
-        height: of the image, pixels.
-        width: of the image, pixels.
+        model: Model; it is unchanged afterwards. ``requires_grad`` marks the weights that are trained.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: A side is below 1.
     """
     macs = 0
 
@@ -77,23 +77,23 @@ def training_macs(model: nn.Module, height: int, width: int) -> int:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trainable numbers that inference uses.
+    """Count the parameters that inference uses.
 
-    What the model lists in ``training_only`` (names of submodules, such as auxiliary heads) is left out.
+    Submodules that the model lists in ``training_only``, such as auxiliary heads, are left out.
     """
     skipped = tuple(f"{name}." for name in training_only(model))
     return sum(p.numel() for name, p in model.named_parameters() if not name.startswith(skipped))
 
 
 def training_only(model: nn.Module) -> tuple[str, ...]:
-    """Names of the submodules with parameters that inference never runs, by the model's own word."""
+    """Return the names of submodules with parameters that inference never runs, as the model lists them."""
     names: tuple[str, ...] = getattr(model, "training_only", ())
     return tuple(name for name in names if any(True for _ in model.get_submodule(name).parameters()))
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode for a while; each module then gets its own mode back."""
+    """Put a model in eval mode within a context; afterwards each module gets its own mode back."""
     modes = {module: module.training for _, module in model.named_modules()}
     model.eval()
     try:
@@ -110,9 +110,10 @@ def _watch(
     *,
     gradients: bool,
 ) -> None:
-    """Run an image of a (height, width) in eval mode, telling of each layer: its name, itself, input, output.
+    """Run an image of a size (height, width) in eval mode and call `note` for each layer.
 
-    With ``gradients``, tensors know whether the backward pass would reach them.
+    `note` gets the layer's name, the layer, its input and its output. With ``gradients``, the tensors show
+    by ``requires_grad`` whether the backward pass would reach them.
     """
     if min(size) < 1:
         raise ValueError(f"an image has at least 1 x 1 pixels, found {size[0]} x {size[1]}")

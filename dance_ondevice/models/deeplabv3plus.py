@@ -17,9 +17,9 @@ from dance_ondevice.models.layers import ConvBNReLU, InvertedResidual, Removed, 
 
 
 def conv3x3(in_channels: int, out_channels: int, *, dilation: int = 1, separable: bool = True) -> nn.Module:
-    """A 3 x 3 convolution, separable as in section 3.1 of the paper or not: both are in its tables.
+    """Build a 3 x 3 convolution, separable as in section 3.1 of the paper or not: both are in its tables.
 
-    Separable, each of its two convolutions has a normalisation and ReLU of its own.
+    If separable, each of its two convolutions has its own normalisation and ReLU.
     """
     if not separable:
         return ConvBNReLU(in_channels, out_channels, 3, dilation=dilation)
@@ -32,11 +32,12 @@ def conv3x3(in_channels: int, out_channels: int, *, dilation: int = 1, separable
 class MobileNetV2(nn.Module):
     """MobileNetV2 without its classifier, at output stride 16 (its table 2; DeepLab's section 3.1).
 
-    The last stride of 2 is left out, and the blocks behind it are dilated by 2 instead. ReLU stands for the
-    ReLU6 of the paper, which matters in low-precision arithmetic only.
+    The last stride of 2 is left out, and the blocks behind it are dilated by 2 instead. ReLU replaces the
+    paper's ReLU6, which matters in low-precision arithmetic only.
     """
 
-    #: Per stage: widening inside a block, stride of the first block, dilation of the first and of the others.
+    #: For each stage: expansion inside a block, stride of the first block, dilation of the first and of
+    #: others.
     STAGES: ClassVar = (
         (1, 1, 1, 1),
         (6, 2, 1, 1),
@@ -80,21 +81,21 @@ class MobileNetV2(nn.Module):
 
 
 class ImagePooling(nn.Module):
-    """The mean over the whole image, filtered and spread over it again ("image-level features")."""
+    """Image pooling: the mean over the whole image, filtered and copied to every position again."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.project = ConvBNReLU(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in, H, W) to (N, out, H, W), the same everywhere."""
+        """Map (N, in, H, W) to (N, out, H, W), with the same values at every position."""
         return resize(self.project(F.adaptive_avg_pool2d(x, 1)), x.shape[2:])
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: one 1 x 1, a dilated 3 x 3 a rate, and image pooling, side by side.
+    """Atrous spatial pyramid pooling: a 1 x 1, a dilated 3 x 3 for each rate, and image pooling in parallel.
 
-    (N, in, H, W) -> (N, out, H, W).
+    It maps (N, in, H, W) to (N, out, H, W).
     """
 
     def __init__(self, in_channels: int, out_channels: int, rates: Sequence[int], *, separable: bool) -> None:
@@ -114,7 +115,7 @@ class ASPP(nn.Module):
         return out
 
     def names(self) -> dict[str, str]:
-        """The branches of larger context that are there: name -> the submodule."""
+        """Map the names of the present branches of larger context to their submodules."""
         every = {f"dilation {rate}": f"branches.{index}" for index, rate in enumerate(self.rates)}
         every["image pooling"] = "pooling"
         return {
@@ -122,7 +123,7 @@ class ASPP(nn.Module):
         }
 
     def remove(self, name: str) -> None:
-        """Take such a branch out, and from the last convolution the channels that it read from there."""
+        """Remove such a branch, and the channels that the last convolution read from it."""
         order = [self.get_submodule(module) for module in self.names().values()]
         index = list(self.names()).index(name)
         widths = [self._width(branch) for branch in order]
@@ -139,10 +140,10 @@ class ASPP(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Joins the pyramid's features with those at 1/4 and refines them with 3 x 3 convolutions (figure 2).
+    """Decoder that joins the pyramid's features with those at 1/4 and refines them (figure 2).
 
-    A separable convolution filters each channel by itself first, which may as well happen before the two are
-    joined. It does here, so that slimming can take channels from either without regard to the other.
+    A separable convolution filters each channel by itself first, which can also happen before the two are
+    joined. It is done so here, so that slimming can remove channels from either independently.
     """
 
     def __init__(self, deep: int, early: int, widths: Sequence[int], *, separable: bool) -> None:
@@ -165,20 +166,20 @@ class DeepLabV3Plus(nn.Module):
     """DeepLabv3+ with MobileNetV2 as its encoder, at output stride 16.
 
     Args:
-        num_classes: channels of the output.
-        stem: width of the first convolution.
-        widths: of the encoder's seven stages; the second is the one that the decoder goes back to, at 1/4.
-        repeats: blocks in each stage.
-        rates: dilations of the pyramid's 3 x 3 branches; with image pooling they are the multi-scale groups.
-        pyramid: width of each branch and of the pyramid's output.
-        low_level: width that the decoder reduces the features at 1/4 to (48 by the paper's table 1).
-        decoder: widths of the decoder's 3 x 3 convolutions (two of 256 by its table 2).
-        separable: whether the 3 x 3 convolutions of pyramid and decoder are separable, which costs far less
+        num_classes: Number of classes, the channels of the output.
+        stem: Width of the first convolution.
+        widths: Widths of the encoder's seven stages; the decoder also reads the second, at 1/4.
+        repeats: Number of blocks in each stage.
+        rates: Dilations of the pyramid's 3 x 3 branches; with image pooling they are the multi-scale groups.
+        pyramid: Width of each branch and of the pyramid's output.
+        low_level: Width that the decoder reduces the features at 1/4 to (48 by the paper's table 1).
+        decoder: Widths of the decoder's 3 x 3 convolutions (two of 256 by its table 2).
+        separable: True makes the 3 x 3 convolutions of pyramid and decoder separable, which costs far less
             and is as accurate (section 4.3 of the paper).
-        dropout: after the pyramid, in training only.
+        dropout: Dropout after the pyramid, in training only.
 
     Raises:
-        ValueError: not seven widths or repeats, no decoder, or a number below 1.
+        ValueError: There are not seven widths or repeats, there is no decoder, or a number is below 1.
     """
 
     def __init__(
@@ -218,26 +219,26 @@ class DeepLabV3Plus(nn.Module):
         return out
 
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
-        """The pyramid's branches of larger context: group name -> names of the modules that make it up.
+        """Map each of the pyramid's branches of larger context to the names of its modules.
 
         Slimming may treat these groups unevenly: the smaller the input, the less a wide dilation is worth,
-        which beyond the image's edge sees padding alone.
+        since beyond the image's edge it covers padding only.
         """
         return {name: (f"aspp.{module}",) for name, module in self.aspp.names().items()}
 
     def branch_contexts(self) -> dict[str, float]:
-        """Group name -> side of what one of its values sees, in places at output stride 16.
+        """Map each group to the side of its receptive field, in positions at output stride 16.
 
-        A 3 x 3 of dilation d sees 2 d + 1; image pooling all, which at 1024 pixels is 64.
+        A 3 x 3 of dilation d covers 2 d + 1; image pooling covers all, which at 1024 pixels is 64.
         """
         every = {f"dilation {rate}": 2.0 * rate + 1 for rate in self.aspp.rates}
         every["image pooling"] = max(64.0, *every.values())
         return {name: every[name] for name in self.aspp.names()}
 
     def removable_branches(self) -> tuple[str, ...]:
-        """Groups that can be taken out whole: each, the 1 x 1 convolution beside them always stays."""
+        """List the groups that can be removed whole: all, since the 1 x 1 convolution always stays."""
         return tuple(self.aspp.names())
 
     def remove_branch(self, name: str) -> None:
-        """Take one of those out; see :func:`dance_ondevice.models.branches.remove_branches`."""
+        """Remove one of these groups; see :func:`dance_ondevice.models.branches.remove_branches`."""
         self.aspp.remove(name)

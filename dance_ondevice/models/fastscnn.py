@@ -12,7 +12,7 @@ from dance_ondevice.models.layers import ConvBNReLU, DSConv, InvertedResidual, P
 
 
 class FeatureFusion(nn.Module):
-    """Adds the deep features (1/32) to the shallow ones (1/8), table 3 of the paper.
+    """Feature fusion: adds the deep features (1/32) to the shallow ones (1/8), table 3 of the paper.
 
     The deep ones are upsampled, then filtered by a dilated 3 x 3 per channel.
     """
@@ -42,22 +42,22 @@ class FastSCNN(nn.Module):
     """Fast-SCNN with the paper's widths by default: 1.1 million parameters.
 
     Args:
-        num_classes: channels of the output.
-        downsample: widths of the three stride-2 layers of learning to downsample (to 1/8).
-        bottlenecks: widths of the three bottleneck stages; the first two have stride 2 (to 1/32).
-        repeats: blocks in each bottleneck stage.
-        expansion: t, the widening inside a bottleneck.
-        pyramid_bins: grids of the pyramid pooling; its branches are the multi-scale groups.
-        fusion: width of the pyramid's output, of the feature fusion and of the classifier.
-        dropout: before the last layer, in training only.
-        auxiliary: whether to have the paper's two auxiliary heads (section 4.1), after learning to downsample
-            and after the global features. They run in training mode only; checkpoints hold them.
+        num_classes: Number of classes, the channels of the output.
+        downsample: Widths of the three stride-2 layers of learning to downsample (to 1/8).
+        bottlenecks: Widths of the three bottleneck stages; the first two have stride 2 (to 1/32).
+        repeats: Number of blocks in each bottleneck stage.
+        expansion: Factor t on the width inside a bottleneck.
+        pyramid_bins: Grids of the pyramid pooling; its branches are the multi-scale groups.
+        fusion: Width of the pyramid's output, of the feature fusion and of the classifier.
+        dropout: Dropout before the last layer, in training only.
+        auxiliary: True adds the paper's two auxiliary heads (section 4.1), after learning to downsample and
+            after the global features. They run in training mode only; checkpoints hold them.
 
     Raises:
-        ValueError: not three widths or repeats, or a number below 1.
+        ValueError: There are not three widths or repeats, or a number is below 1.
     """
 
-    #: Modules that inference never runs: left out of its parameters and MACs.
+    #: Names of the modules that inference never runs; its parameters and MACs are counted without them.
     training_only: ClassVar[tuple[str, ...]] = ("auxiliary",)
 
     def __init__(
@@ -111,8 +111,8 @@ class FastSCNN(nn.Module):
         """Classify every pixel of (N, 3, H, W), H and W of any size.
 
         Returns:
-            Logits (N, C, h, w), as coarse as they were computed. In training mode with auxiliary heads: a
-            tuple of those and of one such tensor a head, each at a size of its own.
+            Logits (N, C, h, w) at the resolution of the last layer. In training mode with auxiliary heads: a
+            tuple of those logits and of the logits of each head, each at its own resolution.
         """
         shallow = self.downsample(x)
         deep = self.pyramid(self.bottlenecks(shallow))
@@ -123,21 +123,21 @@ class FastSCNN(nn.Module):
         return logits
 
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
-        """The pyramid's bins: group name -> names of the modules that make it up.
+        """Map each of the pyramid's bins to the names of its modules.
 
-        Slimming may treat these groups unevenly: the smaller the input, the less a bin of a large context is
+        Slimming may treat these groups unevenly: the smaller the input, the less a bin of large context is
         worth.
         """
         return {name: (f"pyramid.branches.{index}",) for name, index in self.pyramid.names().items()}
 
     def branch_contexts(self) -> dict[str, float]:
-        """Group name -> side of what one of its values sees, as a share of the image's."""
+        """Map each group to the side of its receptive field, as a share of the image's."""
         return {name: 1 / self.pyramid.bins[index] for name, index in self.pyramid.names().items()}
 
     def removable_branches(self) -> tuple[str, ...]:
-        """Groups that can be taken out whole: each bin, whichever others are left."""
+        """List the groups that can be removed whole: every bin, independently of the others."""
         return tuple(self.pyramid.names())
 
     def remove_branch(self, name: str) -> None:
-        """Take one of those out; see :func:`dance_ondevice.models.branches.remove_branches`."""
+        """Remove one of these groups; see :func:`dance_ondevice.models.branches.remove_branches`."""
         self.pyramid.remove(name)

@@ -18,20 +18,20 @@ from dance_ondevice.models.layers import resize
 
 __all__ = ["STRIDE", "Prediction", "logits", "outputs", "predict", "sampled_outputs", "to_tensor"]
 
-#: Sides are padded to a multiple of this: the deepest downsampling of the architectures.
+#: Number of which padded sides are multiples: the deepest downsampling of the architectures.
 STRIDE = 32
-#: The confidence is that of one pixel in a square of this side.
+#: Side of the squares of which one pixel counts for the mean confidence.
 _CONFIDENCE_STRIDE = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model sees in one frame.
+    """Prediction of a model for one frame.
 
     Attributes:
-        mask: (H, W) uint8, the most likely class of each pixel.
-        mean_confidence: mean of that class's softmax probability, 0 to 1, over every fourth pixel of every
-            fourth row: a mean over all of them says the same and takes ten times as long.
+        mask: Most likely class of each pixel, (H, W) uint8.
+        mean_confidence: Mean of that class's softmax probability, 0 to 1, over every fourth pixel of every
+            fourth row: a mean over all pixels is nearly equal and takes ten times as long.
     """
 
     mask: NDArray[np.uint8]
@@ -39,27 +39,27 @@ class Prediction:
 
 
 def logits(model: nn.Module, x: Tensor) -> Tensor:
-    """The class scores of each pixel: (N, 3, H, W) -> (N, C, H, W), for any H, W >= 1.
+    """Compute the class scores of each pixel: (N, 3, H, W) to (N, C, H, W), for any H, W >= 1.
 
-    The first of :func:`outputs`.
+    They are the first of :func:`outputs`.
     """
     return outputs(model, x)[0]
 
 
 def outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
-    """All outputs of a model (in training mode there may be auxiliary ones), each at the input's size.
+    """Compute all outputs of a model (also auxiliary ones in training mode), each at the input's size.
 
     The input is padded below and to the right by repeating its edge until both sides are multiples of 32;
     smaller outputs are upsampled to the padded size, and the padding is cut off again.
 
     Args:
-        model: returns logits (N, C, h, w), or a tuple or list of such, the real ones first, or a mapping with
-            the real ones as "out", as torchvision's models do.
-        x: (N, 3, H, W) floats.
+        model: Model that returns logits (N, C, h, w), or a tuple or list of logits, the main ones first, or a
+            mapping with the main ones as "out", as torchvision's models do.
+        x: Images (N, 3, H, W) of floats.
 
     Raises:
-        ValueError: not a batch of images.
-        TypeError: the model returned something else.
+        ValueError: The input is not a batch of images.
+        TypeError: The model returned something else.
     """
     heads, padded = _heads(model, x)
     height, width = x.shape[2:]
@@ -99,7 +99,7 @@ def sampled_outputs(model: nn.Module, x: Tensor, stride: int, offset: tuple[int,
 
 
 def heads_of(found: object) -> Sequence[Tensor]:
-    """The outputs among what a model returned, see :func:`outputs`; empty where that is something else."""
+    """Return the outputs in a model's return value, see :func:`outputs`; empty if it is something else."""
     if isinstance(found, Tensor):
         found = (found,)
     elif isinstance(found, Mapping):
@@ -131,7 +131,7 @@ def to_tensor(bgr: NDArray[np.uint8], normalisation: Normalisation) -> Tensor:
     In memory the channels come last, as in the image.
 
     Raises:
-        ValueError: another shape or dtype.
+        ValueError: The image has another shape or dtype.
     """
     if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8 or bgr.size == 0:
         raise ValueError(f"expected an image (H, W, 3) of uint8, found {bgr.shape} of {bgr.dtype}")
@@ -153,15 +153,15 @@ def predict(
     """Segment one image.
 
     Args:
-        model: in eval mode.
-        bgr: (h, w, 3) uint8, at the resolution to infer at.
-        normalisation: the one that the model was trained with.
-        out_size: (H, W) of the mask; the image's own by default. The logits are upsampled, not the mask, so
+        model: Model in eval mode.
+        bgr: Image (h, w, 3) uint8, at the resolution to infer at.
+        normalisation: Normalisation that the model was trained with.
+        out_size: Size (H, W) of the mask; None takes the image's. The logits are upsampled, not the mask, so
             edges stay smooth when inferring on a reduced frame.
 
     Raises:
-        ValueError: a wrong image or size, or a model in training mode: it would learn its statistics from
-            the frame.
+        ValueError: The image or size is invalid, or the model is in training mode, in which it would learn
+            its statistics from the frame.
     """
     if model.training:
         raise ValueError("predict needs a model in eval mode: call model.eval() first")
@@ -178,14 +178,14 @@ def predict(
 
 
 def _decide(coarse: NDArray[np.float32], span: tuple[float, float], out_size: tuple[int, int]) -> Prediction:
-    """The best class of each pixel of (H, W) = ``out_size``, of coarse logits (C, h, w).
+    """Return the best class of each pixel of (H, W) = ``out_size``, of coarse logits (C, h, w).
 
-    One class after the other: upsampling all and then asking for the largest takes three times as long.
+    It works class by class: upsampling all classes before taking the largest takes three times as long.
 
     Args:
-        coarse: contiguous.
-        span: (height, width) in pixels of the mask that the logits cover: the padding is in it.
-        out_size: what is kept of that, from the upper left.
+        coarse: Contiguous logits (C, h, w).
+        span: Size (height, width) in pixels of the mask that the logits cover, padding included.
+        out_size: Size of the result, from the upper left.
     """
     height, width = out_size
     mask = np.zeros(out_size, np.uint8)
@@ -205,7 +205,7 @@ def _decide(coarse: NDArray[np.float32], span: tuple[float, float], out_size: tu
 
 
 def _upsampled(plane: NDArray[np.float32], span: tuple[float, float]) -> NDArray[np.float32]:
-    """One class's logits (h, w) over the span, bilinearly: torch's function, in a fraction of its time."""
+    """Upsample one class's logits (h, w) to the span, bilinearly as torch does, in a fraction of its time."""
     rows, columns = span[0] / plane.shape[0], span[1] / plane.shape[1]
     if rows == columns == 1:
         return plane

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dance_ondevice.models.channels import drop_inputs, layer_channels
 from dance_ondevice.models.layers import BasicBlock, ConvBNReLU, Removed, resize
 
-#: Resolution of each stream: the image's sides divided by this.
+#: Divisors of the image's sides that give the resolution of each stream.
 STREAM_STRIDES = (4, 8, 16, 32)
 
 
@@ -38,10 +38,10 @@ class Bottleneck(nn.Module):
 
 
 def exchange_path(source: int, target: int, widths: Sequence[int]) -> nn.Module:
-    """What turns a stream into its contribution to another (figure 3).
+    """Build the path that turns a stream into its contribution to another (figure 3).
 
-    To a finer one: 1 x 1, then upsampling by whoever adds it up. To a coarser one: a 3 x 3 of stride 2 for
-    each halving; all but the last keep the width and have a ReLU.
+    To a finer stream it is a 1 x 1 convolution; the caller upsamples its output. To a coarser stream it is a
+    3 x 3 of stride 2 for each halving; all but the last keep the width and have a ReLU.
     """
     if source > target:
         return ConvBNReLU(widths[source], widths[target], 1, activation=False)
@@ -51,9 +51,9 @@ def exchange_path(source: int, target: int, widths: Sequence[int]) -> nn.Module:
 
 
 class Exchange(nn.Module):
-    """One multi-resolution block: residual blocks in each stream, then each stream hears all the others.
+    """One multi-resolution block: residual blocks in each stream, then an exchange between all streams.
 
-    A list of (N, C_i, H_i, W_i), finest first, to a list of the same shapes.
+    It maps a list of (N, C_i, H_i, W_i), finest first, to a list of the same shapes.
     """
 
     def __init__(self, widths: Sequence[int], blocks: int) -> None:
@@ -83,7 +83,7 @@ class Exchange(nn.Module):
         return outputs
 
     def remove_last(self) -> None:
-        """Take the coarsest stream out, with the paths from and to it."""
+        """Remove the coarsest stream, with the paths from and to it."""
         last = str(len(self.streams) - 1)
         del self.streams[-1]
         for path in [path for path in self.paths if last in path.split("_to_")]:
@@ -91,18 +91,18 @@ class Exchange(nn.Module):
 
 
 class HRNet(nn.Module):
-    """HRNetV2: streams of four resolutions side by side, the finest kept to the end, all of them classified.
+    """HRNetV2: parallel streams of four resolutions, the finest kept to the end, all of them classified.
 
     Args:
-        num_classes: channels of the output.
-        stem: width of the two stride-2 convolutions at the start and of the bottlenecks of stage 1.
-        bottlenecks: how many of those there are.
-        widths: of the streams at 1/4, 1/8, 1/16 and 1/32.
-        modules: multi-resolution blocks in stages 2, 3 and 4, with two, three and four streams.
-        blocks: residual blocks in each stream of such a block.
+        num_classes: Number of classes, the channels of the output.
+        stem: Width of the two stride-2 convolutions at the start and of the bottlenecks of stage 1.
+        bottlenecks: Number of those bottlenecks.
+        widths: Widths of the streams at 1/4, 1/8, 1/16 and 1/32.
+        modules: Numbers of multi-resolution blocks in stages 2, 3 and 4, with two, three and four streams.
+        blocks: Number of residual blocks in each stream of such a block.
 
     Raises:
-        ValueError: not four widths or not three module counts, or a number below 1.
+        ValueError: There are not four widths or not three module counts, or a number is below 1.
     """
 
     def __init__(
@@ -125,7 +125,8 @@ class HRNet(nn.Module):
         self.first = nn.Sequential(
             Bottleneck(stem, stem), *(Bottleneck(4 * stem, stem) for _ in range(bottlenecks - 1))
         )
-        # Stage s adds the stream s - 1 out of the coarsest so far; the finest one leaves stage 1 likewise.
+        # Stage s makes the stream s - 1 from the coarsest so far; stage 1 makes the finest one in the same
+        # way.
         self.open_finest = ConvBNReLU(4 * stem, widths[0], 3)
         feeding = (4 * stem, *widths[1:3])
         self.open_stream = nn.ModuleList(
@@ -154,7 +155,7 @@ class HRNet(nn.Module):
         return out
 
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
-        """The streams: group name -> names of the modules that make it up.
+        """Map each stream to the names of its modules.
 
         A path between two streams counts as part of the coarser one, so that no module is in two groups.
         Slimming may treat these groups unevenly: the smaller the input, the less a coarse stream is worth.
@@ -165,18 +166,18 @@ class HRNet(nn.Module):
         }
 
     def branch_contexts(self) -> dict[str, float]:
-        """Group name -> side of what one of its values sees, in proportion: each stream twice the finer's."""
+        """Map each stream to the relative side of its receptive field: twice that of the finer one."""
         return {f"stream 1/{stride}": float(stride) for stride in STREAM_STRIDES[: self._streams]}
 
     def removable_branches(self) -> tuple[str, ...]:
-        """Groups that can be taken out whole: the coarsest stream, which the finer ones do not come from.
+        """List the groups that can be removed whole: the coarsest stream, since no finer one is made from it.
 
-        When it is gone, the one before it is the coarsest. The finest stays.
+        Once it is removed, the one before it is the coarsest. The finest stream stays.
         """
         return tuple(f"stream 1/{stride}" for stride in STREAM_STRIDES[1 : self._streams][-1:])
 
     def remove_branch(self, name: str) -> None:
-        """Take it out; see :func:`dance_ondevice.models.branches.remove_branches`."""
+        """Remove this stream; see :func:`dance_ondevice.models.branches.remove_branches`."""
         if name not in self.removable_branches():
             raise KeyError(name)
         last = self._streams - 1

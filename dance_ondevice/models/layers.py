@@ -1,4 +1,4 @@
-"""The convolution blocks that the architectures share, written so that channels can be cut out of them."""
+"""The convolution blocks that the architectures share, written so that their channels can be removed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dance_ondevice.models.channels import drop_inputs, layer_channels
 
 
 class Removed(nn.Identity):
-    """Stands where a branch was that slimming took out: no weights, no work.
+    """Placeholder for a branch that slimming removed: it has no weights and computes nothing.
 
-    It keeps the names of the modules beside it what they were.
+    With it the names of the modules beside it stay the same.
     """
 
 
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation that also trains on a single value per channel.
 
-    One image through a 1 x 1 pyramid bin leaves one value per channel, of which no variance can be taken and
-    on which PyTorch raises. The running statistics stand in for such a batch, and are left as they are.
+    One image through a 1 x 1 pyramid bin leaves one value per channel, which has no variance, so that PyTorch
+    raises. Such a batch is normalised by the running statistics, which stay unchanged.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 class ConvBNReLU(nn.Module):
     """Convolution without bias, batch normalisation, and ReLU unless ``activation`` is off.
 
-    Padding keeps the size at stride 1. (N, in, H, W) -> (N, out, ceil(H / stride), ceil(W / stride)).
+    Padding keeps the size at stride 1. It maps (N, in, H, W) to (N, out, ceil(H / stride), ceil(W / stride)).
     """
 
     def __init__(
@@ -94,8 +94,8 @@ class DSConv(nn.Module):
 class InvertedResidual(nn.Module):
     """MobileNetV2's bottleneck (arXiv 1801.04381): expand, filter per channel, project linearly.
 
-    The input is added to the output where both have the same shape. Without widening (``expansion`` 1) there
-    is nothing to expand, and that layer is left out, as in the paper's first block.
+    The input is added to the output if both have the same shape. With ``expansion`` 1 the expanding layer is
+    left out, as in the paper's first block.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class BasicBlock(nn.Module):
 
 
 class SegmentationHead(nn.Sequential):
-    """A 3 x 3 convolution, dropout, and a 1 x 1 classifier. (N, in, H, W) -> (N, classes, H, W)."""
+    """A 3 x 3 convolution, dropout, and a 1 x 1 classifier: (N, in, H, W) to (N, classes, H, W)."""
 
     def __init__(self, in_channels: int, width: int, num_classes: int, *, dropout: float = 0.1) -> None:
         super().__init__(
@@ -146,11 +146,10 @@ class SegmentationHead(nn.Sequential):
 
 
 class PyramidPooling(nn.Module):
-    """PSPNet's pyramid pooling (arXiv 1612.01105): averages over a grid of each bin size, put beside the
-    input.
+    """PSPNet's pyramid pooling (arXiv 1612.01105): the input, concatenated with averages over grids.
 
-    Each of the k branches has in / k channels; a last convolution brings all of them together.
-    (N, in, H, W) -> (N, out, H, W), for any H, W >= 1.
+    Each of the k grids is a branch with in / k channels; a last convolution joins all of them. It maps
+    (N, in, H, W) to (N, out, H, W), for any H, W >= 1.
     """
 
     def __init__(
@@ -178,7 +177,7 @@ class PyramidPooling(nn.Module):
         return out
 
     def names(self) -> dict[str, int]:
-        """The bins that are there: name -> which branch."""
+        """Map the names of the present bins to the index of their branch."""
         return {
             f"pyramid bin {cells}": index
             for index, (cells, branch) in enumerate(zip(self.bins, self.branches, strict=True))
@@ -186,7 +185,7 @@ class PyramidPooling(nn.Module):
         }
 
     def remove(self, name: str) -> None:
-        """Take a bin out, and from the last convolution the channels that it read from there."""
+        """Remove a bin, and the channels that the last convolution read from it."""
         index = self.names()[name]
         widths = [
             0 if isinstance(branch, Removed) else layer_channels(branch.get_submodule("conv"))[1]
@@ -198,7 +197,7 @@ class PyramidPooling(nn.Module):
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Resample (N, C, h, w) bilinearly to (N, C, *size); the same tensor if it fits already."""
+    """Resample (N, C, h, w) bilinearly to (N, C, *size); the same tensor if it has that size already."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

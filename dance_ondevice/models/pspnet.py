@@ -19,7 +19,7 @@ class DilatedResNet(nn.Module):
     The last two strides of 2 are left out, and those stages are dilated by 2 and by 4 instead (section 3.2).
     """
 
-    #: Per stage: stride of the first block, dilation of all.
+    #: For each stage: stride of the first block, dilation of all blocks.
     STAGES: ClassVar = ((1, 1), (2, 1), (1, 2), (1, 4))
 
     def __init__(self, widths: Sequence[int], repeats: Sequence[int]) -> None:
@@ -48,19 +48,19 @@ class PSPNet(nn.Module):
     """PSPNet with a dilated ResNet-18 as its encoder, at output stride 8.
 
     Args:
-        num_classes: channels of the output.
-        widths: of the encoder's four stages.
-        repeats: blocks in each stage.
-        pyramid_bins: grids of the pyramid pooling; its branches are the multi-scale groups.
-        dropout: before the last layer, in training only.
-        auxiliary: whether to have the paper's auxiliary head behind the third stage (section 3.3). It runs in
+        num_classes: Number of classes, the channels of the output.
+        widths: Widths of the encoder's four stages.
+        repeats: Number of blocks in each stage.
+        pyramid_bins: Grids of the pyramid pooling; its branches are the multi-scale groups.
+        dropout: Dropout before the last layer, in training only.
+        auxiliary: True adds the paper's auxiliary head behind the third stage (section 3.3). It runs in
             training mode only; checkpoints hold it.
 
     Raises:
-        ValueError: not four widths or repeats, or a number below 1.
+        ValueError: There are not four widths or repeats, or a number is below 1.
     """
 
-    #: Modules that inference never runs: left out of its parameters and MACs.
+    #: Names of the modules that inference never runs; its parameters and MACs are counted without them.
     training_only: ClassVar[tuple[str, ...]] = ("auxiliary",)
 
     def __init__(
@@ -90,8 +90,8 @@ class PSPNet(nn.Module):
         """Classify every pixel of (N, 3, H, W), H and W of any size.
 
         Returns:
-            Logits (N, C, h, w), as coarse as they were computed. In training mode with the auxiliary head: a
-            tuple of those and of its own.
+            Logits (N, C, h, w) at the resolution of the last layer. In training mode with the auxiliary head:
+            a tuple of those logits and of the head's.
         """
         third, last = self.encoder(x)
         logits: Tensor = self.classifier(self.pyramid(last))
@@ -100,21 +100,21 @@ class PSPNet(nn.Module):
         return logits
 
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
-        """The pyramid's bins: group name -> names of the modules that make it up.
+        """Map each of the pyramid's bins to the names of its modules.
 
-        Slimming may treat these groups unevenly: the smaller the input, the less a bin of a large context is
+        Slimming may treat these groups unevenly: the smaller the input, the less a bin of large context is
         worth.
         """
         return {name: (f"pyramid.branches.{index}",) for name, index in self.pyramid.names().items()}
 
     def branch_contexts(self) -> dict[str, float]:
-        """Group name -> side of what one of its values sees, as a share of the image's."""
+        """Map each group to the side of its receptive field, as a share of the image's."""
         return {name: 1 / self.pyramid.bins[index] for name, index in self.pyramid.names().items()}
 
     def removable_branches(self) -> tuple[str, ...]:
-        """Groups that can be taken out whole: each bin, whichever others are left."""
+        """List the groups that can be removed whole: every bin, independently of the others."""
         return tuple(self.pyramid.names())
 
     def remove_branch(self, name: str) -> None:
-        """Take one of those out; see :func:`dance_ondevice.models.branches.remove_branches`."""
+        """Remove one of these groups; see :func:`dance_ondevice.models.branches.remove_branches`."""
         self.pyramid.remove(name)

@@ -1,4 +1,4 @@
-"""Models by name, and models brought by the user. Importing this module does not import torch."""
+"""Registry of architectures, and users' own models. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-#: Environment variable with folders of modules that factories are found in, beside Python's own path.
+#: Environment variable with further folders in which modules of factories are searched.
 MODEL_PATH = "DANCE_MODEL_PATH"
-#: Architecture name -> where its class is, as "module:name". Only names: checking a configuration is cheap.
+#: Class of each architecture, as "module:name". They are names only, so that checking a configuration is
+#: cheap.
 ARCHITECTURES: Mapping[str, str] = MappingProxyType(
     {
         "fastscnn": "dance_ondevice.models.fastscnn:FastSCNN",
@@ -27,28 +28,28 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
 
 
 class ModelError(ValueError):
-    """A model cannot be built as asked."""
+    """Error: a model cannot be built as requested."""
 
 
 class UnknownArchitecture(ModelError):  # noqa: N818 - the name says what is wrong
-    """No architecture has this name; the message lists those there are."""
+    """Error: no architecture has this name; the message lists the known ones."""
 
 
 class FactoryError(ModelError):
-    """A user's factory cannot be found, fails, or returns something that does not segment."""
+    """Error: a user's factory cannot be found, fails, or returns something that is no segmentation model."""
 
 
 def build(architecture: str, num_classes: int, arguments: Mapping[str, object] | None = None) -> nn.Module:
     """Build an architecture with fresh weights, drawn from torch's global generator.
 
     Args:
-        architecture: one of ``ARCHITECTURES``.
-        num_classes: channels of the output, 1 to 255 (255 is the label for "ignore").
-        arguments: keyword arguments of the architecture's class, such as widths.
+        architecture: Name, one of ``ARCHITECTURES``.
+        num_classes: Number of classes, 1 to 255 (255 is the label for "ignore").
+        arguments: Keyword arguments of the architecture's class, such as widths.
 
     Raises:
-        UnknownArchitecture: no such name.
-        ModelError: arguments that the architecture does not take.
+        UnknownArchitecture: There is no such name.
+        ModelError: The architecture does not take such arguments.
     """
     _check_classes(num_classes)
     if architecture not in ARCHITECTURES:
@@ -65,18 +66,18 @@ def build(architecture: str, num_classes: int, arguments: Mapping[str, object] |
 def build_from_factory(factory: str, num_classes: int) -> nn.Module:
     """Build a model of the user's own and check that it segments.
 
-    The callable is called with the number of classes and returns a module that maps (N, 3, H, W), sides
-    multiples of 32, to logits (N, num_classes, h, w), to a tuple whose first item those are, or to a dict
-    with them as "out". It is imported: name only code that you trust.
+    The callable gets the number of classes and returns a module that maps (N, 3, H, W), with sides that are
+    multiples of 32, to logits (N, num_classes, h, w), to a tuple that begins with them, or to a dict with
+    them as "out". Its module is imported, so only name code that you trust.
 
-    It is found where Python finds modules, and in the folders of ``DANCE_MODEL_PATH``.
+    The module is searched on Python's path, and in the folders of ``DANCE_MODEL_PATH``.
 
     Args:
-        factory: "package.module:callable".
-        num_classes: 1 to 255.
+        factory: Name of the callable, "package.module:callable".
+        num_classes: Number of classes, 1 to 255.
 
     Raises:
-        FactoryError: what is wrong with the name, the callable or its model.
+        FactoryError: The name, the callable or its model is wrong; the message says how.
     """
     import torch
     from torch import nn
@@ -106,7 +107,7 @@ def build_from_factory(factory: str, num_classes: int) -> nn.Module:
         ) from error
     if found.shape[1] != num_classes:
         raise FactoryError(
-            f"the model of factory {factory} gives {found.shape[1]} classes, {num_classes} were asked for"
+            f"the model of factory {factory} gives {found.shape[1]} classes, {num_classes} were requested"
         )
     return model
 

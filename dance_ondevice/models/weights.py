@@ -1,7 +1,7 @@
-"""Weights from elsewhere: a state dict, as safetensors or as PyTorch's own file, without a model card.
+"""Weights of other programs: a state dict, as safetensors or as PyTorch's file, without a card.
 
-Only tensors are read. A ``.pt`` file is a pickle; it goes through PyTorch's restricted reader, which refuses
-everything that is not a tensor or a plain container, and runs no code of the file.
+Only tensors are read. A ``.pt`` file is a pickle; it is read by PyTorch's restricted reader, which refuses
+everything that is not a tensor or a plain container, and runs no code from the file.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ from dance_ondevice.models.cost import training_only
 
 log = logging.getLogger(__name__)
 
-#: What a weights file may be called.
+#: Suffixes of weights files.
 SUFFIXES = (".safetensors", ".pt", ".pth")
-#: Under these keys training programs put the state dict among other things.
+#: Keys under which training programs store the state dict beside other data.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
-#: What wrappers put before the names: data parallelism, compilation, trainers, and our own checkpoints.
+#: Prefixes that wrappers add to names: data parallelism, compilation, trainers, and our own checkpoints.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "model/", "net.", "network.")
 _LISTED = 5
 
 
 class WeightsError(ValueError):
-    """A weights file cannot be read, or nothing in it fits the model; the message says which."""
+    """Error: a weights file cannot be read, or nothing in it fits the model; the message says which."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsReport:
-    """Which of a model's tensors a file filled.
+    """Result of loading weights: names of tensors that were loaded, and of those that were not.
 
     Attributes:
-        loaded: names of those that it did.
-        missing: of the model's that the file does not have.
-        misshapen: of those that have another shape in the file, which stay as they were too.
-        unexpected: of the file's that the model does not have.
-        complete: whether inference uses nothing that was not loaded.
+        loaded: Names of the model's tensors that were loaded.
+        missing: Names of the model's tensors that the file does not have.
+        misshapen: Names of tensors with another shape in the file; they stay unchanged, like the missing
+            ones.
+        unexpected: Names of the file's tensors that the model does not have.
+        complete: True if every tensor that inference uses was loaded.
     """
 
     loaded: tuple[str, ...]
@@ -54,7 +55,7 @@ class WeightsReport:
     complete: bool
 
     def summary(self) -> str:
-        """One line: what matched, and which keys did not."""
+        """Summarise in one line what matched, and which keys did not."""
         parts = [f"{len(self.loaded)} of {self.wanted} tensors matched"]
         for what in ("missing", "misshapen", "unexpected"):
             names: tuple[str, ...] = getattr(self, what)
@@ -64,22 +65,22 @@ class WeightsReport:
 
     @property
     def wanted(self) -> int:
-        """How many tensors the model has."""
+        """Return the number of the model's tensors."""
         return len(self.loaded) + len(self.missing) + len(self.misshapen)
 
 
 def load_weights(model: nn.Module, path: Path) -> WeightsReport:
-    """Copy from a file into a model whatever has the name and the shape of one of its tensors.
+    """Copy the tensors of a file into a model where name and shape match.
 
-    Names are compared as they stand, then without what wrappers put before them ("module." and the like).
-    Numbers are converted to the model's type; the rest of the model stays as it is.
+    Names are compared unchanged first, then without the prefixes of wrappers ("module." and the like).
+    Numbers are converted to the model's type; all other tensors of the model stay unchanged.
 
     Args:
-        model: filled in place.
-        path: a file whose name ends as one of ``SUFFIXES``.
+        model: Model, changed in place.
+        path: File whose name ends in one of ``SUFFIXES``.
 
     Raises:
-        WeightsError: the file cannot be read, holds anything but tensors, or none of the model's weights.
+        WeightsError: The file cannot be read, holds more than tensors, or none of the model's weights.
     """
     state = read_state(path)
     own = model.state_dict(keep_vars=True)
@@ -94,7 +95,7 @@ def load_weights(model: nn.Module, path: Path) -> WeightsReport:
         for name, tensor in fitting.items():
             own[name].copy_(tensor)
     skipped = tuple(f"{name}." for name in training_only(model))
-    # How many batches a running mean was taken over matters to nothing that it is used for.
+    # Inference does not use the number of batches behind a running mean.
     needed = {n for n in own if not n.endswith("num_batches_tracked") and not n.startswith(skipped)}
     report = WeightsReport(
         loaded=tuple(fitting),
@@ -112,10 +113,11 @@ def load_weights(model: nn.Module, path: Path) -> WeightsReport:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors in a weights file, by name.
+    """Read the tensors in a weights file, by name.
 
     Raises:
-        WeightsError: another kind of file, unreadable, damaged, or with more than tensors and plain values.
+        WeightsError: The file is of another kind, unreadable, damaged, or holds more than tensors and plain
+            values.
     """
     if path.suffix not in SUFFIXES:
         raise WeightsError(f"{path}: a weights file ends in {', '.join(SUFFIXES)}")
@@ -154,7 +156,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _name_in(own: Mapping[str, Tensor], name: str) -> str:
-    """The model's name for a tensor of the file; the file's own where the model has none."""
+    """Return the model's name for a tensor of the file; the file's name if the model has no such tensor."""
     shorter = name
     while shorter not in own:
         prefix = next((p for p in _PREFIXES if shorter.startswith(p)), None)

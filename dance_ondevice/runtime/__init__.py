@@ -1,6 +1,6 @@
-"""What runs a trained model, here and elsewhere.
+"""Engines that run a trained model, and exports for other programs.
 
-``folding`` a quicker copy for torch; ``onnx_engine`` the same weights in onnxruntime; ``runners`` which of
-the two serves; ``heap`` gives back what preparing them took; ``export`` files for other programs, in the
-``formats`` that there are.
+``folding`` makes a faster copy for torch; ``onnx_engine`` runs the same weights in onnxruntime; ``runners``
+chooses one of the two; ``heap`` frees the memory that preparing them took; ``export`` writes files for other
+programs in one of the ``formats``.
 """

@@ -1,8 +1,8 @@
-"""A model as a file for other programs: ONNX, TorchScript or ExecuTorch, kept only if it agrees with it.
+"""Export of a model for other programs: ONNX, TorchScript or ExecuTorch, kept only if they agree.
 
-What is exported takes a batch of one image, (1, 3, H, W) float32, RGB and normalised as the card says, and
-gives logits (1, C, H, W). The padding to multiples of 32 is in the file, so that an image of any size gives
-what this package computes; that is tried, at odd sizes too, in the runtime that the format is for.
+The exported model maps a batch of one image, (1, 3, H, W) float32, RGB and normalised as the card says, to
+logits (1, C, H, W). The padding to multiples of 32 is in the file, so that an image of any size gives the
+results of this package; that is tested, also at odd sizes, in the runtime of the format.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from dance_ondevice.runtime.formats import (
 
 __all__ = ["Exported", "Parity", "export"]
 
-#: Logits may differ by this share of the largest one: other orders of summation, not other models.
+#: Allowed difference of logits, as a share of the largest one: the order of summation may differ.
 _TOLERANCE = 1e-3
-#: Sizes that no network halves evenly: what promises any size is tried at them.
+#: Odd sizes at which a file for images of any size is tested, since no network halves them evenly.
 _ODD = ((181, 243), (33, 65))
-#: Share of pixels whose class must be the same.
+#: Least share of pixels whose class must be the same.
 _AGREEMENT = 0.999
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How well a file agrees with its model.
+    """Agreement of an exported file with its model.
 
     Attributes:
-        frames: how many images both were run on.
-        max_difference: the largest absolute difference of any two logits.
-        largest_logit: the largest absolute logit, which gives the difference its scale.
-        mask_agreement: share of the pixels of all frames that get the same class.
+        frames: Number of images that both were run on.
+        max_difference: Largest absolute difference of any two logits.
+        largest_logit: Largest absolute logit, the scale of the difference.
+        mask_agreement: Share of the pixels of all frames that get the same class.
     """
 
     frames: int
@@ -59,22 +59,22 @@ class Parity:
 
     @property
     def agrees(self) -> bool:
-        """Whether the two are the same model; differences that are no number are not."""
+        """Return whether file and model agree; they do not if a difference is not a number."""
         allowed = _TOLERANCE * max(1.0, self.largest_logit)
         return self.max_difference <= allowed and self.mask_agreement >= _AGREEMENT
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A file that was written.
+    """An exported file.
 
     Attributes:
-        format: one of :data:`FORMATS`.
-        size: (height, width) that images must have; None where more than one is right.
-        multiple_of: what both sides of an image must be a multiple of; 1 where any size is right.
-        tried: the sizes that the file was compared with the model at, (height, width).
-        parity: with the model.
-        bytes: of the file.
+        format: Format, one of :data:`FORMATS`.
+        size: Required size (height, width) of images; None if more than one is allowed.
+        multiple_of: Number that both sides of an image must be a multiple of; 1 if any size is allowed.
+        tried: Sizes (height, width) at which the file was compared with the model.
+        parity: Agreement with the model.
+        bytes: Size of the file in bytes.
     """
 
     format: str
@@ -94,22 +94,22 @@ def export(
     size: tuple[int, int],
     frames: Sequence[NDArray[np.uint8]],
 ) -> Exported:
-    """Write a model as a file, and read it again to see that it computes the same.
+    """Export a model to a file, and read it again to check that it computes the same.
 
-    A file for images of any size is tried first; where that does not agree, one for sides that are multiples
-    of 32, and at last one for ``size`` alone.
+    A file for images of any size is tried first; if that does not agree, one for sides that are multiples of
+    32, and at last one for ``size`` alone.
 
     Args:
-        model: in eval mode.
-        card: the model's.
-        form: one of :data:`FORMATS`.
-        file: replaced where there is one, but only by one that agrees.
-        size: (height, width) of the images; rounded up to multiples of 32.
-        frames: (h, w, 3) uint8 BGR images to compare on, at least one; resized.
+        model: Model in eval mode.
+        card: Card of the model.
+        form: Format, one of :data:`FORMATS`.
+        file: Path of the file; an existing one is replaced only by a file that agrees.
+        size: Size (height, width) of the images; rounded up to multiples of 32.
+        frames: Images (h, w, 3) uint8 BGR to compare on, at least one; they are resized.
 
     Raises:
-        ExportError: nothing was written.
-        OSError: the disk.
+        ExportError: The export failed or does not agree; nothing was written.
+        OSError: The file cannot be written.
     """
     if not frames:
         raise ExportError("there are no frames to compare the exported file with the model on")
@@ -119,7 +119,7 @@ def export(
         raise ExportError(f"unknown format {form!r}; choose one of {', '.join(FORMATS)}") from None
     height, width = (side + -side % STRIDE for side in size)
     unfinished = temporary_beside(file)
-    # The second size tells whether the first one was frozen into the graph.
+    # The second size shows whether the first one was frozen into the graph.
     even = [(height, width), (height + STRIDE, width + 2 * STRIDE)]
     ways = [(1, [*even, size, *_ODD]), (STRIDE, even)] if writer.any_size else []
     problem = ""

@@ -1,8 +1,8 @@
-"""A copy of a model that is quicker to run: batch norms merged into the convolutions before them.
+"""Folding: a faster copy of a model, with batch norms merged into the convolutions before them.
 
-In inference a batch norm is a scale and a shift a channel, and so is a convolution's weight; merged, each
-feature map is passed over once less. Only ``ConvBNReLU`` is touched, of which it is known that nothing else
-reads the convolution's output.
+In inference a batch norm scales and shifts each channel, which the convolution's weight and bias can do as
+well; merged, one pass over each feature map is saved. Only ``ConvBNReLU`` is merged, since nothing else reads
+its convolution's output.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class _Pair:
 
 
 class Folded:
-    """A model beside its merged copy; the copy follows the model's statistics when it is told to."""
+    """A model and its merged copy; :meth:`refresh` brings the model's weights and statistics to the copy."""
 
     def __init__(self, model: nn.Module, *, merge: bool = True) -> None:
-        """Merge.
+        """Make the merged copy.
 
         Args:
-            model: in eval mode; it stays as it is.
-            merge: whether to; without, the model itself is what runs.
+            model: Model in eval mode; it stays unchanged.
+            merge: True merges; False uses the model itself.
         """
         self._pairs: list[_Pair] = []
         self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
-        #: To run in place of the model; the model itself where there is nothing to merge.
+        #: Module to run instead of the model; the model itself if nothing was merged.
         self.model = model
         blocks = [block for block in model.modules() if type(block) is ConvBNReLU]
         if not blocks or not merge:
@@ -48,7 +48,7 @@ class Folded:
             target.conv.bias = nn.Parameter(torch.empty_like(source.norm.bias))
             target.add_module("norm", nn.Identity())
             self._pairs.append(_Pair(source, target.conv))
-        # Norms that nothing was known of stay, as do layers without any, and must follow their originals.
+        # Layers that were not merged stay, and must follow their originals, too.
         sources = model.state_dict(keep_vars=True)
         made = {id(tensor) for pair in self._pairs for tensor in pair.target.parameters()}
         self._kept = [
@@ -60,7 +60,7 @@ class Folded:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take over the model's weights and statistics as they are now."""
+        """Copy the model's present weights and statistics to the merged copy."""
         with torch.no_grad():
             for pair in self._pairs:
                 conv, norm = pair.source.conv, pair.source.norm

@@ -1,4 +1,4 @@
-"""The formats that a model can be exported in: how each is written, and read again."""
+"""Formats of exported models: writing and reading ONNX, TorchScript and ExecuTorch."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import STRIDE, heads_of
 from dance_ondevice.models.layers import resize
 
-#: Operators as of ONNX 1.12 (2022): old enough for the runtimes that boards have.
+#: Version of the ONNX operators, that of ONNX 1.12 (2022), which the runtimes on boards support.
 _OPSET = 17
 
-#: (height, width) that a graph for any size is traced at. A trace keeps to the branches taken: where maps are
-#: as small as what a pyramid pools to, nothing would be resized, ever. Here, 17 and 19 times 32, none is.
+#: Size (height, width) that a graph for any size is traced at. A trace records only the branches taken: if a
+#: map had just the size that a pyramid pools to, its resizing would be missing. With 17 and 19 times 32, none
+#: has.
 _TRACED_AT = (544, 608)
 
-#: Logits (1, C, H, W) of a normalised batch (1, 3, H, W).
+#: Function from a normalised batch (1, 3, H, W) to logits (1, C, H, W).
 Run = Callable[[Tensor], Tensor]
 
 
 class ExportError(RuntimeError):
-    """The model cannot be exported in this way, or the file does not agree with it; the text says which."""
+    """Error: the model cannot be exported, or the file does not agree with it; the message says which."""
 
 
 class MissingPackage(ExportError):  # noqa: N818 - says what is wrong
-    """A package that is needed is not installed; another size will not help."""
+    """Error: a required package is not installed, so no other size is tried."""
 
     def __init__(self, package: str, install: str) -> None:
         super().__init__(f"this format needs {package}: pip install '{install}'")
@@ -43,12 +44,12 @@ class MissingPackage(ExportError):  # noqa: N818 - says what is wrong
 
 @dataclass(frozen=True)
 class Writer:
-    """How one format is written and read again.
+    """Functions that write and read one format.
 
     Attributes:
-        write: takes the graph, (height, width), whether images of any size must do, the file, and the card.
-        read: gives what the file computes.
-        any_size: whether the format knows files for images of any size.
+        write: Writes the graph for a size (height, width), or for any size, to a file, with the card's facts.
+        read: Reads the file and returns the function that it computes.
+        any_size: True if the format supports images of any size.
     """
 
     write: Callable[[nn.Module, tuple[int, int], bool, Path, ModelCard], None]
@@ -64,24 +65,25 @@ def to_onnx(
     fold: bool = True,
     upsample: bool = True,
 ) -> bytes:
-    """A model as ONNX: input ``image`` (1, 3, H, W) normalised RGB, output ``logits`` (1, C, H, W).
+    """Export a model to ONNX: input ``image`` (1, 3, H, W) normalised RGB, output ``logits`` (1, C, H, W).
 
     Args:
-        model: in eval mode, on the CPU.
-        size: (height, width) of images, where it is not for any.
-        any_size: leave H and W open.
-        fold: merge batch norms into the convolutions before them; without it each keeps its four tensors
+        model: Model in eval mode, on the CPU.
+        size: Size (height, width) of the images, unless `any_size` is true.
+        any_size: True leaves H and W open.
+        fold: True merges batch norms into the convolutions before them; otherwise each keeps its four tensors
             under its module's name, after ``model.``.
-        upsample: bring the logits to the input's size; else they stay as coarse as the model gives them.
+        upsample: True upsamples the logits to the input's size; otherwise they stay at the model's
+            resolution.
 
     Raises:
-        ExportError: the exporter does not know one of the model's operations.
+        ExportError: The exporter does not know one of the model's operations.
     """
     return _onnx_of(Graph(model, upsample=upsample).eval(), size, any_size=any_size, fold=fold)
 
 
 class Graph(nn.Module):
-    """A model with one output, of the input's size unless asked otherwise.
+    """A model with one output, at the input's size or at the model's resolution.
 
     With ``pad``, what the service does around a model stands in the graph: the edge is repeated until both
     sides are multiples of 32, and cut off again. Without it a network with skip connections takes such sides
@@ -95,10 +97,10 @@ class Graph(nn.Module):
         self._pad = pad
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (1, C, H, W) of (1, 3, H, W), or as coarse as the model gives them."""
+        """Map (1, 3, H, W) to logits (1, C, H, W), or to logits at the model's resolution."""
         height, width = x.shape[2:]
         below, right = -height % STRIDE, -width % STRIDE
-        # While it is traced the sides are no numbers, and the padding is computed in the graph.
+        # While it is traced the sides are not numbers, and the padding is computed in the graph.
         if self._pad and not (isinstance(below, int) and below == right == 0):
             x = F.pad(x, (0, right, 0, below), mode="replicate")
         found = self.model(x)
@@ -110,9 +112,9 @@ class Graph(nn.Module):
 
 
 class _PoolingAsProducts(TorchFunctionMode):
-    """Adaptive average pooling as two products with matrices, which every runtime has, for any size.
+    """Adaptive average pooling as two matrix products, which every runtime supports, for any size.
 
-    ONNX has no such pooling; its exporter knows only grids that divide the image.
+    ONNX has no such pooling; its exporter supports only grids that divide the image.
     """
 
     def __torch_function__(
@@ -129,10 +131,10 @@ class _PoolingAsProducts(TorchFunctionMode):
 
 
 def _averaging(pixels: Any, cells: Any) -> Tensor:
-    """(cells, pixels): the weight of each pixel in each cell, whose ends are those of ATen's pooling.
+    """Return the weight of each pixel in each cell (cells, pixels); cells have the bounds of ATen's pooling.
 
-    While torch.jit traces, ``pixels`` is not a number but the traced side, and what is made here is traced as
-    well. Where it is a number the matrix is a constant of the graph.
+    While torch.jit traces, ``pixels`` is not a number but the traced side, so that this computation becomes
+    part of the graph. If it is a number, the matrix is a constant of the graph.
     """
     if isinstance(pixels, int):
         ends = [(cell * pixels // cells, -(-(cell + 1) * pixels // cells)) for cell in range(cells)]
@@ -153,12 +155,12 @@ def _onnx_of(graph: nn.Module, size: tuple[int, int], *, any_size: bool, fold: b
     axes = {name: {2: "height", 3: "width"} for name in ("image", "logits")} if any_size else None
     try:
         with warnings.catch_warnings(), torch.no_grad(), _PoolingAsProducts():
-            # That it traces, and is the older of two exporters, is known; what came out is compared later.
+            # It warns that it traces and is the older of two exporters; the result is compared later.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 graph,
                 (torch.zeros(1, 3, *(_TRACED_AT if any_size else size)),),
-                cast("Any", target),  # declared for paths only
+                cast("Any", target),  # its stubs allow paths only
                 input_names=["image"],
                 output_names=["logits"],
                 dynamic_axes=axes,
@@ -222,7 +224,7 @@ def _write_executorch(
     except ImportError as error:
         raise MissingPackage("executorch", "dance-ondevice[executorch]") from error
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # it warns of what it does inside
+        warnings.simplefilter("ignore")  # it warns about its own internals
         with _PoolingAsProducts():
             program = torch.export.export(graph, (torch.zeros(1, 3, *size),))
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
@@ -239,7 +241,7 @@ def _read_executorch(file: Path) -> Run:
 
 
 def _facts(card: ModelCard) -> dict[str, str]:
-    """What a program must know to use the file; an ONNX teacher reads the first three."""
+    """Return the facts that a program needs to use the file; an ONNX teacher reads the first three."""
     return {
         "classes": json.dumps(list(card.classes)),
         "mean": json.dumps(list(card.normalisation.mean)),
@@ -250,14 +252,14 @@ def _facts(card: ModelCard) -> dict[str, str]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the pages that some exporters add."""
+    """Return the first line of an error's message, since some exporters add pages."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 WRITERS: Mapping[str, Writer] = {
     "onnx": Writer(_write_onnx, _read_onnx, any_size=True),
     "torchscript": Writer(_write_torchscript, _read_torchscript, any_size=True),
-    # Its memory is planned for one size when the file is made.
+    # ExecuTorch plans the memory for one size when the file is written.
     "executorch": Writer(_write_executorch, _read_executorch, any_size=False),
 }
 

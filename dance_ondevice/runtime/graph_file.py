@@ -1,8 +1,8 @@
-"""A model's graph for onnxruntime, kept beside its weights: who serves the model need not export it.
+"""A model's graph for onnxruntime, stored beside its weights, so that inference does not have to export it.
 
-Exporting takes time and memory from a process that serves frames meanwhile. The file's name holds its
-digest: what does not match is not used. Whether it is the graph of these weights shows when its answer is
-compared with the model's (``Runners``).
+Exporting takes time and memory from the process that runs inference meanwhile. The file's name holds its
+digest, and a file that does not match is not used. ``Runners`` compares its results with the model's, which
+shows whether it is the graph of these weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _STEM, _SUFFIX = "engine-", ".onnx"
 
 
 def read_graph(folder: Path) -> bytes | None:
-    """The graph that is kept in a version's folder; None where there is none, or it is damaged."""
+    """Read the graph in a version's folder; None if there is none, or it is damaged."""
     for file in sorted(folder.glob(f"{_STEM}*{_SUFFIX}")):
         with contextlib.suppress(OSError):
             graph = file.read_bytes()
@@ -29,10 +29,10 @@ def read_graph(folder: Path) -> bytes | None:
 
 
 def write_graph(folder: Path, graph: bytes) -> None:
-    """Keep a graph in a version's folder, in place of any other.
+    """Write a graph to a version's folder, in place of any other.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: The graph cannot be written.
     """
     path = folder / _name(graph)
     write_durably(path, graph)

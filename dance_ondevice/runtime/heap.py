@@ -1,4 +1,4 @@
-"""The C library's heap: how much of what was freed stays with the process. glibc alone can be told."""
+"""Settings of the C library's heap, so that freed memory returns to the system. They work with glibc only."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _ARENAS = 2
 
 
 def few_arenas() -> None:
-    """Let threads share few arenas, before any of them starts.
+    """Limit the number of arenas that threads share; call it before any thread starts.
 
-    By default there are eight for each core, and what was freed in one is no use to the others.
+    By default there are eight for each core, and memory that was freed in one is not available to the others.
     """
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_ARENA_MAX, _ARENAS)
 
 
 def trim() -> None:
-    """Give back to the system what loading or estimating took and serving does not need."""
+    """Return freed memory to the system, for example after loading a model or estimating statistics."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

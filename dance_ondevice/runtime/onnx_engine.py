@@ -1,4 +1,4 @@
-"""A model run by onnxruntime, in place of torch: the same weights, and any normalisation statistics."""
+"""Running a model in onnxruntime instead of torch: the same weights, with any normalisation statistics."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from dance_ondevice.runtime.formats import ExportError, MissingPackage, first_li
 
 __all__ = ["OnnxEngine", "agree", "graph_of"]
 
-#: Largest difference of a logit, as a share of the largest one, to torch.
+#: Largest allowed difference of a logit to torch, as a share of the largest logit.
 _TOLERANCE = 1e-3
 
 
 def graph_of(model: nn.Module, size: tuple[int, int]) -> bytes:
-    """Export a model for ``OnnxEngine``, which brings in the values of its batch norms and late layers.
+    """Export a model for ``OnnxEngine``, which fills in the values of its batch norms and late layers.
 
     Args:
-        model: in eval mode, on the CPU; not running in another thread.
-        size: (height, width) of usual images.
+        model: Model in eval mode, on the CPU, that no other thread runs.
+        size: Size (height, width) of typical images.
 
     Raises:
-        ExportError: a package is not installed, or the model cannot be exported.
+        ExportError: A package is not installed, or the model cannot be exported.
     """
     height, width = (side + -side % STRIDE for side in size)
     # Batch norms stay apart here, so that their statistics can be exchanged; the runtime merges them.
@@ -36,24 +36,24 @@ def graph_of(model: nn.Module, size: tuple[int, int]) -> bytes:
         return to_onnx(_distinct(model), (height, width), fold=False, upsample=False)
     except MissingPackage:
         raise
-    except ExportError:  # a model that takes images of its own size alone
+    except ExportError:  # the model takes images of one size only
         return to_onnx(_distinct(model), (height, width), any_size=False, fold=False, upsample=False)
 
 
 class OnnxEngine:
-    """Makes, of one model, something to run for each set of statistics."""
+    """Engine that makes a runnable module of one model for each set of statistics."""
 
     def __init__(self, model: nn.Module, graph: bytes, *, threads: int) -> None:
         """Read the model's graph.
 
         Args:
-            model: in eval mode, on the CPU.
-            graph: of it, as ``graph_of`` makes it.
-            threads: that a forward pass may use.
+            model: Model in eval mode, on the CPU.
+            graph: Graph of the model from ``graph_of``.
+            threads: Number of threads that a forward pass may use.
 
         Raises:
             MissingPackage: onnx or onnxruntime is not installed.
-            ExportError: the graph cannot be read.
+            ExportError: The graph cannot be read.
         """
         try:
             import onnx
@@ -73,14 +73,14 @@ class OnnxEngine:
         self._options.inter_op_num_threads = 1
         self._options.enable_cpu_mem_arena = False
         self._options.log_severity_level = 3
-        # A thread that spins while it waits is paid for in joules, and takes the core that others wait for.
+        # A thread that spins while it waits costs joules, and occupies a core that other threads need.
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
     def module(self, statistics: NormStatistics) -> nn.Module:
-        """Something to call as the model is called, that uses these statistics and what was learnt with them.
+        """Make a module that is called like the model and uses these statistics and learnt parameters.
 
         Raises:
-            ExportError: the statistics are of other layers, or the runtime does not take the graph.
+            ExportError: The statistics are of other layers, or the runtime refuses the graph.
         """
         for name, values in (self._own | _by_name(statistics)).items():
             self._set(f"model.{name}", values)
@@ -89,20 +89,20 @@ class OnnxEngine:
                 self._proto.SerializeToString(), self._options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime raises classes of its own, derived from Exception alone
-            raise ExportError(f"onnxruntime does not take the model: {first_line(error)}") from error
+            raise ExportError(f"onnxruntime refuses the model: {first_line(error)}") from error
         return _Session(session).eval()
 
     def _set(self, name: str, values: Tensor) -> None:
         tensor = self._tensors.get(name)
         if tensor is None:
-            return  # of a part that inference does not run, such as an auxiliary head
+            return  # it belongs to a part that inference does not run, such as an auxiliary head
         if tuple(tensor.dims) != tuple(values.shape):
             raise ExportError(f"{name} has {list(values.shape)} values, the graph {list(tensor.dims)}")
         tensor.CopyFrom(self._to_tensor(values.detach().contiguous().numpy(), name))
 
 
 def _by_name(statistics: NormStatistics) -> dict[str, Tensor]:
-    """Every tensor under the name that it has in the model."""
+    """Return every tensor by the name that it has in the model."""
     found = {
         f"{layer}.{field}": tensor
         for layer, tensors in statistics.layers.items()
@@ -112,7 +112,7 @@ def _by_name(statistics: NormStatistics) -> dict[str, Tensor]:
 
 
 def _distinct(model: nn.Module) -> nn.Module:
-    """A copy in which no two tensors that conditions may have are equal: the exporter makes one of those."""
+    """Copy a model so that all tensors that conditions may set differ: the exporter merges equal ones."""
     copied = copy.deepcopy(model)
     dice = torch.Generator().manual_seed(0)
     parameters = dict(copied.named_parameters())
@@ -120,13 +120,13 @@ def _distinct(model: nn.Module) -> nn.Module:
         learnt = [parameters[name] for name in own_parameters(copied)]
         for tensors in (*tensors_of_norms(copied), learnt):
             for tensor in tensors:
-                # Variances must be positive; all else may be, too.
+                # Variances must be positive; the other tensors may be, too.
                 tensor.copy_(torch.rand(tensor.shape, generator=dice) + 0.5)
     return copied
 
 
 def agree(a: nn.Module, b: nn.Module, x: Tensor) -> bool:
-    """Whether two modules compute the same of (1, 3, H, W), rounding aside."""
+    """Return whether two modules compute the same for (1, 3, H, W), apart from rounding."""
     with torch.inference_mode():
         first, second = (resize(_head(module(x)), x.shape[2:]) for module in (a, b))
     scale = max(1.0, float(first.abs().max()))
@@ -138,12 +138,12 @@ def _head(found: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 class _Session(nn.Module):
-    """A session as a module: images in, logits out."""
+    """A session of onnxruntime as a module that maps images to logits."""
 
     def __init__(self, session: object) -> None:
         super().__init__()
         self._session = session
-        # Callers ask a model's parameters where it runs.
+        # Callers find a model's device by its parameters.
         self.anchor = nn.Parameter(torch.empty(0), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What runs a model for inference: torch with merged layers, or onnxruntime where it is there and quicker."""
+"""Engine for inference: torch with merged layers, or onnxruntime if it is installed and faster."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ log = logging.getLogger(__name__)
 
 Engine = Literal["auto", "torch", "onnxruntime"]
 
-#: Forward passes that the two are compared by.
+#: Number of forward passes for comparing the two engines.
 _PASSES = 5
-#: Sessions of conditions that are kept: each holds the weights once more, and threads of its own. Another one
-#: is made when the first frame needs it.
+#: Number of sessions of conditions to keep: each holds another copy of the weights, and its own threads. A
+#: further session is made when a frame needs it.
 _SESSIONS = 3
 
 
 class Runners:
-    """One model, to be run with one set of normalisation statistics or another; for one thread at a time."""
+    """Runner of one model with any set of normalisation statistics, for one thread at a time."""
 
     def __init__(
         self,
@@ -44,19 +44,19 @@ class Runners:
         clock: Callable[[], float],
         graph: bytes | None = None,
     ) -> None:
-        """Prepare, and see that what was prepared computes what the model does.
+        """Prepare the engine, and check that it computes the same as the model.
 
         Args:
-            model: in eval mode, with its own statistics; only this object changes them from now on.
-            engine: ``auto`` takes onnxruntime where there is a graph and it is quicker.
-            size: (height, width) of usual images.
-            threads: for onnxruntime; torch has its own setting.
-            clock: seconds, to see which is quicker.
-            graph: what ``graph_of`` made of the model; None to run it in torch.
+            model: Model in eval mode, with its own statistics; only this object changes them from now on.
+            engine: Engine to use; ``auto`` takes onnxruntime if there is a graph and it is faster.
+            size: Size (height, width) of typical images.
+            threads: Number of threads for onnxruntime; torch has its own setting.
+            clock: Clock in seconds, to measure which engine is faster.
+            graph: Graph of the model from ``graph_of``; None runs the model in torch.
         """
         self._model = model
         self._size = (size[0] + -size[0] % STRIDE, size[1] + -size[1] % STRIDE)
-        #: Merged layers; None where onnxruntime runs the model, for they take what the weights take again.
+        #: Merged layers; None if onnxruntime runs the model, since they need the memory of the weights again.
         self._folded: Folded | None = None
         self._onnx: OnnxEngine | None = None
         self._sessions: dict[str, tuple[NormStatistics, nn.Module]] = {}
@@ -68,20 +68,20 @@ class Runners:
 
     @property
     def name(self) -> Literal["torch", "onnxruntime"]:
-        """Which of the two runs the model."""
+        """Return the name of the engine that runs the model."""
         return "onnxruntime" if self._onnx else "torch"
 
     def module(self, name: str, statistics: NormStatistics) -> nn.Module:
-        """What to run for a condition; it is good until the next call.
+        """Return the module to run for a condition; it is valid until the next call.
 
         Args:
-            name: of the condition.
-            statistics: its own, which may have been estimated anew.
+            name: Name of the condition.
+            statistics: Statistics of the condition, which may have been estimated again.
         """
         if self._onnx is not None:
             kept = self._sessions.pop(name, None)
             if kept is not None and kept[0] is statistics:
-                self._sessions[name] = kept  # the latest stands last
+                self._sessions[name] = kept  # the latest is the last in order
                 return kept[1]
             try:
                 module = self._session(self._onnx, statistics)
@@ -90,14 +90,14 @@ class Runners:
                 self._onnx = None
                 self._sessions.clear()
             else:
-                # A strong reference would close a ring: after a swap, the old version's sessions would stay
-                # until the garbage collector comes by.
+                # A strong reference would form a cycle: after a swap, the old version's sessions would stay
+                # until the next garbage collection.
                 owner = weakref.ref(self)
                 guarded = _Guarded(module, lambda error: _instead(owner, error, name, statistics))
                 self._sessions[name] = (statistics, guarded)
                 while len(self._sessions) > _SESSIONS:
                     del self._sessions[next(iter(self._sessions))]
-                trim()  # making one takes several times what it keeps
+                trim()  # making a session takes several times the memory that it keeps
                 return guarded
         if self._folded is None:
             self._folded = self._merged()
@@ -108,10 +108,10 @@ class Runners:
         return self._folded.model
 
     def _session(self, engine: OnnxEngine, statistics: NormStatistics) -> nn.Module:
-        """A session; one with layers of its own is compared, for the exporter may have renamed some.
+        """Make a session; one with a condition's own layers is compared, since the exporter may rename some.
 
         Raises:
-            ExportError: there is none that computes what the model does.
+            ExportError: The session does not compute the same as the model.
         """
         module = engine.module(statistics)
         if not statistics.learnt:
@@ -123,18 +123,18 @@ class Runners:
         finally:
             conditions.apply(self._model, before)
         if not same:
-            raise ExportError("with the layers of a condition it does not compute what the model does")
+            raise ExportError("with the layers of a condition its results differ from the model's")
         return module
 
     def _give_up(self, error: Exception, name: str, statistics: NormStatistics) -> nn.Module:
-        """Torch from now on: the runtime failed on a frame, of a size that its graph cannot do, say."""
+        """Switch to torch for good: the runtime failed on a frame, for example one of another size."""
         log.warning("onnxruntime left because=%s", first_line(error))
         self._onnx = None
         self._sessions.clear()
         return self.module(name, statistics)
 
     def forget(self, name: str) -> None:
-        """A condition is no more."""
+        """Remove the session of a condition that no longer exists."""
         self._sessions.pop(name, None)
 
     def _image(self) -> torch.Tensor:
@@ -150,9 +150,9 @@ class Runners:
     def _usable(
         self, graph: bytes, engine: Engine, threads: int, clock: Callable[[], float]
     ) -> OnnxEngine | None:
-        """An engine that computes what the model does and, for ``auto``, is quicker than torch.
+        """Return an engine that computes the same as the model and, for ``auto``, is faster than torch.
 
-        What is not quicker leaves the merged layers behind that it was compared with.
+        If it is not faster, the merged layers that it was compared with are kept.
         """
         x = self._image()
         try:
@@ -163,7 +163,7 @@ class Runners:
             log.warning("onnxruntime not used because=%s", first_line(error))
             return None
         if not same:
-            log.warning("onnxruntime not used because=%s", "it does not compute what the model does")
+            log.warning("onnxruntime not used because=%s", "its results differ from the model's")
             return None
         if engine == "auto":
             folded = self._merged()
@@ -178,7 +178,7 @@ class Runners:
 def _instead(
     owner: weakref.ref[Runners], error: Exception, name: str, statistics: NormStatistics
 ) -> nn.Module:
-    """What the owner of a session that failed runs in its place."""
+    """Return the module that the owner of a failed session runs instead."""
     runners = owner()
     if runners is None:
         raise error
@@ -186,7 +186,7 @@ def _instead(
 
 
 class _Guarded(nn.Module):
-    """Runs a module; when it fails, what it is given instead, for good."""
+    """Module that runs another module, and permanently replaces it once it fails."""
 
     def __init__(self, module: nn.Module, give_up: Callable[[Exception], nn.Module]) -> None:
         super().__init__()

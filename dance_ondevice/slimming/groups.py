@@ -1,8 +1,8 @@
-"""Channels that belong together, and how much each of them matters.
+"""Groups of channels that can only be removed together, and the importance of each channel.
 
-Taking a channel out of one layer takes it out of others: of those that read it, of those that are added to
-it, of the normalisation between. torch-pruning finds these groups by tracing ("DepGraph", CVPR 2023, arXiv
-2301.12900).
+Removing a channel from one layer removes it from others: from those that read it, from those that are added
+to it, and from the normalisation between. torch-pruning finds these groups by tracing ("DepGraph", CVPR 2023,
+arXiv 2301.12900).
 """
 
 from __future__ import annotations
@@ -30,25 +30,26 @@ from dance_ondevice.models.channels import (
 from dance_ondevice.models.forward import STRIDE
 from dance_ondevice.slimming.importance import Scores, scale_scores
 
-#: Side of the image that a model is traced with: small, yet several pixels at the deepest resolution.
+#: Side of the image that a model is traced with: small, but several pixels at the deepest resolution.
 TRACE_SIDE = 4 * STRIDE
 
 Side = Literal["in", "out"]
 
 
 class NotPrunable(ValueError):  # noqa: N818 - the name says what is wrong
-    """Channels cannot be taken out of this model; it is left as it was."""
+    """Error: channels cannot be removed from this model; it is unchanged."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One side of one layer in a group; of a layer that keeps channels apart, its "out" side stands for both.
+    """One side of one layer in a group; for a channelwise layer its "out" side represents both.
 
     Attributes:
-        layer: name of the module.
-        side: whether its input or its output channels belong to the group.
-        channels: channel of the group -> the layer's channels that go with it.
-        lost: ``lost[k]`` is how many of the layer's go with the group's k least important ones.
+        layer: Name of the module.
+        side: Side of the layer, "in" or "out", whose channels belong to the group.
+        channels: Channels of the layer that are removed with each channel of the group.
+        lost: ``lost[k]`` is the number of the layer's channels that are removed with the k least important
+            ones of the group.
     """
 
     layer: str
@@ -59,14 +60,14 @@ class Member:
 
 @dataclass(frozen=True)
 class Group:
-    """Channels that can only go together.
+    """Channels that can only be removed together.
 
     Attributes:
-        order: the channels, least important first.
-        least: how many must stay, so that no layer in it is left without channels.
-        built_with: how many there were before any slimming.
-        members: everything that loses channels with them.
-        writers: the layers in it that make these channels from others.
+        order: Channels, least important first.
+        least: Number of channels that must stay, so that every layer of the group keeps some.
+        built_with: Number of channels before any slimming.
+        members: Layers that lose channels with the group.
+        writers: Names of the layers that compute these channels from others.
     """
 
     order: tuple[int, ...]
@@ -83,13 +84,13 @@ def find_groups(model: nn.Module, scores: Scores | None = None) -> tuple[Group, 
     convolutions that are not depthwise, group and layer normalisation, attention, bare parameters.
 
     Args:
-        model: left as it is.
-        scores: by which the channels of a group are ordered; those of
-            :func:`dance_ondevice.slimming.importance.scale_scores` by default.
+        model: Model, which stays unchanged.
+        scores: Scores that the channels of a group are ordered by; None takes those of
+            :func:`dance_ondevice.slimming.importance.scale_scores`.
 
     Raises:
-        NotPrunable: the model cannot be traced, or every group was left out.
-        ValueError: scores of another number of channels than the layer has.
+        NotPrunable: The model cannot be traced, or every group was left out.
+        ValueError: The number of scores differs from a layer's number of channels.
     """
     import torch_pruning  # takes seconds to import
 
@@ -120,16 +121,16 @@ def find_groups(model: nn.Module, scores: Scores | None = None) -> tuple[Group, 
 
 
 def copy_of(model: nn.Module) -> nn.Module:
-    """A copy to experiment on.
+    """Copy a model, to try changes on the copy.
 
     Raises:
-        NotPrunable: the model does not let itself be copied.
+        NotPrunable: The model cannot be copied.
     """
     try:
         return copy.deepcopy(model)
     except (RuntimeError, TypeError) as error:
         raise NotPrunable(
-            f"{type(model).__name__} cannot be copied to try the surgery on: {error}"
+            f"{type(model).__name__} cannot be copied, which is needed to try the removal: {error}"
         ) from error
 
 
@@ -156,12 +157,12 @@ def _read_group(
     for item in raw.items:
         module = item.dep.target.module
         if isinstance(module, nn.Parameter):
-            return None  # a bare parameter: nobody knows its axis of channels
+            return None  # a bare parameter: its axis of channels is unknown
         reads = has_channels(module) and graph.is_in_channel_pruning_fn(item.dep.handler)
         if module in last and (not reads or is_channelwise(module)):
             return None  # the model's output
         if module not in names or (isinstance(module, nn.PReLU) and module.num_parameters == 1):
-            continue  # an operation without channels of its own
+            continue  # an operation without its own channels
         if not has_channels(module) or (layer_channels(module)[2] > 1 and not is_channelwise(module)):
             return None
         writes = is_channelwise(module) or graph.is_out_channel_pruning_fn(item.dep.handler)
@@ -169,7 +170,7 @@ def _read_group(
         channels = sides.setdefault((names[module], "out" if writes else "in"), {})
         for channel, origin in zip(item.idxs, item.root_idxs, strict=True):
             if origin is None:
-                return None  # torch-pruning lost track
+                return None  # torch-pruning could not trace the channel back
             channels.setdefault(origin, set()).add(channel)
     importance = _importance(layer_channels(root)[1], layers, sides, scores)
     order = [int(i) for i in torch.argsort(importance, stable=True)]
@@ -186,10 +187,10 @@ def _read_group(
 def _best_of_each(
     order: Sequence[int], sides: Mapping[tuple[str, Side], Mapping[int, Iterable[int]]]
 ) -> set[int]:
-    """Channels of the group that must stay, the most important ones that leave no layer empty.
+    """Return the channels of the group that must stay: the most important ones, so that no layer is empty.
 
-    One will mostly do. Where concatenated features are normalised or filtered channel by channel, several
-    layers write channels of their own, and each keeps its best.
+    Usually this is one channel. Where concatenated features are normalised or filtered channel by channel,
+    several layers write different channels, and each keeps its best.
     """
     best: set[int] = set()
     for channels in sorted((set(c) for c in sides.values()), key=len):

@@ -1,7 +1,7 @@
-"""How much each channel matters: a score for every output channel of every layer.
+"""Importance of channels: a score for every output channel of every layer.
 
-:func:`dance_ondevice.slimming.slim.slim` takes the channels with the smallest scores out first, within each
-group of channels that can only go together; a group's score is the mean of those of its layers.
+:func:`dance_ondevice.slimming.slim.slim` removes the channels with the smallest scores first, within each
+group of channels that can only be removed together; a group's score is the mean of its layers' scores.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch.nn.modules.conv import _ConvNd
 from dance_ondevice.models.branches import branch_of, branches_of, removable_branches
 from dance_ondevice.models.channels import has_channels
 
-#: Module name -> (output channels,) scores, 0 or more.
+#: Scores (output channels,), 0 or more, by module name.
 Scores = Mapping[str, Tensor]
 Importance = Literal["bn_scale", "taylor", "combined"]
 
 
 def scale_scores(model: nn.Module) -> dict[str, Tensor]:
-    """The size of each channel's weights, relative to the mean of its layer.
+    """Score each channel by the size of its weights, relative to the mean of its layer.
 
-    Of a normalisation that is its |scale|, by which "Network slimming" ranks (Liu et al., ICCV 2017, arXiv
-    1708.06519); of other layers the L1 norm of its filter. Relative, so that no layer outweighs another that
-    it shares channels with.
+    For a normalisation the size is |scale|, by which "Network slimming" ranks (Liu et al., ICCV 2017, arXiv
+    1708.06519); for other layers it is the L1 norm of the filter. The scores are relative so that layers that
+    share channels count equally.
     """
     return {
         name: _relative(_by_channel(layer, weight.detach().double().abs()))
@@ -37,25 +37,26 @@ def scale_scores(model: nn.Module) -> dict[str, Tensor]:
 
 
 class TaylorImportance:
-    """What the loss would change by if a channel were zero, to first order, as training shows it.
+    """Taylor importance: the first-order change of the loss if a channel were zero, measured in training.
 
     (Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, arXiv 1906.10771,
-    equation 8, summed up as absolute values.) At a normalisation that is |scale * its gradient + bias * its
-    gradient|. Of a layer without one behind it |sum of weight * gradient| over the filter and its bias; with
-    one behind it that sum is always about zero, and such layers are ranked by their normalisation.
+    equation 8, summed up as absolute values.) For a normalisation it is |scale * its gradient + bias * its
+    gradient|. For a layer without a normalisation behind it, it is |sum of weight * gradient| over the filter
+    and its bias; with a normalisation behind it that sum is always about zero, so such layers are ranked by
+    their normalisation.
 
     Call :meth:`accumulate` after each backward pass, before the gradients are clipped or cleared. Make a new
-    one after slimming.
+    object after slimming.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        """Watch this model's layers."""
+        """Prepare to accumulate over the layers of a model."""
         self._layers = {name: layer for name, layer in model.named_modules() if _weight(layer) is not None}
         self._sums: dict[str, Tensor] = {}
         self.batches = 0
 
     def accumulate(self) -> None:
-        """Add what the gradients of one batch say; layers without gradients are left out."""
+        """Add the importance by the gradients of one batch; layers without gradients are left out."""
         for name, layer in self._layers.items():
             weight = _weight(layer)
             if weight is None or weight.grad is None:
@@ -69,10 +70,10 @@ class TaylorImportance:
         self.batches += 1
 
     def scores(self) -> dict[str, Tensor]:
-        """The mean over the batches so far.
+        """Return the mean importance over the batches so far.
 
         Raises:
-            ValueError: there was no batch yet.
+            ValueError: No batch was accumulated yet.
         """
         if not self.batches:
             raise ValueError("no gradients were accumulated yet: call accumulate() after a backward pass")
@@ -80,7 +81,7 @@ class TaylorImportance:
 
 
 def combined_scores(*scores: Scores) -> dict[str, Tensor]:
-    """The mean of several scores, each relative to the mean of its layer first."""
+    """Average several scores, after each is divided by the mean of its layer."""
     names = dict.fromkeys(name for one in scores for name in one)
     return {
         name: torch.stack([_relative(one[name].double().cpu()) for one in scores if name in one]).mean(dim=0)
@@ -91,16 +92,16 @@ def combined_scores(*scores: Scores) -> dict[str, Tensor]:
 def scores_by(
     kind: Importance, model: nn.Module, taylor: TaylorImportance | None = None
 ) -> dict[str, Tensor]:
-    """The scores that go by a name.
+    """Compute the scores with a given name.
 
     Args:
-        kind: "bn_scale" for :func:`scale_scores`, "taylor" for what was accumulated, "combined" for the mean
-            of both.
-        model: to be scored.
-        taylor: needed for the last two.
+        kind: Name: "bn_scale" for :func:`scale_scores`, "taylor" for the accumulated Taylor importance,
+            "combined" for the mean of both.
+        model: Model to score.
+        taylor: Accumulated importance, needed for the last two.
 
     Raises:
-        ValueError: nothing was accumulated, or another name.
+        ValueError: Nothing was accumulated, or the name is unknown.
     """
     if kind == "bn_scale":
         return scale_scores(model)
@@ -112,10 +113,10 @@ def scores_by(
 
 
 def branch_scores(model: nn.Module, taylor: TaylorImportance | None = None) -> dict[str, float]:
-    """How much each removable multi-scale branch matters: the mean score of its normalised channels.
+    """Score each removable multi-scale branch by the mean score of its normalised channels.
 
-    Relative to the mean over these branches. By the size of the scales, or by what was accumulated; a branch
-    without normalisation, or one that none of the gradients reached, is left out.
+    The scores are relative to the mean over these branches. They use the size of the scales, or the Taylor
+    importance if given; a branch without normalisation, or without gradients, is left out.
     """
     branches = branches_of(model)
     known = taylor.scores() if taylor is not None else {}

@@ -1,8 +1,9 @@
-"""Network slimming: channels leave the tensors of a model until one inference costs as little as asked.
+"""Network slimming: removing channels from a model until one inference costs the target MACs.
 
-:mod:`dance_ondevice.slimming.groups` tells which channels go together and which matter least; here is how
-many go. Each group loses the same share of the channels that it was built with, so that many small steps thin
-a model as evenly as one large step does; multi-scale branches may lose a larger or a smaller one.
+:mod:`dance_ondevice.slimming.groups` finds which channels belong together and which matter least; this module
+decides how many are removed. Each group loses the same share of its original channels, so that many small
+steps slim a model as evenly as one large step does; multi-scale branches may lose a larger or a smaller
+share.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ __all__ = ["SlimReport", "slim"]
 
 log = logging.getLogger(__name__)
 
-#: How far from the target the MACs may end.
+#: Largest relative distance of the MACs from the target.
 _TOLERANCE = 0.03
 #: Outputs that differ by no more of their size (or of 1) are the same but for rounding.
 _SAME = 1e-3
@@ -43,15 +44,15 @@ _SAME = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class SlimReport:
-    """What slimming did.
+    """Result of slimming.
 
     Attributes:
-        target_macs: MACs asked for.
-        macs_before: of one inference at the size given, before.
-        macs_after: likewise, after.
-        parameters_before: trainable numbers that inference uses, before.
-        parameters_after: likewise, after.
-        channels: module name -> (in, out, groups) of every layer, after; what a model card holds.
+        target_macs: Target MACs.
+        macs_before: MACs of one inference at the given size before slimming.
+        macs_after: MACs of one inference at the given size after slimming.
+        parameters_before: Number of trainable values that inference uses before slimming.
+        parameters_after: Number of trainable values that inference uses after slimming.
+        channels: Channels (in, out, groups) of every layer after slimming, by module name, for a model card.
     """
 
     target_macs: int
@@ -63,13 +64,13 @@ class SlimReport:
 
     @property
     def reached(self) -> bool:
-        """Whether the MACs are within 3 % of the target, or were below it to begin with."""
+        """Return whether the MACs are within 3 % of the target, or were below it from the start."""
         return self.macs_after <= (1 + _TOLERANCE) * self.target_macs
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Task:
-    """What the widths are chosen from: groups, how fast each goes, channels and MACs by layer, the target."""
+    """Input of the choice of widths: groups with their rates, channels and MACs by layer, and the target."""
 
     groups: tuple[Group, ...]
     rates: tuple[float, ...]
@@ -79,11 +80,11 @@ class _Task:
     min_channels: int
 
     def miss(self, widths: Sequence[int]) -> int:
-        """How far the MACs with these widths are from the target, either way."""
+        """Return the absolute distance from the target of the MACs with these widths."""
         return abs(self.macs(widths) - self.target)
 
     def macs(self, widths: Sequence[int]) -> int:
-        """MACs if each group had this width: a layer's are in proportion to in * out / groups."""
+        """Return the MACs with these widths; those of a layer are proportional to in * out / groups."""
         lost: dict[tuple[str, str], int] = {}
         for group, width in zip(self.groups, widths, strict=True):
             gone = len(group.order) - width
@@ -112,30 +113,31 @@ def slim(
     shares: Mapping[str, float] | None = None,
     companions: Sequence[nn.Module] = (),
 ) -> SlimReport:
-    """Take channels out of a model, in place, until one inference costs ``target_macs``.
+    """Remove channels from a model, in place, until one inference costs ``target_macs``.
 
-    Ends within 3 % of the target unless that would take more than ``min_channels`` leave; then the model is
-    as small as it gets and the report says what that is. The outputs keep all their classes. A model that was
-    slimmed before, or loaded from a slimmed checkpoint, is slimmed further. Groups with a layer that has no
-    rule (grouped convolutions that are not depthwise, group and layer normalisation, attention, bare
-    parameters) stay as they are.
+    The MACs end within 3 % of the target unless ``min_channels`` prevents it; then the model is as small as
+    possible and the report says how small. The outputs keep all their classes. A model that was slimmed
+    before, or loaded from a slimmed checkpoint, is slimmed further. Groups with a layer that has no rule
+    (grouped convolutions that are not depthwise, group and layer normalisation, attention, bare parameters)
+    stay unchanged.
 
     Parameters that lose channels are replaced by new ones: make the optimiser afterwards.
 
     Args:
-        model: maps (N, 3, H, W) to logits, or to a tuple of such, auxiliary outputs in training mode
-            included.
-        target_macs: of one image, as :func:`dance_ondevice.models.cost.count_macs` counts them.
-        size: (height, width) that the MACs are counted at.
-        round_to: widths that change become multiples of this, which kernels run faster; of half of it, of a
-            quarter and so on where the target cannot be met otherwise.
-        min_channels: a group keeps at least so many; one that has fewer stays as it is.
-        importance: module name -> (output channels,) scores; the channels with the smallest go first. By
-            default those of :func:`dance_ondevice.slimming.importance.scale_scores`; see there for others.
-        shares: multi-scale branch -> how large a share of its channels goes, relative to what goes elsewhere:
-            1 as much, 2 twice as much, 0 none. Branches that are not named have 1.
-        companions: models of the same layers, which lose exactly the channels that the model loses, whatever
-            numbers are in them: an optimiser's moments, say, held as the parameters of a copy.
+        model: Model that maps (N, 3, H, W) to logits, or to a tuple of logits with auxiliary outputs in
+            training mode.
+        target_macs: Target for one image, as :func:`dance_ondevice.models.cost.count_macs` counts.
+        size: Size (height, width) that the MACs are counted at.
+        round_to: Number of which changed widths become multiples, since kernels run them faster; half of it,
+            a quarter and so on if the target cannot be met otherwise.
+        min_channels: Least channels of a group; a group with fewer stays unchanged.
+        importance: Scores (output channels,) by module name; the channels with the smallest are removed
+            first. None takes those of :func:`dance_ondevice.slimming.importance.scale_scores`; see there for
+            others.
+        shares: Share of the channels that each multi-scale branch loses, relative to the rest of the model: 1
+            as much, 2 twice as much, 0 none. Branches that are missing have 1.
+        companions: Models of the same layers, which lose exactly the same channels, whatever their values
+            are: for example an optimiser's moments, held as the parameters of a copy.
 
     Raises:
         NotPrunable: the model cannot be traced, or has nothing that could be removed; nothing was cut.
@@ -199,14 +201,14 @@ def _checked_branches(model: nn.Module, shares: Mapping[str, float]) -> dict[str
 
 
 def _rate(group: Group, branches: Mapping[str, Sequence[str]], shares: Mapping[str, float]) -> float:
-    """The share of the branch that most of the group's writers are in."""
+    """Return the share of the branch that most of the group's writers are in."""
     votes = Counter(branch_of(writer, branches) for writer in group.writers)
     most = votes.most_common(1)
     return shares.get(most[0][0] or "", 1.0) if most else 1.0
 
 
 def _choose_widths(task: _Task, round_to: int) -> tuple[int, ...]:
-    """How many channels each group keeps: rounded as coarsely as the target allows."""
+    """Return the channels that each group keeps: rounded as coarsely as the target allows."""
     tried = []
     while True:
         tried.append(min(_settings_around(task, round_to), key=task.miss))
@@ -218,10 +220,10 @@ def _choose_widths(task: _Task, round_to: int) -> tuple[int, ...]:
 
 
 def _nudged(task: _Task, widths: tuple[int, ...]) -> tuple[int, ...]:
-    """The widths after single channels went from, or stayed in, whichever group brings the target nearest.
+    """Adjust widths by single channels, in whichever group comes nearest to the target.
 
-    Groups that share layers cost less than the sum of what each costs alone, so that on a small model the
-    even shares above can step over the target.
+    Groups that share layers cost less than the sum of their single costs, so that on a small model even
+    shares can miss the target.
     """
     while task.miss(widths) > _TOLERANCE * task.target:
         step = -1 if task.macs(widths) > task.target else 1
@@ -238,7 +240,7 @@ def _nudged(task: _Task, widths: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _settings_around(task: _Task, round_to: int) -> list[tuple[int, ...]]:
-    """The widths just above the target, those just below, and the way between, one group at a time."""
+    """Return the widths just above the target, those just below, and those between, one group at a time."""
 
     def widths_at(share: float) -> tuple[int, ...]:
         if share == 0.0:
@@ -248,7 +250,7 @@ def _settings_around(task: _Task, round_to: int) -> list[tuple[int, ...]]:
             for g, rate in zip(task.groups, task.rates, strict=True)
         )
 
-    # Up to where the slowest group has gone as far as the others.
+    # The upper end is where the slowest group has lost as much as the others.
     low, high = 0.0, 1.0 / min((rate for rate in task.rates if rate), default=1.0)
     for _ in range(30):
         middle = (low + high) / 2
@@ -261,7 +263,7 @@ def _settings_around(task: _Task, round_to: int) -> list[tuple[int, ...]]:
 
 
 def _width_after(group: Group, share: float, round_to: int, min_channels: int) -> int:
-    """The width of a group without about ``share`` of what it was built with; at most the present one."""
+    """Return the width of a group without about ``share`` of its original channels, never a larger one."""
     least = -(-max(min_channels, group.least) // round_to) * round_to
     kept = round(group.built_with * (1.0 - share) / round_to) * round_to
     return min(len(group.order), max(kept, least))
@@ -305,7 +307,7 @@ def _remove(
 
 
 def _silence(model: nn.Module, removed: dict[str, dict[str, set[int]]]) -> None:
-    """Let nothing read the channels that are to go."""
+    """Set the weights that read the channels to be removed to zero."""
     modules = dict(model.named_modules())
     for name, sides in removed.items():
         if sides["in"]:
@@ -325,7 +327,7 @@ def _rest(width: int, gone: Iterable[int]) -> list[int] | None:
 
 
 def _output(model: nn.Module) -> torch.Tensor:
-    """What the model makes of an image of noise, which lights up every channel."""
+    """Return the model's output for an image of noise, which activates every channel."""
     with evaluating(model), torch.inference_mode():
         image = torch.rand((1, 3, TRACE_SIDE, TRACE_SIDE), generator=torch.Generator().manual_seed(0))
         return logits(model, image.to(next(model.parameters()).device)).float()

@@ -1,8 +1,8 @@
-"""Sparsity: training that presses normalisation's scales towards zero, so that channels may go unnoticed.
+"""Sparsity: training that pulls the scales of normalisation towards zero, so that channels can be removed.
 
 "Network slimming" (Liu et al., ICCV 2017, arXiv 1708.06519) adds strength * |scale| to the loss, for each
-scale. Its subgradient, strength * sign(scale), is added to the gradients here, which leaves the loss that is
-reported alone.
+scale. Its subgradient, strength * sign(scale), is added to the gradients here, so that the reported loss does
+not change.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from dance_ondevice.slimming.groups import find_groups
 
 
 def sparsity_factors(model: nn.Module, shares: Mapping[str, float] | None = None) -> dict[str, float]:
-    """The normalisations whose channels can be removed, each with a factor for the strength.
+    """Return a factor for the strength of each normalisation whose channels can be removed.
 
-    Traces the model, which takes seconds: once before training, and again after slimming.
+    The model is traced, which takes seconds: call it once before training, and again after slimming.
 
     Args:
-        model: left as it is.
-        shares: multi-scale branch -> factor of the normalisations in it, 1 where not named: what shall be
-            slimmed more (:func:`dance_ondevice.slimming.slim.slim`) can be pressed harder.
+        model: Model, which stays unchanged.
+        shares: Factor for the normalisations of each multi-scale branch, 1 for branches that are missing:
+            branches that are slimmed more (:func:`dance_ondevice.slimming.slim.slim`) can get a larger one.
 
     Returns:
-        Module name -> factor.
+        Factors by module name.
 
     Raises:
-        NotPrunable: the model cannot be traced, or has nothing that could be removed.
+        NotPrunable: The model cannot be traced, or has no channels that could be removed.
     """
     modules, branches = dict(model.named_modules()), branches_of(model)
     found: dict[str, float] = {}
@@ -49,18 +49,18 @@ def add_sparsity_gradient(
 ) -> None:
     """Add the subgradient of ``strength * |scale|`` to the gradients of normalisation scales.
 
-    Call it after the backward pass and before the optimiser's step. A scale of zero is left in peace, and so
-    is one without a gradient. With weight decay on the scales as well, both press.
+    Call it after the backward pass and before the optimiser's step. A scale of zero, and one without a
+    gradient, is left unchanged. Weight decay on the scales acts in addition.
 
     Args:
-        model: whose gradients have been computed.
-        strength: per step; the paper's are 1e-5 to 1e-4.
-        factors: module name -> factor of the strength, from :func:`sparsity_factors`, which is called, for
-            seconds, where they are not given.
+        model: Model whose gradients have been computed.
+        strength: Strength per step; the paper uses 1e-5 to 1e-4.
+        factors: Factors of the strength by module name, from :func:`sparsity_factors`; None calls that
+            function, which takes seconds.
 
     Raises:
-        ValueError: a strength that is negative or not finite.
-        NotPrunable: see :func:`sparsity_factors`.
+        ValueError: The strength is negative or not finite.
+        NotPrunable: See :func:`sparsity_factors`.
     """
     if not (math.isfinite(strength) and strength >= 0):
         raise ValueError(f"strength is {strength}; it must be 0 or more")

@@ -1,4 +1,4 @@
-"""What a base model is trained on and measured by: a labelled data set, or a user's own two folders."""
+"""Images to train and evaluate a base model on: a labelled data set, or a user's own two folders."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import LabelError
 from dance_ondevice.training.batches import TrainingSample
 
-#: The name of the images of the user's own that are not trained on.
+#: Name of the set of the user's images that are not trained on.
 HELD_OUT = "held out"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseImages:
-    """What to train on, what to evaluate on by name, and how the card tells it."""
+    """Training samples, sets of samples to evaluate on by name, and their description for the card."""
 
     train: list[TrainingSample]
     validation: dict[str, list[TrainingSample]]
@@ -41,21 +41,21 @@ def from_dataset(
     conditions: Sequence[str] = (),
     folder: Path,
 ) -> BaseImages:
-    """The images of a data set.
+    """Take the images of a data set.
 
     Args:
-        dataset: opened.
-        splits: to train on.
-        validate: splits to evaluate on.
-        sequences: to train on these alone; empty for all.
-        conditions: that the data set was opened with, for the card.
-        folder: for labels that must be translated.
+        dataset: Opened data set.
+        splits: Splits to train on.
+        validate: Splits to evaluate on.
+        sequences: Sequences to train on; empty for all.
+        conditions: Conditions that the data set was opened with, for the card.
+        folder: Folder for translated labels.
 
     Raises:
-        DatasetError: a split or sequence is not there, or has no labels.
-        ImageError: a label cannot be read.
-        LabelError: a label holds ids or colours that the data set does not have.
-        OSError: a file cannot be read or written.
+        DatasetError: A split or sequence is missing, or has no labels.
+        ImageError: A label cannot be read.
+        LabelError: A label holds ids or colours that the data set does not have.
+        OSError: A file cannot be read or written.
     """
 
     def samples(items: Sequence[LabelledImage], split: str) -> list[TrainingSample]:
@@ -75,17 +75,17 @@ def from_dataset(
 
 
 def from_folders(images: Path, labels: Path, classes: Sequence[str], hold_out: float) -> BaseImages:
-    """A user's own images and labels; every label is read, so that a wrong one is told of at once.
+    """Take a user's own images and labels; every label is read, so that a wrong one is reported at once.
 
     Args:
-        images: folder of ``<name>.jpg`` or ``.png``.
-        labels: folder of ``<name>.png``, 8-bit ids of ``classes``, 255 for what is not labelled.
-        classes: names in the order of their ids.
-        hold_out: share of the images, the last of all by name and number, to evaluate on and not to train on.
+        images: Folder of ``<name>.jpg`` or ``.png``.
+        labels: Folder of ``<name>.png``, 8-bit ids of ``classes``, 255 for unlabelled pixels.
+        classes: Class names in the order of their ids.
+        hold_out: Share of the images, the last by name and number, to evaluate on instead of training.
 
     Raises:
-        DatasetError: a folder is missing, no image has a label, a label cannot be used, or nothing is left to
-            train on.
+        DatasetError: A folder is missing, no image has a label, a label cannot be used, or no image is left
+            to train on.
     """
     found = in_folders(images, labels)
     for item in found:

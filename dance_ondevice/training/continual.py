@@ -1,6 +1,6 @@
-"""How well a model keeps learning: metrics over a stream of segments, and frame by frame.
+"""Metrics of continual learning: over a stream of segments, and frame by frame.
 
-Definitions, with the papers that they come from, stand in ``docs/benchmarks/definitions.md``.
+Their definitions and papers are in ``docs/benchmarks/definitions.md``.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class ScoreMatrix:
     def backward_transfer(self) -> float:
         """BWT of Lopez-Paz and Ranzato: mean over old tasks of R[last][i] - R[when i was first learnt][i].
 
-        Old is every task that was first learnt before the last row. Below 0: learning what came later cost
-        what was known. 0.0 where there is no old task.
+        Old is every task that was first learnt before the last row. Below 0, later learning made old tasks
+        worse. The value is 0.0 without an old task.
         """
         changes = [self.rows[-1][task] - self.rows[first][task] for task, first in self._old()]
         return float(np.mean(changes)) if changes else 0.0
@@ -88,7 +88,7 @@ class ScoreMatrix:
 
 
 class FadedConfusion:
-    """A confusion matrix that forgets: each frame first multiplies what was there by ``fading``.
+    """A confusion matrix that fades: each frame first multiplies the earlier counts by ``fading``.
 
     The prequential error with a fading factor of Gama, Sebastião and Rodrigues, "On evaluating stream
     learning algorithms" (Machine Learning 90, 2013), kept for every cell of the matrix. Half of the weight
@@ -113,26 +113,26 @@ class FadedConfusion:
 
     @property
     def miou(self) -> float:
-        """Mean IoU over the classes that the truth has held, in [0, 1]; 0.0 before any."""
+        """Return the mean IoU over the classes that the labels have held, in [0, 1]; 0.0 before any."""
         return miou(cast("Matrix", self._counts))  # IoU is a ratio: fractions of a count are as good
 
 
 def recovery_frame(curve: Sequence[float], frozen: Sequence[float], gain: float) -> int | None:
-    """How many frames after a drift a model has made up for it.
+    """Return the number of frames after a drift until a model has recovered.
 
     Both curves are faded mIoU over the same frames, from the first after the drift on; the difference to the
-    model that never learns takes out how hard the frames are.
+    model that never learns removes the influence of the frames' difficulty.
 
     Args:
-        curve: of the model that learns.
-        frozen: of the model that does not.
-        gain: by how much the first must lie above the second.
+        curve: Curve of the model that learns.
+        frozen: Curve of the model that does not.
+        gain: Difference by which the first must lie above the second.
 
     Returns:
         Index of the first frame from which on the gain is reached and held to the end; None if never.
 
     Raises:
-        ValueError: curves of different lengths.
+        ValueError: The curves have different lengths.
     """
     held = None
     for index, (own, other) in enumerate(zip(curve, frozen, strict=True)):
@@ -144,5 +144,5 @@ def recovery_frame(curve: Sequence[float], frozen: Sequence[float], gain: float)
 
 
 def gain_per_kilojoule(gain: float, joules: float) -> float | None:
-    """mIoU points (hundredths) gained per 1000 J spent; None where nothing was spent."""
+    """Return the mIoU points (hundredths) gained per 1000 J spent; None if nothing was spent."""
     return 100 * gain / (joules / 1000) if joules > 0 else None

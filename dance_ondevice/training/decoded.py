@@ -1,8 +1,8 @@
-"""Decoded images and labels, kept in memory as far as a bound allows.
+"""Cache of decoded images and labels in memory, with a limit in bytes.
 
-A training sees every image once an epoch. Decoding costs a fifth of a step on small windows, the label's PNG
-more than the JPEG. What came first stays: an order that is new in every epoch would make any other rule evict
-what is needed next.
+A training uses every image once in each epoch. Decoding costs a fifth of a step on small windows, the label's
+PNG more than the JPEG. The first entries stay: with a new order in every epoch any other rule would evict
+entries that are needed next.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ DEFAULT_BYTES = 64 * 1024 * 1024
 
 
 class Decoded:
-    """Arrays by key, up to a number of bytes; for one training, or several that share their images."""
+    """Cache of arrays by key, up to a number of bytes, for trainings that share their images."""
 
     def __init__(self, most_bytes: int = DEFAULT_BYTES) -> None:
         """Begin empty.
 
         Args:
-            most_bytes: that are kept; 0 keeps nothing.
+            most_bytes: Limit in bytes; 0 keeps nothing.
 
         Raises:
-            ValueError: it is negative.
+            ValueError: The limit is negative.
         """
         if most_bytes < 0:
             raise ValueError(f"most_bytes is {most_bytes}; give 0 or more")
@@ -37,7 +37,7 @@ class Decoded:
         self.bytes = 0
 
     def get(self, key: Hashable, decode: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """The array of a key, decoded if it is not kept. It is read-only.
+        """Return the read-only array of a key, decoded if it is not in the cache.
 
         Raises:
             Whatever ``decode`` raises; nothing is kept then.

@@ -1,4 +1,4 @@
-"""How good masks are: confusion matrices and intersection over union.
+"""Evaluation of masks: confusion matrices and intersection over union.
 
 Defined as in Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospective" (IJCV 2015):
 one confusion matrix over the whole set, pixels to ignore excluded.
@@ -30,7 +30,7 @@ def confusion_matrix(label: NDArray[np.uint8], prediction: NDArray[np.uint8], n_
         n_classes: Number of classes.
 
     Returns:
-        (n_classes, n_classes) counts; rows are the truth, columns the prediction.
+        (n_classes, n_classes) counts; rows are the label, columns the prediction.
 
     Raises:
         ValueError: The shapes differ, or an id that counts is not below ``n_classes``.
@@ -50,17 +50,17 @@ def confusion_matrix(label: NDArray[np.uint8], prediction: NDArray[np.uint8], n_
 
 
 def iou_per_class(matrix: Matrix) -> tuple[float | None, ...]:
-    """Intersection over union by class, each in [0,1]; None for a class in neither truth nor prediction."""
+    """Return the intersection over union by class, in [0,1]; None for a class in neither label nor mask."""
     hits = np.diag(matrix)
     union = matrix.sum(axis=0) + matrix.sum(axis=1) - hits
     return tuple(float(h / u) if u else None for h, u in zip(hits, union, strict=True))
 
 
 def miou(matrix: Matrix) -> float:
-    """Mean IoU over the classes that the truth holds, in [0,1]; 0.0 when the truth holds none.
+    """Return the mean IoU over the classes that the labels hold, in [0,1]; 0.0 without any.
 
-    A class that is predicted but nowhere true has no IoU worth averaging (0 for a single stray pixel); its
-    pixels already lower the IoU of the classes that they were taken from.
+    A class that is predicted but in no label is not averaged (its IoU is 0 for a single stray pixel); its
+    pixels already lower the IoU of the classes that they belong to.
     """
     present = matrix.sum(axis=1) > 0
     values = [
@@ -87,7 +87,7 @@ def evaluate(
         on_sample: Called with the number of samples done, after each.
 
     Returns:
-        One (n_classes, n_classes) confusion matrix over all samples; rows are the truth.
+        One (n_classes, n_classes) confusion matrix over all samples; rows are the label.
 
     Raises:
         SampleError: A file is missing or not what it should be.

@@ -57,7 +57,7 @@ def class_weights(frequencies: NDArray[np.float64], largest_ratio: float = 10.0)
 
 
 def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:
-    """How far a model is from a teacher's answers: the mean over pixels of ``T^2 KL(teacher || model)``.
+    """Distance of a model from a teacher's predictions: the mean over pixels of ``T^2 KL(teacher || model)``.
 
     As in Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015, arXiv 1503.02531,
     section 2): both are softened by the temperature T, and its square keeps the gradient's size. Against

@@ -1,4 +1,4 @@
-"""Numbers of 16 or 32 bits: which of them trains faster on this machine."""
+"""Precision of training, bf16 or fp32: the choice of the faster one on this machine."""
 
 from __future__ import annotations
 

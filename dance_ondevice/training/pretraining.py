@@ -1,4 +1,4 @@
-"""A base model from labelled images: trained from scratch or from another checkpoint, saved with its card."""
+"""Pretraining of a base model on labelled images, from scratch or from another checkpoint."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class PretrainError(ValueError):
-    """What was asked for does not go together; the message says what."""
+    """Error: the options contradict each other or the checkpoint; the message says how."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class EpochReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Watcher:
-    """Whom to tell how far the work is; each may be left out.
+    """Callbacks that report progress; each may be left out.
 
     Attributes:
         on_step: After each optimiser step.
@@ -109,7 +109,7 @@ def pretrain(
         validation: Set name -> samples to evaluate the trained model on; the scores go to the card.
         options: What to train and how.
         out: Folder for ``model.safetensors`` and ``card.json``; written at the end, over an older checkpoint.
-        watcher: Told how far the work is.
+        watcher: Callbacks for the progress.
         created_at: Wall-clock time for the card, in seconds.
         clock: Monotonic seconds.
         cpu_clock: CPU seconds of this process.
@@ -229,7 +229,7 @@ def _write(stem: Path, image: NDArray[np.uint8], label: NDArray[np.uint8]) -> Tr
 
 
 def _start(options: PretrainOptions) -> tuple[nn.Module, ModelCard]:
-    """The model to train and what its card says so far."""
+    """Return the model to train and its card so far."""
     if options.init is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
@@ -308,6 +308,6 @@ def _score(
 
 
 def _version(architecture: str, train: Sequence[TrainingSample], made: Mapping[str, Any]) -> str:
-    """A name that another model will not have: from how the model was made and what came of it."""
+    """Return a unique name of the version: a digest of the training's options and results."""
     told = repr((sorted(made.items()), [sample.image.name for sample in train]))
     return f"{architecture}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"

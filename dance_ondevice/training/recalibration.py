@@ -1,6 +1,6 @@
-"""Re-estimating the running statistics of batch normalisation, which slimming puts out of date.
+"""Recalibration: re-estimating the running statistics of batch normalisation after slimming.
 
-The channels that were removed contributed to the mean and the variance of what is left behind them.
+The removed channels contributed to the mean and the variance of the layers behind them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from dance_ondevice.training.batches import BatchOptions, BatchPlan, TrainingSam
 def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     """Set the running mean and variance of each batch normalisation to their averages over some batches.
 
-    Each batch counts the same, whatever came before is forgotten, and no weight changes. Everything but batch
+    Each batch counts the same, earlier statistics are dropped, and no weight changes. Everything but batch
     normalisation runs as in inference; heads that a model declares ``training_only`` run as well. A layer
     that saw no batch (one that did not run, or whose input had a single value a channel) keeps its
     statistics, and so do all when a batch fails.
 
     Args:
-        model: in any mode, which it keeps.
-        batches: images (N, 3, H, W) as the model takes them, normalised, two or more a batch, on any device.
+        model: Model in any mode, which it keeps.
+        batches: Normalised images (N, 3, H, W), two or more in each batch, on any device.
 
     Returns:
-        How many layers were given new statistics.
+        Number of layers with new statistics.
     """
     layers = [m for _, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     before = [_Before(layer) for layer in layers]
@@ -67,15 +67,15 @@ def clean_batches(
     """Batches (N, 3, H, W) of images as inference will see them, without augmentation, for `recalibrate`.
 
     Args:
-        samples: each at its own size times its ``scale``.
-        normalisation: the model's.
-        batch_size: images a batch.
-        most: batches at most; all samples once are the end too.
-        seed: decides which samples.
+        samples: Samples, each used at its own size times its ``scale``.
+        normalisation: Normalisation of the model's input.
+        batch_size: Images in each batch.
+        most: Largest number of batches; each sample is used once at most.
+        seed: Seed of the choice of samples.
 
     Raises:
-        SampleError: a file is missing or not what it should be.
-        ValueError: there are no samples.
+        SampleError: A file is missing or invalid.
+        ValueError: There are no samples.
     """
     options = BatchOptions(num_classes=IGNORE, batch_size=batch_size, augment=False, seed=seed)
     plan = BatchPlan(samples, options)

@@ -1,4 +1,4 @@
-"""What a co-optimised training consists of: its stages, what slimming does to branches, what it tells."""
+"""Parts of a co-optimised training: its stages, the slimming of branches, and reports of epochs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from dance_ondevice.slimming.importance import Importance
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stretch of a training in which nothing changes but the weights.
+    """A stage of a training, in which only the weights change.
 
     Attributes:
-        epochs: passes over the stage's samples.
-        macs_fraction: of the MACs before any slimming; the model is slimmed to it as the stage begins.
-        window: side of what a batch shows, as a share of the full side; a quarter of the pixels at 0.5.
-        zoom: smallest and largest random magnification, 1 = the pixels as they were filmed. With a window
-            of 0.5 a zoom of 0.5 shows the whole frame at half its size, a zoom of 1 a quarter of the frame.
-        choice: name of how samples are chosen; what it means is the caller's.
-        frozen: names of the submodules whose weights stay as they are.
-        importance: what decides which channels go as the stage begins; Taylor's comes from batches of the
-            stage before.
-        sparsity: strength that presses normalisation scales towards zero, so that the next stage's slimming
+        epochs: Passes over the stage's samples.
+        macs_fraction: Fraction of the MACs before any slimming that the model is slimmed to when the stage
+            begins.
+        window: Side of a batch's images as a share of the full side; 0.5 has a quarter of the pixels.
+        zoom: Smallest and largest random magnification, 1 = the original pixels. With a window of 0.5 a zoom
+            of 0.5 shows the whole frame at half its size, a zoom of 1 a quarter of the frame.
+        choice: Name of the way to choose samples, which the caller defines.
+        frozen: Names of the submodules whose weights stay unchanged.
+        importance: Importance by which channels are removed when the stage begins; Taylor importance is taken
+            from batches of the stage before.
+        sparsity: Strength that pulls normalisation scales towards zero, so that the next stage's slimming
             finds channels of little weight; 0 for none.
     """
 
@@ -48,11 +49,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class BranchPlan:
-    """How a stage's slimming treats multi-scale branches.
+    """Slimming of the multi-scale branches in a stage.
 
     Attributes:
-        shares: branch -> how much it is slimmed relative to the rest, as ``slim`` takes it.
-        remove: branches that go whole.
+        shares: Share by branch, relative to the rest of the model, for ``slim``.
+        remove: Branches that are removed whole.
     """
 
     shares: Mapping[str, float] = field(default_factory=dict)
@@ -61,16 +62,16 @@ class BranchPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochDone:
-    """One pass over a stage's samples.
+    """Report of one pass over a stage's samples.
 
     Attributes:
-        epoch: counted over all stages, from 1.
-        epochs: of all stages.
-        stage: from 0.
-        loss: mean over the epoch's steps; None when none had a labelled pixel.
-        samples_seen: images trained on so far, repetitions counted.
-        macs: multiply-accumulates of the training so far.
-        macs_fraction: of the model now.
+        epoch: Number of the epoch, counted over all stages from 1.
+        epochs: Number of epochs of all stages.
+        stage: Number of the stage, from 0.
+        loss: Mean loss over the epoch's steps; None if none had a labelled pixel.
+        samples_seen: Images trained on so far, repetitions counted.
+        macs: Multiply-accumulates of the training so far.
+        macs_fraction: Fraction of the unslimmed MACs that the model has now.
     """
 
     epoch: int

@@ -18,7 +18,7 @@ _STATE_FILE = "state.json"
 
 
 class StateError(RuntimeError):
-    """A saved training that cannot be gone on with; the message says why."""
+    """Error: a saved training cannot be resumed; the message says why."""
 
 
 class TrainingState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,7 +57,7 @@ def write_state(directory: Path, state: TrainingState, tensors: Mapping[str, Ten
     name = f"state-{state.step}-{digest[:16]}.safetensors"
     write_durably(directory / name, data)
     write_durably(directory / _STATE_FILE, msgspec.json.encode(_Document(name, digest, state)))
-    # Older tensors, and what a killed write left behind.
+    # Older tensors, and leftovers of a killed write.
     for stale in directory.iterdir():
         if is_leftover(stale.name) or (stale.match("state-*.safetensors") and stale.name != name):
             stale.unlink()

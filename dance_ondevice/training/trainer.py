@@ -1,4 +1,4 @@
-"""Training, as an iterator over optimiser steps that its caller may stop at any one.
+"""Training as an iterator over optimiser steps, which the caller may stop after any step.
 
 No threads, no clock: batches are decoded where they are used; stopping, saving and resuming are the caller's.
 """
@@ -43,8 +43,8 @@ FurtherLoss = Callable[[Tensor, Tensor, Sequence[int], int, tuple[int, int]], Te
 #: Parameter name -> AdamW's "step", "exp_avg" and "exp_avg_sq".
 Moments = Mapping[str, Mapping[str, Tensor]]
 
-#: The loss looks at one pixel in every square of this side, another one each step. Logits are far coarser
-#: than pixels, so this loses next to nothing, and a step on a CPU is quicker.
+#: Side of the squares of which the loss uses one pixel, another one each step. Logits are far coarser than
+#: pixels, so hardly any accuracy is lost, and a step on a CPU is faster.
 _LOSS_STRIDE = 2
 #: What the names of tensors in a saved training begin with; ``optimiser.`` is followed by a moment's name.
 _WEIGHT, _MOMENT = "model.", "optimiser."
@@ -56,7 +56,7 @@ class TrainingDiverged(RuntimeError):  # noqa: N818 - the name says what happene
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(BatchOptions):
-    """How to train; how batches are made stands in ``BatchOptions``.
+    """Options of a training; for those of the batches see ``BatchOptions``.
 
     Attributes:
         steps: Optimiser steps of the whole training.

@@ -1,9 +1,9 @@
 """Energy budget: may a round start, how many joules may it spend, must it stop now.
 
-A bucket: joules flow in evenly over the day up to a cap, rounds take them out. Beside it stands a limit on
-any 24 hours, since a full bucket and a day's inflow would be two days' joules on one. A round's joules are
-reserved before it starts and settled when it ends, so a power cut never refunds them. All figures are gross
-joules, those of the whole board while the round runs: idle power is paid by the same battery.
+The budget is a token bucket: joules flow in evenly over the day up to a cap, rounds take them out. A second
+limit holds for any 24 hours, since a full bucket and a day's inflow would be two days' joules in one day. A
+round's joules are reserved before it starts and settled when it ends, so a power cut never refunds them. All
+figures are gross joules, those of the whole board while the round runs, idle power included.
 """
 
 from __future__ import annotations
@@ -34,16 +34,15 @@ _SECONDS_PER_DAY = 86_400.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BudgetRules:
-    """What the user may set.
+    """Energy budget from the configuration.
 
     Attributes:
-        joules_per_day: that training may spend in any 24 hours; 0 means no training at all.
-        cap_days: unspent joules are kept for so many days' worth; what is kept never raises the day's limit.
-        minimum_joules: with fewer a round is not worth its start, though it may start with fewer than
-            predicted.
-        margin: factor by which what is left must exceed the prediction of a round that is planned, 1 or more.
-        patience: factor on the prediction up to which a round may spend where so much is left, if more than
-            `margin`: a busy board takes longer, and a round cut short has cost its joules for nothing.
+        joules_per_day: Joules that training may spend in any 24 hours; 0 means no training at all.
+        cap_days: Days' worth of unspent joules that the account keeps; they never raise the day's limit.
+        minimum_joules: Least allowance with which a round starts; it may be below the predicted joules.
+        margin: Factor by which the available joules must exceed the prediction of a planned round, 1 or more.
+        patience: Factor on the prediction up to which a round may spend if so much is available and it is
+            more than `margin`: a busy board takes longer, and the joules of an interrupted round are wasted.
 
     Raises:
         ValueError: a value is out of range.
@@ -70,21 +69,21 @@ class BudgetRules:
 
     @property
     def cap_joules(self) -> float:
-        """The most that may be saved up, in joules."""
+        """Return the most that the account can hold, in joules."""
         return self.joules_per_day * self.cap_days
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What training may still spend.
+    """Account of the joules that training may still spend.
 
     Attributes:
-        balance_joules: below 0 when a round spent more than it reserved.
-        updated_at: when it was last refilled, in seconds of a clock that does not follow the calendar.
-        reserved_joules: of the round that runs; taken out of the balance already.
-        spent: when and how many joules, oldest first, for the 24 hours up to `updated_at`.
-        labelling: those among `spent` that were spent by labelling on the board.
-        reserved_for_labelling: whether labelling is what `reserved_joules` are for.
+        balance_joules: Joules in the bucket; below 0 when a round spent more than it reserved.
+        updated_at: Time of the last refill, in seconds of a clock that is independent of the calendar.
+        reserved_joules: Joules reserved for the running round; they are taken out of the balance already.
+        spent: Time and joules of each expense, oldest first, for the 24 hours up to `updated_at`.
+        labelling: Those expenses among `spent` that labelling on the board caused.
+        reserved_for_labelling: True if `reserved_joules` are for labelling.
     """
 
     balance_joules: float
@@ -97,17 +96,18 @@ class Account:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnergyStatus:
-    """What is known when a round asks to start.
+    """Account, prediction and readings of the board at the moment when a round asks to start.
 
     Attributes:
-        balance_joules: of the account, just refilled.
-        predicted_joules: what the round will take in all likelihood, gross.
-        day_left_joules: that may still be spent in the 24 hours up to now; see `day_left`.
-        battery_percent: charge, None (or not a number) when unknown.
-        temperature_c: of the hottest zone in degrees Celsius, None (or not a number) when unknown.
-        battery_floor_percent: below this charge nothing is trained.
-        max_temperature_c: above this temperature nothing is trained.
-        hindrances: in words, what else forbids training now, such as a supply whose voltage is too low.
+        balance_joules: Balance of the account, just refilled.
+        predicted_joules: Predicted gross joules of the round; 0 without a prediction.
+        day_left_joules: Joules that may still be spent in the 24 hours up to now; see `day_left`.
+        battery_percent: Charge of the battery in percent; None (or not a number) if unknown.
+        temperature_c: Temperature of the hottest zone in degrees Celsius; None (or not a number) if unknown.
+        battery_floor_percent: Charge below which no training runs.
+        max_temperature_c: Temperature above which no training runs.
+        hindrances: Other reasons that forbid training now, in words, such as a supply voltage that is too
+            low.
     """
 
     balance_joules: float
@@ -122,7 +122,7 @@ class EnergyStatus:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Whether a round may start, the gross joules it may spend (0 if not), and why in words."""
+    """Permission of a round: whether it may start, its gross joules (0 if not), and the reason in words."""
 
     allowed: bool
     joules: float
@@ -130,19 +130,19 @@ class Allowance:
 
 
 def initial_account(rules: BudgetRules, now: float) -> Account:
-    """The account of a service that starts for the first time: it may spend all that can be saved up.
+    """Return the account of a service that starts for the first time, filled up to the cap.
 
     Args:
-        rules: what the user set.
-        now: seconds, of the clock that `refill` will be given.
+        rules: Energy budget from the configuration.
+        now: Time in seconds, of the same clock that `refill` gets.
     """
     return Account(rules.cap_joules, now)
 
 
 def refill(rules: BudgetRules, account: Account, now: float) -> Account:
-    """Let the joules flow in that are due since the last refill, up to the cap.
+    """Add the joules that are due since the last refill, up to the cap.
 
-    A clock that goes backwards, as it does when a board starts anew, refills nothing and makes nothing older.
+    A clock that goes backwards, as it does when a board restarts, adds nothing and makes no expense older.
 
     Raises:
         ValueError: `now` is not finite.
@@ -166,21 +166,21 @@ def refill(rules: BudgetRules, account: Account, now: float) -> Account:
 
 
 def day_left(rules: BudgetRules, account: Account) -> float:
-    """Joules that may still be spent in the 24 hours up to `account.updated_at`; below 0 when overspent.
+    """Return the joules left in the 24 hours up to `account.updated_at`; below 0 if overspent.
 
-    A round counts with all its joules when it ends, and with its reservation while it runs. So no 24 hours,
-    wherever they begin, see more than `rules.joules_per_day` and what the last round overspent.
+    A round counts with all its joules when it ends, and with its reservation while it runs. So in any 24
+    hours at most `rules.joules_per_day` are spent, plus what the last round overspent.
     """
     return rules.joules_per_day - account.reserved_joules - sum(joules for _, joules in account.spent)
 
 
 def labelling_spent(account: Account) -> float:
-    """Joules that labelling spent in the 24 hours up to `account.updated_at`."""
+    """Return the joules that labelling spent in the 24 hours up to `account.updated_at`."""
     return sum(joules for _, joules in account.labelling)
 
 
 def reserve(account: Account, joules: float, *, labelling: bool = False) -> Account:
-    """Take out what a round is allowed, or labelling where `labelling` says so, before it starts.
+    """Reserve the joules of a round (or of labelling, if `labelling` is true) before it starts.
 
     Raises:
         ValueError: `joules` is negative or not finite.
@@ -195,13 +195,13 @@ def reserve(account: Account, joules: float, *, labelling: bool = False) -> Acco
 
 
 def settle(account: Account, reserved_joules: float, spent_joules: float) -> Account:
-    """Put back what a finished round left of its reservation, or take out what it overspent.
+    """Settle a finished round: put back the unspent part of its reservation, or take out its excess.
 
     Args:
-        account: from which `reserved_joules` were taken.
-        reserved_joules: for this round.
-        spent_joules: gross; not a number when the meter gave no figure: the whole reservation counts as
-            spent.
+        account: Account from which `reserved_joules` were taken.
+        reserved_joules: Joules reserved for this round.
+        spent_joules: Gross joules that it spent; not a number if the meter gave no figure, in which case the
+            whole reservation counts as spent.
 
     Raises:
         ValueError: a figure is negative or infinite.
@@ -216,14 +216,14 @@ def settle(account: Account, reserved_joules: float, spent_joules: float) -> Acc
 
 
 def settle_crashed(account: Account) -> Account:
-    """Take all that is reserved for spent: what a service does at its start with what a crash left open."""
+    """Count all reserved joules as spent: the service settles so at its start what a crash left reserved."""
     if account.reserved_joules == 0.0:
         return account
     return replace(_spend(account, account.reserved_joules), reserved_joules=0.0)
 
 
 def _spend(account: Account, joules: float) -> Account:
-    """Note joules as spent now, by labelling where they were reserved for it."""
+    """Record joules as spent now, as labelling's if they were reserved for it."""
     entry = (account.updated_at, joules)
     return replace(
         account,
@@ -234,9 +234,10 @@ def _spend(account: Account, joules: float) -> Account:
 
 
 def may_start(rules: BudgetRules, status: EnergyStatus) -> Allowance:
-    """Whether a round may start and what it may spend: the predicted joules and a margin, or what is left.
+    """Decide whether a round may start and how many joules it may spend.
 
-    Every obstacle stands in the reason. An unknown battery or temperature is no obstacle, but is mentioned.
+    It may spend the predicted joules and a margin, or the rest if that is less. The reason names every
+    obstacle. An unknown battery or temperature is no obstacle, but is mentioned.
     """
     obstacles = _conditions(
         status.battery_percent, status.battery_floor_percent, status.temperature_c, status.max_temperature_c
@@ -244,9 +245,9 @@ def may_start(rules: BudgetRules, status: EnergyStatus) -> Allowance:
     obstacles.extend(status.hindrances)
     left = min(status.balance_joules, status.day_left_joules)
     predicted = max(0.0, status.predicted_joules) if _is_known(status.predicted_joules) else 0.0
-    # Without a prediction the least that is worth a start is all that a round is trusted with.
+    # Without a prediction a round gets only the least allowance with which rounds start.
     wanted = predicted * rules.margin or rules.minimum_joules or max(0.0, left)
-    # A minimum above what can ever be saved up would forbid training without a word; the cap is enough then.
+    # A minimum above the cap would silently forbid training for ever; the cap is enough then.
     needed = min(rules.minimum_joules, rules.cap_joules, wanted)
     if rules.joules_per_day == 0.0:
         obstacles.insert(0, "the energy budget is 0 J a day: no training at all")
@@ -254,7 +255,7 @@ def may_start(rules: BudgetRules, status: EnergyStatus) -> Allowance:
         obstacles.insert(
             0,
             f"{max(0.0, left):,.0f} J are left of the {rules.joules_per_day:,.0f} J for any 24 hours and a "
-            f"round needs at least {needed:,.0f} J: more as what was spent gets a day old",
+            f"round needs at least {needed:,.0f} J: more when expenses are older than 24 hours",
         )
     elif left <= 0.0 or left < needed:
         wait = (needed - left) / rules.joules_per_day * _SECONDS_PER_DAY
@@ -267,7 +268,7 @@ def may_start(rules: BudgetRules, status: EnergyStatus) -> Allowance:
     if obstacles:
         return Allowance(False, 0.0, "; ".join([*obstacles, *unknown]))
     joules = min(left, max(wanted, predicted * rules.patience))
-    basis = f"{predicted:,.0f} J are predicted" if predicted > 0.0 else "nothing is known to predict from"
+    basis = f"{predicted:,.0f} J are predicted" if predicted > 0.0 else "there is no prediction yet"
     whole = ", which is all" if joules < wanted else ""
     reason = f"the round may spend {joules:,.0f} J of the {left:,.0f} J that are left{whole}; {basis}"
     return Allowance(True, joules, "; ".join([reason, *unknown]))
@@ -284,17 +285,18 @@ def must_stop(
     max_temperature_c: float = 80.0,
     hindrances: Sequence[str] = (),
 ) -> str | None:
-    """Why a running round must stop now, None if it may go on.
+    """Return why a running round must stop now, None if it may go on.
 
     Args:
-        spent_joules: by the round so far, gross; not a number when the meter gives no figure, which stops it.
-        allowance_joules: what it may spend.
-        step_joules: what its next step takes in all likelihood: it stops before the step that is too much.
-        battery_percent: charge, None (or not a number) when unknown.
-        temperature_c: in degrees Celsius, None (or not a number) when unknown.
-        battery_floor_percent: below this charge it stops.
-        max_temperature_c: above this temperature it stops.
-        hindrances: in words, what else forbids training now.
+        spent_joules: Gross joules of the round so far; not a number (the meter gives no figure) stops it.
+        allowance_joules: Joules that it may spend.
+        step_joules: Predicted joules of its next step: it stops before a step that would exceed the
+            allowance.
+        battery_percent: Charge of the battery in percent; None (or not a number) if unknown.
+        temperature_c: Temperature in degrees Celsius; None (or not a number) if unknown.
+        battery_floor_percent: Charge below which it stops.
+        max_temperature_c: Temperature above which it stops.
+        hindrances: Other reasons that forbid training now, in words.
     """
     obstacles = _conditions(battery_percent, battery_floor_percent, temperature_c, max_temperature_c)
     obstacles.extend(hindrances)
@@ -314,7 +316,7 @@ def must_stop(
 def _conditions(
     battery: float | None, battery_floor: float, temperature: float | None, max_temperature: float
 ) -> list[str]:
-    """What forbids training apart from the budget; unknown readings forbid nothing."""
+    """Return what forbids training apart from the budget; unknown readings forbid nothing."""
     obstacles: list[str] = []
     if _is_known(battery) and battery < battery_floor:
         obstacles.append(f"the battery is at {battery:.1f} %, below its floor of {battery_floor:g} %")

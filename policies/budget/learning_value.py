@@ -1,7 +1,7 @@
-"""Is learning worth its joules now: what past rounds gained decides between training and waiting.
+"""Value of learning: whether a round is worth its joules now, judged by the gains of past rounds.
 
-A round's gain is what the live model's mIoU rose by on held-out samples: nothing for a round whose candidate
-was not promoted, though its joules are gone. The latest rounds count most, since scenes and models change.
+A round's gain is the rise of the live model's mIoU on held-out samples: 0 for a round whose candidate was not
+promoted, though its joules are spent. The latest rounds count most, since scenes and models change.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ __all__ = ["Expectation", "PastRound", "ValueRules", "Verdict", "expect", "train
 #: A round over n times as many new samples is expected to gain the square root of n times as much, within
 #: these bounds: the error of an estimate falls with the root of its samples.
 _SCALE_BOUNDS = (0.5, 2.0)
-#: So many fruitless rounds in a row are ordinary; each one more doubles the wait, up to so many times: a
-#: store under a quota may never hold more new samples.
+#: Number of rounds in a row without a gain that is normal; each further one doubles the new samples to wait
+#: for, up to _MOST_DOUBLINGS times: a store under a quota may never hold more new samples.
 _ORDINARY = 4
 _MOST_DOUBLINGS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValueRules:
-    """What is expected before there is experience, and what is worth while.
+    """Prior expectation, and the least expected gain for which a round starts.
 
     Attributes:
-        prior_gain: mIoU, a fraction of 1, that a first round is expected to gain.
-        memory: weight of each round relative to the one after it; less than 1.
-        least_gain_per_day: mIoU that a whole day's joules must be expected to buy for a round to start.
+        prior_gain: Gain of mIoU that is expected of a first round, as a fraction of 1.
+        memory: Weight of each round relative to the one after it; less than 1.
+        least_gain_per_day: Expected gain of mIoU for a whole day's joules from which a round starts.
 
     Raises:
         ValueError: a value is out of range.
@@ -49,11 +49,11 @@ class ValueRules:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PastRound:
-    """A finished round.
+    """Gain and size of a finished round.
 
     Attributes:
-        gain: by which it raised the live model's mIoU; 0 when nothing was promoted.
-        new_samples: that it trained on for the first time; 0 when unknown.
+        gain: Rise of the live model's mIoU, as a fraction of 1; 0 if nothing was promoted.
+        new_samples: Number of samples that trained for the first time; 0 if unknown.
     """
 
     gain: float
@@ -62,12 +62,12 @@ class PastRound:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expectation:
-    """What the next round is expected to bring and to take.
+    """Expected gain and joules of the next round.
 
     Attributes:
-        gain: mIoU, a fraction of 1.
-        joules: gross.
-        fruitless: rounds in a row, up to now, that gained nothing.
+        gain: Expected gain of mIoU, as a fraction of 1.
+        joules: Predicted gross joules.
+        fruitless: Number of latest rounds in a row without a gain.
     """
 
     gain: float
@@ -76,7 +76,7 @@ class Expectation:
 
     @property
     def gain_per_joule(self) -> float:
-        """mIoU that a joule is expected to buy; infinite for a round that costs nothing and gains."""
+        """Return the expected gain of mIoU per joule; infinite for a gain that costs nothing."""
         if self.joules > 0.0:
             return self.gain / self.joules
         return math.inf if self.gain > 0.0 else 0.0
@@ -84,7 +84,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a round is worth its joules now, and why in words."""
+    """Decision whether a round is worth its joules now, and the reason in words."""
 
     train: bool
     reason: str
@@ -93,16 +93,16 @@ class Verdict:
 def expect(
     rules: ValueRules, past: Sequence[PastRound], *, new_samples: int, predicted_joules: float
 ) -> Expectation:
-    """What a round over so many new samples will gain in all likelihood.
+    """Estimate the gain of a round over so many new samples.
 
-    A weighted mean: the latest round counts 1, the one before `memory`, and so on; the prior stands at the
-    start of the row, so it fades as experience grows.
+    The estimate is a weighted mean: the latest round counts 1, the one before `memory`, and so on; the prior
+    counts as the oldest round, so its weight falls as rounds are added.
 
     Args:
-        rules: what the method is set to.
-        past: finished rounds, oldest first.
-        new_samples: of the coming round.
-        predicted_joules: of the coming round, gross.
+        rules: Settings of the method.
+        past: Finished rounds, oldest first.
+        new_samples: Number of new samples of the coming round.
+        predicted_joules: Predicted gross joules of the coming round.
     """
     total, weights, weight = 0.0, 0.0, 1.0
     for each in reversed(past):
@@ -127,19 +127,19 @@ def train_or_wait(
     min_new_samples: int,
     forced: bool = False,
 ) -> Verdict:
-    """Whether to train now or to wait for more new samples.
+    """Decide whether to train now or to wait for more new samples.
 
-    Training goes on while a day's joules are expected to buy `rules.least_gain_per_day`. When they are not,
-    fruitless rounds in a row double the new samples that the next one waits for: a scene that has changed is
-    tried again in time, and one that stands still costs less.
+    Training goes on while the expected gain for a day's joules is at least `rules.least_gain_per_day`. Below
+    that, rounds in a row without a gain double the number of new samples to wait for: a scene that has
+    changed is tried again soon, and one that does not change costs few joules.
 
     Args:
-        rules: what the method is set to.
-        expectation: of the coming round.
-        joules_per_day: that training may spend.
-        new_samples: that came since the last round: those that it left over are no reason to try again.
-        min_new_samples: that a round needs at the least.
-        forced: whether the user asked for the round; then it is worth it.
+        rules: Settings of the method.
+        expectation: Expected gain and joules of the coming round.
+        joules_per_day: Joules that training may spend in a day.
+        new_samples: Number of new samples since the last round, without those that it left over.
+        min_new_samples: Least number of new samples of a round.
+        forced: True if the user asked for the round, which then always runs.
     """
     per_day = expectation.gain_per_joule * joules_per_day
     told = (
@@ -150,7 +150,7 @@ def train_or_wait(
         return Verdict(True, f"{told}; asked for by the user")
     if per_day >= rules.least_gain_per_day:
         return Verdict(True, told)
-    # Small gains that do not pay are doubled once, too: else nothing would be waited for.
+    # After small gains that do not pay, the number is doubled once, too: otherwise there would be no wait.
     doublings = min(max(1, expectation.fruitless - _ORDINARY), _MOST_DOUBLINGS)
     wanted = max(1, min_new_samples) * 2**doublings
     if new_samples >= wanted:

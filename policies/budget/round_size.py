@@ -1,8 +1,8 @@
-"""How large a round may be: what a step costs, learnt from past rounds, and the round that fits the joules.
+"""Size of a round: the joules of a step, learnt from past rounds, and the largest round that fits the budget.
 
-A round costs an overhead (start, loading, scoring) and its steps; a step costs what its pixels cost. When the
-joules do not reach for the whole round, it gives way in an order that costs the least learning: fewer passes
-over the samples, then less rehearsal, then smaller images, and fewer passes still.
+A round costs an overhead (start, loading, scoring) and its steps; the cost of a step is proportional to its
+pixels. When the joules are not enough for the whole round, it is reduced in an order that costs the least
+learning: fewer passes over the samples, then less rehearsal, then smaller images, and still fewer passes.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from statistics import median
 
 __all__ = ["Cost", "RoundSize", "Wanted", "fit_cost", "fit_round", "pixel_share"]
 
-#: Rounds that a cost is learnt from: machines and models change.
+#: Number of latest rounds that a cost is learnt from, since machines and models change.
 _PAST_ROUNDS = 8
-#: A step's share of a round's joules per step is at least this: noise must not make steps free.
+#: Least share of a step in a round's joules per step: noise must not make steps free.
 _LEAST_STEP_SHARE = 0.25
-#: Fewer passes over the samples come first, down to this share; below it other things give way before.
+#: Share of the passes over the samples down to which they are reduced first, before rehearsal and images.
 _STEPS_FIRST = 0.5
-#: Rehearsal gives way to this share of what was wanted, and no further: without it old scenes are forgotten.
+#: Share of the wanted rehearsal down to which it is reduced: without rehearsal old scenes are forgotten.
 _LEAST_REHEARSAL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Gross joules of a round beside its steps, and of one full-size step."""
+    """Gross joules of a round's overhead, and of one full-size step."""
 
     overhead_joules: float
     step_joules: float
 
     def round(self, steps: float) -> float:
-        """Gross joules of a round of so many full-size steps."""
+        """Return the gross joules of a round of so many full-size steps."""
         return self.overhead_joules + steps * self.step_joules
 
 
@@ -42,13 +42,13 @@ class Wanted:
     """The round that the configuration asks for.
 
     Attributes:
-        new: samples that train for the first time.
-        rehearsal: samples that are repeated.
-        epochs: passes over them.
-        batch_size: samples a step.
-        min_steps: fewer steps do not move a model.
-        pixels: of the samples, by the scale that they are stored at; empty when unknown.
-        scales: that images may be trained at.
+        new: Number of samples that train for the first time.
+        rehearsal: Number of samples that are rehearsed.
+        epochs: Passes over all of them.
+        batch_size: Samples in a step.
+        min_steps: Least number of optimiser steps; fewer do not change a model.
+        pixels: Pixels of the samples, by the scale that they are stored at; empty if unknown.
+        scales: Scales that images may be trained at.
     """
 
     new: int
@@ -60,22 +60,22 @@ class Wanted:
     scales: tuple[float, ...] = (1.0,)
 
     def steps(self, rehearsal: int) -> int:
-        """Optimiser steps of the whole round with so much rehearsal."""
+        """Return the optimiser steps of the whole round with so many rehearsed samples."""
         return max(self.min_steps, self.epochs * -(-(self.new + rehearsal) // self.batch_size))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundSize:
-    """A round that fits.
+    """Size of a round that fits the budget.
 
     Attributes:
-        steps: optimiser steps.
-        new: samples that train for the first time; the others wait for a later round.
-        rehearsal: samples that are repeated.
-        max_scale: images stored at a higher scale are trained at this one.
-        joules: predicted, gross.
-        step_joules: of one step, predicted, gross.
-        reason: what was given up, in words; empty for the whole round.
+        steps: Number of optimiser steps.
+        new: Number of samples that train for the first time; the others wait for a later round.
+        rehearsal: Number of samples that are rehearsed.
+        max_scale: Largest scale of the images; those stored at a higher scale are trained at this one.
+        joules: Predicted gross joules of the round.
+        step_joules: Predicted gross joules of one step.
+        reason: Reductions in words; empty for the whole round.
     """
 
     steps: int
@@ -88,16 +88,16 @@ class RoundSize:
 
 
 def fit_cost(past: Sequence[tuple[float, float]], default: Cost) -> Cost:
-    """Learn from past rounds what a round costs.
+    """Estimate the cost of a round from past rounds.
 
-    The slope of joules over steps is the median of all pairs' (Theil 1950), which outliers such as a round
-    beside another program do not move. Where all rounds had the same steps, the default tells which share of
-    the joules is overhead.
+    The slope of joules over steps is the median over all pairs (Theil 1950), which outliers such as a round
+    beside another program do not change. Where all rounds had the same steps, the share of the overhead is
+    taken from the default.
 
     Args:
-        past: (full-size steps, gross joules) of earlier rounds, oldest first; rounds without a step or
-            without a figure are passed over.
-        default: while there is no earlier round.
+        past: Full-size steps and gross joules of earlier rounds, oldest first; rounds without a step or
+            without a figure are skipped.
+        default: Cost without any earlier round.
     """
     known = [(s, j) for s, j in past if s > 0 and math.isfinite(s) and math.isfinite(j) and j > 0.0]
     known = known[-_PAST_ROUNDS:]
@@ -115,7 +115,7 @@ def fit_cost(past: Sequence[tuple[float, float]], default: Cost) -> Cost:
 
 
 def pixel_share(pixels: Mapping[float, float], max_scale: float) -> float:
-    """Share of a step's pixels that is left when no image is trained above a scale."""
+    """Return the share of a step's pixels that is left when no image is trained above a scale."""
     whole = sum(pixels.values())
     if whole <= 0.0:
         return min(1.0, max_scale) ** 2
@@ -123,12 +123,15 @@ def pixel_share(pixels: Mapping[float, float], max_scale: float) -> float:
 
 
 def fit_round(cost: Cost, joules: float, wanted: Wanted) -> RoundSize | str:
-    """The largest round that so many joules reach for, or in words why there is none.
+    """Find the largest round that fits the joules.
 
     Args:
-        cost: of a round at full size.
-        joules: that it may be predicted to take, gross.
-        wanted: the round that is asked for; has at least one sample.
+        cost: Cost of a round at full size.
+        joules: Gross joules that the prediction must not exceed.
+        wanted: Round that the configuration asks for, with at least one sample.
+
+    Returns:
+        The size of the round; a text that says why if none fits.
     """
     least = math.inf
     for rehearsal, scale, least_steps in _concessions(wanted):
@@ -151,13 +154,13 @@ def fit_round(cost: Cost, joules: float, wanted: Wanted) -> RoundSize | str:
             reason=_reason(wanted, reach, new, repeated, scale),
         )
     return (
-        f"{max(0.0, joules):,.0f} J do not reach for a round: the smallest, {wanted.min_steps} steps, "
+        f"{max(0.0, joules):,.0f} J are not enough for a round: the smallest, {wanted.min_steps} steps, "
         f"takes {least:,.0f} J"
     )
 
 
 def _concessions(wanted: Wanted) -> Iterator[tuple[int, float, int]]:
-    """Rehearsal, largest scale and least steps, in the order in which they are tried."""
+    """Yield rehearsal, largest scale and least steps, in the order in which they are tried."""
     fewer = math.ceil(_LEAST_REHEARSAL * wanted.rehearsal)
     scales = sorted(wanted.scales, reverse=True) or [1.0]
     for rehearsal, scale in ((wanted.rehearsal, scales[0]), *((fewer, scale) for scale in scales)):
@@ -166,7 +169,7 @@ def _concessions(wanted: Wanted) -> Iterator[tuple[int, float, int]]:
 
 
 def _fill(new: int, rehearsal: int, places: int) -> tuple[int, int]:
-    """How many samples of each kind train when there are so many places in all steps; at least one."""
+    """Return how many samples of each kind train in batches of `places` samples in all; at least one."""
     total = new + rehearsal
     if total <= places:
         return new, rehearsal

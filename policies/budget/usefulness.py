@@ -1,4 +1,4 @@
-"""Has learning helped, at what cost, and is it time to stop spending joules on it."""
+"""Usefulness of learning: its gain over the first model, its joules, and when rounds are suspended."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from dataclasses import dataclass
 __all__ = ["JudgedRound", "Usefulness", "suspended", "usefulness"]
 
 _ROUNDING = 1e-9
-#: Rounds whose candidate (or want of one) was judged; the others say nothing about learning.
+#: Outcomes of rounds that were judged; the other rounds are no evidence about learning.
 _JUDGED = ("promoted", "rejected", "rolled_back")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedRound:
-    """A finished round; mIoU as fractions of 1 on the same held-out samples, None where not measured.
+    """Outcome and scores of a finished round.
+
+    All mIoU are fractions of 1 on the same held-out samples, None where not measured.
 
     Attributes:
-        outcome: "promoted", "rejected", "rolled_back", "stopped" or "failed".
-        before: of the live model.
-        after: of the candidate.
-        frozen: of the first model.
+        outcome: Outcome: "promoted", "rejected", "rolled_back", "stopped" or "failed".
+        before: mIoU of the live model.
+        after: mIoU of the candidate.
+        frozen: mIoU of the first model.
     """
 
     outcome: str
@@ -30,24 +32,24 @@ class JudgedRound:
 
     @property
     def live(self) -> float | None:
-        """mIoU of what was live in the end."""
+        """Return the mIoU of the model that was live after the round."""
         return self.after if self.outcome == "promoted" else self.before
 
     @property
     def gain(self) -> float | None:
-        """mIoU of what was live in the end over the first model's."""
+        """Return the gain of mIoU of the model that was live after the round over the first model."""
         live = self.live
         return None if live is None or self.frozen is None else live - self.frozen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usefulness:
-    """What learning has brought so far.
+    """Gain and cost of learning so far.
 
     Attributes:
         live: mIoU of the live model when it was last measured on held-out samples.
-        frozen: of the first model, on the same samples.
-        joules: gross, of all rounds.
+        frozen: mIoU of the first model on the same samples.
+        joules: Gross joules of all rounds.
     """
 
     live: float | None
@@ -56,22 +58,22 @@ class Usefulness:
 
     @property
     def gain(self) -> float | None:
-        """mIoU over the first model."""
+        """Return the gain of mIoU over the first model; None if not measured."""
         return None if self.live is None or self.frozen is None else self.live - self.frozen
 
     @property
     def gain_per_kilojoule(self) -> float | None:
-        """mIoU a kilojoule; None while nothing was measured or spent."""
+        """Return the gain of mIoU per kilojoule; None while nothing was measured or spent."""
         gain = self.gain
         return None if gain is None or self.joules <= 0.0 else gain / (self.joules / 1000.0)
 
 
 def usefulness(rounds: Sequence[JudgedRound], joules: float) -> Usefulness:
-    """What the latest measurement says.
+    """Return the usefulness of learning by the latest measurement.
 
     Args:
-        rounds: finished ones, oldest first.
-        joules: gross, that all rounds have spent.
+        rounds: Finished rounds, oldest first.
+        joules: Gross joules that all rounds have spent.
     """
     for each in reversed(rounds):
         if each.gain is not None:
@@ -80,15 +82,15 @@ def usefulness(rounds: Sequence[JudgedRound], joules: float) -> Usefulness:
 
 
 def suspended(rounds: Sequence[JudgedRound], after_rounds: int) -> str | None:
-    """Why no more rounds start by themselves, or None.
+    """Return why no more rounds start by themselves, or None if they do.
 
     They are suspended when after each of the last `after_rounds` judged rounds the live model was no better
     on held-out samples than the first model. A round that the user asks for still runs, and ends the
     suspension when it helps.
 
     Args:
-        rounds: finished ones, oldest first.
-        after_rounds: 0 means never.
+        rounds: Finished rounds, oldest first.
+        after_rounds: Number of rounds without a gain that suspends; 0 means never.
     """
     judged = [each for each in rounds if each.outcome in _JUDGED]
     if after_rounds < 1 or len(judged) < after_rounds:
@@ -102,6 +104,6 @@ def suspended(rounds: Sequence[JudgedRound], after_rounds: int) -> str | None:
     best = f", at best by {max(gains):+.3f} mIoU" if gains else ""
     return (
         f"suspended: in the last {after_rounds} rounds learning has not made the model better than the first "
-        f"one{best}; look at the labels, ask for one round with train-now, or change "
+        f"one{best}; check the labels, ask for one round with train-now, or change "
         "training.suspend_after_rounds (0 never suspends)"
     )

@@ -1,4 +1,4 @@
-"""Paired bootstrap over blocks of time: how sure is a difference between two models on the same samples.
+"""Paired bootstrap over blocks of time: confidence bounds of the difference between two models.
 
 Neighbouring frames of a camera are near copies, so whole blocks of time are drawn with replacement, not
 frames (the block bootstrap of Kuensch, "The jackknife and the bootstrap for general stationary observations",
@@ -19,23 +19,24 @@ from dataclasses import dataclass
 __all__ = ["DRAWS", "Bounded", "Comparison", "Pair", "compare", "mean_change", "time_blocks"]
 
 DRAWS = 1000
-#: With fewer blocks of time than this, single samples are drawn: the bounds are then too narrow by what
-#: neighbours have in common, but one block has no spread at all.
+#: With fewer blocks of time than this, single samples are drawn: the bounds are then too narrow, since
+#: neighbouring samples are correlated, but a single block has no spread at all.
 MIN_BLOCKS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """One held-out sample as two models see it: pixels by class, five tuples of the same length.
+    """Pixel counts of two models on one held-out sample: by class, five tuples of the same length.
 
     Attributes:
-        truth: pixels of the label.
-        live_hits: of those, right in the live model's mask.
-        live_predicted: pixels that the live model's mask gives to the class, where the label counts.
-        candidate_hits, candidate_predicted: the same of the candidate.
+        labelled: Pixels of each class in the label.
+        live_hits: Those of the labelled pixels that the live model predicts right.
+        live_predicted: Pixels that the live model predicts as the class, where the label counts.
+        candidate_hits: Those of the labelled pixels that the candidate predicts right.
+        candidate_predicted: Pixels that the candidate predicts as the class, where the label counts.
     """
 
-    truth: tuple[int, ...]
+    labelled: tuple[int, ...]
     live_hits: tuple[int, ...]
     live_predicted: tuple[int, ...]
     candidate_hits: tuple[int, ...]
@@ -44,34 +45,36 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Bounded:
-    """A figure and its one-sided bounds at the confidence asked for; None where nothing could be drawn."""
+    """A figure and its one-sided bounds at the given confidence; the bounds are None without enough units."""
 
     point: float
     lower: float | None = None
     upper: float | None = None
 
     def at_least(self) -> float:
-        """The lower bound, the figure itself where there is none."""
+        """Return the lower bound; the figure itself without one."""
         return self.point if self.lower is None else self.lower
 
     def at_most(self) -> float:
-        """The upper bound, the figure itself where there is none."""
+        """Return the upper bound; the figure itself without one."""
         return self.point if self.upper is None else self.upper
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """A candidate against the live model on the same samples; differences are candidate minus live.
+    """Comparison of a candidate with the live model on the same samples.
+
+    Differences are candidate minus live.
 
     Attributes:
-        live: mIoU.
-        candidate: mIoU.
-        gain: of mIoU.
-        classes: of IoU by class; None for a class without truth.
-        pixels: of truth, by class.
-        samples: how many were scored.
-        units: how many blocks (or samples) were drawn from; with fewer than two there are no bounds.
-        unit: "block" or "sample".
+        live: mIoU of the live model, as a fraction of 1.
+        candidate: mIoU of the candidate, as a fraction of 1.
+        gain: Difference of mIoU.
+        classes: Difference of IoU by class; None for a class without labelled pixels.
+        pixels: Labelled pixels by class.
+        samples: Number of scored samples.
+        units: Number of blocks (or samples) to draw from; with fewer than two there are no bounds.
+        unit: What is drawn, "block" or "sample".
     """
 
     live: float
@@ -91,8 +94,8 @@ def time_blocks(places: Sequence[tuple[str, float]], block_seconds: float) -> li
     the start of the block before.
 
     Args:
-        places: (camera, captured at in seconds) of each sample, in any order.
-        block_seconds: length of a block.
+        places: Camera and time of capture in seconds of each sample, in any order.
+        block_seconds: Length of a block in seconds.
 
     Returns:
         The number of its block, for each sample.
@@ -119,11 +122,11 @@ def compare(
     """Compare two models on the same samples, with bounds from `draws` draws of blocks.
 
     Args:
-        pairs: the samples, at least one, all with the same number of classes.
-        blocks: what block each sample belongs to.
-        confidence: of each one-sided bound, 0.5 to less than 1.
-        seed: of the draws.
-        draws: how many; bounds need at least a hundred to mean anything.
+        pairs: Counts of the samples, at least one, all with the same number of classes.
+        blocks: Block that each sample belongs to.
+        confidence: Confidence of each one-sided bound, 0.5 to less than 1.
+        seed: Seed of the draws.
+        draws: Number of draws; useful bounds need at least a hundred.
 
     Raises:
         ValueError: there is nothing to compare, or an argument is out of range.
@@ -132,7 +135,7 @@ def compare(
         raise ValueError(f"{len(pairs)} samples and {len(blocks)} blocks; give at least one, and as many")
     if not 0.5 <= confidence < 1.0:
         raise ValueError(f"the confidence is {confidence}; give 0.5 to less than 1")
-    count = len(pairs[0].truth)
+    count = len(pairs[0].labelled)
     layout = struct.Struct(f"<{5 * count}Q")
     packed = [_pack(layout, pair) for pair in pairs]
     units, unit = _units(packed, blocks)
@@ -172,10 +175,10 @@ def mean_change(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> Bounded:
-    """The mean of differences, one a sample, with bounds from draws of blocks.
+    """Return the mean of the differences, one for each sample, with bounds from draws of blocks.
 
     Raises:
-        ValueError: there are none.
+        ValueError: `changes` is empty.
     """
     if not changes or len(changes) != len(blocks):
         raise ValueError(f"{len(changes)} changes and {len(blocks)} blocks; give at least one, and as many")
@@ -195,9 +198,9 @@ def mean_change(
 
 
 def _pack(layout: struct.Struct, pair: Pair) -> int:
-    """All counts of a sample in one integer, 64 bits each: adding samples is then one addition."""
+    """Pack all counts of a sample in one integer, 64 bits each: adding samples is then one addition."""
     values = (
-        *pair.truth,
+        *pair.labelled,
         *pair.live_hits,
         *pair.live_predicted,
         *pair.candidate_hits,
@@ -207,7 +210,7 @@ def _pack(layout: struct.Struct, pair: Pair) -> int:
         return int.from_bytes(layout.pack(*values), "little")
     except struct.error as error:
         raise ValueError(
-            f"counts of {len(pair.truth)} classes that are none, or not as many: {error}"
+            f"each count of a sample needs {len(pair.labelled)} classes, whole numbers from 0: {error}"
         ) from error
 
 
@@ -225,17 +228,17 @@ def _units(packed: Sequence[int], blocks: Sequence[Hashable]) -> tuple[list[int]
 
 
 def _scores(counts: tuple[int, ...], classes: int) -> tuple[float, float, list[float | None]]:
-    """mIoU of both over the classes that the truth holds, and the change of each class."""
+    """Return the mIoU of both models over the classes that the labels hold, and the change of each class."""
     live = candidate = 0.0
     present = 0
     changes: list[float | None] = [None] * classes
     for index in range(classes):
-        truth = counts[index]
-        if not truth:
+        labelled = counts[index]
+        if not labelled:
             continue
         live_hits, candidate_hits = counts[classes + index], counts[3 * classes + index]
-        before = live_hits / (truth + counts[2 * classes + index] - live_hits)
-        after = candidate_hits / (truth + counts[4 * classes + index] - candidate_hits)
+        before = live_hits / (labelled + counts[2 * classes + index] - live_hits)
+        after = candidate_hits / (labelled + counts[4 * classes + index] - candidate_hits)
         live += before
         candidate += after
         changes[index] = after - before
@@ -248,7 +251,7 @@ def _bounds(point: float, drawn: list[float], units: int, confidence: float) -> 
         return Bounded(point)
     drawn.sort()
     widen = math.sqrt(units / (units - 1))
-    # The nearest rank towards the outside: never a narrower bound than was asked for.
+    # The nearest rank towards the outside is taken, so that a bound is never too narrow.
     rank = int((1.0 - confidence) * len(drawn))
     lower = min(point, point + (drawn[rank] - point) * widen)
     upper = max(point, point + (drawn[len(drawn) - 1 - rank] - point) * widen)

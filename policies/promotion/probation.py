@@ -1,8 +1,9 @@
-"""Probation: a promoted version must hold on frames that came after its promotion, or it is rolled back.
+"""Probation: a promoted version must stay good on frames after its promotion, or it is rolled back.
 
-Both versions look at the same frames, so a scene that gets harder (dusk, rain) is held against neither.
-Where labels came, the scores are prequential: nothing has learnt from these frames yet. Where none came, the
-model's own confidence and the agreement of the two masks stand in; they say less, so their bounds are wider.
+Both versions segment the same frames, so a scene that gets harder (dusk, rain) counts against neither. With
+labels, the scores are prequential: neither version has trained on these frames yet. Without labels, the
+model's own confidence and the agreement of the two masks are used instead; they are weaker evidence, so
+larger changes are allowed.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ State = Literal["passed", "rolled_back", "waiting"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbationRules:
-    """What a version on probation must hold.
+    """Limits that a version on probation must keep.
 
     Attributes:
-        samples: stored frames after the promotion that end the probation; 0 means no probation.
-        min_samples: with fewer nothing is decided, not even when the next round is about to start.
-        max_drop: mIoU that it may lose against the version before, as a fraction of 1.
-        max_confidence_drop: mean confidence that it may lose, as a fraction of 1.
-        min_agreement: share of pixels on which the two must agree where there are no labels.
+        samples: Number of stored frames after the promotion that end the probation; 0 means no probation.
+        min_samples: Least number of frames for a decision, even when the next round is about to start.
+        max_drop: Allowed loss of mIoU against the version before, as a fraction of 1.
+        max_confidence_drop: Allowed loss of mean confidence, as a fraction of 1.
+        min_agreement: Least share of pixels on which the two masks must agree without labels, 0 to 1.
 
     Raises:
         ValueError: a value is out of range.
@@ -50,15 +51,15 @@ class ProbationRules:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What the two versions made of the frames since the promotion.
+    """Measurements of the two versions on the frames since the promotion.
 
     Attributes:
-        comparison: over the labelled frames, the version before as "live" and the one on probation as
-            "candidate"; None without labels.
-        confidence: change of the mean confidence over all frames; None without frames.
-        agreement: share of pixels on which the masks agree, 0 to 1.
-        samples: frames in all.
-        untrained_before: the version before had learnt nothing: agreeing with it means nothing.
+        comparison: Comparison over the labelled frames, the version before as "live" and the one on probation
+            as "candidate"; None without labels.
+        confidence: Change of the mean confidence over all frames; None without frames.
+        agreement: Share of pixels on which the masks agree, 0 to 1.
+        samples: Number of all frames.
+        untrained_before: True if the version before was untrained, so that agreement with it is ignored.
     """
 
     comparison: Comparison | None
@@ -70,19 +71,19 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of the version, and why in words."""
+    """Decision about the version on probation, and its reason in words."""
 
     state: State
     reason: str
 
 
 def due(rules: ProbationRules, samples: int, *, round_ahead: bool) -> bool:
-    """Whether to look now: enough frames came, or a round is about to learn from the few that did.
+    """Return whether to evaluate the version now: enough frames came, or a round is about to train on them.
 
     Args:
-        rules: what the user set.
-        samples: frames stored since the promotion.
-        round_ahead: whether a round is about to start.
+        rules: Limits from the configuration.
+        samples: Number of frames stored since the promotion.
+        round_ahead: True if a round is about to start.
     """
     if rules.samples == 0:
         return False
@@ -91,10 +92,10 @@ def due(rules: ProbationRules, samples: int, *, round_ahead: bool) -> bool:
 
 
 def decide(rules: ProbationRules, evidence: Evidence) -> Decision:
-    """Pass it, roll it back, or wait for more frames.
+    """Decide to pass the version, to roll it back, or to wait for more frames.
 
-    Labels decide where there are enough of them. A fall counts when it is larger than allowed and its upper
-    bound is below 0: not when it may well be luck.
+    Labels decide where there are enough of them. A fall counts if it is larger than allowed and the upper
+    bound of the change is below 0, so that chance alone does not explain it.
     """
     labelled = evidence.comparison
     if labelled is not None and labelled.samples >= min(rules.min_samples, max(1, rules.samples)):

@@ -1,27 +1,27 @@
-"""Promotion: may the candidate of a round replace the live model, and the figures that say why.
+"""Promotion gate: may the candidate of a round replace the live model, and the figures that say why.
 
-What is asked for, all of it:
+A candidate must meet all of these:
 
-- mIoU on the held-out samples gains at least `min_gain`, and not by luck: the lower bound of a paired
+- mIoU on the held-out samples gains at least `min_gain`, and not by chance: the lower bound of a paired
   bootstrap over blocks of time (see `bootstrap`) passes `min_gain`, too. A candidate that needs fewer MACs is
-  worth having when it is merely as good, which no number of samples ever proves; its lower bound may lie
-  below by `slim_tolerance`, while the gain itself must still reach `min_gain`, so that many small steps down
-  do not add up unseen.
+  worth having if it is equally good, which no number of samples ever proves; its lower bound may lie
+  below by `slim_tolerance`, while the gain itself must still reach `min_gain`, so that many small losses
+  do not add up.
 - No class falls by more than `max_class_drop`, unless the fall may well be noise: a class of few pixels
   differs by more than that between any two trainings.
 - No condition falls by more than `max_condition_drop`. It counts as fallen when its figure did, and either
   the bootstrap agrees (the upper bound of its change is below 0) or there are fewer than `min_group_units`
   blocks or samples to bound it with: a bound over two or three proves nothing either way, and an old scene of
-  few held-out samples must not go for want of proof. Its figure may then fall by as much more as that of so
-  few varies more, by the root of how many are missing.
+  few held-out samples must not get worse for lack of proof. The allowed fall then grows with the spread of a
+  mean over so few, by the root of min_group_units over their number.
 - Masks do not take `max_latency_ratio` times as long, and no more MACs than before.
 
-While the live model is untrained none of this holds but the gain in mIoU itself: what it paints says nothing,
-so there is no class or condition to keep, and nothing is lost where the gain was luck.
+While the live model is untrained only the gain in mIoU itself is required: its masks are meaningless, so
+there is no class or condition to keep, and nothing is lost if the gain was chance.
 
-With fewer than two held-out samples there is nothing to draw from: the figures decide as they are, and
-probation (see `probation`) is what catches a mistake. Few samples make bounds wide but never forbid promotion
-as such: a gain that is large against its spread passes with three.
+With fewer than two held-out samples there are no bounds: the figures decide as they are, and probation (see
+`probation`) catches a mistake. Few samples make bounds wide but do not forbid promotion by themselves: a gain
+that is large against its spread passes with three.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scores:
-    """How one model did on the held-out samples, from one confusion matrix over all of them.
+    """Scores of one model on the held-out samples, from one confusion matrix over all of them.
 
     Attributes:
-        miou: mean intersection over union, as a fraction of 1.
-        iou_per_class: as a fraction of 1, None for a class in neither truth nor prediction.
-        pixels_per_class: pixels of the truth.
-        samples: how many were scored.
+        miou: Mean intersection over union, as a fraction of 1.
+        iou_per_class: IoU by class, as a fraction of 1; None for a class in neither labels nor predictions.
+        pixels_per_class: Labelled pixels by class.
+        samples: Number of scored samples.
     """
 
     miou: float
@@ -72,17 +72,19 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class GateRules:
-    """What a candidate must meet.
+    """Limits that a candidate must meet.
 
     Attributes:
-        min_gain: mIoU that it must gain at least, as a fraction of 1; negative allows a loss.
-        max_class_drop: IoU that a class may lose at most, as a fraction of 1.
-        min_class_pixels: a class with fewer pixels of truth is noise and rejects nothing on its own.
-        slim_tolerance: by how much the lower bound of the gain may lie below `min_gain` where the candidate
-            needs fewer MACs.
-        max_condition_drop: mIoU that one condition may lose at most, as a fraction of 1.
-        min_group_units: a condition with fewer blocks (or samples) to draw from is judged by its figure.
-        max_latency_ratio: how many times as long as the live model's a mask may take.
+        min_gain: Least gain of mIoU, as a fraction of 1; negative allows a loss.
+        max_class_drop: Largest loss of IoU of a class, as a fraction of 1.
+        min_class_pixels: Least number of labelled pixels of a class for it to be judged on its own; fewer are
+            noise.
+        slim_tolerance: Distance by which the lower bound of the gain may lie below `min_gain` if the
+            candidate needs fewer MACs.
+        max_condition_drop: Largest loss of mIoU of one condition, as a fraction of 1.
+        min_group_units: Least number of blocks (or samples) of a condition for bounds; with fewer its figure
+            decides.
+        max_latency_ratio: Largest time for a mask, as a multiple of the live model's.
     """
 
     min_gain: float = 0.0
@@ -104,7 +106,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
-    """What a mask takes, in milliseconds of one core on the same frame; 0 where it was not measured."""
+    """Cost of a mask: milliseconds of one core on the same frame, and MACs; 0 where it was not measured."""
 
     live_ms: float = 0.0
     candidate_ms: float = 0.0
@@ -114,7 +116,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome, and every reason for it in words."""
+    """Outcome of the promotion gate, and every reason for it in words."""
 
     outcome: Outcome
     reasons: tuple[str, ...]
@@ -138,15 +140,15 @@ def judge(
     numbers, or not of the same samples reject it.
 
     Args:
-        live: scores of the live model.
-        candidate: scores of the candidate.
-        rules: what the user asks for.
-        slimmed: whether the candidate has fewer MACs than the live model.
-        classes: names of the classes, for the reasons; their ids are used without.
-        comparison: the same sample by sample; without it the figures decide as they are.
-        groups: the conditions among the held-out samples.
-        speed: what masks take.
-        untrained_live: whether the live model has not learnt anything yet: the gain in mIoU alone decides.
+        live: Scores of the live model.
+        candidate: Scores of the candidate.
+        rules: Limits from the configuration.
+        slimmed: True if the candidate has fewer MACs than the live model.
+        classes: Names of the classes for the reasons; empty for their ids.
+        comparison: Comparison sample by sample, with bounds; None lets the figures decide as they are.
+        groups: Comparisons of the conditions among the held-out samples.
+        speed: Time and MACs of a mask; None if they were not measured.
+        untrained_live: True if the live model is untrained, so that the gain in mIoU alone decides.
     """
     unusable = _unusable(live, candidate)
     if unusable:
@@ -159,14 +161,14 @@ def judge(
     least = rules.min_gain - (rules.slim_tolerance if slimmed else 0.0)
     reasons: list[str] = []
     if candidate.miou - live.miou < rules.min_gain - _ROUNDING:
-        reasons.append(f"{figures}: at least {rules.min_gain:+.3f} is asked for")
+        reasons.append(f"{figures}: at least {rules.min_gain:+.3f} is required")
     elif untrained_live:
-        gained = f"{figures}: at least {rules.min_gain:+.3f} was asked for"
+        gained = f"{figures}: at least {rules.min_gain:+.3f} was required"
         return Verdict("promoted", (gained, "the live model is untrained, so the gain in mIoU alone decided"))
     elif gain.at_least() < least - _ROUNDING:
         reasons.append(
-            f"{figures}: it may be luck, the lower bound of the gain is {gain.at_least():+.3f} and at least "
-            f"{least:+.3f} is asked for"
+            f"{figures}: it may be chance, the lower bound of the gain is {gain.at_least():+.3f} and must be "
+            f"at least {least:+.3f}"
         )
     if untrained_live:
         return Verdict("rejected", (*reasons, *steadier(live.samples)))
@@ -205,7 +207,7 @@ def _bound_in_words(comparison: Comparison) -> str:
 
 
 def _may_be_noise(comparison: Comparison | None, index: int) -> bool:
-    """Whether a class that fell did not fall in a fair share of the draws."""
+    """Return whether the upper bound of a class's change allows that it did not fall."""
     if comparison is None or index >= len(comparison.classes):
         return False
     change = comparison.classes[index]
@@ -224,14 +226,14 @@ def _fallen_groups(groups: Sequence[Group], rules: GateRules) -> list[str]:
 
 
 def _fallen(group: Comparison, rules: GateRules) -> bool:
-    """Whether a condition fell too far, and not by luck as far as its samples tell."""
+    """Return whether a condition fell too far, and by more than chance as far as its samples show."""
     if group.gain.point >= -_may_fall(group, rules) - _ROUNDING:
         return False
     return group.units < rules.min_group_units or group.gain.at_most() < 0.0
 
 
 def _may_fall(group: Comparison, rules: GateRules) -> float:
-    """What a condition's figure may lose: a mean of fewer varies more, by the root."""
+    """Return the allowed loss of a condition's mIoU: with fewer units it grows by the root of their lack."""
     return rules.max_condition_drop * math.sqrt(max(1.0, rules.min_group_units / max(1, group.units)))
 
 
@@ -258,13 +260,13 @@ def _merits(
     slimmed: bool,
     classes: Sequence[str],
 ) -> tuple[str, ...]:
-    merits = [f"{figures}: at least {rules.min_gain:+.3f} was asked for"]
+    merits = [f"{figures}: at least {rules.min_gain:+.3f} was required"]
     if drops:
         index, before, after = min(drops, key=lambda drop: drop[2] - drop[1])
         fallen = before - after > rules.max_class_drop + _ROUNDING
         merits.append(
             f"no class fell by more than {rules.max_class_drop:.3f}{' beyond noise' if fallen else ''}: the "
-            f"least favoured, {_name(index, classes)}, went from {before:.3f} to {after:.3f} "
+            f"worst, {_name(index, classes)}, went from {before:.3f} to {after:.3f} "
             f"({after - before:+.3f})"
         )
     else:
@@ -275,7 +277,7 @@ def _merits(
 
 
 def _unusable(live: Scores, candidate: Scores) -> list[str]:
-    """Why the two cannot be compared at all."""
+    """Return the reasons why the two scores cannot be compared at all."""
     problems: list[str] = []
     if live.samples < 1 or candidate.samples < 1 or not any(live.pixels_per_class):
         problems.append("no held-out samples to judge on")
@@ -289,7 +291,7 @@ def _unusable(live: Scores, candidate: Scores) -> list[str]:
         values = [scores.miou, *(value for value in scores.iou_per_class if value is not None)]
         wrong = sorted({f"{value:g}" for value in values if not _is_fraction(value)})
         if wrong:
-            problems.append(f"the {who} has scores that are no fraction of 1: {', '.join(wrong)}")
+            problems.append(f"the {who} has scores that are not between 0 and 1: {', '.join(wrong)}")
         if len(scores.iou_per_class) != len(scores.pixels_per_class):
             problems.append(
                 f"the {who} has scores for {len(scores.iou_per_class)} classes, "
@@ -299,10 +301,10 @@ def _unusable(live: Scores, candidate: Scores) -> list[str]:
 
 
 def _drops(live: Scores, candidate: Scores, min_pixels: int) -> list[tuple[int, float, float]]:
-    """(class id, IoU before, IoU after) of the classes with enough pixels of truth."""
+    """Return (class id, IoU before, IoU after) of the classes with enough labelled pixels."""
     rows = zip(live.iou_per_class, candidate.iou_per_class, live.pixels_per_class, strict=True)
-    # A class with pixels of truth always has an IoU; one without a figure counts as 0, to the candidate's
-    # cost.
+    # A class with labelled pixels always has an IoU; one without a figure counts as 0, to the candidate's
+    # disadvantage.
     return [
         (index, before or 0.0, after or 0.0)
         for index, (before, after, pixels) in enumerate(rows)

@@ -1,8 +1,8 @@
-"""Whether a round is one condition's own: it then learns late layers for that condition and touches no other.
+"""Rounds for one condition: they train late layers for that condition only and leave all others unchanged.
 
-Learning for a condition on top of its own statistics can cost no other condition anything; shared weights
-would have to serve all of them at once. So a light that most of what is new comes from gets a round of its
-own, and a round for all is left for what has no condition, or none with statistics yet.
+Layers trained for a condition on top of its own statistics cannot harm any other condition; shared weights
+have to be right for all of them at once. So the condition of most new samples gets a round of its own, and a
+round for all conditions trains on samples without a condition, or whose condition has no statistics yet.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["Choice", "ConditionRoundRules", "choose", "serving"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConditionRoundRules:
-    """When a round is a condition's own.
+    """Requirements for a round that trains one condition alone.
 
     Attributes:
-        min_new: new samples of it that there must be.
-        min_held_out: held-out samples of it that a candidate needs to be judged by.
+        min_new: Least number of new samples of the condition.
+        min_held_out: Least number of its held-out samples, by which a candidate is judged.
     """
 
     min_new: int = 4
@@ -30,7 +30,7 @@ class ConditionRoundRules:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The condition that a round is for, None for all at once; and why, "" where there was nothing to say."""
+    """The one condition that a round trains (None for all at once), and the reason, which may be ""."""
 
     condition: str | None = None
     reason: str = ""
@@ -42,13 +42,13 @@ def choose(
     held_out: Mapping[str, int],
     live: Collection[str],
 ) -> Choice:
-    """Choose what a round is for: the condition that has most new samples, unless more have none.
+    """Choose the condition that a round trains: that of most new samples, unless more samples have none.
 
     Args:
-        rules: what it takes.
-        new: the condition of each new sample; "" where it is unknown.
-        held_out: how many held-out samples there are of each condition.
-        live: conditions whose own statistics serve.
+        rules: Requirements for a round of one condition.
+        new: Condition of each new sample; "" if unknown.
+        held_out: Number of held-out samples of each condition.
+        live: Conditions whose own statistics are in use.
     """
     counts = {name: new.count(name) for name in sorted(set(new)) if name and name != BASE}
     shared = len(new) - sum(counts.values())
@@ -69,12 +69,12 @@ def choose(
 
 
 def serving(condition: str, live: Collection[str], parents: Mapping[str, str]) -> str:
-    """Whose statistics serve a frame: its condition's, those of the one it opened from, or the model's own.
+    """Return the condition whose statistics are applied to a frame: its own, its parent's, or ``base``.
 
     Args:
-        condition: that the frame was taken in; "" where it is unknown.
-        live: conditions whose own statistics serve.
-        parents: the condition that served when another one was opened, by name.
+        condition: Condition of the frame; "" if unknown.
+        live: Conditions whose own statistics are in use.
+        parents: Condition that was current when another one was opened, by name of the opened one.
     """
     if condition in live:
         return condition

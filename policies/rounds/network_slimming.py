@@ -1,6 +1,4 @@
-"""Network slimming: how far the model of this round is slimmed, as a fraction of the unslimmed MACs, and how
-much of that falls to each of its multi-scale branches.
-"""
+"""Network slimming: target of a round as a fraction of the unslimmed MACs, and the share of each branch."""
 
 from __future__ import annotations
 
@@ -10,23 +8,23 @@ from dataclasses import dataclass
 
 __all__ = ["PastStep", "SlimRules", "branch_shares", "branch_to_remove", "mean_scale", "next_fraction"]
 
-#: Channels come in whole groups: a model this near above its target is as near as pruning gets.
+#: Factor above the target up to which it counts as reached: channels are removed in whole groups.
 _REACHED = 1.03
-#: A model that got smaller by less than this was not slimmed.
+#: Least relative reduction of MACs that counts as slimming.
 _SAME = 1e-6
-#: A step is not halved further than this, or the rounds would cost more than the slimming saves.
+#: Most halvings of a step: smaller ones would cost more in rounds than the slimming saves.
 _MOST_HALVINGS = 3
-#: The scale of the data is taken to be at least this, so that no branch is spared entirely.
+#: Least mean scale that is assumed, so that every branch is slimmed.
 _SMALLEST_SCALE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class SlimRules:
-    """What the user may set, both as fractions of the MACs of the unslimmed model.
+    """Slimming settings from the configuration, both as fractions of the MACs of the unslimmed model.
 
     Attributes:
-        target_macs_fraction: where slimming ends, above 0 and at most 1.
-        step: how much one round removes at most, 0 (never slim) to 1.
+        target_macs_fraction: Fraction at which slimming ends, above 0 and at most 1.
+        step: Fraction that one round removes at most, 0 (never slim) to 1.
 
     Raises:
         ValueError: a value is out of range.
@@ -46,12 +44,13 @@ class SlimRules:
 
 @dataclass(frozen=True, slots=True)
 class PastStep:
-    """What a finished round did.
+    """Slimming of a finished round, and its outcome.
 
     Attributes:
         fraction_before: MACs of the live model over those of the unslimmed one.
-        fraction_after: the same of the candidate; equal when the round did not slim.
-        outcome: "promoted", "rejected", "failed" or "stopped".
+        fraction_after: MACs of the candidate over those of the unslimmed one; equal if the round did not
+            slim.
+        outcome: Outcome: "promoted", "rejected", "failed" or "stopped".
     """
 
     fraction_before: float
@@ -60,18 +59,18 @@ class PastStep:
 
 
 def next_fraction(rules: SlimRules, current_fraction: float, recent: Sequence[PastStep]) -> float:
-    """The fraction of the unslimmed MACs that the next candidate should have.
+    """Return the fraction of the unslimmed MACs that the next candidate should have.
 
     One step below the live model, never below the target and never above the live model. After a slimming
     round that was rejected or failed the next round does not slim; the one after tries half the step, and
-    half of that after another rejection; near the target a whole step is what is left of the way. A promoted
-    slimming round brings the full step back. The smallest step is not tried on the same live model again:
-    only after a round that did not slim was promoted. Stopped rounds were never judged and count for nothing.
+    half of that after another rejection; near the target a whole step is the remaining distance. A promoted
+    slimming round restores the full step. The smallest step is not tried on the same live model again: only
+    after a round that did not slim was promoted. Stopped rounds were never judged and are ignored.
 
     Args:
-        rules: what the user set.
+        rules: Slimming settings from the configuration.
         current_fraction: MACs of the live model over those of the unslimmed one, above 0.
-        recent: finished rounds, oldest first.
+        recent: Finished rounds, oldest first.
 
     Raises:
         ValueError: `current_fraction` is not a finite positive number.
@@ -92,17 +91,18 @@ def next_fraction(rules: SlimRules, current_fraction: float, recent: Sequence[Pa
         from_this_model += same_model and _went_wrong(step)
     if from_this_model and refusals > _MOST_HALVINGS:
         return current_fraction
-    # Near the target a whole step is what is left: half of a longer one might end at the same place.
+    # Near the target a whole step is the remaining distance: half of a longer one might reach the target,
+    # too.
     whole = min(rules.step, current_fraction - rules.target_macs_fraction)
     tried = current_fraction - whole / (1 << min(refusals, _MOST_HALVINGS))
     return max(rules.target_macs_fraction, tried)
 
 
 def mean_scale(histogram: Mapping[float, float]) -> float:
-    """The mean of scales that are seen so often.
+    """Return the mean scale of a histogram.
 
     Args:
-        histogram: scale, above 0 and at most 1 -> how many frames, or what share of them.
+        histogram: Number (or share) of the frames by scale; scales are above 0 and at most 1.
 
     Raises:
         ValueError: no frames, or an impossible scale or count.
@@ -119,22 +119,22 @@ def mean_scale(histogram: Mapping[float, float]) -> float:
 
 
 def branch_shares(scale: float, contexts: Mapping[str, float]) -> dict[str, float]:
-    """How large a share of its channels each multi-scale branch loses, relative to the rest of the model.
+    """Return the share of channels that each multi-scale branch loses, relative to the rest of the model.
 
     DANCE's co-optimisation of data and network: on an input at half the size the same window of features
-    covers twice as much of the scene, so what a branch of large context adds is already in those of smaller
-    context, and it may go first. At scale 1 all branches lose as much as the rest, 1. Below that a branch
-    loses 1 + (1 - scale) * (2 c - 1), where c is where its context lies between the smallest, 0, and the
-    largest, 1, on a logarithmic axis. The shares lie between `scale` and 2 - `scale`; that of the largest
-    context only grows as the scale falls, that of the smallest only shrinks.
+    covers twice as much of the scene, so the context that a large branch adds is already covered by branches
+    of smaller context, and it may go first. At scale 1 all branches lose as much as the rest, 1. Below that a
+    branch loses 1 + (1 - scale) * (2 c - 1), where c is the position of its context between the smallest, 0,
+    and the largest, 1, on a logarithmic axis. The shares lie between `scale` and 2 - `scale`; that of the
+    largest context only grows as the scale falls, that of the smallest only shrinks.
 
     Args:
-        scale: mean scale of the frames that are trained and inferred on, above 0 and at most 1; see
+        scale: Mean scale of the frames that are trained and inferred on, above 0 and at most 1; see
             `mean_scale`.
-        contexts: branch -> side of what it sees, in any one unit, above 0.
+        contexts: Side of the window that each branch covers, by branch, in any one unit, above 0.
 
     Returns:
-        Branch -> share, for `dance_ondevice.slimming.slim.slim`.
+        The share of each branch, for `dance_ondevice.slimming.slim.slim`.
 
     Raises:
         ValueError: a scale or a context out of range.
@@ -156,15 +156,16 @@ def branch_shares(scale: float, contexts: Mapping[str, float]) -> dict[str, floa
 def branch_to_remove(
     importance: Mapping[str, float], shares: Mapping[str, float], *, floor: float = 0.25
 ) -> str | None:
-    """The branch that is worth least, if that is so little that it may go whole; else None.
+    """Choose the least valuable branch if it is worth so little that it can be removed whole; else None.
 
-    A branch is worth its importance divided by its share: what the data press harder has to matter more.
+    The value of a branch is its importance divided by its share: a branch with a larger share needs more
+    importance to stay.
 
     Args:
-        importance: branch that could be removed -> how much its channels matter, 0 or more; see
+        importance: Importance of the channels of each removable branch, by branch, 0 or more; see
             `dance_ondevice.slimming.importance.branch_scores`.
-        shares: from `branch_shares`; 1 where a branch is not named.
-        floor: a branch goes if it is worth less than this part of the mean of all, 0 (none does) to 1.
+        shares: Shares from `branch_shares`; a branch that is missing has 1.
+        floor: Fraction of the mean value below which a branch is removed, 0 (none is) to 1.
 
     Raises:
         ValueError: a value out of range.

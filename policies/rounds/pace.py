@@ -1,7 +1,7 @@
-"""How fast and how long to learn, from the gate's own curve: mIoU on held-out samples as a round goes on.
+"""Pace of learning: learning rate and steps, from the curve of mIoU on held-out samples during a round.
 
-The curve is looked at after a third and after two thirds of the steps. A third decides whether to go on at
-all; the whole curve sets the learning rate and the steps of the next round.
+The candidate is evaluated after a third and after two thirds of the steps. The first evaluation decides
+whether the round goes on; the whole curve sets the learning rate and the steps of the next round.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ __all__ = [
     "Pace",
     "PastPace",
     "evaluation_joules",
+    "evaluation_steps",
     "give_up",
-    "look_steps",
     "may_finish",
     "next_pace",
 ]
 
-#: What the falling learning rate brings at the end even where the curve is flat, mIoU.
+#: Gain of mIoU that the falling learning rate brings at the end, even where the curve is flat.
 _ANNEALING = 0.02
-#: A last third that gains less than this was not worth its joules; one that gains five times as much was.
+#: A last third that gains less mIoU than this was not worth its joules; one that gains five times as much
+#: was.
 _FLAT = 0.002
 _LEAST_RATE, _LEAST_STEPS = 1 / 8, 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Curve:
-    """mIoU on the same held-out samples while a round ran.
+    """Curve of mIoU on the same held-out samples during a round.
 
     Attributes:
-        live: of the live model.
-        start: of the candidate before its first step: lower than `live` when it was slimmed.
-        points: (step, mIoU) in order of the steps; the last one after all of them if the round ran to its
-            end.
-        steps: that were planned.
+        live: mIoU of the live model.
+        start: mIoU of the candidate before its first step; lower than `live` if it was slimmed.
+        points: Step and mIoU of each evaluation, in order; the last one is after all steps if the round ran
+            to its end.
+        steps: Number of planned steps.
     """
 
     live: float
@@ -48,7 +49,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Factors on the configured learning rate and on the steps that fit the joules, and why."""
+    """Factors on the configured learning rate and on the steps that fit the joules, and the reason."""
 
     rate: float = 1.0
     steps: float = 1.0
@@ -57,13 +58,13 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PastPace:
-    """A finished round, as far as its pace goes.
+    """Pace and outcome of a finished round.
 
     Attributes:
-        pace: that it ran at.
-        curve: None where it was not looked at.
-        outcome: "promoted", "rejected", "rolled_back", "stopped" or "failed".
-        diverged: whether its loss ceased to be finite.
+        pace: Pace of the round.
+        curve: Curve of mIoU during the round; None if it was not evaluated.
+        outcome: Outcome: "promoted", "rejected", "rolled_back", "stopped" or "failed".
+        diverged: True if its loss became infinite or not a number.
     """
 
     pace: Pace
@@ -72,25 +73,25 @@ class PastPace:
     diverged: bool = False
 
 
-def look_steps(steps: int) -> tuple[int, ...]:
-    """After which steps of a round to look at the gate: a third and two thirds."""
+def evaluation_steps(steps: int) -> tuple[int, ...]:
+    """Return the steps of a round after which to evaluate it on the gate samples: a third and two thirds."""
     third = math.ceil(steps / 3)
     return tuple(step for step in (third, 2 * third) if 0 < step < steps)
 
 
 def give_up(*, live: float, start: float, now: float, noise: float, min_gain: float = 0.0) -> str | None:
-    """Why a round is hopeless after a third of its steps, or None.
+    """Return why a round is given up after a third of its steps, or None if it goes on.
 
-    It goes on if the candidate could still catch up with the live model were the other two thirds to gain as
-    much as the first one each, and a little more as the learning rate falls. A candidate that is as good as
-    the live model by then always goes on.
+    It goes on if the candidate could still catch up with the live model, provided that each of the other two
+    thirds gains as much as the first, and a little more as the learning rate falls. A candidate that is as
+    good as the live model by then always goes on.
 
     Args:
-        live: mIoU of the live model on the samples looked at.
-        start: of the candidate before its first step.
-        now: of the candidate.
-        noise: by how much its gain may be better than it looks: upper bound minus figure.
-        min_gain: that promotion will ask for.
+        live: mIoU of the live model on the evaluated samples.
+        start: mIoU of the candidate before its first step.
+        now: mIoU of the candidate.
+        noise: Uncertainty of its gain: upper bound minus figure.
+        min_gain: Least gain of mIoU that promotion requires.
     """
     hoped = now + 2.0 * max(0.0, now - start) + _ANNEALING + max(0.0, noise)
     if hoped >= live + min_gain:
@@ -98,14 +99,14 @@ def give_up(*, live: float, start: float, now: float, noise: float, min_gain: fl
     return (
         f"after a third of the steps mIoU is {now:.3f}, {now - live:+.3f} against the live model and "
         f"{now - start:+.3f} since the start: {hoped:.3f} at best in the end, and {live + min_gain:.3f} is "
-        "asked for"
+        "required"
     )
 
 
 def may_finish(curve: Curve | None, step: int, min_gain: float = 0.0) -> bool:
-    """Whether a round that runs out of joules at `step` is worth judging as it is.
+    """Return whether a round that runs out of joules at `step` is worth judging as it is.
 
-    A third of its steps are done, and where the curve was last looked at it was above the live model.
+    It is if a third of its steps are done and its last evaluation was above the live model.
     """
     if curve is None or not curve.points or 3 * step < curve.steps:
         return False
@@ -113,22 +114,24 @@ def may_finish(curve: Curve | None, step: int, min_gain: float = 0.0) -> bool:
 
 
 def evaluation_joules(step_joules: float, *, gate: int, batch_size: int) -> float:
-    """Joules to set aside for judging a round: a step is about three passes over its batch, judging one over
-    the held-out samples; half as much again for saving and measuring.
+    """Return the joules to set aside for judging a round.
+
+    A step costs about three passes over its batch, judging one pass over the held-out samples; half as much
+    is added for saving and measuring.
     """
     return 1.5 * max(0.0, step_joules) * gate / (3.0 * max(1, batch_size))
 
 
 def next_pace(past: Sequence[PastPace]) -> Pace:
-    """The pace of the next round.
+    """Return the pace of the next round.
 
     The learning rate is halved (down to an eighth) after a round that diverged, or whose candidate was worse
     after a third of its steps than before the first one and was not promoted; a promotion doubles it again,
-    up to what is configured. Steps are cut by a quarter (down to half) when the last third of two rounds in a
-    row brought nothing, and are all there again when it brought much.
+    up to the configured rate. Steps are cut by a quarter (down to half) when the last third of two rounds in
+    a row brought no gain, and restored when it brought a large one.
 
     Args:
-        past: finished rounds, oldest first.
+        past: Finished rounds, oldest first.
     """
     if not past:
         return Pace()
@@ -155,7 +158,7 @@ def _fell(curve: Curve | None) -> bool:
 
 
 def _last_third(curve: Curve | None) -> float | None:
-    """What the last third gained; None where the round was not looked at to its end."""
+    """Return the gain of the last third; None if the round was not evaluated to its end."""
     if curve is None or len(curve.points) < 3 or curve.points[-1][0] < curve.steps:
         return None
     return curve.points[-1][1] - curve.points[-2][1]

@@ -1,4 +1,4 @@
-"""How much of a round repeats what is known: as much as forgetting, as measured, asks for."""
+"""Rehearsal: the share of earlier samples in a round, set by the measured forgetting."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dance_ondevice.policies.rounds.start import RoundPlan
 
 __all__ = ["anchor_id", "is_anchor", "mix_anchors", "rehearsal_share"]
 
-#: mIoU that old scenes may lose in a round, as a fraction of 1, before more is rehearsed.
+#: Loss of mIoU of old scenes in a round, as a fraction of 1, above which more is rehearsed.
 TOLERATED_DROP = 0.005
-#: A drop that is larger by this calls for the most that is rehearsed.
+#: Drop beyond the tolerated one at which the largest share is rehearsed.
 _FULL_RESPONSE = 0.03
 _MOST = 0.8
-#: After so many measured rounds in a row within tolerance less is rehearsed, down to this part of the share.
+#: Number of measured rounds in a row within tolerance after which less is rehearsed, down to a part of it.
 _CALM_ROUNDS = 3
 _LEAST_PART = 0.5
 #: Weight of each round relative to the one after it.
@@ -30,16 +30,16 @@ def anchor_id(name: str) -> str:
 
 
 def rehearsal_share(base: float, old_scenes: Sequence[Sequence[float]]) -> float:
-    """The share of a round's samples that is rehearsed.
+    """Return the share of a round's samples that is rehearsed.
 
     Args:
-        base: the configured share; 0 stays 0.
-        old_scenes: of past rounds, oldest first, the changes in mIoU (fractions of 1) of the groups of
-            held-out samples other than the one that gained most; empty where a round measured none.
+        base: Configured share; 0 stays 0.
+        old_scenes: Changes of mIoU (fractions of 1) in past rounds, oldest first, of the groups of held-out
+            samples other than the one that gained most; empty for a round that measured none.
 
     Returns:
-        From half of `base` to the larger of `base` and 0.8. It grows with the drop of the worst group, the
-        latest rounds counting most, and shrinks when the last rounds kept all groups.
+        A share from half of `base` to the larger of `base` and 0.8. It grows with the drop of the worst
+        group, the latest rounds counting most, and shrinks when no group dropped in the last rounds.
     """
     if not 0.0 <= base < 1.0:
         raise ValueError(f"the rehearsal share is {base}; give 0 or more and less than 1")
@@ -67,15 +67,15 @@ def mix_anchors(
     max_samples: int,
     seed: int,
 ) -> RoundPlan:
-    """Let samples of the base domain take their share of a plan's rehearsal, and all that earlier ones lack.
+    """Mix samples of the base domain (anchors) into a plan's rehearsal, and fill it up with them.
 
     Args:
-        plan: of a round.
-        anchors: names of all there are.
-        anchor_share: of the rehearsed samples.
-        rehearsal_share: of all training samples of the round, below 1.
-        max_samples: training samples of the round at most.
-        seed: of the draw.
+        plan: Plan of a round.
+        anchors: Names of all anchors.
+        anchor_share: Share of anchors among the rehearsed samples.
+        rehearsal_share: Share of rehearsal among all training samples of the round, below 1.
+        max_samples: Most training samples of the round.
+        seed: Seed of the draw.
 
     Returns:
         The plan with anchors (see ``is_anchor``) after the earlier samples in its rehearsal.
@@ -95,7 +95,7 @@ def mix_anchors(
 
 
 def is_anchor(sample: str) -> str | None:
-    """The name of the anchor that an id in a plan stands for; None for a stored sample."""
+    """Return the name of the anchor that an id in a plan stands for; None for a stored sample."""
     return sample.removeprefix(_ANCHOR) if sample.startswith(_ANCHOR) else None
 
 

@@ -1,4 +1,4 @@
-"""A round that does not fit the memory: smaller batches first, then smaller images, and at last none."""
+"""Shrinking a round that does not fit the memory: smaller batches first, then smaller images."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 
 __all__ = ["RoundSize", "regrow", "shrink"]
 
-#: Batch normalisation has no variance over a single image.
+#: Least batch size: batch normalisation needs a variance over more than one image.
 MIN_BATCH = 2
-#: Images are not made smaller than this share of their stored sides: less teaches nothing.
+#: Least factor on the stored sides of an image: training on smaller images is useless.
 MIN_SCALE = 0.5
 _SCALE_STEP = 0.75
 
 
 @dataclass(frozen=True, slots=True)
 class RoundSize:
-    """What decides a round's memory: images in a step, and the factor on the sides of each of them."""
+    """Size that decides a round's memory: images in a step, and the factor on the sides of each of them."""
 
     batch_size: int
     scale: float = 1.0
 
 
 def shrink(size: RoundSize) -> RoundSize | None:
-    """The next smaller size, None when there is none: half the batch, then three quarters of the sides."""
+    """Return the next smaller size: half the batch, then three quarters of the sides; None at the least."""
     if size.batch_size > MIN_BATCH:
         return RoundSize(max(MIN_BATCH, size.batch_size // 2), size.scale)
     if size.scale > MIN_SCALE:
@@ -31,16 +31,16 @@ def shrink(size: RoundSize) -> RoundSize | None:
 
 
 def regrow(full: RoundSize, last: RoundSize, peak_bytes: int | None, limit_bytes: int) -> RoundSize:
-    """The size to begin the next round with, given what fitted the last time.
+    """Return the size to begin the next round with, given the size that fitted last time.
 
-    A size that fitted is kept, and grows by a step (scale first) while the trainer's peak was below half of
-    what there is now: a step less than doubles the memory. A size that needed no shrinking is the full one.
+    A size that fitted is kept, and grows by a step (scale first) if the trainer's peak was below half of the
+    current limit: a step less than doubles the memory. A size that needed no shrinking is the full one.
 
     Args:
-        full: what the configuration asks for.
-        last: what the last round ended with.
-        peak_bytes: of its trainer; None when unknown.
-        limit_bytes: that a trainer may use now.
+        full: Size from the configuration.
+        last: Size that the last round ended with.
+        peak_bytes: Peak memory of its trainer in bytes; None if unknown.
+        limit_bytes: Memory in bytes that a trainer may use now.
     """
     if last.batch_size >= full.batch_size and last.scale >= full.scale:
         return full

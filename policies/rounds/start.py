@@ -1,4 +1,4 @@
-"""Rounds: is there something to learn, may it be learned now, and from which samples."""
+"""Start of rounds: whether there is something to learn, whether it is allowed now, and from which samples."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = [
 
 _WINDOW = re.compile(r"(\d{2}):(\d{2})-(\d{2}):(\d{2})", re.ASCII)
 _MINUTES_PER_DAY = 24 * 60
-#: After drift a round asks for this share of the usual new samples, and for so many at the least: fewer
-#: cannot be told from noise at the gate.
+#: After drift a round needs one in _DRIFT_SHARE of the usual new samples, and at least _LEAST_AFTER_DRIFT:
+#: the gain of fewer cannot be distinguished from noise at the gate.
 _DRIFT_SHARE = 4
 _LEAST_AFTER_DRIFT = 4
 
 
 @dataclass(frozen=True, slots=True)
 class StartDecision:
-    """Whether a round may start, and why or why not in words."""
+    """Decision whether a round may start, and the reason in words."""
 
     start: bool
     reason: str
@@ -39,12 +39,12 @@ class StartDecision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drifted:
-    """A camera whose stream has changed, and no round has learnt from it since.
+    """A camera whose stream has changed and from which no round has learnt since.
 
     Attributes:
-        camera: its name.
-        signals: what has changed, such as ``luma``.
-        new_labelled: labelled samples of it that came since, may train and never did.
+        camera: Name of the camera.
+        signals: Names of the changed signals, such as ``luma``.
+        new_labelled: Number of its new labelled samples since, which may train and were not used yet.
     """
 
     camera: str
@@ -53,19 +53,19 @@ class Drifted:
 
     @property
     def words(self) -> str:
-        """For reasons."""
+        """Return the drift in words, for reasons."""
         return f"drift of {', '.join(self.signals)} on camera {self.camera}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundPlan:
-    """The samples of one round, by id; the three groups share none.
+    """Samples of one round, by id; the three groups are disjoint.
 
     Attributes:
-        train: samples that train for the first time, in order of time.
-        rehearsal: samples that trained before and are repeated against forgetting, in order of time.
-        gate: held-out samples that live model and candidate are compared on, in order of time.
-        reason: how many of what, or what is missing.
+        train: Samples that train for the first time, in order of time.
+        rehearsal: Samples that trained before and are repeated against forgetting, in order of time.
+        gate: Held-out samples that live model and candidate are compared on, in order of time.
+        reason: Numbers of samples in words, or what is missing.
     """
 
     train: tuple[str, ...]
@@ -75,15 +75,17 @@ class RoundPlan:
 
     @property
     def ready(self) -> bool:
-        """Whether a round makes sense: there is something to learn, and something to judge it on."""
+        """Return whether there are samples to train on and samples to judge the candidate on."""
         return bool(self.train) and bool(self.gate)
 
 
 def parse_window(window: str) -> tuple[int, int] | None:
-    """Minutes of the day at which a window "HH:MM-HH:MM" opens and closes; None for "", which is always open.
+    """Parse a window "HH:MM-HH:MM" to the minutes of the day at which it opens and closes.
+
+    The window "", which is always open, gives None.
 
     Raises:
-        ValueError: it is written otherwise; the text says how.
+        ValueError: The text has another form; the message says how to write it.
     """
     if not window:
         return None
@@ -103,14 +105,14 @@ def parse_window(window: str) -> tuple[int, int] | None:
 
 
 def in_window(window: str, minutes_of_day: int) -> bool:
-    """Whether a window "HH:MM-HH:MM" is open; its end is outside, and it may wrap midnight.
+    """Return whether a window "HH:MM-HH:MM" is open; its end is exclusive, and it may wrap midnight.
 
     Args:
-        window: local times of day, "" for always.
-        minutes_of_day: local time, 0 to 1439.
+        window: Local times of day; "" is always open.
+        minutes_of_day: Local time in minutes, 0 to 1439.
 
     Raises:
-        ValueError: the window is not written like that, or there is no such minute.
+        ValueError: The window has another form, or the minute is out of range.
     """
     if not 0 <= minutes_of_day < _MINUTES_PER_DAY:
         raise ValueError(f"minute {minutes_of_day} of the day; give 0 to {_MINUTES_PER_DAY - 1}")
@@ -124,18 +126,18 @@ def in_window(window: str, minutes_of_day: int) -> bool:
 
 
 def needed_after_drift(min_new_samples: int, configured: int = 0) -> int:
-    """New labelled samples of a camera that has drifted which a round asks for, never more than usual.
+    """Return the new labelled samples of a drifted camera that a round needs; never more than usual.
 
     Args:
-        min_new_samples: that a round usually asks for.
-        configured: so many instead of a quarter of them; 0 for the quarter, of 4 at the least.
+        min_new_samples: Number that a round usually needs.
+        configured: Number instead of a quarter of them; 0 for the quarter, at least 4.
     """
     wanted = configured or max(_LEAST_AFTER_DRIFT, -(-min_new_samples // _DRIFT_SHARE))
     return min(wanted, max(1, min_new_samples))
 
 
 def answered(drifted: Sequence[Drifted], needed: int) -> tuple[str, ...]:
-    """The cameras whose drift a round that starts now learns from: enough of what came since is in it."""
+    """Return the cameras whose drift a round that starts now learns from: with enough new samples since."""
     return tuple(each.camera for each in drifted if each.new_labelled >= needed)
 
 
@@ -151,19 +153,19 @@ def should_start(
     drifted: Sequence[Drifted] = (),
     min_after_drift: int = 0,
 ) -> StartDecision:
-    """Whether there is something to learn and it may be learned now; energy is decided elsewhere.
+    """Decide whether there is something to learn and it may be learnt now; energy is decided elsewhere.
 
     Args:
-        new_labelled: labelled samples that may train and never did.
-        min_new_samples: so many are asked for, unless `forced`.
-        paused: whether the user paused training; that holds for forced rounds too.
-        window_open: whether it is the time of day to train; forced rounds do not ask.
-        forced: whether the user asked for a round now.
-        window: the window as configured, for the reason.
-        gate_samples: labelled held-out samples, None while no sample was assigned yet.
-        drifted: cameras that have changed since a round learnt from them; enough new samples of any one of
-            them are enough.
-        min_after_drift: see ``needed_after_drift``.
+        new_labelled: Number of labelled samples that may train and were not used yet.
+        min_new_samples: Number of them that a round needs, unless `forced`.
+        paused: True if the user paused training; that holds for forced rounds too.
+        window_open: True if it is the time of day to train; forced rounds ignore it.
+        forced: True if the user asked for a round now.
+        window: Window as configured, for the reason.
+        gate_samples: Number of labelled held-out samples; None while no sample was assigned yet.
+        drifted: Cameras that have changed since a round learnt from them; enough new samples of one of them
+            start a round.
+        min_after_drift: Configured number, see ``needed_after_drift``.
     """
     after_drift = needed_after_drift(min_new_samples, min_after_drift)
     due = [each for each in drifted if each.new_labelled >= after_drift]
@@ -190,7 +192,7 @@ def should_start(
 
 
 def _or_after(drifted: Sequence[Drifted], needed: int, forced: bool) -> str:
-    """The other thing that a round waits for: that of the camera which is nearest to it."""
+    """Return in words what else a round waits for: the drifted camera with the most new samples."""
     if forced or not drifted:
         return ""
     nearest = max(drifted, key=lambda each: each.new_labelled)
@@ -209,21 +211,21 @@ def plan_round(
 
     New samples are all labelled "train" samples that no round used. If there are too many, those worth most
     are taken (uncertain, complex, of rare classes and conditions, unlike each other: ``sample_value``), and
-    the others wait for a later round. Rehearsal is drawn from those that rounds used before (a reservoir's
-    content), up to `rehearsal_share` of all training samples of the round, balanced over cameras, conditions
-    and classes. The gate takes every "gate" sample that a person or the camera labelled, never one that a
-    model did; beyond `max_gate` half of it are the newest and half are spread over the older ones, so that
-    old scenes stay judged.
+    the others wait for a later round. Rehearsal is drawn from the samples that rounds used before, up to
+    `rehearsal_share` of all training samples of the round, balanced over cameras, conditions and classes. The
+    gate takes every "gate" sample that a person or the camera labelled, never one that a model labelled;
+    beyond `max_gate` half of it are the newest and half are spread over the older ones, so that old scenes
+    stay judged.
 
     Args:
-        samples: all that are stored, in any order, with their splits.
-        max_samples: training samples of the round at most, new and rehearsal together, at least 1.
-        seed: of the draw.
-        rehearsal_share: of the training samples, 0 or more and less than 1.
-        max_gate: gate samples at most, at least 1.
+        samples: All stored samples, in any order, with their splits.
+        max_samples: Most training samples of the round, new and rehearsal together, at least 1.
+        seed: Seed of the draw.
+        rehearsal_share: Share of rehearsal among the training samples, 0 or more and less than 1.
+        max_gate: Most gate samples, at least 1.
 
     Raises:
-        ValueError: a limit is out of range.
+        ValueError: A limit is out of range.
     """
     if max_samples < 1 or max_gate < 1:
         raise ValueError(f"max_samples is {max_samples} and max_gate {max_gate}; both must be 1 or more")
@@ -233,13 +235,13 @@ def plan_round(
     training = [sample for sample in labelled if sample.split == "train"]
     fresh = [sample for sample in training if sample.rounds_used == 0]
     used = [sample for sample in training if sample.rounds_used > 0]
-    # A model's label is no truth: agreement with it says nothing about accuracy.
+    # A model's label may be wrong: agreement with it does not measure accuracy.
     held_out = [sample.id for sample in labelled if sample.split == "gate" and not sample.by_machine]
     unjudged = sum(sample.split == "gate" and sample.by_machine for sample in labelled)
 
-    # Room is left for rehearsal first: else many new samples would crowd out what keeps old scenes known.
-    room = max_samples - min(len(used), int(rehearsal_share * max_samples))
-    train = _most_valuable(fresh, room, training)
+    # Rehearsal is reserved first: otherwise many new samples would leave none, and old scenes be forgotten.
+    free = max_samples - min(len(used), int(rehearsal_share * max_samples))
+    train = _most_valuable(fresh, free, training)
     wanted = int(len(train) * rehearsal_share / (1.0 - rehearsal_share) + 1e-9)
     drawn = set(balanced_draw(used, min(wanted, len(used), max_samples - len(train)), seed))
     rehearsal = [each.id for each in used if each.id in drawn]
@@ -254,7 +256,7 @@ def plan_round(
     elif not gate:
         reason = (
             f"no held-out samples yet among {_samples(len(labelled), 'labelled')} to judge a candidate on"
-            + (f"; {unjudged} have a model's label only, which is no truth to judge by" if unjudged else "")
+            + (f"; {unjudged} have a model's label only, which cannot judge a candidate" if unjudged else "")
         )
     else:
         reason = (
@@ -265,17 +267,17 @@ def plan_round(
 
 
 def _most_valuable(fresh: list[SampleInfo], count: int, among: list[SampleInfo]) -> list[str]:
-    """Ids of at most `count` samples, in the order of time."""
+    """Return the ids of the most valuable `count` samples at most, in order of time."""
     if len(fresh) <= count:
         return [sample.id for sample in fresh]
     chosen = choose(fresh, count, values(fresh, among))
-    # Near-duplicates fill what is left: told apart by a class, they passed where the splits were assigned.
+    # Near-duplicates fill the rest: they have a further class, or the splits would have left them out.
     taken = {*chosen.ids, *chosen.duplicates[: count - len(chosen.ids)]}
     return [sample.id for sample in fresh if sample.id in taken]
 
 
 def _spread(items: list[str], count: int) -> list[str]:
-    """At most `count` items, evenly spaced, the last one always among them."""
+    """Return at most `count` items, evenly spaced, always including the last one."""
     if len(items) <= count:
         return list(items)
     return [items[(index + 1) * len(items) // count - 1] for index in range(count)]

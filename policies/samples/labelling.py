@@ -1,4 +1,4 @@
-"""Labels from elsewhere: which samples are worth a label, and which of a teacher's pixels to believe."""
+"""Labelling: which samples are worth a label, and which pixels of a teacher's prediction to accept."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = [
     "shortlist",
 ]
 
-#: Confidences are counted in so many equal steps from 0 to 1.
+#: Number of equal bins from 0 to 1 that confidences are counted in.
 BINS = 100
-#: A threshold that no confidence reaches.
+#: Threshold that no confidence reaches: nothing is accepted.
 NEVER = 2.0
-#: Fewer pixels than this say nothing about a class.
+#: A class needs at least this many labelled pixels for a threshold of its own.
 _ENOUGH_PIXELS = 500
-#: More candidates than so many times what is wanted are not compared with each other.
+#: At most this many times the wanted number of candidates are compared with each other.
 _SHORTLIST = 8
 #: A person sees less in an image that is stored smaller than it came.
 _REDUCED = 0.5
@@ -38,12 +38,13 @@ _LONGEST_RETRY = 86_400.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """From which confidence on a teacher's pixels are believed.
+    """Confidence thresholds from which a teacher's pixels are accepted as labels.
 
     Attributes:
-        thresholds: by the class that the teacher names; ``NEVER`` for one that it cannot be trusted with.
-        agreement: share of the accepted pixels that agreed with labels; None when there were none.
-        pixels: labelled pixels that this was measured on.
+        thresholds: Least confidence for each class that the teacher predicts, by class id; ``NEVER`` for a
+            class whose predictions are not accepted.
+        agreement: Share of the accepted pixels that agreed with labels, 0 to 1; None without labelled pixels.
+        pixels: Number of labelled pixels that the thresholds were measured on.
     """
 
     thresholds: tuple[float, ...]
@@ -58,14 +59,14 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """When a failed teacher is tried again, in seconds, and after how many failures in a row."""
+    """Wait in seconds before a failed teacher is started again, and the number of failures in a row."""
 
     seconds: float
     failures: int
 
 
 def shortlist(candidates: Sequence[SampleInfo], count: int) -> list[SampleInfo]:
-    """The candidates that a closer look is worth: the best by what is known, several times `count`.
+    """Preselect candidates by their stored figures, several times `count`, for a comparison of their images.
 
     Half of the list is spread evenly over time, so that a stretch of high scores does not take all of it.
     """
@@ -91,16 +92,17 @@ def choose_for_labelling(
     labelled: Sequence[SampleInfo] = (),
     reduced: Collection[str] = (),
 ) -> Chosen:
-    """The samples most worth a label: uncertain, complex, of rare conditions, unlike each other and apart.
+    """Choose the samples most worth a label: uncertain, complex, of rare conditions, and unlike each other.
 
-    Apart means spread over cameras, their conditions and time, see ``spread``.
+    They are spread over cameras, their conditions and time, see ``spread``.
 
     Args:
-        candidates: samples without a label.
-        count: at most.
-        labelled: that have one: rarity is judged by them as well, and their near-duplicates are left out.
-        reduced: ids of samples that are stored smaller than they came: a person sees less in them, so they
-            are worth half.
+        candidates: Samples without a label.
+        count: Number of samples to choose at most.
+        labelled: Samples that have a label. They count when rarity is judged, and their near-duplicates are
+            left out.
+        reduced: Ids of samples that are stored smaller than they arrived; they are worth half, since a person
+            sees less in them.
     """
     worth = labelling_values(candidates, labelled, reduced)
     return choose_spread(candidates, count, worth, known=labelled)
@@ -117,16 +119,17 @@ def labelling_values(
 def calibrate(
     correct: Sequence[Sequence[int]], total: Sequence[Sequence[int]], *, target: float, default: float
 ) -> Calibration:
-    """Choose the lowest thresholds at which what is accepted agrees with labels as often as `target`.
+    """Choose the lowest thresholds at which the accepted pixels agree with labels as often as `target`.
 
-    By class where there are enough labelled pixels of it; a class with fewer takes the threshold of all
-    pixels together. Without any labelled pixel all take `default`.
+    A class with enough labelled pixels gets a threshold of its own; a class with fewer gets the threshold of
+    all pixels together. Without any labelled pixel all classes get `default`.
 
     Args:
-        correct: pixels that the teacher got right, by the class it named and by ``BINS`` steps of confidence.
-        total: all labelled pixels, in the same order.
-        target: share of the accepted pixels that must agree.
-        default: threshold while nothing is known.
+        correct: Pixels that the teacher got right, by the class it predicted and by ``BINS`` bins of
+            confidence.
+        total: All labelled pixels, in the same order.
+        target: Share of the accepted pixels that must agree, 0 to 1.
+        default: Threshold without any labelled pixel.
     """
     counted = sum(map(sum, total))
     if counted == 0:
@@ -147,13 +150,13 @@ def calibrate(
 
 
 def retry_after(failures: int) -> Retry:
-    """How long to wait after so many failures in a row: a minute, doubled each time, a day at most."""
+    """Return the wait after `failures` failures in a row: a minute, doubled each time, a day at most."""
     doublings = min(max(0, failures - 1), 20)
     return Retry(min(_LONGEST_RETRY, _RETRY_SECONDS * 2.0**doublings), failures)
 
 
 def _lowest(correct: Sequence[int], total: Sequence[int], target: float) -> float:
-    """The lowest threshold above which enough pixels agree; ``NEVER`` when there is none."""
+    """Return the lowest threshold above which enough pixels agree; ``NEVER`` when there is none."""
     found, right, seen = NEVER, 0, 0
     for index in range(len(total) - 1, -1, -1):
         right += correct[index]

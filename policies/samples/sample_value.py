@@ -1,9 +1,9 @@
 """How much a sample is worth: uncertainty x complexity x rarity of its classes and of its condition.
 
-Each factor has a floor, so that a figure nobody knows, or a zero, does not decide alone. Choosing several
-samples weighs worth against likeness: a sample counts for less the more it resembles what is chosen already
+Each factor has a floor, so that one unknown figure, or a zero, does not decide alone. Choosing several
+samples weighs worth against similarity: a sample counts for less the more it resembles those chosen already
 (greedy k-center, Gonzalez 1985, with the sample's worth as the weight of its distance), and near-duplicates
-of what is chosen count for nothing.
+of chosen samples are never chosen.
 """
 
 from __future__ import annotations
@@ -25,35 +25,36 @@ __all__ = ["Chosen", "apart", "balanced_draw", "choose", "values"]
 
 _Key = TypeVar("_Key", int, str)
 
-#: A frame that the model is sure of, or a plain one, is worth so much of one that is not.
+#: Least factor for uncertainty and for complexity: a frame that the model is sure of, or a plain one, keeps
+#: this share of the worth.
 _FLOOR = 0.1
-#: The rarest class, and the rarest condition, make a sample worth at most so much more than the commonest.
+#: Largest factor for rarity: of the rarest class, and of the rarest condition, relative to the commonest.
 _MOST_RARE = 4.0
-#: Where no model has seen a single frame, all are taken for as uncertain as this.
+#: Uncertainty assumed for all frames while no model has segmented any.
 _USUAL_UNCERTAINTY = 0.5
-#: Signatures this far apart show different things; farther ones are not worth more for it.
+#: Distance of signatures from which two frames count as fully different; a larger one adds no worth.
 _FAR = 200.0
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Ids in the order in which they were chosen, best first, and those left out as near-duplicates."""
+    """Ids of the chosen samples, best first, and ids that were left out as near-duplicates."""
 
     ids: tuple[str, ...]
     duplicates: tuple[str, ...]
 
 
 def values(samples: Sequence[SampleInfo], among: Sequence[SampleInfo] | None = None) -> dict[str, float]:
-    """What each sample is worth relative to the others, by id; all above 0.
+    """Return the worth of each sample relative to the others, by id; all are above 0.
 
-    Complexity is a rank among samples alike, of the same condition and light: a dusk is worth no less for
-    being dark. An unknown uncertainty is taken for the median of the known ones. A class, or a condition, is
-    rarer the fewer samples it is in: worth grows with the square root of that, up to a bound. A
-    condition that is not known yet is not rare.
+    Complexity is a rank among similar samples, of the same condition and brightness, so that a dark dusk is
+    not worth less. An unknown uncertainty is replaced by the median of the known ones. A class, or a
+    condition, is rarer the fewer samples contain it: worth grows with the square root of its rarity, up to a
+    bound. An unknown condition is not rare.
 
     Args:
-        samples: to be valued.
-        among: all samples that rarity is judged by; by default those valued.
+        samples: Samples to be valued.
+        among: Samples that rarity is counted over; None counts over `samples`.
     """
     everybody = samples if among is None else among
     known = sorted(s.uncertainty for s in everybody if s.uncertainty is not None)
@@ -82,21 +83,22 @@ def choose(
 ) -> Chosen:
     """Choose up to `count` samples that are worth much and unlike each other.
 
-    Greedy: the next one is that of the largest worth times its distance to the nearest one chosen so far, and
-    never a near-duplicate. Samples without a signature are taken for unlike everything; those worth the same
-    are spread evenly over time. The order of `samples` does not matter.
+    The choice is greedy: the next sample has the largest worth times its distance to the nearest one chosen
+    so far, and is never a near-duplicate. Samples without a signature count as unlike everything; those of
+    equal worth are spread evenly over time. The order of `samples` does not matter.
 
     Args:
-        samples: to choose from.
-        count: at most.
-        worth: by id, see ``values``.
-        known: chosen or used before: a near-duplicate of one of them is left out.
+        samples: Samples to choose from.
+        count: Number of samples to choose at most.
+        worth: Worth of each sample by id, see ``values``.
+        known: Samples chosen or used before; near-duplicates of them are left out.
     """
     codes = {s.id: similarity.code(s.signature) for s in samples}
     in_time = sorted(samples, key=lambda each: (each.captured_at, each.id))
     turns = dict(zip((s.id for s in in_time), _spread_turns(len(in_time)), strict=True))
     before = [code for s in known if (code := similarity.code(s.signature)) is not None]
-    # Lazily: distances only ever shrink, so an entry that is still the largest once updated is the largest.
+    # Entries are updated lazily: distances only shrink, so one that is still the largest after its update is
+    # the largest of all.
     nearest: dict[str, float] = {}
     compared: dict[str, int] = {}
     reference = list(before)
@@ -128,13 +130,15 @@ def balanced_draw(samples: Sequence[SampleInfo], count: int, seed: int) -> list[
 
     Each (camera, condition, light) gets equally many, as far as it has them. Within it a sample's chance
     grows with the rarity of its rarest class (weighted draw without replacement: Efraimidis and Spirakis,
-    "Weighted random sampling with a reservoir", 2006). The same for any order of `samples`; ids in the order
-    drawn.
+    "Weighted random sampling with a reservoir", 2006). The result is the same for any order of `samples`.
 
     Args:
-        samples: to draw from.
-        count: at most.
-        seed: of the draw.
+        samples: Samples to draw from.
+        count: Number of samples to draw at most.
+        seed: Seed of the draw.
+
+    Returns:
+        Ids in the order drawn.
     """
     classes = Counter(class_id for s in samples for class_id in s.classes)
     groups: dict[tuple[str, str, int], list[tuple[float, str]]] = {}
@@ -149,7 +153,7 @@ def balanced_draw(samples: Sequence[SampleInfo], count: int, seed: int) -> list[
     position = 0
     while len(drawn) < count and any(position < len(queue) for queue in queues):
         turn = [queue[position][1] for queue in queues if position < len(queue)]
-        # The last turn may not be whole: which groups get it is drawn, too.
+        # The last turn may not reach all groups: which of them get it is drawn, too.
         dice.shuffle(turn)
         drawn += turn[: count - len(drawn)]
         position += 1
@@ -157,9 +161,9 @@ def balanced_draw(samples: Sequence[SampleInfo], count: int, seed: int) -> list[
 
 
 def _spread_turns(count: int) -> list[int]:
-    """A turn for each of so many places in a row, so that the first turns are spread evenly over the row.
+    """Return a rank for each of `count` positions in a row, so that the first ranks are spread over the row.
 
-    The places' numbers with their bits in reverse (van der Corput, 1935).
+    The ranks are the positions' numbers with their bits in reverse (van der Corput, 1935).
     """
     bits = max(1, (count - 1).bit_length())
     return [int(f"{place:0{bits}b}"[::-1], 2) for place in range(count)]
@@ -181,7 +185,7 @@ def _unit(value: float) -> float:
 
 
 def _rarity(counts: Mapping[_Key, int], of: _Key) -> float:
-    """1 for the commonest, more for rarer ones, up to ``_MOST_RARE``."""
+    """Return 1 for the commonest key, more for rarer ones, up to ``_MOST_RARE``."""
     most = max(counts.values(), default=1)
     return min(_MOST_RARE, math.sqrt(most / max(1, counts.get(of, 0))))
 

@@ -1,4 +1,4 @@
-"""How alike two frames are, from their signatures: texts of hex digits, one a cell of a thumbnail.
+"""Similarity of two frames by their signatures: texts of hex digits, one for each cell of a thumbnail.
 
 The distance is the sum of the digits' differences. Each digit is written as so many set bits as it counts, so
 one exclusive-or and one count of bits compare two whole frames, without numpy.
@@ -19,7 +19,7 @@ _BITS = 15
 
 
 def code(signature: str) -> int | None:
-    """A signature as a number of which the set bits can be compared; None when it is no signature."""
+    """Convert a signature to a number whose set bits can be compared; None if the text is no signature."""
     try:
         return int("1" + "".join(map(_table().__getitem__, signature)), 2) if signature else None
     except KeyError:
@@ -37,14 +37,14 @@ def stored_light(signature: str) -> int:
 
 
 def distance(one: int | None, other: int | None) -> int | None:
-    """Sum of the differences of all cells; None when either is unknown or they have different lengths."""
+    """Return the sum of the differences of all cells; None if either is unknown or their lengths differ."""
     if one is None or other is None or one.bit_length() != other.bit_length():
         return None
     return (one ^ other).bit_count()
 
 
 def near(one: int | None, other: int | None) -> bool:
-    """Whether two frames are near-duplicates; unknown ones never are."""
+    """Return whether two frames are near-duplicates; frames without a signature never are."""
     found = distance(one, other)
     return found is not None and found <= NEAR
 

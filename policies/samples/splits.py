@@ -1,8 +1,8 @@
-"""Which labelled samples train and which judge: blocks of time, with a guard between the two.
+"""Split labelled samples into training and held-out ones: by blocks of time, with a guard between the two.
 
 Neighbouring frames of a camera are near copies of each other, so a random split would let a model be judged
-on what it trained on. Whole blocks of time are held out instead, and the samples on either side of one serve
-for neither.
+on near copies of its training samples. Whole blocks of time are held out instead, and the samples on either
+side of a block are used for neither.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ __all__ = ["MACHINES", "SampleInfo", "Split", "assign_splits"]
 
 Split = Literal["train", "gate", "guard", "duplicate"]
 
-#: Sources of labels that a model made: a teacher's, or the live model's own.
+#: Label sources whose labels a model made: a teacher, or the live model itself.
 MACHINES = frozenset({"teacher", "self"})
 
-#: Where samples are sparse in time, shorter blocks than this would cost more guards than they hold out.
+#: Least number of samples in a block: where samples are sparse in time, shorter blocks would cost more guards
+#: than they hold out.
 _MIN_BLOCK = 4
-#: With fewer open samples than this only the newest are held out: a block amid them would cost two guards.
+#: With fewer undecided samples than this only the newest are held out: a block between others would cost two
+#: guards.
 _FEW = 10
 #: Samples nearer than this to a held-out block, in seconds, do not train, unless that would take too many.
 _GUARD_SECONDS = 1.0
@@ -31,22 +33,22 @@ _GUARD_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleInfo:
-    """What the choice of samples needs to know of one stored sample.
+    """Facts of one stored sample that the choice of samples depends on.
 
     Attributes:
-        id: unique.
-        camera: name of its camera.
-        captured_at: seconds, on the sender's clock.
-        score: spatial complexity.
-        weight: factor of its training loss.
-        labelled: whether it has a label.
-        split: what it serves for, None while that is open.
-        rounds_used: in how many rounds it trained.
-        classes: class ids in its label.
-        uncertainty: 1 less the live model's mean confidence when it saw the frame; None where it never did.
-        condition: what the frame was taken in, such as dusk; empty where nobody told.
-        signature: of the image, see ``similarity``; empty where unknown.
-        label_source: who labelled it, see ``MACHINES``; empty where unknown.
+        id: Unique id of the sample.
+        camera: Name of its camera.
+        captured_at: Time of capture in seconds, on the sender's clock.
+        score: Spatial complexity of the image.
+        weight: Factor of its training loss.
+        labelled: True if it has a label.
+        split: Use that was assigned to it; None while it is undecided.
+        rounds_used: Number of rounds that trained on it.
+        classes: Class ids in its label.
+        uncertainty: 1 minus the live model's mean confidence on the frame; None if it did not segment it.
+        condition: Condition of the frame, such as dusk; empty if unknown.
+        signature: Signature of the image, see ``similarity``; empty if unknown.
+        label_source: Source of the label, see ``MACHINES``; empty if unknown.
     """
 
     id: str
@@ -72,23 +74,23 @@ class SampleInfo:
 def assign_splits(
     new: Sequence[SampleInfo], share: float = 0.2, block_seconds: float = 5.0
 ) -> dict[str, Split]:
-    """Decide what labelled samples serve for: "train", "gate" (held out), "guard" or "duplicate" (neither).
+    """Assign labelled samples to splits: "train", "gate" (held out), "guard" or "duplicate" (neither).
 
     Per camera and in order of time, whole blocks of at least `block_seconds` are held out, about `share` of
     the samples; a block holds no more than that share when all samples fall within a short time. In the order
     of a camera's samples a gate sample never stands beside a train sample. Two samples make one gate sample
-    and its guard, and a third one is the first to train; a camera's only sample trains. What would train but
-    is a near-duplicate of an earlier training sample of its camera, without a further class, is a
-    "duplicate": it would cost joules and teach nothing. So is what would be held out but is one of an earlier
-    held-out sample: copies of one picture would outvote all others.
+    and its guard, and a third one is the first to train; a camera's only sample trains. A training sample
+    that is a near-duplicate of an earlier one of its camera, without a further class, becomes a "duplicate":
+    it would cost joules and add nothing. So does a held-out sample that is a near-duplicate of an earlier
+    held-out one: copies of one image would outvote all others.
 
     Args:
-        new: samples in any order. Those that have a split keep it and are only looked at: pass a camera's
-            earlier samples along, and new ones respect them, follow them where a label came late (both
-            neighbours within `block_seconds`), and make up for what the earlier share lacked. Those without a
-            label are passed over; they are decided once they have one.
-        share: of the samples that are held out, 0 (none at all) to 0.5.
-        block_seconds: how long a block lasts at least.
+        new: Samples in any order. Those that have a split keep it: pass a camera's earlier samples along, so
+            that new ones respect them, follow them where a label came late (both neighbours within
+            `block_seconds`), and make up for a held-out share that was too small. Samples without a label are
+            skipped; they are decided once they have one.
+        share: Share of the samples to hold out, 0 (none at all) to 0.5.
+        block_seconds: Least duration of a block in seconds.
 
     Returns:
         The split of every labelled sample that had none, by id.
@@ -112,7 +114,7 @@ def assign_splits(
 
 
 def _duplicates(timeline: list[SampleInfo], assigned: Mapping[str, Split]) -> dict[str, Split]:
-    """New samples that an earlier one of their split says all of: nearly its image, and no further class.
+    """Find new samples that add nothing to an earlier one: near-duplicates without new classes.
 
     The latest ones are compared first: a camera that stands still repeats what it just saw.
     """
@@ -136,7 +138,7 @@ def _duplicates(timeline: list[SampleInfo], assigned: Mapping[str, Split]) -> di
 
 
 def _split_camera(timeline: list[SampleInfo], share: float, block_seconds: float) -> dict[str, Split]:
-    # A near-duplicate shows what a training sample shows: nothing beside it may be held out either.
+    # A near-duplicate shows the same as a training sample: its neighbours must not be held out either.
     splits: list[Split | None] = [
         "train" if sample.split == "duplicate" else sample.split for sample in timeline
     ]
@@ -164,7 +166,7 @@ def _split_camera(timeline: list[SampleInfo], share: float, block_seconds: float
 
 
 def _follow_neighbours(splits: list[Split | None], times: list[float], block_seconds: float) -> None:
-    """Give a sample amid already assigned ones what both its neighbours are, or make it a guard."""
+    """Give a sample between assigned ones the split that both its neighbours have, or make it a guard."""
     fixed = [index for index, split in enumerate(splits) if split is not None]
     for before, after in pairwise(fixed):
         for index in range(before + 1, after):
@@ -212,7 +214,8 @@ def _cut(times: list[float], smallest: int, largest: int, block_seconds: float) 
 def _gate_blocks(blocks: list[tuple[int, int]], share: float, owed: float) -> list[tuple[int, int]]:
     """Choose evenly spread blocks so that at every point about `share` of the samples is held out."""
     chosen: list[tuple[int, int]] = []
-    # What earlier calls left open is made up for bit by bit, or a long debt would leave nothing to train.
+    # A held-out share that earlier calls missed is made up for gradually: at once, a large deficit would
+    # leave no samples to train on.
     limit = max(stop - start for start, stop in blocks) / 2
     debt = min(max(owed, -limit), limit)
     for start, stop in blocks:
@@ -225,7 +228,7 @@ def _gate_blocks(blocks: list[tuple[int, int]], share: float, owed: float) -> li
 
 
 def _runs(splits: list[Split]) -> list[tuple[int, int]]:
-    """The maximal [start, stop) of gate samples."""
+    """Return the maximal ranges [start, stop) of gate samples."""
     runs: list[tuple[int, int]] = []
     for index, split in enumerate(splits):
         if split != "gate":
@@ -238,7 +241,7 @@ def _runs(splits: list[Split]) -> list[tuple[int, int]]:
 
 
 def _guard(splits: list[Split], times: list[float], start: int, stop: int) -> None:
-    """Guard a gate run on either side: one sample, and near ones up to a quarter of the run."""
+    """Set guards on either side of a run of gate samples: one, and near ones up to a quarter of the run."""
     limit = max(1, (stop - start) // 4)
     for edge, step in ((start, -1), (stop - 1, 1)):
         for taken in range(limit):
@@ -251,7 +254,7 @@ def _guard(splits: list[Split], times: list[float], start: int, stop: int) -> No
 
 
 def _separate(timeline: list[SampleInfo], splits: list[Split | None]) -> None:
-    """Where a new sample came to stand beside an earlier one of the other kind, make the new one a guard."""
+    """Make a new sample a guard where it lies beside an earlier one of the other split."""
     for left, right in pairwise(range(len(splits))):
         if {splits[left], splits[right]} != {"train", "gate"}:
             continue

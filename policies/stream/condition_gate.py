@@ -1,4 +1,4 @@
-"""May a condition's own statistics serve? Judged on frames that were segmented both ways."""
+"""Gate for a condition's own statistics, judged on frames that were segmented with and without them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["Evidence", "GateRules", "Verdict", "judge"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateRules:
-    """What new statistics must show.
+    """Limits that new statistics must meet.
 
     Attributes:
-        frames: frames to see before a verdict.
-        labelled_frames: so many of them with labels make labels decide.
-        max_confidence_drop: by how much mean confidence may fall where nothing is labelled.
-        min_diversity: effective number of classes in the new masks, as a share of that in the old ones.
-            Statistics that have gone wrong make a model sure of one class everywhere: confidence alone would
-            call that a success.
-        max_miou_drop: by how much agreement with the labels may fall.
-        max_gap_rise: by how much confidence may lie farther off the share of pixels that are right.
+        frames: Number of frames before a verdict.
+        labelled_frames: Number of labelled frames among them from which labels decide.
+        max_confidence_drop: Allowed fall of mean confidence without labels.
+        min_diversity: Least effective number of classes in the new masks, as a share of that in the old ones.
+            Wrong statistics make a model sure of one class everywhere, which confidence alone would count as
+            a success.
+        max_miou_drop: Allowed fall of mIoU on the labels.
+        max_gap_rise: Allowed rise of the difference between confidence and the share of right pixels.
     """
 
     frames: int = 8
@@ -34,16 +34,16 @@ class GateRules:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What one way of segmenting the frames gave.
+    """Results of the frames with one set of statistics.
 
     Attributes:
-        frames: how many.
-        confidence: mean over them, 0 to 1.
-        pixels: by class, how many were predicted.
-        labelled: how many frames had labels.
-        miou: on those; None without any.
-        accuracy: share of their labelled pixels that were right; None without any.
-        labelled_confidence: mean confidence on those frames; None without any.
+        frames: Number of frames.
+        confidence: Mean confidence over them, 0 to 1.
+        pixels: Number of predicted pixels by class.
+        labelled: Number of frames with labels.
+        miou: mIoU on the labelled frames; None without any.
+        accuracy: Share of their labelled pixels that were right; None without any.
+        labelled_confidence: Mean confidence on the labelled frames; None without any.
     """
 
     frames: int
@@ -57,14 +57,14 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether to keep the statistics, and why, in words with figures."""
+    """Decision whether to keep the statistics, and the reason in words with figures."""
 
     keep: bool
     reason: str
 
 
 def judge(rules: GateRules, new: Evidence, old: Evidence) -> Verdict | None:
-    """Compare both ways; None while there are too few frames."""
+    """Compare new statistics with the old ones; None while there are too few frames."""
     if new.frames < rules.frames:
         return None
     if new.labelled >= rules.labelled_frames and new.miou is not None and old.miou is not None:
@@ -85,7 +85,7 @@ def judge(rules: GateRules, new: Evidence, old: Evidence) -> Verdict | None:
 
 
 def effective_classes(pixels: Sequence[int]) -> float:
-    """Exponential of the entropy of the classes' shares: 1 for one class, n for n equal ones; 0 for none."""
+    """Return the exponential entropy of the classes: 1 for one class, n for n equal ones, 0 for none."""
     total = sum(pixels)
     if total == 0:
         return 0.0

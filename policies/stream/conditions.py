@@ -1,14 +1,14 @@
-"""Which condition a camera is in (day, dusk, rain, headlights), told from the figures of its stream.
+"""Condition of a camera (day, dusk, rain, headlights), recognised by the figures of its stream.
 
-A condition is a place in the space of those figures: a centre and a spread, learnt from its first frames and
-fixed from then on, so that a dusk which comes slowly cannot pull the day along. Only frames that are clearly
-its own count: those of a day that comes back must not make the dusk any lighter. The first one, ``base``, is
-where the model feels at home. Confidence is not among the figures: it depends on the condition that is
-chosen, and would take part in its own cause.
+A condition is a point in the space of those figures with a spread, learnt from its first frames and fixed
+from then on, so that a slow dusk cannot shift the day. Only frames that clearly belong to it count: frames of
+the returning day must not make the dusk brighter. The first condition, ``base``, is that of the model's
+training data. Confidence is not among the figures: it depends on the chosen condition, which it would then
+influence.
 
-Which of several conditions a frame belongs to is asked by likelihood (quadratic discriminant analysis), in
-spreads that were measured, drawn to the usual ones while frames are few (Friedman, "Regularized discriminant
-analysis", JASA 1989). A lower limit at the usual alone would make every steady light look wider than it is.
+The condition of a frame is chosen by likelihood (quadratic discriminant analysis), with measured spreads that
+are shrunk towards the usual ones while frames are few (Friedman, "Regularized discriminant analysis", JASA
+1989). The usual spread as a lower limit would make every steady condition wider than it is.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = [
     "without",
 ]
 
-#: The condition that is always there.
+#: Name of the condition that always exists.
 BASE = "base"
-#: What conditions are told apart by, and what each usually varies by within one.
+#: Figures that distinguish conditions, each with its usual spread within one condition.
 FIGURES: Mapping[str, float] = {
     "luma": 0.04,
     "contrast": 0.025,
@@ -42,9 +42,9 @@ FIGURES: Mapping[str, float] = {
     "complexity": 0.05,
 }
 
-#: The usual spread of a figure counts like so many frames, beside those that were seen...
+#: Weight of the usual spread of a figure, as a number of frames.
 _USUAL_FRAMES = 16
-#: ...and no spread is taken for less than this share of it: frames of a video resemble their neighbours.
+#: Least spread as a share of the usual one, since neighbouring frames of a video are similar.
 _LEAST_SHARE = 0.5
 
 Vector = tuple[float, ...]
@@ -52,24 +52,24 @@ Vector = tuple[float, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConditionRules:
-    """What it takes to open, choose and merge conditions. Distances are in spreads of a condition.
+    """Rules to open, choose and merge conditions. Distances are in spreads of a condition.
 
     Attributes:
-        most: conditions at most, ``base`` included.
-        min_frames: frames that must agree before a condition is opened.
-        fit: a frame farther off than this is no frame of the condition. With five figures, one in thirty
-            frames of the condition itself is.
-        margin: a frame must be likelier in another condition by this much to speak for a switch, and in its
-            own to be learnt from, as the logarithm of the ratio; for ``base`` it need only be likelier, since
-            the model has learnt that one best.
-        switch_frames: frames in a row that must speak for the same switch.
-        settle_frames: frames that centre and spread are learnt from.
-        settle_base_frames: the same for ``base``, which is as wide as what the model was made for.
-        merge: conditions whose centres are this near are one.
-        odd_share: share of the frames of a new condition that may disagree with the others.
+        most: Largest number of conditions, ``base`` included.
+        min_frames: Number of frames that must agree before a condition is opened.
+        fit: Largest distance of a frame that belongs to the condition. With five figures, one in thirty
+            frames of the condition itself is farther away.
+        margin: Logarithm of the likelihood ratio by which a frame must be likelier in another condition to
+            count for a switch, and in its own to be learnt from; for ``base`` it need only be likelier, since
+            the model knows that condition best.
+        switch_frames: Number of frames in a row that must count for the same switch.
+        settle_frames: Number of frames that centre and spread are learnt from.
+        settle_base_frames: The same number for ``base``, which is as wide as the model's training data.
+        merge: Distance of centres up to which two conditions are merged.
+        odd_share: Share of the frames of a new condition that may disagree with the others.
 
     Raises:
-        ValueError: a value is impossible; the text names it and what is allowed.
+        ValueError: A value is impossible; the message names it and what is allowed.
     """
 
     most: int = 8
@@ -92,15 +92,15 @@ class ConditionRules:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Condition:
-    """One condition.
+    """One condition: its centre and spread.
 
     Attributes:
-        name: ``base``, or ``c`` and a number that is never used again.
-        parent: condition that served when this one was opened.
-        frames: frames that centre and spread were learnt from.
-        mean: centre, in the order of ``FIGURES``.
-        squares: sums of squared deviations from the centre.
-        uses: frames that it served.
+        name: Name ``base``, or ``c`` and a number that is never used again.
+        parent: Condition that was current when this one was opened.
+        frames: Number of frames that centre and spread were learnt from.
+        mean: Centre, in the order of ``FIGURES``.
+        squares: Sums of squared deviations from the centre.
+        uses: Number of frames for which it was chosen.
     """
 
     name: str
@@ -113,16 +113,15 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CameraState:
-    """Where one camera stands.
+    """State of one camera.
 
     Attributes:
-        current: name of the condition it is in.
-        challenger: the condition that the last frames spoke for, "" for none.
-        streak: how many frames in a row did.
-        strange: latest frames that fitted no condition.
-        alarmed: whether drift was noticed that no known condition has explained yet; a camera that is new is
-            such news.
-        calm: frames in a row that fitted a known condition.
+        current: Name of its current condition.
+        challenger: Condition that the last frames counted for, "" for none.
+        streak: Number of those frames in a row.
+        strange: Latest frames that fitted no condition.
+        alarmed: True if drift was found that no known condition has explained yet, and for a new camera.
+        calm: Number of frames in a row that fitted a known condition.
     """
 
     current: str = BASE
@@ -138,10 +137,10 @@ class State:
     """All conditions and cameras; `observe` returns the next one.
 
     Attributes:
-        conditions: known ones, oldest first; ``base`` leads once there is any.
-        cameras: by name.
-        founder: the camera whose first frames tell what ``base`` looks like.
-        opened: conditions opened so far, for their names.
+        conditions: Known conditions, oldest first; ``base`` is the first.
+        cameras: States of the cameras by name.
+        founder: Camera whose first frames define ``base``.
+        opened: Number of conditions opened so far, for their names.
     """
 
     conditions: tuple[Condition, ...] = ()
@@ -152,16 +151,16 @@ class State:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """What one frame led to.
+    """Changes by one frame.
 
     Attributes:
-        condition: the one that the camera is in now.
-        switched: whether it was in another one before.
-        strange: whether the frame fitted no known condition.
-        opened: name of a condition that was opened.
-        merged: (name that is gone, name that it goes by now).
-        dropped: name of a condition that had to make room.
-        settled: name of a condition whose centre and spread are fixed from now on.
+        condition: Condition of the camera now.
+        switched: True if it was in another condition before.
+        strange: True if the frame fitted no known condition.
+        opened: Name of a condition that was opened.
+        merged: Name of a condition that was merged, and of the one that it is part of now.
+        dropped: Name of a condition that was removed for a new one.
+        settled: Name of a condition whose centre and spread are fixed from now on.
     """
 
     condition: str
@@ -184,17 +183,17 @@ def observe(
     """Take in one frame of a camera and choose its condition.
 
     Args:
-        rules: what it takes.
-        state: before this frame.
-        camera: its name.
-        figures: at least those of ``FIGURES``.
-        drift: whether the drift detector fires on this frame.
+        rules: Rules to open, choose and merge conditions.
+        state: State before this frame.
+        camera: Name of the camera.
+        figures: Figures of the frame, at least those of ``FIGURES``.
+        drift: True if the drift detector raised an alarm on this frame.
 
     Returns:
-        The state after this frame, and what it led to.
+        The state after this frame, and the changes.
 
     Raises:
-        ValueError: a figure is missing or not finite.
+        ValueError: A figure is missing or not finite.
     """
     vector = _vector(figures)
     known = state.cameras.get(camera, CameraState())
@@ -209,10 +208,10 @@ def observe(
 
 
 def founded(frames: Iterable[Mapping[str, float]], camera: str) -> State:
-    """A state in which ``base`` is known from a camera's frames of the model's own domain, however varied.
+    """Make a state in which ``base`` is learnt from a camera's frames of the model's training domain.
 
     Raises:
-        ValueError: a figure of a frame is missing or not finite, see ``FIGURES``.
+        ValueError: A figure of a frame is missing or not finite, see ``FIGURES``.
     """
     state = State()
     for figures in frames:
@@ -221,15 +220,15 @@ def founded(frames: Iterable[Mapping[str, float]], camera: str) -> State:
 
 
 def distance(condition: Condition, vector: Vector) -> float:
-    """How far a frame is from a condition: Euclidean, each figure in the condition's spread of it."""
+    """Return the Euclidean distance of a frame from a condition, each figure in units of its spread."""
     spreads = _spreads(condition)
     return math.sqrt(sum(((x - m) / s) ** 2 for x, m, s in zip(vector, condition.mean, spreads, strict=True)))
 
 
 def log_likelihood(condition: Condition, vector: Vector) -> float:
-    """How likely a frame is in a condition: the logarithm of a normal density, but for a constant.
+    """Return the likelihood of a frame in a condition: the logarithm of a normal density, up to a constant.
 
-    The wider the condition, the less likely is any one place in it: it does not swallow its neighbours.
+    A wider condition has a lower density at each point, so that it does not absorb its neighbours.
     """
     volume = sum(math.log(s / u) for s, u in zip(_spreads(condition), FIGURES.values(), strict=True))
     return -(distance(condition, vector) ** 2) / 2 - volume
@@ -243,7 +242,7 @@ def _vector(figures: Mapping[str, float]) -> Vector:
 
 
 def _spreads(condition: Condition) -> Vector:
-    """Root of the mean of the measured variance and the usual one, each weighted by its frames."""
+    """Return the root of the mean of the measured variance and the usual one, weighted by their frames."""
     weight = condition.frames + _USUAL_FRAMES
     return tuple(
         max(_LEAST_SHARE * usual, math.sqrt((square + _USUAL_FRAMES * usual**2) / weight))
@@ -252,7 +251,7 @@ def _spreads(condition: Condition) -> Vector:
 
 
 def _found(state: State, camera: str, known: CameraState, vector: Vector) -> tuple[State, Step]:
-    """The first frames of all: they say what the model's own condition looks like."""
+    """Learn ``base`` from the first frames of all."""
     first = state.conditions[0] if state.conditions else _empty(BASE, BASE)
     base = _used(_learnt(first, vector))
     cameras = {**state.cameras, camera: replace(known, alarmed=False)}
@@ -300,7 +299,7 @@ def _fitting(
 
 
 def _clearly(rules: ConditionRules, name: str, likely: Mapping[str, float], others: Iterable[str]) -> bool:
-    """Whether a frame is likelier in a condition than in those others that it fits, by the margin."""
+    """Return whether a frame is likelier, by the margin, in a condition than in the others that it fits."""
     margin = 0.0 if name == BASE else rules.margin
     return all(likely[name] > likely[other] + margin for other in others if other in likely and other != name)
 
@@ -317,7 +316,7 @@ def _strange(rules: ConditionRules, state: State, camera: str, vector: Vector) -
     agreeing = _agreeing(rules, strange)
     if len(agreeing) < (1 - rules.odd_share) * len(strange):
         return state, waiting
-    room = _with_room(rules, state)
+    room = _without_least_used(rules, state)
     if room is None:
         return state, waiting
     state, dropped = room
@@ -335,14 +334,14 @@ def _strange(rules: ConditionRules, state: State, camera: str, vector: Vector) -
 
 
 def _agreeing(rules: ConditionRules, vectors: Sequence[Vector]) -> list[Vector]:
-    """Those that lie around the median of all, a centre that a few odd ones do not move."""
+    """Return the vectors around the median of all, which a few outliers do not move."""
     median = tuple(sorted(column)[len(vectors) // 2] for column in zip(*vectors, strict=True))
     centre = Condition(name="", frames=1, mean=median, squares=tuple(0.0 for _ in median))
     return [vector for vector in vectors if distance(centre, vector) <= rules.fit]
 
 
-def _with_room(rules: ConditionRules, state: State) -> tuple[State, str] | None:
-    """The state with room for one more, and who had to go; None while every other one is in use."""
+def _without_least_used(rules: ConditionRules, state: State) -> tuple[State, str] | None:
+    """Return the state without its least used condition, if it is full; None while all others are current."""
     if len(state.conditions) < rules.most:
         return state, ""
     in_use = {camera.current for camera in state.cameras.values()} | {BASE}
@@ -359,10 +358,10 @@ def _with_room(rules: ConditionRules, state: State) -> tuple[State, str] | None:
 
 
 def _merged(rules: ConditionRules, state: State) -> tuple[State, tuple[str, str] | None]:
-    """Make one of the first two conditions that agree; the older one's name stays."""
+    """Merge the first two conditions that agree; the older one's name stays."""
     for index, older in enumerate(state.conditions):
         for younger in state.conditions[index + 1 :]:
-            # Near by both their measures: a wide condition must not swallow a narrow one.
+            # Both distances must be small: a wide condition must not absorb a narrow one.
             if max(distance(older, younger.mean), distance(younger, older.mean)) > rules.merge:
                 continue
             one = replace(older, uses=older.uses + younger.uses)
@@ -395,7 +394,7 @@ def _used(condition: Condition) -> Condition:
 
 
 def _learnt(condition: Condition, vector: Vector) -> Condition:
-    """Welford's update of centre and spread."""
+    """Update centre and spread by Welford's method."""
     frames = condition.frames + 1
     offs = [x - m for x, m in zip(vector, condition.mean, strict=True)]
     mean = tuple(m + off / frames for m, off in zip(condition.mean, offs, strict=True))

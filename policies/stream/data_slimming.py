@@ -1,12 +1,12 @@
-"""Data slimming: which frames are kept, at which scale, and how much they count, within what is alike.
+"""Data slimming: which frames are kept, at which scale and with which weight, compared with similar frames.
 
-Complexity falls with the light. Ranked over all frames it would throw a new dusk away, so a frame is ranked
-among those of its own kind alone: the camera's condition and light. A kind of which few frames were seen is
-kept whole, at full scale. Of the others a share is dropped, by chance or by a chance that falls as the
-complexity rises, and what is kept counts by the inverse of the chance that it was kept with, so that the
-expected loss stays that of all frames (Qin et al., "InfoBatch", arXiv 2303.04947).
+Complexity falls with the brightness. Ranked over all frames a new dusk would be dropped, so a frame is ranked
+only among those of its own kind: the camera's condition and light. A new kind with few frames is kept
+completely, at full scale. Of the others a share is dropped, with a probability that is constant or falls with
+complexity. A kept frame's weight is the inverse of its probability to be kept, so that the expected loss is
+that of all frames (Qin et al., "InfoBatch", arXiv 2303.04947).
 
-Thresholds are not numbers of a site but ranks in the camera's own recent stream. A frame's quantile is its
+Thresholds are not fixed numbers but ranks in the camera's own recent stream. A frame's quantile is its
 mid-rank among the last scores of its kind and itself, with ties broken by a seeded uniform draw ``u``::
 
     quantile = (lower + u * (equal + 1)) / (window + 1)
@@ -14,10 +14,10 @@ mid-rank among the last scores of its kind and itself, with ties broken by a see
 For exchangeable scores this is exactly uniform on [0, 1), ties or not (the smoothed rank of conformal
 prediction: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", chapter 2).
 
-An account holds the share that is dropped to what was asked for at every moment, not in the mean alone: each
-frame pays the drop fraction in, each drop takes 1, and nothing is dropped on credit. Camera and kind have one
-each and at most 2 in it, so that of any N frames in a row, and of any N of a kind, fewer than
-``drop_fraction * N + 2`` are dropped, whatever their scores.
+An account limits the dropped share at every moment, not only in the mean: each frame adds the drop fraction,
+each drop takes 1, and the account never falls below 0. Each camera and each kind has an account of at most 2,
+so that of any N frames in a row, and of any N of a kind, fewer than ``drop_fraction * N + 2`` are dropped,
+whatever their scores.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ __all__ = [
 
 Choice = Literal["random", "complexity"]
 CHOICES: tuple[Choice, ...] = ("random", "complexity")
-#: What becomes of a frame: "dropped" for its rank or by chance, "repeated" and "damaged" for what it is.
+#: Outcome of a frame: "dropped" by rank or chance, "repeated" and "damaged" by its content.
 Outcome = Literal["kept", "dropped", "repeated", "damaged"]
 
-#: Most that an account holds; what is beyond it lapses.
+#: Largest balance of an account; more is lost.
 _MOST_IN_ACCOUNT = 2.0
-#: Kinds of a camera that are remembered; the one not seen for longest goes.
+#: Largest number of kinds of a camera; the one not seen for longest is forgotten.
 _MOST_KINDS = 64
 #: A lower part that is flat is no damage where so many of a camera's last frames, or more, have one.
 _FLAT_WINDOW = 64
@@ -57,20 +57,20 @@ _FLAT_WINDOW = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlimmingRules:
-    """What the user may set.
+    """Rules of data slimming from the configuration.
 
     Attributes:
-        scales: the resolutions to choose from, as factors of the native size, each in (0, 1].
-        drop_fraction: share of a stationary stream that is dropped, in [0, 1).
-        choice: what decides which frames those are: chance alone, or a chance that falls with complexity.
-        loss_weighting: whether a kept frame counts by the inverse of its chance to be kept.
-        warmup_frames: so many first frames of a kind are all kept, at the largest scale.
-        window_frames: how many of the latest scores of its kind a new one is ranked among.
-        screen: whether repetitions and damaged frames are kept out.
-        seed: of the draws.
+        scales: Resolutions to choose from, as factors of the native size, each in (0, 1].
+        drop_fraction: Share of a stationary stream that is dropped, in [0, 1).
+        choice: Choice of the dropped frames: at random, or with a probability that falls with complexity.
+        loss_weighting: True weights a kept frame by the inverse of its probability to be kept.
+        warmup_frames: Number of first frames of a kind that are all kept, at the largest scale.
+        window_frames: Number of latest scores of its kind that a new one is ranked among.
+        screen: True keeps repetitions and damaged frames out.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: a value is impossible; the text names it and what is allowed.
+        ValueError: A value is impossible; the message names it and what is allowed.
     """
 
     scales: tuple[float, ...] = (1.0, 0.75, 0.5)
@@ -96,21 +96,21 @@ class SlimmingRules:
 
     @property
     def odds(self) -> Odds:
-        """The chance to be kept, and what follows from it, of frames of a kind that is known."""
+        """Return the probabilities, weights and scales of frames of a known kind."""
         return Odds(drop_fraction=self.drop_fraction, by_complexity=self.choice == "complexity")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What to do with one frame.
+    """Decision about one frame.
 
     Attributes:
-        outcome: what becomes of it.
-        scale: factor of the native size at which to store, train and infer.
-        weight: factor of its training loss; over the kept frames of a stationary stream the mean is 1.
-        quantile: rank of its score in the recent stream of its kind, in [0, 1).
-        condition: the condition that it is counted under, else its light, such as "light2".
-        reason: the above in words, with figures.
+        outcome: Outcome of the frame.
+        scale: Factor of the native size at which to store, train and infer.
+        weight: Factor of its training loss; over the kept frames of a stationary stream the mean is 1.
+        quantile: Rank of its score in the recent stream of its kind, in [0, 1).
+        condition: Condition that it is counted under, else its light, such as "light2".
+        reason: Reason in words, with figures.
     """
 
     outcome: Outcome
@@ -122,7 +122,7 @@ class Decision:
 
     @property
     def keep(self) -> bool:
-        """Whether to store it. A frame that is not kept may still be segmented, at `scale`."""
+        """Return whether to store it. A frame that is not kept may still be segmented, at `scale`."""
         return self.outcome == "kept"
 
 
@@ -135,15 +135,15 @@ def decide(rules: SlimmingRules, state: StreamState, frame: FrameFigures) -> tup
     same state, `keep` and `scale` never fall as the score rises.
 
     Args:
-        rules: what the user set.
-        state: of this camera, before this frame.
-        frame: the frame.
+        rules: Rules from the configuration.
+        state: State of this camera before this frame.
+        frame: Figures of the frame.
 
     Returns:
         The camera's state after this frame, and the decision.
 
     Raises:
-        ValueError: a figure is not finite.
+        ValueError: A figure is not finite.
     """
     if not math.isfinite(frame.score):
         raise ValueError(
@@ -156,7 +156,7 @@ def decide(rules: SlimmingRules, state: StreamState, frame: FrameFigures) -> tup
     flat = (state.flat << 1 | frame.flat_below) & ((1 << _FLAT_WINDOW) - 1)
     state = replace(state, flat=flat)
     if rules.screen and frame.flat_below and not usual and not frame.label:
-        # It says nothing of the camera's light or detail: neither is remembered.
+        # It does not show the camera's light or detail, so neither is recorded.
         return replace(state, seen=state.seen + 1), _damaged(rules, counted_as)
     kind = Kind() if sighting.opened else state.kinds.get(name, Kind())
     state = replace(state, lights=found, kinds={**_others(state.kinds, name, sighting), name: kind})
@@ -206,7 +206,7 @@ def _again(
 def _choose(
     rules: SlimmingRules, state: StreamState, name: KindName, frame: FrameFigures, condition: str
 ) -> tuple[StreamState, Decision]:
-    """Decide by what is alike, and keep the accounts."""
+    """Decide among similar frames, and update the accounts."""
     kind = state.kinds[name]
     quantile = kind.quantile(frame.score, draw(rules.seed, state.seen, state.camera))
     if kind.seen < rules.warmup_frames:
@@ -223,7 +223,7 @@ def _choose(
         )
         return replace(state, account=_paid_in(rules, state.account)), decision
     if not kind.ordered:
-        # Nothing to be ranked among: the drawn quantile says nothing about this frame.
+        # There are no scores to be ranked among, so the drawn quantile has no meaning.
         scale = max(rules.scales)
         reason = f"kept at scale {scale:g}: it is the first frame of its kind ({condition})"
         decision = Decision(
@@ -260,7 +260,7 @@ def _paid_in(rules: SlimmingRules, account: float) -> float:
 
 
 def dropped(rules: SlimmingRules, quantile: float, condition: str, window: int) -> Decision:
-    """The decision to drop a frame of a rank among so many."""
+    """Make the decision to drop a frame, with its rank among `window` frames."""
     how = "by chance" if rules.choice == "random" else "by a chance that falls with its detail"
     return Decision(
         outcome="dropped",
@@ -284,7 +284,7 @@ def kept(
     why: str = "",
     weight: float | None = None,
 ) -> Decision:
-    """The decision to keep a frame of a rank among so many, counting by the inverse of its chance."""
+    """Make the decision to keep a frame, weighted by the inverse of its probability to be kept."""
     scale = rules.odds.scale(quantile, rules.scales)
     if weight is None:
         weight = rules.odds.weight(quantile) if rules.loss_weighting else 1.0

@@ -1,10 +1,10 @@
-"""Has what a camera shows changed? Two published detectors on each signal of its stream.
+"""Drift detection: two published detectors on each signal of a camera's stream.
 
-ADWIN (Bifet and Gavalda, "Learning from time-changing data with adaptive windowing", SDM 2007) keeps a
-window of values and cuts its older part off where two parts differ by more than chance allows; it asks for no
-scale and finds small changes that last. The Page-Hinkley test (Page, "Continuous inspection schemes",
-Biometrika 1954) adds up deviations beyond a tolerance; it finds large changes within a few frames. Either one
-raises the alarm, after which both begin anew, so that one change is one alarm.
+ADWIN (Bifet and Gavalda, "Learning from time-changing data with adaptive windowing", SDM 2007) keeps a window
+of values and drops its older part if two parts differ by more than chance allows; it needs no scale and finds
+small lasting changes. The Page-Hinkley test (Page, "Continuous inspection schemes", Biometrika 1954) adds up
+deviations beyond a tolerance; it finds large changes within a few frames. Either one raises the alarm, after
+which both are reset, so that one change is one alarm.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ __all__ = [
     "page_hinkley",
 ]
 
-#: Buckets of one size that ADWIN keeps before it merges the two oldest (M in the paper).
+#: Number of buckets of one size that ADWIN keeps before it merges the two oldest (M in the paper).
 _SAME_SIZE = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signal:
-    """One figure that is watched.
+    """A figure that the detectors watch.
 
     Attributes:
-        low: least value that it can take.
-        high: largest value that it can take.
-        unit: a deviation that is nothing unusual from frame to frame; a stream that varies less is not held
-            to its own smaller one, since a scene that stands still would make an alarm of every cloud.
-        falls_only: whether only a fall is bad news.
+        low: Least possible value.
+        high: Largest possible value.
+        unit: Usual deviation from frame to frame, the least that deviations are measured by: in a static
+            scene every cloud would raise an alarm otherwise.
+        falls_only: True if only a fall raises an alarm.
     """
 
     low: float = 0.0
@@ -49,7 +49,7 @@ class Signal:
     falls_only: bool = False
 
 
-#: What the daemon watches. Units are half of what differs between day and dusk of one street, or less.
+#: Signals that the daemon watches. Units are at most half of the difference between day and dusk of a street.
 SIGNALS: Mapping[str, Signal] = {
     "luma": Signal(unit=0.04),
     "contrast": Signal(unit=0.025),
@@ -63,17 +63,18 @@ SIGNALS: Mapping[str, Signal] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DriftRules:
-    """How sure the detectors must be.
+    """Settings of the detectors.
 
     Attributes:
-        delta: ADWIN's: the chance of an alarm by a look at a window in which nothing changed.
-        look_every: values between two looks of ADWIN.
-        most_values: ADWIN's window never grows beyond this.
-        tolerance: Page-Hinkley's, in deviations: what a value may lie off the mean without adding up.
-        threshold: Page-Hinkley's, in deviations. Independent values give a false alarm less than once in
-            10,000 (measured; a skewed distribution is the worst), and a shift by 3 deviations is found within
-            24. Frames of a video are not independent: there an alarm says that the scene has changed.
-        least_values: values that Page-Hinkley learns mean and deviation from before it judges.
+        delta: False-alarm probability of one test of ADWIN on an unchanged window.
+        look_every: Number of values between two tests of ADWIN.
+        most_values: Largest number of values in ADWIN's window.
+        tolerance: Distance from the mean, in deviations, that the Page-Hinkley test does not add up.
+        threshold: Threshold of the Page-Hinkley test, in deviations. Independent values give a false alarm
+            less than once in 10,000 (measured; a skewed distribution is the worst), and a shift by 3
+            deviations is found within 24. Frames of a video are not independent: there an alarm means a
+            changed scene.
+        least_values: Number of values from which the Page-Hinkley test learns mean and deviation first.
     """
 
     delta: float = 0.002
@@ -100,12 +101,12 @@ class Adwin:
 
     @property
     def values(self) -> int:
-        """Values in the window."""
+        """Return the number of values in the window."""
         return sum(bucket.count for bucket in self.buckets)
 
     @property
     def mean(self) -> float:
-        """Mean of the window; 0 for an empty one."""
+        """Return the mean of the window; 0 for an empty one."""
         return _pool(self.buckets).mean if self.buckets else 0.0
 
 
@@ -136,16 +137,16 @@ def observe(
     """Take in one frame's figures.
 
     Args:
-        rules: how sure to be.
-        state: of this camera, before this frame.
-        values: by name of a signal; those that the frame has. Beyond a signal's range they count as its end.
-        signals: what they are.
+        rules: Settings of the detectors.
+        state: State of this camera before this frame.
+        values: Values of the frame by signal; those beyond a signal's range are clipped to it.
+        signals: Known signals by name.
 
     Returns:
         The camera's state after this frame, and the names of the signals that have changed.
 
     Raises:
-        ValueError: a value that is not finite, or a name that is not in ``signals``.
+        ValueError: A value is not finite, or a name is not in ``signals``.
     """
     detectors, alarms = dict(state.detectors), []
     for name, value in values.items():
@@ -168,7 +169,7 @@ def observe(
 
 
 def forget(state: DriftState, names: Iterable[str]) -> DriftState:
-    """Begin anew with some signals: what they measure has itself been changed."""
+    """Reset the detectors of some signals, because the measured quantity itself has changed."""
     gone = set(names)
     return DriftState({name: found for name, found in state.detectors.items() if name not in gone})
 
@@ -177,7 +178,7 @@ Change = Literal["", "rise", "fall"]
 
 
 def adwin(rules: DriftRules, state: Adwin, value: float) -> tuple[Adwin, Change]:
-    """Add a value from 0 to 1 to ADWIN's window; tells whether, and how, the mean has changed."""
+    """Add a value from 0 to 1 to ADWIN's window; return the new window and how the mean has changed."""
     buckets = _compressed([*state.buckets, _Bucket(1, value, 0.0)])
     while sum(bucket.count for bucket in buckets) > max(2, rules.most_values):
         del buckets[0]
@@ -233,7 +234,7 @@ def _compressed(buckets: list[_Bucket]) -> list[_Bucket]:
 
 
 def _split(delta: float, buckets: list[_Bucket]) -> float | None:
-    """By how much the mean rose at the first split that chance does not explain; None without one."""
+    """Return the rise of the mean at the first split that chance does not explain; None without one."""
     whole = _pool(buckets)
     n = whole.count
     if n < 2:

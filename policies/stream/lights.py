@@ -1,9 +1,9 @@
-"""Lights of one camera's stream, told from two figures of each frame's grey picture: mean and contrast.
+"""Lights of one camera's stream: clusters of two figures of each frame's grey picture, mean and contrast.
 
-A light is a place in the plane of those figures. The first frames that are far from every known place open a
-new one; its centre is the mean of its first frames and then stays, so that a dusk which comes slowly cannot
-pull the day along (leader clustering: Hartigan, "Clustering Algorithms", 1975, chapter 3). Unlike a
-condition it needs neither colours nor inference, and is known from a frame's first moment.
+A light is a cluster in the plane of those figures. Frames that are far from every known centre open a new
+one; its centre is the mean of its first frames and then stays, so that a slow dusk cannot shift the day
+(leader clustering: Hartigan, "Clustering Algorithms", 1975, chapter 3). Unlike a condition it needs neither
+colours nor inference, and is known at once.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 __all__ = ["MOST_LIGHTS", "Light", "Lights", "Sighting", "locate"]
 
-#: What mean and deviation of the luma, as fractions of full scale, usually vary by within one light.
+#: Usual spreads of the luma's mean and deviation within one light, as fractions of full scale.
 _SPREADS = (0.04, 0.025)
-#: A frame farther from a light's centre than so many spreads is not of that light.
+#: Largest distance in spreads of a frame from the centre of its light.
 _REACH = 2.5
-#: A centre is the mean of so many first frames.
+#: Number of first frames whose mean is the centre.
 _SETTLED = 16
-#: Lights of a camera at most; the one not seen for longest makes room for another.
+#: Largest number of lights of a camera; the one not seen for longest is replaced by a new one.
 MOST_LIGHTS = 16
 
 
@@ -28,11 +28,11 @@ class Light:
     """One light.
 
     Attributes:
-        number: from 1; that of a light which made room is used again.
-        frames: seen so far.
-        luma: mean luma at the centre, a fraction of full scale.
-        contrast: deviation of luma at the centre, a fraction of full scale.
-        last: number of the camera's frame that was the last of this light.
+        number: Number from 1; that of a replaced light is used again.
+        frames: Number of frames so far.
+        luma: Mean luma at the centre, a fraction of full scale.
+        contrast: Deviation of luma at the centre, a fraction of full scale.
+        last: Number of the camera's last frame of this light.
     """
 
     number: int
@@ -52,11 +52,11 @@ class Lights:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sighting:
-    """What one frame led to.
+    """Light of one frame.
 
     Attributes:
-        number: of its light.
-        opened: whether that light is new: what was remembered of an earlier one of its number is void.
+        number: Number of its light.
+        opened: True if that light is new, so that the state of an earlier one with its number is void.
     """
 
     number: int
@@ -67,15 +67,15 @@ def locate(lights: Lights, luma: float, contrast: float) -> tuple[Lights, Sighti
     """Find the light of the camera's next frame.
 
     Args:
-        lights: known before this frame.
-        luma: mean luma of the frame, a fraction of full scale.
-        contrast: its deviation, a fraction of full scale.
+        lights: Lights known before this frame.
+        luma: Mean luma of the frame, a fraction of full scale.
+        contrast: Deviation of its luma, a fraction of full scale.
 
     Returns:
-        The lights after this frame, and what it led to.
+        The lights after this frame, and the frame's light.
 
     Raises:
-        ValueError: a figure is not finite.
+        ValueError: A figure is not finite.
     """
     if not (math.isfinite(luma) and math.isfinite(contrast)):
         raise ValueError(f"luma {luma} and contrast {contrast} of a frame must be finite")

@@ -1,6 +1,6 @@
-"""Frames that repeat what is kept already: a camera that is frozen, or that nothing moves in front of.
+"""Repetitions of kept frames, from a camera that is frozen, or in front of which nothing moves.
 
-A repetition is known by its signature, which a burnt-in clock, noise or another compression do not change.
+A repetition is found by its signature, which a burnt-in clock, noise or another compression do not change.
 Of many repetitions of one picture the first, second, fourth, eighth and so on are kept: that grows with the
 logarithm of their number, so they can never fill a store, and a scene that does stand still is not lost.
 """
@@ -14,7 +14,7 @@ from dance_ondevice.policies.samples.similarity import near
 
 __all__ = ["MEMORY", "Picture", "find", "is_kept_again", "remember", "repeated"]
 
-#: A frame is compared with so many pictures that were kept last.
+#: Number of the latest kept pictures that a frame is compared with.
 MEMORY = 128
 
 
@@ -23,9 +23,9 @@ class Picture:
     """A picture that was kept.
 
     Attributes:
-        code: its signature, see ``similarity.code``.
-        label: what tells its label from others; "" without one.
-        repeats: how often it has come again.
+        code: Signature, see ``similarity.code``.
+        label: Identification of its label; "" without a label.
+        repeats: Number of its repetitions.
     """
 
     code: int
@@ -34,14 +34,14 @@ class Picture:
 
 
 def find(kept: Sequence[Picture], code: int | None, label: str = "") -> int | None:
-    """The place of the picture that a frame repeats; the latest is compared first.
+    """Return the index of the picture that a frame repeats, None if it is new; the latest is compared first.
 
-    A frame with a label repeats only a picture with the same label: another label is news.
+    A frame with a label repeats only a picture with the same label.
 
     Args:
-        kept: what was kept, oldest first.
-        code: of the frame; None repeats nothing.
-        label: of the frame; "" without one.
+        kept: Kept pictures, oldest first.
+        code: Signature of the frame; None repeats nothing.
+        label: Identification of the frame's label; "" without a label.
     """
     if code is None:
         return None
@@ -53,18 +53,18 @@ def find(kept: Sequence[Picture], code: int | None, label: str = "") -> int | No
 
 
 def repeated(kept: tuple[Picture, ...], place: int) -> tuple[Picture, ...]:
-    """The pictures after the one at a place has come once more: it is the latest now."""
+    """Return the pictures after the one at index `place` was repeated, which becomes the latest."""
     again = replace(kept[place], repeats=kept[place].repeats + 1)
     return (*kept[:place], *kept[place + 1 :], again)
 
 
 def is_kept_again(repeats: int) -> bool:
-    """Whether a picture is kept when it comes for this many-th time again."""
+    """Return whether a picture is kept at its `repeats`-th repetition."""
     return repeats > 0 and repeats & (repeats - 1) == 0
 
 
 def remember(kept: tuple[Picture, ...], code: int | None, label: str = "") -> tuple[Picture, ...]:
-    """The pictures after another one was kept."""
+    """Return the pictures after another one was kept."""
     if code is None:
         return kept
     return (*kept[-(MEMORY - 1) :], Picture(code=code, label=label))

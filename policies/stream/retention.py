@@ -1,4 +1,4 @@
-"""Retention: which stored samples go when the quota or the free-space floor is reached."""
+"""Retention: choice of the samples to evict when the quota or the free-space floor is reached."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hashlib import blake2b
 
 __all__ = ["KEEP_PER_CLASS", "KEEP_PER_LIGHT", "StoredSample", "choose_evictions"]
 
-#: The last so many labelled samples of a class stay while anything else can go.
+#: Number of the latest labelled samples of a class that stay while anything else can be evicted.
 KEEP_PER_CLASS = 8
-#: The last so many samples of a camera's light stay while another light has more.
+#: Number of the latest samples of a camera's light that stay while another light has more.
 KEEP_PER_LIGHT = 16
 #: A camera's samples of one condition and light.
 _Group = tuple[str, str, int]
@@ -20,21 +20,21 @@ _Group = tuple[str, str, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredSample:
-    """What the choice needs to know of one stored sample.
+    """Facts of one stored sample that the choice depends on.
 
     Attributes:
-        id: unique.
-        camera: name of its camera.
-        arrival: number in the order of storing: no clock, the sender's or the board's, makes a sample old.
-        bytes: on disk, image and label.
-        score: spatial complexity; of two samples alike in all else the plainer one goes first.
-        labelled: whether it has a label.
-        held_out: whether the promotion gate (or a running round) needs it: it then never goes.
-        classes: class ids in its label.
-        gone: whether it was held out of a camera that is gone: nothing trains on it or is judged by it.
-        condition: that it was taken in; "" where nobody told.
-        light: see ``samples.similarity.stored_light``.
-        repeated: whether an earlier sample of its camera shows the same picture.
+        id: Unique id of the sample.
+        camera: Name of its camera.
+        arrival: Number in the order of storing; it does not depend on the sender's or the board's clock.
+        bytes: Bytes on disk of image and label.
+        score: Spatial complexity; of two otherwise equal samples the simpler one is evicted first.
+        labelled: True if it has a label.
+        held_out: True if the promotion gate (or a running round) needs it, so that it is never evicted.
+        classes: Class ids in its label.
+        gone: True if it was held out of a camera that no longer sends: it neither trains nor judges.
+        condition: Condition of the frame; "" if unknown.
+        light: Number of its light, see ``samples.similarity.stored_light``.
+        repeated: True if an earlier sample of its camera shows the same picture.
     """
 
     id: str
@@ -52,7 +52,7 @@ class StoredSample:
 
     @property
     def group(self) -> _Group:
-        """What it is alike to."""
+        """Return the group of similar samples that it belongs to."""
         return self.camera, self.condition, self.light
 
 
@@ -72,10 +72,10 @@ def choose_evictions(
     order of `samples` does not matter.
 
     Args:
-        samples: all that are stored.
-        bytes_to_free: at least; 0 or less frees nothing.
-        seed: decides between samples alike in all else.
-        keep_per_class: labelled samples of each class that stay as long as others can go.
+        samples: All stored samples.
+        bytes_to_free: Least number of bytes to free; 0 or less frees nothing.
+        seed: Seed of the choice between otherwise equal samples.
+        keep_per_class: Number of labelled samples of each class that stay as long as others can be evicted.
 
     Returns:
         Ids in the order in which to remove them; no more than needed.
@@ -92,7 +92,7 @@ def choose_evictions(
 
 
 def _in_order(samples: Sequence[StoredSample], seed: int, keep_per_class: int) -> Iterator[StoredSample]:
-    """Every sample that may go, in the order of going."""
+    """Yield every sample that may be evicted, in order."""
     free = sorted((s for s in samples if not s.held_out), key=lambda each: _age(each, seed))
     left = _Left(free)
     per_class = Counter(class_id for sample in free if sample.labelled for class_id in sample.classes)
@@ -184,7 +184,7 @@ def _most_plentiful(scarce: list[StoredSample], per_class: Counter[int]) -> Iter
     while heap:
         known, position = heapq.heappop(heap)
         now = -_rarest(scarce[position], per_class)
-        if now != known:  # others of its class went in the meantime: it waits at its new place
+        if now != known:  # others of its class were evicted meanwhile: it is queued again with its new count
             heapq.heappush(heap, (now, position))
             continue
         per_class.subtract(scarce[position].classes)

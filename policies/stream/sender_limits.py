@@ -1,4 +1,4 @@
-"""Limits of one sender: messages and bytes a second, each a token bucket.
+"""Rate limits of one sender: messages and bytes a second, each a token bucket.
 
 A bucket fills at the limit's rate up to a burst, and a message is taken while it holds anything; the message
 may then draw it below zero, so that one larger than the burst still gets through and is paid for afterwards.
@@ -18,29 +18,29 @@ BURST_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class SenderLimits:
-    """The most that one sender may send in the long run; 0 is no limit.
+    """Rate limits of one sender in the long run; 0 is no limit.
 
     Attributes:
-        frames_per_second: messages, frames and labels alike.
-        bytes_per_second: of all parts.
+        frames_per_second: Messages a second, frames and labels alike.
+        bytes_per_second: Bytes a second of all message parts.
     """
 
     frames_per_second: float = 0.0
     bytes_per_second: float = 0.0
 
     def __bool__(self) -> bool:
-        """Whether anything is limited."""
+        """Return whether there is any limit."""
         return self.frames_per_second > 0 or self.bytes_per_second > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a sender may still send.
+    """Messages and bytes that a sender may still send.
 
     Attributes:
-        frames: messages in its bucket; below zero after a message that was more than the bucket held.
-        bytes: likewise.
-        at: monotonic seconds of this state.
+        frames: Messages in its bucket; below zero after a message that exceeded it.
+        bytes: Bytes in its bucket, likewise.
+        at: Time of this state in monotonic seconds.
     """
 
     frames: float
@@ -49,24 +49,24 @@ class Allowance:
 
 
 def full(limits: SenderLimits, now: float) -> Allowance:
-    """The state of a sender who has not sent anything yet."""
+    """Return the state of a sender that has not sent anything yet."""
     return Allowance(limits.frames_per_second * BURST_SECONDS, limits.bytes_per_second * BURST_SECONDS, now)
 
 
 def take(
     limits: SenderLimits, allowance: Allowance, size: int, now: float
 ) -> tuple[Allowance, Literal["frames", "bytes"] | None]:
-    """Whether a sender may send one message now, and its state afterwards.
+    """Take one message out of a sender's allowance, if it is within the limits.
 
     Args:
-        limits: of every sender.
-        allowance: of this one.
-        size: bytes of the message.
-        now: monotonic seconds, not before ``allowance.at``.
+        limits: Limits of every sender.
+        allowance: State of this sender.
+        size: Size of the message in bytes.
+        now: Time in monotonic seconds, not before ``allowance.at``.
 
     Returns:
-        The next state, and None if the message is within the limits, else the limit that it is beyond. What
-        is beyond costs nothing: a sender that never pauses gets its rate, not silence.
+        The next state, and None if the message is within the limits, else the exceeded limit. A refused
+        message takes nothing from the bucket: a sender that never pauses still gets its rate.
     """
     frames = _refilled(allowance.frames, limits.frames_per_second, now - allowance.at)
     octets = _refilled(allowance.bytes, limits.bytes_per_second, now - allowance.at)

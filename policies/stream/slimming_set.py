@@ -1,4 +1,4 @@
-"""Data slimming of images that are all there at once: each is ranked among all of its kind."""
+"""Data slimming of a complete set of images: each is ranked among all of its kind."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["decide_all", "kinds_of"]
 
 
 def decide_all(rules: SlimmingRules, frames: Sequence[FrameFigures]) -> list[Decision]:
-    """Decide on a set of images that are all there at once: each is ranked among all of its kind.
+    """Decide on a complete set of images: each is ranked among all of its kind.
 
     Of every kind the drop fraction goes, to within one image, and of what is kept each scale gets its share:
     equal scores share their places by a seeded draw. Nothing is new, repeated or damaged here.
 
     Args:
-        rules: what the user set; warm-up and window have no meaning here.
-        frames: in order of time, which lights are told apart in; labels are not looked at.
+        rules: Rules from the configuration; warm-up and window have no meaning here.
+        frames: Frames in order of time, in which lights are recognised; labels are ignored.
 
     Returns:
         One decision an image, in their order.

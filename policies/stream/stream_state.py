@@ -1,4 +1,4 @@
-"""What is remembered of a camera's stream while its frames are decided on, and what is known of a frame."""
+"""State of a camera's stream in data slimming, and the figures of a frame."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["FrameFigures", "Kind", "KindName", "StreamState", "initial_state"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameFigures:
-    """What is known of a frame when it is decided on.
+    """Figures of a frame that the decision depends on.
 
     Attributes:
-        score: spatial complexity, finite; higher means that downsampling would lose more.
-        luma: mean luma, a fraction of full scale.
-        contrast: deviation of luma, a fraction of full scale.
-        condition: that the camera is in; "" where nobody tells conditions apart.
-        code: signature of the picture, see ``similarity.code``; None where unknown.
-        label: what tells its label from others, such as a digest; "" without one.
-        flat_below: whether the lower part is one flat colour, as decoders leave it that lost data.
+        score: Spatial complexity, finite; higher means that downsampling would lose more.
+        luma: Mean luma, a fraction of full scale.
+        contrast: Deviation of luma, a fraction of full scale.
+        condition: Condition of the camera; "" if conditions are not distinguished.
+        code: Signature of the picture, see ``similarity.code``; None if unknown.
+        label: Identification of its label, such as a digest; "" without a label.
+        flat_below: True if the lower part is one flat colour, as decoders leave it after lost data.
     """
 
     score: float
@@ -41,13 +41,13 @@ KindName = tuple[str, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:
-    """What is remembered of frames that are alike.
+    """State of a kind of similar frames.
 
     Attributes:
-        seen: frames so far.
-        recent: the latest scores, oldest first, at most ``window_frames`` of them.
-        ordered: the same scores in ascending order.
-        account: drops that the kind may still give, see ``data_slimming``.
+        seen: Number of frames so far.
+        recent: Latest scores, oldest first, at most ``window_frames`` of them.
+        ordered: The same scores in ascending order.
+        account: Number of frames of the kind that may still be dropped, see ``data_slimming``.
     """
 
     seen: int = 0
@@ -75,7 +75,7 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamState:
-    """What is remembered of one camera's stream; `decide` returns the next one.
+    """State of one camera's stream; `decide` returns the next one.
 
     Attributes:
         camera: the camera's name.
@@ -99,5 +99,5 @@ class StreamState:
 
 
 def initial_state(camera: str) -> StreamState:
-    """The state of a camera that has shown nothing yet."""
+    """Return the state of a camera without any frame yet."""
     return StreamState(camera=camera)

@@ -97,7 +97,7 @@ def test_a_split_without_a_labelled_pixel_is_an_error(name: str, tmp_path: Path)
 
 
 def test_only_acdc_tells_conditions_apart(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="camvid does not tell conditions apart; of the data sets acdc"):
+    with pytest.raises(DatasetError, match="camvid does not distinguish conditions; only acdc"):
         open_dataset("camvid", tmp_path, ("fog",))
 
 

@@ -31,7 +31,7 @@ def test_the_input_is_the_board_and_the_other_rails_are_parts_of_it(
     assert joules(reading) == {"board": pytest.approx(board)}
     assert parts(reading) == pytest.approx(inner)
     assert (meter.source, meter.method, meter.period_s) == ("ina3221", "integrated", 0.1)
-    assert "feeds the module; what the carrier board uses beside it" in meter.about
+    assert "feeds the module; the rest of the carrier board" in meter.about
     assert all(name in meter.about for name in inner)
 
 

@@ -37,7 +37,7 @@ def test_ids_of_masks_are_replaced() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[classes", "no TOML"),
+        ("[classes", "not TOML"),
         ('colour = "red"', "'colour'"),
         ('[classes]\na = "nothing"\nb = 3\nc = true', "'a' = 'nothing', 'b' = 3, 'c' = True"),
         ("classes = 1", "must be a table"),

@@ -95,7 +95,7 @@ def test_a_ring_inside_another_is_a_hole() -> None:
         ({"category_id": 1, "bbox": [0, 0, 1, 1]}, "only a box"),
         ({"category_id": 1, "segmentation": [[0, 0, 1, 1]]}, "three or more"),
         ({"category_id": 1, "segmentation": [[0, 0, 1, 1, 2]]}, "x, y"),
-        ({"category_id": 1, "segmentation": [[0, 0, 1, 1, 2, float("nan")]]}, "no place"),
+        ({"category_id": 1, "segmentation": [[0, 0, 1, 1, 2, float("nan")]]}, "not a position"),
         ({"category_id": 1, "segmentation": {"size": [8, 6], "counts": [48]}}, "size"),
     ],
 )

@@ -237,7 +237,7 @@ def test_a_pickle_is_not_opened(model: nn.Module, tmp_path: Path):
     [
         (lambda c: c.update(architecture="resnet"), "unknown architecture 'resnet'"),
         (lambda c: c.update(arguments={"size": 3}), "size"),
-        (lambda c: c["classes"].append("tree"), "3 classes apart, the card names 4"),
+        (lambda c: c["classes"].append("tree"), "has 3 classes, the card names 4"),
         (lambda c: c["channels"].update({"downsample.9": [1, 1, 1]}), "no layer 'downsample.9'"),
         (lambda c: c["channels"].update({"downsample.0.conv": [3, 2**60, 1]}), "downsample.0.conv"),
         (lambda c: c["channels"].update({"downsample.0.conv": [3, 8, 8]}), "cannot have"),

@@ -40,7 +40,7 @@ def test_everything_is_in_place_and_named_for_where_it_will_be(stage: Stage) -> 
     assert program.splitlines()[0] == f"#!{PREFIX}/bin/python"
     package = site_packages(stage) / "dance_ondevice"
     assert (package / "daemon" / "supervisor.py").is_file()
-    assert (package / "policies" / "promotion.py").is_file()
+    assert (package / "policies" / "promotion" / "promotion.py").is_file()
     # Not the source tree's: an upgrade of that must not change a running service.
     assert str(REPOSITORY) not in (package / "__init__.py").resolve().as_posix()
     ran = subprocess.run(

@@ -129,7 +129,7 @@ def slimming(
     except DatasetError as error:
         raise click.BadParameter(str(error), param_hint="--root") from error
     built = architecture or _ARCHITECTURE if init is None else _architecture_of(init, dataset, architecture)
-    # torch comes only now, so that wrong usage is told at once.
+    # torch is imported only now, so that wrong usage is reported at once.
     import torch
 
     from dance_ondevice.benchmarks.slimming.plan import Plan

@@ -1,4 +1,4 @@
-"""Which few frames to have labelled: the service's own choice, ``samples export --for-labelling``."""
+"""Choice of the frames to label, as the service chooses them in ``samples export --for-labelling``."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def most_worth_labelling(
     """Choose frames that the model is unsure of, that hold much detail, and that differ.
 
     Args:
-        samples: frames of one condition in order of time, no labels needed.
-        count: at most; near-duplicates are left out.
-        complexity: score of each frame.
-        confidence: mean confidence of the live model on each.
-        condition: its name.
+        samples: Frames of one condition in order of time; they need no labels.
+        count: Number of frames at most; near-duplicates are left out.
+        complexity: Complexity score of each frame.
+        confidence: Mean confidence of the live model on each frame.
+        condition: Name of the condition.
 
     Returns:
         The chosen ones, in the order of ``samples``.

@@ -47,13 +47,13 @@ _STREAMS = ("street", "camvid-day-dusk", "camvid-day-dusk-day")
     "--dense-seeds",
     default="",
     metavar="A,B",
-    help="Of naive, periodic and joint, which are dear.",
+    help="Seeds of naive, periodic and joint, which take long.",
 )
 @click.option(
     "--joint-seeds",
     default="",
     metavar="A,B",
-    help="Of joint training, which is dearest.",
+    help="Seeds of joint training, which takes longest.",
 )
 @click.option("--variants", default="", metavar="A,B", callback=comma_names, help="Only these; else all.")
 @click.option("--watts", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True,
@@ -96,7 +96,7 @@ def stream(
             raise click.BadParameter(f"{stream_name} needs CamVid's folder", param_hint="--root")
         if base is None:
             raise click.BadParameter(f"{stream_name} needs a base model", param_hint="--base")
-    # torch comes only now, so that wrong usage is told at once.
+    # torch is imported only now, so that wrong usage is reported at once.
     from dance_ondevice.benchmarks.stream.results.summary import make_report
     from dance_ondevice.benchmarks.stream.run import Bench, StreamBenchError, base_of_street, only
     from dance_ondevice.benchmarks.stream.settings import Settings

@@ -1,4 +1,4 @@
-"""One variant lives one stream: every frame is a test first, and may be learnt from afterwards."""
+"""Run of one variant over one stream: every frame is a test first, and may be learnt from afterwards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from dance_ondevice.benchmarks.device import peak_bytes
 from dance_ondevice.benchmarks.stream import verdicts
 from dance_ondevice.benchmarks.stream.choice import most_worth_labelling
-from dance_ondevice.benchmarks.stream.light import Light
+from dance_ondevice.benchmarks.stream.condition import ConditionFollower
 from dance_ondevice.benchmarks.stream.record import Promotion, RunRecord, Spending
 from dance_ondevice.benchmarks.stream.streams import Segment
 from dance_ondevice.benchmarks.stream.tools import Tools, between
@@ -30,7 +30,7 @@ _TENTH, _THREE = 0.1, 3
 
 @dataclass(frozen=True, eq=False)
 class _Due:
-    """Weights on their way: the round has begun, the modelled board is still at it."""
+    """Weights of a round that has begun and that the modelled board has not finished yet."""
 
     frame: int
     condition: str
@@ -56,7 +56,7 @@ class _Pool:
 
 
 class Life:
-    """Runs a variant over the stream; not to be used twice."""
+    """Run of a variant over the stream; make a new object for each run."""
 
     def __init__(self, tools: Tools, variant: Variant, seed: int) -> None:
         """Begin before the first frame, with the base model."""
@@ -66,7 +66,9 @@ class Life:
         self._settings = tools.settings
         anchors = _drawn(tools.stream.base, tools.settings.anchors, seed=0)
         self._rehearsal = anchors
-        self._light = Light(tools.figures(sample) for sample in anchors) if variant.conditions else None
+        self._conditions = (
+            ConditionFollower(tools.figures(sample) for sample in anchors) if variant.conditions else None
+        )
         self._live = Live({BASE: tools.base})
         self._due: list[_Due] = []
         self._pools: dict[str, _Pool] = {}
@@ -85,10 +87,10 @@ class Life:
         self._segment: Segment = tools.stream.segments[0]
 
     def run(self) -> RunRecord:
-        """Live the whole stream.
+        """Run over the whole stream.
 
         Raises:
-            SampleError: a frame cannot be read.
+            SampleError: A frame cannot be read.
         """
         stream = self._tools.stream
         tasks = tuple(stream.tests)
@@ -141,7 +143,7 @@ class Life:
             self._round(condition)
 
     def _belongs(self, condition: str, samples: Iterable[TrainingSample]) -> None:
-        """File frames under their condition."""
+        """Store the condition of some frames."""
         pool, members = self._pools.setdefault(condition, _Pool()), self._members.setdefault(condition, [])
         pool.new.extend(samples)
         members.extend(samples)
@@ -149,9 +151,9 @@ class Life:
     # Conditions and statistics
 
     def _condition(self, sample: TrainingSample) -> str:
-        if self._light is None:
+        if self._conditions is None:
             return BASE
-        step = self._light.see(self._tools.figures(sample))
+        step = self._conditions.see(self._tools.figures(sample))
         if step.strange and not step.opened:
             self._strange.append(sample)
         if step.opened:
@@ -163,7 +165,7 @@ class Life:
         return step.condition
 
     def _open(self, name: str, sample: TrainingSample) -> None:
-        """A new condition: its statistics come from its first frames, without labels."""
+        """Open a new condition; its statistics come from its first frames, without labels."""
         frames = [*self._strange, sample][-self._settings.estimate_frames :]
         start = self._live.weights(BASE)
         self._opened[name] = self._now
@@ -176,7 +178,7 @@ class Life:
         self._decide(name, new, self._tools.inference_macs * len(frames), verdict)
 
     def _follow_statistics(self) -> None:
-        """The plain way: one set of statistics, measured anew on the latest frames again and again."""
+        """Measure the single set of statistics again on the latest frames."""
         if self._now % self._settings.estimate_frames:
             return
         new, cost = self._tools.re_estimated(self._tools.base, self._recent)
@@ -190,7 +192,7 @@ class Life:
         for condition in list(self._pools):
             self._round(condition)
         if not self._variant.conditions:
-            # What was learnt from stays with the segment: dense fine-tuning knows no other light.
+            # What was learnt from stays with the segment: dense fine-tuning knows no other condition.
             self._pools.clear()
             self._members.clear()
 
@@ -200,7 +202,7 @@ class Life:
         if recipe is None or len(pool.new) < self._settings.few:
             return
         if self._variant.conditions and condition == BASE:
-            pool.new.clear()  # the base model knows this light: no drift, nothing to learn
+            pool.new.clear()  # the base model knows this condition: no drift, nothing to learn
             return
         self._share_out(condition)
         settled = self._settled().weights(condition)
@@ -218,7 +220,7 @@ class Life:
         candidate = between(settled, trained.weights, self._variant.interpolation)
         verdict = (True, "no gate")
         if self._variant.labels == "teacher":
-            verdict = (False, "a model's labels are no truth to judge a candidate by")
+            verdict = (False, "a model's labels cannot judge a candidate")
         elif self._variant.gate:
             verdict, cost = (
                 verdicts.of_held_out(self._tools, settled, candidate, pool.held_out)
@@ -231,7 +233,7 @@ class Life:
         self._decide(condition, candidate, trained.log.macs, verdict)
 
     def _share_out(self, condition: str) -> None:
-        """Give the new frames their place for good: labelled or not, trained on or held out."""
+        """Assign the new frames for good: labelled or not, to training or held out."""
         pool, settings, labels = self._pools[condition], self._settings, self._variant.labels
         new = list(pool.new)
         pool.new.clear()
@@ -259,7 +261,7 @@ class Life:
         )
 
     def _unlabelled(self, condition: str) -> list[TrainingSample]:
-        """Frames of the condition, evenly spread over all; labels are not looked at."""
+        """Return frames of the condition, evenly spread over all; their labels are not used."""
         frames = self._members[condition]
         picked = np.linspace(0, len(frames) - 1, min(len(frames), self._settings.estimate_frames))
         return [frames[int(index)] for index in picked.round()]
@@ -298,7 +300,7 @@ class Life:
             self._due.remove(due)
 
     def _settled(self) -> Live:
-        """What is live once everything that is under way has landed."""
+        """Return the live weights once all pending rounds have finished."""
         live = self._live
         for due in self._due:
             live = live.with_weights(due.condition, due.weights)
@@ -338,8 +340,8 @@ class Life:
 
     def _score(self, live: Live, samples: Sequence[TrainingSample]) -> float:
         names = [BASE] * len(samples)
-        if self._light is not None:
-            names = self._light.of_test([self._tools.figures(sample) for sample in samples])
+        if self._conditions is not None:
+            names = self._conditions.of_test([self._tools.figures(sample) for sample in samples])
         matrix = sum(
             self._tools.scorer.score(live.weights(name), sample).matrix
             for name, sample in sorted(zip(names, samples, strict=True), key=lambda pair: pair[0])

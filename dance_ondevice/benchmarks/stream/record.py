@@ -1,4 +1,4 @@
-"""What one run of one variant left behind, as written to a file."""
+"""Record of one run of one variant, as written to a file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
     """A candidate that was judged.
 
     Attributes:
-        frame: of the stream, when its round began.
-        segment: that was on.
-        condition: whose weights it is to replace.
-        outcome: "promoted", "rejected" or "rolled back".
-        before: mIoU on the segment's own test before it; None where that was not measured.
-        after: with it, or as it would have been.
-        why: in words.
+        frame: Frame of the stream at which its round began.
+        segment: Segment of the stream at that frame.
+        condition: Condition whose weights it would replace.
+        outcome: Outcome: "promoted", "rejected" or "rolled back".
+        before: mIoU on the segment's own test before it; None if it was not measured.
+        after: mIoU with it, even if it was rejected.
+        why: Reason in words.
     """
 
     frame: int
@@ -38,7 +38,7 @@ class Promotion(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bad(self) -> bool:
-        """Whether it went live although it is worse on the segment's own test."""
+        """Return whether it was promoted although it is worse on the segment's own test."""
         if self.outcome != "promoted" or self.before is None or self.after is None:
             return False
         return self.after < self.before
@@ -48,18 +48,18 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One variant, one seed.
 
     Attributes:
-        variant: its name.
-        seed: of everything random in it.
-        tasks: names of the tests.
-        learnt: index of the task that each row comes after.
+        variant: Name of the variant.
+        seed: Seed of everything random in it.
+        tasks: Names of the tests.
+        learnt: Index of the task that was learnt before each row.
         rows: mIoU on each test after the base model's training and after each segment.
-        curve: faded prequential mIoU after each frame; empty for a variant that is not on the stream.
-        spent: what cost what and when.
-        promotions: candidates, in order.
-        condition_bytes: bytes that each condition keeps beside the base weights.
-        opened: frame at which each condition was opened.
-        training_macs: multiply-accumulates of its training.
-        peak_bytes: peak resident memory of the process by then.
+        curve: Faded prequential mIoU after each frame; empty for a variant that is not on the stream.
+        spent: CPU seconds by kind of work and frame.
+        promotions: Candidates, in order.
+        condition_bytes: Bytes that each condition stores beside the base weights.
+        opened: Frame at which each condition was opened.
+        training_macs: Multiply-accumulates of its training.
+        peak_bytes: Peak resident memory of the process by then.
     """
 
     variant: str
@@ -77,5 +77,5 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cpu_seconds(self) -> float:
-        """All that it spent."""
+        """Return all CPU seconds that it spent."""
         return sum(one.cpu_seconds for one in self.spent)

@@ -17,7 +17,7 @@ from dance_ondevice.benchmarks.device import peak_bytes
 from dance_ondevice.benchmarks.stream.scoring import Scorer, total
 from dance_ondevice.benchmarks.stream.weights import Weights, weights_of
 from dance_ondevice.conditions.learning import learning, own_parameters
-from dance_ondevice.policies.rounds.pace import give_up, look_steps
+from dance_ondevice.policies.rounds.pace import evaluation_steps, give_up
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.evaluation import miou
 from dance_ondevice.training.precision import Precision
@@ -30,21 +30,21 @@ Part = Literal["all", "late"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a round trains.
+    """Settings of a round's training.
 
     Attributes:
-        part: what learns: "all", or the "late" layers behind the encoder.
-        steps: optimiser steps at most.
-        learning_rate: AdamW's.
-        scale: of the images that are trained on, against the stream's frames.
-        zoom: smallest and largest, see ``BatchOptions``.
-        batch_size: images a step.
-        rehearsal: samples of the base domain that are mixed in for each labelled one of the stream.
-        own_statistics: batch norm's statistics stay as they were estimated for the condition; else they
-            follow the batches.
-        look_every: look at the held-out frames after so many steps, and keep the best; 0: after a third and
-            two thirds, and at the end, and give up when hopeless.
-        charge_looks: whether looking is charged to the round.
+        part: Layers that learn: "all", or the "late" ones behind the encoder.
+        steps: Optimiser steps at most.
+        learning_rate: Learning rate of AdamW.
+        scale: Scale of the training images relative to the stream's frames.
+        zoom: Smallest and largest zoom, see ``BatchOptions``.
+        batch_size: Images in a step.
+        rehearsal: Number of samples of the base domain for each labelled one of the stream.
+        own_statistics: True keeps batch norm's statistics as estimated for the condition; else they follow
+            the batches.
+        look_every: Number of steps between evaluations on the held-out frames, of which the best is kept; 0
+            evaluates after a third, after two thirds and at the end, and gives up when hopeless.
+        charge_looks: True charges evaluations to the round.
     """
 
     part: Part = "all"
@@ -60,15 +60,15 @@ class Recipe:
 
 
 class RoundLog(msgspec.Struct, frozen=True):
-    """What a round cost and how it went.
+    """Cost and curve of a round.
 
     Attributes:
-        steps: optimiser steps up to the weights that were kept.
-        cpu_seconds: up to them, looks at held-out frames included where they are charged.
-        macs: of training, up to them.
-        curve: (step, mIoU on the held-out frames); empty where none were held out.
-        stopped: why it ended early; "" where it did not.
-        peak_bytes: peak resident memory of the process that ran it, by its end.
+        steps: Optimiser steps up to the weights that were kept.
+        cpu_seconds: CPU seconds up to them, with evaluations on held-out frames if they are charged.
+        macs: Multiply-accumulates of training up to them.
+        curve: Steps with mIoU on the held-out frames; empty without held-out frames.
+        stopped: Reason why it ended early; "" if it did not.
+        peak_bytes: Peak resident memory of its process by its end.
     """
 
     steps: int
@@ -88,7 +88,7 @@ class Trained:
 
 
 class Rounds:
-    """Runs rounds, and keeps them in files by what they depend on: a round that was run is not run again."""
+    """Runner of rounds, which caches them in files by all their inputs, so that none is run twice."""
 
     def __init__(
         self,
@@ -117,11 +117,11 @@ class Rounds:
         held_out: Sequence[TrainingSample] = (),
         seed: int = 0,
     ) -> Trained:
-        """Train from ``start`` on the samples, or read back what came of the same round before.
+        """Train from ``start`` on the samples, or read the cached result of the same round.
 
         Raises:
-            ValueError: there are no samples.
-            SampleError: a sample cannot be used.
+            ValueError: There are no samples.
+            SampleError: A sample cannot be used.
         """
         names = [[_name(s) for s in group] for group in (samples, rehearsal, held_out)]
         told = repr((recipe, start.key, names, seed, self._size, self._precision))
@@ -203,10 +203,10 @@ class Rounds:
 
 
 def _looks(recipe: Recipe) -> frozenset[int]:
-    """After which steps to look at the held-out frames."""
+    """Return the steps after which to evaluate on the held-out frames."""
     if recipe.look_every:
         return frozenset(range(recipe.look_every, recipe.steps + 1, recipe.look_every))
-    return frozenset({*look_steps(recipe.steps), recipe.steps})
+    return frozenset({*evaluation_steps(recipe.steps), recipe.steps})
 
 
 class _Stopwatch:

@@ -36,7 +36,7 @@ _SCALES = (1.0, 0.75, 0.5)
 
 
 class StreamBenchError(RuntimeError):
-    """The measurement cannot be made; the text says why and what to do."""
+    """Error: the measurement cannot be made; the message says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +44,14 @@ class Bench:
     """One stream, one base model, one folder of work.
 
     Attributes:
-        stream: to live.
-        base: folder of the base model.
-        work: folder for everything that is made on the way: a run that was killed goes on from there.
-        teacher: folder of a teacher model; None: the joint model of the first seed.
-        settings: the same for all variants.
-        dense_seeds: of the variants that train densely; empty: those of the others.
-        joint_seeds: of joint training, which takes longest of all; empty: those of the dense ones.
-        say: is told each step.
+        stream: Stream to run over.
+        base: Folder of the base model.
+        work: Folder for intermediate results, from which a killed run resumes.
+        teacher: Folder of a teacher model; None takes the joint model of the first seed.
+        settings: Settings of all variants.
+        dense_seeds: Seeds of the variants that train densely; empty takes those of the others.
+        joint_seeds: Seeds of joint training, which takes longest; empty takes those of the dense ones.
+        say: Function that gets a line for each step.
     """
 
     stream: Stream
@@ -65,7 +65,7 @@ class Bench:
     cpu_clock: Callable[[], float] = time.process_time
 
     def run(self, variants: Sequence[Variant], seeds: Sequence[int]) -> dict[str, list[RunRecord]]:
-        """Live the stream with every variant, once for each seed where it depends on one.
+        """Run every variant over the stream, once for each seed if it depends on one.
 
         Returns:
             The runs by the variant's name, in the order of the seeds.
@@ -98,7 +98,7 @@ class Bench:
             earlier = msgspec.json.decode(kept.read_bytes(), type=_Kept)
             if earlier.told == told:
                 return earlier.record
-        forget_peak()  # what a dearer variant took before must not count here
+        forget_peak()  # the peak memory of an earlier variant must not count here
         record = self._joint(tools, seed) if variant.joint else Life(tools, variant, seed).run()
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, msgspec.json.format(msgspec.json.encode(_Kept(told, record)), indent=1))

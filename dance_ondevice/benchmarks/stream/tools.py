@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import safetensors.torch
 
-from dance_ondevice.benchmarks.stream.light import Figures, figures
+from dance_ondevice.benchmarks.stream.condition import Figures, figures
 from dance_ondevice.benchmarks.stream.rounds import Rounds
 from dance_ondevice.benchmarks.stream.scoring import Scorer, total
 from dance_ondevice.benchmarks.stream.settings import Settings

@@ -128,7 +128,7 @@ def _scores(scores: Sequence[FrameScore]) -> promotion.Scores:
 def _comparison(before: Sequence[FrameScore], after: Sequence[FrameScore]) -> Comparison:
     pairs = [
         Pair(
-            truth=_counts(old.matrix.sum(axis=1)),
+            labelled=_counts(old.matrix.sum(axis=1)),
             live_hits=_counts(old.matrix.diagonal()),
             live_predicted=_counts(old.matrix.sum(axis=0)),
             candidate_hits=_counts(new.matrix.diagonal()),

@@ -1,1 +1,1 @@
-"""Which of a machine's power channels is the board: labels, wholes and parts, and who gives way to whom."""
+"""Selection of the power channels that measure the board: labels, wholes and parts, and fallbacks."""

@@ -1,4 +1,4 @@
-"""Several meters of one board, best first: one that cannot be believed gives way while that lasts."""
+"""Chain of several meters of one board, best first: an implausible one is replaced as long as it is so."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from dance_ondevice.energy.tracks import Parts
 
 log = logging.getLogger(__name__)
 
-#: A meter that fails for less than this may still be bridged by itself.
+#: Seconds of a failure after which the next meter takes over; a meter bridges shorter ones by itself.
 PATIENCE_S = 1.0
-#: A better meter must have been sound for so long before it is believed again.
+#: Seconds for which a better meter must be plausible before it is used again.
 PROBATION_S = 10.0
-#: How often those are read that are not in use.
+#: Seconds between reads of meters that are not in use.
 _ASIDE_S = 1.0
-#: A board that draws less than this share of what its processor alone counts is no board.
+#: Least power of a board as a share of the power of its processor alone; less is implausible.
 LEAST_OF_PART = 0.8
-#: Power below which such a comparison tells nothing.
+#: Least power in watts for such a comparison.
 _LEAST_WATTS = 0.5
 
 _Key = tuple[str, str, Method]
@@ -34,7 +34,7 @@ _Key = tuple[str, str, Method]
 
 @dataclass
 class _Sum:
-    """Joules and unmeasured seconds of some stretch of time, by domain."""
+    """Joules and unmeasured seconds of a time interval, by domain."""
 
     whole: dict[_Key, float] = field(default_factory=dict)
     parts: dict[_Key, float] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class _Sum:
 
 
 class _Tap:
-    """A meter and what it said last: gives what is new since then."""
+    """A meter and its last reading, which returns the joules since then."""
 
     def __init__(self, meter: SourceMeter) -> None:
         self.meter = meter
@@ -56,7 +56,7 @@ class _Tap:
         self.at = 0.0
 
     def take(self, now: float) -> _Sum:
-        """Read the meter; the joules and unmeasured seconds since the last time, none at the first."""
+        """Read the meter; return the joules and unmeasured seconds since the last read, none at the first."""
         before, reading = self.last, self.meter.read(now)
         self.last, self.at = reading, now
         if before is None:
@@ -69,7 +69,7 @@ class _Tap:
 
     @property
     def fault(self) -> str:
-        """Why the last reading is not complete; empty when it is."""
+        """Return why the last reading is incomplete; empty if it is complete."""
         return "; ".join(dict.fromkeys(self.last.faults.values())) if self.last else ""
 
 
@@ -90,27 +90,27 @@ class _Mean:
 
 
 class Chain:
-    """The best of several meters that can be believed.
+    """Meter that uses the best plausible one of several meters.
 
-    Every moment is booked to one meter alone. States of the chain: the meter in use is sound; it fails, and
-    the next one that is sound stands by from that moment; after ``PATIENCE_S`` that one is in use, from where
-    it began to stand by, and the time before is unmeasured. A better meter that was passed over is read aside
-    and comes back when it was sound for ``PROBATION_S``.
+    Every moment is booked to one meter only. States of the chain: the meter in use is plausible; it fails,
+    and the next plausible one is on standby from that moment; after ``PATIENCE_S`` that one is in use, from
+    the begin of its standby, and the time before is unmeasured. A better meter that is not in use is still
+    read, and is used again once it was plausible for ``PROBATION_S``.
 
-    What claims to be the board must not draw less than a counter of the processor behind it.
+    A meter of the board must not show less power than a counter of the processor.
 
     Not thread-safe: one thread reads it.
     """
 
     def __init__(self, meters: Sequence[SourceMeter], doubts: Mapping[int, str] | None = None) -> None:
-        """Look at the meters and start with the first that can be believed.
+        """Check the meters and start with the first plausible one.
 
         Args:
-            meters: the candidates, best first, at least one.
-            doubts: what is known already to speak against some of them, by their places.
+            meters: Candidates, best first, at least one.
+            doubts: Known reasons against some of them, by their indices.
         """
         self._taps = [_Tap(meter) for meter in meters]
-        #: Why each one that is better than the one in use is passed over.
+        #: Reason why each meter that is better than the one in use is not used, by index.
         self.passed: dict[int, str] = dict(doubts or {})
         self._active = self._first_sound()
         self._booked, self._held = _Sum(), _Sum()
@@ -123,32 +123,32 @@ class Chain:
 
     @property
     def meter(self) -> SourceMeter:
-        """The meter in use."""
+        """Return the meter in use."""
         return self._taps[self._active].meter
 
     @property
     def source(self) -> str:
-        """The source in use."""
+        """Return the name of the source in use."""
         return self.meter.source
 
     @property
     def method(self) -> Method:
-        """How its joules are known."""
+        """Return the method of measurement in use."""
         return self.meter.method
 
     @property
     def period_s(self) -> float:
-        """Seconds between reads that it wants."""
+        """Return the seconds between reads that the meter in use needs."""
         return self.meter.period_s
 
     @property
     def scope(self) -> Scope:
-        """How much of the machine it sees."""
+        """Return the part of the machine that the meter in use measures."""
         return self.meter.scope
 
     @property
     def about(self) -> str:
-        """What is measured at present, and who gave way."""
+        """Describe what is measured at present, and which better meters are not used."""
         gave_way = [
             f"{self._taps[i].meter.source} is passed over while it lasts: {why}"
             for i, why in sorted(self.passed.items())
@@ -157,7 +157,7 @@ class Chain:
         return "; ".join((self.meter.about, *dict.fromkeys(gave_way)))
 
     def glance(self) -> Glance:
-        """What the sensors in use show now; a doubt when none can be believed."""
+        """Return the present values of the sensors in use; a doubt if none is plausible."""
         seen = self.meter.glance()
         if not seen.doubt:
             return seen
@@ -166,7 +166,7 @@ class Chain:
         return sound or Glance(None, "; ".join(dict.fromkeys(glance.doubt for glance in glances)))
 
     def read(self, now: float) -> EnergyReading:
-        """The energy since the first read; see ``Meter``."""
+        """Return the energy since the first read; see ``Meter``."""
         tap = self._taps[self._active]
         new = tap.take(now)
         if self._settled is None:
@@ -179,7 +179,7 @@ class Chain:
             self._reconsider(now)
         else:
             if self._standby is None and not self._held.unmeasured:
-                # A counter is known to stand still only after a while: that time nobody measured.
+                # A counter is known to stand still only after a while: that time is unmeasured.
                 before = max(0.0, new.unmeasured - (now - self._settled))
                 self._booked.unmeasured += before
                 new.unmeasured -= before
@@ -200,10 +200,10 @@ class Chain:
         self._booked.add(amount)
 
     def _stand_by(self, now: float, fault: str) -> None:
-        """Let the next meter that is sound take over from where it was first read."""
+        """Let the next plausible meter take over from the time of its first read."""
         if self._standby is None:
             i = self._next_sound(now)
-            if i is None:  # nobody else can tell: what this one knows is all there is
+            if i is None:  # no other meter is plausible: only this one's joules are known
                 self._book_held(now)
             else:
                 self._standby = i, now, _Sum()
@@ -224,7 +224,7 @@ class Chain:
             self._use(i, now, fault)
 
     def _next_sound(self, now: float) -> int | None:
-        # A look at another source may start a process: not ten times a second.
+        # Reading another source may start a process, so it is not done ten times a second.
         if self._searched is not None and now - self._searched < _ASIDE_S:
             return None
         self._searched = now
@@ -255,7 +255,7 @@ class Chain:
         self._aside.clear()
 
     def _reconsider(self, now: float) -> None:
-        """Read better meters aside; the best one that was sound for long enough comes back."""
+        """Read better meters; use the best one that was plausible for long enough again."""
         mine = self._taps[self._active].last
         for i in range(self._active):
             tap = self._taps[i]
@@ -280,7 +280,7 @@ class Chain:
         return meter.scope == "part" or part is None or mean.watts >= LEAST_OF_PART * part
 
     def _too_little(self, now: float) -> str:
-        """Whether the meter in use claims to be the board and draws less than the processor alone."""
+        """Return the fault if the meter in use is the board's but shows less than the processor alone."""
         below = next(
             (
                 t
@@ -319,7 +319,7 @@ class Chain:
             for key, joules in self._booked.whole.items()
             if joules > 0 or key in live
         )
-        # Time that was booked to another meter is missing from a whole, and may be in its parts.
+        # Time that was booked to another meter is missing from the whole, but may be in its parts.
         fitted = self._fitted.fit(sum(self._booked.whole.values()), self._booked.parts)
         breakdown = tuple(
             DomainEnergy(key[0], joules, key[1], key[2], now_known.get(key)) for key, joules in fitted.items()
@@ -329,9 +329,9 @@ class Chain:
 
 
 def _floor(reading: EnergyReading | None) -> float | None:
-    """Watts that a board draws at least, by a reading of parts of it.
+    """Return the watts that a board draws at least, by a reading of parts of it.
 
-    A platform's figure (psys) is its maker's choice and may be too large: then what it contains counts.
+    A platform's figure (psys) depends on the maker and may be too large: the domains that it contains count.
     """
     if reading is None:
         return None

@@ -1,4 +1,4 @@
-"""One power channel of a sensor chip, whatever interface it is read through."""
+"""One power channel of a sensor chip, independent of its interface."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dance_ondevice.energy.supply.labels import Role, plain, role_of
 from dance_ondevice.energy.sysfs import UNREADABLE
 from dance_ondevice.energy.tracks import CounterTrack, PowerTrack, Track
 
-#: Regulators on a board, whose drivers call their own input and outputs so.
+#: Regulators on a board, whose drivers label their own input and outputs.
 _REGULATORS = re.compile(r"mp2[89]\w+|ir3\w+|isl6[89]\w+|raa\w+|xdpe\w+|tps53\w+|pxe\w+|max(16601|20\w+)")
 
 
@@ -20,15 +20,15 @@ class Channel:
     """A sensor of power or energy.
 
     Attributes:
-        label: what the driver or the device tree calls it; often empty.
-        chip: name of the chip.
-        kind: whether ``value`` reads joules so far or watts now.
-        value: reads it; negative watts flow backwards. Raises ``OSError`` or ``ValueError``.
-        device: which of several chips of one name it belongs to.
-        volts: reads the voltage of its line, where the chip tells it.
-        spare: the same quantity by another way, to be read when this one fails.
-        in_battery: the chip itself says that it sits in a battery's line.
-        designed: it was put there by the board's makers, who wired up and named a set of rails.
+        label: Label by the driver or the device tree; often empty.
+        chip: Name of the chip.
+        kind: Kind of value: joules so far, or watts now.
+        value: Function that reads it; negative watts flow backwards. It raises ``OSError`` or ``ValueError``.
+        device: Device that it belongs to, to distinguish chips of one name.
+        volts: Function that reads the voltage of its line, if the chip measures it.
+        spare: Channel of the same quantity that is read if this one fails.
+        in_battery: True if the chip reports that it is in a battery's line.
+        designed: True if the board's makers wired and named it as one of a set of rails.
     """
 
     label: str
@@ -43,10 +43,10 @@ class Channel:
 
     @property
     def role(self) -> Role:
-        """What it measures, as far as its label says."""
+        """Return what the channel measures by its label."""
         if self.in_battery:
             return Role.BATTERY
-        # ACPI knows meters of whole machines; where it has several, their labels tell them apart.
+        # ACPI's meters measure whole machines; several of them have different labels.
         if self.chip == "power_meter" and not plain(self.label):
             return Role.INPUT
         role = role_of(self.label, self.chip)
@@ -55,25 +55,25 @@ class Channel:
 
     @property
     def is_board(self) -> bool:
-        """Whether its label says that it measures all that the board, or its module, is fed with."""
+        """Return whether its label says that it measures the whole input of the board, or of its module."""
         return self.role <= Role.MODULE
 
     @property
     def named(self) -> bool:
-        """Whether its label says anything."""
+        """Return whether it has a meaningful label."""
         return bool(plain(self.label)) or self.designed
 
     @property
     def name(self) -> str:
-        """What to call it to the user."""
+        """Return its name for the user."""
         return self.label if plain(self.label) else self.chip
 
     def track(self) -> Track:
-        """A fresh track for its values."""
+        """Make a new track for its values."""
         return CounterTrack() if self.kind == "energy" else PowerTrack()
 
     def watts_now(self) -> float | None:
-        """Its power at this moment; None for a counter and where it cannot be read."""
+        """Return its present power in watts; None for a counter, or if it cannot be read."""
         channel = self if self.kind == "power" else self.spare
         try:
             return channel.value() if channel is not None else None
@@ -81,7 +81,7 @@ class Channel:
             return None
 
     def volts_now(self) -> float | None:
-        """The voltage of its line at this moment, None where it is not known."""
+        """Return the present voltage of its line; None if unknown."""
         try:
             return self.volts() if self.volts is not None else None
         except UNREADABLE:

@@ -1,4 +1,4 @@
-"""The chips of ``/sys/class/hwmon`` and the power channels that they have.
+"""The chips of ``/sys/class/hwmon`` and their power channels.
 
 Attributes and units: Documentation/hwmon/sysfs-interface.rst of Linux. ``energyN_input`` in uJ,
 ``powerN_average`` and ``powerN_input`` in uW, ``inN_input`` in mV, ``currN_input`` in mA, so that
@@ -28,7 +28,7 @@ _NUMBERED = re.compile(r"(energy|power|in|curr)(\d+)_(input|average)")
 _PMBUS = re.compile(r"[vip]((?:in|out)\d*)")
 #: The INA3221 has three channels; in4-6 are shunt voltages, in7 and curr4 sums.
 _CHANNELS = {"ina3221": (1, 2, 3)}
-#: Chips that measure current both ways and power without a sign.
+#: Chips that measure current in both directions, but power without a sign.
 _BOTH_WAYS = re.compile(r"(ina2|sy24|sq52|isl28|tsc1641|pac19|ltc29).*")
 _IN1_IS_BUS = re.compile(r"(ina2|sy24|sq52|isl28).*")
 _IN0_IS_BUS = re.compile(r"(tsc1641|ltc2947).*")
@@ -39,10 +39,10 @@ _DESIGNED = re.compile(r".+[_-]u\d+")
 class Chip:
     """One hwmon device.
 
-    The number in ``hwmonN`` may belong to another device after a driver was loaded anew, so the device is
-    known by its name and parent, and looked for before each sample when it is not where it was. Drivers that
-    register themselves the old way, such as that of ACPI's power meters before Linux 6.15, keep name and
-    attributes in ``hwmonN/device``.
+    The number in ``hwmonN`` may belong to another device after a driver was reloaded, so the device is
+    identified by its name and parent, and searched before each sample if it has moved. Drivers that register
+    in the old way, such as that of ACPI's power meters before Linux 6.15, keep name and attributes in
+    ``hwmonN/device``.
     """
 
     def __init__(self, folder: Path, read: Read) -> None:
@@ -56,25 +56,25 @@ class Chip:
         self.attributes = frozenset(path.name for path in entries(folder / self._inner))
 
     def locate(self) -> None:
-        """Make sure that what is read next is this chip; without it every read fails."""
+        """Find the folder of this chip for the next reads; if it is gone, every read fails."""
         if self._folder is None or not self._is_here(self._folder):
             found = [folder for folder in entries(self._class, "hwmon") if self._is_here(folder)]
             self._folder = found[0] if len(found) == 1 else None
 
     def number(self, attribute: str) -> float:
-        """A number; ``OSError`` or ``ValueError`` when there is none."""
+        """Read a number; raise ``OSError`` or ``ValueError`` if there is none."""
         if self._folder is None:
             raise OSError(errno.ENODEV, f"the chip {self.name} has gone", str(self._class))
         return read_number(self._folder / self._inner / attribute, self._read)
 
     def text(self, attribute: str) -> str | None:
-        """A text, None where there is none."""
+        """Read a text; None if there is none."""
         if self._folder is None or attribute not in self.attributes:
             return None
         return text_or_none(self._folder / self._inner / attribute, self._read)
 
     def enabled(self, *kinds: str) -> bool:
-        """Whether no ``*_enable`` of these (``in1``, ``curr1``) says 0."""
+        """Return whether no ``*_enable`` of these (``in1``, ``curr1``) is 0."""
         return all(self.text(f"{kind}_enable") != "0" for kind in kinds)
 
     def _is_here(self, folder: Path) -> bool:
@@ -84,7 +84,7 @@ class Chip:
 
 
 def find_chips(sysfs: Path, read: Read = read_attribute) -> list[Chip]:
-    """All chips that can be read."""
+    """Find all chips that can be read."""
     chips = []
     for folder in entries(sysfs / "class" / "hwmon", "hwmon"):
         try:
@@ -95,10 +95,10 @@ def find_chips(sysfs: Path, read: Read = read_attribute) -> list[Chip]:
 
 
 def channels(chip: Chip) -> list[Channel]:
-    """What a chip measures: energy counters, power where there is no counter, else voltage times current.
+    """List a chip's channels: energy counters, power without a counter, else voltage times current.
 
-    Energy and power are of one quantity when their labels agree, or their numbers where a label is missing.
-    A further counter without a label is another bank of the same measurement.
+    Energy and power are the same quantity if their labels agree, or their numbers if a label is missing. A
+    further counter without a label is another bank of the same measurement.
     """
     numbers = _numbers(chip)
     powers = {n: channel for n in numbers["power"] if (channel := _power(chip, n)) is not None}
@@ -128,7 +128,7 @@ def channels(chip: Chip) -> list[Channel]:
 
 
 def pairs(chip: Chip) -> list[Channel]:
-    """Voltages and currents that belong together: by label, by number where one of them has no label."""
+    """Pair voltages with currents: by label, or by number if one of them has no label."""
     names = chip.attributes
     allowed = _CHANNELS.get(chip.name, range(64))
     volts = {n: _own_label(chip, f"in{n}") for n in allowed if f"in{n}_input" in names}
@@ -179,7 +179,7 @@ def _counter(chip: Chip, n: int) -> Channel:
 
 
 def _power(chip: Chip, n: int) -> Channel | None:
-    """A power channel by its average, else by its last value; by the one of them that shows something."""
+    """Make a power channel of its average, else of its last value, whichever is not 0."""
     working = [name for name in (f"power{n}_average", f"power{n}_input") if _works(chip, f"power{n}", name)]
     if not working:
         return None
@@ -193,7 +193,7 @@ def _power(chip: Chip, n: int) -> Channel | None:
 
 
 def _bus(chip: Chip) -> str:
-    """Where a chip tells the voltage of the line that its power is of; ``""`` where that is not known.
+    """Return the attribute with the voltage of the line that a chip measures; ``""`` if unknown.
 
     The INA2xx have it in in1 and the shunt in in0; in others in1 may be the supply of the chip itself.
     """
@@ -232,7 +232,7 @@ def _micro(chip: Chip, kind: str, attribute: str) -> Callable[[], float]:
 
 
 def _signed(chip: Chip, watts: Callable[[], float], current: str) -> Callable[[], float]:
-    """Power with the sign of the current, which registers of power do not have."""
+    """Make a function that reads power with the sign of the current, which power registers do not have."""
 
     def value() -> float:
         power = watts()
@@ -258,7 +258,7 @@ def _shows(chip: Chip, attribute: str) -> bool:
 
 
 def _works(chip: Chip, *names: str) -> bool:
-    """Whether the channels (``in1``) are not switched off and the attributes (``in1_input``) can be read."""
+    """Return whether channels (``in1``) are switched on and attributes (``in1_input``) can be read."""
     if not chip.enabled(*(name for name in names if "_" not in name)):
         return False
     for name in names:
@@ -277,7 +277,7 @@ def _own_label(chip: Chip, kind: str) -> str:
 
 
 def _label(chip: Chip, kind: str) -> str:
-    """The channel's label, else the chip's own; PMBus names lose the letter of the quantity."""
+    """Return the channel's label, else the chip's; the quantity's letter is removed from PMBus names."""
     own = _own_label(chip, kind)
     return _pmbus(own if plain(own) else chip.text("label") or own)
 
@@ -288,7 +288,7 @@ def _pmbus(label: str) -> str:
 
 
 def _device(folder: Path) -> str:
-    """The device that a hwmon folder belongs to, such as ``1-0040``; empty where nothing says so."""
+    """Return the device that a hwmon folder belongs to, such as ``1-0040``; empty if unknown."""
     try:
         return (folder / "device").readlink().name
     except OSError:

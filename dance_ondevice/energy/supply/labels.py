@@ -1,4 +1,4 @@
-"""What the label of a power channel says of it, for labels as real drivers and device trees write them.
+"""Meaning of the labels of power channels, as real drivers and device trees write them.
 
 Sources of the names are in docs/boards.md.
 """
@@ -10,18 +10,18 @@ from enum import IntEnum
 
 
 class Role(IntEnum):
-    """What a channel measures; those that feed the board come first, the outermost before the others."""
+    """Role of a channel; inputs of the board come first, the outermost before the others."""
 
-    INPUT = 0  #: what goes into the machine, losses of its supply included
-    TOTAL = 1  #: what the whole machine draws behind its supply
-    MODULE = 2  #: what goes into a module on a carrier board
-    SUBTOTAL = 3  #: several parts together, which may have channels of their own
+    INPUT = 0  #: input of the machine, losses of its supply included
+    TOTAL = 1  #: draw of the whole machine behind its supply
+    MODULE = 2  #: input of a module on a carrier board
+    SUBTOTAL = 3  #: several parts together, which may have their own channels
     PART = 4
     BATTERY = 5  #: a line in which current flows both ways
     NO_POWER = 6  #: a limit, a budget or a contract in watts; nothing flows
 
 
-#: Labels that say no more than that something is measured.
+#: Labels without a meaning.
 _EMPTY = frozenset({"", "power", "energy", "ip im", "vp vm", "isense", "vsource", "vdd", "current", "ina"})
 _ADAPTER = re.compile(r"(ac|dc|mains|wall|charger|adapter)\b.*")
 _ROLES = (
@@ -49,39 +49,39 @@ _ROLES = (
     ),
 )
 _PATTERNS = tuple((role, re.compile(pattern)) for role, pattern in _ROLES)
-#: The USB-C meter calls the line that it sits in VBUS; elsewhere that is an output to a USB device.
+#: Chips of USB-C meters, which call their line VBUS; elsewhere that is an output to a USB device.
 _LINE_METERS = frozenset({"powerz"})
 
 
 def plain(label: str) -> str:
-    """A label in lower case with blanks for whatever parts its words, ``""`` where it says nothing."""
+    """Normalise a label: lower case, with blanks between its words; ``""`` if it has no meaning."""
     text = " ".join(re.sub(r"[^a-z0-9.+]+", " ", label.lower()).split())
     return "" if text in _EMPTY else text
 
 
 def role_of(label: str, chip: str) -> Role:
-    """What a channel with a label measures, on a chip of a name."""
+    """Return the role of a channel by its label and its chip's name."""
     text = plain(label)
     if chip in _LINE_METERS and text in ("vbus", "bus"):
         return Role.INPUT
-    # 5V_IN and VDD_IN are inputs of modules; they look like inputs of boards.
+    # 5V_IN and VDD_IN are inputs of modules, although they match the pattern of inputs of boards.
     if text in ("5v in", "pom 5v in", "vdd in"):
         return Role.MODULE
     return next((role for role, pattern in _PATTERNS if pattern.fullmatch(text)), Role.PART)
 
 
 def is_adapter(label: str) -> bool:
-    """Whether an input is that of a power adapter, which gives nothing while a battery is in use."""
+    """Return whether an input is that of a power adapter, which gives no power while a battery is in use."""
     return _ADAPTER.fullmatch(plain(label)) is not None
 
 
 def kind_of(label: str) -> str:
-    """A label without its numbers: equal for the supplies of a machine that has several."""
+    """Return a label without its numbers: equal for the supplies of a machine that has several."""
     return re.sub(r"\d+", "#", plain(label))
 
 
 def pair_key(label: str) -> str:
-    """What labels of voltage, current and power of one line have in common: VBUS and IBUS, vin and iin."""
+    """Return the common part of the labels of a line's voltage, current and power, such as VBUS and IBUS."""
     text = re.sub(r"\b(voltage|volt|current|power|energy)\b", " ", label.lower())
     text = re.sub(r"[^a-z0-9.+]+", " ", text).strip()
     return text[1:] if len(text) > 1 and text[0] in "vip" else text

@@ -1,7 +1,7 @@
-"""Which of several power channels are the board, which are parts of it, and which must not be counted.
+"""Choice of the power channels that are the board, that are its parts, and that must not be counted.
 
-A channel that is known to feed the board beats every sum. What several channels see of one thing is counted
-once: of an input, the total behind it and the parts of that, the outermost alone is the board.
+A channel that is known to feed the board is preferred to every sum. Power that several channels measure is
+counted once: of an input, the total behind it and the parts of that, only the outermost is the board.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from dance_ondevice.energy.supply.labels import Role, is_adapter, kind_of, plain
 from dance_ondevice.energy.sysfs import UNREADABLE, reason
 from dance_ondevice.energy.tracks import MAX_WATTS
 
-#: A lithium cell in use; nothing feeds a board with so little, and a set of rails has more than two sensors.
+#: Voltage of a lithium cell in use; boards have a higher input, and a set of rails has more than two sensors.
 _CELL_VOLTS = (2.5, 4.5)
 _FEW_SENSORS = 2
-#: Below this a line is a rail of a board and no line that feeds one.
+#: Least voltage of a line that feeds a board; a line with less is a rail.
 _FEED_VOLTS = 4.5
-#: Sensors of a line and of what hangs on it are not read at one instant.
+#: Tolerance factor, since the sensors of a line and of its loads are not read at one instant.
 _TOLERANCE = 1.05
-#: Two sensors whose voltage and power differ by less than these shares sit in one line.
+#: Largest relative differences of voltage and power of two sensors in one line.
 _SAME_VOLTS, _SAME_WATTS = 0.1, 0.2
-#: A current this far below nothing is no noise of a line that feeds a board.
+#: Negative power in watts beyond the noise of a line that feeds a board.
 _BACKFLOW_WATTS = 0.05
 #: Rails that are branches of another rail of the same board.
 _BRANCHES: Mapping[str, str] = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
@@ -36,19 +36,19 @@ _IN, _OUT = re.compile(r"in\d*"), re.compile(r"out\d*")
 _NESTING = frozenset({"power_meter"})
 
 
-#: Scopes of what is known to feed something whole.
+#: Scopes of channels that are known to feed the whole board or module.
 FEEDING: frozenset[Scope] = frozenset({"board", "module"})
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One reading of a set of channels.
+    """One interpretation of a set of channels.
 
     Attributes:
-        whole: channels that do not overlap and are summed.
-        parts: of them; shown, never added.
-        scope: whether the whole is known to feed the board.
-        why: what is known of it, in words.
+        whole: Channels that do not overlap and are summed.
+        parts: Channels of their parts, which are shown but never added.
+        scope: Part of the machine that the whole measures.
+        why: Facts that support the choice, in words.
     """
 
     whole: tuple[Channel, ...]
@@ -60,12 +60,12 @@ class Choice:
 def choices(
     found: Sequence[Channel], *, beside: Sequence[Channel] = (), battery: bool = False
 ) -> tuple[list[Choice], list[str]]:
-    """How a set of channels may be read, best first, and what was left out and why.
+    """List the interpretations of a set of channels, best first, and reasons for channels left out.
 
     Args:
-        found: channels of the chips in question.
-        beside: rails that another source reads: parts of what feeds the board, never summed here.
-        battery: the machine has a battery: what its power adapter gives is not what it uses.
+        found: Channels of the source's chips.
+        beside: Rails that another source reads; they are parts of the board, never summed here.
+        battery: True if the machine has a battery, so that the power adapter's output is not its consumption.
     """
     dropped: list[str] = []
     live = [channel for channel in found if _counts(channel, dropped)]
@@ -87,17 +87,17 @@ def meter_of_best(
     dropped: Sequence[str] = (),
     locate: Callable[[], None] = lambda: None,
 ) -> SourceMeter:
-    """A meter of the first choice that can be believed, with those behind it to give way to.
+    """Make a meter of the first plausible choice, with the later ones as its fallbacks.
 
-    What is known to feed the board gives way to its like. Only where nothing of that kind can be believed at
-    the start are sums of parts taken: they are less than the board.
+    A choice that feeds the board falls back to others that do. Sums of parts, which are less than the board,
+    are used only if no such choice is plausible at the start.
 
     Args:
-        source: name of the source.
-        options: at least one, best first.
-        about: what kind of sensors a choice reads, in words.
-        dropped: what was left out and why, for the user.
-        locate: called before each sample, to find chips again that have moved.
+        source: Name of the source.
+        options: Choices, best first, at least one.
+        about: Function that describes the sensors of a choice in words.
+        dropped: Channels left out with reasons, for the user.
+        locate: Function that is called before each sample, to find chips that have moved.
     """
     meters = []
     for option in options:
@@ -112,13 +112,13 @@ def meter_of_best(
 def meter_of(
     source: str, choice: Choice, about: str, locate: Callable[[], None] = lambda: None
 ) -> SensorMeter:
-    """A meter of one choice.
+    """Make a meter of one choice.
 
     Args:
-        source: name of the source.
-        choice: what is read as what.
-        about: what kind of sensors they are, in words.
-        locate: called before each sample, to find chips again that have moved.
+        source: Name of the source.
+        choice: Channels of the whole and of its parts.
+        about: Description of the sensors in words.
+        locate: Function that is called before each sample, to find chips that have moved.
     """
     named = dict(zip(_names(choice), (*choice.whole, *choice.parts), strict=True))
     whole = dict(list(named.items())[: len(choice.whole)])
@@ -127,7 +127,7 @@ def meter_of(
     words = f"{about}: {choice.why}" if choice.why else f"{about}: {' + '.join(whole)}, {_UNKNOWN}"
     if parts:
         words += f" ({', '.join(parts)} {'are parts' if len(parts) > 1 else 'is a part'} of it)"
-    #: Lines in which current was seen to flow backwards.
+    #: Lines in which current has flowed backwards.
     both_ways: set[str] = set()
 
     def sample() -> Sample:
@@ -161,7 +161,7 @@ def meter_of(
 
 
 _UNKNOWN = "none of which is known to feed the whole board"
-_BOTH_WAYS = "current flows both ways in this line: it is a battery's, and no meter of the board"
+_BOTH_WAYS = "current flows in both directions in this line: it is a battery's, and not the board's input"
 
 
 def _counts(channel: Channel, dropped: list[str]) -> bool:
@@ -171,7 +171,7 @@ def _counts(channel: Channel, dropped: list[str]) -> bool:
 
 
 def _feeding_groups(found: Sequence[Channel], *, battery: bool) -> Iterator[tuple[Channel, ...]]:
-    """Channels that feed the board, outermost first: supplies of one kind together, all others alone."""
+    """Yield channels that feed the board, outermost first: supplies of one kind together, others alone."""
     groups: dict[tuple[str, str], list[Channel]] = {}
     for channel in found:
         if channel.is_board:
@@ -182,14 +182,14 @@ def _feeding_groups(found: Sequence[Channel], *, battery: bool) -> Iterator[tupl
         single += [tuple(group)] if together else [(channel,) for channel in group]
 
     def order(group: tuple[Channel, ...]) -> tuple[bool, int, float]:
-        # On battery an adapter gives nothing, beside one it charges the battery, too.
+        # While the battery feeds the board the adapter gives no power; otherwise it charges the battery, too.
         return battery and is_adapter(group[0].label), group[0].role, -_watts(group)
 
     yield from sorted(single, key=order)
 
 
 def _unnamed(rails: list[Channel], beside: list[Channel], dropped: list[str]) -> list[Choice]:
-    """Readings of channels of which none says that it feeds the board."""
+    """Return choices for channels without a label that says that they feed the board."""
     if not rails:
         return []
     few = len(rails) <= _FEW_SENSORS
@@ -213,7 +213,7 @@ def _unnamed(rails: list[Channel], beside: list[Channel], dropped: list[str]) ->
     for group in dict.fromkeys((feed, tuple(lines))):
         parts = tuple(channel for channel in (*lines, *behind, *beside) if channel not in group)
         if _watts(group) * _TOLERANCE < _watts(tuple(named)):
-            continue  # what has names draws more: it does not hang on these
+            continue  # the named rails draw more, so these lines do not feed them
         known = bool(beside) and _watts(group) * _TOLERANCE >= _load(beside)
         why = (
             f"{' + '.join(c.name for c in group)} carries more than all rails that have names"
@@ -225,7 +225,7 @@ def _unnamed(rails: list[Channel], beside: list[Channel], dropped: list[str]) ->
 
 
 def _load(rails: Sequence[Channel]) -> float:
-    """Watts of rails of one board: of its module where that has an input, else of all."""
+    """Return the watts of the rails of one board: of its module's input if there is one, else of all."""
     modules = [channel.watts_now() or 0.0 for channel in rails if channel.is_board]
     return max(modules) if modules else _watts(rails)
 
@@ -235,7 +235,7 @@ def _scope(group: tuple[Channel, ...]) -> Scope:
 
 
 def _rails(found: Sequence[Channel]) -> Choice:
-    """All rails summed, without those that branch off another one, and outputs without their inputs."""
+    """Choose the sum of all rails, without those that branch off another one, and outputs without inputs."""
     labels = {channel.label for channel in found}
     inputs = {channel.device for channel in found if _IN.fullmatch(plain(channel.label))}
     branches = [
@@ -252,7 +252,7 @@ def _rails(found: Sequence[Channel]) -> Choice:
 
 
 def _outermost(lines: Sequence[Channel]) -> tuple[Channel, ...]:
-    """Of lines without names: the one that all others hang on where there is one, else all of them."""
+    """Return of lines without names the one that feeds all others if there is one, else all of them."""
     known = [(volts, channel) for channel in lines if (volts := channel.volts_now()) is not None]
     if len(lines) < 2 or len(known) < len(lines):
         return tuple(lines)
@@ -268,7 +268,7 @@ def _outermost(lines: Sequence[Channel]) -> tuple[Channel, ...]:
 
 
 def _battery_signs(channel: Channel, *, few: bool) -> str:
-    """Why a channel without a name is taken for one in a battery's line; empty where nothing says so."""
+    """Return why a channel without a name counts as one in a battery's line; empty if it does not."""
     watts, volts = channel.watts_now(), channel.volts_now()
     shown = f"({channel.device})" if channel.device else ""
     if few and watts is not None and watts < -_BACKFLOW_WATTS:
@@ -280,7 +280,7 @@ def _battery_signs(channel: Channel, *, few: bool) -> str:
 
 
 def _shown(group: tuple[Channel, ...], parts: tuple[Channel, ...]) -> tuple[Channel, ...]:
-    """The parts that can be shown beside a whole: no sums of others, and none where they overlap."""
+    """Return the parts that can be shown beside a whole: no sums of others, and none if they overlap."""
     labels = {part.label for part in parts}
     shown = tuple(
         part
@@ -300,9 +300,7 @@ def _feeds(group: tuple[Channel, ...]) -> str:
     names = " + ".join(channel.name for channel in group)
     verb = "feed" if len(group) > 1 else "feeds"
     if group[0].role is Role.MODULE:
-        return (
-            f"{names} {verb} the module; what the carrier board uses beside it (USB, NVMe, fan) is not seen"
-        )
+        return f"{names} {verb} the module; the rest of the carrier board (USB, NVMe, fan) is not measured"
     return f"{names} {verb} the whole board"
 
 
@@ -313,7 +311,7 @@ def _with_spares(choice: Choice) -> Iterator[Choice]:
 
 
 def _names(choice: Choice) -> list[str]:
-    """A domain name for each channel: ``board``, its label, or the chip's name; numbered if need be."""
+    """Return a domain name for each channel: ``board``, its label, or the chip's name; numbered if needed."""
     names: list[str] = []
     one = choice.scope in FEEDING and len(choice.whole) == 1
     for number, channel in enumerate((*choice.whole, *choice.parts)):

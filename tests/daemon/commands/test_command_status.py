@@ -61,7 +61,7 @@ def test_the_report_is_shown(run, run_json, serve, paths: StatePaths):
         "cpu-model (modelled)",
         "training 120 J",
         "warning: energy is modelled",
-        "next        paused by the user; next: dance-ondevice resume",
+        "paused by the user; next: dance-ondevice resume",
     ):
         assert text in output
 

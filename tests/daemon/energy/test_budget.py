@@ -95,7 +95,7 @@ def test_a_small_account_gets_a_smaller_round_at_a_smaller_scale(store: Store) -
 def test_an_account_too_small_says_so(store: Store) -> None:
     told = fit(keeper(store, 120.0), PAST)
     assert isinstance(told, str)
-    assert "96 J do not reach for a round: the smallest, 40 steps, takes 132 J" in told
+    assert "96 J are not enough for a round: the smallest, 40 steps, takes 132 J" in told
 
 
 def test_learning_that_does_not_pay_waits_unless_it_is_asked_for(store: Store) -> None:

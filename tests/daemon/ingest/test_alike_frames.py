@@ -11,6 +11,7 @@ import pytest
 from ingest_harness import Harness, header, jpeg, label, picture, running
 
 from dance_ondevice.complexity import INDICATORS, make_indicator
+from dance_ondevice.daemon.ingest.cameras import Cameras
 from dance_ondevice.daemon.ingest.decision import Judge
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.wire.messages import FrameMessage
@@ -29,7 +30,7 @@ def judged(segments: Sequence[Sequence[bytes]], indicator: str, choice: Choice) 
         rules=SlimmingRules(choice=choice),
         n_classes=11,
         max_pixels=10**7,
-        max_cameras=1,
+        cameras=Cameras(1),
     )
     kept, seq = [], 0
     for segment in segments:

@@ -78,7 +78,7 @@ def test_a_model_that_has_learnt_is_replaced_through_the_gate_alone(
     rig = rig_of(paths, store, CAUTIOUS, learnt=True)
     answer = rig.procedure.bring_in(trained)
     assert answer["outcome"] == "rejected"
-    assert "+1.000 is asked for" in answer["reasons"][0]
+    assert "+1.000 is required" in answer["reasons"][0]
     assert rig.versions.pointer() == Pointer("v0001", None, "v0001")
     assert statuses(rig) == {"v0001": "live", "v0002": "rejected"}
     gate = rig.versions.card("v0002")["gate"]

@@ -57,3 +57,15 @@ def test_interval_and_opening_change_while_it_runs() -> None:
         scheduler.change(clockwork, 60, "", lambda trigger: None)
     finally:
         clockwork.shutdown()
+
+
+def test_the_next_look_is_the_earliest_and_the_opening_while_the_window_is_closed() -> None:
+    clockwork = scheduler.build(60, "01:30-05:00", lambda trigger: None)
+    assert scheduler.next_look(clockwork, True) is None  # nothing is planned before it runs
+    clockwork.start(paused=True)
+    try:
+        times = {job.id: job.next_run_time for job in clockwork.get_jobs()}
+        assert scheduler.next_look(clockwork, True) == min(times.values())
+        assert scheduler.next_look(clockwork, False) == times["window"]
+    finally:
+        clockwork.shutdown()

@@ -39,7 +39,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "nameless": (GOOD, "has no make"),
     "raises": ("def make(n): raise KeyError('weights')", "KeyError"),
     "nothing": ("def make(n): return None", "must return a torch.nn.Module"),
-    "classes": (GOOD + "\ndef make(n): return Net(n, 1)", "gives 4 classes, 3 were asked for"),
+    "classes": (GOOD + "\ndef make(n): return Net(n, 1)", "gives 4 classes, 3 were requested"),
     "output": (
         "from torch import nn\nclass Net(nn.Conv2d):\n    def forward(self, x): return {'logits': x}\n"
         "def make(n): return Net(3, n, 1)",

@@ -155,7 +155,7 @@ def test_an_allowance_is_what_is_predicted_and_a_margin_or_what_is_left(
         (
             status(predicted=0.0),
             300.0,
-            "the round may spend 300 J of the 10,000 J that are left; nothing is known to predict from",
+            "the round may spend 300 J of the 10,000 J that are left; there is no prediction yet",
         ),
     ],
 )

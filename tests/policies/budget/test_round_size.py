@@ -80,7 +80,7 @@ def test_a_round_gives_way_in_an_order() -> None:
     assert smallest.joules <= 300.0
     none = fit_round(COST, 200.0, WANTED)
     assert isinstance(none, str)
-    assert "200 J do not reach for a round: the smallest, 40 steps, takes 276 J" in none
+    assert "200 J are not enough for a round: the smallest, 40 steps, takes 276 J" in none
 
 
 def test_samples_without_a_place_wait_for_a_later_round() -> None:

@@ -23,7 +23,7 @@ def pair(truth: tuple[int, ...], live: tuple[float, ...], candidate: tuple[float
     live_hits = tuple(int(t * share) for t, share in zip(truth, live, strict=True))
     candidate_hits = tuple(int(t * share) for t, share in zip(truth, candidate, strict=True))
     return Pair(
-        truth=truth,
+        labelled=truth,
         live_hits=live_hits,
         live_predicted=live_hits,
         candidate_hits=candidate_hits,
@@ -43,16 +43,16 @@ def noisy(samples: int, gain: float, spread: float, seed: int = 0) -> list[Pair]
 
 
 def test_miou_is_that_of_one_confusion_matrix_over_all_samples() -> None:
-    # Class 1 is nowhere in the truth, but predicted: it is not averaged.
+    # Class 1 is in no label, but predicted: it is not averaged.
     first = Pair(
-        truth=(100, 0, 50),
+        labelled=(100, 0, 50),
         live_hits=(50, 0, 50),
         live_predicted=(50, 50, 50),
         candidate_hits=(100, 0, 25),
         candidate_predicted=(125, 0, 25),
     )
     second = Pair(
-        truth=(100, 0, 0),
+        labelled=(100, 0, 0),
         live_hits=(100, 0, 0),
         live_predicted=(100, 0, 0),
         candidate_hits=(100, 0, 0),
@@ -92,7 +92,7 @@ def test_bounds_hold_the_figure_and_mirror_each_other(
     back = compare(
         [
             Pair(
-                truth=p.truth,
+                labelled=p.labelled,
                 live_hits=p.candidate_hits,
                 live_predicted=p.candidate_predicted,
                 candidate_hits=p.live_hits,
@@ -182,7 +182,11 @@ def test_what_cannot_be_compared_says_so(pairs: list[Pair], blocks: list[int], c
 
 def test_counts_of_other_lengths_are_refused() -> None:
     bad = Pair(
-        truth=(1, 2), live_hits=(1,), live_predicted=(1, 2), candidate_hits=(1, 2), candidate_predicted=(1, 2)
+        labelled=(1, 2),
+        live_hits=(1,),
+        live_predicted=(1, 2),
+        candidate_hits=(1, 2),
+        candidate_predicted=(1, 2),
     )
     with pytest.raises(ValueError, match="2 classes"):
         compare([bad], [0])

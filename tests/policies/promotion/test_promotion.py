@@ -95,19 +95,17 @@ def test_equal_scores_are_promoted(slimmed: bool) -> None:
     assert verdict.outcome == "promoted"
     assert (
         verdict.reasons[0]
-        == "mIoU 0.400 -> 0.400 (+0.000) on 30 held-out samples: at least +0.000 was asked for"
+        == "mIoU 0.400 -> 0.400 (+0.000) on 30 held-out samples: at least +0.000 was required"
     )
-    assert verdict.reasons[1].startswith(
-        "no class fell by more than 0.050: the least favoured, sky, went from"
-    )
+    assert verdict.reasons[1].startswith("no class fell by more than 0.050: the worst, sky, went from")
     assert ("it needs fewer MACs than the live model" in verdict.reasons) == slimmed
 
 
 def test_a_promotion_names_the_class_that_fared_worst() -> None:
     candidate = replace(LIVE, miou=0.45, iou_per_class=(0.9, 0.28, 0.1))
     assert judge(LIVE, candidate, GateRules(), False, CLASSES).reasons == (
-        "mIoU 0.400 -> 0.450 (+0.050) on 30 held-out samples: at least +0.000 was asked for",
-        "no class fell by more than 0.050: the least favoured, road, went from 0.300 to 0.280 (-0.020)",
+        "mIoU 0.400 -> 0.450 (+0.050) on 30 held-out samples: at least +0.000 was required",
+        "no class fell by more than 0.050: the worst, road, went from 0.300 to 0.280 (-0.020)",
     )
 
 
@@ -122,7 +120,7 @@ def test_every_reason_to_reject_is_told_with_its_figures() -> None:
     verdict = judge(LIVE, candidate, GateRules(min_gain=0.01), True, CLASSES)
     assert verdict.outcome == "rejected"
     assert verdict.reasons == (
-        "mIoU 0.400 -> 0.380 (-0.020) on 30 held-out samples: at least +0.010 is asked for",
+        "mIoU 0.400 -> 0.380 (-0.020) on 30 held-out samples: at least +0.010 is required",
         "class sky fell from 0.800 to 0.700 (-0.100), at most -0.050 is allowed",
         "class road fell from 0.300 to 0.200 (-0.100), at most -0.050 is allowed",
     )
@@ -162,10 +160,10 @@ def test_a_class_the_candidate_has_no_figure_for_counts_as_lost() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"miou": math.nan}, "no fraction of 1: nan"),
-        ({"miou": math.inf}, "no fraction of 1: inf"),
-        ({"miou": 1.2}, "no fraction of 1: 1.2"),
-        ({"iou_per_class": (0.8, math.nan, 0.1)}, "no fraction of 1: nan"),
+        ({"miou": math.nan}, "not between 0 and 1: nan"),
+        ({"miou": math.inf}, "not between 0 and 1: inf"),
+        ({"miou": 1.2}, "not between 0 and 1: 1.2"),
+        ({"iou_per_class": (0.8, math.nan, 0.1)}, "not between 0 and 1: nan"),
         ({"iou_per_class": ()}, "has scores for 0 classes, the labels have 3"),
         ({"samples": 0}, "no held-out samples to judge on"),
         ({"samples": 29}, "scored on different samples"),
@@ -208,7 +206,7 @@ BETTER = replace(LIVE, miou=0.41)
     ("lower", "slimmed", "promoted"),
     [
         (0.001, False, True),
-        (-0.001, False, False),  # it may be luck
+        (-0.001, False, False),  # it may be chance
         (-0.019, True, True),  # fewer MACs: merely as good is good enough
         (-0.021, True, False),
         (None, False, True),  # nothing to draw from: the figures decide
@@ -218,7 +216,7 @@ def test_the_gain_must_not_be_luck(lower: float | None, slimmed: bool, promoted:
     verdict = judge(LIVE, BETTER, GateRules(), slimmed, comparison=compared(Bounded(0.01, lower, 0.05)))
     assert (verdict.outcome == "promoted") == promoted
     if not promoted:
-        assert "it may be luck" in verdict.reasons[0]
+        assert "it may be chance" in verdict.reasons[0]
         assert f"{lower:+.3f}" in verdict.reasons[0]
     else:
         assert ("lower bound of the gain is" in verdict.reasons[0]) == (lower is not None)
@@ -228,7 +226,7 @@ def test_fewer_macs_do_not_excuse_a_loss() -> None:
     worse = replace(LIVE, miou=0.395)
     verdict = judge(LIVE, worse, GateRules(), True, comparison=compared(Bounded(-0.005, -0.01, 0.0)))
     assert verdict.outcome == "rejected"
-    assert "at least +0.000 is asked for" in verdict.reasons[0]
+    assert "at least +0.000 is required" in verdict.reasons[0]
 
 
 @pytest.mark.parametrize(("upper", "rejected"), [(-0.02, True), (0.01, False), (None, True)])
@@ -333,7 +331,7 @@ def test_an_untrained_live_model_is_replaced_by_whatever_gains_miou() -> None:
     assert "untrained" in verdict.reasons[-1]
     worse = judge(LEARNT, ONE_FRAME, GateRules(), False, untrained_live=True)
     assert worse.outcome == "rejected"
-    assert "+0.000 is asked for" in worse.reasons[0]
+    assert "+0.000 is required" in worse.reasons[0]
 
 
 @pytest.mark.parametrize(

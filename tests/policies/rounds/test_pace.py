@@ -11,8 +11,8 @@ from dance_ondevice.policies.rounds.pace import (
     Pace,
     PastPace,
     evaluation_joules,
+    evaluation_steps,
     give_up,
-    look_steps,
     may_finish,
     next_pace,
 )
@@ -29,7 +29,7 @@ def past(curve: Curve | None, outcome: str = "promoted", pace: Pace | None = Non
 
 @given(st.integers(1, 10_000))
 def test_looks_are_within_the_round_and_not_at_its_end(steps: int) -> None:
-    looks = look_steps(steps)
+    looks = evaluation_steps(steps)
     assert all(0 < look < steps for look in looks)
     assert sorted(set(looks)) == list(looks)
     if looks:

@@ -121,7 +121,7 @@ def test_a_brush_and_its_labels_are_joined_by_their_id(bring, ids, folder: Path,
         ({"type": "keypointlabels", "value": {"keypointlabels": ["car"]}}, "keypointlabels"),
         ({"type": "magiclabels", "value": {"magiclabels": ["car"]}}, "magiclabels"),
         ({"type": "brush", "id": "a", "value": {"format": "rle", "rle": []}}, "brush has no class"),
-        ({"type": "labels", "id": "a", "value": {"labels": ["car"]}}, "labels stands alone"),
+        ({"type": "labels", "id": "a", "value": {"labels": ["car"]}}, "labels has no shape"),
         (
             {"type": "bitmasklabels", "value": {"imageDataURL": "data:,x", "bitmasklabels": ["car"]}},
             "bitmask",

@@ -6,8 +6,8 @@ import json
 
 from stored import new_sample, rows
 
+from dance_ondevice.daemon.curation import round_folders as folders
 from dance_ondevice.daemon.rounds import record
-from dance_ondevice.daemon.rounds.closing import size, tidy
 from dance_ondevice.daemon.store.rebuild import Roles
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
@@ -33,12 +33,12 @@ def test_old_folders_go_and_what_they_say_of_stored_samples_stays(paths: StatePa
     run(paths, store, 0, outcome=None)
     for number in range(1, 8):
         run(paths, store, number)
-    assert tidy(paths, store, keep=3) == 4
-    assert tidy(paths, store, keep=3) == 0
+    assert folders.tidy(paths, store, keep=3) == 4
+    assert folders.tidy(paths, store, keep=3) == 0
     assert {p.name for p in paths.rounds.iterdir()} == {"r0", "r5", "r6", "r7", Roles.FILE}
-    assert size(paths.rounds) < 5 * 6000
+    assert folders.size(paths.rounds) < 5 * 6000
     run(paths, store, 8)
-    assert tidy(paths, store, keep=3) == 1
+    assert folders.tidy(paths, store, keep=3) == 1
     roles = Roles.of(paths)
     assert roles.rounds_used(new_sample(0).id) == 9, "each round is counted once"
     assert roles.split(new_sample(1).id) == "train"
