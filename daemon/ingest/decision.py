@@ -112,15 +112,19 @@ class FrameDecider:
         rules: SlimmingRules,
         n_classes: int,
         max_pixels: int,
-        cameras: Cameras,
+        max_cameras: int = 64,
+        cameras: Cameras | None = None,
         condition_of: Callable[[str], str] = lambda _camera: "",
     ) -> None:
-        """Start with no camera known; ``condition_of`` returns a camera's condition, "" if it is unknown."""
+        """Start with the given cameras, or with none.
+
+        ``condition_of`` returns a camera's condition, "" if it is unknown.
+        """
         self._indicator = indicator
         self.rules = rules
         self._n_classes = n_classes
         self._max_pixels = max_pixels
-        self._cameras = cameras
+        self._cameras = cameras if cameras is not None else Cameras(max_cameras)
         self._condition_of = condition_of
         self._decisions: OrderedDict[str, tuple[Decision, float]] = OrderedDict()
 
