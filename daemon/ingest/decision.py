@@ -112,8 +112,7 @@ class FrameDecider:
         rules: SlimmingRules,
         n_classes: int,
         max_pixels: int,
-        max_cameras: int = 64,
-        cameras: Cameras | None = None,
+        cameras: Cameras,
         condition_of: Callable[[str], str] = lambda _camera: "",
     ) -> None:
         """Start with the given cameras, or with none.
@@ -124,7 +123,7 @@ class FrameDecider:
         self.rules = rules
         self._n_classes = n_classes
         self._max_pixels = max_pixels
-        self._cameras = cameras if cameras is not None else Cameras(max_cameras)
+        self._cameras = cameras
         self._condition_of = condition_of
         self._decisions: OrderedDict[str, tuple[Decision, float]] = OrderedDict()
 
