@@ -115,10 +115,7 @@ class FrameDecider:
         cameras: Cameras,
         condition_of: Callable[[str], str] = lambda _camera: "",
     ) -> None:
-        """Start with the given cameras, or with none.
-
-        ``condition_of`` returns a camera's condition, "" if it is unknown.
-        """
+        """Start with the cameras given; ``condition_of`` returns a camera's condition, "" if unknown."""
         self._indicator = indicator
         self.rules = rules
         self._n_classes = n_classes
