@@ -71,6 +71,7 @@ def test_what_learning_has_brought_is_known_after_a_restart(rig: Rig) -> None:
     assert service.snapshot().suspended == ""
 
 
+@pytest.mark.slow
 def test_rounds_that_never_help_are_suspended_until_one_is_asked_for(rig: Rig, add_street: Any) -> None:
     for number in range(3):
         finished(rig, number)

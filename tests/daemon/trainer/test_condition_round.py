@@ -31,6 +31,8 @@ from dance_ondevice.models.card import read_card
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import Prediction, predict
 
+pytestmark = pytest.mark.slow
+
 N = len(CLASSES)
 
 
