@@ -25,7 +25,7 @@ AnyCallable = TypeVar("AnyCallable", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Lazy:
-    """Where a command lives ("module:attribute") and its line in the help."""
+    """The import path of a command ("module:attribute") and its line in the help."""
 
     target: str
     help: str
@@ -84,7 +84,7 @@ TABLE: Mapping[str, Lazy] = {
 
 
 class WorkFailed(click.ClickException):
-    """The command was used rightly and its work failed: exit status 1."""
+    """A correctly used command failed in its work: exit status 1."""
 
     exit_code = 1
 
@@ -111,7 +111,9 @@ class CommandTable(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
-        except Exception as error:  # ConfigError alone, which is imported by those who load a configuration
+        except (
+            Exception
+        ) as error:  # only ConfigError is handled, which commands import with the configuration
             if not _is_config_error(error):
                 raise
             click.echo(str(error), err=True)
@@ -177,6 +179,6 @@ def load_config(
 @click.version_option(__version__, prog_name="dance-ondevice")
 def main() -> None:
     """Keep a segmentation model fit for what its camera sees, for as few joules as it can."""
-    # For torch's threads, here and in child processes: one that waits shall sleep. Spinning is paid for in
-    # joules, and on a busy board it takes the very core that the other threads are waiting for.
+    # Makes waiting torch threads sleep, here and in child processes. Spinning costs joules, and on a busy
+    # board it takes the core that the other threads wait for.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

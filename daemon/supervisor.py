@@ -81,7 +81,7 @@ class Supervisor:
         monotonic: Callable[[], float] = time.monotonic,
         end_within: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        """``end_within`` is called when the stop begins: the process ends so much later, whatever hangs."""
+        """``end_within`` is called when the stop begins, with the seconds until the process must end."""
         self._config = loaded.config
         self._config_file = str(loaded.path or "built-in defaults")
         self._environ = environ
@@ -101,7 +101,7 @@ class Supervisor:
         """Start, watch until a signal or a failure, stop; returns the exit status.
 
         Raises:
-            ConfigError, StateInUse, AddressInUse, ...: what kept the daemon from starting.
+            ConfigError, StateInUse, AddressInUse, ...: The daemon cannot start.
         """
         with self._signals, self._cleanup:
             failed = False
@@ -118,14 +118,14 @@ class Supervisor:
     def _start(self) -> Running:
         """Start all parts in this order; ``stopping.stop`` ends them in the reverse order, the store last.
 
-        1. the lock of the state folder, and the index brought in line with the files
-        2. the authenticator, if connections are encrypted: without it nobody gets in
+        1. the lock of the state folder, and the reconciliation of index and files
+        2. the authenticator, if connections are encrypted: without it no client is admitted
         3. the store, then the energy account
         4. inference
         5. rounds
-        6. ingest: frames are taken from here on
-        7. the schedule of rounds, metrics, the control socket, the files that name them: what
-           reaches all parts
+        6. ingest: frames are accepted from here on
+        7. the schedule of rounds, metrics, the control socket, and the files that name them, since
+           these reach all other parts
         """
         config = self._config
         self._take_state_folder()
@@ -138,7 +138,7 @@ class Supervisor:
         report = reconcile.reconcile(
             self.paths,
             score=lambda grey: indicator.measure(grey).score,
-            # A rebuild reads every image: systemd is asked for a minute more as long as it goes on.
+            # A rebuild reads every image: systemd is asked for one more minute as long as it goes on.
             on_progress=self._ask_for_time,
         )
         registry = CollectorRegistry()
@@ -150,7 +150,7 @@ class Supervisor:
         ingest = self._begin(self._build_ingest(core, indicator, mailbox, predictor))
 
         def apply(changed: Config) -> None:
-            running.apply(changed)  # nobody can ask for it before the parts are open to others
+            running.apply(changed)  # no request can come before the parts are open to others
 
         changes = base.ModelChanges(config, core.versions, self.paths)
         reloader = Reloader(self._loaded, apply, changes.unapplied)
@@ -213,7 +213,7 @@ class Supervisor:
         guard = self._begin(ConnectionGuard(on_closed=instruments.connections_closed))
         curve = configured.curve(config, self._config_file, self._environ)
         if curve is not None:
-            # Before any socket is bound: without it nobody gets in.
+            # Before any socket is bound: without the authenticator no client is admitted.
             self._begin(
                 ZapAuthenticator(context, curve.clients.name_of, on_refused=instruments.connection_refused)
             )
@@ -275,7 +275,7 @@ class Supervisor:
         notify.notify("EXTEND_TIMEOUT_USEC=60000000", self._environ)
 
     def _begin(self, service: AnyService) -> AnyService:
-        # Known before it runs: a start that is interrupted stops it as well.
+        # Listed before it runs, so that an interrupted start stops it as well.
         self._services.append(service)
         service.start()
         return service
@@ -331,7 +331,7 @@ class Supervisor:
             store=core.store,
             mailbox=mailbox,
             instruments=core.instruments,
-            condition_of=predictor.conditions.told_of if predictor else lambda _camera: "",
+            condition_of=predictor.conditions.named_condition_of if predictor else lambda _camera: "",
             admission=admission(config, core.curve),
             curve=core.curve,
             publishers=config.security.publishers,
@@ -340,7 +340,7 @@ class Supervisor:
         )
 
     def _open_to_others(self, core: Core, running: Running, registry: CollectorRegistry) -> str:
-        """Open what others reach the daemon by, now that all parts are there; returns the metrics' URL."""
+        """Start the schedule, metrics and control socket once all parts run; returns the metrics' URL."""
         config, parts = self._config, running.parts
         running.schedule.start()
         self._cleanup.callback(running.schedule.shutdown, wait=False)
@@ -401,7 +401,7 @@ class Supervisor:
             notify.notify("READY=1", self._environ)
 
     def _watch(self, running: Running) -> bool:
-        """Feed the watchdog while all is well; returns whether a service failed."""
+        """Notify the watchdog until a stop or a failure; returns whether a service failed."""
         interval = notify.watchdog_interval(self._environ)
         tick = _TICK_SECONDS if interval is None else min(_TICK_SECONDS, interval / 3)
         last_status = self._monotonic()
@@ -413,19 +413,19 @@ class Supervisor:
             if number in STOP:
                 return False
             if number == RELOAD:
-                # Refused: the log has the reasons, the daemon goes on as it was.
+                # A refused file: the log has the reasons, and the daemon keeps its configuration.
                 with contextlib.suppress(ConfigError):
                     self._reload(running)
             if moved := clock.moved():
                 running.follow_clock(moved)
             for service in self._services:
                 if not service.alive:
-                    log.critical("stopping because=%s failed error=%r", service.name, service.failure)
+                    log.critical("stopping reason=%s failed error=%r", service.name, service.failure)
                     return True
             stale = [s.name for s in self._services if self._monotonic() - s.last_beat > s.max_silence]
             if stale:
-                # Not fed on purpose: systemd restarts a daemon whose thread hangs.
-                log.error("no heartbeat from=%s", ",".join(stale))
+                # The watchdog is not notified, so that systemd restarts a daemon whose thread hangs.
+                log.error("no heartbeat services=%s", ",".join(stale))
             elif interval is not None:
                 notify.notify("WATCHDOG=1", self._environ)
             if self._monotonic() - last_status >= _STATUS_SECONDS:
@@ -445,6 +445,6 @@ class Supervisor:
         stopping.stop(self._services, close_metrics=self._metrics_server.close, monotonic=self._monotonic)
 
     def _end_sockets(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
-        # It would wait for the sockets of a thread that hangs; they end with the process.
+        # term() would wait for the sockets of a thread that hangs; they end with the process.
         if not any(service.alive for service in self._services):
             context.term()

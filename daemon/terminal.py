@@ -1,4 +1,4 @@
-"""What commands read from their options and print: names, sizes, tables for people, JSON for programs."""
+"""Input and output of commands: parsing options, printing tables for people and JSON for programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print rows under their column names; None shows as a dash. Numbers stand to the right."""
+    """Print rows under their column names; None shows as a dash, and numbers are right-aligned."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -129,7 +129,7 @@ class Waiting:
         return self._monotonic() - self._started
 
     def say(self, text: str) -> None:
-        """Tell how far it is, unless that was told a moment ago."""
+        """Print the progress, unless it was printed a moment ago."""
         now = self._monotonic()
         every = _TERMINAL_SECONDS if self._terminal else _PIPE_SECONDS
         if self._said_at is not None and now - self._said_at < every:

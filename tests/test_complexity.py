@@ -259,6 +259,7 @@ def test_noise_teaches_next_to_nothing() -> None:
     assert found.spread[0] < 0.5 * 0.02
 
 
+@pytest.mark.slow
 def test_neighbours_in_time_do_not_vouch_for_each_other() -> None:
     rng = np.random.default_rng(8)
     # 30 scenes of 10 frames, whose losses have nothing to do with what they look like.

@@ -1,4 +1,4 @@
-"""What a child process says on stderr, in a file that stays small however much that is."""
+"""Copies a child's standard error into a file of bounded size."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ log = logging.getLogger(__name__)
 #: Bytes that a log keeps: half from its beginning, where a failure is often explained, half from its end.
 LIMIT = 512 << 10
 _CHUNK = 64 << 10
-#: Seconds between two reads once the first half is full: a child that spews is slowed by its full pipe, so
-#: that it costs neither the disk nor the daemon's cores.
+#: Seconds between two reads once the first half is full: a child that writes without end is slowed by its
+#: full pipe, so that it costs neither disk space nor the daemon's CPU time.
 _PAUSE = 0.02
 
 
 def copy_bounded(
     read: Callable[[int], bytes], path: Path, *, limit: int = LIMIT, pause: Callable[[], object]
 ) -> None:
-    """Append a stream to a file until it ends, and keep no more of it than ``limit`` bytes and a line.
+    """Append a stream to a file until it ends, keeping no more of it than ``limit`` bytes and one line.
 
-    The first half is written as it comes. What follows goes through memory, of which the last half is written
-    when the stream ends; so the disk sees no more than the file holds. A file that is there already (a round
-    that goes on) counts as part of the first half.
+    The first half is written as it comes. The rest goes through memory, and its last half of the limit is
+    written when the stream ends, so no more is written to the disk than the file holds. A file that exists
+    already (of a resumed round) counts as part of the first half.
 
     Args:
-        read: returns up to so many bytes, and none at the end.
-        path: the log.
-        limit: bytes.
-        pause: called before each read once the first half is full.
+        read: Returns up to the given number of bytes, and none at the end.
+        path: The log file.
+        limit: The most bytes to keep.
+        pause: Called before each read once the first half is full.
     """
     half = limit // 2
     tail = b""
     left_out = 0
     try:
         with path.open("ab", buffering=0) as file:
-            room = max(0, half - file.tell())
+            free = max(0, half - file.tell())
             while chunk := read(_CHUNK):
-                if room:
-                    file.write(chunk[:room])
-                    chunk, room = chunk[room:], max(0, room - len(chunk))
+                if free:
+                    file.write(chunk[:free])
+                    chunk, free = chunk[free:], max(0, free - len(chunk))
                 if chunk:
                     left_out += max(0, len(tail) + len(chunk) - half)
                     tail = (tail + chunk)[-half:]
@@ -52,7 +52,7 @@ def copy_bounded(
                 file.write(b"\n... %d bytes left out ...\n" % left_out)
             file.write(tail)
     except OSError as error:
-        # The disk is full, say: the round is none the worse, as long as somebody reads what its trainer says.
+        # For example, the disk is full. The round is not affected as long as its trainer's pipe is read.
         log.warning("trainer's log not written path=%s error=%s", path, error)
         while read(_CHUNK):
             pause()
@@ -72,8 +72,8 @@ class BoundedLog:
     def finish(self, timeout: float = 5.0) -> None:
         """Wait for the last bytes, once the child has ended.
 
-        A grandchild that still holds the pipe does not hold up the daemon: after ``timeout`` seconds its
-        words are lost.
+        A grandchild that still holds the pipe open does not delay the daemon: after ``timeout`` seconds the
+        rest of the output is lost.
         """
         self._closing.set()
         self._thread.join(timeout)

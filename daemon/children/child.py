@@ -1,4 +1,4 @@
-"""What every child program does: lower its priority, open its stream of events, report its errors."""
+"""Functions of every child program: lowering its priority, its event stream, detecting memory errors."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PR_SET_PDEATHSIG = 1
 
 
 def open_events() -> TextIO:
-    """Open the stream of events on standard output; whatever libraries print goes to standard error."""
+    """Open the event stream on standard output; prints of libraries then go to standard error."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return events
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that there was too little memory, in the words of Python, torch or OpenCV."""
+    """Whether an error means that memory was short, by the error texts of Python, torch and OpenCV."""
     text = str(error)
     return isinstance(error, MemoryError) or "allocate memory" in text or "Insufficient memory" in text
 
@@ -38,13 +38,13 @@ def lower_priority(*, parent: int, background: bool = True) -> None:
     """Be killed first when memory runs out, end with the parent, and run at SCHED_IDLE and nice 19.
 
     Args:
-        parent: process id of the daemon; the child ends at once where it is gone already.
-        background: False leaves out SCHED_IDLE and nice 19, so that it competes like any other program.
+        parent: Process id of the daemon; the child exits at once if it is gone already.
+        background: Whether it runs at SCHED_IDLE and nice 19; False lets it compete like any other program.
     """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(1)  # the parent died before the line above took hold
-    # Each of these may be forbidden in a container; the round then merely runs at the usual priority.
+    # A container may forbid each of these; the child then runs at the usual priority.
     if background:
         with contextlib.suppress(OSError):
             os.nice(19)

@@ -1,4 +1,4 @@
-"""What a model scored on the held-out samples of a round: pixel counts by class, kept as files."""
+"""A model's scores on the held-out samples of a round: pixel counts by class, kept as files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dance_ondevice.policies.promotion.promotion import Scores
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Pixels of one sample by class: of the label, of the mask (where the label counts), and of both."""
+    """Pixel counts of one sample by class: of the label, of the mask (where labelled), and of both."""
 
     id: str
     truth: tuple[int, ...]
@@ -33,7 +33,7 @@ class ScoreCard(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
 
     def scores(self) -> Scores:
-        """As the promotion policy takes them."""
+        """The same values as the promotion policy takes them."""
         return Scores(
             miou=self.miou,
             iou_per_class=self.iou_per_class,
@@ -43,7 +43,7 @@ class ScoreCard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def score_card(counts: Sequence[Counts]) -> ScoreCard:
-    """The scores over all samples together, at least one; what they mean is told by ``evaluation``."""
+    """The scores over all samples together, of which there must be at least one; see ``evaluation``."""
     truth, predicted, hits = (
         np.array([getattr(each, name) for each in counts], np.int64).sum(axis=0)
         for name in ("truth", "predicted", "hits")
@@ -63,17 +63,17 @@ _counts: msgspec.json.Decoder[tuple[Counts, ...]] = msgspec.json.Decoder(tuple[C
 
 
 def counts_file(folder: Path, model: str) -> Path:
-    """Where a round keeps what a model ("live", "frozen" or "candidate") scored on each gate sample."""
+    """The file in a round's folder for the counts of a model ("live", "frozen" or "candidate")."""
     return folder / f"gate-{model}.json"
 
 
 def write_counts(path: Path, counts: Sequence[Counts]) -> None:
-    """Keep the counts of all gate samples: they are far too many for one event."""
+    """Write the counts of all gate samples to a file, since they are too many for one event."""
     write_durably(path, msgspec.json.encode(counts))
 
 
 def read_counts(path: Path) -> tuple[Counts, ...]:
-    """Read ``write_counts``'s file; empty when it is missing or damaged."""
+    """Read the file of ``write_counts``; empty when it is missing or damaged."""
     try:
         return decode(path.read_bytes(), _counts)
     except (OSError, DocumentError):
@@ -81,8 +81,8 @@ def read_counts(path: Path) -> tuple[Counts, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatePlace:
-    """Where a held-out sample comes from; ``condition`` is empty where it is not known."""
+class SampleCapture:
+    """Where and when a held-out sample was captured; ``condition`` is empty where it is not known."""
 
     camera: str
     captured_at: float
@@ -90,7 +90,7 @@ class GatePlace:
 
 
 def paired_counts(live: Sequence[Counts], candidate: Sequence[Counts]) -> dict[str, bootstrap.Pair]:
-    """Both models' counts of the samples that both were scored on, by id."""
+    """Both models' counts of the samples that both were scored on, by sample id."""
     others = {counts.id: counts for counts in candidate}
     found = {}
     for one in live:
@@ -107,10 +107,12 @@ def paired_counts(live: Sequence[Counts], candidate: Sequence[Counts]) -> dict[s
 
 
 def block_numbers(
-    ids: Sequence[str], places: Mapping[str, GatePlace], block_seconds: float
+    ids: Sequence[str], captures: Mapping[str, SampleCapture], block_seconds: float
 ) -> tuple[int, ...]:
-    """The block of time of each sample; a sample that is gone since is a block of its own."""
-    known = [i for i in ids if i in places]
-    numbers = bootstrap.time_blocks([(places[i].camera, places[i].captured_at) for i in known], block_seconds)
+    """The number of the time block of each sample; a sample that is gone gets a block of its own."""
+    known = [i for i in ids if i in captures]
+    numbers = bootstrap.time_blocks(
+        [(captures[i].camera, captures[i].captured_at) for i in known], block_seconds
+    )
     numbered = dict(zip(known, numbers, strict=True))
     return tuple(numbered.get(i, -1 - position) for position, i in enumerate(ids))

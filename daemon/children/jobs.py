@@ -1,4 +1,4 @@
-"""What passes between the daemon and its trainer process: one JSON job in, one JSON event a line out."""
+"""Messages between the daemon and its trainer process: one JSON job in, one JSON event a line out."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ RoundKindName = Literal["whole", "condition"]
 
 
 class JobSample(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored sample: absolute paths, how much it counts in the loss, and the factor to resize it by.
+    """One stored sample: absolute paths, its weight in the loss, and the factor that it is resized by.
 
-    ``condition`` is the one that the sample was taken in, empty where it is not known.
+    ``condition`` is the condition in which the sample was captured, empty where it is not known.
     """
 
     id: str
@@ -30,34 +30,36 @@ class JobSample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One round's work order, written to ``rounds/<id>/job.json``.
+    """The job of one round, written to ``rounds/<id>/job.json``.
 
     Attributes:
-        round: the round's id.
-        live: folder of the model to start from.
-        frozen: folder of the first model, scored beside it.
-        out: folder that receives the candidate model.
-        checkpoint: folder for the state of an interrupted run; resumed from when it is complete.
-        n_classes: number of classes.
-        train, rehearsal: new and old samples to learn from.
-        gate: held-out samples; scored, never learnt from.
-        target_macs: slim the candidate to this many MACs at ``size`` before training; None: do not slim.
-        size: reference (height, width) for MACs.
-        steps: optimiser steps.
+        round: The round's id.
+        live: Folder of the model to start from.
+        frozen: Folder of the first model, which is scored for comparison.
+        out: Folder that receives the candidate model.
+        checkpoint: Folder for the state of an interrupted run; the run resumes from it when it is complete.
+        n_classes: Number of classes.
+        train, rehearsal: New and old samples to learn from.
+        gate: Held-out samples, which are scored and never learnt from.
+        target_macs: MACs at ``size`` that the candidate is slimmed to before training; None does not slim.
+        size: Reference (height, width) for MACs.
+        steps: Number of optimiser steps.
         precision: ``auto``, ``fp32`` or ``bf16``.
-        precision_cache: file that remembers what ``auto`` measured on this board.
-        threads: CPU threads.
-        looks: steps after which some of the gate is evaluated, for the round's curve.
-        min_gain: mIoU that promotion will ask for; a round without hope of it gives up early.
-        confidence: of the bounds that this is judged with.
-        gate_blocks: the block of time of each gate sample.
-        distillation: weight of staying with the live model's answers on rehearsed samples; 0: none.
-        kind: what kind of round it is; "" in a work order of an earlier build, see ``kind_of``.
-        condition: the one condition that the round trains; None where it trains the shared weights of all.
-        note: what the round leaves alone, for the candidate's certificate.
-        conditions: the round's own copy of the live version's file of conditions, so that a resumed round
-            sees the same; empty: one set of statistics serves everything.
-        graph: write the candidate's graph for onnxruntime beside it, so that the daemon need not.
+        precision_cache: File that stores the result that ``auto`` measured on this board.
+        threads: Number of CPU threads.
+        looks: Steps after which some of the gate is evaluated, for the round's curve.
+        min_gain: The mIoU gain that promotion will ask for; a round that cannot reach it gives up early.
+        confidence: Confidence of the bounds that decide about giving up, 0 to 1.
+        gate_blocks: The time block of each gate sample.
+        distillation: Weight of the loss that keeps the live model's answers on rehearsed samples; 0 turns it
+            off.
+        kind: The kind of round; "" in a job of an earlier build, see ``kind_of``.
+        condition: The one condition that the round trains; None trains the shared weights of all conditions.
+        note: What the round does not change, for the candidate's certificate.
+        conditions: The round's own copy of the live version's file of conditions, so that a resumed round
+            sees the same; empty when one set of statistics serves every frame.
+        graph: Whether the candidate's graph for onnxruntime is written beside it, so that the daemon need
+            not.
     """
 
     round: str
@@ -91,19 +93,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kind_of(self) -> RoundKindName:
-        """The kind of round; a work order of an earlier build tells it by its condition alone."""
+        """The kind of round; a job of an earlier build has only its condition to tell it by."""
         return self.kind or ("whole" if self.condition is None else "condition")
 
 
 class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Work order for the evaluation of a version on probation: two models over the same frames.
+    """The job of evaluating a version on probation: two models over the same frames.
 
     Attributes:
-        before: folder of the version that was live before.
-        live: folder of the version on probation.
-        samples: frames that came since; ``label`` is empty where there is none.
-        threads: CPU threads.
-        conditions: whether frames are segmented with the statistics of their conditions.
+        before: Folder of the version that was live before.
+        live: Folder of the version on probation.
+        samples: Frames that came since its promotion; ``label`` is empty where there is none.
+        threads: Number of CPU threads.
+        conditions: Whether each frame is segmented with the statistics of its condition.
     """
 
     before: str
@@ -115,7 +117,7 @@ class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
-    """The trainer runs."""
+    """The trainer has started."""
 
     pid: int
 
@@ -128,7 +130,7 @@ class Evaluated(msgspec.Struct, frozen=True, tag="evaluated"):
 
 
 class Slimmed(msgspec.Struct, frozen=True, tag="slimmed"):
-    """The candidate lost channels (or, with a note, could not)."""
+    """The candidate lost channels; with a note, the text says why it could not."""
 
     macs_before: int
     macs_after: int
@@ -138,7 +140,7 @@ class Slimmed(msgspec.Struct, frozen=True, tag="slimmed"):
 
 
 class Stepped(msgspec.Struct, frozen=True, tag="step"):
-    """One optimiser step is done; ``macs`` is the training cost so far."""
+    """One optimiser step is done; ``macs`` is the training cost up to it."""
 
     step: int
     steps: int
@@ -155,14 +157,14 @@ class CurvePoint(msgspec.Struct, frozen=True, kw_only=True, tag="curve_point"):
 
 
 class GaveUp(msgspec.Struct, frozen=True, tag="gave_up"):
-    """The round has no hope of promotion: nothing is saved."""
+    """The round cannot reach promotion any more: nothing is saved."""
 
     step: int
     reason: str
 
 
 class Timed(msgspec.Struct, frozen=True, kw_only=True, tag="timed"):
-    """What a mask takes on the same frame, in milliseconds of one core."""
+    """CPU time that one mask takes each model on the same frame, in milliseconds of one core."""
 
     live_ms: float
     candidate_ms: float
@@ -172,9 +174,9 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, tag="observed"):
     """One frame of the evaluation of a version on probation.
 
     Attributes:
-        before, live: counts where there is a label.
-        confidence_before, confidence_live: mean over the pixels, 0 to 1.
-        agreement: share of pixels with the same class, 0 to 1.
+        before, live: Counts where the frame has a label.
+        confidence_before, confidence_live: Mean confidence over the pixels, 0 to 1.
+        agreement: Share of pixels to which both give the same class, 0 to 1.
     """
 
     id: str
@@ -193,7 +195,7 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True, tag="unreadable"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The candidate is on disk and scored; ``steps`` were done of those that were planned."""
+    """The candidate is on disk and scored; ``steps`` of the planned steps were done."""
 
     macs: int
     parameters: int
@@ -203,13 +205,13 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 
 class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
-    """SIGTERM was obeyed: the state after ``step`` is on disk and the round can go on from it."""
+    """The trainer left after SIGTERM: its state after ``step`` is saved, and the round can resume."""
 
     step: int
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """The trainer could not go on: ``error`` for the round's record, ``memory`` if there was too little."""
+    """The trainer failed: ``error`` goes into the round's record, ``memory`` says that memory was short."""
 
     error: str
     memory: bool = False
@@ -227,15 +229,15 @@ _probations: msgspec.json.Decoder[ProbationJob] = msgspec.json.Decoder(Probation
 
 
 def encode(message: Job | ProbationJob | Event) -> bytes:
-    """One line of JSON, newline not included."""
+    """Encode a message as one line of JSON, without the newline."""
     return _encoder.encode(message)
 
 
 def decode_event(line: bytes) -> Event:
-    """Read one line of a trainer.
+    """Decode one line of a child's event stream.
 
     Raises:
-        DocumentError: the line is not an event.
+        DocumentError: The line is not an event.
     """
     return decode(line, _events)
 
@@ -244,23 +246,23 @@ def read_job(path: Path) -> Job:
     """Read a job file.
 
     Raises:
-        OSError: it is not there.
-        DocumentError: it is not a job.
+        OSError: The file cannot be read.
+        DocumentError: The file does not hold a job.
     """
     return decode(path.read_bytes(), _jobs)
 
 
 def read_probation_job(path: Path) -> ProbationJob:
-    """Read the work order for the evaluation of a version on probation.
+    """Read the job of evaluating a version on probation.
 
     Raises:
-        OSError: it is not there.
-        DocumentError: it is none.
+        OSError: The file cannot be read.
+        DocumentError: The file does not hold such a job.
     """
     return decode(path.read_bytes(), _probations)
 
 
-#: Folder in a round's own for links to the files that it reads.
+#: Folder inside a round's folder for links to the files that the round reads.
 LINKS = "files"
-#: Content of the mark beside a saved state where there is none: the round goes on from its beginning.
+#: Content of the file ``complete`` when no state was saved: the round then starts from its beginning.
 NO_STEPS = b"0"

@@ -1,4 +1,4 @@
-"""Taking a process out of the idle class, when it is needed after all."""
+"""Raises the priority of a child process that runs in the idle class."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 def raise_priority(pid: int, procfs: Path = Path("/proc")) -> None:
-    """Let all threads of a child compete like any other process.
+    """Give all threads of a child the priority of ordinary processes.
 
-    A child in the idle class that is to save its state within seconds may not get one of them on a busy
-    board. The kernel allows it to root, and to others as far as their limit of niceness goes (RLIMIT_NICE;
-    the unit sets it); where it does not, or the child is gone, nothing happens.
+    A child in the idle class may get no CPU time on a busy board, even to save its state within seconds. The
+    kernel allows this to root, and to others within their limit of niceness (RLIMIT_NICE, which the unit
+    sets); where it is not allowed, or the child is gone, nothing happens.
     """
     with contextlib.suppress(OSError):
         for thread in (procfs / str(pid) / "task").iterdir():

@@ -1,4 +1,4 @@
-"""The parent's side of the trainer process: start it, read its events, and end it when it must end."""
+"""The parent's side of a child process: start it, read its events, and end it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 #: Seconds between SIGTERM and SIGKILL: time for one optimiser step and a checkpoint.
 GRACE_SECONDS = 4.0
-#: The same when the daemon stops: what that does afterwards must fit into the supervisor's five seconds, too.
+#: The same when the daemon stops: its remaining work must also fit into the supervisor's five seconds.
 STOP_GRACE_SECONDS = 2.5
 _MAX_LINE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Tick:
-    """Nothing was reported for a while; the caller checks its limits."""
+    """No event came for a while; the caller checks its limits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,8 @@ class Exit:
     """The process has ended.
 
     Attributes:
-        status: exit status; negative: the signal that killed it.
-        cpu_seconds: user and system CPU seconds it used, None when the kernel did not tell.
+        status: Exit status; a negative one is the signal that killed the process.
+        cpu_seconds: User and system CPU seconds of the process; None when the kernel did not report them.
     """
 
     status: int
@@ -49,7 +49,7 @@ class Exit:
 
 
 class TrainerProcess:
-    """One trainer; the thread that starts it must outlive it (it dies with that thread)."""
+    """One child process; the thread that starts it must outlive it, since it dies with that thread."""
 
     def __init__(
         self,
@@ -61,15 +61,15 @@ class TrainerProcess:
         tick_seconds: float = 0.5,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare a child.
+        """Prepare a child without starting it.
 
         Args:
-            job_file: what it is to do.
-            log_file: where its standard error goes.
-            program: the module to run: it takes the job file, this process's id and the priority.
-            priority: ``background`` gets what everything else on the board leaves.
-            tick_seconds: how long it may be silent before ``events`` yields a ``Tick``.
-            monotonic: seconds.
+            job_file: The file of its job.
+            log_file: The file that receives its standard error.
+            program: The module to run; its arguments are the job file, this process's id and the priority.
+            priority: ``background`` lets it run only when no other program needs the processor.
+            tick_seconds: Seconds without an event after which ``events`` yields a ``Tick``.
+            monotonic: Monotonic clock, in seconds.
         """
         self._job_file = job_file
         self._program = program
@@ -103,7 +103,8 @@ class TrainerProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # Its own group: a Ctrl-C meant for the daemon must not kill it before it was asked to save.
+            # Its own group, so that a Ctrl-C meant for the daemon does not kill it before it is asked to
+            # save.
             start_new_session=True,
         )
         assert self._process.stdout is not None
@@ -115,7 +116,7 @@ class TrainerProcess:
         self._reader.start()
 
     def events(self) -> Iterator[jobs.Event | Tick | Exit]:
-        """What the trainer says, a ``Tick`` whenever it is silent, and one ``Exit`` last."""
+        """Yields the child's events, a ``Tick`` when none came for a while, and one ``Exit`` last."""
         assert self._process is not None
         while True:
             try:
@@ -131,12 +132,12 @@ class TrainerProcess:
         yield self._reap()
 
     def ask_to_leave(self, *, daemon_stops: bool = False) -> None:
-        """SIGTERM: save the state and go; SIGKILL follows by itself when it does not.
+        """Send SIGTERM, so that the child saves its state and exits; SIGKILL follows if it does not.
 
-        Asked again, it only gets less time, never more.
+        A second call can only shorten the time it has, never extend it.
 
         Args:
-            daemon_stops: whether that is why; the grace is shorter then.
+            daemon_stops: Whether the daemon stops, which makes that time shorter.
         """
         if self._process is None:
             return
@@ -149,15 +150,15 @@ class TrainerProcess:
             self._kill_at = min(self._kill_at, self._monotonic() + STOP_GRACE_SECONDS)
 
     def ask_to_finish(self) -> None:
-        """SIGUSR1: train no further, judge and save what there is."""
+        """Send SIGUSR1, so that the trainer stops training, then judges and saves its result."""
         self._signal(signal.SIGUSR1)
 
     def kill(self) -> None:
-        """SIGKILL now."""
+        """Send SIGKILL."""
         self._signal(signal.SIGKILL)
 
     def end(self) -> Exit:
-        """SIGKILL now, and wait until it is gone; what it still reported is dropped."""
+        """Send SIGKILL and wait for the exit; events that are still unread are dropped."""
         self.kill()
         for event in self.events():
             if isinstance(event, Exit):
@@ -166,7 +167,7 @@ class TrainerProcess:
 
     def _escalate(self) -> None:
         if self._kill_at is not None and self._monotonic() >= self._kill_at:
-            log.warning("child killed job=%s because=it did not leave in time", self._job_file)
+            log.warning("child killed job=%s reason=it did not exit in time", self._job_file)
             self.kill()
 
     def _signal(self, number: int) -> None:
@@ -178,7 +179,7 @@ class TrainerProcess:
         assert self._process is not None
         assert self._reader is not None
         cpu_seconds = None
-        if self._process.returncode is None:  # else a signal came too late, found it gone and took its status
+        if self._process.returncode is None:  # else send_signal found that it had exited and took its status
             _pid, status, usage = os.wait4(self._process.pid, 0)
             self._process.returncode = os.waitstatus_to_exitcode(status)
             cpu_seconds = usage.ru_utime + usage.ru_stime
@@ -190,7 +191,7 @@ class TrainerProcess:
         return Exit(status=self._process.returncode, cpu_seconds=cpu_seconds)
 
     def _read(self, stream: IO[bytes]) -> None:
-        """Turn lines into events; what is not an event is dropped and counted, however much there is."""
+        """Turn lines into events; lines that are not events are dropped and counted, in bounded memory."""
         garbage = 0
         try:
             while line := stream.readline(_MAX_LINE):
@@ -199,7 +200,7 @@ class TrainerProcess:
                 except DocumentError:
                     garbage += 1
         finally:
-            # Whatever ends the reading: without this mark ``events`` would wait for ever.
+            # Needed however reading ends: without this mark ``events`` would wait forever.
             self._messages.put(None)
             if garbage:
                 log.warning("child wrote lines that are not events lines=%d", garbage)
@@ -214,7 +215,7 @@ def write_job(folder: Path, job: jobs.Job | jobs.ProbationJob) -> Path:
 
 
 def last_error_line(path: Path) -> str:
-    """The last line a crashed trainer wrote, for the round's record; empty when there is none."""
+    """The last line that a crashed child wrote, for the record; empty when there is none."""
     try:
         lines = path.read_bytes()[-4096:].decode("utf-8", "replace").strip().splitlines()
     except OSError:

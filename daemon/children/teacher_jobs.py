@@ -1,4 +1,4 @@
-"""What passes between the daemon and its teacher process: one JSON job in, one JSON event a line out."""
+"""Messages between the daemon and its teacher process: one JSON job in, one JSON event a line out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 
 
 class TeachSample(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored sample: absolute paths (``label`` only to calibrate on), (height, width) as captured."""
+    """One stored sample: absolute paths (``label`` only for calibration) and its captured (height, width)."""
 
     id: str
     image: str
@@ -29,21 +29,21 @@ class TeachSample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TeacherJob(msgspec.Struct, frozen=True, kw_only=True):
-    """One run's work order, written to ``teaching/job.json``.
+    """The job of one labelling run, written to ``teaching/job.json``.
 
     Attributes:
-        teacher: folder or ``model.safetensors`` of a checkpoint, an ``.onnx`` file, or with a factory a
+        teacher: Folder or ``model.safetensors`` of a checkpoint, an ``.onnx`` file, or, with a factory, a
             ``.safetensors`` file of its weights; may be empty with a factory.
         factory: "package.module:callable", or empty.
-        classes: of the model that learns.
-        out: folder for the masks.
-        samples: to label, those worth most first.
-        calibration: labelled samples to measure the teacher on first; empty when ``thresholds`` are known.
-        thresholds: of an earlier run, by class; empty to calibrate.
-        default: threshold while there is nothing to calibrate on.
-        target: share of the accepted pixels that must agree with labels.
-        live: folder of the live model, scored against the teacher; empty to leave that out.
-        threads: CPU threads; 0 takes all cores.
+        classes: Classes of the model that learns.
+        out: Folder for the masks.
+        samples: Samples to label, the most valuable first.
+        calibration: Labelled samples to measure the teacher on first; empty when ``thresholds`` are known.
+        thresholds: Thresholds of an earlier run, by class; empty to calibrate.
+        default: Threshold while there is nothing to calibrate on.
+        target: Share of the accepted pixels that must agree with labels.
+        live: Folder of the live model, which is compared with the teacher; empty to skip the comparison.
+        threads: Number of CPU threads; 0 takes all cores.
     """
 
     teacher: str
@@ -60,12 +60,12 @@ class TeacherJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Calibrated(msgspec.Struct, frozen=True, kw_only=True, tag="calibrated"):
-    """From which confidence on the teacher is believed.
+    """The confidence thresholds above which the teacher's pixels are accepted.
 
     Attributes:
-        thresholds: by class; above 1 for a class that it is never believed on.
-        agreement: of the accepted pixels with labels; None without any.
-        samples: labelled samples that this was measured on.
+        thresholds: Threshold by class; above 1 where no pixel of the class is accepted.
+        agreement: Share of the accepted pixels that agree with labels; None without labels.
+        samples: Number of labelled samples that this was measured on.
     """
 
     thresholds: tuple[float, ...]
@@ -77,14 +77,14 @@ class Taught(msgspec.Struct, frozen=True, kw_only=True, tag="taught"):
     """The teacher has segmented one sample.
 
     Attributes:
-        id: of the sample.
-        mask: the label's file; empty when too little of it could be believed, or the image is damaged.
-        classes: ids in it.
-        confidence: mean over the accepted pixels.
-        accepted: share of the pixels that were accepted.
-        agreement_with_teacher: share of the accepted pixels on which the live model says the same.
-        uncertainty: 1 less the live model's mean confidence.
-        error: why the image could not be used.
+        id: The sample's id.
+        mask: File of the label; empty when too few pixels were accepted, or the image is damaged.
+        classes: Class ids in the label.
+        confidence: Mean confidence over the accepted pixels.
+        accepted: Share of the pixels that were accepted.
+        agreement_with_teacher: Share of the accepted pixels to which the live model gives the same class.
+        uncertainty: 1 minus the live model's mean confidence.
+        error: Why the image could not be used.
     """
 
     id: str
@@ -104,15 +104,15 @@ _jobs: msgspec.json.Decoder[TeacherJob] = msgspec.json.Decoder(TeacherJob)
 
 
 def encode_job(job: TeacherJob) -> bytes:
-    """The file's content."""
+    """Encode a job as the content of its file."""
     return _encoder.encode(job)
 
 
 def read_teacher_job(path: Path) -> TeacherJob:
-    """Read a work order.
+    """Read the job of one labelling run.
 
     Raises:
-        OSError: it is not there.
-        DocumentError: it is none.
+        OSError: The file cannot be read.
+        DocumentError: The file does not hold such a job.
     """
     return decode(path.read_bytes(), _jobs)

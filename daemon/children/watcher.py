@@ -1,7 +1,7 @@
-"""Runs one child process (trainer, teacher or probation) to its end and holds it to its limits.
+"""Runs one child process (trainer, teacher or probation) to its end and enforces its limits.
 
-There is one watcher for all children, so that none of them can run without a deadline, a limit of memory and
-a limit of joules, and so that the rounds thread sends its heartbeat whatever a child does or fails to do.
+There is one watcher for all children, so that each has a deadline, a limit of memory and a limit of joules,
+and so that the rounds thread sends its heartbeat whatever a child does.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ Limit: TypeAlias = Literal["", "stopping", "deadline", "memory", "energy"]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a child may not exceed.
+    """The limits of a child process.
 
     Attributes:
-        deadline: The monotonic second at which it must end.
+        deadline: The monotonic second at which the child must end.
         resident_bytes: The resident memory that it may use.
-        must_stop: Returns why the energy budget ends the child now, or None. It is called about twice a
-            second.
+        must_stop: Returns why the energy budget ends the child now, or None; called about twice a second.
     """
 
     deadline: float
@@ -66,13 +65,13 @@ class Ended:
 
 
 class ChildAccount(Protocol):
-    """What a child's CPU seconds are charged to."""
+    """The account that a child's CPU seconds are charged to."""
 
     def attach_trainer(self, pid: int, workload: Workload = ...) -> None:
         """Charge a process's CPU seconds to a workload from now on."""
 
     def detach_trainer(self, total_seconds: float | None) -> None:
-        """The process has ended; ``total_seconds`` is what the kernel says it used in all."""
+        """End the charging; ``total_seconds`` is the kernel's total of the process that ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +171,7 @@ class ChildWatcher:
 
 
 def resident_bytes(procfs: Path, pid: int) -> int | None:
-    """Resident set of a process in bytes; None when it is gone."""
+    """Resident memory of a process in bytes; None when the process is gone."""
     try:
         pages = (procfs / str(pid) / "statm").read_text().split()[1]
     except (OSError, IndexError):
@@ -197,7 +196,7 @@ def available_memory(procfs: Path) -> int:
 
 
 def _oom_kills(procfs: Path) -> int:
-    """How often the kernel has killed a process for want of memory; 0 where /proc/vmstat does not tell."""
+    """How often the kernel has killed a process because memory ran out; 0 if /proc/vmstat does not say."""
     try:
         for line in (procfs / "vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):

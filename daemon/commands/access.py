@@ -1,4 +1,4 @@
-"""How commands reach the daemon they mean: its state folder, control socket, index and classes."""
+"""Access of commands to the daemon: its state folder, control socket, index and classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def target(config_path: Path | None, state_dir: Path | None) -> StatePaths:
-    """The state folder that ``--config`` and ``--state-dir`` mean; see ``instances.locate``.
+    """The state folder that ``--config`` and ``--state-dir`` select; see ``instances.locate``.
 
     Raises:
         click.UsageError: several daemons run and nothing says which one is meant.

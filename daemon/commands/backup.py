@@ -1,4 +1,4 @@
-"""``dance-ondevice backup`` and ``restore``: a state folder as one file, while the service runs."""
+"""``dance-ondevice backup`` and ``restore``: writes a state folder to one file and reads it back."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def restore(*, file: Path, config_path: Path | None, state_dir: Path | None, as_
     from dance_ondevice.daemon.curation.backup import BackupError
     from dance_ondevice.daemon.system.state import StateInUse, StatePaths
 
-    # Never the folder of whatever daemon runs: it is given, or it is the configuration's.
+    # Never the folder of a daemon that happens to run: only the given or the configured one.
     root = state_dir or Path(load_config(config_path).config.daemon.state_dir)
     try:
         done = restoring.restore(file, StatePaths(root))

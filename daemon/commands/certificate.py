@@ -1,4 +1,4 @@
-"""A version's birth certificate for people: where it comes from, what it cost, and what the gate said."""
+"""Prints the certificate of a version: its origin, its cost and the gate's verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dance_ondevice.daemon.terminal import print_pairs, print_table, show, show_
 
 
 def print_certificate(card: Mapping[str, Any]) -> None:
-    """Print a card; what it does not tell is shown as a dash or left out."""
+    """Print a card; missing facts are shown as a dash or left out."""
     print_pairs(_pairs(card))
     gate = card.get("gate") or {}
     table = gate.get("table") or {}

@@ -48,7 +48,7 @@ def check(ctx: click.Context, config_path: Path | None, as_json: bool) -> None:
         loaded = configuration.load(path)
         notes = list(warnings(loaded.config))
         if loaded.config.model.factory or loaded.config.labels.teacher_factory:
-            # Whether the user's own code works shows only when it runs, with torch.
+            # The user's own code can only be checked by running it, with torch.
             from dance_ondevice.daemon.versions import factory
 
             find_code(loaded.config, loaded.path, os.environ)
@@ -76,8 +76,8 @@ def check(ctx: click.Context, config_path: Path | None, as_json: bool) -> None:
 def reload(config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """Have the running daemon read its configuration again.
 
-    Tells what holds from now on and what waits for a restart. A file that cannot be used changes nothing: its
-    problems are listed and the exit status is 1.
+    Lists the keys that take effect now and those that need a restart. A file that cannot be used changes
+    nothing: its problems are listed and the exit status is 1.
     """
     paths = _running(config_path, state_dir)
     changes = ask(paths, "reload")
@@ -96,7 +96,7 @@ def reload(config_path: Path | None, state_dir: Path | None, as_json: bool) -> N
 
 
 def _running(config_path: Path | None, state_dir: Path | None) -> StatePaths:
-    """The folder of the daemon that is meant, which a file with mistakes in it must not hide."""
+    """The state folder of the daemon, found even when the configuration file has mistakes."""
     try:
         return target(config_path, state_dir)
     except configuration.ConfigError:

@@ -1,4 +1,4 @@
-"""``dance-ondevice doctor``: is this machine fit, and is the state folder sound."""
+"""``dance-ondevice doctor``: checks this machine and the state folder."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def doctor(
 
 
 def _rebuild(paths: StatePaths, config: Config, *, quiet: bool) -> None:
-    """Make the index anew while holding the folder's lock, which a running daemon would hold."""
+    """Rebuild the index under the folder's lock, which a running daemon would hold."""
     from dance_ondevice.complexity import make_indicator
     from dance_ondevice.daemon.store.reconcile import rebuild_index
     from dance_ondevice.daemon.store.schema import SchemaTooNew

@@ -1,4 +1,4 @@
-"""``dance-ondevice energy``: where the joules went."""
+"""``dance-ondevice energy``: the joules of each day by workload, and of each round."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _COLUMNS = ("day", "workload", "source", "method", "joules")
 #: Days that people are shown unless they ask for more.
 _DAYS = 14
 _BAR_WIDTH = 32
-#: The end of a bar, by the eighths of a character that are left over.
+#: Characters for the end of a bar, by eighths of a character.
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
-#: A colour for each way in which joules are known.
+#: The colour for each method of measurement.
 _COLOURS = {"counter": "green", "integrated": "cyan", "modelled": "yellow"}
 
 
@@ -57,7 +57,7 @@ def energy(
                 f"select {', '.join(_COLUMNS)} from energy where day in "
                 "(select distinct day from energy order by day desc limit :days) "
                 "order by day desc, workload, source, method",
-                # A negative limit is none to SQLite.
+                # For SQLite a negative limit means no limit.
                 {"days": days or (-1 if as_json or as_csv else _DAYS)},
             )
         )

@@ -108,7 +108,7 @@ def _show(points: list[LoadPoint], line: PowerLine, *, as_json: bool) -> None:
 
 
 def _hardware_meter(energy: Energy) -> Meter:
-    """The board's own meter, whatever the configuration says about using it.
+    """The board's own meter, even if the configuration names another one.
 
     Raises:
         WorkFailed: There is none.
@@ -120,7 +120,7 @@ def _hardware_meter(energy: Energy) -> Meter:
 
     if energy.meter == "modelled":
         energy = msgspec.structs.replace(energy, meter="auto")
-    unused: Callable[[], float] = lambda: 0.0  # noqa: E731 - only the model asks for CPU seconds
+    unused: Callable[[], float] = lambda: 0.0  # noqa: E731 - only the modelled meter uses CPU seconds
     try:
         meter, _ = meters.choose_meter(energy, unused)
     except MeterUnavailable as error:

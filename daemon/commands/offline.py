@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def offline_versions(paths: StatePaths, now: Callable[[], float]) -> Iterator[Versions]:
-    """The versions of a state folder, whose lock is held meanwhile.
+    """The versions of a state folder, whose lock is held in this context.
 
     Args:
-        paths: of the state folder.
-        now: wall clock, seconds.
+        paths: Paths of the state folder.
+        now: Wall clock, in seconds.
 
     Raises:
-        WorkFailed: it is not there, a daemon runs on it, or it cannot be used.
+        WorkFailed: The folder is missing, a daemon runs on it, or it cannot be used.
     """
     from dance_ondevice.daemon.store.service import Store
     from dance_ondevice.daemon.system.state import StateInUse, StateLock

@@ -14,7 +14,7 @@ from dance_ondevice.daemon.commands.access import ask, target
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import Waiting, print_json, print_pairs, show
 
-#: What a finished round is told as; the daemon may add more.
+#: Outcomes of a finished round that are known here; the daemon may add others.
 RESULT_KEYS = (
     "round",
     "outcome",
@@ -106,7 +106,7 @@ def await_request(
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Poll the daemon until a request is done; returns what came of it, without its ``state``.
+    """Poll the daemon until a request is done; returns its answer without the ``state``.
 
     ``on_answer`` is called with each answer before the last.
 

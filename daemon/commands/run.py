@@ -19,8 +19,8 @@ from dance_ondevice.daemon.cli import (
 )
 from dance_ondevice.daemon.system.repeats import RepeatLimit
 
-#: How long a thread may keep the interpreter while others wait. A frame lets go of it again and again; while
-#: another thread computes in Python, preparing a version say, it waits so long to go on each time.
+#: Seconds that a thread may keep the interpreter while others wait. Processing a frame releases it often, and
+#: waits this long each time while another thread computes in Python, for example to prepare a version.
 _SWITCH_SECONDS = 0.0002
 
 
@@ -45,7 +45,7 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
     )
     for handler in logging.getLogger().handlers:
         handler.addFilter(RepeatLimit())
-    # Every request of the schedule would be a line at INFO.
+    # APScheduler would log every request of the schedule at INFO.
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
     loaded = load_config(config_path, state_dir)
 
@@ -56,16 +56,16 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
     logging.getLogger(__name__).debug("descriptors limit=%d", raise_limit())
     sys.setswitchinterval(_SWITCH_SECONDS)
     few_arenas()
-    # OpenCV reads its own limit when it is loaded: before anything below imports it.
+    # OpenCV reads its pixel limit when it is loaded, so this comes before any import of it.
     images.limit_pixels(loaded.config.ingest.max_pixels)
     from dance_ondevice.daemon.supervisor import Supervisor
     from dance_ondevice.daemon.versions.versions import VersionError
 
     try:
         status = Supervisor(loaded, environ=os.environ, end_within=_end_within).run()
-    # OSError: an address in use, a folder that cannot be written; StateInUse is a RuntimeError.
+    # OSError covers an address in use or a folder that cannot be written; StateInUse is a RuntimeError.
     except VersionError as error:
-        # No restart helps: somebody has to put the model right first.
+        # A restart does not help: the model must be put right first.
         click.echo(str(error), err=True)
         raise click.exceptions.Exit(EXIT_BAD_CONFIG) from error
     except (OSError, RuntimeError) as error:
@@ -73,14 +73,14 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
         raise WorkFailed(str(error)) from error
     finally:
         faulthandler.cancel_dump_traceback_later()
-    # Everything is on disk and closed. Leaving the usual way unloads torch, which takes a board seconds of
+    # Everything is on disk and closed. A normal exit would unload torch, which takes seconds on a board, of
     # the few that a stop may take.
     logging.shutdown()
     os._exit(status)
 
 
 def _end_within(seconds: float) -> None:
-    """End the process with status 1 after so many seconds, and tell where its threads hang.
+    """End the process with status 1 after a number of seconds, and print where its threads hang.
 
     It takes a thread that does not need Python's lock: what hangs may hold it.
     """

@@ -29,7 +29,7 @@ def status(config_path: Path | None, state_dir: Path | None, as_json: bool) -> N
 
 
 def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    """The facts that a person looks for first; ``--json`` has all of them."""
+    """The most important facts for people; ``--json`` has all of them."""
     energy, rounds = answer.get("energy") or {}, answer.get("rounds") or {}
     inference = answer.get("inference") or {}
     model = answer.get("version")
@@ -78,7 +78,7 @@ def _ago(facts: Mapping[str, Any]) -> str:
 
 
 def _by_condition(cameras: Mapping[str, Mapping[str, Mapping[str, int]]] | None) -> str:
-    """What was kept and dropped of each camera in each condition, or light."""
+    """The counts of kept and dropped frames by camera and condition, or by light without conditions."""
     shown = [
         f"{camera} in {condition}: {_counts(outcomes)}"
         for camera, conditions in (cameras or {}).items()
@@ -88,7 +88,7 @@ def _by_condition(cameras: Mapping[str, Mapping[str, Mapping[str, int]]] | None)
 
 
 def _conditions(conditions: Mapping[str, Any] | None) -> str:
-    """Which condition each camera is in, and what became of the statistics of each."""
+    """The condition that each camera is in, and the status of each condition's statistics."""
     if not conditions:
         return "-"
     if conditions.get("note"):

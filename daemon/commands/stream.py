@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from dance_ondevice.daemon.security.curve import ClientCurve
     from dance_ondevice.daemon.wire.sender import Pattern, StreamSummary
 
-#: Seconds between two lines on how far the stream is.
-TELL_EVERY = 10.0
+#: Seconds between two lines that report the stream's progress.
+PROGRESS_SECONDS = 10.0
 
 
 def _read_void(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -199,7 +199,7 @@ def stream(
         except LinkError as error:
             raise WorkFailed(str(error)) from error
         try:
-            with told_every(TELL_EVERY, lambda: progress_line(sender.summary()), _say):
+            with printed_every(PROGRESS_SECONDS, lambda: progress_line(sender.summary()), _say):
                 sending.stream(frames, sender, fps=fps, limit=limit)
         except KeyboardInterrupt:
             interrupted = True
@@ -240,7 +240,7 @@ def _say(line: str) -> None:
 
 
 def progress_line(summary: StreamSummary) -> str:
-    """How far a stream is, in one line."""
+    """The progress of a stream, in one line."""
     outcomes = ("kept", "dropped", "rejected", "overflow")
     told = ", ".join(f"{count} {name}" for name in outcomes if (count := getattr(summary, name)))
     return (
@@ -251,8 +251,8 @@ def progress_line(summary: StreamSummary) -> str:
 
 
 @contextlib.contextmanager
-def told_every(seconds: float, line: Callable[[], str], say: Callable[[str], None]) -> Iterator[None]:
-    """Say a line every so many seconds, from a thread: the work may be waiting for a camera."""
+def printed_every(seconds: float, line: Callable[[], str], say: Callable[[str], None]) -> Iterator[None]:
+    """Print a line at intervals, from a separate thread, since the work may be waiting for a camera."""
     done = threading.Event()
 
     def tell() -> None:
@@ -269,7 +269,7 @@ def told_every(seconds: float, line: Callable[[], str], say: Callable[[str], Non
 
 
 def chooser(every: int | None, fraction: float | None) -> Callable[[int], bool]:
-    """Which frames carry a label, by their index: every k-th, an evenly spread share, or all."""
+    """A function that selects the labelled frames by index: every k-th, an evenly spread share, or all."""
     if every is not None:
         return lambda index: index % every == 0
     if fraction is not None:
@@ -279,7 +279,7 @@ def chooser(every: int | None, fraction: float | None) -> Callable[[int], bool]:
 
 @contextlib.contextmanager
 def _progress(total: int | None) -> Iterator[Callable[[], None]]:
-    """A bar on the terminal while frames are sent; yields what to call for each."""
+    """A progress bar while frames are sent; yields a function to be called for each frame."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dance_ondevice.daemon.watching.feed import Classes, SeenMask
 
 _DEFAULT_OUT = Path("overlay.png")
-#: A picture a second is what a person can take in.
+#: Seconds between two pictures: people cannot take in more than about one a second.
 _PICTURE_SECONDS = 1.0
 
 
@@ -134,7 +134,7 @@ def watch(
 
 
 def _published(paths: StatePaths | None) -> str:
-    """Where the running daemon publishes."""
+    """The endpoint at which the running daemon publishes masks."""
     from dance_ondevice.daemon.control.instances import read_daemon_file
 
     found = read_daemon_file(paths) if paths is not None else None
@@ -145,7 +145,7 @@ def _published(paths: StatePaths | None) -> str:
         )
     if not found.inference:
         raise WorkFailed("the daemon publishes no masks: inference.enabled is false in its configuration")
-    # What is bound to every address is reached here by loopback.
+    # An endpoint that is bound to every address is reached through loopback here.
     return found.inference.replace("//0.0.0.0:", "//127.0.0.1:").replace("//*:", "//127.0.0.1:")
 
 
@@ -157,7 +157,7 @@ def _address(listen: str) -> tuple[str, int]:
 
 
 def _classes(paths: StatePaths | None, config_path: Path | None, highest: int) -> Classes:
-    """Names and colours where the daemon has not published them."""
+    """Names and colours of classes where the daemon has not published them."""
     from dance_ondevice.daemon.watching.feed import Classes
     from dance_ondevice.images.labels import IGNORE, class_colours
 

@@ -1,4 +1,4 @@
-"""Configuration: TOML into frozen structs, all problems reported at once, the origin of each value kept."""
+"""Loads the configuration: TOML into frozen structs, all problems at once, the origin of each value."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ __all__ = [
     "toml_value",
 ]
 
-#: The origin of a value that the command line gave.
+#: Origin of a value that was given on the command line.
 COMMAND_LINE = "command line"
 
 DEFAULT_PATH = Path("/etc/dance-ondevice/config.toml")
 
-#: Keys that hold a path: a relative one is taken from the folder of the file that says it.
+#: Keys that hold a path: a relative one starts at the folder of the file that contains it.
 _PATHS = ("daemon.state_dir", "model.weights", "labels.teacher", "training.anchors", "security.keys_dir")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong: the file (and line if known), the key's path, what was found, what is allowed."""
+    """One problem of a configuration: file (and line if known), key, what was found, what is allowed."""
 
     file: str
     key: str
@@ -59,7 +59,7 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used, with all of its problems."""
+    """A configuration that cannot be used, with all its problems."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -68,7 +68,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A configuration, the origin of each ``section.key`` (a file, "default", "command line"), its file."""
+    """A configuration, its file, and the origin of each ``section.key`` (file, "default", "command line")."""
 
     config: Config
     origins: Mapping[str, str]
@@ -84,11 +84,11 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Lo
     """Read and check a configuration.
 
     Args:
-        path: the TOML file; None means the built-in defaults (see ``find`` for where commands look).
-        overrides: values from the command line by ``section.key``; they win over the file.
+        path: The TOML file; None takes the built-in defaults (see ``find`` for where commands search).
+        overrides: Values from the command line by ``section.key``; they take precedence over the file.
 
     Raises:
-        ConfigError: the file cannot be read, or holds unknown keys, wrong types or impossible values.
+        ConfigError: The file cannot be read, or holds unknown keys, wrong types or impossible values.
     """
     document: dict[str, Any] = {} if path is None else _read(path)
     problems: list[Problem] = []
@@ -134,7 +134,7 @@ def toml_value(value: object) -> str:
 
 
 def template() -> str:
-    """A complete, commented configuration file that says what the defaults say."""
+    """A complete, commented configuration file with the default values."""
     lines = [
         "# Configuration of dance-ondevice: every key with its default, which a key that is left out keeps."
     ]
@@ -161,7 +161,7 @@ def _read(path: Path) -> dict[str, Any]:
         document: dict[str, Any] = tomllib.loads(text)
     except RecursionError as error:
         raise ConfigError((Problem(str(path), "", "values nested too deeply", "TOML"),)) from error
-    # The base class as well: Python refuses to read numbers of thousands of digits.
+    # The base class too: Python refuses to read numbers of thousands of digits.
     except ValueError as error:
         match = re.search(r"at line (\d+)", str(error))
         line = int(match[1]) if match else text.rstrip("\n").count("\n") + 1
@@ -182,7 +182,7 @@ def _flatten(document: dict[str, Any], file: str, problems: list[Problem]) -> It
 
 
 def _accept(key: str, value: object, file: str, values: dict[str, object], problems: list[Problem]) -> None:
-    """Check one value; put it into ``values`` or say in ``problems`` what is wrong with it."""
+    """Check one value; add it to ``values``, or its problem to ``problems``."""
     section, _, name = key.partition(".")
     if key not in RULES:
         known = [known.split(".")[1] for known in RULES if known.startswith(f"{section}.")]
@@ -251,7 +251,7 @@ def _is_there(look: Callable[[], bool]) -> bool:
 
 
 def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None) -> Iterator[Problem]:
-    """What no key can show alone."""
+    """Problems that only several keys together show."""
 
     def problem(key: str, found: object, allowed: str) -> Problem:
         file = origins[key] if origins[key] != "default" else str(path or "default")
@@ -270,12 +270,12 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
                 f"{len(config.ingest.subscribe)} client names, one for each endpoint of ingest.subscribe",
             )
     elif security.bind_camera_names:
-        # Without CURVE nobody knows who sends.
+        # Without CURVE the senders are unknown.
         yield problem("security.bind_camera_names", True, "false, or security.curve = true")
     if not security.allow_plain_remote:
         plain = "a loopback address such as 127.0.0.1, or security.allow_plain_remote = true"
         if config.metrics.enabled and not is_loopback(listen_address(config.metrics.listen)[0]):
-            # CURVE is of ZMQ: metrics travel in plain text either way.
+            # CURVE protects only ZMQ: metrics are plain text in any case.
             yield problem("metrics.listen", config.metrics.listen, plain)
     if not security.allow_plain_remote and not security.curve:
         plain += ", or security.curve = true"
@@ -314,5 +314,5 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
 
 
 def _any_port(endpoint: str) -> bool:
-    """Whether an endpoint asks for any free port: two of those do not collide."""
+    """Whether an endpoint asks for any free port: two such endpoints do not collide."""
     return endpoint.endswith(":*")

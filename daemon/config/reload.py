@@ -1,4 +1,4 @@
-"""Another configuration for a running daemon: what holds at once, what after a restart, what is refused."""
+"""Reloading the configuration of a running daemon: which keys change at once, and which after a restart."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dance_ondevice.daemon.config.sections import Config
 
 log = logging.getLogger(__name__)
 
-#: Keys that a running daemon takes over: each is read anew for every decision that it rules. A key that is
-#: not here was used to build something (a socket, a meter, a model) and waits for the next start.
+#: Keys that a running daemon can change, because they are read anew for every decision. All other keys were
+#: used to build something (a socket, a meter, a model) and change at the next start.
 LIVE_KEYS = frozenset(
     {
         "storage.quota_bytes",
@@ -77,13 +77,13 @@ LIVE_KEYS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """How a new configuration differs from the one that the daemon runs with.
+    """The differences between a new configuration and the one that the daemon runs with.
 
     Attributes:
-        applied: keys that changed and hold from now on, with old and new value.
-        restart: keys that changed and hold after a restart, with old and new value.
-        config: what the daemon runs with from now on: the old one with the applied keys.
-        unapplied: keys that changed and that a restart does not apply either, with what to do instead.
+        applied: Keys that changed and take effect now, with old and new value.
+        restart: Keys that changed and take effect after a restart, with old and new value.
+        config: The configuration from now on: the old one with the applied keys.
+        unapplied: Keys that changed and that even a restart does not apply, with what to do instead.
     """
 
     applied: Mapping[str, tuple[object, object]]
@@ -106,7 +106,7 @@ def _as_dict(changes: Mapping[str, tuple[object, object]]) -> dict[str, Any]:
 
 
 def compare(running: Config, wanted: Config) -> Changes:
-    """What would change at once and what only with a restart; changes nothing."""
+    """Compare two configurations by what changes at once and what after a restart; changes nothing."""
     new = dict(items(wanted))
     changed = {key: (old, new[key]) for key, old in items(running) if old != new[key]}
     applied = {key: pair for key, pair in changed.items() if key in LIVE_KEYS}
@@ -118,7 +118,7 @@ def compare(running: Config, wanted: Config) -> Changes:
 
 
 class Reloader:
-    """Reads the daemon's configuration again and hands it to the parts that can take it; from any thread."""
+    """Reads the daemon's configuration again and passes it to the running parts; callable from any thread."""
 
     def __init__(
         self,
@@ -126,12 +126,13 @@ class Reloader:
         apply: Callable[[Config], None],
         unapplied: Callable[[Config], Mapping[str, str]] = lambda _config: {},
     ) -> None:
-        """Begin with what was loaded.
+        """Start with a loaded configuration.
 
         Args:
-            loaded: what the daemon runs with.
-            apply: gives the parts a configuration that differs in live keys alone; it must not fail.
-            unapplied: keys that a restart with a configuration would not apply, and what to do instead.
+            loaded: The configuration that the daemon runs with.
+            apply: Gives the parts a configuration that differs only in live keys; it must not fail.
+            unapplied: Returns the keys of a configuration that even a restart would not apply, with what to
+                do instead.
         """
         self._unapplied = unapplied
         self._loaded = loaded
@@ -142,23 +143,23 @@ class Reloader:
 
     @property
     def config(self) -> Config:
-        """What the daemon runs with."""
+        """The configuration that the daemon runs with."""
         return self._config
 
     @property
     def waiting(self) -> tuple[str, ...]:
-        """Keys that the file has changed and that wait for a restart."""
+        """Keys that were changed in the file and take effect after a restart."""
         return self._waiting
 
     def reload(self) -> Changes:
-        """Read the file again, check all of it, and take over what can be; values of the command line stay.
+        """Read the file again, check all of it, and apply its live keys; values of the command line stay.
 
         Raises:
-            ConfigError: the file cannot be used; nothing has changed.
+            ConfigError: The file cannot be used; nothing has changed.
         """
         with self._lock:
             try:
-                # A daemon that was started without a file takes the system's once there is one.
+                # A daemon that was started without a file uses the system's file once there is one.
                 wanted = load(find(self._loaded.path), self._overrides())
             except ConfigError as error:
                 log.error("configuration not reloaded, nothing changed: %s", error)

@@ -1,4 +1,4 @@
-"""What each configuration key means and which values it takes: one table for checks, template and tests."""
+"""The rules of all configuration keys: meaning and allowed values, for checks, template, docs and tests."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from dance_ondevice.daemon.config.values import (
 from dance_ondevice.energy.choose import SOURCES
 from dance_ondevice.models.registry import ARCHITECTURES
 
-#: Names of ``energy.meter``: the best source, a certain one, or the model of the processor alone.
+#: Names of ``energy.meter``: the best source, a particular one, or the model of the processor alone.
 METERS = ("auto", *SOURCES, "modelled")
 _WINDOW = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-#: As cameras are named (``state.CAMERA_NAME``), since a client may be bound to the camera of its name.
+#: The same rule as for camera names (``state.CAMERA_NAME``), since a client may be bound to its camera.
 CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -37,7 +37,7 @@ _MOST_COUNTED_PIXELS = 2048 * 1024
 
 @dataclass(frozen=True)
 class Rule:
-    """A key's meaning, its allowed values in words, and the test of a value that has the right type."""
+    """A key's meaning, its allowed values in words, and the test of a value of the right type."""
 
     meaning: str
     allowed: str
@@ -60,7 +60,7 @@ def _is_window(value: str) -> bool:
 _BIND = 'tcp://host:port (port "*" for any free one) or ipc://path'
 _CONNECT = "tcp://host:port or ipc://path"
 
-#: Every key by "section.key"; its type and default stand in the structs of ``config``.
+#: Every key by "section.key"; its type and default are in the structs of ``config.sections``.
 RULES: Mapping[str, Rule] = {
     "daemon.state_dir": Rule(
         "Folder that holds the database, samples, models and rounds.",
@@ -93,7 +93,7 @@ RULES: Mapping[str, Rule] = {
         *integer(1, 65536),
     ),
     "ingest.max_cameras": Rule(
-        "Camera names that are told apart; a new one beyond takes the place of a silent one, or is refused.",
+        "Camera names that are accepted; a new one beyond takes the place of a silent one, or is refused.",
         *integer(1, 4096),
     ),
     "ingest.max_header_bytes": Rule("Largest JSON header, in bytes.", *integer(256, 16777216)),
@@ -319,7 +319,7 @@ RULES: Mapping[str, Rule] = {
         "Whether each condition (day, dusk, rain) keeps its own normalisation statistics.", *boolean()
     ),
     "conditions.max": Rule(
-        "Conditions that are told apart at most; when another one comes, the least used goes.",
+        "Conditions that are kept at most; a further one replaces the least used.",
         *integer(1, 64),
     ),
     "conditions.min_frames": Rule(

@@ -1,4 +1,4 @@
-"""Where the code of the user's own networks is found."""
+"""Finds the code of the user's own networks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dance_ondevice.models.registry import MODEL_PATH
 
 
 def find_code(config: Config, config_file: Path | None, environ: MutableMapping[str, str]) -> None:
-    """Let this process and its children find the user's modules beside the configuration that names one.
+    """Let this process and its children import modules from the folder of the configuration.
 
     Args:
-        config: may name factories.
-        config_file: where it was read from; None for none.
-        environ: of this process.
+        config: The configuration, which may name factories.
+        config_file: The file that it was read from; None for none.
+        environ: Environment of this process.
     """
     if config_file is None or not (config.model.factory or config.labels.teacher_factory):
         return

@@ -1,7 +1,7 @@
 """Forms of configuration values: durations, addresses, ranges and choices.
 
-A maker such as ``integer`` gives what a rule needs: the allowed values in words, and the test of a value that
-has the right type.
+A function such as ``integer`` returns what a rule needs: the allowed values in words, and the test of a value
+of the right type.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration such as ``45s``, ``30m``, ``2h`` or ``1d``.
+    """Parse a duration such as ``45s``, ``30m``, ``2h`` or ``1d``; returns seconds.
 
     Raises:
-        ValueError: the text is not a number followed by s, m, h or d.
+        ValueError: The text is not a number followed by s, m, h or d.
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
@@ -29,10 +29,10 @@ def parse_duration(text: str) -> float:
 
 
 def listen_address(text: str) -> tuple[str, int]:
-    """Host and port of ``host:port``; an IPv6 host stands in brackets.
+    """Parse ``host:port``; an IPv6 host is in brackets.
 
     Raises:
-        ValueError: the text has another form.
+        ValueError: The text has another form.
     """
     match = _LISTEN.fullmatch(text)
     if match is None or int(match[2]) > 65535:
@@ -57,7 +57,7 @@ def tcp_host(endpoint: str) -> str | None:
 
 
 def is_endpoint(value: str, *, bind: bool) -> bool:
-    """Whether a ZMQ socket can connect to it or, with ``bind``, be bound to it."""
+    """Whether a ZMQ socket can connect to the endpoint or, with ``bind``, be bound to it."""
     if value.startswith("ipc://"):
         return len(value) > len("ipc://") and "\0" not in value
     match = _TCP.fullmatch(value)
@@ -69,7 +69,7 @@ def is_endpoint(value: str, *, bind: bool) -> bool:
 
 
 def is_listen(value: str) -> bool:
-    """Whether ``listen_address`` reads it."""
+    """Whether ``listen_address`` can parse the text."""
     try:
         listen_address(value)
     except ValueError:
@@ -78,32 +78,32 @@ def is_listen(value: str) -> bool:
 
 
 def integer(low: int, high: int) -> tuple[str, Callable[[int], bool]]:
-    """A whole number, both ends allowed."""
+    """Rule of a whole number between two limits, both allowed."""
     return f"an integer from {low} to {high}", lambda value: low <= value <= high
 
 
 def number(low: float, high: float) -> tuple[str, Callable[[float], bool]]:
-    """A number, both ends allowed."""
+    """Rule of a number between two limits, both allowed."""
     return f"a number from {low:g} to {high:g}", lambda value: low <= value <= high
 
 
 def below(low: float, high: float) -> tuple[str, Callable[[float], bool]]:
-    """A number, the upper end not allowed."""
+    """Rule of a number between two limits, the upper one not allowed."""
     return f"a number from {low:g} to below {high:g}", lambda value: low <= value < high
 
 
 def one_of(*names: str) -> tuple[str, Callable[[str], bool]]:
-    """One of some names."""
+    """Rule of one of several names."""
     return "one of " + ", ".join(f'"{name}"' for name in names), lambda value: value in names
 
 
 def boolean() -> tuple[str, Callable[[bool], bool]]:
-    """Any boolean."""
+    """Rule of a boolean."""
     return "true or false", lambda value: True
 
 
 def duration(low: str, high: str) -> tuple[str, Callable[[str], bool]]:
-    """A duration as ``parse_duration`` reads it, both ends allowed."""
+    """Rule of a duration, as ``parse_duration`` reads it, between two limits, both allowed."""
 
     def test(value: str) -> bool:
         try:
@@ -115,10 +115,10 @@ def duration(low: str, high: str) -> tuple[str, Callable[[str], bool]]:
 
 
 def absolute_path() -> tuple[str, Callable[[str], bool]]:
-    """A path from the root."""
+    """Rule of an absolute path."""
     return "an absolute path", lambda value: value.startswith("/") and "\0" not in value
 
 
 def optional(allowed: str, pattern: re.Pattern[str]) -> tuple[str, Callable[[str], bool]]:
-    """A text that the pattern matches as a whole, or none."""
+    """Rule of a text that is empty or matches the pattern as a whole."""
     return allowed, lambda value: not value or pattern.fullmatch(value) is not None

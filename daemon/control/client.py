@@ -13,15 +13,15 @@ from dance_ondevice.documents import DocumentError, decode
 
 
 class ClientError(Exception):
-    """A command got no result; the text says why and what to do."""
+    """A command got no result; the message says why and what to do."""
 
 
 class NotRunning(ClientError):  # noqa: N818 - read as a state
-    """No daemon answers."""
+    """No daemon answers at the control socket."""
 
 
 class CommandError(ClientError):
-    """The daemon answered that it cannot do it."""
+    """The daemon answered that it cannot carry out the command."""
 
 
 class _Reply(msgspec.Struct):
@@ -34,15 +34,15 @@ def request(endpoint: str, cmd: str, timeout: float = 10.0, **args: object) -> A
     """Send one command and wait for its result.
 
     Args:
-        endpoint: the control socket, ``ipc://...``.
-        cmd: the command's name.
-        timeout: seconds to wait for the answer.
-        args: the command's arguments, JSON values.
+        endpoint: The control socket, ``ipc://...``.
+        cmd: The command's name.
+        timeout: Seconds to wait for the answer.
+        args: The command's arguments, JSON values.
 
     Raises:
-        NotRunning: nobody listens there, or no answer came in time.
-        CommandError: the daemon answered with an error.
-        ClientError: this user may not open the socket, or the answer cannot be read.
+        NotRunning: No process listens at the endpoint, or no answer came in time.
+        CommandError: The daemon answered with an error.
+        ClientError: This user may not open the socket, or the answer cannot be read.
     """
     _check_served(endpoint)
     with zmq.Context() as context, context.socket(zmq.REQ) as channel:
@@ -64,13 +64,13 @@ def request(endpoint: str, cmd: str, timeout: float = 10.0, **args: object) -> A
 
 
 def _check_served(endpoint: str) -> None:
-    """ZMQ would wait for a peer that never comes; a plain connect tells at once."""
+    """Check that a process listens at the endpoint: ZMQ would wait for one, a plain connect fails at once."""
     path = Path(endpoint.removeprefix("ipc://"))
     try:
         served = is_served(path)
     except PermissionError as error:
         raise ClientError(f"this user may not open {path}; run the command as the daemon's user") from error
     except OSError as error:
-        raise ClientError(f"{endpoint} is no control socket: {error.strerror or error}") from error
+        raise ClientError(f"{endpoint} is not a control socket: {error.strerror or error}") from error
     if not served:
         raise NotRunning(f"no daemon answers at {endpoint}; start it with `dance-ondevice run`")

@@ -1,4 +1,4 @@
-"""What the daemon does on the commands that come over the control socket."""
+"""Handlers of the commands that come over the control socket."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def handlers(
     n_classes: int,
     max_pixels: int,
 ) -> Mapping[str, Handler]:
-    """A handler for each command; see ``control.ControlServer``.
+    """A handler for each command; see ``control.server.ControlServer``.
 
     Args:
-        rounds: does what takes longer; its answers are asked for with ``train_status``.
-        store: removes samples, takes labels and puts earlier ones back.
-        forget: frees the name of a camera that has no sample any more, and drops its series.
-        report: the answer to ``status``.
-        reload: reads the configuration again.
-        n_classes: number of the model's classes, below which a label's ids are.
-        max_pixels: most pixels of a label.
+        rounds: The rounds thread, for long work; its answers are read with ``train_status``.
+        store: The sample store, for removing samples and for labels.
+        forget: Frees the name of a camera that has no samples any more, and drops its metrics.
+        report: Returns the answer to ``status``.
+        reload: Reads the configuration again.
+        n_classes: Number of the model's classes; the ids of a label must be below it.
+        max_pixels: The most pixels of a label.
     """
     return {
         "status": lambda _: report(),
@@ -86,7 +86,7 @@ def remove_samples(
     """Remove the samples that a request names, and the series of those ``cameras`` that have none left.
 
     Raises:
-        ControlError: the request is malformed, or a running round uses one of the samples.
+        ControlError: The request is malformed, or a running round uses one of the samples.
     """
     try:
         removed = sample_purge.remove_through(store, query.get("ids"))

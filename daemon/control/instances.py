@@ -1,4 +1,4 @@
-"""Which daemons run on this machine, and how a command finds the one it means."""
+"""The daemons that run on this machine, and how a command finds the one that is meant."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SYSTEM_RUNTIME_DIR = Path("/run/dance-ondevice")
 
 
 class AmbiguousInstanceError(Exception):
-    """More than one daemon runs and nothing says which one is meant."""
+    """Several daemons run and the command does not say which one is meant."""
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """A running daemon; ``start_time`` (ticks since boot) tells it from a later process of the same pid."""
+    """A running daemon; ``start_time`` (ticks since boot) tells a later process of its pid apart."""
 
     pid: int
     start_time: int
@@ -36,7 +36,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DaemonFile(msgspec.Struct, frozen=True, kw_only=True):
-    """``daemon.json`` in the state folder: the endpoints that the running daemon really bound."""
+    """``daemon.json`` in the state folder: the endpoints that the running daemon has bound."""
 
     pid: int
     control: str
@@ -47,10 +47,10 @@ class DaemonFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def runtime_dir(environ: Mapping[str, str]) -> Path:
-    """The folder for this user's sockets and registrations, made with mode 0700 when it is not there.
+    """The folder for this user's sockets and registrations, created with mode 0700 if it is missing.
 
     Raises:
-        OSError: it cannot be made, or the one in the shared temporary folder belongs to someone else.
+        OSError: It cannot be created, or the one in the shared temporary folder belongs to another user.
     """
     given = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     if given:
@@ -60,7 +60,7 @@ def runtime_dir(environ: Mapping[str, str]) -> Path:
     folder = _user_dir(environ)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _is_private(folder):
-        raise PermissionError(f"{folder} is not this user's alone; remove it or set XDG_RUNTIME_DIR")
+        raise PermissionError(f"{folder} is not private to this user; remove it or set XDG_RUNTIME_DIR")
     return folder
 
 
@@ -70,13 +70,13 @@ def start_time(pid: int, procfs: Path = Path("/proc")) -> int | None:
         stat = (procfs / str(pid) / "stat").read_bytes()
     except OSError:
         return None
-    # The second field is the program's name in brackets and may itself hold blanks and brackets.
+    # The second field is the program's name in brackets, which may itself contain blanks and brackets.
     fields = stat.rpartition(b")")[2].split()
     return int(fields[19])
 
 
 def register(state_dir: Path, control: str, environ: Mapping[str, str]) -> Path:
-    """Tell this machine's commands of the calling process; returns the file to remove at the end."""
+    """Register the calling process as a running daemon; returns the file to remove at the end."""
     pid = os.getpid()
     instance = Instance(
         pid=pid, start_time=start_time(pid) or 0, state_dir=str(state_dir.absolute()), control=control
@@ -87,7 +87,7 @@ def register(state_dir: Path, control: str, environ: Mapping[str, str]) -> Path:
 
 
 def running(environ: Mapping[str, str]) -> list[Instance]:
-    """The daemons that run and that this user can see; files of dead ones are removed on the way."""
+    """The running daemons that this user can see; registrations of dead ones are removed."""
     found: dict[int, Instance] = {}
     for folder in _search_dirs(environ):
         for path in _registrations(folder):
@@ -105,14 +105,14 @@ def running(environ: Mapping[str, str]) -> list[Instance]:
 
 
 def locate(config_path: Path | None, state_dir: Path | None, environ: Mapping[str, str]) -> Path:
-    """The state folder that a command means.
+    """The state folder of the daemon that a command is meant for.
 
-    It is ``state_dir`` when given, else that of an explicitly given configuration, else that of the one
-    daemon that runs, else that of the system's configuration or the default.
+    It is ``state_dir`` if given, else that of an explicitly given configuration, else that of the only
+    running daemon, else that of the system's configuration or the default.
 
     Raises:
-        AmbiguousInstanceError: none was given and several daemons run.
-        ConfigError: the configuration cannot be used.
+        AmbiguousInstanceError: None was given and several daemons run.
+        ConfigError: The configuration cannot be used.
     """
     if state_dir is not None:
         return state_dir.absolute()
@@ -133,10 +133,10 @@ def write_daemon_file(paths: StatePaths, content: DaemonFile) -> None:
 
 
 def read_daemon_file(paths: StatePaths) -> DaemonFile | None:
-    """What the daemon on a state folder published; None when there is nothing readable.
+    """Read the endpoints that the daemon of a state folder published; None when there is no readable file.
 
     Raises:
-        PermissionError: this user may not read it.
+        PermissionError: This user may not read the file.
     """
     try:
         return decode(paths.daemon_file.read_bytes(), DaemonFile)
@@ -162,7 +162,7 @@ def _search_dirs(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether a folder is this user's alone: names in the shared temporary folder can be taken by anyone."""
+    """Whether only this user can open a folder: any user can create names in the shared temporary folder."""
     try:
         stat = folder.lstat()
     except OSError:
@@ -173,5 +173,5 @@ def _is_private(folder: Path) -> bool:
 def _registrations(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.suffix == ".json")
-    except OSError:  # not there, or another user's
+    except OSError:  # missing, or another user's
         return []

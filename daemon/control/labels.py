@@ -1,4 +1,4 @@
-"""Labels that come over the control socket, which only the daemon's user can open, and their undoing."""
+"""Handlers that import labels over the control socket, which only the daemon's user can open, and undo it."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from dance_ondevice.daemon.wire.messages import WireError
 
 __all__ = ["BYTES_AT_ONCE", "MOST_AT_ONCE", "import_through", "undo_through"]
 
-#: Labels in one request, and bytes of their PNGs: so many fit into it in base64, and neither this thread nor
-#: the store is kept busy long.
+#: The most labels in one request and the most bytes of their PNGs: they fit into it in base64, and keep
+#: neither this thread nor the store busy for long.
 MOST_AT_ONCE = 32
 BYTES_AT_ONCE = 5 << 18
 _SOURCE = "import"
-#: A handler of the control socket must be back within a heartbeat.
+#: A handler of the control socket must return within the longest silence of a heartbeat.
 _STORE_SECONDS = 8.0
 
 
 def import_through(
     store: Store, query: Mapping[str, Any], *, n_classes: int, max_pixels: int
 ) -> dict[str, object]:
-    """Store labels of one import; answers in their order why each was refused, None where it was stored.
+    """Store labels of one import; answers for each label, in order, None or why it was refused.
 
     Args:
-        store: takes them.
-        query: ``import``, a name for all labels of one command, and ``labels``, a list of objects with
+        store: The sample store.
+        query: ``import``, one name for all labels of a command, and ``labels``, a list of objects with
             ``sample`` and ``png`` in base64.
-        n_classes: number of the model's classes.
-        max_pixels: most pixels of a label.
+        n_classes: Number of the model's classes.
+        max_pixels: The most pixels of a label.
 
     Raises:
-        ControlError: the request is none, or holds too many labels.
+        ControlError: The request is malformed, or holds too many labels.
     """
     name, labels = query.get("import"), query.get("labels")
     if not isinstance(name, str) or not name or not isinstance(labels, list) or len(labels) > MOST_AT_ONCE:
@@ -59,18 +59,18 @@ def import_through(
 
 
 def undo_through(store: Store, query: Mapping[str, Any]) -> dict[str, object]:
-    """Undo a part of the last import: give samples their label before, or none where they had none.
+    """Undo a part of the last import: give samples back their earlier label, or none where they had none.
 
     Args:
-        store: does it.
-        query: ``after``, the id of the last sample of the part before; empty for the first one.
+        store: The sample store.
+        query: ``after``, the id of the last sample of the part before; empty for the first part.
 
     Returns:
-        How many got a label ``back``, from how many one was ``removed``, what was ``left`` with the reason,
-        and the ``last`` sample of this part; None where there is no more.
+        The number of samples that got a label ``back``, the number whose label was ``removed``, those that
+        were ``left`` with the reason, and the ``last`` sample of this part; None where there are no more.
 
     Raises:
-        StoreError: the index cannot be read.
+        StoreError: The index cannot be read.
     """
     after = str(query.get("after", ""))
     ids = store.submit(lambda db: label_undo.listed(db, after, MOST_AT_ONCE)).result(_STORE_SECONDS)
@@ -79,11 +79,11 @@ def undo_through(store: Store, query: Mapping[str, Any]) -> dict[str, object]:
     left: list[Sequence[str]] = []
     for sample, future in zip(ids, futures, strict=True):
         try:
-            again = future.result(_STORE_SECONDS)
+            restored = future.result(_STORE_SECONDS)
         except StoreError as error:
             left.append((sample, str(error)))
         else:
-            back, removed = back + again, removed + (not again)
+            back, removed = back + restored, removed + (not restored)
     return {"back": back, "removed": removed, "left": left, "last": ids[-1] if ids else None}
 
 

@@ -1,4 +1,4 @@
-"""Why the daemon does not learn now, from what its parts publish: for ``status``, the log and the metrics."""
+"""The reason why the daemon does not learn now, from its parts' snapshots, for status, log and metrics."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ __all__ = ["Advisor", "as_dict"]
 
 @dataclass(frozen=True, kw_only=True)
 class Advisor:
-    """Knows whom to ask why nothing is learnt.
+    """Finds the reason why the daemon does not learn.
 
     Attributes:
-        config: the configuration that holds now.
-        next_look: when a round is looked for again; given whether the window is open. None if unknown.
-        untrained: whether the live model has not learnt anything yet.
+        config: The present configuration.
+        next_look: Returns, given whether the window is open, when a round is next considered; None if
+            unknown.
+        untrained: Whether the live model has not learnt anything yet.
     """
 
     store: Store
@@ -36,7 +37,7 @@ class Advisor:
     local_time: Callable[[], datetime] = datetime.now
 
     def now(self) -> NextStep:
-        """What keeps it from learning at this moment."""
+        """The present reason and the next step."""
         config, rounds, store = self.config(), self.rounds.snapshot(), self.store.snapshot()
         training, at = config.training, self.local_time()
         window_open = start.in_window(training.window, at.hour * 60 + at.minute)
@@ -79,7 +80,7 @@ def as_dict(step: NextStep) -> Mapping[str, Any]:
 
 
 def _clock(moment: datetime | None, now: datetime) -> str:
-    """A time of day, with its date where that is not today's."""
+    """A time of day, with its date if that is not today."""
     if moment is None:
         return ""
     local = moment.astimezone()

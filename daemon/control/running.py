@@ -1,4 +1,4 @@
-"""The parts of a daemon that runs, as two values: what the others are given, and all of them."""
+"""The parts of a running daemon as two values: the core that other parts use, and all parts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Core:
-    """What every other part is given; it runs before any of them."""
+    """The parts that every other part uses; they are started first."""
 
     instruments: Instruments
     context: zmq.Context[zmq.Socket[bytes]]
@@ -42,7 +42,7 @@ class Core:
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """All parts of a daemon that has started; whoever holds one can use every part."""
+    """All parts of a daemon that has started."""
 
     parts: status.Parts
     budget: BudgetKeeper
@@ -50,13 +50,13 @@ class Running:
     reloader: Reloader
 
     def apply(self, config: Config) -> None:
-        """Hand a configuration that differs in live keys alone to the parts that decide by it."""
+        """Pass a configuration that differs only in live keys to the parts that use it."""
         before, parts = self.reloader.config, self.parts
         storage, training = config.storage, config.training
         parts.store.set_limits(quota_bytes=storage.quota_bytes, min_free_bytes=storage.min_free_bytes)
         self.budget.set_limits(config.energy)
         parts.rounds.reconfigure(config)
-        parts.ingest.judge.rules = ingest_config.rules(config.data_slimming)
+        parts.ingest.decider.rules = ingest_config.rules(config.data_slimming)
         if (training.interval, training.window) != (before.training.interval, before.training.window):
             interval = parse_duration(training.interval)
             scheduler.change(self.schedule, interval, training.window, parts.rounds.tick)

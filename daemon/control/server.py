@@ -26,21 +26,21 @@ Handler = Callable[[dict[str, object]], object]
 
 #: Longest path of a Unix socket in bytes (``sun_path`` less its terminating zero).
 MAX_SOCKET_PATH = 107
-#: Holds one label of 1.25 MiB in base64, and what stands around it.
+#: Large enough for one label of 1.25 MiB in base64 with the rest of its request.
 MAX_REQUEST_BYTES = 7 << 18
 _POLL_MS = 500
 
 
 class ControlError(Exception):
-    """A handler's answer that the command cannot be done; its text goes to the caller as it is."""
+    """A handler's error message, which is sent to the caller unchanged."""
 
 
 class ControlServer(Service):
     """Serves ``handlers`` at an ``ipc://`` endpoint that only the daemon's user (and root) can open.
 
-    A request is ``{"cmd": name, ...}``; the handler of that name gets the other members and returns what is
-    sent as ``{"ok": true, "result": ...}``. What it raises is answered as ``{"ok": false, "error": text}``.
-    Handlers run on this thread and must be quick: long work is started and then polled by its caller.
+    A request is ``{"cmd": name, ...}``; the handler of that name gets the other members, and its result is
+    sent as ``{"ok": true, "result": ...}``. An exception is answered as ``{"ok": false, "error": text}``.
+    Handlers run on this thread and must be quick: long work is started and then polled by the caller.
     """
 
     def __init__(self, endpoint: str, handlers: Mapping[str, Handler], *, watch: Watch | None = None) -> None:
@@ -59,7 +59,7 @@ class ControlServer(Service):
         """Bind the socket.
 
         Raises:
-            OSError: another daemon answers there, or the folder does not take a socket.
+            OSError: Another daemon answers at the endpoint, or its folder cannot hold a socket.
         """
         listener = _listen(self._path)
         self._wake_pair = socket.socketpair()
@@ -87,7 +87,7 @@ class ControlServer(Service):
 
     def wake(self) -> None:
         """End the wait for the next request."""
-        if self._wake_pair is not None:  # else the loop has not begun and will see that it is to stop
+        if self._wake_pair is not None:  # else the loop has not begun and will see that it must stop
             with contextlib.suppress(OSError):  # the thread has ended and closed it
                 self._wake_pair[0].send(b"x")
 
@@ -107,7 +107,7 @@ class ControlServer(Service):
             self._connections.heard(int(frames[-1].get(zmq.SRCFD)), asks=False)
         parts = [frame.bytes for frame in frames]
         sender, body = parts[0], parts[1:]
-        # All up to the first empty part is the caller's socket's, as in the wire of frames.
+        # Everything up to the first empty part belongs to the caller's socket.
         envelope = body[: body.index(b"") + 1] if b"" in body else []
         reply = self._answer(body[len(envelope) :])
         with contextlib.suppress(zmq.Again):  # the caller left or does not read
@@ -125,15 +125,15 @@ class ControlServer(Service):
             return msgspec.json.encode({"ok": True, "result": handler(request)})
         except ControlError as error:
             return _error(str(error))
-        except Exception as error:  # a handler's fault is its caller's to know, and never stops the daemon
+        except Exception as error:  # the caller gets a handler's error; it never stops the daemon
             log.warning("control command failed error=%r", error, exc_info=True)
             return _error(f"{type(error).__name__}: {error}")
 
 
 def default_endpoint(config: Config, paths: StatePaths, environ: Mapping[str, str]) -> str:
-    """Where the control socket is: as configured, else in the state folder, else in the runtime folder.
+    """The endpoint of the control socket: configured, or in the state folder, or in the runtime folder.
 
-    The runtime folder takes over when the state folder's path is too long for a Unix socket.
+    The runtime folder is used when the state folder's path is too long for a Unix socket.
     """
     if config.control.endpoint:
         return config.control.endpoint
@@ -169,7 +169,7 @@ def is_served(path: Path) -> bool:
     """Whether a process listens at a Unix socket.
 
     Raises:
-        PermissionError: this user may not open it.
+        PermissionError: This user may not open it.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
         try:

@@ -1,4 +1,4 @@
-"""What the daemon tells of itself: the answer to ``status``, systemd's STATUS line, the gauges.
+"""The daemon's report of itself: the answer to ``status``, systemd's STATUS line, and the gauges.
 
 Reads each part's published snapshot and computes nothing that could block.
 """
@@ -35,13 +35,13 @@ _STANDING_STILL = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The running parts.
+    """The running parts of the daemon.
 
     Attributes:
-        advisor: tells what keeps the daemon from learning.
-        predictor: None while inference is off, like ``mailbox``.
-        restart_keys: keys of the configuration that were changed and hold after a restart.
-        model_changes: what the configuration asks of the model and a start does not do.
+        advisor: Finds what keeps the daemon from learning.
+        predictor: The inference thread; None while inference is off, like ``mailbox``.
+        restart_keys: Returns the keys of the configuration that were changed and take effect after a restart.
+        model_changes: Returns what the configuration asks of the model and a start does not do.
     """
 
     instruments: Instruments
@@ -59,7 +59,7 @@ class Parts:
 
 
 def live_version(parts: Parts) -> str | None:
-    """The version that serves, or would if inference were on."""
+    """The version that serves, or would serve if inference were on."""
     if parts.predictor is not None:
         return parts.predictor.version
     live = parts.versions.live()
@@ -67,7 +67,7 @@ def live_version(parts: Parts) -> str | None:
 
 
 class FrameRate:
-    """Frames a second since the last time it was asked."""
+    """Computes frames per second between two calls of ``update``."""
 
     def __init__(self, now: float) -> None:
         self._then = now
@@ -77,8 +77,8 @@ class FrameRate:
         """The rate since the last call.
 
         Args:
-            frames: frames that have arrived so far.
-            now: monotonic seconds.
+            frames: Number of frames that have arrived since the start.
+            now: Monotonic seconds.
         """
         rate = (frames - self._frames) / max(1e-9, now - self._then)
         self._then, self._frames = now, frames
@@ -86,7 +86,7 @@ class FrameRate:
 
 
 def line(parts: Parts, frames_per_second: float) -> str:
-    """One line for systemd: frames per second of late, live version, budget, round."""
+    """The status line for systemd: recent frames per second, live version, budget, round."""
     rounds = parts.rounds.snapshot()
     running = rounds.running
     return (
@@ -97,7 +97,7 @@ def line(parts: Parts, frames_per_second: float) -> str:
 
 
 def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
-    """Everything ``dance-ondevice status`` shows."""
+    """The report that ``dance-ondevice status`` shows."""
     rounds = parts.rounds.snapshot()
     store = parts.store.snapshot()
     live = parts.versions.live()
@@ -155,7 +155,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
 
 
 def metrics_snapshot(parts: Parts) -> Snapshot:
-    """Everything that gauges show."""
+    """The values of all gauges."""
     rounds = parts.rounds.snapshot()
     energy = parts.energy.snapshot()
     store = parts.store.snapshot()
@@ -189,7 +189,7 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
         learning_gain=rounds.learning.gain if rounds.learning else None,
         learning_gain_per_kilojoule=rounds.learning.gain_per_kilojoule if rounds.learning else None,
         inference_skipped=parts.mailbox.skipped if parts.mailbox else 0,
-        drop_fraction=parts.ingest.judge.rules.drop_fraction,
+        drop_fraction=parts.ingest.decider.rules.drop_fraction,
         conditions=len(parts.predictor.conditions.snapshot().known) if parts.predictor else 0,
         learning_blocked=parts.advisor.now().reasons,
         model=model,
@@ -312,5 +312,5 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
     warnings += _about_cameras(parts.instruments)
     warnings.extend(map(str, parts.model_changes()))
     if keys := parts.restart_keys():
-        warnings.append(f"restart the daemon for what was changed in its configuration: {', '.join(keys)}")
+        warnings.append(f"restart the daemon to apply the changed configuration keys: {', '.join(keys)}")
     return warnings

@@ -1,1 +1,1 @@
-"""What people do with stored samples: label, shortlist, trace and purge them."""
+"""Curation of stored samples by people: labelling, shortlisting, tracing and purging them."""

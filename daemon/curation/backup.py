@@ -1,9 +1,9 @@
-"""A state folder as one tar file, made while the service runs.
+"""Backs up a state folder as one tar file, while the service may run.
 
-The index comes first, copied by SQLite's own online backup, so that it is of one moment and complete; a copy
-of ``dance.db`` alone would lack what still lies in its write-ahead log. The files that it names follow, each
-read whole, and at the end a manifest with the size and the BLAKE2b digest of everything. A backup that was
-cut short has no manifest, and is refused.
+The index comes first, copied by SQLite's online backup, so that it is complete and of one moment; a plain
+copy of ``dance.db`` would lack the content of its write-ahead log. The files that it names follow, each read
+as a whole, and at the end a manifest with the size and the BLAKE2b digest of each. An interrupted backup has
+no manifest, and is refused by ``restore``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["FORMAT", "MANIFEST", "BackedUp", "BackupError", "back_up", "belongs"
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-#: Every name that a backup may hold: the index, samples, versions, what rounds learnt from, small settings.
+#: Pattern of the names in a backup: the index, samples, versions, jobs of rounds, small settings.
 _BELONGS = re.compile(
     r"dance\.db|paused|samples/[^/]+/[^/]+/[^/]+|models/[^/]+\.json|models/[^/]+/[^/]+|rounds/[^/]+/job\.json"
     r"|rounds/[^/]+\.json|teaching/[^/]+\.json"
@@ -39,18 +39,18 @@ _BELONGS = re.compile(
 
 
 class BackupError(RuntimeError):
-    """A backup cannot be made or used; the text says why and what to do."""
+    """A backup cannot be made or used; the message says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackedUp:
-    """What a backup holds.
+    """Counts of a backup.
 
     Attributes:
-        files: all files, the index included.
-        bytes: of all of them.
-        samples: rows of the index.
-        missing: files that the index names and that were gone or could not be read.
+        files: Number of files, the index included.
+        bytes: Bytes of all of them.
+        samples: Number of rows of the index.
+        missing: Number of files that the index names and that were gone or unreadable.
     """
 
     files: int
@@ -65,7 +65,7 @@ def digest_of(data: bytes) -> str:
 
 
 def belongs(name: str) -> bool:
-    """Whether a name may be in a backup: relative, plain, and one of ours."""
+    """Whether a name may be in a backup: relative, plain, and of a file of the state folder."""
     parts = PurePosixPath(name).parts
     return ".." not in parts and "\0" not in name and _BELONGS.fullmatch(name) is not None
 
@@ -74,14 +74,14 @@ def back_up(paths: StatePaths, target: Path) -> BackedUp:
     """Write a backup of a state folder, whether or not a daemon runs on it.
 
     Args:
-        paths: the state folder.
-        target: the tar file to make; it appears whole or not at all, readable by its owner alone.
+        paths: Paths of the state folder.
+        target: The tar file to write; it appears complete or not at all, and only its owner may read it.
 
     Raises:
-        BackupError: there is no index, or ``target`` is there already.
-        StoreError: the index cannot be opened.
-        sqlite3.Error: the index cannot be copied.
-        OSError: a file cannot be written.
+        BackupError: There is no index, or ``target`` exists already.
+        StoreError: The index cannot be opened.
+        sqlite3.Error: The index cannot be copied.
+        OSError: A file cannot be written.
     """
     if not paths.database.is_file():
         raise BackupError(f"{paths.database} is not there; give the daemon's folder with --state-dir")
@@ -98,7 +98,7 @@ def back_up(paths: StatePaths, target: Path) -> BackedUp:
         temporary.rename(target)
         sync_directory(target.absolute().parent)
     except BaseException:
-        with contextlib.suppress(OSError):  # the error that led here says more
+        with contextlib.suppress(OSError):  # the error that led here is more informative
             temporary.unlink()
         raise
     return made
@@ -106,7 +106,8 @@ def back_up(paths: StatePaths, target: Path) -> BackedUp:
 
 def _write(paths: StatePaths, tar: tarfile.TarFile, scratch: Path) -> BackedUp:
     writer = _Writer(tar)
-    # Read before the versions are listed: what it names is among them, whatever is promoted meanwhile.
+    # Read before the versions are listed, so that the version it names is in the list even if another is
+    # promoted.
     live = _read(paths.live_file)
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".backup-") as folder:
         copy = Path(folder) / "dance.db"
@@ -134,7 +135,7 @@ def _write(paths: StatePaths, tar: tarfile.TarFile, scratch: Path) -> BackedUp:
 
 
 class _Writer:
-    """Adds members, and remembers what they are."""
+    """Adds members to the tar file and records their sizes and digests."""
 
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
@@ -147,7 +148,7 @@ class _Writer:
         self.manifest[name] = len(data), digest_of(data)
 
     def add_file(self, name: str, file: Path) -> bool:
-        """Add a file as it is now; returns whether it could be read."""
+        """Add a file in its present state; returns whether it could be read."""
         data = _read(file)
         if data is None:
             return False
@@ -186,7 +187,7 @@ def _copy_index(paths: StatePaths, copy: Path) -> _Stored:
 
 
 def _others(paths: StatePaths) -> Iterator[str]:
-    """Everything beside index and samples that a state is made of, relative to the root."""
+    """The files of a state besides index and samples, relative to its folder."""
     patterns = (
         "paused",
         "models/*.json",

@@ -1,4 +1,4 @@
-"""Whether the ids of imported masks mean what this model's ids mean, by what is known of the same scenes."""
+"""Checks whether ids of imported masks are shifted, by known masks of the same scenes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = [
 ]
 T = TypeVar("T")
 
-#: Ids that all stand one too high or too low.
+#: Shifts that are tested: all ids one too high or too low.
 SHIFTS = (1, -1)
-#: Mean IoU from which a shifted reading is believed, and how many times that of the plain one it must be.
+#: Mean IoU from which a shift is accepted, and the factor by which it must exceed that of the unshifted ids.
 _BELIEVED = 0.2
 _TIMES = 2.0
-#: Fewer classes than this agree by chance.
+#: With fewer classes than this, masks agree by chance.
 _FEWEST_CLASSES = 3
 
 Mask = NDArray[np.uint8]
@@ -37,30 +37,30 @@ Mask = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Mean IoU of masks with what is known, by how far the ids are taken to be too high."""
+    """Mean IoU of masks with known ones: unshifted, and for each shift of the ids."""
 
     plain: float
     shifted: dict[int, float]
 
     @property
     def shift(self) -> int:
-        """The shift by which the ids agree far better than as they are; 0 where none does."""
+        """The shift with which the ids agree far better than without; 0 if there is none."""
         best = max(self.shifted, key=lambda shift: self.shifted[shift])
         score = self.shifted[best]
         return best if score >= _BELIEVED and score >= _TIMES * self.plain else 0
 
 
 def agreement(pairs: Iterable[tuple[Mask, Mask]], n_classes: int) -> Agreement | None:
-    """How well masks agree with other masks of the same scenes.
+    """Measure how well masks agree with other masks of the same scenes.
 
     Args:
-        pairs: an imported mask (H, W) and what is known (H, W), 255 where nothing is.
-        n_classes: number of the model's classes.
+        pairs: An imported mask (H, W) and the known one (H, W), 255 where nothing is known.
+        n_classes: Number of the model's classes.
 
     Returns:
-        None where too little is known to tell.
+        The agreement; None where too little is known.
     """
-    # Rows: imported ids, one more than there are classes; columns: what is known.
+    # Rows: imported ids, one more than there are classes; columns: known ids.
     table = np.zeros((n_classes + 1, n_classes), np.int64)
     for mask, known in pairs:
         both = (mask <= n_classes) & (known < n_classes)
@@ -72,7 +72,7 @@ def agreement(pairs: Iterable[tuple[Mask, Mask]], n_classes: int) -> Agreement |
 
 
 def _mean_iou(table: NDArray[np.int64], shift: int) -> float:
-    """Mean IoU over the known classes if id c + shift stands for class c."""
+    """Mean IoU over the known classes if id c + shift means class c."""
     n_classes = table.shape[1]
     rows = np.zeros((n_classes, n_classes), np.int64)
     for index in range(n_classes):
@@ -84,13 +84,13 @@ def _mean_iou(table: NDArray[np.int64], shift: int) -> float:
 
 
 def shift_text(found: Agreement, against: str, counts: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """Why the ids are taken to be shifted, and what to do.
+    """The message that ids seem to be shifted, and what to do.
 
     Args:
-        found: with a shift.
-        against: what the masks were compared with.
-        counts: pixels by id, 256 of them.
-        classes: of the model.
+        found: The agreement, with a shift.
+        against: What the masks were compared with.
+        counts: Pixels by id, 256 of them.
+        classes: Classes of the model.
     """
     step = found.shift
     where = (
@@ -105,7 +105,7 @@ def shift_text(found: Agreement, against: str, counts: NDArray[np.int64], classe
 
 
 def too_many_text(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """What ids from 0 to the number of classes may mean."""
+    """The message about masks whose ids go up to the number of classes."""
     n = len(classes)
     return (
         f"the masks hold ids up to {n}, and the model has {n} classes, 0 to {n - 1}: {n + 1} ids usually "
@@ -117,26 +117,26 @@ def too_many_text(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
 
 
 def one_class_map(classes: Sequence[str], shift: int) -> str:
-    """The class map of ids that are shifted by one."""
+    """The class map for ids that are shifted by one."""
     first = ['0 = "ignore"'] if shift > 0 else []
     lines = [f'{i + shift} = "{name}"' for i, name in enumerate(classes) if i + shift >= 0]
     return "\n".join(["[classes]", *first, *lines])
 
 
 def id_shares(counts: NDArray[np.int64]) -> str:
-    """Ids with their shares of the pixels."""
+    """A text of ids with their shares of the pixels."""
     return shares({str(i): int(counts[i]) for i in np.flatnonzero(counts)})
 
 
 def only_ends(counts: NDArray[np.int64]) -> bool:
-    """Whether masks hold 0 and 255 alone, as a mask of one class does that is meant for the eye."""
+    """Whether masks hold only 0 and 255, like a mask of one class that is made for viewing."""
     return bool(counts[0] and counts[IGNORE] and counts[1:IGNORE].sum() == 0)
 
 
 def compared(
     masks: Iterable[tuple[Mask, T]], known: Callable[[T], Mask | None]
 ) -> Iterator[tuple[Mask, Mask]]:
-    """Masks with what is known of each, where something is, in the size of that."""
+    """Pairs of masks and known masks, where one is known, in the size of the latter."""
     import cv2
 
     for mask, what in masks:

@@ -1,4 +1,4 @@
-"""Which files of a folder or zip are masks, which are exports of a labelling tool, and which are neither."""
+"""Sorts the files of a folder or zip into masks, exports of labelling tools, and others."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dance_ondevice.label_formats.tree import Entry, Tree
 
 __all__ = ["BRUSH_PNG", "Found", "MaskFile", "NothingFound", "sort_out"]
 
-#: Folders that tools fill with pictures, or with masks of instances rather than classes.
+#: Folders that tools fill with images, or with masks of instances instead of classes.
 _NO_MASKS = frozenset(
     {"images", "jpegimages", "imgsfine", "leftimg8bit", "image_2", "segmentationobject", "instance"}
-    # KITTI's colours beside its ids.
+    # KITTI's colours are beside its ids.
     | {"semantic_rgb"}
 )
 _NO_MASK_NAMES = re.compile(r"_(?:instanceIds|instanceTrainIds|leftImg8bit|polygons)\Z")
@@ -33,12 +33,12 @@ _EXPORTS = (".json", ".xml")
 
 
 class NothingFound(ValueError):  # noqa: N818 - read as a state
-    """A folder without anything to import."""
+    """The folder holds nothing to import."""
 
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A PNG mask, and the table of names and colours that lies nearest to it."""
+    """A PNG mask, and the nearest table of names and colours."""
 
     entry: Entry
     table: ColourTable | None
@@ -46,23 +46,23 @@ class MaskFile:
 
 @dataclass(frozen=True)
 class Found:
-    """What there is to import."""
+    """The masks and exports that can be imported."""
 
     masks: tuple[MaskFile, ...]
     exports: tuple[Entry, ...]
 
 
 def sort_out(tree: Tree, path: Path, kind: str) -> Found:
-    """The masks and exports of a tree.
+    """Find the masks and exports of a tree.
 
     Args:
-        tree: opened.
-        path: of the tree, in messages, and beside which a table may lie.
+        tree: The opened tree.
+        path: Path of the tree, for messages; a table may lie beside it.
         kind: ``png`` for masks alone, a format's name for exports alone, ``auto`` for both.
 
     Raises:
-        NothingFound: there is nothing of that kind, or only masks that name no image.
-        FormatError: a table of colours cannot be used.
+        NothingFound: There is nothing of that kind, or only masks whose names are not those of images.
+        FormatError: A table of colours cannot be used.
     """
     entries = [entry for entry in tree.entries if not _hidden(entry.path)]
     if path.is_file() and path.suffix.lower() not in (".png", ".zip"):
@@ -104,7 +104,7 @@ def _is_no_mask(path: PurePosixPath) -> bool:
 
 
 def _one_of_twins(masks: list[MaskFile]) -> list[MaskFile]:
-    """Of ids and colours of one image, as Cityscapes has them, the colours where a table explains them."""
+    """Of ids and colours of the same image, as in Cityscapes, take the colours if a table explains them."""
     stems = {mask.entry.path.with_suffix("") for mask in masks}
 
     def is_left_out(mask: MaskFile) -> bool:
@@ -123,7 +123,7 @@ def _one_of_twins(masks: list[MaskFile]) -> list[MaskFile]:
 
 
 def _tables(entries: Iterable[Entry], path: Path) -> dict[PurePosixPath, ColourTable]:
-    """The tables of colours by the folder that they are for; ``..`` stands for the one around the tree."""
+    """The tables of colours by the folder that they apply to; ``..`` is the folder around the tree."""
     found = {
         entry.path.parent: read_table(entry.name, entry.read())
         for entry in entries

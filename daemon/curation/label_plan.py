@@ -1,4 +1,4 @@
-"""What an import of labels would do, file by file, and where the labels lie until they are written."""
+"""The plan of an import of labels, file by file, and the storage of its labels until they are written."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dance_ondevice.daemon.curation.targets import Target
 __all__ = ["Action", "Plan", "Planned", "Slice", "Spool"]
 
 Action = Literal["new", "replaces", "passed over", "refused"]
-#: Where in a spool the PNG of a label lies: offset and length.
+#: Position of a label's PNG in a spool: offset and length.
 Slice = tuple[int, int]
 
 _SPOOLED_BYTES = 64 << 20
 
 
 class Spool:
-    """Encoded labels until all are looked at and they are written: in memory, beyond 64 MiB in a file."""
+    """Encoded labels that wait to be written: in memory, beyond 64 MiB in a file."""
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOLED_BYTES)  # noqa: SIM115 - closed by __exit__
@@ -33,37 +33,37 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Forget what is in it."""
+        """Delete the content."""
         self._file.close()
 
     def add(self, data: bytes) -> Slice:
-        """Keep bytes; returns where."""
+        """Store bytes; returns their position."""
         self._file.seek(self._end)
         self._file.write(data)
         start, self._end = self._end, self._end + len(data)
         return start, len(data)
 
     def get(self, where: Slice) -> bytes:
-        """The bytes that were kept there."""
+        """The bytes at a position."""
         self._file.seek(where[0])
         return self._file.read(where[1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """What an import would do with one file, or with one image of an export.
+    """The plan for one file, or for one image of an export.
 
     Attributes:
-        file: the mask's name, or the image's.
+        file: Name of the mask, or of the image.
         action: ``new`` and ``replaces`` are written, ``passed over`` and ``refused`` are not.
-        sample: whose label it is, as far as that is known.
-        before: who made the label that it replaces.
-        why: the reason where nothing is written.
-        labelled: share of the pixels that get a class.
-        classes: shares of the pixels by class name.
-        target: the sample.
-        png: where the label lies in the spool.
-        ids: whether its ids were taken as they are written.
+        sample: Id of the sample that the label belongs to, if it is known.
+        before: Source of the label that it replaces.
+        why: The reason where nothing is written.
+        labelled: Share of the pixels that get a class.
+        classes: Shares of the pixels by class name.
+        target: The sample.
+        png: Position of the label in the spool.
+        ids: Whether its ids were used unchanged.
     """
 
     file: str
@@ -80,13 +80,13 @@ class Planned:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All that an import would do.
+    """The plan of a whole import.
 
     Attributes:
-        labels: in the order of the files.
-        notes: what else is worth knowing.
-        hint: a class map that would help with ids that are no class; None where none is.
-        stop: why nothing may be written; None where nothing speaks against it.
+        labels: The plans of the labels, in the order of the files.
+        notes: Further notes for the user.
+        hint: A class map for ids that are not classes; None where all are.
+        stop: Why nothing may be written; None if it may.
     """
 
     labels: tuple[Planned, ...]

@@ -1,6 +1,6 @@
-"""Labels from files: what each of them would do to which stored sample, known before anything is written.
+"""Plans an import of labels from files: what each would change in which stored sample, before any is written.
 
-An unknown class name, or ids that seem to be shifted, stop it all; a bad file stops only itself.
+An unknown class name, or ids that seem to be shifted, stop the whole import; a bad file stops only itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["make_plan"]
 
 Mask = NDArray[np.uint8]
 
-#: Masks that are compared with what is known of their scenes; of fewer with what a model sees: it is slow.
+#: The most masks that are compared with stored labels, and fewer with the live model, which is slow.
 _COMPARED, _COMPARED_BY_MODEL = 24, 6
 _NO_SAMPLE = (
     "no sample of this name: a file is named as the sample's id; --camera NAME matches by the last number "
@@ -50,22 +50,22 @@ def make_plan(
     live: Callable[[Path], Mask | None] | None,
     trust_ids: bool = False,
 ) -> Plan:
-    """Read every label, paint and map it, and find its sample.
+    """Read every label, convert it to class ids, and find its sample.
 
     Args:
-        found: masks and exports.
-        kind: format of the exports, or ``auto``.
-        class_map: names, ids and colours of what is imported.
-        classes: of the model.
-        targets: finds samples.
-        spool: takes the encoded labels.
-        root: the state folder.
-        live: the live model's mask of an image file, asked where no label tells what ids mean.
-        trust_ids: whether ids are right as they are, whatever speaks against it.
+        found: The masks and exports.
+        kind: Format of the exports, or ``auto``.
+        class_map: Names, ids and colours of the imported labels.
+        classes: Classes of the model.
+        targets: Finds samples by name.
+        spool: Receives the encoded labels.
+        root: The state folder.
+        live: Returns the live model's mask of an image file; called where no label shows what ids mean.
+        trust_ids: Whether ids are used unchanged, whatever the checks find.
 
     Raises:
-        FormatError: an export cannot be read.
-        UnknownClasses: names that are neither classes nor mapped.
+        FormatError: An export cannot be read.
+        UnknownClasses: Names are neither classes nor mapped.
     """
     exports, notes = _read_exports(found, kind)
     ids = class_map.resolve(regions.names([image for each in exports for image in each.images]), classes)
@@ -88,7 +88,7 @@ def make_plan(
 
 
 def _read_exports(found: Found, kind: str) -> tuple[list[Export], list[str]]:
-    """Every export; files of formats that are of no use here count as nothing where others are of use."""
+    """Read every export; files of unusable formats are ignored if others are usable."""
     exports: list[Export] = []
     others: list[OtherFormat] = []
     for entry in found.exports:
@@ -110,7 +110,7 @@ def _bytes(entry: Entry) -> bytes:
 
 
 class _Planner:
-    """Collects what becomes of each file."""
+    """Collects the plan of each file."""
 
     def __init__(self, class_map: ClassMap, classes: Sequence[str], targets: Targets, spool: Spool) -> None:
         self.labels: list[Planned] = []
@@ -118,7 +118,7 @@ class _Planner:
         self.spool = spool
         self.targets = targets
         self.classes = classes
-        #: Pixels by id of all masks whose ids were taken as they are written.
+        #: Pixels by id of all masks whose ids were used unchanged.
         self.ids = np.zeros(256, np.int64)
         self.ambiguous: str | None = None
         self._class_map = class_map
@@ -127,7 +127,7 @@ class _Planner:
         self._classes_imported: set[int] = set()
 
     def add_mask(self, file: MaskFile, among: Found) -> None:
-        """Plan a PNG mask."""
+        """Plan the import of a PNG mask."""
         name = file.entry.name
         if BRUSH_PNG.fullmatch(name):
             why = 'named after a task of Label Studio, not after an image: export as "JSON" there'
@@ -156,7 +156,7 @@ class _Planner:
         self._add(name, name, lambda _: mask, ids=plain)
 
     def add_export(self, export: Export, ids: Mapping[str, int]) -> None:
-        """Plan every image of an export."""
+        """Plan the import of every image of an export."""
         self.labels += [Planned(file=each.image, action="refused", why=each.why) for each in export.refused]
         self.labels += [
             Planned(file=name, action="passed over", why="nobody drew on it") for name in export.undrawn
@@ -165,14 +165,14 @@ class _Planner:
             self._add_drawn(image, ids)
 
     def too_many(self) -> str | None:
-        """What to say of ids that are one more than there are classes."""
+        """The message about ids that are one more than there are classes; None without such ids."""
         n = len(self.classes)
         if self.ids[n] and not self.ids[n + 1 : IGNORE].any():
             return label_checks.too_many_text(self.ids, self.classes)
         return None
 
     def hint(self) -> str | None:
-        """The class map for ids that are no class."""
+        """The class map for ids that are not classes; None without such ids."""
         wrong = [int(i) for i in np.flatnonzero(self.ids[:IGNORE]) if i >= len(self.classes)]
         if not wrong:
             return None
@@ -182,7 +182,7 @@ class _Planner:
         )
 
     def notes(self) -> list[str]:
-        """Which classes have no pixel in any label, once these are stored."""
+        """Notes on classes that have no pixel in any label, once these labels are stored."""
         if not any(label.png for label in self.labels):
             return []
         seen = self._classes_imported | self.targets.classes_seen()
@@ -214,14 +214,14 @@ class _Planner:
         self._add(image.image, image.given or image.image, lambda _: paint())
 
     def _add(self, file: str, name: str, read: Callable[[Target], Mask], *, ids: bool = False) -> None:
-        """Plan a label whose file was understood."""
+        """Plan a label whose file was read."""
         target = self.targets.find(name)
         if target is None:
             self._refuse(file, None, _NO_SAMPLE)
             return
         try:
             mask = _fitted(read(target), target)
-        except ValueError as error:  # labels and formats each have one of their own
+        except ValueError as error:  # labels and formats have their own subclasses
             self._refuse(file, target, str(error))
             return
         counts = np.bincount(mask.ravel(), minlength=256)
@@ -274,7 +274,7 @@ class _Planner:
         return IGNORE
 
     def _by_table(self, ids: Mask, table: ColourTable, among: Found) -> Mask:
-        """Ids that number the lines of a table, of which the background at 0 may not be one."""
+        """Convert ids that number a table's lines, which a background with id 0 may precede."""
         base = self._bases.get(id(table))
         if base is None:
             base = self._bases[id(table)] = self._base(table, among)
@@ -305,19 +305,19 @@ class _Planner:
 
 
 def _ids_beside(table: ColourTable, among: Found) -> Iterator[frozenset[int]]:
-    """The ids in each mask that a table is for."""
+    """The ids in each mask that a table applies to."""
     for file in among.masks:
         if file.table is table:
             try:
                 decoded = masks.decode_mask(_bytes(file.entry))
             except (ImageError, FormatError):
-                continue  # said when it is read
+                continue  # reported when it is read
             if decoded.ids is not None:
                 yield frozenset(np.unique(decoded.ids).tolist())
 
 
 def _shifted(planner: _Planner, root: Path, live: Callable[[Path], Mask | None] | None) -> str | None:
-    """Whether ids agree far better one higher or lower: with labels there are, else with the live model."""
+    """The message that ids are shifted, compared with stored labels, or else with the live model."""
     plain = [label for label in planner.labels if label.ids and label.png is not None]
 
     def compare(most: int, known: Callable[[Target], Mask | None]) -> label_checks.Agreement | None:
@@ -348,10 +348,10 @@ def _shifted(planner: _Planner, root: Path, live: Callable[[Path], Mask | None] 
 
 
 def _fitted(mask: Mask, target: Target) -> Mask:
-    """The mask at the size of the frame as captured; what was drawn on the stored image is enlarged.
+    """The mask at the size of the captured frame; one that was drawn on the stored image is enlarged.
 
     Raises:
-        LabelError: it has the size of neither.
+        LabelError: It has neither size.
     """
     size = (mask.shape[1], mask.shape[0])
     if size == target.native:

@@ -1,4 +1,4 @@
-"""Which model versions know a sample: those trained on it, and all that were made from them."""
+"""Finds the model versions that learnt from a sample: those trained on it, and their descendants."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["Knowing", "versions_knowing"]
 
 _CHUNK = 500
 
-# A version comes from the round that made it; those descended from it started from its weights. Old versions
-# are pruned from their table, the rounds stay: without both, the chain would break at a pruned one.
+# A version is linked to the round that made it, and its descendants started from its weights. Old versions
+# are pruned from their table while rounds stay, so both are joined, or the chain would break at a pruned one.
 _KNOWING = """
 WITH RECURSIVE born (version, parent, round_id) AS (
     SELECT candidate, parent, id FROM rounds WHERE candidate IS NOT NULL
@@ -37,11 +37,11 @@ class Knowing:
     """A version that has learnt from a sample.
 
     Attributes:
-        version: its name.
-        status: ``live``, ``retired``, ``rejected``, ``candidate``, or ``removed`` for one that is gone.
-        round: that made it, None for a base model.
-        parent: version that it was made from.
-        direct: whether its own round trained on the sample; else an ancestor's did.
+        version: The version's name.
+        status: ``live``, ``retired``, ``rejected``, ``candidate``, or ``removed`` if it was deleted.
+        round: The round that made it, None for a base model.
+        parent: The version that it was made from.
+        direct: Whether its own round trained on the sample; else an ancestor's did.
     """
 
     version: str
@@ -52,9 +52,9 @@ class Knowing:
 
 
 def versions_knowing(db: Database, ids: Sequence[str]) -> list[Knowing]:
-    """The versions that have learnt from any of some samples, oldest first.
+    """The versions that have learnt from any of the given samples, oldest first.
 
-    What rounds used of a sample goes with the sample: ask before it is removed.
+    The record of a sample's use in rounds is removed with the sample, so ask before removing it.
     """
     found: dict[str, Knowing] = {}
     for start in range(0, len(ids), _CHUNK):

@@ -1,4 +1,4 @@
-"""What ``samples export`` writes beside its images, and where it expects the masks."""
+"""The manifest that ``samples export`` writes beside its images, and the folder for the masks."""
 
 from __future__ import annotations
 

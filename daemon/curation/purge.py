@@ -1,4 +1,4 @@
-"""Removing samples for good: which ones are meant, which may go now, and who has learnt from them."""
+"""Removes samples for good: selects them, checks that no round uses them, and removes them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = [
     "select",
 ]
 
-#: Samples in one request to the daemon, whose store must not be kept busy for long.
+#: The most samples in one request to the daemon, so that its store is not kept busy for long.
 MOST_AT_ONCE = 200
-#: A handler of the control socket must be back within a heartbeat.
+#: A handler of the control socket must return within the longest silence of a heartbeat.
 _STORE_SECONDS = 8.0
 
 
 class PurgeError(ValueError):
-    """Samples that may not be removed now, or a request that names none; the text says why."""
+    """Samples may not be removed now, or a request names none; the message says why."""
 
 
 class SampleInUseError(StoreError):
@@ -41,13 +41,13 @@ class SampleInUseError(StoreError):
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which samples are meant; what is None does not matter.
+    """A selection of samples; criteria that are None are not applied.
 
     Attributes:
-        camera: of this camera.
-        before: captured before this second since the epoch.
-        after: captured at this second or later.
-        unreadable: only those whose image or label was found unreadable.
+        camera: Name of the camera.
+        before: Only samples captured before this second since the epoch.
+        after: Only samples captured at this second or later.
+        unreadable: Only samples whose image or label was found unreadable.
     """
 
     camera: str | None = None
@@ -57,7 +57,7 @@ class Selection:
 
 
 def select(db: Database, selection: Selection) -> list[str]:
-    """The ids of the samples that are meant, oldest first."""
+    """The ids of the selected samples, oldest first."""
     conditions = {
         "camera = ?": selection.camera,
         "captured_at < ?": selection.before,
@@ -89,8 +89,9 @@ def remove_through(store: Store, ids: object) -> int:
     """Remove samples of a running daemon; returns how many there were.
 
     Raises:
-        PurgeError: ``ids`` is no list of at most ``MOST_AT_ONCE`` ids, or a running round uses one of them.
-        StoreError: they could not be removed.
+        PurgeError: ``ids`` is not a list of at most ``MOST_AT_ONCE`` ids, or a running round uses one of
+            them.
+        StoreError: They could not be removed.
     """
     if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids) or len(ids) > MOST_AT_ONCE:
         raise PurgeError(f"ids must be a list of at most {MOST_AT_ONCE} sample ids")
@@ -117,9 +118,9 @@ def remove_here(paths: StatePaths, ids: Sequence[str]) -> int:
     """Remove samples while no daemon runs; returns how many there were.
 
     Raises:
-        StateInUse: a daemon runs after all.
-        SampleInUseError: a round that a daemon left open since uses one of them.
-        sqlite3.Error: the index; what it still names is untouched.
+        StateInUse: A daemon is running after all.
+        SampleInUseError: An open round uses one of them.
+        sqlite3.Error: The index failed; samples that it still lists are untouched.
     """
     with StateLock(paths):
         db = open_writer(paths)

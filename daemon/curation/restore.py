@@ -1,4 +1,4 @@
-"""A backup unpacked into a state folder that has none yet; see ``backup``."""
+"""Restores a backup into an empty state folder; see ``backup``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from dance_ondevice.files import sync_directory, write_synced
 
 __all__ = ["Restored", "restore"]
 
-#: In the order in which they come to lie in the state folder: the index last, so that a restore which was cut
-#: short leaves files without an index, which the next start reads back.
+#: Order in which the parts are moved into the state folder: the index last, so that an interrupted restore
+#: leaves files without an index, from which the next start rebuilds one.
 _PARTS = ("teaching", "rounds", "models", "samples", "paused", "dance.db")
 _SCRATCH = ".restore-"
 
@@ -36,14 +36,14 @@ def restore(source: Path, paths: StatePaths) -> Restored:
     """Check a backup in full, then put it into a state folder.
 
     Args:
-        source: the tar file.
-        paths: the folder to fill, made where it is missing. No daemon may run on it, and it must not hold
-            a state yet.
+        source: The tar file.
+        paths: The folder to fill, created if it is missing. No daemon may run on it, and it must not hold a
+            state.
 
     Raises:
-        BackupError: the file is no whole backup of this program, or the folder holds a state.
-        StateInUse: a daemon runs on the folder.
-        OSError: a file cannot be read or written.
+        BackupError: The file is not a complete backup of this program, or the folder holds a state.
+        StateInUse: A daemon runs on the folder.
+        OSError: A file cannot be read or written.
     """
     with StateLock(paths):
         held = [name for name in _PARTS if _holds(paths.root / name)]
@@ -52,7 +52,7 @@ def restore(source: Path, paths: StatePaths) -> Restored:
                 f"{paths.root} holds a state already ({', '.join(held)}); give an empty folder with "
                 "--state-dir, or move that one away"
             )
-        for left in paths.root.glob(f"{_SCRATCH}*"):  # by a restore that was killed
+        for left in paths.root.glob(f"{_SCRATCH}*"):  # left by a restore that was killed
             shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=paths.root, prefix=_SCRATCH) as scratch:
             found = _unpack(source, Path(scratch))
@@ -70,7 +70,7 @@ def _holds(place: Path) -> bool:
 
 
 def _unpack(source: Path, folder: Path) -> Restored:
-    """Write what a backup holds into a folder, and compare all of it with the manifest."""
+    """Write the content of a backup into a folder, and compare all of it with the manifest."""
     found: dict[str, tuple[int, str]] = {}
     manifest: bytes | None = None
     touched: set[Path] = set()
@@ -99,10 +99,10 @@ def _unpack(source: Path, folder: Path) -> Restored:
 
 
 def _compare(source: Path, found: dict[str, tuple[int, str]], manifest: bytes | None) -> None:
-    """Make sure that a backup is whole.
+    """Check that a backup is complete.
 
     Raises:
-        BackupError: it is not.
+        BackupError: It is incomplete or damaged.
     """
     if manifest is None:
         raise BackupError(f"{source} is no whole backup: it has no {MANIFEST}, so it was cut short")

@@ -1,4 +1,4 @@
-"""The folders that rounds leave: the latest stay whole, of older ones what a new index would ask for."""
+"""Removes folders of old rounds: the latest stay, and of older ones only what a rebuilt index needs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from dance_ondevice.files import write_durably
 
 __all__ = ["KEPT", "size", "tidy"]
 
-#: Folders of ended rounds that stay, newest first.
+#: Number of folders of ended rounds that stay, newest first.
 KEPT = 50
 
 
 def tidy(paths: StatePaths, store: Store, *, keep: int = KEPT) -> int:
-    """Remove the folders of old rounds; returns how many.
+    """Remove the folders of old rounds; returns their number.
 
-    What they say of samples that are still stored is kept in ``rounds/roles.json``: an index that is made
-    anew must not hold out what was learnt from.
+    What they record about samples that are still stored is kept in ``rounds/roles.json``, so that a rebuilt
+    index does not hold out a sample that was learnt from.
 
     Args:
-        paths: the state folder.
-        store: tells which rounds have ended, in their order, and which samples there are.
-        keep: folders of ended rounds that stay.
+        paths: Paths of the state folder.
+        store: The sample store, which knows the ended rounds in their order, and the stored samples.
+        keep: Number of folders of ended rounds that stay.
     """
     ended = store.submit(
         lambda db: [
@@ -54,6 +54,6 @@ def size(folder: Path) -> int:
     for file in folder.rglob("*"):
         try:
             total += file.lstat().st_size if file.is_file() else 0
-        except OSError:  # removed meanwhile
+        except OSError:  # removed in the meantime
             continue
     return total

@@ -1,4 +1,4 @@
-"""The images most worth a person's labels, written to a folder with a manifest."""
+"""Chooses the images that are most worth labelling by a person, and writes them with a manifest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dance_ondevice.policies.samples.splits import SampleInfo
 
 __all__ = ["Exported", "Unlabelled", "choose", "unlabelled", "write"]
 
-#: Signatures come from a decode reduced as far as this longer side allows, as at ingest.
+#: Signatures are computed from a reduced decode of at least this longer side, as at ingest.
 _SIGNED_SIDE = 320
 _COLUMNS = (
     "id, camera, captured_at, path, width, height, native_width, native_height, score, weight, uncertainty, "
@@ -29,7 +29,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """A stored sample without a label: for the policy, and its row."""
+    """A stored sample without a label: its values for the policy, and its row."""
 
     info: SampleInfo
     row: Mapping[str, object]
@@ -37,12 +37,12 @@ class Unlabelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was chosen.
+    """The chosen images.
 
     Attributes:
-        images: as in the manifest, best first.
-        candidates: samples without a label.
-        duplicates: candidates left out as near-duplicates.
+        images: Entries of the manifest, best first.
+        candidates: Number of samples without a label.
+        duplicates: Number of candidates that were left out as near-duplicates.
     """
 
     images: tuple[Mapping[str, object], ...]
@@ -99,11 +99,12 @@ def choose(
     """Choose the samples most worth a label.
 
     Args:
-        db: the index.
-        paths: the state folder.
-        count: at most.
-        camera: only this one's.
-        uncertainty: of the live model on an image, for samples that no inference told of; None: not asked.
+        db: The index.
+        paths: The state folder.
+        count: The most samples to choose.
+        camera: Only samples of this camera; None for all.
+        uncertainty: Returns the live model's uncertainty on an image, for samples without a stored one; None
+            to leave it out.
     """
     found = unlabelled(db, camera=camera)
     rows = {each.info.id: each.row for each in found}
@@ -113,7 +114,7 @@ def choose(
         image = paths.root / str(rows[info.id]["path"])
         signed = info.signature or sign(image)
         if signed is None:
-            continue  # gone or damaged: nothing to label
+            continue  # missing or damaged: it cannot be labelled
         unsure = info.uncertainty
         if unsure is None and uncertainty is not None:
             unsure = uncertainty(image)
@@ -133,11 +134,11 @@ def choose(
 def write(paths: StatePaths, exported: Exported, folder: Path, classes: Sequence[str]) -> None:
     """Copy the images into ``folder/images``, make ``folder/labels``, write the manifest last.
 
-    The copies have no EXIF data: a tool that obeyed an orientation would show, and have drawn on, another
-    image than the one that is stored.
+    The copies have no EXIF data: a tool that applied an orientation would show a different image from the
+    stored one.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: The folder cannot be written.
     """
     for name in ("images", LABELS_FOLDER):
         (folder / name).mkdir(parents=True, exist_ok=True)

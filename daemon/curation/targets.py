@@ -1,4 +1,4 @@
-"""Which stored sample a file of labels is for."""
+"""Finds the stored sample that a file of labels belongs to."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The sample that a label is for.
+    """The sample that a label belongs to.
 
     Attributes:
-        sample: its id.
-        camera: its camera.
-        captured_at: seconds since the epoch.
-        image: path of its image, relative to the state folder.
+        sample: The sample's id.
+        camera: Its camera.
+        captured_at: Seconds since the epoch.
+        image: Path of its image, relative to the state folder.
         stored: (width, height) of that image.
         native: (width, height) of the frame as captured.
-        label: path of the label that it has, relative to the state folder; None without one.
-        source: who made that label.
+        label: Path of its present label, relative to the state folder; None without one.
+        source: Source of that label.
     """
 
     sample: str
@@ -44,14 +44,14 @@ class Targets:
     """Finds the sample of a file name in the index."""
 
     def __init__(self, database: Database, camera: str | None) -> None:
-        """``camera``: match by the last number in the name, the sequence number, among its samples."""
+        """``camera``: match by the name's last number, the sequence number, among its samples."""
         self._database = database
         self._camera = camera
 
     def find(self, name: str) -> Target | None:
-        """The one sample that a file's name means, by the rule of ``names.stems``; else by its number.
+        """The one sample that a file's name means, by the rule of ``names.stems``, else by its number.
 
-        None where there is none, or more than one of that number.
+        None where there is no such sample, or several with that number.
         """
         for stem in names.stems(name):
             rows = self._select("id = ?", stem)
@@ -64,7 +64,7 @@ class Targets:
         return rows[0] if len(rows) == 1 else None
 
     def nearest_labelled(self, target: Target) -> Target | None:
-        """The sample itself if it has a label, else its camera's nearest in time with one and of its size."""
+        """The sample itself if it has a label, else its camera's nearest in time with one of that size."""
         if target.label is not None:
             return target
         rows = self._select(

@@ -1,4 +1,4 @@
-"""Samples whose image or label cannot be read: marked, so that nothing asks for them again, and told of."""
+"""Marks samples whose image or label cannot be read, so that they are not used again and can be reported."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ __all__ = ["REMEDY", "Finding", "mark", "marked"]
 
 log = logging.getLogger(__name__)
 
-#: What a user can do about marked samples.
+#: Remedy for marked samples, for users.
 REMEDY = "put the files back, or remove the samples with `dance-ondevice samples purge --unreadable`"
 
 
 class Finding(Protocol):
-    """A sample that could not be read, and why."""
+    """A sample that could not be read, and the error."""
 
     @property
     def id(self) -> str:
-        """Of the sample."""
+        """The sample's id."""
         ...
 
     @property
     def error(self) -> str:
-        """Names the file."""
+        """The error, which names the file."""
         ...
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A sample that is marked, and why."""
+    """A marked sample, and the error."""
 
     id: str
     error: str
 
 
 def mark(store: Store, found: Iterable[Finding]) -> None:
-    """Mark samples in the index; ids that are none there, such as an anchor's, are only logged."""
+    """Mark samples in the index; ids that are not in it, such as those of anchors, are only logged."""
     rows = [(each.error, each.id) for each in found]
     for error, identifier in rows:
         log.warning("sample unreadable id=%s error=%s", identifier, error)
@@ -51,7 +51,7 @@ def mark(store: Store, found: Iterable[Finding]) -> None:
 
 
 def marked(db: Database) -> list[Marked]:
-    """All samples that are marked, by id."""
+    """All marked samples, by id."""
     rows = db.execute("SELECT id, unreadable FROM samples WHERE unreadable IS NOT NULL ORDER BY id")
     return [Marked(identifier, error) for identifier, error in rows]
 

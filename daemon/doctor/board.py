@@ -1,4 +1,4 @@
-"""What the doctor looks at on the board itself: its disk, its clock, its temperature and its supply."""
+"""The doctor's checks of the board itself: its disk, its clock, its temperature and its supply."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dance_ondevice.daemon.system.clock import EARLIEST
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.energy.board import read_conditions, read_hindrances
 
-#: SQLite's write-ahead log needs shared memory and locks that these do not give (https://sqlite.org/wal.html).
+#: SQLite's write-ahead log needs shared memory and locks, which these lack (https://sqlite.org/wal.html).
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs"})
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
-#: Without links, owners and a rename that survives a power cut.
+#: File systems without links, owners and a rename that survives a power cut.
 _PLAIN = frozenset({"vfat", "msdos", "exfat", "fuseblk", "ntfs", "ntfs3"})
 
 #: Returned by adjtimex(2) while nothing disciplines the clock (TIME_ERROR).
@@ -33,13 +33,13 @@ class _Mount:
 
 
 def check_disk(paths: StatePaths, procfs: Path, sysfs: Path) -> Check:
-    """The state folder lies on a file system that keeps what it was given, and on what kind of device."""
+    """Check that the state folder's file system keeps acknowledged data, and name the kind of its device."""
     name = "disk"
     folder = next(path for path in (paths.root, *paths.root.parents) if path.exists()).resolve()
     mount = _mount_of(folder, procfs)
     if mount is None:
         return Check(
-            name, "warning", f"{procfs}/self/mountinfo tells nothing of {folder}", "set energy.procfs_root"
+            name, "warning", f"{procfs}/self/mountinfo does not list {folder}", "set energy.procfs_root"
         )
     detail = f"{mount.kind} on {_medium(mount, sysfs)}, mounted at {mount.point}"
     if mount.kind in _NETWORK:
@@ -59,11 +59,11 @@ def check_disk(paths: StatePaths, procfs: Path, sysfs: Path) -> Check:
 
 
 def check_clock(now: float, state: Callable[[], int] | None = None) -> Check:
-    """The wall clock is set and kept; frames are dated and held out by it.
+    """Check that the wall clock is set and synchronised; frames are dated and held out by it.
 
     Args:
-        now: wall-clock seconds.
-        state: what adjtimex(2) returns; by default it is asked.
+        now: Wall-clock seconds.
+        state: Returns the result of adjtimex(2); by default the kernel is asked.
     """
     name = "clock"
     remedy = "windows and dates go by it: let it be kept, for example timedatectl set-ntp true"
@@ -73,7 +73,10 @@ def check_clock(now: float, state: Callable[[], int] | None = None) -> Check:
         found = (state or _clock_state)()
     except OSError as error:
         return Check(
-            name, "warning", f"the kernel does not tell whether it is kept ({error.strerror})", remedy
+            name,
+            "warning",
+            f"the kernel does not report whether it is synchronised ({error.strerror})",
+            remedy,
         )
     if found == _UNSYNCHRONISED:
         return Check(name, "warning", "nothing keeps it: it is not synchronised", remedy)
@@ -81,7 +84,7 @@ def check_clock(now: float, state: Callable[[], int] | None = None) -> Check:
 
 
 def check_heat(sysfs: Path, max_temperature_c: float) -> Check:
-    """The board is cool enough to train, and neither throttled nor short of power."""
+    """Check that the board is cool enough to train, and neither throttled nor short of power."""
     name = "temperature"
     celsius = read_conditions(sysfs).temperature_c
     hindrances = read_hindrances(sysfs)
@@ -98,7 +101,7 @@ def check_heat(sysfs: Path, max_temperature_c: float) -> Check:
 
 
 def _mount_of(folder: Path, procfs: Path) -> _Mount | None:
-    """The mount with the longest path above a folder; of several at one place the last one is on top."""
+    """The mount with the longest path above a folder; of several at one path, the last one counts."""
     best: _Mount | None = None
     try:
         lines = (procfs / "self" / "mountinfo").read_text(errors="replace").splitlines()
@@ -116,9 +119,9 @@ def _mount_of(folder: Path, procfs: Path) -> _Mount | None:
 
 
 def _medium(mount: _Mount, sysfs: Path) -> str:
-    """What kind of device a file system is on, in words."""
+    """The kind of device that a file system is on, in words."""
     device = (sysfs / "dev" / "block" / mount.device).resolve()
-    # A partition's queue is its disk's.
+    # The queue of a partition is that of its disk.
     for folder in (device, device.parent):
         try:
             rotational = (folder / "queue" / "rotational").read_text().strip()
@@ -131,10 +134,10 @@ def _medium(mount: _Mount, sysfs: Path) -> str:
 
 
 def _clock_state() -> int:
-    """What adjtimex(2) returns when it is only asked.
+    """Read the clock's state with adjtimex(2), without changing it.
 
     Raises:
-        OSError: the kernel, or a container, does not allow the question.
+        OSError: The kernel, or a container, does not allow it.
     """
     # Larger than struct timex anywhere; its first member, modes = 0, changes nothing.
     buffer = ctypes.create_string_buffer(512)

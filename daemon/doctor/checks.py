@@ -1,4 +1,4 @@
-"""What ``dance-ondevice doctor`` looks at: one function a check, each with a remedy for what it finds."""
+"""The checks of ``dance-ondevice doctor``: one function each, with a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ _CONVOLUTION = (
 
 
 def run_checks(config: Config, paths: StatePaths, environ: Mapping[str, str]) -> Iterator[Check]:
-    """All checks in the order in which their failures would be met."""
+    """Run all checks, in the order in which their failures would stop a start."""
     sysfs, procfs = Path(config.energy.sysfs_root), Path(config.energy.procfs_root)
     yield check_python()
     yield check_cpu(procfs)
-    # A convolution there and back: what a build for another processor dies of is often not its import.
+    # Both directions of a convolution: a build for another processor often fails there and not at its import.
     yield check_import("torch", _CONVOLUTION)
     yield check_import("cv2", "print(cv2.__version__)")
     yield check_zmq(config.security.curve)
@@ -83,7 +83,7 @@ def run_checks(config: Config, paths: StatePaths, environ: Mapping[str, str]) ->
 
 
 def check_python() -> Check:
-    """The interpreter is one that torch has builds for."""
+    """Check that the interpreter is one that torch has builds for."""
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.maxsize < 2**32:
         return Check("python", "failure", f"{found}, 32-bit", "install a 64-bit system: torch needs one")
@@ -91,7 +91,7 @@ def check_python() -> Check:
 
 
 def check_cpu(procfs: Path) -> Check:
-    """The processor has the vector instructions that make training bearable."""
+    """Check that the processor has the vector instructions without which training is too slow."""
     try:
         text = (procfs / "cpuinfo").read_text(errors="replace")
     except OSError as error:
@@ -109,7 +109,7 @@ def check_cpu(procfs: Path) -> Check:
 
 
 def check_import(module: str, then: str) -> Check:
-    """A compiled package loads; tried in a process of its own, which a build for another CPU would kill."""
+    """Check that a compiled package loads, in a process that a build for another CPU may kill."""
     remedy = f"reinstall {'opencv-python-headless' if module == 'cv2' else module} for this board"
     command = [sys.executable, "-c", f"import {module}; {then}"]
     try:
@@ -125,7 +125,7 @@ def check_import(module: str, then: str) -> Check:
 
 
 def _killed(module: str, number: int, remedy: str) -> tuple[str, str]:
-    """What a signal that ended a package means, and what to do."""
+    """The meaning of a signal that ended a package, and the remedy."""
     try:
         name = signal.Signals(number).name
     except ValueError:
@@ -140,7 +140,7 @@ def _killed(module: str, number: int, remedy: str) -> tuple[str, str]:
 
 
 def check_zmq(curve_wanted: bool) -> Check:
-    """libzmq loads and can encrypt."""
+    """Check that libzmq loads and can encrypt."""
     import zmq
 
     detail = f"pyzmq {zmq.__version__}, libzmq {zmq.zmq_version()}"
@@ -151,7 +151,7 @@ def check_zmq(curve_wanted: bool) -> Check:
 
 
 def check_state_dir(paths: StatePaths) -> Check:
-    """The state folder takes files, and flushes them quickly enough."""
+    """Check that the state folder can be written, and that a flush is quick enough."""
     name = "state folder"
     folder = next(path for path in (paths.root, *paths.root.parents) if path.exists())
     if not folder.is_dir():
@@ -174,7 +174,7 @@ def check_state_dir(paths: StatePaths) -> Check:
 
 
 def check_space(paths: StatePaths, quota_bytes: int, min_free_bytes: int) -> Check:
-    """The disk has room for what the quota promises."""
+    """Check that the disk has space for the quota."""
     folder = next(path for path in (paths.root, *paths.root.parents) if path.exists())
     free = shutil.disk_usage(folder).free
     used = _stored_bytes(paths)
@@ -194,7 +194,7 @@ def check_space(paths: StatePaths, quota_bytes: int, min_free_bytes: int) -> Che
 
 
 def check_database(paths: StatePaths) -> Check:
-    """The index is sound."""
+    """Check that the index is sound."""
     if not paths.database.is_file():
         return Check("database", "ok", "none yet; it is made, or rebuilt from the files, at the next start")
     remedy = "stop the daemon and run `dance-ondevice doctor --rebuild-index`; images and labels are kept"
@@ -212,11 +212,11 @@ def check_database(paths: StatePaths) -> Check:
 
 
 def check_meter(config: Config, sleep: Callable[[float], None] = time.sleep) -> Check:
-    """Where joules come from, what that rests on, and the watts that the meter sees now.
+    """Check where joules come from and how they are measured, and show the watts that the meter reads now.
 
     Args:
-        config: the whole configuration.
-        sleep: waits between the two reads that tell the power of a counter.
+        config: The whole configuration.
+        sleep: Waits between the two reads from which a counter's power is computed.
     """
     from dance_ondevice.daemon.energy.meters import choose_meter
     from dance_ondevice.energy.sensors import MeterUnavailable
@@ -236,7 +236,7 @@ def check_meter(config: Config, sleep: Callable[[float], None] = time.sleep) -> 
 
 
 def _power_now(meter: Meter, sleep: Callable[[float], None]) -> tuple[str, str]:
-    """The watts that a meter sees, in words, and what to do where it sees none."""
+    """The watts that a meter reads, in words, and the remedy if it reads none."""
     meter.read(0.0)
     sleep(meter.period_s)
     reading = meter.read(meter.period_s)
@@ -251,7 +251,7 @@ def _power_now(meter: Meter, sleep: Callable[[float], None]) -> tuple[str, str]:
 def _stored_bytes(paths: StatePaths) -> int:
     total = 0
     for path in paths.samples.rglob("*"):
-        with contextlib.suppress(OSError):  # the daemon may delete it meanwhile
+        with contextlib.suppress(OSError):  # the daemon may delete it in the meantime
             total += path.stat().st_size if path.is_file() else 0
     return total
 

@@ -1,4 +1,4 @@
-"""What one check of ``dance-ondevice doctor`` found."""
+"""The result of one check of ``dance-ondevice doctor``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: ``remedy`` says what to do and is empty when all is well."""
+    """One result: ``remedy`` says what to do and is empty when all is well."""
 
     name: str
     status: Literal["ok", "warning", "failure"]

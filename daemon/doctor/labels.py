@@ -1,4 +1,4 @@
-"""What the doctor looks at in the labels: whether each class of the model has been shown to it at all."""
+"""The doctor's check of the labels: whether every class of the model occurs in some label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ENOUGH = 8
 
 
 def check_labels(paths: StatePaths, classes: Sequence[str]) -> Check | None:
-    """Which classes have no pixel in any label; None where there is no index that could tell."""
+    """Check that each class has pixels in some label; None where there is no readable index."""
     try:
         with contextlib.closing(
             sqlite3.connect(f"{paths.database.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
@@ -24,7 +24,7 @@ def check_labels(paths: StatePaths, classes: Sequence[str]) -> Check | None:
                 "SELECT classes, count(*) FROM samples WHERE label_path IS NOT NULL GROUP BY classes"
             ).fetchall()
     except sqlite3.Error:
-        return None  # said by the check of the database
+        return None  # reported by the check of the database
     count = sum(row[1] for row in rows)
     seen = {int(i) for row in rows for i in json.loads(row[0] or "[]")}
     missing = [name for index, name in enumerate(classes) if index not in seen]

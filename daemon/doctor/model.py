@@ -1,4 +1,4 @@
-"""What the doctor looks at of the live model: is it the one that the configuration asks for?"""
+"""The doctor's check of the live model: whether it is the one that the configuration asks for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dance_ondevice.daemon.versions import base, classes
 
 
 def check_model(config: Config, paths: StatePaths) -> Check:
-    """The state folder has the model and the classes that the configuration asks for."""
+    """Check that the state folder has the model and the classes that the configuration asks for."""
     name = "model"
     kept, asked = classes.known(paths), tuple(config.model.classes)
     if kept and kept != asked:

@@ -1,4 +1,4 @@
-"""What the doctor looks at on the network: whether the daemon's addresses are free, or taken by itself."""
+"""The doctor's checks of the network: whether the daemon's addresses are free, or in use by the daemon."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dance_ondevice.daemon.system.state import StatePaths
 
 
 def check_ports(config: Config, paths: StatePaths) -> Iterator[Check]:
-    """One finding for each address that the configuration binds."""
+    """One result for each address that the configuration binds."""
     published = running(paths)
     taken = _ports(published) if published else frozenset()
     for endpoint in config.ingest.bind:
@@ -59,7 +59,7 @@ def _check_tcp(name: str, key: str, shown: str, address: tuple[str, int], taken:
 
 def _try_bind(host: str, port: int) -> None:
     if host in {interface for _, interface in socket.if_nameindex()}:
-        # ZMQ takes an interface's name for its address; which one that is does not matter for the port.
+        # ZMQ accepts an interface's name as its address; the port can be tried on any address.
         host = ""
     family, kind, _, _, address = socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -1,4 +1,4 @@
-"""What the doctor looks at around the service: its unit, its keys, its right to the energy counters."""
+"""The doctor's checks of the service: its unit, its keys, and its access to the energy counters."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from dance_ondevice.daemon.doctor.finding import Check
 UNIT = "dance-ondevice.service"
 #: The group of the energy counters, which the unit joins.
 ENERGY_GROUP = "dance-energy"
-#: Exposure, of 0 to 10, above which `systemd-analyze security` shows that hardening was taken back.
+#: Exposure, from 0 to 10, above which `systemd-analyze security` shows that hardening was removed.
 MOST_EXPOSED = 2.0
 
 _SYSTEMD = Path("/run/systemd/system")
 
-#: Runs a command and returns what it printed; raises ``OSError`` when it cannot be run or fails.
+#: Runs a command and returns its output; raises ``OSError`` when it cannot be run or fails.
 Run = Callable[[Sequence[str]], str]
 
 
@@ -29,7 +29,7 @@ def run_command(command: Sequence[str]) -> str:
     """The output of a command.
 
     Raises:
-        OSError: it is not installed, takes too long or fails.
+        OSError: The command is not installed, takes too long or fails.
     """
     try:
         done = subprocess.run(
@@ -43,7 +43,7 @@ def run_command(command: Sequence[str]) -> str:
 
 
 def check_unit(run: Run = run_command, systemd: Path = _SYSTEMD) -> Check:
-    """The service is installed, starts with the board, is well, and kept its hardening."""
+    """Check that the service is installed, starts with the board, runs, and kept its hardening."""
     name = "unit"
     if not systemd.is_dir() or shutil.which("systemctl") is None:
         return Check(name, "ok", "systemd does not run here")
@@ -76,7 +76,7 @@ def check_unit(run: Run = run_command, systemd: Path = _SYSTEMD) -> Check:
 def _check_hardening(name: str, detail: str, run: Run) -> Check:
     try:
         said = run(["systemd-analyze", "security", "--no-pager", UNIT])
-    except OSError:  # an older systemd, or none of its tools: nothing is known to be wrong
+    except OSError:  # an older systemd, or a tool that is missing: no problem is known
         return Check(name, "ok", detail)
     match = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
     if match is None:
@@ -89,12 +89,12 @@ def _check_hardening(name: str, detail: str, run: Run) -> Check:
 
 
 def check_keys(config: Config, environ: Mapping[str, str], state_dir: Path | None = None) -> Check:
-    """With CURVE, the keys can be used and are nobody else's; without it, nothing crosses a network.
+    """Check that CURVE's keys are usable and private; without CURVE, that no traffic leaves the board.
 
     Args:
-        config: the whole configuration.
-        environ: where systemd says what it hands over.
-        state_dir: its owner is the daemon's user, who may own keys, whoever asks the doctor.
+        config: The whole configuration.
+        environ: The environment, in which systemd names its credentials.
+        state_dir: The state folder; its owner is the daemon's user, who may own the keys.
     """
     name, security = "keys", config.security
     if not security.curve:
@@ -115,7 +115,7 @@ def check_keys(config: Config, environ: Mapping[str, str], state_dir: Path | Non
     )
 
     if not security.keys_dir and not environ.get(CREDENTIALS_VARIABLE):
-        remedy = f"systemctl show {UNIT} --property=LoadCredential tells what it is given"
+        remedy = f"systemctl show {UNIT} --property=LoadCredential lists what it is given"
         return Check(name, "warning", "systemd hands them over, which cannot be seen from here", remedy)
     try:
         users = {state_dir.stat().st_uid} if state_dir is not None and state_dir.exists() else set()
@@ -141,12 +141,12 @@ def check_keys(config: Config, environ: Mapping[str, str], state_dir: Path | Non
 def check_meter_rights(
     sysfs: Path, user: int, group: Callable[[str], int | None] | None = None
 ) -> Check | None:
-    """As root: can the service's own user read the energy counters as well? None where there are none.
+    """As root, check that the service's user can read the energy counters too; None where there are none.
 
     Args:
-        sysfs: where sysfs is mounted.
-        user: effective user id; another user than root has found out by trying.
-        group: the id of a group by its name.
+        sysfs: Where sysfs is mounted.
+        user: Effective user id; a user other than root has found out by trying.
+        group: Returns the id of a group by its name.
     """
     counters = sorted((sysfs / "class" / "powercap").glob("intel-rapl:*/energy_uj"))
     if user != 0 or not counters:

@@ -1,4 +1,4 @@
-"""What the doctor looks at in the stored samples and the anchors: can they be read?"""
+"""The doctor's check of stored samples, versions and anchors: whether their files can be read."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from dance_ondevice.policies.rounds.rehearsal import anchor_id
 __all__ = ["check_anchors", "check_samples", "check_versions"]
 
 _NAMED = 3
-#: How a JPEG and a PNG begin.
+#: First bytes of a JPEG and of a PNG.
 _BEGINNINGS = (b"\xff\xd8", b"\x89P")
 
 
 def check_samples(paths: StatePaths) -> Check | None:
-    """Every stored sample has its files, whole by size and beginning; None where there are none.
+    """Check that every stored sample has its files, by size and first bytes; None where there are none.
 
-    Rounds look into all that they use.
+    Rounds decode the files of the samples that they use.
     """
     name = "samples"
     if not paths.database.is_file():
@@ -41,7 +41,7 @@ def check_samples(paths: StatePaths) -> Check | None:
             marked = "unreadable" if "unreadable" in columns else "NULL"
             rows = connection.execute(f"SELECT id, path, label_path, bytes, {marked} FROM samples").fetchall()
             faults = {row[0]: fault for row in rows if (fault := _fault(paths, *row))}
-            # The daemon may have removed some while they were looked at.
+            # The daemon may have removed some of them in the meantime.
             there = {row[0] for row in connection.execute("SELECT id FROM samples")} if faults else set()
     except sqlite3.Error as error:
         return Check(name, "warning", f"{paths.database}: {error}", "see the line about the database")
@@ -55,7 +55,7 @@ def check_samples(paths: StatePaths) -> Check | None:
 
 
 def check_versions(paths: StatePaths) -> Check | None:
-    """Every model version has its card, and the tensors that the card was written for; None without any."""
+    """Check that every model version has its card and matching tensors; None where there are none."""
     name = "versions"
     if not paths.models.is_dir():
         return None
@@ -67,7 +67,7 @@ def check_versions(paths: StatePaths) -> Check | None:
         try:
             check_intact(folder)
         except (OSError, ValueError) as error:
-            if folder.is_dir():  # else it was pruned meanwhile
+            if folder.is_dir():  # else it was pruned in the meantime
                 faults[folder.name] = str(error)
     if not faults:
         return Check(name, "ok", f"all {len(folders)} are whole")
@@ -84,11 +84,11 @@ def check_versions(paths: StatePaths) -> Check | None:
 
 
 def check_anchors(config: Config, cache: Path) -> Check | None:
-    """Every anchor can be read and has ids of the configured classes; None where there are none.
+    """Check that every anchor can be read and has ids of the configured classes; None where there are none.
 
     Args:
-        config: the whole configuration.
-        cache: folder for labels that are written anew.
+        config: The whole configuration.
+        cache: Folder for rewritten labels.
     """
     folder = config.training.anchors
     if not folder:
@@ -103,7 +103,7 @@ def check_anchors(config: Config, cache: Path) -> Check | None:
     if not faults:
         return Check(name, "ok", f"all {len(samples)} in {folder} can be read")
     detail = f"{len(faults)} of {len(samples)} cannot be read: {_first(faults)}"
-    return Check(name, "warning", detail, "rounds leave them out; mend or remove them")
+    return Check(name, "warning", detail, "rounds leave them out; repair or remove them")
 
 
 def _first(faults: Sequence[str]) -> str:
@@ -114,7 +114,7 @@ def _first(faults: Sequence[str]) -> str:
 def _fault(  # noqa: PLR0917 - a row
     paths: StatePaths, identifier: str, path: str, label: str | None, size: int, marked: str | None
 ) -> str:
-    """What is wrong with a sample; empty where nothing is."""
+    """What is wrong with a sample's files; empty if nothing is."""
     files = [paths.root / path, *([paths.root / label] if label else [])]
     found = 0
     for file in files:

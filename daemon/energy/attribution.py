@@ -1,7 +1,7 @@
-"""Whose joules: splits the energy of a stretch of time into workloads, idle and other programs.
+"""Attribution of energy: splits the joules of a stretch of time into workloads, idle and other programs.
 
-Above-idle energy follows busy CPU time, the first-order model of a board without accelerators at work. What
-is split always sums to the whole: workloads + idle + others = total.
+Above-idle energy follows busy CPU time, the first-order model of a board whose accelerators do not work. The
+parts always sum to the whole: workloads + idle + others = total.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Seconds over which one figure of quiet power is averaged; in shorter ones noise would look like idle power.
+#: Seconds over which one value of quiet power is averaged; over less, noise would look like idle power.
 QUIET_SECONDS = 10.0
-#: Quiet figures that are remembered: two hours of time without a round.
+#: Number of values that are kept: two hours of time without a round.
 _QUIET_FIGURES = 720
-#: Idle power is the quiet power that so large a share of the figures stays below.
+#: Idle power is the quantile of the quiet power at this share.
 _IDLE_QUANTILE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """What was measured between two moments.
+    """A measurement between two moments.
 
     Attributes:
-        seconds: that passed.
-        unmeasured_seconds: of them, those that the meter did not cover.
-        joules: of everything that the meter sees.
-        cpu: busy CPU seconds of the daemon's workloads, by workload.
-        board: busy CPU seconds of all programs on the board; None when the kernel does not tell.
+        seconds: Seconds that passed.
+        unmeasured_seconds: Seconds of them that the meter did not cover.
+        joules: Joules of everything that the meter measures.
+        cpu: Busy CPU seconds of the daemon, by workload.
+        board: Busy CPU seconds of all programs on the board; None when the kernel does not report them.
     """
 
     seconds: float
@@ -49,14 +49,15 @@ class Shares:
 def split(stretch: Stretch, *, idle_watts: float, cores: int, whole_board: bool) -> Shares:
     """Split a stretch's joules.
 
-    A workload gets the above-idle joules times its share of the busy CPU seconds; the rest is others'.
+    A workload gets the above-idle joules times its share of the busy CPU seconds; other programs get the
+    rest.
 
     Args:
-        stretch: what was measured.
-        idle_watts: power of the board at rest.
-        cores: of the board.
-        whole_board: the meter sees other programs, too. Else its joules above idle are the daemon's alone,
-            and the share is of the daemon's own CPU seconds.
+        stretch: The measurement.
+        idle_watts: Power of the board at rest.
+        cores: Number of the board's cores.
+        whole_board: Whether the meter measures other programs too. If not, all joules above idle are the
+            daemon's, and the shares are of its own CPU seconds.
     """
     covered = max(0.0, stretch.seconds - stretch.unmeasured_seconds)
     idle = min(stretch.joules, idle_watts * covered)
@@ -64,8 +65,8 @@ def split(stretch: Stretch, *, idle_watts: float, cores: int, whole_board: bool)
     own = sum(stretch.cpu.values())
     busy = own
     if whole_board:
-        # Where the board's busy time is unknown, all cores count as busy: a share too small charges others,
-        # one too large would charge us for what others did. Clocks of different grain may let ours run ahead.
+        # Where the board's busy time is unknown, all cores count as busy: too small a share charges others,
+        # too large a one would charge the daemon for them. The two clocks have different resolutions.
         busy = max(own, stretch.seconds * cores if stretch.board is None else stretch.board)
     if busy <= 0:
         return Shares(workloads=dict.fromkeys(stretch.cpu, 0.0), idle=idle, others=above)
@@ -74,21 +75,21 @@ def split(stretch: Stretch, *, idle_watts: float, cores: int, whole_board: bool)
 
 
 class IdlePower:
-    """Learns the board's power at rest: a low quantile of what it draws while no round runs.
+    """Learns the board's power at rest, as a low quantile of its power while no round runs.
 
-    A load that never pauses cannot be told from idle power: inference at a steady rate without a gap would be
-    learnt as idle. A configured figure is therefore an upper bound on what is learnt.
+    A constant load cannot be distinguished from idle power: inference at a steady rate without a gap would be
+    learnt as idle. A configured value is therefore an upper bound on the learnt one.
     """
 
     def __init__(self, configured_watts: float = 0.0) -> None:
-        """``configured_watts`` serves until there is something learnt, and as an upper bound; 0: unknown."""
+        """``configured_watts`` is used until a value is learnt, and as an upper bound; 0 means unknown."""
         self._configured = configured_watts
         self._figures: deque[float] = deque(maxlen=_QUIET_FIGURES)
         self._seconds = self._joules = 0.0
         self.watts = configured_watts
 
     def observe(self, stretch: Stretch, *, quiet: bool) -> None:
-        """Take a stretch into account; one with a round, or that is not wholly measured, ends the figure."""
+        """Add a stretch; one with a round, or one not fully measured, discards the value being averaged."""
         if not quiet or stretch.unmeasured_seconds > 0:
             self._seconds = self._joules = 0.0
             return

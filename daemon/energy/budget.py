@@ -1,4 +1,4 @@
-"""The energy account of this device: the policy's figures, kept in the ledger, read from real clocks."""
+"""The energy account of this device: the policy's values, kept in the ledger and driven by real clocks."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from dance_ondevice.policies.budget import energy_budget as policy
 from dance_ondevice.policies.budget import round_size
 
 _DAY = 86_400.0
-#: While no round has told what a step costs: multiply-accumulates a second that even a small board does.
+#: Multiply-accumulates a second that even a small board does, assumed until a round has measured a step.
 _SLOW_MACS_PER_SECOND = 4e9
-#: Seconds of full load that a round takes beside its steps: interpreter, loading, scoring.
+#: Seconds at full load that a round takes besides its steps: start, loading, scoring.
 _OVERHEAD_SECONDS = 60.0
-#: Battery, temperature and supply are read again after so many seconds; a step may take less.
+#: Seconds after which battery, temperature and supply are read again; a step may take less.
 _CONDITIONS_SECONDS = 2.0
 
 
 def assumed_cost(energy: Energy, batch_size: int, macs: int) -> round_size.Cost:
-    """What a round costs as long as none has told.
+    """The cost of a round that is assumed until one was measured.
 
     Args:
-        energy: the ``[energy]`` section.
-        batch_size: images a step.
-        macs: multiply-accumulates of one image's forward pass.
+        energy: The section ``[energy]``.
+        batch_size: Images in a step.
+        macs: Multiply-accumulates of one image's forward pass.
     """
     watts = full_load_watts(energy)
     # A backward pass costs twice the forward pass.
@@ -42,7 +42,7 @@ def assumed_cost(energy: Energy, batch_size: int, macs: int) -> round_size.Cost:
 
 
 class BudgetKeeper:
-    """Reserves, settles and refills; used by the rounds thread alone."""
+    """The energy account: reserves, settles and refills joules, on the rounds thread alone."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class BudgetKeeper:
         monotonic: Callable[[], float],
         hindrances: Callable[[], tuple[str, ...]] | None = None,
     ) -> None:
-        """``hindrances`` tells in words what else forbids training; a Pi's supply by default."""
+        """``hindrances`` returns, in words, what else forbids training; by default a Pi's power supply."""
         sysfs = Path(energy.sysfs_root)
         self._store = store
         self._energy = energy
@@ -66,10 +66,11 @@ class BudgetKeeper:
         self._account = policy.Account(0.0, monotonic())
 
     def load(self, *, history_lost: bool) -> None:
-        """Take up the account where the last run left it; what a crash left reserved is spent.
+        """Load the account as the last run left it; joules that a crash left reserved count as spent.
 
         Args:
-            history_lost: the ledger was lost with its database: start empty, never full.
+            history_lost: Whether the ledger was lost with its database; the account then starts empty, never
+                full.
         """
         cap_seconds = self.rules.cap_days * _DAY
 
@@ -96,9 +97,9 @@ class BudgetKeeper:
         self._save(lambda db: None)
 
     def set_limits(self, energy: Energy) -> None:
-        """Take over the day's joules, the battery floor and the highest temperature; from any thread.
+        """Use other limits: the day's joules, the battery floor and the highest temperature; from any thread.
 
-        What is in the account stays in it, as far as the new budget's cap allows.
+        The balance stays, up to the cap of the new budget.
         """
         self._energy = msgspec.structs.replace(
             self._energy,
@@ -109,17 +110,17 @@ class BudgetKeeper:
         self.rules = dataclasses.replace(self.rules, joules_per_day=energy.budget_joules_per_day)
 
     def balance(self) -> float:
-        """Joules that may be spent now, as far as the account goes; see ``spendable``."""
+        """Joules on the account that may be spent now; see ``spendable``."""
         self._account = policy.refill(self.rules, self._account, self._monotonic())
         return self._account.balance_joules
 
     def spendable(self) -> float:
-        """Joules that a round may be predicted to take now: its margin and the day's limit are kept."""
+        """Joules that a round may be predicted to take now, within the margin and the day's limit."""
         left = min(self.balance(), policy.day_left(self.rules, self._account))
         return max(0.0, left) / self.rules.margin
 
     def ask(self, predicted_joules: float) -> policy.Allowance:
-        """Whether a round may start, and what it may spend."""
+        """Ask whether a round may start, and what it may spend."""
         conditions, hindrances = self._read_conditions()
         return policy.may_start(
             self.rules,
@@ -150,16 +151,16 @@ class BudgetKeeper:
         )
 
     def charge(self, used: Usage) -> float:
-        """Joules to pay for what a round used: time that nobody measured is paid at full load, never at 0."""
+        """Joules that a round is charged for its use; unmeasured time is charged at full load, never at 0."""
         return used.gross_joules + used.unmeasured_seconds * full_load_watts(self._energy)
 
     def labelling_spent(self) -> float:
-        """Joules that labelling spent within the last 24 hours, by a clock that no calendar moves."""
+        """Joules that labelling spent within the last 24 hours of the monotonic clock."""
         self.balance()
         return policy.labelling_spent(self._account)
 
     def reserve(self, round_id: str, joules: float, *, labelling: bool = False) -> None:
-        """Take the joules of a round, or of labelling, out of the account, durably, before it spends any."""
+        """Take the joules of a round, or of labelling, out of the account, durably, before any is spent."""
         self.balance()
         self._account = policy.reserve(self._account, joules, labelling=labelling)
         self._save(
@@ -167,7 +168,7 @@ class BudgetKeeper:
         )
 
     def settle(self, round_id: str, *, gross: float, attributed: float, method: str) -> None:
-        """Pay what the round really used; what is left of its reservation comes back."""
+        """Charge the joules that the round used, and return the rest of its reservation to the account."""
         self.balance()
         self._account = policy.settle(self._account, self._account.reserved_joules, gross)
         self._save(lambda db: ledger.settle(db, round_id, gross, attributed, method, self._now()))

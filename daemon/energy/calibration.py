@@ -1,4 +1,4 @@
-"""What a board draws idle and fully busy: loads made here, a meter's watts, and a line through them."""
+"""Measures a board's power idle and fully busy: makes loads, reads a meter, and fits a line."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pathlib import Path
 
 from dance_ondevice.energy.reading import Meter
 
-#: Loads that differ by less of the processor tell nothing of a line's slope.
+#: Loads that differ by a smaller share of the processor do not determine the line's slope.
 LEAST_SPREAD = 0.3
-#: A meter that misses more of a load than this does not tell its power.
+#: A meter that misses a larger share of a load's time does not determine its power.
 MOST_UNMEASURED = 0.1
-#: Seconds that a load may take to start; when its parent dies, it ends by itself this much later.
+#: Seconds that a load may take to start; if its parent dies, the load ends this much later.
 _START_SECONDS = 60.0
 
-# One busy core doing what training does most: products of float32 matrices. It ends by itself, whatever
-# happens to the process that started it.
+# Keeps one core busy with products of float32 matrices, the main work of training. It ends by itself, even if
+# the process that started it is gone.
 _LOAD = """
 import sys, time
 end = time.monotonic() + float(sys.argv[1])
@@ -37,16 +37,16 @@ _ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL",
 
 
 class CalibrationError(ValueError):
-    """No honest line can be drawn; the text says why and what to do."""
+    """The measurements do not determine a line; the message says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadPoint:
-    """The board under one load.
+    """One measurement of the board under a load.
 
     Attributes:
-        busy_cores: Cores kept busy on purpose.
-        utilisation: Share of all cores' time that was busy, whoever used it, 0 to 1.
+        busy_cores: Number of cores that were kept busy on purpose.
+        utilisation: Share of all cores' time that was busy, from any program, 0 to 1.
         watts: Mean power.
     """
 
@@ -57,12 +57,12 @@ class LoadPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class PowerLine:
-    """Power as a linear function of utilisation, which is how the modelled meter sees a board.
+    """Power as a linear function of utilisation, the model of the modelled meter.
 
     Attributes:
-        idle_watts: With nothing to do.
-        max_watts: With every core busy.
-        rms_watts: Root mean square of what the line misses of the points; 0 with two of them.
+        idle_watts: Power with nothing to do.
+        max_watts: Power with every core busy.
+        rms_watts: Root mean square of the points' distance from the line; 0 with two points.
     """
 
     idle_watts: float
@@ -76,12 +76,12 @@ class PowerLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """The machine that is loaded and read; each part can be replaced.
+    """The machine that is measured; each part can be replaced in tests.
 
     Attributes:
         procfs: Root of procfs.
-        cores: How many there are.
-        load: Keeps (cores) busy for no longer than (seconds), until the context ends.
+        cores: Number of cores.
+        load: Keeps a number of cores busy for at most a number of seconds, until the context ends.
     """
 
     procfs: Path
@@ -91,7 +91,7 @@ class Board:
     monotonic: Callable[[], float] = time.monotonic
 
 
-#: Watts by which a line through exact readings may miss them in floating point.
+#: Watts by which a line through exact readings may miss them because of floating point.
 _ROUNDING = 1e-9
 
 
@@ -109,7 +109,7 @@ def fit(points: Sequence[LoadPoint]) -> PowerLine:
     """The least-squares line of watts over utilisation.
 
     Raises:
-        CalibrationError: The points are too close together, or the line is no board's.
+        CalibrationError: The points are too close together, or the line is impossible for a board.
     """
     loads = [point.utilisation for point in points]
     spread = max(loads, default=0.0) - min(loads, default=0.0)
@@ -142,19 +142,19 @@ def fit(points: Sequence[LoadPoint]) -> PowerLine:
 def run_load(
     board: Board, busy: int, seconds: float, meter: Meter | None = None
 ) -> tuple[float, float | None]:
-    """Keep some cores busy for a while.
+    """Keep some cores busy for a time and measure.
 
     Args:
         board: The machine.
-        busy: Cores to keep busy; 0 leaves the board alone.
-        seconds: For how long.
-        meter: Read all the while, as often as it wants.
+        busy: Number of cores to keep busy; 0 makes no load.
+        seconds: Duration of the load.
+        meter: The meter to read during the load, as often as it requires.
 
     Returns:
         The board's utilisation, 0 to 1, and the meter's mean watts (None without one).
 
     Raises:
-        CalibrationError: The load did not start, or the processor's or the meter's figures could not be read.
+        CalibrationError: The load did not start, or the processor or the meter could not be read.
     """
     with board.load(busy, seconds) if busy else contextlib.nullcontext():
         started = now = board.monotonic()
@@ -183,14 +183,14 @@ def run_load(
 
 @contextmanager
 def busy_cores(count: int, seconds: float) -> Iterator[list[int]]:
-    """Keep cores busy with processes of their own, whose ids are given, until the context ends.
+    """Keep cores busy with one process each, until the context ends; yields the processes' ids.
 
     Args:
-        count: How many cores.
-        seconds: The processes end by themselves this long after the last of them has had time to start.
+        count: Number of cores.
+        seconds: The processes end by themselves this long after they have had time to start.
 
     Raises:
-        CalibrationError: One of them did not start.
+        CalibrationError: A process did not start.
     """
     processes: list[subprocess.Popen[str]] = []
     try:
@@ -219,10 +219,10 @@ def _cpu_times(procfs: Path) -> tuple[int, int]:
     path = procfs / "stat"
     try:
         name, *fields = path.read_text().splitlines()[0].split()
-        # user nice system idle iowait irq softirq steal; what guests used is in user already.
+        # user nice system idle iowait irq softirq steal; guest time is included in user.
         ticks = [int(field) for field in fields[:8]]
     except (OSError, IndexError, ValueError) as error:
-        raise CalibrationError(f"{path} does not tell how busy the cores are: {error}") from error
+        raise CalibrationError(f"{path} does not show how busy the cores are: {error}") from error
     if name != "cpu" or len(ticks) < 4:
-        raise CalibrationError(f"{path} does not tell how busy the cores are: it starts with {name!r}")
+        raise CalibrationError(f"{path} does not show how busy the cores are: it starts with {name!r}")
     return sum(ticks) - sum(ticks[3:5]), sum(ticks)

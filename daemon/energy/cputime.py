@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-#: Of the columns of ``cpu`` in /proc/stat: user, nice, system, irq and softirq. Guest time is in user
-#: already, stolen time was spent by another machine.
+#: Columns of ``cpu`` in /proc/stat: user, nice, system, irq and softirq. Guest time is included in user, and
+#: stolen time was spent by another machine.
 _BUSY_COLUMNS = (0, 1, 2, 5, 6)
 
 
@@ -33,7 +33,7 @@ def thread_seconds(procfs: Path, pid: int, tid: int) -> float | None:
 
 
 def threads_named(procfs: Path, pid: int, prefix: str) -> list[int]:
-    """Kernel ids of the threads of a process whose names start so, such as those that a library starts."""
+    """Kernel ids of a process's threads whose names begin with ``prefix``, such as a library's."""
     found = []
     for task in sorted((procfs / str(pid) / "task").glob("*")):
         try:
@@ -45,7 +45,7 @@ def threads_named(procfs: Path, pid: int, prefix: str) -> list[int]:
 
 
 def board_seconds(procfs: Path) -> float | None:
-    """Busy CPU seconds of all programs on all cores since boot; None when the kernel does not tell.
+    """Busy CPU seconds of all programs on all cores since boot; None when the kernel does not report them.
 
     The ``cpu`` line of /proc/stat (proc_stat(5)), which a container shows for the whole machine, too.
     """
@@ -57,15 +57,15 @@ def board_seconds(procfs: Path) -> float | None:
 
 
 def own_cgroup(procfs: Path, sysfs: Path, pid: int) -> Path | None:
-    """The folder of the cgroup v2 that holds one process and no other, None where there is none.
+    """The folder of the cgroup v2 that holds one process and no other; None where there is none.
 
-    Under systemd a service has such a group. Started from a shell, it shares the session's with other
-    programs, whose time must not be taken for its own.
+    Under systemd a service has such a group. A process started from a shell shares the session's group with
+    other programs, whose time must not be counted as its own.
 
     Args:
-        procfs: root of procfs.
-        sysfs: root of sysfs, below which ``fs/cgroup`` is mounted.
-        pid: the process, before it starts others.
+        procfs: Root of procfs.
+        sysfs: Root of sysfs, below which ``fs/cgroup`` is mounted.
+        pid: The process, before it starts others.
     """
     try:
         lines = (procfs / str(pid) / "cgroup").read_text().splitlines()
@@ -78,7 +78,7 @@ def own_cgroup(procfs: Path, sysfs: Path, pid: int) -> Path | None:
 
 
 def cgroup_seconds(folder: Path) -> float | None:
-    """CPU seconds of all that ever ran in a cgroup v2 (``usage_usec`` of cpu.stat); None if not to be had."""
+    """CPU seconds of all processes of a cgroup v2 (``usage_usec`` of cpu.stat); None if unavailable."""
     try:
         for line in (folder / "cpu.stat").read_text().splitlines():
             name, _, value = line.partition(" ")

@@ -1,8 +1,8 @@
-"""Joules on record: what a round reserved and used, what each day used, and what may still be spent.
+"""The ledger of joules: what rounds reserved and used, what each day used, and what may still be spent.
 
-Plain functions over a connection, to be run through ``Store.submit``: those called in one function there
-happen together or not at all. A reservation is on the disk before a round spends its first joule, so neither
-a crash nor a power cut ever gives joules back.
+Plain functions over a connection, to be run through ``Store.submit``: those called in one function there are
+one transaction. A reservation is on the disk before a round spends its first joule, so neither a crash nor a
+power cut ever gives joules back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlite_utils import Database
 
 
 class LedgerError(RuntimeError):
-    """The books do not allow this entry."""
+    """The state of the ledger does not allow this entry."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class CrashedReservation:
 
     Attributes:
         round_id: The round that made it.
-        joules: What was reserved, and is taken for spent.
+        joules: The reserved joules, which count as spent.
         opened_at: Wall-clock seconds since the epoch.
     """
 
@@ -40,12 +40,12 @@ class SavedBudget:
     """The budget account as it was last saved.
 
     Attributes:
-        balance_joules: What could be spent then.
-        elapsed_seconds: Since then, as far as that can be trusted; never negative.
-        reserved_joules: Of a round that ran then.
+        balance_joules: The joules that could be spent then.
+        elapsed_seconds: Seconds since then, as far as they can be trusted; never negative.
+        reserved_joules: Joules reserved by the round that ran then.
         spent: Age in seconds then, and joules, of what had been spent in the 24 hours before.
-        labelling: Those among ``spent`` that labelling spent.
-        reserved_for_labelling: Whether labelling is what ``reserved_joules`` were for.
+        labelling: The entries of ``spent`` that labelling spent.
+        reserved_for_labelling: Whether ``reserved_joules`` were reserved for labelling.
     """
 
     balance_joules: float
@@ -57,7 +57,7 @@ class SavedBudget:
 
 
 def boot_id(procfs_root: Path) -> str:
-    """What tells this boot from every other, or ``""`` where the kernel does not say.
+    """The id of this boot, or ``""`` where the kernel does not report one.
 
     Monotonic seconds can be compared only within one boot.
     """
@@ -74,14 +74,14 @@ def reserve(  # noqa: PLR0917
 
     Args:
         db: The store's connection.
-        round_id: The round; one that was interrupted and settled may reserve anew when it goes on.
+        round_id: The round; an interrupted round that was settled reserves again when it is resumed.
         joules: Gross joules that it may spend.
-        boot_id: As ``boot_id`` tells it.
+        boot_id: The result of ``boot_id``.
         monotonic: Monotonic seconds of this boot.
         now: Wall-clock seconds since the epoch.
 
     Raises:
-        LedgerError: The round has an open entry already, or ``joules`` is no amount.
+        LedgerError: The round has an open entry already, or ``joules`` is not a valid amount.
     """
     _amount("reserved", joules)
     if _open_entry(db, round_id) is not None:
@@ -101,14 +101,14 @@ def settle(  # noqa: PLR0917
     Args:
         db: The store's connection.
         round_id: The round.
-        gross: Joules of the whole board while it ran; None or not a number when the meter gave no figure:
-            then all that was reserved counts as spent.
+        gross: Joules of the whole board while it ran; None or not a number when the meter had no value: then
+            all that was reserved counts as spent.
         attributed: The trainer's share above idle, in joules; None or not a number when unknown.
-        method: How it was measured: ``counter``, ``integrated`` or ``modelled``.
+        method: The method of measurement: ``counter``, ``integrated`` or ``modelled``.
         now: Wall-clock seconds since the epoch.
 
     Raises:
-        LedgerError: The round has no open entry, or a figure is no amount.
+        LedgerError: The round has no open entry, or a value is not a valid amount.
     """
     entry = _open_entry(db, round_id)
     if entry is None:
@@ -150,13 +150,13 @@ def add_energy(  # noqa: PLR0917
     Args:
         db: The store's connection.
         day: UTC date, ``YYYY-MM-DD``.
-        workload: What used them.
-        source: The meter.
+        workload: The workload that used them.
+        source: Name of the meter.
         method: ``counter``, ``integrated`` or ``modelled``.
-        joules: How many.
+        joules: Number of joules.
 
     Raises:
-        LedgerError: ``joules`` is no amount.
+        LedgerError: ``joules`` is not a valid amount.
     """
     _amount("used", joules)
     db.execute(
@@ -188,21 +188,21 @@ def save_budget(  # noqa: PLR0917
     *,
     reserved_for_labelling: bool = False,
 ) -> None:
-    """Save the budget account as of this moment.
+    """Save the budget account as it is now.
 
     The wall clock of the record never goes back: a board without a real-time clock starts in the past, and
-    the years until the time arrives must not count as time in which joules flowed in, boot after boot.
+    the years until its clock is set must not count, boot after boot, as time in which joules flow in.
 
     Args:
         db: The store's connection.
-        balance_joules: What may be spent; negative when a round overspent.
-        boot_id: As ``boot_id`` tells it.
+        balance_joules: Joules that may be spent; negative when a round overspent.
+        boot_id: The result of ``boot_id``.
         monotonic: Monotonic seconds of this boot.
         now: Wall-clock seconds since the epoch.
-        reserved_joules: Of the round that runs.
+        reserved_joules: Joules reserved by the round that runs.
         spent: Age in seconds, and joules, of what was spent in the last 24 hours.
-        labelling: Those among ``spent`` that labelling spent.
-        reserved_for_labelling: Whether labelling is what ``reserved_joules`` are for.
+        labelling: The entries of ``spent`` that labelling spent.
+        reserved_for_labelling: Whether ``reserved_joules`` were reserved for labelling.
 
     Raises:
         LedgerError: ``balance_joules`` is not finite.
@@ -235,13 +235,13 @@ def load_budget(
 ) -> SavedBudget | None:
     """Read the budget account, and how long ago it was saved.
 
-    Within one boot the monotonic clock tells. Across boots only the wall clock can, and that may have gone
-    backwards (then no time has passed) or jumped by years (then ``cap_seconds`` have): joules that flow in
-    over ``cap_seconds`` fill the account to its cap, so no clock ever refills more.
+    Within one boot the monotonic clock gives the time. Across boots only the wall clock can, and that may
+    have gone backwards (then no time has passed) or jumped by years (then ``cap_seconds`` have): joules that
+    flow in over ``cap_seconds`` fill the account to its cap, so no clock ever refills more.
 
     Args:
         db: The store's connection.
-        boot_id: As ``boot_id`` tells it.
+        boot_id: The result of ``boot_id``.
         monotonic: Monotonic seconds of this boot.
         now: Wall-clock seconds since the epoch.
         cap_seconds: The most that may have elapsed.
@@ -260,7 +260,7 @@ def load_budget(
         elapsed_seconds=min(max(elapsed, 0.0), cap_seconds),
         reserved_joules=float(day.get("reserved", 0.0)),
         spent=_pairs(day.get("spent", ())),
-        labelling=_pairs(day.get("labelling", ())),  # an earlier version did not tell them apart
+        labelling=_pairs(day.get("labelling", ())),  # missing in records of an earlier build
         reserved_for_labelling=bool(day.get("reserved_for_labelling", False)),
     )
 

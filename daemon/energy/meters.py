@@ -1,4 +1,4 @@
-"""Which meter this board gets, and what the user should know about it."""
+"""Chooses the energy meter of this board, with a warning to the user where one is needed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from dance_ondevice.energy.sensors import MeterUnavailable
 log = logging.getLogger(__name__)
 
 #: Full-load watts per core assumed when ``energy.max_watts`` is not set: the order of magnitude of a small
-#: Arm board, no measurement of any. Labelled as an assumption wherever a figure rests on it.
+#: Arm board, not a measurement. Every value that depends on it is labelled as an assumption.
 ASSUMED_WATTS_PER_CORE = 2.0
 
 
 def choose_meter(
     energy: Energy, cpu_seconds: Callable[[], float], machine: Machine | None = None
 ) -> tuple[Meter, str]:
-    """The meter to use, whose ``about`` says what it measures, and what to warn of (often nothing).
+    """The meter to use, whose ``about`` says what it measures, and a warning, often empty.
 
     Args:
-        energy: the ``[energy]`` section.
-        cpu_seconds: cumulative CPU seconds of the daemon and its trainer, for the modelled meter.
-        machine: where sensors are looked for; the section's ``sysfs_root`` when it is None.
+        energy: The section ``[energy]``.
+        cpu_seconds: Cumulative CPU seconds of the daemon and its children, for the modelled meter.
+        machine: Where sensors are searched for; None takes the section's ``sysfs_root``.
 
     Raises:
-        MeterUnavailable: the section names a meter that is not there or cannot be read.
+        MeterUnavailable: The section names a meter that is missing or cannot be read.
     """
     machine = machine or Machine(sysfs=Path(energy.sysfs_root))
     if energy.meter in SOURCES:
@@ -40,7 +40,7 @@ def choose_meter(
     if energy.meter == "auto":
         found, passed = best_meter(machine)
         for error in passed:
-            log.info("passed over %s", error)
+            log.info("meter not used reason=%s", error)
         if found is not None:
             return found, _remedies(passed)
     meter, note = _modelled(energy, cpu_seconds)
@@ -48,7 +48,7 @@ def choose_meter(
 
 
 def full_load_watts(energy: Energy) -> float:
-    """Watts with every core busy: as configured, else the assumption, never below idle."""
+    """Watts with every core busy: as configured, else the assumption, never below idle power."""
     if energy.max_watts > 0:
         return max(energy.max_watts, energy.idle_watts)
     return energy.idle_watts + ASSUMED_WATTS_PER_CORE * _cores()
@@ -65,12 +65,12 @@ def _modelled(energy: Energy, cpu_seconds: Callable[[], float]) -> tuple[Meter, 
 
 
 def _remedies(passed: tuple[MeterUnavailable, ...]) -> str:
-    """Better sources that are there and could be had, with what it takes."""
+    """Better meters that exist on this board, with what it takes to use them."""
     return "; ".join(str(error) for error in passed if error.remedy)
 
 
 def _offers(passed: tuple[MeterUnavailable, ...]) -> str:
-    """Chips that measure some power and are not taken unasked."""
+    """Chips that measure some power and are used only when they are configured."""
     return "; ".join(error.offer for error in passed if error.offer)
 
 

@@ -1,8 +1,8 @@
-"""Samples the meter and the workloads' CPU time, and publishes one immutable cumulative snapshot.
+"""The energy thread: samples the meter and the workloads' CPU time, and publishes a cumulative snapshot.
 
-The meter is read as often as it wants; ``attribution`` splits what it saw about once a second. The daemon's
-own upkeep (metrics, control, the main thread) is the workload ``service``, what other programs used is
-``others``, and workloads, idle and others sum to the gross figure.
+The meter is read as often as it requires; ``attribution`` splits the joules about once a second. The daemon's
+own upkeep (metrics, control, the main thread) is the workload ``service``, other programs are ``others``, and
+workloads, idle and others sum to the gross joules.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two writes of the accumulated joules to the store.
 PERSIST_SECONDS = 60.0
-#: Shortest stretch that is split as time goes by: CPU clocks tick every 10 ms, shares of less are noise.
+#: Shortest stretch that is split: CPU clocks tick every 10 ms, and shares of less are noise.
 ATTRIBUTION_SECONDS = 1.0
-#: Which workload a thread of the daemon works for, by its name up to a dash; all others are its upkeep.
+#: Workload of each thread of the daemon, by its name up to a dash; all other threads are upkeep.
 _WORKLOAD_OF_THREAD = {"ingest": "ingest", "store": "ingest"}
 UPKEEP = "service"
 
@@ -53,13 +53,13 @@ class EnergySnapshot:
     """Cumulative energy since the service started; workloads + idle + others = gross.
 
     Attributes:
-        reading: joules by domain.
-        gross_joules: sum over the domains, idle included.
-        workloads: joules above idle by workload, the daemon's own upkeep (``service``) included.
-        idle_joules: what the board would have used at rest.
-        others_joules: above idle, of other programs; 0 where the meter sees the daemon alone.
-        idle_watts: power at rest, as configured or learnt.
-        meter: sources and domains that are read now, such as ``rapl:package-0``.
+        reading: Joules by domain.
+        gross_joules: Sum over the domains, idle included.
+        workloads: Joules above idle by workload, the daemon's own upkeep (``service``) included.
+        idle_joules: Joules that the board would have used at rest.
+        others_joules: Joules above idle of other programs; 0 where the meter measures only the daemon.
+        idle_watts: Power at rest, as configured or learnt.
+        meter: Sources and domains that are read now, such as ``rapl:package-0``.
     """
 
     reading: EnergyReading
@@ -71,13 +71,13 @@ class EnergySnapshot:
     idle_watts: float = 0.0
 
     def since(self, before: EnergySnapshot) -> Usage:
-        """What was used between another snapshot and this one."""
+        """The use of energy between another snapshot and this one."""
         return _usage(before.reading, self.reading)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What the board used between two moments: gross joules, and seconds that nobody measured."""
+    """Energy that the board used between two moments: gross joules, and seconds that were not measured."""
 
     gross_joules: float
     unmeasured_seconds: float
@@ -93,9 +93,9 @@ def _usage(before: EnergyReading, after: EnergyReading) -> Usage:
 class CpuAccount:
     """CPU seconds by workload, of this process's threads and of the child (trainer or teacher) while it runs.
 
-    Cumulative and never falling: what a thread or process had used when it ended stays counted. Where the
-    daemon has a cgroup to itself, the cgroup's figure is the sum, so that nothing escapes: what process times
-    miss counts as the child's workload while one runs, else as upkeep.
+    The values never fall: the time of a thread or process that ended stays counted. Where the daemon has a
+    cgroup of its own, the cgroup's value is the sum, so that no time is lost: what process times miss counts
+    as the child's workload while one runs, else as upkeep.
     """
 
     def __init__(
@@ -109,17 +109,17 @@ class CpuAccount:
         """Start counting.
 
         Args:
-            procfs: root of procfs.
-            threads: kernel ids by the thread's name: ``ingest``, ``store``, ...
-            sysfs: root of sysfs; without it no cgroup is looked for.
-            inference: whether models run in this process. What no listed thread used is then theirs, since
-                the threads that torch starts cannot be listed; else it is upkeep.
+            procfs: Root of procfs.
+            threads: Kernel ids by the thread's name: ``ingest``, ``store``, ...
+            sysfs: Root of sysfs; without it no cgroup is searched for.
+            inference: Whether models run in this process. Time that no listed thread used then counts as
+                inference, since the threads that torch starts cannot be listed; else it counts as upkeep.
         """
         self._unlisted_work = "inference" if inference else UPKEEP
         self._passing = 0.0
         self._procfs = procfs
         self._pid = os.getpid()
-        #: Kernel ids by the thread's name; whoever starts a thread adds it.
+        #: Kernel ids by the thread's name; code that starts a thread adds it.
         self.threads = threads
         self._thread_seconds: dict[str, float] = {}
         self._own = self._rest = 0.0
@@ -129,7 +129,7 @@ class CpuAccount:
         self._child_base = 0.0
         self._lock = threading.Lock()
         self._cgroup = own_cgroup(procfs, sysfs, self._pid) if sysfs is not None else None
-        # The group may be older than this process: count from where its own time starts.
+        # The group may be older than this process, so only the time since its start is counted.
         started = cgroup_seconds(self._cgroup) if self._cgroup is not None else None
         self._group_base = (started or 0.0) - time.process_time()
         self._unlisted = {"training": 0.0, "labelling": 0.0, UPKEEP: 0.0}
@@ -140,7 +140,7 @@ class CpuAccount:
         return self._child_pid is not None
 
     def list_threads(self, services: Iterable[Service]) -> None:
-        """Know the threads of services, and those of libzmq, which carry frames in (and small masks out)."""
+        """Add the threads of services, and those of libzmq, which carry frames in (and small masks out)."""
         for service in services:
             self.threads[service.name] = lambda s=service: s.native_id  # type: ignore[misc]
             self.threads.update((name, of) for workers in service.workers for name, of in workers.threads())
@@ -159,7 +159,7 @@ class CpuAccount:
             self._child_base = self._child_seconds[workload]
 
     def detach_trainer(self, total_seconds: float | None) -> None:
-        """The process has ended; ``total_seconds`` is what the kernel says it used in all."""
+        """End the charging; ``total_seconds`` is the kernel's total of the process that ended."""
         with self._lock:
             if total_seconds is not None:
                 self._charge_child(total_seconds)
@@ -198,11 +198,11 @@ class CpuAccount:
         return sum(self.seconds().values())
 
     def board(self) -> float | None:
-        """Busy CPU seconds of all programs on the board since boot, None when the kernel does not tell."""
+        """Busy CPU seconds of all programs on the board since boot; None when the kernel reports none."""
         return board_seconds(self._procfs)
 
     def _count_unlisted(self) -> None:
-        """Charge what the cgroup has used beyond the processes that are known."""
+        """Charge the CPU seconds of the cgroup that no known process accounts for."""
         group = cgroup_seconds(self._cgroup) if self._cgroup is not None else None
         if group is None:
             return
@@ -217,7 +217,7 @@ class CpuAccount:
 
 
 class EnergyService(Service):
-    """Owns the meter; everybody else reads ``snapshot``."""
+    """The energy thread, which owns the meter; other threads read ``snapshot``."""
 
     def __init__(
         self,
@@ -231,11 +231,11 @@ class EnergyService(Service):
         now: Callable[[], float] = time.time,
         cores: int = os.cpu_count() or 1,
     ) -> None:
-        """``idle_watts`` is the configured figure; ``period`` in seconds is by default the meter's own."""
+        """``idle_watts`` is the configured value; ``period``, in seconds, is by default the meter's own."""
         super().__init__("energy")
         self.meter = meter
         self.cpu = cpu
-        # A modelled meter knows of nothing but this daemon, and has its idle power from the configuration.
+        # A modelled meter measures nothing but this daemon, and has its idle power from the configuration.
         self._whole_board = meter.method != "modelled"
         self._configured_idle = idle_watts
         self._idle = IdlePower(idle_watts)
@@ -257,23 +257,23 @@ class EnergyService(Service):
         self._snapshot = EnergySnapshot(reading=self._last, idle_watts=idle_watts)
 
     def snapshot(self) -> EnergySnapshot:
-        """The latest published snapshot; costs nothing."""
+        """The latest published snapshot, from memory."""
         return self._snapshot
 
     def sample(self) -> EnergySnapshot:
-        """Read the meter now, split and publish; used where a round needs an exact boundary."""
+        """Read the meter now, split and publish; used at the exact start and end of a round."""
         with self._lock:
             now = self._monotonic()
             return self._publish(now, self.meter.read(now))
 
     def used_since(self, before: EnergySnapshot) -> Usage:
-        """Read the meter now: what was used since a snapshot; publishes nothing."""
+        """The use of energy since a snapshot, read from the meter now; publishes nothing."""
         with self._lock:
             reading = self.meter.read(self._monotonic())
         return _usage(before.reading, reading)
 
     def tick(self) -> None:
-        """Read the meter; split and publish when enough time went by to tell shares from noise."""
+        """Read the meter; split and publish once enough time has passed that shares are not noise."""
         with self._lock:
             now = self._monotonic()
             reading = self.meter.read(now)
@@ -288,7 +288,7 @@ class EnergyService(Service):
         """Read the meter until stopped; persist once a minute."""
         assert self._waker is not None
         while not self.stopping.is_set():
-            # A meter that gives way to another one is read as often as that one wants.
+            # When another meter takes over, it is read as often as that one requires.
             self._waker.wait(self.meter.period_s if self._period is None else self._period)
             self.tick()
             self.beat()
@@ -306,7 +306,7 @@ class EnergyService(Service):
             self._waker.close()
 
     def persist(self) -> None:
-        """Add what was used since the last call to the store's table of days."""
+        """Add the joules used since the last call to the store's table of days."""
         self._persisted_at = self._monotonic()
         if self._store is None:
             return
@@ -322,7 +322,7 @@ class EnergyService(Service):
 
         def check(done: Future[None]) -> None:
             if (error := done.exception()) is not None:
-                log.warning("joules not written, kept for the next time error=%s", error)
+                log.warning("joules not written, retried with the next write error=%s", error)
                 with self._lock:
                     for key, joules in steps.items():
                         self._due[key] = self._due.get(key, 0.0) + joules
@@ -340,7 +340,7 @@ class EnergyService(Service):
         )
         seen = _seen(reading) or self._seen
         if seen != self._seen:
-            # What another meter saw of a board at rest is not what this one sees.
+            # The idle power that one meter measured does not hold for another.
             self._seen, self._idle = seen, IdlePower(self._configured_idle)
         if self._whole_board:
             self._idle.observe(stretch, quiet=not self.cpu.training)
@@ -363,5 +363,5 @@ class EnergyService(Service):
 
 
 def _seen(reading: EnergyReading) -> str:
-    """The sources and domains that a reading has power of, ``""`` before the second one."""
+    """The sources and domains that have power in a reading, ``""`` before the second one."""
     return " ".join(sorted(f"{d.source}:{d.domain}" for d in reading.domains if d.watts is not None))

@@ -1,6 +1,6 @@
-"""The conditions of the cameras as the daemon sees them: detectors, choices, and frames to estimate from.
+"""The conditions of the cameras: drift detectors, the choice of a condition, and frames to estimate it from.
 
-Runs on the predictor's thread and knows nothing of models; what others read is one immutable snapshot,
+Runs on the inference thread and knows nothing of models. Other threads read one immutable snapshot, which is
 replaced as a whole.
 """
 
@@ -24,21 +24,21 @@ from dance_ondevice.policies.stream.conditions import BASE, ConditionRules, Stat
 
 log = logging.getLogger(__name__)
 
-#: Alarms that a snapshot lists; counters have all of them.
+#: The latest alarms that a snapshot lists; counters include all of them.
 _LISTED_ALARMS = 256
-#: A condition's frames for estimation are renewed one in so many, so that they are not all of one minute.
+#: One in so many frames replaces a stored one, so that a condition's frames are not all of one minute.
 _RENEW_EVERY = 32
 _JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True, kw_only=True)
 class DriftAlarm:
-    """One signal of one camera has changed.
+    """A change in one signal of one camera.
 
     Attributes:
-        number: counts all alarms since the daemon started, from 1: who remembers it finds what is new.
-        signal: a name of ``drift.SIGNALS``.
-        at: wall-clock seconds.
+        number: Number of the alarm since the daemon started, from 1; readers use it to find new alarms.
+        signal: A name of ``drift.SIGNALS``.
+        at: Wall-clock second of the alarm.
     """
 
     number: int
@@ -49,14 +49,14 @@ class DriftAlarm:
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionsSnapshot:
-    """What is known now.
+    """The published state of all cameras.
 
     Attributes:
-        cameras: camera -> name of the condition that it is in.
-        known: names of all conditions, ``base`` first.
-        switches: times that a camera went from one condition to another, since the start.
-        alarms: the latest, oldest first.
-        alarm_count: all, since the start.
+        cameras: Name of the condition that each camera is in, by camera.
+        known: Names of all conditions, ``base`` first.
+        switches: Number of times that a camera changed its condition since the start.
+        alarms: The latest alarms, oldest first.
+        alarm_count: Number of all alarms since the start.
     """
 
     cameras: Mapping[str, str] = field(default_factory=dict)
@@ -66,19 +66,19 @@ class ConditionsSnapshot:
     alarm_count: int = 0
 
     def alarms_since(self, number: int) -> tuple[DriftAlarm, ...]:
-        """The alarms after the one of that number; the latest 256 of them at most."""
+        """The listed alarms whose number is greater than ``number``."""
         return tuple(alarm for alarm in self.alarms if alarm.number > number)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What one frame led to; see ``policies.conditions.Step``.
+    """The condition chosen for one frame; see ``policies.stream.conditions.Step``.
 
     Attributes:
-        condition: that the camera is in.
-        parent: the condition whose statistics serve while this one has none.
-        changed: whether what a file should hold has changed.
-        gone: names of conditions that are no more.
+        condition: The condition that the camera is in.
+        parent: The condition whose statistics serve while this one has none.
+        changed: Whether the state has changed that the file of conditions holds.
+        gone: Names of conditions that were dropped or merged.
     """
 
     condition: str = BASE
@@ -88,7 +88,7 @@ class Choice:
 
 
 class Conditions:
-    """Everything about conditions that does not need the model."""
+    """The state of conditions and drift that does not need the model."""
 
     def __init__(
         self,
@@ -99,14 +99,14 @@ class Conditions:
         on_switch: Callable[[], None],
         max_cameras: int = 64,
     ) -> None:
-        """Begin with no condition known.
+        """Start with no condition known.
 
         Args:
-            settings: ``[conditions]`` of the configuration.
-            now: wall clock, seconds.
-            on_alarm: called with camera and signal for every alarm.
-            on_switch: called for every switch.
-            max_cameras: of how many something is remembered; the one that was silent longest is forgotten.
+            settings: The section ``[conditions]`` of the configuration.
+            now: Wall clock, in seconds.
+            on_alarm: Called with camera and signal for every alarm.
+            on_switch: Called for every switch of a camera.
+            max_cameras: Number of cameras that are remembered; the one silent for longest is forgotten first.
         """
         self._rules = ConditionRules(most=settings.max, min_frames=settings.min_frames)
         self._enabled = settings.enabled
@@ -127,27 +127,27 @@ class Conditions:
         self._snapshot = ConditionsSnapshot()
 
     def snapshot(self) -> ConditionsSnapshot:
-        """What is known now; callable from any thread."""
+        """The latest published state; callable from any thread."""
         return self._snapshot
 
     def condition_of(self, camera: str) -> str:
-        """The condition that a camera is in, ``base`` while nothing is known; callable from any thread."""
+        """The condition that a camera is in, ``base`` if unknown; callable from any thread."""
         return self._snapshot.cameras.get(camera, BASE)
 
-    def told_of(self, camera: str) -> str:
-        """The same, but "" where conditions are not told apart; callable from any thread."""
+    def named_condition_of(self, camera: str) -> str:
+        """The same, but "" where conditions are not distinguished; callable from any thread."""
         return self.condition_of(camera) if self._enabled else ""
 
     def observe(
         self, camera: str, image: npt.NDArray[np.uint8], complexity: float, *, untrained: bool = False
     ) -> Choice:
-        """Take in a frame before it is segmented, and choose the condition to segment it in.
+        """Process a frame before it is segmented, and choose its condition.
 
         Args:
-            camera: its name.
+            camera: The camera's name.
             image: (h, w, 3) uint8 BGR, at the scale of inference.
-            complexity: its score, 0 to 1.
-            untrained: whether the model has not learnt anything yet: no condition is told apart for it.
+            complexity: The frame's spatial complexity, 0 to 1.
+            untrained: Whether the model has not learnt anything yet; then no condition is opened.
         """
         self._remember(camera)
         signals = frame_signals(image, complexity)
@@ -166,20 +166,20 @@ class Conditions:
         )
 
     def result(self, camera: str, *, confidence: float, accuracy: float | None) -> None:
-        """Take in how a frame was segmented.
+        """Process the confidence and accuracy of a segmented frame.
 
         Args:
-            camera: its name.
-            confidence: mean over its pixels, 0 to 1.
-            accuracy: share of its labelled pixels that were right; None without labels.
+            camera: The camera's name.
+            confidence: Mean confidence over its pixels, 0 to 1.
+            accuracy: Share of its labelled pixels that are correct; None without labels.
         """
         self._watch(camera, {"confidence": confidence} | ({} if accuracy is None else {"accuracy": accuracy}))
 
     def other_statistics(self, camera: str | None = None) -> None:
-        """Forget how sure the model used to be: another model, or other statistics, serve from now on.
+        """Reset the detectors of confidence and accuracy, since another model or other statistics serve.
 
         Args:
-            camera: the one camera that this is true of; None for all.
+            camera: The camera that this concerns; None for all.
         """
         for name in [camera] if camera is not None else list(self._drift):
             if name in self._drift:
@@ -197,14 +197,14 @@ class Conditions:
         return tuple(condition.name for condition in self._state.conditions) or (BASE,)
 
     def encode(self) -> bytes:
-        """Everything to go on with after a restart, as JSON; frames are not kept on disk."""
+        """Encode the state that a restart needs, as JSON; frames are not kept on disk."""
         return msgspec.json.encode(self._state)
 
     def restore(self, data: bytes) -> None:
-        """Go on from what ``encode`` gave, unless this daemon has already seen frames of its own.
+        """Restore the state that ``encode`` wrote, unless this daemon has already seen frames.
 
         Raises:
-            ValueError: the data are not what ``encode`` gives.
+            ValueError: The data are not such a state.
         """
         if self._state.conditions:
             return
@@ -242,7 +242,7 @@ class Conditions:
         return alarms
 
     def _keep(self, camera: str, image: npt.NDArray[np.uint8], step: Step) -> None:
-        """Put frames by, encoded: 16 of them take less than a megabyte, whatever the sender's encoding."""
+        """Keep frames, encoded: 16 of them take less than a megabyte, whatever the sender's encoding."""
         most = self._rules.min_frames
         strange = self._strange.setdefault(camera, deque(maxlen=most))
         if step.strange:
@@ -266,7 +266,7 @@ class Conditions:
         if step.merged:
             log.info("conditions merged gone=%s into=%s", *step.merged)
         if step.dropped:
-            log.info("condition dropped name=%s because=least used of %d", step.dropped, self._rules.most)
+            log.info("condition dropped name=%s reason=least used of %d", step.dropped, self._rules.most)
         if step.switched:
             self._switches += 1
             self._on_switch()

@@ -1,7 +1,7 @@
-"""Segmenting each frame in its camera's condition: what is known of cameras meets the live model's sets.
+"""Segments each frame with the live model's statistics for its camera's condition.
 
-Runs on the predictor's thread. What must survive a restart is written beside the version that it belongs to,
-by a thread of its own: a flash card may take a second for a few kilobytes, and no frame need wait for that.
+Runs on the inference thread. The state that a restart needs is written beside its version by a separate
+thread, since a flash card may take a second for a few kilobytes and no frame should wait for that.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Image = npt.NDArray[np.uint8]
 
 
 class VersionConditions:
-    """The conditions of one loaded version: its sets, and where and what was kept of them."""
+    """The conditions of one loaded version: its sets of statistics, and the file that they are kept in."""
 
     def __init__(
         self,
@@ -48,9 +48,9 @@ class VersionConditions:
         probation_every: int,
         runners: Runners | None = None,
     ) -> None:
-        """Read what is kept beside the version; a file that does not fit is logged and left behind."""
+        """Read the file of conditions beside the version; one that does not fit is logged and ignored."""
         self.file = directory / condition_store.CONDITIONS_FILE
-        #: Of the model's own tensors: versions that differ only in what conditions learnt have the same.
+        #: Hash of the model's tensors: versions that differ only in their conditions have the same.
         self.sha256 = card.sha256
         #: Statistics make nothing of a network that has not learnt: no condition is opened for it.
         self.untrained = bool(card.training.get("untrained"))
@@ -66,16 +66,16 @@ class VersionConditions:
             log.warning("conditions not taken over file=%s error=%s", self.file, error)
 
     def encode(self, state: bytes) -> bytes:
-        """The file that is to be kept, with the state of ``Conditions``."""
+        """Encode the file of conditions, with the state of ``Conditions``."""
         live, refused = self.sets.judged()
         about = msgspec.json.encode(About(state=msgspec.Raw(state), refused=refused))
         return condition_store.encode(live, about.decode())
 
     def take_over(self, before: VersionConditions) -> None:
-        """Go on with what the version before kept and this one does not know, where both are one model.
+        """Take over the sets of the version before that this one lacks, if both have the same tensors.
 
-        While a condition learnt, others may have been opened: what fits the one fits the other. What was
-        learnt from labels stays behind: a rollback must not bring it along.
+        While a condition was trained, other conditions may have been opened, whose statistics fit both
+        versions. Weights learnt from labels are left out, so that a rollback does not bring them back.
         """
         if not self.sha256 or self.sha256 != before.sha256:
             return
@@ -88,7 +88,7 @@ class VersionConditions:
 
 
 class ConditionServing:
-    """What the predictor asks for every frame."""
+    """Chooses the condition of each frame and segments it, for the inference thread."""
 
     def __init__(
         self,
@@ -111,19 +111,19 @@ class ConditionServing:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="conditions")
 
     def snapshot(self) -> ConditionsSnapshot:
-        """What is known now; callable from any thread."""
+        """The latest published state; callable from any thread."""
         return self._conditions.snapshot()
 
     def condition_of(self, camera: str) -> str:
         """The condition that a camera is in; callable from any thread."""
         return self._conditions.condition_of(camera)
 
-    def told_of(self, camera: str) -> str:
-        """The same, but "" where conditions are not told apart; callable from any thread."""
-        return self._conditions.told_of(camera)
+    def named_condition_of(self, camera: str) -> str:
+        """The same, but "" where conditions are not distinguished; callable from any thread."""
+        return self._conditions.named_condition_of(camera)
 
     def report(self) -> dict[str, Any]:
-        """For ``status``; callable from any thread."""
+        """The section of ``status`` about conditions; callable from any thread."""
         known, version = self.snapshot(), self._version
         statuses = version.sets.statuses() if version else {}
         return {
@@ -139,11 +139,11 @@ class ConditionServing:
         }
 
     def enter(self, version: VersionConditions) -> None:
-        """Serve with another version from the next frame on; cameras stay in the conditions that they are in.
+        """Serve with another version from the next frame on; each camera stays in its condition.
 
         The sets beside the version serve at once, since the promotion gate has judged them. Those of other
-        conditions are estimated again from the frames at hand, or once a condition comes back; until then the
-        version's own serve.
+        conditions are estimated again from the frames that are available, or once a condition comes back;
+        until then the version's own statistics serve.
         """
         if self._version is not None:
             version.take_over(self._version)
@@ -172,12 +172,12 @@ class ConditionServing:
         """Choose the camera's condition and segment the frame in it.
 
         Args:
-            camera: its name.
+            camera: The camera's name.
             image: (h, w, 3) uint8 BGR, at the scale of inference.
-            complexity: the frame's score, 0 to 1.
+            complexity: The frame's spatial complexity, 0 to 1.
             out_size: (H, W) of the mask.
             label: (H, W) class ids that came with the frame, or None.
-            n_classes: of the model.
+            n_classes: Number of the model's classes.
         """
         assert self._version is not None, "enter() comes first"
         sets = self._version.sets
@@ -190,16 +190,16 @@ class ConditionServing:
         return served.prediction
 
     def work(self) -> bool:
-        """Do a slice of what waits; returns whether there was anything."""
+        """Do one slice of estimation; returns whether there was anything to do."""
         if self._version is None or self._version.untrained or not self._settings.enabled:
             return False
         known = self._conditions.snapshot()
-        # What a camera is in comes first.
+        # Conditions that a camera is in now come first.
         wanted = dict.fromkeys([*known.cameras.values(), *known.known])
         return self._version.sets.work(wanted, self._conditions.frames)
 
     def close(self) -> None:
-        """Write what is known and wait for it."""
+        """Write the conditions and wait for the write."""
         if self._version is not None and len(self._conditions.known()) > 1:
             self._write()
         self._writer.shutdown()
@@ -214,7 +214,7 @@ class ConditionServing:
         *,
         trial: bool,
     ) -> None:
-        """Watch how sure and how right the model is, frames on trial left out."""
+        """Feed confidence and accuracy to the drift detectors, except of frames on probation."""
         if trial:
             return
         if self._used.get(camera, used) != used:
@@ -230,9 +230,9 @@ class ConditionServing:
         if not self._settings.enabled:
             return "conditions.enabled is false: one set of statistics for everything"
         if version is not None and version.untrained:
-            return "the model is untrained: conditions are told apart once it has learnt"
+            return "the model is untrained: conditions are distinguished once it has learnt"
         if version is not None and not version.sets.usable:
-            return "the model has no batch norm: conditions are told apart, but it runs the same in all"
+            return "the model has no batch norm: conditions are distinguished, but it runs the same in all"
         return ""
 
     def _write(self) -> None:
@@ -246,5 +246,5 @@ def _write_file(file: Path, data: bytes) -> None:
     try:
         write_durably(file, data)
     except OSError as error:
-        # They serve on from memory, and the next change writes them again.
+        # The conditions still serve from memory, and the next change writes them again.
         log.warning("conditions not written file=%s error=%s", file, error)

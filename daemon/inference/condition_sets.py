@@ -1,7 +1,8 @@
-"""The statistics that one loaded model has for each condition: estimated, tried, kept or refused.
+"""The statistics of one loaded model for each condition: estimated, tested on probation, live or refused.
 
-All of it runs on the predictor's thread, between frames, so the model needs no lock and no copy. A slice of
-estimation is one forward pass; at most one follows a frame, so a frame waits for one other at the longest.
+All of it runs on the inference thread, between frames, so the model needs no lock and no copy. A slice of
+estimation is one forward pass, and at most one follows each frame, so a frame waits for at most one other
+pass.
 """
 
 from __future__ import annotations
@@ -30,23 +31,23 @@ log = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
 _NOTHING = NormStatistics({})
-#: ``probation``: serves some frames beside what served before; ``refused``: was worse, its parent's serve.
+#: ``probation``: serves some frames; ``refused``: was worse, so its parent's statistics serve.
 Status = Literal["probation", "live", "refused"]
 
 
 class NotFinite(ArithmeticError):  # noqa: N818 - read as a state
-    """A model answered a frame with infinite logits, or with such that are no numbers."""
+    """The model returned infinite or undefined numbers for a frame."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """A frame that was segmented.
+    """A segmented frame.
 
     Attributes:
-        prediction: what is published.
-        used: the condition whose statistics made it.
-        trial: whether those are on probation.
-        decided: whether the probation ended with this frame.
+        prediction: The prediction that is published.
+        used: The condition whose statistics made it.
+        trial: Whether those statistics are on probation.
+        decided: Whether the probation ended with this frame.
     """
 
     prediction: Prediction
@@ -57,7 +58,7 @@ class Served:
 
 @dataclass
 class _Trial:
-    """What one way of segmenting the probation's frames gave so far."""
+    """The results so far of one of the two sets that the probation compares."""
 
     n_classes: int
     frames: int = 0
@@ -98,7 +99,7 @@ class _Trial:
 
 @dataclass
 class _Set:
-    """What a condition has of its own, and what the model is given to run in it: that over the base."""
+    """A condition's own statistics, and ``applied``: the same completed with the base model's."""
 
     statistics: NormStatistics
     applied: NormStatistics
@@ -116,22 +117,22 @@ class _Estimation:
 
 
 class ConditionSets:
-    """The sets of one model; ``base`` is what the model came with, bit for bit.
+    """The sets of statistics of one model; ``base`` is the model's own, unchanged.
 
-    ``base`` holds every parameter that any condition has learnt for itself, so that each set, completed by
-    it, undoes the one before.
+    ``base`` includes every parameter that any condition has learnt for itself, so that each set, completed
+    with it, replaces all of the set before.
     """
 
     def __init__(
         self, model: nn.Module, card: ModelCard, *, probation_every: int = 4, runners: Runners | None = None
     ) -> None:
-        """Begin with the model's own statistics.
+        """Start with the model's own statistics.
 
         Args:
-            model: in eval mode; from now on only this object changes its statistics.
-            card: the model's.
-            probation_every: new statistics serve one in so many frames.
-            runners: what runs the model; None to run it as it is.
+            model: The model in eval mode; from now on only this object changes its statistics.
+            card: The model's card.
+            probation_every: New statistics serve one in so many frames.
+            runners: Runs the model with an engine; None runs it directly.
         """
         self._model = model
         self._runners = runners
@@ -145,11 +146,11 @@ class ConditionSets:
 
     @property
     def usable(self) -> bool:
-        """Whether the model has batch norm, and so anything to keep by condition."""
+        """Whether the model has batch norm, without which conditions make no difference."""
         return bool(self._base.layers)
 
     def statuses(self) -> dict[str, str]:
-        """Condition -> probation, live, refused or estimating; callable from any thread."""
+        """Status of each condition: probation, live, refused or estimating; callable from any thread."""
         found: dict[str, str] = {name: one.status for name, one in self._sets.copy().items()}
         estimation = self._estimation
         return found | ({estimation.name: "estimating"} if estimation else {})
@@ -160,15 +161,15 @@ class ConditionSets:
         return sum(one.statistics.nbytes for one in self._sets.copy().values())
 
     def judged(self) -> tuple[dict[str, NormStatistics], tuple[str, ...]]:
-        """What outlives a restart: the statistics that are live, and the names that were refused."""
+        """The sets that a restart needs: the live statistics, and the names of refused conditions."""
         live = {name: one.statistics for name, one in self._sets.items() if one.status == "live"}
         return live, tuple(name for name, one in self._sets.items() if one.status == "refused")
 
     def restore(self, live: dict[str, NormStatistics], refused: Iterable[str]) -> None:
-        """Take over what ``judged`` gave.
+        """Take over the result of ``judged``.
 
         Raises:
-            StatisticsMismatch: statistics of another model; nothing is taken over.
+            StatisticsMismatch: The statistics belong to another model; nothing is taken over.
         """
         self._apply_for(BASE)
         learnt = dict.fromkeys((*self._base.learnt, *(n for s in live.values() for n in s.learnt)))
@@ -186,13 +187,13 @@ class ConditionSets:
         for name, statistics in live.items():
             self._put(name, statistics, "live")
             if statistics.learnt and self._runners is not None:
-                # Now, and not when the first frame waits for it.
+                # Prepared now, so that the first frame does not wait for it.
                 self._apply_for(name)
         for name in refused:
             self._put(name, _NOTHING, "refused")
 
     def forget(self, names: Iterable[str]) -> None:
-        """Drop conditions that are no more."""
+        """Drop conditions that no longer exist."""
         for name in names:
             self._sets.pop(name, None)
             if self._runners is not None:
@@ -207,13 +208,13 @@ class ConditionSets:
 
         Args:
             image: (h, w, 3) uint8 BGR.
-            condition: that its camera is in.
-            parent: whose statistics serve while the condition's own do not.
+            condition: The condition that its camera is in.
+            parent: The condition whose statistics serve while the condition's own do not.
             out_size: (H, W) of the mask.
-            label: (H, W) class ids that came with it, or None.
+            label: (H, W) class ids that came with the frame, or None.
 
         Raises:
-            NotFinite: the model's answer cannot be used.
+            NotFinite: The model's answer cannot be used.
         """
         own, fallback = self._sets.get(condition), self._fallback(parent)
         if own is None or own.status == "refused":
@@ -227,7 +228,7 @@ class ConditionSets:
         try:
             after = self._run(image, condition, out_size)
         except NotFinite as error:
-            log.warning("condition refused name=%s because=%s", condition, error)
+            log.warning("condition refused name=%s reason=%s", condition, error)
             self._put(condition, _NOTHING, "refused")
             return Served(before, fallback, decided=True)
         decided = self._judge(condition, own, before, after, label)
@@ -237,8 +238,8 @@ class ConditionSets:
         """Do one slice of estimation, if there is anything to estimate.
 
         Args:
-            wanted: conditions that should have statistics, the most urgent first.
-            frames: images of a condition, None while there are too few.
+            wanted: Conditions that should have statistics, the most urgent first.
+            frames: Returns images of a condition, None while there are too few.
 
         Returns:
             Whether a slice was done.
@@ -251,12 +252,12 @@ class ConditionSets:
                 return False
         estimation = self._estimation
         if self._base.learnt:
-            # What another condition has learnt is not what this one is to be estimated with.
+            # A condition must not be estimated with the weights that another one has learnt.
             self._apply_for(BASE)
         try:
             estimation.estimator.add(estimation.images.pop())
-        except Exception as error:  # the model may be the user's own, and must go on serving
-            log.warning("condition refused name=%s because=its estimation failed: %r", estimation.name, error)
+        except Exception as error:  # the model may be the user's own; inference must go on
+            log.warning("condition refused name=%s reason=its estimation failed: %r", estimation.name, error)
             self._estimation = None
             self._put(estimation.name, _NOTHING, "refused")
             return True
@@ -267,7 +268,7 @@ class ConditionSets:
             )
             self._put(estimation.name, statistics, "probation")
             if self._runners is not None:
-                # Now, between two frames, and not when the first frame waits for it.
+                # Prepared now, between two frames, so that the first frame does not wait for it.
                 self._apply_for(estimation.name)
             log.info(
                 "condition estimated name=%s frames=%d bytes=%d",
@@ -298,7 +299,7 @@ class ConditionSets:
         return prediction
 
     def _apply_for(self, name: str) -> nn.Module:
-        """What to run for a condition; good until the next call."""
+        """The module to run for a condition; valid until the next call."""
         statistics = self._base if name == BASE else self._sets[name].applied
         if self._runners is not None:
             return self._runners.module(name, statistics)
@@ -323,5 +324,5 @@ class ConditionSets:
             return False
         own.status = "live" if verdict.keep else "refused"
         own.new = own.old = None
-        log.info("condition %s name=%s because=%r", own.status, name, verdict.reason)
+        log.info("condition %s name=%s reason=%r", own.status, name, verdict.reason)
         return True

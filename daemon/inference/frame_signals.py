@@ -1,4 +1,4 @@
-"""Signals of a frame: the figures that distinguish conditions and show drift."""
+"""Signals of a frame: measurements that distinguish conditions and show drift."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-#: About as many pixels as are read; a mean over them is good to a grey level or two, in some 0.1 ms.
+#: Approximate number of pixels that are read; their mean is exact to one or two grey levels, in about 0.1 ms.
 _PIXELS = 2048
 
 
 def frame_signals(bgr: npt.NDArray[np.uint8], complexity: float) -> dict[str, float]:
-    """Describe a frame by means over a grid of its pixels, so at the same cost whatever its size.
+    """Measure a frame by means over a grid of its pixels, so that the cost does not depend on its size.
 
     Args:
         bgr: (h, w, 3) uint8.
-        complexity: its spatial complexity, 0 to 1.
+        complexity: The frame's spatial complexity, 0 to 1.
 
     Returns:
-        ``luma`` and ``contrast`` (mean and deviation of BT.601 luma), ``warmth`` (red less blue), ``tint``
-        (green less the mean of red and blue), each as a fraction of full scale, and ``complexity``.
+        ``luma`` and ``contrast`` (mean and deviation of BT.601 luma), ``warmth`` (red minus blue), ``tint``
+        (green minus the mean of red and blue), each as a fraction of full scale, and ``complexity``.
     """
     step = max(1, math.isqrt(bgr.shape[0] * bgr.shape[1] // _PIXELS))
     grid = bgr[::step, ::step].reshape(-1, 3).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Inference: the latest frame of each camera, through the live model, out as a mask.
+"""Inference: runs the latest frame of each camera through the live model and publishes its mask.
 
-The live model is one immutable slot, read once per frame; a swap is one assignment of a slot that was
-loaded, verified and warmed up on the caller's thread, so no frame waits for it or is lost to it.
+The live model is one immutable slot, read once per frame. A new version is loaded, verified and warmed up on
+the caller's thread and then assigned to the slot, so no frame waits for it or is lost.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from dance_ondevice.training.evaluation import confusion_matrix, miou
 
 log = logging.getLogger(__name__)
 
-#: Each labelled frame multiplies what earlier ones count in the prequential score: a memory of ~50 frames
-#: (Gama, Sebastiao, Rodrigues, "On evaluating stream learning algorithms", 2013: fading factors).
+#: Weight of earlier labelled frames in the prequential score with each new one: about 50 frames count (Gama,
+#: Sebastiao, Rodrigues, "On evaluating stream learning algorithms", 2013: fading factors).
 FADING = 0.98
-#: The faded counts are fractions; scores are ratios, so whole numbers of thousandths do.
+#: The faded counts are fractions; they are rounded to thousandths, because scores are ratios of counts.
 _FIXED_POINT = 1000
-#: Frames in a row that the live model fails on before an earlier version is asked for.
+#: Number of frames in a row that the live model must fail on before an earlier version is asked for.
 FAILURES_IN_A_ROW = 10
 
 
 @dataclass(frozen=True)
 class ModelSlot:
-    """A model that is ready to run."""
+    """A loaded model that is ready to run."""
 
     version: str
     model: torch.nn.Module
@@ -61,11 +61,11 @@ class ModelSlot:
 
 
 class _Failures:
-    """The frames in a row that a version has failed on; other threads may read ``frame``."""
+    """Counts the frames in a row that a version has failed on; other threads may read ``frame``."""
 
     def __init__(self) -> None:
         self.in_a_row = 0
-        #: One of these frames, once they are too many.
+        #: One of these frames, once there are too many.
         self.frame: PendingFrame | None = None
         self._ask_at = FAILURES_IN_A_ROW
 
@@ -74,23 +74,23 @@ class _Failures:
         self.in_a_row += 1
         if self.in_a_row < self._ask_at:
             return False
-        # Asked again, if nothing comes of it, ten times as late: it may be that no version answers.
+        # If that changes nothing, it is asked for again after ten times as many: perhaps no version works.
         self._ask_at *= 10
         self.frame = frame
         return True
 
     def reset(self) -> None:
-        """A frame was answered, or another version serves."""
+        """Start counting again: a frame was answered, or another version serves."""
         self.in_a_row, self.frame, self._ask_at = 0, None, FAILURES_IN_A_ROW
 
 
 def load_slot(
     directory: Path, *, probation_every: int = 4, engine: Engine = "torch", threads: int = 1
 ) -> ModelSlot:
-    """Load, verify and warm up a version, with the conditions that are kept beside it.
+    """Load, verify and warm up a version, with its file of conditions.
 
     Raises:
-        CheckpointError: the folder does not hold a model that loads and runs.
+        CheckpointError: The folder does not hold a model that loads and runs.
     """
     model, card = checkpoint.load(directory)
     model = channels_last(model)
@@ -100,7 +100,7 @@ def load_slot(
         size=card.macs_at,
         threads=threads,
         clock=time.perf_counter,
-        graph=engine_graph.at_hand(directory, engine),
+        graph=engine_graph.find_or_export(directory, engine),
     )
     conditions = VersionConditions(directory, model, card, probation_every=probation_every, runners=runners)
     warm = np.zeros((96, 128, 3), np.uint8)
@@ -113,7 +113,7 @@ def load_slot(
 
 
 class Predictor(Service):
-    """Owns the PUB socket of masks and the live slot."""
+    """The inference thread; owns the PUB socket of masks and the slot of the live model."""
 
     def __init__(
         self,
@@ -147,10 +147,11 @@ class Predictor(Service):
         self._monotonic = monotonic
         self._slot: ModelSlot | None = None
         self._served: ModelSlot | None = None
-        #: A version whose conditions could not be worked on.
+        #: A version whose conditions failed to be estimated.
         self._without_conditions: ModelSlot | None = None
         self._probation_every = conditions.probation_every
-        #: What the cameras show and which statistics serve it; its public methods are for any thread.
+        #: The conditions of the cameras and their statistics; its public methods may be called from any
+        #: thread.
         self.conditions = ConditionServing(
             conditions, instruments=instruments, now=now, max_cameras=max_cameras
         )
@@ -161,7 +162,7 @@ class Predictor(Service):
         self._failures = _Failures()
         self.endpoint = ""
         self.masks = 0
-        #: Frames that could not be answered.
+        #: Number of frames that could not be answered.
         self.failed = 0
 
     @property
@@ -172,29 +173,30 @@ class Predictor(Service):
 
     @property
     def engine(self) -> str | None:
-        """What runs that version, ``torch`` or ``onnxruntime``."""
+        """The engine that runs that version, ``torch`` or ``onnxruntime``."""
         slot = self._slot
         return slot.engine if slot else None
 
     @property
     def prequential_miou(self) -> float | None:
-        """Faded mIoU over labelled frames, each predicted before anything learnt from it; None before any."""
+        """Faded mIoU over labelled frames, each predicted before it is learnt from; None without any."""
         matrix = self._matrix
         return None if matrix is None else miou(np.rint(matrix * _FIXED_POINT).astype(np.int64))
 
     def fall_back_by(self, ask: Callable[[], object]) -> None:
-        """Have ``ask`` called, for an earlier version, once the live one fails on frame after frame."""
+        """Set the function that asks for an earlier version when the live one fails on frame after frame."""
         self._fall_back = ask
 
     def prepare(self, directory: Path) -> Callable[[], None]:
-        """Load, verify and warm up a version on the caller's thread; the returned call makes it serve.
+        """Load, verify and warm up a version on the caller's thread; the returned call makes it live.
 
-        It runs as the version that serves now does: what is quicker on this board was seen when that started.
+        It runs on the engine of the present version: which one is faster on this board was measured when that
+        started.
 
-        While the version that serves fails on every frame, only one that answers such a frame is let in.
+        While the present version fails on every frame, a new one is accepted only if it answers such a frame.
 
         Raises:
-            CheckpointError: it does not load or does not run; the old slot goes on serving.
+            CheckpointError: The version does not load or run; the old one stays live.
         """
         serves, failing = self._slot, self._failures.frame
         slot = load_slot(
@@ -246,7 +248,7 @@ class Predictor(Service):
                 untidy = False
 
     def teardown(self) -> None:
-        """Keep what is known of conditions, close the publisher."""
+        """Write the conditions and close the publisher."""
         self.conditions.close()
         if self._notes is not None:
             self._notes.flush()
@@ -257,7 +259,7 @@ class Predictor(Service):
         started = self._monotonic()
         try:
             self._serve(frame, slot, started)
-        except Exception as error:  # the model may be the user's own: one frame is lost, not the service
+        except Exception as error:  # the model may be the user's own: only this frame is lost
             self.failed += 1
             self._instruments.inference_failed()
             self._failed(frame, slot, error)
@@ -267,10 +269,10 @@ class Predictor(Service):
 
     def _failed(self, frame: PendingFrame, slot: ModelSlot, error: Exception) -> None:
         log.warning("frame not answered id=%s version=%s error=%r", frame.id, slot.version, error)
-        # An image that does not decode says nothing about the model: its header passed and the rest did not.
+        # An image that cannot be decoded is not the model's fault: only its header was checked before.
         if not isinstance(error, ImageError) and self._failures.another(frame):
             log.error(
-                "falling back because=version %s failed on %d frames in a row last_error=%r",
+                "falling back reason=version %s failed on %d frames in a row last_error=%r",
                 slot.version,
                 self._failures.in_a_row,
                 error,
@@ -278,12 +280,12 @@ class Predictor(Service):
             self._fall_back()
 
     def _work(self) -> bool:
-        """Do a slice of what waits for conditions; returns whether there was anything."""
+        """Do one slice of estimation; returns whether there was anything to do."""
         if self._served is None or self._served is self._without_conditions:
             return False
         try:
             return self.conditions.work()
-        except Exception:  # as above; the version serves on, and its conditions learn no more
+        except Exception:  # as above; the version still serves, and its conditions are not estimated any more
             log.exception("conditions not estimated any more version=%s", self._served.version)
             self._without_conditions = self._served
             return False
@@ -319,12 +321,12 @@ class Predictor(Service):
         self.masks += 1
 
     def _explain(self, publisher: MaskPublisher, camera: str, slot: ModelSlot) -> None:
-        """Publish what the ids in a camera's masks mean."""
+        """Publish the class names of a camera's masks."""
         publisher.send(wire.classes_message(camera, slot.card.classes, slot.version))
         self._explained[camera] = slot.card
 
     def _explain_to_newcomers(self, publisher: MaskPublisher) -> None:
-        """Say it again when somebody subscribes, who has missed what was said before."""
+        """Publish the class names again for new subscribers, who missed earlier messages."""
         slot = self._slot
         if publisher.newcomers() and slot is not None:
             for camera in self._explained:
@@ -339,10 +341,10 @@ class Predictor(Service):
 
 
 def _check_answers(slot: ModelSlot, frame: PendingFrame) -> None:
-    """Make sure that a version answers a frame that the one before it fails on.
+    """Check that a version answers a frame that the one before it fails on.
 
     Raises:
-        CheckpointError: it does not either.
+        CheckpointError: It fails on the frame as well.
     """
     try:
         image, size = decode_for_inference(frame)

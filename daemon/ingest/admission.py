@@ -1,4 +1,4 @@
-"""Who a message is from, and whether he may send it: known, entitled to the camera, within his limits."""
+"""Admission of messages: whether the sender is known, may send for the camera, and is within the limits."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dance_ondevice.policies.stream.sender_limits import Allowance, SenderLimits
 
 log = logging.getLogger(__name__)
 
-#: A revoked key is noticed after this many seconds.
-LOOK_EVERY = 1.0
+#: Seconds between two scans of the key folder; a revoked key is noticed after that.
+SCAN_EVERY = 1.0
 #: Seconds between two log lines about keys that cannot be read for the same reason.
 _LOG_EVERY = 600.0
-#: Senders whose use is remembered; the one that was silent for longest is forgotten first.
+#: The most senders whose use is remembered; the one that was silent for longest is forgotten first.
 _REMEMBERED = 1024
 
 
 class Admission:
-    """Checks each message as it arrives; for the ingest thread alone."""
+    """Checks each message as it arrives; used by the ingest thread alone."""
 
     def __init__(
         self,
@@ -35,33 +35,32 @@ class Admission:
         limits: SenderLimits | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with everybody's limits unused.
+        """Start with all allowances unused.
 
         Args:
-            clients: the known keys; None without CURVE, when anybody who can connect may send.
-            bind_cameras: whether a client may send frames and labels of the camera of its own name alone.
-            limits: of each sender: each client, or without CURVE each connection; None for none.
-            monotonic: seconds.
+            clients: The known keys; None without CURVE, when anyone who can connect may send.
+            bind_cameras: Whether a client may send frames and labels only of the camera of its own name.
+            limits: Limits of each client, or without CURVE of each connection; None for no limits.
+            monotonic: Monotonic clock, in seconds.
         """
         self._clients = clients
         self._bind_cameras = bind_cameras and clients is not None
         self._limits = limits or SenderLimits()
         self._monotonic = monotonic
         self._allowances: OrderedDict[str, Allowance] = OrderedDict()
-        self._look_at = monotonic() + LOOK_EVERY
+        self._scan_at = monotonic() + SCAN_EVERY
         #: Why the keys cannot be read; "" while they can.
         self._unread = ""
         self._log_at = 0.0
 
-    def look(self) -> bool:
-        """Read the known keys again if it is time; returns whether it was.
+    def rescan_keys(self) -> bool:
+        """Read the known keys again if it is time; returns whether they were read.
 
-        Keys that cannot be read now stay as they are until they can: a full table of files must not turn
-        cameras away.
+        If they cannot be read now, the known keys stay valid: too many open files must not turn cameras away.
         """
-        if self._clients is None or self._monotonic() < self._look_at:
+        if self._clients is None or self._monotonic() < self._scan_at:
             return False
-        self._look_at = self._monotonic() + LOOK_EVERY
+        self._scan_at = self._monotonic() + SCAN_EVERY
         try:
             self._clients.scan()
         except (OSError, KeysError) as error:
@@ -81,7 +80,7 @@ class Admission:
             self._unread, self._log_at = error, now + _LOG_EVERY
 
     def draw(self, origin: Origin, size: int) -> str:
-        """Take a message of ``size`` bytes off its sender's allowance; returns the limit beyond, or ""."""
+        """Charge a message of ``size`` bytes to its sender; returns the limit that it exceeds, or ""."""
         if not self._limits:
             return ""
         sender = self._name(origin) or origin.source
@@ -93,28 +92,28 @@ class Admission:
         return beyond or ""
 
     def admit(self, origin: Origin, message: Message, beyond: str) -> str:
-        """Let a message in, or say why not.
+        """Accept a message or refuse it.
 
         Args:
-            origin: its sender.
-            message: what it is.
-            beyond: what ``draw`` returned for it.
+            origin: The message's sender.
+            message: The message.
+            beyond: The result of ``draw`` for it.
 
         Returns:
-            Whose share of the queue it takes: the client's, or without CURVE the camera's.
+            The owner of its share of the queue: the client, or without CURVE the camera.
 
         Raises:
-            WireError: the sender's key was revoked, the camera is not his, or he is beyond a limit.
+            WireError: The sender's key was revoked, the camera is not the sender's, or a limit is exceeded.
         """
         name = self._name(origin)
         if self._clients is not None and name is None:
-            raise about(message, WireError("revoked", "the key of this connection is not known any more"))
+            raise addressed(message, WireError("revoked", "the key of this connection is not known any more"))
         if self._bind_cameras and name is not None and not _is_of(message, name):
-            raise about(
+            raise addressed(
                 message,
                 WireError(
                     "foreign_camera",
-                    f"the client {name} may send for the camera {name} alone (security.bind_camera_names)",
+                    f"the client {name} may send only for the camera {name} (security.bind_camera_names)",
                 ),
             )
         if beyond:
@@ -123,7 +122,7 @@ class Admission:
                 if beyond == "frames"
                 else ("max_bytes_per_second", self._limits.bytes_per_second)
             )
-            raise about(
+            raise addressed(
                 message, WireError("rate", f"rejected: more than {limit:g} {beyond} a second (ingest.{key})")
             )
         return name or camera_of(message)
@@ -133,14 +132,14 @@ class Admission:
 
 
 def camera_of(message: Message) -> str:
-    """The camera that a message claims to be of; for a label what stands before its sample's numbers."""
+    """The camera that a message claims to come from; for a label, the camera in its sample's id."""
     if isinstance(message, LabelMessage):
         return message.sample_id.rsplit("-", 2)[0]
     return message.camera
 
 
-def about(message: Message, error: WireError) -> WireError:
-    """The same error with the name of the message that it is about."""
+def addressed(message: Message, error: WireError) -> WireError:
+    """The same error with the camera, number or sample id of the message that it answers."""
     if isinstance(message, LabelMessage):
         return WireError(error.reason, str(error), sample_id=message.sample_id)
     if isinstance(message, ForeignFrame):

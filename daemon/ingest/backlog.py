@@ -1,7 +1,7 @@
-"""The short queue between the sockets and the work: bounded in messages and bytes, and fair when it is full.
+"""The bounded queue between the sockets and the workers, fair to each sender when it is full.
 
-Messages leave in order of arrival. When there are too many, the oldest one of whoever has most of them in the
-queue gives way, so that a sender who floods the daemon loses his own frames and nobody else's.
+Messages leave in order of arrival. When there are too many, the sender with the most messages in the queue
+loses its oldest one, so that a sender who floods the daemon loses its own frames and no others.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dance_ondevice.daemon.wire.receiver import Origin
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A message that waits for its turn.
+    """A message that waits in the queue.
 
     Attributes:
-        size: bytes of all parts.
-        received: monotonic seconds.
-        arrived_at: wall-clock seconds.
-        share: whose part of the queue it takes: a client or a camera.
+        size: Bytes of all parts.
+        received: Monotonic seconds.
+        arrived_at: Wall-clock seconds.
+        share: Client or camera to whose share of the queue the message counts.
     """
 
     origin: Origin
@@ -41,7 +41,7 @@ class _Share:
 
 
 class Backlog:
-    """Messages in order of arrival; for one thread."""
+    """Messages in order of arrival, for use by one thread."""
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
         self._max_messages = max_messages
@@ -55,7 +55,7 @@ class Backlog:
         return len(self._messages)
 
     def push(self, item: Queued) -> list[Queued]:
-        """Add a message; returns those that had to go for it, never the new one."""
+        """Add a message; returns the messages that were removed for it, never the new one."""
         self._messages[self._next] = item
         share = self._shares.setdefault(item.share, _Share())
         share.numbers[self._next] = None
@@ -74,9 +74,9 @@ class Backlog:
         return self._take(next(iter(self._messages)))
 
     def _oldest_of_most(self, *, by_size: bool) -> int:
-        """The number of the oldest message of the largest share; of equal ones, that with the oldest message.
+        """The number of the oldest message of the largest share; the older one breaks ties.
 
-        The newest message is passed over: a share that holds nothing else does not count.
+        The newest message is exempt: a share that holds no other message does not count.
         """
         newest = self._next - 1
         heads = (

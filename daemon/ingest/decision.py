@@ -1,4 +1,4 @@
-"""The verdict on one frame: whether it is good, what it scores, and what the policy makes of that."""
+"""The decision on each frame: it is checked, scored, and kept or dropped by the data-slimming policy."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from dance_ondevice.policies.stream.stream_state import FrameFigures
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a frame may be dated ahead of this board's clock, ten years.
+#: Seconds, ten years, by which a frame may be dated ahead of this board's clock.
 _MOST_AHEAD = 10 * 365.25 * 86_400
-#: A frame with a shorter side shows nothing to segment: senders use such as signs of life.
+#: A frame with a shorter side is too small to segment; senders use such frames as signs of life.
 SMALLEST_SIDE = 16
-#: Decisions remembered, so that a frame that is sent again gets the same one and counts once in its stream.
+#: Number of remembered decisions: a frame that is sent again gets the same one and counts once in its stream.
 _REMEMBERED = 1024
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A good frame and what its grey picture says.
+    """A valid frame and the measurements of its grey image.
 
     Attributes:
-        score: spatial complexity, 0 to 1.
-        luma: mean luma, a fraction of full scale.
-        contrast: its deviation, a fraction of full scale.
-        signature: by which near-duplicates are known.
-        code: the signature in the form in which it is compared.
-        damaged: whether its lower part is flat, as a decoder leaves it that lost data.
+        score: Spatial complexity, 0 to 1.
+        luma: Mean luma, a fraction of full scale.
+        contrast: Standard deviation of the luma, a fraction of full scale.
+        signature: Signature by which near-duplicates are found.
+        code: The signature in the form in which it is compared.
+        damaged: Whether its lower part is flat, as a decoder leaves it after lost data.
     """
 
     frame: CheckedFrame
@@ -55,16 +55,16 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """A good frame and what was decided on it.
+class DecidedFrame:
+    """A valid frame and the decision on it.
 
     Attributes:
-        id: of its sample, whether or not it is kept.
-        arrived_at: wall-clock seconds.
-        score: spatial complexity, 0 to 1.
-        signature: by which near-duplicates are known.
-        standing: frames in a row, this one included, that repeated what was kept.
-        again: whether the same frame was judged before; the decision is the earlier one.
+        id: The sample's id, whether or not it is kept.
+        arrived_at: Wall-clock seconds.
+        score: Spatial complexity, 0 to 1.
+        signature: Signature by which near-duplicates are found.
+        standing: Number of frames in a row, this one included, that repeated a kept one.
+        resent: Whether the same frame was decided before; the decision is the earlier one.
     """
 
     id: str
@@ -77,20 +77,20 @@ class Judged:
     decision: Decision
     signature: str
     standing: int
-    again: bool
+    resent: bool
 
     @property
     def label(self) -> CheckedLabel | None:
-        """The label that came along, unless it is 255 (ignore) throughout: that would only hide the frame."""
+        """The label that came with the frame; None if all its pixels are 255 (ignore)."""
         label = self.frame.label
         return label if label is not None and label.classes else None
 
     @property
     def reason(self) -> str:
-        """Why it is kept or dropped, in words for the sender."""
+        """Why the frame is kept or dropped, in words for the sender."""
         if self.frame.label is None or self.label is not None:
             return self.decision.reason
-        return f"{self.decision.reason}; its label is 255 (ignore) throughout and was passed over"
+        return f"{self.decision.reason}; its label is 255 (ignore) throughout and was ignored"
 
     @property
     def sign_of_life(self) -> bool:
@@ -98,11 +98,11 @@ class Judged:
         return _is_too_small(self.frame)
 
 
-class Judge:
-    """Remembers each camera's stream, and with it what is much and what is little detail there.
+class FrameDecider:
+    """Decides on frames; remembers each camera's stream, which their scores are ranked in.
 
     Attributes:
-        rules: what is decided by; others may be set at any time and hold from the next frame on.
+        rules: The rules of the decisions; others may be set at any time and apply from the next frame on.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Judge:
         cameras: Cameras,
         condition_of: Callable[[str], str] = lambda _camera: "",
     ) -> None:
-        """Begin with no camera known; ``condition_of`` tells a camera's condition, "" where nobody knows."""
+        """Start with the cameras given; ``condition_of`` returns a camera's condition, "" if unknown."""
         self._indicator = indicator
         self.rules = rules
         self._n_classes = n_classes
@@ -132,7 +132,7 @@ class Judge:
         """Check and measure a frame; callable from any thread.
 
         Raises:
-            WireError: the image or label is bad.
+            WireError: The image or label cannot be used.
         """
         named = message if isinstance(message, FrameMessage) else None
         frame = check_frame(
@@ -155,28 +155,28 @@ class Judge:
             damaged=looks_damaged(frame.grey),
         )
 
-    def decide(self, message: Frame, measured: Measured, arrived_at: float, sender: str = "") -> Judged:
-        """Decide on a frame; for one thread, in the order in which frames came.
+    def decide(self, message: Frame, measured: Measured, arrived_at: float, sender: str = "") -> DecidedFrame:
+        """Decide on a frame; called by one thread, in the order in which frames came.
 
         Args:
-            message: the frame.
-            measured: what ``measure`` made of it.
-            arrived_at: wall-clock seconds; the time of capture where the message has none.
-            sender: whose it is: a client, or without keys a connection.
+            message: The frame.
+            measured: The result of ``measure`` for it.
+            arrived_at: Wall-clock seconds; the time of capture where the message has none.
+            sender: The sender of the frame: a client, or without keys a connection.
 
         Raises:
-            WireError: there are too many cameras, or no frame can be of that date.
+            WireError: There are too many cameras, or the date of the frame is impossible.
         """
         if isinstance(message, FrameMessage):
             _check_date(message.captured_at, arrived_at)
-        # Only a good frame makes a camera known, so that junk cannot use up the names.
+        # Only a valid frame makes a camera known, so that junk cannot use up the names.
         if not self.knows(message.camera):
             _warn_of_depth(message.camera, measured.frame)
         camera = self._cameras.admit(message.camera, sender)
         if isinstance(message, FrameMessage):
             seq, captured_at = message.seq, message.captured_at
         else:
-            # Numbers begin at the clock, so that those of a daemon that restarts do not come again.
+            # Numbers begin at the clock, so that a restarted daemon does not repeat earlier ones.
             seq = int(arrived_at * 1e6) if camera.next_seq is None else camera.next_seq
             camera.next_seq = seq + 1
             captured_at = arrived_at
@@ -194,7 +194,7 @@ class Judge:
         else:
             decision, score = remembered
         camera.stored |= decision.keep
-        return Judged(
+        return DecidedFrame(
             id=identifier,
             camera=message.camera,
             seq=seq,
@@ -205,7 +205,7 @@ class Judge:
             decision=decision,
             signature=measured.signature,
             standing=camera.state.standing,
-            again=remembered is not None,
+            resent=remembered is not None,
         )
 
 
@@ -223,10 +223,10 @@ def _check_date(captured_at: float, arrived_at: float) -> None:
 
 
 def _warn_of_depth(camera: str, frame: CheckedFrame) -> None:
-    """Say of a camera's first frame that only the upper half of its bits is seen."""
+    """Warn at a camera's first frame if only the upper 8 bits of its pixels are used."""
     if frame.info is not None and frame.info.bit_depth > 8:
         log.warning(
-            "camera sends more than 8 bits, of which the upper 8 are seen: have the sender stretch the range "
+            "camera sends more than 8 bits, of which the upper 8 are used: have the sender stretch the range "
             "that matters to 8 bits camera=%s bits=%d channels=%d",
             camera,
             frame.info.bit_depth,
@@ -234,7 +234,7 @@ def _warn_of_depth(camera: str, frame: CheckedFrame) -> None:
         )
 
 
-#: What is decided on a frame that is too small, which counts nowhere in its camera's stream.
+#: The decision on a frame that is too small, which does not count in its camera's stream.
 _SIGN_OF_LIFE = Decision(
     outcome="dropped",
     scale=1.0,
@@ -245,36 +245,36 @@ _SIGN_OF_LIFE = Decision(
 )
 
 
-def new_sample(judged: Judged) -> NewSample:
-    """What the store gets of a frame that is kept.
+def new_sample(decided: DecidedFrame) -> NewSample:
+    """The sample that the store gets for a frame that is kept.
 
     Raises:
-        WireError: the image cannot be decoded or encoded after all.
+        WireError: The image cannot be decoded or encoded.
     """
-    frame, decision, label = judged.frame, judged.decision, judged.label
+    frame, decision, label = decided.frame, decided.decision, decided.label
     image = encode_for_store(frame, decision.scale)
     return NewSample(
-        id=judged.id,
-        camera=judged.camera,
-        seq=judged.seq,
-        captured_at=judged.captured_at,
-        received_at=judged.arrived_at,
+        id=decided.id,
+        camera=decided.camera,
+        seq=decided.seq,
+        captured_at=decided.captured_at,
+        received_at=decided.arrived_at,
         data=image.data,
         format=image.format,
         width=image.width,
         height=image.height,
         native_width=frame.width,
         native_height=frame.height,
-        score=judged.score,
+        score=decided.score,
         quantile=decision.quantile,
         scale=decision.scale,
         weight=decision.weight,
-        reason=judged.reason,
+        reason=decided.reason,
         label=label.png if label else None,
         label_source="frame" if label else None,
         classes=label.classes if label else None,
         received_digest=None if image.data is frame.image else digest(frame.image),
-        signature=judged.signature,
+        signature=decided.signature,
     )
 
 
@@ -297,21 +297,21 @@ def _bits_per_pixel(frame: CheckedFrame) -> float | None:
     return 8 * len(frame.image) / (frame.width * frame.height)
 
 
-def pending_frame(judged: Judged, received: float) -> PendingFrame:
-    """What inference gets of a frame; ``received`` in monotonic seconds."""
-    frame = judged.frame
+def pending_frame(decided: DecidedFrame, received: float) -> PendingFrame:
+    """The frame as inference gets it; ``received`` in monotonic seconds."""
+    frame = decided.frame
     return PendingFrame(
-        id=judged.id,
-        camera=judged.camera,
-        seq=judged.seq,
-        captured_at=judged.captured_at,
+        id=decided.id,
+        camera=decided.camera,
+        seq=decided.seq,
+        captured_at=decided.captured_at,
         received=received,
         data=frame.image,
         info=frame.info,
         raw_shape=(frame.height, frame.width, 3) if frame.info is None else None,
-        scale=judged.decision.scale,
-        label=judged.label.png if judged.label else None,
-        score=judged.score,
+        scale=decided.decision.scale,
+        label=decided.label.png if decided.label else None,
+        score=decided.score,
     )
 
 

@@ -1,4 +1,4 @@
-"""What follows from the ``[ingest]`` and ``[data_slimming]`` sections: limits, rules, who may send."""
+"""Limits, rules and admission from the ``[ingest]``, ``[data_slimming]`` and ``[security]`` sections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dance_ondevice.policies.stream.sender_limits import SenderLimits
 
 
 def limits(ingest: sections.Ingest) -> SenderLimits:
-    """What one sender may send."""
+    """The limits of one sender."""
     return SenderLimits(
         frames_per_second=ingest.max_frames_per_second,
         bytes_per_second=float(ingest.max_bytes_per_second),
@@ -19,7 +19,7 @@ def limits(ingest: sections.Ingest) -> SenderLimits:
 
 
 def rules(slimming: sections.DataSlimming) -> SlimmingRules:
-    """What follows from a score; with slimming off, every frame is kept as it is."""
+    """The rules of the data-slimming policy; with slimming off, every frame is kept as it is."""
     if not slimming.enabled:
         return SlimmingRules(
             scales=(1.0,), drop_fraction=0.0, loss_weighting=False, warmup_frames=0, screen=False
@@ -36,7 +36,7 @@ def rules(slimming: sections.DataSlimming) -> SlimmingRules:
 
 
 def admission(config: Config, keys: ServerCurve | None) -> Admission:
-    """Who may send what, and how much of it."""
+    """The admission of messages: the known senders and their limits."""
     return Admission(
         clients=keys.clients if keys else None,
         bind_cameras=config.security.bind_camera_names,

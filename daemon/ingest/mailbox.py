@@ -1,4 +1,4 @@
-"""The newest frame of each camera, waiting for the predictor: a slow board skips frames, it never lags."""
+"""The newest frame of each camera, waiting for inference: a slow board skips frames and never lags."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PendingFrame:
-    """A frame on its way to the predictor.
+    """A frame on its way to the inference thread.
 
     Attributes:
         id: Sample id, whether or not the frame was kept.
@@ -22,7 +22,7 @@ class PendingFrame:
         captured_at: Wall-clock seconds, from the sender.
         received: Monotonic seconds, for the latency.
         data: Encoded image, or raw BGR bytes in C order.
-        info: What the image's header says; None for a raw frame.
+        info: The image's header; None for a raw frame.
         raw_shape: ``(h, w, 3)`` of a raw frame, else None.
         scale: Factor by which the policy shrinks the frame.
         label: PNG of class ids that came with the frame, or None.
@@ -45,15 +45,15 @@ class PendingFrame:
 class LatestFrames:
     """One slot a camera, emptied in the order in which the slots were filled.
 
-    A newer frame of a camera replaces the older one but keeps its place in the queue, so that a fast camera
-    can neither starve a slow one nor lose its own turn.
+    A newer frame of a camera replaces the older one but keeps its position in the queue, so that a fast
+    camera neither starves a slow one nor loses its own turn.
     """
 
     def __init__(self, max_cameras: int = 64) -> None:
         """Make an empty mailbox.
 
         Args:
-            max_cameras: Slots at most; with more cameras waiting, the longest-waiting frame is skipped.
+            max_cameras: The most slots; with more cameras waiting, the longest-waiting frame is skipped.
         """
         self._max_cameras = max_cameras
         self._slots: OrderedDict[str, PendingFrame] = OrderedDict()
@@ -63,12 +63,12 @@ class LatestFrames:
 
     @property
     def skipped(self) -> int:
-        """Frames that were replaced before anybody took them, since the start."""
+        """Number of frames since the start that were replaced before they were taken."""
         with self._changed:
             return self._skipped
 
     def offer(self, frame: PendingFrame) -> None:
-        """Leave a frame; the same camera's earlier one, if still there, is skipped."""
+        """Put a frame into its camera's slot; an earlier frame that is still there is skipped."""
         with self._changed:
             if frame.camera in self._slots:
                 self._skipped += 1

@@ -1,7 +1,7 @@
-"""What happens to one frame's pixels: checked and measured when it arrives, encoded if it is kept.
+"""Checks and measures a frame's image when it arrives, and encodes it if it is kept.
 
-Dimensions come from the file's header before anything is decoded, the score from a reduced grey decode; the
-colours of a frame are decoded only if it is kept at a smaller scale.
+Dimensions come from the file's header before anything is decoded, the score from a reduced grey decode;
+colours are decoded only if the frame is kept at a smaller scale.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from dance_ondevice.images import headers as image_headers
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE, LabelError, check_label
 
-#: Quality of what is stored re-encoded: raw and WebP frames, and everything below scale 1.
+#: JPEG quality of stored images that are re-encoded: raw and WebP frames, and all below scale 1.
 JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedLabel:
-    """A label that fits its image: the PNG as it came and the class ids in it, ignore left out."""
+    """A label that fits its image: the PNG as it came and the class ids in it, without 255 (ignore)."""
 
     png: bytes
     classes: tuple[int, ...]
@@ -33,15 +33,15 @@ class CheckedLabel:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedFrame:
-    """A frame that was found good.
+    """A frame that passed all checks.
 
     Attributes:
-        image: the encoded image as it came, or BGR pixels in C order.
-        info: the image's header; None for raw pixels.
-        height: pixels.
-        width: pixels.
+        image: The encoded image as it came, or BGR pixels in C order.
+        info: The image's header; None for raw pixels.
+        height: Height in pixels.
+        width: Width in pixels.
         grey: (h, w) uint8 luma for the indicator, reduced by ``grey_reduction``.
-        label: the label that came along.
+        label: The label that came with it.
     """
 
     image: bytes
@@ -54,7 +54,7 @@ class CheckedFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredImage:
-    """An image file as it goes to the store."""
+    """An image file as it is stored."""
 
     data: bytes
     format: Literal["jpg", "png"]
@@ -71,18 +71,18 @@ def check_frame(
     max_pixels: int,
     n_classes: int,
 ) -> CheckedFrame:
-    """Make sure that a frame and its label can be used.
+    """Check a frame and its label.
 
     Args:
-        image: an encoded image, or uint8 pixels when ``shape`` is given, and then exactly as many.
-        encoding: what the sender calls the format; None to take any that is known.
+        image: An encoded image, or uint8 pixels when ``shape`` is given, and then exactly as many.
+        encoding: The format that the sender claims; None to accept any known one.
         shape: (h, w), (h, w, 1) or (h, w, 3) of raw pixels.
-        label: an encoded label.
-        max_pixels: most pixels that are decoded.
-        n_classes: number of the model's classes.
+        label: An encoded label.
+        max_pixels: The most pixels that are decoded.
+        n_classes: Number of the model's classes.
 
     Raises:
-        WireError: what is wrong.
+        WireError: The image or the label cannot be used.
     """
     info: image_headers.ImageInfo | None = None
     if shape is not None:
@@ -112,16 +112,16 @@ def check_frame(
 def check_label_png(
     label: Buffer, *, size: tuple[int, int] | None, max_pixels: int, n_classes: int
 ) -> CheckedLabel:
-    """Make sure that a label is an 8-bit grey PNG with ids of known classes.
+    """Check that a label is an 8-bit grey PNG with ids of known classes.
 
     Args:
-        label: the PNG.
-        size: (height, width) of its image; None when only the store knows.
-        max_pixels: most pixels that are decoded.
-        n_classes: number of the model's classes.
+        label: The PNG.
+        size: (height, width) of its image; None when only the store knows it.
+        max_pixels: The most pixels that are decoded.
+        n_classes: Number of the model's classes.
 
     Raises:
-        WireError: what is wrong.
+        WireError: The label cannot be used.
     """
     try:
         info = image_headers.probe(label)
@@ -142,28 +142,28 @@ def check_label_png(
 
 
 def one_thread_an_image() -> None:
-    """Keep OpenCV from splitting one image over threads: with several images at a time that only costs."""
+    """Keep OpenCV from splitting one image over threads, which costs time when several images are in work."""
     import cv2
 
     cv2.setNumThreads(1)
 
 
 def declared_pixels(image: Buffer, shape: tuple[int, ...] | None) -> int:
-    """Pixels that an image has by its header, or by ``shape`` if it is raw; 0 for what is no image."""
+    """Number of pixels by the image's header, or by ``shape`` if it is raw; 0 for what is not an image."""
     if shape is not None:
         return shape[0] * shape[1]
     try:
         info = image_headers.probe(image)
     except ImageError:
-        return 0  # said with a reason when it is checked
+        return 0  # reported with a reason when it is checked
     return info.width * info.height
 
 
 def encode_for_store(frame: CheckedFrame, scale: float) -> StoredImage:
-    """The file to store: at scale 1 a JPEG or PNG as it came, else a JPEG of the new size.
+    """Encode the file to store: at scale 1 a JPEG or PNG as it came, else a JPEG of the new size.
 
     Raises:
-        WireError: the grey decode passed but the colour decode does not, or a side is too long for JPEG.
+        WireError: The colours cannot be decoded, or a side is too long for JPEG.
     """
     target = (max(1, round(frame.height * scale)), max(1, round(frame.width * scale)))
     if target == (frame.height, frame.width) and frame.info is not None and frame.info.format != "webp":
@@ -213,8 +213,8 @@ def _resize(bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
 
     if bgr.shape[:2] == size:
         return bgr
-    # Above a half, linear interpolation weighs the neighbours of a new pixel nearly as area averaging does,
-    # which takes five times as long there. What was decoded reduced is always above a half.
+    # Above one half, linear interpolation weighs the neighbours of a new pixel nearly as area averaging does,
+    # which takes five times as long there. An image that was decoded reduced is always above one half.
     linear = 2 * size[0] > bgr.shape[0] and 2 * size[1] > bgr.shape[1]
     how = cv2.INTER_LINEAR if linear else cv2.INTER_AREA
     return cast("NDArray[np.uint8]", cv2.resize(bgr, size[::-1], interpolation=how))

@@ -1,8 +1,9 @@
-"""Ingest: frames and labels come in over ZMQ, are judged in order, and are answered once they are safe.
+"""The ingest thread: receives frames and labels over ZMQ, decides in order, and answers when they are safe.
 
-The loop takes what has arrived into a short queue, gives a few messages to workers, decides on what they have
-measured, hands to the store what they have encoded, and sends the answers of samples that are durable. Others
-answer on their own threads; since sockets and decisions belong to this one, they leave a note and wake it.
+The loop takes received messages into a short queue, gives a few to workers, decides on what they have
+measured, gives the store what they have encoded, and sends the answers for samples that are durable. Workers
+and the store finish on their own threads; since sockets and decisions belong to this one, they queue a result
+and wake it.
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ import zmq
 
 from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.config import sections
-from dance_ondevice.daemon.ingest.admission import Admission, about
+from dance_ondevice.daemon.ingest.admission import Admission, addressed
 from dance_ondevice.daemon.ingest.backlog import Backlog, Queued
 from dance_ondevice.daemon.ingest.cameras import Cameras
-from dance_ondevice.daemon.ingest.decision import Judge, Judged, Measured, new_sample, pending_frame
-from dance_ondevice.daemon.ingest.line import InWork, Line
+from dance_ondevice.daemon.ingest.decision import (
+    DecidedFrame,
+    FrameDecider,
+    Measured,
+    new_sample,
+    pending_frame,
+)
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
+from dance_ondevice.daemon.ingest.pipeline import InWork, Pipeline
 from dance_ondevice.daemon.ingest.pixels import (
     CheckedLabel,
     check_label_png,
@@ -47,18 +54,18 @@ __all__ = ["Ingest"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a stop may spend on what was received: queued messages and answers from the store.
+#: Seconds that a stop may spend on received messages: those in the queue and answers from the store.
 _FINISH_SECONDS = 1.5
-#: Seconds between two log lines about refusals for the same reason; the counter has them all.
+#: Seconds between two log lines about refusals for the same reason; the counter has all of them.
 _LOG_EVERY = 10.0
-#: Messages in work for each worker: enough that none waits while this thread decides, few enough that those
-#: which wait do so in the queue, where a newer one may take their place.
+#: Messages in work for each worker: enough that no worker waits while this thread decides, few enough that
+#: the others wait in the queue, where a newer message may replace them.
 _IN_WORK = 8
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What to do, on the ingest thread, when the store is done with a message."""
+    """The answer to send, on the ingest thread, when the store is done with a message."""
 
     item: Queued
     send: Callable[[], None]
@@ -66,10 +73,10 @@ class _Answer:
 
 
 class Ingest(Service):
-    """The thread that owns the sockets of frames and labels; others may set the rules of its ``judge``.
+    """The thread that owns the sockets of frames and labels; others may set the rules of its ``decider``.
 
     Every frame that arrives ends in exactly one of kept, dropped, rejected and overflow. Labels for earlier
-    samples are no frames: they count only when they are refused.
+    samples are not frames: they count only when they are refused.
     """
 
     def __init__(
@@ -93,36 +100,36 @@ class Ingest(Service):
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing is opened before ``start``.
+        """Create the thread; nothing is opened before ``start``.
 
         Args:
-            settings: ``[ingest]`` of the configuration: addresses and limits.
-            context: makes the sockets.
-            indicator: scores frames.
-            rules: decide what follows from a score.
-            n_classes: number of classes that labels may use.
-            store: takes what is kept.
-            mailbox: gets every good frame for inference; None when nobody infers.
-            instruments: count.
-            condition_of: tells the condition that a camera is in; "" where nobody knows.
-            admission: says who may send; None lets in everybody who can connect.
-            curve: encrypts the sockets and admits known clients alone; None for plain ones.
-            publishers: with CURVE, the names of the clients behind ``subscribe``, in its order.
-            cameras: of which samples are kept, with their number; see ``stored_cameras``.
-            watch: bounds the connections of senders; None for no bound.
-            workers: threads that decode and encode.
-            clock: wall-clock seconds.
-            monotonic: seconds for durations.
+            settings: The section ``[ingest]`` of the configuration: addresses and limits.
+            context: Makes the sockets.
+            indicator: Scores frames.
+            rules: Rules that decide from a frame's score.
+            n_classes: Number of classes that labels may use.
+            store: Store for frames that are kept.
+            mailbox: Receives every valid frame for inference; None while inference is off.
+            instruments: Counters and histograms.
+            condition_of: Returns the condition that a camera is in; "" where it is unknown.
+            admission: Decides who may send; None accepts anyone who can connect.
+            curve: Encrypts the sockets and admits only known clients; None for plain sockets.
+            publishers: With CURVE, the names of the clients behind ``subscribe``, in its order.
+            cameras: Cameras with stored samples, and their number of samples; see ``stored_cameras``.
+            watch: Limits the connections of senders; None for no limit.
+            workers: Number of threads that decode and encode.
+            clock: Wall clock, in seconds.
+            monotonic: Clock of durations, in seconds.
         """
         super().__init__("ingest")
         self._settings = settings
         self._publishers = publishers
         self._watch = watch
-        #: Most bytes that wait in the queue, and again those that wait for the store.
+        #: The most bytes that wait in the queue; as many again may wait for the store.
         self._queue_bytes = 2 * settings.max_message_bytes
         self._cameras = Cameras(settings.max_cameras, on_forgotten=instruments.forget, monotonic=monotonic)
         self._cameras.remember(cameras)
-        self.judge = Judge(
+        self.decider = FrameDecider(
             indicator=indicator,
             rules=rules,
             n_classes=n_classes,
@@ -143,7 +150,7 @@ class Ingest(Service):
         self._backlog = Backlog(settings.queue_frames, self._queue_bytes)
         self._answers: SimpleQueue[_Answer] = SimpleQueue()
         self.workers = (Workers("ingest-work", workers, one_thread_an_image),)
-        self._line = Line(
+        self._pipeline = Pipeline(
             self.workers[0],
             max_messages=_IN_WORK * workers,
             max_pixels=settings.max_pixels,
@@ -159,34 +166,35 @@ class Ingest(Service):
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Where senders connect to, with real ports in place of wildcards; empty before ``start``."""
+        """The endpoints that senders connect to, with real ports for wildcards; empty before ``start``."""
         return self._opened.endpoints if self._opened else ()
 
     @property
     def visited_endpoints(self) -> tuple[str, ...]:
-        """Where PUB senders connect to, with real ports in place of wildcards; empty before ``start``."""
+        """The endpoints for PUB senders, with real ports for wildcards; empty before ``start``."""
         return self._opened.visited_endpoints if self._opened else ()
 
     def setup(self) -> None:
         """Open the sockets.
 
         Raises:
-            AddressInUse: another program listens on an address of the configuration.
-            ListenError: an endpoint cannot be used.
+            AddressInUse: Another program listens on an address of the configuration.
+            ListenError: An endpoint cannot be used.
         """
         self._opened = Receiver(
             self._context,
             bind=self._settings.bind,
             subscribe=self._settings.subscribe,
             subscribe_bind=self._settings.subscribe_bind,
-            # What is a little too large gets an answer; ZMQ cuts off what would fill the memory.
+            # A message that is a little too large gets an answer; ZMQ cuts off those that would fill the
+            # memory.
             max_part_bytes=2 * self._settings.max_message_bytes,
             curve=self._curve,
             publishers=self._publishers,
             watch=self._watch,
         )
-        told = (self.endpoints, self._settings.subscribe, self.visited_endpoints)
-        log.info("ingest ready bind=%s subscribe=%s subscribe_bind=%s", *(",".join(each) for each in told))
+        bound = (self.endpoints, self._settings.subscribe, self.visited_endpoints)
+        log.info("ingest ready bind=%s subscribe=%s subscribe_bind=%s", *(",".join(each) for each in bound))
 
     def run(self) -> None:
         """Receive, decide, answer, until stopped; then finish what was received."""
@@ -194,7 +202,7 @@ class Ingest(Service):
         while not self.stopping.is_set():
             self.beat()
             receiver.wait(0.0 if self._can_work() else 1.0)
-            if self._admission.look():
+            if self._admission.rescan_keys():
                 receiver.tend()
             for received in receiver.drain(self._settings.queue_frames):
                 self._take(received)
@@ -220,18 +228,18 @@ class Ingest(Service):
         return self._opened
 
     def _can_work(self) -> bool:
-        """Whether a message waits, and workers and store keep up."""
+        """Whether a message waits, and workers and store keep up with it."""
         return (
             bool(self._backlog)
-            and self._line.has_room
-            and self._awaited + len(self._line) < self._settings.queue_frames
-            and self._awaited_bytes + self._line.size < self._queue_bytes
+            and self._pipeline.has_capacity
+            and self._awaited + len(self._pipeline) < self._settings.queue_frames
+            and self._awaited_bytes + self._pipeline.size < self._queue_bytes
         )
 
     def _advance(self) -> None:
-        """Take every message as far as it can go now."""
+        """Move every message forward as far as it can go now."""
         self._send_answers()
-        for work in self._line.measured():
+        for work in self._pipeline.measured():
             self._attempt(work.item, partial(self._decide, work))
             if not isinstance(work.item.message, LabelMessage):
                 self._instruments.ingest_seconds(self._monotonic() - work.started)
@@ -261,7 +269,7 @@ class Ingest(Service):
             self._instruments.refused(error.reason)
         else:
             self._instruments.frame(self._counted_as(item.message.camera), "overflow")
-        self._receiver.reply(item.origin, wire.refused(about(item.message, error)))
+        self._receiver.reply(item.origin, wire.refused(addressed(item.message, error)))
 
     def _begin(self, item: Queued) -> None:
         """Have the workers check and measure a message."""
@@ -277,54 +285,54 @@ class Ingest(Service):
             )
         else:
             pixels = declared_pixels(message.image, message.shape)
-            measure = partial(self.judge.measure, message)
-        self._line.begin(item, self._monotonic(), pixels, measure)
+            measure = partial(self.decider.measure, message)
+        self._pipeline.begin(item, self._monotonic(), pixels, measure)
 
     def _decide(self, work: InWork) -> None:
         """Decide on a message that was measured."""
         found, message = work.measured.result(), work.item.message
         if isinstance(found, CheckedLabel):
             work.label = found
-            self._line.proceed(work, None)
+            self._pipeline.proceed(work, None)
             return
         assert not isinstance(message, LabelMessage)
-        judged = work.judged = self.judge.decide(
+        decided = work.decided = self.decider.decide(
             message, found, work.item.arrived_at, work.item.origin.source
         )
-        self._instruments.dated(judged.camera, judged.captured_at - judged.arrived_at)
-        if not judged.again and not judged.sign_of_life:
-            self._instruments.score(judged.camera, judged.score)
-            self._instruments.scale(judged.camera, judged.decision.scale)
-            self._instruments.decided(judged.camera, judged.decision, judged.standing)
-        if judged.decision.keep:
-            self._line.proceed(work, partial(new_sample, judged))
+        self._instruments.dated(decided.camera, decided.captured_at - decided.arrived_at)
+        if not decided.resent and not decided.sign_of_life:
+            self._instruments.score(decided.camera, decided.score)
+            self._instruments.scale(decided.camera, decided.decision.scale)
+            self._instruments.decided(decided.camera, decided.decision, decided.standing)
+        if decided.decision.keep:
+            self._pipeline.proceed(work, partial(new_sample, decided))
             return
-        self._line.proceed(work, None)
+        self._pipeline.proceed(work, None)
         self._hand_over()
-        self._instruments.frame(judged.camera, "dropped")
-        self._acknowledge(work.item, judged, None)
+        self._instruments.frame(decided.camera, "dropped")
+        self._acknowledge(work.item, decided, None)
 
     def _hand_over(self) -> None:
-        """Give inference and the store what is theirs, in the order of arrival."""
-        for work in self._line.encoded():
+        """Pass finished messages to inference and the store, in the order of arrival."""
+        for work in self._pipeline.encoded():
             give = self._give_frame if work.label is None else self._give_label
             self._attempt(work.item, partial(give, work))
 
     def _give_frame(self, work: InWork) -> None:
-        assert work.judged is not None
-        item, judged = work.item, work.judged
-        # Whether the colours can be decoded shows only here, so inference gets the frame after this.
+        assert work.decided is not None
+        item, decided = work.item, work.decided
+        # Only encoding shows whether the colours can be decoded, so inference gets the frame after it.
         sample = work.sample.result() if work.sample is not None else None
-        if self._mailbox is not None and not judged.sign_of_life:
-            self._mailbox.offer(pending_frame(judged, item.received))
+        if self._mailbox is not None and not decided.sign_of_life:
+            self._mailbox.offer(pending_frame(decided, item.received))
         if sample is None:
             return
         stored = self._store.add_sample(sample)
 
         def answer() -> None:
             promise = stored.result()
-            self._instruments.frame(judged.camera, "kept")
-            self._acknowledge(item, judged, promise)
+            self._instruments.frame(decided.camera, "kept")
+            self._acknowledge(item, decided, promise)
 
         self._await(stored, _Answer(item, answer, item.size + sample.size))
 
@@ -340,25 +348,25 @@ class Ingest(Service):
 
         self._await(done, _Answer(item, answer, item.size))
 
-    def _acknowledge(self, item: Queued, judged: Judged, stored: Stored | None) -> None:
+    def _acknowledge(self, item: Queued, decided: DecidedFrame, stored: Stored | None) -> None:
         protocol = item.message.protocol if isinstance(item.message, ForeignFrame) else "v1"
-        again = stored is not None and stored.duplicate
+        resent = stored is not None and stored.duplicate
         self._receiver.reply(
             item.origin,
             wire.accepted(
-                sample_id=stored.id if stored else judged.id,
-                camera=judged.camera,
-                seq=judged.seq,
+                sample_id=stored.id if stored else decided.id,
+                camera=decided.camera,
+                seq=decided.seq,
                 kept=stored is not None,
-                score=stored.score if stored and again else judged.score,
-                scale=stored.scale if stored and again else judged.decision.scale,
-                reason="already stored" if again else judged.reason,
+                score=stored.score if stored and resent else decided.score,
+                scale=stored.scale if stored and resent else decided.decision.scale,
+                reason="already stored" if resent else decided.reason,
                 protocol=protocol,
             ),
         )
 
     def _await(self, future: Future[Any], answer: _Answer) -> None:
-        """Have ``answer`` sent by this thread once the store's thread is done."""
+        """Send ``answer`` on this thread once the store is done."""
         self._awaited += 1
         self._awaited_bytes += answer.size
 
@@ -389,7 +397,7 @@ class Ingest(Service):
         else:
             return
         is_frame = not isinstance(item.message, LabelMessage)
-        self._refuse(item.origin, about(item.message, refusal), is_frame=is_frame)
+        self._refuse(item.origin, addressed(item.message, refusal), is_frame=is_frame)
 
     def _refuse(self, origin: Origin, error: WireError, *, is_frame: bool) -> None:
         self._instruments.refused(error.reason)
@@ -402,22 +410,25 @@ class Ingest(Service):
             log.warning("refused reason=%s camera=%s error=%r", error.reason, error.camera, str(error))
 
     def _counted_as(self, camera: str) -> str:
-        """The camera's name if it is known; strangers share the empty one, as each name is a time series."""
+        """The camera's name if it is known, else "": unknown cameras share one time series."""
         return camera if camera in self._cameras else ""
 
     def _finish(self) -> None:
-        """Use the last moment to decide what waits and to answer what was stored."""
+        """Decide on waiting messages and answer stored ones, as far as the time before the stop allows."""
         deadline = self._monotonic() + _FINISH_SECONDS
         self._advance()
-        while (self._backlog or self._line or self._awaited) and (left := deadline - self._monotonic()) > 0:
+        while self._backlog or self._pipeline or self._awaited:
+            left = deadline - self._monotonic()
+            if left <= 0:
+                break
             self._receiver.wait_for_wake(left)
             self._advance()
-        refused = [work.item for work in self._line.clear() if not work.answered]
+        refused = [work.item for work in self._pipeline.clear() if not work.answered]
         while self._backlog:
             refused.append(self._backlog.pop())
         refusal = WireError("stopping", "the daemon is stopping; send the message again when it is back")
         for item in refused:
             is_frame = not isinstance(item.message, LabelMessage)
-            self._refuse(item.origin, about(item.message, refusal), is_frame=is_frame)
+            self._refuse(item.origin, addressed(item.message, refusal), is_frame=is_frame)
         if self._awaited:
             log.warning("stopped before the store was done unanswered=%d", self._awaited)

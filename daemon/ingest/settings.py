@@ -1,4 +1,4 @@
-"""What the ingest thread asks of the store and of the counters."""
+"""The interfaces that the ingest thread needs of the store and of the counters."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
 
 
 class SampleStore(Protocol):
-    """What ingest asks of the store."""
+    """The store, as the ingest thread uses it."""
 
     def add_sample(self, sample: NewSample) -> Future[Stored]:
-        """Keep a frame; the future is done once it is durable."""
+        """Store a frame; the future resolves once it is durable."""
 
     def add_label(self, sample_id: str, png: bytes, classes: Sequence[int], source: str) -> Future[None]:
-        """Label a sample; the future is done once the label is durable."""
+        """Label a sample; the future resolves once the label is durable."""
 
 
 class IngestInstruments(Protocol):
-    """What ingest counts."""
+    """The counters and histograms, as the ingest thread uses them."""
 
     def frame(self, camera: str, outcome: str) -> None:
-        """One frame became kept, dropped, rejected or overflow."""
+        """Count one frame as kept, dropped, rejected or overflow."""
 
     def dated(self, camera: str, ahead: float) -> None:
         """A good frame was dated so many seconds ahead of its arrival, negative for behind."""
@@ -50,22 +50,22 @@ class IngestInstruments(Protocol):
         """A frame was decided on; so many in a row, it included, have repeated what was kept."""
 
     def score(self, camera: str, value: float) -> None:
-        """A frame's complexity, 0 to 1."""
+        """Record a frame's complexity, 0 to 1."""
 
     def scale(self, camera: str, scale: float) -> None:
-        """An accepted frame got this scale."""
+        """Record the scale of an accepted frame."""
 
     def ingest_seconds(self, value: float) -> None:
-        """Seconds from taking a frame off the queue to its decision, other frames' turns included."""
+        """Record the seconds from taking a frame off the queue to its decision, waiting included."""
 
     def forget(self, camera: str) -> None:
         """A camera's name was forgotten: its series go."""
 
     def refused(self, reason: str) -> None:
-        """One message, frame or label, was refused."""
+        """Count one message, frame or label, that was refused."""
 
 
 def not_stored(error: StoreError) -> WireError:
-    """The refusal of a message that the store could not keep."""
+    """The refusal of a message that the store could not keep, with the reason's code."""
     reason = next(reason for kind, reason in _STORE_REASONS if isinstance(error, kind))
     return WireError(reason, f"not stored: {error}")

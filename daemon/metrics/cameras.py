@@ -1,4 +1,4 @@
-"""When each camera sent its last frame, by clocks that may be set, and how far ahead it dates them."""
+"""The times of the cameras' last frames, unaffected by clock changes, and how far ahead they are dated."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 __all__ = ["AHEAD_SECONDS", "CameraTimes", "LastFrame"]
 
-#: Frames dated so far ahead of this board's clock are counted and warned of.
+#: Seconds ahead of this board's clock from which a frame's date is counted and warned about.
 AHEAD_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class LastFrame:
-    """Of one camera.
+    """The last frame of one camera.
 
     Attributes:
-        at: when its last frame came, wall-clock seconds of this board as its clock stands now.
-        age: seconds since then, which no clock that is set changes.
-        ahead: seconds by which that frame was dated ahead of this board; 0.0 for one that was not.
+        at: When it came, in wall-clock seconds of this board by its present clock.
+        age: Seconds since then, by the monotonic clock.
+        ahead: Seconds by which the frame was dated ahead of this board; 0.0 if it was not.
     """
 
     at: float
@@ -28,7 +28,7 @@ class LastFrame:
 
 
 class CameraTimes:
-    """Written by the ingest thread, read by any."""
+    """The times of all cameras' last frames; written by the ingest thread, readable by any."""
 
     def __init__(
         self, *, now: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
@@ -39,31 +39,31 @@ class CameraTimes:
         self._ahead: dict[str, float] = {}
 
     def seen(self, camera: str) -> None:
-        """A frame of a camera came now."""
+        """Record that a frame of a camera has just come."""
         self._seen[camera] = self._now(), self._monotonic()
 
     def known(self, cameras: Mapping[str, float]) -> None:
-        """At the start: cameras that sent before, with the second of arrival of their last stored frame."""
+        """Add cameras at the start, with the arrival second of their last stored frame."""
         now, monotonic = self._now(), self._monotonic()
         for camera, at in cameras.items():
-            # One that is dated later than now was stored while the clock was wrong.
+            # A sample that is dated later than now was stored while the clock was wrong.
             then = min(at, now)
             self._seen.setdefault(camera, (then, monotonic - (now - then)))
 
     def dated(self, camera: str, ahead: float) -> None:
-        """A frame was dated so many seconds ahead of its arrival, negative for behind."""
+        """Record by how many seconds a frame was dated ahead of its arrival; negative for behind."""
         if ahead > AHEAD_SECONDS:
             self._ahead[camera] = ahead
         else:
             self._ahead.pop(camera, None)
 
     def forget(self, camera: str) -> None:
-        """A camera has been removed."""
+        """Forget a camera that was removed."""
         self._seen.pop(camera, None)
         self._ahead.pop(camera, None)
 
     def report(self) -> dict[str, LastFrame]:
-        """Each camera's last frame."""
+        """The last frame of each camera."""
         now, monotonic = self._now(), self._monotonic()
         found = {}
         for camera, (at, then) in sorted(self._seen.copy().items()):

@@ -15,7 +15,7 @@ from dance_ondevice.policies.rounds.next_step import REASONS
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What is known of the live model, for gauges."""
+    """Facts about the live model, for gauges."""
 
     version: str
     architecture: str
@@ -27,7 +27,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """Everything that gauges show; built by the supervisor from each part's own snapshot."""
+    """The values of all gauges; the supervisor builds it from each part's own snapshot."""
 
     samples_labelled: int = 0
     samples_unlabelled: int = 0
@@ -59,7 +59,7 @@ class SnapshotCollector(Collector):
         self._snapshot = snapshot
 
     def describe(self) -> list[Metric]:
-        """Nothing up front: the families depend on what has been measured."""
+        """Nothing in advance: the families depend on what has been measured."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -105,7 +105,7 @@ class SnapshotCollector(Collector):
             value=now.drop_fraction,
         )
         yield GaugeMetricFamily(
-            "dance_conditions", "Conditions that are told apart now.", value=now.conditions
+            "dance_conditions", "Conditions that are distinguished now.", value=now.conditions
         )
         if now.model is not None:
             yield from _model_families(now.model)

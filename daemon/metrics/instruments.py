@@ -1,4 +1,4 @@
-"""Instruments: counters and histograms that threads of the daemon touch as events happen."""
+"""Instruments: counters and histograms that the daemon's threads update as events happen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROLLBACK_TRIGGERS = ("probation", "hand")
 
 
 class Instruments:
-    """Counters and histograms that the service threads feed as things happen."""
+    """Counters and histograms that the daemon's threads update."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._frames = Counter(
@@ -139,7 +139,7 @@ class Instruments:
         self.cameras.dated(camera, ahead)
 
     def forget(self, camera: str) -> None:
-        """Drop the series of a camera that has been removed; a frame of it begins them anew."""
+        """Drop the time series of a camera that was removed; its next frame starts new ones."""
         self.cameras.forget(camera)
         self._standing.pop(camera, None)
         conditions = [key for key in tuple(self._by_condition) if key[0] == camera]
@@ -185,7 +185,7 @@ class Instruments:
         self._refused.labels(reason).inc()
 
     def connection_refused(self) -> None:
-        """Count a connection that was turned away."""
+        """Count a connection that was refused."""
         self._connections_refused.inc()
 
     def connections_closed(self, socket: str, count: int) -> None:

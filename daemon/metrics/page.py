@@ -1,4 +1,4 @@
-"""docs/metrics.md, written from the metrics themselves: ``python -m dance_ondevice.daemon.metrics.page``."""
+"""Writes docs/metrics.md from the metrics: ``python -m dance_ondevice.daemon.metrics.page``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ each split of `dance_model_miou` until it has been measured.
 This page is made from the code: `python -m dance_ondevice.daemon.metrics.page > docs/metrics.md`.
 """
 
-#: Labels, and what they can be.
+#: Labels of metrics and their possible values.
 LABELS = {
     "architecture": "the live model's architecture, or the factory that builds it",
     "camera": "the name that the sender gave",
@@ -60,9 +60,9 @@ class MetricFacts:
     """One metric as a query names it.
 
     Attributes:
-        name: With ``_total`` where it is a counter, without a suffix where it is a histogram.
+        name: With ``_total`` for a counter, without a suffix for a histogram.
         kind: ``counter``, ``gauge`` or ``histogram``.
-        labels: The names of its own labels, sorted.
+        labels: Names of its own labels, sorted.
         help: One sentence.
     """
 
@@ -107,7 +107,7 @@ def _collected() -> Iterator[MetricFacts]:
 
 
 def _example() -> CollectorRegistry:
-    """A registry in which every metric has a sample: only samples tell of their labels."""
+    """A registry in which every metric has a sample, since only samples show their labels."""
     registry = CollectorRegistry()
     instruments = Instruments(registry)
     instruments.frame("front", "kept")

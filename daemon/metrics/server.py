@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class MetricsAddressInUse(OSError):  # noqa: N818 - a state of the world
-    """The metrics address is taken; the text names the key to change."""
+    """The metrics address is in use; the message names the key to change."""
 
 
 #: Requests that are read or answered at once; each has a thread.
@@ -75,16 +75,16 @@ class _Visits:
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    """A thread a request, so that a slow scraper holds up nobody; each tells what it has cost.
+    """A thread for each request, so that a slow scraper delays no other; each reports its CPU time.
 
-    There is a handful of threads. A connection that does not send its request makes way for the next one, and
-    none stays for longer than its time.
+    The number of threads is small. A connection that does not send its request makes way for the next one,
+    and none stays longer than its time limit.
     """
 
     daemon_threads = True
     #: Connections that wait to be accepted: with socketserver's 5 a scrape among many waits for seconds.
     request_queue_size = 128
-    #: Takes the CPU seconds of a thread that ends.
+    #: Receives the CPU seconds of a thread that ends.
     spent: Callable[[float], None] = staticmethod(lambda _: None)
 
     def __init__(self, *arguments: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -125,9 +125,9 @@ class _SixServer(_Server):
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """A scrape is no event for the log, and waits for no visitor."""
+    """A request handler that does not log scrapes and limits the time of each connection."""
 
-    #: Of each read and write.
+    #: Time limit of each read and write, in seconds.
     timeout = REQUEST_SECONDS
     server: _Server
 
@@ -147,12 +147,12 @@ class MetricsServer:
     def __init__(
         self, listen: str, registry: CollectorRegistry, *, spent: Callable[[float], None] = lambda _: None
     ) -> None:
-        """Serve nothing yet.
+        """Create the server without binding it.
 
         Args:
             listen: ``host:port``.
-            registry: what is served.
-            spent: takes the CPU seconds of each request; called from its thread.
+            registry: The registry to serve.
+            spent: Receives the CPU seconds of each request; called from its thread.
         """
         host, _, port = listen.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
@@ -170,7 +170,7 @@ class MetricsServer:
         """Bind and serve; returns the URL (the real port when 0 was asked for).
 
         Raises:
-            MetricsAddressInUse: something else listens there.
+            MetricsAddressInUse: Another program listens there.
         """
         kind = _SixServer if ":" in self._host else _Server
         try:

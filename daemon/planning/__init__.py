@@ -1,1 +1,1 @@
-"""What a round is to do: which samples, how large, for how many joules, and whether it pays."""
+"""Planning of a round: its samples, its size, its joules, and whether it pays."""

@@ -14,14 +14,14 @@ __all__ = ["AnchorError", "job_samples", "names"]
 
 
 class AnchorError(ValueError):
-    """The folder of ``training.anchors`` cannot be used; the text says what was expected."""
+    """The folder of ``training.anchors`` cannot be used; the message says which layout is expected."""
 
 
 def names(folder: str) -> list[str]:
-    """The anchors that a folder holds, by name; none for ``""``.
+    """Names of the anchors that a folder holds; empty for ``""``.
 
     Raises:
-        AnchorError: it is laid out otherwise.
+        AnchorError: The folder has another layout.
     """
     if not folder:
         return []
@@ -29,15 +29,15 @@ def names(folder: str) -> list[str]:
 
 
 def job_samples(folder: str, ids: Sequence[str], cache: Path) -> tuple[JobSample, ...]:
-    """The files of the anchors among the ids of a plan.
+    """The image and label files of the anchors of a plan.
 
     Args:
         folder: ``training.anchors``.
-        ids: of a plan's rehearsal.
-        cache: folder for labels that are written anew, with what CamVid calls unlabelled ignored.
+        ids: Sample ids of a plan's rehearsal; only those of anchors are used.
+        cache: Folder for rewritten labels, in which CamVid's unlabelled pixels are ignored.
 
     Raises:
-        AnchorError: the folder is laid out otherwise.
+        AnchorError: The folder has another layout.
     """
     wanted = {name: each for each in ids if (name := is_anchor(each)) is not None}
     if not wanted:

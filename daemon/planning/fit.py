@@ -1,4 +1,4 @@
-"""From samples and joules to the round that fits and pays, or in words why there is none."""
+"""Sizes a round to the joules that may be spent, and decides whether it is worth them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dance_ondevice.policies.rounds import rehearsal
 from dance_ondevice.policies.rounds.start import RoundPlan
 
 _CHUNK = 500
-#: Candidates that tell how much is forgotten.
-_ROUNDS_TOLD = 5
+#: Number of latest candidates from which forgetting is measured.
+_FORGETTING_ROUNDS = 5
 _FULL = (1.0, 0.0)
 
-# By the order of storing: a clock that was wrong makes no sample old and no round late.
+# In the order of storing, so that a wrong clock makes no sample old and no round late.
 _ARRIVED = """
 SELECT count(*) FROM samples
 WHERE label_path IS NOT NULL AND split = 'train' AND rounds_used = 0 AND unreadable IS NULL
@@ -34,7 +34,7 @@ WHERE label_path IS NOT NULL AND split = 'train' AND rounds_used = 0 AND unreada
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a round is expected to gain (mIoU) and to take (gross joules) in all, and a step of it to take."""
+    """Expected gain (mIoU) and cost (gross joules) of a round, and the cost of one of its steps."""
 
     gain: float | None
     joules: float
@@ -43,12 +43,12 @@ class Forecast:
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """What the store knows of the samples of a plan and of past rounds.
+    """Stored facts about the samples of a plan and of past rounds.
 
     Attributes:
         pixels: (stored scale, pixels as stored) of each training sample, by id.
-        new_samples: of past rounds, by the round's id.
-        arrived: samples to train on that came since the last round and were not trained on.
+        new_samples: Number of new samples of each past round, by the round's id.
+        arrived: Number of samples to train on that came since the last round and are still unused.
     """
 
     pixels: Mapping[str, tuple[float, float]]
@@ -58,16 +58,17 @@ class Stored:
 
 @dataclass(frozen=True, kw_only=True)
 class FittedRound:
-    """A round that may start.
+    """A round that fits the budget and may start.
 
     Attributes:
-        plan: its samples.
-        steps: optimiser steps.
-        scales: factor that an image is resized by for training, of those that are, by id.
-        step_pixels: pixels of the images of an average step.
-        forecast: see ``Forecast``.
-        allowance: gross joules that it may spend.
-        reason: what was given up to fit, what it may spend and why it pays.
+        plan: The samples of the round.
+        steps: Number of optimiser steps.
+        scales: Factor by which an image is resized for training, by id; images that are not listed keep their
+            size.
+        step_pixels: Number of pixels in the images of an average step.
+        forecast: Expected gain and cost.
+        allowance: Gross joules that the round may spend.
+        reason: What was cut so that the round fits, what it may spend, and why it is worth that.
     """
 
     plan: RoundPlan
@@ -80,7 +81,7 @@ class FittedRound:
 
     @property
     def expectations(self) -> dict[str, float | None]:
-        """For the round's record."""
+        """The expected values, as columns of the round's record."""
         return {
             "expected_gain": self.forecast.gain,
             "expected_joules": self.forecast.joules,
@@ -95,7 +96,7 @@ class EnergyRefusal(str):
 
 
 def stored(db: Database, plan: RoundPlan) -> Stored:
-    """Look up what ``fit`` needs."""
+    """Look up the stored facts that ``fit`` needs."""
     ids = [*plan.train, *plan.rehearsal]
     pixels: dict[str, tuple[float, float]] = {}
     for start in range(0, len(ids), _CHUNK):
@@ -114,10 +115,10 @@ def stored(db: Database, plan: RoundPlan) -> Stored:
 
 
 def rehearsal_share(db: Database, base: float) -> float:
-    """The share of a round that is rehearsed, from what the latest candidates forgot of old scenes."""
+    """Share of a round that is rehearsed, computed from what the latest candidates forgot of old scenes."""
     rows = db.execute(
         "SELECT versions.card FROM rounds JOIN versions ON versions.version = rounds.candidate "
-        f"WHERE rounds.outcome IS NOT NULL ORDER BY rounds.rowid DESC LIMIT {_ROUNDS_TOLD}"
+        f"WHERE rounds.outcome IS NOT NULL ORDER BY rounds.rowid DESC LIMIT {_FORGETTING_ROUNDS}"
     ).fetchall()
     return rehearsal.rehearsal_share(base, [_old_scenes(row[0]) for row in reversed(rows)])
 
@@ -128,7 +129,7 @@ def _old_scenes(card: str | None) -> list[float]:
         groups = json.loads(card or "{}")["gate"]["table"]["groups"]
         gains = sorted(float(group["gain"]) for group in groups)
     except (ValueError, KeyError, TypeError):
-        return []  # of a base model, or of a round that compared no groups
+        return []  # the card is of a base model, or its round compared no groups
     return gains[:-1]
 
 
@@ -144,18 +145,18 @@ def fit(
     rehearsal_share: float | None = None,
     meter: str = "",
 ) -> FittedRound | str:
-    """Size a round to the joules that there are, and ask whether it pays.
+    """Size a round to the available joules and decide whether it pays; returns a text when no round starts.
 
     Args:
-        config: the whole configuration.
-        budget: the account.
-        plan: the samples of the whole round.
-        known: see ``stored``.
-        macs: multiply-accumulates of the live model per image.
-        past: rows of finished rounds, oldest first.
-        forced: whether the user asked for it.
-        rehearsal_share: that holds for this round; as configured by default.
-        meter: that is in use; rounds which another one measured say nothing of what this one will.
+        config: The whole configuration.
+        budget: The energy account.
+        plan: The samples of the whole round.
+        known: The result of ``stored``.
+        macs: Multiply-accumulates of the live model per image.
+        past: Rows of finished rounds, oldest first.
+        forced: Whether the user asked for the round.
+        rehearsal_share: Share of rehearsed samples in this round; None takes the configured one.
+        meter: Name of the energy meter in use; rounds that another meter measured do not predict this one.
     """
     training = config.training
     share = training.rehearsal_share if rehearsal_share is None else rehearsal_share
@@ -189,7 +190,8 @@ def fit(
     )
     size = round_size.fit_round(cost, budget.spendable(), wanted)
     if isinstance(size, str):
-        # The account says how much there is and how long more takes; battery and heat are reported apart.
+        # The account reports how much is left and how long more takes; battery and heat are reported
+        # separately.
         allowance = budget.ask(cost.round(round_job.MIN_STEPS))
         return EnergyRefusal(size if allowance.allowed else f"{size}; {allowance.reason}")
     rules = learning_value.ValueRules()
@@ -216,7 +218,7 @@ def fit(
     return FittedRound(
         plan=cut,
         steps=size.steps,
-        # What is not stored here, an anchor, is at full scale.
+        # Anchors are not in the store; they are at full scale.
         scales={
             sample: size.max_scale / known.pixels.get(sample, _FULL)[0]
             for sample in (*cut.train, *cut.rehearsal)
@@ -232,12 +234,12 @@ def fit(
 def costs(
     rows: Sequence[Mapping[str, Any]], full_pixels: float, meter: str = ""
 ) -> list[tuple[float, float]]:
-    """(full-size steps, gross joules) of rounds that ran, for predicting the next one's cost.
+    """(full-size steps, gross joules) of past rounds, to predict the next round's cost from.
 
     Args:
-        rows: of finished rounds, oldest first.
-        full_pixels: pixels of the images of a full-size step.
-        meter: only rounds that it measured, and those of which nobody knows; by default all.
+        rows: Rows of finished rounds, oldest first.
+        full_pixels: Number of pixels in the images of a full-size step.
+        meter: Only rounds of this energy meter, and rounds whose meter is unknown; empty takes all.
     """
     return [
         (row["steps"] * _relative(row.get("step_pixels"), full_pixels), row["gross_joules"])
@@ -249,21 +251,21 @@ def costs(
 def past_rounds(
     rows: Sequence[Mapping[str, Any]], new_samples: Mapping[str, int]
 ) -> list[learning_value.PastRound]:
-    """What rows of finished rounds, oldest first, say of the value of learning."""
+    """Gain and number of new samples of finished rounds, oldest first, for the value of learning."""
     return [
         learning_value.PastRound(gain=gain(row), new_samples=new_samples.get(row["id"], 0)) for row in rows
     ]
 
 
 def gain(row: Mapping[str, Any]) -> float:
-    """By how much a round raised the live model's mIoU on held-out samples; 0 when nothing was promoted."""
+    """The rise of the live model's mIoU on held-out samples by a round; 0 when it promoted nothing."""
     if row["outcome"] != "promoted" or row["miou_after"] is None or row["miou_before"] is None:
         return 0.0
     return float(row["miou_after"] - row["miou_before"])
 
 
 def resumed(row: Mapping[str, Any], steps: int) -> Forecast:
-    """The forecast of an interrupted round, from its row and the steps of its work order."""
+    """The forecast of an interrupted round, from its row and the steps of its job."""
     joules = row["expected_joules"] or 0.0
     return Forecast(gain=row["expected_gain"], joules=joules, step_joules=joules / max(1, steps))
 

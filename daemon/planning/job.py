@@ -1,4 +1,4 @@
-"""From a plan to the trainer's work order: how many steps, how far to slim, which files."""
+"""Builds the trainer's job from a plan: its steps, its slimming target and its files."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _ROUNDING = 1e-9
 
 
 def new_id(paths: StatePaths, now: float, taken: Container[str] = ()) -> str:
-    """A round's id: the UTC second of its start and a number that no other round has.
+    """A round's id: the UTC second of its start and a number that makes it unique.
 
-    A board without a clock begins at the same second each time.
+    A board without a clock starts at the same second each time.
 
     Args:
-        paths: whose folders of rounds are looked at.
-        now: wall-clock seconds.
-        taken: ids of rounds on record, whose folders may be gone.
+        paths: Paths of the state folder, whose folders of rounds are checked.
+        now: Wall-clock seconds.
+        taken: Ids of recorded rounds, whose folders may be gone.
     """
     stem = datetime.fromtimestamp(now, timezone.utc).strftime("%Y%m%dT%H%M%S")
     number = 1
@@ -47,12 +47,12 @@ def new_id(paths: StatePaths, now: float, taken: Container[str] = ()) -> str:
 
 
 def slim_target(config: Config, card: Mapping[str, Any], past: Sequence[Mapping[str, Any]]) -> int | None:
-    """MACs that the candidate shall have, or None when this round does not slim.
+    """MACs that the candidate is to have, or None when this round does not slim.
 
     Args:
-        config: the whole configuration.
-        card: of the live model.
-        past: rows of finished rounds, oldest first.
+        config: The whole configuration.
+        card: Card of the live model.
+        past: Rows of finished rounds, oldest first.
     """
     settings = config.network_slimming
     whole = card.get("unslimmed_macs") or card.get("macs")
@@ -89,32 +89,32 @@ def build(
     seed: int,
     scope: Scope = WHOLE,
 ) -> jobs.Job:
-    """The work order of one round; every path in it is absolute.
+    """Build the job of one round; every path in it is absolute.
 
-    The live version's file of conditions is copied into the round's folder: the one beside the version may
-    change while the round runs.
+    The live version's file of conditions is copied into the round's folder, because the one beside the
+    version may change while the round runs.
 
     Args:
-        config: the whole configuration.
-        folder: of the round; its name is the round's id.
-        live: folder of the model to start from.
-        frozen: folder of the first model.
-        samples: looks up the files of sample ids.
-        plan: which samples serve as what.
-        steps: optimiser steps.
-        learning_rate: the largest one.
-        scales: factor that an image is resized by for training, by id; the others are not. What is held out
-            is judged as it is stored.
-        target_macs: see ``slim_target``.
-        seed: of everything random in the round.
-        scope: what the round is for.
+        config: The whole configuration.
+        folder: The round's folder, whose name is the round's id.
+        live: Folder of the model to start from.
+        frozen: Folder of the first model.
+        samples: Looks up the files of sample ids.
+        plan: The samples of the round by role.
+        steps: Number of optimiser steps.
+        learning_rate: The highest learning rate of the schedule.
+        scales: Factor by which an image is resized for training, by id; images that are not listed keep their
+            size, and held-out samples are judged as they are stored.
+        target_macs: The result of ``slim_target``.
+        seed: Seed of everything random in the round.
+        scope: The scope of the round.
     """
     training = config.training
     folder = folder.resolve()
 
     def resized(ids: Sequence[str]) -> tuple[jobs.JobSample, ...]:
         stored = samples([each for each in ids if is_anchor(each) is None])
-        # Beside the folders of rounds: each anchor is made readable once.
+        # The cache lies beside the folders of rounds, so that each label is rewritten only once.
         base = anchors.job_samples(training.anchors, ids, folder.parent / "anchors")
         return tuple(msgspec.structs.replace(s, scale=scales.get(s.id, 1.0)) for s in (*stored, *base))
 
@@ -145,29 +145,30 @@ def build(
         condition=scope.condition,
         note=scope.note,
         conditions=_own_copy(live / CONDITIONS_FILE, folder) if config.conditions.enabled else "",
-        graph=_served_by_onnxruntime(config),
+        graph=_wants_graph(config),
     )
 
 
 def counted_at(config: Config, live: Path) -> tuple[int, int]:
-    """The (height, width) that the live model's MACs are counted at, and so those of what comes of it.
+    """The (height, width) at which the MACs of the live model and its candidates are counted.
 
-    A base model brings its own: held against MACs at another size, a step of slimming would be another one.
+    A base model brings its own size: compared with MACs at another size, a slimming step would be a different
+    one.
     """
     try:
         return read_card(live).macs_at
-    except CheckpointError:  # told of where the model is loaded
+    except CheckpointError:  # reported where the model is loaded
         width, height = config.model.size
         return height, width
 
 
-def _served_by_onnxruntime(config: Config) -> bool:
-    """Whether the daemon will want to."""
+def _wants_graph(config: Config) -> bool:
+    """Whether the daemon may serve the candidate with onnxruntime."""
     return config.inference.enabled and config.inference.engine != "torch" and engine_graph.installed()
 
 
 def _own_copy(file: Path, folder: Path) -> str:
-    """Copy a file into the round's folder; "" where there is none."""
+    """Copy a file into the round's folder; returns the copy's path, "" when there is no such file."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return str(shutil.copyfile(file, folder / file.name))

@@ -1,4 +1,4 @@
-"""From the records of past rounds to how the next one is run: its pace, its size, and whether at all."""
+"""Pace and size of the next round, computed from the records of past rounds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dance_ondevice.policies.rounds import pace, shrinking
 
 
 def next_pace(past: Sequence[Mapping[str, Any]]) -> pace.Pace:
-    """The pace of the next round, from the rows of finished ones, oldest first."""
+    """The pace of the next round, from the rows of finished rounds, oldest first."""
     return pace.next_pace(
         [
             pace.PastPace(
@@ -31,7 +31,7 @@ def next_pace(past: Sequence[Mapping[str, Any]]) -> pace.Pace:
 
 
 def judged(past: Sequence[Mapping[str, Any]]) -> list[JudgedRound]:
-    """What rows of finished rounds, oldest first, say of the use of learning."""
+    """Outcomes and scores of finished rounds, oldest first, for judging the benefit of learning."""
     return [
         JudgedRound(
             outcome=row["outcome"],
@@ -44,12 +44,12 @@ def judged(past: Sequence[Mapping[str, Any]]) -> list[JudgedRound]:
 
 
 def first_size(full: int, past: Sequence[Mapping[str, Any]], limit_bytes: int) -> shrinking.RoundSize:
-    """What a round begins with, given what the last one fitted with.
+    """The size that a round begins with, given the size in which the last one fitted into memory.
 
     Args:
-        full: images in a step, as configured.
-        past: rows of finished rounds, oldest first.
-        limit_bytes: that a trainer may use now.
+        full: Configured number of images in a step.
+        past: Rows of finished rounds, oldest first.
+        limit_bytes: Memory that a trainer may use now, in bytes.
     """
     whole = shrinking.RoundSize(full)
     for row in reversed(past):
@@ -60,7 +60,7 @@ def first_size(full: int, past: Sequence[Mapping[str, Any]], limit_bytes: int) -
 
 
 def resized(job: jobs.Job, size: shrinking.RoundSize, before: float = 1.0) -> jobs.Job:
-    """The same round in another size; ``before`` is the factor on its images that the job has already."""
+    """The same job in another size; ``before`` is the scale factor that its images have already."""
 
     def scaled(samples: tuple[jobs.JobSample, ...]) -> tuple[jobs.JobSample, ...]:
         return tuple(msgspec.structs.replace(s, scale=s.scale * size.scale / before) for s in samples)
@@ -74,7 +74,7 @@ def resized(job: jobs.Job, size: shrinking.RoundSize, before: float = 1.0) -> jo
 
 
 def encode(value: pace.Pace | pace.Curve | None) -> str | None:
-    """As the column ``pace`` or ``curve`` holds it."""
+    """Encode a value as the column ``pace`` or ``curve`` stores it."""
     return None if value is None else json.dumps(asdict(value))
 
 
@@ -83,5 +83,5 @@ def _decode(text: str | None, kind: type[Any]) -> Any:
         return None
     try:
         return decode(text, kind)
-    except DocumentError:  # of an older or a newer version: it is ignored
+    except DocumentError:  # written by an older or a newer build: it is ignored
         return None

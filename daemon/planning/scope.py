@@ -1,4 +1,4 @@
-"""What a round is for, one condition or all at once, and the samples that follow from that."""
+"""The scope of a round (one condition or all of them) and the samples that follow from it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["WHOLE", "Planned", "Scope", "comparable", "of_condition", "plan"]
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """What a round is for, and what follows from that for its work order and its verdict.
+    """The scope of a round, and what follows from it for its job and its verdict.
 
     Attributes:
-        kind: the kind of round, as the trainer knows it (``trainer/kinds.py``).
-        condition: the one condition that the round trains; None where it trains the shared weights of all.
-        slims: whether the candidate may lose channels.
-        distils: whether it is held to the live model's answers on rehearsed samples.
-        takes_anchors: whether labelled images of the base domain are rehearsed.
-        note: what the round leaves alone, for the candidate's certificate; "" where there is nothing to say.
+        kind: The kind of round, as the trainer knows it (``trainer/kinds.py``).
+        condition: The one condition that the round trains; None trains the shared weights of all conditions.
+        slims: Whether the candidate may lose channels.
+        distils: Whether distillation holds the candidate to the live model's answers on rehearsed samples.
+        takes_anchors: Whether labelled images of the base domain are rehearsed.
+        note: What the round does not change, for the candidate's certificate; may be empty.
     """
 
     kind: RoundKindName
@@ -44,7 +44,7 @@ WHOLE = Scope(kind="whole")
 
 
 def of_condition(name: str) -> Scope:
-    """The scope of a round that trains what one condition has for itself, and nothing that others use."""
+    """The scope of a round that trains one condition's own layers and no shared weights."""
     return Scope(
         kind="condition",
         condition=name,
@@ -58,12 +58,12 @@ def of_condition(name: str) -> Scope:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """The samples of a round and what it is for.
+    """The samples and the scope of a round.
 
     Attributes:
-        samples: which samples serve as what.
-        scope: what the round is for.
-        reason: why it is for that; "" where there is nothing to say.
+        samples: The samples of the round by role.
+        scope: The scope of the round.
+        reason: Why it has that scope; may be empty.
     """
 
     samples: rounds.RoundPlan
@@ -79,22 +79,22 @@ def plan(
     rehearsal_share: float,
     seed: int,
 ) -> Planned | str:
-    """Plan a round, or say in words why there is none.
+    """Plan a round; returns a text that says why when there can be none.
 
-    A condition's own round learns from its samples alone and is judged by all that its statistics serve; the
-    others stay new for the round after it.
+    The round of one condition learns from that condition's samples alone and is judged on all samples that
+    its statistics serve; the other samples stay new for the next round.
 
     Args:
-        config: the whole configuration.
-        samples: all that are labelled, with their splits.
-        live: finds the folder of the live version.
-        rehearsal_share: of the training samples.
-        seed: of the draws.
+        config: The whole configuration.
+        samples: All labelled samples, with their splits.
+        live: Returns the folder of the live version.
+        rehearsal_share: Share of rehearsed samples among the training samples.
+        seed: Seed of the random choices.
     """
 
-    def planned(of: Sequence[SampleInfo]) -> rounds.RoundPlan:
+    def planned(chosen: Sequence[SampleInfo]) -> rounds.RoundPlan:
         return rounds.plan_round(
-            of,
+            chosen,
             rehearsal_share=rehearsal_share,
             max_samples=config.training.max_samples,
             max_gate=config.training.gate_max_samples,
@@ -124,9 +124,9 @@ def plan(
 
 
 def comparable(past: Sequence[Mapping[str, Any]], scope: Scope) -> list[Mapping[str, Any]]:
-    """The past rounds whose cost and pace tell something of the next: those of its kind, else all of them.
+    """The past rounds whose cost and pace predict the next: rounds of the same scope, or else all rounds.
 
-    A step of a condition's own round is cheaper, and its pace is its own.
+    A step of a condition's own round is cheaper, and its pace differs.
     """
     alike = [row for row in past if bool(row.get("condition")) == (scope.condition is not None)]
     return alike or list(past)

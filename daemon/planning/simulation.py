@@ -1,7 +1,7 @@
-"""What would have happened: the stored stream and the board's costs, replayed under another budget or policy.
+"""Replays the stored stream and the board's costs under another budget or policy.
 
-The stream comes round again and again; each round's cost and gain are drawn from those on record. Battery,
-temperature and supply are taken to be fine.
+The stored stream is repeated; each round's cost and gain are drawn from the rounds on record. Battery,
+temperature and supply are assumed to be fine.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from dance_ondevice.policies.budget import energy_budget, learning_value, round_
 from dance_ondevice.policies.rounds import start as round_policy
 
 DAY = 86_400.0
-#: Seconds that a simulated joule takes where no round on record has measured the power: 10 W.
+#: Power, in watts, that is assumed while a round runs where no round on record has measured it.
 _ASSUMED_WATTS = 10.0
-#: Multiply-accumulates per image where there is no model either.
+#: Multiply-accumulates per image that are assumed where there is no model.
 _ASSUMED_MACS = 1_000_000_000
-#: A longer silence of all cameras than this, in seconds, is taken for a clock that was set.
+#: A longer silence of all cameras than this, in seconds, is assumed to be a clock that was set.
 _LONGEST_GAP = 30 * DAY
-#: Rounds on record that gains and costs are drawn from.
+#: Number of recorded rounds that gains and costs are drawn from.
 _RECORD = 50
 
-#: Rounds that the expected gain looks back on; the older ones weigh nothing.
+#: Number of latest rounds from which the expected gain is computed; older ones have no weight.
 _LOOK_BACK = 20
 
 #: Why a round that had enough to learn from did not start.
@@ -44,17 +44,18 @@ REFUSALS = ("budget", "value", "window")
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What is known from the state folder of the stream and the board.
+    """What the state folder records of the stream and the board.
 
     Attributes:
-        arrivals: seconds since the local midnight before the first one, in order, of samples to train on.
-        period: seconds after which the stream comes round again; whole days.
-        cost: of a round.
-        noise: gross joules of each round on record over what ``cost`` says.
-        gains: (mIoU gained, new samples) of each round on record, oldest first; empty: none is on record.
-        watts: gross power while a round runs.
-        pixels: of stored labelled samples, by stored scale.
-        assumptions: what is assumed where nothing on record says otherwise, in words.
+        arrivals: Times at which samples to train on arrived, in seconds since the local midnight before the
+            first, in order.
+        period: Seconds after which the stream is repeated; whole days.
+        cost: The cost model of a round.
+        noise: Gross joules of each recorded round divided by what ``cost`` predicts.
+        gains: (mIoU gained, new samples) of each recorded round, oldest first; empty if none is recorded.
+        watts: Gross power while a round runs.
+        pixels: Total pixels of stored labelled samples, by stored scale.
+        assumptions: Assumptions that replace missing records, in words.
     """
 
     arrivals: tuple[float, ...]
@@ -72,14 +73,14 @@ class Day:
     """One simulated day.
 
     Attributes:
-        day: number, from 1.
-        arrived: new samples to train on.
-        rounds: that ran.
-        promoted: of those, rounds with a gain.
-        gain: mIoU that they gained together, each drawn by itself: an upper bound.
-        joules: gross, that they took.
-        refused: times that a round with enough new samples did not start, by reason.
-        balance: joules on the account at the day's end.
+        day: Number of the day, from 1.
+        arrived: Number of new samples to train on.
+        rounds: Number of rounds that ran.
+        promoted: Number of those rounds that had a gain.
+        gain: Sum of their mIoU gains, each drawn independently: an upper bound.
+        joules: Gross joules that they took.
+        refused: Number of times that a round with enough new samples did not start, by reason.
+        balance: Joules on the account at the end of the day.
     """
 
     day: int
@@ -93,20 +94,20 @@ class Day:
 
 
 class NothingStoredError(RuntimeError):
-    """There is no stream to replay."""
+    """No labelled sample is stored, so there is no stream to replay."""
 
 
 def read_record(db: Database, config: Config, *, macs: int, utc_offset: float = 0.0) -> Record:
     """Read the stream and the costs from a state folder's database.
 
     Args:
-        db: a reader's connection.
-        config: for what is not on record.
-        macs: of the live model per image; 0 where there is none.
-        utc_offset: seconds by which local time is ahead of UTC, for the window's hours.
+        db: A reader's connection.
+        config: The configuration, for values that are not on record.
+        macs: Multiply-accumulates of the live model per image; 0 without a model.
+        utc_offset: Seconds by which local time is ahead of UTC, for the hours of the window.
 
     Raises:
-        NothingStoredError: no labelled sample is stored.
+        NothingStoredError: No labelled sample is stored.
     """
     rows = list(
         db.query(
@@ -137,10 +138,10 @@ def read_record(db: Database, config: Config, *, macs: int, utc_offset: float = 
     powers = [r["gross_joules"] / r["seconds"] for r in past if r["gross_joules"] and r["seconds"]]
     assumptions = []
     if not costs:
-        of = "the model's MACs" if macs else f"{_ASSUMED_MACS / 1e9:g} G MACs an image (there is no model)"
-        assumptions.append(f"no round is on record: its cost is assumed from {of} and full-load watts")
+        basis = "the model's MACs" if macs else f"{_ASSUMED_MACS / 1e9:g} G MACs an image (there is no model)"
+        assumptions.append(f"no round is on record: its cost is assumed from {basis} and full-load watts")
     if not learnt:
-        assumptions.append("no round is on record: each is taken to gain what a first one is expected to")
+        assumptions.append("no round is on record: each is assumed to gain what a first one is expected to")
     return Record(
         arrivals=tuple(time - midnight for time in times),
         period=max(1, math.ceil((times[-1] - midnight + 1e-6) / DAY)) * DAY,
@@ -154,10 +155,10 @@ def read_record(db: Database, config: Config, *, macs: int, utc_offset: float = 
 
 
 def _in_order(times: Sequence[float]) -> list[float]:
-    """Moments of arrival with the leaps of a clock that was set taken out; the time of day stays.
+    """Moments of arrival without the jumps of a clock that was set; the time of day is kept.
 
     Args:
-        times: seconds since the epoch, in the order of arrival.
+        times: Seconds since the epoch, in the order of arrival.
     """
     found: list[float] = []
     shift = 0.0
@@ -172,15 +173,15 @@ def _in_order(times: Sequence[float]) -> list[float]:
 def simulate(
     record: Record, config: Config, *, days: int, seed: int = 0, weigh_value: bool = True
 ) -> list[Day]:
-    """Replay; the same for the same arguments.
+    """Simulate a number of days; the same arguments give the same days.
 
     Args:
-        record: of the stream and the board.
-        config: the budget, the hours and all else that decides, as it would be.
-        days: to simulate.
-        seed: of costs and gains.
-        weigh_value: whether expected gain decides between training and waiting; else every round that the
-            joules reach for runs.
+        record: The record of the stream and the board.
+        config: The configuration to try: the budget, the hours and everything else that decides.
+        days: Number of days to simulate.
+        seed: Seed of the random costs and gains.
+        weigh_value: Whether the expected gain decides between training and waiting; otherwise every round
+            runs for which there are enough joules.
     """
     return [*_Replay(record, config, seed=seed, weigh_value=weigh_value).days(days)]
 
@@ -200,7 +201,7 @@ class _Replay:
         self._longest = parse_duration(config.training.max_round_duration)
 
     def days(self, count: int) -> list[Day]:
-        """Simulate so many days from local midnight on."""
+        """Simulate ``count`` days, beginning at local midnight."""
         done: list[Day] = []
         now = self._interval
         for number in range(1, count + 1):
@@ -214,7 +215,7 @@ class _Replay:
                     spent, gain, seconds = result
                     joules += spent
                     gains.append(gain)
-                    # Requests that come while a round runs are dropped.
+                    # Requests that arrive while a round runs are dropped.
                     now += seconds // self._interval * self._interval
                 now += self._interval
             account = energy_budget.refill(self._budget, self._account, number * DAY)
@@ -233,7 +234,7 @@ class _Replay:
         return done
 
     def _tick(self, now: float) -> tuple[float, float, float] | str | None:
-        """One request: joules, gain and seconds of its round, why none ran, or None: nothing to learn."""
+        """One request: (joules, gain, seconds) of its round, why none ran, or None without samples."""
         training = self._config.training
         waiting = self._arrived(now) - self._taken
         if waiting < training.min_new_samples:
@@ -269,7 +270,7 @@ class _Replay:
         return self._round(size, allowance.joules)
 
     def _round(self, size: round_size.RoundSize, allowance: float) -> tuple[float, float, float]:
-        """Run a round of a size; one that costs more than it is allowed is stopped and gains nothing."""
+        """Run a round of a size; one that would cost more than its allowance is stopped and gains nothing."""
         cost = size.joules * self._draw.choice(self._record.noise)
         gain = self._gain(size.new)
         seconds = cost / self._record.watts
@@ -309,13 +310,13 @@ class _Replay:
         )
 
     def _arrived(self, until: float) -> int:
-        """Samples that came before a moment, over all repetitions of the stream."""
+        """Number of samples that came before a moment, over all repetitions of the stream."""
         whole, part = divmod(until, self._record.period)
         return int(whole) * len(self._record.arrivals) + bisect.bisect_left(self._record.arrivals, part)
 
 
 def summary(days: Sequence[Day], budget_joules: float) -> dict[str, Any]:
-    """Totals of a simulation, for its last line and for programs."""
+    """Totals of a simulation, for its last line and for programs that read it."""
     joules = [day.joules for day in days]
     return {
         "days": len(days),

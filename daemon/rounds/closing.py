@@ -1,4 +1,4 @@
-"""The end of a round's record: its outcome in the books, its leftovers removed."""
+"""Closes a round's record: writes its outcome and joules, and removes its temporary files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def paid(store: Store, round_id: str) -> dict[str, float]:
-    """Gross and attributed joules of all parts of a round, as the ledger has them."""
+    """Gross and attributed joules of all parts of a round, read from the ledger."""
     gross, attributed = store.submit(lambda db: ledger.round_totals(db, round_id)).result()
     return {"gross_joules": gross, "joules": attributed}
 
@@ -36,16 +36,18 @@ def close(  # noqa: PLR0917
     *,
     served: bool = False,
 ) -> Outcome:
-    """Record how a round ended; of one that a crash cut short, the ledger alone knows what it has cost.
+    """Record how a round ended, with the joules that the ledger has for it, and remove its temporary files.
+
+    The joules come from the ledger because a crash may have cut an earlier part of the round short.
 
     Args:
-        context: of all rounds.
-        round_id: which.
+        context: The context of all rounds.
+        round_id: The round.
         outcome: ``promoted``, ``rejected``, ``stopped`` or ``failed``.
-        reasons: for it, in words.
-        facts: values of the round's row, as far as they are known.
-        version: that the round has made.
-        served: whether its samples count as used.
+        reasons: The reasons for the outcome, in words.
+        facts: Values of the round's row, as far as they are known.
+        version: The version that the round has made, if it made one.
+        served: Whether its training samples count as used.
     """
     facts = {**facts, **paid(context.store, round_id)}
     changes = {

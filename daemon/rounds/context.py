@@ -1,4 +1,4 @@
-"""What a round works with, and how it ended: plain values between the rounds thread and everybody else."""
+"""The context that a round works in and the outcome that it ends with, as plain values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class LiveModel(Protocol):
-    """What serves the live model (the predictor), seen from here."""
+    """The inference thread as the rounds see it: it can be given another version to serve."""
 
     def prepare(self, directory: Path) -> Callable[[], None]:
         """Load, verify and warm up a version; the returned call makes it serve.
@@ -37,15 +37,15 @@ class LiveModel(Protocol):
 
 @dataclass(kw_only=True)
 class RoundContext:
-    """Everything a round works with; owned by the supervisor.
+    """The services, settings and clocks that a round works with; the supervisor owns it.
 
     Attributes:
-        config: replaced as a whole when the configuration is reloaded, and by nothing else; whoever needs
-            several keys that belong together takes it once.
-        live_model: None while inference is off.
-        now: wall clock, seconds; for records only.
-        monotonic: clock of durations and deadlines, seconds.
-        drift: the latest of what is known of the cameras, for its alarms; None while inference is off.
+        config: The configuration. A reload replaces it as a whole; code that needs several keys that belong
+            together reads it once.
+        live_model: Loads versions for serving; None while inference is off.
+        now: Wall clock in seconds, for records only.
+        monotonic: Clock of durations and deadlines, in seconds.
+        drift: Returns the latest state of the cameras and its drift alarms; None while inference is off.
     """
 
     config: Config
@@ -63,7 +63,7 @@ class RoundContext:
     drift: Callable[[], ConditionsSnapshot] | None = None
 
     def watcher(self, stopping: threading.Event, beat: Callable[[], None]) -> ChildWatcher:
-        """What runs a child for the thread that sends its heartbeat by ``beat``."""
+        """A watcher that runs a child on the calling thread and sends that thread's heartbeat by ``beat``."""
         return ChildWatcher(
             cpu=self.energy.cpu,
             procfs=self.procfs,
@@ -100,22 +100,22 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundsSnapshot:
-    """What the rounds thread last published.
+    """The state that the rounds thread last published.
 
     Attributes:
-        running: progress of the round that runs now.
-        last: the last finished round.
-        counts: rounds by outcome since the daemon started.
-        waiting_for: why no round runs, in words.
-        stock: what a round would find to learn from.
-        refused: why the last round that was due did not start; empty where it did.
-        refused_for_energy: whether it did not for want of joules, or for battery or heat.
-        budget_joules: what training may spend now.
-        paused: whether rounds are paused by the user.
-        suspended: why no more rounds start by themselves, since learning has not helped; empty otherwise.
-        learning: what learning has brought and cost so far, None before it was looked up.
-        probation: what a version on probation still waits for; empty when none is.
-        labelling: what the teacher does, see ``teaching.TeachingState``.
+        running: Progress of the round that runs now.
+        last: The last finished round.
+        counts: Number of rounds by outcome since the daemon started.
+        waiting_for: Why no round runs, in words.
+        stock: The samples that a round could learn from now.
+        refused: Why the last round that was due did not start; empty if it did.
+        refused_for_energy: Whether that was for lack of joules, or because of battery or heat.
+        budget_joules: The joules that training may spend now.
+        paused: Whether the user has paused rounds.
+        suspended: Why rounds no longer start by themselves, since learning has not helped; empty otherwise.
+        learning: What learning has gained and cost so far; None before it was computed.
+        probation: What a version on probation still waits for; empty when none is on probation.
+        labelling: State of the teacher, see ``teaching.TeachingState``.
     """
 
     running: Progress | None = None
@@ -136,7 +136,7 @@ class RoundsSnapshot:
 def outcome_of(
     round_id: str, outcome: str, reasons: tuple[str, ...], facts: Mapping[str, Any], version: str | None
 ) -> Outcome:
-    """The outcome of a round from what became known of it; ``facts`` may lack any of them."""
+    """Build the outcome of a round from its known facts; any of ``facts`` may be missing."""
     return Outcome(
         round=round_id,
         outcome=outcome,

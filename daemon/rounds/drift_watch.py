@@ -1,8 +1,8 @@
-"""Alarms of drift that no round has answered yet, and what has come of each camera since.
+"""Drift alarms that no round has answered yet, and the samples that each camera sent since.
 
-Belongs to the rounds thread. Alarms are taken over from the published snapshot, which lists the latest alone;
-here they wait until a round has learnt from what came after them. A restart forgets them: a scene that is
-still new to the model by then raises others.
+Belongs to the rounds thread. The published snapshot lists only the latest alarms, so they are copied from it
+and kept here until a round has learnt from the samples that came after them. A restart forgets them: a scene
+that is still new to the model by then raises new alarms.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dance_ondevice.daemon.inference.cameras import ConditionsSnapshot, DriftAlarm
     from dance_ondevice.daemon.store.service import Store
 
-#: Alarms that wait for each camera at most; the oldest go first.
+#: The most alarms that are kept for a camera; the oldest are dropped first.
 _MOST = 64
 
 
@@ -28,11 +28,11 @@ class DriftWatch:
     """Which cameras have drifted since a round last learnt from them."""
 
     def __init__(self, snapshot: Callable[[], ConditionsSnapshot] | None, store: Store) -> None:
-        """Begin with the alarms that the snapshot has.
+        """Start without alarms; ``update`` takes them over.
 
         Args:
-            snapshot: the latest of the conditions; None where nothing watches for drift.
-            store: tells which samples came since.
+            snapshot: Returns the latest state of the cameras; None where nothing watches for drift.
+            store: The sample store, which knows the samples that came since.
         """
         self._snapshot = snapshot
         self._store = store
@@ -41,8 +41,8 @@ class DriftWatch:
         #: By camera: the number of the last sample that came before the first waiting alarm.
         self._since: dict[str, int] = {}
 
-    def look(self) -> None:
-        """Take over what is new; cheap, and to be called often enough that the snapshot's list holds it."""
+    def update(self) -> None:
+        """Take over new alarms from the snapshot; cheap, to be called before its list of alarms overflows."""
         if self._snapshot is None:
             return
         for alarm in self._snapshot().alarms_since(self._seen):
@@ -58,12 +58,12 @@ class DriftWatch:
         return self._seen
 
     def drifted(self, samples: Iterable[SampleInfo]) -> list[Drifted]:
-        """Each camera with unanswered alarms, and how many of some samples arrived after the first of them.
+        """The cameras with unanswered alarms, and how many of the given samples came after the first of them.
 
         Args:
-            samples: those that a round could learn from.
+            samples: The samples that a round could learn from.
         """
-        self.look()
+        self.update()
         if not self._waiting:
             return []
         since = {camera: self._since[camera] for camera in self._waiting}
@@ -82,7 +82,7 @@ class DriftWatch:
         ]
 
     def answered(self, cameras: Collection[str], latest: int) -> None:
-        """A round has learnt from these cameras: their alarms up to that number start no other one."""
+        """Forget the alarms of cameras that a round has learnt from, up to the alarm number ``latest``."""
         for camera in cameras:
             alarms = self._waiting.pop(camera, ())
             later = [alarm for alarm in alarms if alarm.number > latest]
@@ -98,7 +98,7 @@ class DriftWatch:
 
 
 def _arrived(db: Database, since: Mapping[str, int]) -> set[str]:
-    """Ids of labelled samples that came after a number: no clock counts, neither the sender's nor ours."""
+    """Ids of labelled samples that came after a number: any clock may be wrong."""
     found: set[str] = set()
     for camera, number in since.items():
         rows = db.execute(

@@ -1,4 +1,4 @@
-"""The gate's table: candidate against live model on each held-out sample, as a whole and by condition."""
+"""The gate's table: the candidate compared with the live model on held-out samples, overall and by group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dance_ondevice.daemon.children.counts import (
-    GatePlace,
+    SampleCapture,
     block_numbers,
     counts_file,
     paired_counts,
@@ -19,7 +19,7 @@ from dance_ondevice.policies.promotion import bootstrap, promotion
 
 @dataclass(frozen=True)
 class GateTable:
-    """Everything that was compared; ``whole`` is None when the counts of the samples are not there."""
+    """The comparisons of a round; ``whole`` is None when there are no counts to compare."""
 
     whole: bootstrap.Comparison | None
     groups: tuple[promotion.Group, ...] = ()
@@ -27,23 +27,23 @@ class GateTable:
 
 def build(
     folder: Path,
-    places: Mapping[str, GatePlace],
+    captures: Mapping[str, SampleCapture],
     *,
     new_since: Mapping[str, float],
     block_seconds: float,
     confidence: float,
     seed: int,
 ) -> GateTable:
-    """Compare what the trainer left in the round's folder.
+    """Compare the counts that the trainer left in the round's folder.
 
     Args:
-        folder: of the round.
-        places: of the held-out samples, by id.
-        new_since: when the round's new samples begin, in seconds, by camera: an older sample is of an old
-            scene.
-        block_seconds: length of a block of time.
-        confidence: of the bounds.
-        seed: of the draws.
+        folder: The round's folder.
+        captures: Camera, time and condition of each held-out sample, by id.
+        new_since: The second at which the round's new samples begin, by camera; an older sample counts as an
+            earlier scene.
+        block_seconds: Length of a block of time, in seconds.
+        confidence: Confidence of the bounds, 0 to 1.
+        seed: Seed of the bootstrap's draws.
     """
     found = paired_counts(
         read_counts(counts_file(folder, "live")),
@@ -51,7 +51,7 @@ def build(
     )
     return of_pairs(
         found,
-        places,
+        captures,
         new_since=new_since,
         block_seconds=block_seconds,
         confidence=confidence,
@@ -61,7 +61,7 @@ def build(
 
 def of_pairs(
     found: Mapping[str, bootstrap.Pair],
-    places: Mapping[str, GatePlace],
+    captures: Mapping[str, SampleCapture],
     *,
     new_since: Mapping[str, float],
     block_seconds: float,
@@ -76,14 +76,14 @@ def of_pairs(
     def compared(chosen: Sequence[str]) -> bootstrap.Comparison:
         return bootstrap.compare(
             [found[i] for i in chosen],
-            block_numbers(chosen, places, block_seconds),
+            block_numbers(chosen, captures, block_seconds),
             confidence=confidence,
             seed=seed,
         )
 
     members: dict[str, list[str]] = {}
     for identifier in ids:
-        members.setdefault(_group(places.get(identifier), new_since), []).append(identifier)
+        members.setdefault(_group(captures.get(identifier), new_since), []).append(identifier)
     groups = (
         tuple(promotion.Group(name, compared(chosen)) for name, chosen in sorted(members.items()))
         if len(members) > 1
@@ -127,10 +127,11 @@ def _figures(comparison: bootstrap.Comparison) -> dict[str, Any]:
     }
 
 
-def _group(place: GatePlace | None, new_since: Mapping[str, float]) -> str:
-    if place is None:
+def _group(capture: SampleCapture | None, new_since: Mapping[str, float]) -> str:
+    if capture is None:
         return "samples that are gone"
-    if place.condition:
-        return f"condition {place.condition}"
-    since = new_since.get(place.camera)
-    return f"camera {place.camera}, {'earlier' if since is None or place.captured_at < since else 'recent'}"
+    if capture.condition:
+        return f"condition {capture.condition}"
+    since = new_since.get(capture.camera)
+    earlier = since is None or capture.captured_at < since
+    return f"camera {capture.camera}, {'earlier' if earlier else 'recent'}"

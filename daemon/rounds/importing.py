@@ -1,8 +1,8 @@
-"""A model from outside comes into a state folder that has one already: tried, judged, adopted.
+"""Imports a model from outside into a state folder that has one already: tries, judges and adopts it.
 
-While the live model is untrained nothing is lost with it, and the new one takes its place at once. Else it is
-a candidate like that of a round, and the promotion gate compares both on the held-out samples. How many MACs
-it needs is not asked: who brings a network has chosen its size.
+While the live model is untrained, the new one replaces it at once, since nothing is lost. Otherwise it is a
+candidate like that of a round, and the promotion gate compares both on the held-out samples. Its number of
+MACs is not judged, because the user has chosen the network's size.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """What bringing in a model needs of the rounds thread.
+    """The parts of the rounds thread that an import uses.
 
     Attributes:
-        context: of all rounds.
-        watcher: makes what runs a child.
-        samples: gives every labelled sample its place and returns them.
-        switch: makes a version live that was tried already, for a reason.
-        begin_probation: a version is about to be made live: it, the one before, and what it comes from.
-        beat: keeps the thread's heartbeat.
+        context: The context of all rounds.
+        watcher: Makes a watcher for a child.
+        samples: Assigns the split of every labelled sample and returns all of them.
+        switch: Makes a version live that was tried already, for a reason.
+        begin_probation: Puts a version on probation that is about to go live; called with the version, the
+            one before, and its origin.
+        beat: Sends the thread's heartbeat.
     """
 
     context: RoundContext
@@ -55,11 +56,11 @@ class Import:
 
 
 def bring_in(act: Import, source: Path) -> dict[str, Any]:
-    """Bring in the model in a folder; returns what became of it, for the control socket.
+    """Import the model in a folder; returns the result for the control socket.
 
     Raises:
-        VersionError: it is of no use, or there are no joules to judge it; nothing has changed.
-        OSError: it cannot be read, or the disk.
+        VersionError: It cannot be used, or there are no joules to judge it; nothing has changed.
+        OSError: It cannot be read, or the disk fails.
     """
     c, config = act.context, act.context.config
     scratch = c.paths.models / ".import"
@@ -85,7 +86,7 @@ def bring_in(act: Import, source: Path) -> dict[str, Any]:
 
 
 def _judged(act: Import, config: Config, before: str, scratch: Path, source: Path) -> dict[str, Any]:
-    """Take the model through the gate."""
+    """Judge the model at the gate, and adopt it with the verdict."""
     c = act.context
     verdict_found, certificate = _verdict(act, config, before, scratch)
     promoted = verdict_found.outcome == "promoted"
@@ -113,7 +114,7 @@ def _judged(act: Import, config: Config, before: str, scratch: Path, source: Pat
 def _verdict(
     act: Import, config: Config, before: str, scratch: Path
 ) -> tuple[promotion.Verdict, dict[str, Any]]:
-    """What the gate says of the model in the scratch folder, and what its card is completed with."""
+    """The gate's verdict on the model in the scratch folder, and the fields that it adds to its card."""
     c, training = act.context, config.training
     held_out = plan_round(act.samples(config), max_samples=1, seed=0, max_gate=training.gate_max_samples).gate
     root = c.paths.root.resolve()
@@ -140,10 +141,10 @@ def _verdict(
     new = [each.live for each in observed if each.live is not None]
     pairs = paired_counts(old, new)
     origins = c.store.submit(lambda db: round_record.origins(db, [s.id for s in samples])).result()
-    places = {i: origin.place for i, origin in origins.items()}
+    captures = {i: origin.capture for i, origin in origins.items()}
     table = gate_table.of_pairs(
         pairs,
-        places,
+        captures,
         new_since={},
         block_seconds=parse_duration(training.gate_block),
         confidence=config.promotion.confidence,

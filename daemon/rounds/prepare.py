@@ -1,4 +1,4 @@
-"""From the labelled samples to a round that is ready to run: planned, on record, its work order written."""
+"""Prepares a round: plans it from the labelled samples, opens its record and writes the trainer's job."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RoundPart:
-    """What is run of a round between two starts of the daemon; mostly that is the whole round.
+    """The part of a round that runs between two starts of the daemon; usually that is the whole round.
 
     Attributes:
-        config: The whole configuration, taken once.
-        job: The trainer's work order.
-        job_file: Where that is.
-        joules: What this part may spend.
-        forecast: What was expected of the round.
-        size: What the trainer begins with.
-        clock: Counts the round's seconds.
+        config: The whole configuration, read once.
+        job: The trainer's job.
+        job_file: The path of the job's file.
+        joules: The gross joules that this part may spend.
+        forecast: The gain and the cost that were expected of the round.
+        size: The batch size and image scale that the trainer begins with.
+        clock: The clock that counts the round's seconds.
     """
 
     config: Config
@@ -66,17 +66,17 @@ def prepare(
     trigger: str,
     reason: str,
 ) -> RoundPart | str:
-    """Plan a round, open its record and write its work order; in words why there is none.
+    """Plan a round, open its record and write its job; returns a text that says why when no round can start.
 
     Args:
-        context: Of all rounds.
-        samples: All that are labelled, with their splits.
+        context: The context of all rounds.
+        samples: All labelled samples, with their splits.
         config: The whole configuration; the context's own may be replaced at any time.
         trigger: What asked for the round.
         reason: Why it may start, in words.
 
     Raises:
-        Exception: Whatever keeps the work order from being written; the record is closed first.
+        Exception: Any error that keeps the job from being written; the record is closed first.
     """
     c = context
     training = config.training
@@ -108,7 +108,7 @@ def prepare(
         macs=card.get("macs") or 0,
         past=alike,
         forced=trigger == "requested",
-        # Anchors are of the base domain: a condition's own round has no use for them.
+        # Anchors belong to the base domain, so the round of one condition rehearses none.
         rehearsal_share=share if scope.takes_anchors else 0.0,
         meter=c.energy.snapshot().meter,
     )
@@ -137,7 +137,7 @@ def prepare(
         "image_scale": size.scale,
         **fitted.expectations,
     }
-    # From here on no eviction takes its samples: what is looked up below is what the trainer will find.
+    # The open record protects its samples from eviction, so the trainer will find what is looked up below.
     c.store.submit(lambda db: round_record.open_round(db, row, fitted.plan)).result()
     try:
         job = round_job.build(
@@ -158,7 +158,7 @@ def prepare(
         )
         job = round_pace.resized(_with_blocks(c, job, config), size)
         job_file = write_job(folder, job)
-    except Exception as error:  # whatever it was: the record must not stay open, the caller tells of it
+    except Exception as error:  # any error: the record must not stay open; the caller reports it
         round_close.close(c, round_id, "failed", (f"not prepared: {error}",), {})
         raise
     log.info(
@@ -185,9 +185,9 @@ def _of_present_cameras(context: RoundContext, samples: Sequence[SampleInfo]) ->
 
 
 def _with_blocks(context: RoundContext, job: jobs.Job, config: Config) -> jobs.Job:
-    """Tell the trainer which held-out samples belong together in time."""
+    """Give the trainer the block of time of each held-out sample."""
     ids = [s.id for s in job.gate]
     origins = context.store.submit(lambda db: round_record.origins(db, ids)).result()
-    places = {i: origin.place for i, origin in origins.items()}
+    captures = {i: origin.capture for i, origin in origins.items()}
     block = parse_duration(config.training.gate_block)
-    return msgspec.structs.replace(job, gate_blocks=block_numbers(ids, places, block))
+    return msgspec.structs.replace(job, gate_blocks=block_numbers(ids, captures, block))

@@ -1,7 +1,7 @@
-"""Probation of a promoted version: its state on disk, its evaluation, the rollback where it does not hold.
+"""Probation of a promoted version: its state on disk, its evaluation, and the rollback if it fails.
 
-``models/probation.json`` is written before ``live.json`` names the version: it counts only while both name
-the same one, so a crash between the two leaves no probation of a version that never went live.
+``models/probation.json`` is written before ``live.json`` names the version. It counts only while both name
+the same version, so a crash between the two writes leaves no probation of a version that never went live.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ log = logging.getLogger(__name__)
 
 #: Seconds of full load that an evaluation may take: the start, and each frame through both models.
 _START_SECONDS, _FRAME_SECONDS = 20.0, 0.5
-#: Seconds between two evaluations that came to nothing, for want of joules or because they failed.
+#: Seconds between two evaluations that gave no result, because joules were short or the evaluation failed.
 _RETRY_SECONDS = 300.0
-_FAILED_LOOKS = 3
+_MOST_FAILURES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbationState:
-    """A version that has to hold.
+    """The version on probation and where its probation began.
 
     Attributes:
-        version: on probation.
-        before: that was live before it, and will be again if it does not hold.
-        round: that made it.
-        since: wall-clock second of its promotion, for the record.
-        after: row of the newest sample at its promotion; only samples stored later count. None in a file of
-            an earlier version: then those received after ``since`` count.
+        version: The version on probation.
+        before: The version that was live before it, and becomes live again if this one fails.
+        round: The round that made the version.
+        since: Wall-clock second of its promotion, for the record.
+        after: Row number of the newest sample at its promotion; only samples stored later count. None in a
+            file of an earlier build: then samples received after ``since`` count.
     """
 
     version: str
@@ -62,7 +62,7 @@ class ProbationState:
 
 
 class Probation:
-    """Used by the rounds thread alone; ``text`` may be read by any."""
+    """Evaluates the version on probation on the rounds thread; any thread may read ``text``."""
 
     def __init__(
         self,
@@ -82,12 +82,12 @@ class Probation:
 
     @staticmethod
     def rules(config: Config) -> policy.ProbationRules:
-        """What the user asks of a version on probation."""
+        """The user's rules for a version on probation."""
         promotion = config.promotion
         return policy.ProbationRules(samples=promotion.probation_samples, max_drop=promotion.probation_drop)
 
     def begin(self, version: str, before: str, round_id: str) -> None:
-        """A version is about to be made live by a round."""
+        """Put a version on probation; called just before the round makes it live."""
         if self.rules(self._c.config).samples == 0:
             self.end()
             return
@@ -99,12 +99,12 @@ class Probation:
         self._not_before, self._failures = 0.0, 0
 
     def end(self) -> None:
-        """No version is on probation any more."""
+        """End the probation of whatever version is on it."""
         self._file.unlink(missing_ok=True)
         self.text = ""
 
     def state(self) -> ProbationState | None:
-        """The live version's probation, None when it is on none."""
+        """The probation of the live version; None when it is not on probation."""
         try:
             found = decode(self._file.read_bytes(), ProbationState)
         except FileNotFoundError:
@@ -116,8 +116,8 @@ class Probation:
         pointer = self._c.versions.pointer()
         return found if pointer is not None and pointer.version == found.version else None
 
-    def look(self, *, round_ahead: bool = False) -> None:
-        """Decide on the live version if enough frames came; cheap when there is nothing to decide."""
+    def evaluate(self, *, round_ahead: bool = False) -> None:
+        """Evaluate the live version once enough frames came; cheap when there is nothing to decide."""
         state = self.state()
         if state is None:
             self.text = ""
@@ -143,14 +143,14 @@ class Probation:
             return
         try:
             self._decide(config, state, seen)
-        except Exception as error:  # whatever it was: it is tried again later, and in the end given up
+        except Exception as error:  # any error: it is retried later, and after some failures given up
             self._put_off(state, error)
 
     def _write(self, state: ProbationState) -> None:
         write_durably(self._file, json.dumps(asdict(state)).encode())
 
     def _still_there(self, state: ProbationState) -> ProbationState:
-        """The same state, where the newest samples were removed since: their rows are given out again."""
+        """The same state, corrected after the newest samples were removed: their row numbers are reused."""
         newest = self._c.store.submit(round_record.newest_sample).result()
         if state.after is None or newest >= state.after:
             return state
@@ -159,10 +159,10 @@ class Probation:
         return state
 
     def _condition(self, state: ProbationState) -> str | None:
-        """The condition that a version learnt for alone: frames of other conditions are the same in both."""
+        """The one condition that the version was trained for; other frames are the same in both."""
         try:
             found = self._c.versions.card(state.version).get("training", {}).get("condition")
-        except (VersionError, AttributeError):  # no card, or none that can be read: all frames count
+        except (VersionError, AttributeError):  # the card is missing or unreadable: all frames count
             return None
         return found if isinstance(found, str) else None
 
@@ -174,7 +174,7 @@ class Probation:
             self.text += f"; their evaluation waits: {allowance.reason}"
             return
         observed = self._observe(config, state, seen, allowance.joules)
-        if observed is None:  # the daemon stops, or joules ran out: the frames are still there later
+        if observed is None:  # the daemon stops, or joules ran out: the same frames can be evaluated later
             self._not_before = c.monotonic() + _RETRY_SECONDS
             return
         decision = policy.decide(rules, self._evidence(config, state, seen, observed))
@@ -196,7 +196,7 @@ class Probation:
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         log.warning("evaluation failed version=%s error=%s", state.version, reason, exc_info=not expected)
         self.text += f"; their evaluation failed: {reason}"
-        if self._failures >= _FAILED_LOOKS:
+        if self._failures >= _MOST_FAILURES:
             record = {"outcome": "not decided", "reason": reason, "at": self._c.now()}
             self._c.versions.annotate(state.version, {"probation": record})
             self.end()
@@ -221,7 +221,7 @@ class Probation:
         self, config: Config, state: ProbationState, seen: list[SeenSample], observed: list[jobs.Observed]
     ) -> policy.Evidence:
         promotion, training = config.promotion, config.training
-        places = {each.sample.id: each.place for each in seen}
+        captures = {each.sample.id: each.capture for each in seen}
         block = parse_duration(training.gate_block)
         pairs = paired_counts(
             [each.before for each in observed if each.before is not None],
@@ -231,14 +231,14 @@ class Probation:
         return policy.Evidence(
             comparison=bootstrap.compare(
                 list(pairs.values()),
-                block_numbers(list(pairs), places, block),
+                block_numbers(list(pairs), captures, block),
                 confidence=promotion.confidence,
             )
             if pairs
             else None,
             confidence=bootstrap.mean_change(
                 [each.confidence_live - each.confidence_before for each in observed],
-                block_numbers([each.id for each in observed], places, block),
+                block_numbers([each.id for each in observed], captures, block),
                 confidence=promotion.confidence,
             ),
             agreement=sum(each.agreement for each in observed) / len(observed),
@@ -255,7 +255,7 @@ def remove_leftovers(rounds: Path) -> None:
 
 
 def comparison_joules(config: Config, frames: int) -> float:
-    """What a comparison over so many frames may cost, in gross joules."""
+    """The gross joules that a comparison over a number of frames may cost."""
     return full_load_watts(config.energy) * (_START_SECONDS + _FRAME_SECONDS * frames)
 
 
@@ -273,17 +273,17 @@ def compare_versions(
     """Run both models; None when a stop, the battery or the temperature cut it short.
 
     Args:
-        context: of all rounds.
-        config: the whole configuration.
-        watcher: makes what runs the child.
-        name: of the account in the ledger; the child's folder is named after it.
-        before: folder of the one model.
-        live: folder of the other.
-        samples: frames; ``label`` is empty where there is none.
-        joules: that it may spend; they are reserved first and settled afterwards.
+        context: The context of all rounds.
+        config: The whole configuration.
+        watcher: Makes a watcher for the child.
+        name: Name of the account in the ledger, and of the child's folder.
+        before: Folder of the first model.
+        live: Folder of the second model.
+        samples: Frames; ``label`` is empty where there is none.
+        joules: Joules that it may spend; they are reserved first and settled afterwards.
 
     Raises:
-        RuntimeError: it failed, or reached its deadline, its memory or its joules.
+        RuntimeError: It failed, or reached its limit of time, memory or joules.
     """
     c = context
     folder = c.paths.rounds / f".{name}"

@@ -1,7 +1,7 @@
-"""One round from its reason to its outcome: plan, reserve joules, train, judge, promote or keep as rejected.
+"""One round from its trigger to its outcome: plan, reserve joules, train, judge, promote or reject.
 
-Every step that changes the world is durable before the next begins, and each can be the last: a crash at any
-point leaves the live model as it was, the reserved joules spent, and a record that ``recover`` completes.
+Each step is made durable before the next begins, and a crash can come after any of them. It then leaves the
+live model as it was, counts the reserved joules as spent, and leaves a record that ``recover`` completes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-#: An interrupted round goes on so often. One that ends the daemon each time would go on without end.
+#: The most times that an interrupted round is resumed: one that ends the daemon each time must not go on
+#: forever.
 MOST_RESUMES = 3
 
 
@@ -78,7 +79,7 @@ class RoundProcedure:
         return self._c.store.submit(labelled_samples).result()
 
     def assign_splits(self, config: Config) -> list[SampleInfo]:
-        """Give every new labelled sample its place (train, gate or guard) for good; returns all labelled."""
+        """Assign a lasting split (train, gate or guard) to each new labelled sample; returns all labelled."""
         training = config.training
         splits = assign_splits(
             self.samples(),
@@ -91,11 +92,11 @@ class RoundProcedure:
     def run(
         self, samples: Sequence[SampleInfo], *, config: Config, trigger: str, reason: str
     ) -> Outcome | str:
-        """Run one round; returns its outcome, or in words why none could start.
+        """Run one round; returns its outcome, or a text that says why none could start.
 
         Args:
-            samples: All that are labelled, with their splits.
-            config: The whole configuration; the round keeps to it whatever is reloaded meanwhile.
+            samples: All labelled samples, with their splits.
+            config: The whole configuration; the round keeps to it when the daemon reloads another one.
             trigger: What asked for the round.
             reason: Why it may start, in words.
         """
@@ -112,7 +113,7 @@ class RoundProcedure:
         return self._closing(part.job.round, lambda: self._train_and_judge(part))
 
     def tidy(self) -> None:
-        """Remove the folders of old rounds, and count what the others take."""
+        """Remove the folders of old rounds, and measure the size of the others."""
         folders.tidy(self._c.paths, self._c.store)
         self.folder_bytes = folders.size(self._c.paths.rounds)
 
@@ -121,23 +122,23 @@ class RoundProcedure:
         return self._c.store.submit(lambda db: round_record.finished_rounds(db, limit)).result()
 
     def spent_joules(self) -> float:
-        """Gross joules that learning has cost, as far as the records go."""
+        """Gross joules that learning has cost, as far back as the records go."""
         return self._c.store.submit(round_record.spent_joules).result()
 
     def switch(
         self, version: str, *, reason: str, away_from: str | None = None, tried: bool = False
     ) -> Pointer:
-        """Make a version live: loaded and warmed up first, then the pointer, then the serving slot.
+        """Make a version live: load and warm it up, write the pointer, then install it for inference.
 
         Args:
-            version: which.
-            reason: for the log.
-            away_from: see ``Versions.make_live``.
-            tried: whether it has run already, in a round or as the live model; others are run first, in a
-                process of their own where nothing serves.
+            version: The version's name.
+            reason: Why it goes live, for the log.
+            away_from: See ``Versions.make_live``.
+            tried: Whether it has run already, in a round or as the live model; other versions are first run,
+                in a separate process where inference is off.
 
         Raises:
-            VersionError: there is no such version, it is for other classes, or it does not load.
+            VersionError: There is no such version, it is for other classes, or it does not load.
         """
         c = self._c
         base.check_classes(c.versions.card(version), c.config.model.classes, f"version {version}")
@@ -170,7 +171,7 @@ class RoundProcedure:
         """Make the previous live version (or a named one) live again.
 
         Raises:
-            VersionError: there is no previous version, or it does not load.
+            VersionError: There is no previous version, or it does not load.
         """
         pointer = self._c.versions.pointer()
         target = to or (pointer.previous if pointer else None)
@@ -200,7 +201,7 @@ class RoundProcedure:
         return found
 
     def _roll_back(self, state: ProbationState, reason: str) -> None:
-        """A version did not hold on probation."""
+        """Go back to the earlier version after the new one failed its probation."""
         why = f"{state.version} did not hold: {reason}"
         self.switch(state.before, reason=why, away_from="rolled_back", tried=True)
         self._c.store.submit(lambda db: round_record.mark_rolled_back(db, state.round, reason)).result()
@@ -208,7 +209,7 @@ class RoundProcedure:
         log.warning("rolled back version=%s to=%s reason=%s", state.version, state.before, reason)
 
     def recover(self) -> None:
-        """At start-up: settle crashed reservations at what was reserved, fail rounds that cannot go on."""
+        """At start-up: charge crashed reservations in full, and fail rounds that cannot be resumed."""
         c = self._c
         remove_leftovers(c.paths.rounds)
         for entry in c.store.submit(lambda db: ledger.settle_crashed(db, c.now())).result():
@@ -218,23 +219,23 @@ class RoundProcedure:
             )  # fmt: skip
         c.store.submit(round_record.mark_missed_rollbacks).result()
         for row in self.interrupted():
-            self._closing(row["id"], partial(self._fail_what_cannot_go_on, row))
+            self._closing(row["id"], partial(self._fail_if_not_resumable, row))
 
     def interrupted(self) -> list[dict[str, Any]]:
         """Rows of the rounds that a stop or a crash left open, oldest first."""
         return self._c.store.submit(round_record.unfinished_rounds).result()
 
     def is_judged(self, row: Mapping[str, Any]) -> bool:
-        """Whether an interrupted round has its verdict: nothing is left to train."""
+        """Whether an interrupted round already has its verdict, so that nothing is left to train."""
         return self._c.versions.of_round(row["id"]) is not None
 
     def resume_interrupted(self) -> Iterator[Outcome]:
-        """Go on with all interrupted rounds, one after another."""
+        """Resume all interrupted rounds, one after another."""
         for row in self.interrupted():
             yield self.resume(row)
 
     def resume(self, row: Mapping[str, Any]) -> Outcome:
-        """Go on with an interrupted round, or do what its verdict says; else close it."""
+        """Resume an interrupted round, or carry out the verdict it already has; else close it."""
         return self._closing(row["id"], lambda: self._resume(row))
 
     def _resume(self, row: Mapping[str, Any]) -> Outcome:
@@ -256,7 +257,7 @@ class RoundProcedure:
         job_file = c.paths.rounds / row["id"] / "job.json"
         job = jobs.read_job(job_file)
         forecast = round_plan.resumed(row, job.steps)
-        # What is left to do is not known; what was spent came out of another reservation.
+        # How much work is left is not known; what was spent before came out of another reservation.
         allowance = c.budget.ask(forecast.joules)
         if not allowance.allowed:
             return self._close(row["id"], "stopped", (f"interrupted, then {allowance.reason}",), {})
@@ -274,23 +275,23 @@ class RoundProcedure:
             )
         )
 
-    def _fail_what_cannot_go_on(self, row: Mapping[str, Any]) -> Outcome | None:
+    def _fail_if_not_resumable(self, row: Mapping[str, Any]) -> Outcome | None:
         if self._can_resume(row):
             return None
         return self._close(row["id"], "failed", ("the daemon ended while the round ran",), {})
 
     def _closing(self, round_id: str, act: Callable[[], _T]) -> _T | Outcome:
-        """Do something with an open round; whatever goes wrong, its record does not stay open.
+        """Do something with an open round; if it raises, the round's record is closed as failed.
 
-        An open record keeps its samples from eviction, and meets the next start with the same error.
+        An open record protects its samples from eviction, and would meet the same error at the next start.
         """
         try:
             return act()
-        except Exception as error:  # whatever it was: it is on record, and the daemon goes on
+        except Exception as error:  # any error: it goes on record, and the daemon goes on
             log.exception("round failed round=%s", round_id)
             version, pointer = self._c.versions.of_round(round_id), self._c.versions.pointer()
             if version is not None and pointer is not None and pointer.version == version:
-                raise  # its version is live: the next start completes the record by the verdict in the card
+                raise  # its version is live: the next start completes the record from the verdict in the card
             reason = f"{type(error).__name__}: {error}"
             return self._close(round_id, "failed", (reason,), {}, version)
 
@@ -334,8 +335,8 @@ class RoundProcedure:
                 early=EarlyEnd(nearly_spent=nearly_spent, min_gain=part.config.promotion.min_gain),
             )
         finally:
-            # Whatever happened, what was used is paid for; a failure between here and there is settled
-            # at the reserved amount by the next start.
+            # In any case the joules that were used are charged; if this fails, the next start charges the
+            # reserved amount.
             after = c.energy.sample()
             used = after.since(before)
             attributed = after.workloads.get("training", 0.0) - before.workloads.get("training", 0.0)
@@ -374,17 +375,17 @@ class RoundProcedure:
             "miou_after": scores["candidate"].miou if "candidate" in scores else None,
         }
         if result.state == "interrupted":
-            # Stays open: the next start goes on with it.
+            # The record stays open: the next start resumes the round.
             part.clock.keep().result()
             log.info("round interrupted round=%s step=%d", job.round, result.steps)
             return outcome_of(job.round, "stopped", (result.reason,), facts, None)
-        # Also of a candidate that never came to be: the same slimming step is not to be taken again.
+        # Also where no candidate was made: the same slimming step is not tried again.
         facts["macs_after"] = result.slimmed.macs_after if result.slimmed else None
         if result.state == "hopeless":
-            # Judged, without a candidate: the same samples would end the same.
+            # Rejected without a candidate: the same samples would end the same way.
             saved = part.forecast.step_joules * (job.steps - result.steps)
-            told = (f"about {saved:.0f} J saved",) if saved > 0 else ()
-            reasons = (result.reason, *told, *promotion.steadier(len(job.gate)))
+            saved_note = (f"about {saved:.0f} J saved",) if saved > 0 else ()
+            reasons = (result.reason, *saved_note, *promotion.steadier(len(job.gate)))
             return self._close(job.round, "rejected", reasons, facts, served=True)
         if result.state != "done" or result.done is None:
             return self._close(job.round, result.state, (result.reason,), facts)
@@ -403,7 +404,7 @@ class RoundProcedure:
         return self._enact(job.round, judgement, version, facts)
 
     def _conclude_again(self, row: Mapping[str, Any], version: str) -> Outcome:
-        """A crash came after the verdict, which stands in the candidate's card, and before all was done."""
+        """Finish a round that a crash interrupted after its verdict, which is in the candidate's card."""
         pointer = self._c.versions.pointer()
         card = self._c.versions.card(version)
         judgement, facts = round_verdict.recorded(card)
@@ -419,7 +420,7 @@ class RoundProcedure:
     def _enact(
         self, round_id: str, judgement: round_verdict.Judgement, version: str, facts: Mapping[str, Any]
     ) -> Outcome:
-        """Do what the verdict on a version says, as far as that is still to do."""
+        """Carry out the verdict on a version, as far as that is not done yet."""
         before = self._c.versions.pointer()
         if judgement.outcome == "promoted" and (before is None or before.version != version):
             try:

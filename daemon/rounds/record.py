@@ -1,4 +1,4 @@
-"""The rows that a round reads and writes, as plain functions over the store's database."""
+"""The rows of the store's database that a round reads and writes, as plain functions."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.children.counts import GatePlace
+from dance_ondevice.daemon.children.counts import SampleCapture
 from dance_ondevice.daemon.children.jobs import JobSample
 from dance_ondevice.daemon.store.labelled import BOUNDED
 from dance_ondevice.policies.rounds.rehearsal import is_anchor
 from dance_ondevice.policies.rounds.start import RoundPlan
 
-#: Rounds of which it stays on record what each of their samples served as.
-_TOLD = 50
+#: Number of latest rounds of which the role of every sample stays on record.
+_KEPT_ROUNDS = 50
 
 
 def job_samples(db: Database, ids: Sequence[str], state_dir: Path) -> tuple[JobSample, ...]:
-    """The files and weights of some samples, in the order asked for; evicted ones are left out."""
+    """The files and weights of samples, in the order of ``ids``; evicted samples are left out."""
     found: dict[str, JobSample] = {}
     for chunk in _chunks(ids, 500):
         marks = ",".join("?" * len(chunk))
@@ -42,19 +42,19 @@ def job_samples(db: Database, ids: Sequence[str], state_dir: Path) -> tuple[JobS
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a sample comes from, and who labelled it."""
+    """Where and when a sample was captured, and who labelled it."""
 
-    place: GatePlace
+    capture: SampleCapture
     label_source: str
 
     @property
     def condition(self) -> str:
-        """The condition in which the sample was taken; empty where it is not known."""
-        return self.place.condition
+        """The condition in which the sample was captured; empty where it is not known."""
+        return self.capture.condition
 
 
 def origins(db: Database, ids: Sequence[str]) -> dict[str, Origin]:
-    """Where samples come from; those that are gone are left out."""
+    """Where samples come from, by id; samples that are gone are left out."""
     found: dict[str, Origin] = {}
     for chunk in _chunks(ids, 500):
         marks = ",".join("?" * len(chunk))
@@ -62,15 +62,15 @@ def origins(db: Database, ids: Sequence[str]) -> dict[str, Origin]:
             f"select id, camera, {BOUNDED}, condition, label_source from samples where id in ({marks})",
             list(chunk),
         ):
-            place = GatePlace(
+            capture = SampleCapture(
                 camera=row["camera"], captured_at=row["captured_at"], condition=row["condition"] or ""
             )
-            found[row["id"]] = Origin(place, row["label_source"] or "")
+            found[row["id"]] = Origin(capture, row["label_source"] or "")
     return found
 
 
 def open_round(db: Database, row: Mapping[str, object], plan: RoundPlan) -> None:
-    """Record that a round begins and which samples serve in it as what: from now on they are not evicted.
+    """Record that a round begins, and the role of each of its samples, which are not evicted from now on.
 
     Samples that were evicted since the plan was made are left out.
     """
@@ -100,8 +100,8 @@ def open_round(db: Database, row: Mapping[str, object], plan: RoundPlan) -> None
 def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, served: bool) -> None:
     """Record how a round ended; ``served`` marks its training samples as used.
 
-    Those of a rejected round are marked, too: the same round over the same samples would end the same. They
-    go on serving as rehearsal.
+    The samples of a rejected round are marked as well, since the same round over the same samples would end
+    the same way. They still serve as rehearsal.
     """
     db.table("rounds").update(round_id, dict(changes))
     if served:
@@ -113,15 +113,16 @@ def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, s
 
 
 def tidy(db: Database) -> None:
-    """Remove what nobody asks for any more of the samples that ended rounds used.
+    """Remove records of samples in ended rounds that are not needed any more.
 
-    That is: samples that are gone; of all but the latest rounds who judged, and what candidates learnt from
-    that came to nothing and that no other version was made from.
+    These are the records of samples that are gone, and, of all rounds but the latest, those of gate samples
+    and of the samples of a candidate that never went live and has no descendants.
     """
     db.execute(
         "delete from round_samples where round_id in (select id from rounds where outcome is not null) and ("
         "sample_id not in (select id from samples) or ("
-        f"round_id not in (select id from rounds order by rowid desc limit {_TOLD}) and (role = 'gate' or ("
+        f"round_id not in (select id from rounds order by rowid desc limit {_KEPT_ROUNDS}) "
+        "and (role = 'gate' or ("
         "round_id not in (select round_id from versions where round_id is not null) and "
         "round_id not in (select id from rounds where outcome in ('promoted', 'rolled_back')) and "
         "round_id not in (select made.id from rounds made join rounds child on child.parent = made.candidate)"
@@ -130,12 +131,12 @@ def tidy(db: Database) -> None:
 
 
 def keep_seconds(db: Database, round_id: str, seconds: float) -> None:
-    """Record how long a round that is still open has run."""
+    """Record how many seconds a round that is still open has run."""
     db.execute("update rounds set seconds = ? where id = ? and outcome is null", [seconds, round_id])
 
 
 def count_resume(db: Database, round_id: str) -> None:
-    """Record that an interrupted round goes on once more."""
+    """Record that an interrupted round is resumed once more."""
     db.execute("update rounds set resumes = resumes + 1 where id = ?", [round_id])
 
 
@@ -147,7 +148,7 @@ def unfinished_rounds(db: Database) -> list[dict[str, Any]]:
 def finished_rounds(db: Database, limit: int = 20) -> list[dict[str, Any]]:
     """The latest finished rounds, oldest first, in the order in which they were opened.
 
-    The wall clock does not count: on a board whose clock was once ahead, no later round would be seen.
+    The order does not depend on the wall clock: if it was once ahead, later rounds would not be found.
     """
     rows = list(
         db.query("select * from rounds where outcome is not null order by rowid desc limit ?", [limit])
@@ -163,16 +164,16 @@ def spent_joules(db: Database) -> float:
 
 @dataclass(frozen=True)
 class SeenSample:
-    """A stored frame for the evaluation of a version on probation; its label is empty where it has none."""
+    """A stored frame for the evaluation of a version on probation; its label is empty where there is none."""
 
     sample: JobSample
-    place: GatePlace
+    capture: SampleCapture
 
 
 def newest_sample(db: Database) -> int:
-    """The row of the sample that was stored last, 0 where there is none.
+    """Row number of the sample that was stored last, 0 when there are none.
 
-    Rows are numbered in the order of storing, whatever the wall clock says meanwhile.
+    Row numbers follow the order of storing, whatever the wall clock does.
     """
     return int(db.execute("select coalesce(max(rowid), 0) from samples").fetchone()[0])
 
@@ -180,19 +181,19 @@ def newest_sample(db: Database) -> int:
 def seen_since(
     db: Database, row: int | None, since: float, most: int, state_dir: Path, *, condition: str | None = None
 ) -> list[SeenSample]:
-    """The newest frames stored after a moment that nothing has learnt from, labelled ones first.
+    """The newest frames that were stored after a moment and not learnt from, labelled ones first.
 
     Args:
-        db: the store's connection.
-        row: that ``newest_sample`` told at that moment. Samples that were read back from their files are left
-            out: when they were stored is not known.
-        since: wall-clock second of that moment, which counts where ``row`` is None.
-        most: frames at most.
-        state_dir: that paths are relative to.
-        condition: only frames that were taken in it; None: all.
+        db: The store's connection.
+        row: The result of ``newest_sample`` at that moment. Samples that were rebuilt from their files are
+            left out, because it is not known when they were stored.
+        since: Wall-clock second of that moment, used where ``row`` is None.
+        most: The most frames to return.
+        state_dir: The state folder, which stored paths are relative to.
+        condition: The condition in which the frames were captured; None for all.
     """
     rows = db.query(
-        # A model's label judges nothing: such a frame counts as one without a label.
+        # A label made by a model is no evidence here: such a frame counts as unlabelled.
         f"select id, camera, {BOUNDED}, condition, path, "
         "iif(label_source in ('teacher', 'self'), null, label_path) as label from samples "
         "where iif(:row is null, received_at > :since, rowid > :row and origin <> 'rebuilt') "
@@ -208,14 +209,16 @@ def seen_since(
                 label=str(state_dir / row["label"]) if row["label"] else "",
                 condition=row["condition"] or "",
             ),
-            GatePlace(camera=row["camera"], captured_at=row["captured_at"], condition=row["condition"] or ""),
+            SampleCapture(
+                camera=row["camera"], captured_at=row["captured_at"], condition=row["condition"] or ""
+            ),
         )
         for row in rows
     ]
 
 
 def mark_rolled_back(db: Database, round_id: str, reason: str) -> None:
-    """A promotion was taken back: what decides from past rounds must not take it for a gain."""
+    """Record that a promotion was taken back, so that later decisions do not count it as a gain."""
     row = db.execute("select reasons from rounds where id = ?", [round_id]).fetchone()
     if row is not None:
         reasons = [*json.loads(row[0] or "[]"), f"rolled back on probation: {reason}"]

@@ -1,7 +1,7 @@
-"""The rounds: decides when to learn, runs one trainer at a time, and puts the better model live.
+"""The rounds thread: decides when to learn, runs one trainer at a time, and puts the better model live.
 
 One thread does all of it, so there is never more than one round, one promotion or one rollback at a time.
-Others only post requests and read the published snapshot.
+Other threads only post requests and read the published snapshot.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from dance_ondevice.policies.rounds import start as policy
 from dance_ondevice.policies.rounds import stock
 from dance_ondevice.policies.samples.splits import SampleInfo
 
-#: Finished rounds that tell what learning has brought; of stopped and failed ones there may be many.
-_LOOK_BACK = 50
+#: Finished rounds from which the benefit of learning is reported; many of them may be stopped or failed.
+_REVIEWED_ROUNDS = 50
 
 Kind: TypeAlias = Literal["tick", "train", "promote", "rollback", "import"]
 
 
 @dataclass(frozen=True)
 class Request:
-    """Something asked of the rounds thread; ``id`` is how the asker finds the answer."""
+    """A request to the rounds thread; the one who asked finds the answer by its ``id``."""
 
     id: int
     kind: Kind
@@ -52,7 +52,7 @@ class Request:
 class Rounds(Service):
     """Owns the trainer process, the budget account and the version pointer."""
 
-    # A promotion loads and warms up a model, a start-up may make an untrained one.
+    # A promotion loads and warms up a model, and a start-up may create an untrained one.
     max_silence = 120.0
 
     def __init__(
@@ -130,7 +130,7 @@ class Rounds(Service):
         return self._enqueue("import", "requested", folder)
 
     def answer(self, request: int) -> dict[str, Any] | None:
-        """What became of a request: ``{"state": "queued" | "running" | "done", ...}``; None if unknown."""
+        """The state of a request: ``{"state": "queued" | "running" | "done", ...}``; None if unknown."""
         with self._answers_lock:
             found = self._answers.get(request)
             return dict(found) if found is not None else None
@@ -146,7 +146,7 @@ class Rounds(Service):
         self._publish(paused=False)
 
     def reconfigure(self, config: Config) -> None:
-        """Decide by another configuration from the next decision on; a running round keeps its plan."""
+        """Use another configuration from the next decision on; a running round keeps its own."""
         self._context.config = config
 
     def wake(self) -> None:
@@ -154,24 +154,24 @@ class Rounds(Service):
         self._post(None)
 
     def setup(self) -> None:
-        """Settle what the last run left open."""
+        """Recover the rounds and labelling runs that the last run left open."""
         self._guard.run("the recovery of rounds", self._procedure.recover)
         self._guard.run("the recovery of labelling", self._teaching.recover)
-        self._guard.run("the look back", self._look_back)
+        self._guard.run("the review of past rounds", self._review_learning)
         self._guard.run("the removal of old folders", self._procedure.tidy)
         self._guard.run("the count of samples", self._count)
         self._publish(budget_joules=self._procedure.balance())
 
     def run(self) -> None:
-        """Serve requests one by one; interrupted rounds go on first, as soon as a round may run."""
+        """Serve requests one by one; interrupted rounds are resumed first, as soon as a round may run."""
         while not self.stopping.is_set():
             self.beat()
-            self._guard.run("going on with an interrupted round", self._go_on)
+            self._guard.run("resuming an interrupted round", self._resume_interrupted)
             try:
                 request = self._requests.get(timeout=5.0)
             except queue.Empty:
-                self._guard.run("the drift watch", self._drift.look)
-                self._look_after(round_ahead=False)
+                self._guard.run("the drift watch", self._drift.update)
+                self._check_probation(round_ahead=False)
                 if self._counted != self._context.store.snapshot().samples_labelled:
                     self._guard.run("the count of samples", self._count)
                 self._publish(budget_joules=self._procedure.balance())
@@ -197,28 +197,30 @@ class Rounds(Service):
     def _serve(self, request: Request) -> None:
         def failed(text: str) -> None:
             self._publish(running=None, waiting_for=f"the last request failed: {text}")
-            self._say(request.id, {"state": "done", "outcome": "failed", "reasons": [text]})
+            self._set_answer(request.id, {"state": "done", "outcome": "failed", "reasons": [text]})
 
-        self._say(request.id, {"state": "running"})
+        self._set_answer(request.id, {"state": "running"})
         self._guard.run(
-            f"the request {request.kind}", lambda: self._say(request.id, self._answered(request)), failed
+            f"the request {request.kind}",
+            lambda: self._set_answer(request.id, self._answered(request)),
+            failed,
         )
 
     def _answered(self, request: Request) -> dict[str, Any]:
-        """Do what is asked and return the answer."""
+        """Do what a request asks for and return the answer."""
         if request.kind in ("promote", "rollback", "import"):
             return self._switch(request)
         if request.kind == "tick":
             self._teach()
-        elif (outcome := self._go_on(forced=True)) is not None:
+        elif (outcome := self._resume_interrupted(forced=True)) is not None:
             return {"state": "done", **outcome.as_dict()}
         return self._round(request)
 
-    def _go_on(self, *, forced: bool = False) -> Outcome | None:
-        """Go on with rounds that the last run left open; returns the outcome of the last one that did.
+    def _resume_interrupted(self, *, forced: bool = False) -> Outcome | None:
+        """Resume the rounds that the last run left open; returns the outcome of the last one resumed.
 
-        A pause holds them, and so does the window unless the user asked for a round now. What has its verdict
-        already is only completed: that is never put off.
+        A pause holds them back, and so does the window unless the user asked for a round now. A round that
+        already has its verdict is only completed, which nothing holds back.
         """
         if not self._interrupted:
             return None
@@ -238,7 +240,7 @@ class Rounds(Service):
         return outcome
 
     def _hold(self, config: Config, forced: bool) -> str | None:
-        """Why no round may run at this moment, in words; None where one may."""
+        """Why no round may run now, in words; None when one may."""
         if self._state.paused:
             return "paused"
         window = config.training.window
@@ -262,20 +264,21 @@ class Rounds(Service):
         config = self._context.config
         training = config.training
         forced = request.kind == "train"
-        # A version on probation is judged before the frames that came since are learnt from.
-        self._look_after(round_ahead=self._enough(training, self._procedure.samples(), forced))
+        # A version on probation is evaluated before a round learns from the frames that came since.
+        self._check_probation(round_ahead=self._enough(training, self._procedure.samples(), forced))
         if self._state.suspended and not forced:
             self._publish(waiting_for=self._state.suspended, budget_joules=self._procedure.balance())
             return {"state": "done", "outcome": "refused", "reasons": [self._state.suspended]}
         samples = self._procedure.samples()
         enough = self._enough(training, samples, forced)
         if enough:
-            # Only now: blocks of time are cut better from many new samples than from each few that come.
+            # Not earlier: blocks of time are cut better from many new samples at once than from a few at a
+            # time.
             samples = self._procedure.assign_splits(config)
         if forced and not any(map(stock.may_teach, samples)):
-            # Asked for by hand: what served before serves again.
+            # The user asked for a round: samples that were used before may be used again.
             samples = [dataclasses.replace(s, rounds_used=0) for s in samples]
-        # Those that have no place yet are waited with, not lost.
+        # Samples without a split are not lost: they stay new and count for the next round.
         new = [s for s in samples if (stock.may_teach if enough else stock.might_teach)(s)]
         drifted = self._drift.drifted(new)
         known = self._drift.latest
@@ -298,7 +301,8 @@ class Rounds(Service):
                 samples, config=config, trigger=request.trigger, reason=decision.reason
             )
         finally:
-            # One alarm starts one round at most, however that ends; a round that did not start is none.
+            # One alarm starts at most one round, however that ends; a round that did not start does not
+            # count.
             if not isinstance(outcome, str):
                 self._drift.answered(policy.answered(drifted, _after_drift(training)), known)
         if isinstance(outcome, str):
@@ -313,46 +317,46 @@ class Rounds(Service):
         return {"state": "done", **outcome.as_dict()}
 
     def _teach(self) -> None:
-        """Let the teacher label what it may, before a round asks for labels."""
+        """Let the teacher label samples before a round counts the labelled ones."""
         if self._hold(self._context.config, forced=False):
             return
-        self._guard.run("labelling", self._teaching.look, self._labelling_failed)
+        self._guard.run("labelling", self._teaching.run, self._labelling_failed)
 
     def _labelling_failed(self, text: str) -> None:
         self._publish(labelling={**self._state.labelling, "state": "failed", "reason": text})
 
     def _enough(self, training: Training, samples: Iterable[SampleInfo], forced: bool) -> bool:
-        """Whether there may be enough to learn from, once each sample has its place."""
+        """Whether there may be enough samples to learn from, once each has its split."""
         might = [sample for sample in samples if stock.might_teach(sample)]
         if forced or len(might) >= training.min_new_samples:
             return True
         return bool(policy.answered(self._drift.drifted(might), _after_drift(training)))
 
-    def _look_after(self, *, round_ahead: bool) -> None:
-        """See to a version on probation."""
+    def _check_probation(self, *, round_ahead: bool) -> None:
+        """Evaluate the version on probation if one is due, and publish what it waits for."""
 
-        def look() -> None:
+        def check() -> None:
             probation = self._procedure.probation
             before = probation.text
-            probation.look(round_ahead=round_ahead)
+            probation.evaluate(round_ahead=round_ahead)
             if before and not probation.text:
-                self._look_back()
+                self._review_learning()
             self._publish(probation=probation.text)
 
         words = "the evaluation of the version on probation failed"
-        self._guard.run("probation", look, lambda text: self._publish(probation=f"{words}: {text}"))
+        self._guard.run("probation", check, lambda text: self._publish(probation=f"{words}: {text}"))
 
-    def _look_back(self) -> None:
-        """What learning has brought so far, and whether it goes on."""
+    def _review_learning(self) -> None:
+        """Publish what learning has gained so far, and whether rounds still start by themselves."""
         after = self._context.config.training.suspend_after_rounds
-        judged = round_pace.judged(self._procedure.past_rounds(max(_LOOK_BACK, after)))
+        judged = round_pace.judged(self._procedure.past_rounds(max(_REVIEWED_ROUNDS, after)))
         self._publish(
             learning=usefulness(judged, self._procedure.spent_joules()),
             suspended=suspended(judged, after) or "",
         )
 
     def _finished(self, outcome: Outcome) -> None:
-        self._guard.run("the look back", self._look_back)
+        self._guard.run("the review of past rounds", self._review_learning)
         self._guard.run("the removal of old folders", self._procedure.tidy)
         counts = dict(self._state.counts)
         counts[outcome.outcome] = counts.get(outcome.outcome, 0) + 1
@@ -367,21 +371,21 @@ class Rounds(Service):
         self._context.instruments.round_finished(outcome.outcome)
 
     def _progress(self, progress: Progress | None) -> None:
-        # A round does not end because an alarm cannot be read.
-        self._guard.run("the drift watch", self._drift.look, lambda text: None)
+        # A round does not end because the alarms could not be read.
+        self._guard.run("the drift watch", self._drift.update, lambda text: None)
         self._publish(running=progress, budget_joules=self._procedure.balance())
 
     def _publish(self, **changes: Any) -> None:
-        # Two threads publish (this one, and the control thread's pause): last one wins on each field.
+        # Two threads publish (this one, and the control thread for a pause): the last one wins on each field.
         with self._answers_lock:
             self._state = dataclasses.replace(self._state, **changes)
 
     def _enqueue(self, kind: Kind, trigger: str, version: str | None) -> int:
         request = Request(next(self._ids), kind, trigger, version)
         refused = {"state": "done", "outcome": "refused", "reasons": ["too many requests wait"]}
-        self._say(request.id, {"state": "queued"})
+        self._set_answer(request.id, {"state": "queued"})
         if not self._post(request):
-            self._say(request.id, refused)
+            self._set_answer(request.id, refused)
         return request.id
 
     def _post(self, request: Request | None) -> bool:
@@ -391,7 +395,7 @@ class Rounds(Service):
             return False
         return True
 
-    def _say(self, request_id: int, answer: dict[str, Any]) -> None:
+    def _set_answer(self, request_id: int, answer: dict[str, Any]) -> None:
         if request_id == 0:
             return
         with self._answers_lock:

@@ -1,7 +1,8 @@
-"""Labels from a teacher: when it runs, on which samples, for how many joules, and what becomes of its masks.
+"""Labelling by a teacher: when it runs, on which samples, for how many joules, and storing its masks.
 
-Runs on the rounds thread, between rounds, so that the board never has two heavy children and the account has
-one user. A teacher that fails is tried again later and later; nothing else waits for it.
+Runs on the rounds thread, between rounds, so that the board never runs two heavy children at once and only
+one of them charges the energy account. A teacher that fails is retried at growing intervals; nothing else
+waits for it.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ __all__ = ["Teaching", "TeachingState"]
 
 log = logging.getLogger(__name__)
 
-#: With fewer samples that lack a label, starting a process costs more than the labels are worth.
+#: With fewer unlabelled samples than this, starting a process costs more than the labels are worth.
 LEAST_SAMPLES = 8
-#: Seconds of full load, before any run was measured: for a start, and for one image.
+#: Seconds at full load that a start and one image are assumed to take before any run was measured.
 _START_SECONDS = 30.0
 _IMAGE_SECONDS = 3.0
 _STORE_SECONDS = 60.0
@@ -45,16 +46,16 @@ _STORE_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class TeachingState:
-    """What ``status`` reports of the teacher.
+    """The state of the teacher in ``status``.
 
     Attributes:
         state: ``off``, ``waiting``, ``running``, ``failed`` or ``untrusted``.
-        reason: in words, for every state but off and running.
-        teacher: what it is.
-        labelled: labels that it made since the daemon started.
-        failures: in a row.
-        retry_in_s: seconds until a failed one is tried again, as of when this was published.
-        last: the last run's record.
+        reason: Why it is in that state, in words; empty for off and running.
+        teacher: The teacher's name.
+        labelled: Number of labels that it made since the daemon started.
+        failures: Number of failures in a row.
+        retry_in_s: Seconds until a failed teacher is tried again, counted from when this was published.
+        last: The record of the last run.
     """
 
     state: str = "off"
@@ -72,7 +73,7 @@ class TeachingState:
 
 @dataclass
 class _Run:
-    """What one run is for, and what it has found so far; it keeps to the configuration that it began with."""
+    """The purpose and the results so far of one run, which keeps the configuration that it began with."""
 
     config: Config
     facts: TeacherFacts
@@ -89,13 +90,13 @@ class _Run:
 
     @property
     def agreement_with_teacher(self) -> float | None:
-        """Of the live model, over all accepted pixels."""
+        """Share of accepted pixels on which the live model agrees with the teacher; None without any."""
         accepted = sum(share for share, _ in self.agreements)
         return sum(share * same for share, same in self.agreements) / accepted if accepted else None
 
 
 class Teaching:
-    """Owns the teacher process; used by the rounds thread alone, ``state`` may be read by any."""
+    """Owns the teacher process on the rounds thread; any thread may read ``state``."""
 
     def __init__(
         self,
@@ -114,35 +115,35 @@ class Teaching:
         self.state = TeachingState()
 
     def recover(self) -> None:
-        """At start-up: a run that a crash left open has failed."""
+        """At start-up: close runs that a crash left open as failed."""
         self._c.store.submit(lambda db: record.fail_open_runs(db, self._c.now())).result(_STORE_SECONDS)
 
-    def look(self) -> None:
-        """Run the teacher if there is one, something to label, and energy for it."""
+    def run(self) -> None:
+        """Run the teacher if one is configured, there are samples to label, and energy is left for it."""
         c, config = self._c, self._c.config
         facts = configured(config, c.versions)
         if facts is None:
-            self._say(TeachingState())
+            self._publish(TeachingState())
             return
         if isinstance(facts, str):
-            self._say(replace(self.state, state="failed", reason=facts))
+            self._publish(replace(self.state, state="failed", reason=facts))
             return
         if self.state.teacher not in ("", facts.name):
-            self._retry_at = None  # another one than the one that failed
-            self._say(TeachingState(labelled=self.state.labelled))
+            self._retry_at = None  # the teacher that failed was another one
+            self._publish(TeachingState(labelled=self.state.labelled))
         if self._retry_at is not None and c.monotonic() < self._retry_at:
-            self._say(replace(self.state, retry_in_s=self._retry_at - c.monotonic()))
+            self._publish(replace(self.state, retry_in_s=self._retry_at - c.monotonic()))
             return
         plan = c.store.submit(lambda db: record.plan(db, c.paths, facts, config)).result(_STORE_SECONDS)
         waiting = self._obstacle(config, facts, plan)
         if isinstance(waiting, str):
-            self._say(replace(self.state, state="waiting", reason=waiting, teacher=facts.name))
+            self._publish(replace(self.state, state="waiting", reason=waiting, teacher=facts.name))
             return
-        self._say(replace(self.state, state="running", reason="", teacher=facts.name, retry_in_s=None))
-        self._run(_Run(config, facts, plan), waiting)
+        self._publish(replace(self.state, state="running", reason="", teacher=facts.name, retry_in_s=None))
+        self._start(_Run(config, facts, plan), waiting)
 
     def _obstacle(self, config: Config, facts: TeacherFacts, plan: record.Plan) -> str | float:
-        """Why no run starts, or the joules that it may spend."""
+        """Why no run starts, in words, or the joules that the run may spend."""
         c = self._c
         if len(plan.samples) < LEAST_SAMPLES:
             return f"{len(plan.samples)} of {LEAST_SAMPLES} samples without a label to start a teacher for"
@@ -170,7 +171,7 @@ class Teaching:
             return plan.joules_per_image * images
         return full_load_watts(config.energy) * (_START_SECONDS + _IMAGE_SECONDS * images)
 
-    def _run(self, run: _Run, joules: float) -> None:
+    def _start(self, run: _Run, joules: float) -> None:
         c = self._c
         run_id = f"labelling-{c.now():.6f}"
         job_file = self._write_job(run)
@@ -180,7 +181,7 @@ class Teaching:
         try:
             self._watch(run, job_file, joules, before)
         finally:
-            # Whatever happened, what was used is paid for.
+            # In any case the joules that were used are charged.
             after = c.energy.sample()
             gross = c.budget.charge(after.since(before))
             own = after.workloads.get("labelling", 0.0) - before.workloads.get("labelling", 0.0)
@@ -215,7 +216,7 @@ class Teaching:
             "teacher finished outcome=%s looked_at=%d labelled=%d joules=%.0f reason=%r",
             run.outcome, run.looked_at, run.labelled, row["gross_joules"], run.reason,
         )  # fmt: skip
-        self._say(
+        self._publish(
             replace(
                 self.state,
                 state=state,
@@ -252,7 +253,7 @@ class Teaching:
         return path
 
     def _watch(self, run: _Run, job_file: Path, joules: float, before: EnergySnapshot) -> None:
-        """Follow the process to its end and store what it reports; end it at its limits."""
+        """Follow the process to its end and store its labels; end it at its limits."""
         c = self._c
         log_file = self._folder / "teacher.log"
         log_file.unlink(missing_ok=True)
@@ -293,7 +294,7 @@ class Teaching:
         run.outcome, run.reason = _verdict(run, ended, error, log_file)
 
     def _take(self, event: Taught, run: _Run) -> None:
-        """Store a label; what cannot be stored is passed over."""
+        """Store a label; one that cannot be stored is skipped."""
         c, facts = self._c, run.facts
         run.looked_at += 1
         if event.error:
@@ -310,13 +311,13 @@ class Teaching:
                 ).result(_STORE_SECONDS)
                 run.labelled += 1
             except (LabelProtected, UnknownSample):
-                pass  # somebody labelled it in the meantime, or it was evicted
+                pass  # it was labelled by somebody else in the meantime, or evicted
             except (StoreError, OSError) as error:
                 log.warning("teacher's label not stored id=%s error=%s", event.id, error)
             mask.unlink(missing_ok=True)
         c.store.submit(lambda db: record.mark(db, event.id, facts.name, event.uncertainty))
 
-    def _say(self, state: TeachingState) -> None:
+    def _publish(self, state: TeachingState) -> None:
         if state != self.state:
             self.state = state
             self._on_change()
@@ -325,7 +326,8 @@ class Teaching:
 def _verdict(run: _Run, ended: Ended, error: str, log_file: Path) -> tuple[str, str]:
     status = ended.exit.status
     if ended.limit:
-        # One that needs too much memory, or hangs, would do so again: it is tried later and later.
+        # A teacher that needs too much memory, or hangs, would do so again: it is retried at growing
+        # intervals.
         hopeless = ended.limit == "memory" or (ended.limit == "deadline" and run.looked_at == 0)
         return "failed" if hopeless else "stopped", ended.reason
     if status == 0:

@@ -1,4 +1,4 @@
-"""What the store and the state folder know of labelling by a teacher, as plain functions."""
+"""Records of labelling by a teacher, in the store and the state folder, as plain functions."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ __all__ = [
     "plan",
 ]
 
-#: Labelled samples that a teacher is measured on at most.
+#: The most labelled samples that a teacher is calibrated on.
 CALIBRATION_SAMPLES = 16
-#: Runs that tell what an image costs.
-_RUNS_TOLD = 5
+#: Number of latest runs from which the cost of an image is computed.
+_COST_RUNS = 5
 _CALIBRATION_FILE = "calibration.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run would do.
+    """The work of one run.
 
     Attributes:
-        samples: to label, those worth most first.
-        calibration: labelled samples to measure the teacher on; empty when ``thresholds`` hold.
-        thresholds: of an earlier run; empty to calibrate.
-        labelled: samples that somebody other than a model labelled.
-        joules_per_image: gross, of the last runs; None before the first.
+        samples: Samples to label, the most valuable first.
+        calibration: Labelled samples to measure the teacher on; empty when ``thresholds`` are valid.
+        thresholds: Thresholds of an earlier run; empty when the run calibrates.
+        labelled: Number of samples that were labelled by somebody other than a model.
+        joules_per_image: Mean gross joules of an image over the last runs; None before the first.
     """
 
     samples: tuple[TeachSample, ...]
@@ -60,21 +60,21 @@ class Plan:
 
 
 def plan(db: Database, paths: StatePaths, facts: TeacherFacts, config: Config) -> Plan:
-    """Look up what the next run would do."""
+    """Plan the next run from what is stored."""
     labelled = labelled_samples(db)
-    truths = [sample for sample in labelled if not sample.by_machine]
-    thresholds = _calibration(paths, facts, config, len(truths))
+    trusted = [sample for sample in labelled if not sample.by_machine]
+    thresholds = _calibration(paths, facts, config, len(trusted))
     chosen = labelling.choose_for_labelling(
         labelling.shortlist(_unseen(db, facts.name), config.labels.teacher_samples),
         config.labels.teacher_samples,
         labelled=labelled,
     )
-    measured = () if thresholds else _spread(truths, CALIBRATION_SAMPLES)
+    measured = () if thresholds else _spread(trusted, CALIBRATION_SAMPLES)
     return Plan(
         samples=_files(db, paths, chosen.ids),
         calibration=_files(db, paths, measured),
         thresholds=thresholds,
-        labelled=len(truths),
+        labelled=len(trusted),
         joules_per_image=_joules_per_image(db),
     )
 
@@ -90,7 +90,7 @@ def close_run(db: Database, run_id: str, changes: Mapping[str, object]) -> None:
 
 
 def fail_open_runs(db: Database, now: float) -> None:
-    """Close runs that a crash left open; their joules are settled with the ledger's."""
+    """Close the runs that a crash left open; the ledger settles their joules."""
     db.execute(
         "UPDATE labelling SET outcome = 'failed', finished_at = ?, reason = 'the daemon ended while it ran' "
         "WHERE outcome IS NULL",
@@ -99,7 +99,7 @@ def fail_open_runs(db: Database, now: float) -> None:
 
 
 def mark(db: Database, sample: str, teacher: str, uncertainty: float | None) -> None:
-    """A teacher and the live model have segmented a sample."""
+    """Record that a teacher, and with ``uncertainty`` the live model too, has segmented a sample."""
     db.execute(
         "UPDATE samples SET taught_by = ?, uncertainty = coalesce(?, uncertainty) WHERE id = ?",
         [teacher, uncertainty, sample],
@@ -109,26 +109,26 @@ def mark(db: Database, sample: str, teacher: str, uncertainty: float | None) -> 
 def keep_calibration(
     paths: StatePaths, facts: TeacherFacts, config: Config, thresholds: Sequence[float], labelled: int
 ) -> None:
-    """Keep what a teacher was measured at, beside how many labels there were then."""
+    """Store a teacher's thresholds, and the number of labels at that time."""
     content = {"of": _of(facts, config), "thresholds": list(thresholds), "labelled": labelled}
     write_durably(paths.root / "teaching" / _CALIBRATION_FILE, json.dumps(content).encode())
 
 
 def _of(facts: TeacherFacts, config: Config) -> list[object]:
-    """All that a calibration depends on beside the labels."""
+    """The values that a calibration depends on, other than the labels."""
     labels = config.labels
     return [facts.name, list(config.model.classes), labels.teacher_confidence, labels.teacher_agreement]
 
 
 def _calibration(paths: StatePaths, facts: TeacherFacts, config: Config, labelled: int) -> tuple[float, ...]:
-    """The thresholds that hold: of this teacher, and measured on at least half of the labels there are."""
+    """The valid thresholds: of this teacher, and measured on at least half of the labels that exist now."""
     try:
         kept = decode((paths.root / "teaching" / _CALIBRATION_FILE).read_bytes(), dict[str, Any])
         thresholds = tuple(float(threshold) for threshold in kept["thresholds"])
         current = kept["of"] == _of(facts, config) and len(thresholds) == len(config.model.classes)
         return thresholds if current and labelled < max(1, 2 * int(kept["labelled"])) else ()
     except (OSError, ValueError, KeyError, TypeError):
-        return ()  # not measured yet, or garbage: measure
+        return ()  # not measured yet, or unreadable: calibrate
 
 
 def _unseen(db: Database, teacher: str) -> list[SampleInfo]:
@@ -173,10 +173,10 @@ def _files(db: Database, paths: StatePaths, ids: Sequence[str]) -> tuple[TeachSa
 
 
 def _joules_per_image(db: Database) -> float | None:
-    """Gross, the start of the process included."""
+    """Mean gross joules of an image, including the start of the process; None before the first run."""
     row = db.execute(
         "SELECT sum(gross_joules), sum(looked_at + coalesce(calibrated_on, 0)) FROM (SELECT * FROM labelling "
-        f"WHERE outcome = 'done' AND looked_at > 0 ORDER BY rowid DESC LIMIT {_RUNS_TOLD})"
+        f"WHERE outcome = 'done' AND looked_at > 0 ORDER BY rowid DESC LIMIT {_COST_RUNS})"
     ).fetchone()
     return float(row[0]) / row[1] if row[0] and row[1] else None
 
@@ -190,14 +190,16 @@ def _spread(samples: Sequence[SampleInfo], count: int) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherFacts:
-    """A teacher.
+    """The identity of a teacher.
 
     Attributes:
-        name: its kind and what tells it from another: samples that it has seen are not shown to it again.
-        source: label source, ``teacher`` or ``self``.
-        teacher: see ``TeacherJob``.
-        factory: see ``TeacherJob``.
-        needs_labels: whether it may label only once it was measured on labels: the live model itself.
+        name: Its kind and what identifies it; samples that a teacher of this name has seen are not shown
+            again.
+        source: Label source of its masks, ``teacher`` or ``self``.
+        teacher: See ``TeacherJob``.
+        factory: See ``TeacherJob``.
+        needs_labels: Whether it may label only after it was measured on labels; true for the live model
+            itself.
     """
 
     name: str
@@ -208,7 +210,7 @@ class TeacherFacts:
 
 
 def configured(config: Config, versions: Versions) -> TeacherFacts | str | None:
-    """The teacher to ask, None when there is none, or in words what is wrong with it."""
+    """The configured teacher, None when there is none, or a text that says what is wrong with it."""
     labels = config.labels
     if labels.teacher or labels.teacher_factory:
         try:
@@ -231,7 +233,7 @@ def configured(config: Config, versions: Versions) -> TeacherFacts | str | None:
 
 
 def _fingerprint(path: Path) -> str:
-    """A few digits that change with the file; of a checkpoint, with its card, which has its tensors' hash."""
+    """Hex digits that change with the file; for a checkpoint, with its card, which has its tensors' hash."""
     file = path / "card.json" if path.is_dir() else path
     status = file.stat()
     return hashlib.blake2b(

@@ -1,4 +1,4 @@
-"""Runs a round's trainer within its time, and starts it over smaller where it does not fit the memory."""
+"""Runs a round's trainer within its deadline, and restarts it with smaller batches when memory is short."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _KEPT_EVERY = 30.0
 
 
 class RoundClock:
-    """Counts a round's seconds on the monotonic clock from now on, beside those of its earlier parts.
+    """The clock of one round: seconds since now on the monotonic clock, plus those of its earlier parts.
 
-    A round has one deadline: neither smaller batches nor a restart of the daemon renew it.
+    A round has one deadline: neither smaller batches nor a restart of the daemon extend it.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class RoundClock:
         most: float,
         before: float = 0.0,
     ) -> None:
-        """Start to count.
+        """Start counting.
 
         Args:
-            store: Keeps the seconds.
+            store: The store that keeps the seconds.
             monotonic: The clock, in seconds.
-            round_id: The round.
+            round_id: The round's id.
             most: The seconds that the round may take in all.
             before: The seconds that its earlier parts took.
         """
@@ -73,13 +73,13 @@ class RoundClock:
         return self._store.submit(lambda db: round_record.keep_seconds(db, self._round, seconds))
 
     def keep_now_and_then(self) -> None:
-        """Write the seconds where much time has passed since they were last written; does not wait for it."""
+        """Write the seconds if they were last written some time ago; does not wait for the write."""
         if self._monotonic() - self._kept_at >= _KEPT_EVERY:
             self.keep()
 
 
 class RoundTraining:
-    """Owns the trainer process while a round runs; used by the rounds thread alone."""
+    """Owns the trainer process while a round runs, on the rounds thread."""
 
     def __init__(
         self,
@@ -105,8 +105,8 @@ class RoundTraining:
         """Train; where memory is short, start over with smaller batches, then with smaller images.
 
         Args:
-            job: The round's work order.
-            job_file: Where it is; it is written anew for each size.
+            job: The round's job.
+            job_file: Its file, which is rewritten for each size.
             size: The size of the first attempt.
             deadline: The monotonic second at which all attempts together must end.
             must_stop: See ``Limits``.

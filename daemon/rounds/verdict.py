@@ -1,4 +1,4 @@
-"""The verdict on a finished round, and the birth certificate that its candidate gets."""
+"""The verdict on a finished round, and the certificate for its candidate's card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dance_ondevice.policies.promotion import promotion
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the gate says, and what the candidate's card is completed with."""
+    """The gate's verdict, its reasons, and the fields that it adds to the candidate's card."""
 
     outcome: promotion.Outcome
     reasons: tuple[str, ...]
@@ -38,19 +38,19 @@ def judge(
     """Judge a candidate that is on disk.
 
     Args:
-        config: the whole configuration.
-        store: what knows where the samples come from.
-        job: of the round.
-        result: of its trainer; it is done.
-        facts: of the round, for the certificate.
-        untrained_live: whether the live model has not learnt anything yet.
+        config: The whole configuration.
+        store: The sample store, which knows where samples come from.
+        job: The round's job.
+        result: The result of its trainer, whose state is ``done``.
+        facts: Values of the round's row, for the certificate.
+        untrained_live: Whether the live model has not learnt anything yet.
     """
     origins = store.submit(
         lambda db: round_record.origins(db, [s.id for s in (*job.train, *job.rehearsal, *job.gate)])
     ).result()
     table = gate_table.build(
         Path(job.out).parent,
-        {i: origin.place for i, origin in origins.items()},
+        {i: origin.capture for i, origin in origins.items()},
         new_since=_new_since(job, origins),
         block_seconds=parse_duration(config.training.gate_block),
         confidence=config.promotion.confidence,
@@ -103,7 +103,7 @@ def judge(
 
 
 def recorded(card: Mapping[str, Any]) -> tuple[Judgement, dict[str, Any]]:
-    """The verdict in a version's card, and what else of its round stands there."""
+    """The verdict in a version's card, and the facts of its round that the card holds."""
     gate, energy = card["gate"], card.get("energy", {})
     judgement = Judgement(gate["outcome"], tuple(gate["reasons"]), {})
     facts = {name: gate.get(name) for name in ("miou_before", "miou_after", "miou_frozen", "expected_gain")}
@@ -112,7 +112,7 @@ def recorded(card: Mapping[str, Any]) -> tuple[Judgement, dict[str, Any]]:
 
 
 def gate_rules(config: Config) -> promotion.GateRules:
-    """What the user asks of a candidate."""
+    """The user's rules for a candidate."""
     gate = config.promotion
     return promotion.GateRules(
         min_gain=gate.min_gain,
@@ -127,19 +127,19 @@ def _new_since(job: jobs.Job, origins: Mapping[str, round_record.Origin]) -> dic
     since: dict[str, float] = {}
     for sample in job.train:
         if sample.id in origins:
-            place = origins[sample.id].place
-            since[place.camera] = min(place.captured_at, since.get(place.camera, place.captured_at))
+            capture = origins[sample.id].capture
+            since[capture.camera] = min(capture.captured_at, since.get(capture.camera, capture.captured_at))
     return since
 
 
 def _samples(job: jobs.Job, origins: Mapping[str, round_record.Origin]) -> dict[str, Any]:
-    """How many samples served as what, who labelled them, and in which conditions they were taken."""
+    """Number of samples by role, and of training samples by label source and by condition."""
 
-    def count(of: str) -> dict[str, int]:
+    def count(field: str) -> dict[str, int]:
         found: dict[str, int] = {}
         for sample in (*job.train, *job.rehearsal):
             origin = origins.get(sample.id)
-            name = (getattr(origin, of) if origin else "") or "unknown"
+            name = (getattr(origin, field) if origin else "") or "unknown"
             found[name] = found.get(name, 0) + 1
         return dict(sorted(found.items()))
 

@@ -1,4 +1,4 @@
-"""Follows one round's trainer from start to end, and has it judge early what it may not go on training."""
+"""Follows one round's trainer from start to end, and ends its training early when joules run short."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class RunResult:
     """How the trainer ended.
 
     Attributes:
-        state: ``done``: candidate on disk; ``hopeless``: it gave up, since promotion was out of reach;
-            ``interrupted``: the daemon stops and the next one goes on with it; ``memory``: it needed more
-            than there is; ``stopped``: ended at another limit; ``failed``.
-        reason: in words, for every state but done; for done, why it ended early if it did.
-        steps: optimiser steps taken.
-        cpu_seconds: what the process used, None if unknown.
-        peak_bytes: the most resident memory that was seen.
-        curve: mIoU on some of the gate samples as the round went on; None if it was never evaluated.
-        unreadable: samples that were left out, and why.
+        state: ``done``: the candidate is on disk; ``hopeless``: the trainer gave up because promotion was out
+            of reach; ``interrupted``: the daemon stops and its next start resumes the round; ``memory``: it
+            needed more memory than there is; ``stopped``: it ended at another limit; ``failed``.
+        reason: Why it ended so, in words; for ``done``, why it ended early if it did.
+        steps: Optimiser steps taken.
+        cpu_seconds: CPU seconds of the process; None if unknown.
+        peak_bytes: The largest resident memory that was measured.
+        curve: mIoU on some of the gate samples during the round; None if it was never evaluated.
+        unreadable: Samples that were left out, and why.
     """
 
     state: str
@@ -66,16 +66,16 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the running round is, for ``status``.
+    """The progress of the running round, for ``status``.
 
     Attributes:
-        round: its id.
-        step: optimiser steps taken; 0 while its trainer starts.
-        steps: of the whole round.
-        loss: of the last step.
-        miou: of the candidate so far, on some of the held-out samples; None before it was evaluated.
-        live_miou: of the live model on the same samples.
-        joules: gross, that it has spent; None where that is not known.
+        round: The round's id.
+        step: Number of optimiser steps taken; 0 while the trainer starts.
+        steps: Number of steps of the whole round.
+        loss: Loss of the last step.
+        miou: The candidate's present mIoU on some of the held-out samples; None before it was evaluated.
+        live_miou: The live model's mIoU on the same samples.
+        joules: Gross joules that it has spent; None where they are unknown.
     """
 
     round: str
@@ -127,7 +127,7 @@ def watch(
     on_progress: Callable[[Progress], None],
     early: EarlyEnd | None = None,
 ) -> RunResult:
-    """Start a trainer and follow it to its end."""
+    """Start a trainer and follow it to its end; returns how it ended."""
     watching = _Watch(process, round_id, early or EarlyEnd(), on_progress)
     ended = watcher.run(process, limits, watching.take, within=watching.end_early)
     result = watching.result(ended, log_file)
@@ -137,7 +137,7 @@ def watch(
 
 
 class _Watch:
-    """What one trainer has reported, and what it was asked for."""
+    """The events of one trainer so far, and the requests that were made to it."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class _Watch:
         self._early = self._too_early = ""
 
     def take(self, event: jobs.Event) -> None:
-        """Take note of what the trainer reports."""
+        """Record an event of the trainer."""
         match event:
             case jobs.Stepped(step=step, steps=steps, loss=loss):
                 self._step, self._steps = step, steps
@@ -179,7 +179,7 @@ class _Watch:
             case jobs.GaveUp(reason=reason):
                 self._gave_up = reason
             case jobs.Done(steps=steps):
-                # Of a round that was interrupted while it was judged, all steps were done before.
+                # A round that was interrupted while it was judged had taken all its steps before.
                 self._step, self._done = steps, event
             case jobs.Unreadable():
                 self._unreadable.append(event)
@@ -191,7 +191,7 @@ class _Watch:
                 pass
 
     def end_early(self) -> None:
-        """Have the trainer judge what it has learnt so far where joules for more would lack afterwards."""
+        """Ask the trainer to stop training and judge its result while the joules for that are still there."""
         if not self._trains():
             return
         reason = self._end.nearly_spent()
@@ -207,7 +207,7 @@ class _Watch:
             self._process.ask_to_leave()
 
     def result(self, ended: Ended, log_file: Path) -> RunResult:
-        """How it ended."""
+        """The result of the run, after the process has ended."""
         state, reason = self._ending(ended, log_file)
         return RunResult(
             state=state,
@@ -224,7 +224,7 @@ class _Watch:
         )
 
     def _trains(self) -> bool:
-        """Whether the trainer is between its first and last step; only then can it be asked to judge."""
+        """Whether the trainer is between its first and its last step; only then can it be asked to judge."""
         return 0 < self._step < self._steps and not (self._early or self._too_early) and self._done is None
 
     def _curve(self) -> pace.Curve | None:
@@ -256,14 +256,14 @@ class _Watch:
 
 
 def _mark_resumable(folder: Path) -> None:
-    """Let the next start go on with a round also where its trainer had no state to save yet."""
+    """Let the next start resume a round whose trainer had no state to save yet."""
     mark = folder / "checkpoint" / "complete"
     try:
         mark.parent.mkdir(exist_ok=True)
         if not mark.exists():
             write_durably(mark, NO_STEPS)
     except OSError as error:
-        log.warning("interrupted round will not go on folder=%s error=%s", folder, error)
+        log.warning("interrupted round cannot be resumed folder=%s error=%s", folder, error)
 
 
 def _figure(value: float | None) -> str:

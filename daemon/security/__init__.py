@@ -1,1 +1,1 @@
-"""Who may connect: CURVE keys on the disk, the sockets that use them, and the ZAP authenticator."""
+"""Access control: CURVE keys on the disk, the sockets that use them, and the ZAP authenticator."""

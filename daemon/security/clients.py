@@ -1,4 +1,4 @@
-"""Which clients the daemon knows now: the public keys in a folder, read again whenever the folder changes."""
+"""The clients that the daemon knows: the public keys in a folder, which is read again when it changes."""
 
 from __future__ import annotations
 
@@ -26,41 +26,42 @@ from dance_ondevice.daemon.system.state import CAMERA_NAME
 
 log = logging.getLogger(__name__)
 
-#: Inode, size, times, mode and owner of a key file: another one means that something changed.
+#: Inode, size, times, mode and owner of a key file: a difference means that the file changed.
 _Fingerprint: TypeAlias = tuple[int, ...]
-#: Errors that say that a file is not there, and not that it cannot be looked at now.
+#: Errors that mean that a file is missing, not that it cannot be read now.
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-#: A certificate is smaller by far.
+#: The largest file that is read; a certificate is far smaller.
 _MOST_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A file of the folder as of a scan: what it looked like, and its key or why it has none."""
+    """A file of the folder at a scan: its fingerprint, and its key or why it has none."""
 
     fingerprint: _Fingerprint
     key: str | None
     fault: str = ""
-    #: Read it again even if it looks the same.
+    #: Whether it is read again even if it has not changed.
     unread: bool = False
 
 
 class ClientKeys:
-    """The folder's clients; any thread may ask.
+    """The known clients of a folder; any thread may call it.
 
-    A file that is removed, or replaced by another key, revokes what it held at the next scan. What lies there
-    besides, is damaged, or may be written by others costs nobody but itself. A key under two names admits
-    neither. A folder that is missing admits no client; one that cannot be read for another reason, or
-    that others may write to, is an error, and what was known stays known until it can.
+    A file that is removed, or replaced by another key, revokes its key at the next scan. Other files, damaged
+    files, and files that other users may write are skipped. A key under two names admits neither. A missing
+    folder admits no client. A folder that cannot be read for another reason, or that other users may write
+    to, is an error, and the known keys stay valid until it can be read.
     """
 
     def __init__(self, folder: Path, *, prefix: str = "", owners: Collection[int] | None = None) -> None:
-        """Look nothing up yet.
+        """Start without known keys; ``scan`` reads them.
 
         Args:
-            folder: holds ``<prefix>NAME.key`` for each client.
-            prefix: not part of the client's name; with one, the folder and its rights are systemd's.
-            owners: users who may own what is read; None for root and this process's own.
+            folder: The folder with one ``<prefix>NAME.key`` for each client.
+            prefix: Start of each file's name that is not part of the client's name; with one, the folder and
+                its permissions are systemd's.
+            owners: Users who may own the files; None for root and this process's own user.
         """
         self.folder = folder
         self._prefix = prefix
@@ -73,7 +74,7 @@ class ClientKeys:
 
     @property
     def known(self) -> Mapping[str, str]:
-        """Names by public key (Z85), as of the last scan; never changes once handed out."""
+        """Client names by public key (Z85), as of the last scan; a returned mapping never changes."""
         return self._known
 
     @property
@@ -83,7 +84,7 @@ class ClientKeys:
 
     @property
     def revocations(self) -> int:
-        """Counts scans that found a key gone."""
+        """Number of scans that found a key removed."""
         return self._revocations
 
     def key_of(self, name: str) -> str | None:
@@ -91,10 +92,10 @@ class ClientKeys:
         return next((key for key, known in self._known.items() if known == name), None)
 
     def name_of(self, key: str) -> str | None:
-        """The name of a public key, after a scan; None for one that is not known.
+        """The client's name for a public key, after a scan; None for an unknown key.
 
         Raises:
-            OSError, KeysError: see ``scan``.
+            OSError, KeysError: See ``scan``.
         """
         return self.scan().get(key)
 
@@ -102,8 +103,8 @@ class ClientKeys:
         """Read what changed in the folder; returns ``known``.
 
         Raises:
-            OSError: the folder cannot be read.
-            KeysError: it, or the one that it lies in, belongs to others or may be written by them.
+            OSError: The folder cannot be read.
+            KeysError: It, or its parent folder, belongs to other users or may be written by them.
         """
         with self._lock:
             entries = self._look()
@@ -116,7 +117,7 @@ class ClientKeys:
         entries: dict[str, _Entry] = {}
         try:
             if not self._prefix:
-                # Whoever may write to the outer one can put another folder in the place of this one.
+                # A user who may write to the parent folder can replace this folder.
                 check_folder(self.folder.parent, self._owners)
                 check_folder(self.folder, self._owners)
             with os.scandir(self.folder) as found:

@@ -1,4 +1,4 @@
-"""The daemon's keys and admission as its configuration wants them."""
+"""The daemon's keys, loaded as its configuration says."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dance_ondevice.daemon.security.keys import KeysError
 
 
 def curve(config: Config, config_file: str, environ: Mapping[str, str]) -> ServerCurve | None:
-    """The keys; None while ``security.curve`` is off.
+    """Load the keys; None while ``security.curve`` is off.
 
     Raises:
-        ConfigError: they are missing or cannot be used.
+        ConfigError: The keys are missing or cannot be used.
     """
     if not config.security.curve:
         return None

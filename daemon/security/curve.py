@@ -1,6 +1,6 @@
 """CURVE on sockets: the options of both ends, and where the daemon's keys come from.
 
-CURVE encrypts and tells the server the client's public key; whether that key is known is for ZAP to say
+CURVE encrypts and gives the server the client's public key; ZAP decides whether that key is known
 (https://rfc.zeromq.org/spec/25/, https://rfc.zeromq.org/spec/27/).
 """
 
@@ -27,7 +27,7 @@ from dance_ondevice.daemon.security.keys import (
 
 #: The ZAP domain of all sockets of the daemon.
 DOMAIN = b"dance-ondevice"
-#: Whoever has not proved its key by then is cut off, milliseconds.
+#: Milliseconds after which a client that has not proved its key is disconnected.
 _HANDSHAKE_MS = 10_000
 
 
@@ -48,10 +48,10 @@ class ClientCurve:
 
 
 def serve(socket: zmq.Socket[Any], pair: KeyPair) -> None:
-    """Make a socket demand CURVE and a ZAP verdict of whoever connects; call it before the bind.
+    """Make a socket require CURVE and a ZAP verdict of each client; call it before the bind.
 
-    The domain is enforced: with no authenticator behind the context nobody gets in, where libzmq by itself
-    would let everybody in.
+    The domain is enforced: with no authenticator in the context no client is admitted, while libzmq alone
+    would admit every client.
     """
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.setsockopt(zmq.CURVE_SECRETKEY, pair.secret)
@@ -61,7 +61,7 @@ def serve(socket: zmq.Socket[Any], pair: KeyPair) -> None:
 
 
 def join(socket: zmq.Socket[Any], pair: KeyPair, server_key: bytes) -> None:
-    """Make a socket connect as ``pair``, and to the holder of ``server_key`` alone; call it before that."""
+    """Make a socket connect as ``pair``, only to the holder of ``server_key``; call it before connecting."""
     socket.setsockopt(zmq.CURVE_SERVERKEY, server_key)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, pair.public)
     socket.setsockopt(zmq.CURVE_SECRETKEY, pair.secret)
@@ -70,7 +70,7 @@ def join(socket: zmq.Socket[Any], pair: KeyPair, server_key: bytes) -> None:
 def load_server(
     keys_dir: str, environ: Mapping[str, str], owners: Collection[int] | None = None
 ) -> ServerCurve:
-    """The daemon's keys, from ``security.keys_dir`` and from what systemd hands over.
+    """Load the daemon's keys from ``security.keys_dir`` and from systemd's credentials.
 
     The secret key is taken from ``$CREDENTIALS_DIRECTORY/server.key_secret`` if that is there, else from
     ``keys_dir``. Clients are the files ``keys_dir/clients/NAME.key``; without ``keys_dir`` they are the
@@ -82,7 +82,7 @@ def load_server(
         owners: users who may own keys and folders; None for root and this process's own.
 
     Raises:
-        KeysError: there are none, or they cannot be used; or this libzmq has no CURVE.
+        KeysError: Keys are missing or cannot be used, or this libzmq has no CURVE.
     """
     if not zmq.has("curve"):
         raise KeysError("this libzmq was built without CURVE; install pyzmq's own wheel")
@@ -90,7 +90,7 @@ def load_server(
     credentials = Path(environ[CREDENTIALS_VARIABLE]) if environ.get(CREDENTIALS_VARIABLE) else None
     handed_over = credentials / f"{SERVER}{SECRET_SUFFIX}" if credentials else None
     if handed_over is not None and handed_over.exists():
-        # Their modes are systemd's business.
+        # systemd sets the modes of its credentials.
         pair = load_pair(handed_over, private=False)
     elif keys_dir:
         path = Path(keys_dir) / f"{SERVER}{SECRET_SUFFIX}"

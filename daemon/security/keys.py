@@ -1,8 +1,8 @@
-"""CURVE certificates as files, in the format of ``zmq.auth``: made, read, and their modes checked.
+"""CURVE certificates as files in the format of ``zmq.auth``: creates and reads them, and checks their modes.
 
-One folder holds them: ``server.key`` and ``server.key_secret`` of the daemon, ``clients/NAME.key`` of each
-client that it admits. ``NAME.key_secret`` is made beside that and belongs on the client's machine. Removing
-``clients/NAME.key`` revokes the client.
+One folder holds ``server.key`` and ``server.key_secret`` of the daemon, and ``clients/NAME.key`` of each
+client that it admits. ``NAME.key_secret`` is created beside that and belongs on the client's machine.
+Removing ``clients/NAME.key`` revokes the client.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dance_ondevice.daemon.system.state import CAMERA_NAME
 
 SERVER = "server"
 CLIENTS = "clients"
-#: Names the folder where systemd puts what LoadCredential= lists.
+#: Environment variable with the folder where systemd puts the files of LoadCredential=.
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 PUBLIC_SUFFIX = ".key"
 SECRET_SUFFIX = ".key_secret"
@@ -35,7 +35,7 @@ _KEY_BYTES = 32
 
 
 class KeysError(Exception):
-    """Keys that cannot be made or used; the text names the file and says what to do."""
+    """Keys that cannot be made or used; the message names the file and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class KeyPair:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A pair of files: ``name`` is that of a client, or "server"."""
+    """A pair of files; ``name`` is a client's name, or "server"."""
 
     name: str
     key: str
@@ -57,19 +57,19 @@ class Certificate:
 
 
 def generate(folder: Path, clients: Sequence[str]) -> tuple[Certificate, ...]:
-    """Make the server's certificate, unless there is one already, and one for each client.
+    """Create the server's certificate, unless there is one already, and one for each client.
 
     Args:
-        folder: made with mode 0700 if it is not there.
-        clients: names, one for each; named like cameras, since a client may be bound to the camera of its
-            name.
+        folder: The folder of keys, created with mode 0700 if it is missing.
+        clients: Client names; they follow the rules of camera names, since a client may be bound to the
+            camera of its name.
 
     Returns:
-        What was made. Secret files have mode 0600, public ones 0644.
+        The new certificates. Secret files have mode 0600, public ones 0644.
 
     Raises:
-        KeysError: a name is not allowed or given twice, a file that would be written is there, nothing is
-            left to do, or the folder cannot be written. Nothing has been written then.
+        KeysError: A name is not allowed or given twice, a file exists already, there is nothing to do, or the
+            folder cannot be written. Then nothing has been written.
     """
     for name in clients:
         if CAMERA_NAME.fullmatch(name) is None:
@@ -111,13 +111,13 @@ def load_pair(path: Path, *, private: bool = True, owners: Collection[int] | Non
     """Read a secret certificate.
 
     Args:
-        path: a ``.key_secret`` file.
-        private: refuse a file that other users may read.
-        owners: refuse one that belongs to somebody else; None for no matter who.
+        path: A ``.key_secret`` file.
+        private: Whether a file that other users may read is refused.
+        owners: Users who may own the file; None for any.
 
     Raises:
-        KeysError: not readable, readable by others, somebody else's, no certificate, or its two keys do not
-            belong together.
+        KeysError: The file is not readable, readable by other users, another user's, or not a certificate, or
+            its two keys do not belong together.
     """
     public, secret = _load(path)
     if secret is None:
@@ -137,32 +137,32 @@ def load_public(path: Path) -> bytes:
     """Read a public key, 40 characters of Z85, from a public or secret certificate.
 
     Raises:
-        KeysError: not readable or no certificate.
+        KeysError: The file is not readable or not a certificate.
     """
     return _load(path)[0]
 
 
 def is_credential(path: Path, environ: Mapping[str, str]) -> bool:
-    """Whether systemd handed the file over (LoadCredential=): it then sees to who may read it."""
+    """Whether systemd provided the file (LoadCredential=), which then restricts who may read it."""
     folder = environ.get(CREDENTIALS_VARIABLE)
     return bool(folder) and path.resolve().is_relative_to(Path(folder or "").resolve())
 
 
 def trusted_owners() -> frozenset[int]:
-    """The users whose keys are believed: root, and whom this process runs as."""
+    """The users whose key files are trusted: root and this process's own user."""
     return frozenset({0, os.geteuid()})
 
 
 def check_folder(folder: Path, owners: Collection[int] | None = None) -> None:
-    """Refuse a folder of keys that belongs to others, or that they may write to.
+    """Refuse a folder of keys that belongs to other users, or that they may write to.
 
     Args:
-        folder: is looked at.
-        owners: who may own it; None for ``trusted_owners``.
+        folder: The folder of keys.
+        owners: Users who may own it; None for ``trusted_owners``.
 
     Raises:
-        KeysError: whoever can write there can admit himself.
-        OSError: it cannot be looked at.
+        KeysError: Every user may write to it, and so could admit itself.
+        OSError: The folder cannot be read.
     """
     check_access(folder, folder.stat(), trusted_owners() if owners is None else owners)
 
@@ -198,7 +198,7 @@ def _certificate_paths(parent: Path, name: str) -> tuple[Path, Path]:
 
 def _make(name: str, public: Path, secret: Path, written: list[Path]) -> Certificate:
     public_key, secret_key = (key.decode("ascii") for key in zmq.curve_keypair())
-    # The public file is what admits a client: it comes last.
+    # The public file admits the client, so it is written last.
     for path, mode, kind, lines in (
         (secret, _SECRET_MODE, "secret: keep it from everybody else", (public_key, secret_key)),
         (public, _PUBLIC_MODE, "public", (public_key,)),
@@ -213,7 +213,7 @@ def _make(name: str, public: Path, secret: Path, written: list[Path]) -> Certifi
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that was not there, with its mode from the first moment on; in full or not at all."""
+    """Write a new file completely or not at all, with its mode from the start."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -233,7 +233,7 @@ def _load(path: Path) -> tuple[bytes, bytes | None]:
         if not all(len(z85.decode(key)) == _KEY_BYTES for key in keys):
             raise ValueError("a key is not 40 characters long")
     except (OSError, ValueError, KeyError, struct.error) as error:
-        # z85 raises KeyError for a character outside its alphabet and struct.error for five characters that
-        # make more than 32 bits.
+        # z85 raises KeyError for a character outside its alphabet, and struct.error for five characters that
+        # encode more than 32 bits.
         raise KeysError(f"{path} is no readable CURVE certificate: {error}") from error
     return public, secret

@@ -1,8 +1,8 @@
-"""The ZAP authenticator: the thread that libzmq asks whether a client's key is known.
+"""The ZAP authenticator: the thread that tells libzmq whether a client's key is known.
 
-libzmq sends each handshake's request to ``inproc://zeromq.zap.01`` of the same context and lets nobody in
-without an answer (https://rfc.zeromq.org/spec/27/). When this thread dies nobody new can connect, and the
-supervisor stops the daemon rather than go on half deaf.
+libzmq sends a request for each handshake to ``inproc://zeromq.zap.01`` of the same context, and admits no
+client without an answer (https://rfc.zeromq.org/spec/27/). If this thread died, no new client could connect,
+so the supervisor then stops the daemon.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 _ENDPOINT = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
 _KEY_BYTES = 32
-#: Seconds between two log lines about refused connections; the counter has them all.
+#: Seconds between two log lines about refused connections; the counter has all of them.
 _LOG_EVERY = 10.0
 _ACCEPTED, _TRY_AGAIN, _REFUSED = b"200", b"300", b"400"
 
 
 class ZapAuthenticator(Service):
-    """Admits the CURVE clients whose public key is known, and nobody else.
+    """Admits the CURVE clients whose public key is known, and no others.
 
-    The User-Id of what they send is their public key in Z85.
+    The User-Id of their messages is their public key in Z85.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class ZapAuthenticator(Service):
         on_refused: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing is opened before ``start``, which must come before the context's sockets are bound.
+        """Create the thread; ``start`` must be called before the context's sockets are bound.
 
         Args:
-            context: of the sockets to guard.
-            name_of: the name of a known public key (Z85), None for any other; asked at each handshake. An
-                OSError or KeysError of it turns the client away for now: it will try again.
-            on_refused: called for each connection that is turned away.
-            monotonic: seconds.
+            context: The context whose sockets are protected.
+            name_of: Returns the name of a known public key (Z85), None for an unknown one; called at each
+                handshake. With an OSError or KeysError the client is refused for now and will try again.
+            on_refused: Called for each connection that is refused.
+            monotonic: Monotonic clock, in seconds.
         """
         super().__init__("zap")
         self._context = context
@@ -63,10 +63,10 @@ class ZapAuthenticator(Service):
         self._logged_at = -_LOG_EVERY
 
     def setup(self) -> None:
-        """Bind where libzmq asks.
+        """Bind the endpoint that libzmq sends requests to.
 
         Raises:
-            zmq.ZMQError: the context has an authenticator already.
+            zmq.ZMQError: The context has an authenticator already.
         """
         self._socket = self._context.socket(zmq.REP)
         self._socket.linger = 0
@@ -88,7 +88,7 @@ class ZapAuthenticator(Service):
         self._waker.wake()
 
     def teardown(self) -> None:
-        """Close the socket: libzmq then refuses everybody."""
+        """Close the socket: libzmq then refuses every client."""
         self._waker.close()
         if self._socket is not None:
             self._socket.close()

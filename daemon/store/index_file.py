@@ -1,4 +1,4 @@
-"""The index file at start-up: is it sound, and if not, out of the way with it and a new one in its place."""
+"""Opens the index at start-up: checks it, and moves a damaged one aside and makes a new one."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from dance_ondevice.files import sync_directory
 
 log = logging.getLogger(__name__)
 
-#: What no file can give back, and so is carried over from a broken index as far as it can be read.
+#: Tables that cannot be rebuilt from files, and so are copied from a damaged index as far as they can be
+#: read.
 SALVAGED = ("rounds", "round_samples", "ledger", "energy", "budget")
 _WITH_WAL = ("", "-wal", "-shm")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedIndex:
-    """An index that can be used.
+    """An index that can be used, and what was done to get it.
 
     Attributes:
         db: Connection for writing; the caller closes it.
-        fault: Why a new index was made; empty when the one that was there is sound.
+        fault: Why a new index was made; empty when the existing one is sound.
         moved_aside: Files of the old index, under their new names.
-        salvaged: Tables carried over whole.
+        salvaged: Tables that were copied completely.
     """
 
     db: Database
@@ -51,7 +52,8 @@ def open_index(paths: StatePaths, *, anew: bool = False) -> OpenedIndex:
 
     Raises:
         SchemaTooNew: A later version wrote it; it is left alone.
-        sqlite3.OperationalError: It can be neither opened nor blamed: no permission, locked, a failing disk.
+        sqlite3.OperationalError: It cannot be opened, and not because it is damaged: no permission, locked, a
+        failing disk.
     """
     fault = "a new one was asked for" if anew else _find_fault(paths)
     moved: tuple[Path, ...] = ()
@@ -69,15 +71,16 @@ def open_index(paths: StatePaths, *, anew: bool = False) -> OpenedIndex:
 
 
 def _find_fault(paths: StatePaths) -> str:
-    """Why the index cannot be used; empty if it can. Migrates it on the way."""
+    """Why the index cannot be used; empty if it can. It is also migrated."""
     if not paths.database.exists():
         return "missing"
     if paths.database.stat().st_size == 0:
         return "empty"
     try:
-        # Read-only, or SQLite would tidy up the WAL of a broken database, perhaps all that is left of it.
+        # Read-only, since SQLite would otherwise truncate the WAL of a damaged database, perhaps all that is
+        # left.
         with contextlib.closing(_read_only(paths.database)) as connection:
-            # Every page is read once but no index is compared with its table: about the time of a copy.
+            # Reads every page once without comparing indexes with their tables, in about the time of a copy.
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 return str(verdict)
@@ -90,7 +93,8 @@ def _find_fault(paths: StatePaths) -> str:
             if not missing and db.execute("SELECT count(*) FROM sample_totals").fetchone()[0] == 0:
                 return "its totals are missing"
     except sqlite3.DatabaseError as error:
-        # SQLITE_CORRUPT and SQLITE_NOTADB are raised as the base class; the others say nothing of the file.
+        # SQLITE_CORRUPT and SQLITE_NOTADB are raised as the base class; subclasses do not mean a damaged
+        # file.
         if type(error) is not sqlite3.DatabaseError:
             raise
         return str(error)
@@ -106,7 +110,7 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 
 
 def _move_aside(paths: StatePaths) -> tuple[Path, ...]:
-    """Rename the database and its WAL so that they still belong together; the database comes first."""
+    """Rename the database and its WAL so that they still match; the database comes first."""
     present = [suffix for suffix in _WITH_WAL if _sibling(paths.database, suffix).exists()]
     if not present:
         return ()
@@ -125,7 +129,7 @@ def _sibling(path: Path, suffix: str) -> Path:
 
 
 def _salvage(db: Database, old: Path) -> tuple[str, ...]:
-    """Carry the bookkeeping over; returns the tables that could be read to the end."""
+    """Copy the bookkeeping tables; returns those that could be read completely."""
     salvaged: list[str] = []
     with contextlib.closing(_read_only(old)) as source:
         for table in SALVAGED:

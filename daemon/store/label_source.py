@@ -1,4 +1,4 @@
-"""Who made a label, written into its PNG: so it is known even when the index is lost and rebuilt."""
+"""The author of a label that a model made, stored in its PNG, so that a rebuilt index knows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The labels before the last import: kept in the index until the next import, or until their sample goes."""
+"""The labels before the last import, kept in the index until the next import or their sample's removal."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Before:
 
     Attributes:
         png: The label; None where there was none.
-        source: Who had made it.
-        classes: Its class ids, as their column holds them.
-        confidence: Mean confidence of a model that made it.
+        source: The label's source.
+        classes: Its class ids, as stored in their column.
+        confidence: Mean confidence of the model that made it, if one did.
         imported: Digest of the label that the import wrote.
     """
 
@@ -32,11 +32,11 @@ class Before:
 
 
 def keeper(sample_id: str, import_id: str, before: bytes | None, png: bytes) -> Callable[[Database], None]:
-    """What keeps the label before, run before the row is changed; the first of a new import drops older ones.
+    """A function, to be run before the row changes, that keeps the old label and drops other imports'.
 
     Args:
         sample_id: The sample that an import labels.
-        import_id: The import: all labels of one command.
+        import_id: The import's name, which all labels of one command share.
         before: The label that is replaced, None where there is none.
         png: The label that replaces it.
     """
@@ -70,12 +70,12 @@ def listed(db: Database, after: str, count: int) -> list[str]:
 
 
 def restorer(sample_id: str, before: Before, label: str | None, growth: int) -> Callable[[Database], bool]:
-    """What puts the row back and forgets the label before; tells whether there is a label again.
+    """A function that restores the row and deletes the kept label; it returns whether there is a label again.
 
     Args:
         sample_id: The sample.
-        before: Its label before.
-        label: Path of that label's file, relative to the state folder; None where there was none.
+        before: Its earlier label.
+        label: Path of the earlier label's file, relative to the state folder; None where there was none.
         growth: Bytes by which the sample's files grow.
     """
 

@@ -1,4 +1,4 @@
-"""Labelled samples of the index, as the policies take them, and their fixed splits."""
+"""Labelled samples of the index, in the form that policies take, and their fixed splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BOUNDED = "min(captured_at, received_at) as captured_at"
 
 
 def labelled_samples(db: Database) -> list[SampleInfo]:
-    """Every labelled sample that can be read, oldest first, as the round policy takes them."""
+    """Every labelled sample that can be read, oldest first, in the form that the round policy takes."""
     rows = db.query(
         f"select id, camera, {BOUNDED}, score, weight, split, rounds_used, classes, uncertainty, condition, "
         "signature, label_source from samples where label_path is not null and unreadable is null "
@@ -42,7 +42,7 @@ def labelled_samples(db: Database) -> list[SampleInfo]:
 
 
 def save_splits(db: Database, splits: Mapping[str, str]) -> None:
-    """Fix which samples are learnt from, held out, or set between the two; never changed again."""
+    """Store the split of each sample (train, gate or guard); a stored split never changes."""
     db.conn.executemany(
         "update samples set split = ? where id = ? and split is null",
         [(split, sample_id) for sample_id, split in splits.items()],

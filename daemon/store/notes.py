@@ -1,8 +1,8 @@
-"""What inference saw in stored frames: how unsure the live model was, and in which condition it was.
+"""Notes of inference on stored frames: the live model's uncertainty and the condition.
 
-Written in groups: one short transaction for many frames, some seconds after they were seen, by when those
-that are kept have their rows. How unsure a model was is known of the live version alone: notes of others are
-not written, and all are forgotten when another version goes live.
+They are written in groups: one short transaction for many frames, some seconds later, when those that are
+kept have their rows. Only the live version's uncertainty is kept: notes of other versions are not written,
+and all are deleted when another version goes live.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class SampleNotes:
         self._since = 0.0
 
     def note(self, sample: str, confidence: float, condition: str, version: str = "") -> None:
-        """Take note of a frame, stored or not.
+        """Add the note on a frame, whether it is stored or not.
 
         Args:
-            sample: its id.
-            confidence: the live model's mean confidence, 0 to 1.
-            condition: its name; empty where there is none.
-            version: that was so confident.
+            sample: The sample's id.
+            confidence: The live model's mean confidence, 0 to 1.
+            condition: Name of the condition; empty where there is none.
+            version: The version that predicted with that confidence.
         """
         if not self._notes:
             self._since = self._monotonic()
@@ -48,7 +48,7 @@ class SampleNotes:
             self.flush()
 
     def flush(self) -> None:
-        """Have all notes written; returns at once."""
+        """Queue all notes for writing; returns at once."""
         notes, self._notes = self._notes, {}
         if notes:
             rows = [

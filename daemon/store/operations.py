@@ -1,4 +1,4 @@
-"""What can be asked of the store, each with the future that answers, and what an error of the index means."""
+"""The operations of the store, each with the future of its result, and errors of the index for users."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dance_ondevice.daemon.store.samples import NewSample, Stored, StoreError, S
 
 @dataclass(frozen=True)
 class AddSample:
-    """Keep a frame."""
+    """Store a frame."""
 
     sample: NewSample
     future: Future[Stored]
@@ -23,9 +23,9 @@ class AddSample:
 
 @dataclass(frozen=True)
 class AddLabel:
-    """Label a frame that was kept, replacing an earlier label.
+    """Label a stored frame, replacing an earlier label.
 
-    ``confidence`` is a model's own, 0 to 1; ``import_id`` has the label before kept for an undo.
+    ``confidence`` is a model's own, 0 to 1; with ``import_id`` the earlier label is kept for an undo.
     """
 
     sample_id: str
@@ -47,7 +47,7 @@ class RestoreLabel:
 
 @dataclass(frozen=True)
 class Remove:
-    """Forget samples, rows and files; ``allowed`` may raise to keep them all, and nothing comes between."""
+    """Remove samples, rows and files; ``allowed`` may raise to keep all; nothing runs in between."""
 
     ids: Sequence[str]
     future: Future[int]
@@ -67,14 +67,14 @@ Operation = AddSample | AddLabel | RestoreLabel | Remove | Call
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a future will resolve to: an error, or else a value."""
+    """The result of an operation for its future: an error, or else a value."""
 
     future: Future[Any]
     value: Any = None
     error: BaseException | None = None
 
     def resolve(self) -> None:
-        """Tell whoever waits."""
+        """Set the future's result."""
         if self.error is None:
             self.future.set_result(self.value)
         else:
@@ -83,12 +83,12 @@ class Outcome:
 
 def is_corrupt(error: BaseException) -> bool:
     """Whether an error says that the index itself is damaged."""
-    # SQLITE_CORRUPT and SQLITE_NOTADB are the ones that Python raises as the base class itself.
+    # SQLITE_CORRUPT and SQLITE_NOTADB are the errors that Python raises as the base class itself.
     return type(error) is sqlite3.DatabaseError
 
 
 def index_error(error: BaseException) -> StoreError:
-    """What an error of the index means for the user."""
+    """The error for users that an error of the index amounts to."""
     if isinstance(error, StoreError):
         return error
     if isinstance(error, sqlite3.OperationalError) and "full" in str(error):

@@ -1,4 +1,4 @@
-"""Room on the disk: whether more bytes fit, and what goes so that they do."""
+"""The quota on the disk: whether more bytes fit, and which samples are evicted so that they do."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from dance_ondevice.policies.stream.retention import StoredSample, choose_evicti
 
 log = logging.getLogger(__name__)
 
-#: Share of what is stored that an eviction frees beyond what is needed: it does not run for every frame.
+#: Share of the stored bytes that an eviction frees beyond the need, so that it does not run for every frame.
 SLACK = 0.02
 
-#: The newest so many held-out samples of a camera stay: several gates full. Older ones go like other labelled
-#: samples, by age, so that what models are judged on refreshes with the stream and never fills the store.
+#: The newest held-out samples of a camera that stay, enough for several gates. Older ones are evicted like
+#: other labelled samples, by age, so that the gate's samples follow the stream and never fill the store.
 KEEP_HELD_OUT = 128
 #: The newest so many of each condition stay whatever came since: a night is judged by day as well.
 KEEP_HELD_OUT_OF_CONDITION = 16
 
-#: A camera is gone once so many samples have come since its last one as the store holds, this many at least.
+#: A camera is gone once as many samples have come since its last one as are stored, at least this many.
 GONE_AFTER = 128
 
-#: The cameras that are gone, renamed or removed: nothing is judged by what they saw any more.
+#: The cameras that are gone, renamed or removed: their samples judge no candidate any more.
 GONE = f"""
 SELECT camera FROM samples GROUP BY camera HAVING max(arrival) <
     (SELECT arrivals - max(labelled + unlabelled, {GONE_AFTER}) FROM sample_totals)
 """
 
-#: Samples that one step removes; what is more than a piece is paid off in several, between other work.
+#: Samples that one step removes; a larger excess is removed in several steps, between other work.
 PIECE = 64
 
-# The newest held-out samples stay, and so do those that a running round may be reading. Nothing trains on a
-# held-out sample: its classes keep it no longer than others.
+# The newest held-out samples stay, and so do samples that a running round may be reading. A held-out sample
+# is not trained on, so its classes do not keep it longer.
 _IN_USE = "SELECT sample_id FROM round_samples JOIN rounds ON rounds.id = round_id WHERE outcome IS NULL"
 _CANDIDATES = f"""
 SELECT id, camera, arrival, bytes, score, label_path IS NOT NULL,
@@ -64,13 +64,13 @@ def free_bytes(path: Path) -> int:
 
 
 def last_arrivals(db: Database) -> dict[str, float]:
-    """When each camera's last stored sample came, wall-clock seconds of then."""
+    """The arrival of each camera's last stored sample, in wall-clock seconds of that time."""
     rows = db.execute("SELECT camera, max(arrival), received_at FROM samples GROUP BY camera").fetchall()
     return {camera: received_at for camera, _, received_at in rows}
 
 
-class Room:
-    """Holds the quota and the free-space floor, for the thread that owns the database connection."""
+class Quota:
+    """Enforces the quota and the free-space floor, on the thread that owns the database connection."""
 
     def __init__(
         self,
@@ -89,13 +89,13 @@ class Room:
         self._seed = seed
         self._free_bytes = free_bytes
         self._claimed = 0
-        # What the policy could release at the last refusal: no use asking again until something changed.
+        # What the policy could release at the last refusal: asking again is useless until something changed.
         self._releasable: int | None = None
         # What goes, piece by piece, since much more is stored than may be.
         self._due: deque[StoredSample] = deque()
 
     def set_limits(self, *, quota_bytes: int, min_free_bytes: int) -> None:
-        """Hold other limits from the next write on."""
+        """Use other limits from the next write on."""
         self._quota = quota_bytes
         self._floor = min_free_bytes
         self._releasable = None
@@ -117,14 +117,14 @@ class Room:
         return self._free_bytes(self._paths.root)
 
     def claim(self, size: int, keep: Collection[str] = ()) -> None:
-        """Count ``size`` bytes as taken until ``settle``, evicting samples where there is no room.
+        """Reserve ``size`` bytes until ``settle``, evicting samples where they do not fit.
 
         Args:
-            size: Bytes about to be written.
-            keep: Ids that must not go.
+            size: Number of bytes about to be written.
+            keep: Ids that must not be evicted.
 
         Raises:
-            StoreFull: There is no room and not enough may be evicted; nothing was.
+            StoreFull: The bytes do not fit and not enough may be evicted; nothing was evicted.
         """
         if size <= 0:
             return
@@ -132,7 +132,7 @@ class Room:
         over = used + self._claimed + size - self._quota
         free = self.free()
         need = max(over, self._floor + size - free)
-        if need > 0 and not self._make_room(need, size, keep):
+        if need > 0 and not self._make_space(need, size, keep):
             raise StoreFull(self._explain(over, free))
         self._claimed += size
 
@@ -150,16 +150,16 @@ class Room:
         self._remove_due(0, ())
 
     def unclaim(self, size: int) -> None:
-        """Take a claim back whose bytes were not written."""
+        """Release a reservation whose bytes were not written."""
         self._claimed -= max(size, 0)
 
     def settle(self, *, changed: bool) -> None:
-        """The claims are rows now, or void; ``changed`` if anything was written to the database."""
+        """End all reservations: they are rows now, or void; ``changed`` if the database was written to."""
         self._claimed = 0
         if changed:
             self._releasable = None
 
-    def _make_room(self, need: int, size: int, keep: Collection[str]) -> bool:
+    def _make_space(self, need: int, size: int, keep: Collection[str]) -> bool:
         """Free ``need`` bytes; of what was too much before these ``size`` came, a piece at least."""
         if not self._due and not self._choose(need, int(SLACK * self.totals()[2]), keep):
             return False

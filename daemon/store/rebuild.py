@@ -1,4 +1,4 @@
-"""What files say beyond the images: which samples rounds have used, and which model versions there are."""
+"""Facts that files hold beyond the images: the samples that rounds have used, and the model versions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 
 class Roles:
-    """What past rounds used each sample for, read from ``rounds/<id>/job.json`` and what older ones left.
+    """The role that past rounds used each sample in, from ``rounds/<id>/job.json`` and older rounds' remains.
 
     Attributes:
-        learnt: how many rounds learnt from each sample.
-        gate: samples that were held out.
+        learnt: Number of rounds that learnt from each sample.
+        gate: Samples that were held out.
     """
 
     #: Under ``rounds``: of the rounds whose folders are gone.
@@ -54,20 +54,20 @@ class Roles:
     def split(self, sample_id: str) -> str:
         """``gate`` for a sample that was held out and never learnt from, else ``train``.
 
-        A sample of which nothing is known may have been learnt from, so it is never held out.
+        An unknown sample may have been learnt from, so it is never held out.
         """
         return "gate" if sample_id in self.gate and sample_id not in self.learnt else "train"
 
     def rounds_used(self, sample_id: str) -> int:
-        """How many rounds learnt from the sample."""
+        """Number of rounds that learnt from the sample."""
         return self.learnt[sample_id]
 
 
 def restore_versions(db: Database, paths: StatePaths) -> int:
-    """Bring the table of versions in line with ``models``; ``live.json`` alone says which one is live.
+    """Make the table of versions match the folder ``models``; ``live.json`` alone decides which one is live.
 
     Returns:
-        How many versions had no row.
+        Number of versions that had no row.
     """
     live = _read_object(paths.live_file).get("version") if paths.live_file.exists() else None
     known = {row[0] for row in db.execute("SELECT version FROM versions")}

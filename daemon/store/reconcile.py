@@ -1,4 +1,4 @@
-"""Files and index brought in line at start-up. The files are the truth: an index never costs an image."""
+"""Reconciles files and index at start-up. The files decide: no image is deleted because of the index."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ UPDATE sample_totals SET (labelled, unlabelled, bytes) =
 
 @dataclass(frozen=True, kw_only=True)
 class ReconcileReport:
-    """What was found and done.
+    """The findings and changes of one reconciliation.
 
     Attributes:
         index: ``sound``, ``created`` where there was nothing to index, or ``rebuilt`` from the files.
         fault: Why a new index was made; empty if it was not.
         moved_aside: The old index's files under their new names.
-        history_lost: Whether what the old index knew of rounds, joules and budget is gone, or part of it.
+        history_lost: Whether the old index's records of rounds, joules and budget are lost, at least in part.
         samples: Samples in the index now.
         adopted: Images that had no row.
         removed: Rows whose image was gone.
         labels_attached: Labels found beside images of known samples.
-        labels_detached: Labels that the index knew of and that were gone.
-        strays: Half-written files deleted.
-        unreadable: Images and labels of ours that are damaged; left where they are.
-        unknown: Files and folders that are none of ours; left where they are.
+        labels_detached: Labels that the index had and whose files were gone.
+        strays: Half-written files that were deleted.
+        unreadable: Damaged images and labels of samples; left where they are.
+        unknown: Files and folders that do not belong to the store; left where they are.
         versions: Model versions that had no row.
     """
 
@@ -85,10 +85,10 @@ class ReconcileReport:
 def reconcile(
     paths: StatePaths, *, score: Score | None = None, on_progress: Callable[[], None] = lambda: None
 ) -> ReconcileReport:
-    """Bring the index in line with the files; run before the store starts, under the state directory's lock.
+    """Make the index match the files; run before the store starts, under the state directory's lock.
 
-    Half-written files of ours go, rows without an image go, images without a row are adopted, labels follow
-    their images. What is not ours is left alone. A missing or broken index is replaced.
+    Half-written files of the store and rows without an image are deleted, images without a row are adopted,
+    and labels follow their images. Other files are left alone. A missing or damaged index is replaced.
 
     Args:
         paths: The state directory.
@@ -97,7 +97,7 @@ def reconcile(
 
     Raises:
         SchemaTooNew: A later version wrote the index.
-        sqlite3.OperationalError: The index cannot be opened, and not because it is broken.
+        sqlite3.OperationalError: The index cannot be opened, and not because it is damaged.
         OSError: A folder cannot be read.
     """
     return _run(paths, score, on_progress, anew=False)
@@ -106,7 +106,7 @@ def reconcile(
 def rebuild_index(
     paths: StatePaths, *, score: Score | None = None, on_progress: Callable[[], None] = lambda: None
 ) -> ReconcileReport:
-    """Move the index aside, sound or not, and make a new one from the files; otherwise as ``reconcile``."""
+    """Move the index aside, sound or not, and make a new one from the files; otherwise like ``reconcile``."""
     return _run(paths, score, on_progress, anew=True)
 
 
@@ -191,7 +191,7 @@ class _Repair:
                 gone.append(identifier)
                 continue
             kept.add(identifier)
-            # An image that is there but was not listed is a link of the user's: its row stays as it is.
+            # An existing image that was not listed is a symbolic link of the user's: its row stays as it is.
             if image is not None and (image.label != label or image.bytes + image.label_bytes != size):
                 changed.append((image, label, (width, height)))
             if image is not None and (unreadable or image.bytes + image.label_bytes != size):
@@ -227,14 +227,14 @@ class _Repair:
         self._db.execute("UPDATE samples SET unreadable = ? WHERE id = ?", [error, image.id])
 
     def _follow_label(self, image: ImageFile, known: str | None, native: tuple[int, int]) -> None:
-        """Make a row say what its files say of size and label."""
+        """Update a row's size and label from its files."""
         values: dict[str, object] = {"id": image.id, "bytes": image.bytes + image.label_bytes}
         label = self._label(image, native, native)
         if label is not None:
             values |= {"path": image.label, "classes": label[1]}
             self._counts["labels_attached"] += known is None
-            # A model's label says so itself: a row may still tell of the one that it replaced, or that
-            # replaced it.
+            # A model's label names its author itself: the row may still describe the label before or after
+            # it, whose file a crash kept from being written or removed.
             values |= {"source": label[2]}
             changes = (
                 "label_path = :path, classes = :classes, label_source = coalesce(:source, "
@@ -259,7 +259,7 @@ class _Repair:
             self._on_progress()
 
     def _read_back(self, image: ImageFile, roles: Roles) -> dict[str, object] | None:
-        """A row made from the image alone; None when it is damaged."""
+        """A row made from the image alone; None when the image is damaged."""
         file = self._paths.root / image.path
         try:
             data = file.read_bytes()
@@ -306,7 +306,7 @@ class _Repair:
     def _label(
         self, image: ImageFile, stored: tuple[int, int], native: tuple[int, int] | None
     ) -> tuple[tuple[int, int], str, str | None] | None:
-        """Native size, classes (JSON) and author, if a model, of a label; None without a sound one."""
+        """Native size, classes (JSON) and author, if a model, of a label; None without a valid one."""
         if image.label is None:
             return None
         file = self._paths.root / image.label

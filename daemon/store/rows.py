@@ -1,4 +1,4 @@
-"""The rows of samples: what the writer of new ones knows of those there are, and what it inserts."""
+"""Rows of samples: those that exist, as the writer reads them, and new ones, as it inserts them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dance_ondevice.daemon.store.samples import NewSample, StoreError, digest, l
 
 __all__ = ["INSERT", "KNOWN", "Known", "classes_json", "new_row", "read_known"]
 
-#: Selects what ``read_known`` reads; a condition follows.
+#: Selects the columns that ``read_known`` reads; a condition is appended.
 KNOWN = (
     "SELECT id, path, width, height, native_width, native_height, origin, label_path, label_source "
     "FROM samples"
 )
 
-#: The columns that are attributes of a new sample under the same name, then those made from it.
+#: The columns that are attributes of a new sample under the same name, then those computed from it.
 _GIVEN = (
     *("id", "camera", "seq", "captured_at", "received_at", "format", "width", "height"),
     *("native_width", "native_height", "score", "quantile", "scale", "weight", "reason", "signature"),
@@ -33,7 +33,7 @@ INSERT = f"INSERT INTO samples ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' + 
 class Known:
     """A sample that is stored, or will be once this group is done; ``native`` is None where unknown.
 
-    ``label_source`` is that of the label there is, or will be.
+    ``label_source`` is the source of its present label, or of the one that this group writes.
     """
 
     id: str
@@ -54,7 +54,7 @@ def read_known(db: Database, root: Path, query: str, parameters: Sequence[object
         parameters: Its parameters.
 
     Raises:
-        StoreError: The disk does not tell the size of its label.
+        StoreError: The size of its label cannot be read from the disk.
     """
     row = db.execute(query, parameters).fetchone()
     if row is None:
@@ -79,9 +79,9 @@ def new_row(sample: NewSample, image: Path, received: str, root: Path) -> dict[s
 
     Args:
         sample: The sample.
-        image: Where its image lies.
+        image: Path of its image.
         received: Digest of the image as it came.
-        root: The state folder, to which paths are relative.
+        root: The state folder, which paths are relative to.
     """
     row: dict[str, object] = {name: getattr(sample, name) for name in _GIVEN}
     label = None if sample.label is None else str(label_path(image).relative_to(root))
@@ -97,7 +97,7 @@ def new_row(sample: NewSample, image: Path, received: str, root: Path) -> dict[s
 
 
 def classes_json(classes: Sequence[int] | None) -> str | None:
-    """Class ids as their column holds them."""
+    """Class ids as JSON, for their column."""
     return None if classes is None else json.dumps(sorted(set(classes)))
 
 
@@ -105,7 +105,7 @@ def _size(file: Path) -> int:
     """Bytes of a file, 0 where there is none.
 
     Raises:
-        StoreError: The disk does not tell: one sample then cannot be served, the store can.
+        StoreError: The disk does not answer; this concerns one sample, not the whole store.
     """
     try:
         return file.stat().st_size

@@ -1,4 +1,4 @@
-"""A stored sample: its values, what can go wrong with it, and its files."""
+"""A stored sample: its values, its errors and its files."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _CHUNK = 500  # ids in one statement, below every SQLite build's limit on parame
 
 
 class StoreError(RuntimeError):
-    """The store could not do what was asked; the text says why and what to do."""
+    """The store could not do what was asked; the message says why and what to do."""
 
 
 class StoreFull(StoreError):  # noqa: N818
-    """There is no room, and nothing may be evicted to make some."""
+    """The sample exceeds the quota or the free space, and nothing may be evicted for it."""
 
 
 class UnknownSample(StoreError):  # noqa: N818
-    """There is no sample of this id: never kept, or evicted since."""
+    """There is no sample of this id: it was never kept, or was evicted since."""
 
 
 class LabelMismatch(StoreError):  # noqa: N818
@@ -41,15 +41,15 @@ class LabelMismatch(StoreError):  # noqa: N818
 
 
 class LabelEmpty(StoreError):  # noqa: N818
-    """The label says nothing: 255 in every pixel."""
+    """The label has 255 in every pixel, so there is nothing to learn from it."""
 
 
 class LabelChanged(StoreError):  # noqa: N818
-    """The label of the last import is no longer there: another one has taken its place."""
+    """The label of the last import was replaced by another one since."""
 
 
 class LabelProtected(StoreError):  # noqa: N818
-    """A person or the camera labelled the sample: no model may write over that."""
+    """A person or the camera labelled the sample: a model must not replace that label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +57,13 @@ class NewSample:
     """A frame that is to be kept.
 
     Attributes:
-        id: As ``sample_id`` makes it from camera, time and sequence number.
+        id: The sample's id, as ``sample_id`` makes it from camera, time and sequence number.
         camera: The camera's name.
         seq: The sender's sequence number.
         captured_at: Wall-clock seconds since the epoch, from the sender.
         received_at: Wall-clock seconds since the epoch, of this board.
         data: The encoded image as it is to be stored.
-        format: ``"jpg"`` or ``"png"``: what ``data`` is.
+        format: Format of ``data``, ``"jpg"`` or ``"png"``.
         width: Pixels of the stored image.
         height: Pixels of the stored image.
         native_width: Pixels of the frame as captured; a label has this size.
@@ -74,10 +74,10 @@ class NewSample:
         weight: Weight in the training loss.
         reason: Why the frame was kept, in words.
         label: PNG of class ids, or None.
-        label_source: Where the label came from; None without one.
+        label_source: Source of the label; None without one.
         classes: Class ids in the label; None without one.
         received_digest: ``digest`` of the image as it came; None when ``data`` is that image.
-        signature: Of the image, by which near-duplicates are known; None when it was not taken.
+        signature: Signature of the image, by which near-duplicates are found; None when it was not computed.
     """
 
     id: str
@@ -110,7 +110,7 @@ class NewSample:
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """The promise behind an ack: the sample survives a crash.
+    """The answer that a sample is stored: it survives a crash.
 
     Attributes:
         id: Id of the stored sample; of the earlier one for a duplicate.
@@ -133,10 +133,10 @@ def digest(data: bytes | memoryview) -> str:
 
 
 def image_path(paths: StatePaths, sample: NewSample) -> Path:
-    """Where the sample's image goes.
+    """The path of the sample's image.
 
     Raises:
-        StoreError: Format, id, camera or time cannot name a file here.
+        StoreError: Format, id, camera or time cannot name a file.
     """
     if sample.format not in FORMATS:
         raise StoreError(f"sample {sample.id!r}: format {sample.format!r} is not one of {', '.join(FORMATS)}")
@@ -151,24 +151,24 @@ def image_path(paths: StatePaths, sample: NewSample) -> Path:
 
 
 def label_path(image: Path) -> Path:
-    """Where the label of an image lies."""
+    """The path of an image's label."""
     return image.with_name(image.stem + LABEL_SUFFIX)
 
 
 def native_size(png: bytes, stored: tuple[int, int], native: tuple[int, int] | None) -> tuple[int, int]:
-    """Check a label's size, and tell the native size that it stands for.
+    """Check a label's size; returns the native size of its sample.
 
     Args:
         png: The label.
         stored: Width and height of the stored image.
-        native: Width and height as captured, or None when that is not known (a sample read back from its
-            file): then any size is right of which ``stored`` may be a scaled copy.
+        native: Width and height as captured, or None when they are unknown (a sample rebuilt from its file):
+            then any size is accepted that ``stored`` may be a scaled copy of.
 
     Returns:
         Width and height as captured.
 
     Raises:
-        LabelMismatch: The label is no 8-bit single-channel PNG of that size.
+        LabelMismatch: The label is not an 8-bit single-channel PNG of that size.
     """
     try:
         info = probe(png)
@@ -197,7 +197,7 @@ def native_size(png: bytes, stored: tuple[int, int], native: tuple[int, int] | N
 
 
 def storage_error(error: OSError, path: Path) -> StoreError:
-    """Say what a failed write means for the user."""
+    """The error for users that a failed write amounts to."""
     if error.errno in _FULL:
         return StoreFull(f"the disk is full ({path.parent}): free some space or lower storage.quota_bytes")
     if error.errno == errno.EROFS:
@@ -208,13 +208,13 @@ def storage_error(error: OSError, path: Path) -> StoreError:
 class SampleFiles:
     """Writes the files of a group, and makes all of them durable at once.
 
-    What makes a file durable is mostly waiting, and a disk that flushes for one flushes for all who wait at
-    that moment. So files are written as they come, flushed together on a few threads, and only then given
-    their names.
+    Making a file durable is mostly waiting, and a disk that flushes for one file flushes for all that wait at
+    that moment. So files are written under temporary names as they come, flushed together on a few threads,
+    and only then renamed to their final paths.
     """
 
     def __init__(self, paths: StatePaths, flushers: Workers) -> None:
-        """``flushers`` wait for the disk; the caller closes them."""
+        """``flushers`` are threads that wait for the disk; the caller closes them."""
         self._root = paths.root
         self._flushers = flushers
         self._staged: dict[Path, Staged] = {}
@@ -223,13 +223,13 @@ class SampleFiles:
         self._touched: set[Path] = set()
 
     def stage(self, path: Path, data: bytes) -> None:
-        """Write a file; it comes to lie at ``path``, whole, with ``place``.
+        """Write a file under a temporary name; ``place`` renames it to ``path``.
 
         Raises:
-            StoreFull: No space left.
-            StoreError: Any other failure; ``path`` is as it was.
+            StoreFull: The disk is full.
+            StoreError: Any other failure; ``path`` is unchanged.
         """
-        if path in self._staged:  # twice in one group: the second goes over the first
+        if path in self._staged:  # twice in one group: the second replaces the first
             self._place()
         try:
             self._enter(path.parent)
@@ -238,7 +238,7 @@ class SampleFiles:
             raise storage_error(error, path) from error
 
     def current(self, path: Path) -> bytes | None:
-        """What lies at a path, or will once ``place`` is called; None where it cannot be read."""
+        """The file at a path, as it is now or will be once ``place`` is called; None if it cannot be read."""
         if path in self._staged:
             self._place()
         try:
@@ -247,23 +247,23 @@ class SampleFiles:
             return None
 
     def unstage(self, path: Path) -> None:
-        """Forget a file that was staged."""
+        """Drop a staged file."""
         staged = self._staged.pop(path, None)
         if staged is not None:
             staged.discard()
 
     def place(self) -> dict[Path, OSError]:
-        """Flush what was staged and give it its names, which are durable after ``sync``.
+        """Flush all staged files and rename them to their final paths; ``sync`` makes the names durable.
 
         Returns:
-            The paths of which that failed, and are as they were.
+            The paths that could not be written, with their errors; they are unchanged.
         """
         self._place()
         failed, self._failed = self._failed, {}
         return failed
 
     def sync(self) -> dict[Path, OSError]:
-        """Flush every folder written to since the last call; returns those of which it failed."""
+        """Flush every folder written to since the last call; returns those that failed, with their errors."""
         failed: dict[Path, OSError] = {}
         for directory in sorted(self._touched):
             try:
@@ -276,7 +276,7 @@ class SampleFiles:
         return failed
 
     def abandon(self) -> None:
-        """Forget everything that is staged: the group has come to nothing."""
+        """Drop all staged files, since the group failed."""
         for path in tuple(self._staged):
             self.unstage(path)
         self._failed.clear()
@@ -301,8 +301,8 @@ class SampleFiles:
         return [future.result() for future in waiting]
 
     def _enter(self, directory: Path) -> None:
-        # Once a process life the whole chain is flushed, even where it exists already: a crash may have come
-        # between an earlier mkdir and the flush of its parent.
+        # Once in the life of the process the whole chain of folders is flushed, even if it exists: a crash
+        # may have come between an earlier mkdir and the flush of its parent.
         if directory in self._entered and directory.is_dir():
             return
         directory.mkdir(parents=True, exist_ok=True)
@@ -322,17 +322,17 @@ def _flush(file: Staged) -> OSError | None:
 
 
 def delete_files(image: Path) -> None:
-    """Remove a sample's files, label first: an image alone is a sample, a label alone is not."""
+    """Remove a sample's files, label first: an image without a label is a sample, a label alone is not."""
     for path in (label_path(image), image):
-        with contextlib.suppress(OSError):  # what stays is adopted again, or reported, at the next start
+        with contextlib.suppress(OSError):  # a file that stays is adopted or reported at the next start
             path.unlink()
 
 
 def delete_samples(db: Database, paths: StatePaths, ids: Sequence[str]) -> int:
-    """Forget samples: rows first, in a transaction of their own, then the files.
+    """Remove samples: rows first, in a transaction of their own, then the files.
 
     Returns:
-        How many there were.
+        Number of samples that existed.
 
     Raises:
         sqlite3.Error: The rows could not be removed; the files are untouched.

@@ -1,4 +1,4 @@
-"""What lies under ``samples``: images and labels of ours by their names, leftovers of ours, and the rest."""
+"""Lists the folder ``samples``: images and labels of samples, leftovers of writes, and other files."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Scan:
     """Every entry under ``samples``.
 
     Attributes:
-        images: By path relative to the state directory.
+        images: Images by their path relative to the state directory.
         strays: Files that a write left behind before its rename.
-        unknown: Everything that is none of ours, a folder counting once.
+        unknown: Files and folders that do not belong to the store; a folder counts once.
     """
 
     images: dict[str, ImageFile] = field(default_factory=dict)
@@ -58,10 +58,10 @@ class Scan:
 
 
 def scan(paths: StatePaths) -> Scan:
-    """List what is stored; opens no file.
+    """List the stored files without opening any.
 
     Raises:
-        OSError: A folder cannot be listed: better no start than an index without its samples.
+        OSError: A folder cannot be listed; without its samples no index must be made.
     """
     found = Scan()
     if not paths.samples.exists():
@@ -115,7 +115,7 @@ def _scan_day(paths: StatePaths, camera: str, folder: Path, found: Scan) -> None
 
 
 def _kind(camera: str, name: str) -> tuple[str, str] | None:
-    """Split a name into sample id and suffix; None unless both are of ours."""
+    """Split a name into sample id and suffix; None unless both belong to a sample."""
     for suffix in (LABEL_SUFFIX, *(f".{extension}" for extension in FORMATS)):
         identifier = name.removesuffix(suffix)
         if identifier != name and parse_sample_id(camera, identifier) is not None:

@@ -1,4 +1,4 @@
-"""The SQLite schema, as migrations: what a released version has applied is never edited, only added to."""
+"""The SQLite schema as migrations: a migration that was released is never edited, new ones are added."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def _initial(db: Database) -> None:
 
 
 def _expectations(db: Database) -> None:
-    """What a round was expected to gain and take before it ran, and what of the budget the last day used."""
+    """Add the expected gain and cost of a round, and what the last day used of the budget."""
     for statement in (
         "ALTER TABLE rounds ADD COLUMN expected_gain REAL",  # mIoU, a fraction of 1
         "ALTER TABLE rounds ADD COLUMN expected_joules REAL",  # gross
@@ -226,7 +226,7 @@ CREATE TABLE labelling (
 
 
 def _sample_value(db: Database) -> None:
-    """What tells how much a sample is worth, who labelled it and how surely, and which teacher saw it.
+    """Add what a sample's value is computed from, who labelled it with what confidence, and its last teacher.
 
     ``split`` may be 'duplicate' from here on: nearly an earlier training sample, used for nothing.
     """
@@ -242,7 +242,7 @@ def _sample_value(db: Database) -> None:
 
 
 def _course(db: Database) -> None:
-    """How a round went: its curve and pace, and the memory that it took.
+    """Add how a round went: its curve and pace, and the memory that it took.
 
     ``outcome`` may be 'rolled_back' from here on: promoted, and taken back on probation.
     """
@@ -257,12 +257,12 @@ def _course(db: Database) -> None:
 
 
 def _condition_rounds(db: Database) -> None:
-    """Which condition a round was for alone; NULL for all at once."""
+    """Add the one condition that a round trained; NULL for all at once."""
     db.execute("ALTER TABLE rounds ADD COLUMN condition TEXT")
 
 
 def _round_limits(db: Database) -> None:
-    """What bounds a round across restarts; ``seconds`` counts while it runs from here on."""
+    """Add the limits of a round across restarts; ``seconds`` counts while it runs from here on."""
     for statement in (
         "ALTER TABLE rounds ADD COLUMN max_seconds REAL",  # that it may take in all its parts
         "ALTER TABLE rounds ADD COLUMN resumes INTEGER NOT NULL DEFAULT 0",  # after an interruption
@@ -300,7 +300,7 @@ def _unreadable(db: Database) -> None:
 
 
 def _round_meter(db: Database) -> None:
-    """What a round's joules were measured with: only figures of one meter foretell another round's."""
+    """Add the meter of a round's joules: only rounds of the same meter predict another round's cost."""
     db.execute("ALTER TABLE rounds ADD COLUMN meter TEXT")  # sources and domains, such as 'rapl:psys'
 
 
@@ -319,7 +319,7 @@ CREATE TABLE label_undo (
 
 
 def _label_undo(db: Database) -> None:
-    """The labels before the last import; what an evicted sample had goes with it."""
+    """Add the labels before the last import; an evicted sample's label goes with it."""
     db.execute(_LABEL_UNDO)
     db.execute(
         "CREATE TRIGGER label_undo_deleted AFTER DELETE ON samples "
@@ -342,10 +342,10 @@ _CHANGES = (
 
 
 def migrate(db: Database) -> None:
-    """Bring a database, empty or of an earlier version, up to this version's schema.
+    """Migrate a database, empty or of an earlier version, to this version's schema.
 
     Raises:
-        SchemaTooNew: A later version has been at it; nothing is changed.
+        SchemaTooNew: A later version has changed the database; it is left unchanged.
     """
     changes = Migrations(MIGRATION_SET)
     for name, change in _CHANGES:

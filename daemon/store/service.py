@@ -16,7 +16,7 @@ from urllib.parse import quote
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.store.operations import AddLabel, AddSample, Call, Operation, Remove, RestoreLabel
-from dance_ondevice.daemon.store.quota import Room, free_bytes
+from dance_ondevice.daemon.store.quota import Quota, free_bytes
 from dance_ondevice.daemon.store.samples import (
     NewSample,
     Stored,
@@ -34,10 +34,10 @@ __all__ = ["Store", "StoreSnapshot", "open_reader", "open_writer"]
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: A group ends at this many operations or image bytes, so that an ack never waits for a long queue.
+#: A group ends at this many operations or image bytes, so that no answer waits for a long queue.
 GROUP_OPERATIONS = 64
 GROUP_BYTES = 64 << 20
-#: Files of a group that are flushed at once; a disk takes many requests to flush as one.
+#: Number of a group's files that are flushed at once; a disk handles many flush requests as one.
 _FLUSHERS = 16
 _BUSY_SECONDS = 10.0
 _IDLE_SECONDS = 1.0
@@ -45,7 +45,7 @@ _IDLE_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class StoreSnapshot:
-    """What the store holds.
+    """The totals of the store.
 
     Attributes:
         samples_labelled: Samples with a label.
@@ -101,7 +101,7 @@ class Store(Service):
     folder flushed, row committed. Callbacks of the futures run on the store's thread and must be quick.
     """
 
-    # A group of large frames on a worn SD card, or an eviction among many samples.
+    # Time for a group of large frames on a slow SD card, or for an eviction among many samples.
     max_silence = 60.0
 
     def __init__(
@@ -117,10 +117,10 @@ class Store(Service):
 
         Args:
             paths: The state directory, whose lock the caller holds.
-            quota_bytes: Bytes of all samples, labels included.
-            min_free_bytes: Bytes that stay free on the file system.
-            seed: Of the retention policy.
-            free_bytes: How many bytes are free on the file system of a path.
+            quota_bytes: The most bytes of all samples, labels included.
+            min_free_bytes: Bytes that must stay free on the file system.
+            seed: Seed of the retention policy.
+            free_bytes: Returns the free bytes on the file system of a path.
         """
         super().__init__("store")
         self._paths = paths
@@ -133,15 +133,15 @@ class Store(Service):
         self._closed = False
         self._snapshot = StoreSnapshot()
         self._db: Database | None = None
-        self._room: Room
+        self._quota: Quota
         self._writer: GroupWriter
         self.workers = (Workers("store-flush", _FLUSHERS),)
 
     def add_sample(self, sample: NewSample) -> Future[Stored]:
-        """Keep a frame, unless it was kept before: then its label, if the sample has none, is added to that.
+        """Store a frame; if it is stored already without a label, add its label to that sample.
 
-        The future raises ``StoreFull`` (no room, and nothing may be evicted), ``LabelMismatch``, or
-        ``StoreError`` for anything else; nothing of the sample is left behind then.
+        The future raises ``StoreFull`` (it exceeds the quota or the free space, and nothing may be evicted),
+        ``LabelMismatch``, or ``StoreError`` for anything else; then nothing of the sample is left behind.
         """
         future: Future[Stored] = Future()
         self._put(AddSample(sample, future))
@@ -157,16 +157,16 @@ class Store(Service):
         confidence: float | None = None,
         import_id: str = "",
     ) -> Future[None]:
-        """Label a kept frame, replacing an earlier label at once and whole.
+        """Label a stored frame, replacing an earlier label atomically.
 
         Args:
             sample_id: Id of the sample.
             png: 8-bit single-channel PNG of class ids, of the frame's native size.
             classes: The class ids in it.
-            source: Where it came from. A label of a source among ``MACHINES`` replaces only its like.
+            source: The label's source. A source among ``MACHINES`` replaces only labels of such sources.
             confidence: Mean confidence of a label that a model made, 0 to 1.
-            import_id: Of the import that brings it; the label before is then kept for ``restore_label``, and
-                those of earlier imports are forgotten.
+            import_id: Name of the import that brings it; the earlier label is then kept for
+                ``restore_label``, and those of earlier imports are deleted.
 
         The future raises ``UnknownSample``, ``LabelMismatch``, ``LabelEmpty``, ``LabelProtected``,
         ``StoreFull`` or ``StoreError``.
@@ -176,10 +176,10 @@ class Store(Service):
         return future
 
     def restore_label(self, sample_id: str) -> Future[bool]:
-        """Put back the label that a sample had before the last import; false where it had none.
+        """Restore the label that a sample had before the last import; resolves to false where it had none.
 
-        The future raises ``UnknownSample`` where that import did not label it, ``LabelChanged`` where it has
-        got another label since, ``StoreFull`` or ``StoreError``.
+        The future raises ``UnknownSample`` where that import did not label it, ``LabelChanged`` where its
+        label was replaced since, ``StoreFull`` or ``StoreError``.
         """
         future: Future[bool] = Future()
         self._put(RestoreLabel(sample_id, future))
@@ -188,12 +188,12 @@ class Store(Service):
     def remove_samples(
         self, ids: Sequence[str], *, allowed: Callable[[Database], None] | None = None
     ) -> Future[int]:
-        """Forget samples, rows before files; the future tells how many of the ids there were.
+        """Remove samples, rows before files; the future resolves to the number of ids that existed.
 
         Args:
             ids: Ids of samples.
-            allowed: Called on the store's thread right before the removal; a ``StoreError`` that it raises
-                keeps all of the samples and is raised by the future.
+            allowed: Called on the store's thread right before the removal; a ``StoreError`` from it keeps all
+                the samples and is raised by the future.
         """
         future: Future[int] = Future()
         self._put(Remove(tuple(ids), future, allowed))
@@ -202,35 +202,35 @@ class Store(Service):
     def submit(self, run: Callable[[Database], T]) -> Future[T]:
         """Run a function on the store's thread, inside the group's transaction.
 
-        What it raises undoes its own changes alone and is raised by the future. It must neither commit nor
-        roll back nor remove samples (``remove_samples`` does), and must be quick.
+        An exception undoes only the function's own changes and is raised by the future. The function must be
+        quick and must not commit, roll back or remove samples (``remove_samples`` does that).
         """
         future: Future[T] = Future()
         self._put(Call(run, future))
         return future
 
     def set_limits(self, *, quota_bytes: int, min_free_bytes: int) -> Future[None]:
-        """Hold other limits from now on; what is beyond the quota goes in pieces, between other work."""
+        """Use other limits from now on; samples beyond the quota are removed in steps, between other work."""
         self._quota_bytes = quota_bytes
         self._min_free_bytes = min_free_bytes
 
         def change(_: Database) -> None:
-            self._room.set_limits(quota_bytes=quota_bytes, min_free_bytes=min_free_bytes)
+            self._quota.set_limits(quota_bytes=quota_bytes, min_free_bytes=min_free_bytes)
 
         return self.submit(change)
 
     @property
     def quota_bytes(self) -> int:
-        """Bytes that all samples may take, labels included."""
+        """The most bytes of all samples, labels included."""
         return self._quota_bytes
 
     @property
     def min_free_bytes(self) -> int:
-        """Bytes that stay free on the file system."""
+        """Bytes that must stay free on the file system."""
         return self._min_free_bytes
 
     def snapshot(self) -> StoreSnapshot:
-        """The totals after the last group; costs nothing."""
+        """The totals after the last group, from memory."""
         return self._snapshot
 
     def wake(self) -> None:
@@ -243,7 +243,7 @@ class Store(Service):
         self._db = open_writer(self._paths)
         migrate(self._db)
         sync_directory(self._paths.root)
-        self._room = Room(
+        self._quota = Quota(
             self._db,
             self._paths,
             quota_bytes=self._quota_bytes,
@@ -251,20 +251,20 @@ class Store(Service):
             seed=self._seed,
             free_bytes=self._free_bytes,
         )
-        self._writer = GroupWriter(self._db, self._paths, self._room, self.workers[0])
+        self._writer = GroupWriter(self._db, self._paths, self._quota, self.workers[0])
         self._publish()
 
     def run(self) -> None:
-        """Write group after group; once stopped, write what is queued and take no more."""
+        """Write group after group; once stopped, write the queued operations and accept no more."""
         while not self.stopping.is_set():
-            self._write(self._take(0.0 if self._room.in_debt else _IDLE_SECONDS))
+            self._write(self._take(0.0 if self._quota.in_debt else _IDLE_SECONDS))
             self._pay_off()
         self._close_intake()
         while group := self._take(0.0):
             self._write(group)
 
     def teardown(self) -> None:
-        """Close the index; what could not be written any more fails."""
+        """Close the index; operations that were not written fail."""
         self._close_intake()
         while group := self._take(0.0):
             for operation in group:
@@ -286,7 +286,7 @@ class Store(Service):
             self._closed = True
 
     def _take(self, timeout: float) -> list[Operation]:
-        """Everything that is queued, within a group's bounds; waits only for the first operation."""
+        """All queued operations, within a group's bounds; waits only for the first one."""
         group: list[Operation] = []
         size = 0
         while len(group) < GROUP_OPERATIONS and size < GROUP_BYTES:
@@ -305,7 +305,7 @@ class Store(Service):
             outcomes = self._writer.write(group)
             self._publish()
         except BaseException as error:
-            # The service fails with it; those who wait must not wait for ever.
+            # The service fails with this error, and its callers must not wait forever.
             for operation in group:
                 operation.future.set_exception(StoreError(f"the store has failed: {error}"))
             raise
@@ -316,20 +316,20 @@ class Store(Service):
     def _pay_off(self) -> None:
         """Remove a piece of what is stored beyond the quota."""
         try:
-            self._room.pay_off()
+            self._quota.pay_off()
         except sqlite3.OperationalError as error:  # a full or failing disk: the next write tells its sender
             log.warning("not evicted error=%s", error)
         self._publish()
         self.beat()
 
     def _publish(self) -> None:
-        labelled, unlabelled, size = self._room.totals()
-        unreadable, first = self._room.unreadable()
+        labelled, unlabelled, size = self._quota.totals()
+        unreadable, first = self._quota.unreadable()
         self._snapshot = StoreSnapshot(
             samples_labelled=labelled,
             samples_unlabelled=unlabelled,
             bytes=size,
-            free_bytes=self._room.free(),
+            free_bytes=self._quota.free(),
             unreadable=unreadable,
             first_unreadable=first,
         )

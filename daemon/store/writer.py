@@ -1,6 +1,6 @@
-"""One group of store operations: files first, then their folders, then one transaction, then the promises.
+"""Writes one group of store operations: files, then their folders, then one transaction, then the answers.
 
-The disk is waited for three times a group, however many samples are in it.
+Each group waits for the disk three times, however many samples it holds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dance_ondevice.daemon.store.operations import (
     index_error,
     is_corrupt,
 )
-from dance_ondevice.daemon.store.quota import Room
+from dance_ondevice.daemon.store.quota import Quota
 from dance_ondevice.daemon.store.rows import INSERT, KNOWN, Known, classes_json, new_row, read_known
 from dance_ondevice.daemon.store.samples import (
     LabelChanged,
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 class _Step:
     """An operation whose ``files`` are written.
 
-    ``image`` is a new one, undone if its row does not come; ``stale`` goes once the row does not name it.
+    ``image`` is a new image, deleted if its row is not written; ``stale`` is deleted once no row names it.
     """
 
     future: Future[Any]
@@ -73,17 +73,17 @@ class _Step:
 class GroupWriter:
     """Carries out groups of operations, on the thread that owns the database connection."""
 
-    def __init__(self, db: Database, paths: StatePaths, room: Room, flushers: Workers) -> None:
+    def __init__(self, db: Database, paths: StatePaths, quota: Quota, flushers: Workers) -> None:
         self._db = db
         self._paths = paths
-        self._room = room
+        self._quota = quota
         self._files = SampleFiles(paths, flushers)
-        # Of the group at hand: samples by id, and ids by what makes a resent frame recognisable.
+        # Of the present group: samples by id, and ids by what identifies a resent frame.
         self._known: dict[str, Known] = {}
         self._frames: dict[tuple[str, int, str], str] = {}
 
     def write(self, operations: Sequence[Operation]) -> list[Outcome]:
-        """Carry out operations in their order; nothing is resolved yet, but all of it is durable.
+        """Carry out operations in order, durably; the caller resolves the futures afterwards.
 
         Raises:
             sqlite3.DatabaseError: The index is corrupt.
@@ -100,7 +100,7 @@ class GroupWriter:
         return outcomes
 
     def _write_part(self, operations: Sequence[Operation]) -> tuple[list[Outcome], list[Operation]]:
-        """Carry out operations up to one that needs the room of those before it; returns the rest as well."""
+        """Carry out operations up to one that needs the space of earlier ones; returns the rest as well."""
         outcomes: list[Outcome] = []
         steps: list[_Step] = []
         rest: list[Operation] = []
@@ -109,20 +109,20 @@ class GroupWriter:
                 try:
                     steps.append(self._stage(operation))
                 except StoreFull as error:
-                    if steps:  # once these are rows they can be evicted
+                    if steps:  # once these have rows they can be evicted
                         rest = list(operations[number:])
                         break
                     outcomes.append(Outcome(future=operation.future, error=error))
                 except StoreError as error:
                     outcomes.append(Outcome(future=operation.future, error=error))
                 except (sqlite3.Error, OverflowError, UnicodeError) as error:
-                    # The last two: values that SQLite cannot hold.
+                    # The last two are raised for values that SQLite cannot hold.
                     if is_corrupt(error):
                         raise
                     outcomes.append(Outcome(future=operation.future, error=index_error(error)))
             steps = self._sync(steps, outcomes)
             done = self._commit(steps)
-            self._room.settle(changed=any(outcome.error is None for outcome in done))
+            self._quota.settle(changed=any(outcome.error is None for outcome in done))
         finally:
             self._files.abandon()
             self._known.clear()
@@ -156,15 +156,15 @@ class GroupWriter:
         stored, native = (sample.width, sample.height), (sample.native_width, sample.native_height)
         if sample.label is not None:
             native_size(sample.label, stored, native)
-        self._room.claim(sample.size, self._known)
+        self._quota.claim(sample.size, self._known)
         try:
-            # The image first: what a crash leaves is then a sample without a label, never a label alone.
+            # The image first: a crash then leaves a sample without a label, never a label alone.
             self._files.stage(image, sample.data)
             if sample.label is not None:
                 self._files.stage(label_path(image), sample.label)
         except StoreError:
             self._files.unstage(image)
-            self._room.unclaim(sample.size)
+            self._quota.unclaim(sample.size)
             raise
         self._frames[sample.camera, sample.seq, received] = sample.id
         self._known[sample.id] = Known(
@@ -186,9 +186,9 @@ class GroupWriter:
 
     def _stage_duplicate(self, operation: AddSample, twin: Known) -> _Step:
         sample = operation.sample
-        self._known[twin.id] = twin  # it is promised again, so it does not go to make room within this group
+        self._known[twin.id] = twin  # it is confirmed again, so this group must not evict it
         relabel: Callable[[Database], None] | None = None
-        # A label without a class says nothing: it neither comes later nor goes over a model's.
+        # A label without a class is worthless: it neither is added later nor replaces a model's.
         if (
             sample.label is not None
             and sample.classes
@@ -250,22 +250,22 @@ class GroupWriter:
             if keep is not None:
                 keep(db)
             if db.execute(f"UPDATE samples SET {changes} WHERE id = :id", values).rowcount == 0:
-                raise UnknownSample(f"sample {known.id} could not be stored, and so neither its label")
+                raise UnknownSample(f"sample {known.id} could not be stored, nor could its label")
 
         return commit
 
     def _stage_file(self, known: Known, file: Path, png: bytes, growth: int) -> None:
-        """Write a label's file, within the room that there is."""
-        self._known[known.id] = known  # it must not go to make room for its own label
-        self._room.claim(growth, self._known)
+        """Write a label's file, within the quota."""
+        self._known[known.id] = known  # it must not be evicted for its own label
+        self._quota.claim(growth, self._known)
         try:
             self._files.stage(file, png)
         except StoreError:
-            self._room.unclaim(growth)
+            self._quota.unclaim(growth)
             raise
 
     def _stage_restored(self, operation: RestoreLabel) -> _Step:
-        """Put the label back that was there before the last import, or take that import's away."""
+        """Restore the label before the last import, or remove that import's label where there was none."""
         known, before = self._find(operation.sample_id), label_undo.find(self._db, operation.sample_id)
         if known is None or before is None:
             raise UnknownSample(f"the last import labelled no sample {operation.sample_id!r}, or it has gone")
@@ -287,7 +287,7 @@ class GroupWriter:
         )
 
     def _sync(self, steps: Sequence[_Step], outcomes: list[Outcome]) -> list[_Step]:
-        """Flush files and folders; of what fails, and of what lies in a folder that does, nothing stays."""
+        """Flush files and folders; removes the files that failed, and all in a folder that failed."""
         failed = self._files.place()
         folders = self._files.sync()
         if folders:
@@ -318,9 +318,7 @@ class GroupWriter:
                     try:
                         with self._db.atomic():
                             value = step.commit(self._db)
-                    except (
-                        Exception
-                    ) as error:  # one operation's failure, whatever it is, is its caller's alone
+                    except Exception as error:  # any failure of one operation concerns its caller alone
                         if not self._db.conn.in_transaction or is_corrupt(error):
                             raise
                         if step.image is not None:
@@ -333,14 +331,14 @@ class GroupWriter:
         except sqlite3.Error as error:
             if is_corrupt(error):
                 raise
-            # Whether the commit took is not known: files without a row are adopted at the next start, a row
-            # without its file would be a broken promise. So the files stay.
+            # It is unknown whether the commit succeeded. Files without a row are adopted at the next start,
+            # while a row without its file would break the promise of an answer, so the files stay.
             log.error("group not committed operations=%d error=%s", len(steps), error)
             return [Outcome(future=step.future, error=index_error(error)) for step in steps]
         for image in rejected:
             delete_files(image)
         for label in stale:
-            with contextlib.suppress(OSError):  # it is found again, and attached, at the next start
+            with contextlib.suppress(OSError):  # it is found and attached again at the next start
                 label.unlink()
         return done
 
@@ -355,7 +353,7 @@ class GroupWriter:
             if is_corrupt(error):
                 raise
             return Outcome(future=operation.future, error=index_error(error))
-        self._room.settle(changed=True)
+        self._quota.settle(changed=True)
         return Outcome(future=operation.future, value=count)
 
     def _find(self, identifier: str) -> Known | None:
@@ -364,7 +362,7 @@ class GroupWriter:
         return self._read(f"{KNOWN} WHERE id = ?", [identifier])
 
     def _find_twin(self, sample: NewSample, received: str) -> Known | None:
-        """The sample that an earlier sending of this frame made, if there is one."""
+        """The sample that was stored when this frame was sent before, if there is one."""
         frame = (sample.camera, sample.seq, received)
         identifier = sample.id if sample.id in self._known else self._frames.get(frame)
         if identifier is not None:

@@ -1,1 +1,1 @@
-"""What every thread of the daemon stands on: services, signals, scheduling, state paths."""
+"""The foundation of the daemon's threads: services, signals, scheduling, state paths."""

@@ -1,4 +1,4 @@
-"""Work whose failure must not end the thread that does it."""
+"""Runs work whose failure must not end its thread."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ log = logging.getLogger(__name__)
 
 
 class Guard:
-    """Does pieces of work on one thread and survives whatever goes wrong in them.
+    """Runs pieces of work on one thread and catches their exceptions.
 
-    A failure is logged with its traceback once, and again only after it has changed or gone: work that is
-    tried every few seconds does not fill the log.
+    A failure is logged with its traceback once, and again only after it has changed or gone, so that work
+    which is tried every few seconds does not fill the log.
     """
 
     def __init__(self, failed: Callable[[str, str], None]) -> None:
-        """``failed`` receives what was done and what went wrong, where a piece of work has no such call."""
+        """``failed`` receives the name and the error of work that has no ``failed`` of its own."""
         self._failed = failed
         self._failing: dict[str, str] = {}
 
@@ -26,13 +26,13 @@ class Guard:
         """Do a piece of work.
 
         Args:
-            what: Names it, for the log.
-            act: Does it.
-            failed: Receives what went wrong, in words.
+            what: Name of the work, for the log.
+            act: The work.
+            failed: Receives the error as text.
         """
         try:
             act()
-        except Exception as error:  # this is what the class is for: any failure is reported and survived
+        except Exception as error:  # any exception: catching it is the purpose of this class
             text = f"{type(error).__name__}: {error}"
             if self._failing.get(what) != text:
                 log.exception("failed what=%r", what)

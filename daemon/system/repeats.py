@@ -1,4 +1,4 @@
-"""Warnings that come again and again are written now and then, with how many were left out."""
+"""Limits repeated warnings in the log: they are written at intervals, with the number of omitted lines."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 __all__ = ["RepeatLimit"]
 
-#: Lines of one kind that are written at once, and seconds after which one more is.
+#: Number of lines of one kind that are written at once, and seconds after which another one is.
 BURST = 20
 SECONDS = 60.0
-#: Kinds that are remembered; those that came least lately are forgotten.
+#: Number of kinds that are remembered; the one that is oldest by its last line is forgotten first.
 _KINDS = 1024
 
 
@@ -25,9 +25,9 @@ class _Kind:
 
 
 class RepeatLimit(logging.Filter):
-    """Bounds the warnings and errors of each place in the code: a burst of lines, then one a minute.
+    """Limits the warnings and errors of each line of code to a burst of lines, then one a minute.
 
-    The line that is written next says ``repeated=N``, how many like it were left out.
+    The next line that is written ends with ``repeated=N``, the number of omitted lines.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -38,7 +38,7 @@ class RepeatLimit(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a line is written; called by a handler, which holds its lock."""
         if record.levelno < logging.WARNING:
-            return True  # each tells of something that was done
+            return True  # lines below warnings report things that were done
         now = self._monotonic()
         key = record.name, record.lineno, str(record.msg)[:200]
         kind = self._kinds.pop(key, None) or _Kind(BURST, now)

@@ -1,7 +1,7 @@
-"""The clockwork: APScheduler jobs that only post requests to the rounds thread.
+"""The schedule: APScheduler jobs that only post requests to the rounds thread.
 
 APScheduler keeps the next run of a job as a moment of the wall clock. That clock may be set by any amount, so
-the moments are made from the monotonic clock, and made anew with ``follow`` whenever the wall clock was set.
+the moments are computed from the monotonic clock, and again with ``follow`` whenever the wall clock was set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Monotonic = Callable[[], float]
 
 
 class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]
-    """Fires once an interval of the monotonic clock; after a longer silence once, not for each one missed."""
+    """Fires once per interval of the monotonic clock; after a longer pause only once."""
 
     def __init__(self, seconds: float, monotonic: Monotonic = time.monotonic) -> None:
         super().__init__(seconds=seconds)
@@ -31,11 +31,11 @@ class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]
         """The moment after ``now`` at which the monotonic interval ends.
 
         Args:
-            previous_fire_time: None when a job is added or follows the clock, else that it fires now.
-            now: of the wall clock.
+            previous_fire_time: None when a job is added or rescheduled, else the moment of this run.
+            now: The present moment of the wall clock.
         """
         left = self._due - self._monotonic()
-        # A slewed wall clock fires a little early: that is this interval's end and not one more.
+        # A slewed wall clock fires a little early; that still counts as the end of this interval.
         if left <= 0 or (previous_fire_time is not None and left < self._seconds / 2):
             left = self._seconds if left <= -self._seconds else left + self._seconds
             self._due = self._monotonic() + left
@@ -43,7 +43,7 @@ class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]
 
 
 class DailyOpening(CronTrigger):  # type: ignore[misc]
-    """Fires at a time of day; days that a clock leaps over are not fired for one by one."""
+    """Fires at a time of day; days that a clock skips are not made up for."""
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> Any:
         """The next opening after ``now``, whenever the last one was."""
@@ -57,18 +57,18 @@ def build(
     *,
     monotonic: Monotonic = time.monotonic,
 ) -> BackgroundScheduler:
-    """A scheduler, not yet started, that calls ``tick(trigger)`` every interval and when the window opens.
+    """A scheduler, not started yet, that calls ``tick(trigger)`` every interval and when the window opens.
 
-    ``coalesce``: after a suspended night one request is enough. ``misfire_grace_time=None``: a late request
-    is still a request. ``max_instances=1``: posting is instant, two at once would be a bug.
+    After a suspended night one request is enough (``coalesce``). A late request still counts
+    (``misfire_grace_time=None``). Posting is instant, so two at once would be a bug (``max_instances=1``).
 
     Args:
-        interval_seconds: seconds between requests.
+        interval_seconds: Seconds between requests.
         window: ``HH:MM-HH:MM`` local time in which rounds may start, or empty for always.
-        tick: called on the scheduler's thread; must not block.
-        monotonic: the clock of the interval, in seconds.
+        tick: Called on the scheduler's thread; must not block.
+        monotonic: The clock of the interval, in seconds.
     """
-    # UTC for the interval: a change of summer time must not shift or double it.
+    # The interval uses UTC, so that a change of summer time does not shift it.
     scheduler = BackgroundScheduler(
         timezone="UTC",
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},

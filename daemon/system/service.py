@@ -1,4 +1,4 @@
-"""The thread every part of the daemon runs on: one name, one heartbeat, one stop, one recorded failure."""
+"""The thread of each part of the daemon, with its name, its heartbeat, its stop and its recorded failure."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ log = logging.getLogger(__name__)
 
 
 class Service(ABC):
-    """A long-running part of the daemon that owns one thread and whatever the thread opens.
+    """A long-running part of the daemon, which owns one thread and the resources that the thread opens.
 
-    Life: ``start()`` runs ``setup()`` on the new thread and returns once it has succeeded (or raises what it
-    raised); ``run()`` loops until ``self.stopping`` is set, calling ``beat()`` at least every few seconds;
-    ``ask_to_stop()`` sets ``stopping`` and wakes the loop, ``stop()`` joins as well; ``teardown()`` closes
-    what ``setup()`` opened. The supervisor stops everything when one service fails.
+    ``start()`` runs ``setup()`` on the new thread and returns after it succeeded, or raises its exception.
+    ``run()`` loops until ``self.stopping`` is set, and calls ``beat()`` at least every few seconds.
+    ``ask_to_stop()`` sets ``stopping`` and wakes the loop; ``stop()`` also joins the thread. ``teardown()``
+    closes what ``setup()`` opened. The supervisor stops everything when one service fails.
     """
 
-    #: Longest silence, in seconds, after which the supervisor stops feeding the watchdog.
+    #: Longest silence in seconds after which the supervisor stops notifying the watchdog.
     max_silence = 20.0
-    #: Further threads that the service lets work for it; it starts and closes them itself.
+    #: Worker threads of the service, which starts and closes them itself.
     workers: tuple[Workers, ...] = ()
 
     def __init__(self, name: str) -> None:
@@ -48,7 +48,7 @@ class Service(ABC):
         """Interrupt a blocking wait inside ``run``; called from another thread, maybe more than once."""
 
     def beat(self) -> None:
-        """Record progress: the supervisor feeds the watchdog only while every beat is fresh."""
+        """Record progress: the supervisor notifies the watchdog only while every beat is recent."""
         self.last_beat = time.monotonic()
 
     @property
@@ -66,7 +66,7 @@ class Service(ABC):
 
         Raises:
             TimeoutError: ``setup`` took longer than ``timeout`` seconds.
-            BaseException: whatever ``setup`` raised.
+            BaseException: The exception that ``setup`` raised.
         """
         self._thread.start()
         if not self._ready.wait(timeout):
@@ -75,7 +75,7 @@ class Service(ABC):
             raise self.failure
 
     def ask_to_stop(self) -> None:
-        """Have the thread end, without waiting for it."""
+        """Ask the thread to end, without waiting for it."""
         self.stopping.set()
         if self._thread.is_alive():
             self.wake()

@@ -16,18 +16,18 @@ RELOAD = signal.SIGHUP
 
 
 class StopWhileStarting(BaseException):
-    """SIGTERM or Ctrl-C came before everything ran.
+    """Raised when SIGTERM or Ctrl-C came before everything was started.
 
-    Not an Exception, so that nothing on the way takes it for a failure.
+    It is not an Exception, so that no handler on the way treats it as a failure.
     """
 
 
 class Signals:
-    """Takes the process's signals while it is entered; the main thread alone enters and waits."""
+    """Receives the process's signals while it is entered; only the main thread may enter and wait."""
 
     def __init__(self) -> None:
-        # Its put may interrupt anything, itself included, which is what a handler does; the lock inside an
-        # Event could be held by the very code that was interrupted, and the daemon would hang, not stop.
+        # SimpleQueue.put may interrupt any code, even itself, as a signal handler does. The lock of an Event
+        # could be held by the interrupted code, and the daemon would hang.
         self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._starting = False
         self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
@@ -48,10 +48,10 @@ class Signals:
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
-        """While this is open, a request to stop ends the work with ``StopWhileStarting``.
+        """In this context a request to stop raises ``StopWhileStarting``.
 
-        A start may load a model or rebuild an index for minutes. Ending it anywhere is safe, since what it
-        writes survives even a kill.
+        A start may load a model or rebuild an index for minutes. It can be ended at any point, because what
+        it writes survives even a kill.
         """
         self._starting = True
         try:

@@ -1,4 +1,4 @@
-"""The state directory: where everything lies and who may use it."""
+"""The state directory: its paths, and the lock of the one daemon that uses it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-#: What a camera may be called: it names a folder, so no separators and no leading dot.
+#: Valid camera names: they name folders, so they have no separators and no leading dot.
 CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 _ID_NUMBERS = re.compile(r"(-?[0-9]{1,19})-(-?[0-9]{1,19})")
-_INT64 = 2**63  # beyond what SQLite holds
-_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last that a date folder can name
+_INT64 = 2**63  # the first integer that SQLite cannot hold
+_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last second that a date folder can name
 
 
 @dataclass(frozen=True)
 class StatePaths:
-    """The places inside one state directory.
+    """The paths inside one state directory.
 
     Attributes:
         root: The state directory itself (``daemon.state_dir``).
@@ -41,12 +41,12 @@ class StatePaths:
 
     @property
     def models(self) -> Path:
-        """One folder a model version."""
+        """The folder of model versions, one folder each."""
         return self.root / "models"
 
     @property
     def rounds(self) -> Path:
-        """One folder a training round."""
+        """The folder of training rounds, one folder each."""
         return self.root / "rounds"
 
     @property
@@ -56,12 +56,12 @@ class StatePaths:
 
     @property
     def lock(self) -> Path:
-        """The file whose lock the one daemon of this directory holds."""
+        """The file whose lock the daemon of this directory holds."""
         return self.root / "lock"
 
     @property
     def daemon_file(self) -> Path:
-        """JSON in which the running daemon publishes how commands reach it."""
+        """JSON in which the running daemon publishes its endpoints."""
         return self.root / "daemon.json"
 
     def sample_dir(self, camera: str, captured_at: float) -> Path:
@@ -72,7 +72,7 @@ class StatePaths:
             captured_at: Seconds since the epoch, from 1970 to 9999.
 
         Raises:
-            ValueError: The name or the time cannot be a folder.
+            ValueError: The name or the time cannot name a folder.
         """
         if not CAMERA_NAME.fullmatch(camera):
             raise ValueError(f"camera name {camera!r} must match {CAMERA_NAME.pattern}")
@@ -83,16 +83,16 @@ class StatePaths:
 
 
 def sample_id(camera: str, captured_at: float, seq: int) -> str:
-    """The id of a frame, the same each time it is sent: camera, microseconds, sequence number."""
+    """The id of a frame, the same whenever it is sent: camera, microseconds, sequence number."""
     return f"{camera}-{int(captured_at * 1e6)}-{seq}"
 
 
 def parse_sample_id(camera: str, identifier: str) -> tuple[float, int] | None:
-    """Read ``(captured_at, seq)`` back out of an id.
+    """Parse ``(captured_at, seq)`` from a sample id.
 
     Returns:
         Seconds since the epoch (to the microsecond) and the sequence number, or None when ``identifier`` is
-        not an id of this camera's.
+        not an id of this camera.
     """
     prefix = f"{camera}-"
     if not identifier.startswith(prefix):
@@ -111,9 +111,9 @@ class StateInUse(RuntimeError):  # noqa: N818
 
 
 class StateLock:
-    """The exclusive right to write in a state directory, held while the ``with`` block runs.
+    """The exclusive right to write to a state directory, held while the ``with`` block runs.
 
-    The kernel drops the lock when the process dies, however it dies: there is never a stale one to clean up.
+    The kernel releases the lock when the process dies, in whatever way, so no stale lock is ever left.
     """
 
     def __init__(self, paths: StatePaths) -> None:
@@ -149,7 +149,7 @@ class StateLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the lock back; the file stays, since removing it would let two processes lock two files."""
+        """Release the lock; the file stays, since removing it would let two processes lock two files."""
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)

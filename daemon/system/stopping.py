@@ -1,4 +1,4 @@
-"""How the daemon stops: everything at once, and within seconds whatever hangs."""
+"""Stops the daemon: all threads at once, within seconds even when one hangs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dance_ondevice.daemon.system.service import Service
 
 log = logging.getLogger(__name__)
 
-#: The daemon is down so many seconds after SIGTERM.
+#: The daemon has ended this many seconds after SIGTERM.
 STOP_SECONDS = 5.0
-#: Seconds after which the process ends without its threads; what is left is for noticing the signal.
+#: Seconds after which the process ends without waiting for threads; the rest is for noticing the signal.
 END_SECONDS = 4.8
-#: Seconds by which all threads but the store's have ended, and by which that has. A child that does not
-#: leave is killed and its round recorded within the first (``trainer.STOP_GRACE_SECONDS``).
+#: Seconds by which all threads but the store's have ended, and by which the store's has. A child that does
+#: not exit is killed and its round recorded within the first (``children.process.STOP_GRACE_SECONDS``).
 SERVICES_SECONDS = 3.8
 STORE_SECONDS = 4.4
 
@@ -23,16 +23,17 @@ STORE_SECONDS = 4.4
 def stop(
     services: Sequence[Service], *, close_metrics: Callable[[], None], monotonic: Callable[[], float]
 ) -> None:
-    """Ask all threads at once, then join them in the order in which they need each other.
+    """Ask all threads to stop at once, then join them in the order in which they depend on each other.
 
-    Each wait ends at a deadline of all: a thread that hangs takes the time of no other, and what it leaves
+    All waits share their deadlines, so a thread that hangs takes no time from the others; work that it leaves
     undone is as safe as after a kill.
 
     Args:
-        services: in the order of their start; the one named ``store`` ends last, since acks in flight and the
-            round's record still need it.
-        close_metrics: stops the HTTP server, which looks twice a second whether it shall; on a thread.
-        monotonic: seconds.
+        services: The services in the order of their start; the one named ``store`` ends last, since pending
+            answers and the round's record need it.
+        close_metrics: Stops the HTTP server, which checks twice a second whether it must stop; runs on a
+            thread.
+        monotonic: Monotonic clock, in seconds.
     """
     started = monotonic()
     first = [service for service in services if service.name != "store"]

@@ -1,4 +1,4 @@
-"""Messages to the service manager: the sd_notify protocol (systemd, ``man 3 sd_notify``)."""
+"""Messages to the service manager by the sd_notify protocol (systemd, ``man 3 sd_notify``)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def notify(state: str, environ: Mapping[str, str]) -> bool:
     """Send a state such as ``READY=1`` or ``STATUS=...`` to the manager's socket.
 
     Returns:
-        Whether a manager asked for notifications (``NOTIFY_SOCKET``) and the message was sent. One that went
-        away or does not read is no reason for the daemon to fail or wait.
+        Whether a manager asked for notifications (``NOTIFY_SOCKET``) and the message was sent. The daemon
+        neither fails nor waits if the manager is gone or does not read.
     """
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
@@ -29,7 +29,7 @@ def notify(state: str, environ: Mapping[str, str]) -> bool:
 
 
 def watchdog_interval(environ: Mapping[str, str]) -> float | None:
-    """Seconds within which the manager wants ``WATCHDOG=1``; None when it does not watch this process."""
+    """Seconds within which the manager expects ``WATCHDOG=1``; None when it does not watch this process."""
     text = environ.get("WATCHDOG_USEC", "")
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         return None

@@ -1,4 +1,4 @@
-"""A way for other threads to end a wait in ``poll``."""
+"""Lets other threads end a wait in ``poll``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 
 
 class Waker:
-    """An eventfd that other threads may signal; closing it cannot race with them."""
+    """An eventfd that other threads may signal, even while it is being closed."""
 
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -17,7 +17,7 @@ class Waker:
         self._closed = False
 
     def fileno(self) -> int:
-        """What to poll for reading."""
+        """The descriptor to poll for reading."""
         return self._fd
 
     def wake(self) -> None:
@@ -39,7 +39,7 @@ class Waker:
             os.eventfd_read(self._fd)
 
     def close(self) -> None:
-        """Release the descriptor; the number may be another file's from here on."""
+        """Release the descriptor; from then on its number may belong to another file."""
         with self._lock:
             if not self._closed:
                 self._closed = True

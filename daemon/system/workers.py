@@ -1,4 +1,4 @@
-"""A few threads that a service hands pure work to: what it computes or waits for, never what it owns."""
+"""Worker threads to which a service gives work that uses none of the service's own resources."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _Job = tuple[Future[Any], Callable[[], Any]]
 
 
 class Workers:
-    """Threads of one owner, who alone submits to them and closes them.
+    """Worker threads of one owner, which alone submits jobs and closes them.
 
-    They begin with the first job, so that a service that never needs them has none. Jobs start in the order
-    in which they came. Who submits keeps the number of jobs small: the queue has no bound of its own.
+    The threads start with the first job, so that a service that needs none has none. Jobs start in the order
+    in which they were submitted. The queue is unbounded: the caller must limit the number of jobs.
     """
 
     def __init__(self, name: str, count: int, first: Callable[[], None] | None = None) -> None:
-        """Nothing is started yet.
+        """Create the workers; no thread is started yet.
 
         Args:
-            name: of the threads, which get a number each.
-            count: how many, at least 1.
-            first: called once by whoever submits the first job, before any thread starts.
+            name: Name of the threads; a number is added to each.
+            count: Number of threads, at least 1.
+            first: Called once by the thread that submits the first job, before any worker starts.
         """
         self.name = name
         self.count = count
@@ -38,12 +38,12 @@ class Workers:
         self._closed = False
 
     def threads(self) -> Iterator[tuple[str, Callable[[], int | None]]]:
-        """Each thread's name, and what tells its kernel id, None before it runs; for CPU accounting."""
+        """Each thread's name, and a function for its kernel id (None before it runs), for CPU accounting."""
         for number in range(self.count):
             yield f"{self.name}-{number}", partial(self._native_id, number)
 
     def submit(self, run: Callable[[], T]) -> Future[T]:
-        """Have ``run`` called on one of the threads.
+        """Run a function on one of the threads; returns its future.
 
         The future's callbacks run on that thread and must be quick.
 
@@ -62,10 +62,10 @@ class Workers:
         """Cancel the jobs that have not begun, and end all threads.
 
         Args:
-            timeout: seconds to wait; a thread that hangs does not keep the process from ending.
+            timeout: Seconds to wait; a thread that hangs does not keep the process from ending.
 
         Returns:
-            Whether all have ended.
+            Whether all threads have ended.
         """
         self._closed = True
         while not self._jobs.empty():
@@ -99,7 +99,7 @@ class Workers:
                 continue
             try:
                 value = run()
-            except BaseException as error:  # whatever it is, it is for whoever asked
+            except BaseException as error:  # any exception goes to the caller through the future
                 future.set_exception(error)
             else:
                 future.set_result(value)

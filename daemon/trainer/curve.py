@@ -13,12 +13,13 @@ from dance_ondevice.policies.rounds import pace
 from dance_ondevice.training.batches import TrainingSample
 
 Gate = Sequence[tuple[str, TrainingSample]]
-#: Looking at more than this many samples costs too much of a round; evenly spread, they tell the course.
+#: The most samples that are evaluated for a point; more would cost too much, and these, evenly spread,
+#: suffice.
 _MOST_SAMPLES = 16
 
 
 class Curve:
-    """Scores the candidate on the same samples again and again, against what the live model made of them."""
+    """Scores the candidate on the same samples at several steps, compared with the live model's scores."""
 
     def __init__(
         self,
@@ -28,9 +29,14 @@ class Curve:
         score: Callable[[nn.Module, Gate], tuple[Counts, ...]],
         emit: Callable[[jobs.Event], None],
     ) -> None:
-        """``gate`` holds (id, sample) and ``live`` the live model's counts of the same, in the same order.
+        """Choose the samples, evenly spread over the gate.
 
-        ``score`` gives those of the candidate.
+        Args:
+            job: The round's job.
+            gate: (id, sample) of each held-out sample.
+            live: The live model's counts of the same samples, in the same order.
+            score: Computes a model's counts of some of the samples.
+            emit: Reports each point to the parent.
         """
         step = max(1, -(-len(gate) // _MOST_SAMPLES))
         self._job = job
@@ -43,12 +49,12 @@ class Curve:
         self._start: float | None = None
 
     def begin(self, model: nn.Module, *, changed: bool) -> None:
-        """The candidate before its first step: it does as the live model does, unless it was ``changed``."""
+        """Report the point before the first step: the live model's, unless the candidate was ``changed``."""
         counts = self._score(model) if changed else self._live
         self._start = self._point(0, counts).candidate
 
     def hopeless(self, model: nn.Module, step: int) -> str | None:
-        """Look at the candidate; says why the round cannot succeed any more if it is early enough to tell."""
+        """Score the candidate; at the first point, says why promotion is out of reach if it is."""
         found = self._point(step, self._score(model))
         if self._start is None or not self._job.looks or step != self._job.looks[0]:
             return None
@@ -61,7 +67,7 @@ class Curve:
         )
 
     def end(self, step: int, candidate: Sequence[Counts]) -> None:
-        """The last point, out of the scores on the whole gate."""
+        """Report the last point, taken from the scores on the whole gate."""
         self._point(step, self._chosen(candidate))
 
     def _score(self, model: nn.Module) -> tuple[Counts, ...]:

@@ -1,4 +1,4 @@
-"""How a round is interrupted without its work being lost: the parent's requests, and the state on disk."""
+"""Interrupting a round without losing its work: the parent's requests, and the saved state on disk."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 __all__ = ["SAVE_SECONDS", "Leave", "ParentRequests", "Saved"]
 
-#: Seconds of training that a kill may cost: then the state is saved. That of the default model is 13 MB, and
-#: writing wears out a board's flash.
+#: The most seconds of training that a kill may lose; the state is saved that often. The default model's state
+#: is 13 MB, and more frequent writes would wear out a board's flash memory.
 SAVE_SECONDS = 60.0
 
 
 class Leave(BaseException):
-    """SIGTERM arrived.
+    """Raised when SIGTERM arrives.
 
-    Not an Exception: it is raised wherever the trainer happens to be, and nothing there may take it for a
+    It is not an Exception, because it can be raised anywhere in the trainer and must not be caught as a
     failure.
     """
 
 
 @dataclasses.dataclass
 class ParentRequests:
-    """What the parent has asked for.
+    """The requests of the parent process.
 
     Attributes:
-        leave: to leave (SIGTERM).
-        finish: to judge what there is (SIGUSR1).
-        at_once: whether SIGTERM, besides being noted, raises ``Leave`` in the main thread.
+        leave: Whether the parent asked the trainer to leave (SIGTERM).
+        finish: Whether it asked for the result so far to be judged (SIGUSR1).
+        at_once: Whether SIGTERM, besides being noted, raises ``Leave`` in the main thread.
     """
 
     leave: bool = False
@@ -46,16 +46,16 @@ class ParentRequests:
     at_once: bool = False
 
     def listen(self) -> None:
-        """Take note of both signals from now on."""
+        """Record both signals from now on."""
         signal.signal(signal.SIGTERM, lambda _number, _frame: self._ask_to_leave())
         signal.signal(signal.SIGUSR1, lambda _number, _frame: setattr(self, "finish", True))
 
     @contextlib.contextmanager
     def later(self) -> Iterator[None]:
-        """Keep ``Leave`` back until what must not be torn apart is done.
+        """Delay ``Leave`` until the block, which must not be interrupted, has ended.
 
         Raises:
-            Leave: at the end, if it was asked for before or meanwhile.
+            Leave: At the end of the block, if SIGTERM came before or during it.
         """
         self.at_once = False
         try:
@@ -72,30 +72,31 @@ class ParentRequests:
 
 
 class Saved:
-    """The state of the training on disk: whole at every moment, and as old as ``SAVE_SECONDS`` allows."""
+    """The saved state of the training: always complete on disk, and at most ``SAVE_SECONDS`` old when due."""
 
     def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
         self._monotonic = monotonic
         self._at = monotonic()
-        #: Optimiser steps in it.
+        #: Number of optimiser steps in the saved state.
         self.step = 0
 
     @property
     def due(self) -> bool:
-        """Whether more would be lost than may be."""
+        """Whether ``SAVE_SECONDS`` have passed since the last save."""
         return self._monotonic() - self._at >= SAVE_SECONDS
 
     def load(self, trainer: Trainer) -> None:
-        """Go on from it, where there is one."""
-        # The mark holds the steps done: none for a round that was interrupted before there was a state.
+        """Resume the trainer from the saved state, if there is one."""
+        # The mark holds the number of steps done: none for a round that was interrupted before a state was
+        # saved.
         with contextlib.suppress(FileNotFoundError):
             if (self._folder / "complete").read_bytes() != NO_STEPS:
                 trainer.load_state(self._folder)
         self.step, self._at = trainer.step, self._monotonic()
 
     def write(self, trainer: Trainer) -> None:
-        """Save the state, unless it is there or nothing was learnt yet."""
+        """Save the state, unless this step is saved already or nothing was learnt yet."""
         if trainer.step == self.step or not trainer.samples_seen:
             return
         trainer.save_state(self._folder)

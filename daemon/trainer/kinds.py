@@ -1,4 +1,4 @@
-"""The kinds of round as the trainer runs them: of the whole model, or of one condition alone."""
+"""The kinds of round as the trainer runs them: a round of the whole model, or of one condition alone."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from dance_ondevice.training.batches import TrainingSample, read_image
 
 __all__ = ["KINDS", "RoundKind", "WholeRound"]
 
-#: Images that a condition's statistics are estimated from at most, and at least.
+#: The most and the fewest images that a condition's statistics are estimated from.
 _MOST_IMAGES, _LEAST_IMAGES = 16, 4
 
 
 class RoundKind(Protocol):
-    """What tells one kind of round from another while the trainer runs it.
+    """The differences between kinds of round while the trainer runs one.
 
     Attributes:
-        starts_as_live: whether the candidate, before its first step, segments every frame as the live model
+        starts_as_live: Whether the candidate, before its first step, segments every frame as the live model
             does.
-        companions: models that must lose the channels that the candidate loses.
+        companions: Models that must lose the same channels as the candidate.
     """
 
     @property
@@ -50,10 +50,10 @@ class RoundKind(Protocol):
     def companions(self) -> Sequence[nn.Module]: ...  # noqa: D102
 
     def learning(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
-        """Wrap the training of the model."""
+        """The context in which the model is trained."""
 
     def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
-        """How the candidate as it is now would serve, for the named conditions or, with None, for all."""
+        """The statistics for the candidate as it is now, for the named conditions or, with None, for all."""
 
     def settle(self, model: nn.Module) -> None:
         """Bring the model into the state that is saved."""
@@ -62,13 +62,13 @@ class RoundKind(Protocol):
         """Write the conditions that were judged into the candidate's folder."""
 
     def card_fields(self, serving: Serving) -> dict[str, object]:
-        """What the candidate's card says of the round."""
+        """The fields of the candidate's card about the round."""
 
 
 class WholeRound:
-    """A round that teaches the shared weights: the statistics of conditions are estimated for them again.
+    """A round that trains the shared weights, and then estimates the statistics of all conditions again.
 
-    What conditions had learnt for themselves is added to what the shared weights become.
+    The weights that conditions had learnt for themselves are added to the new shared weights.
     """
 
     def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, normalisation: Normalisation) -> None:
@@ -76,7 +76,7 @@ class WholeRound:
         self._live = live
         self._normalisation = normalisation
         self._images = {name: _images(job, name) for name in live.sets}
-        # Without images there will be no statistics, and so nothing that the condition could serve with.
+        # A condition without images gets no statistics, so its learnt weights would not be used.
         learnt = {
             name: each.learnt
             for name, each in live.sets.items()
@@ -91,20 +91,20 @@ class WholeRound:
 
     @property
     def companions(self) -> Sequence[nn.Module]:
-        """What must lose the channels that the candidate loses."""
+        """Models that must lose the same channels as the candidate."""
         return self._additions.companions
 
     @contextlib.contextmanager
     def learning(self, model: nn.Module) -> Iterator[None]:
-        """Wraps the training of the model."""
+        """The context in which the model is trained; it changes nothing."""
         yield
 
     def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
-        """How the model as it is now would serve.
+        """The statistics for the model as it is now.
 
         Args:
-            model: the candidate.
-            conditions_of: conditions of the frames that it is asked for; None for all.
+            model: The candidate.
+            conditions_of: Conditions of the frames that it is evaluated on; None for all conditions.
         """
         known, wanted = self._live.known, set(self._images)
         if conditions_of is not None:
@@ -120,7 +120,7 @@ class WholeRound:
     def _estimated(
         self, model: nn.Module, samples: Sequence[TrainingSample], learnt: Mapping[str, Tensor]
     ) -> NormStatistics:
-        """The statistics of a condition, under what it has learnt for itself."""
+        """Estimate the statistics of a condition, with its own learnt weights applied."""
         own = conditions.capture(model, learnt=learnt)
         conditions.apply(model, NormStatistics({}, learnt))
         try:
@@ -135,31 +135,31 @@ class WholeRound:
         return NormStatistics(found.layers, learnt)
 
     def settle(self, model: nn.Module) -> None:
-        """Bring the model into the state that is saved, which is the one that it is in."""
+        """Do nothing: the model is saved in the state that it is in."""
 
     def write(self, serving: Serving, out: Path) -> None:
-        """Write the conditions that were judged beside the candidate; refusals were of other weights."""
+        """Write the judged conditions beside the candidate; earlier refusals concerned other weights."""
         if serving.sets:
             about = msgspec.structs.replace(about_of(self._live.about), refused=())
             _write(out, serving.sets, msgspec.json.encode(about).decode())
 
     def card_fields(self, serving: Serving) -> dict[str, object]:
-        """What the candidate's card says of the round."""
+        """The fields of the candidate's card about the round."""
         return {"conditions": sorted(serving.sets)} if self._live.sets else {}
 
 
 class ConditionRound:
-    """A round that teaches one condition's own layers over its own statistics, nothing that others use."""
+    """A round that trains one condition's own layers with its own statistics, and no shared weights."""
 
     starts_as_live = True
-    #: What must lose the channels that the candidate loses; such a round takes none away.
+    #: Models that must lose the same channels as the candidate; such a round removes none.
     companions: Sequence[nn.Module] = ()
 
     def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, normalisation: Normalisation) -> None:
         """``live`` are the conditions of the live model, and ``model`` is that model, to be trained.
 
         Raises:
-            ValueError: the condition has no statistics, or the model nothing that it could learn.
+            ValueError: The condition has no statistics, or the model has no layers that it could learn.
         """
         name = job.condition or ""
         if name not in live.sets:
@@ -177,13 +177,13 @@ class ConditionRound:
 
     @contextlib.contextmanager
     def learning(self, model: nn.Module) -> Iterator[None]:
-        """Wraps the training of the model: it begins as the condition is served now."""
+        """The context in which the model is trained: it begins with the condition's current statistics."""
         conditions.apply(model, self._start)
         with learning(model, self._parameters, own_statistics=True):
             yield
 
     def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
-        """How the candidate would serve: the condition half-way to what was learnt, all else as before."""
+        """The candidate's statistics: the condition half-way to the learnt values, the others unchanged."""
         now = conditions.capture(model, learnt=self._parameters).learnt
         start = {name: self._start.learnt[name] for name in self._parameters}
         before = self._live.sets[self._name]
@@ -196,16 +196,16 @@ class ConditionRound:
         conditions.apply(model, self._base)
 
     def write(self, serving: Serving, out: Path) -> None:
-        """Write the conditions beside the candidate: all as they were, but for this one."""
+        """Write the conditions beside the candidate; only this round's condition changes."""
         _write(out, {**self._live.sets, self._name: serving.sets[self._name]}, self._live.about)
 
     def card_fields(self, serving: Serving) -> dict[str, object]:
-        """What the candidate's card says of the round."""
+        """The fields of the candidate's card about the round."""
         return {"condition": self._name, "interpolation": INTERPOLATION}
 
 
-#: Each kind of round by its name: called with the job, the live model's conditions, the model and its card's
-#: normalisation.
+#: The kinds of round by name; each is called with the job, the live model's conditions, the model and the
+#: normalisation of its card.
 KINDS: Mapping[jobs.RoundKindName, Callable[[jobs.Job, Kept, nn.Module, Normalisation], RoundKind]] = {
     "whole": WholeRound,
     "condition": ConditionRound,
@@ -213,7 +213,7 @@ KINDS: Mapping[jobs.RoundKindName, Callable[[jobs.Job, Kept, nn.Module, Normalis
 
 
 def _images(job: jobs.Job, condition: str) -> list[TrainingSample]:
-    """Stored images of a condition, evenly spread over those that the round learns from."""
+    """Stored images of a condition, evenly spread over the training samples of the round."""
     found = [
         TrainingSample(image=Path(sample.image), label=Path(sample.label))
         for sample in (*job.train, *job.rehearsal)

@@ -1,10 +1,10 @@
-"""The trainer process: one job in, events out, a candidate model on disk.
+"""The trainer process: reads one job, reports events, and writes a candidate model to disk.
 
-Runs as ``python -m dance_ondevice.daemon.trainer.main rounds/<id>/job.json PARENT_PID``. It takes only what
-ingest and inference leave (SCHED_IDLE, nice 19), is the first to go when memory is short, and dies with its
-parent. At SIGTERM it leaves: during a step after that step, whose state it saves, anywhere else at once. The
-state is also saved now and then, for a parent that cannot wait for the step, or dies. The parent decides
-everything else.
+Runs as ``python -m dance_ondevice.daemon.trainer.main rounds/<id>/job.json PARENT_PID``. It runs at the
+lowest priority (SCHED_IDLE, nice 19), is killed first when memory is short, and dies with its parent. At
+SIGTERM it leaves: in an optimiser step after the step, whose state it saves, anywhere else at once. The state
+is also saved at intervals, in case the parent dies or cannot wait for the step. The parent decides everything
+else.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     except Leave:
         emit(events, jobs.Stopped(step=saved.step))
         return 0
-    except Exception as error:  # every failure must reach the round's record, whatever its kind
+    except Exception as error:  # any error must reach the round's record
         emit(events, jobs.Failed(error=f"{type(error).__name__}: {error}", memory=out_of_memory(error)))
         raise
     return 0
@@ -77,14 +77,16 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
     job = sift(job, lambda event: emit(events, event))
     candidate, card = checkpoint.load(Path(job.live))
     gate = [(s.id, sample_of(s)) for s in job.gate]
-    of = {s.id: s.condition for s in job.gate}
+    condition_of = {s.id: s.condition for s in job.gate}
     live_kept = kept(Path(job.conditions), candidate) if job.conditions else Kept()
     serves = Serving(live_kept.sets, live_kept.known)
     evaluated, live_counts = _scored_once(
         "live",
         job,
         gate,
-        lambda: judged(candidate, gate, card.normalisation, job.n_classes, serving=serves, of=of),
+        lambda: judged(
+            candidate, gate, card.normalisation, job.n_classes, serving=serves, condition_of=condition_of
+        ),
     )
     emit(events, evaluated)
     if Path(job.frozen) != Path(job.live) or live_kept.sets:
@@ -95,8 +97,10 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
     kind = KINDS[job.kind_of](job, live_kept, candidate, card.normalisation)
 
     def evaluate(model: torch.nn.Module, some: Gate) -> tuple[Counts, ...]:
-        serving = kind.serving(model, {of[identifier] for identifier, _ in some})
-        return judged(model, some, card.normalisation, job.n_classes, serving=serving, of=of)[1]
+        serving = kind.serving(model, {condition_of[identifier] for identifier, _ in some})
+        return judged(
+            model, some, card.normalisation, job.n_classes, serving=serving, condition_of=condition_of
+        )[1]
 
     curve = Curve(job, gate, live_counts, evaluate, lambda event: emit(events, event))
     if job.target_macs is not None:
@@ -111,7 +115,9 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
 
     candidate.eval()
     serving = kind.serving(candidate)
-    scores, counts = judged(candidate, gate, card.normalisation, job.n_classes, serving=serving, of=of)
+    scores, counts = judged(
+        candidate, gate, card.normalisation, job.n_classes, serving=serving, condition_of=condition_of
+    )
     write_counts(counts_file(Path(job.out).parent, "candidate"), counts)
     curve.end(training.step, counts)
     kind.settle(candidate)
@@ -141,10 +147,10 @@ def _train(
     requests: ParentRequests,
     saved: Saved,
 ) -> Trainer | None:
-    """Train as far as there is hope; None where there is nothing to judge.
+    """Train until the last step, or until promotion is out of reach; None when there is nothing to judge.
 
     Raises:
-        Leave: it was asked for; the state is saved.
+        Leave: The parent asked the trainer to leave; the state is saved.
     """
     try:
         saved.load(trainer)
@@ -157,7 +163,8 @@ def _train(
             if report is not None:
                 emit(events, _stepped(report))
             evaluates = report is not None and report.step in job.looks
-            # Also before what SIGTERM may end anywhere: an evaluation, the judging after the last step.
+            # Saved also before an evaluation and before the final judging, since SIGTERM may end those at any
+            # point.
             if requests.leave or evaluates or report is None or requests.finish or saved.due:
                 saved.write(trainer)
         if report is None or requests.finish:
@@ -201,7 +208,7 @@ def _scored_once(
     gate: Gate,
     judge: Callable[[], tuple[ScoreCard, tuple[Counts, ...]]],
 ) -> tuple[jobs.Evaluated, tuple[Counts, ...]]:
-    """Score a model that the round does not change; a round that goes on takes the scores that it has."""
+    """Score a model that the round does not change; a resumed round reuses the scores that it has."""
     file = counts_file(Path(job.out).parent, name)
     found = kept_scores(file, gate)
     if found is None:
@@ -211,9 +218,9 @@ def _scored_once(
 
 
 def _score_frozen(job: jobs.Job, events: TextIO, gate: list[tuple[str, TrainingSample]]) -> None:
-    """The first model, with its own statistics for every frame.
+    """Score the first model, with its own statistics for every frame.
 
-    It is only a yardstick: a round does without it when it does not load.
+    The scores are only for comparison: when the model does not load, the round goes on without them.
     """
     try:
         frozen, card = checkpoint.load(Path(job.frozen))
@@ -227,7 +234,7 @@ def _score_frozen(job: jobs.Job, events: TextIO, gate: list[tuple[str, TrainingS
 
 
 def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
-    """``auto`` is measured once on a board and kept beside the rounds."""
+    """Resolve ``auto``: measured once on a board and cached beside the rounds."""
     if job.precision != "auto":
         return job.precision
     cache = Path(job.precision_cache)
@@ -238,17 +245,17 @@ def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
             found: Precision = msgspec.convert(remembered.get("precision"), Precision)
             return found
     except (OSError, ValueError, AttributeError):  # msgspec's error is a ValueError
-        pass  # not measured yet, or garbage: measure
+        pass  # not measured yet, or unreadable: measure
     precision = measure_precision(model, job.size, min(job.batch_size, 4))
     write_durably(cache, json.dumps({"key": key, "precision": precision}).encode())
     return precision
 
 
 def _write_graph(model: torch.nn.Module, job: jobs.Job) -> None:
-    """Export the candidate here, at the lowest priority, rather than in the process that serves."""
+    """Export the candidate's graph here, at the lowest priority, and not in the daemon's process."""
     try:
         write_graph(Path(job.out), graph_of(model, job.size))
-    except Exception as error:  # the model may be the user's own; the daemon finds out by itself
+    except Exception as error:  # the model may be the user's own; the daemon then tries it itself
         print(f"no graph for onnxruntime: {error}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""The evaluation of a version on probation: it and the version before segment the same frames.
+"""The probation process: the version on probation and the one before it segment the same frames.
 
 Runs as ``python -m dance_ondevice.daemon.trainer.probation_main FOLDER/job.json PARENT_PID``, at the
 priority of the trainer.
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     job = jobs.read_probation_job(Path(arguments[0]))
     try:
         _run(job, events, requests)
-    except Exception as error:  # every failure must reach the parent, whatever its kind
+    except Exception as error:  # any error must reach the parent
         emit(events, jobs.Failed(error=f"{type(error).__name__}: {error}", memory=out_of_memory(error)))
         raise
     return 0
@@ -53,8 +53,8 @@ def _run(job: jobs.ProbationJob, events: TextIO, requests: ParentRequests) -> No
     before, before_card = checkpoint.load(Path(job.before))
     live, live_card = checkpoint.load(Path(job.live))
     with (
-        _serving(job, Path(job.before), before).on(before) as wear_before,
-        _serving(job, Path(job.live), live).on(live) as wear_live,
+        _serving(job, Path(job.before), before).on(before) as apply_before,
+        _serving(job, Path(job.live), live).on(live) as apply_live,
     ):
         for sample in job.samples:
             if requests.leave:
@@ -62,8 +62,8 @@ def _run(job: jobs.ProbationJob, events: TextIO, requests: ParentRequests) -> No
             if (error := fault(sample, job.n_classes)) is not None:
                 emit(events, jobs.Unreadable(id=sample.id, error=error))
                 continue
-            wear_before(sample.condition)
-            wear_live(sample.condition)
+            apply_before(sample.condition)
+            apply_live(sample.condition)
             emit(
                 events,
                 _observe(
@@ -76,7 +76,7 @@ def _run(job: jobs.ProbationJob, events: TextIO, requests: ParentRequests) -> No
 
 
 def _serving(job: jobs.ProbationJob, version: Path, model: nn.Module) -> Serving:
-    """The statistics that would serve the frames if this version were live."""
+    """The statistics that frames would be served with if this version were live."""
     found = kept(version / CONDITIONS_FILE, model) if job.conditions else Kept()
     return Serving(found.sets, found.known)
 

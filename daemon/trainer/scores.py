@@ -1,4 +1,4 @@
-"""What the trainer process measures: models on held-out samples, sample by sample, and what a mask takes."""
+"""The measurements of the trainer process: scores on held-out samples, and the CPU time of a mask."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dance_ondevice.models.forward import channels_last, predict
 from dance_ondevice.training.batches import TrainingSample, read_image
 from dance_ondevice.training.evaluation import Matrix, evaluate
 
-#: Masks of each model that are timed; the fastest counts, since whatever else runs only ever adds.
+#: Number of timed masks of each model; the fastest one counts, since other load can only add time.
 _TIMED = 9
 
 
@@ -31,17 +31,17 @@ def score(
     *,
     before: Callable[[str], None] | None = None,
 ) -> tuple[ScoreCard, tuple[Counts, ...]]:
-    """Score a model on held-out samples: the whole, and each sample's counts.
+    """Score a model on held-out samples; returns the overall scores and each sample's counts.
 
     Args:
-        model: in any mode, which it keeps.
-        gate: (id, sample).
-        normalisation: the model's.
-        n_classes: number of classes.
-        before: called with the id of each sample before the model sees it.
+        model: The model, in any mode; it keeps that mode.
+        gate: (id, sample) of each held-out sample.
+        normalisation: The model's normalisation.
+        n_classes: Number of classes.
+        before: Called with the id of each sample before the model sees it.
 
     Raises:
-        SampleError: a file is missing or not what it should be.
+        SampleError: A file is missing or damaged.
     """
     counts = []
     for identifier, sample in gate:
@@ -54,7 +54,7 @@ def score(
 def kept_scores(
     file: Path, gate: Sequence[tuple[str, TrainingSample]]
 ) -> tuple[ScoreCard, tuple[Counts, ...]] | None:
-    """Scores that an interrupted part of the round left; None where it left none of just these samples."""
+    """Scores that an interrupted part of the round left; None unless they are of exactly these samples."""
     counts = read_counts(file)
     if not counts or [each.id for each in counts] != [identifier for identifier, _ in gate]:
         return None
@@ -62,7 +62,7 @@ def kept_scores(
 
 
 def counts_of(identifier: str, matrix: Matrix) -> Counts:
-    """The counts that a bootstrap needs of a sample's confusion matrix."""
+    """The counts of a sample's confusion matrix that the bootstrap needs."""
     return Counts(
         id=identifier,
         truth=tuple(map(int, matrix.sum(axis=1))),
@@ -78,17 +78,17 @@ def time_masks(
     normalisation: Normalisation,
     clock: Callable[[], float] = time.thread_time,
 ) -> jobs.Timed:
-    """Time both models on the same frame, taking turns, in CPU time of one thread.
+    """Time both models in turns on the same frame, in CPU time of one thread.
 
-    The wall clock would mostly tell what else the board is busy with: the trainer gets only the time that is
-    left over, and a mask then takes twice as long as the one before.
+    The wall clock would mostly measure the other load of the board: the trainer gets only the time that is
+    left over, which varies from one mask to the next.
 
     Raises:
-        SampleError: the file is missing or no image.
+        SampleError: The file is missing or is not an image.
     """
     image = resize_area(read_image(sample), sample.scale)
     threads = torch.get_num_threads()
-    # In memory as where they serve: it makes a difference of its own.
+    # The same memory layout as in the daemon, because the layout affects the time.
     models = [channels_last(model) for model in (live, candidate)]
     best = [math.inf, math.inf]
     torch.set_num_threads(1)

@@ -1,6 +1,6 @@
-"""Frames judged as they would be served: each with the statistics of its condition.
+"""Scores frames as they would be served, each with the statistics of its condition.
 
-Which statistics would serve a frame is the service's own rule (``condition_rounds.serving``); here it is
+The rule that chooses the statistics of a frame is the daemon's own (``condition_rounds.serving``); here it is
 applied to the held-out samples of a round, for the live model and for its candidate.
 """
 
@@ -28,7 +28,7 @@ from dance_ondevice.training.batches import TrainingSample
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """What a file of conditions holds: the sets by name, which of them serve, the text beside them."""
+    """The content of a file of conditions: the sets by name, which are live, and the stored description."""
 
     sets: Mapping[str, NormStatistics] = field(default_factory=dict)
     known: Known = field(default_factory=Known)
@@ -36,11 +36,11 @@ class Kept:
 
 
 def kept(file: Path, model: nn.Module) -> Kept:
-    """Read a file of conditions as the service does: nothing of it counts where something does not fit.
+    """Read a file of conditions as the daemon does: if any part does not fit the model, all of it is ignored.
 
     Args:
-        file: that may be missing.
-        model: that the sets are for; it is left as it was.
+        file: The file; it may be missing.
+        model: The model that the sets belong to; it is left unchanged.
     """
     try:
         sets, about = condition_store.decode(file.read_bytes(), str(file))
@@ -60,11 +60,11 @@ def kept(file: Path, model: nn.Module) -> Kept:
 
 @dataclass(frozen=True, eq=False)
 class Serving:
-    """The statistics that would serve each frame.
+    """The statistics with which each frame would be served.
 
     Attributes:
-        sets: by condition; ``base`` stands for the model as it is where it is not among them.
-        known: which of them serve, and what stands in for others.
+        sets: Statistics by condition; without an entry ``base``, the model's own are used for it.
+        known: Which of the conditions are live, and which one replaces each of the others.
     """
 
     sets: Mapping[str, NormStatistics] = field(default_factory=dict)
@@ -72,12 +72,12 @@ class Serving:
 
     @contextlib.contextmanager
     def on(self, model: nn.Module) -> Iterator[Callable[[str], None]]:
-        """Have the model run as it would serve; what is given must be called with each frame's condition.
+        """Serve with the model: yields a function to be called with the condition of each frame.
 
         Afterwards the model is as it was, bit for bit.
 
         Raises:
-            StatisticsMismatch: the sets are of another model.
+            StatisticsMismatch: The sets belong to another model.
         """
         learnt = dict.fromkeys(name for statistics in self.sets.values() for name in statistics.learnt)
         own = conditions.capture(model, learnt=learnt)
@@ -104,20 +104,20 @@ def judged(
     n_classes: int,
     *,
     serving: Serving,
-    of: Mapping[str, str],
+    condition_of: Mapping[str, str],
 ) -> tuple[ScoreCard, tuple[Counts, ...]]:
-    """Score a model on held-out samples, each as it would be served.
+    """Score a model on held-out samples, each with the statistics that it would be served with.
 
     Args:
-        model: left as it was.
-        gate: (id, sample).
-        normalisation: the model's.
-        n_classes: number of classes.
-        serving: its statistics.
-        of: the condition of each sample, by id.
+        model: The model; it is left unchanged.
+        gate: (id, sample) of each held-out sample.
+        normalisation: The model's normalisation.
+        n_classes: Number of classes.
+        serving: The statistics of each condition.
+        condition_of: The condition of each sample, by id.
 
     Raises:
-        SampleError: a file is missing or not what it should be.
+        SampleError: A file is missing or damaged.
     """
     with serving.on(model) as apply:
-        return score(model, gate, normalisation, n_classes, before=lambda i: apply(of.get(i, "")))
+        return score(model, gate, normalisation, n_classes, before=lambda i: apply(condition_of.get(i, "")))

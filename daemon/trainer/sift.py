@@ -1,4 +1,4 @@
-"""What a round cannot read costs itself: it is reported and left out, and the round goes on without it."""
+"""Sorts out the samples that a round cannot read: they are reported and left out, and the round goes on."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dance_ondevice.training.batches import SampleError, TrainingSample, read_im
 
 __all__ = ["NothingReadableError", "fault", "sample_of", "sift"]
 
-#: Decoded at this size at least: the smallest at which a decoder still has to go through the whole file.
+#: Size of the test decode, the smallest one, for which the decoder still has to read the whole file.
 _SMALLEST = (1.0, 1.0)
 
 
 class NothingReadableError(ValueError):
-    """Nothing is left to learn from, or nothing to judge by."""
+    """No readable sample is left to learn from, or to judge by."""
 
 
 def sample_of(sample: jobs.JobSample) -> TrainingSample:
-    """A stored sample as the method takes it."""
+    """A stored sample, as the training code takes it."""
     return TrainingSample(
         image=Path(sample.image), label=Path(sample.label), weight=sample.weight, scale=sample.scale
     )
@@ -31,11 +31,11 @@ def sample_of(sample: jobs.JobSample) -> TrainingSample:
 def sift(job: jobs.Job, emit: Callable[[jobs.Event], None]) -> jobs.Job:
     """The same job without the samples that cannot be read, each of which is reported.
 
-    The others get a second name beside the job, as links: a file that is removed while the round runs stays
+    The files of the others are linked beside the job, so that a file that is removed during the round stays
     readable until its end.
 
     Raises:
-        NothingReadableError: no sample is left to learn from, or none to judge by.
+        NothingReadableError: No sample is left to learn from, or to judge by.
     """
     places = Path(job.out).parent / jobs.LINKS
     sound = _Sound(places, job.n_classes, emit)
@@ -53,7 +53,7 @@ def sift(job: jobs.Job, emit: Callable[[jobs.Event], None]) -> jobs.Job:
 
 
 def fault(sample: jobs.JobSample, n_classes: int) -> str | None:
-    """Why a sample cannot be used: its image or its label is missing, damaged or not what it should be."""
+    """Why a sample cannot be used (its image or label is missing, damaged or invalid), else None."""
     stored = sample_of(sample)
     try:
         read_image(stored, _SMALLEST)
@@ -65,7 +65,7 @@ def fault(sample: jobs.JobSample, n_classes: int) -> str | None:
 
 
 class _Sound:
-    """Tells sound samples from others."""
+    """Selects the readable samples and links their files."""
 
     def __init__(self, places: Path, n_classes: int, emit: Callable[[jobs.Event], None]) -> None:
         self._places = places
@@ -89,12 +89,12 @@ class _Sound:
 
     def _link(self, file: str) -> str:
         self._links += 1
-        # The name stays: what a saved state was made of is told by it.
+        # The file name is kept, because a saved state identifies its samples by it.
         link = self._places / str(self._links) / Path(file).name
         try:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
             os.link(file, link)
-        except OSError:  # gone, or on a file system without links: then it is read where it lies
+        except OSError:  # gone, or on a file system without links: the original is read
             return file
         return str(link)

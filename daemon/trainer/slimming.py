@@ -1,4 +1,4 @@
-"""The slimming step of a round, in the trainer process: data and network answer to the same statistics."""
+"""The slimming step of a round, in the trainer process; it adapts to the image sizes of the round."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Samples whose size is read, and batches that statistics are re-estimated from; more do not change them.
+#: Samples whose size is read, and batches from which statistics are re-estimated; more change the result
+#: little.
 _SIZES, _BATCHES = 64, 8
 
 
@@ -34,10 +35,11 @@ def slim_candidate(
     normalisation: Normalisation,
     companions: Sequence[nn.Module] = (),
 ) -> jobs.Slimmed:
-    """Slim a round's candidate to the job's target, and bring its normalisation statistics up to date.
+    """Slim a round's candidate to the job's target MACs, and update its normalisation statistics.
 
-    How much each multi-scale branch loses answers to the size of the images that the round trains on. A model
-    that cannot be slimmed is left as it is, with a note that says why. ``companions`` lose the same channels.
+    The share of channels that each multi-scale branch loses depends on the sizes of the images that the round
+    trains on. A model that cannot be slimmed is left as it is, with a note that says why. ``companions`` lose
+    the same channels.
     """
     if job.target_macs is None:
         raise ValueError("this job does not slim")
@@ -71,7 +73,7 @@ def slim_candidate(
 
 
 def _mean_scale(samples: Sequence[TrainingSample], size: tuple[int, int]) -> float:
-    """Mean side of what is trained on, relative to the size that the model is meant for, at most 1."""
+    """Mean side of the training images relative to the size that the model is meant for, at most 1."""
     histogram: dict[float, float] = {}
     for sample in samples[:: math.ceil(len(samples) / _SIZES)]:
         height, width = image_size(sample)

@@ -32,7 +32,7 @@ from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.policies.samples import labelling
 
-#: A label of less than this share of the pixels teaches next to nothing.
+#: A label that covers a smaller share of the pixels than this has little to teach.
 LEAST_ACCEPTED = 0.02
 
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     except TeacherError as error:
         emit(events, jobs.Failed(error=str(error)))
         return 1
-    except Exception as error:  # every failure must reach the record, whatever its kind
+    except Exception as error:  # any error must reach the record
         emit(events, jobs.Failed(error=f"{type(error).__name__}: {error}", memory=out_of_memory(error)))
         raise
     return 0
@@ -64,7 +64,7 @@ def _run(job: TeacherJob, events: TextIO) -> None:
         emit(events, Calibrated(thresholds=thresholds, agreement=found.agreement, samples=samples))
         if not found.trusted:
             return
-    # 255 stands for what is none of the learner's classes: never believed.
+    # 255 is the teacher's answer where it sees none of the learner's classes: it is never accepted.
     accept = np.full(IGNORE + 1, labelling.NEVER, np.float32)
     accept[: len(thresholds)] = thresholds
     for sample in job.samples:
@@ -91,13 +91,13 @@ def _calibrate(job: TeacherJob, teacher: Teacher) -> tuple[labelling.Calibration
 def _count(
     correct: NDArray[np.int64], total: NDArray[np.int64], seen: Seen, label: NDArray[np.uint8]
 ) -> None:
-    """Add one sample's pixels by the class that was named and by confidence."""
+    """Add the pixels of one sample to the counts by the teacher's class and step of confidence."""
     classes, bins = total.shape
     counts = (label < classes) & (seen.mask < classes)
-    place = seen.mask[counts].astype(np.int64) * bins + bin_of(seen.confidence[counts])
+    cell = seen.mask[counts].astype(np.int64) * bins + bin_of(seen.confidence[counts])
     right = seen.mask[counts] == label[counts]
-    total += np.bincount(place, minlength=total.size).reshape(total.shape)
-    correct += np.bincount(place[right], minlength=total.size).reshape(total.shape)
+    total += np.bincount(cell, minlength=total.size).reshape(total.shape)
+    correct += np.bincount(cell[right], minlength=total.size).reshape(total.shape)
 
 
 def bin_of(confidence: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Teachers: a checkpoint, a model from a factory, or an ONNX file, each as one call from image to mask."""
+"""Loads teachers (a checkpoint, a model from a factory, an ONNX file) as functions from image to mask."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["Seen", "Teacher", "TeacherError", "load_teacher"]
 
 
 class TeacherError(ValueError):
-    """The teacher cannot be used as it is; the text says what to do."""
+    """The teacher cannot be used; the message says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a teacher sees: (H, W) uint8 ids of the learner's classes (255: none of them), and (H, W) float32
+    """A teacher's answer: (H, W) uint8 ids of the learner's classes (255: none of them), and (H, W) float32
     confidences, 0 to 1.
     """
 
@@ -35,20 +35,20 @@ class Seen:
     confidence: NDArray[np.float32]
 
 
-#: An image (h, w, 3) uint8 BGR and the (H, W) of the mask wanted -> what is seen.
+#: Takes an image (h, w, 3) uint8 BGR and the (H, W) of the mask that is wanted.
 Teacher = Callable[[NDArray[np.uint8], tuple[int, int]], Seen]
 
 
 def load_teacher(teacher: str, factory: str, classes: Sequence[str]) -> Teacher:
-    """Load a teacher; its classes are matched to the learner's by name, without names by their order.
+    """Load a teacher; its classes are matched to the learner's by name, or by order when it has no names.
 
     Args:
-        teacher: see ``TeacherJob``.
-        factory: see ``TeacherJob``.
-        classes: of the learner.
+        teacher: See ``TeacherJob``.
+        factory: See ``TeacherJob``.
+        classes: Classes of the learner.
 
     Raises:
-        TeacherError: it does not load, or none of its classes is the learner's.
+        TeacherError: The teacher does not load, or shares no class with the learner.
     """
     try:
         if factory:
@@ -86,9 +86,9 @@ def _of_module(model: torch.nn.Module, normalisation: Normalisation, table: NDAr
 
 
 def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
-    """An ONNX model (N, 3, H, W) -> (N, C, h, w) of logits or probabilities.
+    """Load an ONNX model (N, 3, H, W) -> (N, C, h, w) that returns logits or probabilities.
 
-    Where its metadata has "classes" (a JSON list), and "mean" and "std" (JSON lists, R, G, B), these hold.
+    Its metadata may set "classes" (a JSON list), and "mean" and "std" (JSON lists in the order R, G, B).
     """
     try:
         import onnxruntime
@@ -100,7 +100,7 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises classes of its own, derived from Exception alone
+    except Exception as error:  # onnxruntime's own classes derive from Exception alone
         raise TeacherError(f"{file} does not load: {error}") from error
     (source, *others) = session.get_inputs()
     if others or len(source.shape) != 4:
@@ -140,10 +140,10 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
 def _fitted(
     bgr: NDArray[np.uint8], size: tuple[int, int] | None
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """The image as an ONNX model takes it, and the (height, width) in its upper left corner that counts.
+    """The image as an ONNX model takes it, and the (height, width) of its upper left part that counts.
 
-    Stretched to a fixed size; else its edge is repeated until both sides are multiples of 32, as for models
-    of our own.
+    For a fixed input size the image is stretched; otherwise its edge is repeated until both sides are
+    multiples of 32, as for this project's own models.
     """
     height, width = bgr.shape[:2]
     if size is None:
@@ -157,10 +157,10 @@ def _fitted(
 
 
 def _table(own: Sequence[str], classes: Sequence[str], source: str) -> NDArray[np.uint8]:
-    """The learner's id of each of the teacher's classes; 255 where it has no such class."""
+    """The learner's id of each of the teacher's classes; 255 where the learner has no such class."""
     table = np.array([classes.index(name) if name in classes else IGNORE for name in own], np.uint8)
     if (table == IGNORE).all():
         raise TeacherError(
-            f"the teacher {source} tells {', '.join(own)} apart, none of which is among model.classes"
+            f"the teacher {source} distinguishes {', '.join(own)}, none of which is among model.classes"
         )
     return table

@@ -1,7 +1,7 @@
-"""Models that come from outside: the configured base, and those that are imported.
+"""Models from outside: the configured base model, and those that are imported.
 
-Nothing of such a model is adopted before a copy of it was loaded and run in a scratch folder, so that one
-that does not work costs the state folder nothing, and mending the configuration mends the service.
+No such model is adopted before a copy of it was loaded and run in a scratch folder, so a model that does not
+work leaves the state folder unchanged, and correcting the configuration is enough to repair the service.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-#: The two files of a checkpoint; a file without a card is weights alone.
+#: The two files of a checkpoint; a file without a card holds only weights.
 TENSORS, CARD = "model.safetensors", "card.json"
-#: What a card says of the service that made it; in another state folder it would be taken for its own.
+#: Fields of a card about the service that made it; in another state folder they would be misleading.
 _OF_ITS_SERVICE = ("gate", "probation", "samples", "slimming", "energy", "parent", "imported")
 
 
@@ -48,12 +48,12 @@ class Wanted:
     """The model that a configuration asks for.
 
     Attributes:
-        weights: ``model.weights``.
-        fingerprint: of the base model, empty where there is none or it cannot be read.
-        problem: why it cannot be read.
-        architecture: ``model.architecture``, empty where a factory replaces it.
-        factory: ``model.factory``.
-        classes: ``model.classes``.
+        weights: Value of ``model.weights``.
+        fingerprint: Fingerprint of the base model, empty where there is none or it cannot be read.
+        problem: Why it cannot be read.
+        architecture: Value of ``model.architecture``, empty where a factory replaces it.
+        factory: Value of ``model.factory``.
+        classes: Value of ``model.classes``.
     """
 
     weights: str
@@ -66,7 +66,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Change:
-    """Something that the configuration asks of the model and that a start does not do."""
+    """A property of the model that the configuration asks for and that a start does not change."""
 
     key: str
     text: str
@@ -77,18 +77,18 @@ class Change:
 
 
 def is_checkpoint(source: Path) -> bool:
-    """Whether a path is the folder of a model, or one of the files in it; else it is weights alone."""
+    """Whether a path is the folder of a model, or one of the files in it; else it holds only weights."""
     return not source.is_file() or (source.name == TENSORS and (source.parent / CARD).exists())
 
 
 def is_untrained(card: Mapping[str, Any]) -> bool:
-    """Whether the card belongs to a network that has not learnt anything yet, or not all of it has."""
+    """Whether the card belongs to a network of which some part has not been trained."""
     training = card.get("training")
     return isinstance(training, Mapping) and bool(training.get("untrained"))
 
 
 def wanted(config: Config) -> Wanted:
-    """Read what the configuration asks for; of a base model its card alone, or its hash."""
+    """Read the model that the configuration asks for; of a base model only its card or its hash."""
     model, fingerprint, problem = config.model, "", ""
     if model.source:
         source = Path(model.source)
@@ -107,11 +107,11 @@ def wanted(config: Config) -> Wanted:
 
 
 def fingerprint_of(source: Path) -> str:
-    """What tells one base model from another: the SHA-256 of its tensors, or of its file.
+    """The fingerprint of a base model: the SHA-256 of its tensors, or of its file.
 
     Raises:
-        OSError: it is not there or cannot be read.
-        ValueError: the card is none.
+        OSError: It is missing or cannot be read.
+        ValueError: Its card is not a model card.
     """
     if not is_checkpoint(source):
         with source.open("rb") as opened:
@@ -124,7 +124,7 @@ def fingerprint_of(source: Path) -> str:
 
 
 def folder_of(source: Path) -> Path:
-    """The folder of a model, given it or one of its files."""
+    """The folder of a model, from itself or one of its files."""
     return source.parent if source.name in (TENSORS, CARD) else source
 
 
@@ -132,8 +132,8 @@ def read_card(folder: Path) -> dict[str, Any]:
     """The card of a model outside the state folder, as plain data.
 
     Raises:
-        OSError: the card or the tensors are not there.
-        ValueError: the card is none.
+        OSError: The card or the tensors are missing.
+        ValueError: The card is not a model card.
     """
     try:
         card = decode((folder / CARD).read_bytes(), dict[str, Any])
@@ -145,9 +145,9 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def taken(paths: StatePaths) -> frozenset[str]:
-    """Fingerprints of the models that came into a state folder, those that were rejected among them."""
+    """Fingerprints of all models that came into a state folder, including rejected ones."""
     found: set[str] = set()
-    # Of an earlier release, or damaged: the cards say as much of what is still there.
+    # Without the file (an earlier release, or damage), the cards still give those of the present versions.
     with contextlib.suppress(OSError, DocumentError):
         found.update(decode((paths.models / "taken.json").read_bytes(), list[str]))
     for file in paths.models.glob("*/card.json"):
@@ -156,7 +156,7 @@ def taken(paths: StatePaths) -> frozenset[str]:
             weights = (card.get("training") or {}).get("weights") or {}
             found.add(str(card.get("sha256")))
             if weights:
-                # Earlier releases wrote down which file it was, and not what was in it.
+                # Earlier releases recorded the name of the file, not its content.
                 found.add(str(weights.get("sha256") or f"file:{weights.get('file')}"))
         except (OSError, ValueError, AttributeError):
             continue
@@ -164,20 +164,20 @@ def taken(paths: StatePaths) -> frozenset[str]:
 
 
 def note_taken(paths: StatePaths, fingerprint: str) -> None:
-    """Remember that a model came in, also when its version is pruned one day."""
+    """Record that a model came in, so that it is known even after its version is pruned."""
     if fingerprint:
         known = sorted(taken(paths) | {fingerprint})
         write_durably(paths.models / "taken.json", json.dumps(known).encode())
 
 
 def changes(wish: Wanted, version: str, card: Mapping[str, Any], known: Iterable[str]) -> tuple[Change, ...]:
-    """What a configuration asks of the model and the state folder does not have.
+    """The properties of the model that a configuration asks for and the state folder does not have.
 
     Args:
-        wish: what it asks for.
-        version: that is live.
-        card: of that version.
-        known: what ``taken`` gives.
+        wish: The model that the configuration asks for.
+        version: The live version.
+        card: Card of the live version.
+        known: Result of ``taken``.
     """
     found = []
     new = wish.weights and not {wish.fingerprint, f"file:{Path(wish.weights)}"} & set(known)
@@ -216,15 +216,15 @@ def changes(wish: Wanted, version: str, card: Mapping[str, Any], known: Iterable
 
 
 def check_classes(card: Mapping[str, Any], classes: Sequence[str], what: str) -> None:
-    """Make sure that a model is for the classes that the service has, in their order.
+    """Check that a model is for the classes of the service, in their order.
 
     Args:
-        card: the model's.
-        classes: ``model.classes``.
-        what: names the model, for the error.
+        card: The model's card.
+        classes: Value of ``model.classes``.
+        what: Name of the model, for the error.
 
     Raises:
-        VersionError: it is for others.
+        VersionError: It is for other classes.
     """
     found = card.get("classes")
     if not isinstance(found, (list, tuple)) or list(found) != list(classes):
@@ -248,15 +248,15 @@ def copy_in(
     """Copy a model into a scratch folder, check it there and run it; returns its card.
 
     Args:
-        source: folder of the model, or one of its two files.
-        scratch: folder to make; what lies there is removed.
-        classes: that it must be for, in their order.
-        procfs: where procfs is mounted.
-        beat: called several times a second while the model is tried.
+        source: Folder of the model, or one of its two files.
+        scratch: Folder to create; an existing one is removed.
+        classes: Classes that the model must be for, in their order.
+        procfs: Where procfs is mounted.
+        beat: Called several times a second while the model is tried.
 
     Raises:
-        OSError: it cannot be read or copied.
-        ValueError: it is none, is for other classes, or does not run; nothing is left in the scratch folder.
+        OSError: It cannot be read or copied.
+        ValueError: It is not a model, is for other classes, or does not run; the scratch folder is removed.
     """
     folder = folder_of(source)
     card = read_card(folder)
@@ -271,13 +271,13 @@ def copy_in(
             card.pop(name, None)
         training = card.get("training")
         if isinstance(training, dict):
-            # A round of another board's, whose name may be that of one here.
+            # The round of another board may have the name of one here.
             card["training"] = {k: v for k, v in training.items() if k not in ("round", "condition")}
         write_durably(scratch / CARD, json.dumps(card, indent=1).encode())
     except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
         if isinstance(error, ValueError):
-            # The scratch folder is gone; the user knows the model by where it came from.
+            # The scratch folder is gone; the user knows the model by its source.
             raise VersionError(str(error).replace(str(scratch), str(folder))) from error
         raise
     return card
@@ -293,17 +293,16 @@ def adopt(
     status: str = "candidate",
     changes: Mapping[str, object] | None = None,
 ) -> str:
-    """Make a model that was tried a version of this state folder, and remember where it came from."""
+    """Adopt a model that was tried as a version of this state folder, and record its fingerprint."""
     note_taken(paths, fingerprint)
     about = {"parent": None, "imported": {"from": source, "sha256": fingerprint}, **(changes or {})}
     return versions.adopt(scratch, status=status, round_id=None, changes=about)
 
 
 class ModelChanges:
-    """What the configuration asks of the model and the service does not do, for ``status`` and reloads.
+    """Properties of the model that are configured but not applied, for ``status`` and reloads.
 
-    Read from the disk once and then compared with the live model from memory: any thread may call ``found``,
-    as often as somebody asks.
+    Read from the disk once and then compared with the live model from memory; any thread may call ``found``.
     """
 
     def __init__(self, config: Config, versions: Versions, paths: StatePaths) -> None:
@@ -316,11 +315,11 @@ class ModelChanges:
             log.warning("model not as configured %s", change)
 
     def found(self) -> tuple[Change, ...]:
-        """What holds now."""
+        """The present differences."""
         return self._of(self._wish)
 
     def unapplied(self, config: Config) -> Mapping[str, str]:
-        """Keys that a restart with another configuration would not apply, and what to do instead of each."""
+        """Keys that a restart with another configuration would not apply, and what to do instead for each."""
         live = self._versions.live()
         if live is None or is_untrained(live.card):
             return {}

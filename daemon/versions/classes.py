@@ -1,7 +1,7 @@
 """The classes of a state folder: fixed from the first label on, and only ever appended to.
 
-A stored label is a picture of class ids. Where the list of classes changes under it, a car is a pedestrian
-from then on and nothing would notice, so ``classes.json`` keeps the list that labels were given for.
+A stored label is an image of class ids. If the list of classes changed later, a car would silently become a
+pedestrian, so ``classes.json`` keeps the list that the labels were made for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def known(paths: StatePaths) -> tuple[str, ...]:
-    """The classes that the labels of a state folder were given for; empty before its first start."""
+    """The classes that the labels of a state folder were made for; empty before its first start."""
     try:
         return tuple(decode((paths.root / "classes.json").read_bytes(), list[str]))
     except FileNotFoundError:
@@ -37,24 +37,24 @@ def known(paths: StatePaths) -> tuple[str, ...]:
 
 
 def remember(paths: StatePaths, classes: Sequence[str]) -> None:
-    """Keep a list of classes with the state folder."""
+    """Store a list of classes in the state folder."""
     write_durably(paths.root / "classes.json", json.dumps(list(classes)).encode())
 
 
 def check(
     config: Config, config_file: str, paths: StatePaths, live: Mapping[str, Any] | None, *, labelled: int
 ) -> None:
-    """Compare the configured classes with those of the state folder, and keep them there.
+    """Compare the configured classes with those of the state folder, and store them there.
 
     Args:
-        config: the whole configuration.
-        config_file: names it in errors.
-        paths: of the state folder.
-        live: card of the live model, None where there is none.
-        labelled: how many samples have a label.
+        config: The whole configuration.
+        config_file: Name of its file, for errors.
+        paths: Paths of the state folder.
+        live: Card of the live model, None where there is none.
+        labelled: Number of samples with a label.
 
     Raises:
-        ConfigError: there are labels, or there is a model that has learnt, for other classes.
+        ConfigError: There are labels, or there is a trained model, for other classes.
     """
     asked = tuple(config.model.classes)
     kept = known(paths) or (tuple(live.get("classes") or ()) if live else ())
@@ -63,14 +63,14 @@ def check(
             remember(paths, asked)
         return
     if not labelled and (live is None or is_untrained(live)):
-        log.info("classes changed from=%s to=%s because=nothing is labelled yet", list(kept), list(asked))
+        log.info("classes changed from=%s to=%s reason=nothing is labelled yet", list(kept), list(asked))
         remember(paths, asked)
         return
     raise ConfigError((problem(config_file, paths, kept, asked),))
 
 
 def problem(config_file: str, paths: StatePaths, kept: Sequence[str], asked: Sequence[str]) -> Problem:
-    """What is wrong with classes that are not those of the state folder, and each way out of it."""
+    """The problem of classes that differ from those of the state folder, with each remedy."""
     added = list(asked[len(kept) :]) if list(asked[: len(kept)]) == list(kept) else []
     if added:
         commands = " and ".join(
@@ -88,21 +88,21 @@ def problem(config_file: str, paths: StatePaths, kept: Sequence[str], asked: Seq
 
 
 def append(paths: StatePaths, versions: Versions, kept: Sequence[str], name: str) -> tuple[str, ...]:
-    """Add a class at the end: the live and the first version get a head for it, labels stay as they are.
+    """Add a class at the end: the live and the first version get an output for it, labels stay as they are.
 
-    Cut short at any point it can be called again with the same name.
+    If it is interrupted, it can be called again with the same name.
 
     Args:
-        paths: of the state folder.
-        versions: of the state folder; nothing else may write there.
-        kept: the classes so far.
-        name: of the new one.
+        paths: Paths of the state folder.
+        versions: Its versions; nothing else may write there.
+        kept: The classes so far.
+        name: Name of the new class.
 
     Returns:
         All classes.
 
     Raises:
-        VersionError: the name is of no use, or a version cannot be widened; nothing has changed.
+        VersionError: The name cannot be used, or a version cannot be widened; nothing has changed.
     """
     longer = (*kept, name)
     if not name or name in kept or len(longer) > 255:
@@ -131,7 +131,7 @@ def append(paths: StatePaths, versions: Versions, kept: Sequence[str], name: str
 
 
 def _of(versions: Versions, version: str) -> dict[str, object]:
-    """What the card of a widened version says of where it comes from; the round is that of the other."""
+    """Fields of a widened version's card about its origin; the round is that of the original."""
     training = versions.card(version).get("training")
     kept = {k: v for k, v in training.items() if k != "round"} if isinstance(training, dict) else {}
     return {"parent": version, "training": kept}

@@ -1,4 +1,4 @@
-"""What a version's file of conditions says, read without torch: what serves, and what stands in for it."""
+"""Reads a version's file of conditions without torch: which ones are live, and their parents."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["CONDITIONS_FILE", "About", "Known", "about_of", "known_of", "read"]
 
 log = logging.getLogger(__name__)
 
-#: Beside a checkpoint's tensors; the same as in ``models.condition_store``, which loads torch.
+#: Lies beside a checkpoint's tensors; the same name as in ``conditions.store``, which loads torch.
 CONDITIONS_FILE = "conditions.safetensors"
 _LARGEST_HEADER = 1 << 24
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands beside the statistics in the file.
+    """The description that the file holds beside the statistics.
 
     Attributes:
-        state: of ``policies.conditions``, as JSON.
-        refused: conditions whose statistics were worse than what served before.
+        state: State of ``policies.stream.conditions``, as JSON.
+        refused: Conditions whose statistics were worse than those that served before.
     """
 
     state: msgspec.Raw
@@ -37,7 +37,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Known:
-    """Which conditions serve, and from which each one opened."""
+    """The conditions that are live, and the parent from which each condition was opened."""
 
     live: frozenset[str] = frozenset()
     parents: Mapping[str, str] = field(default_factory=dict)
@@ -48,23 +48,23 @@ class Known:
 
 
 def about_of(text: str) -> About:
-    """Read what stands beside the statistics.
+    """Decode the description beside the statistics.
 
     Raises:
-        DocumentError: it is not what the service writes.
+        DocumentError: The text is not such a description.
     """
     return decode(text, About)
 
 
 def known_of(live: Iterable[str], text: str) -> Known:
-    """What the file says; a set of a condition that its text does not know is not served.
+    """The conditions of a file; a set whose condition is not in the description is not served.
 
     Args:
-        live: names of the conditions in it.
-        text: that stands beside them; a file without any is not served at all.
+        live: Names of the conditions whose sets the file holds.
+        text: The description in the file; without one, no set is served.
 
     Raises:
-        DocumentError: the text is not what the service writes.
+        DocumentError: The text is not such a description.
     """
     if not text:
         return Known()
@@ -74,7 +74,7 @@ def known_of(live: Iterable[str], text: str) -> Known:
 
 
 def read(directory: Path) -> Known:
-    """What is known of a version's conditions; nothing where there is no file, or none that can be read."""
+    """Read the conditions of a version; empty where the file is missing or unreadable."""
     file = directory / CONDITIONS_FILE
     try:
         with file.open("rb") as opened:

@@ -1,7 +1,7 @@
-"""A version's graph for onnxruntime: written by a process of its own where no round has written one.
+"""The onnxruntime graph of a version, exported by a separate process where no round has written one.
 
-As a program (``python -m dance_ondevice.daemon.versions.engine_graph FOLDER``) it exports the version
-in a folder: the exporter would stay in the memory of a process that serves, for a second's work.
+As a program (``python -m dance_ondevice.daemon.versions.engine_graph FOLDER``) it exports the version in a
+folder. It is a separate process because the exporter, needed for a second, would stay in the daemon's memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dance_ondevice.runtime.graph_file import read_graph, write_graph
 if TYPE_CHECKING:
     from dance_ondevice.runtime.runners import Engine
 
-__all__ = ["at_hand", "installed"]
+__all__ = ["find_or_export", "installed"]
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +27,16 @@ _SECONDS = 60.0
 
 
 def installed() -> bool:
-    """Whether onnxruntime and what writes its graphs are there; they are searched for, not imported."""
+    """Whether onnxruntime and onnx are installed; they are searched for, not imported."""
     return all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
 
 
-def at_hand(directory: Path, engine: Engine) -> bytes | None:
-    """The graph of the version in a folder, exported if need be; None where that does not work.
+def find_or_export(directory: Path, engine: Engine) -> bytes | None:
+    """The graph of the version in a folder, exported if it is missing; None where that fails.
 
     Args:
-        directory: of the version.
-        engine: that is asked for; torch needs none.
+        directory: The version's folder.
+        engine: The configured engine; torch needs no graph.
     """
     if engine == "torch":
         return None
@@ -45,7 +45,7 @@ def at_hand(directory: Path, engine: Engine) -> bytes | None:
             from dance_ondevice.runtime.formats import MissingPackage
 
             missing = MissingPackage("onnx and onnxruntime", "dance-ondevice[onnx]")
-            log.warning("onnxruntime not used because=%s", missing)
+            log.warning("onnxruntime not used reason=%s", missing)
         return None
     graph = read_graph(directory)
     if graph is not None:
@@ -55,9 +55,9 @@ def at_hand(directory: Path, engine: Engine) -> bytes | None:
         subprocess.run(command, check=True, timeout=_SECONDS, capture_output=True, text=True)
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
-        log.warning("graph not exported folder=%s because=%s", directory, lines[-1])
+        log.warning("graph not exported folder=%s reason=%s", directory, lines[-1])
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("graph not exported folder=%s because=%s", directory, error)
+        log.warning("graph not exported folder=%s reason=%s", directory, error)
     return read_graph(directory)
 
 

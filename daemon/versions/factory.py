@@ -1,4 +1,4 @@
-"""Whether the user's own networks work."""
+"""Checks that the user's own factories of networks work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_TEXT = 400
 
 
 def problems(config: Config, config_file: str) -> Iterator[Problem]:
-    """What is wrong with the configured factories: each is imported, called, and its model tried."""
+    """The problems of the configured factories: each is imported and called, and its model is tried."""
     for key, factory in (
         ("model.factory", config.model.factory),
         ("labels.teacher_factory", config.labels.teacher_factory),
@@ -32,10 +32,10 @@ def failure(factory: str, n_classes: int) -> str:
 
 
 def check(live: Mapping[str, Any], config: Config, config_file: str) -> None:
-    """Make sure that the factory of the live model works, if it is of one; ``live`` is its card.
+    """Check that the factory of the live model works, if it has one; ``live`` is its card.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: The factory does not work.
     """
     factory = live.get("factory") or ""
     if factory and (wrong := failure(factory, len(config.model.classes))):
@@ -43,12 +43,12 @@ def check(live: Mapping[str, Any], config: Config, config_file: str) -> None:
 
 
 def problem(config_file: str, key: str, factory: str, wrong: str) -> Problem:
-    """A factory that does not work, as a mistake in the configuration."""
+    """A factory that does not work, as a problem of the configuration."""
     where = "beside the configuration, in a folder of DANCE_MODEL_PATH, or installed for this Python"
     return Problem(config_file, key, f'"{factory}" ({wrong})', f"a callable of a module that lies {where}")
 
 
 def one_line(text: str) -> str:
-    """A text without line breaks, and not too long."""
+    """A text without line breaks, cut to a readable length."""
     joined = " ".join(text.split())
     return joined if len(joined) <= _MOST_TEXT else joined[: _MOST_TEXT - 3] + "..."

@@ -1,8 +1,8 @@
-"""The model a fresh state directory starts from: the configured weights, the package's base, or noise.
+"""The first model of a fresh state directory: configured weights, the package's base, or an untrained one.
 
 As a program (``python -m dance_ondevice.daemon.versions.first_model ARCHITECTURE FACTORY CLASSES_JSON SEED W
-H OUT [WEIGHTS]``) it writes the checkpoint of a fresh network, filled with what fits from a file of weights
-or with all of a checkpoint's folder if one is named, so that the daemon itself need not load torch for it.
+H OUT [WEIGHTS]``) it writes the checkpoint of a fresh network, with the matching weights of a file or all of
+a checkpoint's folder if one is named, so that the daemon itself need not load torch for it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from dance_ondevice.models import packaged
 
 log = logging.getLogger(__name__)
 
-#: Exit statuses of the program when the weights are of no use, and when the user's factory is not; what is
-#: wrong is the last line of its standard output.
+#: Exit statuses of the program when the weights, or the user's factory, cannot be used; the last line of its
+#: standard output says why.
 _BAD_WEIGHTS, _BAD_FACTORY = 3, 4
 
 
@@ -46,22 +46,22 @@ def start(
     versions: Versions,
     loads: Callable[[Path], object],
 ) -> None:
-    """Have a live model that loads, where there is one: what a start of the daemon does.
+    """Make sure at the daemon's start that the live model, if there is one, loads.
 
-    An untrained one gives way to another that the configuration asks for, since nothing is lost with it. One
-    that does not load gives way to the next best version, and where nothing was learnt yet to the configured
-    model, so that mending the configuration mends the service.
+    An untrained live model is replaced by another one that the configuration asks for, since nothing is lost.
+    A live model that does not load is replaced by the next best version, and where nothing was learnt yet by
+    the configured model, so that correcting the configuration is enough to repair the service.
 
     Args:
-        config: the whole configuration; its classes are those of the state folder.
-        config_file: names it in errors.
-        paths: of the state folder.
-        versions: of the state folder.
-        loads: loads a version's folder; whatever it raises says that it does not load.
+        config: The whole configuration; its classes are those of the state folder.
+        config_file: Name of its file, for errors.
+        paths: Paths of the state folder.
+        versions: Versions of the state folder.
+        loads: Loads a version's folder; any exception means that the version does not load.
 
     Raises:
-        ConfigError: the configured model cannot be used.
-        VersionError: no version loads, and what was learnt would be lost with them.
+        ConfigError: The configured model cannot be used.
+        VersionError: No version loads, and replacing them would lose what was learnt.
     """
 
     def fits(directory: Path) -> None:
@@ -72,7 +72,7 @@ def start(
     if live is not None and _is_to_give_way(config, paths, live):
         adopted = _adopt(config, config_file, paths, versions)
         log.info(
-            "model replaced version=%s by=%s because=it was untrained", live.pointer.version, adopted.version
+            "model replaced version=%s by=%s reason=it was untrained", live.pointer.version, adopted.version
         )
     try:
         versions.fall_back(fits)
@@ -81,7 +81,7 @@ def start(
             raise
         pointer = _adopt(config, config_file, paths, versions, away_from="damaged")
         versions.note = f"{error.problem}: the configured model is live in its place, as {pointer.version}"
-        log.warning("model replaced by=%s because=%s", pointer.version, error.problem)
+        log.warning("model replaced by=%s reason=%s", pointer.version, error.problem)
         versions.fall_back(fits)
 
 
@@ -94,18 +94,18 @@ def come_up(
     store: Store,
     loads: Callable[[Path], object],
 ) -> None:
-    """Compare the classes, and have a live model where there is one or the configuration asks for one.
+    """Check the classes, and make sure of a live model if there is one or the configuration asks for one.
 
     Args:
-        config: the whole configuration.
-        config_file: names it in errors.
-        paths: of the state folder.
-        versions: of the state folder.
-        store: knows whether anything is labelled.
-        loads: see ``start``.
+        config: The whole configuration.
+        config_file: Name of its file, for errors.
+        paths: Paths of the state folder.
+        versions: Versions of the state folder.
+        store: The sample store, which knows whether any sample is labelled.
+        loads: See ``start``.
 
     Raises:
-        ConfigError, VersionError: see ``start``; or the classes are not those of the state folder.
+        ConfigError, VersionError: See ``start``; or the classes are not those of the state folder.
     """
     for leftover in paths.models.glob(".*/"):  # of a model that a crash kept from being adopted
         shutil.rmtree(leftover, ignore_errors=True)
@@ -121,7 +121,7 @@ def ensure(config: Config, config_file: str, paths: StatePaths, versions: Versio
     """Return the live pointer, adopting a first version when the state directory has none.
 
     Raises:
-        ConfigError: the configured weights are missing, unreadable or of no use, a model's classes are not
+        ConfigError: The configured weights are missing, unreadable or unusable, a model's classes differ from
             the configured ones, or the configured factory makes no model.
     """
     pointer = versions.pointer()
@@ -141,7 +141,7 @@ def _is_to_give_way(config: Config, paths: StatePaths, live: Live) -> bool:
     if list(live.card.get("classes") or ()) != list(wish.classes):
         return True
     found = base.changes(wish, live.pointer.version, live.card, base.taken(paths))
-    # The card of a base model says which network it is, whatever the key beside it says.
+    # A base model's card names its network, which takes precedence over the configured one.
     by_card = bool(wish.weights) and base.is_checkpoint(Path(wish.weights))
     return any(change.key == "model.weights" or not by_card for change in found)
 
@@ -233,7 +233,7 @@ def is_untrained_live(versions: Versions) -> bool:
 
 
 def warning(card: Mapping[str, Any]) -> str | None:
-    """What ``status`` says of a model whose masks are not to be trusted, and of keys that did not match."""
+    """The warning of ``status`` about an untrained model, or about weights whose keys did not match."""
     training = card.get("training") or {}
     weights = training.get("weights")
     if weights and training.get("untrained"):
@@ -249,7 +249,7 @@ def warning(card: Mapping[str, Any]) -> str | None:
 
 
 def _write_filled(config: Config, config_file: str, out: Path, weights: Path) -> str:
-    """Write the configured network with the weights of a file; why the model is what it is."""
+    """Write the configured network with the weights of a file; returns how well they matched."""
     try:
         _write_fresh(config, out, weights)
     except subprocess.CalledProcessError as error:
@@ -279,7 +279,7 @@ def _write_filled(config: Config, config_file: str, out: Path, weights: Path) ->
 
 
 class _FactoryError(ValueError):
-    """The user's factory makes no model; the text says why."""
+    """The user's factory makes no model; the message says why."""
 
 
 def _write_fresh(config: Config, out: Path, weights: Path | None = None) -> None:

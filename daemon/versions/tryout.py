@@ -1,7 +1,7 @@
-"""Tries a model from outside in a process of its own, before anything of it is adopted.
+"""Tries a model from outside in a separate process, before it is adopted.
 
-A folder can be well-formed and still not make a model: tensors that do not fit, values that are no numbers, a
-size at which a mask takes more memory than the board has. As a program (``python -m
+A well-formed folder may still not hold a working model: its tensors may not fit, its values may be undefined,
+or a mask at its size may take more memory than the board has. As a program (``python -m
 dance_ondevice.daemon.versions.tryout FOLDER``) it loads the folder and segments one image at the card's size.
 """
 
@@ -18,27 +18,26 @@ from dance_ondevice.daemon.children.watcher import memory_limit, resident_bytes
 
 __all__ = ["check"]
 
-#: Less than the silence that is allowed to the thread that waits.
+#: Shorter than the longest silence of the waiting thread.
 _SECONDS = 100.0
 _POLL_SECONDS = 0.2
-#: The same as for ``model.size``.
+#: The same limit as for ``model.size``.
 _LARGEST_SIDE = 8192
-#: Exit status of the program where the model is of no use; what is wrong stands on its standard output.
+#: Exit status of the program when the model cannot be used; its standard output says why.
 _NO_USE = 3
 
 
 def check(directory: Path, *, procfs: Path = Path("/proc"), beat: Callable[[], None] = lambda: None) -> None:
-    """Load and run the model in a folder.
+    """Load and run the model in a folder, in a separate process.
 
     Args:
-        directory: of the model.
-        procfs: where procfs is mounted.
-        beat: called several times a second while it waits.
+        directory: The model's folder.
+        procfs: Where procfs is mounted.
+        beat: Called several times a second while it waits.
 
     Raises:
-        ValueError: it does not load, does not run, or takes more time or memory than there is; the text says
-            which.
-        OSError: the process cannot be started.
+        ValueError: It does not load, does not run, or takes too much time or memory; the message says which.
+        OSError: The process cannot be started.
     """
     most = memory_limit(procfs)
     command = [sys.executable, "-m", "dance_ondevice.daemon.versions.tryout", str(directory)]
@@ -63,7 +62,7 @@ def check(directory: Path, *, procfs: Path = Path("/proc"), beat: Callable[[], N
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Load the model in a folder and segment one image; what is wrong is printed."""
+    """Load the model in a folder and segment one image; prints the error if there is one."""
     import math
 
     import numpy as np

@@ -1,4 +1,4 @@
-"""Model versions on disk: who is live, who was before, and the first one that is never changed.
+"""Model versions on disk: the live one, the one before it, and the first one, which never changes.
 
 ``models/<version>/`` holds the tensors and the card; ``models/live.json`` is the only pointer, replaced
 atomically, so that a crash between any two steps leaves a version that loads. The table ``versions`` is an
@@ -38,17 +38,17 @@ _NUMBERED = re.compile(r"v([0-9]{1,18})")
 
 
 class VersionError(ValueError):
-    """A version that does not exist, does not load, or cannot be made live; the text says what to do."""
+    """A version that does not exist, does not load, or cannot be made live; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Pointer:
-    """What ``models/live.json`` says.
+    """The content of ``models/live.json``.
 
     Attributes:
-        version: the live version.
-        previous: the version that was live before it, for rollback; None at first.
-        frozen: the first version this device ever ran, scored in every round as the yardstick.
+        version: The live version.
+        previous: The version that was live before it, for rollback; None at first.
+        frozen: The first version of this device, which every round scores for comparison.
     """
 
     version: str
@@ -76,7 +76,7 @@ class NothingLoads(VersionError):  # noqa: N818 - says what is wrong
     """No version loads.
 
     Attributes:
-        problem: what is wrong with the live one.
+        problem: Why the live version does not load.
     """
 
     def __init__(self, problem: str, live_file: Path) -> None:
@@ -87,18 +87,18 @@ class NothingLoads(VersionError):  # noqa: N818 - says what is wrong
 
 
 class Versions:
-    """The versions of one state directory; one thread (the rounds service) writes, anybody may read."""
+    """The versions of one state directory; the rounds thread alone writes, any thread may read."""
 
     def __init__(self, paths: StatePaths, store: Store, *, now: Callable[[], float]) -> None:
         self._paths = paths
         self._store = store
         self._now = now
-        #: What ``fall_back`` had to do, for ``status``.
+        #: The result of ``fall_back``, for ``status``.
         self.note: str | None = None
         self._live = self._read_live()
 
     def live(self) -> Live | None:
-        """What is live, from memory: for status and scrapes, which must not wait for a disk."""
+        """The live version, from memory, so that status and scrapes do not wait for a disk."""
         return self._live
 
     def pointer(self) -> Pointer | None:
@@ -138,11 +138,11 @@ class Versions:
         """The version's card as plain data.
 
         Args:
-            version: a name out of ``names()``, and nothing else: another spelling of its folder would be a
-                second name of one version, and a path a model that nobody has judged or copied.
+            version: A name from ``names()``. Another spelling of its folder is refused, since it would be a
+                second name of one version, and so is a path, since its model was neither judged nor copied.
 
         Raises:
-            VersionError: there is no such version.
+            VersionError: There is no such version.
         """
         try:
             if version not in self.names():
@@ -154,7 +154,7 @@ class Versions:
         return card
 
     def of_round(self, round_id: str) -> str | None:
-        """The version that a round has made, by the cards; None where it has made none."""
+        """The version that a round has made, found by its card; None where it has made none."""
         for version in reversed(self.names()):
             try:
                 training = self.card(version).get("training")
@@ -165,10 +165,10 @@ class Versions:
         return None
 
     def adopt(self, source: Path, *, status: str, round_id: str | None, changes: Mapping[str, object]) -> str:
-        """Move a finished model folder in as the next version; returns its name.
+        """Move a finished model folder into place as the next version; returns its name.
 
-        The card is completed first, then the folder is renamed, then the row is written: whatever a crash
-        leaves is either still the round's candidate or a complete version.
+        The card is completed first, then the folder is renamed, then the row is written. A crash therefore
+        leaves either the round's candidate or a complete version.
         """
         version = self._next_name()
         card_file = source / "card.json"
@@ -186,14 +186,14 @@ class Versions:
         """Point ``live.json`` at a version and keep the old one for rollback.
 
         Args:
-            version: which.
-            reason: for the log.
-            away_from: status to give the old version where it has proved to be no good: a rollback then does
-                not lead back to it, but to what the new one was made from.
-            first: it is the yardstick from now on: nothing was learnt before it.
+            version: The version's name.
+            reason: Why it goes live, for the log.
+            away_from: New status of the old version where it proved bad: a rollback then leads not to it but
+                to the parent of the new version.
+            first: Whether it becomes the frozen version too, because nothing was learnt before it.
 
         Raises:
-            VersionError: there is no such version.
+            VersionError: There is no such version.
         """
         card = self.card(version)
         old = self.pointer()
@@ -205,8 +205,8 @@ class Versions:
             frozen=old.frozen if old and not first else version,
         )
         if old is not None and away_from:
-            # Before the pointer: after a crash between the two it is live, and a start marks it as such.
-            # The other order would leave a version that seems good enough to go back to.
+            # Before the pointer: after a crash between the two, the bad version is live and the next start
+            # marks it live. The other order would leave a bad version that a rollback could choose.
             self._set_statuses({old.version: away_from})
         write_durably(self._paths.live_file, json.dumps(asdict(pointer)).encode())
         self._live = self._read_live()
@@ -229,10 +229,10 @@ class Versions:
             write_durably(self._paths.live_file, json.dumps(asdict(changed)).encode())
 
     def annotate(self, version: str, changes: Mapping[str, object]) -> None:
-        """Add to a version's card what became known after its birth.
+        """Add later findings to a version's card.
 
         Raises:
-            VersionError: there is no such version.
+            VersionError: There is no such version.
         """
         card = self.card(version)
         card.update(changes)
@@ -244,20 +244,20 @@ class Versions:
         self._live = self._read_live()
 
     def fall_back(self, loads: Callable[[Path], object]) -> str | None:
-        """Make sure that the live version loads; where it does not, put the next best in its place.
+        """Make sure that the live version loads; where it does not, make the next best version live.
 
-        The version before comes first, then what was live earlier, newest first, at last the first version.
-        Rejected versions are never taken.
+        The previous version is tried first, then earlier live versions, newest first, and last the first
+        version. Rejected versions are never used.
 
         Args:
-            loads: loads a version's folder; whatever it raises says that it does not load.
+            loads: Loads a version's folder; any exception means that the version does not load.
 
         Returns:
-            In words what was wrong and what is live instead; None when the live version loads, or there is
+            What was wrong and which version is live instead; None when the live version loads, or there is
             none.
 
         Raises:
-            NothingLoads: none does; the text says which was tried and what to do.
+            NothingLoads: No version loads; the message says which were tried and what to do.
         """
         pointer = self.pointer()
         if pointer is None:
@@ -296,7 +296,7 @@ class Versions:
         return parent if isinstance(parent, str) and parent in self.names() else None
 
     def prune(self) -> list[str]:
-        """Delete old rejected and retired versions beyond ``KEEP``; returns the names removed."""
+        """Delete old rejected and retired versions beyond ``KEEP``; returns their names."""
         pointer = self.pointer()
         safe = {pointer.version, pointer.previous, pointer.frozen} if pointer else set()
         rows = self._store.submit(
@@ -308,7 +308,7 @@ class Versions:
             old = [version for version, s in rows if s == status and version not in safe][keep:]
             removed += old
         for version in removed:
-            # Row first: a row without a folder would be offered for rollback.
+            # The row goes first: a row without a folder would be offered for rollback.
             self._store.submit(partial(_forget, version=version)).result()
             shutil.rmtree(self.directory(version), ignore_errors=True)
         return removed
@@ -318,7 +318,7 @@ class Versions:
         try:
             return None if pointer is None else Live(pointer, self.card(pointer.version))
         except VersionError as error:
-            # ``fall_back`` looks for another one; the pointer is good.
+            # ``fall_back`` looks for another version; the pointer itself is valid.
             log.error("live model unreadable error=%s", error)
             return None
 
@@ -353,11 +353,11 @@ class Versions:
 
 
 def check_intact(directory: Path) -> None:
-    """Make sure that a version's tensors are those that its card was written for, without torch.
+    """Check without torch that a version's tensors are those that its card was written for.
 
     Raises:
-        ValueError: they are not, or the card is none.
-        OSError: a file is missing or cannot be read.
+        ValueError: The tensors differ, or the card is damaged.
+        OSError: A file is missing or cannot be read.
     """
     card = decode((directory / "card.json").read_bytes(), dict[str, Any])
     found = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
@@ -384,7 +384,7 @@ def _mark_live(db: Database, version: str) -> None:
 def age_key(version: str) -> tuple[int, str]:
     """Key that sorts version names from the oldest to the newest: v9999 comes before v10000.
 
-    Names that the daemon did not give have no number and come first.
+    Names that the daemon did not give have no number and sort first.
     """
     numbered = _NUMBERED.fullmatch(version)
     return (int(numbered[1]) if numbered else -1, version)

@@ -1,8 +1,8 @@
-"""Gives a version one more class, as a program: its head gets a row, everything it knows stays.
+"""Adds a class to a version, as a program: the head gets one more row, all other weights stay.
 
-``python -m dance_ondevice.daemon.versions.widen FOLDER OUT CLASSES_JSON`` writes the version of a folder for
-one class more. The new row of the head is the mean of the others, so that the new class scores the mean of
-their scores: never more than the best of them, and every mask stays as it was until a round has learnt.
+``python -m dance_ondevice.daemon.versions.widen FOLDER OUT CLASSES_JSON`` writes the version of a folder with
+one more class. The new row of the head is the mean of the others, so the new class scores the mean of their
+scores, never more than the best of them, and every mask stays as it was until a round has learnt the class.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 __all__ = ["widened"]
 
 _SECONDS = 120.0
-#: Exit status of the program where the model cannot be widened; why stands on its standard output.
+#: Exit status of the program when the model cannot be widened; its standard output says why.
 _NOT_WIDENED = 3
 
 
 def widened(directory: Path, out: Path, classes: Sequence[str]) -> None:
-    """Write the version in a folder for one class more, by a process of its own.
+    """Write the version in a folder with one more class, in a separate process.
 
     Args:
-        directory: of the version.
-        out: folder to make.
-        classes: with the new one at the end.
+        directory: The version's folder.
+        out: Folder to create.
+        classes: The classes, with the new one at the end.
 
     Raises:
-        VersionError: it does not load, or its head cannot be widened.
+        VersionError: It does not load, or its head cannot be widened.
     """
     shutil.rmtree(out, ignore_errors=True)
     module = "dance_ondevice.daemon.versions.widen"
@@ -54,7 +54,7 @@ def widened(directory: Path, out: Path, classes: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the version of a folder for one class more."""
+    """Write the version of a folder with one more class."""
     from dataclasses import replace
 
     from dance_ondevice.models import checkpoint, registry
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _conditions(folder: Path, head: Collection[str]) -> bytes:
-    """The version's file of conditions, with a row more where one has learnt a head of its own."""
+    """The version's file of conditions, with one more row where a condition has learnt a head of its own."""
     from dance_ondevice.conditions import store
     from dance_ondevice.conditions.statistics import NormStatistics
 
@@ -100,7 +100,7 @@ def _with_mean(tensor: Tensor) -> Tensor:
 
 
 def _widen(model: nn.Module, card: ModelCard) -> list[str]:
-    """Give every layer of the head one output more; returns the names of its tensors."""
+    """Give every layer of the head one more output; returns the names of its tensors."""
     import torch
 
     from dance_ondevice.models.channels import has_channels, layer_channels, set_channels
@@ -131,10 +131,10 @@ def _widen(model: nn.Module, card: ModelCard) -> list[str]:
 
 
 def _head(card: ModelCard) -> list[str]:
-    """Names of the tensors that have a row for each class: those that one class more makes longer.
+    """Names of the tensors with a row for each class, which one more class lengthens.
 
     Raises:
-        ValueError: more than the rows of a head depends on the number of classes.
+        ValueError: More than the rows of a head depends on the number of classes.
     """
     from dance_ondevice.models import registry
 

@@ -1,1 +1,1 @@
-"""What people look at: masks over their frames, as images and on one page."""
+"""Shows masks over their frames, as images and on one page."""

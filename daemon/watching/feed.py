@@ -1,4 +1,4 @@
-"""The masks that a daemon publishes, seen by a subscriber."""
+"""Receives the masks that a daemon publishes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MASKS, _CLASSES = b"mask/", b"classes/"
 
 @dataclass(frozen=True, kw_only=True)
 class SeenMask:
-    """One mask as it was published; ``mask`` is (H, W) uint8 class ids."""
+    """One published mask; ``mask`` is (H, W) uint8 class ids."""
 
     id: str
     camera: str
@@ -37,7 +37,7 @@ class SeenMask:
 
 @dataclass(frozen=True)
 class Classes:
-    """What the ids of a camera's masks mean."""
+    """The names and colours of the ids in a camera's masks."""
 
     names: tuple[str, ...]
     palette: tuple[Colour, ...]
@@ -60,8 +60,8 @@ class MaskFeed:
     """Subscribes to a daemon's masks; a context manager for one thread.
 
     Attributes:
-        classes: by camera, as far as they were published.
-        damaged: messages that were no masks.
+        classes: Classes by camera, as far as they were published.
+        damaged: Number of messages that were not masks.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class MaskFeed:
         curve: ClientCurve | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Connect; whoever publishes may come later.
+        """Connect; the publisher may start later.
 
         Raises:
-            zmq.ZMQError: the endpoint is none.
+            zmq.ZMQError: The endpoint is malformed.
         """
         self._camera = camera
         self._monotonic = monotonic
@@ -109,7 +109,7 @@ class MaskFeed:
         self._context.destroy(linger=0)
 
     def next(self, seconds: float) -> SeenMask | None:
-        """The next mask, of the newest that wait; None where none came within so many seconds."""
+        """The next of the newest waiting masks; None if none comes within a number of seconds."""
         deadline = self._monotonic() + seconds
         found = None
         while (left := deadline - self._monotonic()) > 0:
@@ -128,7 +128,7 @@ class MaskFeed:
             _, header, png = parts
             about = decode(header, _MaskHeader)
             if self._camera not in (None, about.camera):
-                return None  # ZMQ compares the beginning of topics alone
+                return None  # ZMQ compares only the beginning of topics
             return SeenMask(
                 id=about.id,
                 camera=about.camera,

@@ -1,4 +1,4 @@
-"""One page on loopback with the latest picture of each camera; it loads itself anew."""
+"""A page on loopback with the latest picture of each camera, which reloads itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STYLE = (
 
 
 class Pictures:
-    """The latest picture of each camera, a PNG; one thread puts them in, others read them."""
+    """The latest picture of each camera, a PNG; one thread writes them, others read them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,14 +36,14 @@ class Pictures:
 
 
 class WatchPage:
-    """Serves pictures over HTTP to this machine alone; a context manager."""
+    """Serves pictures over HTTP to this machine only; a context manager."""
 
     def __init__(self, host: str, port: int, pictures: Pictures, *, seconds: int = 2) -> None:
-        """Bind; ``port`` 0 takes a free one.
+        """Bind the address; ``port`` 0 takes a free one.
 
         Raises:
-            ValueError: the host is not this machine's loopback: there is no login.
-            OSError: the address cannot be bound.
+            ValueError: The host is not loopback; this is refused because the page has no login.
+            OSError: The address cannot be bound.
         """
         if host not in _LOOPBACK:
             raise ValueError(
@@ -56,7 +56,7 @@ class WatchPage:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The page's URL."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/"
 
     def __enter__(self) -> WatchPage:
@@ -72,7 +72,7 @@ class WatchPage:
 
 
 def page(cameras: Mapping[str, bytes], seconds: int) -> str:
-    """The page's text; names come from senders, so they are escaped."""
+    """The page's HTML; names come from senders, so they are escaped."""
     figures = "".join(
         f'<figure><img src="/{number}.png" alt="{html.escape(name)}"><figcaption>{html.escape(name)}'
         "</figcaption></figure>"
@@ -89,7 +89,7 @@ def page(cameras: Mapping[str, bytes], seconds: int) -> str:
 def _handler(pictures: Pictures, seconds: int) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            # A page of another site that resolves its name to loopback is not to see the camera.
+            # Another site's page whose name resolves to loopback must not see the camera.
             host = (self.headers.get("Host") or "").rsplit(":", 1)[0].strip("[]")
             latest = pictures.all()
             if host not in _LOOPBACK:
@@ -120,6 +120,6 @@ def _handler(pictures: Pictures, seconds: int) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: the command tells how far it is."""
+            """Log nothing: the command reports its own progress."""
 
     return Handler

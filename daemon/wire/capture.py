@@ -1,4 +1,4 @@
-"""Videos and cameras as sources: no wait is endless, and a camera that falls silent is opened again."""
+"""Videos and cameras as sources, with time limits, reopening a camera that stops sending."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PAUSE = 1.0
 
 
 class SourceSilent(OSError):  # noqa: N818 - the state of a source, named as such
-    """A live source has stopped to send; the text says for how long."""
+    """A live source has stopped sending; the message says for how long."""
 
 
 class Capture(Protocol):
@@ -36,14 +36,14 @@ class Capture(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Silence:
-    """What to do when a live source sends nothing.
+    """Rules for a live source that sends nothing.
 
     Attributes:
-        timeout: seconds that opening it, and waiting for a frame, may take.
-        reconnect: further seconds in which it is opened again and again; 0 for not at all.
-        say: told in words what happens.
-        monotonic: seconds.
-        sleep: waits so many seconds.
+        timeout: Seconds that opening the source, and waiting for a frame, may take.
+        reconnect: Further seconds during which opening it is tried again; 0 for no attempt.
+        say: Called with a message about what happens.
+        monotonic: Monotonic clock, in seconds.
+        sleep: Waits for a number of seconds.
     """
 
     timeout: float = 10.0
@@ -57,8 +57,9 @@ def open_capture(where: str | int, timeout: float = 10.0) -> Capture:
     """Open a video file, a URL, or a camera by its number.
 
     Args:
-        where: the file, URL or number.
-        timeout: seconds that a URL may take to open, and each of its frames to arrive; OpenCV's own are 30.
+        where: The file, URL or number.
+        timeout: Seconds that a URL may take to open, and each of its frames to arrive; OpenCV's default is
+            30.
     """
     import cv2
 
@@ -70,7 +71,7 @@ def open_capture(where: str | int, timeout: float = 10.0) -> Capture:
 
 
 def footage(capture: Capture) -> Iterator[NDArray[np.uint8]]:
-    """The frames of an opened video, (h, w, 3) BGR, up to its end; it is closed then."""
+    """Yields the frames of an opened video, (h, w, 3) BGR, and closes it at its end."""
     try:
         while True:
             there, bgr = capture.read()
@@ -84,39 +85,39 @@ def footage(capture: Capture) -> Iterator[NDArray[np.uint8]]:
 def live(
     spec: str, capture: Capture, reopen: Callable[[], Capture], silence: Silence
 ) -> Iterator[NDArray[np.uint8]]:
-    """The frames of an opened camera, (h, w, 3) BGR, without an end.
+    """Yields the frames of an opened camera, (h, w, 3) BGR, without end.
 
     Args:
-        spec: its name, for what is said.
-        capture: opened; closed when the iterator is.
-        reopen: opens it again; what it returns need not be open.
-        silence: what to do when no frame comes.
+        spec: The camera's name, for messages.
+        capture: The opened camera; it is closed when the iterator is.
+        reopen: Tries to open it again; the result need not be open.
+        silence: Rules for when no frame comes.
 
     Raises:
-        SourceSilent: no frame came for longer than ``silence`` allows.
+        SourceSilent: No frame came for longer than ``silence`` allows.
     """
     last = silence.monotonic()
-    told = False
+    reported = False
     try:
         while True:
             there, bgr = capture.read()
             if there:
-                if told:
+                if reported:
                     silence.say(f"{spec} sends again")
-                last, told = silence.monotonic(), False
+                last, reported = silence.monotonic(), False
                 yield bgr
                 continue
             capture.release()
-            if not told:
+            if not reported:
                 silence.say(f"{spec} sends nothing; opening it again for up to {silence.reconnect:g} s")
-                told = True
+                reported = True
             capture = _opened_again(reopen, last, silence)
     finally:
         capture.release()
 
 
 def _opened_again(reopen: Callable[[], Capture], last: float, silence: Silence) -> Capture:
-    """The camera, open; ``last`` is the moment of its last frame."""
+    """The camera, opened again; ``last`` is the moment of its last frame."""
     give_up_at = last + silence.timeout + silence.reconnect
     while silence.reconnect > 0 and silence.monotonic() < give_up_at:
         silence.sleep(_PAUSE)

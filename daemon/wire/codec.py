@@ -1,7 +1,7 @@
-"""Wire version 1, and other protocols beside it: what messages mean, without sockets or decoded images.
+"""Reads and writes messages of wire version 1, and reads other protocols; no sockets, no image decoding.
 
-``docs/protocol.md`` tells the same to the authors of senders. Nothing here trusts its input: limits come
-before JSON, JSON before types, and whatever is wrong ends as one ``WireError``.
+``docs/protocol.md`` explains the same to the authors of senders. Nothing here trusts its input: limits are
+checked before JSON, JSON before types, and every error is one ``WireError``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from dance_ondevice.daemon.wire.messages import (
 from dance_ondevice.daemon.wire.shape import check_shape, show
 from dance_ondevice.images.labels import class_colours
 
-#: What each key of a frame's header may be, for whoever sent something else.
+#: Allowed values of each key of a frame's header, for the error message.
 _ALLOWED = {
     "v": "1",
     "camera": "a text",
@@ -53,7 +53,7 @@ _MAX_SAMPLE_ID = 200
 
 
 class _Peek(msgspec.Struct):
-    """What tells the kinds of headers apart, and whom to blame; any type, since nothing is checked yet."""
+    """The fields that identify a header's kind and sender; of any type, since they are unchecked."""
 
     v: Any = msgspec.UNSET
     msg: Any = msgspec.UNSET
@@ -66,7 +66,7 @@ class _Peek(msgspec.Struct):
 
     @property
     def protocol(self) -> Protocol:
-        """What the sender speaks."""
+        """The protocol of the sender."""
         if self.v is msgspec.UNSET and self.msg is not msgspec.UNSET:
             return "imagezmq"
         if self.v is msgspec.UNSET and self.terminate_flag is not msgspec.UNSET:
@@ -88,15 +88,15 @@ _mask_header = msgspec.json.Decoder(MaskHeader)
 
 
 def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = None) -> Message | Goodbye:
-    """Read a message: its kind, its header, and whether its parts fit what the header says.
+    """Read a message: its kind, its header, and whether its parts match the header.
 
     Args:
-        parts: the ZMQ parts after the sender's envelope and the empty delimiter.
-        limits: ``[ingest]`` of the configuration, with the most that is accepted.
-        count: how many parts there were, if ``parts`` are only the first of them.
+        parts: The ZMQ parts after the sender's envelope and the empty delimiter.
+        limits: The section ``[ingest]`` of the configuration, with the limits.
+        count: Number of parts of the message, if ``parts`` are only the first of them.
 
     Raises:
-        WireError: anything that is not a valid message; raises nothing else, whatever the bytes.
+        WireError: The message is not valid; no other exception is raised, whatever the bytes are.
     """
     head = parts[0] if parts else b""
     if len(head) > limits.max_header_bytes:
@@ -104,14 +104,14 @@ def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = 
             "header_size", f"the header has {len(head)} bytes, allowed are {limits.max_header_bytes}"
         )
     try:
-        # msgspec skips unknown keys without looking at their encoding.
+        # msgspec skips unknown keys without checking their encoding.
         text = str(head, "utf-8")
         peek = _peek.decode(text)
     except UnicodeDecodeError as error:
         raise WireError("header", f"the header is not UTF-8: {error.reason} at byte {error.start}") from error
     except (msgspec.MsgspecError, RecursionError) as error:
         raise WireError("header", f"the header is not a JSON object: {error}") from error
-    # Only now, so that the refusal can say whose message it was, in the sender's own language.
+    # Checked only now, so that the refusal can name the message, in the sender's own protocol.
     count = count or len(parts)
     # A goodbye of NetGear has no image.
     fewest = 1 if peek.protocol == "netgear" and peek.terminate_flag is True else 2
@@ -148,7 +148,7 @@ def accepted(
     reason: str,
     protocol: Protocol = "v1",
 ) -> bytes:
-    """The answer to a frame that was understood, whether it is kept or not."""
+    """The answer to a valid frame, whether it is kept or not."""
     reply = _encode(
         Reply(
             v=VERSION,
@@ -176,7 +176,7 @@ def labelled(sample_id: str) -> bytes:
 
 
 def refused(error: WireError) -> bytes:
-    """The answer to a message that is refused, in what its sender speaks."""
+    """The answer to a message that is refused, in the sender's protocol."""
     reply = _encode(
         Reply(
             v=VERSION,
@@ -195,7 +195,7 @@ def parse_reply(data: Buffer) -> Reply:
     """Read an answer.
 
     Raises:
-        WireError: not an answer of this version.
+        WireError: The bytes are not an answer of this version.
     """
     try:
         return _reply.decode(data)
@@ -206,7 +206,7 @@ def parse_reply(data: Buffer) -> Reply:
 def frame_parts(
     header: Header, image: Buffer, label: Buffer | None = None
 ) -> tuple[bytes, Buffer] | tuple[bytes, Buffer, Buffer]:
-    """The parts of a frame message, to be sent as they are."""
+    """The parts of a frame message, ready to be sent."""
     head = _encode(header)
     return (head, image) if label is None else (head, image, label)
 
@@ -243,7 +243,7 @@ def mask_message(
 
 
 def classes_message(camera: str, classes: Sequence[str], model_version: str) -> list[bytes]:
-    """The two parts that tell subscribers what the ids in a camera's masks mean, and how to paint them."""
+    """The two parts that give subscribers the name and colour of each id in a camera's masks."""
     header = ClassesHeader(
         camera=camera,
         model_version=model_version,
@@ -257,7 +257,7 @@ def parse_mask(parts: Sequence[Buffer]) -> MaskMessage:
     """Read a published mask; the PNG is not decoded.
 
     Raises:
-        WireError: not the three parts of a mask of this version.
+        WireError: The parts are not a mask of this version.
     """
     if len(parts) != 3:
         raise WireError("parts", f"a mask message has 3 parts, found {len(parts)}")
@@ -326,7 +326,7 @@ def _parse_label(text: str, parts: Sequence[Buffer]) -> LabelMessage:
 
 
 def _blame(peek: _Peek, reason: Reason, text: str) -> WireError:
-    """An error that names its message as far as the header can be believed."""
+    """An error that names its message by the valid fields of its header."""
     if peek.protocol == "imagezmq":
         camera = camera_name(peek.msg) if isinstance(peek.msg, str) else ""
         return WireError(reason, text, camera=camera, protocol="imagezmq")
@@ -342,7 +342,7 @@ def _blame(peek: _Peek, reason: Reason, text: str) -> WireError:
 
 
 def _wrong_header(error: msgspec.MsgspecError) -> str:
-    """What is wrong with a header, and what is allowed there; that comes first, for texts are cut."""
+    """The error in a header; the allowed values come first, because texts are cut off."""
     found = _IN_ERROR.search(str(error))
     key = (found[1] or found[2]) if found else ""
     if key not in _ALLOWED:

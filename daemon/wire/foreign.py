@@ -1,8 +1,8 @@
-"""Other projects' protocols, for their senders to work as they are: imagezmq and vidgear's NetGear.
+"""Reads other projects' protocols, imagezmq and vidgear's NetGear, so that their senders work unchanged.
 
-Both send a JSON header and an image and give a frame neither a number nor a time. A header without ``v`` but
-with ``msg`` is imagezmq's (github.com/jeffbass/imagezmq, ``ImageSender``); one with ``terminate_flag`` is
-NetGear's (github.com/abhiTronix/vidgear, ``NetGear.send``).
+Both send a JSON header and an image, without number or time. A header without ``v`` but with ``msg`` is
+imagezmq's (github.com/jeffbass/imagezmq, ``ImageSender``); one with ``terminate_flag`` is NetGear's
+(github.com/abhiTronix/vidgear, ``NetGear.send``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _ImagezmqHeader(msgspec.Struct):
 
 
 class _NetgearHeader(msgspec.Struct):
-    """The keys of ``NetGear.send`` that matter; ``shape`` and ``dtype`` are "" for a compressed frame."""
+    """The keys of ``NetGear.send`` that are used; ``shape`` and ``dtype`` are "" for a compressed frame."""
 
     terminate_flag: bool
     compression: Any = False
@@ -44,12 +44,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def camera_name(text: str, otherwise: str = "imagezmq") -> str:
-    """Turn any text into a valid camera name: ``otherwise`` when nothing of it can be kept."""
+    """Turn any text into a valid camera name; ``otherwise`` if it has no allowed character."""
     return _NOT_IN_CAMERA.sub("_", text).lstrip("_.-")[:64] or otherwise
 
 
 def netgear_camera(message: object, port: object) -> str:
-    """The camera of a NetGear sender, which has no name: what its message says, else its server's port."""
+    """The camera name of a NetGear sender, which has none: from its message, else its server's port."""
     if isinstance(message, dict) and isinstance(message.get("camera"), str):
         return camera_name(message["camera"], "netgear")
     if isinstance(port, (str, int)) and not isinstance(port, bool):
@@ -61,7 +61,7 @@ def parse_imagezmq(text: str, parts: Sequence[Buffer], limits: Ingest) -> Foreig
     """Read a message of imagezmq.
 
     Raises:
-        WireError: it is none that can be used.
+        WireError: The message cannot be used.
     """
     try:
         header = _imagezmq_header.decode(text)
@@ -76,7 +76,7 @@ def parse_netgear(text: str, parts: Sequence[Buffer], limits: Ingest) -> Foreign
     """Read a message of NetGear: a frame, or the goodbye, which may come without an image.
 
     Raises:
-        WireError: it is none that can be used.
+        WireError: The message cannot be used.
     """
     try:
         header = _netgear_header.decode(text)
@@ -100,16 +100,16 @@ def parse_netgear(text: str, parts: Sequence[Buffer], limits: Ingest) -> Foreign
 
 
 def answer(protocol: Protocol, reply: bytes, *, ok: bool, text: str = "") -> bytes:
-    """The answer to a frame, in what its sender speaks.
+    """The answer to a frame, in its sender's protocol.
 
-    An imagezmq sender takes text. A NetGear sender takes any bytes for a confirmation, and in its
-    bidirectional mode an object whose ``data`` is handed to the caller: so that holds the answer.
+    An imagezmq sender expects text. A NetGear sender accepts any bytes as a confirmation; in its
+    bidirectional mode it expects an object whose ``data`` it hands to its caller, so the answer is put there.
 
     Args:
-        protocol: what the sender speaks.
-        reply: the answer in wire version 1.
-        ok: whether the frame was understood.
-        text: what is wrong, if it was not.
+        protocol: The sender's protocol.
+        reply: The answer in wire version 1.
+        ok: Whether the frame was valid.
+        text: The error, if it was not.
     """
     if protocol == "imagezmq":
         return _IMAGEZMQ_OK if ok else f"ERROR {text}".encode()
@@ -125,7 +125,7 @@ def _frame(
     parts: Sequence[Buffer],
     limits: Ingest,
 ) -> ForeignFrame:
-    """Check what came against what the header declares: a shape and a type, or an encoded image."""
+    """Check the parts against the header, which declares a shape and a type or an encoded image."""
     try:
         if len(parts) != 2:
             raise WireError("parts", f"a message of {protocol} has 2 parts, found {len(parts)}")

@@ -1,7 +1,7 @@
-"""The sender's end of the wire: sockets that know whether somebody listens.
+"""The sender's sockets, which know whether somebody listens at the other end.
 
-ZMQ reconnects by itself and tells nobody; what a sender must know, it learns from the socket's monitor (REQ
-and DEALER) or from the subscriptions (XPUB, which SUB sockets take for a PUB).
+ZMQ reconnects silently. A sender learns about its connection from the socket's monitor (REQ and DEALER) or
+from the subscriptions (XPUB, which SUB sockets accept like a PUB).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from dance_ondevice.daemon.security.curve import ClientCurve, join, serve
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.wire.messages import Buffer
 
-#: Milliseconds between attempts to connect: at first, and at most.
+#: Milliseconds between attempts to connect: the first and the longest interval.
 _RECONNECT = (50, 1000)
-#: Milliseconds that published frames have to leave after the last one.
+#: Milliseconds after the last published frame within which all must have left.
 _PUBLISH_LINGER = 5000
-#: libzmq never tries again once it was told that its key is not known; after so many seconds we do.
+#: Seconds after which a refused key is tried again, since libzmq then gives up for good.
 _ASK_AGAIN = 5.0
 _FAILED = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH,
@@ -32,7 +32,7 @@ _EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | _FAILED[0] | 
 
 
 class LinkError(OSError):
-    """An endpoint that cannot be used."""
+    """An endpoint cannot be used."""
 
 
 class Link(Protocol):
@@ -40,7 +40,7 @@ class Link(Protocol):
 
     @property
     def endpoint(self) -> str:
-        """The address, with a real port in place of a wildcard."""
+        """The address, with a real port for a wildcard."""
 
     @property
     def answers(self) -> bool:
@@ -52,27 +52,27 @@ class Link(Protocol):
 
     @property
     def complaint(self) -> str:
-        """Why the last connection came to nothing although somebody is there; "" if that is not so."""
+        """Why the last connection failed although a peer is there; "" if it did not."""
 
     @property
     def epoch(self) -> int:
-        """Counts connections: what was sent in an earlier one and not answered may be lost."""
+        """Number of the connection: an unanswered message of an earlier one may be lost."""
 
     def wait(self, timeout: float, *, to_send: bool) -> None:
-        """Return when something arrived or changed (or sending works, if asked for) or time is up."""
+        """Wait until something arrived or changed, or sending works (if asked for), or the time is up."""
 
     def send(self, parts: Sequence[Buffer]) -> bool:
-        """Hand a message over; False when that is not possible now."""
+        """Hand a message to the socket; False when that is not possible now."""
 
     def receive(self) -> bytes | None:
-        """The next answer, if one is there."""
+        """The next answer, if there is one."""
 
     def close(self, *, at_once: bool) -> None:
-        """Close the sockets; what was not sent is given a moment unless ``at_once``."""
+        """Close the sockets; unsent messages get a moment to leave unless ``at_once``."""
 
 
 class AnsweredLink:
-    """A DEALER, or a REQ where only one frame at a time may be under way."""
+    """A DEALER, or a REQ that has only one frame in flight at a time."""
 
     answers = True
 
@@ -88,14 +88,14 @@ class AnsweredLink:
         """Start to connect.
 
         Args:
-            context: makes the sockets.
-            endpoint: the daemon's, tcp or ipc.
-            lockstep: use a REQ socket.
-            curve: the keys to connect with; None for a plain connection.
-            monotonic: seconds.
+            context: Makes the sockets.
+            endpoint: The daemon's endpoint, tcp or ipc.
+            lockstep: Whether to use a REQ socket.
+            curve: The keys to connect with; None for a plain connection.
+            monotonic: Monotonic clock, in seconds.
 
         Raises:
-            LinkError: the endpoint is malformed.
+            LinkError: The endpoint is malformed.
         """
         self._context = context
         self.endpoint = endpoint
@@ -128,7 +128,7 @@ class AnsweredLink:
             self._open()
 
     def send(self, parts: Sequence[Buffer]) -> bool:
-        """See ``Link``; a REQ whose last request was not answered is replaced by a fresh one first."""
+        """See ``Link``; a REQ whose last request was not answered is first replaced by a new one."""
         if self._lockstep and self._unanswered:
             self._close()
             self._open()
@@ -153,7 +153,7 @@ class AnsweredLink:
         return parts[-1]
 
     def close(self, *, at_once: bool) -> None:
-        """See ``Link``; what was not answered would be sent again, so nothing is waited for."""
+        """See ``Link``; unanswered frames would be sent again anyway, so the sockets are closed at once."""
         self._close()
 
     def _why(self, event: int) -> str:
@@ -171,7 +171,7 @@ class AnsweredLink:
         self.listening = False
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.REQ if self._lockstep else zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        # Without a connection nothing is queued: the sender itself knows what to send again.
+        # Without a connection nothing is queued: the sender decides what it sends again.
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
         self._socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT[0])
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT[1])
@@ -204,18 +204,18 @@ class PublishedLink:
         """Bind.
 
         Args:
-            context: makes the socket.
-            endpoint: where the daemon connects to.
-            curve: encrypt with these keys and let in the holder of ``server_key`` alone, the daemon.
+            context: Makes the socket.
+            endpoint: The endpoint that the daemon connects to.
+            curve: Keys for encryption; only the holder of ``server_key``, the daemon, is admitted.
 
         Raises:
-            LinkError: the endpoint is taken or cannot be bound.
+            LinkError: The endpoint is in use or cannot be bound.
         """
         self.epoch = 1
         self._topics: set[bytes] = set()
         self._authenticator: ZapAuthenticator | None = None
         self._socket: zmq.Socket[bytes] = context.socket(zmq.XPUB)
-        # A slow daemon slows the sender down instead of missing frames.
+        # A slow daemon slows down the sender and misses no frames.
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._socket.setsockopt(zmq.SNDHWM, 16)
         self._socket.setsockopt(zmq.IPV6, "[" in endpoint)
@@ -255,7 +255,7 @@ class PublishedLink:
         return True
 
     def receive(self) -> bytes | None:
-        """See ``Link``: there never is one."""
+        """See ``Link``; always None, since published frames are not answered."""
         return None
 
     def close(self, *, at_once: bool) -> None:

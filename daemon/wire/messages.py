@@ -1,4 +1,4 @@
-"""What the messages of wire version 1 hold; ``dance_ondevice.daemon.wire.codec`` reads and writes them."""
+"""The messages of wire version 1 as values; ``wire.codec`` reads and writes them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MAX_PARTS = 3
 
 Buffer: TypeAlias = bytes | memoryview
 Encoding: TypeAlias = Literal["jpeg", "png", "webp", "raw"]
-#: What a sender speaks, and so wants to be answered in: this page's wire, or another project's.
+#: Protocols that senders may use and are answered in: this project's wire, or another project's.
 Protocol: TypeAlias = Literal["v1", "imagezmq", "netgear"]
-#: Short names of everything that a message can be refused for; the values of a metric's label.
+#: Short names of the reasons for a refusal; also the values of a metric's label.
 Reason: TypeAlias = Literal[
     "parts",
     "message_size",
@@ -50,11 +50,11 @@ class WireError(ValueError):
     """A message that is refused.
 
     Attributes:
-        reason: short name for the counter.
-        camera: the sender's camera name if the header gave a valid one, else "".
-        seq: the frame's number if the header gave a valid one.
-        sample_id: the sample that a label was meant for ("" if unreadable); None for anything but a label.
-        protocol: what the sender speaks.
+        reason: Short name of the reason, for the counter.
+        camera: The sender's camera name if the header has a valid one, else "".
+        seq: The frame's number if the header has a valid one.
+        sample_id: The sample that a label was for ("" if unreadable); None for other messages.
+        protocol: The sender's protocol.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class FrameMessage:
 
     Attributes:
         shape: (h, w, 3) when ``encoding`` is raw, and then ``image`` has exactly h * w * 3 bytes; else None.
-        label: an encoded label, unchecked, or None.
+        label: The encoded label, unchecked, or None.
     """
 
     camera: str
@@ -103,11 +103,11 @@ class LabelMessage:
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignFrame:
-    """A frame of a sender that speaks another protocol: it has neither a number nor a time of capture.
+    """A frame of a sender that uses another protocol, which has neither a number nor a time of capture.
 
     Attributes:
-        protocol: what the sender speaks.
-        camera: a valid camera name, made of what the sender gives.
+        protocol: The sender's protocol.
+        camera: A valid camera name, derived from what the sender gives.
         shape: (h, w), (h, w, 1) or (h, w, 3) of uint8 pixels, exactly as many as ``image`` has bytes; None
             for an encoded image.
     """
@@ -120,7 +120,7 @@ class ForeignFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class Goodbye:
-    """A NetGear sender says that it closes; there is no image in it."""
+    """The message of a NetGear sender that closes; it has no image."""
 
 
 Frame: TypeAlias = FrameMessage | ForeignFrame
@@ -140,7 +140,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The answer to a frame or label; ``camera`` and ``seq`` say which frame, as answers may overtake."""
+    """The answer to a frame or label; ``camera`` and ``seq`` identify the frame."""
 
     v: int
     ok: bool
@@ -159,9 +159,9 @@ class MaskHeader(msgspec.Struct, frozen=True, kw_only=True):
     """The JSON part of a published mask.
 
     Attributes:
-        scale: the factor by which the frame was resized for the network; the mask has the frame's size.
-        latency_s: seconds from the frame's arrival to its mask.
-        mean_confidence: mean over pixels of the winning class's probability.
+        scale: Factor by which the frame was resized for the network; the mask has the frame's size.
+        latency_s: Seconds from the frame's arrival to its mask.
+        mean_confidence: Mean over pixels of the winning class's probability.
     """
 
     v: int = VERSION
@@ -176,11 +176,12 @@ class MaskHeader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClassesHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ids in the masks of a camera mean.
+    """The meaning of the ids in the masks of a camera.
 
     Attributes:
-        classes: names in the order of their ids.
-        palette: (red, green, blue) from 0 to 255 for each class, to paint it with; 255 in a mask is no class.
+        classes: Class names in the order of their ids.
+        palette: Colour (red, green, blue) from 0 to 255 of each class, for display; 255 in a mask is no
+            class.
     """
 
     v: int = VERSION
@@ -192,7 +193,7 @@ class ClassesHeader(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskMessage:
-    """A published mask: its header and the PNG of class ids, (H, W) as the frame."""
+    """A published mask: its header and the PNG of class ids, (H, W) like the frame."""
 
     header: MaskHeader
     png: bytes

@@ -1,4 +1,4 @@
-"""The PUB socket of masks: bounded for subscribers that do not read, closed to clients that were revoked."""
+"""The PUB socket of masks: bounded for subscribers that do not read, closed to revoked clients."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from dance_ondevice.daemon.wire.receiver import AddressInUse
 
 log = logging.getLogger(__name__)
 
-#: Masks held for a subscriber that does not read; after that it misses masks.
+#: Number of masks held for a subscriber that does not read; then it misses masks.
 _MASKS_HELD = 16
-#: A revoked subscriber is cut off after this many seconds.
+#: Seconds between two checks for revoked subscribers, which are then disconnected.
 _LOOK_EVERY = 1.0
-#: The beginning of the topics that say what classes there are.
+#: Prefix of the topics that announce classes.
 CLASSES = b"classes/"
-#: Subscriptions that are looked at in one go.
+#: The most subscriptions that are processed in one call.
 _MOST_SUBSCRIPTIONS = 256
-#: Longest wait for the operating system to give the address back, milliseconds.
+#: Longest wait in milliseconds until the operating system releases the address.
 _CLOSE_MS = 2000
-#: After a minute of silence the kernel probes whether a peer is still there, every 15 s.
+#: After a minute of silence the kernel probes every 15 s whether a peer is still there.
 _KEEPALIVE = ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 60), (zmq.TCP_KEEPALIVE_INTVL, 15))
 
 
 class MaskPublisher:
-    """Owns the socket; for one thread."""
+    """Owns the socket of masks; for use by one thread."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class MaskPublisher:
         """Bind.
 
         Args:
-            context: makes the socket.
+            context: Makes the socket.
             endpoint: tcp or ipc; a port may be ``*``.
-            curve: admit known clients alone; None for anybody.
-            watch: bounds the subscribers' connections; None for no bound.
-            monotonic: seconds.
+            curve: Admits only known clients; None admits anyone.
+            watch: Limits the subscribers' connections; None for no limit.
+            monotonic: Monotonic clock, in seconds.
 
         Raises:
-            AddressInUse: the endpoint cannot be bound.
+            AddressInUse: The endpoint cannot be bound.
         """
         self._context = context
         self._curve = curve
@@ -67,13 +67,13 @@ class MaskPublisher:
         self._socket.send_multipart(parts)
 
     def tend(self) -> None:
-        """Once a second, see whether a client was revoked; if so, have every subscriber connect anew.
+        """Once a second, check whether a client was revoked; if so, make every subscriber connect again.
 
-        libzmq cannot hang up on a single peer. Those whose key is known are back within a moment and may miss
-        a mask; the others are refused.
+        libzmq cannot disconnect a single peer. Subscribers with a known key are back within a moment and may
+        miss a mask; the others are refused.
 
         Raises:
-            AddressInUse: the address was taken by another program meanwhile.
+            AddressInUse: Another program took the address in the meantime.
         """
         if self._curve is None or self._monotonic() < self._look_at:
             return
@@ -82,17 +82,17 @@ class MaskPublisher:
         if self._curve.clients.revocations != self._revocations:
             self._release()
             self._socket = self._open(self.endpoint)
-            log.info("mask subscribers connect anew because=%s", "a client was revoked")
+            log.info("mask subscribers connect again reason=%s", "a client was revoked")
 
     def newcomers(self) -> bool:
-        """Whether anybody has subscribed since the last call to what begins with ``classes/``, or to all."""
+        """Whether, since the last call, a peer subscribed to topics below ``classes/``, or to all."""
         found = False
         for _ in range(_MOST_SUBSCRIPTIONS):
             try:
                 change = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            # Whatever else a peer may send is nobody's subscription.
+            # Any other message of a peer is not a subscription.
             topic = change[1:]
             found |= change[:1] == b"" and (CLASSES.startswith(topic) or topic.startswith(CLASSES))
         return found
@@ -104,7 +104,7 @@ class MaskPublisher:
     def _open(self, endpoint: str) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
         try:
-            # A PUB that is told of subscribers, of each one.
+            # XPUB reports every subscription, also repeated ones.
             socket.setsockopt(zmq.XPUB_VERBOSE, 1)
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.SNDHWM, _MASKS_HELD)
@@ -125,7 +125,7 @@ class MaskPublisher:
         return socket
 
     def _release(self) -> None:
-        """Close the socket and wait until its address is free: libzmq closes it on a thread of its own."""
+        """Close the socket and wait until its address is free, since libzmq closes it on its own thread."""
         with self._socket.get_monitor_socket(zmq.EVENT_CLOSED) as closed:
             self._socket.unbind(self.endpoint)
             closed.poll(_CLOSE_MS)

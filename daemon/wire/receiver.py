@@ -1,6 +1,6 @@
-"""The sockets that messages arrive on: ROUTER for REQ and DEALER senders, SUBs for PUB senders.
+"""The daemon's receiving sockets: ROUTER for REQ and DEALER senders, SUB for PUB senders.
 
-Owned by one thread; only ``Receiver.wake`` may be called from others.
+Owned by one thread; other threads may only call ``Receiver.wake``.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from dance_ondevice.daemon.wire.messages import MAX_PARTS, Buffer
 
 log = logging.getLogger(__name__)
 
-#: Messages that ZMQ holds for each sender before it stops reading from it.
+#: Number of messages that ZMQ holds for each sender before it stops reading from it.
 _MESSAGES_HELD = 16
-#: After a minute of silence the kernel probes whether a peer is still there, every 15 s.
+#: After a minute of silence the kernel probes every 15 s whether a peer is still there.
 _KEEPALIVE = ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 60), (zmq.TCP_KEEPALIVE_INTVL, 15))
-#: Milliseconds in which a peer must have greeted, so that a port scan leaves nothing behind.
+#: Milliseconds within which a peer must complete the handshake, so that port scans leave no connections.
 _HANDSHAKE_MS = 10_000
-#: An envelope is what sockets on the way put in front: routing ids (at most 255 bytes), request numbers (4).
+#: Sizes in an envelope, which sockets on the way prepend: routing ids (at most 255 bytes), request numbers
+#: (4).
 _ENVELOPE_PARTS = 16
 _ENVELOPE_PART_BYTES = 255
-#: A part in front that is longer than a request number and looks like this is a header, whatever follows it.
+#: A first part that is longer than a request number and looks like this is a header, whatever follows it.
 _HEADER = (b"{", b"}", 4)
 #: Milliseconds that the last replies have to leave after the sockets are closed.
 _LINGER = 250
 
 
 class ListenError(OSError):
-    """An endpoint of the configuration that cannot be used; the text names the key to change."""
+    """An endpoint of the configuration cannot be used; the message names the key to change."""
 
 
 class AddressInUse(ListenError):  # noqa: N818 -- a state of the world, named as such
@@ -44,14 +45,14 @@ class AddressInUse(ListenError):  # noqa: N818 -- a state of the world, named as
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whom to answer and how.
+    """The sender of a message, and how to answer it.
 
     Attributes:
-        identity: the sender's identity on the ROUTER; None for a PUB sender, which takes no answer.
-        envelope: what came before the message, the empty delimiter last: the answer begins with the same.
-            Empty for a DEALER that sends without.
-        source: who sent it: with CURVE the public key (Z85), else the connection.
-        connection: the descriptor that it came over; -1 where nobody counts connections.
+        identity: The sender's identity on the ROUTER; None for a PUB sender, which cannot be answered.
+        envelope: The parts before the message, the empty delimiter last, which an answer must begin with.
+            Empty for a DEALER that sends none.
+        source: The sender: with CURVE the public key (Z85), else the connection.
+        connection: The descriptor of its connection; -1 where connections are not counted.
     """
 
     identity: bytes | None
@@ -62,7 +63,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One message: the first three of its parts, how many it had, and the bytes of all of them."""
+    """One message: its first three parts, the number of its parts, and the bytes of all of them."""
 
     origin: Origin
     parts: tuple[Buffer, ...]
@@ -72,11 +73,11 @@ class Received:
 
 @dataclass(slots=True)
 class _Subscription:
-    """A PUB sender to connect to; ``socket`` is None while its key is not known.
+    """A PUB sender to connect to; ``socket`` is None while its key is unknown.
 
     Attributes:
-        name: the client whose key the sender must hold; "" without CURVE.
-        key: that key, when the socket was opened; without CURVE the endpoint.
+        name: The client whose key the sender must hold; "" without CURVE.
+        key: That key when the socket was opened; without CURVE the endpoint.
     """
 
     endpoint: str
@@ -103,19 +104,19 @@ class Receiver:
         """Open everything.
 
         Args:
-            context: makes the sockets.
-            bind: endpoints of the ROUTER; a port may be ``*``.
-            subscribe: endpoints of PUB senders that bind.
-            subscribe_bind: endpoints of a SUB that binds, for PUB senders that connect; a port may be ``*``.
-            max_part_bytes: ZMQ cuts off a sender whose message has a larger part.
-            curve: encrypt everything and admit known clients alone; None for plain sockets.
-            publishers: with CURVE, the names of the clients behind ``subscribe``, in its order.
-            watch: bounds the connections of bound sockets; None for no bound.
+            context: Makes the sockets.
+            bind: Endpoints of the ROUTER; a port may be ``*``.
+            subscribe: Endpoints of PUB senders that bind.
+            subscribe_bind: Endpoints of a SUB that binds, for PUB senders that connect; a port may be ``*``.
+            max_part_bytes: Size of a part above which ZMQ disconnects the sender.
+            curve: Encrypts all sockets and admits only known clients; None for plain sockets.
+            publishers: With CURVE, the names of the clients behind ``subscribe``, in its order.
+            watch: Limits the connections of bound sockets; None for no limit.
 
         Raises:
-            AddressInUse: something else is bound to one of ``bind`` or ``subscribe_bind``.
-            ListenError: an endpoint is malformed, of no local address, or not permitted; or the key of a
-                publisher is not known.
+            AddressInUse: Another program is bound to one of ``bind`` or ``subscribe_bind``.
+            ListenError: An endpoint is malformed, not a local address, or not permitted; or the key of a
+                publisher is unknown.
         """
         self._context = context
         self._max_part_bytes = max_part_bytes
@@ -153,18 +154,18 @@ class Receiver:
             raise
 
     def tend(self) -> None:
-        """Leave publishers whose key was revoked, and go to those whose key is there (again) or another."""
+        """Disconnect publishers whose key was revoked, and connect those whose key is new or changed."""
         for subscription in self._subscriptions:
             self._tend(subscription)
 
     def wait(self, timeout: float) -> None:
-        """Return when a message is there, ``wake`` was called, or ``timeout`` seconds have passed."""
+        """Wait until a message is there, ``wake`` was called, or ``timeout`` seconds have passed."""
         for ready, _ in self._poller.poll(round(timeout * 1000)):
             if ready == self._waker.fileno():
                 self._waker.clear()
 
     def wait_for_wake(self, timeout: float) -> None:
-        """Return when ``wake`` was called or ``timeout`` seconds have passed, whatever arrives."""
+        """Wait until ``wake`` was called or ``timeout`` seconds have passed, ignoring messages."""
         self._waker.wait(timeout)
 
     def wake(self) -> None:
@@ -172,7 +173,7 @@ class Receiver:
         self._waker.wake()
 
     def drain(self, limit: int) -> Iterator[Received]:
-        """Take what has arrived, at most ``limit`` messages from each socket."""
+        """Take the messages that have arrived, at most ``limit`` from each socket."""
         if self._router is not None:
             yield from self._drain(self._router, None, limit)
         if self._visited is not None:
@@ -183,7 +184,7 @@ class Receiver:
                 yield from self._drain(subscription.socket, origin, limit)
 
     def reply(self, origin: Origin, payload: bytes) -> None:
-        """Answer a message; does nothing for PUB senders, nor when the sender is gone or does not read."""
+        """Answer a message; does nothing for PUB senders, or when the sender is gone or does not read."""
         if origin.identity is None or self._router is None:
             return
         if self._router in self._connections:
@@ -222,7 +223,7 @@ class Receiver:
     def _serve(
         self, kind: int, endpoints: Sequence[str], key: str
     ) -> tuple[zmq.Socket[bytes], tuple[str, ...]]:
-        """A bound socket and its endpoints with real ports; ``key`` is where the configuration has them."""
+        """A bound socket and its endpoints with real ports; ``key`` is their key in the configuration."""
         socket = self._open(kind, endpoints)
         try:
             if self._curve:
@@ -254,7 +255,7 @@ class Receiver:
         socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
         for option, value in _KEEPALIVE:
             socket.setsockopt(option, value)
-        # An IPv6 socket takes IPv4 names as well, but not on kernels without IPv6.
+        # An IPv6 socket also accepts IPv4 names, except on kernels without IPv6.
         socket.setsockopt(zmq.IPV6, any("[" in endpoint for endpoint in endpoints))
         self._poller.register(socket, zmq.POLLIN)
         return socket
@@ -263,14 +264,13 @@ class Receiver:
 def _receive(
     socket: zmq.Socket[bytes], origin: Origin | None, *, secured: bool, counted: bool
 ) -> Received | None:
-    """Take one message, part by part, keeping no more of them than matter; None when there is none.
+    """Receive one message, part by part, keeping only the first parts; None when there is none.
 
     Args:
-        socket: a SUB, or the ROUTER.
-        origin: whom the SUB listens to, its source "" where that is for each message to tell; None for the
-            ROUTER.
-        secured: whether senders are known by their keys.
-        counted: whether the socket's connections are counted.
+        socket: A SUB, or the ROUTER.
+        origin: The peer of the SUB, with source "" where each message has its own; None for the ROUTER.
+        secured: Whether senders are identified by their keys.
+        counted: Whether the socket's connections are counted.
     """
     try:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
@@ -279,7 +279,7 @@ def _receive(
     identity = None
     if origin is None:
         identity = frame.bytes
-        # libzmq delivers whole messages, so the other parts are there.
+        # libzmq delivers whole messages, so the other parts are available.
         frame = socket.recv(copy=False)
     connection = int(frame.get(zmq.SRCFD)) if counted else -1
     source = origin.source if origin else ""
@@ -306,26 +306,26 @@ def _receive(
 
 
 def _source(frame: zmq.Frame, identity: bytes | None, *, secured: bool) -> str:
-    """Who sent a message, see ``Origin``; visitors of a SUB are told apart by their hosts."""
+    """The sender of a message, see ``Origin``; peers of a bound SUB are distinguished by their hosts."""
     if secured:
         return str(frame.get("User-Id"))
     if identity is not None:
         return identity.hex()
     try:
         return str(frame.get("Peer-Address"))
-    except zmq.ZMQError:  # of a socket in the file system
+    except zmq.ZMQError:  # raised for ipc sockets
         return ""
 
 
 def _envelope(parts: Sequence[Buffer], count: int) -> int:
-    """How many parts are the envelope: all up to the first empty one, unless nothing follows that.
+    """Number of parts of the envelope: up to the first empty part, unless nothing follows it.
 
-    A DEALER may send without one; its header is then the first part, which tells even where its image is
-    empty.
+    A DEALER may send without an envelope; then its header is the first part, which is recognised even where
+    its image is empty.
 
     Args:
-        parts: the first parts after the sender's identity.
-        count: how many there are in all.
+        parts: The first parts after the sender's identity.
+        count: Number of all parts.
     """
     begin, end, longer_than = _HEADER
     head = parts[0]

@@ -1,4 +1,4 @@
-"""Sending frames: each is stored at most once and none is forgotten, whatever happens to the daemon."""
+"""Sends frames: each is stored at most once and none is forgotten, even when the daemon restarts."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ __all__ = ["FrameSender", "Pattern", "StreamSummary", "stream"]
 
 Pattern: TypeAlias = Literal["req", "dealer", "pub"]
 
-#: Longest that one step waits, seconds.
+#: Longest wait of one step, in seconds.
 _TICK = 1.0
-#: Distinct error texts that a summary lists.
+#: Number of distinct error texts that a summary lists.
 _MAX_ERRORS = 20
 _OTHER_ERRORS = "other errors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSummary:
-    """What became of the frames.
+    """Counts of the frames by their outcome.
 
     Every frame counts once, by its first answer, however often it was sent: for answered patterns
     ``sent = kept + dropped + rejected + overflow + unanswered``.
 
     Attributes:
-        sent: frames handed over.
-        labelled: frames among them with a label.
-        unanswered: frames that no answer came for.
-        resent: transmissions beyond the first of each frame.
-        bytes: images and labels, without what was sent again.
-        seconds: from the first frame to the summary.
-        scales: kept frames by scale.
-        errors: refusals by text.
-        passed_over: what lies in the source's folder and was not sent, by kind.
+        sent: Frames handed over.
+        labelled: Frames among them with a label.
+        unanswered: Frames without an answer.
+        resent: Transmissions beyond the first of each frame.
+        bytes: Bytes of images and labels, without repeated transmissions.
+        seconds: Seconds from the first frame to the summary.
+        scales: Kept frames by scale.
+        errors: Refusals by error text.
+        passed_over: Entries of the source's folder that were not sent, by kind.
     """
 
     sent: int
@@ -63,13 +63,13 @@ class StreamSummary:
 
     @property
     def complete(self) -> bool:
-        """Whether every frame was answered and none refused."""
+        """Whether every frame was answered and none was refused."""
         return self.rejected == self.overflow == self.unanswered == 0
 
 
 @dataclass(slots=True)
 class _InFlight:
-    """A frame without an answer: how often and in which connection it was sent, and when it is due again."""
+    """A frame without an answer: how often and in which connection it was sent, and when it is sent again."""
 
     parts: tuple[Buffer, ...]
     attempts: int = 0
@@ -80,7 +80,7 @@ class _InFlight:
 class FrameSender:
     """Sends the frames of one camera.
 
-    With ``dealer``, up to ``window`` frames are under way at once; with ``req``, one. A frame that is not
+    With ``dealer``, up to ``window`` frames are in flight at once; with ``req``, one. A frame that is not
     answered is sent again with the same header, after a reconnection or a timeout, and the daemon recognises
     it. With ``pub`` nothing is answered, and a frame counts as sent once it has left.
     """
@@ -102,25 +102,26 @@ class FrameSender:
         on_answer: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Open the socket; nothing waits yet.
+        """Open the socket without waiting for a connection.
 
         Args:
-            endpoint: where the daemon listens (tcp or ipc); for ``pub`` where the daemon connects to.
-            camera: name of the camera.
-            context: makes the sockets.
+            endpoint: The daemon's endpoint (tcp or ipc); for ``pub`` the one that the daemon connects to.
+            camera: The camera's name.
+            context: Makes the sockets.
             pattern: "req", "dealer" or "pub".
-            window: frames under way at once with ``dealer``.
-            answer_timeout: seconds without an answer after which a frame is sent again.
-            max_attempts: transmissions of one frame, to a daemon that listens, before it is given up.
-            patience: seconds without a listener before ``on_wait`` or ``on_complaint`` is called.
-            curve: the keys to encrypt with; None for a plain connection.
-            on_wait: told the endpoint, once each time that nobody listens there.
-            on_complaint: told the endpoint and why, once each time that somebody is there who takes nothing.
-            on_answer: called for each frame that is done with.
-            monotonic: seconds.
+            window: Number of frames in flight at once with ``dealer``.
+            answer_timeout: Seconds without an answer after which a frame is sent again.
+            max_attempts: Transmissions of one frame to a listening daemon before it is given up.
+            patience: Seconds without a listener before ``on_wait`` or ``on_complaint`` is called.
+            curve: Keys for encryption; None for a plain connection.
+            on_wait: Called with the endpoint once in each period without a listener.
+            on_complaint: Called with the endpoint and the reason, once in each period in which a peer is
+                there that accepts nothing.
+            on_answer: Called for each frame that is finished.
+            monotonic: Monotonic clock, in seconds.
 
         Raises:
-            LinkError: the endpoint cannot be used.
+            LinkError: The endpoint cannot be used.
         """
         self._link: Link = (
             PublishedLink(context, endpoint, curve=curve)
@@ -138,8 +139,8 @@ class FrameSender:
         self._on_answer = on_answer
         self._monotonic = monotonic
         self._in_flight: dict[int, _InFlight] = {}
-        # After a loss, one frame at a time until an answer comes: a frame that makes the daemon hang up must
-        # not use up the attempts of those behind it.
+        # After a loss, one frame is sent at a time until an answer comes: a frame that makes the daemon
+        # disconnect must not use up the attempts of the frames behind it.
         self._careful = False
         self._blocked = False
         self._silent_since: float | None = monotonic()
@@ -150,12 +151,12 @@ class FrameSender:
         self._errors: Counter[str] = Counter()
 
     def send(self, frame: SourceFrame, *, seq: int, captured_at: float) -> None:
-        """Take a frame over, waiting while the window is full.
+        """Send a frame, waiting while the window is full.
 
         Args:
-            frame: the image and its label.
-            seq: its number, not used before for this camera.
-            captured_at: wall-clock seconds.
+            frame: The image and its label.
+            seq: The frame's number, not used before for this camera.
+            captured_at: Wall-clock seconds.
         """
         while len(self._in_flight) >= self._window:
             self._step(_TICK)
@@ -171,12 +172,12 @@ class FrameSender:
         self._step(0.0)
 
     def idle(self, until: float) -> None:
-        """Attend to answers until a moment of the monotonic clock."""
+        """Process answers until a moment of the monotonic clock."""
         while (left := until - self._monotonic()) > 0:
             self._step(left)
 
     def finish(self) -> None:
-        """Wait until every frame is done with."""
+        """Wait until every frame is finished."""
         while self._in_flight:
             self._step(_TICK)
 
@@ -185,7 +186,7 @@ class FrameSender:
         self._link.close(at_once=at_once)
 
     def summary(self) -> StreamSummary:
-        """What became of the frames so far; those still under way are unanswered."""
+        """The counts so far; frames still in flight count as unanswered."""
         counts = self._counts
         return StreamSummary(
             sent=counts["sent"],
@@ -203,7 +204,7 @@ class FrameSender:
         )
 
     def _step(self, timeout: float) -> None:
-        """Send what is due, then wait for something to happen and take the answers in."""
+        """Send the frames that are due, then wait for an event and process the answers."""
         waiting = len(self._in_flight)
         again = self._transmit()
         finished = len(self._in_flight) < waiting
@@ -214,7 +215,7 @@ class FrameSender:
         self._notice_silence()
 
     def _transmit(self) -> float:
-        """Send what is due; returns when to look again, on the monotonic clock."""
+        """Send the frames that are due; returns when the next one is due, on the monotonic clock."""
         now = self._monotonic()
         again = now + _TICK
         self._blocked = False
@@ -253,11 +254,11 @@ class FrameSender:
             self._error(str(error))
             return
         if reply.code == "stopping":
-            return  # as good as no answer: the frame is sent again once the daemon is back
+            return  # the same as no answer: the frame is sent again once the daemon is back
         seq = reply.seq
         if seq is None and not reply.ok:
-            # The daemon could not tell whose header it was. A refusal is sent at once and overtakes the
-            # answers to frames that are still at work, so it most likely means the newest that was sent.
+            # The daemon could not read whose header it was. A refusal is sent at once, before the answers to
+            # frames that are still being processed, so it most likely refers to the newest frame.
             sent = (number for number, frame in reversed(self._in_flight.items()) if frame.attempts)
             seq = next(sent, None)
         if seq not in self._in_flight:
@@ -281,7 +282,7 @@ class FrameSender:
         self._errors[text if known else _OTHER_ERRORS] += 1
 
     def _notice_silence(self) -> None:
-        """Say once in each outage that nobody listens, and once why who is there takes nothing."""
+        """Report once in each outage that nobody listens, and once why a peer accepts nothing."""
         if self._link.listening:
             self._silent_since = self._said = None
             return
@@ -310,23 +311,23 @@ def stream(
 ) -> None:
     """Send all frames of a source and wait for their answers.
 
-    Frames are numbered from 0. A live frame was captured when it was read. Stored footage is dated one frame
-    interval apart (1 / ``fps``, else the video's own, else 1 s) so that it ends now: sent again tomorrow, it
-    is tomorrow's footage, while frames that are stored already stay recognisable by number and content.
+    Frames are numbered from 0. A live frame was captured when it was read. Stored footage gets times one
+    frame interval apart (1 / ``fps``, else the video's own, else 1 s) that end now: sent again tomorrow, it
+    is new footage, while frames that are stored already are still recognised by number and content.
 
-    Where the source fails, the answers to what was sent are still waited for.
+    If the source fails, the answers to the frames already sent are still waited for.
 
     Args:
-        source: the frames.
-        sender: sends them.
-        fps: frames a second to send at most; None for as fast as answers allow. Live frames that come
-            faster are left out.
-        limit: frames to send at most.
-        clock: wall-clock seconds.
-        monotonic: the sender's clock.
+        source: The frames.
+        sender: Sends them.
+        fps: The most frames a second; None sends as fast as answers allow. Live frames that come faster are
+            left out.
+        limit: The most frames to send.
+        clock: Wall clock, in seconds.
+        monotonic: The sender's clock.
 
     Raises:
-        OSError: the source cannot be read further.
+        OSError: The source cannot be read any further.
     """
     total = source.count if limit is None or source.count is None else min(limit, source.count)
     interval = 1.0 / (fps or source.fps or 1.0)

@@ -1,4 +1,4 @@
-"""What a header declares about its image, held against the bytes that came, and shown in errors."""
+"""Checks a header's declared image shape against the received bytes, and formats values for errors."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dance_ondevice.daemon.wire.messages import WireError
 
 
 def check_shape(shape: tuple[int, ...], channels: tuple[int, ...], size: int, limits: Ingest) -> None:
-    """Check a declared (h, w[, c]) against the bytes that came; a grey image may leave c out.
+    """Check a declared (h, w[, c]) against the number of bytes; a grey image may leave c out.
 
     Raises:
-        WireError: the shape is none of an image, has too many pixels, or other bytes came.
+        WireError: The shape is not that of an image, has too many pixels, or does not match the bytes.
     """
     colour = shape[2] if len(shape) == 3 else 1
     if len(shape) not in (2, 3) or min(shape) < 1 or colour not in channels:
@@ -31,7 +31,7 @@ def check_shape(shape: tuple[int, ...], channels: tuple[int, ...], size: int, li
 
 
 def show(value: object) -> str:
-    """A value from the network, short and without control characters.
+    """Format a value from the network, short and without control characters.
 
     Python refuses to print integers of thousands of digits, and cannot print lists of thousands of levels.
     """
@@ -46,5 +46,5 @@ def show(value: object) -> str:
 
 
 def show_shape(shape: tuple[int, ...]) -> str:
-    """A declared shape, as in JSON, cut where it has too many sides."""
+    """Format a declared shape as in JSON, cut off where it has too many sides."""
     return "[" + ", ".join(map(show, shape[:8])) + (", ...]" if len(shape) > 8 else "]")

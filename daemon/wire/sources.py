@@ -1,4 +1,4 @@
-"""Where frames to send come from: image folders, videos, cameras, network streams, the synthetic street."""
+"""Sources of frames to send: image folders, videos, cameras, network streams, the synthetic street."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STREET_OPTIONS = {"condition": "day", "frames": "200", "seed": "0", "size": "32
 
 
 class SourceError(ValueError):
-    """A source that cannot be read; the text says what was expected."""
+    """A source cannot be read; the message says what was expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,12 @@ class Source:
     """Frames in order of time.
 
     Attributes:
-        frames: to be read once.
-        live: whether a frame is captured at the moment it is read.
-        count: how many frames there are; None when that is not known.
-        fps: frames a second at which they were filmed; None when that is not known.
-        passed_over: what lies in the folder and is not sent: how many files by ending, and how many folders.
+        frames: The frames, which can be read once.
+        live: Whether a frame is captured at the moment it is read.
+        count: Number of frames; None when it is unknown.
+        fps: Frames per second of the recording; None when it is unknown.
+        passed_over: Entries of the folder that are not sent: number of files by suffix, and number of
+            folders.
     """
 
     frames: Iterator[SourceFrame]
@@ -80,18 +81,18 @@ def iter_frames(
     """Open a source.
 
     Args:
-        spec: a folder of images, an image, a video file, ``/dev/videoN``, a URL such as ``rtsp://...``, or
+        spec: A folder of images, an image, a video file, ``/dev/videoN``, a URL such as ``rtsp://...``, or
             ``synthetic:street?condition=day&frames=200&seed=0&size=320x240&start=0``.
-        labels: folder with one ``<stem>.png`` an image; images without one are sent unlabelled.
-        match: text that the names of images must contain.
-        void: ids in label files that stand for "unlabelled" and become 255. None means 11 for a folder
-            that is named as CamVid's are (``trainannot``), else none.
-        wants_label: tells for a frame's index, from 0, whether to read its label.
-        silence: what to do when a live source sends nothing.
-        open_capture: opens videos and cameras; None for OpenCV, with the time-out of ``silence``.
+        labels: Folder with one ``<stem>.png`` an image; images without one are sent unlabelled.
+        match: Text that the names of images must contain.
+        void: Ids in label files that mean "unlabelled" and become 255. None means 11 for a folder that is
+            named like CamVid's (``trainannot``), else none.
+        wants_label: Returns for a frame's index, from 0, whether to read its label.
+        silence: Rules for a live source that sends nothing.
+        open_capture: Opens videos and cameras; None takes OpenCV with the timeout of ``silence``.
 
     Raises:
-        SourceError: nothing is there, or not what was expected.
+        SourceError: The source is missing, or is not what was expected.
     """
     device = _DEVICE.fullmatch(spec)
     path = Path(spec)
@@ -153,7 +154,7 @@ def _folder(
 
 
 def _passed_over(candidates: Sequence[Path]) -> dict[str, int]:
-    """What of a folder is not sent, by ending; hidden files are nobody's images."""
+    """Entries of a folder that are not sent, by suffix; hidden files are not counted."""
     others = (file for file in candidates if not file.name.startswith("."))
     kinds = Counter(
         "folders" if file.is_dir() else file.suffix.lower() or "without an ending"
@@ -164,27 +165,27 @@ def _passed_over(candidates: Sequence[Path]) -> dict[str, int]:
 
 
 def told_passed_over(kinds: Mapping[str, int]) -> str:
-    """In words what of a folder is not sent; "" for nothing."""
+    """A text about the entries of a folder that are not sent; "" for none."""
     if not kinds:
         return ""
     return "; passed over: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
 
 
 def _read_label(path: Path, void: Sequence[int]) -> bytes:
-    """A label file as it is, or rewritten where its void ids have to become 255."""
+    """A label file unchanged, or rewritten where its void ids have to become 255."""
     data = path.read_bytes()
     if not void:
         return data
     try:
         label = images.decode_label(data)
     except ImageError:
-        return data  # the daemon says what is wrong with it, and the stream goes on
+        return data  # the daemon reports what is wrong with it, and the stream goes on
     outside = np.isin(label, void)
     return images.encode_png(np.where(outside, np.uint8(IGNORE), label)) if outside.any() else data
 
 
 def _natural(path: Path) -> list[str | int]:
-    """Sort key by which frame 10 comes after frame 9; text and numbers alternate, so they never meet."""
+    """Sort key that puts frame 10 after frame 9; text and numbers alternate, so they are never compared."""
     parts = re.split(r"(\d+)", path.name)
     return [int(part) if index % 2 else part for index, part in enumerate(parts)]
 
@@ -197,7 +198,7 @@ def _video(spec: str, reopen: Callable[[], Capture], silence: Silence, *, live: 
         opened.release()
         raise SourceError(f"{spec} cannot be opened as a {'camera' if live else 'video'}")
     count, fps = int(opened.get(cv2.CAP_PROP_FRAME_COUNT)), opened.get(cv2.CAP_PROP_FPS)
-    # A URL of which the number of frames is known is a file that lies elsewhere: it ends.
+    # A URL with a known number of frames is a remote file: it ends.
     endless = live and count <= 0
     bgrs = capture.live(spec, opened, reopen, silence) if endless else capture.footage(opened)
     return Source(

@@ -49,13 +49,18 @@ def surplus(connections: Sequence[Connection], limit: int, *, newest_first: bool
     for connection in connections:
         by_address[connection.address].append(connection)
     share = _largest_share([len(group) for group in by_address.values()], limit)
-    going: list[Connection] = []
+    order = _by_age if newest_first else _by_use
+    surely: list[Connection] = []
+    perhaps: list[Connection] = []
     for group in by_address.values():
-        group.sort(key=_by_age if newest_first else _by_use)
-        # One beyond the share for now: which addresses keep one more is decided below.
-        going += group[: max(0, len(group) - share)]
-    going.sort(key=_by_age if newest_first else _by_use)
-    return [connection.number for connection in going[:excess]]
+        group.sort(key=order)
+        # Each address keeps its share; which of them keep one more is decided among those connections.
+        over = len(group) - share
+        surely += group[: max(0, over - 1)]
+        perhaps += group[over - 1 : over] if over > 0 else []
+    perhaps.sort(key=order)
+    going = sorted(surely + perhaps[: excess - len(surely)], key=order)
+    return [connection.number for connection in going]
 
 
 def _by_use(connection: Connection) -> tuple[bool, bool, float]:

@@ -14,7 +14,7 @@ from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.registry import build
 from dance_ondevice.slimming.slim import slim
 
-pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_one_seed")]
 
 
 class Own(nn.Module):

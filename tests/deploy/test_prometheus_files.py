@@ -29,6 +29,7 @@ def test_the_rules_are_valid() -> None:
     promtool("check", "rules", "--lint=all", "--lint-fatal", ALERTS)
 
 
+@pytest.mark.slow
 def test_the_alerts_fire_when_they_should_and_only_then() -> None:
     promtool("test", "rules", FOLDER / "alerts_test.yml")
 

@@ -19,6 +19,8 @@ from dance_ondevice.energy.reading import EnergyReading, Meter
 from dance_ondevice.energy.sensors import SensorMeter
 from dance_ondevice.energy.sysfs import Read, read_attribute
 
+pytestmark = pytest.mark.slow
+
 RANGE = 262_143.32885
 ZONES = ("intel-rapl:0", "intel-rapl:0:0", "intel-rapl:0:1", "intel-rapl:0:2", "intel-rapl:1")
 FAULTS: dict[str, object] = {

@@ -27,6 +27,7 @@ def test_a_picture_whose_lower_part_a_decoder_filled_looks_damaged(
     assert flat_below(grey(broken)) == pytest.approx(share, abs=0.1)
 
 
+@pytest.mark.slow
 def test_whole_pictures_do_not() -> None:
     for number in range(0, 200, 10):
         for condition in ("day", "dusk", "rain"):

@@ -22,7 +22,7 @@ from dance_ondevice.runtime.runners import Engine, Runners
 
 SIZE = (64, 96)
 
-pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_one_seed")]
 
 
 def network() -> nn.Module:

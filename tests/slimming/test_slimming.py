@@ -20,7 +20,7 @@ from dance_ondevice.models.registry import build, build_from_factory
 from dance_ondevice.slimming.importance import scale_scores
 from dance_ondevice.slimming.slim import slim
 
-pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_one_seed")]
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models.card import read_card
 from dance_ondevice.training.base_images import HELD_OUT, from_dataset, from_folders
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 48, 64
 QUICK = ("--size", f"{WIDTH}x{HEIGHT}", "--epochs", "1", "--batch-size", "2", "--precision", "fp32", "--json")
 

@@ -31,7 +31,7 @@ from dance_ondevice.training.pretraining import (
     render_street,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_one_seed")]
 
 SIZE = (48, 64)
 SEQUENCES = {"0006R0": 3, "0016E5": 2}

@@ -1,4 +1,4 @@
-"""What ``dance-ondevice pretrain`` trains on, by its options: a data set, or a user's own folders."""
+"""The sources of ``dance-ondevice pretrain``, by its options: a data set, or the user's own folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dance_ondevice.training.base_images import BaseImages
 
 STREET, FOLDERS = "street", "folders"
-#: What each kind of source takes beside the options of all.
+#: Options that each kind of source takes, besides those of all.
 _ONLY_FOR = {
     **dict.fromkeys(DATASET_NAMES, ("root", "splits", "sequences", "validate")),
     "acdc": ("root", "splits", "sequences", "validate", "conditions"),
@@ -31,7 +31,7 @@ _ONLY_FOR = {
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """What is trained; ``size`` is (height, width)."""
+    """The model to train; ``size`` is (height, width)."""
 
     architecture: str
     classes: tuple[str, ...]
@@ -40,7 +40,7 @@ class Model:
 
 
 def kind_of(dataset: str | None, images: Path | None, labels: Path | None) -> str:
-    """The name of what is trained on: a data set, the street, or the user's own folders."""
+    """The kind of source: a data set, the street, or the user's own folders."""
     if images is None and labels is None:
         if dataset is None:
             raise click.UsageError(
@@ -56,7 +56,7 @@ def kind_of(dataset: str | None, images: Path | None, labels: Path | None) -> st
 
 
 def refuse_options_of_others(ctx: click.Context, kind: str) -> None:
-    """Refuse what was given on the command line and means nothing for this kind of source."""
+    """Refuse options on the command line that this kind of source does not use."""
     foreign = {name: other for other, names in _ONLY_FOR.items() for name in names}
     for parameter in ctx.command.params:
         name = parameter.name or ""
@@ -74,7 +74,7 @@ def _datasets_with(option: str) -> str:
 
 
 def configured(ctx: click.Context, model: Model, config_path: Path | None) -> Model:
-    """The classes, size and network of a configuration; what stands on the command line goes before."""
+    """The classes, size and network of a configuration; options of the command line take precedence."""
     if config_path is None:
         raise click.UsageError(
             "--images and --labels need --config FILE, whose model.classes name the ids of the labels and "
@@ -114,7 +114,7 @@ def of_dataset(
     conditions: tuple[str, ...],
     folder: Path,
 ) -> tuple[Dataset, BaseImages]:
-    """A data set and what of it is used."""
+    """A data set, and which parts of it are used."""
     from dance_ondevice.training.base_images import from_dataset
 
     if root is None:

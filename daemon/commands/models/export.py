@@ -1,4 +1,4 @@
-"""``dance-ondevice models export``: a version as a file that other programs run."""
+"""``dance-ondevice models export``: writes a version as a file that other programs can run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from dance_ondevice.models.card import ModelCard
     from dance_ondevice.runtime.export import Exported
 
-#: Named here as well, so that usage is told without torch in memory; a test compares them.
+#: Listed here as well, so that help and errors need no torch; a test compares them.
 FORMATS = ("onnx", "torchscript", "executorch")
-#: How many stored images the file is compared with the model on.
+#: Number of stored images on which the file is compared with the model.
 _FRAMES = 4
 
 
@@ -142,7 +142,7 @@ def _load(directory: Path, condition: str | None) -> tuple[Any, ModelCard]:
 
 
 def _frames(paths: StatePaths, height: int, width: int) -> list[NDArray[np.uint8]]:
-    """The newest stored images; made-up ones where there are none."""
+    """The newest stored images; synthetic ones where there are none."""
     from dance_ondevice.datasets.street import StreetCamera
     from dance_ondevice.images import codec as images
 
@@ -155,6 +155,6 @@ def _frames(paths: StatePaths, height: int, width: int) -> list[NDArray[np.uint8
             try:
                 found.append(images.decode_colour(file.read_bytes()))
             except (OSError, ImageError):
-                continue  # evicted meanwhile, or damaged: doctor's business
+                continue  # evicted in the meantime, or damaged, which the doctor reports
     street = StreetCamera(seed=0, height=height, width=width)
     return found or [street.render(40 * number, "day")[0] for number in range(_FRAMES)]

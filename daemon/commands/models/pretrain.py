@@ -1,4 +1,4 @@
-"""``dance-ondevice pretrain``: a base model from a data set, a user's folders, or the synthetic camera."""
+"""``dance-ondevice pretrain``: trains a base model on a data set, own folders, or the synthetic camera."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ if TYPE_CHECKING:
     from dance_ondevice.training.pretraining import PretrainOptions
 
 _MIN_SIDE = 32
-#: Share of the training frames that is rendered to evaluate on.
+#: Share of the number of training frames that is rendered in addition, for evaluation.
 _VALIDATION_SHARE = 0.25
 
 
 def _list(*names: str, **extra: Any) -> Callable[..., Any]:
-    """An option that takes names between commas."""
+    """An option that takes names separated by commas."""
     return click.option(*names, callback=comma_names, metavar="A,B", **extra)
 
 
 def _path(*names: str, **extra: Any) -> Callable[..., Any]:
-    """An option that takes a folder; ``exists=True`` makes sure of it."""
+    """An option that takes a folder; ``exists=True`` requires it to exist."""
     kind = click.Path(path_type=Path, file_okay=False, exists=extra.pop("exists", False))
     return click.option(*names, type=kind, metavar="DIR", **extra)
 
@@ -244,7 +244,7 @@ def _start(init: Path | None) -> Path | None:
 
 
 def _prepare_out(out: Path, *, force: bool) -> None:
-    """Find out before the training whether the model can be written after it."""
+    """Check before the training whether the model can be written after it."""
     for name in (TENSORS_FILE, CARD_FILE):
         if (out / name).exists() and not force:
             raise click.BadParameter(
@@ -260,7 +260,7 @@ def _prepare_out(out: Path, *, force: bool) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Street:
-    """The drive that is rendered: ``frames`` frames, ``stride`` apart."""
+    """The rendered drive: ``frames`` frames, ``stride`` apart."""
 
     size: tuple[int, int]
     seed: int
@@ -270,9 +270,9 @@ class _Street:
     def render(
         self, folder: Path, conditions: tuple[str, ...], validate: tuple[str, ...], progress: Progress
     ) -> BaseImages:
-        """Render what to train on, and further down the street what to evaluate on.
+        """Render training frames, and frames further down the street for evaluation.
 
-        Without conditions the scenes are varied, all over.
+        Without conditions, the scenes of the training frames vary in everything.
         """
         for hint, names in (("--conditions", conditions), ("--validate", validate)):
             for name in names:
@@ -322,7 +322,7 @@ class _Street:
 
 
 def _progress() -> Progress:
-    """Bars on stderr, so that stdout holds the result alone."""
+    """Progress bars on stderr, so that stdout holds only the result."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

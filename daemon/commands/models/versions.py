@@ -89,7 +89,7 @@ def show(version: str | None, config_path: Path | None, state_dir: Path | None, 
 @state_dir_option
 @json_option
 def promote(version: str, config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
-    """Make a version live, whatever the gate said of it."""
+    """Make a version live, whatever the gate's verdict was."""
     _switch(target(config_path, state_dir), as_json, "promote", version=version)
 
 

@@ -1,4 +1,4 @@
-"""``dance-ondevice samples export``: the images that are most worth a person's labels."""
+"""``dance-ondevice samples export``: writes the images that are most worth labelling by a person."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def export(
         click.secho(f"warning: {warning}", fg="yellow", err=True)
     click.echo(
         f"{len(chosen.images)} of {chosen.candidates} samples without a label are in {out}/images; "
-        f"{chosen.duplicates} near-duplicates were passed over.\n"
+        f"{chosen.duplicates} near-duplicates were left out.\n"
         f"Put the masks into {out}/labels, or a labelling tool's export into {out}, then run "
         f"`dance-ondevice labels import {out}`."
     )
@@ -122,7 +122,7 @@ def _seconds(value: float) -> str:
 
 
 def _live_uncertainty(paths: StatePaths) -> Callable[[Path], float | None] | None:
-    """1 less the live model's mean confidence on an image file."""
+    """A function that gives 1 minus the live model's mean confidence on an image file."""
     ask = live_model(paths)
     if ask is None:
         return None

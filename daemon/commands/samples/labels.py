@@ -1,4 +1,4 @@
-"""``dance-ondevice labels``: bring labels to stored samples, and take them back."""
+"""``dance-ondevice labels``: imports labels of stored samples, and undoes an import."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from dance_ondevice.label_formats.class_map import ClassMap
 
 _TIMEOUT = 60.0
-#: Classes of one label in a table for people.
+#: The most classes of one label in a table for people.
 _SHOWN_CLASSES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What became, or would become, of one label.
+    """The result, or in a dry run the plan, for one label.
 
     Attributes:
-        file: the mask's name, or the image's in an export.
-        sample: whose label it is.
+        file: Name of the mask, or of the image in an export.
+        sample: Id of the sample that the label belongs to.
         action: "new", "replaces", "passed over" or "refused".
-        before: who made the label that it replaces.
-        error: why it was refused.
-        note: why it was passed over.
-        labelled: share of the pixels that get a class.
-        classes: shares of the pixels by class name.
+        before: Source of the label that it replaces.
+        error: Why it was refused.
+        note: Why it was passed over.
+        labelled: Share of the pixels that get a class.
+        classes: Shares of the pixels by class name.
     """
 
     file: str
@@ -186,10 +186,10 @@ def _planned(
     classes: tuple[str, ...],
     trust_ids: bool,
 ) -> Iterator[tuple[Plan, Spool]]:
-    """What the import would do, and its labels.
+    """The plan of the import; its labels are in the spool.
 
     Raises:
-        WorkFailed: there is nothing to import, or it cannot be read.
+        WorkFailed: There is nothing to import, or it cannot be read.
     """
     from dance_ondevice.daemon.curation.label_files import NothingFound, sort_out
     from dance_ondevice.daemon.curation.label_plan import Spool
@@ -242,7 +242,7 @@ def _live_mask(paths: StatePaths) -> Callable[[Path], Any] | None:
 
 
 def _send(paths: StatePaths, planned: Sequence[Planned], spool: Spool) -> dict[int, str]:
-    """Have the daemon store the labels; returns by their number why some were refused after all."""
+    """Have the daemon store the labels; returns, by the label's number, why some were refused."""
     import secrets
 
     from dance_ondevice.daemon.control.labels import BYTES_AT_ONCE
@@ -251,7 +251,7 @@ def _send(paths: StatePaths, planned: Sequence[Planned], spool: Spool) -> dict[i
     refused: dict[int, str] = {}
     for batch in _batches(planned):
         size = sum(png[1] for number in batch if (png := planned[number].png) is not None)
-        if size > BYTES_AT_ONCE:  # one label, and it alone
+        if size > BYTES_AT_ONCE:  # a single label that is too large
             refused[batch[0]] = (
                 f"as a PNG it takes {size} bytes, at most {BYTES_AT_ONCE} can be taken: a mask of so many "
                 "small regions is no drawing"
@@ -264,7 +264,7 @@ def _send(paths: StatePaths, planned: Sequence[Planned], spool: Spool) -> dict[i
 
 
 def _batches(planned: Sequence[Planned]) -> Iterable[list[int]]:
-    """The numbers of the labels that are to be written, as many together as a request may hold."""
+    """Numbers of the labels to write, in batches that fit into one request."""
     from dance_ondevice.daemon.control.labels import BYTES_AT_ONCE, MOST_AT_ONCE
 
     batch, size = list[int](), 0

@@ -1,4 +1,4 @@
-"""``dance-ondevice samples``: what is stored and why."""
+"""``dance-ondevice samples``: lists stored samples and explains why they are kept."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def explain(sample_id: str, config_path: Path | None, state_dir: Path | None, as
 
 
 def _label(row: Mapping[str, Any]) -> str | None:
-    """Who labelled it, and how surely if that was a model."""
+    """The label's source, and a model's confidence in it."""
     source: str | None = row["label_source"]
     if row["label_path"] is None or row["label_confidence"] is None:
         return source

@@ -1,4 +1,4 @@
-"""The live model of a state folder, for commands that have images looked at."""
+"""The live model of a state folder, for commands that segment images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def live_model(paths: StatePaths) -> Callable[[Path], Prediction | None] | None:
-    """What the live model sees in an image file; None where no model is live.
+    """A function that segments an image file with the live model; None where no model is live.
 
-    The model is loaded at the first question, which raises ``WorkFailed`` where it does not load. What cannot
-    be decoded gets None.
+    The model is loaded at the first call, which raises ``WorkFailed`` if it does not load. For an image that
+    cannot be decoded the function returns None.
     """
     from dance_ondevice.documents import decode
     from dance_ondevice.images.codec import decode_colour

@@ -1,4 +1,4 @@
-"""``dance-ondevice samples purge``: remove samples for good, and tell who has learnt from them."""
+"""``dance-ondevice samples purge``: removes samples for good and lists the versions that know them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _SECONDS = re.compile(r"\d+(\.\d+)?")
 
 
 def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
-    """Seconds since the epoch of ISO 8601 (local time where it names no zone), or of such seconds."""
+    """Seconds since the epoch from ISO 8601 (local time without a zone), or from a number of seconds."""
     if text is None:
         return None
     try:
         if _SECONDS.fullmatch(text):
             return float(text)
-        # Python 3.10 does not know the Z of UTC.
+        # Python 3.10 does not accept the Z of UTC.
         iso = text.removesuffix("Z") + ("+00:00" if text.endswith("Z") else "")
         return datetime.fromisoformat(iso).astimezone().timestamp()
     except (ValueError, OverflowError, OSError) as error:
@@ -102,9 +102,9 @@ def purge(
 
 
 def _remove(paths: StatePaths, ids: list[str], camera: str | None) -> int:
-    """Through the daemon where one runs, else here; returns how many there were.
+    """Remove samples through the daemon if one runs, else directly; returns how many existed.
 
-    The daemon forgets cameras of which nothing is stored any more, also one that never had a sample.
+    The daemon also forgets cameras without stored samples, even one that never had any.
     """
     import sqlite3
 

@@ -18,7 +18,7 @@ import pytest
 from click.testing import Result
 from ingest_harness import PATIENCE, jpeg, label, running
 
-from dance_ondevice.daemon.commands.stream import chooser, progress_line, told_every
+from dance_ondevice.daemon.commands.stream import chooser, printed_every, progress_line
 from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire.sender import StreamSummary
@@ -177,7 +177,7 @@ def test_how_far_a_stream_is_is_said_while_it_waits() -> None:
     said = threading.Semaphore(0)
     counts = itertools.count()
 
-    with told_every(0.001, lambda: f"{next(counts)} frames", lambda line: said.release()):
+    with printed_every(0.001, lambda: f"{next(counts)} frames", lambda line: said.release()):
         for _ in range(3):
             assert said.acquire(timeout=PATIENCE)
     before = next(counts)

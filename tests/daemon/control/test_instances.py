@@ -128,7 +128,7 @@ def test_a_foreign_folder_in_the_shared_temporary_one_is_not_trusted(environ: di
     taken = tmp_path / f"dance-ondevice-{os.getuid()}"
     taken.mkdir(mode=0o755)
     taken.chmod(0o777)
-    with pytest.raises(PermissionError, match="not this user's alone"):
+    with pytest.raises(PermissionError, match="is not private to this user"):
         instances.register(tmp_path, "ipc:///c", shared)
     (taken / "1.json").write_text("{}")
     assert instances.running(shared) == []

@@ -28,6 +28,8 @@ from dance_ondevice.models.forward import Prediction, predict
 from dance_ondevice.policies.stream.conditions import CameraState, State
 from dance_ondevice.runtime.runners import Runners
 
+pytestmark = pytest.mark.slow
+
 IMAGE = StreetCamera(seed=1, height=SIZE[0], width=SIZE[1]).render(3, "dusk")[0]
 
 

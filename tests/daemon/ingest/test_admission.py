@@ -28,7 +28,7 @@ def ring(tmp_path: Path) -> Keyring:
 
 @pytest.fixture(autouse=True)
 def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admissions, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(admissions, "SCAN_EVERY", 0.0)
 
 
 def test_known_clients_send_and_a_stranger_does_not(store: Store, ring: Keyring, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from ingest_harness import Harness, header, jpeg, label, picture, running
 
 from dance_ondevice.complexity import INDICATORS, make_indicator
 from dance_ondevice.daemon.ingest.cameras import Cameras
-from dance_ondevice.daemon.ingest.decision import Judge
+from dance_ondevice.daemon.ingest.decision import FrameDecider
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.wire.messages import FrameMessage
 from dance_ondevice.datasets.street import CONDITIONS, StreetCamera
@@ -25,7 +25,7 @@ _FIRST = 100
 
 def judged(segments: Sequence[Sequence[bytes]], indicator: str, choice: Choice) -> list[list[bool]]:
     """Whether each frame of each segment is kept."""
-    judge = Judge(
+    decider = FrameDecider(
         indicator=make_indicator(indicator, (0.5,)),
         rules=SlimmingRules(choice=choice),
         n_classes=11,
@@ -45,7 +45,7 @@ def judged(segments: Sequence[Sequence[bytes]], indicator: str, choice: Choice) 
                 image=memoryview(data),
                 label=None,
             )
-            kept[-1].append(judge.decide(message, judge.measure(message), 0.0).decision.keep)
+            kept[-1].append(decider.decide(message, decider.measure(message), 0.0).decision.keep)
             seq += 1
     return kept
 

@@ -252,7 +252,7 @@ def test_a_label_of_255_alone_takes_no_place(store: Store, paths: StatePaths) ->
         # With a frame it is passed over, and the sender is told.
         second = client.ask(header(seq=1), jpeg(1), label(classes=(255,)))
         assert second.kept
-        assert "255 (ignore) throughout and was passed over" in str(second.reason)
+        assert "255 (ignore) throughout and was ignored" in str(second.reason)
     assert [row["classes"] for row in rows(paths)] == ["[4]", None]
 
 

@@ -140,14 +140,14 @@ def test_what_a_round_has_answered_is_gone_and_what_came_meanwhile_is_kept(
     assert known == cameras.snapshot().alarm_count
     cameras.now = START + 100
     cameras.show(DAY)
-    watch.look()
+    watch.update()
     watch.answered(["front"], known)
     left = watch.drifted([])
     assert {each.camera for each in left} == {"front", "rear"}
     watch.answered(["front", "rear", "never seen"], watch.latest)
     assert watch.drifted([]) == []
     # Nothing is taken over twice.
-    watch.look()
+    watch.update()
     assert watch.drifted([]) == []
 
 
@@ -162,7 +162,7 @@ def test_more_alarms_than_a_snapshot_lists_are_not_lost_to_who_looks(store: Stor
         store,
     )
     for shown in range(0, 601, 100):  # noqa: B007 - the snapshot above reads it
-        watch.look()
+        watch.update()
     assert [each.camera for each in watch.drifted([])] == ["front", "rear"]
     assert watch.latest == 600
 

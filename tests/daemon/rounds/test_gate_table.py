@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from dance_ondevice.daemon.children.counts import Counts, GatePlace, counts_file, read_counts, write_counts
+from dance_ondevice.daemon.children.counts import (
+    Counts,
+    SampleCapture,
+    counts_file,
+    read_counts,
+    write_counts,
+)
 from dance_ondevice.daemon.rounds import gate_table
 
 
@@ -13,7 +19,7 @@ def counts(identifier: str, hits: int, truth: int = 100) -> Counts:
     return Counts(id=identifier, truth=(truth, 0), predicted=(hits, truth - hits), hits=(hits, 0))
 
 
-PLACES = {f"s{i}": GatePlace(camera="front", captured_at=10.0 * i) for i in range(8)}
+CAPTURES = {f"s{i}": SampleCapture(camera="front", captured_at=10.0 * i) for i in range(8)}
 
 
 def build(folder: Path, **changes: Any) -> gate_table.GateTable:
@@ -23,7 +29,7 @@ def build(folder: Path, **changes: Any) -> gate_table.GateTable:
         "confidence": 0.9,
         "seed": 0,
     }
-    return gate_table.build(folder, **{"places": PLACES, **settings, **changes})
+    return gate_table.build(folder, **{"captures": CAPTURES, **settings, **changes})
 
 
 @pytest.fixture
@@ -53,10 +59,11 @@ def test_old_and_new_scenes_are_compared_on_their_own(folder: Path) -> None:
 
 
 def test_conditions_come_before_age(folder: Path) -> None:
-    places = {
-        i: GatePlace(camera="front", captured_at=0.0, condition="dusk" if i > "s3" else "day") for i in PLACES
+    captures = {
+        i: SampleCapture(camera="front", captured_at=0.0, condition="dusk" if i > "s3" else "day")
+        for i in CAPTURES
     }
-    table = build(folder, places=places)
+    table = build(folder, captures=captures)
     assert [group.name for group in table.groups] == ["condition day", "condition dusk"]
     # All at the same second: no blocks to draw from, but samples.
     assert table.whole is not None
@@ -68,7 +75,7 @@ def test_one_group_is_no_group(folder: Path) -> None:
 
 
 def test_samples_that_are_gone_since_count_on_their_own(folder: Path) -> None:
-    table = build(folder, places={i: place for i, place in PLACES.items() if i > "s1"})
+    table = build(folder, captures={i: place for i, place in CAPTURES.items() if i > "s1"})
     assert table.whole is not None
     assert table.whole.units == 8
     assert "samples that are gone" in [group.name for group in table.groups]

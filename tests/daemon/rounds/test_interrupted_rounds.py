@@ -98,7 +98,7 @@ def test_whatever_fails_in_recovery_or_between_requests_is_survived(
         (service._procedure, "recover"),
         (service._procedure, "resume"),
         (service._teaching, "recover"),
-        (service, "_look_back"),
+        (service, "_review_learning"),
     ):
         monkeypatch.setattr(part, name, breaks)
     service.start()

@@ -97,7 +97,7 @@ def test_a_look_that_a_stop_cuts_short_decides_nothing_and_leaves_with_the_daemo
 
     monkeypatch.setattr(TrainerProcess, "ask_to_leave", ask)
     rig.stopping.set()
-    rig.procedure.probation.look()
+    rig.procedure.probation.evaluate()
     assert asked
     assert all(asked), "the shorter grace"
     assert live(rig)[0] == spoilt
@@ -111,13 +111,13 @@ def test_a_version_that_does_worse_is_rolled_back_even_after_a_restart(
     spoilt = copy_of(rig, trained, spoilt=True)
     promote(rig, spoilt, trained)
     rig.store.submit(lambda db: db.execute("update samples set rounds_used = 1")).result()
-    rig.procedure.probation.look()
+    rig.procedure.probation.evaluate()
     assert live(rig)[0] == spoilt
     assert rig.procedure.probation.text == f"{spoilt} is on probation: 0 of 8 frames"
 
     add_street(rig.store, 8, start=200)
     again = Rig(rig.paths, rig.store, rig.context.config)
-    again.procedure.probation.look()
+    again.procedure.probation.evaluate()
     # Back, and a rollback by hand from here does not lead to the bad one.
     assert live(again) == (trained, "v0001")
     assert again.procedure.probation.state() is None
@@ -149,9 +149,9 @@ def test_a_version_that_holds_passes_and_a_round_ahead_looks_early(
         config, promotion=msgspec.structs.replace(config.promotion, probation_samples=64)
     )
     add_street(rig.store, 8, start=300)
-    rig.procedure.probation.look()
+    rig.procedure.probation.evaluate()
     assert "8 of 64" in rig.procedure.probation.text
-    rig.procedure.probation.look(round_ahead=True)
+    rig.procedure.probation.evaluate(round_ahead=True)
     assert live(rig) == (same, trained)
     record = rig.versions.card(same)["probation"]
     assert (record["outcome"], record["frames"]) == ("passed", 8)
@@ -163,7 +163,7 @@ def test_without_labels_confidence_and_agreement_are_looked_at(rig: Rig, trained
     same = copy_of(rig, trained, spoilt=False)
     promote(rig, same, trained)
     rig.store.submit(lambda db: db.execute("update samples set label_path = null, rounds_used = 0")).result()
-    rig.procedure.probation.look()
+    rig.procedure.probation.evaluate()
     record = rig.versions.card(same)["probation"]
     assert record["outcome"] == "passed"
     assert "mean confidence +0.000" in record["reason"]
@@ -181,7 +181,7 @@ def test_a_look_that_keeps_failing_lets_the_version_be(rig: Rig, trained: str) -
     for _ in range(3):
         assert rig.procedure.probation.state() is not None
         clock[0] += 1000.0
-        rig.procedure.probation.look()
+        rig.procedure.probation.evaluate()
     assert rig.procedure.probation.state() is None
     assert rig.versions.card(same)["probation"]["outcome"] == "not decided"
     assert live(rig)[0] == same
@@ -243,7 +243,7 @@ def test_without_joules_the_look_waits_and_says_so(idle: Rig, add_street: Any) -
     file = poor.paths.models / "probation.json"
     file.write_text(json.dumps({**json.loads(file.read_bytes()), "after": None, "since": BEFORE}))
     add_street(poor.store, 8)
-    poor.procedure.probation.look()
+    poor.procedure.probation.evaluate()
     assert "their evaluation waits: the energy budget is 0 J" in poor.procedure.probation.text
     assert poor.procedure.probation.state() is not None
 
@@ -261,16 +261,16 @@ def test_frames_count_in_the_order_of_their_coming_whatever_the_calendar_says(
     probation = idle.procedure.probation
     idle.context.now = lambda: 4e9  # a clock that is far ahead, and is set right afterwards
     probation.begin("v0001", "v0002", "r1")
-    probation.look()
+    probation.evaluate()
     assert ": 0 of 8 frames" in probation.text
     add_street(idle.store, 2, start=10)
-    probation.look()
+    probation.evaluate()
     assert ": 2 of 8 frames" in probation.text
     # The newest are removed, and others get their rows: these count all the same.
     idle.store.remove_samples([row["id"] for row in idle.rows("select id from samples")][1:]).result()
-    probation.look()
+    probation.evaluate()
     add_street(idle.store, 4, start=20)
-    probation.look()
+    probation.evaluate()
     assert ": 4 of 8 frames" in probation.text
 
 
@@ -295,7 +295,7 @@ def test_a_look_that_hangs_ends_at_its_deadline_and_is_given_up_in_the_end(
     idle.procedure.probation.begin("v0001", "v0002", "r1")
     add_street(idle.store, 8)
     for _ in range(3):
-        idle.procedure.probation.look()
+        idle.procedure.probation.evaluate()
         now[0] += 1000.0
     record = idle.versions.card("v0001")["probation"]
     assert (record["outcome"], record["reason"]) == (

@@ -71,6 +71,7 @@ def test_what_learning_has_brought_is_known_after_a_restart(rig: Rig) -> None:
     assert service.snapshot().suspended == ""
 
 
+@pytest.mark.slow
 def test_rounds_that_never_help_are_suspended_until_one_is_asked_for(rig: Rig, add_street: Any) -> None:
     for number in range(3):
         finished(rig, number)
@@ -99,7 +100,7 @@ def test_a_round_that_helps_ends_the_suspension(rig: Rig) -> None:
     service.setup()
     assert service.snapshot().suspended
     finished(rig, 3, "promoted", live=0.5)
-    service._look_back()
+    service._review_learning()
     assert service.snapshot().suspended == ""
 
 
@@ -127,6 +128,6 @@ def test_a_probation_that_breaks_keeps_no_round_from_its_answer(rig: Rig, monkey
     def breaks(**_: object) -> None:
         raise OSError("disk")
 
-    monkeypatch.setattr(service._procedure.probation, "look", breaks)
+    monkeypatch.setattr(service._procedure.probation, "evaluate", breaks)
     assert answer(service, "tick")["outcome"] == "refused"
     assert "disk" in service.snapshot().probation

@@ -174,7 +174,7 @@ def test_a_teacher_is_measured_then_labels_what_it_is_sure_of_at_the_cost_of_lab
     made.add(range(10, 26))
     made.teaching.recover()
     balance = made.budget.balance()
-    made.teaching.look()
+    made.teaching.run()
 
     state = made.teaching.state
     assert (state.state, state.labelled, state.failures) == ("waiting", 12, 0), state
@@ -204,10 +204,10 @@ def test_a_teacher_is_measured_then_labels_what_it_is_sure_of_at_the_cost_of_lab
     assert used["training"] == 0.0
 
     # The rest is too little for another start; what it has seen is not shown again.
-    made.teaching.look()
+    made.teaching.run()
     assert "4 of 8 samples" in made.teaching.state.reason
     made.add(range(30, 36))
-    made.teaching.look()
+    made.teaching.run()
     assert made.teaching.state.labelled == 22
     assert [r["calibrated_on"] for r in made.rows("select * from labelling order by started_at")] == [4, None]
 
@@ -216,10 +216,10 @@ def test_a_teacher_that_disagrees_with_the_labels_labels_nothing(rig: Callable[.
     made = rig(teacher_factory="the_teacher:wrong")
     made.add(range(4), labelled=True)
     made.add(range(10, 20))
-    made.teaching.look()
+    made.teaching.run()
     assert (made.teaching.state.state, made.teaching.state.labelled) == ("untrusted", 0)
     assert not made.rows("select * from samples where label_source = 'teacher'")
-    made.teaching.look()  # no second process is started for the same answer
+    made.teaching.run()  # no second process is started for the same answer
     assert len(made.rows("select * from labelling")) == 1
     assert "twice as many labels" in made.teaching.state.reason
 
@@ -227,14 +227,14 @@ def test_a_teacher_that_disagrees_with_the_labels_labels_nothing(rig: Callable[.
 def test_a_teacher_that_fails_says_why_and_is_tried_later_and_later(rig: Callable[..., Rig]) -> None:
     made = rig(teacher_factory="the_teacher:broken")
     made.add(range(10, 20))
-    made.teaching.look()
+    made.teaching.run()
     state = made.teaching.state
     assert (state.state, state.failures, state.retry_in_s) == ("failed", 1, 60.0)
     assert "no weights here" in state.reason
-    made.teaching.look()
+    made.teaching.run()
     assert len(made.rows("select * from labelling")) == 1
     made.monotonic += 61.0
-    made.teaching.look()
+    made.teaching.run()
     assert (made.teaching.state.failures, made.teaching.state.retry_in_s) == (2, 120.0)
     assert not made.rows("select * from ledger where closed_at is null")
 
@@ -242,7 +242,7 @@ def test_a_teacher_that_fails_says_why_and_is_tried_later_and_later(rig: Callabl
 def test_without_labels_the_configured_confidence_holds(rig: Callable[..., Rig]) -> None:
     made = rig(teacher_factory="the_teacher:good", teacher_confidence=0.6)
     made.add(range(10, 20))
-    made.teaching.look()
+    made.teaching.run()
     (run,) = made.rows("select * from labelling")
     assert (run["calibrated_on"], run["label_agreement"], run["labelled"]) == (0, None, 10)
 
@@ -250,7 +250,7 @@ def test_without_labels_the_configured_confidence_holds(rig: Callable[..., Rig])
 def test_joules_that_labelling_may_not_spend_keep_it_from_starting(rig: Callable[..., Rig]) -> None:
     made = rig(teacher_factory="the_teacher:good", budget_share=0.0)
     made.add(range(10, 20))
-    made.teaching.look()
+    made.teaching.run()
     assert made.teaching.state.state == "waiting"
     assert "labels.budget_share" in made.teaching.state.reason
     assert not made.rows("select * from labelling")
@@ -265,7 +265,7 @@ def test_a_calendar_that_jumps_neither_forgets_nor_blocks_the_share_of_labelling
     made.budget.reserve("labelling-1", day / 2, labelling=True)
     made.budget.settle("labelling-1", gross=day / 2, attributed=0.0, method="modelled")
     made.context.now = lambda: time.time() + 10**8
-    made.teaching.look()
+    made.teaching.run()
     assert "0 J are left" in made.teaching.state.reason
     assert not made.rows("select * from labelling")
 
@@ -274,7 +274,7 @@ def test_a_stop_ends_the_process_and_pays_for_it(rig: Callable[..., Rig]) -> Non
     made = rig(teacher_factory="the_teacher:good")
     made.add(range(10, 20))
     made.stopping.set()
-    made.teaching.look()
+    made.teaching.run()
     (run,) = made.rows("select * from labelling")
     assert (run["outcome"], run["reason"]) == ("stopped", "the daemon is stopping")
     assert not made.rows("select * from ledger where closed_at is null")
@@ -292,7 +292,7 @@ def test_what_a_crash_left_open_is_closed(rig: Callable[..., Rig]) -> None:
     made.store.submit(lambda db: ledger.settle_crashed(db, 2.0)).result(30)
     (run,) = made.rows("select * from labelling")
     assert run["outcome"] == "failed"
-    made.teaching.look()
+    made.teaching.run()
     assert made.teaching.state.state == "off"
 
 
@@ -317,10 +317,10 @@ def test_self_training_waits_for_labels_and_is_marked_as_its_own(
     made = rig(self_training=True)
     adopt_live(made, 1.0, tmp_path)
     made.add(range(10, 20))
-    made.teaching.look()
+    made.teaching.run()
     assert "measured on" in made.teaching.state.reason
     made.add(range(4), labelled=True)
-    made.teaching.look()
+    made.teaching.run()
     assert made.teaching.state.labelled == 10, made.teaching.state
     assert len(made.rows("select * from samples where label_source = 'self'")) == 10
     (run,) = made.rows("select * from labelling")
@@ -352,7 +352,7 @@ def test_an_onnx_teacher_and_what_the_live_model_makes_of_it(
     adopt_live(made, -1.0, tmp_path)  # says the opposite of the teacher everywhere
     made.add(range(4), labelled=True)
     made.add(range(10, 20))
-    made.teaching.look()
+    made.teaching.run()
     assert made.teaching.state.labelled == 10, made.teaching.state
     (run,) = made.rows("select * from labelling")
     assert run["agreement_with_teacher"] == pytest.approx(0.0)
@@ -366,8 +366,8 @@ def test_an_onnx_teacher_and_what_the_live_model_makes_of_it(
 def test_a_new_teacher_is_asked_at_once(rig: Callable[..., Rig]) -> None:
     made = rig(teacher_factory="the_teacher:broken")
     made.add(range(10, 20))
-    made.teaching.look()
+    made.teaching.run()
     other = msgspec.structs.replace(made.config, labels=Labels(teacher_factory="the_teacher:good"))
     made.teaching._c.config = other  # as a reload of the configuration does
-    made.teaching.look()
+    made.teaching.run()
     assert (made.teaching.state.state, made.teaching.state.labelled) == ("waiting", 10)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from keyring import Keyring
 
-from dance_ondevice.daemon.ingest.admission import LOOK_EVERY, Admission
+from dance_ondevice.daemon.ingest.admission import SCAN_EVERY, Admission
 from dance_ondevice.daemon.security.clients import ClientKeys
 from dance_ondevice.daemon.security.curve import load_server
 from dance_ondevice.daemon.security.keys import KeysError, generate
@@ -213,11 +213,11 @@ def test_keys_that_cannot_be_read_are_a_line_and_not_one_a_second(
     folder = ring.folder / "clients"
     folder.chmod(0o777)
     for _ in range(300):
-        now += LOOK_EVERY
-        admission.look()
+        now += SCAN_EVERY
+        admission.rescan_keys()
     assert caplog.text.count("client keys not read") == 1
     folder.chmod(0o755)
-    now += LOOK_EVERY
+    now += SCAN_EVERY
     caplog.set_level("INFO")
-    assert admission.look()
+    assert admission.rescan_keys()
     assert "client keys read again" in caplog.text

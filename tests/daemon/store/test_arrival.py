@@ -64,7 +64,7 @@ def test_decisions_take_a_frame_for_no_newer_than_its_arrival(paths: StatePaths)
         (ahead.id, START + 1),
         (new_sample(2).id, START + 2),
     ]
-    assert places[ahead.id].place.captured_at == START + 1
+    assert places[ahead.id].capture.captured_at == START + 1
 
 
 @pytest.mark.parametrize("leap", [56 * 365 * DAY, -56 * 365 * DAY, -3600.0])

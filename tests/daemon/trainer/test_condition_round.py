@@ -31,6 +31,8 @@ from dance_ondevice.models.card import read_card
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import Prediction, predict
 
+pytestmark = pytest.mark.slow
+
 N = len(CLASSES)
 
 
@@ -176,10 +178,10 @@ def test_a_condition_learns_and_the_day_stays_bit_for_bit_also_when_it_was_inter
         sets = condition_store.load_conditions(version)[0]
         conditions.apply(model, sets["c1"].over(conditions.capture(model, learnt=sets["c1"].learnt)))
         gate = [(s.id, trainer_main.sample_of(s)) for s in job.gate]
-        expected = judged(model, gate, card.normalisation, N, serving=Serving(), of={})[1]
+        expected = judged(model, gate, card.normalisation, N, serving=Serving(), condition_of={})[1]
         assert counts == expected, name
         model, card = checkpoint.load(live)
-    bare = judged(model, gate, card.normalisation, N, serving=Serving(), of={})[1]
+    bare = judged(model, gate, card.normalisation, N, serving=Serving(), condition_of={})[1]
     assert bare != read_counts(counts_file(candidate.parent, "live"))
     assert bare == read_counts(counts_file(candidate.parent, "frozen"))
 
@@ -253,8 +255,8 @@ def test_a_whole_round_estimates_conditions_again_and_keeps_what_they_had_learnt
     of = {s.id: s.condition for s in job.gate}
     serving = Serving(found.sets, found.known)
     counts = read_counts(counts_file(candidate.parent, "candidate"))
-    assert counts == judged(model, gate, card.normalisation, N, serving=serving, of=of)[1]
-    bare = judged(model, gate, card.normalisation, N, serving=Serving(), of=of)[1]
+    assert counts == judged(model, gate, card.normalisation, N, serving=serving, condition_of=of)[1]
+    bare = judged(model, gate, card.normalisation, N, serving=Serving(), condition_of=of)[1]
     assert [a == b for a, b in zip(counts, bare, strict=True)] == [True, True, False, False]
 
 
@@ -267,7 +269,7 @@ def test_the_statistics_of_a_frame_that_would_serve_it_judge_it(tmp_path: Path) 
 
     def counts(serving: Serving, condition: str) -> tuple[Counts, ...]:
         of = {s.id: condition for s in job.gate}
-        return judged(model, gate, card.normalisation, N, serving=serving, of=of)[1]
+        return judged(model, gate, card.normalisation, N, serving=serving, condition_of=of)[1]
 
     serving = Serving(found.sets, found.known)
     bare = counts(Serving(), "c1")

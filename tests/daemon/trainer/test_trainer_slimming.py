@@ -27,7 +27,7 @@ SIZE = (64, 96)
 WIDTHS = {"downsample": [8, 8, 16], "bottlenecks": [16, 16, 256], "repeats": [1, 1, 1], "fusion": 16}
 
 
-pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_one_seed")]
 
 
 def model() -> nn.Module:

@@ -202,6 +202,7 @@ def test_new_weights_take_the_place_of_an_untrained_model_at_once(
     assert list(told) == ["model.weights"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("first_models_at_hand")
 def test_another_network_takes_the_place_of_an_untrained_one(
     paths: StatePaths, versions: Versions, store: Store

@@ -37,6 +37,13 @@ def test_of_readers_the_latest_goes() -> None:
     assert surplus([connection(number) for number in range(5)], 3, newest_first=True) == [4, 3]
 
 
+def test_no_address_keeps_all_while_another_halves() -> None:
+    connections = [connection(number, "abc"[number // 4]) for number in range(12)]
+    closed = surplus(connections, 8, newest_first=True)
+    left = Counter(each.address for each in connections if each.number not in closed)
+    assert sorted(left.values()) == [2, 3, 3]
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(0, 1)), max_size=40),
     st.integers(0, 20),

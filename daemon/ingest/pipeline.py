@@ -1,8 +1,8 @@
-"""Messages in work: pixels are decoded and encoded by workers, in any order; all else happens in order.
+"""The pipeline of messages: workers decode and encode images in any order, the rest happens in order.
 
-A message passes two stations. At the first it is checked and measured; then the ingest thread decides on it.
-At the second it is encoded, if it is kept; then the ingest thread hands it on. The thread takes messages from
-both stations in the order in which they came, so that policy, store and inference see what they would see
+A message passes two stages. In the first it is checked and measured; then the ingest thread decides on it. In
+the second it is encoded, if it is kept; then the ingest thread passes it on. The thread takes messages from
+both stages in the order in which they came, so that policy, store and inference see the same sequence as
 without workers.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dance_ondevice.daemon.ingest.backlog import Queued
-from dance_ondevice.daemon.ingest.decision import Judged, Measured
+from dance_ondevice.daemon.ingest.decision import DecidedFrame, Measured
 from dance_ondevice.daemon.ingest.pixels import CheckedLabel
 from dance_ondevice.daemon.store.samples import NewSample
 from dance_ondevice.daemon.system.workers import Workers
@@ -25,15 +25,15 @@ T = TypeVar("T")
 
 @dataclass(slots=True, kw_only=True)
 class InWork:
-    """A message in work.
+    """A message in one of the stages.
 
     Attributes:
-        started: monotonic seconds.
-        pixels: what its image has, by its header.
-        measured: what the first station makes of it.
-        label: of a message that is a label alone, once checked.
-        judged: of a frame, once decided.
-        sample: what the second station makes of a frame that is kept; None for what is not.
+        started: Monotonic seconds.
+        pixels: Number of pixels of its image, by the header.
+        measured: Result of the first stage.
+        label: The checked label of a message that is only a label.
+        decided: The frame and the decision on it, once there is one.
+        sample: Result of the second stage for a frame that is kept; None for other messages.
     """
 
     item: Queued
@@ -41,28 +41,28 @@ class InWork:
     pixels: int
     measured: Future[Measured | CheckedLabel]
     label: CheckedLabel | None = None
-    judged: Judged | None = None
+    decided: DecidedFrame | None = None
     sample: Future[NewSample] | None = None
 
     @property
     def answered(self) -> bool:
-        """Whether the sender has been told: a frame that is not kept, and only waits for its turn."""
-        return self.judged is not None and self.sample is None
+        """Whether the sender has its answer: the frame is not kept, and only waits for its turn."""
+        return self.decided is not None and self.sample is None
 
 
-class Line:
-    """The messages at both stations, for one thread; bounded in messages and in pixels."""
+class Pipeline:
+    """The messages in both stages, for use by one thread; bounded in messages and in pixels."""
 
     def __init__(
         self, workers: Workers, *, max_messages: int, max_pixels: int, done: Callable[[], None]
     ) -> None:
-        """Begin empty.
+        """Start empty.
 
         Args:
-            workers: do the work; the caller closes them.
-            max_messages: most messages at both stations.
-            max_pixels: no message is begun while those in work have as many together.
-            done: called on a worker's thread when something may have become ready.
+            workers: Threads that run the stages; the caller closes them.
+            max_messages: The most messages in both stages.
+            max_pixels: No message is started while the messages in work have this many pixels together.
+            done: Called on a worker's thread when a result may have become ready.
         """
         self._workers = workers
         self._max_messages = max_messages
@@ -77,21 +77,21 @@ class Line:
         return len(self._first) + len(self._second)
 
     @property
-    def has_room(self) -> bool:
-        """Whether a message may be begun."""
+    def has_capacity(self) -> bool:
+        """Whether another message may be started."""
         return len(self) < self._max_messages and self._pixels < self._max_pixels
 
     def begin(
         self, item: Queued, started: float, pixels: int, measure: Callable[[], Measured | CheckedLabel]
     ) -> None:
-        """Send a message to the first station."""
+        """Put a message into the first stage."""
         future = self._submit(measure)
         self._first.append(InWork(item=item, started=started, pixels=pixels, measured=future))
         self._pixels += pixels
         self.size += item.size
 
     def proceed(self, work: InWork, encode: Callable[[], NewSample] | None) -> None:
-        """Send a message on to the second station, if only to wait there for its turn."""
+        """Put a message into the second stage, even if it only waits there for its turn."""
         if encode is not None:
             work.sample = self._submit(encode)
         self._second.append(work)
@@ -99,25 +99,25 @@ class Line:
         self.size += work.item.size
 
     def measured(self) -> Iterator[InWork]:
-        """Take the messages that the first station is done with, as far as all before them are."""
+        """Take finished messages out of the first stage, up to the first one that is not finished."""
         while self._first and self._first[0].measured.done():
             yield self._leave(self._first)
 
     def encoded(self) -> Iterator[InWork]:
-        """Take the messages that the second station is done with, as far as all before them are."""
+        """Take finished messages out of the second stage, up to the first one that is not finished."""
         while self._second and ((sample := self._second[0].sample) is None or sample.done()):
             yield self._leave(self._second)
 
     def clear(self) -> list[InWork]:
-        """Take all messages, whatever has become of them, in order."""
+        """Take all messages, finished or not, in order."""
         left = [*self._second, *self._first]
         self._first.clear()
         self._second.clear()
         self._pixels = self.size = 0
         return left
 
-    def _leave(self, station: deque[InWork]) -> InWork:
-        work = station.popleft()
+    def _leave(self, stage: deque[InWork]) -> InWork:
+        work = stage.popleft()
         self._pixels -= work.pixels
         self.size -= work.item.size
         return work
