@@ -41,6 +41,9 @@ class Advisor:
         config, rounds, store = self.config(), self.rounds.snapshot(), self.store.snapshot()
         training, at = config.training, self.local_time()
         window_open = start.in_window(training.window, at.hour * 60 + at.minute)
+        # Labels that came since the last count have no place yet; who has just imported some asks at once.
+        fresh = max(0, store.samples_labelled - rounds.stock_of)
+        new_labelled, needed = rounds.stock.new_labelled + fresh, max(1, training.min_new_samples)
         reading = self.energy.snapshot().reading
         known = {domain.domain for domain in reading.domains} - set(reading.faults)
         faults = "" if known else "; ".join(f"{name}: {why}" for name, why in reading.faults.items())
@@ -50,10 +53,10 @@ class Advisor:
                 unlabelled=store.samples_unlabelled,
                 untrained=self.untrained(),
                 running=rounds.running.round if rounds.running else "",
-                new_labelled=rounds.stock.new_labelled,
-                needed=max(1, training.min_new_samples),
-                enough=rounds.stock.enough,
-                judging=rounds.stock.judging,
+                new_labelled=new_labelled,
+                needed=needed,
+                enough=rounds.stock.enough or new_labelled >= needed,
+                judging=rounds.stock.judging + fresh,
                 paused=rounds.paused,
                 suspended=rounds.suspended,
                 window=training.window,

@@ -108,6 +108,7 @@ class RoundsSnapshot:
         counts: Number of rounds by outcome since the daemon started.
         waiting_for: Why no round runs, in words.
         stock: The samples that a round could learn from now.
+        stock_of: The labelled samples that there were when the stock was counted, every few seconds.
         refused: Why the last round that was due did not start; empty if it did.
         refused_for_energy: Whether that was for lack of joules, or because of battery or heat.
         budget_joules: The joules that training may spend now.
@@ -123,6 +124,7 @@ class RoundsSnapshot:
     counts: dict[str, int]
     waiting_for: str = ""
     stock: Stock = field(default_factory=Stock)
+    stock_of: int = 0
     refused: str = ""
     refused_for_energy: bool = False
     budget_joules: float = 0.0

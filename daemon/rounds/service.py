@@ -192,7 +192,7 @@ class Rounds(Service):
             drifted=drifted,
             needed_after_drift=_after_drift(training),
         )
-        self._publish(stock=found)
+        self._publish(stock=found, stock_of=self._counted)
 
     def _serve(self, request: Request) -> None:
         def failed(text: str) -> None:
