@@ -148,6 +148,8 @@ class _Run:
             self.answers["kept" if reply.get("kept") else reply.get("code", "dropped")] += 1
             self.answered += 1
         for parts in _waiting(self._masks):
+            if not parts[0].startswith(b"mask/"):
+                continue  # names of classes
             self.masks += 1
             self._newest_mask = json.loads(parts[1])["seq"]
 

@@ -79,7 +79,7 @@ def test_a_kill_at_any_point_gives_no_joules_back(tmp_path: Path, procfs: Path) 
             assert budget.balance() == pytest.approx(BUDGET - joules)
             assert budget.spendable() * budget.rules.margin == pytest.approx(BUDGET - joules)
             assert joules <= spent + kills * RESERVED
-    assert spent > 20 * QUANTUM, "the worker was killed before it spent anything"
+    assert spent > 5 * QUANTUM, "the worker was killed before it spent anything"
 
 
 def test_no_clock_jump_gives_more_than_time_did(tmp_path: Path, procfs: Path) -> None:

@@ -66,7 +66,9 @@ def test_the_service_from_its_start_to_its_stop(machine: Machine) -> None:
 
     # The camera's own unit feeds it, and a round trains inside the sandbox, which leaves torch what it needs.
     wait_for(machine, lambda status: status["samples"]["labelled"] >= 30)
-    outcome = json.loads(machine.run(CLI, "train-now", "--wait", "--json"))
+    # Progress goes to standard error, which is read along.
+    printed = machine.run(CLI, "train-now", "--wait", "--json")
+    outcome = json.loads(printed[printed.index("{") :])
     assert outcome["outcome"] == "promoted", machine.journal("dance-ondevice")
 
     # Reload: what can change does, what is wrong is refused with its reasons and nothing stops.

@@ -179,7 +179,15 @@ def test_joules_in_prometheus_are_those_of_the_daemon_and_of_its_ledger(
 
 
 #: Metrics without a series until something has happened, which in this run may be or not.
-AFTER_AN_EVENT = ("dance_drift_alarms_total", "dance_learning_gain")
+AFTER_AN_EVENT = (
+    "dance_drift_alarms_total",
+    "dance_learning_gain",
+    "dance_learning_blocked",
+    "dance_frames_ahead_total",
+    "dance_connections_closed_total",
+    "dance_camera_repeated_frames",
+    "dance_condition_frames_total",
+)
 
 
 def check_dashboard(prometheus: Prometheus) -> None:
@@ -188,7 +196,12 @@ def check_dashboard(prometheus: Prometheus) -> None:
     targets = [(panel["title"], target) for panel in panels for target in panel.get("targets", [])]
     assert targets
     for title, target in targets:
-        expression = target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*")
+        expression = (
+            target["expr"]
+            .replace("$__rate_interval", "1m")
+            .replace("$instance", ".*")
+            .replace("$camera", ".*")
+        )
         if "dance_refused_total" in expression:
             assert prometheus.query(expression) == []  # nothing was refused
             continue

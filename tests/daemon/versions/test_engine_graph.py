@@ -142,7 +142,7 @@ def test_a_model_that_cannot_be_exported_costs_no_round(
 
 def test_only_a_service_that_may_use_it_asks_for_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     def asks(inference: Inference) -> bool:
-        return round_job._served_by_onnxruntime(Config(inference=inference))
+        return round_job._wants_graph(Config(inference=inference))
 
     assert asks(Inference())
     assert asks(Inference(engine="onnxruntime"))

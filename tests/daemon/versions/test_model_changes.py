@@ -34,7 +34,10 @@ def base(folder: Path, seed: int, **card: Any) -> Path:
 def configure(daemon: Daemon, **model: object) -> None:
     """Set keys of ``[model]``, and those alone."""
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in model.items())
-    daemon.config.write_text(config_text().replace("[model]\n", f"[model]\n{lines}"))
+    text = config_text()
+    if "weights" in model:
+        text = text.replace('weights = "untrained"\n', "")
+    daemon.config.write_text(text.replace("[model]\n", f"[model]\n{lines}"))
 
 
 def test_a_base_model_that_cannot_run_is_not_adopted(daemon: Daemon, tmp_path: Path) -> None:

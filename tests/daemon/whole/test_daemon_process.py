@@ -110,7 +110,8 @@ def test_frames_round_masks_metrics_and_a_clean_stop(
     assert values["dance_model_miou", (("split", "gate"),)] == pytest.approx(outcome["miou_after"])
     total = sum(v for (n, _), v in values.items() if n == "dance_energy_joules_total")
     parts = sum(v for (n, _), v in values.items() if n == "dance_workload_joules_total")
-    assert 0 < parts <= total
+    # The parts are added in another order than the whole.
+    assert 0 < parts <= total + 1e-6
 
     for command in (("status",), ("models", "list"), ("samples", "list"), ("energy",)):
         shown = daemon.run_cli(*command, "--json")
