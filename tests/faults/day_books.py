@@ -72,8 +72,8 @@ def _check_oldest_went(kept: Iterable[str], stored: set[str]) -> None:
         numbers = parse_sample_id(CAMERA, identifier)
         assert numbers is not None
         by_label[numbers[1] % LABEL_EVERY == 0].append((numbers[1], identifier in stored))
-    # Each light keeps its share, so that old samples of a rare one outlive younger ones of another; of labelled
-    # ones those held out, of scarce classes or in a running round do as well. The newest are all there.
+    # Each light keeps its share, so that old samples of a rare one outlive younger ones of another, and so do
+    # labelled ones that are held out, of scarce classes or in a running round. The newest are all there.
     for samples in by_label.values():
         assert all(there for _, there in sorted(samples)[-NEWEST:]), "a sample went before an older one"
 

@@ -222,7 +222,8 @@ def check_alerts(prometheus: Prometheus) -> None:
             if all(rule["health"] != "unknown" for rule in group["rules"])
         ]
     )
-    assert len(group["rules"]) == 9
+    written = (DEPLOY / "prometheus" / "alerts.yml").read_text().count("- alert:")
+    assert len(group["rules"]) == written > 0
     for rule in group["rules"]:
         assert (rule["health"], rule.get("lastError")) == ("ok", None), rule
         assert rule["state"] != "firing", rule  # on a busy machine a scrape may fail, for a moment
