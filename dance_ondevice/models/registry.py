@@ -23,6 +23,7 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
         "pspnet": "dance_ondevice.models.pspnet:PSPNet",
         "bisenetv2": "dance_ondevice.models.bisenetv2:BiSeNetV2",
         "hrnet": "dance_ondevice.models.hrnet:HRNet",
+        "espnetv2": "dance_ondevice.models.espnetv2.network:ESPNetV2",
     }
 )
 
