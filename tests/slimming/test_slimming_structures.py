@@ -45,7 +45,7 @@ class Detached(nn.Module):
 
 
 class Grouped(nn.Module):
-    """Grouped convolutions and group normalisation stay; the rest can be slimmed."""
+    """What group normalisation and a bare parameter touch stays; the rest can be slimmed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,9 @@ def test_layers_without_a_rule_stay_while_others_go():
     model = Grouped()
     report = slim_to(model, 0.8, round_to=1)
     assert_sound(model, report)
-    assert (model.stay.out_channels, model.norm.num_channels, model.grouped.out_channels) == (16, 16, 16)
+    assert (model.stay.out_channels, model.norm.num_channels, model.grouped.in_channels) == (16, 16, 16)
+    assert model.grouped.groups == 4
+    assert model.grouped.out_channels in (4, 8, 12, 16)
     assert model.scaled.out_channels == 24
     assert model.thin.out_channels < 32
 
