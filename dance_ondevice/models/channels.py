@@ -6,7 +6,7 @@ depthwise convolutions, PReLU) have as many in as out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,11 @@ def remember_widths(model: nn.Module) -> None:
     """
     if not hasattr(model, _BUILT_WITH):
         setattr(model, _BUILT_WITH, channels_of(model))
+
+
+def keep_built_widths(model: nn.Module, channels: Mapping[str, LayerChannels]) -> None:
+    """Store channels on a model as the original ones: it was built around one that has them, or taken out."""
+    setattr(model, _BUILT_WITH, dict(channels))
 
 
 def widths_built_with(model: nn.Module) -> dict[str, LayerChannels]:

@@ -39,6 +39,7 @@ from dance_ondevice.models.channels import (
 )
 from dance_ondevice.models.cost import count_macs, count_parameters, training_only
 from dance_ondevice.models.forward import STRIDE, logits
+from dance_ondevice.models.mapping.mapped import mapped, unmapped
 from dance_ondevice.models.registry import ModelError, build, build_from_factory
 
 __all__ = ["load", "load_for", "not_finite", "save"]
@@ -136,7 +137,7 @@ def load_for(path: Path, classes: tuple[str, ...]) -> tuple[nn.Module, ModelCard
     """Rebuild a saved model to tell other classes apart: everything but its heads keeps what it learnt.
 
     A head is a layer whose width is the number of classes. Its fresh weights come from torch's global
-    generator. A model that knows exactly these classes is loaded as it is.
+    generator. A model that knows exactly these classes is loaded as it is. A class map is left out.
 
     Args:
         path: as for :func:`load`.
@@ -151,6 +152,8 @@ def load_for(path: Path, classes: tuple[str, ...]) -> tuple[nn.Module, ModelCard
     model, card = load(path)
     if card.classes == classes:
         return model, card
+    if card.class_map is not None:
+        model, card = unmapped(model), replace(card, classes=card.class_map.base, class_map=None)
     narrow, wide = (channels_of(_fresh(card, len(card.classes) + more, str(path))) for more in (0, 1))
     heads = [name for name in channels_of(model) if narrow[name] != wide[name]]
     for name in heads:
@@ -160,7 +163,7 @@ def load_for(path: Path, classes: tuple[str, ...]) -> tuple[nn.Module, ModelCard
 
 
 def _fresh(card: ModelCard, n_classes: int, source: str) -> nn.Module:
-    """The card's architecture as it is built, with weights that are to be thrown away."""
+    """The card's architecture as it is built, without a class map, with weights that are to be thrown away."""
     try:
         # Their dice are not the caller's.
         with torch.random.fork_rng(devices=[]):
@@ -184,7 +187,10 @@ def not_finite(state: Mapping[str, Tensor]) -> str:
 def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Module:
     """Build the card's architecture, give its layers the card's channels and fill in the tensors."""
     tensors = {k.removeprefix(_MODEL_GROUP): t for k, t in state.items() if k.startswith(_MODEL_GROUP)}
-    model = _fresh(card, len(card.classes), source)
+    if card.class_map is None:
+        model = _fresh(card, len(card.classes), source)
+    else:
+        model = mapped(_fresh(card, len(card.class_map.base), source), card.class_map, card.classes)
     remember_widths(model)
     try:
         remove_branches(model, card.removed_branches)

@@ -99,7 +99,7 @@ class ESPNetV2(nn.Module):
         """Return the arguments that a network with tensors of these shapes was built with.
 
         Args:
-            shapes: Shapes of the tensors by name; see :func:`dance_ondevice.models.weights.build_for`.
+            shapes: Shapes of the tensors by name.
 
         Raises:
             KeyError: A tensor that the arguments follow from is missing.
