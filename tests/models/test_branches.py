@@ -92,7 +92,7 @@ def test_every_branch_goes_one_after_the_other(name: str) -> None:
         assert branch in removable_branches(model)
         remove_branches(model, [branch])
         after = layer_macs(model, *SIZE)
-        gone = {layer for layer in before if layer.startswith(tuple(f"{m}." for m in modules))}
+        gone = {layer for layer in before if f"{layer}.".startswith(tuple(f"{m}." for m in modules))}
         assert gone
         assert after.keys() == before.keys() - gone
         assert all(after[layer] <= before[layer] for layer in after)

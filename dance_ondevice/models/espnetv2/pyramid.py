@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -139,10 +141,16 @@ def enlarge(x: Tensor, size: Sequence[int]) -> Tensor:
 def _filtered(x: Tensor, stage: nn.Module, scale: float) -> Tensor:
     """Filter (N, C, H, W) at a scale; the result has the size of the input again."""
     size = x.shape[2:]
-    inner = tuple(max(math.ceil(side * scale), _LEAST_SIDE) for side in size)
+    inner = tuple(_scaled(side, Fraction(scale).limit_denominator(100)) for side in size)
     if scale < 1:
         return enlarge(stage(F.adaptive_avg_pool2d(x, inner)), size)
     if scale > 1:
         return F.adaptive_avg_pool2d(stage(enlarge(x, inner)), size)
     out: Tensor = stage(x)
     return out
+
+
+def _scaled(side: int | Tensor, scale: Fraction) -> Any:
+    """Return a side times a scale, rounded up; while a graph is traced for any size, sides are tensors."""
+    found = (side * scale.numerator + scale.denominator - 1) // scale.denominator
+    return found.clamp(min=_LEAST_SIDE) if isinstance(found, Tensor) else max(found, _LEAST_SIDE)
