@@ -1,1 +1,1 @@
-"""Learning of many boards together: models of different widths, averaged channel by channel. Without torch."""
+"""Learning of many boards together: models of different widths, averaged by channel."""

@@ -75,50 +75,47 @@ def average(
         raise ValueError("a board stands twice")
     norms = {each.board: _norm(root, each) for each in contributions}
     factors = {board: clip_factor(rules, norm, list(norms.values())) for board, norm in norms.items()}
-    scales = []
-    for each in contributions:
-        stale = staleness(rules, each.behind)
-        if stale is None:
-            raise ValueError(f"the offer of {each.board} began {each.behind} versions ago, which is too old")
-        scales.append(stale * factors[each.board])
-    weights = [weight(rules, each.offer.about.samples) for each in contributions]
+    weighed = [_weighed(each, factors[each.board], rules) for each in contributions]
     tensors = {
-        name: _moved(root, name, base, contributions, weights, scales, rules) if travels(root, name) else base
-        for name, base in now.items()
+        name: _moved(root, name, value, weighed, rules.robust_from) if travels(root, name) else value
+        for name, value in now.items()
     }
     return Averaged(tensors=tensors, norms=norms, shortened=factors)
 
 
-def _moved(
-    root: Root,
-    name: str,
-    now: Array,
-    contributions: Sequence[Contribution],
-    weights: Sequence[float],
-    scales: Sequence[float],
-    rules: FleetRules,
-) -> Array:
-    changes, held = [], []
-    for each, scale in zip(contributions, scales, strict=True):
-        if name not in each.offer.tensors:
-            continue
-        spread, mask = np.zeros_like(now), np.zeros(now.shape, np.float32)
-        difference = _difference(root, name, each)
-        _spread(root, name, each, scale * difference, spread)
-        _spread(root, name, each, np.ones_like(difference), mask)
-        changes.append(spread)
-        held.append(mask)
-    if not changes:
+@dataclass(frozen=True)
+class _Weighed:
+    """A contribution, its share in a mean, and the factor of its change."""
+
+    from_board: Contribution
+    share: float
+    factor: float
+
+
+def _weighed(each: Contribution, shortened: float, rules: FleetRules) -> _Weighed:
+    stale = staleness(rules, each.behind)
+    if stale is None:
+        raise ValueError(f"the offer of {each.board} began {each.behind} versions ago, which is too old")
+    return _Weighed(each, weight(rules, each.offer.about.samples), stale * shortened)
+
+
+def _moved(root: Root, name: str, now: Array, weighed: Sequence[_Weighed], robust_from: int) -> Array:
+    """One tensor of the new version."""
+    holders = [each for each in weighed if name in each.from_board.offer.tensors]
+    if not holders:
         return now
-    shares = [w for w, each in zip(weights, contributions, strict=True) if name in each.offer.tensors]
-    stack, masks = np.stack(changes), np.stack(held)
-    share = masks * np.asarray(shares, np.float32).reshape(-1, *(1,) * now.ndim)
-    total = share.sum(0)
-    mean = (share * stack).sum(0) / np.maximum(total, np.finfo(np.float32).tiny)
-    many = masks.sum(0) >= rules.robust_from
+    changes = np.zeros((len(holders), *now.shape), np.float32)
+    shares = np.zeros_like(changes)
+    for index, each in enumerate(holders):
+        difference = _difference(root, name, each.from_board)
+        _spread(root, name, each.from_board, np.float32(each.factor) * difference, changes[index, ...])
+        _spread(root, name, each.from_board, np.full_like(difference, each.share), shares[index, ...])
+    change = (shares * changes).sum(0) / np.maximum(shares.sum(0), np.finfo(np.float32).tiny)
+    many = (shares > 0).sum(0) >= robust_from
     if many.any():
-        mean = np.where(many, _weighted_median(stack, share), mean)
-    return (now + mean).astype(np.float32)
+        change = np.where(many, _weighted_median(changes, shares), change)
+    moved: Array = (now + change).astype(np.float32)
+    return moved
 
 
 def _weighted_median(values: Array, shares: Array) -> Array:

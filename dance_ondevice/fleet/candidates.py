@@ -47,37 +47,37 @@ def candidate(
     Raises:
         PlacementError: The board's model is none of this root.
     """
-    return {name: _value(root, name, tensor, version, numbers, local) for name, tensor in own.items()}
+    return {
+        name: tensor
+        if not travels(root, name) or any(name.startswith(f"{module}.") for module in local)
+        else _value(root, name, tensor, version, numbers)
+        for name, tensor in own.items()
+    }
 
 
 def _value(
-    root: Root,
-    name: str,
-    own: Array,
-    version: Mapping[str, Array],
-    numbers: Mapping[str, Numbers],
-    local: Collection[str],
+    root: Root, name: str, own: Array, version: Mapping[str, Array], numbers: Mapping[str, Numbers]
 ) -> Array:
-    if not travels(root, name) or any(name.startswith(f"{module}.") for module in local):
-        return own
     if name not in version:
         raise PlacementError(f"the fleet's root has no tensor {name}")
     owner = layer_of(root, name)
     if owner is None:
-        found = version[name]
-        if found.shape != own.shape:
-            raise PlacementError(f"{name} has shape {list(own.shape)}, the fleet's has {list(found.shape)}")
-        return found.copy()
+        return _fitting(name, version[name].copy(), own)
     layer, tensor = owner
     if layer not in numbers:
         raise PlacementError(f"the channel numbers of {layer} are not known")
     inputs, outputs = numbers[layer]
+    if layer not in root.heads:
+        return _fitting(name, gather(root.layers[layer], tensor, (inputs, outputs), version[name]), own)
     known = np.flatnonzero(outputs >= 0)
-    if layer not in root.heads and len(known) != len(outputs):
-        raise PlacementError(f"the channel numbers of {layer} do not fit the fleet's root")
-    values = gather(root.layers[layer], tensor, (inputs, outputs[known]), version[name])
-    merged = own.copy()
-    if merged[known].shape != values.shape:
-        raise PlacementError(f"{name} has shape {list(own.shape)}, its channels ask for {list(values.shape)}")
-    merged[known] = values
+    merged: Array = own.copy()
+    merged[known] = _fitting(
+        name, gather(root.layers[layer], tensor, (inputs, outputs[known]), version[name]), own[known]
+    )
     return merged
+
+
+def _fitting(name: str, found: Array, own: Array) -> Array:
+    if found.shape != own.shape:
+        raise PlacementError(f"{name} has shape {list(own.shape)}, its channels ask for {list(found.shape)}")
+    return found

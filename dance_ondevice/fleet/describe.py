@@ -11,7 +11,7 @@ from dance_ondevice.fleet.root import Root, RootError
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.channels import channels_of, is_channelwise
 
-__all__ = ["describe"]
+__all__ = ["describe", "layers_of"]
 
 
 def describe(directory: Path) -> Root:
@@ -24,19 +24,11 @@ def describe(directory: Path) -> Root:
     model, card = checkpoint.load(directory)
     if card.root != card.sha256:
         raise RootError(
-            f"{directory}: this model was made from another ({card.parent or 'unknown'}); a fleet begins with "
-            "the model that its boards were installed with"
+            f"{directory}: this model was made from another ({card.parent or 'unknown'}); a fleet begins "
+            "with the model that its boards were installed with"
         )
     heads = checkpoint.heads_of(model, card, str(directory))
-    layers = {
-        name: Layer(
-            kind="channelwise" if is_channelwise(module) else "mixing",
-            channels=channels,
-            transposed=bool(getattr(module, "transposed", False)),
-        )
-        for name, channels in channels_of(model).items()
-        for module in (_module(model, name),)
-    }
+    layers = layers_of(model)
     if any(layers[name].transposed for name in heads):
         raise RootError(f"{directory}: a transposed convolution as the last layer cannot be matched by class")
     return Root(
@@ -51,5 +43,14 @@ def describe(directory: Path) -> Root:
     )
 
 
-def _module(model: nn.Module, name: str) -> nn.Module:
-    return model.get_submodule(name)
+def layers_of(model: nn.Module) -> dict[str, Layer]:
+    """Return the layers with channels of a model that was never slimmed, by module name."""
+    found = {}
+    for name, channels in channels_of(model).items():
+        module = model.get_submodule(name)
+        found[name] = Layer(
+            kind="channelwise" if is_channelwise(module) else "mixing",
+            channels=channels,
+            transposed=bool(getattr(module, "transposed", False)),
+        )
+    return found

@@ -102,12 +102,13 @@ def gather(layer: Layer, tensor: str, numbers: Numbers, root: Array) -> Array:
         PlacementError: as :func:`places`.
     """
     if root.ndim == 0:
-        return root.copy()
+        return root
     index = places(layer, tensor, numbers)
-    found = root[index]
+    found: Array = root[index]
     if layer.transposed and len(index) == 2:
         found = np.swapaxes(found, 0, 1)
-    return np.ascontiguousarray(found)
+    compact: Array = np.array(found, order="C")
+    return compact
 
 
 def scatter(layer: Layer, tensor: str, numbers: Numbers, values: Array, into: Array) -> None:
@@ -125,7 +126,9 @@ def scatter(layer: Layer, tensor: str, numbers: Numbers, values: Array, into: Ar
     """
     expected = kept_shape(layer, tensor, numbers, into.shape)
     if values.shape != expected:
-        raise PlacementError(f"{tensor} has shape {list(values.shape)}, its channels ask for {list(expected)}")
+        raise PlacementError(
+            f"{tensor} has shape {list(values.shape)}, its channels ask for {list(expected)}"
+        )
     if into.ndim == 0:
         into += values
         return

@@ -77,8 +77,8 @@ def encode_offer(
     out: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():
         if travels(root, name):
-            narrow = tensor.astype(np.float16)
-            out[_MODEL + name] = narrow if np.isfinite(narrow).all() else tensor.astype(np.float32)
+            fits = float(np.abs(tensor).max(initial=0.0)) <= float(np.finfo(np.float16).max)
+            out[_MODEL + name] = tensor.astype(np.float16 if fits else np.float32)
     for name, (inputs, outputs) in numbers.items():
         if name in root.layers:
             out[f"{_ORIGIN}{name}/in"] = inputs.astype(np.int16)
@@ -87,7 +87,7 @@ def encode_offer(
 
 
 def offer_limit(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Return the most bytes that an offer of this root can have: all channels in 32 bits and their numbers."""
+    """Return the most bytes of an offer of this root: all its channels in 32 bits, and their numbers."""
     values = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
     return 4 * values + 64 * 1024 + 512 * len(shapes)
 
@@ -124,7 +124,7 @@ def decode_offer(data: bytes, root: Root, shapes: Mapping[str, tuple[int, ...]])
         if key.startswith(_MODEL):
             tensors[key.removeprefix(_MODEL)] = _checked(key, value)
     _check_names(root, shapes, tensors, numbers)
-    return Offer(about=about, **_by_class(root, about, shapes, tensors, numbers))
+    return _by_class(root, about, shapes, tensors, numbers)
 
 
 def _about(data: bytes) -> About:
@@ -167,7 +167,7 @@ def _check_names(
     tensors: Mapping[str, Array],
     numbers: Mapping[str, Numbers],
 ) -> None:
-    """Compare what is there with the root: a branch that was removed may be missing, but only whole layers."""
+    """Compare the names with the root: of a branch that was removed, whole layers may be missing."""
     for name in tensors:
         if name not in shapes or not travels(root, name):
             raise OfferError(f"{name} is no tensor that this fleet averages")
@@ -187,7 +187,7 @@ def _by_class(
     shapes: Mapping[str, tuple[int, ...]],
     tensors: Mapping[str, Array],
     numbers: Mapping[str, Numbers],
-) -> dict[str, dict[str, Array] | dict[str, Numbers]]:
+) -> Offer:
     """Check all shapes, and bring the heads' outputs to the fleet's classes by name."""
     rows = [index for index, name in enumerate(about.classes) if name in root.classes]
     classes = np.array([root.classes.index(about.classes[index]) for index in rows], np.intp)
@@ -216,4 +216,4 @@ def _by_class(
         if value.shape != expected:
             raise OfferError(f"{name} has shape {list(value.shape)}, its channels ask for {list(expected)}")
         placed[name] = value
-    return {"tensors": placed, "numbers": known}
+    return Offer(about=about, tensors=placed, numbers=known)

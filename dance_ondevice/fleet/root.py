@@ -44,7 +44,7 @@ class Root:
     architecture: str = ""
     factory: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
-    normalisation: Normalisation = Normalisation()
+    normalisation: Normalisation = field(default_factory=Normalisation)
 
     def numbers(self) -> dict[str, Numbers]:
         """Return the channel numbers of the root itself, by layer."""
@@ -55,7 +55,7 @@ class Root:
 
 
 def layer_of(root: Root, tensor: str) -> tuple[str, str] | None:
-    """Split a tensor's name into its layer and its name there; None for a tensor of no layer with channels."""
+    """Split a tensor's name into its layer and its name there; None if its layer has no channels."""
     layer, _, own = tensor.rpartition(".")
     return (layer, own) if layer in root.layers else None
 

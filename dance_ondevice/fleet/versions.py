@@ -42,7 +42,8 @@ def read_arrays(directory: Path) -> tuple[ModelCard, dict[str, Array], dict[str,
     found = _load(directory, card)
     if not card.root:
         raise CheckpointError(
-            f"{directory}: this model was slimmed before channel numbers were recorded; it cannot join a fleet"
+            f"{directory}: this model was slimmed before channel numbers were recorded: it cannot join a "
+            "fleet"
         )
     tensors = {k.removeprefix(_MODEL): v.astype(np.float32) for k, v in found.items() if k.startswith(_MODEL)}
     numbers = {}
@@ -70,7 +71,9 @@ def with_values(directory: Path, out: Path, values: Mapping[str, Array], card: M
     for name, value in values.items():
         old = found.get(_MODEL + name)
         if old is None or old.shape != value.shape:
-            raise CheckpointError(f"{directory}: {name} of shape {list(value.shape)} does not fit this version")
+            raise CheckpointError(
+                f"{directory}: {name} of shape {list(value.shape)} does not fit this version"
+            )
         found[_MODEL + name] = value.astype(old.dtype)
     data = safetensors.numpy.save(found, metadata={"format": "pt"})
     written = replace(card, sha256=hashlib.sha256(data).hexdigest())

@@ -141,7 +141,7 @@ def decode_card(data: bytes, source: str) -> ModelCard:
 def with_root(card: ModelCard) -> ModelCard:
     """Return the card with its root, if it has none and was made from no other model: then it is a root.
 
-    A model that was slimmed by a program which did not record channels has a parent and no root: it gets none.
+    A model that was slimmed before channels were recorded has a parent and no root, and gets none.
     """
     return card if card.root or card.parent is not None else replace(card, root=card.sha256)
 

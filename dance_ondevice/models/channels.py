@@ -1,12 +1,14 @@
 """The channels of a model's layers: reading them, removing some, and rebuilding slimmed layers.
 
-A layer's channels are written (in, out, groups). Layers that act on each channel alone (normalisation,
-depthwise convolutions, PReLU) have as many in as out.
+A layer's channels are written (in, out, groups), and their numbers are those in the root of the model: the
+one that all slimming began with, named by the SHA-256 of its tensors file. Models of one root can be averaged
+channel by channel whatever each of them has lost (:mod:`dance_ondevice.fleet`). Layers that act on each
+channel alone (normalisation, depthwise convolutions, PReLU) have as many in as out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -19,6 +21,8 @@ LayerChannels = tuple[int, int, int]
 _BUILT_WITH = "channels_built_with"
 _ORIGIN = "channel_origin"
 
+#: Largest channel number that a tensors file holds.
+_MOST = torch.iinfo(torch.int16).max
 #: The numbers of a layer's input and of its output channels in the root of its model, both rising.
 Origin = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -82,6 +86,57 @@ def set_origin(module: nn.Module, origin: Origin) -> None:
     if is_channelwise(module) and origin[0] != origin[1]:
         raise ValueError("a layer that keeps channels apart has the same channels on both sides")
     setattr(module, _ORIGIN, origin)
+
+
+def origins_of(model: nn.Module) -> dict[str, Origin]:
+    """Return the channel numbers (inputs, outputs) in the root of the layers with channels."""
+    return {name: origin_of(module) for name, module in model.named_modules() if has_channels(module)}
+
+
+def origin_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the channel numbers of a model for its tensors file.
+
+    Returns:
+        int16 tensors "<layer>/in" (inputs,) and "<layer>/out" (outputs,); a layer that acts on each
+        channel alone has only the second. A layer wider than 32,768 channels is left out.
+    """
+    found: dict[str, Tensor] = {}
+    for name, module in model.named_modules():
+        if not has_channels(module):
+            continue
+        inputs, outputs = origin_of(module)
+        if max((*inputs, *outputs), default=0) > _MOST:
+            continue
+        found[f"{name}/out"] = torch.tensor(outputs, dtype=torch.int16)
+        if not is_channelwise(module):
+            found[f"{name}/in"] = torch.tensor(inputs, dtype=torch.int16)
+    return found
+
+
+def restore_origins(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Record on a model the channel numbers that :func:`origin_tensors` gave.
+
+    A layer without tensors keeps the numbers it has.
+
+    Raises:
+        ValueError: Names the layer whose numbers do not fit it.
+    """
+    for name, module in model.named_modules():
+        if not has_channels(module) or f"{name}/out" not in tensors:
+            continue
+        outputs = _numbers(tensors[f"{name}/out"])
+        inputs = outputs if is_channelwise(module) else _numbers(tensors.get(f"{name}/in"))
+        try:
+            set_origin(module, (inputs, outputs))
+        except ValueError as error:
+            widths = layer_channels(module)[:2]
+            raise ValueError(f"channel numbers of layer {name} {list(widths)}: {error}") from error
+
+
+def _numbers(tensor: Tensor | None) -> tuple[int, ...]:
+    if tensor is None or tensor.dim() != 1 or tensor.is_floating_point():
+        return ()
+    return tuple(int(number) for number in tensor.tolist())
 
 
 def has_channels(module: nn.Module) -> bool:

@@ -1,7 +1,7 @@
 """Checkpoints: a directory with ``model.safetensors`` and ``card.json``. They are data only, without pickle.
 
 Keys in the tensors file are "<group>/<name>". The group ``model`` is the network's complete state dict, the
-group ``origin`` says which channels of its root it has (:mod:`dance_ondevice.models.origins`); :func:`load`
+group ``origin`` says which channels of its root it has (:mod:`dance_ondevice.models.channels`); :func:`load`
 reads these two. Further groups may be added without a new format: a reader ignores groups
 that it does not know. The conditions' own tensors are in another file, see
 :mod:`dance_ondevice.conditions.store`.
@@ -35,13 +35,14 @@ from dance_ondevice.models.channels import (
     channels_of,
     give_outputs,
     has_channels,
+    origin_tensors,
     remember_widths,
+    restore_origins,
     set_channels,
     shapes_for,
 )
 from dance_ondevice.models.cost import count_macs, count_parameters, training_only
 from dance_ondevice.models.forward import STRIDE, logits
-from dance_ondevice.models.origins import origin_tensors, restore_origins
 from dance_ondevice.models.registry import ModelError, build, build_from_factory
 
 __all__ = ["heads_of", "load", "load_for", "not_finite", "save"]
