@@ -150,9 +150,7 @@ def _group(joined: Joined, built_with: Mapping[str, LayerChannels]) -> Group:
     )
 
 
-def _best_of_each(
-    order: Sequence[int], sides: Sides
-) -> set[int]:
+def _best_of_each(order: Sequence[int], sides: Sides) -> set[int]:
     """Return the channels of the group that must stay: the most important ones, so that no layer is empty.
 
     Usually this is one channel. Where concatenated features are normalised or filtered channel by channel,

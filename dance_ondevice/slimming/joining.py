@@ -57,7 +57,10 @@ def join(
 
 class _Joining:
     def __init__(
-        self, traced: Sequence[Traced], scores: Sequence[Sequence[float]], grouped: Mapping[str, LayerChannels]
+        self,
+        traced: Sequence[Traced],
+        scores: Sequence[Sequence[float]],
+        grouped: Mapping[str, LayerChannels],
     ) -> None:
         self.traced = traced
         self.scores = scores

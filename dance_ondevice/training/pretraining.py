@@ -180,7 +180,11 @@ def pretrain(
     )
     card = checkpoint.save(out, model, card, half=options.half)
     log.info(
-        "model saved path=%s version=%s loss=%s seconds=%.1f", out, card.version, made["loss"], made["seconds"]
+        "model saved path=%s version=%s loss=%s seconds=%.1f",
+        out,
+        card.version,
+        made["loss"],
+        made["seconds"],
     )
     return card
 
@@ -244,7 +248,9 @@ def _write(stem: Path, image: NDArray[np.uint8], label: NDArray[np.uint8]) -> Tr
 def _start(options: PretrainOptions) -> tuple[nn.Module, ModelCard]:
     """Return the model to train and its card so far."""
     if options.epochs < 1 and options.init is None:
-        raise PretrainError("without epochs there is nothing but fresh weights to write: give a model to start from")
+        raise PretrainError(
+            "without epochs there is nothing but fresh weights to write: give a model to start from"
+        )
     if options.class_map is not None and options.init is None:
         raise PretrainError("a class map joins the classes of a model to start from: give one")
     if options.init is None:

@@ -75,7 +75,9 @@ def test_weights_of_other_classes_become_a_base_of_the_sites(site: Path) -> None
     written = export(model, card, "onnx", site / "model.onnx", size=(48, 64), frames=[image])
     assert written.size is None  # images of any size, and the file agrees with the model at each
 
-    trained = pretrain("--init", "base", "--class-map", "map.toml", "--architecture", "espnetv2", "--epochs", 1)
+    trained = pretrain(
+        "--init", "base", "--class-map", "map.toml", "--architecture", "espnetv2", "--epochs", 1
+    )
     assert trained.exit_code == 0, trained.output
     _, again = load(site / "base")
     assert (again.class_map, again.parent) == (card.class_map, card.version)

@@ -170,9 +170,7 @@ class TwoShuffled(nn.Module):
         super().__init__()
         self.first = nn.Sequential(nn.Conv2d(3, 24, 3, padding=1), nn.BatchNorm2d(24), nn.ReLU())
         self.shuffle = nn.ChannelShuffle(3)
-        self.grouped = nn.Sequential(
-            nn.Conv2d(24, 32, 3, padding=1, groups=2), nn.BatchNorm2d(32), nn.ReLU()
-        )
+        self.grouped = nn.Sequential(nn.Conv2d(24, 32, 3, padding=1, groups=2), nn.BatchNorm2d(32), nn.ReLU())
         self.head = nn.Conv2d(32, 5, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

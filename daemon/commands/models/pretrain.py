@@ -254,7 +254,9 @@ def _start(init: Path | None, class_map: Path | None) -> Path | None:
         return init
     if init.is_file():
         if class_map is None:
-            raise click.UsageError("a file of weights does not say what its classes are: give --class-map FILE")
+            raise click.UsageError(
+                "a file of weights does not say what its classes are: give --class-map FILE"
+            )
         return init
     if str(init) == packaged.NAME:
         return packaged.FOLDER

@@ -30,7 +30,9 @@ class Encoder(nn.Module):
         self.level3_0 = StridedEESP(second, third, dilations=_DILATIONS)
         self.level3 = nn.ModuleList(EESP(third, third, dilations=_DILATIONS) for _ in range(repeats[0]))
         self.level4_0 = StridedEESP(third, fourth, dilations=_DILATIONS)
-        self.level4 = nn.ModuleList(EESP(fourth, fourth, dilations=_LAST_DILATIONS) for _ in range(repeats[1]))
+        self.level4 = nn.ModuleList(
+            EESP(fourth, fourth, dilations=_LAST_DILATIONS) for _ in range(repeats[1])
+        )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Map an image (N, 3, H, W) to features at 1/2, 1/4, 1/8 and 1/16."""
@@ -107,7 +109,9 @@ class ESPNetV2(nn.Module):
 
         def counted(level: int) -> int:
             prefix = f"base_net.level{level}."
-            return len({name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)})
+            return len(
+                {name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)}
+            )
 
         first = shapes["base_net.level1.conv.weight"][0]
         others = [shapes[f"base_net.level{level}_0.act.weight"][0] for level in (2, 3, 4)]

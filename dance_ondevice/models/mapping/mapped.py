@@ -48,7 +48,9 @@ class Mapped(nn.Module):
         found = self.network(x)
         heads = heads_of(found)
         if not heads:
-            raise TypeError(f"{type(self.network).__name__} returned no logits that classes could be joined in")
+            raise TypeError(
+                f"{type(self.network).__name__} returned no logits that classes could be joined in"
+            )
         joined = tuple(self._joined(head) for head in heads)
         return joined[0] if isinstance(found, Tensor) else joined
 
@@ -106,7 +108,5 @@ def unmapped(model: nn.Module) -> nn.Module:
         return model
     prefix = f"{NETWORK}."
     keep_removed(model.network, removed_branches(model))
-    keep_built_widths(
-        model.network, {n.removeprefix(prefix): c for n, c in widths_built_with(model).items()}
-    )
+    keep_built_widths(model.network, {n.removeprefix(prefix): c for n, c in widths_built_with(model).items()})
     return model.network

@@ -60,7 +60,9 @@ def test_it_has_the_parameters_of_the_published_variants(widths: list[int], para
 
 def test_the_arguments_follow_from_the_tensors() -> None:
     with torch.device("meta"):
-        model = build("espnetv2", 7, {"widths": WIDE, "repeats": [1, 2], "decoder": [48, 32, 16], "pyramid": 6})
+        model = build(
+            "espnetv2", 7, {"widths": WIDE, "repeats": [1, 2], "decoder": [48, 32, 16], "pyramid": 6}
+        )
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     assert arguments_of("espnetv2", shapes) == {
         "widths": WIDE,
@@ -95,7 +97,9 @@ def test_published_weights_give_the_published_outputs(published: Path, camvid_di
             assert found[:, y, x].tolist() == pytest.approx(scores, abs=2e-3)
         mean = found.mean(dim=(1, 2)).tolist()
         assert mean == pytest.approx(expected["mean_logit_by_class"], abs=2e-3)
-        mask = cv2.imread(f"{published.with_suffix('')}_{image.partition('.')[0]}_argmax.png", cv2.IMREAD_GRAYSCALE)
+        mask = cv2.imread(
+            f"{published.with_suffix('')}_{image.partition('.')[0]}_argmax.png", cv2.IMREAD_GRAYSCALE
+        )
         assert np.mean(mask == found.argmax(dim=0).numpy()) > 0.9999
 
 

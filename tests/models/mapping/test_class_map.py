@@ -46,8 +46,16 @@ def test_it_gives_the_outputs_of_each_class_of_the_site(tmp_path: Path) -> None:
         ('["road", "sidewalk"]', '["road", "car"]', "'car' stands for more than one class"),
         ('["road", "sidewalk"]', '["road"]', "sidewalk of the network is not mapped"),
         ('unused = ["background"]', "", "background of the network is not mapped"),
-        ('unused = ["background"]', 'unused = ["background", "car"]', "'car' is listed as unused, but stands"),
-        ('base = ["road", "sidewalk", "car", "truck", "background"]', "", "name the network's classes as base"),
+        (
+            'unused = ["background"]',
+            'unused = ["background", "car"]',
+            "'car' is listed as unused, but stands",
+        ),
+        (
+            'base = ["road", "sidewalk", "car", "truck", "background"]',
+            "",
+            "name the network's classes as base",
+        ),
         ("[classes]", "[clases]", "not a class map"),
         ('"truck", "background"]', '"truck", "truck"]', "base has truck twice"),
         ("base =", "base", "not a class map"),
