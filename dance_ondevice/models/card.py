@@ -57,8 +57,8 @@ class ModelCard:
         factory: Name "package.module:callable" that builds a user's model, else "".
         arguments: Keyword arguments of the architecture.
         classes: Class names in the order of the output channels.
-        class_map: Classes that the network itself tells apart, and which of them stand for each of ``classes``;
-            None if it tells ``classes`` apart.
+        class_map: Classes that the network itself tells apart, and which of them stand for each of
+            ``classes``; None if it tells ``classes`` apart.
         normalisation: Normalisation of the input.
         parent: Version that this one was made from.
         root: SHA-256 of the tensors file that all slimming began with, to whose channels the recorded channel

@@ -185,7 +185,7 @@ def _unmapped_card(card: ModelCard) -> ModelCard:
 
 
 def _fresh(card: ModelCard, n_classes: int, source: str) -> nn.Module:
-    """The card's architecture as it is built, without a class map, with weights that are to be thrown away."""
+    """The card's architecture as it is built, without a class map; its weights are to be thrown away."""
     try:
         # Their dice are not the caller's.
         with torch.random.fork_rng(devices=[]):

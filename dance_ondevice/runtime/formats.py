@@ -114,8 +114,8 @@ class Graph(nn.Module):
 class _PoolingAsProducts(TorchFunctionMode):
     """Adaptive average pooling as two matrix products, which every runtime supports, for any size.
 
-    ONNX has no such pooling; its exporter supports only grids that divide the image. It has no channel shuffle
-    either, which is written as moves of axes.
+    ONNX has no such pooling; its exporter supports only grids that divide the image. It has no channel
+    shuffle either, which is written as moves of axes.
     """
 
     def __torch_function__(

@@ -79,8 +79,8 @@ class _Joining:
                 self._unite((number, origin) for origin in column)
 
     def found(self) -> list[Joined]:
-        while any([self._take_blocks(layer) for layer in self.grouped]):
-            pass
+        while sum(self._take_blocks(layer) for layer in self.grouped):
+            pass  # what was tied may leave whole blocks of another layer
         classes: defaultdict[_Node, list[_Node]] = defaultdict(list)
         for number, group in enumerate(self.traced):
             for origin in range(group.width):

@@ -121,8 +121,8 @@ def slim(
     possible and the report says how small. The outputs keep all their classes. A model that was slimmed
     before, or loaded from a slimmed checkpoint, is slimmed further. Grouped convolutions lose as much from
     each block, or whole blocks; a channel shuffle that is a ``torch.nn.ChannelShuffle`` loses the same places
-    of each of its groups. Groups with a layer that has no rule (group and layer normalisation, attention, bare
-    parameters) stay unchanged.
+    of each of its groups. Groups with a layer that has no rule (group and layer normalisation, attention,
+    bare parameters) stay unchanged.
 
     Parameters that lose channels are replaced by new ones: make the optimiser afterwards.
 

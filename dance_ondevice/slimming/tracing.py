@@ -1,9 +1,9 @@
 """Traces which channels depend on each other, by torch-pruning ("DepGraph", CVPR 2023, arXiv 2301.12900).
 
 torch-pruning takes a grouped convolution for a dense or a depthwise one, and does not see where a channel
-shuffle moves a channel. A copy of the model is traced in which grouped convolutions are dense and shuffles are
-operations whose permutation is told to it; :mod:`dance_ondevice.slimming.joining` then holds the groups to
-what grouped convolutions and shuffles can lose.
+shuffle moves a channel. A copy of the model is traced in which grouped convolutions are dense and shuffles
+are operations whose permutation is told to it; :mod:`dance_ondevice.slimming.joining` then holds the groups
+to what grouped convolutions and shuffles can lose.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Traced:
 def trace(probe: nn.Module) -> list[Traced]:
     """Trace a model, which is changed: hand in a copy.
 
-    Left out are groups that reach the model's output, and those with a layer that has no rule: group and layer
-    normalisation, attention, bare parameters, transposed convolutions with groups.
+    Left out are groups that reach the model's output, and those with a layer that has no rule: group and
+    layer normalisation, attention, bare parameters, transposed convolutions with groups.
 
     Raises:
         Exception: whatever the model's forward or torch-pruning raises.

@@ -123,8 +123,8 @@ def pretrain(
         The card as saved; its ``training`` holds everything about how the model was made.
 
     Raises:
-        PretrainError: ``options.init`` has another architecture than asked for, or none was given where one is
-            needed.
+        PretrainError: ``options.init`` has another architecture than asked for, or none was given where one
+            is needed.
         CheckpointError: ``options.init`` cannot be loaded.
         WeightsError: ``options.init`` is a file of weights that do not fit.
         ClassMapError: The class map cannot be read, or does not fit.

@@ -140,7 +140,7 @@ class ESPNetV2(nn.Module):
         return logits if self.training else enlarge(logits, x.shape[2:])
 
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
-        """Map the dilations of the encoder's units and the scales of the decoder to the names of their modules.
+        """Map the dilations of the encoder's units and the scales of the decoder to their modules' names.
 
         The smaller the input, the less a wide dilation is worth; the larger it is, the less a scale of 2.
         """

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -20,6 +19,8 @@ from dance_ondevice.models.layers import BatchNorm2d, Removed
 
 #: Scales that the head filters at, relative to its input.
 SCALES = (2.0, 1.5, 1.0, 0.5, 0.1)
+#: The same as ratios of whole numbers.
+_RATIOS = {2.0: (2, 1), 1.5: (3, 2), 1.0: (1, 1), 0.5: (1, 2), 0.1: (1, 10)}
 #: Least side of the features that a branch filters.
 _LEAST_SIDE = 5
 
@@ -141,7 +142,7 @@ def enlarge(x: Tensor, size: Sequence[int]) -> Tensor:
 def _filtered(x: Tensor, stage: nn.Module, scale: float) -> Tensor:
     """Filter (N, C, H, W) at a scale; the result has the size of the input again."""
     size = x.shape[2:]
-    inner = tuple(_scaled(side, Fraction(scale).limit_denominator(100)) for side in size)
+    inner = tuple(_scaled(side, scale) for side in size)
     if scale < 1:
         return enlarge(stage(F.adaptive_avg_pool2d(x, inner)), size)
     if scale > 1:
@@ -150,7 +151,8 @@ def _filtered(x: Tensor, stage: nn.Module, scale: float) -> Tensor:
     return out
 
 
-def _scaled(side: int | Tensor, scale: Fraction) -> Any:
+def _scaled(side: int | Tensor, scale: float) -> Any:
     """Return a side times a scale, rounded up; while a graph is traced for any size, sides are tensors."""
-    found = (side * scale.numerator + scale.denominator - 1) // scale.denominator
+    above, below = _RATIOS[scale]
+    found = (side * above + below - 1) // below
     return found.clamp(min=_LEAST_SIDE) if isinstance(found, Tensor) else max(found, _LEAST_SIDE)

@@ -1,4 +1,4 @@
-"""Class maps: which classes of a network stand for each class of a site. Reading one does not import torch."""
+"""Class maps: which classes of a network stand for each class of a site. Nothing here imports torch."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Mapped(nn.Module):
         return tuple(f"{NETWORK}.{name}" for name in getattr(self.network, "training_only", ()))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Classify every pixel of (N, 3, H, W): logits (N, classes, h, w), or a tuple as the network gives."""
+        """Classify every pixel of (N, 3, H, W): logits (N, classes, h, w), or a tuple of such."""
         found = self.network(x)
         heads = heads_of(found)
         if not heads:

@@ -139,7 +139,7 @@ def test_a_branch_that_filters_nothing_is_not_missed(branch: str) -> None:
 
 @pytest.mark.parametrize("dead", [(1, 4), (0, 5)])
 def test_channels_leave_a_pyramid_head_through_its_shuffle(dead: tuple[int, int]) -> None:
-    """Dead channels go and the output stays: they are found behind the shuffle, in blocks of the merging layer."""
+    """Dead channels go and the output stays: they are found behind the shuffle, in whole blocks."""
     head, x = PyramidHead(3, 5, width=6, last=True).eval(), torch.rand(1, 3, *SIZE)
     reduced, joined, merged = (
         head.projection_layer.cbr[1],
