@@ -139,8 +139,8 @@ class _Joining:
         if not units:
             return None
         sides: Sides = defaultdict(dict)
-        for unit, nodes in enumerate(units):
-            for number, origin in nodes:
+        for unit, taken in enumerate(units):
+            for number, origin in taken:
                 for key, channels in self.traced[number].sides.items():
                     if origin in channels:
                         sides[key].setdefault(unit, set()).update(channels[origin])
@@ -164,9 +164,9 @@ class _Joining:
             for channel, node in nodes.items():
                 blocks[node][number, channel // size] += 1
         alike: defaultdict[tuple[object, ...], list[tuple[_Node, ...]]] = defaultdict(list)
-        for nodes in classes:
-            counted: Counter[tuple[int, int]] = sum((blocks[node] for node in nodes), Counter())
-            alike[tuple(sorted(counted.items()))].append(nodes)
+        for tied in classes:
+            counted: Counter[tuple[int, int]] = sum((blocks[node] for node in tied), Counter())
+            alike[tuple(sorted(counted.items()))].append(tied)
         count = math.gcd(*map(len, alike.values()))
         if count < _LEAST_UNITS:
             return []

@@ -72,10 +72,11 @@ class PyramidHead(nn.Module):
         self.stages = nn.ModuleList(
             nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False) for _ in SCALES
         )
+        joined = width * len(SCALES)
         self.merge_layer = nn.Sequential(
-            NormAct(width * len(SCALES)),
+            NormAct(joined),
             nn.ChannelShuffle(len(SCALES)),
-            ConvNormAct(width * len(SCALES), width, 3, groups=width),
+            ConvNormAct(joined, width, 3, groups=width),
             nn.Conv2d(width, out_channels, 1, bias=last),
         )
         self.br = nn.Identity() if last else NormAct(out_channels)
@@ -102,12 +103,15 @@ class PyramidHead(nn.Module):
     def remove(self, scale: float) -> None:
         """Stop filtering at a scale, and take what was read from there out of every merged block."""
         place, count = list(self.present()).index(scale), len(self.present())
-        norm, shuffle, merge = self.merge_layer[0].br, self.merge_layer[1], self.merge_layer[2].cbr[0]
-        width = layer_channels(norm[0])[0] // count
+        norm, shuffle, merge = self.merge_layer[0], self.merge_layer[1], self.merge_layer[2]
+        assert isinstance(norm, NormAct)
+        assert isinstance(shuffle, nn.ChannelShuffle)
+        assert isinstance(merge, ConvNormAct)
+        width = layer_channels(norm.br[0])[0] // count
         stay = [c for c in range(width * count) if c // width != place]
-        for layer in norm:
+        for layer in norm.br:
             keep_channels(layer, None, stay)
-        keep_channels(merge, [c for c in range(width * count) if c % count != place], None)
+        keep_channels(merge.cbr[0], [c for c in range(width * count) if c % count != place], None)
         shuffle.groups = count - 1
         self.stages[self.present()[scale]] = Removed()
 
@@ -141,8 +145,8 @@ def enlarge(x: Tensor, size: Sequence[int]) -> Tensor:
 
 def _filtered(x: Tensor, stage: nn.Module, scale: float) -> Tensor:
     """Filter (N, C, H, W) at a scale; the result has the size of the input again."""
-    size = x.shape[2:]
-    inner = tuple(_scaled(side, scale) for side in size)
+    size = (x.shape[2], x.shape[3])
+    inner = (_scaled(size[0], scale), _scaled(size[1], scale))
     if scale < 1:
         return enlarge(stage(F.adaptive_avg_pool2d(x, inner)), size)
     if scale > 1:

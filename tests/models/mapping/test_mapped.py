@@ -16,6 +16,7 @@ from dance_ondevice.models.forward import logits, outputs
 from dance_ondevice.models.mapping.class_map import ClassMap
 from dance_ondevice.models.mapping.mapped import Mapped, mapped, unmapped
 from dance_ondevice.models.registry import build
+from dance_ondevice.runtime.formats import to_onnx
 from dance_ondevice.slimming.slim import slim
 from dance_ondevice.training.cooptimisation import freeze
 
@@ -74,6 +75,14 @@ def test_its_card_brings_it_back_bit_for_bit(tmp_path: Path) -> None:
     assert not isinstance(other, Mapped)
     assert logits(other, x).shape[1] == 3
     assert unmapped(found).downsample[0].conv.weight.equal(other.downsample[0].conv.weight)
+
+
+def test_its_graph_gives_the_classes_of_the_site() -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    made, x = model(), torch.rand(1, 3, *SIZE)
+    session = onnxruntime.InferenceSession(to_onnx(made, SIZE, any_size=False))
+    (found,) = session.run(None, {"image": x.numpy()})
+    assert torch.allclose(torch.from_numpy(found), logits(made, x).detach(), atol=1e-3)
 
 
 def test_a_card_whose_map_does_not_fit_is_refused(tmp_path: Path) -> None:
