@@ -46,7 +46,8 @@ class Phase:
             first, with the bounds that other fresh frames would have moved it between.
         macs_change, final_macs_change: their MACs per image against the first's, a fraction (-0.2: a fifth
             fewer).
-        rounds: rounds that started in it and were judged; ``rounds_wanted`` is how many it waited for.
+        rounds: rounds that started in it and ended, some of them after it; ``rounds_wanted`` is how many it
+            waited for.
         capped: whether it ended because its time was over, and not by its rounds.
         metrics: sums scraped over HTTP at the phase's end, by metric name.
     """

@@ -38,8 +38,9 @@ SIZE = (144, 192)
 _EVAL_SEED, _PRETRAIN_SEED = 1_000_003, 2_000_003
 #: Frames of the street between two that are sent: a few seconds of it must show enough to learn from.
 _STREAM_STRIDE = 4
-#: Seconds set aside for evaluation and report at the end.
-_RESERVE = 30.0
+#: Seconds set aside for evaluation and report at the end: on a busy machine as large a share of the seconds that
+#: everything before the stream took, which is work of the same kind.
+_RESERVE, _RESERVE_SHARE = 30.0, 0.6
 _READY_SECONDS = 60.0
 PRETRAIN_FRAMES, PRETRAIN_EPOCHS = 160, 12
 _PRETRAIN_STRIDE = 7
@@ -88,8 +89,9 @@ def run_demo(options: DemoOptions, workspace: Path, display: Display) -> DemoRep
             StreamOptions(),
             on_progress=lambda progress: display.show(f"streaming: {progress.phase}", _facts(progress)),
         )
-        left = options.max_seconds - display.elapsed - _RESERVE
-        phases = stream.run(PHASES, left)
+        before = display.elapsed
+        reserve = max(_RESERVE, _RESERVE_SHARE * before)
+        phases = stream.run(PHASES, options.max_seconds - before - reserve)
         display.show("stopping the daemon", {})
         status = daemon.stop()
     return _conclude(options, workspace, display, progress=stream.progress, phases=phases, status=status)
@@ -212,7 +214,7 @@ def _conclude(
         seconds=display.elapsed,
         frames=_frames(progress, last, found),
         masks_received=progress.masks,
-        phases=tuple(_phase(p, s, found.versions, final) for p, s in zip(phases, scores, strict=True)),
+        phases=tuple(_phase(p, s, found, final) for p, s in zip(phases, scores, strict=True)),
         rounds=found.rounds,
         versions=found.versions,
         joules=_joules(last),
@@ -249,9 +251,9 @@ def _frames(progress: Progress, last: Scrape, found: records.Records) -> Frames:
     )
 
 
-def _phase(record: PhaseRecord, scores: PhaseScores, versions: Sequence[Version], final: str) -> Phase:
-    macs = {v.version: v.macs for v in versions}
-    first = next((v.macs for v in versions if v.parent is None), 0)
+def _phase(record: PhaseRecord, scores: PhaseScores, found: records.Records, final: str) -> Phase:
+    macs = {v.version: v.macs for v in found.versions}
+    first = next((v.macs for v in found.versions if v.parent is None), 0)
 
     def change(version: str | None) -> float:
         return macs.get(version or "", first) / first - 1 if first else 0.0
@@ -271,7 +273,8 @@ def _phase(record: PhaseRecord, scores: PhaseScores, versions: Sequence[Version]
         final_gain=scores.final_gain,
         macs_change=change(record.live_version),
         final_macs_change=change(final),
-        rounds=record.rounds,
+        # Also those that ended after it, so that this agrees with the table of rounds.
+        rounds=sum(r.phase == record.plan.name for r in found.rounds),
         rounds_wanted=record.plan.rounds,
         capped=record.capped,
         metrics=record.scrape.flat(),

@@ -68,7 +68,7 @@ def _shortfalls(report: DemoReport) -> tuple[str, ...]:
         found.append("no candidate was promoted")
     found += [
         f"on {p.name} the live model ({p.miou_live:.3f} mIoU) does not beat the frozen one "
-        f"({p.miou_frozen:.3f}) after {counted(p.rounds, 'judged round')}"
+        f"({p.miou_frozen:.3f}) after {counted(p.rounds, 'round')}"
         for p in report.phases
         if p.drifted and p.miou_live <= p.miou_frozen
     ]
@@ -78,7 +78,7 @@ def _shortfalls(report: DemoReport) -> tuple[str, ...]:
 def _notes(report: DemoReport) -> tuple[str, ...]:
     found = [
         f"{p.name} ended when its time was over ({p.seconds:.0f} s), with {p.rounds} of "
-        f"{counted(p.rounds_wanted, 'round')} judged"
+        f"{counted(p.rounds_wanted, 'round')} begun"
         for p in report.phases
         if p.capped
     ]

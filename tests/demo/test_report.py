@@ -106,7 +106,7 @@ def test_only_broken_machinery_is_a_failure() -> None:
     assert short.failures == ()
     assert len(short.shortfalls) == 3
     assert "--max-seconds 960" in short.advice
-    assert "dusk ended when its time was over (31 s), with 0 of 2 rounds judged" in short.notes[0]
+    assert "dusk ended when its time was over (31 s), with 0 of 2 rounds begun" in short.notes[0]
     assert broken.failures == ("every round failed, the last one because: killed by signal 9",)
 
 
