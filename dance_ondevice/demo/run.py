@@ -16,7 +16,7 @@ from dance_ondevice.demo import records
 from dance_ondevice.demo.display import Display
 from dance_ondevice.demo.page import render as render_page
 from dance_ondevice.demo.process import DaemonProcess, write_config
-from dance_ondevice.demo.report import DemoReport, Frames, Joules, Phase, Version
+from dance_ondevice.demo.report import DemoReport, Frames, Joules, Phase
 from dance_ondevice.demo.report_file import as_json
 from dance_ondevice.demo.scrape import Scrape
 from dance_ondevice.demo.session import PhasePlan, PhaseRecord, Progress, Stream, StreamOptions
@@ -38,8 +38,8 @@ SIZE = (144, 192)
 _EVAL_SEED, _PRETRAIN_SEED = 1_000_003, 2_000_003
 #: Frames of the street between two that are sent: a few seconds of it must show enough to learn from.
 _STREAM_STRIDE = 4
-#: Seconds set aside for evaluation and report at the end: on a busy machine as large a share of the seconds that
-#: everything before the stream took, which is work of the same kind.
+#: Seconds set aside for evaluation and report at the end: on a busy machine, a share of the seconds that all
+#: before the stream took, which is work of the same kind.
 _RESERVE, _RESERVE_SHARE = 30.0, 0.6
 _READY_SECONDS = 60.0
 PRETRAIN_FRAMES, PRETRAIN_EPOCHS = 160, 12
