@@ -39,7 +39,8 @@ from dance_ondevice.demo.verdict import judge
     type=click.FloatRange(60, 3600),
     default=480.0,
     show_default=True,
-    help="Longest that it may take in all; it ends when its rounds are done.",
+    help="Longest that it may take in all, if the machine is not too busy to show anything in it; it ends "
+    "when its rounds are done.",
 )
 @click.option("--strict", is_flag=True, help="End with status 1 also where learning fell short.")
 @click.option("--keep", is_flag=True, help="Keep the daemon's state and configuration; says where.")

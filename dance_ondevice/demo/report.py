@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dance_ondevice.demo.shares import EPOCHS
 from dance_ondevice.policies.promotion.bootstrap import Bounded
 
 
@@ -135,6 +136,7 @@ class DemoReport:
         daemon_status: exit status of the daemon after SIGTERM.
         eval_frames: fresh frames per phase behind each mIoU.
         max_seconds: the longest that it might have taken.
+        epochs: that the first model was pretrained for.
         eval_seed: seed of the street that they show; never that of the stream.
     """
 
@@ -151,3 +153,4 @@ class DemoReport:
     eval_seed: int
     classes: tuple[str, ...]
     max_seconds: float
+    epochs: int = EPOCHS

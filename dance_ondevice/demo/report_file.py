@@ -29,6 +29,7 @@ def as_json(report: DemoReport) -> dict[str, Any]:
         "failures": list(found.failures),
         "notes": list(found.notes),
         "advice": found.advice,
+        "pretraining_epochs": report.epochs,
         "daemon_status": report.daemon_status,
         "evaluation": {"frames_per_phase": report.eval_frames, "seed": report.eval_seed},
         "classes": list(report.classes),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.datasets.street import StreetCamera
-from dance_ondevice.demo import records
+from dance_ondevice.demo import records, shares
 from dance_ondevice.demo.display import Display
 from dance_ondevice.demo.page import render as render_page
 from dance_ondevice.demo.process import DaemonProcess, write_config
@@ -38,11 +38,9 @@ SIZE = (144, 192)
 _EVAL_SEED, _PRETRAIN_SEED = 1_000_003, 2_000_003
 #: Frames of the street between two that are sent: a few seconds of it must show enough to learn from.
 _STREAM_STRIDE = 4
-#: Seconds set aside for evaluation and report at the end: on a busy machine, a share of the seconds that all
-#: before the stream took, which is work of the same kind.
-_RESERVE, _RESERVE_SHARE = 30.0, 0.6
-_READY_SECONDS = 60.0
-PRETRAIN_FRAMES, PRETRAIN_EPOCHS = 160, 12
+#: Starting takes seconds, and on a very busy machine minutes; one that dies is noticed at once.
+_READY_SECONDS = 300.0
+PRETRAIN_FRAMES = 160
 _PRETRAIN_STRIDE = 7
 
 
@@ -52,7 +50,7 @@ class DemoOptions:
 
     Attributes:
         seed: decides the streets, the first model and every round.
-        max_seconds: that it may take in all.
+        max_seconds: that it may take in all; a machine so busy that nothing could be shown takes longer.
         out: folder of the report.
         eval_frames: fresh frames to score each phase on.
     """
@@ -74,7 +72,7 @@ def run_demo(options: DemoOptions, workspace: Path, display: Display) -> DemoRep
         OSError, RuntimeError, ValueError: what else kept the demonstration from its end.
     """
     base = workspace / "base"
-    pretrain(base, workspace / "pretraining", options, display)
+    epochs = pretrain(base, workspace / "pretraining", options, display)
     config = workspace / "demo.toml"
     write_config(config, configuration(base))
     street = StreetCamera(seed=options.seed, height=SIZE[0], width=SIZE[1])
@@ -89,19 +87,20 @@ def run_demo(options: DemoOptions, workspace: Path, display: Display) -> DemoRep
             StreamOptions(),
             on_progress=lambda progress: display.show(f"streaming: {progress.phase}", _facts(progress)),
         )
-        before = display.elapsed
-        reserve = max(_RESERVE, _RESERVE_SHARE * before)
-        phases = stream.run(PHASES, options.max_seconds - before - reserve)
+        left = shares.stream_seconds(elapsed=display.elapsed, max_seconds=options.max_seconds)
+        phases = stream.run(PHASES, left)
         display.show("stopping the daemon", {})
         status = daemon.stop()
-    return _conclude(options, workspace, display, progress=stream.progress, phases=phases, status=status)
+    return _conclude(
+        options, workspace, display, progress=stream.progress, phases=phases, status=status, epochs=epochs
+    )
 
 
-def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Display) -> None:
-    """Train the first model on the street by day."""
+def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Display) -> int:
+    """Train the first model on the street by day; returns for how many epochs."""
     from dance_ondevice.training import pretraining
 
-    stage, done = "pretraining the first model by day", itertools.count(1)
+    stage, done, began = "pretraining the first model by day", itertools.count(1), display.elapsed
     samples = pretraining.render_street(
         frames_folder,
         range(0, PRETRAIN_FRAMES * _PRETRAIN_STRIDE, _PRETRAIN_STRIDE),
@@ -110,6 +109,9 @@ def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Disp
         size=SIZE,
         on_frame=lambda: display.show(stage, {"frames": f"{next(done)} of {PRETRAIN_FRAMES} rendered"}),
     )
+    epochs = shares.epochs(
+        rendering=display.elapsed - began, elapsed=display.elapsed, max_seconds=options.max_seconds
+    )
     pretraining.pretrain(
         samples,
         {},
@@ -117,7 +119,7 @@ def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Disp
             architecture="fastscnn",
             classes=STREET_CLASSES,
             size=SIZE,
-            epochs=PRETRAIN_EPOCHS,
+            epochs=epochs,
             seed=options.seed,
             dataset={"name": "synthetic:street", "condition": "day"},
         ),
@@ -126,6 +128,7 @@ def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Disp
             on_step=lambda r: display.show(stage, {"step": f"{r.step} of {r.steps}", "loss": f"{r.loss:.3f}"})
         ),
     )
+    return epochs
 
 
 def configuration(base: Path) -> dict[str, dict[str, object]]:
@@ -178,6 +181,7 @@ def _conclude(
     progress: Progress,
     phases: Sequence[PhaseRecord],
     status: int,
+    epochs: int,
 ) -> DemoReport:
     from dance_ondevice.demo import evaluate
 
@@ -223,6 +227,7 @@ def _conclude(
         eval_seed=options.seed + _EVAL_SEED,
         classes=STREET_CLASSES,
         max_seconds=options.max_seconds,
+        epochs=epochs,
     )
     (options.out / "report.json").write_text(json.dumps(as_json(report), indent=2) + "\n", encoding="utf-8")
     page = render_page(report, pictures, evaluate.legend(STREET_CLASSES))

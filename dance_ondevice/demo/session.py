@@ -239,8 +239,7 @@ class Stream:
                     break
                 if last and not paused and plan.is_learnt([o or "promoted" for o in outcomes]):
                     # One more would be cut off when the daemon is stopped.
-                    self._daemon.pause()
-                    paused = True
+                    paused = self._pause()
         log.info("phase ended name=%s seconds=%.1f", plan.name, self._monotonic() - start)
         self._look(self._monotonic() - start)
         return PhaseRecord(
@@ -273,6 +272,14 @@ class Stream:
         progress.frozen_version = status.get("frozen_version")
         progress.round_text = describe_rounds(status.get("rounds") or {})
         self._on_progress(progress)
+
+    def _pause(self) -> bool:
+        try:
+            self._daemon.pause()
+        except client.NotRunning:  # see ``_look``; it is asked again
+            self._daemon.check()
+            return False
+        return True
 
     def _drain(self, link: CameraLink, last: PhaseRecord) -> PhaseRecord:
         """Wait for the answers still out, so that the daemon's counts and the camera's agree."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dance_ondevice.demo.report import DemoReport, Phase
+from dance_ondevice.demo.shares import EPOCHS
 
 #: A change of MACs below this share of the first model's is not worth a word.
 _FEW = 0.005
@@ -76,7 +77,12 @@ def _shortfalls(report: DemoReport) -> tuple[str, ...]:
 
 
 def _notes(report: DemoReport) -> tuple[str, ...]:
-    found = [
+    found = []
+    if report.epochs < EPOCHS:
+        found.append(
+            f"the first model was pretrained for {report.epochs} of {EPOCHS} epochs, for want of time"
+        )
+    found += [
         f"{p.name} ended when its time was over ({p.seconds:.0f} s), with {p.rounds} of "
         f"{counted(p.rounds_wanted, 'round')} begun"
         for p in report.phases

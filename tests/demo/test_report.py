@@ -111,4 +111,7 @@ def test_only_broken_machinery_is_a_failure() -> None:
 
 
 def test_a_round_that_failed_is_told() -> None:
-    assert judge(made_up.report()).notes == ("1 of 3 rounds failed: killed by signal 9",)
+    assert judge(made_up.report(epochs=5)).notes == (
+        "time was enough for 5 of 12 epochs of pretraining the first model",
+        "1 of 3 rounds failed: killed by signal 9",
+    )
