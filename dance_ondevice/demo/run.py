@@ -6,7 +6,7 @@ import itertools
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,8 @@ _STREAM_STRIDE = 4
 _READY_SECONDS = 300.0
 PRETRAIN_FRAMES = 160
 _PRETRAIN_STRIDE = 7
+#: Steps that are timed first, to know how many there is time for.
+_TIMED_STEPS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,7 @@ def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Disp
     """Train the first model on the street by day; returns for how many epochs."""
     from dance_ondevice.training import pretraining
 
-    stage, done, began = "pretraining the first model by day", itertools.count(1), display.elapsed
+    stage, done = "pretraining the first model by day", itertools.count(1)
     samples = pretraining.render_street(
         frames_folder,
         range(0, PRETRAIN_FRAMES * _PRETRAIN_STRIDE, _PRETRAIN_STRIDE),
@@ -109,20 +111,35 @@ def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Disp
         size=SIZE,
         on_frame=lambda: display.show(stage, {"frames": f"{next(done)} of {PRETRAIN_FRAMES} rendered"}),
     )
+    once = pretraining.PretrainOptions(
+        architecture="fastscnn",
+        classes=STREET_CLASSES,
+        size=SIZE,
+        epochs=1,
+        seed=options.seed,
+        precision="fp32",
+        dataset={"name": "synthetic:street", "condition": "day"},
+    )
+    display.show(stage, {"steps": "timing the first"})
+    moments: list[float] = []
+    pretraining.pretrain(
+        samples[: _TIMED_STEPS * once.batch_size],
+        {},
+        once,
+        frames_folder / "timed",
+        watcher=pretraining.Watcher(on_step=lambda _: moments.append(display.elapsed)),
+    )
+    # The first step also makes what later ones use again.
+    step_seconds = (moments[-1] - moments[0]) / max(1, len(moments) - 1)
     epochs = shares.epochs(
-        rendering=display.elapsed - began, elapsed=display.elapsed, max_seconds=options.max_seconds
+        epoch_seconds=step_seconds * PRETRAIN_FRAMES / once.batch_size,
+        elapsed=display.elapsed,
+        max_seconds=options.max_seconds,
     )
     pretraining.pretrain(
         samples,
         {},
-        pretraining.PretrainOptions(
-            architecture="fastscnn",
-            classes=STREET_CLASSES,
-            size=SIZE,
-            epochs=epochs,
-            seed=options.seed,
-            dataset={"name": "synthetic:street", "condition": "day"},
-        ),
+        replace(once, epochs=epochs),
         out,
         watcher=pretraining.Watcher(
             on_step=lambda r: display.show(stage, {"step": f"{r.step} of {r.steps}", "loss": f"{r.loss:.3f}"})

@@ -6,8 +6,6 @@ from __future__ import annotations
 EPOCHS, _FEWEST_EPOCHS = 12, 3
 #: Share of the time that may have gone when pretraining ends.
 _BEFORE = 0.4
-#: Seconds of one epoch by those that rendering its frames took: two shared cores, measured.
-_EPOCH_OF_RENDERING = 0.45
 #: Seconds set aside for evaluation and report: at least so many, and on a busy machine a share of what all
 #: before the stream took, which is work of the same kind.
 _RESERVE, _RESERVE_SHARE = 30.0, 0.6
@@ -15,16 +13,16 @@ _RESERVE, _RESERVE_SHARE = 30.0, 0.6
 _STREAM = 0.2
 
 
-def epochs(*, rendering: float, elapsed: float, max_seconds: float) -> int:
+def epochs(*, epoch_seconds: float, elapsed: float, max_seconds: float) -> int:
     """Epochs of pretraining that there is time for.
 
     Args:
-        rendering: seconds that it took to render the frames.
+        epoch_seconds: that one takes here and now.
         elapsed: seconds since the beginning.
         max_seconds: of the whole demonstration.
     """
     left = _BEFORE * max_seconds - elapsed
-    return max(_FEWEST_EPOCHS, min(EPOCHS, int(left / (_EPOCH_OF_RENDERING * max(rendering, 1e-3)))))
+    return max(_FEWEST_EPOCHS, min(EPOCHS, int(left / max(epoch_seconds, 1e-3))))
 
 
 def stream_seconds(*, elapsed: float, max_seconds: float) -> float:

@@ -79,9 +79,7 @@ def _shortfalls(report: DemoReport) -> tuple[str, ...]:
 def _notes(report: DemoReport) -> tuple[str, ...]:
     found = []
     if report.epochs < EPOCHS:
-        found.append(
-            f"the first model was pretrained for {report.epochs} of {EPOCHS} epochs, for want of time"
-        )
+        found.append(f"time was enough for {report.epochs} of {EPOCHS} epochs of pretraining the first model")
     found += [
         f"{p.name} ended when its time was over ({p.seconds:.0f} s), with {p.rounds} of "
         f"{counted(p.rounds_wanted, 'round')} begun"

@@ -9,10 +9,10 @@ seconds = st.floats(0.0, 5000.0)
 
 
 def test_a_quiet_machine_trains_in_full_and_a_busy_one_as_far_as_time_reaches() -> None:
-    assert epochs(rendering=6.0, elapsed=9.0, max_seconds=480.0) == EPOCHS
-    assert epochs(rendering=53.0, elapsed=64.0, max_seconds=480.0) == 5
-    assert epochs(rendering=53.0, elapsed=64.0, max_seconds=960.0) == EPOCHS
-    assert epochs(rendering=500.0, elapsed=500.0, max_seconds=480.0) == 3
+    assert epochs(epoch_seconds=2.5, elapsed=9.0, max_seconds=480.0) == EPOCHS
+    assert epochs(epoch_seconds=25.0, elapsed=65.0, max_seconds=480.0) == 5
+    assert epochs(epoch_seconds=25.0, elapsed=65.0, max_seconds=960.0) == EPOCHS
+    assert epochs(epoch_seconds=25.0, elapsed=500.0, max_seconds=480.0) == 3
 
 
 def test_the_stream_leaves_time_for_the_evaluation() -> None:
@@ -21,6 +21,6 @@ def test_the_stream_leaves_time_for_the_evaluation() -> None:
 
 
 @given(seconds, seconds, st.floats(60.0, 3600.0))
-def test_there_is_always_something_to_see(rendering: float, elapsed: float, whole: float) -> None:
-    assert 3 <= epochs(rendering=rendering, elapsed=elapsed, max_seconds=whole) <= EPOCHS
+def test_there_is_always_something_to_see(epoch: float, elapsed: float, whole: float) -> None:
+    assert 3 <= epochs(epoch_seconds=epoch, elapsed=elapsed, max_seconds=whole) <= EPOCHS
     assert stream_seconds(elapsed=elapsed, max_seconds=whole) >= 0.2 * whole
