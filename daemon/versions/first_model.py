@@ -31,6 +31,7 @@ from dance_ondevice.daemon.versions.versions import (
 )
 from dance_ondevice.documents import decode
 from dance_ondevice.models import packaged
+from dance_ondevice.models.card import CheckpointError
 
 log = logging.getLogger(__name__)
 
@@ -230,6 +231,22 @@ def is_untrained_live(versions: Versions) -> bool:
     """Whether the live model has not learnt anything yet; False where there is none."""
     live = versions.live()
     return live is not None and base.is_untrained(live.card)
+
+
+def about(card: Mapping[str, Any]) -> str | None:
+    """What ``status`` says of the base model that comes along, until a round has taught it more."""
+    training = card.get("training") or {}
+    try:
+        made = packaged.card().training
+    except CheckpointError:  # this installation comes without it
+        return None
+    if card.get("parent") is not None or training.get("dataset") != made["dataset"]:
+        return None
+    scores = ", ".join(f"{found['miou']:.2f} by {name}" for name, found in made["validation"].items())
+    return (
+        "the base model that comes along, which saw synthetic streets alone: its masks are rough until it "
+        f"has learnt from labels of this camera (mIoU on such streets {scores}; on real ones less)"
+    )
 
 
 def warning(card: Mapping[str, Any]) -> str | None:

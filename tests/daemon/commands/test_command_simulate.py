@@ -59,6 +59,7 @@ def test_another_budget_is_replayed(run, run_json, paths: StatePaths, stream: No
 def test_nothing_stored_is_told(run, paths: StatePaths, database: Database):
     errors = run("simulate", "--state-dir", str(paths.root), code=1).stderr
     assert "no labelled sample to train on is stored" in errors
+    assert "dance-ondevice samples export" in errors
 
 
 def test_a_window_that_is_none_is_a_configuration_error(run, paths: StatePaths, stream: None):
