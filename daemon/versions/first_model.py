@@ -168,6 +168,7 @@ def _adopt(
     away_from: str | None = None,
 ) -> Pointer:
     scratch = paths.models / ".first"
+    log.info("the first model is made, which takes seconds")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -8,6 +8,9 @@ from typing import Any
 from dance_ondevice.demo.report import DemoReport
 from dance_ondevice.demo.verdict import judge, told
 
+#: Its name in the folder of the report.
+REPORT_FILE = "report.json"
+
 
 def as_json(report: DemoReport) -> dict[str, Any]:
     """The report as plain data; the keys that other programs read come first."""

@@ -17,7 +17,7 @@ from dance_ondevice.demo.display import Display
 from dance_ondevice.demo.page import render as render_page
 from dance_ondevice.demo.process import DaemonProcess, write_config
 from dance_ondevice.demo.report import DemoReport, Frames, Joules, Phase
-from dance_ondevice.demo.report_file import as_json
+from dance_ondevice.demo.report_file import REPORT_FILE, as_json
 from dance_ondevice.demo.scrape import Scrape
 from dance_ondevice.demo.session import PhasePlan, PhaseRecord, Progress, Stream, StreamOptions
 from dance_ondevice.images.labels import STREET_CLASSES
@@ -246,7 +246,7 @@ def _conclude(
         max_seconds=options.max_seconds,
         epochs=epochs,
     )
-    (options.out / "report.json").write_text(json.dumps(as_json(report), indent=2) + "\n", encoding="utf-8")
+    (options.out / REPORT_FILE).write_text(json.dumps(as_json(report), indent=2) + "\n", encoding="utf-8")
     page = render_page(report, pictures, evaluate.legend(STREET_CLASSES))
     (options.out / "report.html").write_text(page, encoding="utf-8")
     return report

@@ -108,6 +108,8 @@ def told(phase: Phase, frames: int) -> str:
     """What the bars of a phase say: what its live model gained, whether that is noise, and its MACs."""
     point, low, high = phase.gain.point, phase.gain.at_least(), phase.gain.at_most()
     macs = macs_in_words(phase.macs_change)
+    if low == point == high == 0.0 and not macs:
+        return "still the first model: no candidate was promoted before its end"
     if low > 0:
         return f"{point:+.3f} mIoU, more than noise ({low:+.3f} to {high:+.3f}){_beside(macs)}"
     if high < 0:
