@@ -8,9 +8,9 @@ EPOCHS, _FEWEST_EPOCHS = 12, 3
 _BEFORE = 0.4
 #: Seconds set aside for evaluation and report: at least so many, and on a busy machine a share of what all
 #: before the stream took, which is work of the same kind.
-_RESERVE, _RESERVE_SHARE = 30.0, 0.6
+_RESERVE, _RESERVE_SHARE = 30.0, 0.5
 #: The share that the stream gets in any case, also where more than all of it is used then.
-_STREAM = 0.2
+_STREAM = 0.3
 
 
 def epochs(*, epoch_seconds: float, elapsed: float, max_seconds: float) -> int:

@@ -66,7 +66,8 @@ def _shortfalls(report: DemoReport) -> tuple[str, ...]:
     if len(report.rounds) < 2:
         found.append(f"{len(report.rounds)} of at least 2 rounds ran")
     if not any(r.outcome == "promoted" for r in report.rounds):
-        found.append("no candidate was promoted")
+        # Which implies that it is better nowhere.
+        return (*found, "no candidate was promoted: the live model is still the first one")
     found += [
         f"on {p.name} the live model ({p.miou_live:.3f} mIoU) does not beat the frozen one "
         f"({p.miou_frozen:.3f}) after {counted(p.rounds, 'round')}"
@@ -80,12 +81,9 @@ def _notes(report: DemoReport) -> tuple[str, ...]:
     found = []
     if report.epochs < EPOCHS:
         found.append(f"time was enough for {report.epochs} of {EPOCHS} epochs of pretraining the first model")
-    found += [
-        f"{p.name} ended when its time was over ({p.seconds:.0f} s), with {p.rounds} of "
-        f"{counted(p.rounds_wanted, 'round')} begun"
-        for p in report.phases
-        if p.capped
-    ]
+    if capped := [p for p in report.phases if p.capped]:
+        begun = ", ".join(f"{p.name} had {p.rounds} of {p.rounds_wanted}" for p in capped)
+        found.append(f"time was over before all rounds were done: {begun}")
     failed = [r for r in report.rounds if r.outcome == "failed"]
     if failed and len(failed) < len(report.rounds):
         found.append(
