@@ -117,7 +117,9 @@ def _rounds(rounds: Mapping[str, Any], *, paused: bool) -> str:
         if progress.get("joules") is not None:
             state += f", {_joules(progress['joules'])}"
     else:
-        state = rounds.get("waiting_for") or "none runs"
+        waits = rounds.get("waiting_for")
+        # It may be outdated by now; "next" is not.
+        state = f"at the last look: {waits}" if waits else "none runs"
     return f"{rounds.get('count', 0)} since the start; {state}" + ("; paused" if paused else "")
 
 

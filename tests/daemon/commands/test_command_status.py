@@ -57,7 +57,7 @@ def test_the_report_is_shown(run, run_json, serve, paths: StatePaths):
         "kept 12, dropped 3",
         "bytes 2.0 KiB",
         "gate 0.4321",
-        "waiting for new labelled samples; paused",
+        "1 since the start; at the last look: waiting for new labelled samples; paused",
         "r1 promoted, mIoU 0.3 -> 0.4321, 120 J (modelled), 150 J gross; expected +0.0123 for 140 J",
         "19880.0 J",
         "cpu-model (modelled)",
