@@ -137,7 +137,7 @@ def in_words(answer: Mapping[str, Any]) -> str:
     if not progress or not progress.get("steps"):
         return (
             before
-            or "the round is prepared: samples, joules, trainer; a busy machine lets it wait (training.priority)"
+            or "the round is prepared: samples, joules, trainer, which yields to others (training.priority)"
         )
     step, steps = progress.get("step") or 0, progress["steps"]
     known = [before, f"step {step} of {steps}" + (", being judged" if step >= steps else "")]

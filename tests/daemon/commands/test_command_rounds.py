@@ -67,7 +67,7 @@ def test_a_wait_tells_how_far_it_is_and_the_output_is_the_result_alone(run, serv
     [
         (
             {"state": "running"},
-            "the round is prepared: samples, joules, trainer; a busy machine lets it wait (training.priority)",
+            "the round is prepared: samples, joules, trainer, which yields to others (training.priority)",
         ),
         (
             {
