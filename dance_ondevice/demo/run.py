@@ -136,16 +136,19 @@ def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Disp
         elapsed=display.elapsed,
         max_seconds=options.max_seconds,
     )
-    pretraining.pretrain(
+    card = pretraining.pretrain(
         samples,
         {},
         replace(once, epochs=epochs),
         out,
         watcher=pretraining.Watcher(
-            on_step=lambda r: display.show(stage, {"step": f"{r.step} of {r.steps}", "loss": f"{r.loss:.3f}"})
+            on_step=lambda r: display.show(
+                stage, {"step": f"{r.step} of {r.steps}", "loss": f"{r.loss:.3f}"}
+            ),
+            is_over=lambda: shares.pretraining_is_over(display.elapsed, options.max_seconds),
         ),
     )
-    return epochs
+    return int(card.training["steps"]) * once.batch_size // PRETRAIN_FRAMES
 
 
 def configuration(base: Path) -> dict[str, dict[str, object]]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dance_ondevice.demo.shares import EPOCHS, epochs, stream_seconds
+from dance_ondevice.demo.shares import EPOCHS, epochs, pretraining_is_over, stream_seconds
 
 seconds = st.floats(0.0, 5000.0)
 
@@ -13,6 +13,11 @@ def test_a_quiet_machine_trains_in_full_and_a_busy_one_as_far_as_time_reaches() 
     assert epochs(epoch_seconds=25.0, elapsed=65.0, max_seconds=480.0) == 5
     assert epochs(epoch_seconds=25.0, elapsed=65.0, max_seconds=960.0) == EPOCHS
     assert epochs(epoch_seconds=25.0, elapsed=500.0, max_seconds=480.0) == 3
+
+
+def test_pretraining_is_cut_short_where_the_machine_became_busier() -> None:
+    assert not pretraining_is_over(239.0, 480.0)
+    assert pretraining_is_over(240.0, 480.0)
 
 
 def test_the_stream_leaves_time_for_the_evaluation() -> None:
