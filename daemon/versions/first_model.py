@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 #: Exit statuses of the program when the weights, or the user's factory, cannot be used; the last line of its
 #: standard output says why.
 _BAD_WEIGHTS, _BAD_FACTORY = 3, 4
+#: Seconds that the program may take, also on a very busy board.
+_LONGEST_SECONDS = 600
 
 
 def start(
@@ -317,7 +319,7 @@ def _write_fresh(config: Config, out: Path, weights: Path | None = None) -> None
             *([str(weights)] if weights is not None else []),
         ],
         check=False,
-        timeout=120,
+        timeout=_LONGEST_SECONDS,
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -53,7 +53,8 @@ class Rig:
 
     def __init__(self, paths: StatePaths, store: Store, config: Config) -> None:
         cpu = CpuAccount(Path("/proc"), {})
-        self.energy = EnergyService(ModelledMeter(cpu.total, 0.0, 4.0, 2), cpu, idle_watts=0.0)
+        meter = ModelledMeter(cpu.total, 0.0, 4.0, 2)
+        self.energy = EnergyService(meter, cpu, idle_watts=0.0, store=store)
         self.versions = Versions(paths, store, now=time.time)
         self.budget = BudgetKeeper(store, config.energy, now=time.time, monotonic=time.monotonic)
         self.budget.load(history_lost=False)
