@@ -1,4 +1,4 @@
-"""Distillation from the live model on old samples: a further term of the loss, against forgetting."""
+"""Distillation from the live model on old samples: a second term of the loss that reduces forgetting."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from dance_ondevice.training.losses import distillation_loss
 
 
 class Distillation:
-    """Keeps a model near a teacher's answers on some of the samples; made to be handed to ``Trainer``.
+    """Keeps a model close to a teacher's predictions on some of the samples; an argument of ``Trainer``.
 
-    The teacher's answers are worked out anew for each batch, since augmentation changes the images: it costs
-    a forward pass over the old images of the batch.
+    The teacher predicts each batch anew, since augmentation changes the images: this costs a forward pass
+    over the old images of the batch.
     """
 
     def __init__(
         self, teacher: nn.Module, samples: Collection[int], *, weight: float, temperature: float = 2.0
     ) -> None:
-        """``teacher`` is another object than the model in training, and runs in eval mode.
+        """Set the teacher to eval mode; it must not be the model in training.
 
         Args:
-            teacher: the model whose answers count.
-            samples: indices of the samples that it answers for, in the trainer's order.
-            weight: factor of this term beside the cross-entropy.
-            temperature: see ``distillation_loss``.
+            teacher: Model whose predictions are the target.
+            samples: Indices of the old samples, in the trainer's order.
+            weight: Factor of this term relative to the cross-entropy.
+            temperature: See ``distillation_loss``.
 
         Raises:
-            ValueError: the weight is negative or the temperature not above 0.
+            ValueError: The weight is negative or the temperature not above 0.
         """
         if not weight >= 0:
             raise ValueError(f"the weight of distillation is {weight}; it must be 0 or more")
@@ -49,17 +49,17 @@ class Distillation:
         stride: int = 1,
         offset: tuple[int, int] = (0, 0),
     ) -> Tensor:
-        """The term for one batch.
+        """Compute the term for one batch.
 
         Args:
-            images: (N,3,H,W) as the model takes them.
-            logits: (N,C,h,w) the model's, float32, as ``sampled_outputs`` gives them.
-            members: index of the sample of each image.
-            stride: of ``sampled_outputs``.
-            offset: of ``sampled_outputs``.
+            images: Normalised images (N,3,H,W).
+            logits: The model's logits (N,C,h,w), float32, from ``sampled_outputs``.
+            members: Index of the sample of each image.
+            stride: Stride of ``sampled_outputs``.
+            offset: Offset of ``sampled_outputs``.
 
         Returns:
-            A scalar; 0 when the teacher answers for none of them.
+            A scalar; 0 if the batch has no old sample.
         """
         chosen = torch.tensor([index in self._samples for index in members], device=logits.device)
         if not bool(chosen.any()):

@@ -227,7 +227,7 @@ class Trainer:
         write_state(directory, state, tensors)
 
     def load_state(self, directory: Path) -> None:
-        """Go on where ``save_state`` was called.
+        """Resume the training that ``save_state`` saved.
 
         Raises:
             StateError: There is no state, it is damaged, or it was saved by a training with another model,
@@ -257,7 +257,7 @@ class Trainer:
         }
 
     def adopt_moments(self, moments: Moments) -> None:
-        """Go on from an optimiser's state, which is copied; parameters that it does not name start afresh.
+        """Copy an optimiser's state; parameters that it does not contain start without moments.
 
         Args:
             moments: Tensors as ``moments`` gives them: "step" a scalar, the others of the parameter's shape.
@@ -306,7 +306,7 @@ class Trainer:
         return value
 
     def _backward(self, batch: Batch, step: int) -> float:
-        """Put the gradients of a batch into the parameters and return the loss."""
+        """Compute the gradients of a batch and return the loss."""
         options = self.options
         images = self._images(batch.images)
         rng = np.random.default_rng((options.seed, 2, step))
@@ -353,7 +353,7 @@ class Trainer:
         return self._macs_by_size[size]
 
     def _fingerprint(self) -> str:
-        """Of what the remaining steps depend on: options, samples and the shapes of the model."""
+        """Digest of what the remaining steps depend on: options, samples and shapes of the model."""
         samples = [(s.image.name, s.label.name, s.weight, s.scale, s.void) for s in self.plan.samples]
         shapes = [(name, tuple(value.shape)) for name, value in self.model.state_dict().items()]
         return hashlib.sha256(repr((self.options, samples, shapes)).encode()).hexdigest()

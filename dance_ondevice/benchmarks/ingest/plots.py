@@ -11,7 +11,7 @@ def draw(report: IngestReport, out: Path) -> list[str]:
     """Write ``<out>-latency.svg`` beside the result.
 
     Returns:
-        What to tell the user: the file, or what to install first.
+        Lines for the user: the file that was written, or the package to install first.
     """
     try:
         import matplotlib as mpl

@@ -1,4 +1,4 @@
-"""Pictures of a report: mIoU over the cost of training, and what slimming took from which layer."""
+"""Plots of a report: mIoU over the cost of training, and the channels of each layer before and after."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dance_ondevice.benchmarks.slimming.report import SlimmingReport, VariantRep
 
 
 def draw(report: SlimmingReport, out: Path) -> list[str]:
-    """Write ``<out>-cost.svg``, and ``<out>-channels.svg`` when channels went, beside the result.
+    """Write ``<out>-cost.svg``, and ``<out>-channels.svg`` if channels were removed, beside the result.
 
     Returns:
-        What to tell the user: the files, or what to install first.
+        Lines for the user: the files that were written, or the package to install first.
     """
     try:
         import matplotlib as mpl
