@@ -146,7 +146,7 @@ class ConnectionGuard(Service):
         self._logged_at: dict[str, float] = {}
 
     def bounding(self, name: str, limit: int, *, newest_first: bool = False) -> Watch:
-        """Return a function that limits a socket's connections when called before the bind: ``Connections``."""
+        """Return what limits a socket's connections when called before the bind; see ``Connections``."""
 
         def watch(socket: zmq.Socket[Any]) -> Connections:
             connections = Connections(name, limit, newest_first=newest_first, monotonic=self._monotonic)

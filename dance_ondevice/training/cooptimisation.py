@@ -2,7 +2,7 @@
 
 A stage begins by slimming the model to its share of the MACs; the optimiser's moments lose the same
 channels. Then its samples are chosen, which may depend on the model at that moment. The learning rate follows
-one schedule over all stages. The module uses no clock and evaluates nothing: the caller measures between epochs.
+one schedule over all stages. The module uses no clock and evaluates nothing; the caller does, between epochs.
 """
 
 from __future__ import annotations
