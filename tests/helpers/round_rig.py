@@ -34,7 +34,13 @@ from dance_ondevice.policies.rounds.start import RoundPlan
 
 CONFIG = Config(
     training=Training(
-        epochs=1, batch_size=4, precision="fp32", threads=1, learning_rate=0.005, distillation=0.5
+        epochs=1,
+        batch_size=4,
+        precision="fp32",
+        threads=1,
+        learning_rate=0.005,
+        distillation=0.5,
+        priority="normal",  # with the usual one rounds would wait for the tests of other processes
     ),
     model=Model(size=(64, 48), weights=UNTRAINED),
     energy=EnergySection(budget_joules_per_day=1e6),

@@ -158,7 +158,7 @@ def rig(
             Config(
                 labels=Labels(**labels),
                 model=Model(classes=CLASSES, size=(SIZE[1], SIZE[0])),
-                training=Training(threads=1),
+                training=Training(threads=1, priority="normal"),
                 energy=EnergySection(budget_joules_per_day=1e6),
             ),
         )
