@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dance_ondevice.benchmarks.figures import NO_MATPLOTLIB, svg_style
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport, VariantReport
 
 
@@ -13,12 +14,8 @@ def draw(report: SlimmingReport, out: Path) -> list[str]:
     Returns:
         Lines for the user: the files that were written, or the package to install first.
     """
-    try:
-        import matplotlib as mpl
-    except ModuleNotFoundError:
-        return ["no plots: they need matplotlib, pip install 'dance-ondevice[plots]'"]
-    mpl.use("svg")
-    mpl.rcParams.update({"svg.hashsalt": "dance", "svg.fonttype": "none", "font.size": 9})
+    if not svg_style():
+        return [NO_MATPLOTLIB]
     files = [_cost(report, out.with_name(f"{out.stem}-cost.svg"))]
     slimmed = {name: v for name, v in report.variants.items() if any(a != b for a, b in v.widths.values())}
     if slimmed:
