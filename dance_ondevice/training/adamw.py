@@ -13,7 +13,7 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, arXiv 1711.05101).
 
-    It does the same as ``torch.optim.AdamW(fused=True)``, to the bit. Any optimiser of ``torch.optim`` imports
+    It equals ``torch.optim.AdamW(fused=True)`` to the bit. Any optimiser of ``torch.optim`` imports
     torch's compiler when it is made, which takes as long as importing torch: a cost of every round.
 
     Attributes:
