@@ -146,7 +146,7 @@ class Trainer:
     ) -> None:
         """Plan the batches and weigh the classes (reads every label, and image headers without ``size``).
 
-        ``distillation`` gives a further term of the loss: see ``dance_ondevice.training.distillation``.
+        ``distillation`` gives a further term of the loss: see ``losses.Distillation``.
         ``after_backward`` may look at the gradients of a step and change them, before they are clipped.
         ``decoded`` keeps decoded images and labels; None: as many as ``Decoded`` does by default.
 

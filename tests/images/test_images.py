@@ -180,7 +180,7 @@ def test_random_bytes_raise_image_errors_only(magic: bytes, tail: bytes) -> None
     only_image_errors(magic + tail)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(st.sampled_from(WHOLE), st.data())
 def test_mutated_images_raise_image_errors_only(whole: bytes, data: st.DataObject) -> None:
     mutated = bytearray(whole)
