@@ -81,7 +81,7 @@ def demo(*, out: Path, seed: int, as_json: bool, max_seconds: float, strict: boo
 
 @contextlib.contextmanager
 def _workspace(keep: bool, console: Console) -> Iterator[Path]:
-    """A folder for everything temporary, gone afterwards unless it is to be kept."""
+    """Yield a folder for temporary files, which is removed afterwards unless ``keep`` is set."""
     if keep:
         folder = Path(tempfile.mkdtemp(prefix="dance-demo-"))
         console.print(f"state and configuration stay in {folder}", soft_wrap=True)

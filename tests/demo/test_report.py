@@ -7,7 +7,7 @@ import pytest
 
 from dance_ondevice.demo.report import Frames
 from dance_ondevice.demo.report_file import as_json
-from dance_ondevice.demo.verdict import judge, told
+from dance_ondevice.demo.verdict import described, judge
 from dance_ondevice.policies.promotion.bootstrap import Bounded
 
 
@@ -95,12 +95,12 @@ def test_only_drifted_phases_must_improve() -> None:
     ],
 )
 def test_a_bar_says_what_it_means(frozen: float, live: float, macs: float, says: str) -> None:
-    assert told(made_up.phase("day again", "day", frozen, live, macs_change=macs), 20).startswith(says)
+    assert described(made_up.phase("day again", "day", frozen, live, macs_change=macs), 20).startswith(says)
 
 
 def test_a_phase_that_ended_before_a_promotion_is_no_gain_within_noise() -> None:
     same = made_up.phase("dusk", "dusk", 0.4, 0.4, gain=Bounded(0.0, 0.0, 0.0))
-    assert told(same, 20) == "still the first model: no candidate was promoted before its end"
+    assert described(same, 20) == "still the first model: no candidate was promoted before its end"
 
 
 def test_only_broken_machinery_is_a_failure() -> None:
