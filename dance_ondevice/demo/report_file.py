@@ -6,11 +6,14 @@ from dataclasses import asdict
 from typing import Any
 
 from dance_ondevice.demo.report import DemoReport
-from dance_ondevice.demo.verdict import judge, told
+from dance_ondevice.demo.verdict import described, judge
+
+#: Its name in the folder of the report.
+REPORT_FILE = "report.json"
 
 
 def as_json(report: DemoReport) -> dict[str, Any]:
-    """The report as plain data; the keys that other programs read come first."""
+    """Return the report as plain data; keys that other programs read come first."""
     frames = asdict(report.frames)
     for key in ("kept_by_scale", "dropped_by_scale"):
         frames[key] = {f"{scale:g}": count for scale, count in sorted(frames[key].items(), reverse=True)}
@@ -18,7 +21,7 @@ def as_json(report: DemoReport) -> dict[str, Any]:
     return {
         "frames": frames,
         "masks_received": report.masks_received,
-        "phases": [{**asdict(p), "said": told(p, report.eval_frames)} for p in report.phases],
+        "phases": [{**asdict(p), "said": described(p, report.eval_frames)} for p in report.phases],
         "rounds": [{**asdict(r), "reasons": list(r.reasons)} for r in report.rounds],
         "versions": [asdict(v) for v in report.versions],
         "joules": asdict(report.joules),
@@ -29,6 +32,7 @@ def as_json(report: DemoReport) -> dict[str, Any]:
         "failures": list(found.failures),
         "notes": list(found.notes),
         "advice": found.advice,
+        "pretraining_epochs": report.epochs,
         "daemon_status": report.daemon_status,
         "evaluation": {"frames_per_phase": report.eval_frames, "seed": report.eval_seed},
         "classes": list(report.classes),

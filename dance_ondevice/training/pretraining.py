@@ -89,11 +89,13 @@ class Watcher:
         on_step: After each optimiser step.
         on_epoch: After each epoch.
         on_evaluated: With the set's name, samples done and samples in all, while evaluating.
+        is_over: Asked after each optimiser step; True ends the training there, and the model is saved.
     """
 
     on_step: Callable[[StepReport], None] = lambda _: None
     on_epoch: Callable[[EpochReport], None] = lambda _: None
     on_evaluated: Callable[[str, int, int], None] = lambda *_: None
+    is_over: Callable[[], bool] = lambda: False
 
 
 def pretrain(
@@ -145,14 +147,16 @@ def pretrain(
     training = _training_options(train, options, precision)
     losses: list[float | None] = []
     last: StepReport | None = None
+    step = 0
     if options.epochs:
         trainer = Trainer(model, train, training, start.normalisation)
         losses, last = _train(trainer, options.epochs, watcher)
+        step = trainer.step
     made: dict[str, Any] = {
         "dataset": dict(options.dataset),
         "samples": len(train),
         "epochs": options.epochs,
-        "steps": training.steps if options.epochs else 0,
+        "steps": step,
         "samples_seen": last.samples_seen if last else 0,
         "batch_size": training.batch_size,
         "size": list(options.size),
@@ -340,6 +344,10 @@ def _train(trainer: Trainer, epochs: int, watcher: Watcher) -> tuple[list[float 
         watcher.on_step(report)
         if report.step % trainer.plan.steps_per_epoch == 0:
             close_epoch()
+        if watcher.is_over():
+            if current:
+                close_epoch()
+            return losses, report
     while len(losses) < epochs:
         close_epoch()
     return losses, report

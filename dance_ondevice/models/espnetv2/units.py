@@ -88,12 +88,14 @@ class DilatedDepthwise(nn.Module):
         return out
 
 
-class Unread(nn.Module):
-    """Holds a tensor that the published weights have and that nothing reads."""
+class Unread(nn.PReLU):
+    """Holds a tensor that the published weights have and that nothing reads, as a buffer: it is not trained."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.full((channels,), 0.25))
+        super().__init__(channels)
+        values = self.weight.detach()
+        del self.weight
+        self.register_buffer("weight", values)
 
 
 class EESP(nn.Module):
