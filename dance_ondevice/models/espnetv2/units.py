@@ -89,7 +89,7 @@ class DilatedDepthwise(nn.Module):
 
 
 class Unread(nn.PReLU):
-    """Holds a tensor that the published weights have and that nothing reads, as a buffer: it is not trained."""
+    """Holds a tensor that the published weights have and nothing reads; a buffer, since nothing trains it."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
