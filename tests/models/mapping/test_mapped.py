@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from small_models import SMALL
 
+from dance_ondevice.daemon.versions.widen import main as widen
 from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.checkpoint import load, load_for, save
 from dance_ondevice.models.cost import count_macs
@@ -94,3 +96,14 @@ def test_a_card_whose_map_does_not_fit_is_refused(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace('"truck"', '"tram"', 1))
     with pytest.raises(CheckpointError, match="class_map: 'truck' is none of the network's classes"):
         load(tmp_path)
+
+
+def test_a_class_is_added_to_the_network_and_stands_for_itself(tmp_path: Path) -> None:
+    made, x = model(), torch.rand(1, 3, 64, 64)
+    save(tmp_path / "old", made, CARD)
+    classes = [*SITE, "car"]  # a name that the network has for something else
+    assert widen([str(tmp_path / "old"), str(tmp_path / "new"), json.dumps(classes)]) == 0
+    found, card = load(tmp_path / "new")
+    assert card.class_map is not None
+    assert card.class_map.members["car"] == ("car of the site",)
+    assert torch.allclose(logits(found, x)[:, :2], logits(made, x), atol=1e-5)
