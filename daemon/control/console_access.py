@@ -69,8 +69,8 @@ def read_token(paths: StatePaths) -> str | None:
         ) from error
     if not _TOKEN.fullmatch(text):
         raise TokenError(
-            f"{paths.console_token} holds no token (20 or more letters, digits, - and _): remove the file, and "
-            "the next start of daemon or console makes another"
+            f"{paths.console_token} holds no token (20 or more letters, digits, - and _): remove it, "
+            "and the next start of daemon or console makes another"
         )
     return text
 
@@ -78,4 +78,4 @@ def read_token(paths: StatePaths) -> str | None:
 def shared_socket(environ: Mapping[str, str]) -> Path | None:
     """The socket that ``DANCE_CONSOLE_SOCKET`` names; None where it lies beside the control socket."""
     given = environ.get(SOCKET_VARIABLE, "")
-    return Path(os.path.abspath(given)) if given else None
+    return Path(given).absolute() if given else None

@@ -36,7 +36,7 @@ class ControlError(Exception):
 
 
 class ControlServer(Service):
-    """Serves ``handlers`` at an ``ipc://`` endpoint that, by default, only the daemon's user and root can open.
+    """Serves ``handlers`` at an ``ipc://`` endpoint that only the daemon's user, or its group, can open.
 
     A request is ``{"cmd": name, ...}``; the handler of that name gets the other members, and its result is
     sent as ``{"ok": true, "result": ...}``. An exception is answered as ``{"ok": false, "error": text}``.

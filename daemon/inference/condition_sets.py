@@ -239,7 +239,7 @@ class ConditionSets:
 
         Args:
             image: (h, w, 3) uint8 BGR.
-            condition: The condition it was taken in; where that has no live statistics, the model's own serve.
+            condition: Its condition; where that has no live statistics, the model's own serve.
             out_size: (H, W) of the mask.
 
         Raises:

@@ -171,8 +171,8 @@ class Store(Service):
             replaces: Digest of the label that the author has seen, "" for none: another label that no model
                 made is then not replaced. None to replace any.
 
-        The future raises ``LabelChanged`` where there is such another label, ``UnknownSample``, ``LabelMismatch``, ``LabelEmpty``, ``LabelProtected``,
-        ``StoreFull`` or ``StoreError``.
+        The future raises ``LabelChanged`` where there is such another label, ``UnknownSample``,
+        ``LabelMismatch``, ``LabelEmpty``, ``LabelProtected``, ``StoreFull`` or ``StoreError``.
         """
         future: Future[None] = Future()
         self._put(AddLabel(sample_id, png, classes, source, future, confidence, import_id, replaces))
