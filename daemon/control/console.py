@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlite_utils import Database
 
@@ -25,6 +25,8 @@ from dance_ondevice.daemon.viewing.worklist import Worklist
 from dance_ondevice.images.headers import ImageError
 
 __all__ = ["Console"]
+
+T = TypeVar("T")
 
 #: Of the control socket's commands, those that the pages need: none that reads files by name.
 _SHARED = ("status", "pause", "resume", "train_now", "train_status", "promote", "rollback", "remove_samples")
@@ -197,7 +199,7 @@ class Console:
             raise ControlError("there is no such sample: it was never kept, or was evicted since")
         return found
 
-    def _read(self, run: Callable[[Database], Any]) -> Any:
+    def _read(self, run: Callable[[Database], T]) -> T:
         with _reader(self.paths) as db:
             return run(db)
 

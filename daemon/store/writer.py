@@ -223,11 +223,8 @@ class GroupWriter:
             )
         native = native_size(png, known.stored, known.native)
         file = label_path(known.image)
-        if (
-            label.replaces is not None
-            and known.label_bytes is not None
-            and known.label_source not in MACHINES
-        ):
+        by_people = known.label_bytes is not None and known.label_source not in MACHINES
+        if label.replaces is not None and by_people:
             present = self._files.current(file)
             if present is None or digest(present) != label.replaces:
                 raise LabelChanged(f"sample {known.id} was labelled by somebody else in the meantime")

@@ -78,7 +78,7 @@ class Checkup:
             checks: Any = decode(data, list[dict[str, str]])
             self._last = {"checks": checks, "at": self._now(), "error": ""}
         except DocumentError:
-            error = f"`dance-ondevice doctor` ended with status {process.returncode} and no result; run it by hand"
+            error = f"`dance-ondevice doctor` ended with status {process.returncode}; run it by hand"
             self._last = {"checks": None, "at": self._now(), "error": error}
 
 

@@ -16,8 +16,8 @@ __all__ = ["PAGE", "Filter", "cameras", "page", "sample"]
 #: Samples of one page.
 PAGE = 24
 _COLUMNS = (
-    "id, camera, captured_at, width, height, native_width, native_height, score, scale, reason, label_source, "
-    "label_path is not null as labelled, split, condition, uncertainty, rounds_used, arrival"
+    "id, camera, captured_at, width, height, native_width, native_height, score, scale, reason, "
+    "label_source, label_path is not null as labelled, split, condition, uncertainty, rounds_used, arrival"
 )
 _UNDECIDED = "none"
 
@@ -86,7 +86,8 @@ def page(
     if after is not None:
         rows = list(
             db.query(
-                f"select {_COLUMNS} from samples where {where} and arrival > :after order by arrival limit {PAGE}",
+                f"select {_COLUMNS} from samples where {where} and arrival > :after "
+                f"order by arrival limit {PAGE}",
                 {**values, "after": after},
             )
         )[::-1]
