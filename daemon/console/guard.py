@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dance_ondevice.daemon.console.access import COOKIE, Sessions, same
 from dance_ondevice.daemon.console.bodies import form
 
-__all__ = ["OPEN_PATHS", "Guard", "csrf_of"]
+__all__ = ["OPEN_PATHS", "Guard"]
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,3 @@ class Guard:
             log.warning("change refused path=%s reason=no csrf token", request.url.path)
             return JSONResponse({"error": "this page is too old; load it again"}, 403)
         return None
-
-
-def csrf_of(request: Request) -> str:
-    """The secret for changes of a request's session; empty before the login."""
-    return str(getattr(request.state, "csrf", ""))

@@ -43,7 +43,10 @@ def steps(status: Mapping[str, Any]) -> Sequence[Step]:
             frames,
             {
                 "title": "Send frames",
-                "text": f"A camera of this board, an address or a recording. Programs of your own send to {endpoint}.",
+                "text": (
+                    "A camera of this board, an address or a recording. "
+                    f"Programs of your own send to {endpoint}."
+                ),
                 "command": "dance-ondevice stream /dev/video0 --camera front",
             },
         ),
@@ -52,7 +55,8 @@ def steps(status: Mapping[str, Any]) -> Sequence[Step]:
             {
                 "title": "Name the classes and bring a base model",
                 "text": (
-                    f"The classes are {classes or 'not set'}; model.classes in the configuration names others. "
+                    f"The classes are {classes or 'not set'}; model.classes in the configuration names "
+                    "others. "
                     "A base model that knows streets already needs far fewer labels. Without one, learning "
                     "starts from nothing, which works too."
                 ),
@@ -63,7 +67,7 @@ def steps(status: Mapping[str, Any]) -> Sequence[Step]:
             labelled >= _LABELS,
             {
                 "title": "Label three frames",
-                "text": "The device shows the frames that it needs most. A few taps each are enough to begin.",
+                "text": "The device shows the frames that it needs most. A few taps each will do to begin.",
                 "link": "/label",
                 "link_text": "Open the first frame",
             },

@@ -13,8 +13,9 @@ _ROUNDS = 40
 _VERSIONS = 40
 _DAYS = 14
 _ROUND_COLUMNS = (
-    "id, started_at, finished_at, trigger, reason, outcome, reasons, parent, candidate, "
-    "miou_before, miou_after, miou_frozen, joules, gross_joules, method, seconds, condition, new_samples, macs_before, macs_after"
+    "id, started_at, finished_at, trigger, reason, outcome, reasons, parent, candidate, miou_before, "
+    "miou_after, miou_frozen, joules, gross_joules, method, seconds, condition, new_samples, macs_before, "
+    "macs_after"
 )
 
 

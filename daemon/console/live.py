@@ -1,0 +1,68 @@
+"""The first page: each camera's last frame with its mask, and the first steps of a new installation."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from dance_ondevice.daemon.console import guide
+from dance_ondevice.daemon.console.hub import TooManyViewers
+from dance_ondevice.daemon.console.pages import site_of, swatches
+
+__all__ = ["routes"]
+
+
+async def page(request: Request) -> Response:
+    """The page; a script fills it from events."""
+    site = site_of(request)
+    live = await site.link.ask("live")
+    status = live["status"]
+    steps = guide.steps(status)
+    return site.pages.render(
+        request,
+        "live.html",
+        status=status,
+        cameras=live["cameras"],
+        classes=swatches(status),
+        steps=() if guide.finished(steps) else steps,
+    )
+
+
+async def events(request: Request) -> Response:
+    """The state of all cameras once a second."""
+    site = site_of(request)
+    try:
+        site.hub.check_free()
+    except TooManyViewers as error:
+        return PlainTextResponse(str(error), 503)
+    return StreamingResponse(site.hub.events(), media_type="text/event-stream")
+
+
+async def frame(request: Request) -> Response:
+    """A frame that an event has named; 410 once a newer one has taken its place."""
+    view = await site_of(request).hub.view(request.path_params["camera"], request.path_params["id"])
+    if view is None:
+        return PlainTextResponse("a newer frame has taken its place", 410)
+    return Response(view.image, media_type=view.kind)
+
+
+async def mask(request: Request) -> Response:
+    """The class ids of such a frame, row by row."""
+    view = await site_of(request).hub.view(request.path_params["camera"], request.path_params["id"])
+    if view is None or view.mask is None:
+        return PlainTextResponse("no mask", 410)
+    height, width = view.mask_size
+    return Response(
+        view.mask,
+        media_type="application/octet-stream",
+        headers={"Content-Encoding": "deflate", "X-Mask-Height": str(height), "X-Mask-Width": str(width)},
+    )
+
+
+routes = (
+    Route("/", page),
+    Route("/live/events", events),
+    Route("/live/{camera}/{id}/frame", frame),
+    Route("/live/{camera}/{id}/mask", mask),
+)

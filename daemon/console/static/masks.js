@@ -1,0 +1,240 @@
+// The arithmetic of masks: which pixels a tap means, and a label that can be undone. No page, no drawing.
+// A mask is a Uint8Array of class ids row by row; 255 says that nobody has said anything.
+
+export const UNKNOWN = 255;
+/** A piece smaller than this is not what anybody taps at: the whole connected region is meant. */
+const LEAST_PIECE = 16;
+const UNDO_STEPS = 100;
+
+/** Brightness 0 to 255 of RGBA pixels. */
+export function brightness(rgba) {
+  const grey = new Uint8Array(rgba.length / 4);
+  for (let i = 0, p = 0; i < grey.length; i += 1, p += 4) grey[i] = (rgba[p] * 77 + rgba[p + 1] * 150 + rgba[p + 2] * 29) >> 8;
+  return grey;
+}
+
+/** 1 where the image has a strong edge: a gradient among the strongest `share` of all, and no mere noise. */
+export function edges(grey, width, height, share = 0.12, least = 40) {
+  const strength = new Uint16Array(grey.length);
+  const counts = new Uint32Array(1024);
+  for (let y = 1; y < height - 1; y += 1) {
+    for (let x = 1; x < width - 1; x += 1) {
+      const i = y * width + x;
+      const dx = grey[i + 1] - grey[i - 1] + ((grey[i + 1 - width] - grey[i - 1 - width] + grey[i + 1 + width] - grey[i - 1 + width]) >> 1);
+      const dy = grey[i + width] - grey[i - width] + ((grey[i + width - 1] - grey[i - width - 1] + grey[i + width + 1] - grey[i - width + 1]) >> 1);
+      const found = Math.min(1023, Math.abs(dx) + Math.abs(dy));
+      strength[i] = found;
+      counts[found] += 1;
+    }
+  }
+  let left = grey.length * share;
+  let limit = 1023;
+  while (limit > least && left > counts[limit]) left -= counts[limit--];
+  const found = new Uint8Array(grey.length);
+  for (let i = 0; i < found.length; i += 1) found[i] = strength[i] >= limit ? 1 : 0;
+  return found;
+}
+
+/** Indices connected with `start` through pixels for which `belongs` holds. */
+function connected(width, height, start, belongs) {
+  const seen = new Uint8Array(width * height);
+  const found = new Int32Array(width * height);
+  let head = 0;
+  let tail = 0;
+  const visit = (i) => {
+    if (!seen[i] && belongs(i)) {
+      seen[i] = 1;
+      found[tail++] = i;
+    }
+  };
+  visit(start);
+  while (head < tail) {
+    const i = found[head++];
+    const x = i % width;
+    if (x > 0) visit(i - 1);
+    if (x < width - 1) visit(i + 1);
+    if (i >= width) visit(i - width);
+    if (i < width * (height - 1)) visit(i + width);
+  }
+  return found.subarray(0, tail);
+}
+
+/** The pixel nearest to `start` within `reach` for which `wanted` holds; -1 without one. */
+function nearest(width, height, start, reach, wanted) {
+  const x0 = start % width;
+  const y0 = (start - x0) / width;
+  let best = -1;
+  let least = Infinity;
+  for (let y = Math.max(0, y0 - reach); y <= Math.min(height - 1, y0 + reach); y += 1) {
+    for (let x = Math.max(0, x0 - reach); x <= Math.min(width - 1, x0 + reach); x += 1) {
+      const far = (x - x0) ** 2 + (y - y0) ** 2;
+      if (far < least && wanted(y * width + x)) {
+        least = far;
+        best = y * width + x;
+      }
+    }
+  }
+  return best;
+}
+
+/** `indices` and the pixels for which `wanted` holds within `steps` of them. */
+function grown(width, height, indices, steps, wanted) {
+  const inside = new Uint8Array(width * height);
+  for (const i of indices) inside[i] = 1;
+  let front = indices;
+  const all = [indices];
+  for (let step = 0; step < steps; step += 1) {
+    const next = [];
+    const visit = (i) => {
+      if (!inside[i] && wanted(i)) {
+        inside[i] = 1;
+        next.push(i);
+      }
+    };
+    for (const i of front) {
+      const x = i % width;
+      if (x > 0) visit(i - 1);
+      if (x < width - 1) visit(i + 1);
+      if (i >= width) visit(i - width);
+      if (i < width * (height - 1)) visit(i + width);
+    }
+    front = Int32Array.from(next);
+    all.push(front);
+  }
+  const found = new Int32Array(all.reduce((sum, each) => sum + each.length, 0));
+  let at = 0;
+  for (const each of all) {
+    found.set(each, at);
+    at += each.length;
+  }
+  return found;
+}
+
+/**
+ * The piece that a tap at `start` means: the connected region of one class of `mask`, cut further by `edges` of the
+ * image. The edges themselves, a few pixels wide, go with the piece beside them.
+ */
+export function piece(mask, edge, width, height, start) {
+  const same = (i) => mask[i] === mask[start];
+  const inner = (i) => same(i) && !edge[i];
+  const from = inner(start) ? start : nearest(width, height, start, 4, inner);
+  if (from >= 0) {
+    const cut = connected(width, height, from, inner);
+    if (cut.length >= LEAST_PIECE) return grown(width, height, cut, 3, (i) => same(i) && edge[i] === 1);
+  }
+  return connected(width, height, start, same);
+}
+
+/** The connected pixels whose colour is within `tolerance` of that at `start`. */
+export function flood(rgba, width, height, start, tolerance) {
+  const [r, g, b] = [rgba[4 * start], rgba[4 * start + 1], rgba[4 * start + 2]];
+  const near = (i) => Math.abs(rgba[4 * i] - r) + Math.abs(rgba[4 * i + 1] - g) + Math.abs(rgba[4 * i + 2] - b) <= tolerance;
+  return connected(width, height, start, near);
+}
+
+/** The pixels within `radius` of the line from one point to another. */
+export function stroke(width, height, x0, y0, x1, y1, radius) {
+  const found = [];
+  const [dx, dy] = [x1 - x0, y1 - y0];
+  const long = dx * dx + dy * dy;
+  const reach = Math.max(0.5, radius);
+  for (let y = Math.max(0, Math.floor(Math.min(y0, y1) - reach)); y <= Math.min(height - 1, Math.ceil(Math.max(y0, y1) + reach)); y += 1) {
+    for (let x = Math.max(0, Math.floor(Math.min(x0, x1) - reach)); x <= Math.min(width - 1, Math.ceil(Math.max(x0, x1) + reach)); x += 1) {
+      const along = long === 0 ? 0 : Math.max(0, Math.min(1, ((x - x0) * dx + (y - y0) * dy) / long));
+      if ((x - x0 - along * dx) ** 2 + (y - y0 - along * dy) ** 2 <= reach * reach) found.push(y * width + x);
+    }
+  }
+  return Int32Array.from(found);
+}
+
+/** The pixels whose centre lies inside a polygon of [x, y] corners, by the even-odd rule. */
+export function polygon(width, height, corners) {
+  const found = [];
+  const top = Math.max(0, Math.floor(Math.min(...corners.map((c) => c[1]))));
+  const bottom = Math.min(height - 1, Math.ceil(Math.max(...corners.map((c) => c[1]))));
+  for (let y = top; y <= bottom; y += 1) {
+    const crossings = [];
+    for (let n = 0; n < corners.length; n += 1) {
+      const [x0, y0] = corners[n];
+      const [x1, y1] = corners[(n + 1) % corners.length];
+      if (y0 <= y !== y1 <= y) crossings.push(x0 + ((y - y0) / (y1 - y0)) * (x1 - x0));
+    }
+    crossings.sort((a, b) => a - b);
+    for (let n = 0; n + 1 < crossings.length; n += 2) {
+      for (let x = Math.max(0, Math.ceil(crossings[n])); x <= Math.min(width - 1, crossings[n + 1]); x += 1) found.push(y * width + x);
+    }
+  }
+  return Int32Array.from(found);
+}
+
+/** A label in the making: what the model predicts, what a person has said, and the way back. */
+export class Label {
+  constructor(width, height, predicted, label = null) {
+    this.width = width;
+    this.height = height;
+    this.predicted = predicted ?? new Uint8Array(width * height).fill(UNKNOWN);
+    this.ids = label ? label.slice() : new Uint8Array(width * height).fill(UNKNOWN);
+    this.steps = [];
+    this.changed = false;
+  }
+
+  /** What each pixel is taken for now: what was said, else what was predicted. */
+  shown() {
+    const found = this.ids.slice();
+    for (let i = 0; i < found.length; i += 1) if (found[i] === UNKNOWN) found[i] = this.predicted[i];
+    return found;
+  }
+
+  /** Give pixels a class (or UNKNOWN). With `joined` the change belongs to the step before, as in one stroke. */
+  set(indices, value, joined = false) {
+    const changed = indices.filter((i) => this.ids[i] !== value);
+    if (changed.length === 0) return changed;
+    const before = new Uint8Array(changed.length);
+    for (let n = 0; n < changed.length; n += 1) {
+      before[n] = this.ids[changed[n]];
+      this.ids[changed[n]] = value;
+    }
+    if (!joined || this.steps.length === 0) this.steps.push([]);
+    this.steps[this.steps.length - 1].push([changed, before]);
+    if (this.steps.length > UNDO_STEPS) this.steps.shift();
+    this.changed = true;
+    return changed;
+  }
+
+  /** Say of all the rest that the prediction is right. */
+  confirmRest() {
+    let joined = false;
+    const left = new Map();
+    for (let i = 0; i < this.ids.length; i += 1) {
+      if (this.ids[i] !== UNKNOWN || this.predicted[i] === UNKNOWN) continue;
+      if (!left.has(this.predicted[i])) left.set(this.predicted[i], []);
+      left.get(this.predicted[i]).push(i);
+    }
+    for (const [value, indices] of left) {
+      this.set(Int32Array.from(indices), value, joined);
+      joined = true;
+    }
+  }
+
+  /** Take the last step back; returns whether there was one. */
+  undo() {
+    const step = this.steps.pop();
+    if (!step) return false;
+    for (const [indices, before] of step.reverse()) for (let n = 0; n < indices.length; n += 1) this.ids[indices[n]] = before[n];
+    return true;
+  }
+
+  /** Add somebody else's label where nothing was said here. */
+  merge(theirs) {
+    for (let i = 0; i < this.ids.length; i += 1) if (this.ids[i] === UNKNOWN) this.ids[i] = theirs[i];
+    this.steps = [];
+    this.changed = true;
+  }
+
+  /** Share of the pixels that a person has said something about, 0 to 1. */
+  share() {
+    let said = 0;
+    for (const id of this.ids) said += id !== UNKNOWN;
+    return said / this.ids.length;
+  }
+}
