@@ -139,6 +139,7 @@ def build(endpoint: Callable[[], str | None], read_token: ReadToken, *, secure: 
             Route("/login/style.css", login_style),
             Route("/logout", logout, methods=["POST"]),
             Route("/static/{version}/{name}", asset),
+            Route("/favicon.ico", lambda request: _asset(request, static, "icon.svg")),
             Route("/", enter),
             *live.routes,
             *label.routes,

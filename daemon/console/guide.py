@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Step", "finished", "steps"]
+__all__ = ["Step", "advice", "finished", "steps"]
 
 #: Labelled frames that the guide asks for; the service says itself how many a round needs.
 _LABELS = 3
@@ -95,3 +95,8 @@ def steps(status: Mapping[str, Any]) -> Sequence[Step]:
 def finished(found: Sequence[Step]) -> bool:
     """Whether nothing is left to do."""
     return all(step.state == "done" for step in found)
+
+
+def advice(step: Mapping[str, Any]) -> str:
+    """The reason why nothing is learnt now, without the command that a button stands for."""
+    return str(step["line"]).removesuffix(f"; next: {step['command']}")

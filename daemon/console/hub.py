@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from dance_ondevice.daemon.console.guide import advice
 from dance_ondevice.daemon.console.link import DaemonLink, NoDaemon, Refused
 
 __all__ = ["Hub", "TooManyViewers", "View"]
@@ -21,6 +22,9 @@ _EVERY = 1.0
 _VIEWERS = 24
 #: Frames of each camera that are kept for viewers who ask a moment later, and bytes of all.
 _FRAMES, _BYTES = 3, 24 << 20
+#: Seconds for which a frame is the newest without asking again.
+_SAME_SECONDS = 0.5
+_CAMERAS = 256
 #: Seconds over which frames a second are counted.
 _RATE_SECONDS = 10.0
 
@@ -52,6 +56,7 @@ class Hub:
         self._counts: dict[str, deque[tuple[float, int]]] = {}
         self._views: OrderedDict[tuple[str, str], View] = OrderedDict()
         self._fetching: dict[str, asyncio.Lock] = {}
+        self._fetched: dict[str, tuple[str, float]] = {}
 
     async def events(self) -> AsyncIterator[bytes]:
         """Server-sent events, the newest state each, until the viewer leaves.
@@ -93,17 +98,25 @@ class Hub:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def view(self, camera: str, identifier: str) -> View | None:
-        """A frame that was shown lately; None if it is gone. Viewers who ask at once cause one request."""
-        async with self._fetching.setdefault(camera, asyncio.Lock()):
-            found = self._views.get((camera, identifier))
-            if found is None:
-                name, fresh = await self._fetch(camera)
-                self._keep(camera, name, fresh)
-                found = fresh if name == identifier else None
-        if len(self._fetching) > 256:
+    async def newest(self, camera: str) -> tuple[str, View]:
+        """A camera's newest frame and its id; viewers who ask at once cause one request to the daemon.
+
+        Raises:
+            NoDaemon, Refused: There is none.
+        """
+        if len(self._fetching) > _CAMERAS:
             self._fetching.clear()
-        return found
+        async with self._fetching.setdefault(camera, asyncio.Lock()):
+            name, at = self._fetched.get(camera, ("", 0.0))
+            found = self._views.get((camera, name))
+            if found is None or time.monotonic() - at > _SAME_SECONDS:
+                name, found = await self._fetch(camera)
+                self._keep(camera, name, found)
+        return name, found
+
+    def view(self, camera: str, identifier: str) -> View | None:
+        """A frame that ``newest`` has returned lately; None if it is gone."""
+        return self._views.get((camera, identifier))
 
     async def _fetch(self, camera: str) -> tuple[str, View]:
         answer = await self._link.ask("live_view", camera=camera)
@@ -116,6 +129,9 @@ class Hub:
         )
 
     def _keep(self, camera: str, identifier: str, view: View) -> None:
+        if len(self._fetched) > _CAMERAS:
+            self._fetched.clear()
+        self._fetched[camera] = identifier, time.monotonic()
         self._views[camera, identifier] = view
         self._views.move_to_end((camera, identifier))
         of_camera = [key for key in self._views if key[0] == camera]
@@ -149,7 +165,7 @@ class Hub:
             "version": status["version"],
             "paused": status["paused"],
             "round": rounds["progress"] or ({"round": rounds["running"]} if rounds["running"] else None),
-            "next": status["next_step"]["line"],
+            "next": advice(status["next_step"]),
             "warnings": len(status["warnings"]),
         }
 

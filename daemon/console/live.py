@@ -40,18 +40,16 @@ async def events(request: Request) -> Response:
 
 
 async def frame(request: Request) -> Response:
-    """A frame that an event has named; 410 once a newer one has taken its place."""
-    view = await site_of(request).hub.view(request.path_params["camera"], request.path_params["id"])
-    if view is None:
-        return PlainTextResponse("a newer frame has taken its place", 410)
-    return Response(view.image, media_type=view.kind)
+    """A camera's newest frame; the header ``X-Frame-Id`` names it, for its mask."""
+    name, view = await site_of(request).hub.newest(request.path_params["camera"])
+    return Response(view.image, media_type=view.kind, headers={"X-Frame-Id": name})
 
 
 async def mask(request: Request) -> Response:
-    """The class ids of such a frame, row by row."""
-    view = await site_of(request).hub.view(request.path_params["camera"], request.path_params["id"])
+    """The class ids of a frame that was just sent, row by row; nothing (204) where it has none."""
+    view = site_of(request).hub.view(request.path_params["camera"], request.path_params["id"])
     if view is None or view.mask is None:
-        return PlainTextResponse("no mask", 410)
+        return Response(status_code=204)
     height, width = view.mask_size
     return Response(
         view.mask,
@@ -63,6 +61,6 @@ async def mask(request: Request) -> Response:
 routes = (
     Route("/", page),
     Route("/live/events", events),
-    Route("/live/{camera}/{id}/frame", frame),
+    Route("/live/{camera}/frame", frame),
     Route("/live/{camera}/{id}/mask", mask),
 )

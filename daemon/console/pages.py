@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from dance_ondevice.daemon.console.guide import advice
 from dance_ondevice.daemon.console.hub import Hub
 from dance_ondevice.daemon.console.link import DaemonLink
 
@@ -35,6 +36,7 @@ _SOURCES = {
     "person": "a person, here",
     "import": "an import",
     "wire": "its sender, later",
+    "frame": "its sender",
     "sender": "its sender",
     "teacher": "a teacher model",
     "self": "the live model itself",
@@ -59,7 +61,14 @@ class Pages:
             lstrip_blocks=True,
         )
         environment.filters.update(
-            ago=ago, bytes=in_bytes, clock=clock, figure=figure, joules=joules, percent=percent, words=words
+            advice=advice,
+            ago=ago,
+            bytes=in_bytes,
+            clock=clock,
+            figure=figure,
+            joules=joules,
+            percent=percent,
+            words=words,
         )
         environment.globals.update(splits=_SPLITS, sources=_SOURCES)
         return cls(version, environment)

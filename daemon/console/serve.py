@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import ssl
 from collections.abc import Callable
@@ -83,4 +84,9 @@ def serve(app: Starlette, listen: Listen, on_ready: Callable[[str], None]) -> No
             **tls,  # type: ignore[arg-type]
         )
         server = _Server(config, lambda port: on_ready(listen.url(port)))
-        asyncio.run(server.serve([bound]))
+        # The server raises the signal that stopped it once more when all is closed: that is no failure.
+        before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+        try:
+            asyncio.run(server.serve([bound]))
+        finally:
+            signal.signal(signal.SIGTERM, before)

@@ -19,7 +19,7 @@ __all__ = ["Picture", "fit", "mask_size", "of_file", "of_frame", "pack", "shrink
 _PLAIN_BYTES = 300_000
 _QUALITY = 82
 #: A label of more pixels is corrected at a reduced size, so that a telephone answers a tap at once.
-_LABEL_PIXELS = 1_200_000
+_LABEL_PIXELS = 800_000
 
 
 @dataclass(frozen=True)

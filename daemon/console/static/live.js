@@ -48,20 +48,19 @@ async function picture(state) {
   if (made.busy || !state.shown || made.shown === state.shown || document.hidden) return;
   made.busy = true;
   try {
-    const base = `/live/${encodeURIComponent(state.name)}/${encodeURIComponent(state.shown)}`;
+    const base = `/live/${encodeURIComponent(state.name)}`;
     const frame = await fetch(`${base}/frame`);
     if (!frame.ok) return;
     const image = new Image();
     image.src = URL.createObjectURL(await frame.blob());
     await image.decode();
     let mask = null;
-    if (state.masked) {
-      const answer = await fetch(`${base}/mask`);
-      if (!answer.ok) return;
+    const answer = await fetch(`${base}/${encodeURIComponent(frame.headers.get("x-frame-id"))}/mask`);
+    if (answer.status === 200) {
       mask = { ids: new Uint8Array(await answer.arrayBuffer()), width: Number(answer.headers.get("x-mask-width")), height: Number(answer.headers.get("x-mask-height")) };
     }
     show(made, image, mask, state);
-    made.shown = state.shown;
+    made.shown = frame.headers.get("x-frame-id");
   } catch (error) {
     console.debug("frame not shown", error);
   } finally {

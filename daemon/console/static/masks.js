@@ -35,28 +35,35 @@ export function edges(grey, width, height, share = 0.12, least = 40) {
   return found;
 }
 
-/** Indices connected with `start` through pixels for which `belongs` holds. */
-function connected(width, height, start, belongs) {
-  const seen = new Uint8Array(width * height);
+/**
+ * Indices connected with `start` through pixels of `open` that are 1; they become 2. Fills whole runs of a row at a
+ * time, since a tap may mean a million pixels.
+ */
+function connected(width, height, start, open) {
   const found = new Int32Array(width * height);
-  let head = 0;
-  let tail = 0;
-  const visit = (i) => {
-    if (!seen[i] && belongs(i)) {
-      seen[i] = 1;
-      found[tail++] = i;
+  let count = 0;
+  const seeds = [];
+  if (open[start] === 1) seeds.push(start);
+  while (seeds.length) {
+    const seed = seeds.pop();
+    if (open[seed] !== 1) continue;
+    const row = seed - (seed % width);
+    let left = seed;
+    while (left > row && open[left - 1] === 1) left -= 1;
+    let right = seed;
+    const end = row + width - 1;
+    while (right < end && open[right + 1] === 1) right += 1;
+    for (let i = left; i <= right; i += 1) {
+      open[i] = 2;
+      found[count++] = i;
     }
-  };
-  visit(start);
-  while (head < tail) {
-    const i = found[head++];
-    const x = i % width;
-    if (x > 0) visit(i - 1);
-    if (x < width - 1) visit(i + 1);
-    if (i >= width) visit(i - width);
-    if (i < width * (height - 1)) visit(i + width);
+    for (const step of [-width, width]) {
+      const next = row + step;
+      if (next < 0 || next >= width * height) continue;
+      for (let i = left + step; i <= right + step; i += 1) if (open[i] === 1 && (i === left + step || open[i - 1] !== 1)) seeds.push(i);
+    }
   }
-  return found.subarray(0, tail);
+  return found.subarray(0, count);
 }
 
 /** The pixel nearest to `start` within `reach` for which `wanted` holds; -1 without one. */
@@ -77,37 +84,25 @@ function nearest(width, height, start, reach, wanted) {
   return best;
 }
 
-/** `indices` and the pixels for which `wanted` holds within `steps` of them. */
-function grown(width, height, indices, steps, wanted) {
-  const inside = new Uint8Array(width * height);
-  for (const i of indices) inside[i] = 1;
-  let front = indices;
-  const all = [indices];
+/** `indices` and the pixels of `open` that are 1 within `steps` of them; those become 2. */
+function grown(width, height, indices, steps, open) {
+  const size = width * height;
+  const found = new Int32Array(size);
+  found.set(indices);
+  let [begin, end] = [0, indices.length];
   for (let step = 0; step < steps; step += 1) {
-    const next = [];
-    const visit = (i) => {
-      if (!inside[i] && wanted(i)) {
-        inside[i] = 1;
-        next.push(i);
-      }
-    };
-    for (const i of front) {
+    let count = end;
+    for (let n = begin; n < end; n += 1) {
+      const i = found[n];
       const x = i % width;
-      if (x > 0) visit(i - 1);
-      if (x < width - 1) visit(i + 1);
-      if (i >= width) visit(i - width);
-      if (i < width * (height - 1)) visit(i + width);
+      if (x > 0 && open[i - 1] === 1) { open[i - 1] = 2; found[count++] = i - 1; }
+      if (x < width - 1 && open[i + 1] === 1) { open[i + 1] = 2; found[count++] = i + 1; }
+      if (i >= width && open[i - width] === 1) { open[i - width] = 2; found[count++] = i - width; }
+      if (i + width < size && open[i + width] === 1) { open[i + width] = 2; found[count++] = i + width; }
     }
-    front = Int32Array.from(next);
-    all.push(front);
+    [begin, end] = [end, count];
   }
-  const found = new Int32Array(all.reduce((sum, each) => sum + each.length, 0));
-  let at = 0;
-  for (const each of all) {
-    found.set(each, at);
-    at += each.length;
-  }
-  return found;
+  return found.subarray(0, end);
 }
 
 /**
@@ -115,20 +110,29 @@ function grown(width, height, indices, steps, wanted) {
  * image. The edges themselves, a few pixels wide, go with the piece beside them.
  */
 export function piece(mask, edge, width, height, start) {
-  const same = (i) => mask[i] === mask[start];
-  const inner = (i) => same(i) && !edge[i];
-  const from = inner(start) ? start : nearest(width, height, start, 4, inner);
+  const value = mask[start];
+  const inner = new Uint8Array(mask.length);
+  const rim = new Uint8Array(mask.length);
+  for (let i = 0; i < mask.length; i += 1) {
+    if (mask[i] !== value) continue;
+    if (edge[i]) rim[i] = 1;
+    else inner[i] = 1;
+  }
+  const from = inner[start] ? start : nearest(width, height, start, 4, (i) => inner[i] === 1);
   if (from >= 0) {
     const cut = connected(width, height, from, inner);
-    if (cut.length >= LEAST_PIECE) return grown(width, height, cut, 3, (i) => same(i) && edge[i] === 1);
+    if (cut.length >= LEAST_PIECE) return grown(width, height, cut, 3, rim);
   }
-  return connected(width, height, start, same);
+  const all = new Uint8Array(mask.length);
+  for (let i = 0; i < mask.length; i += 1) all[i] = mask[i] === value ? 1 : 0;
+  return connected(width, height, start, all);
 }
 
 /** The connected pixels whose colour is within `tolerance` of that at `start`. */
 export function flood(rgba, width, height, start, tolerance) {
   const [r, g, b] = [rgba[4 * start], rgba[4 * start + 1], rgba[4 * start + 2]];
-  const near = (i) => Math.abs(rgba[4 * i] - r) + Math.abs(rgba[4 * i + 1] - g) + Math.abs(rgba[4 * i + 2] - b) <= tolerance;
+  const near = new Uint8Array(width * height);
+  for (let i = 0, p = 0; i < near.length; i += 1, p += 4) near[i] = Math.abs(rgba[p] - r) + Math.abs(rgba[p + 1] - g) + Math.abs(rgba[p + 2] - b) <= tolerance ? 1 : 0;
   return connected(width, height, start, near);
 }
 
@@ -187,13 +191,20 @@ export class Label {
 
   /** Give pixels a class (or UNKNOWN). With `joined` the change belongs to the step before, as in one stroke. */
   set(indices, value, joined = false) {
-    const changed = indices.filter((i) => this.ids[i] !== value);
-    if (changed.length === 0) return changed;
-    const before = new Uint8Array(changed.length);
-    for (let n = 0; n < changed.length; n += 1) {
-      before[n] = this.ids[changed[n]];
-      this.ids[changed[n]] = value;
+    const { ids } = this;
+    const kept = new Int32Array(indices.length);
+    const old = new Uint8Array(indices.length);
+    let count = 0;
+    for (let n = 0; n < indices.length; n += 1) {
+      const i = indices[n];
+      if (ids[i] === value) continue;
+      kept[count] = i;
+      old[count++] = ids[i];
+      ids[i] = value;
     }
+    const changed = kept.slice(0, count);
+    if (count === 0) return changed;
+    const before = old.slice(0, count);
     if (!joined || this.steps.length === 0) this.steps.push([]);
     this.steps[this.steps.length - 1].push([changed, before]);
     if (this.steps.length > UNDO_STEPS) this.steps.shift();
@@ -234,7 +245,7 @@ export class Label {
   /** Share of the pixels that a person has said something about, 0 to 1. */
   share() {
     let said = 0;
-    for (const id of this.ids) said += id !== UNKNOWN;
+    for (let i = 0; i < this.ids.length; i += 1) if (this.ids[i] !== UNKNOWN) said += 1;
     return said / this.ids.length;
   }
 }

@@ -4,11 +4,22 @@ import { UNKNOWN } from "./masks.js";
 
 const TAP_MOVE = 8;
 const [SAID, THOUGHT] = [150, 80];
+const RIM = 0xe6ffffff;
+
+/** The colour of each class id as one number, with an alpha; other ids are clear. */
+function tinted(classes, alpha) {
+  const table = new Uint32Array(256);
+  for (const each of classes) {
+    const [red, green, blue] = [1, 3, 5].map((at) => parseInt(each.colour.slice(at, at + 2), 16));
+    table[each.number] = ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+  }
+  return table;
+}
 
 export class Sheet {
   constructor(stage, sheet, image, paint, cross, classes) {
     Object.assign(this, { stage, sheet, image, paint, cross });
-    this.colours = classes.map((each) => [1, 3, 5].map((at) => parseInt(each.colour.slice(at, at + 2), 16)));
+    [this.said, this.thought] = [SAID, THOUGHT].map((alpha) => tinted(classes, alpha));
     this.context = paint.getContext("2d");
     this.scale = 1;
     this.left = 0;
@@ -50,16 +61,18 @@ export class Sheet {
     }
     const { ids, predicted } = label;
     const { data } = this.pixels;
+    // One number a pixel, alpha highest: every machine with a browser stores the lowest byte first.
+    const colours = new Uint32Array(data.buffer);
     for (let y = y0; y <= y1; y += 1) {
       for (let x = x0; x <= x1; x += 1) {
         const i = y * width + x;
-        const said = ids[i] !== UNKNOWN;
-        const colour = this.colours[said ? ids[i] : predicted[i]];
-        const p = 4 * i;
-        const rim = said && ((x + 1 < width && ids[i + 1] !== ids[i]) || (y + 1 < height && ids[i + width] !== ids[i]) || (x > 0 && ids[i - 1] === UNKNOWN) || (y > 0 && ids[i - width] === UNKNOWN));
-        if (rim) [data[p], data[p + 1], data[p + 2], data[p + 3]] = [255, 255, 255, 230];
-        else if (colour) [data[p], data[p + 1], data[p + 2], data[p + 3]] = [colour[0], colour[1], colour[2], said ? SAID : THOUGHT];
-        else data[p + 3] = 0;
+        const id = ids[i];
+        if (id === UNKNOWN) {
+          colours[i] = this.thought[predicted[i]];
+          continue;
+        }
+        const rim = (x + 1 < width && ids[i + 1] !== id) || (y + 1 < height && ids[i + width] !== id) || (x > 0 && ids[i - 1] === UNKNOWN) || (y > 0 && ids[i - width] === UNKNOWN);
+        colours[i] = rim ? RIM : this.said[id];
       }
     }
     this.context.putImageData(this.pixels, 0, 0, x0, y0, x1 - x0 + 1, y1 - y0 + 1);
