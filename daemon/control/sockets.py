@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from dance_ondevice.daemon.viewing.worklist import Worklist
 from dance_ondevice.daemon.wire.connections import Watch
 
 __all__ = ["ControlSockets", "make"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,9 @@ def make(
         checkup=Checkup(options_of(config_file, paths.root)),
     )
     shared = shared_socket(environ)
+    if shared is not None and not shared.parent.is_dir():
+        log.warning("console socket is in the state folder reason=%s is not there", shared.parent)
+        shared = None
     return ControlSockets(
         ControlServer(default_endpoint(config, paths, environ), commands, watch=watch("control")),
         ControlServer(

@@ -5,6 +5,8 @@ export const UNKNOWN = 255;
 /** A piece smaller than this is not what anybody taps at: the whole connected region is meant. */
 const LEAST_PIECE = 16;
 const UNDO_STEPS = 100;
+/** Pixels of an edge that go with the piece beside it. */
+const RIM = 4;
 
 /** Brightness 0 to 255 of RGBA pixels. */
 export function brightness(rgba) {
@@ -31,7 +33,11 @@ export function edges(grey, width, height, share = 0.12, least = 40) {
   let limit = 1023;
   while (limit > least && left > counts[limit]) left -= counts[limit--];
   const found = new Uint8Array(grey.length);
-  for (let i = 0; i < found.length; i += 1) found[i] = strength[i] >= limit ? 1 : 0;
+  for (let i = 0; i < found.length; i += 1) {
+    if (strength[i] < limit) continue;
+    // One pixel more to each side, so that a region does not leak through a gap as small.
+    found[i - 1] = found[i] = found[i + 1] = found[i - width] = found[i + width] = 1;
+  }
   return found;
 }
 
@@ -121,7 +127,7 @@ export function piece(mask, edge, width, height, start) {
   const from = inner[start] ? start : nearest(width, height, start, 4, (i) => inner[i] === 1);
   if (from >= 0) {
     const cut = connected(width, height, from, inner);
-    if (cut.length >= LEAST_PIECE) return grown(width, height, cut, 3, rim);
+    if (cut.length >= LEAST_PIECE) return grown(width, height, cut, RIM, rim);
   }
   const all = new Uint8Array(mask.length);
   for (let i = 0; i < mask.length; i += 1) all[i] = mask[i] === value ? 1 : 0;
