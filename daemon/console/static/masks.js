@@ -5,8 +5,10 @@ export const UNKNOWN = 255;
 /** A piece smaller than this is not what anybody taps at: the whole connected region is meant. */
 const LEAST_PIECE = 16;
 const UNDO_STEPS = 100;
-/** Pixels of an edge that go with the piece beside it. */
-const RIM = 4;
+/** A tap at an edge means the piece within so many pixels, diagonally too. */
+const REACH = 3;
+/** Pixels of an edge that go with the piece beside it: enough to come back to where the tap was. */
+const RIM = 2 * REACH;
 
 /** Brightness 0 to 255 of RGBA pixels. */
 export function brightness(rgba) {
@@ -124,10 +126,11 @@ export function piece(mask, edge, width, height, start) {
     if (edge[i]) rim[i] = 1;
     else inner[i] = 1;
   }
-  const from = inner[start] ? start : nearest(width, height, start, 4, (i) => inner[i] === 1);
+  const from = inner[start] ? start : nearest(width, height, start, REACH, (i) => inner[i] === 1);
   if (from >= 0) {
     const cut = connected(width, height, from, inner);
-    if (cut.length >= LEAST_PIECE) return grown(width, height, cut, RIM, rim);
+    const whole = cut.length >= LEAST_PIECE ? grown(width, height, cut, RIM, rim) : cut;
+    if (whole.length >= LEAST_PIECE && whole.includes(start)) return whole;
   }
   const all = new Uint8Array(mask.length);
   for (let i = 0; i < mask.length; i += 1) all[i] = mask[i] === value ? 1 : 0;

@@ -30,6 +30,20 @@ test("edges of the image cut a piece further, and go with the side that was tapp
   assert.equal(masks.piece(one, mask((x, y) => (x === 1 && y < 2) || (y === 1 && x < 2) ? 1 : 0), W, H, at(0, 0)).length, W * H);
 });
 
+test("a piece is of one class and holds the pixel that was tapped, whatever the image", () => {
+  let seed = 1;
+  const random = () => ((seed = (seed * 48271) % 2147483647) / 2147483647);
+  for (let run = 0; run < 300; run += 1) {
+    const any = mask((x, y) => (random() < 0.1 ? 1 : x + y < 14 ? 0 : 1));
+    const lines = mask(() => (random() < 0.3 ? 1 : 0));
+    const start = Math.floor(random() * W * H);
+    const found = masks.piece(any, lines, W, H, start);
+    assert.ok(found.includes(start));
+    assert.ok(found.every((i) => any[i] === any[start]));
+    assert.equal(new Set(found).size, found.length);
+  }
+});
+
 test("strong gradients are edges, even ground is not", () => {
   const grey = mask((x) => (x < 8 ? 20 : 220));
   const found = masks.edges(grey, W, H);
