@@ -210,7 +210,8 @@ def test_a_label_by_three_taps_and_a_stroke_teaches_and_the_new_version_can_be_r
     assert set(np.unique(label)) <= {0, 1, 3, 5, IGNORE}
     # The last region that was tapped, and the stroke over it.
     assert label[round(0.35 * height), round(0.05 * width)] == 1
-    assert label[round(0.575 * height), round(0.45 * width)] == 5
+    middle = label[round(0.5 * height) : round(0.65 * height), round(0.4 * width) : round(0.5 * width)]
+    assert (middle == 5).any()
 
     before = world.daemon.ask("status")["version"]
     world.page("/learning")
