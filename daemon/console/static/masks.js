@@ -5,6 +5,8 @@ export const UNKNOWN = 255;
 /** A piece smaller than this is not what anybody taps at: the whole connected region is meant. */
 const LEAST_PIECE = 16;
 const UNDO_STEPS = 100;
+/** An island that edges cut off goes with the piece if it has at most this share of its pixels. */
+const ISLAND = 0.05;
 /** A tap at an edge means the piece within so many pixels, diagonally too. */
 const REACH = 3;
 /** Pixels of an edge that go with the piece beside it: enough to come back to where the tap was. */
@@ -48,7 +50,7 @@ export function edges(grey, width, height, share = 0.12, least = 40) {
  * time, since a tap may mean a million pixels.
  */
 function connected(width, height, start, open) {
-  const found = new Int32Array(width * height);
+  let found = new Int32Array(1024);
   let count = 0;
   const seeds = [];
   if (open[start] === 1) seeds.push(start);
@@ -61,6 +63,11 @@ function connected(width, height, start, open) {
     let right = seed;
     const end = row + width - 1;
     while (right < end && open[right + 1] === 1) right += 1;
+    if (count + right - left >= found.length) {
+      const longer = new Int32Array(Math.min(width * height, 2 * (count + width)));
+      longer.set(found.subarray(0, count));
+      found = longer;
+    }
     for (let i = left; i <= right; i += 1) {
       open[i] = 2;
       found[count++] = i;
@@ -129,12 +136,45 @@ export function piece(mask, edge, width, height, start) {
   const from = inner[start] ? start : nearest(width, height, start, REACH, (i) => inner[i] === 1);
   if (from >= 0) {
     const cut = connected(width, height, from, inner);
-    const whole = cut.length >= LEAST_PIECE ? grown(width, height, cut, RIM, rim) : cut;
-    if (whole.length >= LEAST_PIECE && whole.includes(start)) return whole;
+    const found = cut.length >= LEAST_PIECE ? grown(width, height, cut, RIM, rim) : cut;
+    if (found.length >= LEAST_PIECE && found.includes(start)) return withIslands(found, same(mask, value), width, height);
   }
-  const all = new Uint8Array(mask.length);
-  for (let i = 0; i < mask.length; i += 1) all[i] = mask[i] === value ? 1 : 0;
-  return connected(width, height, start, all);
+  return connected(width, height, start, same(mask, value));
+}
+
+const same = (mask, value) => {
+  const found = new Uint8Array(mask.length);
+  for (let i = 0; i < mask.length; i += 1) found[i] = mask[i] === value ? 1 : 0;
+  return found;
+};
+
+/** A piece with the small islands of its class that edges have cut off, such as the marks on a road. */
+function withIslands(found, open, width, height) {
+  for (let n = 0; n < found.length; n += 1) open[found[n]] = 3;
+  const islands = [found];
+  let size = found.length;
+  const look = (beside) => {
+    const island = connected(width, height, beside, open);
+    if (island.length > found.length * ISLAND) return;
+    islands.push(island);
+    size += island.length;
+  };
+  const last = width * (height - 1);
+  for (let n = 0; n < found.length; n += 1) {
+    const i = found[n];
+    // Above and below first: the row's ends matter only where there is something at all.
+    if (i >= width && open[i - width] === 1) look(i - width);
+    if (i < last && open[i + width] === 1) look(i + width);
+    if (open[i - 1] === 1 && i % width > 0) look(i - 1);
+    if (open[i + 1] === 1 && i % width < width - 1) look(i + 1);
+  }
+  const all = new Int32Array(size);
+  let at = 0;
+  for (const island of islands) {
+    all.set(island, at);
+    at += island.length;
+  }
+  return all;
 }
 
 /** The connected pixels whose colour is within `tolerance` of that at `start`. */

@@ -30,6 +30,13 @@ test("edges of the image cut a piece further, and go with the side that was tapp
   assert.equal(masks.piece(one, mask((x, y) => (x === 1 && y < 2) || (y === 1 && x < 2) ? 1 : 0), W, H, at(0, 0)).length, W * H);
 });
 
+test("small islands that edges cut off go with the piece, large ones do not", () => {
+  const one = mask(() => 2);
+  const ring = (x, y) => Math.max(Math.abs(x - 8), Math.abs(y - 6)) === 1;
+  assert.equal(masks.piece(one, mask((x, y) => (ring(x, y) ? 1 : 0)), W, H, at(0, 0)).length, W * H);
+  assert.equal(masks.piece(one, mask((x) => (x >= 6 && x < 12 ? 1 : 0)), W, H, at(1, 1)).length, 12 * H);
+});
+
 test("a piece is of one class and holds the pixel that was tapped, whatever the image", () => {
   let seed = 1;
   const random = () => ((seed = (seed * 48271) % 2147483647) / 2147483647);
@@ -87,10 +94,7 @@ test("two people's labels together keep both, one's own on top", () => {
   assert.equal(label.ids[at(0, 1)], UNKNOWN);
 });
 
-test("a tap among a million pixels is answered within the eye's patience", () => {
+test("a tap may mean a million pixels", () => {
   const [w, h] = [1280, 900];
-  const begun = performance.now();
-  const found = masks.piece(new Uint8Array(w * h), new Uint8Array(w * h), w, h, 5);
-  assert.equal(found.length, w * h);
-  console.log(`# a piece of ${w * h} pixels took ${(performance.now() - begun).toFixed(0)} ms`);
+  assert.equal(masks.piece(new Uint8Array(w * h), new Uint8Array(w * h), w, h, 5).length, w * h);
 });

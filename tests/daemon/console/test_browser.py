@@ -121,7 +121,10 @@ def opened(browser: Browser) -> str:
 def press(browser: Browser, x: float, y: float, to: tuple[float, float] | None = None) -> None:
     """Tap at a point of the frame, in fractions of its sides, or draw from there to another."""
     paint = browser.one("#paint")
-    width, height = paint.rect["width"], paint.rect["height"]
+    # As it is seen, zoomed.
+    width, height = browser.run(
+        "const box = arguments[0].getBoundingClientRect(); return [box.width, box.height]", paint
+    )
 
     def offset(at: tuple[float, float]) -> tuple[int, int]:
         return round((at[0] - 0.5) * width), round((at[1] - 0.5) * height)
@@ -131,6 +134,13 @@ def press(browser: Browser, x: float, y: float, to: tuple[float, float] | None =
     if to is not None:
         actions.move_to_element_with_offset(paint, *offset(to))
     actions.release().perform()
+
+
+def around(label: NDArray[np.uint8], x: float, y: float) -> NDArray[np.uint8]:
+    """The pixels of a label around a point in fractions of its sides: pointers are rounded."""
+    height, width = label.shape
+    top, left = round((y - 0.05) * height), round((x - 0.05) * width)
+    return label[max(0, top) : top + height // 10, max(0, left) : left + width // 10]
 
 
 def choose(browser: Browser, name: str, value: str | int) -> None:
@@ -206,12 +216,10 @@ def test_a_label_by_three_taps_and_a_stroke_teaches_and_the_new_version_can_be_r
     browser.one("#save").click()
     browser.until(lambda: browser.one("#workshop").get_attribute("data-frame") not in (None, "", sample))
     label = world.label_of(sample)
-    height, width = label.shape
     assert set(np.unique(label)) <= {0, 1, 3, 5, IGNORE}
     # The last region that was tapped, and the stroke over it.
-    assert label[round(0.35 * height), round(0.05 * width)] == 1
-    middle = label[round(0.5 * height) : round(0.65 * height), round(0.4 * width) : round(0.5 * width)]
-    assert (middle == 5).any()
+    assert (around(label, 0.05, 0.35) == 1).any()
+    assert (around(label, 0.45, 0.575) == 5).any()
 
     before = world.daemon.ask("status")["version"]
     world.page("/learning")
