@@ -15,7 +15,9 @@ __all__ = ["Worklist"]
 
 #: Frames that are chosen at a time.
 _CHOSEN = 12
-#: Seconds for which a choice is as good as new; with many samples a choice takes seconds.
+#: Samples that are compared at a time: among hundreds of thousands a choice would take long, and much memory.
+_CANDIDATES = 4000
+#: Seconds for which a choice is as good as new.
 _FRESH_SECONDS = 60.0
 _SHOWN = ("id", "camera", "captured_at", "condition", "uncertainty", "value", "native_width", "native_height")
 
@@ -33,7 +35,7 @@ class Worklist:
     def frames(self, db: Database) -> dict[str, Any]:
         """The frames that still lack a label, best first, and the number of near-duplicates left out."""
         if self._monotonic() - self._at > _FRESH_SECONDS or not self._open(db):
-            found = shortlist.choose(db, self._paths, _CHOSEN)
+            found = shortlist.choose(db, self._paths, _CHOSEN, most=_CANDIDATES)
             self._chosen = [{key: image.get(key) for key in _SHOWN} for image in found.images]
             self._left_out = found.duplicates
             self._at = self._monotonic()

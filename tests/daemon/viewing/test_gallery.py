@@ -6,6 +6,8 @@ import pytest
 from sqlite_utils import Database
 from stored import WAIT, label_png, new_sample
 
+from dance_ondevice.daemon.curation import shortlist
+from dance_ondevice.daemon.store.labelled import labelled_samples
 from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.viewing import gallery
@@ -87,3 +89,17 @@ def test_the_list_moves_on_as_frames_get_labels(
     assert [each["id"] for each in work.frames(db)["frames"]] == [each["id"] for each in first[1:]]
     work.labelled()
     assert first[0]["id"] not in [each["id"] for each in work.frames(db)["frames"]]
+
+
+def test_of_many_samples_some_are_looked_at(db: Database) -> None:
+    every = [each.info.id for each in shortlist.unlabelled(db)]
+    some = [each.info.id for each in shortlist.unlabelled(db, most=10)]
+    assert 5 <= len(some) <= 12
+    assert set(some) < set(every)
+    assert some == sorted(some, key=every.index)
+    assert shortlist.unlabelled(db, most=1000) == shortlist.unlabelled(db)
+
+
+def test_of_many_labelled_samples_the_last_are_compared(db: Database) -> None:
+    every = [each.id for each in labelled_samples(db)]
+    assert [each.id for each in labelled_samples(db, newest=3)] == every[-3:]
