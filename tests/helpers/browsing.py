@@ -125,11 +125,6 @@ class Browser:
         """What the page's scripts and its security policy have complained about since the last look."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
-    def save(self, path: Path) -> None:
-        """A picture of the page."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.driver.save_screenshot(str(path))
-
     def close(self) -> None:
         self.driver.quit()
         self._profile.cleanup()

@@ -94,7 +94,9 @@ class World:
     def picture(self, name: str) -> None:
         """Leave a picture for the docs, if any are wanted."""
         if self.screenshots is not None:
-            self.browser.save(self.screenshots / f"console-{name}.png")
+            shown = images.decode_colour(self.browser.driver.get_screenshot_as_png())
+            self.screenshots.mkdir(parents=True, exist_ok=True)
+            (self.screenshots / f"console-{name}.jpg").write_bytes(images.encode_jpeg(shown, 85))
 
     def close(self) -> None:
         self.browser.close()
