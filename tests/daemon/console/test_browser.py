@@ -191,7 +191,6 @@ def test_the_live_page_goes_on_when_frames_come_and_when_the_daemon_is_killed_an
     browser.until(lambda: "systemctl start dance-ondevice" in browser.text("#gone"))
     elsewhere = world.page("/learning")
     assert "No daemon runs" in elsewhere.text()
-    world.picture("stopped")
     world.page("/")
     world.daemon.start()
     browser.until(lambda: browser.all("#cameras"))
@@ -232,7 +231,6 @@ def test_a_label_by_three_taps_and_a_stroke_teaches_and_the_new_version_can_be_r
     world.picture("learning")
     world.page(f"/learning/version/{status['version']}")
     assert "Promoted" in browser.text()
-    world.picture("version")
     world.page("/")
     browser.until(lambda: status["version"] in browser.text("#state"))
 
@@ -289,10 +287,6 @@ def test_pages_fit_a_telephone_and_keep_axes_rules(world: World, axe: str) -> No
             world.page(path)
             if path == "/label":
                 opened(browser)
-            if path == "/samples" and not narrow:
-                world.picture("samples")
-            if path == "/energy" and not narrow:
-                world.picture("energy")
             name = f"{path} {'narrow' if narrow else 'wide'}"
             browser.run(axe)
             found = browser.driver.execute_async_script(
