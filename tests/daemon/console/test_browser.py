@@ -279,6 +279,7 @@ def test_the_keyboard_alone_labels_a_frame(world: World) -> None:
 
 def test_pages_fit_a_telephone_and_keep_axes_rules(world: World, axe: str) -> None:
     sample = world.send(4, labelled=True)[0]
+    world.send(12, labelled=False)
     browser = world.browser
     broken: dict[str, list[str]] = {}
     for narrow in (False, True):
