@@ -234,6 +234,19 @@ class ConditionSets:
         decided = self._judge(condition, own, before, after, label)
         return Served(after, condition, trial=True, decided=decided)
 
+    def look(self, image: Image, condition: str, *, out_size: Sequence[int]) -> Prediction:
+        """Segment a stored image with a condition's live statistics, for people; it counts for nothing else.
+
+        Args:
+            image: (h, w, 3) uint8 BGR.
+            condition: Its condition; where that has no live statistics, the model's own serve.
+            out_size: (H, W) of the mask.
+
+        Raises:
+            NotFinite: The model's answer cannot be used.
+        """
+        return self._run(image, self._fallback(condition), out_size)
+
     def work(self, wanted: Iterable[str], frames: Callable[[str], list[Image] | None]) -> bool:
         """Do one slice of estimation, if there is anything to estimate.
 

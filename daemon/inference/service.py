@@ -18,7 +18,9 @@ import torch
 import zmq
 
 from dance_ondevice.daemon.config import sections
+from dance_ondevice.daemon.inference.asked import AskedImages
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
+from dance_ondevice.daemon.ingest.last_seen import LastSeen, Segmented
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.security.curve import ServerCurve
@@ -130,6 +132,7 @@ class Predictor(Service):
         max_cameras: int = 64,
         conditions: sections.Conditions = sections.Conditions(),  # noqa: B008 - frozen
         notes: SampleNotes | None = None,
+        seen: LastSeen | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -144,6 +147,9 @@ class Predictor(Service):
         self._curve = curve
         self._watch = watch
         self._notes = notes
+        self._seen = seen
+        #: Stored images that people ask to have segmented.
+        self.asked = AskedImages(mailbox.call)
         self._now = now
         self._monotonic = monotonic
         self._slot: ModelSlot | None = None
@@ -241,6 +247,8 @@ class Predictor(Service):
                 self._failures.reset()
             if frame is not None:
                 self._answer(frame, slot)
+            if self._answer_asked(slot):
+                untidy = True
             # One slice after a frame: the next one waits for one forward pass at most.
             if self._work():
                 untidy = True
@@ -267,6 +275,19 @@ class Predictor(Service):
         else:
             self._failures.reset()
         self._instruments.inference_seconds(self._monotonic() - started)
+
+    def _answer_asked(self, slot: ModelSlot) -> bool:
+        """Segment one image that a person asked for; returns whether there was one."""
+        asked = self.asked.take()
+        if asked is None:
+            return False
+        try:
+            found = slot.conditions.sets.look(asked.image, asked.condition, out_size=asked.out_size)
+        except Exception as error:  # the model may be the user's own: who asked gets its error
+            asked.future.set_exception(error)
+        else:
+            asked.future.set_result((found, slot.version))
+        return True
 
     def _failed(self, frame: PendingFrame, slot: ModelSlot, error: Exception) -> None:
         log.warning("frame not answered id=%s version=%s error=%r", frame.id, slot.version, error)
@@ -300,9 +321,19 @@ class Predictor(Service):
         )
         if label is not None:
             self._score(label, prediction.mask, n_classes)
+        condition = self.conditions.condition_of(frame.camera)
         if self._notes is not None:
-            condition = self.conditions.condition_of(frame.camera)
             self._notes.note(frame.id, prediction.mean_confidence, condition, slot.version)
+        if self._seen is not None:
+            self._seen.segmented(
+                frame,
+                Segmented(
+                    mask=prediction.mask,
+                    confidence=prediction.mean_confidence,
+                    condition=condition,
+                    version=slot.version,
+                ),
+            )
         if self._publisher is None:
             return
         if self._explained.get(frame.camera) is not slot.card:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.ingest.cameras import Cameras
+from dance_ondevice.daemon.ingest.last_seen import Judged
 from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, check_frame, encode_for_store
 from dance_ondevice.daemon.store.samples import NewSample, digest
@@ -312,6 +313,17 @@ def pending_frame(decided: DecidedFrame, received: float) -> PendingFrame:
         scale=decided.decision.scale,
         label=decided.label.png if decided.label else None,
         score=decided.score,
+    )
+
+
+def judged(decided: DecidedFrame) -> Judged:
+    """The decision on a frame, for people who watch."""
+    return Judged(
+        id=decided.id,
+        kept=decided.decision.keep,
+        score=decided.score,
+        scale=decided.decision.scale,
+        reason=decided.reason,
     )
 
 
