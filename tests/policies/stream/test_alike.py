@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import pytest
 from hypothesis import given
@@ -75,6 +75,28 @@ def test_no_run_of_frames_and_no_kind_ever_loses_more_than_its_share(
     for gone in by_kind.values():
         assert not any(gone[: rules.warmup_frames])
         assert sum(gone) <= rules.drop_fraction * len(gone) + 1e-9
+
+
+@given(
+    st.sampled_from(CHOICES),
+    st.lists(st.tuples(st.sampled_from([DAY, DUSK, NIGHT]), st.integers(1, 40)), min_size=1, max_size=16),
+    st.integers(0, 3),
+)
+def test_of_any_hundred_frames_after_any_change_a_third_goes_at_most(
+    choice: Choice, drives: list[tuple[tuple[float, float], int]], seed: int
+) -> None:
+    """Short drives one after the other, and the frames of each light alone."""
+    rules = SlimmingRules(choice=choice, seed=seed)
+    found = [frame for n, (light, count) in enumerate(drives) for frame in frames(count, light, seed + n)]
+    _, decisions = stream(rules, found)
+    by_light: dict[str, list[bool]] = {}
+    for decision in decisions:
+        by_light.setdefault(decision.condition, []).append(not decision.keep)
+    for gone in [[not decision.keep for decision in decisions], *by_light.values()]:
+        dropped = [0, *accumulate(gone)]
+        most = 100 * (rules.drop_fraction + 0.05)
+        assert all(later - sooner <= most for sooner, later in zip(dropped, dropped[100:], strict=False))
+        assert dropped[min(100, len(gone))] <= most
 
 
 @pytest.mark.parametrize("choice", CHOICES)
