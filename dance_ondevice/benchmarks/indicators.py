@@ -18,24 +18,23 @@ from dance_ondevice.benchmarks.indicators_report import (
     IndicatorsReport,
     scale_key,
 )
-from dance_ondevice.benchmarks.ranks import spearman
 from dance_ondevice.complexity import (
     INDICATORS,
     Complexity,
     Indicator,
-    LearntLoss,
-    describe,
     grey_reduction,
     label_boundary_density,
-    learn_loss,
     make_indicator,
 )
 from dance_ondevice.datasets.listing import LabelledImage, ReadLabel
-from dance_ondevice.images.codec import decode_colour, decode_grey, encode_jpeg, resize_area
+from dance_ondevice.images.codec import decode_colour, decode_grey, encode_jpeg
 from dance_ondevice.images.headers import probe
+from dance_ondevice.learnt_loss import LearntLoss, describe, learn_loss
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import predict
-from dance_ondevice.training.evaluation import confusion_matrix, miou
+from dance_ondevice.ranks import spearman
+from dance_ondevice.training.evaluation import miou
+from dance_ondevice.training.scale_loss import look
 
 #: (width, height) of the frame that times are told for.
 _TIMED_SIZE = (640, 480)
@@ -202,18 +201,19 @@ def _image_loss(
     sums: Mapping[float, NDArray[np.int64]] | None,
 ) -> tuple[ImageLoss, float]:
     """The loss of one image and the model's mean confidence at full size; adds to the sums of all images."""
-    scored: dict[float, float] = {}
-    confidence = 0.0
-    for scale in (1.0, *bench.scales):
-        found = predict(bench.model, resize_area(bgr, scale), bench.card.normalisation, label.shape)
-        matrix = confusion_matrix(label, found.mask, len(bench.card.classes))
-        scored[scale] = miou(matrix)
-        if sums is not None:
-            sums[scale][:] += matrix
-        if scale == 1.0:
-            confidence = found.mean_confidence
-    losses = {scale_key(scale): scored[1.0] - scored[scale] for scale in bench.scales}
-    return ImageLoss(image=name, miou=scored[1.0], loss=losses), confidence
+    classes = len(bench.card.classes)
+    found = look(
+        bench.model,
+        bgr,
+        label,
+        scales=bench.scales,
+        normalisation=bench.card.normalisation,
+        n_classes=classes,
+    )
+    for scale, total in (sums or {}).items():
+        total[:] += found.matrices[scale]
+    losses = {scale_key(scale): found.loss(scale) for scale in bench.scales}
+    return ImageLoss(image=name, miou=found.full, loss=losses), found.confidence
 
 
 def _score_at(found: Complexity, scale: float, scales: Sequence[float]) -> float:

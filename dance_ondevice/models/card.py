@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.learnt_loss import LossWeights
 
 #: Format number of cards. It grows only when an older program could misread a newer card, not for new fields.
 FORMAT = 1
@@ -70,6 +71,7 @@ class ModelCard:
             ``macs``.
         training: Facts of its training as the trainer reports them: frames, steps, joules.
         gate: Results of the promotion gate.
+        scale_loss: What the model loses on smaller images, learnt by a round; None if none has learnt it.
         sha256: SHA-256 of the tensors file (saved).
         format: Format number of the card and the tensors file.
     """
@@ -91,6 +93,7 @@ class ModelCard:
     unslimmed_macs: Count = 0
     training: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
+    scale_loss: LossWeights | None = None
     sha256: str = ""
     format: int = FORMAT
 

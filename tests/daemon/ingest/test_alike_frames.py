@@ -91,7 +91,9 @@ def data_folder(variable: str, name: str) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("indicator", INDICATORS)
 def test_camvids_dusk_after_its_day_is_not_starved(indicator: str) -> None:
-    found = sorted((path.name, path) for path in data_folder("DANCE_CAMVID_DIR", "camvid").glob("t[re]*[nt]/*.jpg"))
+    found = sorted(
+        (path.name, path) for path in data_folder("DANCE_CAMVID_DIR", "camvid").glob("t[re]*[nt]/*.jpg")
+    )
     day = [path.read_bytes() for name, path in found if "0016E5" in name]
     dusk = [path.read_bytes() for name, path in found if "0001TP" in name]
     assert len(day) > 150
