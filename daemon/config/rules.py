@@ -110,8 +110,8 @@ RULES: Mapping[str, Rule] = {
         "Bytes left free on the disk, whatever the quota.", *integer(0, 2**63 - 1)
     ),
     "complexity.indicator": Rule(
-        "How the spatial complexity of a frame is measured. With learnt, rounds learn from labelled samples at "
-        "full size what the model loses on smaller ones; detail_loss until that is better than chance.",
+        "How the spatial complexity of a frame is measured. With learnt, rounds learn from labelled samples "
+        "at full size what the model loses on smaller ones; detail_loss until that is better than chance.",
         *one_of(*INDICATORS, LEARNT),
     ),
     "data_slimming.enabled": Rule(

@@ -1,4 +1,4 @@
-"""The fit of a round: what its candidate loses on smaller images, learnt from labelled samples at full size."""
+"""The fit of a round: what its candidate loses on smaller images, learnt from labelled samples."""
 
 from __future__ import annotations
 
