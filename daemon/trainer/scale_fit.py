@@ -17,7 +17,7 @@ from dance_ondevice.images.headers import ImageError, probe
 from dance_ondevice.learnt_loss import LossWeights, describe, judged_fit
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.training.batches import SampleError, read_image, read_label
-from dance_ondevice.training.scale_loss import look
+from dance_ondevice.training.evaluation import look
 
 __all__ = ["with_scale_loss"]
 

@@ -34,8 +34,7 @@ from dance_ondevice.learnt_loss import LearntLoss, describe, learn_loss, out_of_
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import predict
 from dance_ondevice.ranks import spearman
-from dance_ondevice.training.evaluation import Matrix, miou
-from dance_ondevice.training.scale_loss import ByScale, look
+from dance_ondevice.training.evaluation import ByScale, Matrix, look, miou
 
 #: (width, height) of the frame that times are told for.
 _TIMED_SIZE = (640, 480)
