@@ -33,6 +33,7 @@ FIRST_LAYERS: Mapping[str, tuple[str, ...]] = {
     "pspnet": ("encoder.stem",),
     "bisenetv2": ("detail.0", "semantic.stem"),
     "hrnet": ("stem",),
+    "espnetv2": ("base_net.level1", "base_net.level2_0"),
 }
 #: Stands for them in a stage.
 _FIRST = ("first layers",)
