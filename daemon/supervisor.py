@@ -32,8 +32,8 @@ from dance_ondevice.daemon.energy.meters import choose_meter
 from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
 from dance_ondevice.daemon.ingest import ingest_config
 from dance_ondevice.daemon.ingest.cameras import stored_cameras
-from dance_ondevice.daemon.ingest.ingest_config import admission
 from dance_ondevice.daemon.ingest.last_seen import LastSeen
+from dance_ondevice.daemon.ingest.learnt_indicator import served_by
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
 from dance_ondevice.daemon.metrics.gauges import SnapshotCollector
@@ -330,14 +330,14 @@ class Supervisor:
         return Ingest(
             config.ingest,
             context=core.context,
-            indicator=indicator,
+            indicator=served_by(config.complexity.indicator, indicator, core.versions.live),
             rules=ingest_config.rules(config.data_slimming),
             n_classes=len(config.model.classes),
             store=core.store,
             mailbox=mailbox,
             instruments=core.instruments,
             condition_of=predictor.conditions.named_condition_of if predictor else lambda _camera: "",
-            admission=admission(config, core.curve),
+            admission=ingest_config.admission(config, core.curve),
             curve=core.curve,
             publishers=config.security.publishers,
             cameras=core.store.submit(stored_cameras).result(),

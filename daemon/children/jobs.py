@@ -29,6 +29,20 @@ class JobSample(msgspec.Struct, frozen=True, kw_only=True):
     condition: str = ""
 
 
+class ScaleFit(msgspec.Struct, frozen=True, kw_only=True):
+    """What the trainer learns the candidate's loss on smaller images from.
+
+    Attributes:
+        samples: Labelled samples that are stored at full size.
+        groups: The group of each: samples of one light and time, which must not vouch for each other.
+        scales: The scales below 1 that images are stored at.
+    """
+
+    samples: tuple[JobSample, ...]
+    groups: tuple[int, ...]
+    scales: tuple[float, ...]
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The job of one round, written to ``rounds/<id>/job.json``.
 
@@ -60,6 +74,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             sees the same; empty when one set of statistics serves every frame.
         graph: Whether the candidate's graph for onnxruntime is written beside it, so that the daemon need
             not.
+        scale_fit: What the loss on smaller images is learnt from; None if the round does not learn it.
     """
 
     round: str
@@ -90,6 +105,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     graph: bool = False
     kind: RoundKindName | Literal[""] = ""
     note: str = ""
+    scale_fit: ScaleFit | None = None
 
     @property
     def kind_of(self) -> RoundKindName:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dance_ondevice.complexity import INDICATORS
+from dance_ondevice.complexity import INDICATORS, LEARNT
 from dance_ondevice.daemon.config.values import (
     absolute_path,
     below,
@@ -109,7 +109,11 @@ RULES: Mapping[str, Rule] = {
     "storage.min_free_bytes": Rule(
         "Bytes left free on the disk, whatever the quota.", *integer(0, 2**63 - 1)
     ),
-    "complexity.indicator": Rule("How the spatial complexity of a frame is measured.", *one_of(*INDICATORS)),
+    "complexity.indicator": Rule(
+        "How the spatial complexity of a frame is measured. With learnt, rounds learn from labelled samples "
+        "at full size what the model loses on smaller ones; detail_loss until that is better than chance.",
+        *one_of(*INDICATORS, LEARNT),
+    ),
     "data_slimming.enabled": Rule(
         "Whether frames are dropped and downsampled by their score; without it every frame is kept as it is.",
         *boolean(),

@@ -39,6 +39,7 @@ class Measured:
 
     Attributes:
         score: Spatial complexity, 0 to 1.
+        scored_by: What makes scores comparable, see ``complexity.Complexity``.
         luma: Mean luma, a fraction of full scale.
         contrast: Standard deviation of the luma, a fraction of full scale.
         signature: Signature by which near-duplicates are found.
@@ -48,6 +49,7 @@ class Measured:
 
     frame: CheckedFrame
     score: float
+    scored_by: str
     luma: float
     contrast: float
     signature: str
@@ -146,9 +148,11 @@ class FrameDecider:
         )
         luma, contrast = luma_and_contrast(frame.grey)
         text = signature(frame.grey)
+        found = self._indicator.measure(frame.grey, _bits_per_pixel(frame))
         return Measured(
             frame=frame,
-            score=self._indicator.measure(frame.grey, _bits_per_pixel(frame)).score,
+            score=found.score,
+            scored_by=found.scored_by,
             luma=luma,
             contrast=contrast,
             signature=text,
@@ -283,6 +287,7 @@ def _figures(measured: Measured, condition: str) -> FrameFigures:
     label = measured.frame.label
     return FrameFigures(
         score=measured.score,
+        scored_by=measured.scored_by,
         luma=measured.luma,
         contrast=measured.contrast,
         condition=condition,

@@ -29,6 +29,7 @@ from dance_ondevice.daemon.children.counts import Counts, ScoreCard, counts_file
 from dance_ondevice.daemon.trainer.curve import Curve, Gate
 from dance_ondevice.daemon.trainer.interrupts import Leave, ParentRequests, Saved
 from dance_ondevice.daemon.trainer.kinds import KINDS
+from dance_ondevice.daemon.trainer.scale_fit import with_scale_loss
 from dance_ondevice.daemon.trainer.scores import kept_scores, score, time_masks
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
 from dance_ondevice.daemon.trainer.sift import sample_of, sift
@@ -130,6 +131,7 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
         precision=training.options.precision,
         steps=training.step,
     )
+    card = with_scale_loss(card, candidate, job, serving)
     _save(job, candidate, card, done, kind.card_fields(serving))
     kind.write(serving, Path(job.out))
     if job.graph:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.learnt_loss import LossWeights
 from dance_ondevice.models.mapping.class_map import ClassMap, ClassMapError
 
 #: Format number of cards. It grows only when an older program could misread a newer card, not for new fields.
@@ -75,6 +76,7 @@ class ModelCard:
             ``macs``.
         training: Facts of its training as the trainer reports them: frames, steps, joules.
         gate: Results of the promotion gate.
+        scale_loss: What the model loses on smaller images, learnt by a round; None if none has learnt it.
         sha256: SHA-256 of the tensors file (saved).
         format: Format number of the card and the tensors file.
     """
@@ -98,6 +100,7 @@ class ModelCard:
     unslimmed_macs: Count = 0
     training: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
+    scale_loss: LossWeights | None = None
     sha256: str = ""
     format: int = FORMAT
 
