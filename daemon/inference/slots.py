@@ -106,19 +106,9 @@ def _server(
     """The first engine of a list, with the next ones to fall back to."""
     name, *others = engines
     if name == "torch" or graph is None:
-        return _torch_server(directory, threads)
+        # Only here does the daemon load torch.
+        from dance_ondevice.daemon.inference.last_resort import torch_server
+
+        return torch_server(directory, threads)
     server = GraphServer(graph, name, card.normalisation, threads=threads)
     return WithFallback(server, partial(_server, others, directory, card, graph, threads))
-
-
-def _torch_server(directory: Path, threads: int) -> Server:
-    """The last resort; only here does the daemon load torch."""
-    import torch
-
-    from dance_ondevice.models import checkpoint
-    from dance_ondevice.models.forward import channels_last
-    from dance_ondevice.runtime.torch_server import TorchServer
-
-    torch.set_num_threads(threads)
-    model, card = checkpoint.load(directory)
-    return TorchServer(channels_last(model), card.normalisation, size=card.macs_at)

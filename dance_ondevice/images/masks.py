@@ -85,7 +85,9 @@ def decide_on_half_grid(
     rows, columns = span[0] / coarse.shape[1], span[1] / coarse.shape[2]
     if min(rows, columns) < 2:
         return decide(coarse, span, out_size)
-    height, width = (-(-side // 2) for side in out_size)
+    # OpenCV rounds the size of what it enlarges, to one less than needed at most.
+    height = min(-(-out_size[0] // 2), round(coarse.shape[1] * (rows / 2)))
+    width = min(-(-out_size[1] // 2), round(coarse.shape[2] * (columns / 2)))
     mask = np.zeros((height, width), np.uint8)
     best = None
     for index, plane in enumerate(coarse):
@@ -97,6 +99,9 @@ def decide_on_half_grid(
         cv2.max(scores, best, dst=best)
         cv2.max(mask, np.bitwise_and(above, np.uint8(index), out=above), dst=mask)
     whole = cv2.resize(mask, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST)
+    if whole.shape[0] < out_size[0] or whole.shape[1] < out_size[1]:
+        below, right = (max(0, side - had) for side, had in zip(out_size, whole.shape, strict=True))
+        whole = cv2.copyMakeBorder(whole, 0, below, 0, right, cv2.BORDER_REPLICATE)
     cells = coarse[:, : ceil(out_size[0] / rows), : ceil(out_size[1] / columns)]
     with np.errstate(invalid="ignore"):
         confidence = 1 / np.exp(cells - cells.max(axis=0)).sum(axis=0)
