@@ -44,6 +44,14 @@ def lines(report: PredictReport) -> list[str]:
                 for e in report.engines
             ],
         ),
+        *_beside_round(report),
+    ]
+
+
+def _beside_round(report: PredictReport) -> list[str]:
+    if report.idle is None or report.beside_round is None:
+        return ["", "No daemon was measured."]
+    return [
         "",
         f"A daemon ({report.engine}) at {report.fps:g} frames/s: the 99th percentile beside a round is "
         f"{report.ratio:.2f} x that of the idle board (target {TARGET_RATIO}); {report.lost_at_swap} frames "

@@ -70,7 +70,7 @@ class PredictReport:
         size: (height, width) of the images.
         fps: Frames a second that the daemon was sent.
         engines: What a mask takes by engine; only engines that are installed.
-        idle: Masks while nothing else runs, before each round.
+        idle: Masks while nothing else runs, before each round; this and what follows is None without rounds.
         beside_round: Masks from the start of a round until its model is live, over all rounds.
         ratio: 99th percentile of ``beside_round`` divided by that of ``idle``.
         on_target: Whether the ratio is within ``TARGET_RATIO`` and no frame was lost.
@@ -85,11 +85,11 @@ class PredictReport:
     size: tuple[int, int]
     fps: float
     engines: list[EngineTime]
-    idle: Served
-    beside_round: Served
-    ratio: float
-    on_target: bool
-    lost_at_swap: int
-    engine: str
+    idle: Served | None
+    beside_round: Served | None
+    ratio: float | None
+    on_target: bool | None
+    lost_at_swap: int | None
+    engine: str | None
     round_outcomes: list[str]
     conv_gflops: float | None

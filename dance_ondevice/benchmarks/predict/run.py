@@ -38,8 +38,8 @@ class Plan:
 
     Attributes:
         passes: Number of timed forward passes of each engine.
-        rounds: Number of training rounds; an idle board is measured before each, so that other load on the
-            machine affects both alike.
+        rounds: Number of training rounds, 0 to compare engines alone; an idle board is measured before each,
+            so that other load on the machine affects both alike.
         seconds: Seconds of each measurement of the idle board; a round lasts as long as its training.
         fps: Frames a second, few enough that the daemon skips none.
         threads: Numbers of threads with which engines are compared.
@@ -70,6 +70,28 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
     say("comparing engines")
     model, card = checkpoint.load(packaged.FOLDER)
     engines = compare(model, card, plan.size, passes=plan.passes, threads=plan.threads)
+    served = _served(plan, folder, say) if plan.rounds else None
+    idle, beside = served[:2] if served else (None, None)
+    ratio = beside.latency_ms["99"] / idle.latency_ms["99"] if idle and beside else None
+    return PredictReport(
+        architecture=plan.architecture,
+        parameters=count_parameters(model),
+        size=plan.size,
+        fps=plan.fps,
+        engines=engines,
+        idle=idle,
+        beside_round=beside,
+        ratio=ratio,
+        on_target=None if ratio is None or beside is None else ratio <= TARGET_RATIO and beside.lost == 0,
+        lost_at_swap=beside.lost if beside else None,
+        engine=served[2] if served else None,
+        round_outcomes=served[3] if served else [],
+        conv_gflops=conv_gflops(),
+    )
+
+
+def _served(plan: Plan, folder: Path, say: Callable[[str], None]) -> tuple[Served, Served, str, list[str]]:
+    """Masks of an idle board and beside rounds, the engine that made them, and the rounds' outcomes."""
     say("rendering frames")
     scene = street(12, plan.size)
     write_config(folder / "config.toml", _config(plan))
@@ -86,23 +108,7 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
                 beside += board.serve_beside_round()
                 outcomes.append(board.status()["rounds"]["last"]["outcome"])
             engine = board.status()["inference"]["engine"]
-    before, during = idle.served("idle"), beside.served("beside a round")
-    ratio = during.latency_ms["99"] / before.latency_ms["99"]
-    return PredictReport(
-        architecture=plan.architecture,
-        parameters=count_parameters(model),
-        size=plan.size,
-        fps=plan.fps,
-        engines=engines,
-        idle=before,
-        beside_round=during,
-        ratio=ratio,
-        on_target=ratio <= TARGET_RATIO and during.lost == 0,
-        lost_at_swap=during.lost,
-        engine=engine,
-        round_outcomes=outcomes,
-        conv_gflops=conv_gflops(),
-    )
+    return idle.served("idle"), beside.served("beside a round"), engine, outcomes
 
 
 def _config(plan: Plan) -> Mapping[str, Mapping[str, object]]:
