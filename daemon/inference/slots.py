@@ -66,6 +66,7 @@ def load_slot(
     Raises:
         CheckpointError: The folder does not hold a model that loads and runs.
     """
+    log.info("model loads version=%s", directory.name)
     card = read_card(directory)
     try:
         check_intact(directory)
