@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 from dance_ondevice.conditions.arrays import ConditionArrays, decode
 from dance_ondevice.daemon.children import jobs
@@ -37,6 +38,7 @@ class Estimation:
         *,
         procfs: Path = Path("/proc"),
         threads: int = 1,
+        priority: Literal["background", "normal"] = "background",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare without starting anything.
@@ -46,11 +48,13 @@ class Estimation:
             cpu: The account that the child's CPU seconds are charged to.
             procfs: Root of procfs.
             threads: Number of CPU threads of the child.
+            priority: ``background`` lets the child run only when no other program needs the processor.
             monotonic: Monotonic clock, in seconds.
         """
         self._folder = folder
         self._procfs = procfs
         self._threads = threads
+        self._priority: Literal["background", "normal"] = priority
         self._monotonic = monotonic
         self._stopping = threading.Event()
         # A child dies with the thread that started it, so this one lasts.
@@ -103,7 +107,9 @@ class Estimation:
         )
         events: list[jobs.Event] = []
         ended = self._watcher.run(
-            TrainerProcess(job, log_file, program=_PROGRAM, monotonic=self._monotonic),
+            TrainerProcess(
+                job, log_file, program=_PROGRAM, priority=self._priority, monotonic=self._monotonic
+            ),
             Limits(
                 deadline=self._monotonic() + _SECONDS,
                 resident_bytes=memory_limit(self._procfs),

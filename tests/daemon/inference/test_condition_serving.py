@@ -394,7 +394,7 @@ def running(tmp_path: Path) -> Iterator[tuple[Predictor, Callable[[int, np.ndarr
         context=context,
         threads=1,
         conditions=sections.Conditions(min_frames=8, probation_every=2),
-        estimation=Estimation(tmp_path / ".estimation", NoAccount()),
+        estimation=Estimation(tmp_path / ".estimation", NoAccount(), priority="normal"),
     )
     predictor.start()
     predictor.prepare(tmp_path / "v1")()
