@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dance_ondevice.models.forward import Prediction
+from dance_ondevice.images.masks import Prediction
 
 __all__ = ["Asked", "AskedImages", "TooManyAsked"]
 

@@ -29,12 +29,13 @@ from dance_ondevice.complexity import (
 )
 from dance_ondevice.datasets.listing import LabelledImage, ReadLabel
 from dance_ondevice.images.codec import decode_colour, decode_grey, encode_jpeg
+from dance_ondevice.images.confusion import Matrix, miou
 from dance_ondevice.images.headers import probe
 from dance_ondevice.learnt_loss import LearntLoss, describe, learn_loss, out_of_group
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import predict
 from dance_ondevice.ranks import spearman
-from dance_ondevice.training.evaluation import ByScale, Matrix, look, miou
+from dance_ondevice.training.evaluation import ByScale, look
 
 #: (width, height) of the frame that times are told for.
 _TIMED_SIZE = (640, 480)

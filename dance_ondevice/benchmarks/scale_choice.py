@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dance_ondevice.training.evaluation import Matrix, miou
+from dance_ondevice.images.confusion import Matrix, miou
 
 __all__ = ["AT_RANDOM", "ONE_SCALE", "by_rank", "compared", "same_cost"]
 

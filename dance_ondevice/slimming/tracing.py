@@ -19,8 +19,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.channels import has_channels, is_channelwise, layer_channels
-from dance_ondevice.models.forward import STRIDE
 
 #: Side of the image that a model is traced with: small, but several pixels at the deepest resolution.
 TRACE_SIDE = 4 * STRIDE
