@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import zmq
 
@@ -44,14 +45,22 @@ def main(arguments: list[str]) -> int:
                 router.send_multipart([identity.bytes, b'{"ok":true}'])
 
 
+@dataclass(frozen=True)
+class Loop:
+    """A running loop: the endpoint to send to, and its process."""
+
+    endpoint: str
+    pid: int
+
+
 @contextmanager
-def receiver(reduction: int) -> Iterator[str]:
-    """Such a process; gives the endpoint to send to."""
+def receiver(reduction: int) -> Iterator[Loop]:
+    """Such a process."""
     command = [sys.executable, "-m", "dance_ondevice.benchmarks.ingest.baseline", str(reduction)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        yield process.stdout.readline().strip()
+        yield Loop(process.stdout.readline().strip(), process.pid)
     finally:
         process.communicate()
 
