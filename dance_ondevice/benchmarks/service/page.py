@@ -26,14 +26,14 @@ def lines(report: ServiceReport) -> list[str]:
         rows = [row for scene in report.scenes for row in _scene(report, scene)]
         found += [*table(columns, rows), ""]
     if report.ingest:
-        columns = (
+        names = (
             "ingest, stored", "build", "frames/s", "of the loop", "CPU ms a frame", "of the other", "kept",
         )  # fmt: skip
-        rows = [row for race in report.ingest for row in _ingest(report, race)]
+        races = [row for race in report.ingest for row in _ingest(report, race)]
         found += [
             "The loop only receives and decodes grey; a kept frame is answered when it is durable.",
             "",
-            *table(columns, rows),
+            *table(names, races),
             "",
         ]
     starts = [
@@ -73,7 +73,7 @@ def _used(used: Used, ratio: float | None) -> tuple[str, ...]:
 
 def _ingest(report: ServiceReport, race: Ingest) -> list[tuple[str, ...]]:
     loop = race.loop
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (race.name, "the loop", f"{loop.frames_per_second:.0f}", "1", f"{loop.cpu_ms:.2f}", "-", "-"),
         (
             "",

@@ -19,6 +19,8 @@ from dance_ondevice.complexity import grey_reduction
 HEIGHT, WIDTH = 480, 640
 #: Different frames of the driving camera; they are sent over and over.
 _DISTINCT = 120
+#: Different frames of ingest: more than the pictures that a new one is compared with.
+_UNLIKE = 320
 _DRIVING_FPS, _STANDING_FPS = 2.0, 5.0
 
 #: How frames are stored at full speed: the section ``data_slimming``. Only the default drops any.
@@ -122,7 +124,7 @@ class _Bench:
         if plan.turns == 0:
             return found
         self._say("rendering frames")
-        jpegs = [frame.jpeg for frame in scenes.driving(24, 1.0, plan.size)]
+        jpegs = scenes.distinct(_UNLIKE, plan.size)
         for name, slimming in STORED.items():
             with self._started(
                 _config({"data_slimming": slimming, "inference": {"enabled": False}})

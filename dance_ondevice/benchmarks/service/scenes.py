@@ -17,6 +17,8 @@ _QUALITY = 90
 _PLACE = 100
 #: Frames of the street are a tenth of a second apart.
 _STREET_FPS = 10.0
+#: Frames between two pictures: enough for another scene; and how many frames are made of each.
+_STRIDE, _PIECES = 7, 16
 #: Seconds of which the first share is busy.
 _PERIOD = 40.0
 _BUSY = 0.3
@@ -34,6 +36,19 @@ def driving(count: int, fps: float, size: tuple[int, int]) -> list[Frame]:
     """Frames of (height, width) from a car."""
     camera = StreetCamera(seed=0, height=size[0], width=size[1])
     return [_frame(camera, index) for index in _indices(count, fps)]
+
+
+def distinct(count: int, size: tuple[int, int]) -> list[bytes]:
+    """JPEGs of (height, width) none of which repeats another: pieces of a few pictures, some mirrored."""
+    camera = StreetCamera(seed=0, height=size[0], width=size[1])
+    pictures = [camera.render(_STRIDE * number)[0] for number in range(max(1, count // _PIECES))]
+    found = []
+    for number in range(count):
+        picture = pictures[number // _PIECES % len(pictures)]
+        piece = number % _PIECES
+        moved = np.roll(picture, piece // 2 * picture.shape[1] // (_PIECES // 2), axis=1)
+        found.append(images.encode_jpeg(moved[:, ::-1].copy() if piece % 2 else moved, _QUALITY))
+    return found
 
 
 def standing(count: int, fps: float, size: tuple[int, int]) -> list[Frame]:
