@@ -222,6 +222,7 @@ class Supervisor:
                 paths,
                 quota_bytes=config.storage.quota_bytes,
                 min_free_bytes=config.storage.min_free_bytes,
+                on_written=lambda frames, seconds: instruments.frame_cpu("store", seconds, frames),
             )
         )
         instruments.cameras.known(store.submit(last_arrivals).result())

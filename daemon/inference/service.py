@@ -256,7 +256,7 @@ class Predictor(Service):
             self._publisher.close()
 
     def _answer(self, frame: PendingFrame, slot: ModelSlot) -> None:
-        started = self._monotonic()
+        started, used = self._monotonic(), time.thread_time()
         try:
             self._serve(frame, slot, started)
         except Exception as error:  # the model may be the user's own: only this frame is lost
@@ -265,6 +265,7 @@ class Predictor(Service):
             self._failed(frame, slot, error)
         else:
             self._failures.reset()
+        self._instruments.frame_cpu("inference", time.thread_time() - used)
         self._instruments.inference_seconds(self._monotonic() - started)
 
     def _failed(self, frame: PendingFrame, slot: ModelSlot, error: Exception) -> None:

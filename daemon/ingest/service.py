@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import zmq
 
@@ -51,6 +51,8 @@ from dance_ondevice.daemon.wire.receiver import Origin, Received, Receiver
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 
 __all__ = ["Ingest"]
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +242,7 @@ class Ingest(Service):
         """Move every message forward as far as it can go now."""
         self._send_answers()
         for work in self._pipeline.measured():
-            self._attempt(work.item, partial(self._decide, work))
+            self._attempt(work.item, partial(self._timed, "decide", partial(self._decide, work)))
             if not isinstance(work.item.message, LabelMessage):
                 self._instruments.ingest_seconds(self._monotonic() - work.started)
         self._hand_over()
@@ -285,7 +287,7 @@ class Ingest(Service):
             )
         else:
             pixels = declared_pixels(message.image, message.shape)
-            measure = partial(self.decider.measure, message)
+            measure = partial(self._timed, "measure", partial(self.decider.measure, message))
         self._pipeline.begin(item, self._monotonic(), pixels, measure)
 
     def _decide(self, work: InWork) -> None:
@@ -305,12 +307,20 @@ class Ingest(Service):
             self._instruments.scale(decided.camera, decided.decision.scale)
             self._instruments.decided(decided.camera, decided.decision, decided.standing)
         if decided.decision.keep:
-            self._pipeline.proceed(work, partial(new_sample, decided))
+            self._pipeline.proceed(work, partial(self._timed, "encode", partial(new_sample, decided)))
             return
         self._pipeline.proceed(work, None)
         self._hand_over()
         self._instruments.frame(decided.camera, "dropped")
         self._acknowledge(work.item, decided, None)
+
+    def _timed(self, stage: str, step: Callable[[], T]) -> T:
+        """Do something for a frame, on any thread, and record that thread's CPU time for it."""
+        started = time.thread_time()
+        try:
+            return step()
+        finally:
+            self._instruments.frame_cpu(stage, time.thread_time() - started)
 
     def _hand_over(self) -> None:
         """Pass finished messages to inference and the store, in the order of arrival."""

@@ -12,6 +12,11 @@ from dance_ondevice.policies.stream.drift import SIGNALS
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
+_CPU_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
+
+#: What is done to a frame, in this order; one that is dropped is not encoded nor stored.
+STAGES = ("measure", "decide", "encode", "store", "inference")
+
 _SCORE_BUCKETS = tuple(round(0.05 * i, 2) for i in range(1, 21))
 
 WORKLOADS = ("training", "inference", "ingest", "labelling", "service")
@@ -83,6 +88,19 @@ class Instruments:
             "dance_inference_seconds",
             "Time from taking a frame to its published mask.",
             buckets=_LATENCY_BUCKETS,
+            registry=registry,
+        )
+        cpu = Histogram(
+            "dance_frame_cpu_seconds",
+            "CPU time for one frame, by stage, of the thread that works on it.",
+            ["stage"],
+            buckets=_CPU_BUCKETS,
+            registry=registry,
+        )
+        self._cpu = {stage: cpu.labels(stage) for stage in STAGES}
+        self._masks_repeated = Counter(
+            "dance_masks_repeated",
+            "Masks that were published again for a frame that shows the same.",
             registry=registry,
         )
         self._inference_failed = Counter(
@@ -195,6 +213,15 @@ class Instruments:
     def inference_seconds(self, value: float) -> None:
         """Record how long one mask took, seconds."""
         self._inference.observe(value)
+
+    def frame_cpu(self, stage: str, seconds: float, frames: int = 1) -> None:
+        """Record the CPU seconds of a stage for some frames, shared evenly; ``stage`` is one of STAGES."""
+        for _ in range(frames):
+            self._cpu[stage].observe(seconds / frames)
+
+    def mask_repeated(self) -> None:
+        """Count a mask that was published again."""
+        self._masks_repeated.inc()
 
     def inference_failed(self) -> None:
         """Count a frame that inference took and could not answer."""
