@@ -124,8 +124,7 @@ class Supervisor:
         4. inference
         5. rounds
         6. ingest: frames are accepted from here on
-        7. the schedule of rounds, metrics, the control socket, and the files that name them, since
-           these reach all other parts
+        7. the schedule of rounds, metrics, the control socket and its files: they reach all other parts
         """
         config = self._config
         self._take_state_folder()

@@ -20,6 +20,7 @@ import zmq
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
+from dance_ondevice.daemon.ingest.pixels import decode_again, resize
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.store.notes import SampleNotes
@@ -364,8 +365,6 @@ def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tu
         image: npt.NDArray[np.uint8] = np.frombuffer(frame.data, np.uint8).reshape(frame.raw_shape)
     else:
         size = (frame.info.height, frame.info.width)
-        image = images.decode_colour(frame.data, reduce=2 if frame.scale <= 0.5 else 1)
+        image = frame.pixels if frame.pixels is not None else decode_again(frame)
     target = (max(1, round(size[0] * frame.scale)), max(1, round(size[1] * frame.scale)))
-    if image.shape[:2] != target:
-        image = images.resize_area(image, target[0] / image.shape[0])
-    return image, size
+    return resize(image, target), size

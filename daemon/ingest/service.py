@@ -138,6 +138,7 @@ class Ingest(Service):
             max_pixels=settings.max_pixels,
             cameras=self._cameras,
             condition_of=condition_of,
+            served_share=mailbox.taken_share if mailbox is not None else lambda: 0.0,
         )
         self._context = context
         self._n_classes = n_classes
@@ -332,11 +333,13 @@ class Ingest(Service):
         assert work.decided is not None
         item, decided = work.item, work.decided
         # Only encoding shows whether the colours can be decoded, so inference gets the frame after it.
-        sample = work.sample.result() if work.sample is not None else None
+        encoded = work.sample.result() if work.sample is not None else None
         if self._mailbox is not None and not decided.sign_of_life:
-            self._mailbox.offer(pending_frame(decided, item.received))
-        if sample is None:
+            pixels = encoded.pixels if encoded is not None else None
+            self._mailbox.offer(pending_frame(decided, item.received, pixels))
+        if encoded is None:
             return
+        sample, decided = encoded.sample, decided.without_pixels()
         stored = self._store.add_sample(sample)
 
         def answer() -> None:
