@@ -48,15 +48,28 @@ class DaemonProcess:
         *,
         python: Path | None = None,
         environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``python`` runs it, by default this process's; ``environ`` is added to this process's variables."""
+        """Prepare a process.
+
+        Args:
+            config: Configuration of the daemon.
+            state_dir: Its state folder.
+            log_file: What it writes to stdout and stderr.
+            python: Interpreter that runs it, by default this process's.
+            environ: Variables beside those of this process.
+            cwd: Folder that it starts in, whose packages come first; by default this process's.
+            monotonic: Clock, in seconds.
+            sleep: Waits for some seconds.
+        """
         self.paths = StatePaths(state_dir)
         self._config = config
         self._log_file = log_file
         self._python = str(python or sys.executable)
         self._environ = dict(environ or {})
+        self._cwd = cwd
         self._monotonic = monotonic
         self._sleep = sleep
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,6 +90,7 @@ class DaemonProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                cwd=self._cwd,
                 env={**os.environ, **self._environ, "RUNTIME_DIRECTORY": self._runtime.name},
             )
         log.info("daemon started pid=%d log=%s", self._process.pid, self._log_file)

@@ -45,6 +45,11 @@ class Build:
 
     @cached_property
     def _keys(self) -> frozenset[str]:
+        # Packages of the folder that it starts in come before all others.
+        where = [str(self.python), "-c", "import dance_ondevice; print(dance_ondevice.__file__)"]
+        found = Path(_run(where, cwd=self.root, environ=self.environ).strip())
+        if self.root.resolve() not in found.resolve().parents:
+            raise BuildFailed(f"{self.python} takes dance_ondevice from {found}, not from {self.root}")
         command = [str(self.python), "-m", "dance_ondevice", "config", "show", "--json"]
         shown = json.loads(_run(command, cwd=self.root, environ=self.environ))
         return frozenset(f"{section}.{key}" for section, keys in shown["values"].items() for key in keys)

@@ -52,6 +52,7 @@ class Daemon:
             folder / "state",
             folder / "daemon.log",
             python=build.python,
+            cwd=build.root,
             environ={**build.environ, "NOTIFY_SOCKET": "@" + address[1:]},
         )
         self.facts: DaemonFile
