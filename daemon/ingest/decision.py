@@ -181,7 +181,7 @@ class FrameDecider:
         return first_decoding(
             rules.scales,
             drop_fraction=rules.drop_fraction,
-            served_share=self._served_share(),
+            served_share=round(self._served_share(), 1),
             measured_at=measured_at,
         )
 

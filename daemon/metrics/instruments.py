@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -138,6 +139,8 @@ class Instruments:
         )
         #: When each camera sent its last frame.
         self.cameras = CameraTimes()
+        #: Series by metric and labels: to look one up takes longer than to count.
+        self._series: dict[tuple[object, ...], Any] = {}
         self._frame_counts: dict[str, int] = {}
         self._scales: set[str] = set()
         self._by_condition: dict[tuple[str, str, str], int] = {}
@@ -145,7 +148,7 @@ class Instruments:
 
     def frame(self, camera: str, outcome: str) -> None:
         """Count one frame; ``outcome`` is kept, dropped, rejected or overflow."""
-        self._frames.labels(camera, outcome).inc()
+        self._of(self._frames, camera, outcome).inc()
         self._frame_counts[outcome] = self._frame_counts.get(outcome, 0) + 1
         if camera and outcome != "rejected":
             self.cameras.seen(camera)
@@ -175,24 +178,33 @@ class Instruments:
         for metric, labels in label_sets:
             with contextlib.suppress(KeyError):  # never counted
                 metric.remove(*labels)
+        self._series.clear()
+
+    def _of(self, metric: Counter | Gauge | Histogram, *labels: str) -> Any:
+        """The series of a metric with these labels (written by the ingest thread alone)."""
+        key = (metric, *labels)
+        found = self._series.get(key)
+        if found is None:
+            found = self._series[key] = metric.labels(*labels)
+        return found
 
     def decided(self, camera: str, decision: Decision, standing: int) -> None:
         """Count one frame by its condition; so many in a row, it included, have repeated what was kept."""
         key = (camera, decision.condition, decision.outcome)
-        self._condition_frames.labels(*key).inc()
+        self._of(self._condition_frames, *key).inc()
         self._by_condition[key] = self._by_condition.get(key, 0) + 1
-        self._repeated.labels(camera).set(standing)
+        self._of(self._repeated, camera).set(standing)
         self._standing[camera] = standing
 
     def score(self, camera: str, value: float) -> None:
         """Record a frame's complexity."""
-        self._score.labels(camera).observe(value)
+        self._of(self._score, camera).observe(value)
 
     def scale(self, camera: str, scale: float) -> None:
         """Count an accepted frame by the scale chosen for it."""
         text = f"{scale:g}"
         self._scales.add(text)
-        self._scale.labels(camera, text).inc()
+        self._of(self._scale, camera, text).inc()
 
     def ingest_seconds(self, value: float) -> None:
         """Record how long one frame took from queue to decision, seconds."""

@@ -58,7 +58,7 @@ def decode_grey(
     Args:
         data: an encoded image.
         reduce: 1, 2, 4 or 8.
-        info: its header, where it was read before and the image found complete.
+        info: its header, where the image was found complete and small enough before.
 
     Returns:
         (ceil(height / reduce), ceil(width / reduce)) uint8.
@@ -77,7 +77,7 @@ def decode_colour(
     Args:
         data: an encoded image.
         reduce: 1, 2, 4 or 8.
-        info: its header, where it was read before and the image found complete.
+        info: its header, where the image was found complete and small enough before.
 
     Returns:
         (ceil(height / reduce), ceil(width / reduce), 3) uint8.
@@ -186,8 +186,6 @@ def _decode(
         info = probe(data)
         _check_pixels(info)
         check_complete(data, info)
-    else:
-        _check_pixels(info)
     size = (-(-info.height // reduce), -(-info.width // reduce))
     if info.format == "jpeg":
         quick = turbo.decode(data, size, grey=grey)

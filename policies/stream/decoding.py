@@ -7,8 +7,8 @@ reduced grey decode of a 640x480 JPEG; ``bench service`` shows what follows from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 __all__ = ["REDUCTIONS", "Decoding", "first_decoding", "reduction"]
 
@@ -36,15 +36,16 @@ def reduction(scale: float) -> int:
     return next(each for each in REDUCTIONS if scale * each <= 1 or each == 1)
 
 
+@lru_cache(maxsize=64)
 def first_decoding(
-    scales: Sequence[float], *, drop_fraction: float, served_share: float, measured_at: int
+    scales: tuple[float, ...], *, drop_fraction: float, served_share: float, measured_at: int
 ) -> Decoding:
     """Choose the decode of a frame whose decision is not known yet, by the least expected cost.
 
     Args:
         scales: Scales that the policy chooses from, each about as often.
         drop_fraction: Share of the frames that is not stored.
-        served_share: Share of the frames that is segmented.
+        served_share: Share of the frames that is segmented; choices are remembered, so round it.
         measured_at: Reduction of the grey image that the score is computed from.
 
     Returns:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from dance_ondevice.policies.stream.decoding import REDUCTIONS, Decoding, first_decoding, reduction
 
 SHARES = st.floats(0, 1)
-SCALES = st.lists(st.floats(0.05, 1.0), min_size=1, max_size=4)
+SCALES = st.lists(st.floats(0.05, 1.0), min_size=1, max_size=4).map(tuple)
 
 
 @given(st.floats(0.01, 1.0))
@@ -19,7 +19,7 @@ def test_a_reduced_decode_has_every_pixel_that_is_wanted(scale: float) -> None:
 
 @given(SCALES, SHARES, SHARES, st.sampled_from(REDUCTIONS))
 def test_the_score_can_be_computed_from_the_decode(
-    scales: list[float], drop: float, served: float, measured_at: int
+    scales: tuple[float, ...], drop: float, served: float, measured_at: int
 ) -> None:
     found = first_decoding(scales, drop_fraction=drop, served_share=served, measured_at=measured_at)
     assert found.reduce <= measured_at
@@ -27,7 +27,7 @@ def test_the_score_can_be_computed_from_the_decode(
 
 @given(SCALES, SHARES, st.sampled_from(REDUCTIONS))
 def test_where_every_frame_is_segmented_one_decode_is_enough(
-    scales: list[float], drop: float, measured_at: int
+    scales: tuple[float, ...], drop: float, measured_at: int
 ) -> None:
     found = first_decoding(scales, drop_fraction=drop, served_share=1.0, measured_at=measured_at)
     assert found.colour
