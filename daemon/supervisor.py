@@ -286,7 +286,8 @@ class Supervisor:
         first_model.come_up(*model, store=core.store, loads=check_intact)
         if not config.inference.enabled:
             return None, None
-        # Only here does the daemon load torch.
+        # A daemon without inference does without what it takes.
+        from dance_ondevice.daemon.inference.estimation import Estimation
         from dance_ondevice.daemon.inference.service import Predictor
 
         pointer = first_model.ensure(config, self._config_file, self.paths, versions)
@@ -300,6 +301,12 @@ class Supervisor:
                 context=core.context,
                 threads=cores.usable(config.inference.threads),
                 engine=config.inference.engine,
+                estimation=Estimation(
+                    self.paths.models / ".estimation",
+                    core.energy.cpu,
+                    procfs=Path(config.energy.procfs_root),
+                    monotonic=self._monotonic,
+                ),
                 curve=core.curve,
                 max_cameras=config.ingest.max_cameras,
                 watch=core.guard.bounding("masks", self._shares.readers, newest_first=True),

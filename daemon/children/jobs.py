@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard
+from dance_ondevice.daemon.children.estimation_jobs import Estimated
 from dance_ondevice.daemon.children.teacher_jobs import TeacherEvent
 from dance_ondevice.documents import decode
 
@@ -220,7 +221,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 RoundEvent = (
     Started | Evaluated | Slimmed | Stepped | CurvePoint | GaveUp | Timed | Observed | Unreadable | Done
 )
-Event = RoundEvent | Stopped | Failed | TeacherEvent
+Event = RoundEvent | Stopped | Failed | TeacherEvent | Estimated
 
 _encoder = msgspec.json.Encoder()
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)

@@ -306,9 +306,10 @@ RULES: Mapping[str, Rule] = {
         lambda value: is_endpoint(value, bind=True),
     ),
     "inference.engine": Rule(
-        "What runs the model: auto is onnxruntime where it is installed (the extra onnx), takes the model "
-        "and is quicker on this board, else torch.",
-        *one_of("auto", "torch", "onnxruntime"),
+        "What runs the model: auto is the one of onnxruntime (the extra onnx) and OpenVINO (the extra "
+        "openvino) that takes the least CPU time on this board and agrees with the model; torch where "
+        "neither does, for some 250 MB of memory.",
+        *one_of("auto", "torch", "onnxruntime", "openvino"),
     ),
     "inference.threads": Rule(
         "CPU threads of a mask; 0, or more than there are, takes all cores. With fewer a mask takes longer, "

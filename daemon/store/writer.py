@@ -355,7 +355,7 @@ class GroupWriter:
                 continue
             try:
                 with self._db.atomic():
-                    self._db.conn.executemany(INSERT, [step.row for step in run])
+                    self._db.conn.executemany(INSERT, [step.row for step in run if step.row is not None])
             except Exception as error:  # one by one, it shows which of them it was
                 if not self._db.conn.in_transaction or is_corrupt(error):
                     raise

@@ -32,10 +32,10 @@ from dance_ondevice.complexity import (
 )
 from dance_ondevice.datasets.listing import LabelledImage, ReadLabel
 from dance_ondevice.images.codec import decode_colour, decode_grey, encode_jpeg, resize_area
+from dance_ondevice.images.confusion import confusion_matrix, miou
 from dance_ondevice.images.headers import probe
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import predict
-from dance_ondevice.training.evaluation import confusion_matrix, miou
 
 #: (width, height) of the frame that times are told for.
 _TIMED_SIZE = (640, 480)

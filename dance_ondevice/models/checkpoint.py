@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dance_ondevice.files import write_durably
+from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.branches import BranchError, remove_branches, removed_branches
 from dance_ondevice.models.card import (
     CARD_FILE,
@@ -38,7 +39,7 @@ from dance_ondevice.models.channels import (
     shapes_for,
 )
 from dance_ondevice.models.cost import count_macs, count_parameters, training_only
-from dance_ondevice.models.forward import STRIDE, logits
+from dance_ondevice.models.forward import logits
 from dance_ondevice.models.registry import ModelError, build, build_from_factory
 
 __all__ = ["load", "load_for", "not_finite", "save"]

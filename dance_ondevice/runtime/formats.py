@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.card import ModelCard
-from dance_ondevice.models.forward import STRIDE, heads_of
+from dance_ondevice.models.forward import heads_of
 from dance_ondevice.models.layers import resize
 
 #: Version of the ONNX operators, that of ONNX 1.12 (2022), which the runtimes on boards support.

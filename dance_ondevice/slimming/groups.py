@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.channels import (
     LayerChannels,
     channels_of,
@@ -27,7 +28,6 @@ from dance_ondevice.models.channels import (
     layer_channels,
     widths_built_with,
 )
-from dance_ondevice.models.forward import STRIDE
 from dance_ondevice.slimming.importance import Scores, scale_scores
 
 #: Side of the image that a model is traced with: small, but several pixels at the deepest resolution.

@@ -18,10 +18,10 @@ from torch import nn
 
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import write_durably
+from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs
-from dance_ondevice.models.forward import STRIDE
 from dance_ondevice.slimming.importance import TaylorImportance, scores_by
 from dance_ondevice.slimming.sparsity import add_sparsity_gradient, sparsity_factors
 from dance_ondevice.training.batches import BatchPlan, TrainingSample

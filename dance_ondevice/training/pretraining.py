@@ -19,10 +19,11 @@ from torch import nn
 from dance_ondevice.datasets import street_variety
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.codec import encode_jpeg, encode_png
+from dance_ondevice.images.confusion import iou_per_class, miou
 from dance_ondevice.models import checkpoint, registry
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.training.batches import BatchPlan, TrainingSample
-from dance_ondevice.training.evaluation import evaluate, iou_per_class, miou
+from dance_ondevice.training.evaluation import evaluate
 from dance_ondevice.training.precision import Precision, measure_precision
 from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions
 

@@ -10,20 +10,31 @@ TARGET_RATIO = 1.15
 
 @dataclass(frozen=True, kw_only=True)
 class EngineTime:
-    """One way to run the weights, one image at a time, engines in turn so that all meet the same board.
+    """One way to make a mask of a decoded image, in turns so that all meet the same board.
 
     Attributes:
+        name: the engine.
+        model: ``dense``, or ``slimmed`` (not trained again).
+        scale: of the image against the mask.
         threads: of a forward pass.
-        ms: by percentile ("50", "99"), wall time of a forward pass.
-        cpu_ms: CPU time of one, all threads.
-        max_difference: the largest difference of a logit to the model as it was trained.
+        ms: by percentile ("50", "99"), wall time of a mask.
+        cpu_ms: median CPU time of a mask, all threads.
+        cpu_ratio: of that to the dense model in torch as it was trained, at full scale.
+        miou: of the masks, against the street's labels.
+        miou_exact: of the same engine where every pixel is decided.
+        agreement: share of pixels that are the same in both.
     """
 
     name: str
+    model: str
+    scale: float
     threads: int
     ms: dict[str, float]
     cpu_ms: float
-    max_difference: float
+    cpu_ratio: float
+    miou: float
+    miou_exact: float
+    agreement: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +63,7 @@ class PredictReport:
 
     Attributes:
         size: (height, width) of the images.
-        engines: how long the same weights take; onnxruntime only where it is installed.
-        of_onnxruntime: time of what the daemon would run against onnxruntime, with the first number of
-            threads; None without it.
+        engines: what a mask takes; engines only where they are installed.
         idle: masks while nothing else runs, before each round.
         beside_round: masks from the start of a round until its model serves, of all rounds.
         ratio: of the 99th percentiles of these two.
@@ -69,7 +78,6 @@ class PredictReport:
     size: tuple[int, int]
     fps: float
     engines: list[EngineTime]
-    of_onnxruntime: float | None
     idle: Served
     beside_round: Served
     ratio: float

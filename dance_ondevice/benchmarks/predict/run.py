@@ -15,14 +15,13 @@ import zmq
 
 from dance_ondevice.benchmarks.ingest.limits import conv_gflops
 from dance_ondevice.benchmarks.ingest.run import HEIGHT, WIDTH, Street, percentiles, street
-from dance_ondevice.benchmarks.predict.engines import MERGED, ONNX, compare
+from dance_ondevice.benchmarks.predict.engines import compare
 from dance_ondevice.benchmarks.predict.report import TARGET_RATIO, PredictReport, Served
 from dance_ondevice.daemon.control import client
 from dance_ondevice.daemon.control.instances import DaemonFile
 from dance_ondevice.demo.process import DaemonProcess, write_config
-from dance_ondevice.images.labels import STREET_CLASSES
+from dance_ondevice.models import checkpoint, packaged
 from dance_ondevice.models.cost import count_parameters
-from dance_ondevice.models.registry import build
 
 _READY_SECONDS = 120.0
 _ROUND_SECONDS = 900.0
@@ -68,9 +67,8 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
         ClientError: it does not obey, or its round does not end.
     """
     say("comparing engines")
-    model = build(plan.architecture, len(STREET_CLASSES), {}).eval()
-    engines = compare(model, plan.size, passes=plan.passes, threads=plan.threads)
-    times = {engine.name: engine.ms["50"] for engine in engines if engine.threads == plan.threads[0]}
+    model, card = checkpoint.load(packaged.FOLDER)
+    engines = compare(model, card, plan.size, passes=plan.passes, threads=plan.threads)
     say("rendering frames")
     scene = street(12, plan.size)
     write_config(folder / "config.toml", _config(plan))
@@ -89,14 +87,12 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
             engine = board.status()["inference"]["engine"]
     before, during = idle.served("idle"), beside.served("beside a round")
     ratio = during.latency_ms["99"] / before.latency_ms["99"]
-    quickest = min(times[MERGED], times.get(ONNX, times[MERGED]))
     return PredictReport(
         architecture=plan.architecture,
         parameters=count_parameters(model),
         size=plan.size,
         fps=plan.fps,
         engines=engines,
-        of_onnxruntime=quickest / times[ONNX] if ONNX in times else None,
         idle=before,
         beside_round=during,
         ratio=ratio,

@@ -120,7 +120,8 @@ class _Bench:
 
     def ingest(self) -> list[Ingest]:
         """Race."""
-        plan, found = self._plan, []
+        plan = self._plan
+        found: list[Ingest] = []
         if plan.turns == 0:
             return found
         self._say("rendering frames")
