@@ -310,6 +310,7 @@ class Supervisor:
                 curve=core.curve,
                 max_cameras=config.ingest.max_cameras,
                 watch=core.guard.bounding("masks", self._shares.readers, newest_first=True),
+                reuse=config.inference.reuse,
                 conditions=config.conditions,
                 notes=SampleNotes(core.store, monotonic=self._monotonic),
             )

@@ -18,6 +18,7 @@ import zmq
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing
 from dance_ondevice.daemon.inference.estimation import Estimation
+from dance_ondevice.daemon.inference.reuse import Mask, MaskMemory
 from dance_ondevice.daemon.inference.slots import ModelSlot, load_slot
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
 from dance_ondevice.daemon.ingest.pixels import decode_again, resize
@@ -87,6 +88,7 @@ class Predictor(Service):
         curve: ServerCurve | None = None,
         watch: Watch | None = None,
         max_cameras: int = 64,
+        reuse: bool = False,
         conditions: sections.Conditions = sections.Conditions(),  # noqa: B008 - frozen
         notes: SampleNotes | None = None,
         now: Callable[[], float] = time.time,
@@ -116,6 +118,7 @@ class Predictor(Service):
         self.conditions = ConditionServing(
             conditions, instruments=instruments, now=now, max_cameras=max_cameras
         )
+        self._memory = MaskMemory(max_cameras, monotonic=monotonic) if reuse else None
         self._matrix: npt.NDArray[np.float64] | None = None
         self._publisher: MaskPublisher | None = None
         self._explained: dict[str, ModelCard] = {}
@@ -251,6 +254,12 @@ class Predictor(Service):
             return False
 
     def _serve(self, frame: PendingFrame, slot: ModelSlot, started: float) -> None:
+        condition = self.conditions.condition_of(frame.camera)
+        if self._memory is not None and self._publisher is not None:
+            again = self._memory.look(frame, frame_size(frame), slot, condition)
+            if again is not None:
+                self._publish_mask(self._publisher, frame, slot, again, repeated=True)
+                return
         image, size = decode_for_inference(frame)
         n_classes = len(slot.card.classes)
         label = None if frame.label is None else images.decode_label(frame.label)
@@ -259,26 +268,51 @@ class Predictor(Service):
         )
         if label is not None:
             self._score(label, prediction.mask, n_classes)
+        condition = self.conditions.condition_of(frame.camera)
         if self._notes is not None:
-            condition = self.conditions.condition_of(frame.camera)
             self._notes.note(frame.id, prediction.mean_confidence, condition, slot.version)
         if self._publisher is None:
             return
+        mask = Mask(
+            png=images.encode_png(prediction.mask),
+            scale=frame.scale,
+            mean_confidence=prediction.mean_confidence,
+            size=size,
+            made_by=slot,
+            condition=condition,
+        )
+        self._publish_mask(self._publisher, frame, slot, mask)
+        if self._memory is not None:
+            self._memory.keep(frame.camera, mask)
+
+    def _publish_mask(
+        self,
+        publisher: MaskPublisher,
+        frame: PendingFrame,
+        slot: ModelSlot,
+        mask: Mask,
+        *,
+        repeated: bool = False,
+    ) -> None:
         if self._explained.get(frame.camera) is not slot.card:
-            self._explain(self._publisher, frame.camera, slot)
+            self._explain(publisher, frame.camera, slot)
         parts = wire.mask_message(
             frame_id=frame.id,
             camera=frame.camera,
             seq=frame.seq,
             captured_at=frame.captured_at,
             model_version=slot.version,
-            scale=frame.scale,
+            scale=mask.scale,
             latency_s=self._monotonic() - frame.received,
-            mean_confidence=prediction.mean_confidence,
-            mask_png=images.encode_png(prediction.mask),
+            mean_confidence=mask.mean_confidence,
+            mask_png=mask.png,
+            repeated=repeated,
         )
-        self._publisher.send(parts)
+        publisher.send(parts)
         self.masks += 1
+        if repeated:
+            self._mailbox.not_segmented()
+            self._instruments.mask_repeated()
 
     def _explain(self, publisher: MaskPublisher, camera: str, slot: ModelSlot) -> None:
         """Publish the class names of a camera's masks."""
@@ -315,14 +349,21 @@ def _check_answers(slot: ModelSlot, frame: PendingFrame) -> None:
         ) from error
 
 
-def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-    """Decode a frame at its scale; returns the image and the native (height, width) of its mask."""
+def frame_size(frame: PendingFrame) -> tuple[int, int]:
+    """(height, width) of a frame as it came."""
     if frame.info is None:
         assert frame.raw_shape is not None
-        size = frame.raw_shape[:2]
+        return frame.raw_shape[:2]
+    return frame.info.height, frame.info.width
+
+
+def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """Decode a frame at its scale; returns the image and the native (height, width) of its mask."""
+    size = frame_size(frame)
+    if frame.info is None:
+        assert frame.raw_shape is not None
         image: npt.NDArray[np.uint8] = np.frombuffer(frame.data, np.uint8).reshape(frame.raw_shape)
     else:
-        size = (frame.info.height, frame.info.width)
         image = frame.pixels if frame.pixels is not None else decode_again(frame)
     target = (max(1, round(size[0] * frame.scale)), max(1, round(size[1] * frame.scale)))
     return resize(image, target), size

@@ -360,6 +360,7 @@ def pending_frame(
         raw_shape=(frame.height, frame.width, 3) if frame.info is None else None,
         scale=scale,
         pixels=pixels,
+        grey=frame.grey,
         label=decided.label.png if decided.label else None,
         score=decided.score,
     )

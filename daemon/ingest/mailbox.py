@@ -31,6 +31,7 @@ class PendingFrame:
         label: PNG of class ids that came with the frame, or None.
         score: Spatial complexity, 0 to 1.
         pixels: (h, w, 3) uint8 BGR, no smaller than the frame at ``scale``, if it was decoded before.
+        grey: (h, w) uint8 luma that the score was computed from.
     """
 
     id: str
@@ -45,6 +46,7 @@ class PendingFrame:
     label: bytes | None
     score: float = 0.0
     pixels: NDArray[np.uint8] | None = None
+    grey: NDArray[np.uint8] | None = None
 
 
 #: Bytes of decoded pixels that wait; a frame beyond that is decoded again.
@@ -75,7 +77,7 @@ class LatestFrames:
         self._taken_share = 1.0
 
     def taken_share(self) -> float:
-        """Share of the latest frames that were taken; callable from any thread."""
+        """Share of the latest frames whose pixels were needed; callable from any thread."""
         return self._taken_share
 
     @property
@@ -110,6 +112,11 @@ class LatestFrames:
             self._pixel_bytes -= _pixel_bytes(frame)
             self._taken_share += (1.0 - self._taken_share) / _SHARE_FRAMES
             return frame
+
+    def not_segmented(self) -> None:
+        """Take note that the frame taken last was answered without its pixels."""
+        with self._changed:
+            self._taken_share = max(0.0, self._taken_share - 1.0 / _SHARE_FRAMES)
 
     def _skip(self, frame: PendingFrame) -> None:
         self._skipped += 1

@@ -179,14 +179,14 @@ class GroupWriter:
             label_source=sample.label_source,
         )
         row = new_row(sample, image, received, self._paths.root)
-        stored = Stored(id=sample.id, duplicate=False, score=sample.score, scale=sample.scale)
+        answer = Stored(id=sample.id, duplicate=False, score=sample.score, scale=sample.scale)
 
         def commit(db: Database) -> Stored:
             db.execute(INSERT, row)
-            return stored
+            return answer
 
         files = (image,) if sample.label is None else (image, label_path(image))
-        return _Step(future=operation.future, commit=commit, files=files, image=image, row=row, stored=stored)
+        return _Step(future=operation.future, commit=commit, files=files, image=image, row=row, stored=answer)
 
     def _stage_duplicate(self, operation: AddSample, twin: Known) -> _Step:
         sample = operation.sample

@@ -13,8 +13,8 @@ from dance_ondevice.benchmarks.service.daemons import Daemon, Viewer
 from dance_ondevice.benchmarks.service.report import Scene, Used
 from dance_ondevice.benchmarks.service.scenes import Frame
 from dance_ondevice.images import codec as images
+from dance_ondevice.images.confusion import confusion_matrix, miou
 from dance_ondevice.images.labels import STREET_CLASSES
-from dance_ondevice.training.evaluation import confusion_matrix, miou
 
 #: Frames before the counters are read: caches are filled, warm-up frames stored, the subscription stands.
 _WARM_UP = 20
