@@ -20,6 +20,7 @@ from dance_ondevice.daemon.system.state import sample_id
 from dance_ondevice.daemon.wire.messages import Frame, FrameMessage, WireError
 from dance_ondevice.images.brightness import luma_and_contrast
 from dance_ondevice.images.decoder_damage import looks_damaged
+from dance_ondevice.images.headers import ImageInfo
 from dance_ondevice.images.signature import signature
 from dance_ondevice.policies.samples import similarity
 from dance_ondevice.policies.stream.data_slimming import Decision, SlimmingRules, decide
@@ -148,8 +149,12 @@ class FrameDecider:
         """Whether the camera has sent a good frame."""
         return camera in self._cameras
 
-    def measure(self, message: Frame) -> Measured:
+    def measure(self, message: Frame, info: ImageInfo | None = None) -> Measured:
         """Check and measure a frame; callable from any thread.
+
+        Args:
+            message: The frame.
+            info: The header of its image, if it was read before.
 
         Raises:
             WireError: The image or label cannot be used.
@@ -162,6 +167,7 @@ class FrameDecider:
             label=named.label if named else None,
             max_pixels=self._max_pixels,
             n_classes=self._n_classes,
+            info=info,
             decoding=self._decoding,
         )
         luma, contrast = luma_and_contrast(frame.grey)

@@ -79,6 +79,7 @@ def check_frame(
     label: Buffer | None,
     max_pixels: int,
     n_classes: int,
+    info: image_headers.ImageInfo | None = None,
     decoding: Callable[[int], Decoding] = lambda reduce: Decoding(colour=False, reduce=reduce),
 ) -> CheckedFrame:
     """Check a frame and its label.
@@ -90,21 +91,22 @@ def check_frame(
         label: An encoded label.
         max_pixels: The most pixels that are decoded.
         n_classes: Number of the model's classes.
+        info: The image's header, if it was read before.
         decoding: Chooses how to decode an encoded image, from the reduction of the grey one.
 
     Raises:
         WireError: The image or the label cannot be used.
     """
-    info: image_headers.ImageInfo | None = None
     colour, reduce = None, 1
     if shape is not None:
+        info = None
         height, width = shape[0], shape[1]
         bgr = _raw_bgr(image, shape)
         grey = _raw_grey(bgr)
         data = bgr.tobytes()
     else:
         try:
-            info = image_headers.probe(image)
+            info = info or image_headers.probe(image)
             width, height = info.width, info.height
             _check_pixels(info, max_pixels)
             if encoding is not None and encoding != info.format:
@@ -176,15 +178,12 @@ def one_thread_an_image() -> None:
     cv2.setNumThreads(1)
 
 
-def declared_pixels(image: Buffer, shape: tuple[int, ...] | None) -> int:
-    """Number of pixels by the image's header, or by ``shape`` if it is raw; 0 for what is not an image."""
-    if shape is not None:
-        return shape[0] * shape[1]
+def read_header(image: Buffer) -> image_headers.ImageInfo | None:
+    """The header of an encoded image; None for what is no image, which its check reports with a reason."""
     try:
-        info = image_headers.probe(image)
+        return image_headers.probe(image)
     except ImageError:
-        return 0  # reported with a reason when it is checked
-    return info.width * info.height
+        return None
 
 
 def encode_for_store(frame: CheckedFrame, scale: float) -> StoredImage:

@@ -36,8 +36,8 @@ from dance_ondevice.daemon.ingest.pipeline import InWork, Pipeline
 from dance_ondevice.daemon.ingest.pixels import (
     CheckedLabel,
     check_label_png,
-    declared_pixels,
     one_thread_an_image,
+    read_header,
 )
 from dance_ondevice.daemon.ingest.settings import IngestInstruments, SampleStore, not_stored
 from dance_ondevice.daemon.security.curve import ServerCurve
@@ -277,8 +277,9 @@ class Ingest(Service):
     def _begin(self, item: Queued) -> None:
         """Have the workers check and measure a message."""
         message = item.message
+        shape: tuple[int, ...] = (0, 0)
         if isinstance(message, LabelMessage):
-            pixels = declared_pixels(message.label, None)
+            info = read_header(message.label)
             measure: Callable[[], Measured | CheckedLabel] = partial(
                 check_label_png,
                 message.label,
@@ -287,8 +288,10 @@ class Ingest(Service):
                 n_classes=self._n_classes,
             )
         else:
-            pixels = declared_pixels(message.image, message.shape)
-            measure = partial(self._timed, "measure", partial(self.decider.measure, message))
+            info = read_header(message.image) if message.shape is None else None
+            measure = partial(self._timed, "measure", partial(self.decider.measure, message, info))
+            shape = message.shape or shape
+        pixels = info.width * info.height if info else shape[0] * shape[1]
         self._pipeline.begin(item, self._monotonic(), pixels, measure)
 
     def _decide(self, work: InWork) -> None:

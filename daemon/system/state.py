@@ -80,14 +80,14 @@ class StatePaths:
             raise ValueError(f"camera name {camera!r} must match {CAMERA_NAME.pattern}")
         if not (math.isfinite(captured_at) and 0 <= captured_at <= _LAST_SECOND):
             raise ValueError(f"captured_at {captured_at!r} is no time between 1970 and 9999 in seconds")
-        return _day_dir(self.samples, camera, int(captured_at) // _DAY)
+        return _day_dir(self, camera, int(captured_at) // _DAY)
 
 
 @lru_cache(maxsize=256)
-def _day_dir(samples: Path, camera: str, day: int) -> Path:
+def _day_dir(paths: StatePaths, camera: str, day: int) -> Path:
     """The folder of a camera's samples of a day, counted from 1970 in UTC."""
     date = datetime.date(1970, 1, 1) + datetime.timedelta(days=day)
-    return samples / camera / date.isoformat()
+    return paths.samples / camera / date.isoformat()
 
 
 def sample_id(camera: str, captured_at: float, seq: int) -> str:

@@ -21,8 +21,11 @@ def draw(report: ServiceReport, out: Path) -> list[str]:
     mpl.rcParams.update({"svg.hashsalt": "dance", "svg.fonttype": "none", "font.size": 9})
     from matplotlib import pyplot as plt
 
-    bars = [
-        *((scene.name, _of(scene.here), _of(scene.there)) for scene in report.scenes),
+    bars: list[tuple[str, float, float | None]] = [
+        *(
+            (scene.name, _of(scene.here), None if scene.there is None else _of(scene.there))
+            for scene in report.scenes
+        ),
         *(
             (f"ingest, {race.name}", race.here.cpu_ms, None if race.there is None else race.there.cpu_ms)
             for race in report.ingest
@@ -46,5 +49,5 @@ def draw(report: ServiceReport, out: Path) -> list[str]:
     return [f"wrote {file}"]
 
 
-def _of(used: Used | None) -> float | None:
-    return None if used is None else 1e3 * (used.cpu_seconds + used.children_cpu_seconds) / used.sent
+def _of(used: Used) -> float:
+    return 1e3 * (used.cpu_seconds + used.children_cpu_seconds) / used.sent
