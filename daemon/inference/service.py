@@ -258,6 +258,8 @@ class Predictor(Service):
         if self._memory is not None and self._publisher is not None:
             again = self._memory.look(frame, frame_size(frame), slot, condition)
             if again is not None:
+                if self._notes is not None:
+                    self._notes.note(frame.id, again.mean_confidence, condition, slot.version)
                 self._publish_mask(self._publisher, frame, slot, again, repeated=True)
                 return
         image, size = decode_for_inference(frame)
