@@ -35,7 +35,7 @@ class Mask:
         scale: Scale of the frame that it was made from.
         mean_confidence: Mean confidence of that frame.
         size: (height, width) of that frame.
-        made_by: What made it, compared by identity: the loaded version.
+        made_by: The card of the loaded version that made it, compared by identity: it keeps no model in memory.
         condition: Condition of its camera.
     """
 
@@ -75,7 +75,7 @@ class MaskMemory:
         Args:
             frame: The camera's next frame.
             size: (height, width) of the frame.
-            made_by: The version that serves now.
+            made_by: The card of the version that serves now.
             condition: The condition that the camera is in.
         """
         if frame.grey is None:

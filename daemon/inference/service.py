@@ -256,7 +256,7 @@ class Predictor(Service):
     def _serve(self, frame: PendingFrame, slot: ModelSlot, started: float) -> None:
         condition = self.conditions.condition_of(frame.camera)
         if self._memory is not None and self._publisher is not None:
-            again = self._memory.look(frame, frame_size(frame), slot, condition)
+            again = self._memory.look(frame, frame_size(frame), slot.card, condition)
             if again is not None:
                 if self._notes is not None:
                     self._notes.note(frame.id, again.mean_confidence, condition, slot.version)
@@ -280,7 +280,7 @@ class Predictor(Service):
             scale=frame.scale,
             mean_confidence=prediction.mean_confidence,
             size=size,
-            made_by=slot,
+            made_by=slot.card,
             condition=condition,
         )
         self._publish_mask(self._publisher, frame, slot, mask)
