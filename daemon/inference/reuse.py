@@ -35,7 +35,7 @@ class Mask:
         scale: Scale of the frame that it was made from.
         mean_confidence: Mean confidence of that frame.
         size: (height, width) of that frame.
-        made_by: The card of the loaded version that made it, compared by identity: it keeps no model in memory.
+        made_by: The card of the version that made it, compared by identity; it keeps no model alive.
         condition: Condition of its camera.
     """
 
