@@ -1,7 +1,7 @@
 """Checks that the user's own factories of networks work.
 
-As a program (``python -m dance_ondevice.daemon.versions.factory FACTORY CLASSES``) it prints why one does not,
-so that the daemon need not import the code, and torch with it.
+As a program (``python -m dance_ondevice.daemon.versions.factory FACTORY CLASSES``) it prints why one does
+not, so that the daemon need not import the code, and torch with it.
 """
 
 from __future__ import annotations

@@ -176,6 +176,6 @@ class WithFallback:
     def _replace(self, error: Exception) -> Server:
         if self._instead is None:
             raise error
-        log.warning("%s left because=%s", self._server.name, first_line(error))
+        log.warning("%s left reason=%s", self._server.name, first_line(error))
         self._server, self._instead = self._instead(), None
         return self._server

@@ -55,7 +55,7 @@ class TorchServer:
         self._folded = Folded(model)
         x = torch.rand(1, 3, *(side + -side % STRIDE for side in size)).to(memory_format=torch.channels_last)
         if not agree(model, self._folded.model, x):
-            log.warning("layers not merged because=%s", "the copy does not compute the same")
+            log.warning("layers not merged reason=%s", "the copy does not compute the same")
             self._folded = Folded(model, merge=False)
 
     def prepare(self, name: str, condition: ConditionArrays | None) -> None:

@@ -217,7 +217,7 @@ class LongDay:
 
     def __init__(self, folder: Path, frames: int) -> None:
         self.day = Day(frames)
-        self.daemon = Daemon(folder, inference=True)
+        self.daemon = Daemon(folder, inference=True, priority="background")
         text = self.daemon.config.read_text()
         for old, new in CHANGES:
             assert old in text

@@ -215,7 +215,7 @@ def test_another_server_takes_over_when_one_fails_on_a_frame(
     found = server.predict(IMAGE, "base", None, IMAGE.shape[:2])
     assert np.array_equal(found.mask, expected(made[0], IMAGE, None).mask)
     assert server.name == "torch"
-    assert "onnxruntime left because=no kernel for 90" in caplog.text
+    assert "onnxruntime left reason=no kernel for 90" in caplog.text
     with pytest.raises(ValueError, match="expected an image"):
         server.predict(IMAGE[..., 0], "base", None, (1, 1))
 

@@ -28,8 +28,8 @@ def engines(version: str | None, config_path: Path | None, state_dir: Path | Non
         table = decode((paths.models / name / TABLE_FILE).read_bytes(), EngineTable)
     except FileNotFoundError as error:
         raise WorkFailed(
-            f"no engines were measured for {name}: that is done when the daemon loads it with inference on and "
-            "inference.engine other than torch"
+            f"no engines were measured for {name}: that is done when the daemon loads it with inference on, "
+            "and inference.engine is not torch"
         ) from error
     except (OSError, DocumentError) as error:
         raise WorkFailed(f"the table of {name} cannot be read: {error}") from error

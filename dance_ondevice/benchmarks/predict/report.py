@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Of the 99th percentile of the idle board.
+#: Highest 99th percentile beside a round, as a multiple of that of the idle board.
 TARGET_RATIO = 1.15
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineTime:
-    """One way to make a mask of a decoded image, in turns so that all meet the same board.
+    """One way to make a mask of a decoded image; the ways take turns so that load affects all of them alike.
 
     Attributes:
-        name: the engine.
+        name: Name of the engine.
         model: ``dense``, or ``slimmed`` (not trained again).
-        scale: of the image against the mask.
-        threads: of a forward pass.
-        ms: by percentile ("50", "99"), wall time of a mask.
-        cpu_ms: median CPU time of a mask, all threads.
-        cpu_ratio: of that to the dense model in torch as it was trained, at full scale.
-        miou: of the masks, against the street's labels.
-        miou_exact: of the same engine where every pixel is decided.
-        agreement: share of pixels that are the same in both.
+        scale: Scale of the image against the mask.
+        threads: Threads of a forward pass.
+        ms: Wall milliseconds of a mask by percentile ("50", "99", "100").
+        cpu_ms: Median CPU milliseconds of a mask, all threads together.
+        cpu_ratio: Ratio of that to the dense model in torch as it was trained, at full scale.
+        miou: mIoU of the masks against the street's labels.
+        miou_exact: mIoU of the same engine where every pixel is decided.
+        agreement: Share of pixels that are the same in both.
     """
 
     name: str
@@ -42,10 +42,13 @@ class Served:
     """Frames that a daemon was sent, and the masks that it published.
 
     Attributes:
-        latency_ms: by percentile, from a frame's arrival to its mask, as the daemon publishes it.
-        lost: frames without a mask.
-        versions: models that made the masks, in their order.
-        round_share: share of the masks that were made while a round ran.
+        name: Description of the load on the board.
+        sent: Number of frames sent.
+        masks: Number of masks received.
+        lost: Number of frames without a mask.
+        latency_ms: Milliseconds from a frame's arrival to its mask, as published, by percentile.
+        versions: Model versions that made the masks, in the order of their first mask.
+        round_share: Share of the masks that were made while a round ran.
     """
 
     name: str
@@ -62,15 +65,19 @@ class PredictReport:
     """Everything that was measured.
 
     Attributes:
+        architecture: Name of the network.
+        parameters: Number of its parameters.
         size: (height, width) of the images.
-        engines: what a mask takes; engines only where they are installed.
-        idle: masks while nothing else runs, before each round.
-        beside_round: masks from the start of a round until its model serves, of all rounds.
-        ratio: of the 99th percentiles of these two.
-        lost_at_swap: frames of the second without a mask.
-        engine: what ran the model in the daemon.
-        conv_gflops: what one core can do, as in ``bench ingest``.
-        round_outcomes: of the rounds; only "promoted" swaps a model.
+        fps: Frames a second that the daemon was sent.
+        engines: What a mask takes by engine; only engines that are installed.
+        idle: Masks while nothing else runs, before each round.
+        beside_round: Masks from the start of a round until its model is live, over all rounds.
+        ratio: 99th percentile of ``beside_round`` divided by that of ``idle``.
+        on_target: Whether the ratio is within ``TARGET_RATIO`` and no frame was lost.
+        lost_at_swap: Frames of ``beside_round`` without a mask.
+        engine: Engine that ran the model in the daemon.
+        round_outcomes: Outcomes of the rounds; only "promoted" swaps the live model.
+        conv_gflops: Speed of one core, as in ``bench ingest``.
     """
 
     architecture: str

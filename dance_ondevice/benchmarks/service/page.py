@@ -20,11 +20,18 @@ def lines(report: ServiceReport) -> list[str]:
     ]
     if report.scenes:
         columns = (
-            "camera", "build", "frames", "kept", "masks", "repeated", "CPU s", "of the other", "joules",
+            "camera", "build", "frames", "kept", "masks", "repeated", "CPU s", "of the other",
+            "CPU ms a mask", "joules",
             "resident MB", "highest MB", "p50 ms", "p99 ms", "mIoU",
         )  # fmt: skip
         rows = [row for scene in report.scenes for row in _scene(report, scene)]
-        found += [*table(columns, rows), ""]
+        found += [
+            "CPU seconds are those of the daemon and of its children that have ended. A build that does not",
+            "keep up skips frames: then CPU time a mask tells more than the sum.",
+            "",
+            *table(columns, rows),
+            "",
+        ]
     if report.ingest:
         names = (
             "ingest, stored", "build", "frames/s", "of the loop", "CPU ms a frame", "of the other", "kept",
@@ -58,10 +65,12 @@ def _scene(report: ServiceReport, scene: Scene) -> list[tuple[str, ...]]:
 
 
 def _used(used: Used, ratio: float | None) -> tuple[str, ...]:
+    cpu = used.cpu_seconds + used.children_cpu_seconds
     return (
         *(str(each) for each in (used.sent, used.kept, used.masks, used.repeated)),
-        f"{used.cpu_seconds + used.children_cpu_seconds:.2f}",
+        f"{cpu:.2f}",
         number(ratio, ".2f"),
+        number(1e3 * cpu / used.masks if used.masks else None, ".1f"),
         number(used.joules, ".1f"),
         f"{used.resident_mb:.0f}",
         f"{used.peak_mb:.0f}",

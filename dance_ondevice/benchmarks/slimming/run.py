@@ -37,7 +37,7 @@ from dance_ondevice.runtime.serving_graph import graph_of
 from dance_ondevice.runtime.torch_server import TorchServer
 from dance_ondevice.training.batches import TrainingSample, read_image
 
-#: Images that inference is timed on, spread over the last evaluated split.
+#: Number of images for timing inference, spread over the last evaluated split.
 _TIMED_IMAGES = 24
 _TIMED_ROUNDS = 3
 
@@ -46,32 +46,31 @@ Infer: TypeAlias = Callable[[NDArray[np.uint8], Sequence[int]], Prediction]
 
 
 class VariantFailed(RuntimeError):  # noqa: N818 - the name says what happened
-    """The process of a variant ended with an error; the message names the variant and its log."""
+    """Error: the process of a variant failed; the message names the variant and its folder."""
 
 
 class OtherPlan(ValueError):  # noqa: N818 - the name says what is wrong
-    """The work folder holds the state of a different call."""
+    """Error: the work folder holds the state of a different call."""
 
 
 class NothingToTrain(RuntimeError):  # noqa: N818 - the name says what is wrong
-    """The model allows none of the variants; the message says why."""
+    """Error: the model allows none of the variants; the message gives the reason."""
 
 
 def run(plan: Plan, variants: Sequence[str], say: Callable[[str], None]) -> SlimmingReport:
-    """Train what is not trained yet, one variant after the other, and report.
+    """Train the variants that are not trained yet, one after the other, and make the report.
 
     Args:
-        plan: the call; its work folder is made, or gone on with when it is of the same plan.
-        variants: names of recipes.
-        say: is told what the processes print, and which variants are left out since the model does not allow
-            them.
+        plan: Options of the call. Its work folder is created, or used again if it is of the same plan.
+        variants: Names of recipes.
+        say: Called with each line that the processes print, and with each variant that is left out.
 
     Raises:
-        ValueError: see :func:`checked_recipes`.
-        NothingToTrain: the model allows none of the variants.
-        OtherPlan: the work folder is of another plan.
-        VariantFailed: a process failed; what the others did is kept.
-        DatasetError: the images are not there.
+        ValueError: See :func:`checked_recipes`.
+        NothingToTrain: The model allows none of the variants.
+        OtherPlan: The work folder is of another plan.
+        VariantFailed: A process failed; results of the others are kept.
+        DatasetError: The images are missing.
     """
     recipes = checked_recipes(plan, variants)
     plan.work.mkdir(parents=True, exist_ok=True)
@@ -80,7 +79,7 @@ def run(plan: Plan, variants: Sequence[str], say: Callable[[str], None]) -> Slim
         raise OtherPlan(f"{plan.work} holds what another call has trained: name another folder, or delete it")
     write_json(file, plan)
     for split in ("train", *plan.evaluated):
-        images.labelled(plan, split)  # a wrong root is told before anything is trained
+        images.labelled(plan, split)  # a wrong root is an error before anything is trained
     left_out = _left_out(plan, recipes)
     for name, reason in left_out.items():
         say(f"{name}: left out, {reason}")
@@ -95,10 +94,10 @@ def run(plan: Plan, variants: Sequence[str], say: Callable[[str], None]) -> Slim
 
 
 def checked_recipes(plan: Plan, variants: Sequence[str]) -> dict[str, Recipe]:
-    """The recipes of variants, by name.
+    """Return the recipes of variants by name.
 
     Raises:
-        ValueError: there are none, or one is not known in the plan's setting, or takes over a model that is
+        ValueError: No variant is given, one is unknown in the plan's setting, or one shares a model that is
             not trained before it.
     """
     found: dict[str, Recipe] = {}
@@ -114,7 +113,7 @@ def checked_recipes(plan: Plan, variants: Sequence[str]) -> dict[str, Recipe]:
 
 
 def _left_out(plan: Plan, recipes: Mapping[str, Recipe]) -> dict[str, str]:
-    """Variants that slim, with the reason, where the model does not let itself be slimmed."""
+    """Variants that slim -> the reason, if the model cannot be slimmed; else nothing."""
     slimmed = [n for n, made in recipes.items() if made.slims and not plan.trained_file(n).is_file()]
     if not slimmed:
         return {}
@@ -136,11 +135,10 @@ def _train(plan: Plan, file: Path, name: str, say: Callable[[str], None]) -> Non
 
 
 def time_inference(plan: Plan, trained: Mapping[str, Trained]) -> dict[str, Timed]:
-    """Milliseconds an image of every variant's model, taken in turns so that all meet the same machine.
+    """Milliseconds of inference for an image, by variant; models take turns so that load affects all alike.
 
-    Each variant infers each image at its own scale: in torch with layers merged, and by the engine that the
-    service would choose here. Resizing is timed, decoding is not. The least of a few rounds is an image's
-    time.
+    Each variant infers each image at its own scale: in torch with merged layers, and with the engine that the
+    service would choose here. Resizing is timed, decoding is not. An image's time is the shortest of a few.
     """
     models: dict[tuple[str, bool], Infer] = {}
     engines = {}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import zmq
-from estimating import estimating, shapes_of
+from estimating import NoAccount, estimating, shapes_of
 from prometheus_client import CollectorRegistry
 from torch import Tensor, nn
 
@@ -20,7 +20,6 @@ from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.conditions.arrays import CONDITIONS_FILE
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference import condition_sets
-from dance_ondevice.daemon.inference.cameras import Conditions
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
 from dance_ondevice.daemon.inference.condition_sets import ConditionSets
 from dance_ondevice.daemon.inference.estimation import Estimation
@@ -364,16 +363,6 @@ def predict_with_own(sets: ConditionSets, image: np.ndarray) -> np.ndarray:
     return sets.predict(image, "base", "base", out_size=SIZE, label=None).prediction.mask
 
 
-class NoAccount:
-    """Charges a child to nobody."""
-
-    def attach_trainer(self, pid: int, workload: str = "training") -> None:
-        """Do nothing."""
-
-    def detach_trainer(self, pid: int, total_seconds: float | None) -> None:
-        """Do nothing."""
-
-
 def pending(seq: int, image: np.ndarray) -> PendingFrame:
     return PendingFrame(
         id=f"front-{seq}",
@@ -455,16 +444,3 @@ def test_the_running_predictor_opens_a_condition_and_gives_the_day_back_unchange
         after = ask(100_000 + seq, DAY[5])
     assert predictor.conditions.condition_of("front") == "base"
     assert after == before
-
-
-def test_as_many_cameras_are_remembered_as_may_send() -> None:
-    seen = Conditions(
-        SETTINGS, now=lambda: 0.0, on_alarm=lambda *_: None, on_switch=lambda: None, max_cameras=3
-    )
-    for number in range(20):
-        seen.observe("front", np.zeros((8, 8, 3), np.uint8), 0.5)
-        seen.observe(f"run-{number}", np.zeros((8, 8, 3), np.uint8), 0.5)
-    known = json.loads(seen.encode())["cameras"]
-    assert set(known) <= {"front", "run-18", "run-19"}
-    assert "front" in known
-    assert len(seen._drift) <= 3
