@@ -17,8 +17,12 @@ from dance_ondevice.conditions.arrays import ConditionArrays
 from dance_ondevice.conditions.learning import own_parameters
 from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.conditions.store import as_arrays, as_tensors
+from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.datasets.street import StreetCamera
+from dance_ondevice.images.codec import decode_colour
+from dance_ondevice.images.confusion import confusion_matrix, miou
 from dance_ondevice.images.masks import Prediction, decide, decide_on_half_grid
+from dance_ondevice.models import checkpoint, packaged
 from dance_ondevice.models.card import ModelCard, Normalisation
 from dance_ondevice.models.forward import predict, to_tensor
 from dance_ondevice.models.layers import ConvBNReLU
@@ -315,3 +319,25 @@ def test_what_cannot_be_exported_is_left_to_torch() -> None:
     rows = {row.engine: row for row in table.engines}
     assert rows["onnxruntime"].note == "the model cannot be exported"
     assert order(table, "auto") == ["torch"]
+
+
+def test_on_camvid_the_shortcuts_cost_less_than_a_tenth_of_a_point(camvid_dir: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    model, card = checkpoint.load(packaged.FOLDER)
+    server = GraphServer(graph_of(model, (360, 480)), "onnxruntime", card.normalisation, threads=1)
+    data = open_dataset("camvid", camvid_dir)
+    matrices = [np.zeros((len(card.classes),) * 2, np.int64) for _ in range(2)]
+    for item in data.images(("val",))[::4]:
+        image, label = decode_colour(item.image.read_bytes()), data.read_label(item.label)
+        masks = (
+            server.predict(image, "base", None, label.shape).mask,
+            predict(model, image, card.normalisation).mask,
+        )
+        matrices = [
+            matrix + confusion_matrix(label, mask, len(card.classes))
+            for matrix, mask in zip(matrices, masks, strict=True)
+        ]
+    served, exact = map(miou, matrices)
+    assert served == pytest.approx(exact, abs=0.001)
+    assert exact > 0.2
