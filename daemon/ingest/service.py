@@ -145,7 +145,7 @@ class Ingest(Service):
         self._monotonic = monotonic
         self._opened: Receiver | None = None
         self._backlog = Backlog(settings.queue_frames, self._queue_bytes)
-        self._awaited = AwaitedAnswers(lambda: self._receiver.wake())
+        self._awaited = AwaitedAnswers(self.wake)
         self.workers = (Workers("ingest-work", workers, one_thread_an_image),)
         self._pipeline = Pipeline(
             self.workers[0],
