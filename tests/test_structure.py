@@ -170,3 +170,9 @@ def test_every_module_has_a_test_of_its_name_or_a_row_that_says_where_it_is_test
     assert not untold, "add a test of its name, or to docs/testing.md: " + " ".join(
         f"| `{name}` | `where_it_is_tested.py` |" for name in untold
     )
+
+
+def test_no_two_test_modules_share_a_name() -> None:
+    """pytest collects them by their names alone, since their folders are no packages."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert not {name for name in names if names.count(name) > 1} - {"conftest.py"}

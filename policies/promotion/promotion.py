@@ -227,7 +227,8 @@ def units_to_decide(comparison: Comparison, least: float) -> int | None:
     if gain.lower is None or gain.lower >= least or margin <= 0.0:
         return None
     more = comparison.units * (((gain.point - gain.lower) / margin) ** 2 - 1.0)
-    return math.ceil(more) if more <= _MOST_MORE else None
+    # Rounding may make of a bound just below the limit no unit at all.
+    return max(1, math.ceil(more)) if more <= _MOST_MORE else None
 
 
 def _would_decide(comparison: Comparison | None, least: float) -> str:
