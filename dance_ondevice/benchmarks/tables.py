@@ -26,6 +26,8 @@ from dance_ondevice.benchmarks.markdown import number, table
 from dance_ondevice.benchmarks.predict import page as predict_page
 from dance_ondevice.benchmarks.predict.report import PredictReport
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, command_line, read_result
+from dance_ondevice.benchmarks.robustness import page as robustness_page
+from dance_ondevice.benchmarks.robustness.report import FaultsReport, SoakReport
 from dance_ondevice.benchmarks.slimming import page as slimming_page
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport
 from dance_ondevice.benchmarks.step.report import StepReport
@@ -223,6 +225,14 @@ def _base(result: Result) -> tuple[str, list[str]]:
     return f"The base model that comes along, {report.architecture}", base_page.lines(report)
 
 
+def _soak(result: Result) -> tuple[str, list[str]]:
+    return "A daemon in a world that changes fast", robustness_page.soak_lines(as_body(result, SoakReport))
+
+
+def _faults(result: Result) -> tuple[str, list[str]]:
+    return "What was broken on purpose", robustness_page.faults_lines(as_body(result, FaultsReport))
+
+
 #: How each benchmark's result is shown: title and lines.
 _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "indicators": _indicators,
@@ -233,6 +243,8 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "predict": _predict,
     "step": _step,
     "base": _base,
+    "soak": _soak,
+    "faults": _faults,
 }
 
 if __name__ == "__main__":

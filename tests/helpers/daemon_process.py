@@ -77,6 +77,8 @@ class Daemon:
         self.facts: dict[str, Any] = {}
         #: What the daemon is started with, such as a command that sets limits.
         self.prefix: tuple[str, ...] = ()
+        #: Options of ``run`` beside the configuration and the state folder.
+        self.options: tuple[str, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -93,6 +95,7 @@ class Daemon:
                     *self.prefix,
                     *(sys.executable, "-m", "dance_ondevice", "run"),
                     *("--config", str(self.config), "--state-dir", str(self.state)),
+                    *self.options,
                 ],
                 stderr=log,
                 # Commands find a user's daemons through the runtime folder; a test's must not be among them.
