@@ -150,7 +150,7 @@ class Probation:
         write_durably(self._file, json.dumps(asdict(state)).encode())
 
     def _still_there(self, state: ProbationState) -> ProbationState:
-        """The same state, corrected after the newest samples were removed: their row numbers are reused."""
+        """The same state, corrected after the index was rebuilt: its numbers of arrival begin again."""
         newest = self._c.store.submit(round_record.newest_sample).result()
         if state.after is None or newest >= state.after:
             return state

@@ -7,6 +7,7 @@ index of the same facts and can be rebuilt from them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -22,6 +23,7 @@ from typing import Any
 import msgspec
 from sqlite_utils import Database
 
+from dance_ondevice.daemon.children.child import out_of_memory
 from dance_ondevice.daemon.store.notes import forget_uncertainties
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 #: Versions kept beside the live, the previous and the frozen one, newest first, by status.
 KEEP = {"rejected": 5, "rolled_back": 5, "damaged": 2, "candidate": 2, "retired": 10}
 
+#: What a process that has no memory or descriptors left is told.
+_SHORT = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 _NUMBERED = re.compile(r"v([0-9]{1,18})")
 
@@ -70,6 +74,14 @@ class Live:
 
     pointer: Pointer
     card: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Why a version does not load; ``passing`` where the files are not to blame."""
+
+    text: str
+    passing: bool = False
 
 
 class NothingLoads(VersionError):  # noqa: N818 - says what is wrong
@@ -247,7 +259,8 @@ class Versions:
         """Make sure that the live version loads; where it does not, make the next best version live.
 
         The previous version is tried first, then earlier live versions, newest first, and last the first
-        version. Rejected versions are never used.
+        version. Rejected versions are never used. A version that could not be loaded for want of memory or
+        descriptors is not marked as damaged: a rollback leads back to it.
 
         Args:
             loads: Loads a version's folder; any exception means that the version does not load.
@@ -265,17 +278,25 @@ class Versions:
         problem = self._problem(pointer.version, loads)
         if problem is None:
             return None
-        log.error("live model does not load version=%s error=%s", pointer.version, problem)
+        log.error("live model does not load version=%s error=%s", pointer.version, problem.text)
         for version in self._spare(pointer):
             if self._problem(version, loads) is None:
-                self.make_live(version, reason=f"{pointer.version} does not load", away_from="damaged")
-                self.note = f"{pointer.version} does not load ({problem}): {version} is live in its place"
+                self.make_live(
+                    version,
+                    reason=f"{pointer.version} does not load",
+                    away_from=None if problem.passing else "damaged",
+                )
+                self.note = (
+                    f"{pointer.version} does not load ({problem.text}): {version} is live in its place"
+                )
+                if problem.passing:
+                    self.note += "; once there is room, 'dance-ondevice models rollback' makes it live again"
                 return self.note
-        raise NothingLoads(f"{pointer.version} does not load ({problem})", self._paths.live_file)
+        raise NothingLoads(f"{pointer.version} does not load ({problem.text})", self._paths.live_file)
 
-    def _problem(self, version: str, loads: Callable[[Path], object]) -> str | None:
+    def _problem(self, version: str, loads: Callable[[Path], object]) -> _Problem | None:
         if version not in self.names():
-            return f"there is no version of this name under {self._paths.models}"
+            return _Problem(f"there is no version of this name under {self._paths.models}")
         return _problem(self.directory(version), loads)
 
     def _spare(self, pointer: Pointer) -> list[str]:
@@ -394,9 +415,20 @@ def _forget(db: Database, version: str) -> None:
     db.table("versions").delete(version)
 
 
-def _problem(directory: Path, loads: Callable[[Path], object]) -> str | None:
+def _problem(directory: Path, loads: Callable[[Path], object]) -> _Problem | None:
     try:
         loads(directory)
     except Exception as error:  # the model may be the user's own: loading it may raise anything
-        return str(error) or type(error).__name__
+        return _Problem(str(error) or type(error).__name__, passing=_is_passing(error))
     return None
+
+
+def _is_passing(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, says that memory or descriptors are short for now."""
+    while error is not None:
+        if isinstance(error, Exception) and out_of_memory(error):
+            return True
+        if isinstance(error, OSError) and error.errno in _SHORT:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
