@@ -162,6 +162,9 @@ class ConnectionGuard(Service):
         # Made here, and from the handover on used by the guard's thread alone.
         events: zmq.Socket[Any] = socket.context.socket(zmq.PAIR)
         events.setsockopt(zmq.LINGER, 0)
+        # A burst is what libzmq accepts before it waits for its events to be taken: its own thousand of them
+        # and those that may wait on this side, by default as many again.
+        events.setsockopt(zmq.RCVHWM, 1)
         events.connect(endpoint)
         self._new.put((events, connections))
         self._waker.wake()
