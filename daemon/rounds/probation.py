@@ -28,7 +28,7 @@ from dance_ondevice.daemon.system.cores import usable
 from dance_ondevice.daemon.versions import base
 from dance_ondevice.daemon.versions.versions import VersionError
 from dance_ondevice.documents import decode
-from dance_ondevice.files import write_durably
+from dance_ondevice.files import read_regular, write_durably
 from dance_ondevice.policies.promotion import bootstrap
 from dance_ondevice.policies.promotion import probation as policy
 
@@ -106,7 +106,7 @@ class Probation:
     def state(self) -> ProbationState | None:
         """The probation of the live version; None when it is not on probation."""
         try:
-            found = decode(self._file.read_bytes(), ProbationState)
+            found = decode(read_regular(self._file), ProbationState)
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:

@@ -28,7 +28,7 @@ from dance_ondevice.daemon.store.notes import forget_uncertainties
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.documents import DocumentError, decode
-from dance_ondevice.files import write_durably
+from dance_ondevice.files import read_regular, write_durably
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Versions:
     def pointer(self) -> Pointer | None:
         """The live pointer, or None before the first version was adopted."""
         try:
-            found = decode(self._paths.live_file.read_bytes(), _PointerFile)
+            found = decode(read_regular(self._paths.live_file), _PointerFile)
             version = _plain(found.version)
             return Pointer(
                 version,
@@ -159,7 +159,7 @@ class Versions:
         try:
             if version not in self.names():
                 raise FileNotFoundError(version)
-            card = decode((self.directory(version) / "card.json").read_bytes(), dict[str, Any])
+            card = decode(read_regular(self.directory(version) / "card.json"), dict[str, Any])
         except (OSError, DocumentError) as error:
             known = ", ".join(self.names()) or "none"
             raise VersionError(f"no readable version {version!r}; known versions: {known}") from error
@@ -184,7 +184,7 @@ class Versions:
         """
         version = self._next_name()
         card_file = source / "card.json"
-        card = decode(card_file.read_bytes(), dict[str, Any])
+        card = decode(read_regular(card_file), dict[str, Any])
         card.update(changes, version=version, created_at=self._now())
         write_durably(card_file, json.dumps(card, indent=1).encode())
         self._paths.models.mkdir(parents=True, exist_ok=True)
@@ -380,8 +380,8 @@ def check_intact(directory: Path) -> None:
         ValueError: The tensors differ, or the card is damaged.
         OSError: A file is missing or cannot be read.
     """
-    card = decode((directory / "card.json").read_bytes(), dict[str, Any])
-    found = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
+    card = decode(read_regular(directory / "card.json"), dict[str, Any])
+    found = hashlib.sha256(read_regular(directory / "model.safetensors")).hexdigest()
     if card.get("sha256") != found:
         raise ValueError(f"{directory}/model.safetensors is damaged: its SHA-256 is not the card's")
 

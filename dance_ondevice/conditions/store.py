@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dance_ondevice import documents
 from dance_ondevice.conditions.statistics import FIELDS, NormStatistics
+from dance_ondevice.files import read_regular
 from dance_ondevice.models.card import CheckpointError, directory_of
 
 __all__ = ["CONDITIONS_FILE", "decode", "encode", "load_conditions"]
@@ -97,7 +98,7 @@ def load_conditions(path: Path) -> tuple[dict[str, NormStatistics], str]:
     """
     file = directory_of(path) / CONDITIONS_FILE
     try:
-        data = file.read_bytes()
+        data = read_regular(file)
     except FileNotFoundError:
         return {}, ""
     except OSError as error:

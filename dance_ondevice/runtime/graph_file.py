@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 from pathlib import Path
 
-from dance_ondevice.files import write_durably
+from dance_ondevice.files import read_regular, write_durably
 
 __all__ = ["read_graph", "write_graph"]
 
@@ -22,7 +22,7 @@ def read_graph(folder: Path) -> bytes | None:
     """Read the graph in a version's folder; None if there is none, or it is damaged."""
     for file in sorted(folder.glob(f"{_STEM}*{_SUFFIX}")):
         with contextlib.suppress(OSError):
-            graph = file.read_bytes()
+            graph = read_regular(file)
             if file.name == _name(graph):
                 return graph
     return None

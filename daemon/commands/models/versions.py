@@ -16,6 +16,7 @@ from dance_ondevice.daemon.commands.rounds import await_request
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json, print_table, show_time
 from dance_ondevice.documents import decode
+from dance_ondevice.files import read_regular
 
 _COLUMNS = (
     "version",
@@ -120,7 +121,7 @@ def _switch(paths: StatePaths, as_json: bool, cmd: str, **args: Any) -> None:
 def _read_card(paths: StatePaths, version: str | None) -> dict[str, Any]:
     if version is None:
         try:
-            version = str(decode(paths.live_file.read_bytes(), dict[str, Any])["version"])
+            version = str(decode(read_regular(paths.live_file), dict[str, Any])["version"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise WorkFailed(f"no live version at {paths.live_file}: {error}") from error
     from dance_ondevice.daemon.versions.versions import age_key
@@ -130,7 +131,7 @@ def _read_card(paths: StatePaths, version: str | None) -> dict[str, Any]:
         raise WorkFailed(f"no version {version!r}; there are: {', '.join(names) or 'none'}")
     path = paths.models / version / "card.json"
     try:
-        card = decode(path.read_bytes(), dict[str, Any])
+        card = decode(read_regular(path), dict[str, Any])
     except (OSError, ValueError) as error:
         raise WorkFailed(f"{path} cannot be read: {error}") from error
     return card
