@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,6 +59,8 @@ class ModelCard:
         classes: Class names in the order of the output channels.
         normalisation: Normalisation of the input.
         parent: Version that this one was made from.
+        root: SHA-256 of the tensors file that all slimming began with, to whose channels the recorded channel
+            numbers refer; empty if it is not known.
         created_at: Time of creation in seconds since the epoch; None if the time was unknown.
         channels: Channels [in, out, groups] of each layer that has channels, by module name (saved).
         removed_branches: Multi-scale branches that were removed whole, in that order (saved).
@@ -83,6 +85,7 @@ class ModelCard:
     arguments: dict[str, Any] = field(default_factory=dict)
     normalisation: Normalisation = Normalisation()
     parent: str | None = None
+    root: str = ""
     created_at: float | None = None
     channels: dict[str, tuple[Positive, Positive, Positive]] = field(default_factory=dict)
     removed_branches: tuple[str, ...] = ()
@@ -133,7 +136,15 @@ def decode_card(data: bytes, source: str) -> ModelCard:
         raise CheckpointError(f"{source}: not a model card: {error}") from error
     if not card.classes:
         raise CheckpointError(f"{source}: the card names no classes")
-    return card
+    return with_root(card)
+
+
+def with_root(card: ModelCard) -> ModelCard:
+    """Return the card with its root, if it has none and was made from no other model: then it is a root.
+
+    A model that was slimmed before channels were recorded has a parent and no root, and gets none.
+    """
+    return card if card.root or card.parent is not None else replace(card, root=card.sha256)
 
 
 def encode_card(card: ModelCard) -> bytes:

@@ -1,12 +1,15 @@
 """The channels of a model's layers: reading them, removing some, and rebuilding slimmed layers.
 
-A layer's channels are written (in, out, groups). Layers that act on each channel alone (normalisation,
-depthwise convolutions, PReLU) have as many in as out.
+A layer's channels are written (in, out, groups), and their numbers are those in the root of the model: the
+one that all slimming began with, named by the SHA-256 of its tensors file. Models of one root can be averaged
+channel by channel whatever each of them has lost (:mod:`dance_ondevice.fleet`). Layers that act on each
+channel alone (normalisation, depthwise convolutions, PReLU) have as many in as out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +19,12 @@ from torch.nn.modules.conv import _ConvNd
 LayerChannels = tuple[int, int, int]
 
 _BUILT_WITH = "channels_built_with"
+_ORIGIN = "channel_origin"
+
+#: Largest channel number that a tensors file holds.
+_MOST = torch.iinfo(torch.int16).max
+#: The numbers of a layer's input and of its output channels in the root of its model, both rising.
+Origin = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def channels_of(model: nn.Module) -> dict[str, LayerChannels]:
@@ -47,6 +56,87 @@ def removed_channels(model: nn.Module) -> dict[str, tuple[int, int]]:
     now = channels_of(model)
     built = widths_built_with(model)
     return {name: (built[name][1], now[name][1] if name in now else 0) for name in built}
+
+
+def origin_of(module: nn.Module) -> Origin:
+    """Return which channels of its root a layer still has.
+
+    The root is the model that all slimming began with. A plain attribute of the layer holds the numbers, so
+    that copies have them too; a layer that never lost a channel has all numbers from 0 on.
+    """
+    found: Origin | None = getattr(module, _ORIGIN, None)
+    if found is not None:
+        return found
+    inputs, outputs, _ = layer_channels(module)
+    return tuple(range(inputs)), tuple(range(outputs))
+
+
+def set_origin(module: nn.Module, origin: Origin) -> None:
+    """Record which channels of its root a layer has.
+
+    Raises:
+        ValueError: The numbers are not as many as the layer's channels, not rising, or differ between the two
+            sides of a layer that acts on each channel alone.
+    """
+    inputs, outputs, _ = layer_channels(module)
+    for side, width in zip(origin, (inputs, outputs), strict=True):
+        rising = all(before < after for before, after in pairwise((-1, *side)))
+        if len(side) != width or not rising:
+            raise ValueError(f"{width} rising channel numbers expected, found {len(side)}: {side[:8]}...")
+    if is_channelwise(module) and origin[0] != origin[1]:
+        raise ValueError("a layer that keeps channels apart has the same channels on both sides")
+    setattr(module, _ORIGIN, origin)
+
+
+def origins_of(model: nn.Module) -> dict[str, Origin]:
+    """Return the channel numbers (inputs, outputs) in the root of the layers with channels."""
+    return {name: origin_of(module) for name, module in model.named_modules() if has_channels(module)}
+
+
+def origin_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the channel numbers of a model for its tensors file.
+
+    Returns:
+        int16 tensors "<layer>/in" (inputs,) and "<layer>/out" (outputs,); a layer that acts on each
+        channel alone has only the second. A layer wider than 32,768 channels is left out.
+    """
+    found: dict[str, Tensor] = {}
+    for name, module in model.named_modules():
+        if not has_channels(module):
+            continue
+        inputs, outputs = origin_of(module)
+        if max((*inputs, *outputs), default=0) > _MOST:
+            continue
+        found[f"{name}/out"] = torch.tensor(outputs, dtype=torch.int16)
+        if not is_channelwise(module):
+            found[f"{name}/in"] = torch.tensor(inputs, dtype=torch.int16)
+    return found
+
+
+def restore_origins(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Record on a model the channel numbers that :func:`origin_tensors` gave.
+
+    A layer without tensors keeps the numbers it has.
+
+    Raises:
+        ValueError: Names the layer whose numbers do not fit it.
+    """
+    for name, module in model.named_modules():
+        if not has_channels(module) or f"{name}/out" not in tensors:
+            continue
+        outputs = _numbers(tensors[f"{name}/out"])
+        inputs = outputs if is_channelwise(module) else _numbers(tensors.get(f"{name}/in"))
+        try:
+            set_origin(module, (inputs, outputs))
+        except ValueError as error:
+            widths = layer_channels(module)[:2]
+            raise ValueError(f"channel numbers of layer {name} {list(widths)}: {error}") from error
+
+
+def _numbers(tensor: Tensor | None) -> tuple[int, ...]:
+    if tensor is None or tensor.dim() != 1 or tensor.is_floating_point():
+        return ()
+    return tuple(int(number) for number in tensor.tolist())
 
 
 def has_channels(module: nn.Module) -> bool:
@@ -93,11 +183,14 @@ def keep_channels(module: nn.Module, inputs: Sequence[int] | None, outputs: Sequ
         kept = outputs if outputs is not None else inputs
         if kept is None:
             return
+        origin = _kept_origin(module, kept, kept)
         for name, tensor in _tensors(module):
             if tensor.dim() > 0:  # num_batches_tracked is one number for the whole layer
                 _replace(module, name, _select(tensor, 0, kept))
         _set_channels(module, len(kept), len(kept))
+        setattr(module, _ORIGIN, origin)
         return
+    origin = _kept_origin(module, inputs, outputs)
     in_axis, out_axis = _weight_axes(module)
     for axis, kept in ((in_axis, inputs), (out_axis, outputs)):
         if kept is not None:
@@ -109,6 +202,15 @@ def keep_channels(module: nn.Module, inputs: Sequence[int] | None, outputs: Sequ
         module,
         len(inputs) if inputs is not None else before[0],
         len(outputs) if outputs is not None else before[1],
+    )
+    setattr(module, _ORIGIN, origin)
+
+
+def _kept_origin(module: nn.Module, inputs: Sequence[int] | None, outputs: Sequence[int] | None) -> Origin:
+    now_in, now_out = origin_of(module)
+    return (
+        now_in if inputs is None else tuple(now_in[channel] for channel in inputs),
+        now_out if outputs is None else tuple(now_out[channel] for channel in outputs),
     )
 
 
@@ -156,6 +258,8 @@ def shapes_for(module: nn.Module, channels: LayerChannels) -> dict[str, tuple[in
 def set_channels(module: nn.Module, channels: LayerChannels) -> None:
     """Set the channels of a layer, in place; its values are lost, and a checkpoint must fill them in.
 
+    Which channels of its root it has is forgotten where a side changes its width; see :func:`set_origin`.
+
     Raises:
         ValueError: The layer cannot have these channels.
     """
@@ -164,7 +268,16 @@ def set_channels(module: nn.Module, channels: LayerChannels) -> None:
     for name, shape in shapes_for(module, channels).items():
         old = _tensor(module, name)
         _replace(module, name, torch.zeros(shape, dtype=old.dtype, device=old.device))
+    kept = origin_of(module)
     _set_channels(module, channels[0], channels[1])
+    setattr(
+        module,
+        _ORIGIN,
+        tuple(
+            side if len(side) == width else tuple(range(width))
+            for side, width in zip(kept, channels[:2], strict=True)
+        ),
+    )
 
 
 def give_outputs(model: nn.Module, name: str, outputs: int) -> None:

@@ -1,7 +1,8 @@
 """Checkpoints: a directory with ``model.safetensors`` and ``card.json``. They are data only, without pickle.
 
 Keys in the tensors file are "<group>/<name>". The group ``model`` is the network's complete state dict, the
-only group that :func:`load` reads. Further groups may be added without a new format: a reader ignores groups
+group ``origin`` says which channels of its root it has (:mod:`dance_ondevice.models.channels`); :func:`load`
+reads these two. Further groups may be added without a new format: a reader ignores groups
 that it does not know. The conditions' own tensors are in another file, see
 :mod:`dance_ondevice.conditions.store`.
 """
@@ -28,12 +29,15 @@ from dance_ondevice.models.card import (
     directory_of,
     encode_card,
     read_card,
+    with_root,
 )
 from dance_ondevice.models.channels import (
     channels_of,
     give_outputs,
     has_channels,
+    origin_tensors,
     remember_widths,
+    restore_origins,
     set_channels,
     shapes_for,
 )
@@ -41,9 +45,9 @@ from dance_ondevice.models.cost import count_macs, count_parameters, training_on
 from dance_ondevice.models.forward import STRIDE, logits
 from dance_ondevice.models.registry import ModelError, build, build_from_factory
 
-__all__ = ["load", "load_for", "not_finite", "save"]
+__all__ = ["heads_of", "load", "load_for", "not_finite", "save"]
 
-_MODEL_GROUP = "model/"
+_MODEL_GROUP, _ORIGIN_GROUP = "model/", "origin/"
 
 
 def save(directory: Path, model: nn.Module, card: ModelCard, *, half: bool = False) -> ModelCard:
@@ -77,6 +81,7 @@ def save(directory: Path, model: nn.Module, card: ModelCard, *, half: bool = Fal
             name: tensor.half() if tensor.dim() > 1 and tensor.dtype == torch.float32 else tensor
             for name, tensor in state.items()
         }
+    state.update({f"{_ORIGIN_GROUP}{name}": tensor for name, tensor in origin_tensors(model).items()})
     data = safetensors.torch.save(state, metadata={"format": "pt"})
     macs = count_macs(model, *card.macs_at)
     card = replace(
@@ -89,6 +94,7 @@ def save(directory: Path, model: nn.Module, card: ModelCard, *, half: bool = Fal
         unslimmed_macs=card.unslimmed_macs or macs,
         sha256=hashlib.sha256(data).hexdigest(),
     )
+    card = with_root(card)
     _rebuild(card, state, f"{directory}: the card does not describe this model")
     directory.mkdir(parents=True, exist_ok=True)
     write_durably(directory / TENSORS_FILE, data)
@@ -151,12 +157,20 @@ def load_for(path: Path, classes: tuple[str, ...]) -> tuple[nn.Module, ModelCard
     model, card = load(path)
     if card.classes == classes:
         return model, card
-    narrow, wide = (channels_of(_fresh(card, len(card.classes) + more, str(path))) for more in (0, 1))
-    heads = [name for name in channels_of(model) if narrow[name] != wide[name]]
-    for name in heads:
+    for name in heads_of(model, card, str(path)):
         give_outputs(model, name, len(classes))
     _check_runs(model, len(classes), str(path))
     return model, replace(card, classes=classes)
+
+
+def heads_of(model: nn.Module, card: ModelCard, source: str) -> list[str]:
+    """Return the layers of a loaded model whose width is the number of classes.
+
+    Raises:
+        CheckpointError: The architecture or factory cannot be built; ``source`` names the model in the error.
+    """
+    narrow, wide = (channels_of(_fresh(card, len(card.classes) + more, source)) for more in (0, 1))
+    return [name for name in channels_of(model) if narrow[name] != wide[name]]
 
 
 def _fresh(card: ModelCard, n_classes: int, source: str) -> nn.Module:
@@ -203,6 +217,11 @@ def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Mo
             set_channels(module, channels)
         except ValueError as error:
             raise CheckpointError(f"{source}: layer {name}: {error}") from error
+    origins = {k.removeprefix(_ORIGIN_GROUP): t for k, t in state.items() if k.startswith(_ORIGIN_GROUP)}
+    try:
+        restore_origins(model, origins)
+    except ValueError as error:
+        raise CheckpointError(f"{source}: {error}") from error
     own = model.state_dict()
     missing, unexpected = own.keys() - tensors.keys(), tensors.keys() - own.keys()
     if missing or unexpected:

@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from small_models import SMALL
 from torch import nn
 
+from dance_ondevice.fleet.describe import layers_of
+from dance_ondevice.fleet.layers import gather
 from dance_ondevice.models.branches import (
     branches_of,
     contexts_of,
@@ -21,7 +24,7 @@ from dance_ondevice.models.branches import (
     removed_branches,
 )
 from dance_ondevice.models.card import ModelCard
-from dance_ondevice.models.channels import channels_of
+from dance_ondevice.models.channels import channels_of, origins_of
 from dance_ondevice.models.checkpoint import load, save
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import logits, outputs
@@ -71,7 +74,8 @@ def slim_a_step(
 @given(plan=st.lists(steps, min_size=1, max_size=3))
 def test_any_plan_comes_back_bit_for_bit(name: str, plan: list[Any], tmp_path: Path) -> None:
     model = build(name, 5, SMALL[name])
-    dense, companion = count_macs(model, *SIZE), copy.deepcopy(model)
+    dense, companion, root = count_macs(model, *SIZE), copy.deepcopy(model), copy.deepcopy(model).state_dict()
+    layers = layers_of(model)
     for step in plan:
         if isinstance(step, tuple):
             slim_a_step(model, companion, *step)
@@ -94,6 +98,13 @@ def test_any_plan_comes_back_bit_for_bit(name: str, plan: list[Any], tmp_path: P
     assert card.channels == channels_of(model)
     assert card.removed_branches == removed_branches(model) == removed_branches(found)
     assert branches_of(found) == branches_of(model)
+    # The companion lost the same channels and learnt nothing: the root gives them back by their numbers.
+    numbers = origins_of(found)
+    assert numbers == origins_of(companion)
+    for tensor, value in companion.state_dict().items():
+        layer, _, own = tensor.rpartition(".")
+        sides = tuple(np.array(side) for side in numbers[layer])
+        assert np.array_equal(gather(layers[layer], own, sides, root[tensor].numpy()), value.numpy()), tensor
     x = torch.rand(1, 3, 33, 20)
     assert torch.equal(logits(found, x), logits(model.eval(), x))
     for whole in (model, found):  # the heads of training too

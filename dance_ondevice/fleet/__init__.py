@@ -1,0 +1,1 @@
+"""Learning of many boards together: models of different widths, averaged by channel."""

@@ -1,0 +1,159 @@
+"""The average of a fleet: each value of the root moves by what the boards that still have it have learnt.
+
+A board hands in its weights; what counts is their difference to the fleet version that its round began with.
+Of each value the changes are averaged over the boards that have its channels, however many these are: a
+channel that one board alone kept learns from that board alone. Where enough boards have a channel, the
+weighted median takes the place of the mean, which a minority of broken or hostile boards cannot move far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dance_ondevice.fleet.layers import Array, gather, scatter
+from dance_ondevice.fleet.offers import Offer
+from dance_ondevice.fleet.root import Root, layer_of, travels
+from dance_ondevice.policies.fleet.rules import FleetRules, clip_factor, staleness, weight
+
+__all__ = ["Averaged", "Contribution", "average"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contribution:
+    """One board's offer and the fleet version it began with.
+
+    Attributes:
+        board: Name of the board.
+        offer: The offer.
+        base: Tensors of the fleet version that its round began with, in the root's shapes.
+        behind: How many versions ago that was.
+    """
+
+    board: str
+    offer: Offer
+    base: Mapping[str, Array]
+    behind: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Averaged:
+    """A new fleet version.
+
+    Attributes:
+        tensors: float32, in the root's shapes.
+        norms: Length of each board's change relative to the weights that it changes, by board.
+        shortened: Factor in [0, 1] that each board's change was shortened by, by board.
+    """
+
+    tensors: dict[str, Array]
+    norms: dict[str, float]
+    shortened: dict[str, float]
+
+
+def average(
+    root: Root, now: Mapping[str, Array], contributions: Sequence[Contribution], rules: FleetRules
+) -> Averaged:
+    """Average the offers of boards into a new version.
+
+    One tensor at a time is spread out to the root's shape, so that memory grows with the largest tensor and
+    not with the model, beside the offers themselves.
+
+    Args:
+        root: Description of the root.
+        now: Tensors of the newest fleet version.
+        contributions: At most one of each board.
+        rules: The rules of the fleet.
+
+    Raises:
+        ValueError: A board stands twice, or an offer is too old.
+    """
+    names = [each.board for each in contributions]
+    if len(set(names)) != len(names):
+        raise ValueError("a board stands twice")
+    norms = {each.board: _norm(root, each) for each in contributions}
+    factors = {board: clip_factor(rules, norm, list(norms.values())) for board, norm in norms.items()}
+    weighed = [_weighed(each, factors[each.board], rules) for each in contributions]
+    tensors = {
+        name: _moved(root, name, value, weighed, rules.robust_from) if travels(root, name) else value
+        for name, value in now.items()
+    }
+    return Averaged(tensors=tensors, norms=norms, shortened=factors)
+
+
+@dataclass(frozen=True)
+class _Weighed:
+    """A contribution, its share in a mean, and the factor of its change."""
+
+    from_board: Contribution
+    share: float
+    factor: float
+
+
+def _weighed(each: Contribution, shortened: float, rules: FleetRules) -> _Weighed:
+    stale = staleness(rules, each.behind)
+    if stale is None:
+        raise ValueError(f"the offer of {each.board} began {each.behind} versions ago, which is too old")
+    return _Weighed(each, weight(rules, each.offer.about.samples), stale * shortened)
+
+
+def _moved(root: Root, name: str, now: Array, weighed: Sequence[_Weighed], robust_from: int) -> Array:
+    """One tensor of the new version."""
+    holders = [each for each in weighed if name in each.from_board.offer.tensors]
+    if not holders:
+        return now
+    changes = np.zeros((len(holders), *now.shape), np.float32)
+    shares = np.zeros_like(changes)
+    for index, each in enumerate(holders):
+        difference = _difference(root, name, each.from_board)
+        _spread(root, name, each.from_board, np.float32(each.factor) * difference, changes[index, ...])
+        _spread(root, name, each.from_board, np.full_like(difference, each.share), shares[index, ...])
+    change = (shares * changes).sum(0) / np.maximum(shares.sum(0), np.finfo(np.float32).tiny)
+    many = (shares > 0).sum(0) >= robust_from
+    if many.any():
+        change = np.where(many, _weighted_median(changes, shares), change)
+    moved: Array = (now + change).astype(np.float32)
+    return moved
+
+
+def _weighted_median(values: Array, shares: Array) -> Array:
+    """The weighted median along the first axis; values with a share of 0 do not count."""
+    order = np.argsort(np.where(shares > 0, values, np.inf), axis=0, kind="stable")
+    ordered, weights = (np.take_along_axis(each, order, 0) for each in (values, shares))
+    below = np.cumsum(weights, 0)
+    half = below[-1:] / 2
+    upper = np.argmax(below > half, axis=0)[None]
+    lower = np.argmax(below >= half, axis=0)[None]
+    both = np.take_along_axis(ordered, upper, 0) + np.take_along_axis(ordered, lower, 0)
+    found: Array = both[0] / 2
+    return found
+
+
+def _difference(root: Root, name: str, each: Contribution) -> Array:
+    own = each.offer.tensors[name]
+    owner = layer_of(root, name)
+    if owner is None:
+        return own - each.base[name]
+    layer, tensor = owner
+    return own - gather(root.layers[layer], tensor, each.offer.numbers[layer], each.base[name])
+
+
+def _spread(root: Root, name: str, each: Contribution, values: Array, into: Array) -> None:
+    owner = layer_of(root, name)
+    if owner is None:
+        into += values
+    else:
+        layer, tensor = owner
+        scatter(root.layers[layer], tensor, each.offer.numbers[layer], values, into)
+
+
+def _norm(root: Root, each: Contribution) -> float:
+    """Length of a board's change, relative to the weights that it changes."""
+    change = size = 0.0
+    for name, own in each.offer.tensors.items():
+        difference = _difference(root, name, each).astype(np.float64)
+        change += float(np.square(difference).sum())
+        size += float(np.square(own.astype(np.float64) - difference).sum())
+    return float(np.sqrt(change / size)) if size else float(np.sqrt(change))

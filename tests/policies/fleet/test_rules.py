@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dance_ondevice.policies.fleet.rules import (
+    FleetRules,
+    Waiting,
+    clip_factor,
+    due,
+    is_better,
+    miou,
+    staleness,
+    weight,
+)
+
+RULES = FleetRules()
+counts = st.lists(st.lists(st.integers(0, 1000), min_size=3, max_size=3), min_size=3, max_size=3)
+
+
+@given(st.integers(-(2**40), 2**40), st.integers(-(2**40), 2**40))
+def test_no_claim_outweighs_the_cap(one: int, other: int) -> None:
+    assert 1.0 <= weight(RULES, one) <= RULES.most_samples**0.5
+    if one <= other:
+        assert weight(RULES, one) <= weight(RULES, other)
+
+
+@given(st.integers(-5, 50))
+def test_what_is_older_counts_less_and_then_nothing(behind: int) -> None:
+    found = staleness(RULES, behind)
+    if behind < 0 or behind > RULES.oldest_base:
+        assert found is None
+    else:
+        assert found is not None
+        assert 0 < found <= 1
+        newer = staleness(RULES, behind - 1)
+        assert newer is None or found < newer
+
+
+@given(st.lists(st.floats(0, 1e6) | st.sampled_from([float("inf"), float("nan")]), min_size=1, max_size=9))
+def test_a_long_change_is_shortened_to_a_multiple_of_the_median(norms: list[float]) -> None:
+    finite = sorted(n for n in norms if n < float("inf"))
+    for norm in norms:
+        factor = clip_factor(RULES, norm, norms)
+        assert 0 <= factor <= 1
+        if not norm < float("inf"):
+            assert factor == 0
+        elif norm <= finite[(len(finite) - 1) // 2]:
+            assert factor == 1
+        else:
+            assert factor * norm <= RULES.norm_multiple * finite[len(finite) // 2] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("boards", "waited", "expected"),
+    [
+        (["a", "b", "c"], 0.0, True),
+        (["a", "a", "b"], 0.0, False),
+        (["a", "b"], RULES.longest_wait_s, True),
+        (["a", "a"], 10 * RULES.longest_wait_s, False),
+        ([], 0.0, False),
+    ],
+)
+def test_a_version_is_due(boards: list[str], waited: float, expected: bool) -> None:
+    assert due(RULES, [Waiting(board, waited) for board in boards]) is expected
+
+
+@given(counts)
+def test_the_same_counts_are_no_gain(matrix: list[list[int]]) -> None:
+    assert 0 <= miou(matrix) <= 1
+    assert not is_better(RULES, matrix, matrix)
+
+
+def test_publishes_what_gains_on_the_same_pixels() -> None:
+    before, after = [[6, 4], [5, 5]], [[8, 2], [3, 7]]
+    assert is_better(RULES, after, before)
+    assert not is_better(RULES, before, after)
+    with pytest.raises(ValueError, match="other pixels"):
+        is_better(RULES, after, [[6, 5], [5, 5]])
