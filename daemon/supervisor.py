@@ -67,6 +67,8 @@ AnyService = TypeVar("AnyService", bound=Service)
 
 _TICK_SECONDS = 1.0
 _STATUS_SECONDS = 5.0
+#: What the first model may take, and loading torch, on a board that has just booted.
+_MODEL_SECONDS = 1300
 
 
 class Supervisor:
@@ -271,8 +273,8 @@ class Supervisor:
             )
         )
 
-    def _ask_for_time(self) -> None:
-        notify.notify("EXTEND_TIMEOUT_USEC=60000000", self._environ)
+    def _ask_for_time(self, seconds: int = 60) -> None:
+        notify.notify(f"EXTEND_TIMEOUT_USEC={seconds * 1_000_000}", self._environ)
 
     def _begin(self, service: AnyService) -> AnyService:
         # Listed before it runs, so that an interrupted start stops it as well.
@@ -283,6 +285,7 @@ class Supervisor:
     def _start_inference(self, core: Core) -> tuple[LatestFrames | None, Predictor | None]:
         config, versions = self._config, core.versions
         model = (config, self._config_file, self.paths, versions)
+        self._ask_for_time(_MODEL_SECONDS)
         first_model.come_up(*model, store=core.store, loads=check_intact)
         if not config.inference.enabled:
             return None, None

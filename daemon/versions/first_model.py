@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 #: Exit statuses of the program when the weights, or the user's factory, cannot be used; the last line of its
 #: standard output says why.
 _BAD_WEIGHTS, _BAD_FACTORY = 3, 4
+#: A board that boots has other things to do, too.
+_MAKING_SECONDS = 600.0
 
 
 def start(
@@ -217,6 +219,8 @@ def _copy_base(config: Config, config_file: str, scratch: Path, source: Path) ->
             f"a model for {list(wanted)}, in that order, as 'dance-ondevice pretrain' makes one; or, before "
             "anything is labelled, model.classes as that model has them"
         )
+    except TimeoutError:
+        raise  # not the model's fault: the next start tries again
     except (OSError, ValueError) as error:
         problem = f"{config.model.weights!r} ({error})"
         allowed = (
@@ -284,25 +288,28 @@ class _FactoryError(ValueError):
 
 def _write_fresh(config: Config, out: Path, weights: Path | None = None) -> None:
     width, height = config.model.size
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "dance_ondevice.daemon.versions.first_model",
-            config.model.architecture,
-            config.model.factory,
-            json.dumps(list(config.model.classes)),
-            str(config.training.seed),
-            str(width),
-            str(height),
-            str(out),
-            *([str(weights)] if weights is not None else []),
-        ],
-        check=False,
-        timeout=120,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    command = [
+        sys.executable,
+        "-m",
+        "dance_ondevice.daemon.versions.first_model",
+        config.model.architecture,
+        config.model.factory,
+        json.dumps(list(config.model.classes)),
+        str(config.training.seed),
+        str(width),
+        str(height),
+        str(out),
+        *([str(weights)] if weights is not None else []),
+    ]
+    try:
+        done = subprocess.run(
+            command, check=False, timeout=_MAKING_SECONDS, stdout=subprocess.PIPE, text=True
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(
+            f"the machine was too busy to make the first model within {_MAKING_SECONDS:.0f} s; "
+            "the next start tries again"
+        ) from error
     if done.returncode == _BAD_FACTORY:
         raise _FactoryError(done.stdout.strip().splitlines()[-1])
     done.check_returncode()

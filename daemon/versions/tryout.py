@@ -8,6 +8,8 @@ dance_ondevice.daemon.versions.tryout FOLDER``) it loads the folder and segments
 from __future__ import annotations
 
 import contextlib
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -18,8 +20,10 @@ from dance_ondevice.daemon.children.watcher import memory_limit, resident_bytes
 
 __all__ = ["check"]
 
-#: Shorter than the longest silence of the waiting thread.
-_SECONDS = 100.0
+#: Seconds of the processor that loading and one image may take; a busy machine does not count.
+_CPU_SECONDS = 200
+#: Seconds after which it is given up for now: a board that boots has other things to do, too.
+_SECONDS = 600.0
 _POLL_SECONDS = 0.2
 #: The same limit as for ``model.size``.
 _LARGEST_SIDE = 8192
@@ -37,12 +41,15 @@ def check(directory: Path, *, procfs: Path = Path("/proc"), beat: Callable[[], N
 
     Raises:
         ValueError: It does not load, does not run, or takes too much time or memory; the message says which.
+        TimeoutError: The machine was too busy to find out.
         OSError: The process cannot be started.
     """
     most = memory_limit(procfs)
     command = [sys.executable, "-m", "dance_ondevice.daemon.versions.tryout", str(directory)]
     deadline = time.monotonic() + _SECONDS
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(child.pid, resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS + 5))
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -52,11 +59,15 @@ def check(directory: Path, *, procfs: Path = Path("/proc"), beat: Callable[[], N
                 if (resident_bytes(procfs, child.pid) or 0) > most:
                     raise ValueError(f"{directory}: it takes more memory than this board can spare")
                 if time.monotonic() >= deadline:
-                    raise ValueError(f"{directory}: one image took it more than {_SECONDS:.0f} s")
+                    raise TimeoutError(
+                        f"{directory}: the machine was too busy to try the model within {_SECONDS:.0f} s"
+                    )
         finally:
             child.kill()
     if child.returncode == 0:
         return
+    if child.returncode in (-signal.SIGXCPU, -signal.SIGKILL) and not errors:
+        raise ValueError(f"{directory}: one image took it more than {_CPU_SECONDS} s of the processor")
     lines = (found if child.returncode == _NO_USE else errors).strip().splitlines()
     raise ValueError(lines[-1] if lines else f"{directory}: loading it ended with status {child.returncode}")
 
