@@ -19,7 +19,7 @@ from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import codec as images
 
 #: Seconds that a daemon may take to start, or to get where a test wants it: a busy machine is no failure.
-PATIENCE = 300
+PATIENCE = int(os.environ.get("DANCE_TEST_PATIENCE", "300"))
 
 CONFIG = """
 [ingest]

@@ -81,7 +81,13 @@ def show(version: str | None, config_path: Path | None, state_dir: Path | None, 
     if as_json:
         print_json(card)
         return
-    print_certificate(card)
+    try:
+        print_certificate(card)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # A card may be incomplete and still be shown; of one that somebody changed, anything may be wrong.
+        raise WorkFailed(
+            f"the card of {card.get('version') or version} is damaged ({error}); --json prints it as it is"
+        ) from error
 
 
 @models.command()

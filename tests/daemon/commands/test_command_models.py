@@ -80,6 +80,19 @@ def test_a_broken_card_is_told(run, paths: StatePaths):
     assert "cannot be read" in run("models", "show", "v0001", "--state-dir", str(paths.root), code=1).stderr
 
 
+@pytest.mark.usefixtures("versions")
+@pytest.mark.parametrize(
+    "damage", [{"classes": -1}, {"created_at": []}, {"macs": "x"}, {"training": "x"}, {"gate": [1]}]
+)
+def test_a_card_with_a_value_of_another_kind_is_told(
+    run, run_json, paths: StatePaths, damage: dict[str, Any]
+):
+    (paths.models / "v0001" / "card.json").write_text(json.dumps({**CARD, "version": "v0001", **damage}))
+    state = ("--state-dir", str(paths.root))
+    assert "the card of v0001 is damaged" in run("models", "show", "v0001", *state, code=1).stderr
+    assert run_json("models", "show", "v0001", *state)["version"] == "v0001"
+
+
 def test_show_without_a_live_version(run, paths: StatePaths):
     assert "no live version" in run("models", "show", "--state-dir", str(paths.root), code=1).stderr
 
