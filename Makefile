@@ -1,6 +1,7 @@
 # make run     makes .venv, installs the project with the versions of constraints.txt and runs the demo
 # make test    the whole test suite (slow tests too)
-# make check   the quick part: tests that are not slow, ruff, mypy --strict, import-linter
+# make check   the quick part: what lint does, and the tests that are not slow
+# make lint    ruff, import-linter, mypy --strict
 # make format  lets ruff rewrite the code
 # make faults  kills the daemon 200 times under load, fails its disk, overloads it for ten minutes, and lives
 #              through a day of 10,000 frames (docs/robustness.md)
@@ -42,6 +43,8 @@ PIP_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
+# One process a core, one thread each. Neighbouring tests stay in one process, which makes what they share once.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
 BUILD_HINT := If the last lines above speak of a missing compiler or of Python.h: apt install build-essential python3-dev
 
@@ -49,8 +52,12 @@ BUILD_HINT := If the last lines above speak of a missing compiler or of Python.h
 # for twice.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# Containers often forbid Python to keep what it compiled. The tests start some hundreds of processes, each of which
+# would compile the whole package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check format faults soak fuzz clean install-service uninstall-service
+.PHONY: help run test check lint format faults soak fuzz clean install-service uninstall-service
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -59,14 +66,16 @@ run: $(VENV)/.stamp-run
 	$(BIN)/dance-ondevice demo $(DEMO_ARGS)
 
 test: $(VENV)/.stamp-test
-	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
-check: $(VENV)/.stamp-test
+check: lint
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+lint: $(VENV)/.stamp-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto -m "not slow" $(PYTEST_ARGS)
 
 format: $(VENV)/.stamp-test
 	$(BIN)/ruff check --fix .

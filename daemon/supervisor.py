@@ -18,13 +18,13 @@ import zmq
 from prometheus_client import CollectorRegistry
 
 from dance_ondevice import complexity
-from dance_ondevice.daemon.config.load import ConfigError, Loaded
-from dance_ondevice.daemon.config.reload import Changes, Reloader
+from dance_ondevice.daemon.config.load import Loaded
+from dance_ondevice.daemon.config.reload import Reloader
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.config.warnings import warnings as configured_warnings
 from dance_ondevice.daemon.control import handlers as control_handlers
-from dance_ondevice.daemon.control import instances, status
+from dance_ondevice.daemon.control import instances, main_loop, status
 from dance_ondevice.daemon.control import server as control
 from dance_ondevice.daemon.control.next_step import Advisor
 from dance_ondevice.daemon.control.running import Core, Running
@@ -50,9 +50,8 @@ from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system import cores, descriptors, stopping
 from dance_ondevice.daemon.system import schedule as scheduler
 from dance_ondevice.daemon.system import systemd as notify
-from dance_ondevice.daemon.system.clock import ClockWatch
 from dance_ondevice.daemon.system.service import Service
-from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals, StopWhileStarting
+from dance_ondevice.daemon.system.signals import Signals, StopWhileStarting
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
 from dance_ondevice.daemon.versions import base, factory, first_model
 from dance_ondevice.daemon.versions.versions import Versions, check_intact
@@ -65,8 +64,6 @@ log = logging.getLogger(__name__)
 
 AnyService = TypeVar("AnyService", bound=Service)
 
-_TICK_SECONDS = 1.0
-_STATUS_SECONDS = 5.0
 #: What the first model may take, and loading torch, on a board that has just booted.
 _MODEL_SECONDS = 1300
 
@@ -110,7 +107,14 @@ class Supervisor:
             try:
                 with self._signals.starting():
                     running = self._start()
-                failed = self._watch(running)
+                failed = main_loop.run(
+                    running,
+                    self._services,
+                    self._signals,
+                    environ=self._environ,
+                    now=self._now,
+                    monotonic=self._monotonic,
+                )
             except StopWhileStarting:
                 log.info("stopped while starting")
             finally:
@@ -364,7 +368,7 @@ class Supervisor:
                     store=parts.store,
                     forget=parts.ingest.forget_camera,
                     report=lambda: status.report(parts, uptime=self._uptime(), metrics_url=metrics_url),
-                    reload=lambda: self._reload(running),
+                    reload=lambda: main_loop.reload(running, self._environ),
                     n_classes=len(config.model.classes),
                     max_pixels=config.ingest.max_pixels,
                 ),
@@ -392,52 +396,6 @@ class Supervisor:
 
     def _uptime(self) -> float:
         return self._monotonic() - self._started
-
-    def _reload(self, running: Running) -> Changes:
-        notify.notify(
-            f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}",
-            self._environ,
-        )
-        try:
-            return running.reloader.reload()
-        finally:
-            notify.notify("READY=1", self._environ)
-
-    def _watch(self, running: Running) -> bool:
-        """Notify the watchdog until a stop or a failure; returns whether a service failed."""
-        interval = notify.watchdog_interval(self._environ)
-        tick = _TICK_SECONDS if interval is None else min(_TICK_SECONDS, interval / 3)
-        last_status = self._monotonic()
-        frame_rate = status.FrameRate(last_status)
-        clock = ClockWatch(self._now, self._monotonic)
-        notify.notify(f"READY=1\nSTATUS={self._status_line(running, frame_rate)}", self._environ)
-        while True:
-            number = self._signals.next(tick)
-            if number in STOP:
-                return False
-            if number == RELOAD:
-                # A refused file: the log has the reasons, and the daemon keeps its configuration.
-                with contextlib.suppress(ConfigError):
-                    self._reload(running)
-            if moved := clock.moved():
-                running.follow_clock(moved)
-            for service in self._services:
-                if not service.alive:
-                    log.critical("stopping reason=%s failed error=%r", service.name, service.failure)
-                    return True
-            stale = [s.name for s in self._services if self._monotonic() - s.last_beat > s.max_silence]
-            if stale:
-                # The watchdog is not notified, so that systemd restarts a daemon whose thread hangs.
-                log.error("no heartbeat services=%s", ",".join(stale))
-            elif interval is not None:
-                notify.notify("WATCHDOG=1", self._environ)
-            if self._monotonic() - last_status >= _STATUS_SECONDS:
-                last_status = self._monotonic()
-                notify.notify(f"STATUS={self._status_line(running, frame_rate)}", self._environ)
-
-    def _status_line(self, running: Running, frame_rate: status.FrameRate) -> str:
-        frames = sum(running.parts.instruments.frame_counts().values())
-        return status.line(running.parts, frame_rate.update(frames, self._monotonic()))
 
     def _stop(self) -> None:
         self._end_within(stopping.END_SECONDS)

@@ -84,6 +84,7 @@ def _is(node: ast.expr | None, value: bool) -> bool:
     return isinstance(node, ast.Constant) and node.value is value
 
 
+@pytest.mark.slow
 def test_no_module_runs_anything_from_outside() -> None:
     found = {str(path.relative_to(ROOT)): list(offences(path.read_text())) for path in SOURCES}
     assert {path: offending for path, offending in found.items() if offending} == {}

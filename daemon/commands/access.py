@@ -1,9 +1,9 @@
-"""Access of commands to the daemon: its state folder, control socket, index and classes."""
+"""Access of commands to the daemon: its state folder, control socket, index, classes, and a client's keys."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from dance_ondevice.files import read_regular
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
+    from dance_ondevice.daemon.security.curve import ClientCurve
     from dance_ondevice.daemon.system.state import StatePaths
 
 
@@ -99,3 +100,47 @@ def index(paths: StatePaths) -> Iterator[Database]:
         raise WorkFailed(
             f"{paths.database}: {error}; run `dance-ondevice doctor --state-dir {paths.root}`"
         ) from error
+
+
+def client_key_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--keys`` and ``--server-key`` to a command that connects to a daemon with CURVE."""
+    server_key = click.option(
+        "--server-key",
+        "server_key_file",
+        metavar="FILE",
+        envvar="DANCE_SERVER_KEY",
+        type=click.Path(path_type=Path),
+        help="Public key file of the daemon (server.key).",
+    )
+    keys = click.option(
+        "--keys",
+        "keys_file",
+        metavar="FILE",
+        envvar="DANCE_KEYS",
+        type=click.Path(path_type=Path),
+        help="Secret key file of this client (NAME.key_secret), for a daemon with CURVE.",
+    )
+    return keys(server_key(command))
+
+
+def client_curve(keys_file: Path | None, server_key_file: Path | None) -> ClientCurve | None:
+    """Load the keys that ``--keys`` and ``--server-key`` name; None where neither is given.
+
+    Raises:
+        click.UsageError: Only one of them is given.
+        WorkFailed: A file is missing or holds no such key.
+    """
+    if keys_file is None and server_key_file is None:
+        return None
+    if keys_file is None or server_key_file is None:
+        raise click.UsageError(
+            "--keys and --server-key go together: this client's secret and the daemon's public key"
+        )
+    from dance_ondevice.daemon.security.curve import ClientCurve
+    from dance_ondevice.daemon.security.keys import KeysError, is_credential, load_pair, load_public
+
+    try:
+        pair = load_pair(keys_file, private=not is_credential(keys_file, os.environ))
+        return ClientCurve(pair, load_public(server_key_file))
+    except KeysError as error:
+        raise WorkFailed(str(error)) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.daemon.cli import EXIT_INTERRUPTED, WorkFailed, json_option
+from dance_ondevice.daemon.commands.access import client_curve, client_key_options
 from dance_ondevice.daemon.system.state import CAMERA_NAME
 from dance_ondevice.daemon.terminal import print_json, print_pairs, show_bytes
 from dance_ondevice.daemon.wire.links import LinkError
 
 if TYPE_CHECKING:
-    from dance_ondevice.daemon.security.curve import ClientCurve
     from dance_ondevice.daemon.wire.sender import Pattern, StreamSummary
 
 #: Seconds between two lines that report the stream's progress.
@@ -110,22 +109,7 @@ def _check_camera(ctx: click.Context, param: click.Parameter, value: str) -> str
     metavar="SECONDS",
     help="Open a silent camera or URL again for so long; after that the exit status is 1.",
 )
-@click.option(
-    "--keys",
-    "keys_file",
-    metavar="FILE",
-    envvar="DANCE_KEYS",
-    type=click.Path(path_type=Path),
-    help="Secret key file of this client (NAME.key_secret), for a daemon with CURVE.",
-)
-@click.option(
-    "--server-key",
-    "server_key_file",
-    metavar="FILE",
-    envvar="DANCE_SERVER_KEY",
-    type=click.Path(path_type=Path),
-    help="Public key file of the daemon (server.key).",
-)
+@client_key_options
 @json_option
 @click.pass_context
 def stream(
@@ -159,7 +143,7 @@ def stream(
     """
     if label_every is not None and label_fraction is not None:
         raise click.UsageError("--label-every and --label-fraction exclude each other")
-    curve = load_curve(keys_file, server_key_file)
+    curve = client_curve(keys_file, server_key_file)
     import zmq
 
     from dance_ondevice.daemon.wire import sender as sending
@@ -215,24 +199,6 @@ def stream(
         raise WorkFailed(failure)
     if not summary.complete:
         ctx.exit(1)
-
-
-def load_curve(keys_file: Path | None, server_key_file: Path | None) -> ClientCurve | None:
-    """The keys that ``--keys`` and ``--server-key`` name; None where neither is given."""
-    if keys_file is None and server_key_file is None:
-        return None
-    if keys_file is None or server_key_file is None:
-        raise click.UsageError(
-            "--keys and --server-key go together: this client's secret and the daemon's public key"
-        )
-    from dance_ondevice.daemon.security.curve import ClientCurve
-    from dance_ondevice.daemon.security.keys import KeysError, is_credential, load_pair, load_public
-
-    try:
-        pair = load_pair(keys_file, private=not is_credential(keys_file, os.environ))
-        return ClientCurve(pair, load_public(server_key_file))
-    except KeysError as error:
-        raise WorkFailed(str(error)) from error
 
 
 def _say(line: str) -> None:

@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, state_dir_option
-from dance_ondevice.daemon.commands.access import index, model_classes, target
-from dance_ondevice.daemon.commands.stream import load_curve
+from dance_ondevice.daemon.commands.access import (
+    client_curve,
+    client_key_options,
+    index,
+    model_classes,
+    target,
+)
 from dance_ondevice.daemon.terminal import Waiting
 from dance_ondevice.files import read_regular
 
@@ -47,22 +52,7 @@ _PICTURE_SECONDS = 1.0
     help="Where masks are published; by default by the running daemon.",
 )
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N pictures.")
-@click.option(
-    "--keys",
-    "keys_file",
-    metavar="FILE",
-    envvar="DANCE_KEYS",
-    type=click.Path(path_type=Path),
-    help="Secret key file of this client (NAME.key_secret), for a daemon with CURVE.",
-)
-@click.option(
-    "--server-key",
-    "server_key_file",
-    metavar="FILE",
-    envvar="DANCE_SERVER_KEY",
-    type=click.Path(path_type=Path),
-    help="Public key file of the daemon (server.key).",
-)
+@client_key_options
 @config_option
 @state_dir_option
 def watch(
@@ -89,7 +79,7 @@ def watch(
     from dance_ondevice.files import write_whole
     from dance_ondevice.images.codec import encode_png
 
-    curve = load_curve(keys_file, server_key_file)
+    curve = client_curve(keys_file, server_key_file)
     paths = None if endpoint else target(config_path, state_dir)
     endpoint = endpoint or _published(paths)
     if out is None and listen is None:

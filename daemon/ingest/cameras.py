@@ -1,4 +1,4 @@
-"""The cameras that are told apart: a bounded table of names, each with what is known of its stream."""
+"""The table of known cameras, of limited length: for each name the state of its stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dance_ondevice.policies.stream.stream_state import StreamState, initial_sta
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two log lines about names that were forgotten.
+#: Seconds between two log lines about forgotten names.
 _LOG_EVERY = 10.0
 
 
@@ -25,9 +25,12 @@ class Camera:
     """A camera's stream.
 
     Attributes:
-        state: what its scores are ranked among.
-        next_seq: the number of its next frame, where its sender gives none.
-        stored: whether samples of it are kept.
+        state: State of data slimming, with the earlier scores among which a new score is ranked.
+        next_seq: Number of the next frame, for senders that give none.
+        stored: Whether the store has samples of this camera.
+        sender: Sender of the last good frame.
+        frames: Number of good frames; begins with the number of stored samples.
+        heard: Monotonic seconds of the last good frame, or of the start.
     """
 
     state: StreamState
@@ -48,12 +51,12 @@ class Cameras:
         on_forgotten: Callable[[str], None] = lambda _name: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin without any.
+        """Create an empty table.
 
         Args:
-            most: names that are told apart.
-            on_forgotten: called with each name that gave way or was forgotten by hand.
-            monotonic: seconds.
+            most: Largest number of names.
+            on_forgotten: Called with each name that is removed, for a new one or by ``forget``.
+            monotonic: Clock in seconds.
         """
         self._most = most
         self._on_forgotten = on_forgotten
@@ -66,10 +69,10 @@ class Cameras:
         return name in self._cameras
 
     def remember(self, stored: Iterable[tuple[str, int]]) -> None:
-        """Know cameras of which samples are kept, as (name, samples): they come before new names."""
+        """Enter cameras with stored samples, (name, number of samples); they have priority over new names."""
         with self._lock:
             for name, samples in list(stored)[: self._most]:
-                # Who sends them will be seen; until then each is somebody's.
+                # Their senders are unknown until a frame comes; until then each has a sender of its own.
                 self._cameras[name] = Camera(
                     initial_state(name),
                     stored=True,
@@ -79,10 +82,10 @@ class Cameras:
                 )
 
     def admit(self, name: str, sender: str) -> Camera:
-        """The camera of a good frame.
+        """Return the camera of a good frame; a new one is entered, in place of another if the table is full.
 
         Raises:
-            WireError: its name is new, there are too many, and none of them may be forgotten for it.
+            WireError: The name is new, the table is full, and none of its names may be forgotten.
         """
         with self._lock:
             camera = self._cameras.get(name)
@@ -95,7 +98,7 @@ class Cameras:
             return camera
 
     def forget(self, name: str) -> None:
-        """Free a name, as after the removal of its samples, whether or not it is known."""
+        """Remove a name if it is there, for instance after its samples were removed."""
         with self._lock:
             self._cameras.pop(name, None)
         self._on_forgotten(name)
@@ -127,7 +130,7 @@ class Cameras:
 
 
 def stored_cameras(db: Database) -> list[tuple[str, int]]:
-    """Cameras of which samples are kept, and how many: those with several first, then the latest."""
+    """Return (camera, number of samples) of the store: those with several samples first, then the latest."""
     query = (
         "SELECT camera, COUNT(*) AS n FROM samples GROUP BY camera "
         "ORDER BY n > 1 DESC, MAX(received_at) DESC, camera"

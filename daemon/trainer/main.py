@@ -41,7 +41,7 @@ from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.runtime.graph_file import write_graph
 from dance_ondevice.runtime.onnx_engine import graph_of
 from dance_ondevice.training.batches import TrainingSample
-from dance_ondevice.training.distillation import Distillation
+from dance_ondevice.training.losses import Distillation
 from dance_ondevice.training.precision import Precision, measure_precision
 from dance_ondevice.training.state import StateError
 from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions

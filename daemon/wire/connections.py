@@ -1,8 +1,8 @@
-"""The guard of the listening sockets: no more connections stay open than there are descriptors for them.
+"""Limits the open connections of the listening sockets, so that file descriptors do not run out.
 
-libzmq has no bound for connections and no call that closes one of them. Its monitor tells of each that is
-accepted and which descriptor it has; a descriptor that is shut down looks to libzmq like a peer that left.
-When events are not taken, libzmq's thread waits after a thousand of them, and accepts nobody meanwhile.
+libzmq has neither a limit of connections nor a call that closes one. Its monitor reports each accepted
+connection with its descriptor; if that is shut down, libzmq treats it as a peer that disconnected. When
+nobody receives these events, libzmq's thread blocks after a thousand of them and accepts no connection.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from dance_ondevice.policies.stream.connections import Connection, surplus
 
 log = logging.getLogger(__name__)
 
-#: How a socket's owner has its connections bounded.
+#: Called with a new socket before its bind: limits the socket's connections.
 Watch: TypeAlias = "Callable[[zmq.Socket[Any]], Connections]"
 
 _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_MONITOR_STOPPED
-#: Events of one socket that are taken before it is asked who must go.
+#: Largest number of events of one socket that are received before its limit is applied.
 _AT_ONCE = 128
-#: Seconds between two log lines about connections that were closed; the counter has them all.
+#: Seconds between two log lines about closed connections; the counter has all of them.
 _LOG_EVERY = 10.0
-#: Seconds that a stop waits for the sockets to be closed: while one is open, libzmq's thread would wait
-#: for ever for somebody to take its events.
+#: Seconds that a stop waits until the sockets are closed: while one is open, libzmq's thread would block for
+#: ever on its events.
 _CLOSING_SECONDS = 3.5
 
 
 @dataclass(slots=True)
 class _Peer:
-    """What is known of a connection; ``ends`` are both its addresses, by which it is known again."""
+    """A connection; ``ends`` are its two addresses, which identify it if the descriptor is used again."""
 
     ends: object
     address: str
@@ -63,13 +63,13 @@ class Connections:
         newest_first: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin without any.
+        """Begin without connections.
 
         Args:
-            name: of the socket, for the log and the counter.
-            limit: how many may stay open.
-            newest_first: see ``surplus``.
-            monotonic: seconds.
+            name: Name of the socket for the log and the counter.
+            limit: Largest number of open connections.
+            newest_first: See ``surplus``.
+            monotonic: Clock in seconds.
         """
         self.name = name
         self.limit = limit
@@ -82,7 +82,7 @@ class Connections:
         return len(self._peers)
 
     def heard(self, descriptor: int, *, asks: bool = True) -> None:
-        """Note that a message came, and whether it waits for an answer."""
+        """Record a received message, and whether it expects an answer."""
         with self._lock:
             peer = self._peers.get(descriptor)
             if peer is not None:
@@ -91,27 +91,27 @@ class Connections:
                 peer.waiting += asks
 
     def answered(self, descriptor: int) -> None:
-        """Note that a message was answered."""
+        """Record that a message was answered."""
         with self._lock:
             peer = self._peers.get(descriptor)
             if peer is not None and peer.waiting:
                 peer.waiting -= 1
 
     def accepted(self, descriptor: int) -> None:
-        """Note a new connection."""
+        """Record a new connection."""
         ends = _ends(descriptor)
-        if ends is None:  # gone again
+        if ends is None:  # it has ended already
             return
         with self._lock:
             self._peers[descriptor] = _Peer(ends, _host(ends[1]), self._monotonic())
 
     def gone(self, descriptor: int) -> None:
-        """Note that a connection has ended."""
+        """Record that a connection has ended."""
         with self._lock:
             self._peers.pop(descriptor, None)
 
     def bound(self) -> int:
-        """Close what is beyond the limit; returns how many connections that were."""
+        """Close the connections beyond the limit; returns their number."""
         with self._lock:
             open_now = [
                 Connection(number, peer.address, peer.messages, peer.waiting, peer.last)
@@ -123,7 +123,7 @@ class Connections:
 
 
 class ConnectionGuard(Service):
-    """The thread that hears of connections and closes those that are too many."""
+    """The thread that receives the events of connections and closes those beyond the limits."""
 
     def __init__(
         self,
@@ -131,11 +131,11 @@ class ConnectionGuard(Service):
         on_closed: Callable[[str, int], None] = lambda _name, _count: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Watch nothing yet.
+        """Begin without sockets.
 
         Args:
-            on_closed: called with a socket's name and the number of its connections that were closed.
-            monotonic: seconds.
+            on_closed: Called with a socket's name and the number of its connections that were closed.
+            monotonic: Clock in seconds.
         """
         super().__init__("connections")
         self._on_closed = on_closed
@@ -146,7 +146,7 @@ class ConnectionGuard(Service):
         self._logged_at: dict[str, float] = {}
 
     def bounding(self, name: str, limit: int, *, newest_first: bool = False) -> Watch:
-        """What bounds a socket's connections when called with it before the bind; see ``Connections``."""
+        """Return what limits a socket's connections when called before the bind; see ``Connections``."""
 
         def watch(socket: zmq.Socket[Any]) -> Connections:
             connections = Connections(name, limit, newest_first=newest_first, monotonic=self._monotonic)
@@ -156,10 +156,10 @@ class ConnectionGuard(Service):
         return watch
 
     def watch(self, socket: zmq.Socket[Any], connections: Connections) -> None:
-        """Hear of a socket's connections until it is closed; for its owner, before it is bound."""
+        """Receive events of a socket's connections until it is closed; the owner calls it before the bind."""
         endpoint = f"inproc://connections-{connections.name}-{secrets.token_hex(8)}"
         socket.monitor(endpoint, _EVENTS)
-        # Made here, and from the handover on used by the guard's thread alone.
+        # Created here, and used by the guard's thread alone once it is handed over.
         events: zmq.Socket[Any] = socket.context.socket(zmq.PAIR)
         events.setsockopt(zmq.LINGER, 0)
         # A burst is what libzmq accepts before it waits for its events to be taken: its own thousand of them
@@ -170,7 +170,7 @@ class ConnectionGuard(Service):
         self._waker.wake()
 
     def run(self) -> None:
-        """Take events until stopped and no socket is left."""
+        """Receive events until stopped and all sockets are closed."""
         poller = zmq.Poller()
         poller.register(self._waker.fileno(), zmq.POLLIN)
         end: float | None = None
@@ -178,7 +178,7 @@ class ConnectionGuard(Service):
             self.beat()
             try:
                 ready = dict(poller.poll(100 if end else 1000))
-            except zmq.ContextTerminated:  # of one of the sockets; the poll does not tell which
+            except zmq.ContextTerminated:  # an error of one of the sockets; the poll does not say which one
                 self._forget_terminated(poller)
                 continue
             if end is None and self.stopping.is_set():
@@ -199,7 +199,7 @@ class ConnectionGuard(Service):
         with contextlib.suppress(Empty):
             while True:
                 self._new.get_nowait()[0].close()
-        # A socket that is still open keeps its ear: without it libzmq's thread would hang.
+        # The monitor of an open socket stays: without it libzmq's thread would block.
 
     def _take_new(self, poller: zmq.Poller) -> None:
         with contextlib.suppress(Empty):
@@ -254,7 +254,7 @@ class ConnectionGuard(Service):
 
 
 def _ends(descriptor: int) -> tuple[object, object] | None:
-    """Both addresses of a connected socket; None for anything else."""
+    """Return both addresses of a connected socket; None for anything else."""
     try:
         socket = sockets.socket(fileno=descriptor)
     except OSError:
@@ -272,11 +272,11 @@ def _host(address: object) -> str:
 
 
 def _hang_up(descriptor: int, ends: object) -> bool:
-    """Shut a connection down, if the descriptor still is that connection's; returns whether it was."""
-    # A duplicate cannot become another file's between the look and the act.
+    """Shut a connection down if the descriptor still belongs to it; returns whether it did."""
+    # A duplicate cannot be closed and used for another file between the check and the shutdown.
     try:
         mine, owned = os.dup(descriptor), True
-    except OSError:  # gone, or none is free: then the descriptor itself has to do
+    except OSError:  # it has ended, or no descriptor is free for a duplicate: use the descriptor itself
         mine, owned = descriptor, False
     try:
         if _ends(mine) != ends:
@@ -286,7 +286,7 @@ def _hang_up(descriptor: int, ends: object) -> bool:
             socket.shutdown(sockets.SHUT_RDWR)
         finally:
             socket.detach()
-    except OSError:  # it left by itself
+    except OSError:  # the peer has disconnected
         return False
     finally:
         if owned:

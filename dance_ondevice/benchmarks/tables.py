@@ -14,6 +14,8 @@ from typing import Any
 from dance_ondevice.benchmarks.base import page as base_page
 from dance_ondevice.benchmarks.base.report import BaseReport
 from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
+from dance_ondevice.benchmarks.fleet import page as fleet_page
+from dance_ondevice.benchmarks.fleet.report import FleetReport
 from dance_ondevice.benchmarks.indicators_report import (
     TARGET_OF_DECODE,
     TARGET_RHO,
@@ -220,6 +222,11 @@ def _step(result: Result) -> tuple[str, list[str]]:
     ]
 
 
+def _fleet(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, FleetReport)
+    return f"A fleet of {len(report.arms[0].runs[0].boards)} boards, {report.fleet}", fleet_page.lines(report)
+
+
 def _base(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, BaseReport)
     return f"The base model that comes along, {report.architecture}", base_page.lines(report)
@@ -243,6 +250,7 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "predict": _predict,
     "step": _step,
     "base": _base,
+    "fleet": _fleet,
     "soak": _soak,
     "faults": _faults,
 }

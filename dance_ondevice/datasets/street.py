@@ -1,8 +1,8 @@
 """The synthetic street camera: labelled frames of a drive by day, at dusk, in rain and at night.
 
 Made for the demo and the tests, which need drift, labels and nothing to download. The classes are CamVid's.
-What stands where is told by ``street_world``, how it is lit by ``street_light``; ``street_textures`` makes
-surfaces, ``street_painter`` draws things on a ``street_canvas``, and this module holds the camera.
+``street_world`` places the objects, ``street_light`` describes light and weather, ``street_textures`` makes
+surfaces, ``street_painter`` draws objects on a ``street_canvas``, and this module contains the camera.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CONDITIONS: tuple[str, ...] = ("day", "dusk", "rain", "night")
 MIN_HEIGHT, MIN_WIDTH = 48, 64
 
 _SKY, _ROAD, _PAVEMENT, _TREE = (STREET_CLASSES.index(name) for name in ("sky", "road", "pavement", "tree"))
-#: From how many metres ahead on each reduction of the ground's texture is used.
+#: Distance in metres from which each reduction of the ground's texture is used.
 _GROUND_BANDS = (0.0, 7.0, 22.0)
 _NOISE, _GRAIN, _RAIN = 20, 21, 22
 #: Farthest row of ground, metres; beyond it the skyline stands.
@@ -55,13 +55,13 @@ _SPARE = 48
 
 @dataclass(frozen=True, kw_only=True)
 class Mount:
-    """How the camera sits in the car.
+    """Position and lens of the camera in the car.
 
     Attributes:
-        focal: focal length as a multiple of the frame's width.
-        horizon: where the horizon is, as a share of the frame's height from its top.
-        x: metres right of the street's centre line.
-        y: metres above ground.
+        focal: Focal length as a multiple of the frame's width.
+        horizon: Row of the horizon as a share of the frame's height from its top.
+        x: Position right of the street's centre line, metres.
+        y: Height above ground, metres.
     """
 
     focal: float = 0.8
@@ -82,15 +82,15 @@ class StreetCamera:
     conditions show the same street, so labels do not depend on them.
 
     Args:
-        seed: which street.
-        height: rows of a frame, at least 48.
-        width: columns of a frame, at least 64.
-        lights: condition -> what it does to the scene.
-        mount: how the camera sits.
-        layout: what the street is like.
+        seed: Seed of the street.
+        height: Rows of a frame, at least 48.
+        width: Columns of a frame, at least 64.
+        lights: Condition -> light and weather of the scene.
+        mount: Position and lens of the camera.
+        layout: Properties of the street.
 
     Raises:
-        ValueError: the frame would be too small.
+        ValueError: The frame is too small.
     """
 
     def __init__(
@@ -117,17 +117,17 @@ class StreetCamera:
         self._stage = lru_cache(maxsize=None)(self._make_stage)
 
     def render(self, index: int, condition: str = "day") -> tuple[Pixels, Pixels]:
-        """Take one picture.
+        """Render one frame.
 
         Args:
-            index: number of the frame, any integer.
-            condition: one of ``lights``.
+            index: Number of the frame, any integer.
+            condition: One of ``lights``.
 
         Returns:
             The (H, W, 3) uint8 BGR image and its (H, W) uint8 label of ``STREET_CLASSES`` ids, none ignored.
 
         Raises:
-            ValueError: unknown condition.
+            ValueError: The condition is unknown.
         """
         if condition not in self._lights:
             raise ValueError(f"unknown condition {condition!r}; choose one of {', '.join(self._lights)}")
@@ -172,7 +172,7 @@ class StreetCamera:
         cv2.copyTo(skyline, stands.view(np.uint8), pixels[rows - high : rows])
 
     def _expose(self, bgr: Pixels, label: Pixels, stage: _Stage, rng: np.random.Generator) -> Pixels:
-        """What weather, optics and sensor add to the scene."""
+        """Add the effects of weather, optics and sensor."""
         light, row = stage.light, self._ground.first_row
         if light.wet:
             ground, sky = bgr[row:], bgr[:row]

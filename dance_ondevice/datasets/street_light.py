@@ -1,4 +1,4 @@
-"""Light and weather of the synthetic street: what each condition does to a colour at a distance."""
+"""Light and weather of the synthetic street: how each condition changes a colour at a distance."""
 
 from __future__ import annotations
 

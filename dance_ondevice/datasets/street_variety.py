@@ -1,8 +1,8 @@
 """Synthetic streets that differ as real ones do: in light, weather, camera, layout and surfaces.
 
-A network that is to be of use in front of cameras nobody has seen must not learn what one renderer looks
-like. So every scene draws all that can vary, and farther than reality does (domain randomization: Tremblay et
-al., "Training Deep Networks with Synthetic Data", 2018, arXiv 1804.06516).
+A network for unknown cameras must not learn the appearance of one renderer. So every scene draws all of its
+properties at random, from wider ranges than in reality (domain randomization: Tremblay et al., "Training Deep
+Networks with Synthetic Data", 2018, arXiv 1804.06516).
 """
 
 from __future__ import annotations

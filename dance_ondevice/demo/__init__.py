@@ -1,1 +1,1 @@
-"""The demonstration: the real daemon learns a synthetic street while its light and weather change."""
+"""The demonstration: the real daemon learns a synthetic street whose light and weather change."""

@@ -81,7 +81,7 @@ def demo(*, out: Path, seed: int, as_json: bool, max_seconds: float, strict: boo
 
 @contextlib.contextmanager
 def _workspace(keep: bool, console: Console) -> Iterator[Path]:
-    """A folder for everything temporary, gone afterwards unless it is to be kept."""
+    """Yield a folder for temporary files, which is removed afterwards unless ``keep`` is set."""
     if keep:
         folder = Path(tempfile.mkdtemp(prefix="dance-demo-"))
         console.print(f"state and configuration stay in {folder}", soft_wrap=True)
@@ -93,7 +93,7 @@ def _workspace(keep: bool, console: Console) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM cleans up as Ctrl-C does, instead of leaving a daemon behind."""
+    """Treat SIGTERM like Ctrl-C inside the context, so that no daemon is left behind."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

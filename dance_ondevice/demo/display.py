@@ -18,7 +18,7 @@ _PLAIN_SECONDS = 5.0
 
 
 class Display:
-    """Shows the stage, the time used and a few facts; inside a ``with``."""
+    """Shows the stage, the time used and a few facts. Use it as a context manager."""
 
     def __init__(
         self, console: Console, max_seconds: float, *, monotonic: Callable[[], float] = time.monotonic
@@ -35,7 +35,7 @@ class Display:
         )
 
     def __enter__(self) -> Display:
-        """Take over the lower end of the terminal."""
+        """Start the live panel, if the output is a terminal."""
         if self._live is not None:
             self._live.start()
         return self
@@ -43,7 +43,7 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the terminal back."""
+        """Stop the live panel."""
         if self._live is not None:
             self._live.stop()
 
@@ -53,7 +53,7 @@ class Display:
         return self._monotonic() - self._start
 
     def show(self, stage: str, facts: Mapping[str, object]) -> None:
-        """Say what goes on now; a new stage is always shown, the rest as often as makes sense."""
+        """Show the present stage and facts; plain lines of the same stage are limited in number."""
         changed, self._stage = stage != self._stage, stage
         if self._live is not None:
             self._live.update(self._panel(stage, facts))

@@ -1,4 +1,4 @@
-"""Scores model versions on frames that were rendered for this alone and never streamed."""
+"""Evaluates model versions on frames that are rendered for the evaluation alone and never streamed."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from dance_ondevice.training.batches import TrainingSample, read_image, read_lab
 from dance_ondevice.training.evaluation import Matrix, evaluate, miou
 from dance_ondevice.training.pretraining import render_street
 
-#: Frames between two fresh ones: far enough apart that the scene has changed.
+#: Frames of the street between two evaluation frames: far enough apart that the scene has changed.
 _STRIDE = 13
-#: Of each bound of a gain; 95 % lie between the two.
+#: Probability of an error at each bound of a gain; 95 % lie between the two.
 _CONFIDENCE = 0.975
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fresh:
-    """The frames of one phase that only the evaluation sees."""
+    """The evaluation frames of one phase."""
 
     phase: str
     samples: tuple[TrainingSample, ...]
 
     @property
     def shown(self) -> TrainingSample:
-        """The one that stands for the phase in pictures."""
+        """The frame that the report's pictures show for the phase."""
         return self.samples[len(self.samples) // 2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseVersions:
-    """The version that was live at a phase's end, and the service's name for the light of its frames."""
+    """The version that was live at a phase's end, and the service's name for the condition of its frames."""
 
     fresh: Fresh
     live: str
@@ -52,9 +52,9 @@ class PhaseVersions:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseScores:
-    """mIoU of the first, the phase's and the last live model on a phase's fresh frames; fractions of 1.
+    """mIoU in [0, 1] of the first, the phase's and the last live model on a phase's evaluation frames.
 
-    ``gain`` and ``final_gain`` are what the latter two have over the first.
+    ``gain`` and ``final_gain`` are the differences of the latter two to the first.
     """
 
     frozen: float
@@ -67,14 +67,14 @@ class PhaseScores:
 def render_fresh(
     folder: Path, plans: Sequence[PhasePlan], count: int, *, seed: int, size: tuple[int, int]
 ) -> list[Fresh]:
-    """Render ``count`` frames for every phase, other ones for each phase of the same condition.
+    """Render ``count`` frames for every phase; phases of the same condition get different frames.
 
     Args:
-        folder: where the files go.
-        plans: the phases.
-        count: frames a phase.
-        seed: of the street; another one than the stream's.
-        size: (height, width).
+        folder: Folder for the files.
+        plans: The phases.
+        count: Number of frames of each phase.
+        seed: Seed of the street, which must differ from the stream's.
+        size: (height, width) of the frames.
     """
     found = []
     for number, plan in enumerate(plans):
@@ -93,21 +93,21 @@ def score(
     n_classes: int,
     on_score: Callable[[int, int], None],
 ) -> tuple[list[PhaseScores], list[Pictures]]:
-    """Score the versions under ``models`` and paint what they see.
+    """Evaluate the versions under ``models`` and draw their masks.
 
     Args:
-        models: folder with one folder a version.
-        phases: the phases with their fresh frames.
-        frozen: the first version.
-        final: the version that is live in the end.
-        n_classes: number of classes.
-        on_score: called with how many of how many evaluations are done.
+        models: Folder with one folder for each version.
+        phases: The phases with their evaluation frames.
+        frozen: The first version.
+        final: The version that is live at the end.
+        n_classes: Number of classes.
+        on_score: Called with the number of evaluations done and in all.
 
     Returns:
-        Scores and pictures, one each a phase.
+        Scores and pictures, one of each for every phase.
 
     Raises:
-        CheckpointError: a version does not load.
+        CheckpointError: A version cannot be loaded.
     """
     wanted = {(version, index) for index, p in enumerate(phases) for version in (frozen, p.live, final)}
     scores: dict[tuple[str, int], list[Matrix]] = {}
@@ -116,7 +116,7 @@ def score(
         model, card = checkpoint.load(models / version)
         for index in sorted(index for v, index in wanted if v == version):
             fresh = phases[index].fresh
-            # As it would serve them; the first model is judged with its own statistics alone.
+            # With the condition's statistics, as in inference; the first model has its own statistics alone.
             found = Kept() if version == frozen else kept(models / version / CONDITIONS_FILE, model)
             with Serving(found.sets, found.known).on(model) as wear:
                 wear(phases[index].condition)
@@ -158,7 +158,7 @@ def _scores(frozen: Sequence[Matrix], live: Sequence[Matrix], final: Sequence[Ma
 
 
 def _gain(before: Sequence[Matrix], after: Sequence[Matrix]) -> Bounded:
-    """Return the gain with bounds for other fresh frames: 19 of 20 draws lie between them."""
+    """Return the gain with its 95 % confidence bounds over the choice of frames (bootstrap)."""
     pairs = [
         Pair(
             labelled=_counts(a.sum(axis=1)),
@@ -177,6 +177,6 @@ def _counts(values: NDArray[np.int64]) -> tuple[int, ...]:
 
 
 def legend(classes: Sequence[str]) -> list[Swatch]:
-    """The classes with the colours of the pictures."""
+    """Return the classes with their colours in the pictures."""
     colours = colourise(np.arange(len(classes), dtype=np.uint8)[None], len(classes))[0]
     return [Swatch(name, (int(r), int(g), int(b))) for name, (b, g, r) in zip(classes, colours, strict=True)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dance_ondevice.charts import Bar, Group, Level, Series, environment, grouped_bars
 from dance_ondevice.demo.report import DemoReport, Phase
-from dance_ondevice.demo.verdict import judge, macs_in_words, told
+from dance_ondevice.demo.verdict import described, judge, macs_in_words
 
 _METHODS = {
     "counter": "read from an energy counter of the hardware",
@@ -20,7 +20,7 @@ _METHODS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """One fresh frame of a phase and what the models made of it; encoded images."""
+    """One evaluation frame of a phase and the models' masks of it, as encoded images."""
 
     phase: str
     frame_jpeg: bytes
@@ -31,14 +31,14 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Swatch:
-    """A class and the colour that stands for it in the pictures, 0 to 255 each."""
+    """A class and its colour in the pictures, components from 0 to 255."""
 
     name: str
     rgb: tuple[int, int, int]
 
 
 def render(report: DemoReport, pictures: Sequence[Pictures], legend: Sequence[Swatch]) -> str:
-    """The whole page; whatever is text in the report is escaped."""
+    """Return the page as HTML; all text of the report is escaped."""
     from markupsafe import Markup
 
     templates = environment("dance_ondevice.demo")
@@ -46,7 +46,7 @@ def render(report: DemoReport, pictures: Sequence[Pictures], legend: Sequence[Sw
         base64=lambda data: b64encode(data).decode(),
         joules=_joules,
         score=lambda value: Markup("&ndash;") if value is None else f"{value:.3f}",
-        told=told,
+        described=described,
         tone=_tone,
     )
     series = _series(report.phases)
@@ -56,7 +56,7 @@ def render(report: DemoReport, pictures: Sequence[Pictures], legend: Sequence[Sw
         verdict=judge(report),
         tiles=list(_tiles(report)),
         series=series,
-        # The chart escaped what is text in it.
+        # The chart has escaped its text already.
         chart=Markup(_chart(report.phases, series)) if report.phases else "",
         legend=legend,
         pictures=pictures,
@@ -115,7 +115,7 @@ def _chart(phases: Sequence[Phase], series: Sequence[Series]) -> str:
 
 
 def _note(phase: Phase) -> str:
-    """What stands below a phase's bars: the live model's gain, and what it costs to run."""
+    """The text below a phase's bars: the live model's gain, and its cost of inference."""
     macs = macs_in_words(phase.macs_change)
     return f"{phase.gain.point:+.2f} mIoU" + (f", {macs}" if macs else "")
 

@@ -26,11 +26,11 @@ _TAIL_LINES = 25
 
 
 class DaemonDied(RuntimeError):  # noqa: N818 - says what happened
-    """Error: the daemon ended, or did not become ready; the message holds the end of its log."""
+    """Error: the daemon ended, or did not become ready; the message contains the end of its log."""
 
 
 def write_config(path: Path, values: Mapping[str, Mapping[str, object]]) -> None:
-    """Write a configuration; ``values`` maps sections to their keys."""
+    """Write a configuration file; ``values`` maps section -> key -> value."""
     lines = []
     for section, keys in values.items():
         lines += [f"[{section}]", *(f"{key} = {toml_value(value)}" for key, value in keys.items()), ""]
@@ -38,7 +38,7 @@ def write_config(path: Path, values: Mapping[str, Mapping[str, object]]) -> None
 
 
 class DaemonProcess:
-    """``dance-ondevice run`` inside a ``with``: whatever happens there, the process is gone afterwards."""
+    """``dance-ondevice run`` as a context manager: the process has ended when the context is left."""
 
     def __init__(
         self,
@@ -59,8 +59,8 @@ class DaemonProcess:
 
     def __enter__(self) -> DaemonProcess:
         """Start the process."""
-        # Commands find a user's daemons through the runtime folder; this one must not be in their way.
-        # Its path must be short, or the control socket in it has no room for its name.
+        # Commands find a user's daemons through the runtime folder, in which this daemon must not appear.
+        # The path must be short: the name of a Unix socket has at most 107 bytes.
         self._runtime = tempfile.TemporaryDirectory(prefix="dance-")
         with self._log_file.open("wb") as output:
             self._process = subprocess.Popen(
@@ -86,10 +86,14 @@ class DaemonProcess:
             self._runtime.cleanup()
 
     def wait_ready(self, timeout: float, on_wait: Callable[[], None]) -> instances.DaemonFile:
-        """Wait until the daemon answers; returns the endpoints that it bound.
+        """Wait until the daemon answers; returns its endpoints.
+
+        Args:
+            timeout: Longest wait in seconds.
+            on_wait: Called between two attempts.
 
         Raises:
-            DaemonDied: it ended, or was not ready within ``timeout`` seconds.
+            DaemonDied: The daemon ended, or was not ready within ``timeout`` seconds.
         """
         deadline = self._monotonic() + timeout
         while self._monotonic() < deadline:
@@ -118,11 +122,11 @@ class DaemonProcess:
         return answer
 
     def pause(self) -> None:
-        """Let no more rounds start; one that runs goes on.
+        """Let no further round start; a running one continues.
 
         Raises:
-            DaemonDied: the daemon has ended.
-            ClientError: it does not answer.
+            DaemonDied: The daemon has ended.
+            ClientError: The daemon does not answer.
         """
         self._ask("pause")
 
@@ -134,10 +138,10 @@ class DaemonProcess:
         return client.request(facts.control, command, timeout=5.0)
 
     def check(self) -> None:
-        """Make sure that the process runs.
+        """Check that the process runs.
 
         Raises:
-            DaemonDied: it has ended.
+            DaemonDied: The process has ended.
         """
         assert self._process is not None
         status = self._process.poll()
@@ -145,7 +149,7 @@ class DaemonProcess:
             raise DaemonDied(f"the daemon ended with status {status}; its log ends:\n{self.log_tail()}")
 
     def stop(self) -> int:
-        """SIGTERM, then SIGKILL if that does not help; returns the exit status (negative: the signal)."""
+        """End the process by SIGTERM, then SIGKILL; returns the exit status (negative: the signal)."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Records in the daemon's state directory, read as values of the report."""
+"""Reads the records in the daemon's state directory as values of the report."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dance_ondevice.demo.report import Round, Version
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """The store's tables, read once.
+    """Contents of the store's tables at one moment.
 
     Attributes:
-        kept_by_scale: stored samples by the scale at which they are stored.
-        labelled: stored samples that have a label.
+        kept_by_scale: Number of stored samples by the scale at which they are stored.
+        labelled: Number of stored samples that have a label.
     """
 
     rounds: tuple[Round, ...]
@@ -30,14 +30,14 @@ class Records:
 
 
 def read(paths: StatePaths, phase_at: Callable[[float], str]) -> Records:
-    """Read everything the report shows.
+    """Read everything that the report shows.
 
     Args:
-        paths: the state directory; the daemon may run or have ended.
-        phase_at: the name of the phase that a wall-clock second belongs to.
+        paths: The state directory; the daemon may run or have ended.
+        phase_at: Gives the name of the phase at a wall-clock time in seconds.
 
     Raises:
-        StoreError: there is no index.
+        StoreError: There is no index.
     """
     db = open_reader(paths)
     try:
@@ -60,7 +60,7 @@ def read(paths: StatePaths, phase_at: Callable[[float], str]) -> Records:
 
 
 def conditions(paths: StatePaths, phase_at: Callable[[float], str]) -> dict[str, str]:
-    """By phase, the condition that most of its stored samples were taken in, as the service named it."""
+    """The most frequent condition of the stored samples by phase, as the service named it."""
     found: dict[str, Counter[str]] = {}
     with contextlib.closing(open_reader(paths)) as db:
         for row in db.query("select received_at, condition from samples where condition is not null"):
@@ -69,7 +69,7 @@ def conditions(paths: StatePaths, phase_at: Callable[[float], str]) -> dict[str,
 
 
 def outcomes(paths: StatePaths, since: float) -> list[str | None]:
-    """Outcomes of the rounds that started at or after a wall-clock second, oldest first; None: it runs."""
+    """Outcomes of the rounds started at or after a wall-clock time, oldest first; None for a running one."""
     db = open_reader(paths)
     try:
         rows = db.query("select outcome from rounds where started_at >= ? order by started_at", [since])

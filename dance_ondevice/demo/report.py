@@ -10,13 +10,13 @@ from dance_ondevice.policies.promotion.bootstrap import Bounded
 
 @dataclass(frozen=True, kw_only=True)
 class Frames:
-    """Frames by what became of them, and those that were stored or dropped by the scale the policy chose.
+    """Numbers of frames by outcome, and by the scale that the policy chose.
 
     Attributes:
-        sent: frames that the camera sent.
-        kept, dropped, rejected, overflow: as the daemon's metrics count them.
-        labelled: kept frames that came with a label.
-        kept_by_scale, dropped_by_scale: scale to number of frames.
+        sent: Frames that the camera sent.
+        kept, dropped, rejected, overflow: Frames by outcome, as the daemon's metrics count them.
+        labelled: Kept frames that came with a label.
+        kept_by_scale, dropped_by_scale: Scale -> number of frames.
     """
 
     sent: int
@@ -31,24 +31,27 @@ class Frames:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One stretch of the stream under one condition, and how the models do on fresh frames of it.
+    """One stretch of the stream under one condition, and the models' scores on evaluation frames of it.
 
     Attributes:
-        name: unique name; ``condition`` is what was rendered.
-        drifted: whether the first model never saw this condition.
-        seconds: how long it was streamed.
-        frames: frames sent in it; ``masks`` received in it.
-        live_version: version that was live at its end; None when the daemon did not say.
-        miou_frozen: mIoU of the first model, a fraction of 1.
-        miou_live: of the version live at the phase's end.
-        miou_final: of the last live version, so that what was forgotten shows.
-        gain, final_gain: what the version live at the phase's end, and the last live one, have over the
-            first, with the bounds that other fresh frames would have moved it between.
-        macs_change, final_macs_change: their MACs per image against the first's, a fraction (-0.2: a fifth
-            fewer).
-        rounds: rounds that started in it and were judged; ``rounds_wanted`` is how many it waited for.
-        capped: whether it ended because its time was over, and not by its rounds.
-        metrics: sums scraped over HTTP at the phase's end, by metric name.
+        name: Unique name.
+        condition: Condition that was rendered.
+        drifted: Whether the first model was trained without this condition.
+        seconds: Duration of the phase.
+        frames: Number of frames sent.
+        masks: Number of masks received.
+        live_version: Version that was live at the end; None if the daemon did not report it.
+        miou_frozen: mIoU of the first model, in [0, 1].
+        miou_live: mIoU of the version that was live at the phase's end.
+        miou_final: mIoU of the last live version, which shows forgetting.
+        gain, final_gain: Gain in mIoU of the version live at the phase's end, and of the last live one, over
+            the first, with 95 % confidence bounds over the choice of frames.
+        macs_change, final_macs_change: Relative change of their MACs per image from the first's (-0.2: a
+            fifth fewer).
+        rounds: Number of rounds that started in the phase and were judged.
+        rounds_wanted: Number of judged rounds that the phase waited for.
+        capped: Whether the phase ended by its time limit and not by its rounds.
+        metrics: Sums of metrics at the phase's end by name, scraped over HTTP.
     """
 
     name: str
@@ -76,10 +79,12 @@ class Round:
     """One training round as the store recorded it.
 
     Attributes:
-        phase: phase in which it started.
-        joules: above idle, the trainer's share; ``gross_joules`` with everything that ran meanwhile.
-        method: how the joules were come by: counter, integrated or modelled.
-        miou_before, miou_after, miou_frozen: live, candidate and first model on the gate's samples.
+        phase: Phase in which the round started.
+        joules: The trainer's joules above idle power.
+        gross_joules: Joules above idle power of everything that ran during the round.
+        method: Method of measurement: "counter", "integrated" or "modelled".
+        miou_before, miou_after, miou_frozen: mIoU of the live, the candidate and the first model on the
+            samples held out for promotion.
     """
 
     id: str
@@ -116,7 +121,7 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True)
 class Joules:
-    """Joules above idle by workload over the whole stream, and how they were come by."""
+    """Joules above idle power by workload over the whole stream, and their method of measurement."""
 
     training: float
     inference: float
@@ -128,13 +133,13 @@ class Joules:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoReport:
-    """Everything that one demonstration found.
+    """The results of one demonstration.
 
     Attributes:
-        daemon_status: exit status of the daemon after SIGTERM.
-        eval_frames: fresh frames per phase behind each mIoU.
-        max_seconds: the longest that it might have taken.
-        eval_seed: seed of the street that they show; never that of the stream.
+        daemon_status: Exit status of the daemon after SIGTERM.
+        eval_frames: Number of evaluation frames of each phase.
+        max_seconds: Time limit of the demonstration.
+        eval_seed: Seed of the street in the evaluation frames, which differs from the stream's.
     """
 
     seed: int

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from dance_ondevice.demo.report import DemoReport
-from dance_ondevice.demo.verdict import judge, told
+from dance_ondevice.demo.verdict import described, judge
 
 
 def as_json(report: DemoReport) -> dict[str, Any]:
-    """The report as plain data; the keys that other programs read come first."""
+    """Return the report as plain data; keys that other programs read come first."""
     frames = asdict(report.frames)
     for key in ("kept_by_scale", "dropped_by_scale"):
         frames[key] = {f"{scale:g}": count for scale, count in sorted(frames[key].items(), reverse=True)}
@@ -18,7 +18,7 @@ def as_json(report: DemoReport) -> dict[str, Any]:
     return {
         "frames": frames,
         "masks_received": report.masks_received,
-        "phases": [{**asdict(p), "said": told(p, report.eval_frames)} for p in report.phases],
+        "phases": [{**asdict(p), "said": described(p, report.eval_frames)} for p in report.phases],
         "rounds": [{**asdict(r), "reasons": list(r.reasons)} for r in report.rounds],
         "versions": [asdict(v) for v in report.versions],
         "joules": asdict(report.joules),

@@ -25,7 +25,7 @@ from dance_ondevice.images.labels import STREET_CLASSES
 if TYPE_CHECKING:
     from dance_ondevice.demo.evaluate import PhaseScores
 
-#: What is streamed; the first model knows the day alone.
+#: Phases of the stream; the first model is trained on the day alone.
 PHASES = (
     PhasePlan("day", "day", drifted=False, rounds=1),
     PhasePlan("dusk", "dusk", drifted=True, promotions=2, rounds=3),
@@ -34,11 +34,11 @@ PHASES = (
 )
 #: (height, width) of a frame: small enough for two cores to pretrain, learn and predict in four minutes.
 SIZE = (144, 192)
-#: The evaluation looks at another street than the stream, the pretraining at a third.
+#: Offsets of the seed: evaluation and pretraining use other streets than the stream.
 _EVAL_SEED, _PRETRAIN_SEED = 1_000_003, 2_000_003
-#: Frames of the street between two that are sent: a few seconds of it must show enough to learn from.
+#: Frames of the street between two that are sent, so that a few seconds contain enough different scenes.
 _STREAM_STRIDE = 4
-#: Seconds set aside for evaluation and report at the end.
+#: Seconds reserved for evaluation and report at the end.
 _RESERVE = 30.0
 _READY_SECONDS = 60.0
 PRETRAIN_FRAMES, PRETRAIN_EPOCHS = 160, 12
@@ -47,13 +47,13 @@ _PRETRAIN_STRIDE = 7
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """What to run.
+    """Options of a demonstration.
 
     Attributes:
-        seed: decides the streets, the first model and every round.
-        max_seconds: that it may take in all.
-        out: folder of the report.
-        eval_frames: fresh frames to score each phase on.
+        seed: Seed of the streets, the first model and every round.
+        max_seconds: Time limit in seconds.
+        out: Folder of the report.
+        eval_frames: Number of evaluation frames of each phase.
     """
 
     seed: int
@@ -63,14 +63,14 @@ class DemoOptions:
 
 
 def run_demo(options: DemoOptions, workspace: Path, display: Display) -> DemoReport:
-    """Run everything and write the report; ``verdict.judge`` says what came of it.
+    """Run everything and write the report, which ``verdict.judge`` interprets.
 
     Args:
-        workspace: an empty folder for the daemon's state, the first model and the frames to evaluate on.
+        workspace: Empty folder for the daemon's state, the first model and the evaluation frames.
 
     Raises:
-        DaemonDied: the daemon ended early.
-        OSError, RuntimeError, ValueError: what else kept the demonstration from its end.
+        DaemonDied: The daemon ended early.
+        OSError, RuntimeError, ValueError: Any other failure of the demonstration.
     """
     base = workspace / "base"
     pretrain(base, workspace / "pretraining", options, display)
@@ -127,7 +127,7 @@ def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Disp
 
 
 def configuration(base: Path) -> dict[str, dict[str, object]]:
-    """The daemon's configuration: the defaults, scaled down to minutes; ports are any free ones."""
+    """Return the daemon's configuration: the defaults scaled down to minutes, with free ports."""
     return {
         "ingest": {"bind": ["tcp://127.0.0.1:*"]},
         "storage": {"quota_bytes": 256 << 20, "min_free_bytes": 64 << 20},
@@ -137,7 +137,7 @@ def configuration(base: Path) -> dict[str, dict[str, object]]:
             "weights": str(base),
             "size": [SIZE[1], SIZE[0]],
         },
-        # Seconds stand for hours: scores are ranked among the last eight of them, rounds are due at once.
+        # Seconds stand for hours: scores are ranked among those of the last eight, rounds may start at once.
         "data_slimming": {"window_frames": 80},
         "network_slimming": {"target_macs_fraction": 0.5, "step": 0.05},
         "training": {
@@ -148,11 +148,11 @@ def configuration(base: Path) -> dict[str, dict[str, object]]:
             "gate_block": "3s",
             "gate_max_samples": 32,
             "precision": "fp32",
-            # Somebody waits for it; in the background it would get nothing on a busy machine.
+            # The user waits for the round; with background priority it would get no time on a busy machine.
             "priority": "normal",
         },
         "inference": {"publish": "tcp://127.0.0.1:0"},
-        # A demonstration on a laptop must not wait for its battery.
+        # On a laptop, rounds must not wait for the battery.
         "energy": {"budget_joules_per_day": 200_000.0, "battery_floor_percent": 0.0},
         "metrics": {"listen": "127.0.0.1:0"},
     }
@@ -189,7 +189,7 @@ def _conclude(
     )
     frozen, final = progress.frozen_version, phases[-1].live_version
     if frozen is None or final is None:
-        raise RuntimeError("the daemon never told which model is live")
+        raise RuntimeError("the daemon never reported which model is live")
     paths = StatePaths(workspace / "state")
     lights = records.conditions(paths, _phase_at(phases))
     scores, pictures = evaluate.score(

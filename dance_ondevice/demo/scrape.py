@@ -1,4 +1,4 @@
-"""The daemon's metrics, read over HTTP as Prometheus would."""
+"""Reads the daemon's metrics over HTTP, as Prometheus does."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Value:
 
 @dataclass(frozen=True)
 class Scrape:
-    """All values of one scrape; histogram buckets are left out."""
+    """All values of one scrape, without histogram buckets."""
 
     values: tuple[Value, ...] = ()
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum over all values of a metric that carry these labels; 0 when there is none."""
+        """The sum of all values of a metric that have these labels; 0.0 if there are none."""
         return sum(v.value for v in self.values if v.name == name and set(labels.items()) <= set(v.labels))
 
     def label(self, name: str, label: str) -> Sequence[str]:
-        """The distinct values that a label of a metric takes, in order."""
+        """The distinct values of a metric's label, sorted."""
         return list(dict.fromkeys(dict(v.labels)[label] for v in self.values if v.name == name))
 
     def flat(self) -> dict[str, float]:
@@ -44,7 +44,7 @@ def fetch(url: str, timeout: float = 10.0) -> Scrape:
 
     Raises:
         OSError: The server does not answer.
-        ValueError: The answer is not metrics as text, or the URL is not http.
+        ValueError: The answer is not in the Prometheus text format, or the URL is not http.
     """
     if not url.startswith("http://"):
         raise ValueError(f"metrics are served over http, not at {url}")
@@ -56,7 +56,7 @@ def parse(text: str) -> Scrape:
     """Read the Prometheus text format.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: The text is not in this format.
     """
     return Scrape(
         tuple(

@@ -1,4 +1,4 @@
-"""Streams the synthetic camera to a running daemon, phase by phase, and watches what comes back."""
+"""Streams the synthetic camera to a running daemon, phase by phase, and receives answers and masks."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ log = logging.getLogger(__name__)
 #: (index, condition) -> (bgr (H, W, 3) uint8, label (H, W) uint8).
 Render = Callable[[int, str], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
-#: A drifted phase may take this many times the time of another.
+#: Share of the time of a drifted phase, as a multiple of that of another phase.
 _DRIFTED_SHARES = 2
 _STATUS_SECONDS = 1.0
-#: Seconds to wait for the answers that are still out when the stream ends.
+#: Seconds to wait for outstanding answers when the stream ends.
 _DRAIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """A stretch of the stream.
+    """A stretch of the stream. It ends when enough of its rounds have ended.
 
     Attributes:
-        name: unique name.
-        condition: what to render.
-        drifted: whether the first model never saw it.
-        rounds: it ends once this many of its rounds have ended,
-        promotions: and at least this many were promoted,
-        most_rounds: or this many have ended, whatever came of them.
+        name: Unique name.
+        condition: Condition to render.
+        drifted: Whether the first model was trained without this condition.
+        rounds: Fewest rounds that must have ended.
+        promotions: Fewest of these that must have been promoted.
+        most_rounds: Number of ended rounds after which the phase ends whatever their outcomes.
     """
 
     name: str
@@ -56,7 +56,7 @@ class PhasePlan:
     most_rounds: int = 4
 
     def is_learnt(self, outcomes: Sequence[str | None]) -> bool:
-        """Whether the rounds that started in this phase were enough for it; None stands for one that runs."""
+        """Whether the outcomes of the phase's rounds let it end; None stands for a running round."""
         judged = len(outcomes) - outcomes.count(None)
         promoted = outcomes.count("promoted") >= self.promotions
         return judged >= self.most_rounds or (judged >= self.rounds and promoted)
@@ -64,7 +64,7 @@ class PhasePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamOptions:
-    """How the camera sends: frames a second, every how many frames a label goes along, JPEG quality."""
+    """How the camera sends: frames a second, number of frames for each label, and JPEG quality."""
 
     camera: str = "street"
     fps: float = 10.0
@@ -74,9 +74,10 @@ class StreamOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseRecord:
-    """What happened in one phase; ``started_at`` on the wall clock, ``seconds`` on the monotonic one.
+    """The record of one phase; ``started_at`` is wall-clock time, ``seconds`` monotonic.
 
-    ``rounds`` of those that started in it had ended with it; ``capped`` says that its time was over first.
+    ``rounds`` is the number of rounds that started in it and ended before it did; ``capped`` is whether its
+    time limit ended it.
     """
 
     plan: PhasePlan
@@ -92,7 +93,7 @@ class PhaseRecord:
 
 @dataclass(kw_only=True)
 class Progress:
-    """What the stream has seen so far; one object that the loop updates and displays read."""
+    """The present state of the stream, which the loop updates and displays read."""
 
     phase: str = ""
     phase_seconds: float = 0.0
@@ -135,7 +136,7 @@ class CameraLink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close everything; frames not yet sent are dropped."""
+        """Close the sockets; unsent frames are dropped."""
         self._context.destroy(linger=0)
 
     def send(self, seq: int, frame: NDArray[np.uint8], label: NDArray[np.uint8] | None, now: float) -> None:
@@ -147,7 +148,7 @@ class CameraLink:
         self._progress.sent += 1
 
     def receive(self, timeout: float) -> None:
-        """Wait at most ``timeout`` seconds for an answer or a mask, then take in all that are there."""
+        """Wait at most ``timeout`` seconds for an answer or a mask, then process all that have arrived."""
         ready = dict(self._poller.poll(max(0, round(timeout * 1000))))
         while self._frames in ready or self._masks in ready:
             if self._frames in ready:
@@ -169,13 +170,13 @@ class CameraLink:
             progress.dropped_by_scale[reply.scale or 1.0] += 1
 
     def _mask(self, mask: MaskMessage) -> None:
-        # A mask that no picture program can read does not count.
+        # A mask counts only if it is a readable image.
         image_headers.probe(mask.png)
         self._progress.masks += 1
 
 
 class Stream:
-    """Drives the camera through its phases; one thread, which is the caller's."""
+    """Sends the phases' frames, in the caller's thread."""
 
     def __init__(
         self,
@@ -198,14 +199,14 @@ class Stream:
         self.progress = Progress()
 
     def run(self, plans: Sequence[PhasePlan], seconds: float) -> list[PhaseRecord]:
-        """Stream all phases: each until its rounds are judged, all of them in at most ``seconds``.
+        """Stream all phases, each until its rounds are judged, in at most ``seconds`` together.
 
-        A phase whose rounds take longer ends at its share of the time that is left, of which drifted phases
-        get two; what it leaves goes to those after it. The last phase's rounds are the last ones.
+        A phase whose rounds take longer ends at its share of the remaining time; drifted phases get twice the
+        share of others. Unused time goes to later phases. No round starts after the last phase.
 
         Raises:
-            DaemonDied: the daemon ended.
-            OSError, ClientError: it no longer answers.
+            DaemonDied: The daemon ended.
+            OSError, ClientError: The daemon no longer answers.
         """
         found = []
         deadline = self._monotonic() + seconds
@@ -227,22 +228,22 @@ class Stream:
         while (now := self._monotonic()) - start < share:
             if now >= due:
                 self._send_next(link, plan.condition)
-                # A board that falls behind sends less, it does not catch up in a burst.
+                # A board that falls behind sends fewer frames instead of catching up in a burst.
                 due = max(due + 1 / self._options.fps, now)
             link.receive(min(0.1, max(0.0, due - self._monotonic())))
             if now - looked >= _STATUS_SECONDS:
                 looked = now
-                self._look(now - start)
+                self._poll_status(now - start)
                 outcomes = records.outcomes(self._daemon.paths, started_at)
                 learnt = plan.is_learnt(outcomes)
                 if learnt:
                     break
                 if last and not paused and plan.is_learnt([o or "promoted" for o in outcomes]):
-                    # One more would be cut off when the daemon is stopped.
+                    # A further round would be interrupted by the end of the daemon.
                     self._daemon.pause()
                     paused = True
         log.info("phase ended name=%s seconds=%.1f", plan.name, self._monotonic() - start)
-        self._look(self._monotonic() - start)
+        self._poll_status(self._monotonic() - start)
         return PhaseRecord(
             plan=plan,
             started_at=started_at,
@@ -260,11 +261,11 @@ class Stream:
         frame, label = self._render(seq, condition)
         link.send(seq, frame, label if seq % self._options.label_every == 0 else None, self._now())
 
-    def _look(self, phase_seconds: float) -> None:
+    def _poll_status(self, phase_seconds: float) -> None:
         try:
             status = self._daemon.status()
         except client.NotRunning:
-            # Either it is gone, which check() tells with the log, or it is merely slow to answer.
+            # The daemon has ended, for which check() raises, or it is merely slow to answer.
             self._daemon.check()
             return
         progress = self.progress
@@ -275,7 +276,7 @@ class Stream:
         self._on_progress(progress)
 
     def _drain(self, link: CameraLink, last: PhaseRecord) -> PhaseRecord:
-        """Wait for the answers still out, so that the daemon's counts and the camera's agree."""
+        """Wait for outstanding answers, so that the daemon's counts and the camera's agree."""
         end = self._monotonic() + _DRAIN_SECONDS
         while self.progress.answered < self.progress.sent and self._monotonic() < end:
             link.receive(0.1)
@@ -290,7 +291,7 @@ class Stream:
 
 
 def describe_rounds(rounds: Mapping[str, Any]) -> str:
-    """The ``rounds`` of the daemon's status in a few words."""
+    """Describe ``rounds`` of the daemon's status in a few words."""
     counts = ", ".join(
         f"{rounds[outcome]} {outcome}"
         for outcome in ("promoted", "rejected", "stopped", "failed")

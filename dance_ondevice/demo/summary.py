@@ -1,4 +1,4 @@
-"""The report in a terminal."""
+"""Prints the report on the terminal."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from dance_ondevice.demo.report import DemoReport, Phase
-from dance_ondevice.demo.verdict import judge, told
+from dance_ondevice.demo.verdict import described, judge
 
 
 def print_summary(console: Console, report: DemoReport, folder: Path) -> None:
-    """Print what matters of the report, the verdict, and where the rest is."""
+    """Print the main figures of the report, the verdict, and the paths of its files."""
     frames, joules = report.frames, report.joules
     console.print()
     console.print(_miou_table(report))
     for phase in report.phases:
-        console.print(Text(f"{phase.name}: {told(phase, report.eval_frames)}", style=_tone(phase)))
+        console.print(Text(f"{phase.name}: {described(phase, report.eval_frames)}", style=_tone(phase)))
     console.print(_rounds_table(report))
     for one in report.rounds:
         if one.outcome != "promoted":

@@ -1,4 +1,4 @@
-"""What a demonstration's figures mean, in sentences: what broke, what fell short, what each bar says."""
+"""The meaning of a demonstration's figures in sentences: failures, shortfalls, and the gain of each phase."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 from dance_ondevice.demo.report import DemoReport, Phase
 
-#: A change of MACs below this share of the first model's is not worth a word.
+#: Smallest change of MACs that is reported, as a share of the first model's.
 _FEW = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What came of a demonstration.
+    """The conclusions of a demonstration, as sentences.
 
     Attributes:
-        failures: machinery that did not do its work; the command then ends with status 1.
-        shortfalls: what was to be shown and was not; a finding, no failure.
-        notes: what else a reader must know to read the figures rightly.
-        advice: what to do about shortfalls and phases that were cut short; empty where there are none.
+        failures: Parts that did not work; the command then ends with status 1.
+        shortfalls: Results that the demonstration should show and did not, without a failure.
+        notes: Facts that are needed to interpret the figures.
+        advice: Remedies for shortfalls and for phases that ended by their time limit.
     """
 
     failures: tuple[str, ...]
@@ -28,12 +28,12 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether everything that was to be shown was shown."""
+        """Whether the demonstration showed all expected results."""
         return not self.failures and not self.shortfalls
 
 
 def judge(report: DemoReport) -> Verdict:
-    """Judge what a demonstration found."""
+    """Draw the conclusions from a report."""
     shortfalls = _shortfalls(report)
     capped = any(p.capped for p in report.phases)
     return Verdict(
@@ -100,8 +100,8 @@ def _advice(report: DemoReport, *, capped: bool) -> str:
     return f"this seed came out so: try another one: make run DEMO_ARGS='--seed {report.seed + 1}'"
 
 
-def told(phase: Phase, frames: int) -> str:
-    """What the bars of a phase say: what its live model gained, whether that is noise, and its MACs."""
+def described(phase: Phase, frames: int) -> str:
+    """Describe a phase: the gain of its live model, whether it exceeds the noise, and the change of MACs."""
     point, low, high = phase.gain.point, phase.gain.at_least(), phase.gain.at_most()
     macs = macs_in_words(phase.macs_change)
     if low > 0:
@@ -128,12 +128,12 @@ def _beside(macs: str) -> str:
 
 
 def macs_in_words(change: float) -> str:
-    """A change of MACs as "20 % fewer MACs"; empty where there is none to speak of."""
+    """Describe a relative change of MACs, as "20 % fewer MACs"; "" for a negligible one."""
     if abs(change) < _FEW:
         return ""
     return f"{100 * abs(change):.0f} % {'fewer' if change < 0 else 'more'} MACs"
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun, in the plural where it has to be."""
+    """A number with its noun, in the plural unless the number is 1."""
     return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,8 +1,8 @@
 """Data and network slimming in one training: a sequence of stages, each with its data and its width.
 
-A stage begins by slimming the model to its share of the MACs, the optimiser's moments losing the same
-channels; then its samples are chosen, which may ask the model as it is now. The learning rate follows one
-course over all stages. No clock and no evaluation in here: the caller measures between epochs.
+A stage begins by slimming the model to its share of the MACs; the optimiser's moments lose the same
+channels. Then its samples are chosen, which may depend on the model at that moment. The learning rate follows
+one schedule over all stages. The module uses no clock and evaluates nothing; the caller does, between epochs.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from dance_ondevice.training.trainer import Moments, Trainer, TrainingOptions
 log = logging.getLogger(__name__)
 
 _PROGRESS_FILE = "progress.json"
-#: Channels come in whole groups: a model this near above its target is as near as slimming gets.
+#: Largest excess over a target of MACs that counts as reached, since channels are removed in whole groups.
 _REACHED = 1.03
-#: Batches that Taylor importance is taken over.
+#: Number of batches for Taylor importance.
 _TAYLOR_BATCHES = 8
 
-#: From the model and the importance of its channels, as a stage's slimming begins, to what its branches lose.
+#: (model, importance of its channels) at the beginning of a stage -> the slimming of its branches.
 PlanBranches = Callable[[nn.Module, TaylorImportance | None], BranchPlan]
-#: From a stage's choice and the model as the stage begins to the samples to train on.
+#: (choice of the stage, model at its beginning) -> the samples to train on.
 ChooseSamples = Callable[[str, nn.Module], Sequence[TrainingSample]]
 
 
 class _Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is kept beside the model that a stage began with and the state of its trainer."""
+    """Counters that are saved beside the first model of a stage and the state of its trainer."""
 
     stage: int
     epochs: int
@@ -56,16 +56,16 @@ class _Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class _Running:
-    """A stage being trained, and the model as the stage began, which its samples were chosen with."""
+    """The present stage, and the model at its beginning, with which its samples were chosen."""
 
     trainer: Trainer
     entry: nn.Module
 
 
 class CoTrainer:
-    """Trains a model through stages, as an iterator over epochs that its caller may stop at any one.
+    """Trains a model through stages, as an iterator over epochs that its caller may stop after any epoch.
 
-    ``model`` is trained in place and keeps its identity; parameters that lose channels are replaced in it.
+    ``model`` is trained in place and stays the same object; parameters that lose channels are replaced in it.
     """
 
     def __init__(
@@ -79,20 +79,21 @@ class CoTrainer:
         plan_branches: PlanBranches | None = None,
         decoded: Decoded | None = None,
     ) -> None:
-        """Plan; nothing is trained yet.
+        """Plan the training; nothing is trained yet.
 
         Args:
-            model: what to train.
-            card: its card; ``macs_at`` is the size that MACs are counted at, ``unslimmed_macs`` what
-                fractions are of.
-            stages: in order, at least one.
-            choose: gives a stage's samples; must depend on its arguments alone, or resuming fails.
-            options: of every stage; ``size`` is the full size, ``steps`` and ``span`` are set by the stage.
-            decoded: keeps decoded images and labels over all stages; None: as many as ``Decoded`` does.
-            plan_branches: what the data mean for multi-scale branches; None: they are slimmed like the rest.
+            model: Model to train.
+            card: The model's card; MACs are counted at its ``macs_at``, fractions are relative to its
+                ``unslimmed_macs``.
+            stages: Stages in order, at least one.
+            choose: Gives a stage's samples; must depend on its arguments alone, or resuming fails.
+            options: Options of every stage; ``size`` is the full size, ``steps`` and ``span`` are set by the
+                stage.
+            decoded: Cache of decoded images and labels for all stages; None: a cache of the default size.
+            plan_branches: Decides the slimming of multi-scale branches; None: they are slimmed like the rest.
 
         Raises:
-            ValueError: no stages, or options without a size.
+            ValueError: There is no stage, or the options have no size.
         """
         if not stages or options.size is None:
             raise ValueError("co-optimised training needs at least one stage, and options with a size")
@@ -112,16 +113,16 @@ class CoTrainer:
 
     @property
     def epochs(self) -> int:
-        """Epochs of all stages."""
+        """Number of epochs of all stages."""
         return sum(stage.epochs for stage in self._stages)
 
     def __iter__(self) -> Iterator[EpochDone]:
-        """Train what is left, yielding after each epoch.
+        """Do the rest of the training, yielding after each epoch.
 
         Raises:
-            TrainingDiverged: the loss is not finite.
-            SampleError: a sample cannot be used.
-            NotPrunable: a stage asks for fewer MACs and the model cannot be slimmed.
+            TrainingDiverged: The loss is not finite.
+            SampleError: A sample cannot be used.
+            NotPrunable: A stage needs fewer MACs and the model cannot be slimmed.
         """
         while self._index < len(self._stages):
             trainer = (self._running or self._begin(None, None)).trainer
@@ -142,9 +143,9 @@ class CoTrainer:
             self._finish(trainer, stage)
 
     def save_state(self, directory: Path) -> None:
-        """Write what is needed to go on from here; call it between epochs.
+        """Save the state of the training; call it between epochs.
 
-        A kill while it writes leaves either this state or the one before.
+        After a kill during the write either this state or the previous one is there.
         """
         if self._running is None:
             raise RuntimeError("there is nothing to save before the first epoch")
@@ -156,11 +157,11 @@ class CoTrainer:
         write_durably(directory / _PROGRESS_FILE, msgspec.json.encode(progress))
 
     def load_state(self, directory: Path) -> None:
-        """Go on where ``save_state`` was called; the model is replaced by the saved one.
+        """Resume the training that ``save_state`` saved; the model is replaced by the saved one.
 
         Raises:
-            StateError: there is no state, it is damaged, or it is of another training.
-            CheckpointError: the stage's first model cannot be read.
+            StateError: There is no state, it is damaged, or it is of another training.
+            CheckpointError: The stage's first model cannot be read.
         """
         try:
             progress = decode((directory / _PROGRESS_FILE).read_bytes(), _Progress)
@@ -177,7 +178,7 @@ class CoTrainer:
         self._begin_with(None).trainer.load_state(entry / "trainer")
 
     def _begin(self, moments: Moments | None, taylor: TaylorImportance | None) -> _Running:
-        """Slim as the stage asks, choose its samples, make its trainer."""
+        """Slim the model for the stage, choose the samples and create the trainer."""
         stage = self._stages[self._index]
         target = round(stage.macs_fraction * self.card.unslimmed_macs)
         if target * _REACHED < self.card.macs:
@@ -194,10 +195,10 @@ class CoTrainer:
         return self._begin_with(moments)
 
     def _begin_with(self, moments: Moments | None) -> _Running:
-        """Make the stage's trainer for the model as it is."""
+        """Create the stage's trainer for the present model."""
         stage, model = self._stages[self._index], self.model
         freeze(model, stage.frozen)
-        model.zero_grad()  # the stage before has left gradients, which would be copied
+        model.zero_grad()  # gradients of the previous stage would be copied too
         entry = copy.deepcopy(model)
         samples = self._choose(stage.choice, model)
         options = self._stage_options(stage, samples)
@@ -239,10 +240,10 @@ class CoTrainer:
 
 
 def freeze(model: nn.Module, names: Sequence[str]) -> None:
-    """Let every parameter be trained but those of the submodules named.
+    """Make all parameters trainable except those of the named submodules.
 
     Raises:
-        ValueError: the model has no such submodule; it names those at the top.
+        ValueError: The model has no such submodule; the message names the submodules at the top.
     """
     modules = dict(model.named_modules())
     for name in names:
@@ -255,7 +256,7 @@ def freeze(model: nn.Module, names: Sequence[str]) -> None:
 
 
 def _window(full: tuple[int, int], share: float) -> tuple[int, int]:
-    """About ``share`` of the full (height, width), without padding: multiples of the models' stride."""
+    """About ``share`` of the full (height, width), in multiples of the models' stride to avoid padding."""
     if share == 1:
         return full
     height, width = (max(STRIDE, round(side * share / STRIDE) * STRIDE) for side in full)
@@ -263,7 +264,7 @@ def _window(full: tuple[int, int], share: float) -> tuple[int, int]:
 
 
 def _described(model: nn.Module, card: ModelCard) -> ModelCard:
-    """The card with the model's present cost."""
+    """Return the card with the model's present MACs and parameters."""
     macs = count_macs(model, *card.macs_at)
     return replace(card, macs=macs, unslimmed_macs=card.unslimmed_macs or macs)
 
@@ -276,7 +277,7 @@ def _pressing(model: nn.Module, strength: float) -> Callable[[], None] | None:
 
 
 def _taylor(trainer: Trainer) -> TaylorImportance:
-    """Importance over the first batches of a training, as its model is now."""
+    """Compute the importance of the present model's channels over the first batches of a training."""
     found = TaylorImportance(trainer.model)
     for step in range(min(_TAYLOR_BATCHES, trainer.options.steps)):
         trainer.probe(step)
@@ -285,7 +286,7 @@ def _taylor(trainer: Trainer) -> TaylorImportance:
 
 
 def _run(trainer: Trainer, until: int) -> float | None:
-    """Train up to step ``until``; the mean loss, None when no step had a labelled pixel."""
+    """Train up to step ``until``; returns the mean loss, None if no step had a labelled pixel."""
     losses = []
     if trainer.step < until:
         for report in trainer:

@@ -26,19 +26,19 @@ def slim_with_moments(
     """Slim a model in place; the optimiser's moments lose the same channels.
 
     Args:
-        model: as :func:`dance_ondevice.slimming.slim.slim` takes it.
-        moments: as :meth:`dance_ondevice.training.trainer.Trainer.moments` gives them, for this model.
-        target_macs: of one image.
-        size: (height, width) that MACs are counted at.
-        scores: by which channels go; by default normalisation scales.
-        branches: what multi-scale branches lose; those to remove go first. None: as much as the rest.
+        model: Model as for :func:`dance_ondevice.slimming.slim.slim`.
+        moments: Moments of this model from :meth:`dance_ondevice.training.trainer.Trainer.moments`.
+        target_macs: Multiply-accumulates of one image after slimming.
+        size: (height, width) at which MACs are counted.
+        scores: Importance of the channels, of which the least is removed; by default normalisation scales.
+        branches: Slimming of the multi-scale branches, whose removals are done first; None: like the rest.
 
     Returns:
-        The moments of what is left.
+        The moments of the remaining parameters.
 
     Raises:
-        NotPrunable: no channel was cut.
-        BranchError: a branch is not there, or cannot be left out.
+        NotPrunable: No channel was removed.
+        BranchError: A branch does not exist, or cannot be removed.
     """
     branches = branches or BranchPlan()
     keys = ("exp_avg", "exp_avg_sq")
@@ -66,7 +66,7 @@ def slim_with_moments(
 
 
 def _holding(model: nn.Module, moments: Moments, key: str) -> nn.Module:
-    """A copy of the model whose parameters are one of the moments; zero where there is none."""
+    """Return a copy of the model with one of the moments as its parameters; zero where there is none."""
     held = copy.deepcopy(model)
     with torch.no_grad():
         for name, parameter in held.named_parameters():

@@ -27,10 +27,10 @@ _WORTHWHILE = 0.9
 def autocast(model: nn.Module, precision: Precision) -> Iterator[None]:
     """A context in which the model's convolutions and matrix products run in ``precision``.
 
-    Two kinds of depthwise convolution stay in 32 bits on the CPU (oneDNN, as of torch 2.13). Of dilated ones
+    Two kinds of depthwise convolution stay in 32 bits on the CPU (oneDNN, as of torch 2.13). For dilated ones
     it computes a wrong gradient of the weights in bf16, off by more than its own length and at times by
-    thirty orders of magnitude; a test measures it, so that the exception can go when the library is mended.
-    Of strided ones the backward pass takes many times as long as in fp32.
+    thirty orders of magnitude; a test measures it, so that the exception can be removed when the library is
+    fixed. For strided ones the backward pass takes many times as long as in fp32.
     """
     device = next(model.parameters()).device
     lowered = precision == "bf16"

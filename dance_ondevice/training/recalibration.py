@@ -42,7 +42,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
             model.training = bool(training_only(model))
             for layer in layers:
                 layer.train()
-                layer.momentum = None  # torch's word for the average over all batches since the reset
+                layer.momentum = None  # for torch: the average over all batches since the reset
                 layer.reset_running_stats()
             for batch in batches:
                 outputs(model, batch.to(device))
@@ -84,7 +84,7 @@ def clean_batches(
 
 
 class _Before:
-    """A layer, and the statistics that it had."""
+    """A layer and its earlier statistics."""
 
     def __init__(self, layer: _BatchNorm) -> None:
         self.layer = layer

@@ -20,6 +20,7 @@ from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.cost import training_macs
 from dance_ondevice.models.forward import channels_last, sampled_outputs
+from dance_ondevice.training.adamw import AdamW
 from dance_ondevice.training.batches import (
     Batch,
     BatchOptions,
@@ -145,7 +146,7 @@ class Trainer:
     ) -> None:
         """Plan the batches and weigh the classes (reads every label, and image headers without ``size``).
 
-        ``distillation`` gives a further term of the loss: see ``dance_ondevice.training.distillation``.
+        ``distillation`` gives a further term of the loss: see ``losses.Distillation``.
         ``after_backward`` may look at the gradients of a step and change them, before they are clipped.
         ``decoded`` keeps decoded images and labels; None: as many as ``Decoded`` does by default.
 
@@ -172,16 +173,7 @@ class Trainer:
         weights = class_weights(frequencies) if options.class_weighting else np.ones_like(frequencies)
         self._class_weights = torch.tensor(weights, dtype=torch.float32, device=self._device)
         self._parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        matrices = [p for p in self._parameters.values() if p.ndim > 1]
-        vectors = [p for p in self._parameters.values() if p.ndim <= 1]
-        self._optimiser = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": options.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=options.learning_rate,
-            fused=True,  # one pass over memory
-        )
+        self._optimiser = AdamW(self._parameters.values(), weight_decay=options.weight_decay)
 
     def __iter__(self) -> Iterator[StepReport]:
         """Do the steps that are left.
@@ -227,7 +219,7 @@ class Trainer:
         write_state(directory, state, tensors)
 
     def load_state(self, directory: Path) -> None:
-        """Go on where ``save_state`` was called.
+        """Resume the training that ``save_state`` saved.
 
         Raises:
             StateError: There is no state, it is damaged, or it was saved by a training with another model,
@@ -257,7 +249,7 @@ class Trainer:
         }
 
     def adopt_moments(self, moments: Moments) -> None:
-        """Go on from an optimiser's state, which is copied; parameters that it does not name start afresh.
+        """Copy an optimiser's state; parameters that it does not contain start without moments.
 
         Args:
             moments: Tensors as ``moments`` gives them: "step" a scalar, the others of the parameter's shape.
@@ -278,7 +270,7 @@ class Trainer:
                     )
                 like = value if key == "step" else parameter
                 own = torch.empty_like(like, device=parameter.device, requires_grad=False)
-                self._optimiser.state[parameter][key] = own.copy_(value)
+                self._optimiser.state.setdefault(parameter, {})[key] = own.copy_(value)
 
     def probe(self, step: int) -> None:
         """Leave the gradients of batch ``step`` in the parameters, without a step of the optimiser.
@@ -291,8 +283,7 @@ class Trainer:
         """Do one optimiser step and return the loss."""
         options = self.options
         rate = options.rate(self.step)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
+        self._optimiser.learning_rate = rate
         value = self._backward(batch, self.step)
         if self._after_backward is not None:
             self._after_backward()
@@ -306,7 +297,7 @@ class Trainer:
         return value
 
     def _backward(self, batch: Batch, step: int) -> float:
-        """Put the gradients of a batch into the parameters and return the loss."""
+        """Compute the gradients of a batch and return the loss."""
         options = self.options
         images = self._images(batch.images)
         rng = np.random.default_rng((options.seed, 2, step))
@@ -332,7 +323,7 @@ class Trainer:
             members = self.plan.members(step)[1]
             term = self._distillation(images, heads[0].float(), members, _LOSS_STRIDE, (top, left))
             loss = loss + term
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         return float(loss.detach())
 
@@ -353,7 +344,7 @@ class Trainer:
         return self._macs_by_size[size]
 
     def _fingerprint(self) -> str:
-        """Of what the remaining steps depend on: options, samples and the shapes of the model."""
+        """Digest of what the remaining steps depend on: options, samples and shapes of the model."""
         samples = [(s.image.name, s.label.name, s.weight, s.scale, s.void) for s in self.plan.samples]
         shapes = [(name, tuple(value.shape)) for name, value in self.model.state_dict().items()]
         return hashlib.sha256(repr((self.options, samples, shapes)).encode()).hexdigest()

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from store_fixtures import new_sample
 
 from dance_ondevice.daemon.config.sections import Config
-from dance_ondevice.daemon.store.samples import NewSample
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.system.state import sample_id
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.datasets.street import StreetCamera
-from dance_ondevice.images import codec as images
 
 SIZE = (48, 64)
 
@@ -50,32 +48,7 @@ def add_street() -> Callable[..., list[str]]:
         futures = []
         for index in range(start, start + count):
             image, label = camera.render(index, condition)
-            at = 1_700_000_000.0 + index
-            futures.append(
-                store.add_sample(
-                    NewSample(
-                        id=sample_id("front", at, index),
-                        camera="front",
-                        seq=index,
-                        captured_at=at,
-                        received_at=at,
-                        data=images.encode_jpeg(image),
-                        format="jpg",
-                        width=SIZE[1],
-                        height=SIZE[0],
-                        native_width=SIZE[1],
-                        native_height=SIZE[0],
-                        score=0.5,
-                        quantile=0.5,
-                        scale=1.0,
-                        weight=1.0,
-                        reason="test",
-                        label=images.encode_png(label),
-                        label_source="wire",
-                        classes=tuple(sorted({int(c) for c in label.ravel()})),
-                    )
-                )
-            )
+            futures.append(store.add_sample(new_sample(index, image, label)))
         return [future.result(30).id for future in futures]
 
     return add

@@ -53,7 +53,7 @@ def test_seeds_make_other_streets() -> None:
         assert np.mean(labels[a] != labels[b]) > 0.05
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(st.integers(48, 150), st.integers(64, 170), st.integers(-2000, 2000), st.sampled_from(CONDITIONS))
 def test_any_size_from_64x48(height: int, width: int, index: int, condition: str) -> None:
     bgr, label = StreetCamera(2, height, width).render(index, condition)

@@ -7,7 +7,7 @@ import pytest
 
 from dance_ondevice.demo.report import Frames
 from dance_ondevice.demo.report_file import as_json
-from dance_ondevice.demo.verdict import judge, told
+from dance_ondevice.demo.verdict import described, judge
 
 
 def test_keys_that_other_programs_read() -> None:
@@ -94,7 +94,7 @@ def test_only_drifted_phases_must_improve() -> None:
     ],
 )
 def test_a_bar_says_what_it_means(frozen: float, live: float, macs: float, says: str) -> None:
-    assert told(made_up.phase("day again", "day", frozen, live, macs_change=macs), 20).startswith(says)
+    assert described(made_up.phase("day again", "day", frozen, live, macs_change=macs), 20).startswith(says)
 
 
 def test_only_broken_machinery_is_a_failure() -> None:

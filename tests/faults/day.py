@@ -218,7 +218,7 @@ class LongDay:
 
     def __init__(self, folder: Path, frames: int) -> None:
         self.day = Day(frames)
-        self.daemon = Daemon(folder, inference=True)
+        self.daemon = Daemon(folder, inference=True, priority="background")
         # Evictions are told by name.
         self.daemon.options = ("--log-level", "debug")
         text = self.daemon.config.read_text()

@@ -56,7 +56,7 @@ class Report:
 
 def overload(folder: Path, seconds: float) -> Report:
     """Run a daemon with inference, find out what it takes, and send ten times that."""
-    daemon = Daemon(folder, inference=True, engine="auto")
+    daemon = Daemon(folder, inference=True, engine="auto", priority="background")
     daemon.start()
     assert daemon.process is not None
     try:

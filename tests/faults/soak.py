@@ -61,7 +61,7 @@ def look(pid: int, at: float) -> Look:
 
 def soak(folder: Path, seconds: float, rounds_every: float) -> tuple[list[Look], dict[str, Any], float]:
     """Returns what was seen between rounds, the daemon's last status, and the machine's mean load."""
-    daemon = Daemon(folder, inference=True, engine="auto")
+    daemon = Daemon(folder, inference=True, engine="auto", priority="background")
     text = daemon.config.read_text()
     # A quota that is reached within the first minutes: eviction is part of the steady state.
     daemon.config.write_text(text.replace("min_free_bytes = 0", "min_free_bytes = 0\nquota_bytes = 3000000"))

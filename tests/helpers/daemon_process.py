@@ -35,6 +35,7 @@ epochs = 1
 batch_size = 4
 threads = 1
 precision = "fp32"
+priority = "{priority}"
 [promotion]
 min_gain = -1.0
 max_class_drop = 1.0
@@ -54,26 +55,33 @@ max_watts = 4.0
 """
 
 
-def config_text(*, inference: bool = False, engine: str = "torch") -> str:
+def config_text(*, inference: bool = False, engine: str = "torch", priority: str = "normal") -> str:
     """A configuration for small frames; one engine is enough for most tests.
 
-    With two, each first version is exported and both are compared.
+    With two, each first version is exported and both are compared. Rounds have normal priority, since they
+    would wait for the tests of other processes with the usual one.
     """
-    return CONFIG.format(inference=str(inference).lower(), engine=engine)
+    return CONFIG.format(inference=str(inference).lower(), engine=engine, priority=priority)
 
 
 class Daemon:
     """Starts, asks and stops one daemon; the state folder outlives it."""
 
     def __init__(
-        self, folder: Path, *, inference: bool = False, engine: str = "torch", extra: str = ""
+        self,
+        folder: Path,
+        *,
+        inference: bool = False,
+        engine: str = "torch",
+        priority: str = "normal",
+        extra: str = "",
     ) -> None:
         self.state = folder / "state"
         self.config = folder / "site.toml"
         self.log = folder / "daemon.log"
         self._runtime = folder / "runtime"
         self._runtime.mkdir(mode=0o700, exist_ok=True)
-        self.config.write_text(config_text(inference=inference, engine=engine) + extra)
+        self.config.write_text(config_text(inference=inference, engine=engine, priority=priority) + extra)
         self.facts: dict[str, Any] = {}
         #: What the daemon is started with, such as a command that sets limits.
         self.prefix: tuple[str, ...] = ()
@@ -129,7 +137,7 @@ class Daemon:
         deadline = time.monotonic() + PATIENCE
         while not true(status := self.ask("status")):
             assert time.monotonic() < deadline, f"{status}\n{self.log.read_text()}"
-            # Looking without a pause would take the idle time that the trainer lives on.
+            # Polling without a pause would take processor time from the trainer.
             time.sleep(0.1)
         return status
 

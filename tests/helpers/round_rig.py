@@ -34,7 +34,13 @@ from dance_ondevice.policies.rounds.start import RoundPlan
 
 CONFIG = Config(
     training=Training(
-        epochs=1, batch_size=4, precision="fp32", threads=1, learning_rate=0.005, distillation=0.5
+        epochs=1,
+        batch_size=4,
+        precision="fp32",
+        threads=1,
+        learning_rate=0.005,
+        distillation=0.5,
+        priority="normal",  # with the usual one rounds would wait for the tests of other processes
     ),
     model=Model(size=(64, 48), weights=UNTRAINED),
     energy=EnergySection(budget_joules_per_day=1e6),
@@ -48,33 +54,47 @@ CONFIG = Config(
 NO_SAMPLES = RoundPlan(train=(), rehearsal=(), gate=(), reason="")
 
 
+def round_context(
+    paths: StatePaths,
+    store: Store,
+    config: Config,
+    instruments: Instruments,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> RoundContext:
+    """Real collaborators of a round: a modelled meter, a budget that is loaded, and versions."""
+    cpu = CpuAccount(Path("/proc"), {})
+    budget = BudgetKeeper(store, config.energy, now=time.time, monotonic=time.monotonic)
+    budget.load(history_lost=False)
+    return RoundContext(
+        config=config,
+        config_file="test.toml",
+        paths=paths,
+        store=store,
+        versions=Versions(paths, store, now=time.time),
+        energy=EnergyService(ModelledMeter(cpu.total, 0.0, 4.0, 2), cpu, idle_watts=0.0),
+        budget=budget,
+        instruments=instruments,
+        live_model=None,
+        procfs=Path("/proc"),
+        now=time.time,
+        monotonic=monotonic,
+    )
+
+
 class Rig:
     """One procedure with its collaborators; ``progress`` sees every step of the trainer."""
 
     def __init__(self, paths: StatePaths, store: Store, config: Config) -> None:
-        cpu = CpuAccount(Path("/proc"), {})
-        self.energy = EnergyService(ModelledMeter(cpu.total, 0.0, 4.0, 2), cpu, idle_watts=0.0)
-        self.versions = Versions(paths, store, now=time.time)
-        self.budget = BudgetKeeper(store, config.energy, now=time.time, monotonic=time.monotonic)
-        self.budget.load(history_lost=False)
         self.stopping = threading.Event()
         self.progress: Callable[[Progress | None], None] = lambda progress: None
         self.store = store
         self.paths = paths
         self.registry = CollectorRegistry()
-        self.context = RoundContext(
-            config=config,
-            config_file="test.toml",
-            paths=paths,
-            store=store,
-            versions=self.versions,
-            energy=self.energy,
-            budget=self.budget,
-            instruments=Instruments(self.registry),
-            live_model=None,
-            procfs=Path("/proc"),
-            now=time.time,
-            monotonic=time.monotonic,
+        self.context = round_context(paths, store, config, Instruments(self.registry))
+        self.energy, self.budget, self.versions = (
+            self.context.energy,
+            self.context.budget,
+            self.context.versions,
         )
         self.procedure = RoundProcedure(
             self.context,

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dance_ondevice.training.distillation import Distillation
-from dance_ondevice.training.losses import distillation_loss
+from dance_ondevice.training.losses import Distillation, distillation_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 

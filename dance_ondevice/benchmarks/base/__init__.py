@@ -1,1 +1,1 @@
-"""``bench base``: what the base model that comes with the package is worth on real cameras."""
+"""``bench base``: accuracy of the base model that comes with the package on real cameras."""

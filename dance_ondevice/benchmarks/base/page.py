@@ -10,7 +10,7 @@ from dance_ondevice.benchmarks.markdown import number, table
 
 
 def lines(report: BaseReport) -> list[str]:
-    """Markdown."""
+    """The lines of the result's section, as Markdown."""
     made = report.made
     return [
         f"{report.architecture} {report.version}, {report.parameters / 1e3:.0f} k parameters, "

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """mIoU over a split and IoU by class, fractions of 1; None for a class that is nowhere."""
+    """mIoU over a split and IoU by class, in [0, 1]; None for a class in neither labels nor masks."""
 
     split: str
     images: int
@@ -18,15 +18,18 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """One start after one round on some labels, one seed.
+    """The result of one round with one seed.
 
     Attributes:
-        start: "base" or "noise".
-        learning_rate: of the round, 0 where nothing was trained.
-        labels: how many labelled images it had; with 0 the statistics of batch normalisation are estimated
-            again from unlabelled images, and nothing else.
-        seed: decides the labels, the order and the fresh weights.
-        steps, training_macs, cpu_seconds: what the round took.
+        start: Weights that the round started from, "base" or "noise".
+        learning_rate: Learning rate of the round, 0 where nothing was trained.
+        labels: Number of labelled images; with 0 only the statistics of batch normalisation are estimated
+            again, from unlabelled images.
+        seed: Seed of the choice of labels, of their order and of the fresh weights.
+        steps: Optimiser steps of the round.
+        training_macs: Multiply-accumulates of the round.
+        cpu_seconds: CPU seconds of the round.
+        scores: Scores after the round, one for each split.
     """
 
     start: str
@@ -41,14 +44,16 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """One data set, standing for a site that the base has never seen.
+    """One data set, used as a site whose images the base was not trained on.
 
     Attributes:
-        data: which images were learnt from and measured on.
-        size: (height, width) that the network saw.
-        mapping: class of the base -> class of this data set, for the base as it is.
-        as_it_is: the base, untouched.
-        trained: every round.
+        name: Name of the data set.
+        classes: Class names of the data set in the order of their ids.
+        data: Description of the images for training and for evaluation.
+        size: (height, width) of the network's input.
+        mapping: Class of the base -> class of this data set, for the base without training.
+        as_it_is: Scores of the base without training.
+        trained: Results of all rounds.
     """
 
     name: str
@@ -65,8 +70,14 @@ class BaseReport:
     """Everything that was measured.
 
     Attributes:
-        version: of the base, with ``made`` from its card.
-        steps, batch_size: of each round, so that all rounds of a site take the same joules.
+        version: Version of the base.
+        architecture: Name of its network.
+        parameters: Number of its parameters.
+        file_bytes: Size of its file of weights.
+        made: How it was trained, from its card.
+        steps: Optimiser steps of each round, the same for all so that they take the same joules.
+        batch_size: Images in each step.
+        sites: Results for each data set.
     """
 
     version: str

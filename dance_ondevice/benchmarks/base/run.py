@@ -1,4 +1,4 @@
-"""Measures the base as it is, and after one round on few labels, against a network that starts from noise."""
+"""Evaluates the base, untrained and after one round on few labels, beside a network with random weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dance_ondevice.training.evaluation import confusion_matrix, iou_per_class, 
 from dance_ondevice.training.recalibration import clean_batches, recalibrate
 from dance_ondevice.training.trainer import Trainer, TrainingOptions
 
-#: Unlabelled images that a camera's statistics are estimated from.
+#: Number of unlabelled images for estimating a camera's statistics, and images in each batch.
 _UNLABELLED, _BATCH = 64, 8
 
 
@@ -34,10 +34,10 @@ class Plan:
     """What to measure.
 
     Attributes:
-        labels: how many labelled images a round has, one round each.
-        seeds: of each round.
-        steps: optimiser steps of each round: as many as the service's default takes for 80 images.
-        starts: "base" and "noise", with the learning rates that each is tried with.
+        labels: Numbers of labelled images, one round for each.
+        seeds: Seeds, one round for each.
+        steps: Optimiser steps of each round: as many as the service's default takes for 80 images.
+        starts: (start, learning rate) of the rounds; a start is "base" or "noise".
     """
 
     labels: tuple[int, ...] = (0, 5, 20, 80)
@@ -58,7 +58,7 @@ class _Case:
 
 @dataclass(frozen=True, kw_only=True)
 class _Bench:
-    """What all rounds of a site share."""
+    """Values that all rounds of a site share."""
 
     plan: Plan
     base: Path
@@ -69,7 +69,7 @@ class _Bench:
 
     @property
     def mapping(self) -> NDArray[np.uint8]:
-        """Id of the site's class by id of the base's."""
+        """Class id of the site for each class id of the base, (classes of the base,)."""
         names = [self.place.mapping[name] for name in self.card.classes]
         return np.array([self.place.classes.index(name) for name in names], np.uint8)
 
@@ -77,11 +77,18 @@ class _Bench:
 def run(
     plan: Plan, base: Path, places: Sequence[Place], cache: Path, *, say: Callable[[str], None]
 ) -> BaseReport:
-    """Measure everything; what lies in ``cache`` from an earlier run is not measured again.
+    """Measure everything.
+
+    Args:
+        plan: What to measure.
+        base: Folder of the base model.
+        places: Sites to measure on.
+        cache: Folder for the results of rounds; those in it from an earlier run are not measured again.
+        say: Called with the name of each step as it begins.
 
     Raises:
-        CheckpointError: the base does not load.
-        SampleError: an image or label cannot be used.
+        CheckpointError: The base cannot be loaded.
+        SampleError: An image or label cannot be used.
     """
     card = read_card(base)
     cache.mkdir(parents=True, exist_ok=True)
@@ -168,7 +175,7 @@ def _round(bench: _Bench, case: _Case) -> Trained:
 
 
 def _start(bench: _Bench, case: _Case) -> nn.Module:
-    """The model before its round; fresh weights are the seed's."""
+    """Return the model before its round; fresh weights are drawn with the case's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(case.seed)
         if case.start == "noise":

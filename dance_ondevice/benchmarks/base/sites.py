@@ -1,4 +1,4 @@
-"""The real cameras that the base is measured on: what teaches, what measures, what its classes are there."""
+"""Real data sets that the base is evaluated on: training images, evaluation images and matching classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dance_ondevice.datasets.camvid import VOID_ID
 from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.training.batches import TrainingSample
 
-#: The classes of IDD-Lite, in the order of their ids, and where the base's classes belong among them.
+#: Classes of IDD-Lite in the order of their ids, and the one that each class of the base corresponds to.
 IDD_CLASSES = ("drivable", "non-drivable", "living thing", "vehicle", "roadside object", "far object", "sky")
 _IDD_OF_STREET = {
     "sky": "sky",
@@ -25,7 +25,7 @@ _IDD_OF_STREET = {
     "pedestrian": "living thing",
     "bicyclist": "living thing",
 }
-#: Every so many drives of IDD-Lite are measured on, and no frame of them is learnt from.
+#: Every this many drives of IDD-Lite are for evaluation; none of their frames is trained on.
 _HELD_OUT = 3
 _MEASURED = 100
 #: (height, width) of the images.
@@ -33,7 +33,7 @@ _CAMVID_SIZE, _IDD_SIZE = (360, 480), (227, 320)
 
 
 class SiteError(ValueError):
-    """A folder is not the data set that it should be."""
+    """Error: a folder does not hold the expected data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +41,14 @@ class Place:
     """One site.
 
     Attributes:
-        teach: images that labels may be taken from.
-        measure: split -> images to measure on.
-        size: (height, width) of its images, before ``scale``.
-        scale: at which the network sees them.
-        mapping: class of the base -> class here.
+        name: Name of the data set.
+        classes: Class names in the order of their ids.
+        data: Description of the images for training and for evaluation.
+        teach: Images that training labels are drawn from.
+        measure: Split -> images for evaluation.
+        size: (height, width) of the stored images.
+        scale: Factor by which images are resized for the network.
+        mapping: Class of the base -> class of this data set.
     """
 
     name: str
@@ -59,7 +62,11 @@ class Place:
 
 
 def camvid_place(root: Path) -> Place:
-    """CamVid at half size: taught on its training split, measured on val (by day) and test (dusk)."""
+    """CamVid at half size: trained on its training split, evaluated on val (by day) and test (dusk).
+
+    Raises:
+        SiteError: The folder does not hold CamVid.
+    """
 
     def listed(split: str) -> list[TrainingSample]:
         return _pairs(root / split, root / f"{split}annot", scale=0.5, void=(VOID_ID,))
@@ -78,7 +85,11 @@ def camvid_place(root: Path) -> Place:
 
 
 def idd_place(root: Path) -> Place:
-    """IDD-Lite at three quarters: every third drive is measured on, one frame each; the others teach."""
+    """IDD-Lite at three quarters: one frame of every third drive for evaluation, the others for training.
+
+    Raises:
+        SiteError: The folder does not hold IDD-Lite.
+    """
     samples = _pairs(root / "train", root / "trainannot", scale=0.75)
     drives: dict[str, list[TrainingSample]] = {}
     for sample in samples:

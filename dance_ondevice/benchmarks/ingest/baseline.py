@@ -1,7 +1,7 @@
-"""The least that a receiver of frames must do: take them from ZMQ, decode to grey. A process of its own.
+"""The smallest possible receiver of frames, in its own process: it takes them from ZMQ and decodes to grey.
 
 ``python -m dance_ondevice.benchmarks.ingest.baseline REDUCTION`` prints its endpoint, then answers each
-message with an empty one until its standard input ends. A reduction of 0 decodes nothing.
+message at once until its standard input ends. A reduction of 0 decodes nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import zmq
 
 
 def main(arguments: list[str]) -> int:
-    """Receive until standard input ends."""
-    # Decoded by OpenCV itself: what this project checks before is part of what is compared.
+    """Receive until standard input ends; returns the exit status."""
+    # OpenCV decodes without this project's checks, whose cost is part of what is compared.
     import cv2
     import numpy as np
 
@@ -46,7 +46,11 @@ def main(arguments: list[str]) -> int:
 
 @contextmanager
 def receiver(reduction: int) -> Iterator[str]:
-    """Such a process; gives the endpoint to send to."""
+    """Run the receiver; yields its endpoint.
+
+    Args:
+        reduction: By how much the grey decode makes the image smaller: 1, 2 or 4; 0 for no decoding.
+    """
     command = [sys.executable, "-m", "dance_ondevice.benchmarks.ingest.baseline", str(reduction)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:

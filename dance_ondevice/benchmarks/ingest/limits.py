@@ -1,4 +1,4 @@
-"""What the board can do at best, so that a figure can be judged by more than another board's."""
+"""Upper limits of the board (decoding, messages, disk, arithmetic), which figures can be compared with."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ def measure_limits(frame: bytes, reduction: int, folder: Path, *, messages: int,
     """Measure what one core, loopback and the disk under ``folder`` can do.
 
     Args:
-        frame: a JPEG.
-        reduction: of the grey decode.
-        folder: where files are flushed.
-        messages: how many go over ZMQ.
-        window: how many of them at a time.
+        frame: One frame as JPEG.
+        reduction: By how much the grey decode makes the image smaller: 1, 2 or 4.
+        folder: Folder in which files are written and flushed.
+        messages: Number of frames sent over ZMQ.
+        window: Number of frames that may wait for an answer at a time.
+
+    Raises:
+        Stuck: The receiver does not answer.
+        OSError: A file cannot be written.
     """
     with receiver(0) as endpoint, Cameras(endpoint, ["front"], [frame], window) as cameras:
         passed = cameras.stream(messages)

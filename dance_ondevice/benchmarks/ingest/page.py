@@ -7,7 +7,7 @@ from dance_ondevice.benchmarks.markdown import table
 
 
 def lines(report: IngestReport) -> list[str]:
-    """Markdown."""
+    """The lines of the result's section, as Markdown."""
     limits = report.limits
     gflops = "-" if limits.conv_gflops is None else f"{limits.conv_gflops:.0f} GFLOP/s"
     scales = ", ".join(f"{scale:g}" for scale in report.scales)

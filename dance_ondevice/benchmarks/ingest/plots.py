@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dance_ondevice.benchmarks.figures import NO_MATPLOTLIB, svg_style
 from dance_ondevice.benchmarks.ingest.report import TARGET_ACK_MS, IngestReport
 
 
@@ -11,14 +12,10 @@ def draw(report: IngestReport, out: Path) -> list[str]:
     """Write ``<out>-latency.svg`` beside the result.
 
     Returns:
-        What to tell the user: the file, or what to install first.
+        Lines for the user: the file that was written, or the package to install first.
     """
-    try:
-        import matplotlib as mpl
-    except ModuleNotFoundError:
-        return ["no plot: it needs matplotlib, pip install 'dance-ondevice[plots]'"]
-    mpl.use("svg")
-    mpl.rcParams.update({"svg.hashsalt": "dance", "svg.fonttype": "none", "font.size": 9})
+    if not svg_style():
+        return [NO_MATPLOTLIB]
     from matplotlib import pyplot as plt
 
     loads = [(s.offered_per_second, s) for s in report.stretches if s.cameras == 1]

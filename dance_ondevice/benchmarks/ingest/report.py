@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Of the rate of a loop that only receives and decodes grey.
+#: Lowest rate of the daemon, as a share of that of a loop that only receives and decodes grey.
 TARGET_RATIO = 0.7
-#: Milliseconds, 99th percentile from sending a frame to its ack, four cameras at 30 frames a second.
+#: Longest time from sending a frame to its answer: 99th percentile in ms, four cameras at 30 frames a second.
 TARGET_ACK_MS = 50.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the board can do at best, measured in the same run.
+    """Upper limits of the board, measured in the same run.
 
     Attributes:
-        decode_grey_us: of one of the frames, reduced as the daemon reduces it.
-        decode_colour_us: of the same frame, whole.
-        zmq_messages_per_second: frames received over loopback TCP with nothing done to them.
-        fsync_ms: to write and flush one file of a frame's size where the state folder lies.
-        conv_gflops: 3x3 convolution of 64 channels, one thread, 2 operations a multiply-accumulate; None
-            without torch.
+        decode_grey_us: Median time of a frame's grey decode, reduced as the daemon reduces it, microseconds.
+        decode_colour_us: Median time of the same frame's colour decode at full size, microseconds.
+        zmq_messages_per_second: Frames received over loopback TCP when nothing is done with them.
+        fsync_ms: Median time to write and flush one file of a frame's size in the state folder, milliseconds.
+        conv_gflops: Speed of a 3x3 convolution of 64 channels on one thread, 10^9 operations a second with 2
+            operations a multiply-accumulate; None without torch.
     """
 
     decode_grey_us: float
@@ -32,16 +32,16 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """A stream of frames and what became of it.
+    """One measured stream of frames, and how the daemon answered them.
 
     Attributes:
-        cameras: senders, each on a socket of its own.
-        offered_per_second: frames a second and all cameras; None where the window alone held them back.
-        seconds: from the first frame to the last answer.
-        rate: frames answered a second.
-        ack_ms: by percentile ("50", "99", "100"), from handing a frame to ZMQ to its answer.
-        daemon_cpu_us: CPU time of the daemon for a frame, all of its threads.
-        round_share: share of the time in which a round ran; None where none was asked for.
+        cameras: Number of senders, each on a socket of its own.
+        offered_per_second: Frames a second of all cameras together; None where only the window limits them.
+        seconds: Time from the first frame to the last answer.
+        rate: Frames answered a second.
+        ack_ms: Milliseconds from handing a frame to ZMQ to its answer, by percentile ("50", "99", "100").
+        daemon_cpu_us: CPU microseconds of the daemon's threads for each frame.
+        round_share: Share of the time in which a training round ran; None where no round was started.
     """
 
     name: str
@@ -65,13 +65,13 @@ class IngestReport:
 
     Attributes:
         frame: (height, width) of the frames.
-        frame_bytes: mean size of a frame as JPEG.
-        window: answers that a sender lets be outstanding.
-        baseline_rate: frames a second of the loop that only receives and decodes grey.
-        ratio: of the rate of the stretch "full speed" to that.
-        stretches: full speed first; then nearly all dropped, the loads, and the four cameras.
-        limits: of the board.
-        disk: kind of the file system that the state folder lies on.
+        frame_bytes: Mean size of a frame as JPEG.
+        window: Frames of one sender that may wait for an answer at a time.
+        baseline_rate: Frames a second of the loop that only receives and decodes grey.
+        ratio: Rate of the stretch "full speed" divided by ``baseline_rate``.
+        stretches: Full speed first; then nearly all dropped, the loads, and the four cameras.
+        limits: Upper limits of the board.
+        disk: Type of the file system of the state folder, such as "ext4".
     """
 
     frame: tuple[int, int]

@@ -1,4 +1,4 @@
-"""``bench ingest``: a daemon of its own, real senders, and a loop that does the least."""
+"""``bench ingest``: a daemon of its own, real senders, and the smallest possible receiver beside it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dance_ondevice.demo.process import DaemonProcess, write_config
 from dance_ondevice.images import codec as images
 
 HEIGHT, WIDTH = 480, 640
-#: Frames between two that are sent: enough for another scene.
+#: Frames of the street between two that are sent: far enough apart that the scene has changed.
 _STRIDE = 7
 _CAMERAS, _FPS = 4, 30.0
 _READY_SECONDS = 60.0
@@ -36,13 +36,13 @@ class Plan:
     """How much is measured.
 
     Attributes:
-        frames: of the stretch at full speed, and of the baseline.
-        distinct: different images among them.
-        window: answers outstanding.
-        scales: candidate scales of the daemon.
-        loads: shares of the full speed that latency is taken at.
-        load_seconds: of each of those, and of the four cameras.
-        with_round: whether a round runs beside the four cameras.
+        frames: Number of frames at full speed, and for the baseline.
+        distinct: Number of different images among them.
+        window: Frames of one sender that may wait for an answer at a time.
+        scales: Candidate scales of the daemon.
+        loads: Loads at which latency is measured, as shares of the full speed.
+        load_seconds: Seconds of each load, and of the four cameras.
+        with_round: Whether a training round runs beside the four cameras.
     """
 
     frames: int = 2000
@@ -56,14 +56,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Street:
-    """Frames and their labels."""
+    """Frames of the synthetic street as JPEG, and their labels as PNG of class ids."""
 
     jpegs: list[bytes]
     labels: list[bytes]
 
 
 def street(distinct: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Street:
-    """Synthetic street frames of (height, width)."""
+    """Render ``distinct`` frames of the synthetic street at (height, width), with their labels."""
     camera = StreetCamera(seed=0, height=size[0], width=size[1])
     pairs = [camera.render(_STRIDE * number, "day") for number in range(distinct)]
     return Street(
@@ -73,12 +73,18 @@ def street(distinct: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Street:
 
 
 def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> IngestReport:
-    """Measure everything; ``folder`` is where the daemon keeps its state, on the disk that is meant.
+    """Measure everything.
+
+    Args:
+        plan: How much to measure.
+        folder: Empty folder for the daemon's state, on the disk to be measured.
+        say: Called with the name of each step as it begins.
 
     Raises:
-        DaemonDied: the daemon ended.
-        Stuck: it does not answer.
-        ClientError: it does not obey.
+        DaemonDied: The daemon ended.
+        Stuck: The daemon does not answer frames.
+        ClientError: The daemon refused a request, or no round started.
+        OSError: A file cannot be written.
     """
     say("rendering frames")
     scene = street(plan.distinct)
@@ -130,7 +136,7 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> IngestReport
 
 
 class _Daemon:
-    """A daemon that answers."""
+    """A daemon that has started and answers."""
 
     def __init__(self, process: DaemonProcess, facts: DaemonFile) -> None:
         self.process = process
@@ -140,7 +146,7 @@ class _Daemon:
     def measure(
         self, name: str, cameras: Cameras, frames_each: int, fps: float | None = None, count: int = 1
     ) -> Stretch:
-        """Stream, and take the daemon's CPU time for it."""
+        """Send frames and measure the CPU time that the daemon needed for them."""
         before = _cpu_seconds(self.facts.pid)
         tally = cameras.stream(frames_each, fps)
         cpu = _cpu_seconds(self.facts.pid) - before
@@ -166,7 +172,7 @@ def _daemon(folder: Path, plan: Plan, drop_fraction: float = 0.3) -> Iterator[_D
 
 
 def _four(daemon: _Daemon, scene: Street, plan: Plan, say: Callable[[str], None]) -> Stretch:
-    """Four cameras at 30 frames a second, with a round beside them if that is asked for."""
+    """Measure four cameras at 30 frames a second, with a training round beside them if the plan has one."""
     names = [f"camera-{number}" for number in range(_CAMERAS)]
     frames = max(10, round(_FPS * plan.load_seconds))
     with Cameras(daemon.endpoint, names, scene.jpegs, plan.window) as cameras:
@@ -187,27 +193,27 @@ def _four(daemon: _Daemon, scene: Street, plan: Plan, say: Callable[[str], None]
 
 
 class _RoundWatch:
-    """Asks now and then whether a round runs."""
+    """Polls the daemon's status in a thread of its own to find the share of time in which a round runs."""
 
     _EVERY = 0.5
 
     def __init__(self, control: str) -> None:
         self._control = control
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="round-watch")
-        self._looks = 0
+        self._thread = threading.Thread(target=self._poll, name="round-watch")
+        self._polls = 0
         self._running = 0
 
     @property
     def share(self) -> float:
-        """Of the looks, how many saw a round."""
-        return self._running / max(1, self._looks)
+        """Share of the polls that found a round running."""
+        return self._running / max(1, self._polls)
 
     def wait_for_round(self, seconds: float) -> None:
-        """Return when the trainer is at work.
+        """Wait until the trainer has done its first step.
 
         Raises:
-            ClientError: it does not start.
+            ClientError: No round started within ``seconds``.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -218,17 +224,17 @@ class _RoundWatch:
         raise client.ClientError(f"no round started within {seconds:g} s: {rounds}")
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to poll."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         self._ended.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         while not self._ended.wait(self._EVERY):
-            self._looks += 1
+            self._polls += 1
             self._running += client.request(self._control, "status")["rounds"]["running"] is not None
 
 
@@ -250,12 +256,12 @@ def _stretch(name: str, tally: Tally, cpu: float, *, cameras: int, offered: floa
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """Milliseconds at the 50th, 99th and 100th percentile."""
+    """Convert durations in seconds to milliseconds at the 50th, 99th and 100th percentile."""
     return {str(q): float(1e3 * np.percentile(seconds, q)) for q in (50, 99, 100)}
 
 
 def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process, without its children (proc(5), stat)."""
+    """User and system seconds of a process without its children (proc(5), stat); NaN without procfs."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
@@ -264,7 +270,7 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def _file_system(folder: Path) -> str:
-    """The kind of the file system that a folder lies on; "" where that cannot be told."""
+    """Type of the file system of a folder; "" where there is no ``/proc/mounts``."""
     try:
         lines = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
     except OSError:

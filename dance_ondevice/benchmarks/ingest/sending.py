@@ -1,4 +1,4 @@
-"""Senders as the wire wants them: DEALER sockets that keep a window of frames without an answer."""
+"""Senders that follow the wire protocol: DEALER sockets with a limited number of unanswered frames."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import zmq
 _STUCK = 30.0
 
 
-class Stuck(RuntimeError):  # noqa: N818 - says what happened
-    """Frames were sent and no answers come."""
+class Stuck(RuntimeError):  # noqa: N818 - the name states what happened
+    """Error: frames were sent and no answer came within ``_STUCK`` seconds."""
 
 
 @dataclass
 class Tally:
-    """What became of the frames of one stretch."""
+    """Counts of the frames of one stretch by their answers, and the seconds until each answer."""
 
     sent: int = 0
     kept: int = 0
@@ -48,16 +48,16 @@ class _Ack(msgspec.Struct):
 
 
 class Cameras:
-    """Some cameras of one board, all sent from this thread."""
+    """Several cameras, all of them sent from the caller's thread."""
 
     def __init__(self, endpoint: str, names: Sequence[str], frames: Sequence[bytes], window: int) -> None:
         """Connect.
 
         Args:
-            endpoint: where the daemon takes frames.
-            names: one camera each.
+            endpoint: Endpoint of the daemon's frames.
+            names: Names of the cameras, one socket for each.
             frames: JPEGs, sent in turn.
-            window: answers that each camera lets be outstanding.
+            window: Frames of each camera that may wait for an answer at a time.
         """
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._frames = frames
@@ -77,7 +77,7 @@ class Cameras:
             self._sockets.append(socket)
 
     def __enter__(self) -> Cameras:
-        """Nothing more to do."""
+        """The sockets are connected already."""
         return self
 
     def __exit__(
@@ -94,13 +94,16 @@ class Cameras:
         """Send frames and wait for all answers.
 
         Args:
-            frames_each: of each camera.
-            fps: frames a second of each camera, on a schedule that does not wait for answers (but for the
-                window); None for as many as the window lets through.
-            label: the label that goes with a frame, by its number; None for no labels.
+            frames_each: Number of frames of each camera.
+            fps: Frames a second of each camera, on a schedule that waits for answers only when the window is
+                full; None for as many as the window allows.
+            label: Gives the label (PNG) of a frame from its index among ``frames``; None for no labels.
+
+        Returns:
+            The counts and times of these frames.
 
         Raises:
-            Stuck: the daemon does not answer.
+            Stuck: The daemon does not answer.
         """
         tally = Tally()
         count = len(self._names)
@@ -142,7 +145,7 @@ class Cameras:
         self._sockets[camera].send_multipart(parts if mask is None else [*parts, mask])
 
     def _receive(self, camera: int, tally: Tally) -> float:
-        """Count all answers that are there; returns when."""
+        """Count all answers that have arrived; returns the monotonic time of it."""
         now = time.monotonic()
         unanswered = self._sent_at[camera]
         while True:
@@ -150,7 +153,7 @@ class Cameras:
                 ack = msgspec.json.decode(self._sockets[camera].recv_multipart(zmq.NOBLOCK)[-1], type=_Ack)
             except zmq.Again:
                 return now
-            # A refusal may come without a number; any other frame's age is then as good.
+            # A refusal may come without a number: it is then counted for the oldest frame.
             number = ack.seq if ack.seq in unanswered else next(iter(unanswered))
             tally.latencies.append(now - unanswered.pop(number))
             if not ack.ok:

@@ -1,4 +1,4 @@
-"""The same weights run in several ways."""
+"""Compares the speed of inference engines on the same weights."""
 
 from __future__ import annotations
 
@@ -25,13 +25,19 @@ def compare(
 ) -> list[EngineTime]:
     """Time each engine, with each number of threads, on images of (height, width).
 
-    They take turns, so that a busy moment hits all.
+    The engines take turns, so that other load on the machine affects all of them alike.
+
+    Args:
+        model: Model in eval mode.
+        size: (height, width) of the images.
+        passes: Number of timed forward passes of each engine.
+        threads: Numbers of threads to compare.
     """
     before = torch.get_num_threads()
     model = channels_last(model)
     merged = Folded(model).model
     modules = {(name, n): module for n in threads for name, module in ((AS_TRAINED, model), (MERGED, merged))}
-    with contextlib.suppress(MissingPackage):  # an extra: compared where it is
+    with contextlib.suppress(MissingPackage):  # an optional package
         graph, statistics = graph_of(model, size), conditions.capture(model)
         for n in threads:
             modules[ONNX, n] = OnnxEngine(model, graph, threads=n).module(statistics)
@@ -45,7 +51,7 @@ def compare(
             for _ in range(passes):
                 for key, module in modules.items():
                     torch.set_num_threads(key[1])
-                    module(x)  # threads that come or go take their time
+                    module(x)  # starting and ending threads is not timed
                     started, used = time.perf_counter(), time.process_time()
                     module(x)
                     cpu[key] += time.process_time() - used

@@ -7,7 +7,7 @@ from dance_ondevice.benchmarks.predict.report import TARGET_RATIO, PredictReport
 
 
 def lines(report: PredictReport) -> list[str]:
-    """Markdown."""
+    """The lines of the result's section, as Markdown."""
     gflops = "-" if report.conv_gflops is None else f"{report.conv_gflops:.0f} GFLOP/s"
     return [
         f"{report.architecture}, {report.parameters / 1e3:.0f} k parameters, "

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Of the 99th percentile of the idle board.
+#: Highest 99th percentile beside a round, as a multiple of that of the idle board.
 TARGET_RATIO = 1.15
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineTime:
-    """One way to run the weights, one image at a time, engines in turn so that all meet the same board.
+    """Time of one engine, one image at a time; engines take turns so that load affects all of them alike.
 
     Attributes:
-        threads: of a forward pass.
-        ms: by percentile ("50", "99"), wall time of a forward pass.
-        cpu_ms: CPU time of one, all threads.
-        max_difference: the largest difference of a logit to the model as it was trained.
+        name: Name of the engine.
+        threads: Threads of a forward pass.
+        ms: Wall milliseconds of a forward pass by percentile ("50", "99", "100").
+        cpu_ms: Mean CPU milliseconds of a forward pass, all threads together.
+        max_difference: Largest absolute difference of a logit from those of the model as trained.
     """
 
     name: str
@@ -31,10 +32,13 @@ class Served:
     """Frames that a daemon was sent, and the masks that it published.
 
     Attributes:
-        latency_ms: by percentile, from a frame's arrival to its mask, as the daemon publishes it.
-        lost: frames without a mask.
-        versions: models that made the masks, in their order.
-        round_share: share of the masks that were made while a round ran.
+        name: Description of the load on the board.
+        sent: Number of frames sent.
+        masks: Number of masks received.
+        lost: Number of frames without a mask.
+        latency_ms: Milliseconds from a frame's arrival to its mask, as published, by percentile.
+        versions: Model versions that made the masks, in the order of their first mask.
+        round_share: Share of the masks that were made while a round ran.
     """
 
     name: str
@@ -51,17 +55,21 @@ class PredictReport:
     """Everything that was measured.
 
     Attributes:
+        architecture: Name of the network.
+        parameters: Number of its parameters.
         size: (height, width) of the images.
-        engines: how long the same weights take; onnxruntime only where it is installed.
-        of_onnxruntime: time of what the daemon would run against onnxruntime, with the first number of
-            threads; None without it.
-        idle: masks while nothing else runs, before each round.
-        beside_round: masks from the start of a round until its model serves, of all rounds.
-        ratio: of the 99th percentiles of these two.
-        lost_at_swap: frames of the second without a mask.
-        engine: what ran the model in the daemon.
-        conv_gflops: what one core can do, as in ``bench ingest``.
-        round_outcomes: of the rounds; only "promoted" swaps a model.
+        fps: Frames a second that the daemon was sent.
+        engines: Times of the same weights by engine; onnxruntime only where it is installed.
+        of_onnxruntime: Time of the engine that the daemon would choose divided by onnxruntime's, with the
+            first number of threads; None without onnxruntime.
+        idle: Masks while nothing else runs, before each round.
+        beside_round: Masks from the start of a round until its model is live, over all rounds.
+        ratio: 99th percentile of ``beside_round`` divided by that of ``idle``.
+        on_target: Whether the ratio is within ``TARGET_RATIO`` and no frame was lost.
+        lost_at_swap: Frames of ``beside_round`` without a mask.
+        engine: Engine that ran the model in the daemon.
+        round_outcomes: Outcomes of the rounds; only "promoted" swaps the live model.
+        conv_gflops: Speed of one core, as in ``bench ingest``.
     """
 
     architecture: str

@@ -26,10 +26,10 @@ from dance_ondevice.models.registry import build
 
 _READY_SECONDS = 120.0
 _ROUND_SECONDS = 900.0
-#: Seconds that the masks of the last frames may take.
+#: Longest wait for the masks of the last frames, seconds.
 _LAST_SECONDS = 10.0
-#: Seconds between two questions how a round goes.
-_LOOK_SECONDS = 0.5
+#: Seconds between two polls of a round's status.
+_POLL_SECONDS = 0.5
 _LESSONS = 24
 
 
@@ -38,15 +38,16 @@ class Plan:
     """How much is measured.
 
     Attributes:
-        passes: forward passes of each engine.
-        rounds: that are served beside, each after an idle board: a busy hour of the machine hits both.
-        seconds: of serving an idle board, each time; a round takes what it takes.
-        fps: frames a second, few enough that none is skipped for the next.
-        threads: of a forward pass when engines are compared, one number after the other.
-        architecture: what is measured.
+        passes: Number of timed forward passes of each engine.
+        rounds: Number of training rounds; an idle board is measured before each, so that other load on the
+            machine affects both alike.
+        seconds: Seconds of each measurement of the idle board; a round lasts as long as its training.
+        fps: Frames a second, few enough that the daemon skips none.
+        threads: Numbers of threads with which engines are compared.
+        architecture: Name of the network.
         size: (height, width) of the frames.
-        macs_size: (width, height) that MACs are counted at.
-        epochs: of a round.
+        macs_size: (width, height) at which MACs are counted.
+        epochs: Epochs of a round.
     """
 
     passes: int = 50
@@ -64,8 +65,8 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
     """Measure everything.
 
     Raises:
-        DaemonDied: the daemon ended.
-        ClientError: it does not obey, or its round does not end.
+        DaemonDied: The daemon ended.
+        ClientError: The daemon refused a request, or its round does not end.
     """
     say("comparing engines")
     model = build(plan.architecture, len(STREET_CLASSES), {}).eval()
@@ -80,7 +81,7 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
             idle, beside = Seen(), Seen()
             outcomes = []
             for number in range(1, plan.rounds + 1):
-                board.teach(_LESSONS)
+                board.send_labelled(_LESSONS)
                 say(f"an idle board, {number} of {plan.rounds}")
                 idle += board.serve_for(plan.seconds)
                 say(f"a round, {number} of {plan.rounds}")
@@ -111,14 +112,14 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
 def _config(plan: Plan) -> Mapping[str, Mapping[str, object]]:
     return {
         "ingest": {"bind": ["tcp://127.0.0.1:*"]},
-        # One size for all frames: latencies are to be compared.
+        # All frames keep one size, so that their latencies can be compared.
         "data_slimming": {"enabled": False},
         "storage": {"min_free_bytes": 0},
         "inference": {"publish": "tcp://127.0.0.1:*"},
         "conditions": {"enabled": False},
         "metrics": {"enabled": False},
         "model": {"architecture": plan.architecture, "size": list(plan.macs_size)},
-        # Whatever is learnt from so little must serve in the end: it is the swap that is looked at.
+        # Every round must end with a promotion, however little it learnt: the swap is what is measured.
         "promotion": {
             "min_gain": -1.0,
             "max_class_drop": 1.0,
@@ -139,12 +140,12 @@ def _config(plan: Plan) -> Mapping[str, Mapping[str, object]]:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was sent, and the masks of it that came.
+    """Frames that were sent, and the masks that were received for them.
 
     Attributes:
-        sent: numbers of frames.
-        masks: headers of the masks.
-        beside: masks that were made while a trainer ran.
+        sent: Numbers of the frames.
+        masks: Headers of the masks.
+        beside: Number of masks that were received while a trainer ran.
     """
 
     sent: frozenset[int] = frozenset()
@@ -156,10 +157,10 @@ class Seen:
         return Seen(self.sent | other.sent, self.masks + other.masks, self.beside + other.beside)
 
     def served(self, name: str) -> Served:
-        """In figures.
+        """The figures of these frames, under a name.
 
         Raises:
-            ClientError: no masks came.
+            ClientError: No masks were received.
         """
         if not self.masks:
             raise client.ClientError(f"no masks came: {name}")
@@ -175,7 +176,7 @@ class Seen:
 
 
 class _Board:
-    """One camera, and someone who looks at its masks."""
+    """One camera that sends frames to the daemon, and one subscriber that receives its masks."""
 
     def __init__(self, facts: DaemonFile, scene: Street, fps: float) -> None:
         self._control = facts.control
@@ -192,7 +193,7 @@ class _Board:
         self._training = False
 
     def __enter__(self) -> _Board:
-        """Nothing more to do."""
+        """The sockets are connected already."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -201,8 +202,8 @@ class _Board:
         self._masks.close(linger=0)
         self._context.term()
 
-    def teach(self, frames: int) -> None:
-        """Send labelled frames and wait for their masks, which also tells that the subscription stands."""
+    def send_labelled(self, frames: int) -> None:
+        """Send labelled frames and wait for their masks, which also shows that the subscription works."""
         for _ in range(frames):
             self._send(labelled=True)
             self._camera.recv_multipart()
@@ -216,29 +217,29 @@ class _Board:
             self._masks.recv_multipart()
 
     def status(self) -> Mapping[str, Any]:
-        """What the daemon says of itself."""
+        """The daemon's answer to ``status``."""
         found: Mapping[str, Any] = client.request(self._control, "status")
         return found
 
     def serve_for(self, seconds: float) -> Seen:
-        """Serve while nothing else runs."""
+        """Send frames for some seconds while no round runs."""
         until = time.monotonic() + seconds
         return self.serve(lambda: time.monotonic() >= until)
 
     def serve_beside_round(self) -> Seen:
-        """Start a round and serve until it is over, and two seconds more.
+        """Start a round and send frames until two seconds after its end.
 
         Raises:
-            ClientError: it does not start, or is not over after a quarter of an hour.
+            ClientError: The round does not start, or has not ended after a quarter of an hour.
         """
         rounds = self.status()["rounds"]["count"]
         client.request(self._control, "train_now")
-        looked, over = time.monotonic(), False
+        polled, over = time.monotonic(), False
 
         def is_over() -> bool:
-            nonlocal looked, over
-            if time.monotonic() - looked >= _LOOK_SECONDS:
-                looked, now = time.monotonic(), self.status()["rounds"]
+            nonlocal polled, over
+            if time.monotonic() - polled >= _POLL_SECONDS:
+                polled, now = time.monotonic(), self.status()["rounds"]
                 over = now["running"] is None and now["count"] > rounds
                 self._training = now["step"] is not None and not over
             return over
@@ -246,10 +247,10 @@ class _Board:
         return self.serve(is_over, fewest=round(self._fps * 2))
 
     def serve(self, over: Callable[[], bool], *, fewest: int = 0) -> Seen:
-        """Send frames on schedule until ``over``, and ``fewest`` more, and take the masks.
+        """Send frames on schedule until ``over``, and ``fewest`` more, and receive the masks.
 
         Raises:
-            ClientError: it is not over after a quarter of an hour.
+            ClientError: ``over`` is still false after a quarter of an hour.
         """
         started = time.monotonic()
         sent: set[int] = set()

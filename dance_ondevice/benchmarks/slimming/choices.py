@@ -1,15 +1,15 @@
 """How a stage's samples are chosen from the training images, by name.
 
-``all`` is everything, ``every:N`` each N-th image in order of time, ``service`` what the service would keep,
-at the scales and weights that it would give. ``draw:WHICH/SCALE/WEIGHT:NUMBER`` answers three questions
-apart; each draw costs the same, and one of another number keeps other images.
+``all`` takes every image, ``every:N`` each N-th image in order of time, ``service`` the images that the
+service would keep, at its scales and weights. ``draw:WHICH/SCALE/WEIGHT:NUMBER`` combines three independent
+choices; draws of different numbers keep different images at the same cost.
 
-- WHICH images: ``random``, ``random-condition`` (the same share of each light), ``complexity`` (the simple
-  ones of each light are dropped more often), ``least-loss`` (what the model now loses least on goes),
+- WHICH images: ``random``, ``random-condition`` (the same share of each condition), ``complexity`` (simple
+  images of each condition are dropped more often), ``least-loss`` (the images of least loss are dropped),
   ``infobatch`` (some of those below the mean loss are dropped at random: Qin et al., arXiv 2303.04947).
-- SCALE: ``random`` or ``complexity`` (by rank within a light) in the same shares, ``one`` that costs as much
-  for all, ``full``.
-- WEIGHT: ``inverse`` of the chance to be kept, or ``one``.
+- SCALE: ``random`` or ``complexity`` (by rank within a condition) in the same shares, ``one`` scale of the
+  same mean cost for all, ``full``.
+- WEIGHT: ``inverse`` of the probability to be kept, or ``one``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dance_ondevice.training.batches import TrainingSample
 if TYPE_CHECKING:
     from torch import nn
 
-#: Whose loss is looked at when the drop decision is refreshed: images at this scale cost a quarter.
+#: Scale at which losses are evaluated for the drop decision; an image then costs a quarter.
 _LOOK_SCALE = 0.5
 
 
@@ -42,9 +42,9 @@ class Choices:
     """Chooses among the images of one training.
 
     Attributes:
-        train: every training image, at weight and scale 1.
-        rules: of data slimming.
-        losses: the model's loss on each of some samples.
+        train: All training images, at weight and scale 1.
+        rules: Rules of data slimming.
+        losses: Gives the model's loss on each of some samples.
     """
 
     train: tuple[TrainingSample, ...]
@@ -52,10 +52,10 @@ class Choices:
     losses: Callable[[nn.Module, Sequence[TrainingSample]], list[float]]
 
     def __call__(self, choice: str, model: nn.Module) -> Sequence[TrainingSample]:
-        """The samples of a choice, see the module.
+        """Return the samples of a choice, named as the module describes.
 
         Raises:
-            ValueError: there is no such choice.
+            ValueError: There is no such choice.
         """
         name, _, argument = choice.partition(":")
         if name == "all":
@@ -109,7 +109,7 @@ class Choices:
         mean = sum(losses) / len(losses)
         below = [index for index, loss in enumerate(losses) if loss < mean]
         gone = set(dice.permutation(below)[: self._going].tolist())
-        # Those left of the images below the mean stand for those that are gone.
+        # Each remaining image below the mean also counts for the dropped ones.
         left = len(below) - len(gone)
         weight = len(below) / left if left and rules.loss_weighting else 1.0
         weights = dict.fromkeys(below, weight)
@@ -139,7 +139,7 @@ class Choices:
 
 
 def figures(samples: Sequence[TrainingSample], scales: Sequence[float]) -> list[FrameFigures]:
-    """What ingest would know of each image, by the default indicator, in their order."""
+    """Figures that ingest computes for each image with the default indicator, in the order of the images."""
     indicator = make_indicator("detail_loss", scales)
     found = []
     for sample in samples:
@@ -152,5 +152,5 @@ def figures(samples: Sequence[TrainingSample], scales: Sequence[float]) -> list[
 
 
 def complexities(samples: Sequence[TrainingSample], scales: Sequence[float]) -> list[float]:
-    """The default indicator's score of each image, on the grey decode that ingest makes."""
+    """Score of each image by the default indicator, on the same grey decode as in ingest."""
     return [frame.score for frame in figures(samples, scales)]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _ARCHITECTURE = "fastscnn"
 _VARIANTS = "dense,data,network,dance,dance+"
-#: (height, width) that images are fitted to when the user names none.
+#: (height, width) of images when the user gives none.
 _SIZES = {
     **{"camvid": (360, 480), "camvid32": (360, 480), "cityscapes": (512, 1024), "bdd100k": (360, 640)},
     **{"acdc": (540, 960), "idd_lite": (227, 320)},

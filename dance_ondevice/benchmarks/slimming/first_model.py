@@ -17,7 +17,7 @@ from dance_ondevice.slimming.slim import slim
 
 
 def first_model(plan: Plan, classes: tuple[str, ...]) -> tuple[nn.Module, ModelCard]:
-    """The model of ``plan.init``, or a fresh one from torch's global generator; on the plan's device.
+    """Return the model of ``plan.init``, or a fresh one from torch's global generator, on the plan's device.
 
     Raises:
         CheckpointError: ``plan.init`` cannot be loaded.
@@ -32,7 +32,7 @@ def first_model(plan: Plan, classes: tuple[str, ...]) -> tuple[nn.Module, ModelC
 
 
 def why_not_slimmed(plan: Plan, classes: tuple[str, ...]) -> str:
-    """What keeps the plan's model from being slimmed, in words; "" for nothing. Found by slimming one.
+    """Slim a copy of the plan's model; returns why that fails, or "" if it succeeds.
 
     Raises:
         CheckpointError: ``plan.init`` cannot be loaded.
@@ -41,5 +41,5 @@ def why_not_slimmed(plan: Plan, classes: tuple[str, ...]) -> str:
     try:
         slim(model, target_macs=round(TARGET_MACS * count_macs(model, *plan.size)), size=plan.size)
     except NotPrunable as error:
-        return " ".join(str(error).split())  # what tracing raised may have lines
+        return " ".join(str(error).split())  # messages of tracing may have several lines
     return ""

@@ -13,10 +13,10 @@ from dance_ondevice.training.batches import TrainingSample, image_size
 
 
 def labelled(plan: Plan, split: str) -> tuple[TrainingSample, ...]:
-    """The images of a split, in order of time; of the plan's sequences alone where it trains.
+    """The labelled images of a split in order of time; for training only those of the plan's sequences.
 
     Raises:
-        DatasetError: the split is not there, or has none of the sequences.
+        DatasetError: The split is missing, or has none of the sequences.
     """
     dataset = open_dataset(plan.dataset, plan.root, plan.conditions)
     items = dataset.images((split,))
@@ -37,10 +37,10 @@ def for_inference(
     scales: Sequence[float],
     training: Sequence[TrainingSample],
 ) -> tuple[TrainingSample, ...]:
-    """The samples with the scale that each is inferred at, as a factor of its stored size.
+    """The samples, each with the scale of its inference as a factor of the stored size.
 
-    With several scales an image gets the one of its complexity's rank among the training images, of which
-    each scale gets an equal share: what is seen in operation is ranked by what was seen before.
+    With several scales an image's scale follows from the rank of its complexity among the training images, of
+    which each scale gets an equal share: as in operation, an image is ranked among earlier ones.
     """
     if len(scales) == 1:
         chosen = [scales[0]] * len(samples)

@@ -1,4 +1,4 @@
-"""What the results page says of ``bench slimming``: the targets over all results, and each result's table."""
+"""The section of the results page for ``bench slimming``: targets over all results, and a table for each."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dance_ondevice.benchmarks.markdown import number, table
 from dance_ondevice.benchmarks.slimming.report import DENSE, Reached, SlimmingReport, VariantReport
 
-#: What is aimed for against dense: share of training saved, share of inference saved, gain in mIoU.
+#: Targets relative to dense: share of training saved, share of inference saved, gain in mIoU.
 TARGET_TRAINING, TARGET_INFERENCE, TARGET_GAIN = 0.77, 0.56, 0.007
 _OURS = "dance+"
 
 
 def targets(reports: Mapping[str, SlimmingReport]) -> list[str]:
-    """One line a result: what DANCE+ saved and gained against dense, beside what was aimed for.
+    """A table with one row for each result: savings and gain of DANCE+ against dense, beside the targets.
 
     Args:
-        reports: by file name.
+        reports: Reports by file name.
     """
     rows = [
         _target_row(name, report, ours)
@@ -41,7 +41,7 @@ def targets(reports: Mapping[str, SlimmingReport]) -> list[str]:
 
 
 def section(report: SlimmingReport) -> tuple[str, list[str]]:
-    """Title and lines of one result."""
+    """Title and Markdown lines of one result."""
     splits = list(next(iter(report.variants.values())).miou)
     columns = (
         "variant", *(f"mIoU {split}" for split in splits), "train s", "of dense", "MACs of dense", "infer ms",

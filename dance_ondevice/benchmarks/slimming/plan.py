@@ -1,4 +1,4 @@
-"""What one call of ``bench slimming`` measures: written as JSON for the process of each variant."""
+"""The plan of one call of ``bench slimming``, which is written as JSON for the process of each variant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dance_ondevice.benchmarks.slimming.recipes import Protocol, Setting
 from dance_ondevice.files import write_whole
 from dance_ondevice.training.precision import Precision
 
-#: Splits that are evaluated on, as far as their labels are published; never trained on.
+#: Splits for evaluation by data set, where their labels are published; none is trained on.
 EVALUATED: dict[str, tuple[str, ...]] = {
     "camvid": ("val", "test"),
     "camvid32": ("val", "test"),
@@ -24,22 +24,22 @@ EVALUATED: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One call; the same for all its variants.
+    """Options of one call, which are the same for all of its variants.
 
     Attributes:
-        dataset: name of the data set.
-        root: its folder.
-        sequences: train on these alone; all of the training split when empty.
-        architecture: name in the registry; of a model that the user brought, what its card calls it.
-        setting: from scratch, or from the weights in ``init``.
-        init: a checkpoint; "" from scratch.
-        protocol: how long.
-        seed: of the weights, the order and the augmentation.
+        dataset: Name of the data set.
+        root: Folder of the data set.
+        sequences: Sequences to train on; all of the training split when empty.
+        architecture: Name in the registry; the name on its card for a model that the user brought.
+        setting: "scratch", or "finetune" from the weights in ``init``.
+        init: Folder of the checkpoint to start from; "" from scratch.
+        protocol: Length of the training, "quick" or "full".
+        seed: Seed of the weights, the order and the augmentation.
         device: "cpu" or "cuda".
-        precision: of the convolutions in training.
+        precision: Precision of the convolutions in training.
         size: (height, width) that images are fitted to.
-        work: folder for what a killed run goes on from.
-        conditions: of the data set, to take these alone; all when empty.
+        work: Folder for the state from which a killed run resumes.
+        conditions: Conditions of the data set to use; all when empty.
     """
 
     dataset: str
@@ -58,27 +58,27 @@ class Plan:
 
     @property
     def evaluated(self) -> tuple[str, ...]:
-        """Splits that are evaluated on."""
+        """Splits for evaluation."""
         return EVALUATED[self.dataset]
 
     def folder(self, variant: str) -> Path:
-        """Where a variant keeps its state and its result."""
+        """Folder of a variant's state and result."""
         return self.work / variant
 
     def trained_file(self, variant: str) -> Path:
-        """What a variant's training came to; there once it is done."""
+        """File of a variant's result, which exists once its training is done."""
         return self.folder(variant) / "trained.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """Scores somewhere along a training.
+    """Scores after some epochs of a training.
 
     Attributes:
-        epoch: epochs done.
+        epoch: Epochs done.
         seconds: CPU (GPU: wall) seconds of training so far.
-        macs: multiply-accumulates of training so far.
-        miou: by split, in [0, 1].
+        macs: Multiply-accumulates of training so far.
+        miou: mIoU by split, in [0, 1].
     """
 
     epoch: int
@@ -89,26 +89,26 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A variant's training and what came of it.
+    """The costs and results of a variant's training.
 
     Attributes:
-        about: the variant in words.
-        epochs: passes over the samples chosen.
-        samples_seen: images trained on, repetitions counted.
-        train_seconds: CPU (GPU: wall) seconds: choosing samples, slimming and training; not evaluating.
-        train_macs: multiply-accumulates, choosing samples excluded.
-        train_joules: where a meter exists, of the whole machine above nothing; else None.
-        meter: what measured the joules; "" for nothing.
-        peak_bytes: most memory of the process (GPU: of its allocator).
-        miou: by split, in [0, 1].
-        iou_per_class: by split and class.
-        inference_scales: scale -> share of the evaluated images.
-        infer_macs: of one image, the mean over the evaluated ones.
-        macs: of one image at full size.
-        parameters: that inference uses.
-        curve: scores along the way, the last of them the final ones.
-        widths: layer -> (output channels built with, left); 0 left where its branch is gone.
-        removed_branches: names of multi-scale branches that are gone.
+        about: Description of the variant.
+        epochs: Passes over the chosen samples.
+        samples_seen: Images trained on, repetitions counted.
+        train_seconds: CPU (GPU: wall) seconds of choosing samples, slimming and training, without evaluation.
+        train_macs: Multiply-accumulates, without those of choosing samples.
+        train_joules: Joules of the whole machine including its idle power; None without a meter.
+        meter: Name of the meter of the joules; "" without one.
+        peak_bytes: Peak memory of the process (GPU: of its allocator).
+        miou: mIoU by split, in [0, 1].
+        iou_per_class: IoU by split and class, in [0, 1]; None for a class in neither labels nor masks.
+        inference_scales: Scale -> share of the evaluated images.
+        infer_macs: Multiply-accumulates of one image, the mean over the evaluated ones.
+        macs: Multiply-accumulates of one image at full size.
+        parameters: Parameters that inference uses.
+        curve: Scores during the training, the last of them the final ones.
+        widths: Layer -> (output channels before slimming, and after); 0 after where its branch was removed.
+        removed_branches: Names of the multi-scale branches that were removed.
     """
 
     about: str
@@ -131,15 +131,19 @@ class Trained:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a value; the file appears whole or not at all."""
+    """Write a value as JSON; the file is complete or not there at all.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     write_whole(path, msgspec.json.encode(value, enc_hook=str))
 
 
 def read_plan(path: Path) -> Plan:
-    """Read what :func:`write_json` wrote of a plan."""
+    """Read a plan that :func:`write_json` wrote."""
     return msgspec.json.decode(path.read_bytes(), type=Plan, dec_hook=lambda kind, value: kind(value))
 
 
 def read_trained(path: Path) -> Trained:
-    """Read what :func:`write_json` wrote of a trained variant."""
+    """Read a variant's result that :func:`write_json` wrote."""
     return msgspec.json.decode(path.read_bytes(), type=Trained)

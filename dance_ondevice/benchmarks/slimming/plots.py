@@ -1,24 +1,21 @@
-"""Pictures of a report: mIoU over the cost of training, and what slimming took from which layer."""
+"""Plots of a report: mIoU over the cost of training, and the channels of each layer before and after."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from dance_ondevice.benchmarks.figures import NO_MATPLOTLIB, svg_style
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport, VariantReport
 
 
 def draw(report: SlimmingReport, out: Path) -> list[str]:
-    """Write ``<out>-cost.svg``, and ``<out>-channels.svg`` when channels went, beside the result.
+    """Write ``<out>-cost.svg``, and ``<out>-channels.svg`` if channels were removed, beside the result.
 
     Returns:
-        What to tell the user: the files, or what to install first.
+        Lines for the user: the files that were written, or the package to install first.
     """
-    try:
-        import matplotlib as mpl
-    except ModuleNotFoundError:
-        return ["no plots: they need matplotlib, pip install 'dance-ondevice[plots]'"]
-    mpl.use("svg")
-    mpl.rcParams.update({"svg.hashsalt": "dance", "svg.fonttype": "none", "font.size": 9})
+    if not svg_style():
+        return [NO_MATPLOTLIB]
     files = [_cost(report, out.with_name(f"{out.stem}-cost.svg"))]
     slimmed = {name: v for name, v in report.variants.items() if any(a != b for a, b in v.widths.values())}
     if slimmed:

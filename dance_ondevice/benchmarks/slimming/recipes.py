@@ -1,4 +1,4 @@
-"""What each variant does: its stages, how it chooses samples, and at which scale it infers."""
+"""The recipe of each variant: its stages, its choice of samples, and its scale of inference."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ EPOCHS: Mapping[tuple[Protocol, Setting], int] = {
     ("quick", "scratch"): 4,
     ("quick", "finetune"): 4,
 }
-#: Highest learning rate.
+#: Learning rate at the end of the warm-up, by setting.
 LEARNING_RATES: Mapping[Setting, float] = {"scratch": 5e-3, "finetune": 1e-3}
-#: Share of the unslimmed MACs that network slimming ends at: what the target for inference asks for.
+#: MACs after network slimming as a share of those before, from the target for inference.
 TARGET_MACS = 0.42
 #: The layers at the highest resolutions, which cost most and change least from one scene to the next.
 FIRST_LAYERS: Mapping[str, tuple[str, ...]] = {
@@ -36,7 +36,7 @@ FIRST_LAYERS: Mapping[str, tuple[str, ...]] = {
 _FIRST = ("first layers",)
 #: The same for DANCE+, which infers at a smaller scale as well.
 PLUS_MACS = 0.45
-#: Scale that DANCE+ infers at: near the middle of the magnifications that it is trained with.
+#: Scale of DANCE+'s inference: near the middle of the magnifications in its training.
 PLUS_SCALE = 0.75
 #: Windows of DANCE+, as shares of the full side, and what they magnify by: the whole frame small, then a part
 #: of it at up to more than its own size, where poles and signs are still to be seen.
@@ -54,16 +54,16 @@ _BEFORE, _ON_THE_WAY = 0.4, 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One variant.
+    """The recipe of one variant.
 
     Attributes:
-        stages: of its training.
-        inference_scales: what an image is inferred at: one scale for all, or by complexity among several.
-        mean_scale: of the images that the model will see; multi-scale branches are slimmed by it.
-        batch_size: images a step.
-        rate: factor of the setting's learning rate.
-        trained_as: variant whose model this one takes over: only inference differs; "" to train its own.
-        about: what it is, for the report.
+        stages: Stages of the training.
+        inference_scales: Scales of inference: one for all images, or several that are chosen by complexity.
+        mean_scale: Mean scale of the images in inference, by which multi-scale branches are slimmed.
+        batch_size: Images in each step.
+        rate: Factor of the setting's learning rate.
+        trained_as: Variant whose model this one shares, where only inference differs; "" to train its own.
+        about: Description for the report.
     """
 
     stages: tuple[Stage, ...]
@@ -76,7 +76,7 @@ class Recipe:
 
     @property
     def slims(self) -> bool:
-        """Whether channels go."""
+        """Whether the training removes channels."""
         return any(stage.macs_fraction < 1 for stage in self.stages)
 
 
@@ -85,10 +85,10 @@ Builder = Callable[[int], Recipe]
 
 
 def recipe(variant: str, protocol: Protocol, setting: Setting, architecture: str = "fastscnn") -> Recipe:
-    """The recipe of a variant; what it freezes are the first layers of the architecture.
+    """Return the recipe of a variant; layers that it freezes are the first ones of the architecture.
 
     Raises:
-        ValueError: there is no such variant in this setting; names those there are.
+        ValueError: There is no such variant in this setting; the message names the existing ones.
     """
     builders = VARIANTS[setting]
     if variant not in builders:
@@ -115,7 +115,7 @@ def _data(epochs: int) -> Recipe:
 
 
 def _drawn(which: str, about: str, *, scale: str = "random", weight: str = "inverse") -> Builder:
-    """A control: 30 % dropped, drawn anew in each of a few stages."""
+    """A control: 30 % of the images are dropped, drawn anew in each of a few stages."""
 
     def build(epochs: int) -> Recipe:
         count = min(_DRAWS, epochs)
@@ -142,14 +142,14 @@ def _dance(epochs: int) -> Recipe:
 
 
 def _dance_plus(epochs: int) -> Recipe:
-    """Small windows first, thin early, then detail where the loss is."""
+    """Train small windows first, slim early, then train on full detail."""
     return _plus(
         epochs, "small windows first, slimmed early, 30 % of each light dropped by chance, batches of 4"
     )
 
 
 def _fine_plus(epochs: int) -> Recipe:
-    """Weights that have learnt already: whole frames for a few epochs, the first layers left as they are."""
+    """Fine-tune trained weights: whole frames for a few epochs, with the first layers frozen."""
     return _fine(
         epochs, "the first layers frozen, slimmed after an epoch, batches of 4, a quarter of the epochs"
     )
@@ -212,7 +212,7 @@ def _part(epochs: int, share: float) -> int:
 
 
 def _progressive(epochs: int, choice: str) -> tuple[Stage, ...]:
-    """Full width, then in steps down to the target, then the rest at that width."""
+    """Stages at full width, then in steps down to the target, then the rest at the target."""
     steps = min(_STEPS, max(1, round(epochs * _ON_THE_WAY)))
     each = max(1, round(epochs * _ON_THE_WAY / steps))
     before = max(1, round(epochs * _BEFORE))

@@ -1,4 +1,4 @@
-"""From the variants' results to the report: ratios to dense, and when dense's mIoU was first reached."""
+"""The report from the variants' results: ratios to dense, and when dense's final mIoU was first reached."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dance_ondevice.benchmarks.slimming.plan import Plan, Point, Trained
 
 DENSE = "dense"
-#: Trials of the recipes were scored on these sets.
+#: Data on which the recipes were chosen.
 CHOSEN_ON = "camvid, val and test"
 
 
@@ -17,9 +17,9 @@ class Reached:
     """The first point of a variant's curve whose mIoU is at least dense's final one.
 
     Attributes:
-        seconds: of training up to there.
-        of_dense: those seconds as a share of all of dense's.
-        epoch: epochs up to there.
+        seconds: Seconds of training up to this point.
+        of_dense: Those seconds as a share of dense's whole training.
+        epoch: Epochs up to this point.
     """
 
     seconds: float
@@ -29,7 +29,7 @@ class Reached:
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """What inferring an image costs: see the attributes of the same names in ``VariantReport``."""
+    """Time of inference for an image: see the attributes of the same names in ``VariantReport``."""
 
     infer_ms: float
     infer_cpu_ms_served: float
@@ -38,16 +38,16 @@ class Timed:
 
 @dataclass(frozen=True, kw_only=True)
 class VariantReport(Trained):
-    """One variant: its training and what follows from it.
+    """One variant: its training, and figures derived from it.
 
     Attributes:
-        infer_ms: CPU (GPU: wall) milliseconds an image in torch, decoding left out.
-        infer_cpu_ms_served: the same by the engine that the service would choose; None in older results.
-        engine: which that is; "" in older results.
-        ratios: figure -> this variant's over dense's; empty without dense.
-        miou_gain: by split, mIoU minus dense's; empty without dense.
-        reaches_dense: by split; None where it never does. Scores are taken at a few points along the way, so
-            this is an upper bound.
+        infer_ms: CPU (GPU: wall) milliseconds of inference for an image in torch, without decoding.
+        infer_cpu_ms_served: The same with the engine that the service would choose; None in older results.
+        engine: Name of that engine; "" in older results.
+        ratios: Figure -> this variant's value divided by dense's; empty without dense.
+        miou_gain: mIoU minus dense's by split; empty without dense.
+        reaches_dense: First point at which dense's final mIoU is reached, by split; None where it never is.
+            Scores are measured at a few points of the training, so this is an upper bound.
     """
 
     infer_ms: float
@@ -63,12 +63,12 @@ class SlimmingReport:
     """Everything that one call measured.
 
     Attributes:
-        epochs: of dense where it was trained, else the most of any variant.
+        epochs: Epochs of dense where it was trained, else the most of any variant.
         size: (height, width) that images were fitted to.
-        init: "BASE" where a model was started from, else "".
-        chosen_on: what the recipes were chosen on: scores on that are not of unseen images.
-        variants: by name.
-        left_out: variants that this model does not allow -> why.
+        init: "BASE" if the training started from a model, else "".
+        chosen_on: Data on which the recipes were chosen; scores on these are not of unseen images.
+        variants: Reports by variant.
+        left_out: Variants that cannot be trained with this model -> the reason.
     """
 
     dataset: str
@@ -95,10 +95,10 @@ def make_report(
     """Put the variants side by side.
 
     Args:
-        plan: of the call.
-        trained: by variant, at least one.
-        timed: by variant.
-        left_out: why the others were not trained, by variant.
+        plan: Plan of the call.
+        trained: Results by variant, at least one.
+        timed: Times of inference by variant.
+        left_out: Reason why a variant was not trained, by variant.
     """
     dense = trained.get(DENSE)
     variants = {}

@@ -29,38 +29,37 @@ from dance_ondevice.runtime.onnx_engine import graph_of
 from dance_ondevice.runtime.runners import Runners
 from dance_ondevice.training.batches import TrainingSample, read_image
 
-#: Images that inference is timed on, spread over the last evaluated split.
+#: Number of images for timing inference, spread over the last evaluated split.
 _TIMED_IMAGES = 24
 _TIMED_ROUNDS = 3
 
 
 class VariantFailed(RuntimeError):  # noqa: N818 - the name says what happened
-    """The process of a variant ended with an error; the message names the variant and its log."""
+    """Error: the process of a variant failed; the message names the variant and its folder."""
 
 
 class OtherPlan(ValueError):  # noqa: N818 - the name says what is wrong
-    """The work folder holds the state of a different call."""
+    """Error: the work folder holds the state of a different call."""
 
 
 class NothingToTrain(RuntimeError):  # noqa: N818 - the name says what is wrong
-    """The model allows none of the variants; the message says why."""
+    """Error: the model allows none of the variants; the message gives the reason."""
 
 
 def run(plan: Plan, variants: Sequence[str], say: Callable[[str], None]) -> SlimmingReport:
-    """Train what is not trained yet, one variant after the other, and report.
+    """Train the variants that are not trained yet, one after the other, and make the report.
 
     Args:
-        plan: the call; its work folder is made, or gone on with when it is of the same plan.
-        variants: names of recipes.
-        say: is told what the processes print, and which variants are left out since the model does not allow
-            them.
+        plan: Options of the call. Its work folder is created, or used again if it is of the same plan.
+        variants: Names of recipes.
+        say: Called with each line that the processes print, and with each variant that is left out.
 
     Raises:
-        ValueError: see :func:`checked_recipes`.
-        NothingToTrain: the model allows none of the variants.
-        OtherPlan: the work folder is of another plan.
-        VariantFailed: a process failed; what the others did is kept.
-        DatasetError: the images are not there.
+        ValueError: See :func:`checked_recipes`.
+        NothingToTrain: The model allows none of the variants.
+        OtherPlan: The work folder is of another plan.
+        VariantFailed: A process failed; results of the others are kept.
+        DatasetError: The images are missing.
     """
     recipes = checked_recipes(plan, variants)
     plan.work.mkdir(parents=True, exist_ok=True)
@@ -69,7 +68,7 @@ def run(plan: Plan, variants: Sequence[str], say: Callable[[str], None]) -> Slim
         raise OtherPlan(f"{plan.work} holds what another call has trained: name another folder, or delete it")
     write_json(file, plan)
     for split in ("train", *plan.evaluated):
-        images.labelled(plan, split)  # a wrong root is told before anything is trained
+        images.labelled(plan, split)  # a wrong root is an error before anything is trained
     left_out = _left_out(plan, recipes)
     for name, reason in left_out.items():
         say(f"{name}: left out, {reason}")
@@ -84,10 +83,10 @@ def run(plan: Plan, variants: Sequence[str], say: Callable[[str], None]) -> Slim
 
 
 def checked_recipes(plan: Plan, variants: Sequence[str]) -> dict[str, Recipe]:
-    """The recipes of variants, by name.
+    """Return the recipes of variants by name.
 
     Raises:
-        ValueError: there are none, or one is not known in the plan's setting, or takes over a model that is
+        ValueError: No variant is given, one is unknown in the plan's setting, or one shares a model that is
             not trained before it.
     """
     found: dict[str, Recipe] = {}
@@ -103,7 +102,7 @@ def checked_recipes(plan: Plan, variants: Sequence[str]) -> dict[str, Recipe]:
 
 
 def _left_out(plan: Plan, recipes: Mapping[str, Recipe]) -> dict[str, str]:
-    """Variants that slim, with the reason, where the model does not let itself be slimmed."""
+    """Variants that slim -> the reason, if the model cannot be slimmed; else nothing."""
     slimmed = [n for n, made in recipes.items() if made.slims and not plan.trained_file(n).is_file()]
     if not slimmed:
         return {}
@@ -125,11 +124,10 @@ def _train(plan: Plan, file: Path, name: str, say: Callable[[str], None]) -> Non
 
 
 def time_inference(plan: Plan, trained: Mapping[str, Trained]) -> dict[str, Timed]:
-    """Milliseconds an image of every variant's model, taken in turns so that all meet the same machine.
+    """Milliseconds of inference for an image, by variant; models take turns so that load affects all alike.
 
-    Each variant infers each image at its own scale: in torch with layers merged, and by the engine that the
-    service would choose here. Resizing is timed, decoding is not. The least of a few rounds is an image's
-    time.
+    Each variant infers each image at its own scale: in torch with merged layers, and with the engine that the
+    service would choose here. Resizing is timed, decoding is not. An image's time is the shortest of a few.
     """
     models, cards, engines = {}, {}, {}
     for name in trained:
@@ -170,7 +168,7 @@ def time_inference(plan: Plan, trained: Mapping[str, Trained]) -> dict[str, Time
 
 
 def _merged(model: torch.nn.Module, plan: Plan) -> torch.nn.Module:
-    """The model with its layers merged and channels last, in torch."""
+    """Return the model in torch with merged layers and channels last in memory."""
     if plan.device != "cpu":
         return model.to(plan.device)
     laid_out = channels_last(copy.deepcopy(model))
@@ -179,7 +177,7 @@ def _merged(model: torch.nn.Module, plan: Plan) -> torch.nn.Module:
 
 
 def _as_served(model: torch.nn.Module, plan: Plan) -> tuple[torch.nn.Module, str]:
-    """What the service would run here, and the engine's name."""
+    """Return the module that the service would run here, and the engine's name."""
     if plan.device != "cpu":
         return model.to(plan.device), "torch"
     laid_out = channels_last(model)
@@ -188,12 +186,12 @@ def _as_served(model: torch.nn.Module, plan: Plan) -> tuple[torch.nn.Module, str
     except ExportError:  # the packages are not installed, or the model cannot be exported
         graph = None
     runners = Runners(laid_out, "auto", size=plan.size, threads=1, clock=time.process_time, graph=graph)
-    # Asked before the module, which the runners' owner must outlive.
+    # The module keeps its runners alive, which it needs.
     return _Owning(runners.module(BASE, conditions.capture(laid_out)), runners), runners.name
 
 
 class _Owning(torch.nn.Module):
-    """A module that keeps its runners: a session falls back to what they hold."""
+    """A module that keeps its runners alive, since a session may fall back to their torch module."""
 
     def __init__(self, module: torch.nn.Module, runners: Runners) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
-"""The process of one variant: trains it, scores it along the way, and writes what came of it.
+"""The process of one variant: trains and evaluates it, and writes its result.
 
-Runs as ``python -m dance_ondevice.benchmarks.slimming.variant_main WORK/plan.json VARIANT``. Killed at any
-moment it goes on from its last epoch. A process of its own makes peak memory and CPU seconds its own.
+Runs as ``python -m dance_ondevice.benchmarks.slimming.variant_main WORK/plan.json VARIANT``. After a kill it
+resumes from its last epoch. Each variant has a process of its own, whose peak memory and CPU seconds are
+measured.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ from dance_ondevice.training.evaluation import Matrix, evaluate, iou_per_class, 
 from dance_ondevice.training.stages import BranchPlan, EpochDone
 from dance_ondevice.training.trainer import TrainingOptions
 
-#: Scores along the way, evenly over the epochs.
+#: Number of evaluations, evenly over the epochs.
 _POINTS = 8
-#: Decoded images and labels that are kept; all of CamVid's training set.
+#: Limit of decoded images and labels in memory: all of CamVid's training set fits.
 _DECODED_BYTES = 512 * 1024 * 1024
 
 
 class _Spent(msgspec.Struct):
-    """What the training has cost so far, over all the processes that took part."""
+    """Costs of the training so far, summed over all processes that took part."""
 
     seconds: float = 0.0
     joules: float = 0.0
@@ -69,7 +70,7 @@ class _Spent(msgspec.Struct):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train the variant unless it is done; returns the exit status."""
+    """Train the variant unless that is done; returns the exit status."""
     plan, variant = read_plan(Path(arguments[0])), arguments[1]
     folder = plan.folder(variant)
     if plan.trained_file(variant).is_file():
@@ -101,7 +102,11 @@ class _Run:
         self.meter: Meter | None = best_meter(Machine(sysfs=Path("/sys")))[0]
 
     def train(self) -> Trained:
-        """Do what is left of the training and score the result."""
+        """Do the rest of the training and evaluate the result.
+
+        Raises:
+            RuntimeError: There was no epoch to train.
+        """
         model, card = first_model(self.plan, self.classes)
         trainer = CoTrainer(
             model,
@@ -129,7 +134,7 @@ class _Run:
                 (last.epoch - 1) * _POINTS // last.epochs
             ):
                 spent.curve.append(self._point(trainer, last, spent.seconds))
-                _tell(self.folder.name, spent.curve[-1], last)
+                _report(self.folder.name, spent.curve[-1], last)
             trainer.save_state(state)
             write_json(state / "spent.json", spent)
             before, joules_before = clock(), joules()
@@ -138,10 +143,10 @@ class _Run:
         return self._result(trainer, spent.done, spent)
 
     def take_over(self, source: str) -> Trained:
-        """Score another variant's model at this one's scales; its training is what this one cost.
+        """Evaluate another variant's model at this one's scales; it has the costs of that training.
 
         Raises:
-            FileNotFoundError: the other variant has not been trained.
+            FileNotFoundError: The other variant has not been trained.
         """
         trained = read_trained(self.plan.trained_file(source))
         model, card = checkpoint.load(self.plan.folder(source) / "model")
@@ -164,7 +169,7 @@ class _Run:
         return Choices(self.train_samples, rules, self._losses)
 
     def _plan_branches(self, model: nn.Module, taylor: TaylorImportance | None) -> BranchPlan:
-        """Co-optimisation: what the size of the images means for the branches of large context."""
+        """Decide from the images' mean scale how far branches of large context are slimmed, or removed."""
         shares = branch_shares(self.recipe.mean_scale, contexts_of(model))
         removable = set(removable_branches(model))
         worth = {name: value for name, value in branch_scores(model, taylor).items() if name in removable}
@@ -247,7 +252,7 @@ class _Run:
         )
 
 
-def _tell(variant: str, point: Point, done: EpochDone) -> None:
+def _report(variant: str, point: Point, done: EpochDone) -> None:
     scores = " ".join(f"{split} {score:.4f}" for split, score in point.miou.items())
     print(
         f"{variant}: epoch {done.epoch}/{done.epochs}, {point.seconds:.0f} s, loss {done.loss or 0:.3f}, "

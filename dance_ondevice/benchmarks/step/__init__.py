@@ -1,1 +1,1 @@
-"""``bench step``: what a training step costs here, beside another build of this package."""
+"""``bench step``: CPU time of a training step, beside that of another build of this package."""

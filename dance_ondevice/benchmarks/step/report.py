@@ -1,4 +1,4 @@
-"""What ``bench step`` measured."""
+"""The result of ``bench step``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class StepCost:
-    """What a step costs.
+    """CPU time of a training step.
 
     Attributes:
-        ms_an_image: CPU milliseconds, the median over the epochs.
+        ms_an_image: CPU milliseconds for each image, the median over the epochs.
         seconds_a_tmac: CPU seconds for 10^12 multiply-accumulates.
     """
 
@@ -23,16 +23,16 @@ class StepReport:
     """Everything that one call measured.
 
     Attributes:
-        architecture: of the model.
-        precision: of its convolutions.
-        against: what the other build is, in words.
-        images: that were trained on.
-        epochs: that were timed, after one that was not.
-        here: configuration -> cost in this build.
-        there: configuration -> cost in the other one.
-        ratios: configuration -> milliseconds an image here by those there; larger batches by the other
-            build's of 4.
-        macs_ratio: configuration -> seconds a MAC here by those of dense here.
+        architecture: Name of the network.
+        precision: Precision of its convolutions, "fp32" or "bf16".
+        against: Description of the other build.
+        images: Number of training images.
+        epochs: Number of timed epochs; one more comes before them.
+        here: Configuration -> cost in this build.
+        there: Configuration -> cost in the other build.
+        ratios: Configuration -> milliseconds an image here divided by those there; larger batches are
+            compared with the other build's batches of 4.
+        macs_ratio: Configuration -> seconds a MAC here divided by those of "dense" here.
     """
 
     architecture: str

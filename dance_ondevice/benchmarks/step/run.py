@@ -1,4 +1,4 @@
-"""Times training steps of this build and of another one, in turns, so that both meet the same machine."""
+"""Times training steps of this build and of another one in turns, so that load affects both alike."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from dance_ondevice.benchmarks.step import worker
 from dance_ondevice.benchmarks.step.report import StepCost, StepReport
 from dance_ondevice.datasets.listing import Dataset, with_plain_labels
 
-#: Root of the package that runs.
+#: Root of the source tree that this package was imported from.
 HERE = Path(__file__).resolve().parents[3]
-#: Images that are trained on; after one epoch all of them have been seen.
+#: Number of training images; one epoch uses each of them once.
 _IMAGES = 64
 _FULL = (360, 480)
 
 
-class StepFailed(RuntimeError):  # noqa: N818 - the name says what happened
-    """A process that was to train ended; its messages are on stderr."""
+class StepFailed(RuntimeError):  # noqa: N818 - the name states what happened
+    """Error: a training process ended early; its messages are on stderr."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,10 @@ class Configuration:
     """One kind of step.
 
     Attributes:
-        macs_fraction: of the model before slimming.
+        macs_fraction: MACs of the model as a fraction of those before slimming.
         size: (height, width) of a batch.
-        zoom: smallest and largest random magnification.
-        batch_size: images a step.
+        zoom: Smallest and largest random magnification.
+        batch_size: Images in each step.
     """
 
     macs_fraction: float = 1.0
@@ -45,7 +45,7 @@ class Configuration:
     batch_size: int = 8
 
 
-#: What is timed: dense training, and the last stages of DANCE+, also with larger batches.
+#: Steps to time: dense training, and the last stages of DANCE+, also with larger batches.
 CONFIGURATIONS = {
     "dense": Configuration(),
     "dance+": Configuration(macs_fraction=0.45, size=(180, 240), zoom=(1.0, 2.3), batch_size=4),
@@ -62,16 +62,16 @@ def measure(
     """Time the configurations.
 
     Args:
-        dataset: to train on.
-        tree: checkout of the other build.
-        against: what that is, in words.
-        work: folder for labels as plain files.
-        epochs: to time.
+        dataset: Data set to train on.
+        tree: Checkout of the other build.
+        against: Description of the other build.
+        work: Folder for translated labels.
+        epochs: Number of epochs to time.
         precision: "fp32" or "bf16".
 
     Raises:
-        StepFailed: a process ended.
-        DatasetError: the images are not there.
+        StepFailed: A training process ended early.
+        DatasetError: The data set has no training images.
     """
     items = dataset.images(("train",))
     items = items[:: max(1, len(items) // _IMAGES)][:_IMAGES]
@@ -130,12 +130,12 @@ def _training(tree: Path, job: dict[str, Any]) -> Iterator[subprocess.Popen[str]
 def _epoch(process: subprocess.Popen[str]) -> dict[str, float]:
     assert process.stdin is not None
     assert process.stdout is not None
-    with contextlib.suppress(BrokenPipeError):  # said below
+    with contextlib.suppress(BrokenPipeError):  # reported below
         process.stdin.write("\n")
         process.stdin.flush()
     line = process.stdout.readline()
     if not line:
-        raise StepFailed(f"a process that was to train ended with {process.wait()}; its messages are above")
+        raise StepFailed(f"a training process ended with {process.wait()}; its messages are above")
     answer: dict[str, float] = json.loads(line)
     return answer
 

@@ -15,7 +15,7 @@ from typing import Any
 
 
 def main(tree: str, job: dict[str, Any]) -> int:
-    """Train an epoch for each line that comes."""
+    """Train one epoch for each line of standard input; returns the exit status."""
     sys.path.insert(0, tree)
     import torch
 
@@ -42,7 +42,7 @@ def _trainer(job: dict[str, Any]) -> Any:
         slimming = import_module("dance_ondevice.slimming.slim")
         batches = import_module("dance_ondevice.training.batches")
         training = import_module("dance_ondevice.training.trainer")
-    except ModuleNotFoundError:  # a build before the package had these rooms
+    except ModuleNotFoundError:  # a build from before these packages existed
         slimming = import_module("dance_ondevice.slimming")
         batches = import_module("dance_ondevice.batches")
         training = import_module("dance_ondevice.training")

@@ -71,6 +71,7 @@ def street() -> list[list[bytes]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("indicator", INDICATORS)
 def test_no_light_of_the_street_is_starved(street: list[list[bytes]], indicator: str, choice: Choice) -> None:

@@ -51,10 +51,10 @@ def samples(*counts: tuple[str, Split, int]) -> list[SampleInfo]:
     return found
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    folder = tmp_path / "v1"
+    folder = tmp_path_factory.mktemp("live") / "v1"
     write_version(folder, classes=("road", "sky"))
     return folder
 

@@ -14,21 +14,17 @@ import numpy as np
 import pytest
 import torch
 from prometheus_client import CollectorRegistry
+from round_rig import round_context
+from store_fixtures import new_sample
 
 from dance_ondevice.daemon.config.sections import Config, Labels, Model, Training
 from dance_ondevice.daemon.config.sections import Energy as EnergySection
 from dance_ondevice.daemon.energy import ledger
-from dance_ondevice.daemon.energy.budget import BudgetKeeper
-from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
 from dance_ondevice.daemon.metrics.instruments import Instruments
-from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.teaching import Teaching
 from dance_ondevice.daemon.store import label_source
-from dance_ondevice.daemon.store.samples import NewSample
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.system.state import StatePaths, sample_id
-from dance_ondevice.daemon.versions.versions import Versions
-from dance_ondevice.energy.model import ModelledMeter
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.signature import signature
 from dance_ondevice.models import checkpoint
@@ -81,24 +77,13 @@ class Rig:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        cpu = CpuAccount(Path("/proc"), {})
-        self.energy = EnergyService(ModelledMeter(cpu.total, 0.0, 4.0, 2), cpu, idle_watts=0.0)
-        self.budget = BudgetKeeper(self.store, self.config.energy, now=time.time, monotonic=time.monotonic)
-        self.budget.load(history_lost=False)
-        self.versions = Versions(self.paths, self.store, now=time.time)
-        self.context = RoundContext(
-            config=self.config,
-            config_file="test.toml",
-            paths=self.paths,
-            store=self.store,
-            versions=self.versions,
-            energy=self.energy,
-            budget=self.budget,
-            instruments=Instruments(CollectorRegistry()),
-            live_model=None,
-            procfs=Path("/proc"),
-            now=time.time,
-            monotonic=lambda: self.monotonic,
+        self.context = round_context(
+            self.paths, self.store, self.config, Instruments(CollectorRegistry()), lambda: self.monotonic
+        )
+        self.energy, self.budget, self.versions = (
+            self.context.energy,
+            self.context.budget,
+            self.context.versions,
         )
         self.teaching = Teaching(
             self.context,
@@ -110,33 +95,15 @@ class Rig:
         futures = []
         for index in indices:
             image, label = frame(index)
-            at = 1_700_000_000.0 + index
-            futures.append(
-                self.store.add_sample(
-                    NewSample(
-                        id=sample_id("front", at, index),
-                        camera="front",
-                        seq=index,
-                        captured_at=at,
-                        received_at=at,
-                        data=images.encode_png(image),
-                        format="png",
-                        width=SIZE[1],
-                        height=SIZE[0],
-                        native_width=SIZE[1],
-                        native_height=SIZE[0],
-                        score=0.5,
-                        quantile=0.5,
-                        scale=1.0,
-                        weight=1.0,
-                        reason="test",
-                        label=images.encode_png(label) if labelled else None,
-                        label_source="wire" if labelled else None,
-                        classes=(0, 1) if labelled else None,
-                        signature=signature(np.ascontiguousarray(image[..., 0])),
-                    )
-                )
+            sample = new_sample(
+                index,
+                image,
+                label if labelled else None,
+                data=images.encode_png(image),
+                format="png",
+                signature=signature(np.ascontiguousarray(image[..., 0])),
             )
+            futures.append(self.store.add_sample(sample))
         return [future.result(30).id for future in futures]
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
@@ -158,7 +125,7 @@ def rig(
             Config(
                 labels=Labels(**labels),
                 model=Model(classes=CLASSES, size=(SIZE[1], SIZE[0])),
-                training=Training(threads=1),
+                training=Training(threads=1, priority="normal"),
                 energy=EnergySection(budget_joules_per_day=1e6),
             ),
         )

@@ -98,7 +98,15 @@ STREAMS: dict[str, Callable[[random.Random], float]] = {
 
 @pytest.mark.parametrize("kind", STREAMS)
 @pytest.mark.parametrize("choice", ["random", "complexity"])
-@pytest.mark.parametrize(("drop_fraction", "seed"), [(0.3, 0), (0.3, 11), (0.6, 2), (0.05, 5)])
+@pytest.mark.parametrize(
+    ("drop_fraction", "seed"),
+    [
+        (0.3, 0),
+        (0.6, 2),
+        pytest.param(0.3, 11, marks=pytest.mark.slow),
+        pytest.param(0.05, 5, marks=pytest.mark.slow),
+    ],
+)
 def test_stationary_stream_meets_the_drop_fraction_and_a_mean_weight_of_one(
     kind: str, drop_fraction: float, seed: int, choice: Choice
 ) -> None:

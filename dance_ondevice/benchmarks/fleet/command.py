@@ -1,0 +1,110 @@
+"""``dance-ondevice bench fleet``."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dance_ondevice.benchmarks.fleet.page import lines
+from dance_ondevice.benchmarks.options import (
+    folder_option,
+    hand_over,
+    made_here,
+    model_option,
+    note_option,
+    out_option,
+    say,
+)
+from dance_ondevice.benchmarks.result import command_line
+from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.datasets.listing import DatasetError
+from dance_ondevice.models import packaged
+from dance_ondevice.models.card import CheckpointError
+
+if TYPE_CHECKING:
+    from dance_ondevice.training.precision import Precision
+
+
+@click.command("fleet")
+@click.option("--dataset", type=click.Choice(["camvid", "idd_lite"]), required=True, help="Its layout.")
+@folder_option("--root", required=True, help="Folder that holds the data set.")
+@model_option("--model", "model_path", help="Train the root from this base instead of the package's own.")
+@click.option("--boards", type=click.IntRange(2), default=8, show_default=True, help="idd_lite: how many.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many, from 0 on.")
+@click.option(
+    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="That each board trains."
+)
+@click.option("--steps", type=click.IntRange(1), default=40, show_default=True, help="Of each round.")
+@click.option("--root-steps", type=click.IntRange(1), default=200, show_default=True, help="Of the root.")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Of training."
+)
+@click.option(
+    "--scale",
+    type=click.FloatRange(0.1, 1.0),
+    default=1.0,
+    show_default=True,
+    help="Of the images, as the network sees them.",
+)
+@folder_option("--work", help="Keep finished runs here, and go on from those that are there.")
+@out_option()
+@note_option
+@json_option
+def fleet(
+    *,
+    dataset: str,
+    root: Path,
+    model_path: Path | None,
+    boards: int,
+    seeds: int,
+    rounds: int,
+    steps: int,
+    root_steps: int,
+    precision: Precision,
+    scale: float,
+    work: Path | None,
+    out: Path | None,
+    note: str,
+    as_json: bool,
+) -> None:
+    """Compare boards that learn together with boards that learn alone.
+
+    Every board has a scene and a model slimmed in its own way. Alone, together, together with last layers of
+    their own, and all data in one place take the same training steps. Three boards share CamVid; IDD-Lite's
+    drives are shared out among --boards.
+    """
+    from dance_ondevice.benchmarks.fleet.run import Plan, run
+    from dance_ondevice.benchmarks.fleet.scenes import camvid_fleet, idd_fleet, resized
+    from dance_ondevice.training.batches import SampleError
+
+    plan = Plan(
+        seeds=tuple(range(seeds)), rounds=rounds, steps=steps, root_steps=root_steps, precision=precision
+    )
+    with contextlib.ExitStack() as stack:
+        folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dance-bench-fleet-")))
+        try:
+            scenes = camvid_fleet(root) if dataset == "camvid" else idd_fleet(root, boards)
+            report = run(plan, model_path or packaged.FOLDER, resized(scenes, scale), folder, say=say)
+        except DatasetError as error:
+            raise click.BadParameter(str(error), param_hint="--root") from error
+        except (CheckpointError, SampleError) as error:
+            raise WorkFailed(str(error)) from error
+    options: dict[str, object] = {
+        "--dataset": dataset,
+        "--root": "DIR",
+        "--model": "BASE" if model_path else "",
+        "--boards": boards if dataset == "idd_lite" else "",
+        "--seeds": seeds,
+        "--rounds": rounds,
+        "--steps": steps,
+        "--root-steps": root_steps,
+        "--precision": precision,
+        "--scale": scale,
+        "--out": "FILE.json",
+    }
+    about = made_here("fleet", command_line("bench fleet", options), scenes.data, seed=0, note=note)
+    hand_over(about, report, lambda found: click.echo("\n".join(lines(found))), out=out, as_json=as_json)

@@ -1,0 +1,103 @@
+"""How a result of ``bench fleet`` is shown on the page of results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import mean
+
+from dance_ondevice.benchmarks.fleet.report import Arm, Board, FleetReport, Run
+from dance_ondevice.benchmarks.markdown import number, table
+
+__all__ = ["lines"]
+
+
+def lines(report: FleetReport) -> list[str]:
+    """Return the Markdown lines of a result."""
+    seeds = [run.seed for run in report.arms[0].runs]
+    return [
+        f"{report.architecture} at {report.size[1]}x{report.size[0]}, slimmed differently on each board; "
+        f"{report.rounds} rounds of {report.steps} steps of {report.batch_size} images. mIoU on held-out "
+        f"frames, means over boards and {len(seeds)} seeds; the least and the most of the seeds in brackets. "
+        f"The layers that stay a board's own are {', '.join(report.late_layers) or 'none'}.",
+        "",
+        *table(
+            ("learning", "own scene", "all scenes", "unseen scenes", "taken / refused", "sent", "received",
+             "joules on top"),
+            [_row(arm) for arm in report.arms],
+        ),
+        "",
+        *table(
+            ("against alone", "own scene, points", "all scenes, points", "unseen scenes, points"),
+            [_against(arm, report.arms[0]) for arm in report.arms[1:]],
+        ),
+        "",
+        *table(
+            ("board", "MACs left", *(arm.name for arm in report.arms)),
+            [_board(report, index) for index in range(len(report.arms[0].runs[0].boards))],
+        ),
+        "",
+        "By board: mIoU on its own scene / on all scenes. Joules on top are multiply-accumulates of "
+        "estimating statistics and judging fleet versions, as a share of those of learning alone.",
+    ]  # fmt: skip
+
+
+def _row(arm: Arm) -> tuple[str, ...]:
+    every = [board for run in arm.runs for board in run.boards]
+    learnt = sum(board.macs - board.fleet_macs for board in every)
+    return (
+        arm.name,
+        *(_spread(arm, figure) for figure in _FIGURES),
+        f"{sum(b.taken for b in every)} / {sum(b.refused for b in every)}",
+        *(f"{mean(figure(b) for b in every) / 1e6:.2f} MB" for figure in (_sent, _received)),
+        f"{sum(board.fleet_macs for board in every) / learnt:.1%}" if learnt else "-",
+    )
+
+
+def _against(arm: Arm, alone: Arm) -> tuple[str, ...]:
+    by_seed = {run.seed: run for run in alone.runs}
+    found = [arm.name]
+    for figure in _FIGURES:
+        gains = [100 * (_mean(run, figure) - _mean(by_seed[run.seed], figure)) for run in arm.runs]
+        found.append(f"{mean(gains):+.1f} ({min(gains):+.1f} to {max(gains):+.1f})")
+    return tuple(found)
+
+
+def _board(report: FleetReport, index: int) -> tuple[str, ...]:
+    first = report.arms[0].runs[0].boards[index]
+    cells = []
+    for arm in report.arms:
+        boards = [run.boards[index] for run in arm.runs]
+        cells.append(f"{mean(b.own for b in boards):.3f} / {mean(b.union for b in boards):.3f}")
+    return (first.name, number(first.macs_fraction, ".0%"), *cells)
+
+
+def _spread(arm: Arm, figure: Callable[[Board], float]) -> str:
+    values = [_mean(run, figure) for run in arm.runs]
+    return f"{mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def _mean(run: Run, figure: Callable[[Board], float]) -> float:
+    return mean(figure(board) for board in run.boards)
+
+
+def _own(board: Board) -> float:
+    return board.own
+
+
+def _union(board: Board) -> float:
+    return board.union
+
+
+def _unseen(board: Board) -> float:
+    return board.unseen
+
+
+def _sent(board: Board) -> float:
+    return board.sent
+
+
+def _received(board: Board) -> float:
+    return board.received
+
+
+_FIGURES = (_own, _union, _unseen)

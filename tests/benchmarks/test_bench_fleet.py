@@ -1,0 +1,76 @@
+"""``bench fleet``: boards that learn together against boards that learn alone, on small scenes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from test_bench_base import SIZE, write
+
+from dance_ondevice.benchmarks.fleet.page import lines
+from dance_ondevice.benchmarks.fleet.report import FleetReport
+from dance_ondevice.benchmarks.fleet.run import ARMS, LATE
+from dance_ondevice.benchmarks.result import as_body, read_result
+from dance_ondevice.daemon.cli import main
+from dance_ondevice.images.labels import STREET_CLASSES
+from dance_ondevice.models import checkpoint, registry
+from dance_ondevice.models.card import ModelCard
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_one_seed")]
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    for drive, count in (("0001TP", 14), ("0006R0", 15), ("0016E5", 28)):
+        for number in range(count):
+            write(tmp_path / "camvid", "train", f"{drive}_{number:03d}", n_classes=11, seed=number)
+    built = {"downsample": [8, 8, 16], "bottlenecks": [16, 16, 24], "repeats": [1, 1, 1], "fusion": 16}
+    card = ModelCard(architecture="fastscnn", arguments=built, classes=STREET_CLASSES, macs_at=SIZE)
+    checkpoint.save(tmp_path / "base", registry.build("fastscnn", 11, built), card)
+    (tmp_path / "work").mkdir()
+    return [
+        *("bench", "fleet", "--dataset", "camvid", "--root", str(tmp_path / "camvid")),
+        *("--model", str(tmp_path / "base"), "--seeds", "1", "--rounds", "2", "--steps", "1"),
+        *("--root-steps", "1", "--scale", "0.2", "--work", str(tmp_path / "work")),
+        *("--out", str(tmp_path / "out.json"), "--json"),
+    ]
+
+
+def test_compares_boards_that_learn_alone_together_and_in_one_place(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    report = as_body(read_result(tmp_path / "out.json"), FleetReport)
+    assert [arm.name for arm in report.arms] == list(ARMS)
+    assert report.late_layers == list(LATE["fastscnn"])
+    for arm in report.arms:
+        boards = arm.runs[0].boards
+        assert [board.name for board in boards] == ["dusk", "other street", "same street"]
+        together = arm.name.startswith("fleet")
+        for board in boards:
+            assert all(0 <= figure <= 1 for figure in (board.own, board.union, board.unseen))
+            assert board.macs > board.fleet_macs
+            assert bool(board.fleet_macs) is bool(board.sent) is bool(board.received) is together
+            assert board.taken + board.refused <= 2
+    alone, everything = report.arms[0].runs[0].boards, report.arms[-1].runs[0].boards
+    assert [b.macs for b in alone] == [b.macs for b in everything]
+    page = "\n".join(lines(report))
+    for name in ARMS:
+        assert f"| {name} |" in page
+
+    # Finished runs are not measured again.
+    (tmp_path / "base" / "model.safetensors").unlink()
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["arms"] == json.loads(done.stdout)["arms"]
+
+
+def test_a_folder_of_another_kind_is_refused(arguments: list[str], tmp_path: Path) -> None:
+    for image in (tmp_path / "camvid" / "train").glob("0001TP*"):
+        image.unlink()
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert "0001TP" in done.output
