@@ -98,6 +98,30 @@ class NothingLoads(VersionError):  # noqa: N818 - says what is wrong
         self.problem = problem
 
 
+def read_pointer(paths: StatePaths) -> Pointer | None:
+    """The live pointer, or None before the first version was adopted.
+
+    Raises:
+        VersionError: It is damaged.
+        OSError: It cannot be read.
+    """
+    try:
+        found = decode(read_regular(paths.live_file), _PointerFile)
+        version = _plain(found.version)
+        return Pointer(
+            version,
+            _plain(found.previous) if found.previous else None,
+            _plain(found.frozen) if found.frozen else version,
+        )
+    except FileNotFoundError:
+        return None
+    except (DocumentError, KeyError) as error:
+        raise VersionError(
+            f"{paths.live_file} is not readable ({error}); write "
+            '{"version": "<a folder under models/>"} into it, or delete it to start from model.weights'
+        ) from error
+
+
 class Versions:
     """The versions of one state directory; the rounds thread alone writes, any thread may read."""
 
@@ -114,22 +138,8 @@ class Versions:
         return self._live
 
     def pointer(self) -> Pointer | None:
-        """The live pointer, or None before the first version was adopted."""
-        try:
-            found = decode(read_regular(self._paths.live_file), _PointerFile)
-            version = _plain(found.version)
-            return Pointer(
-                version,
-                _plain(found.previous) if found.previous else None,
-                _plain(found.frozen) if found.frozen else version,
-            )
-        except FileNotFoundError:
-            return None
-        except (DocumentError, KeyError) as error:
-            raise VersionError(
-                f"{self._paths.live_file} is not readable ({error}); write "
-                '{"version": "<a folder under models/>"} into it, or delete it to start from model.weights'
-            ) from error
+        """The live pointer, see ``read_pointer``."""
+        return read_pointer(self._paths)
 
     def directory(self, version: str) -> Path:
         """Folder of one version."""
