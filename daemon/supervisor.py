@@ -64,9 +64,6 @@ log = logging.getLogger(__name__)
 
 AnyService = TypeVar("AnyService", bound=Service)
 
-#: What the first model may take, and loading torch, on a board that has just booted.
-_MODEL_SECONDS = 1300
-
 
 class Supervisor:
     """One running daemon, from its configuration to its last closed file."""
@@ -280,8 +277,8 @@ class Supervisor:
             )
         )
 
-    def _ask_for_time(self, seconds: int = 60) -> None:
-        notify.notify(f"EXTEND_TIMEOUT_USEC={seconds * 1_000_000}", self._environ)
+    def _ask_for_time(self) -> None:
+        notify.notify("EXTEND_TIMEOUT_USEC=60000000", self._environ)
 
     def _begin(self, service: AnyService) -> AnyService:
         # Listed before it runs, so that an interrupted start stops it as well.
@@ -292,7 +289,6 @@ class Supervisor:
     def _start_inference(self, core: Core) -> tuple[LatestFrames | None, Predictor | None]:
         config, versions = self._config, core.versions
         model = (config, self._config_file, self.paths, versions)
-        self._ask_for_time(_MODEL_SECONDS)
         first_model.come_up(*model, store=core.store, loads=check_intact)
         if not config.inference.enabled:
             return None, None

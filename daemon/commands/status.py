@@ -36,7 +36,9 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     if model and answer.get("macs"):
         model = f"{model} ({answer.get('architecture')}, {answer['macs'] / 1e6:,.0f} M MACs)"
     yield "live model", model
-    yield "mIoU", _counts(answer.get("miou"))
+    if answer.get("about_model"):
+        yield "", answer["about_model"]
+    yield "mIoU", _counts(answer.get("miou")) if answer.get("miou") else "not measured yet: that takes labels"
     yield "frames", _counts(answer.get("frames"))
     yield "cameras", _cameras(answer.get("cameras"))
     yield "by condition", _by_condition(answer.get("frames_by_condition"))
@@ -115,7 +117,9 @@ def _rounds(rounds: Mapping[str, Any], *, paused: bool) -> str:
         if progress.get("joules") is not None:
             state += f", {_joules(progress['joules'])}"
     else:
-        state = rounds.get("waiting_for") or "none runs"
+        waits = rounds.get("waiting_for")
+        # It may be outdated by now; "next" is not.
+        state = f"at the last look: {waits}" if waits else "none runs"
     return f"{rounds.get('count', 0)} since the start; {state}" + ("; paused" if paused else "")
 
 

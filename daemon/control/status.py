@@ -110,6 +110,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "version": live_version(parts),
         "previous_version": pointer.previous if pointer else None,
         "frozen_version": pointer.frozen if pointer else None,
+        "about_model": first_model.about(card),
         "architecture": card.get("architecture") or card.get("factory"),
         "macs": card.get("macs"),
         "parameters": card.get("parameters"),

@@ -306,7 +306,7 @@ class EnergyService(Service):
             self._waker.close()
 
     def persist(self) -> None:
-        """Add the joules used since the last call to the store's table of days."""
+        """Add the joules used since the last call to the store's table of days; any thread may call it."""
         self._persisted_at = self._monotonic()
         if self._store is None:
             return

@@ -92,6 +92,7 @@ def load_slot(
     Raises:
         CheckpointError: The folder does not hold a model that loads and runs.
     """
+    log.info("model loads version=%s", directory.name)
     model, card = checkpoint.load(directory)
     model = channels_last(model)
     runners = Runners(

@@ -13,6 +13,8 @@ from typing import Any
 
 from dance_ondevice.benchmarks.base import page as base_page
 from dance_ondevice.benchmarks.base.report import BaseReport
+from dance_ondevice.benchmarks.demo_runs import page as demo_page
+from dance_ondevice.benchmarks.demo_runs.report import DemoRuns
 from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
 from dance_ondevice.benchmarks.fleet import page as fleet_page
 from dance_ondevice.benchmarks.fleet.report import FleetReport
@@ -240,6 +242,11 @@ def _faults(result: Result) -> tuple[str, list[str]]:
     return "What was broken on purpose", robustness_page.faults_lines(as_body(result, FaultsReport))
 
 
+def _demo(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, DemoRuns)
+    return f"The demonstration beside {report.busy} busy processes", demo_page.lines(report)
+
+
 #: How each benchmark's result is shown: title and lines.
 _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "indicators": _indicators,
@@ -250,6 +257,7 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "predict": _predict,
     "step": _step,
     "base": _base,
+    "demo": _demo,
     "fleet": _fleet,
     "soak": _soak,
     "faults": _faults,

@@ -21,7 +21,7 @@ from dance_ondevice.daemon.system.state import StatePaths
 log = logging.getLogger(__name__)
 
 #: Seconds from SIGTERM to SIGKILL.
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0
 _TAIL_LINES = 25
 
 

@@ -166,6 +166,7 @@ class Runners:
             log.warning("onnxruntime not used because=%s", "its results differ from the model's")
             return None
         if engine == "auto":
+            log.info("engines are compared, which takes seconds; inference.engine names one instead")
             folded = self._merged()
             theirs, ours = (_seconds(one, x, clock) for one in (module, folded.model))
             log.info("engines compared onnxruntime_ms=%.1f torch_ms=%.1f", 1e3 * theirs, 1e3 * ours)

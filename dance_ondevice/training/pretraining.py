@@ -84,11 +84,13 @@ class Watcher:
         on_step: After each optimiser step.
         on_epoch: After each epoch.
         on_evaluated: With the set's name, samples done and samples in all, while evaluating.
+        is_over: Asked after each optimiser step; True ends the training there, and the model is saved.
     """
 
     on_step: Callable[[StepReport], None] = lambda _: None
     on_epoch: Callable[[EpochReport], None] = lambda _: None
     on_evaluated: Callable[[str, int, int], None] = lambda *_: None
+    is_over: Callable[[], bool] = lambda: False
 
 
 def pretrain(
@@ -139,7 +141,7 @@ def pretrain(
         "dataset": dict(options.dataset),
         "samples": len(train),
         "epochs": options.epochs,
-        "steps": training.steps,
+        "steps": trainer.step,
         "samples_seen": last.samples_seen if last else 0,
         "batch_size": training.batch_size,
         "size": list(options.size),
@@ -288,6 +290,10 @@ def _train(trainer: Trainer, epochs: int, watcher: Watcher) -> tuple[list[float 
         watcher.on_step(report)
         if report.step % trainer.plan.steps_per_epoch == 0:
             close_epoch()
+        if watcher.is_over():
+            if current:
+                close_epoch()
+            return losses, report
     while len(losses) < epochs:
         close_epoch()
     return losses, report

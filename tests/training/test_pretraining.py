@@ -122,6 +122,18 @@ def test_model_and_card(tmp_path: Path, street: list[TrainingSample]) -> None:
     assert scores["miou"] == pytest.approx(miou(matrix))
 
 
+def test_training_that_is_cut_short_is_saved_as_far_as_it_came(
+    tmp_path: Path, street: list[TrainingSample]
+) -> None:
+    done: list[int] = []
+    watcher = Watcher(on_step=lambda report: done.append(report.step), is_over=lambda: len(done) == 3)
+    card = pretrain(street, {}, OPTIONS, tmp_path / "base", watcher=watcher)
+    assert checkpoint.load(tmp_path / "base")[1] == card
+    assert (done, card.training["steps"]) == ([1, 2, 3], 3)
+    assert len(card.training["loss_per_epoch"]) == 2
+    assert card.training["loss"] is not None
+
+
 def test_the_seed_decides_everything(tmp_path: Path, street: list[TrainingSample]) -> None:
     def weights(seed: int, name: str) -> tuple[str, str]:
         torch.manual_seed(len(name))  # the global state must not matter

@@ -267,8 +267,16 @@ def test_a_fresh_state_of_the_default_classes_starts_from_the_packages_base(
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert card.macs_at == (48, 64)
     assert card.unslimmed_macs == card.macs
-    assert not base.is_untrained(versions.card(pointer.version))
-    assert first_model.warning(versions.card(pointer.version)) is None
+    kept = versions.card(pointer.version)
+    assert not base.is_untrained(kept)
+    assert first_model.warning(kept) is None
+    about = first_model.about(kept)
+    assert about is not None
+    assert "masks are rough until it has learnt from labels of this camera" in about
+    assert "0.57 by day, 0.55 by dusk" in about
+    # A round writes another card, and a model of other data is another model.
+    assert first_model.about({**kept, "parent": "v0001"}) is None
+    assert first_model.about({**kept, "training": {"dataset": {"name": "camvid"}}}) is None
 
 
 @pytest.mark.slow
@@ -284,11 +292,11 @@ def test_a_state_starts_untrained_where_that_is_asked_for_or_no_base_fits(
     assert start(paths, versions, Config(model=model)) == pointer
 
 
-@pytest.mark.parametrize("limit", ["first_model._MAKING_SECONDS", "tryout._SECONDS"])
+@pytest.mark.parametrize("limit", ["first_model._LONGEST_SECONDS", "tryout._LONGEST_SECONDS"])
 def test_a_machine_too_busy_to_make_or_try_a_model_is_no_mistake_in_the_configuration(
     paths: StatePaths, versions: Versions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(f"dance_ondevice.daemon.versions.{limit}", 0.0)
+    monkeypatch.setattr(f"dance_ondevice.daemon.versions.{limit}", 0)
     brought = model_at(tmp_path / "brought") if limit.startswith("tryout") else ""
     with pytest.raises(TimeoutError, match="too busy"):
         first_model.ensure(config(brought), "test.toml", paths, versions)
