@@ -245,7 +245,7 @@ class ConnectionGuard(Service):
         if now - self._logged_at.get(connections.name, -_LOG_EVERY) >= _LOG_EVERY:
             self._logged_at[connections.name] = now
             log.warning(
-                "connections closed socket=%s count=%d because=%r",
+                "connections closed socket=%s count=%d reason=%r",
                 connections.name,
                 closed,
                 f"more than {connections.limit} are open; a sender should keep one socket, not open one a "
