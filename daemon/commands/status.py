@@ -44,6 +44,8 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "by condition", _by_condition(answer.get("frames_by_condition"))
     yield "masks", inference.get("masks") if inference.get("enabled") else "inference is off"
     yield "conditions", _conditions(answer.get("conditions"))
+    if learnt := answer.get("scale_loss"):
+        yield "smaller images", _learnt(learnt)
     yield "samples", _counts(answer.get("samples"))
     yield "rounds", _rounds(rounds, paused=bool(answer.get("paused")))
     if step := answer.get("next_step"):
@@ -106,6 +108,13 @@ def _counts(values: Mapping[str, Any] | None, unit: str = "") -> str:
         for name, value in (values or {}).items()
     ]
     return ", ".join(shown) or "-"
+
+
+def _learnt(found: Mapping[str, Any]) -> str:
+    agreement = found.get("agreement")
+    told = "not judged" if agreement is None else f"rank correlation {agreement:.2f} on what was left out"
+    used = "used" if found.get("better_than_chance") else "not used, no better than chance"
+    return f"loss learnt from {found.get('frames')} samples, {told}; {used} if complexity.indicator is learnt"
 
 
 def _rounds(rounds: Mapping[str, Any], *, paused: bool) -> str:

@@ -9,34 +9,33 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import zmq
 
 from dance_ondevice.daemon.config import sections
-from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
+from dance_ondevice.daemon.inference.asked import AskedImages
+from dance_ondevice.daemon.inference.condition_serving import ConditionServing
+from dance_ondevice.daemon.inference.estimation import Estimation
+from dance_ondevice.daemon.inference.slots import ModelSlot, load_slot
+from dance_ondevice.daemon.ingest.last_seen import LastSeen, Segmented
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.system.service import Service
-from dance_ondevice.daemon.versions import engine_graph
 from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.connections import Watch
 from dance_ondevice.daemon.wire.publisher import MaskPublisher
 from dance_ondevice.images import codec as images
+from dance_ondevice.images.confusion import confusion_matrix, miou
 from dance_ondevice.images.headers import ImageError
-from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard
-from dance_ondevice.models.forward import channels_last
 from dance_ondevice.policies.stream.conditions import BASE
+from dance_ondevice.runtime.engine_table import EngineChoice
 from dance_ondevice.runtime.heap import trim
-from dance_ondevice.runtime.runners import Engine, Runners
-from dance_ondevice.training.evaluation import confusion_matrix, miou
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +46,6 @@ FADING = 0.98
 _FIXED_POINT = 1000
 #: Number of frames in a row that the live model must fail on before an earlier version is asked for.
 FAILURES_IN_A_ROW = 10
-
-
-@dataclass(frozen=True)
-class ModelSlot:
-    """A loaded model that is ready to run."""
-
-    version: str
-    model: torch.nn.Module
-    card: ModelCard
-    conditions: VersionConditions
-    engine: Engine
 
 
 class _Failures:
@@ -84,35 +72,6 @@ class _Failures:
         self.in_a_row, self.frame, self._ask_at = 0, None, FAILURES_IN_A_ROW
 
 
-def load_slot(
-    directory: Path, *, probation_every: int = 4, engine: Engine = "torch", threads: int = 1
-) -> ModelSlot:
-    """Load, verify and warm up a version, with its file of conditions.
-
-    Raises:
-        CheckpointError: The folder does not hold a model that loads and runs.
-    """
-    log.info("model loads version=%s", directory.name)
-    model, card = checkpoint.load(directory)
-    model = channels_last(model)
-    runners = Runners(
-        model,
-        engine,
-        size=card.macs_at,
-        threads=threads,
-        clock=time.perf_counter,
-        graph=engine_graph.find_or_export(directory, engine),
-    )
-    conditions = VersionConditions(directory, model, card, probation_every=probation_every, runners=runners)
-    warm = np.zeros((96, 128, 3), np.uint8)
-    try:
-        conditions.sets.predict(warm, BASE, BASE, out_size=(96, 128), label=None)
-    except Exception as error:  # the model may be the user's own, and its code may raise anything
-        raise CheckpointError(f"{directory}: the model does not run: {error!r}") from error
-    trim()
-    return ModelSlot(card.version or directory.name, model, card, conditions, runners.name)
-
-
 class Predictor(Service):
     """The inference thread; owns the PUB socket of masks and the slot of the live model."""
 
@@ -124,12 +83,14 @@ class Predictor(Service):
         instruments: Instruments,
         context: zmq.Context[zmq.Socket[bytes]],
         threads: int,
-        engine: Engine = "torch",
+        engine: EngineChoice = "torch",
+        estimation: Estimation | None = None,
         curve: ServerCurve | None = None,
         watch: Watch | None = None,
         max_cameras: int = 64,
         conditions: sections.Conditions = sections.Conditions(),  # noqa: B008 - frozen
         notes: SampleNotes | None = None,
+        seen: LastSeen | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -141,9 +102,13 @@ class Predictor(Service):
         #: CPU threads of a forward pass.
         self.threads = threads
         self._engine = engine
+        self._estimation = estimation
         self._curve = curve
         self._watch = watch
         self._notes = notes
+        self._seen = seen
+        #: Stored images that people ask to have segmented.
+        self.asked = AskedImages(mailbox.call)
         self._now = now
         self._monotonic = monotonic
         self._slot: ModelSlot | None = None
@@ -174,7 +139,7 @@ class Predictor(Service):
 
     @property
     def engine(self) -> str | None:
-        """The engine that runs that version, ``torch`` or ``onnxruntime``."""
+        """The engine that runs that version, such as ``onnxruntime``."""
         slot = self._slot
         return slot.engine if slot else None
 
@@ -191,20 +156,18 @@ class Predictor(Service):
     def prepare(self, directory: Path) -> Callable[[], None]:
         """Load, verify and warm up a version on the caller's thread; the returned call makes it live.
 
-        It runs on the engine of the present version: which one is faster on this board was measured when that
-        started.
-
         While the present version fails on every frame, a new one is accepted only if it answers such a frame.
 
         Raises:
             CheckpointError: The version does not load or run; the old one stays live.
         """
-        serves, failing = self._slot, self._failures.frame
+        failing = self._failures.frame
         slot = load_slot(
             directory,
             probation_every=self._probation_every,
-            engine=self._engine if serves is None else serves.engine,
+            engine=self._engine,
             threads=self.threads,
+            estimate=self._estimation.ask if self._estimation else None,
         )
         if failing is not None:
             _check_answers(slot, failing)
@@ -216,7 +179,6 @@ class Predictor(Service):
 
     def setup(self) -> None:
         """Bind the mask publisher."""
-        torch.set_num_threads(self.threads)
         if self._publish:
             self._publisher = MaskPublisher(
                 self._context, self._publish, curve=self._curve, watch=self._watch
@@ -241,7 +203,8 @@ class Predictor(Service):
                 self._failures.reset()
             if frame is not None:
                 self._answer(frame, slot)
-            # One slice after a frame: the next one waits for one forward pass at most.
+            if self._answer_asked(slot):
+                untidy = True
             if self._work():
                 untidy = True
             elif untidy:
@@ -251,6 +214,8 @@ class Predictor(Service):
     def teardown(self) -> None:
         """Write the conditions and close the publisher."""
         self.conditions.close()
+        if self._estimation is not None:
+            self._estimation.close()
         if self._notes is not None:
             self._notes.flush()
         if self._publisher is not None:
@@ -268,6 +233,19 @@ class Predictor(Service):
             self._failures.reset()
         self._instruments.inference_seconds(self._monotonic() - started)
 
+    def _answer_asked(self, slot: ModelSlot) -> bool:
+        """Segment one image that a person asked for; returns whether there was one."""
+        asked = self.asked.take()
+        if asked is None:
+            return False
+        try:
+            found = slot.conditions.sets.look(asked.image, asked.condition, out_size=asked.out_size)
+        except Exception as error:  # the model may be the user's own: who asked gets its error
+            asked.future.set_exception(error)
+        else:
+            asked.future.set_result((found, slot.version))
+        return True
+
     def _failed(self, frame: PendingFrame, slot: ModelSlot, error: Exception) -> None:
         log.warning("frame not answered id=%s version=%s error=%r", frame.id, slot.version, error)
         # An image that cannot be decoded is not the model's fault: only its header was checked before.
@@ -281,7 +259,7 @@ class Predictor(Service):
             self._fall_back()
 
     def _work(self) -> bool:
-        """Do one slice of estimation; returns whether there was anything to do."""
+        """Ask for an estimation or take over its result; returns whether one was taken over."""
         if self._served is None or self._served is self._without_conditions:
             return False
         try:
@@ -300,9 +278,19 @@ class Predictor(Service):
         )
         if label is not None:
             self._score(label, prediction.mask, n_classes)
+        condition = self.conditions.condition_of(frame.camera)
         if self._notes is not None:
-            condition = self.conditions.condition_of(frame.camera)
             self._notes.note(frame.id, prediction.mean_confidence, condition, slot.version)
+        if self._seen is not None:
+            self._seen.segmented(
+                frame,
+                Segmented(
+                    mask=prediction.mask,
+                    confidence=prediction.mean_confidence,
+                    condition=condition,
+                    version=slot.version,
+                ),
+            )
         if self._publisher is None:
             return
         if self._explained.get(frame.camera) is not slot.card:

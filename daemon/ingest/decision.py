@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.ingest.cameras import Cameras
+from dance_ondevice.daemon.ingest.last_seen import Judged
 from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, check_frame, encode_for_store
 from dance_ondevice.daemon.store.samples import NewSample, digest
@@ -38,6 +39,7 @@ class Measured:
 
     Attributes:
         score: Spatial complexity, 0 to 1.
+        scored_by: What makes scores comparable, see ``complexity.Complexity``.
         luma: Mean luma, a fraction of full scale.
         contrast: Standard deviation of the luma, a fraction of full scale.
         signature: Signature by which near-duplicates are found.
@@ -47,6 +49,7 @@ class Measured:
 
     frame: CheckedFrame
     score: float
+    scored_by: str
     luma: float
     contrast: float
     signature: str
@@ -145,9 +148,11 @@ class FrameDecider:
         )
         luma, contrast = luma_and_contrast(frame.grey)
         text = signature(frame.grey)
+        found = self._indicator.measure(frame.grey, _bits_per_pixel(frame))
         return Measured(
             frame=frame,
-            score=self._indicator.measure(frame.grey, _bits_per_pixel(frame)).score,
+            score=found.score,
+            scored_by=found.scored_by,
             luma=luma,
             contrast=contrast,
             signature=text,
@@ -282,6 +287,7 @@ def _figures(measured: Measured, condition: str) -> FrameFigures:
     label = measured.frame.label
     return FrameFigures(
         score=measured.score,
+        scored_by=measured.scored_by,
         luma=measured.luma,
         contrast=measured.contrast,
         condition=condition,
@@ -312,6 +318,17 @@ def pending_frame(decided: DecidedFrame, received: float) -> PendingFrame:
         scale=decided.decision.scale,
         label=decided.label.png if decided.label else None,
         score=decided.score,
+    )
+
+
+def judged(decided: DecidedFrame) -> Judged:
+    """The decision on a frame, for people who watch."""
+    return Judged(
+        id=decided.id,
+        kept=decided.decision.keep,
+        score=decided.score,
+        scale=decided.decision.scale,
+        reason=decided.reason,
     )
 
 

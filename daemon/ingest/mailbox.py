@@ -59,6 +59,7 @@ class LatestFrames:
         self._slots: OrderedDict[str, PendingFrame] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
+        self._called = False
         self._skipped = 0
 
     @property
@@ -79,9 +80,10 @@ class LatestFrames:
             self._changed.notify()
 
     def take(self, timeout: float) -> PendingFrame | None:
-        """Wait up to ``timeout`` seconds for a frame; None when none came or the mailbox was closed."""
+        """Wait up to ``timeout`` seconds for a frame; None when none came, after ``call``, or once closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._slots or self._closed, timeout)
+            self._changed.wait_for(lambda: self._slots or self._closed or self._called, timeout)
+            self._called = False
             if self._closed or not self._slots:
                 return None
             return self._slots.popitem(last=False)[1]
@@ -89,6 +91,12 @@ class LatestFrames:
     def wake(self) -> None:
         """Have every ``take`` look at its time again; none returns earlier for it."""
         with self._changed:
+            self._changed.notify_all()
+
+    def call(self) -> None:
+        """End the wait of ``take``, since there is something else to do."""
+        with self._changed:
+            self._called = True
             self._changed.notify_all()
 
     def close(self) -> None:

@@ -28,9 +28,11 @@ from dance_ondevice.daemon.ingest.decision import (
     DecidedFrame,
     FrameDecider,
     Measured,
+    judged,
     new_sample,
     pending_frame,
 )
+from dance_ondevice.daemon.ingest.last_seen import LastSeen
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.pipeline import InWork, Pipeline
 from dance_ondevice.daemon.ingest.pixels import (
@@ -95,6 +97,7 @@ class Ingest(Service):
         curve: ServerCurve | None = None,
         publishers: tuple[str, ...] = (),
         watch: Watch | None = None,
+        seen: LastSeen | None = None,
         cameras: Iterable[tuple[str, int]] = (),
         workers: int = 2,
         clock: Callable[[], float] = time.time,
@@ -117,6 +120,7 @@ class Ingest(Service):
             publishers: With CURVE, the names of the clients behind ``subscribe``, in its order.
             cameras: Cameras with stored samples, and their number of samples; see ``stored_cameras``.
             watch: Limits the connections of senders; None for no limit.
+            seen: Holds the last frames for people who watch.
             workers: Number of threads that decode and encode.
             clock: Wall clock, in seconds.
             monotonic: Clock of durations, in seconds.
@@ -141,6 +145,7 @@ class Ingest(Service):
         self._n_classes = n_classes
         self._store = store
         self._mailbox = mailbox
+        self._seen = seen
         self._instruments = instruments
         self._admission = admission or Admission()
         self._curve = curve
@@ -163,6 +168,8 @@ class Ingest(Service):
     def forget_camera(self, name: str) -> None:
         """Free a camera's name and drop its series; callable from any thread."""
         self._cameras.forget(name)
+        if self._seen is not None:
+            self._seen.forget(name)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -323,8 +330,11 @@ class Ingest(Service):
         item, decided = work.item, work.decided
         # Only encoding shows whether the colours can be decoded, so inference gets the frame after it.
         sample = work.sample.result() if work.sample is not None else None
-        if self._mailbox is not None and not decided.sign_of_life:
-            self._mailbox.offer(pending_frame(decided, item.received))
+        frame = None if decided.sign_of_life else pending_frame(decided, item.received)
+        if self._mailbox is not None and frame is not None:
+            self._mailbox.offer(frame)
+        if self._seen is not None:
+            self._seen.judged(decided.camera, judged(decided), frame, segments=self._mailbox is not None)
         if sample is None:
             return
         stored = self._store.add_sample(sample)

@@ -45,7 +45,7 @@ class LabelEmpty(StoreError):  # noqa: N818
 
 
 class LabelChanged(StoreError):  # noqa: N818
-    """The label of the last import was replaced by another one since."""
+    """The label was replaced by another one since: the one that is meant is gone."""
 
 
 class LabelProtected(StoreError):  # noqa: N818

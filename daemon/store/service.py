@@ -156,6 +156,7 @@ class Store(Service):
         *,
         confidence: float | None = None,
         import_id: str = "",
+        replaces: str | None = None,
     ) -> Future[None]:
         """Label a stored frame, replacing an earlier label atomically.
 
@@ -167,12 +168,14 @@ class Store(Service):
             confidence: Mean confidence of a label that a model made, 0 to 1.
             import_id: Name of the import that brings it; the earlier label is then kept for
                 ``restore_label``, and those of earlier imports are deleted.
+            replaces: Digest of the label that the author has seen, "" for none: another label that no model
+                made is then not replaced. None to replace any.
 
-        The future raises ``UnknownSample``, ``LabelMismatch``, ``LabelEmpty``, ``LabelProtected``,
-        ``StoreFull`` or ``StoreError``.
+        The future raises ``LabelChanged`` where there is such another label, ``UnknownSample``,
+        ``LabelMismatch``, ``LabelEmpty``, ``LabelProtected``, ``StoreFull`` or ``StoreError``.
         """
         future: Future[None] = Future()
-        self._put(AddLabel(sample_id, png, classes, source, future, confidence, import_id))
+        self._put(AddLabel(sample_id, png, classes, source, future, confidence, import_id, replaces))
         return future
 
     def restore_label(self, sample_id: str) -> Future[bool]:

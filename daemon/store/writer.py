@@ -223,6 +223,11 @@ class GroupWriter:
             )
         native = native_size(png, known.stored, known.native)
         file = label_path(known.image)
+        by_people = known.label_bytes is not None and known.label_source not in MACHINES
+        if label.replaces is not None and by_people:
+            present = self._files.current(file)
+            if present is None or digest(present) != label.replaces:
+                raise LabelChanged(f"sample {known.id} was labelled by somebody else in the meantime")
         growth = len(png) - (known.label_bytes or 0)
         keep: Callable[[Database], None] | None = None
         if label.import_id:

@@ -64,6 +64,11 @@ class StatePaths:
         """JSON in which the running daemon publishes its endpoints."""
         return self.root / "daemon.json"
 
+    @property
+    def console_token(self) -> Path:
+        """The token that logs in at the console, readable by the daemon's user alone."""
+        return self.root / "console.token"
+
     def sample_dir(self, camera: str, captured_at: float) -> Path:
         """The folder of a sample: camera, then the UTC date of capture.
 

@@ -100,6 +100,22 @@ def _section(path: Path, result: Result) -> str:
     return "\n".join([f"## {title}", "", *facts, "", *lines, ""])
 
 
+def _served(report: IndicatorsReport) -> list[str]:
+    """The lines about what a choice of scales is worth."""
+    if not report.served:
+        return []
+    told = ", ".join(f"{name} {value:.4f}" for name, value in sorted(report.served.items(), key=_by_value))
+    return [
+        "mIoU of the set with an equal share of the images at full size and at each scale, by what chooses",
+        f"them: {told}.",
+        "",
+    ]
+
+
+def _by_value(named: tuple[str, float]) -> float:
+    return -named[1]
+
+
 def _indicators(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, IndicatorsReport)
     scales = [scale for scale in report.miou if scale != "1"]
@@ -126,6 +142,7 @@ def _indicators(result: Result) -> tuple[str, list[str]]:
         f"{report.grey_decode_microseconds:.0f} us. On target is rho",
         f"of {TARGET_RHO} or more at {TARGET_SCALE} for at most {TARGET_OF_DECODE:.0%} of that decode.",
         "",
+        *_served(report),
         "The loss of the mirrored frame is the same measurement of the same scene a second time. Where it",
         "agrees with itself to r only, an indicator that knew the scene's mean loss would be expected to",
         "reach about the square root of r (Spearman's attenuation), and no more.",

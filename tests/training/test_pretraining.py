@@ -17,11 +17,12 @@ from dance_ondevice.daemon.commands.models.pretrain import pretrain as command
 from dance_ondevice.datasets.camvid import VOID_ID
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.codec import decode_label, encode_jpeg, encode_png
+from dance_ondevice.images.confusion import miou
 from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, read_card
 from dance_ondevice.training.batches import TrainingSample
-from dance_ondevice.training.evaluation import evaluate, miou
+from dance_ondevice.training.evaluation import evaluate
 from dance_ondevice.training.pretraining import (
     EpochReport,
     PretrainError,
