@@ -128,8 +128,7 @@ class Supervisor:
         4. inference
         5. rounds
         6. ingest: frames are accepted from here on
-        7. the schedule of rounds, metrics, the control socket, and the files that name them, since
-           these reach all other parts
+        7. the schedule of rounds, metrics, the control socket and its files: they reach all other parts
         """
         config = self._config
         self._take_state_folder()
@@ -226,6 +225,7 @@ class Supervisor:
                 paths,
                 quota_bytes=config.storage.quota_bytes,
                 min_free_bytes=config.storage.min_free_bytes,
+                on_written=lambda frames, seconds: instruments.frame_cpu("store", seconds, frames),
             )
         )
         instruments.cameras.known(store.submit(last_arrivals).result())
@@ -317,6 +317,7 @@ class Supervisor:
                 curve=core.curve,
                 max_cameras=config.ingest.max_cameras,
                 watch=core.guard.bounding("masks", self._shares.readers, newest_first=True),
+                reuse=config.inference.reuse,
                 conditions=config.conditions,
                 notes=SampleNotes(core.store, monotonic=self._monotonic),
                 seen=self._seen,

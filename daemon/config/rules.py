@@ -320,6 +320,11 @@ RULES: Mapping[str, Rule] = {
         "for somewhat less energy.",
         *integer(0, 1024),
     ),
+    "inference.reuse": Rule(
+        "Whether a camera that stands still gets the mask of its last segmented frame again, for five "
+        "seconds at most, while no part of the picture changes by more than noise.",
+        *boolean(),
+    ),
     "conditions.enabled": Rule(
         "Whether each condition (day, dusk, rain) keeps its own normalisation statistics.", *boolean()
     ),

@@ -142,6 +142,7 @@ class Inference(msgspec.Struct, frozen=True, kw_only=True):
     publish: str = "tcp://127.0.0.1:5556"
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
     threads: int = 0
+    reuse: bool = False
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):

@@ -168,18 +168,13 @@ class CpuAccount:
     def seconds(self) -> dict[str, float]:
         """Cumulative CPU seconds by workload, the daemon's own upkeep included."""
         with self._lock:
-            for pid in list(self._children):
-                used = process_seconds(self._procfs, pid)
-                if used is not None:
-                    self._charge_child(pid, used)
             # A copy: services are still being added while the first stretch is read.
             for name, native_id in list(self.threads.items()):
                 tid = native_id()
                 used = thread_seconds(self._procfs, self._pid, tid) if tid is not None else None
                 if used is not None:
                     self._thread_seconds[name] = max(used, self._thread_seconds.get(name, 0.0))
-            self._own = max(self._own, time.process_time())
-            self._count_unlisted()
+            self._count_process()
             found: dict[str, float] = {
                 **{name: used + self._unlisted[name] for name, used in self._child_seconds.items()},
                 "ingest": 0.0,
@@ -193,12 +188,28 @@ class CpuAccount:
             return found
 
     def total(self) -> float:
-        """CPU seconds of everything the daemon runs."""
-        return sum(self.seconds().values())
+        """CPU seconds of all that the daemon runs: the sum of ``seconds``, without a look at each thread."""
+        with self._lock:
+            self._count_process()
+            listed = sum(self._thread_seconds.values()) + self._passing
+            return (
+                sum(self._child_seconds.values())
+                + sum(self._unlisted.values())
+                + max(self._own, listed + self._rest)
+            )
 
     def board(self) -> float | None:
         """Busy CPU seconds of all programs on the board since boot; None when the kernel reports none."""
         return board_seconds(self._procfs)
+
+    def _count_process(self) -> None:
+        """Read what this process, its child and its cgroup have used."""
+        for pid in list(self._children):
+            used = process_seconds(self._procfs, pid)
+            if used is not None:
+                self._charge_child(pid, used)
+        self._own = max(self._own, time.process_time())
+        self._count_unlisted()
 
     def _count_unlisted(self) -> None:
         """Charge the CPU seconds of the cgroup that no known process accounts for."""

@@ -19,9 +19,11 @@ from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference.asked import AskedImages
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing
 from dance_ondevice.daemon.inference.estimation import Estimation
+from dance_ondevice.daemon.inference.reuse import Mask, MaskMemory
 from dance_ondevice.daemon.inference.slots import ModelSlot, load_slot
 from dance_ondevice.daemon.ingest.last_seen import LastSeen, Segmented
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
+from dance_ondevice.daemon.ingest.pixels import decode_again, resize
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.store.notes import SampleNotes
@@ -88,6 +90,7 @@ class Predictor(Service):
         curve: ServerCurve | None = None,
         watch: Watch | None = None,
         max_cameras: int = 64,
+        reuse: bool = False,
         conditions: sections.Conditions = sections.Conditions(),  # noqa: B008 - frozen
         notes: SampleNotes | None = None,
         seen: LastSeen | None = None,
@@ -121,6 +124,7 @@ class Predictor(Service):
         self.conditions = ConditionServing(
             conditions, instruments=instruments, now=now, max_cameras=max_cameras
         )
+        self._memory = MaskMemory(max_cameras, monotonic=monotonic) if reuse else None
         self._matrix: npt.NDArray[np.float64] | None = None
         self._publisher: MaskPublisher | None = None
         self._explained: dict[str, ModelCard] = {}
@@ -222,7 +226,7 @@ class Predictor(Service):
             self._publisher.close()
 
     def _answer(self, frame: PendingFrame, slot: ModelSlot) -> None:
-        started = self._monotonic()
+        started, used = self._monotonic(), time.thread_time()
         try:
             self._serve(frame, slot, started)
         except Exception as error:  # the model may be the user's own: only this frame is lost
@@ -231,6 +235,7 @@ class Predictor(Service):
             self._failed(frame, slot, error)
         else:
             self._failures.reset()
+        self._instruments.frame_cpu("inference", time.thread_time() - used)
         self._instruments.inference_seconds(self._monotonic() - started)
 
     def _answer_asked(self, slot: ModelSlot) -> bool:
@@ -270,6 +275,14 @@ class Predictor(Service):
             return False
 
     def _serve(self, frame: PendingFrame, slot: ModelSlot, started: float) -> None:
+        condition = self.conditions.condition_of(frame.camera)
+        if self._memory is not None and self._publisher is not None:
+            again = self._memory.look(frame, frame_size(frame), slot.card, condition)
+            if again is not None:
+                if self._notes is not None:
+                    self._notes.note(frame.id, again.mean_confidence, condition, slot.version)
+                self._publish_mask(self._publisher, frame, slot, again, repeated=True)
+                return
         image, size = decode_for_inference(frame)
         n_classes = len(slot.card.classes)
         label = None if frame.label is None else images.decode_label(frame.label)
@@ -293,21 +306,46 @@ class Predictor(Service):
             )
         if self._publisher is None:
             return
+        mask = Mask(
+            png=images.encode_png(prediction.mask),
+            scale=frame.scale,
+            mean_confidence=prediction.mean_confidence,
+            size=size,
+            made_by=slot.card,
+            condition=condition,
+        )
+        self._publish_mask(self._publisher, frame, slot, mask)
+        if self._memory is not None:
+            self._memory.keep(frame.camera, mask)
+
+    def _publish_mask(
+        self,
+        publisher: MaskPublisher,
+        frame: PendingFrame,
+        slot: ModelSlot,
+        mask: Mask,
+        *,
+        repeated: bool = False,
+    ) -> None:
         if self._explained.get(frame.camera) is not slot.card:
-            self._explain(self._publisher, frame.camera, slot)
+            self._explain(publisher, frame.camera, slot)
         parts = wire.mask_message(
             frame_id=frame.id,
             camera=frame.camera,
             seq=frame.seq,
             captured_at=frame.captured_at,
             model_version=slot.version,
-            scale=frame.scale,
+            scale=mask.scale,
             latency_s=self._monotonic() - frame.received,
-            mean_confidence=prediction.mean_confidence,
-            mask_png=images.encode_png(prediction.mask),
+            mean_confidence=mask.mean_confidence,
+            mask_png=mask.png,
+            repeated=repeated,
         )
-        self._publisher.send(parts)
+        publisher.send(parts)
         self.masks += 1
+        if repeated:
+            self._mailbox.not_segmented()
+            self._instruments.mask_repeated()
 
     def _explain(self, publisher: MaskPublisher, camera: str, slot: ModelSlot) -> None:
         """Publish the class names of a camera's masks."""
@@ -344,16 +382,21 @@ def _check_answers(slot: ModelSlot, frame: PendingFrame) -> None:
         ) from error
 
 
-def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-    """Decode a frame at its scale; returns the image and the native (height, width) of its mask."""
+def frame_size(frame: PendingFrame) -> tuple[int, int]:
+    """(height, width) of a frame as it came."""
     if frame.info is None:
         assert frame.raw_shape is not None
-        size = frame.raw_shape[:2]
+        return frame.raw_shape[:2]
+    return frame.info.height, frame.info.width
+
+
+def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """Decode a frame at its scale; returns the image and the native (height, width) of its mask."""
+    size = frame_size(frame)
+    if frame.info is None:
+        assert frame.raw_shape is not None
         image: npt.NDArray[np.uint8] = np.frombuffer(frame.data, np.uint8).reshape(frame.raw_shape)
     else:
-        size = (frame.info.height, frame.info.width)
-        image = images.decode_colour(frame.data, reduce=2 if frame.scale <= 0.5 else 1)
+        image = frame.pixels if frame.pixels is not None else decode_again(frame)
     target = (max(1, round(size[0] * frame.scale)), max(1, round(size[1] * frame.scale)))
-    if image.shape[:2] != target:
-        image = images.resize_area(image, target[0] / image.shape[0])
-    return image, size
+    return resize(image, target), size

@@ -32,6 +32,7 @@ from dance_ondevice.benchmarks.options import (
 )
 from dance_ondevice.benchmarks.predict.command import predict
 from dance_ondevice.benchmarks.result import command_line
+from dance_ondevice.benchmarks.service.command import service
 from dance_ondevice.benchmarks.slimming.command import slimming
 from dance_ondevice.benchmarks.step.command import step
 from dance_ondevice.benchmarks.stream.command import stream
@@ -63,6 +64,7 @@ bench.add_command(demo)
 bench.add_command(fleet)
 bench.add_command(ingest)
 bench.add_command(predict)
+bench.add_command(service)
 bench.add_command(slimming)
 bench.add_command(step)
 bench.add_command(stream)

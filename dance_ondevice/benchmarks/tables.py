@@ -32,6 +32,8 @@ from dance_ondevice.benchmarks.predict.report import PredictReport
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, command_line, read_result
 from dance_ondevice.benchmarks.robustness import page as robustness_page
 from dance_ondevice.benchmarks.robustness.report import FaultsReport, SoakReport
+from dance_ondevice.benchmarks.service import page as service_page
+from dance_ondevice.benchmarks.service.report import ServiceReport
 from dance_ondevice.benchmarks.slimming import page as slimming_page
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport
 from dance_ondevice.benchmarks.step.report import StepReport
@@ -218,6 +220,13 @@ def _predict(result: Result) -> tuple[str, list[str]]:
     return f"Inference, {report.architecture}", predict_page.lines(report)
 
 
+def _service(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, ServiceReport)
+    return f"The whole service{f' against {report.there}' if report.there else ''}", service_page.lines(
+        report
+    )
+
+
 def _step(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, StepReport)
     columns = ("step", "ms an image", "ms there", "of there", "seconds a MAC, of dense here")
@@ -272,6 +281,7 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "stream": _stream,
     "ingest": _ingest,
     "predict": _predict,
+    "service": _service,
     "step": _step,
     "base": _base,
     "demo": _demo,

@@ -33,7 +33,7 @@ def test_percentiles_are_milliseconds() -> None:
 
 @pytest.mark.slow
 def test_a_receiver_answers_every_frame_of_every_camera() -> None:
-    with receiver(0) as endpoint, Cameras(endpoint, ["a", "b"], [b"one", b"two"], 4) as cameras:
+    with receiver(0) as loop, Cameras(loop.endpoint, ["a", "b"], [b"one", b"two"], 4) as cameras:
         for fps in (None, 200.0):
             tally = cameras.stream(20, fps)
             assert (tally.sent, tally.answered, len(tally.latencies)) == (40, 40, 40)

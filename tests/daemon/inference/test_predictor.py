@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,7 @@ def rig(
         instruments=Instruments(CollectorRegistry()),
         context=context,
         threads=1,
+        reuse=True,  # frames without a grey image are not concerned
     )
     predictor.start()
     predictor.prepare(models[0])()
@@ -96,6 +98,25 @@ def frame(
         scale=scale,
         label=None if label is None else images.encode_png(label),
     )
+
+
+def test_a_mask_is_repeated_while_nothing_changes_and_never_by_another_version(
+    rig: tuple, models: list[Path]
+) -> None:
+    predictor, mailbox, receive = rig
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+
+    def answer(seq: int) -> MaskHeader:
+        mailbox.offer(replace(frame(seq, image), grey=image[..., 0]))
+        return receive()[0]
+
+    found = [answer(seq) for seq in range(8)]
+    assert [header.seq for header in found] == list(range(8))
+    assert found[-1].repeated
+    assert not found[0].repeated
+    assert len({header.mean_confidence for header in found}) == 1
+    predictor.prepare(models[1])()
+    assert [answer(seq).repeated for seq in (8, 9)] == [False, True]
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["png", "raw"])
