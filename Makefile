@@ -19,6 +19,7 @@
 #   DEMO_ARGS="--seed 1"   options for `dance-ondevice demo`
 #   PYTEST_ARGS="-k wire"  options for pytest
 #   FAULT_KILLS=200 DAY_FRAMES=10000 OVERLOAD_SECONDS=600 SOAK_SECONDS=3600 FUZZ_INPUTS=100000   how much of it
+#   OUT=FILE.json          where faults or soak write their figures, as a result for docs/benchmarks
 #   PREFIX=DIR             where install-service puts its virtual environment; /opt/dance-ondevice if not given
 #   BINDIR=DIR             where it links the command; /usr/local/bin if not given
 #   DESTDIR=DIR            a staging folder that install-service puts before every path
@@ -34,6 +35,7 @@ DAY_FRAMES ?= 10000
 OVERLOAD_SECONDS ?= 600
 SOAK_SECONDS ?= 3600
 FUZZ_INPUTS ?= 100000
+OUT ?=
 PREFIX ?= /opt/dance-ondevice
 BINDIR ?= /usr/local/bin
 DESTDIR ?=
@@ -81,10 +83,10 @@ format: $(VENV)/.stamp-test
 
 faults: $(VENV)/.stamp-test
 	DANCE_FAULT_KILLS=$(FAULT_KILLS) DANCE_DAY_FRAMES=$(DAY_FRAMES) DANCE_OVERLOAD_SECONDS=$(OVERLOAD_SECONDS) \
-	  $(BIN)/python -m pytest tests/faults -s $(PYTEST_ARGS)
+	  DANCE_FAULTS_OUT="$(OUT)" $(BIN)/python -m pytest tests/faults -s $(PYTEST_ARGS)
 
 soak: $(VENV)/.stamp-test
-	$(BIN)/python tests/faults/soak.py --seconds $(SOAK_SECONDS)
+	$(BIN)/python tests/faults/soak.py --seconds $(SOAK_SECONDS) $(if $(OUT),--out "$(OUT)")
 
 fuzz: $(VENV)/.stamp-test
 	$(BIN)/python tests/fuzz/fuzz_run.py --inputs $(FUZZ_INPUTS)

@@ -53,7 +53,7 @@ from dance_ondevice.daemon.system import systemd as notify
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import Signals, StopWhileStarting
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
-from dance_ondevice.daemon.versions import base, factory, first_model
+from dance_ondevice.daemon.versions import base, factory, first_model, mend
 from dance_ondevice.daemon.versions.versions import Versions, check_intact
 from dance_ondevice.daemon.wire.connections import ConnectionGuard
 
@@ -243,13 +243,16 @@ class Supervisor:
         budget = BudgetKeeper(store, config.energy, now=self._now, monotonic=self._monotonic)
         budget.load(history_lost=history_lost)
         self._begin(energy)
+        mended = mend.live_file(paths, store)
+        versions = Versions(paths, store, now=self._now)
+        versions.note = mended
         return Core(
             instruments=instruments,
             context=context,
             curve=curve,
             guard=guard,
             store=store,
-            versions=Versions(paths, store, now=self._now),
+            versions=versions,
             energy=energy,
             budget=budget,
             meter_note=meter_note,

@@ -7,9 +7,11 @@ of a killed process can be found and removed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,26 @@ def leftover_of(name: str) -> str | None:
     """Return the final name of a temporary file; None for a name that is not temporary."""
     found = _LEFTOVER.fullmatch(name)
     return None if found is None else found[1]
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file, unless it is a pipe, a device or a socket, which could keep its reader for ever.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+    """
+    # A pipe is opened without waiting for somebody who writes into it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "a folder lies where a file belongs", str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "a pipe, device or socket lies where a file belongs", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True)

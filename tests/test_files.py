@@ -10,6 +10,7 @@ from dance_ondevice.files import (
     Data,
     is_leftover,
     leftover_of,
+    read_regular,
     temporary_beside,
     write_durably,
     write_synced,
@@ -98,3 +99,18 @@ def test_leftovers_of_this_version_and_of_earlier_ones_are_known(name: str) -> N
 @pytest.mark.parametrize("name", ["live.json", ".other.tmp", "a.0123abcd.tmp", ".a.part", ".0123abcd.tmp"])
 def test_files_of_others_are_no_leftovers(name: str) -> None:
     assert not is_leftover(name)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    file, pipe, device = tmp_path / "file", tmp_path / "pipe", tmp_path / "device"
+    file.write_bytes(b"whole")
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    assert read_regular(file) == b"whole"
+    for other in (pipe, device):
+        with pytest.raises(OSError, match="where a file belongs"):
+            read_regular(other)
+    with pytest.raises(IsADirectoryError):
+        read_regular(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "none")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed
+from dance_ondevice.files import read_regular
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -66,8 +67,8 @@ def model_classes(paths: StatePaths, config_path: Path | None) -> tuple[str, ...
     from dance_ondevice.documents import decode
 
     try:
-        version = decode(paths.live_file.read_bytes(), dict[str, Any])["version"]
-        card = decode((paths.models / version / "card.json").read_bytes(), dict[str, Any])
+        version = decode(read_regular(paths.live_file), dict[str, Any])["version"]
+        card = decode(read_regular(paths.models / version / "card.json"), dict[str, Any])
         return tuple(card["classes"])
     except (OSError, ValueError, KeyError, TypeError):
         return tuple(load_config(config_path).config.model.classes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -68,6 +69,12 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
         # A restart does not help: the model must be put right first.
         click.echo(str(error), err=True)
         raise click.exceptions.Exit(EXIT_BAD_CONFIG) from error
+    except sqlite3.OperationalError as error:
+        logging.getLogger(__name__).debug("start failed", exc_info=True)
+        raise WorkFailed(
+            f"the index in {loaded.config.daemon.state_dir} cannot be opened: {error}; another program may "
+            "hold it, or the disk or its permissions be at fault: see `dance-ondevice doctor`"
+        ) from error
     except (OSError, RuntimeError) as error:
         logging.getLogger(__name__).debug("start failed", exc_info=True)
         raise WorkFailed(str(error)) from error

@@ -15,6 +15,7 @@ from dance_ondevice.daemon.commands.access import index, target
 from dance_ondevice.daemon.commands.energy import bar
 from dance_ondevice.daemon.terminal import print_json, show
 from dance_ondevice.documents import decode
+from dance_ondevice.files import read_regular
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.config.sections import Config
@@ -140,8 +141,8 @@ def picture(days: Sequence[Day], budget_joules: float) -> str:
 def _live_macs(paths: StatePaths) -> int:
     """MACs of the live model; 0 when there is none."""
     try:
-        version = decode(paths.live_file.read_bytes(), dict[str, Any])["version"]
-        return int(decode((paths.models / version / "card.json").read_bytes(), dict[str, Any])["macs"])
+        version = decode(read_regular(paths.live_file), dict[str, Any])["version"]
+        return int(decode(read_regular(paths.models / version / "card.json"), dict[str, Any])["macs"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 

@@ -20,6 +20,7 @@ from dance_ondevice.daemon.commands.access import (
     target,
 )
 from dance_ondevice.daemon.terminal import Waiting
+from dance_ondevice.files import read_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -215,6 +216,6 @@ def _frame(paths: StatePaths | None, sample: str) -> NDArray[np.uint8] | None:
     try:
         with index(paths) as database:
             row = database.execute("select path from samples where id = ?", [sample]).fetchone()
-        return decode_colour((paths.root / row[0]).read_bytes()) if row else None
+        return decode_colour(read_regular(paths.root / row[0])) if row else None
     except (OSError, ImageError, WorkFailed):
         return None

@@ -15,7 +15,7 @@ import msgspec
 from dance_ondevice.daemon.config import load as configuration
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.documents import DocumentError, decode
-from dance_ondevice.files import write_durably
+from dance_ondevice.files import read_regular, write_durably
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def running(environ: Mapping[str, str]) -> list[Instance]:
     for folder in _search_dirs(environ):
         for path in _registrations(folder):
             try:
-                instance = decode(path.read_bytes(), Instance)
+                instance = decode(read_regular(path), Instance)
             except (OSError, DocumentError) as error:
                 log.debug("registration skipped path=%s error=%s", path, error)
                 continue
@@ -140,7 +140,7 @@ def read_daemon_file(paths: StatePaths) -> DaemonFile | None:
         PermissionError: This user may not read the file.
     """
     try:
-        return decode(paths.daemon_file.read_bytes(), DaemonFile)
+        return decode(read_regular(paths.daemon_file), DaemonFile)
     except (FileNotFoundError, NotADirectoryError, DocumentError):
         return None
 

@@ -17,6 +17,7 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.control.instances import runtime_dir
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.system.waker import Waker
 from dance_ondevice.daemon.wire.connections import Connections, Watch
 from dance_ondevice.documents import DocumentError, decode
 
@@ -73,7 +74,7 @@ class ControlServer(Service):
         self._path = Path(endpoint.removeprefix("ipc://"))
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._socket: zmq.Socket[bytes] | None = None
-        self._wake_pair: tuple[socket.socket, socket.socket] | None = None
+        self._waker: Waker | None = None
 
     def setup(self) -> None:
         """Bind the socket.
@@ -82,7 +83,7 @@ class ControlServer(Service):
             OSError: Another daemon answers at the endpoint, or its folder cannot hold a socket.
         """
         listener = _listen(self._path, self._mode)
-        self._wake_pair = socket.socketpair()
+        self._waker = Waker()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
@@ -96,20 +97,22 @@ class ControlServer(Service):
     def run(self) -> None:
         """Answer requests until stopped."""
         assert self._socket is not None
-        assert self._wake_pair is not None
+        assert self._waker is not None
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._wake_pair[1], zmq.POLLIN)
+        poller.register(self._waker.fileno(), zmq.POLLIN)
         while not self.stopping.is_set():
             self.beat()
-            if self._socket in dict(poller.poll(_POLL_MS)):
+            ready = dict(poller.poll(_POLL_MS))
+            if self._waker.fileno() in ready:
+                self._waker.clear()  # or every poll from now on would return at once
+            if self._socket in ready:
                 self._serve_one(self._socket)
 
     def wake(self) -> None:
         """End the wait for the next request."""
-        if self._wake_pair is not None:  # else the loop has not begun and will see that it must stop
-            with contextlib.suppress(OSError):  # the thread has ended and closed it
-                self._wake_pair[0].send(b"x")
+        if self._waker is not None:  # else the loop has not begun and will see that it must stop
+            self._waker.wake()
 
     def teardown(self) -> None:
         """Close the socket and remove its file."""
@@ -119,8 +122,8 @@ class ControlServer(Service):
             self._path.unlink(missing_ok=True)
         if self._context is not None:
             self._context.term()
-        for end in self._wake_pair or ():
-            end.close()
+        if self._waker is not None:
+            self._waker.close()
 
     def _serve_one(self, router: zmq.Socket[bytes]) -> None:
         frames = router.recv_multipart(copy=False)

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from dance_ondevice import __version__
 from dance_ondevice.daemon.store.service import open_reader
 from dance_ondevice.daemon.system.state import StatePaths
-from dance_ondevice.files import is_leftover, sync_directory, temporary_beside
+from dance_ondevice.files import is_leftover, read_regular, sync_directory, temporary_beside
 
 __all__ = ["FORMAT", "MANIFEST", "BackedUp", "BackupError", "back_up", "belongs", "digest_of"]
 
@@ -206,6 +206,6 @@ def _others(paths: StatePaths) -> Iterator[str]:
 
 def _read(file: Path) -> bytes | None:
     try:
-        return file.read_bytes()
+        return read_regular(file)
     except OSError:  # evicted or pruned since it was listed
         return None

@@ -16,6 +16,7 @@ from dance_ondevice.daemon.curation import label_checks
 from dance_ondevice.daemon.curation.label_files import BRUSH_PNG, Found, MaskFile
 from dance_ondevice.daemon.curation.label_plan import Plan, Planned, Spool
 from dance_ondevice.daemon.curation.targets import Target, Targets
+from dance_ondevice.files import read_regular
 from dance_ondevice.images.codec import decode_label, encode_png
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE, LabelError, check_label
@@ -331,7 +332,7 @@ def _shifted(planner: _Planner, root: Path, live: Callable[[Path], Mask | None] 
         if nearest is None or nearest.label is None:
             return None
         try:
-            return decode_label((root / nearest.label).read_bytes())
+            return decode_label(read_regular(root / nearest.label))
         except (OSError, ImageError):
             return None
 

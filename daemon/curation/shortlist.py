@@ -11,6 +11,7 @@ from sqlite_utils import Database
 from dance_ondevice.daemon.curation.manifest import LABELS_FOLDER, MANIFEST, manifest
 from dance_ondevice.daemon.store.labelled import labelled_samples
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.files import read_regular
 from dance_ondevice.images.codec import decode_grey
 from dance_ondevice.images.headers import ImageError, probe, without_exif
 from dance_ondevice.images.signature import signature
@@ -159,7 +160,7 @@ def write(paths: StatePaths, exported: Exported, folder: Path, classes: Sequence
     for name in ("images", LABELS_FOLDER):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for image in exported.images:
-        data = (paths.root / str(image["stored"])).read_bytes()
+        data = read_regular(paths.root / str(image["stored"]))
         (folder / str(image["file"])).write_bytes(without_exif(data))
     (folder / MANIFEST).write_bytes(manifest(exported.images, classes))
 
@@ -167,7 +168,7 @@ def write(paths: StatePaths, exported: Exported, folder: Path, classes: Sequence
 def sign(image: Path) -> str | None:
     """The signature of an image file; None when it cannot be read."""
     try:
-        data = image.read_bytes()
+        data = read_regular(image)
         info = probe(data)
         longer = max(info.width, info.height)
         return signature(decode_grey(data, next((r for r in (8, 4, 2) if longer >= r * _SIGNED_SIDE), 1)))

@@ -8,6 +8,7 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions import base, classes
+from dance_ondevice.files import read_regular
 
 
 def check_model(config: Config, paths: StatePaths) -> Check:
@@ -20,8 +21,8 @@ def check_model(config: Config, paths: StatePaths) -> Check:
     if not paths.live_file.is_file():
         return Check(name, "ok", "none yet; the first start makes it")
     try:
-        version = str(json.loads(paths.live_file.read_bytes())["version"])
-        card = json.loads((paths.models / version / "card.json").read_bytes())
+        version = str(json.loads(read_regular(paths.live_file))["version"])
+        card = json.loads(read_regular(paths.models / version / "card.json"))
         found = base.changes(base.wanted(config), version, card, base.taken(paths))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         remedy = (

@@ -14,6 +14,7 @@ from dance_ondevice.daemon.planning import anchors
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import check_intact
 from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import read_regular
 from dance_ondevice.images.codec import decode_label
 from dance_ondevice.images.headers import ImageError, check_complete, probe
 from dance_ondevice.images.labels import LabelError, check_label
@@ -74,7 +75,7 @@ def check_versions(paths: StatePaths) -> Check | None:
     told = _first([f"{version}: {why}" for version, why in faults.items()])
     detail = f"{len(faults)} of {len(folders)} are damaged: {told}"
     try:
-        live = decode(paths.live_file.read_bytes(), dict[str, object]).get("version")
+        live = decode(read_regular(paths.live_file), dict[str, object]).get("version")
     except (OSError, DocumentError):
         live = None
     if live in faults:
@@ -134,12 +135,12 @@ def _fault(  # noqa: PLR0917 - a row
 def _anchor_faults(pairs: list[tuple[str, str]], n_classes: int) -> Iterator[str]:
     for image, label in pairs:
         try:
-            data = Path(image).read_bytes()
+            data = read_regular(Path(image))
             check_complete(data, probe(data))
         except (OSError, ImageError) as error:
             yield f"{image}: {error}"
             continue
         try:
-            check_label(decode_label(Path(label).read_bytes()), n_classes)
+            check_label(decode_label(read_regular(Path(label))), n_classes)
         except (OSError, ImageError, LabelError) as error:
             yield f"{label}: {error}"

@@ -121,7 +121,7 @@ class Cameras:
         if now - self._logged_at >= _LOG_EVERY:
             self._logged_at = now
             log.warning(
-                "camera forgotten name=%s for=%s because=more than ingest.max_cameras = %d names; "
+                "camera forgotten name=%s for=%s reason=more than ingest.max_cameras = %d names; "
                 "give the frames of one camera one name",
                 going,
                 name,

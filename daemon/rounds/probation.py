@@ -28,7 +28,7 @@ from dance_ondevice.daemon.system.cores import usable
 from dance_ondevice.daemon.versions import base
 from dance_ondevice.daemon.versions.versions import VersionError
 from dance_ondevice.documents import decode
-from dance_ondevice.files import write_durably
+from dance_ondevice.files import read_regular, write_durably
 from dance_ondevice.policies.promotion import bootstrap
 from dance_ondevice.policies.promotion import probation as policy
 
@@ -106,7 +106,7 @@ class Probation:
     def state(self) -> ProbationState | None:
         """The probation of the live version; None when it is not on probation."""
         try:
-            found = decode(self._file.read_bytes(), ProbationState)
+            found = decode(read_regular(self._file), ProbationState)
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
@@ -150,7 +150,7 @@ class Probation:
         write_durably(self._file, json.dumps(asdict(state)).encode())
 
     def _still_there(self, state: ProbationState) -> ProbationState:
-        """The same state, corrected after the newest samples were removed: their row numbers are reused."""
+        """The same state, corrected after the index was rebuilt: its numbers of arrival begin again."""
         newest = self._c.store.submit(round_record.newest_sample).result()
         if state.after is None or newest >= state.after:
             return state

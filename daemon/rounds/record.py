@@ -171,23 +171,29 @@ class SeenSample:
 
 
 def newest_sample(db: Database) -> int:
-    """Row number of the sample that was stored last, 0 when there are none.
+    """Number of the sample that was stored last, 0 when there never was one.
 
-    Row numbers follow the order of storing, whatever the wall clock does.
+    Numbers of arrival follow the order of storing, whatever the wall clock does, and none is used twice.
     """
-    return int(db.execute("select coalesce(max(rowid), 0) from samples").fetchone()[0])
+    return int(db.execute("select arrivals from sample_totals").fetchone()[0])
 
 
 def seen_since(
-    db: Database, row: int | None, since: float, most: int, state_dir: Path, *, condition: str | None = None
+    db: Database,
+    arrival: int | None,
+    since: float,
+    most: int,
+    state_dir: Path,
+    *,
+    condition: str | None = None,
 ) -> list[SeenSample]:
     """The newest frames that were stored after a moment and not learnt from, labelled ones first.
 
     Args:
         db: The store's connection.
-        row: The result of ``newest_sample`` at that moment. Samples that were rebuilt from their files are
-            left out, because it is not known when they were stored.
-        since: Wall-clock second of that moment, used where ``row`` is None.
+        arrival: The result of ``newest_sample`` at that moment. Samples that were rebuilt from their files
+            are left out, because it is not known when they were stored.
+        since: Wall-clock second of that moment, used where ``arrival`` is None.
         most: The most frames to return.
         state_dir: The state folder, which stored paths are relative to.
         condition: The condition in which the frames were captured; None for all.
@@ -196,10 +202,10 @@ def seen_since(
         # A label made by a model is no evidence here: such a frame counts as unlabelled.
         f"select id, camera, {BOUNDED}, condition, path, "
         "iif(label_source in ('teacher', 'self'), null, label_path) as label from samples "
-        "where iif(:row is null, received_at > :since, rowid > :row and origin <> 'rebuilt') "
+        "where iif(:after is null, received_at > :since, arrival > :after and origin <> 'rebuilt') "
         "and rounds_used = 0 and unreadable is null and (:of is null or condition = :of) "
-        "order by label is null, rowid desc limit :most",
-        {"row": row, "since": since, "of": condition, "most": most},
+        "order by label is null, arrival desc limit :most",
+        {"after": arrival, "since": since, "of": condition, "most": most},
     )
     return [
         SeenSample(

@@ -80,7 +80,10 @@ class ZapAuthenticator(Service):
         poller.register(self._waker.fileno(), zmq.POLLIN)
         while not self.stopping.is_set():
             self.beat()
-            if self._socket in dict(poller.poll(1000)):
+            ready = dict(poller.poll(1000))
+            if self._waker.fileno() in ready:
+                self._waker.clear()  # or every poll from now on would return at once
+            if self._socket in ready:
                 self._socket.send_multipart(self._answer(self._socket.recv_multipart()))
 
     def wake(self) -> None:

@@ -74,6 +74,9 @@ def _find_fault(paths: StatePaths) -> str:
     """Why the index cannot be used; empty if it can. It is also migrated."""
     if not paths.database.exists():
         return "missing"
+    for file in (_sibling(paths.database, suffix) for suffix in _WITH_WAL):
+        if file.exists() and not file.is_file():  # SQLite would wait for a pipe
+            raise sqlite3.OperationalError(f"{file} is no file; move it away")
     if paths.database.stat().st_size == 0:
         return "empty"
     try:

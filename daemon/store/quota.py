@@ -204,6 +204,8 @@ class Quota:
             piece = [self._due.popleft() for _ in range(min(PIECE, len(self._due)))]
             held = {*keep, *(row[0] for row in self._db.execute(_IN_USE))}
             going = [sample for sample in piece if sample.id not in held]
+            # By name and before it happens, so that whatever is missing later can be traced to here.
+            log.debug("evicting ids=%s", ",".join(sample.id for sample in going))
             self._room = None
             count = delete_samples(self._db, self._paths, [sample.id for sample in going])
             freed += sum(sample.bytes for sample in going)

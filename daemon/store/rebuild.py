@@ -14,6 +14,7 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import read_regular
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def _add_version(db: Database, version: str, card: Mapping[str, Any]) -> int:
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        return decode(file.read_bytes(), dict[str, Any])
+        return decode(read_regular(file), dict[str, Any])
     except (OSError, DocumentError) as error:
         log.warning("file not readable path=%s error=%s", file, error)
         return {}

@@ -22,7 +22,7 @@ from dance_ondevice.daemon.store.rebuild import Roles, restore_versions
 from dance_ondevice.daemon.store.samples import LabelMismatch, digest, native_size
 from dance_ondevice.daemon.store.scan import ImageFile, Scan, scan
 from dance_ondevice.daemon.system.state import StatePaths
-from dance_ondevice.files import is_leftover
+from dance_ondevice.files import is_leftover, read_regular
 from dance_ondevice.images.codec import decode_grey, decode_label
 from dance_ondevice.images.headers import ImageError, check_complete, probe
 from dance_ondevice.images.labels import IGNORE
@@ -216,7 +216,7 @@ class _Repair:
         """Mark a sample whose image is damaged; one that was mended serves again."""
         error = None
         try:
-            data = (self._paths.root / image.path).read_bytes()
+            data = read_regular(self._paths.root / image.path)
             info = probe(data)
             check_complete(data, info)
             decode_grey(data, grey_reduction(info.height, info.width))
@@ -262,7 +262,7 @@ class _Repair:
         """A row made from the image alone; None when the image is damaged."""
         file = self._paths.root / image.path
         try:
-            data = file.read_bytes()
+            data = read_regular(file)
             info = probe(data)
             check_complete(data, info)
             grey = decode_grey(data, grey_reduction(info.height, info.width))
@@ -311,7 +311,7 @@ class _Repair:
             return None
         file = self._paths.root / image.label
         try:
-            png = file.read_bytes()
+            png = read_regular(file)
             size = native_size(png, stored, native)
             counts = np.bincount(decode_label(png).ravel(), minlength=IGNORE + 1)
         except (OSError, ImageError, LabelMismatch) as error:

@@ -14,7 +14,7 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.system.state import StatePaths, parse_sample_id
 from dance_ondevice.daemon.system.workers import Workers
-from dance_ondevice.files import Staged, stage, sync_directory
+from dance_ondevice.files import Staged, read_regular, stage, sync_directory
 from dance_ondevice.images.headers import ImageError, probe
 
 FORMATS = ("jpg", "png")
@@ -244,7 +244,7 @@ class SampleFiles:
         if path in self._staged:
             self._place()
         try:
-            return path.read_bytes()
+            return read_regular(path)
         except OSError:
             return None
 

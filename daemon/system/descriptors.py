@@ -19,8 +19,8 @@ _OWN = 128
 _OWN_AT_LEAST = 48
 _FEWEST = 16
 #: What a burst may take before the first of it is closed: libzmq stops accepting after so many events that
-#: nobody has taken yet, at each of three listening sockets.
-_BURST = 3 * 1001
+#: nobody has taken yet (1002 were seen), at each of three listening sockets that others can reach.
+_BURST = 3 * 1010
 _MOST_SENDERS, _MOST_READERS, _MOST_COMMANDS = 1024, 512, 32
 #: What stands for no limit.
 UNLIMITED = 2**31 - 1

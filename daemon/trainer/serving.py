@@ -22,6 +22,7 @@ from dance_ondevice.daemon.children.counts import Counts, ScoreCard
 from dance_ondevice.daemon.trainer.scores import score
 from dance_ondevice.daemon.versions.condition_file import Known, known_of
 from dance_ondevice.documents import DocumentError
+from dance_ondevice.files import read_regular
 from dance_ondevice.models.card import CheckpointError, Normalisation
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.training.batches import TrainingSample
@@ -44,7 +45,7 @@ def kept(file: Path, model: nn.Module) -> Kept:
         model: The model that the sets belong to; it is left unchanged.
     """
     try:
-        sets, about = condition_store.decode(file.read_bytes(), str(file))
+        sets, about = condition_store.decode(read_regular(file), str(file))
         known = known_of(sets, about)
         served = {name: statistics for name, statistics in sets.items() if name in known.live}
         with Serving(served, known).on(model) as apply:

@@ -26,7 +26,7 @@ from dance_ondevice.daemon.children.teacher_jobs import (
     read_teacher_job,
 )
 from dance_ondevice.daemon.trainer.teacher_models import Seen, Teacher, TeacherError, load_teacher
-from dance_ondevice.files import write_synced
+from dance_ondevice.files import read_regular, write_synced
 from dance_ondevice.images.codec import decode_colour, decode_label, encode_png
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE
@@ -78,8 +78,8 @@ def _calibrate(job: TeacherJob, teacher: Teacher) -> tuple[labelling.Calibration
     total = np.zeros_like(correct)
     for sample in job.calibration:
         try:
-            label = decode_label(Path(sample.label).read_bytes())
-            seen = teacher(decode_colour(Path(sample.image).read_bytes()), (label.shape[0], label.shape[1]))
+            label = decode_label(read_regular(Path(sample.label)))
+            seen = teacher(decode_colour(read_regular(Path(sample.image))), (label.shape[0], label.shape[1]))
         except (OSError, ImageError):
             continue  # evicted or damaged since it was chosen
         used += 1
@@ -113,7 +113,7 @@ def _teach(
     accept: NDArray[np.float32],
 ) -> Taught:
     try:
-        image = decode_colour(Path(sample.image).read_bytes())
+        image = decode_colour(read_regular(Path(sample.image)))
     except (OSError, ImageError) as error:
         return Taught(id=sample.id, error=str(error))
     seen = teacher(image, sample.size)

@@ -21,7 +21,7 @@ from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions import tryout
 from dance_ondevice.daemon.versions.versions import VersionError, Versions
 from dance_ondevice.documents import DocumentError, decode
-from dance_ondevice.files import write_durably
+from dance_ondevice.files import read_regular, write_durably
 
 __all__ = [
     "Change",
@@ -136,7 +136,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         ValueError: The card is not a model card.
     """
     try:
-        card = decode((folder / CARD).read_bytes(), dict[str, Any])
+        card = decode(read_regular(folder / CARD), dict[str, Any])
     except DocumentError as error:
         raise ValueError(f"{folder / CARD} is not a model card: {error}") from error
     if not (folder / TENSORS).is_file():
@@ -149,10 +149,10 @@ def taken(paths: StatePaths) -> frozenset[str]:
     found: set[str] = set()
     # Without the file (an earlier release, or damage), the cards still give those of the present versions.
     with contextlib.suppress(OSError, DocumentError):
-        found.update(decode((paths.models / "taken.json").read_bytes(), list[str]))
+        found.update(decode(read_regular(paths.models / "taken.json"), list[str]))
     for file in paths.models.glob("*/card.json"):
         try:
-            card = decode(file.read_bytes(), dict[str, Any])
+            card = decode(read_regular(file), dict[str, Any])
             weights = (card.get("training") or {}).get("weights") or {}
             found.add(str(card.get("sha256")))
             if weights:

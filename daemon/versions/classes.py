@@ -18,7 +18,7 @@ from dance_ondevice.daemon.versions.base import is_untrained
 from dance_ondevice.daemon.versions.versions import VersionError, Versions
 from dance_ondevice.daemon.versions.widen import widened
 from dance_ondevice.documents import DocumentError, decode
-from dance_ondevice.files import write_durably
+from dance_ondevice.files import read_regular, write_durably
 
 __all__ = ["append", "check", "known", "remember"]
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def known(paths: StatePaths) -> tuple[str, ...]:
     """The classes that the labels of a state folder were made for; empty before its first start."""
     try:
-        return tuple(decode((paths.root / "classes.json").read_bytes(), list[str]))
+        return tuple(decode(read_regular(paths.root / "classes.json"), list[str]))
     except FileNotFoundError:
         return ()
     except (OSError, DocumentError) as error:

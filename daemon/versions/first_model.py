@@ -221,6 +221,8 @@ def _copy_base(config: Config, config_file: str, scratch: Path, source: Path) ->
             f"a model for {list(wanted)}, in that order, as 'dance-ondevice pretrain' makes one; or, before "
             "anything is labelled, model.classes as that model has them"
         )
+    except TimeoutError:
+        raise  # the machine was too busy: the next start tries again
     except (OSError, ValueError) as error:
         problem = f"{config.model.weights!r} ({error})"
         allowed = (
@@ -304,25 +306,28 @@ class _FactoryError(ValueError):
 
 def _write_fresh(config: Config, out: Path, weights: Path | None = None) -> None:
     width, height = config.model.size
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "dance_ondevice.daemon.versions.first_model",
-            config.model.architecture,
-            config.model.factory,
-            json.dumps(list(config.model.classes)),
-            str(config.training.seed),
-            str(width),
-            str(height),
-            str(out),
-            *([str(weights)] if weights is not None else []),
-        ],
-        check=False,
-        timeout=_LONGEST_SECONDS,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    command = [
+        sys.executable,
+        "-m",
+        "dance_ondevice.daemon.versions.first_model",
+        config.model.architecture,
+        config.model.factory,
+        json.dumps(list(config.model.classes)),
+        str(config.training.seed),
+        str(width),
+        str(height),
+        str(out),
+        *([str(weights)] if weights is not None else []),
+    ]
+    try:
+        done = subprocess.run(
+            command, check=False, timeout=_LONGEST_SECONDS, stdout=subprocess.PIPE, text=True
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(
+            f"the machine was too busy to make the first model within {_LONGEST_SECONDS} s; "
+            "the next start tries again"
+        ) from error
     if done.returncode == _BAD_FACTORY:
         raise _FactoryError(done.stdout.strip().splitlines()[-1])
     done.check_returncode()

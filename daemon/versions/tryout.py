@@ -42,6 +42,7 @@ def check(directory: Path, *, procfs: Path = Path("/proc"), beat: Callable[[], N
 
     Raises:
         ValueError: It does not load, does not run, or takes too much time or memory; the message says which.
+        TimeoutError: The machine was too busy to find out.
         OSError: The process cannot be started.
     """
     most = memory_limit(procfs)
@@ -59,7 +60,9 @@ def check(directory: Path, *, procfs: Path = Path("/proc"), beat: Callable[[], N
                 if (resident_bytes(procfs, child.pid) or 0) > most:
                     raise ValueError(f"{directory}: it takes more memory than this board can spare")
                 if time.monotonic() >= deadline:
-                    raise ValueError(f"{directory}: one image took it more than {longest:.0f} s")
+                    raise TimeoutError(
+                        f"{directory}: the machine was too busy to try the model within {longest:.0f} s"
+                    )
         finally:
             child.kill()
     if child.returncode == 0:

@@ -7,6 +7,7 @@ index of the same facts and can be rebuilt from them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -22,17 +23,20 @@ from typing import Any
 import msgspec
 from sqlite_utils import Database
 
+from dance_ondevice.daemon.children.child import out_of_memory
 from dance_ondevice.daemon.store.notes import forget_uncertainties
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.documents import DocumentError, decode
-from dance_ondevice.files import write_durably
+from dance_ondevice.files import read_regular, write_durably
 
 log = logging.getLogger(__name__)
 
 #: Versions kept beside the live, the previous and the frozen one, newest first, by status.
 KEEP = {"rejected": 5, "rolled_back": 5, "damaged": 2, "candidate": 2, "retired": 10}
 
+#: What a process that has no memory or descriptors left is told.
+_SHORT = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 _NUMBERED = re.compile(r"v([0-9]{1,18})")
 
@@ -72,6 +76,14 @@ class Live:
     card: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class _Problem:
+    """Why a version does not load; ``passing`` where the files are not to blame."""
+
+    text: str
+    passing: bool = False
+
+
 class NothingLoads(VersionError):  # noqa: N818 - says what is wrong
     """No version loads.
 
@@ -84,6 +96,30 @@ class NothingLoads(VersionError):  # noqa: N818 - says what is wrong
             f"{problem}, and no other version does; delete {live_file} to start from model.weights"
         )
         self.problem = problem
+
+
+def read_pointer(paths: StatePaths) -> Pointer | None:
+    """The live pointer, or None before the first version was adopted.
+
+    Raises:
+        VersionError: It is damaged.
+        OSError: It cannot be read.
+    """
+    try:
+        found = decode(read_regular(paths.live_file), _PointerFile)
+        version = _plain(found.version)
+        return Pointer(
+            version,
+            _plain(found.previous) if found.previous else None,
+            _plain(found.frozen) if found.frozen else version,
+        )
+    except FileNotFoundError:
+        return None
+    except (DocumentError, KeyError) as error:
+        raise VersionError(
+            f"{paths.live_file} is not readable ({error}); write "
+            '{"version": "<a folder under models/>"} into it, or delete it to start from model.weights'
+        ) from error
 
 
 class Versions:
@@ -102,22 +138,8 @@ class Versions:
         return self._live
 
     def pointer(self) -> Pointer | None:
-        """The live pointer, or None before the first version was adopted."""
-        try:
-            found = decode(self._paths.live_file.read_bytes(), _PointerFile)
-            version = _plain(found.version)
-            return Pointer(
-                version,
-                _plain(found.previous) if found.previous else None,
-                _plain(found.frozen) if found.frozen else version,
-            )
-        except FileNotFoundError:
-            return None
-        except (DocumentError, KeyError) as error:
-            raise VersionError(
-                f"{self._paths.live_file} is not readable ({error}); write "
-                '{"version": "<a folder under models/>"} into it, or delete it to start from model.weights'
-            ) from error
+        """The live pointer, see ``read_pointer``."""
+        return read_pointer(self._paths)
 
     def directory(self, version: str) -> Path:
         """Folder of one version."""
@@ -147,7 +169,7 @@ class Versions:
         try:
             if version not in self.names():
                 raise FileNotFoundError(version)
-            card = decode((self.directory(version) / "card.json").read_bytes(), dict[str, Any])
+            card = decode(read_regular(self.directory(version) / "card.json"), dict[str, Any])
         except (OSError, DocumentError) as error:
             known = ", ".join(self.names()) or "none"
             raise VersionError(f"no readable version {version!r}; known versions: {known}") from error
@@ -172,7 +194,7 @@ class Versions:
         """
         version = self._next_name()
         card_file = source / "card.json"
-        card = decode(card_file.read_bytes(), dict[str, Any])
+        card = decode(read_regular(card_file), dict[str, Any])
         card.update(changes, version=version, created_at=self._now())
         write_durably(card_file, json.dumps(card, indent=1).encode())
         self._paths.models.mkdir(parents=True, exist_ok=True)
@@ -247,7 +269,8 @@ class Versions:
         """Make sure that the live version loads; where it does not, make the next best version live.
 
         The previous version is tried first, then earlier live versions, newest first, and last the first
-        version. Rejected versions are never used.
+        version. Rejected versions are never used. A version that could not be loaded for want of memory or
+        descriptors is not marked as damaged: a rollback leads back to it.
 
         Args:
             loads: Loads a version's folder; any exception means that the version does not load.
@@ -265,17 +288,25 @@ class Versions:
         problem = self._problem(pointer.version, loads)
         if problem is None:
             return None
-        log.error("live model does not load version=%s error=%s", pointer.version, problem)
+        log.error("live model does not load version=%s error=%s", pointer.version, problem.text)
         for version in self._spare(pointer):
             if self._problem(version, loads) is None:
-                self.make_live(version, reason=f"{pointer.version} does not load", away_from="damaged")
-                self.note = f"{pointer.version} does not load ({problem}): {version} is live in its place"
+                self.make_live(
+                    version,
+                    reason=f"{pointer.version} does not load",
+                    away_from=None if problem.passing else "damaged",
+                )
+                self.note = (
+                    f"{pointer.version} does not load ({problem.text}): {version} is live in its place"
+                )
+                if problem.passing:
+                    self.note += "; once there is room, 'dance-ondevice models rollback' makes it live again"
                 return self.note
-        raise NothingLoads(f"{pointer.version} does not load ({problem})", self._paths.live_file)
+        raise NothingLoads(f"{pointer.version} does not load ({problem.text})", self._paths.live_file)
 
-    def _problem(self, version: str, loads: Callable[[Path], object]) -> str | None:
+    def _problem(self, version: str, loads: Callable[[Path], object]) -> _Problem | None:
         if version not in self.names():
-            return f"there is no version of this name under {self._paths.models}"
+            return _Problem(f"there is no version of this name under {self._paths.models}")
         return _problem(self.directory(version), loads)
 
     def _spare(self, pointer: Pointer) -> list[str]:
@@ -359,8 +390,8 @@ def check_intact(directory: Path) -> None:
         ValueError: The tensors differ, or the card is damaged.
         OSError: A file is missing or cannot be read.
     """
-    card = decode((directory / "card.json").read_bytes(), dict[str, Any])
-    found = hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
+    card = decode(read_regular(directory / "card.json"), dict[str, Any])
+    found = hashlib.sha256(read_regular(directory / "model.safetensors")).hexdigest()
     if card.get("sha256") != found:
         raise ValueError(f"{directory}/model.safetensors is damaged: its SHA-256 is not the card's")
 
@@ -394,9 +425,20 @@ def _forget(db: Database, version: str) -> None:
     db.table("versions").delete(version)
 
 
-def _problem(directory: Path, loads: Callable[[Path], object]) -> str | None:
+def _problem(directory: Path, loads: Callable[[Path], object]) -> _Problem | None:
     try:
         loads(directory)
     except Exception as error:  # the model may be the user's own: loading it may raise anything
-        return str(error) or type(error).__name__
+        return _Problem(str(error) or type(error).__name__, passing=_is_passing(error))
     return None
+
+
+def _is_passing(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, says that memory or descriptors are short for now."""
+    while error is not None:
+        if isinstance(error, Exception) and out_of_memory(error):
+            return True
+        if isinstance(error, OSError) and error.errno in _SHORT:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["widened"]
 
-_SECONDS = 120.0
+#: A busy board needs minutes to load what this takes.
+_SECONDS = 600.0
 #: Exit status of the program when the model cannot be widened; its standard output says why.
 _NOT_WIDENED = 3
 

@@ -88,6 +88,9 @@ def page(cameras: Mapping[str, bytes], seconds: int) -> str:
 
 def _handler(pictures: Pictures, seconds: int) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        #: Seconds in which a request must be there, so that half ones keep no thread.
+        timeout = 10
+
         def do_GET(self) -> None:
             # Another site's page whose name resolves to loopback must not see the camera.
             host = (self.headers.get("Host") or "").rsplit(":", 1)[0].strip("[]")

@@ -162,6 +162,9 @@ class ConnectionGuard(Service):
         # Created here, and used by the guard's thread alone once it is handed over.
         events: zmq.Socket[Any] = socket.context.socket(zmq.PAIR)
         events.setsockopt(zmq.LINGER, 0)
+        # A burst is what libzmq accepts before it waits for its events to be taken: its own thousand of them
+        # and those that may wait on this side, by default as many again.
+        events.setsockopt(zmq.RCVHWM, 1)
         events.connect(endpoint)
         self._new.put((events, connections))
         self._waker.wake()
@@ -242,7 +245,7 @@ class ConnectionGuard(Service):
         if now - self._logged_at.get(connections.name, -_LOG_EVERY) >= _LOG_EVERY:
             self._logged_at[connections.name] = now
             log.warning(
-                "connections closed socket=%s count=%d because=%r",
+                "connections closed socket=%s count=%d reason=%r",
                 connections.name,
                 closed,
                 f"more than {connections.limit} are open; a sender should keep one socket, not open one a "

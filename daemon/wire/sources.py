@@ -16,6 +16,7 @@ import numpy as np
 from dance_ondevice.daemon.wire import capture
 from dance_ondevice.daemon.wire.capture import Capture, Silence
 from dance_ondevice.datasets.camvid import VOID_ID
+from dance_ondevice.files import read_regular
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE
@@ -146,7 +147,7 @@ def _folder(
             yield SourceFrame(
                 name=file.name,
                 encoding=_FORMATS[file.suffix.lower()],
-                image=file.read_bytes(),
+                image=read_regular(file),
                 label=_read_label(label, void) if label is not None and label.is_file() else None,
             )
 
@@ -173,7 +174,7 @@ def told_passed_over(kinds: Mapping[str, int]) -> str:
 
 def _read_label(path: Path, void: Sequence[int]) -> bytes:
     """A label file unchanged, or rewritten where its void ids have to become 255."""
-    data = path.read_bytes()
+    data = read_regular(path)
     if not void:
         return data
     try:

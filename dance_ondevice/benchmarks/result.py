@@ -26,7 +26,7 @@ class About:
     """Where a result comes from.
 
     Attributes:
-        benchmark: the subcommand of ``dance-ondevice bench``.
+        benchmark: the subcommand of ``dance-ondevice bench``, or ``soak`` or ``faults`` of make.
         command: the command line that makes it again; folders of the user stand as placeholders.
         data: what it was measured on.
         machine: what it was measured with, as :func:`machine_class` words it.

@@ -30,6 +30,8 @@ from dance_ondevice.benchmarks.markdown import number, table
 from dance_ondevice.benchmarks.predict import page as predict_page
 from dance_ondevice.benchmarks.predict.report import PredictReport
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, command_line, read_result
+from dance_ondevice.benchmarks.robustness import page as robustness_page
+from dance_ondevice.benchmarks.robustness.report import FaultsReport, SoakReport
 from dance_ondevice.benchmarks.service import page as service_page
 from dance_ondevice.benchmarks.service.report import ServiceReport
 from dance_ondevice.benchmarks.slimming import page as slimming_page
@@ -258,6 +260,14 @@ def _base(result: Result) -> tuple[str, list[str]]:
     return f"The base model that comes along, {report.architecture}", base_page.lines(report)
 
 
+def _soak(result: Result) -> tuple[str, list[str]]:
+    return "A daemon in a world that changes fast", robustness_page.soak_lines(as_body(result, SoakReport))
+
+
+def _faults(result: Result) -> tuple[str, list[str]]:
+    return "What was broken on purpose", robustness_page.faults_lines(as_body(result, FaultsReport))
+
+
 def _demo(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, DemoRuns)
     return f"The demonstration beside {report.busy} busy processes", demo_page.lines(report)
@@ -276,6 +286,8 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "base": _base,
     "demo": _demo,
     "fleet": _fleet,
+    "soak": _soak,
+    "faults": _faults,
 }
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from dance_ondevice import documents
+from dance_ondevice.files import read_regular
 from dance_ondevice.models.card import TENSORS_FILE, CheckpointError, directory_of
 
 __all__ = [
@@ -192,7 +193,7 @@ def load_arrays(path: Path) -> tuple[dict[str, ConditionArrays], str]:
     """
     file = directory_of(path) / CONDITIONS_FILE
     try:
-        data = file.read_bytes()
+        data = read_regular(file)
     except FileNotFoundError:
         return {}, ""
     except OSError as error:

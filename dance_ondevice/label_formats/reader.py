@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from dance_ondevice.files import read_regular
 from dance_ondevice.label_formats import coco, cvat, label_studio
 from dance_ondevice.label_formats.label_file import LabelFile
 from dance_ondevice.label_formats.regions import Export, FormatError, OtherFormat
@@ -52,7 +53,7 @@ def read_export(path: Path, kind: Format = "auto") -> Export:
         FormatError: The file does not have that format, or any known one; the message names the file.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise FormatError(f"{path}: {error.strerror or error}") from error
     return read_bytes(str(path), data, kind)

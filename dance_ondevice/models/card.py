@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import read_regular
 from dance_ondevice.learnt_loss import LossWeights
 from dance_ondevice.models.mapping.class_map import ClassMap, ClassMapError
 
@@ -122,7 +123,7 @@ def read_card(path: Path) -> ModelCard:
     """
     file = directory_of(path) / CARD_FILE
     try:
-        data = file.read_bytes()
+        data = read_regular(file)
     except OSError as error:
         raise CheckpointError(f"{file}: cannot read the model card: {error.strerror}") from error
     return decode_card(data, str(file))

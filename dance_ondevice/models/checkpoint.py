@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from dance_ondevice.files import write_durably
+from dance_ondevice.files import read_regular, write_durably
 from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.branches import BranchError, remove_branches, removed_branches
 from dance_ondevice.models.card import (
@@ -122,7 +122,7 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
     card = read_card(path)
     file = directory_of(path) / TENSORS_FILE
     try:
-        data = file.read_bytes()
+        data = read_regular(file)
     except OSError as error:
         raise CheckpointError(f"{file}: cannot read the tensors: {error.strerror}") from error
     digest = hashlib.sha256(data).hexdigest()

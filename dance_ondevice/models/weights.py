@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from dance_ondevice.files import read_regular
 from dance_ondevice.models.cost import training_only
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: a weights file ends in {', '.join(SUFFIXES)}")
     try:
         content: Any = (
-            safetensors.torch.load(path.read_bytes())
+            safetensors.torch.load(read_regular(path))
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )

@@ -18,7 +18,7 @@ import numpy as np
 
 from dance_ondevice.conditions.arrays import ConditionArrays
 from dance_ondevice.documents import DocumentError, decode
-from dance_ondevice.files import write_durably
+from dance_ondevice.files import read_regular, write_durably
 
 __all__ = ["GraphError", "ServingGraph", "read_graph", "write_graph"]
 
@@ -86,8 +86,8 @@ def read_graph(folder: Path, model: str) -> ServingGraph | None:
     """
     for file in sorted(folder.glob(f"{_STEM}*{_SUFFIX}")):
         with contextlib.suppress(OSError, DocumentError):
-            graph = file.read_bytes()
-            about = decode(file.with_suffix(_ABOUT).read_bytes(), _About)
+            graph = read_regular(file)
+            about = decode(read_regular(file.with_suffix(_ABOUT)), _About)
             if file.stem == _name(graph, about) and about.model == model:
                 return ServingGraph(graph, about.model, about.places, about.learnt)
     return None

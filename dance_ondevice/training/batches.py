@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dance_ondevice.files import read_regular
 from dance_ondevice.images.codec import decode_colour, decode_label
 from dance_ondevice.images.headers import ImageError, probe
 from dance_ondevice.images.labels import IGNORE, LabelError, check_label
@@ -129,7 +130,7 @@ def read_label(sample: TrainingSample, num_classes: int) -> Image:
         SampleError: The file is missing, no label, or holds ids out of range.
     """
     try:
-        label = decode_label(sample.label.read_bytes())
+        label = decode_label(read_regular(sample.label))
         if sample.void:
             label = np.where(np.isin(label, sample.void), np.uint8(IGNORE), label)
         check_label(label, num_classes)
@@ -150,7 +151,7 @@ def read_image(sample: TrainingSample, at_least: tuple[float, float] | None = No
         SampleError: The file is missing or no image.
     """
     try:
-        data = sample.image.read_bytes()
+        data = read_regular(sample.image)
         info = probe(data)
         return decode_colour(data, _reduction((info.height, info.width), at_least))
     except (OSError, ImageError) as error:
@@ -170,7 +171,7 @@ def image_size(sample: TrainingSample) -> tuple[int, int]:
         SampleError: The file is missing or no image.
     """
     try:
-        info = probe(sample.image.read_bytes())
+        info = probe(read_regular(sample.image))
     except (OSError, ImageError) as error:
         raise SampleError(f"{sample.image}: {error}") from error
     return info.height, info.width

@@ -54,3 +54,8 @@ def test_the_queries_of_the_dashboard_parse(tmp_path: Path) -> None:
     file = tmp_path / "queries.yml"
     file.write_text("\n".join(rules))
     promtool("check", "rules", file)
+
+
+def test_each_alert_has_its_row_on_the_page_of_warnings() -> None:
+    page = (DEPLOY.parent / "docs" / "troubleshooting.md").read_text()
+    assert not [name for name in alerts() if f"`{name}`" not in page]

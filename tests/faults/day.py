@@ -10,20 +10,19 @@ import collections
 import contextlib
 import hashlib
 import json
-import os
 import re
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import zmq
 from daemon_process import PATIENCE, Daemon
+from day_children import Trainer, hold_trainer
 from ingest_harness import header
-from senders import WINDOW, Promises, audit, check_live_model, check_no_refund, dice
+from senders import WINDOW, Promises, audit, check_live_model, check_no_refund, dice, lost_samples
 
 from dance_ondevice.daemon.store.scan import scan
 from dance_ondevice.daemon.store.service import open_reader
@@ -42,6 +41,8 @@ LABEL_EVERY = 3
 CHAPTER = 250
 #: What becomes of the chapters' rounds and of the daemon meanwhile, in turn.
 FATES = ("finish", "kill trainer", "stop", "kill", "kill at candidate")
+#: Those of them for which the trainer is held still meanwhile, so that they surely meet a round.
+HELD = ("kill trainer", "stop", "kill")
 #: Of the frames of a chapter, those that come before its round; the others come while it runs.
 BEFORE_ROUND = 0.6
 
@@ -218,6 +219,8 @@ class LongDay:
     def __init__(self, folder: Path, frames: int) -> None:
         self.day = Day(frames)
         self.daemon = Daemon(folder, inference=True, priority="background")
+        # Evictions are told by name.
+        self.daemon.options = ("--log-level", "debug")
         text = self.daemon.config.read_text()
         for old, new in CHANGES:
             assert old in text
@@ -262,29 +265,54 @@ class LongDay:
         quiet = first + int((last - first) * BEFORE_ROUND)
         self._settle(quiet)
         versions = self._versions()
+        if fate in HELD:
+            self._end_amid_a_round(fate, quiet, last)
+            return
         request = self.daemon.ask("train_now")["request"]
 
         def done() -> bool:
             return bool(self.daemon.ask("train_status", request=request)["state"] == "done")
 
-        amid_steps = fate == "stop" or self._chance.random() < 0.5
-        seen = self.daemon.wait_until(
-            lambda status: done() or status["rounds"]["step" if amid_steps else "running"]
-        )
-        self.day.allow(last)
-        self.day.wait_for_answers(self._chance.randint(quiet, last - WINDOW), self.daemon)
-        if fate == "kill trainer":
-            self._kill_trainer(seen["rounds"]["running"])
-        elif fate == "stop":
-            self._end(signal.SIGTERM)
-        elif fate == "kill":
-            self._end(signal.SIGKILL)
-        elif fate == "kill at candidate":
+        self.daemon.wait_until(lambda status: done() or status["rounds"]["running"])
+        self._send_some(quiet, last)
+        if fate == "kill at candidate":
             # Between the two halves of a promotion, or of a refusal: the version is there, the round is open.
             self._wait(lambda: self._versions() - versions or done(), pause=0.002)
             self._end(signal.SIGKILL)
-        if fate in ("finish", "kill trainer"):
+        else:
             self._wait(done, pause=0.1)
+
+    def _end_amid_a_round(self, fate: str, quiet: int, last: int) -> None:
+        """Frames come while a round is under way; then its trainer or the daemon ends."""
+        trainer = self._held_trainer(amid_steps=fate == "stop" or self._chance.random() < 0.5)
+        self._send_some(quiet, last)
+        if fate == "kill trainer":
+            self.killed_rounds.add(trainer.round)
+            trainer.send(signal.SIGKILL)
+            self._wait(lambda: trainer.round not in self.open_rounds(), pause=0.1)
+            return
+        assert trainer.round in self.open_rounds()
+        if fate == "stop":
+            trainer.send(signal.SIGCONT)
+        self._end(signal.SIGTERM if fate == "stop" else signal.SIGKILL)
+
+    def _held_trainer(self, *, amid_steps: bool) -> Trainer:
+        """A trainer that stands still, so that its round is open; rounds are asked for until there is one."""
+        pid = self.daemon.running.pid
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            assert time.monotonic() < deadline, self.daemon.log.read_text()[-4000:]
+            request = self.daemon.ask("train_now")["request"]
+            state = {"state": ""}
+            while state["state"] != "done":
+                state = self.daemon.ask("train_status", request=request)
+                rounds = self.daemon.ask("status")["rounds"]
+                if rounds["step" if amid_steps else "running"] and (trainer := hold_trainer(pid)):
+                    return trainer
+
+    def _send_some(self, quiet: int, last: int) -> None:
+        self.day.allow(last)
+        self.day.wait_for_answers(self._chance.randint(quiet, last - WINDOW), self.daemon)
 
     def _wake(self) -> None:
         if self._camera is None:
@@ -331,6 +359,8 @@ class LongDay:
         day = self.day
         files = {image.id for image in scan(self.paths).images.values()}
         day.seen |= files
+        lost = lost_samples(day.promises.kept.keys() | day.seen, files, self.daemon.log.read_text())
+        assert not lost, f"stored once, never evicted, and gone: {sorted(lost)[:3]} of {len(lost)}"
         evicted = len((day.promises.kept.keys() | day.seen) - files) + day.stored_again
         logged = sum(map(int, self.logged(r"evicted samples=(\d+)")))
         unlogged = evicted - logged - self.unlogged
@@ -341,17 +371,6 @@ class LongDay:
             # have been stored and evicted.
             assert -WINDOW <= unlogged <= MOST_EVICTED
         self.unlogged += unlogged
-
-    def _kill_trainer(self, running: str | None) -> None:
-        assert self.daemon.process is not None
-        for pid in _children(self.daemon.process.pid):
-            with contextlib.suppress(OSError):  # it has just ended
-                command = Path(f"/proc/{pid}/cmdline").read_text()
-                if "trainer_main" not in command:
-                    continue
-                os.kill(pid, signal.SIGKILL)
-                (job,) = (part for part in command.split("\0") if part.endswith("job.json"))
-                self.killed_rounds.add(Path(job).parent.name)
 
     def _versions(self) -> set[str]:
         return {path.name for path in self.paths.models.glob("v*")}
@@ -373,9 +392,3 @@ def _round_of(version: Path) -> str | None:
     card = json.loads((version / "card.json").read_bytes())
     found: str | None = (card.get("training") or {}).get("round")
     return found
-
-
-def _children(pid: int) -> Iterator[int]:
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # a thread that has just ended
-            yield from map(int, (task / "children").read_text().split())

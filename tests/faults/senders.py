@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import json
 import random
+import re
 import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,12 @@ def audit(state: Path, promises: Promises, *, evicts: bool = False) -> dict[str,
         assert received is None or promises.kept.get(identifier, received) == received, identifier
         assert label_path is None or (state / label_path).stat().st_size > 0
     return ledger
+
+
+def lost_samples(stored_once: Set[str], files: Set[str], log: str) -> set[str]:
+    """Of samples that were stored, those that are gone although no line of the log says they were evicted."""
+    evicted = {each for line in re.findall(r"evicting ids=(\S+)", log) for each in line.split(",")}
+    return stored_once - files - evicted
 
 
 def check_no_refund(before: dict[str, Any], after: dict[str, Any]) -> None:

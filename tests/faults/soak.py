@@ -4,13 +4,15 @@ Usage: python tests/faults/soak.py [--seconds N] [--rounds-every SECONDS]
 
 Day, dusk and rain take turns every few seconds, rounds run all the time. After a warm-up of a third of the
 time, resident memory may grow by less than 2 %, descriptors and threads must be as many as before, and no
-round may have failed. Prints a line every ten looks and the verdict; exit status 1 if it is no.
+round may have failed. Prints a line every ten looks and the verdict; exit status 1 if it is no. ``--out``
+writes the figures as a result for docs/benchmarks.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sqlite3
 import statistics
 import sys
@@ -23,10 +25,18 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parent.parent / "helpers")]
 
 from daemon_process import Camera, Daemon  # noqa: E402
+from figures import STREET_SEED  # noqa: E402
 from senders import resident_bytes  # noqa: E402
+
+from dance_ondevice.benchmarks.options import made_here  # noqa: E402
+from dance_ondevice.benchmarks.result import write_result  # noqa: E402
+from dance_ondevice.benchmarks.robustness.page import soak_lines  # noqa: E402
+from dance_ondevice.benchmarks.robustness.report import SoakReport  # noqa: E402
 
 CONDITIONS = ("day", "dusk", "rain")
 ALLOWED_GROWTH = 0.02
+#: Share of the time.
+WARM_UP = 1 / 3
 #: Frames of one condition before the next one comes.
 TURN = 60
 
@@ -49,8 +59,8 @@ def look(pid: int, at: float) -> Look:
     )
 
 
-def soak(folder: Path, seconds: float, rounds_every: float) -> tuple[list[Look], dict[str, Any]]:
-    """Returns what was seen between rounds, and the daemon's last status."""
+def soak(folder: Path, seconds: float, rounds_every: float) -> tuple[list[Look], dict[str, Any], float]:
+    """Returns what was seen between rounds, the daemon's last status, and the machine's mean load."""
     daemon = Daemon(folder, inference=True, engine="auto", priority="background")
     text = daemon.config.read_text()
     # A quota that is reached within the first minutes: eviction is part of the steady state.
@@ -59,6 +69,7 @@ def soak(folder: Path, seconds: float, rounds_every: float) -> tuple[list[Look],
     assert daemon.process is not None
     camera = Camera(daemon.facts["ingest"][0])
     looks: list[Look] = []
+    loads: list[float] = []
     try:
         with contextlib.closing(camera):
             started = time.monotonic()
@@ -71,6 +82,7 @@ def soak(folder: Path, seconds: float, rounds_every: float) -> tuple[list[Look],
                     next_round = now + rounds_every
                 if now >= next_look and not daemon.ask("status")["rounds"]["running"]:
                     looks.append(look(daemon.process.pid, now - started))
+                    loads.append(os.getloadavg()[0])
                     next_look = now + 1
                     if len(looks) % 10 == 1:
                         print(f"{looks[-1]} frames={index}", flush=True)
@@ -80,24 +92,40 @@ def soak(folder: Path, seconds: float, rounds_every: float) -> tuple[list[Look],
                 status["failed"] = db.execute(
                     "select id, reasons from rounds where outcome = 'failed'"
                 ).fetchall()
-            return looks, status
+                status["outcomes"] = dict(
+                    db.execute("select coalesce(outcome, 'open'), count(*) from rounds group by 1")
+                )
+            return looks, status, statistics.mean(loads)
     finally:
         assert daemon.stop() == 0, daemon.log.read_text()[-2000:]
 
 
-def judge(looks: list[Look]) -> tuple[float, int, int]:
-    """After the warm-up, the last fifth against the first: growth of the resident memory as a share, and by
-    how many descriptors and threads the most frequent number changed.
+def figures(looks: list[Look], status: dict[str, Any], load: float) -> SoakReport:
+    """After the warm-up, the last fifth of the looks is set against the first: by medians, and for counts
+    by what was seen most often.
     """
-    steady = looks[len(looks) // 3 :]
+    steady = looks[int(len(looks) * WARM_UP) :]
     fifth = max(1, len(steady) // 5)
     first, last = steady[:fifth], steady[-fifth:]
     resident = [statistics.median(each.resident for each in part) for part in (first, last)]
-    return (
-        resident[1] / resident[0] - 1,
-        statistics.mode(each.descriptors for each in last)
-        - statistics.mode(each.descriptors for each in first),
-        statistics.mode(each.threads for each in last) - statistics.mode(each.threads for each in first),
+    descriptors = [statistics.mode(each.descriptors for each in part) for part in (first, last)]
+    threads = [statistics.mode(each.threads for each in part) for part in (first, last)]
+    return SoakReport(
+        seconds=looks[-1].at,
+        looks=len(looks),
+        warm_up=WARM_UP,
+        resident_median=int(statistics.median(each.resident for each in steady)),
+        resident_highest=max(each.resident for each in looks),
+        growth=resident[1] / resident[0] - 1,
+        descriptors=descriptors[1],
+        descriptors_more=descriptors[1] - descriptors[0],
+        threads=threads[1],
+        threads_more=threads[1] - threads[0],
+        frames=status["frames"],
+        rounds=status["outcomes"],
+        failures=tuple(f"{number}: {reasons}" for number, reasons in status["failed"]),
+        conditions=tuple(status["conditions"]["known"]),
+        load=load,
     )
 
 
@@ -105,19 +133,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--rounds-every", type=float, default=30)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--note", default="")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        looks, status = soak(Path(folder), arguments.seconds, arguments.rounds_every)
-    growth, descriptors, threads = judge(looks)
-    print(f"frames {status['frames']} rounds {status['rounds']} conditions {status['conditions']}")
-    print(
-        f"{len(looks)} looks in {looks[-1].at:.0f} s; after a third of it: resident {growth:+.2%}, "
-        f"descriptors {descriptors:+d}, threads {threads:+d}; {looks[-1]}"
-    )
-    for failed in status["failed"]:
-        print(f"failed: {failed}")
-    flat = growth < ALLOWED_GROWTH and not descriptors and not threads
-    return 0 if flat and not status["failed"] else 1
+        looks, status, load = soak(Path(folder), arguments.seconds, arguments.rounds_every)
+    found = figures(looks, status, load)
+    print("\n".join(soak_lines(found)))
+    if arguments.out:
+        about = made_here(
+            "soak",
+            f"make soak SOAK_SECONDS={arguments.seconds:.0f}",
+            f"synthetic street frames, 64x48, seed {STREET_SEED}; {', '.join(CONDITIONS)} in turn, "
+            f"{TURN} frames of each, one in three labelled; a round every {arguments.rounds_every:.0f} s",
+            seed=STREET_SEED,
+            note=arguments.note,
+        )
+        write_result(arguments.out, about, found)
+    flat = found.growth < ALLOWED_GROWTH and not found.descriptors_more and not found.threads_more
+    return 0 if flat and not found.failures else 1
 
 
 if __name__ == "__main__":

@@ -14,7 +14,12 @@ from pathlib import Path
 
 import pytest
 from daemon_process import Daemon
-from senders import Load, Promises, audit
+from figures import Figures
+from senders import Load, Promises, audit, lost_samples
+
+from dance_ondevice.benchmarks.robustness.report import Disk
+from dance_ondevice.daemon.store.scan import scan
+from dance_ondevice.daemon.system.state import StatePaths
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -48,6 +53,8 @@ class FaultyDaemon(Daemon):
                 [
                     *(sys.executable, str(FAULTY), str(self._faults), "run"),
                     *("--config", str(self.config), "--state-dir", str(self.state)),
+                    # Evictions are told by name.
+                    *("--log-level", "debug"),
                 ],
                 stderr=log,
                 env={**os.environ, "RUNTIME_DIRECTORY": str(self._runtime), **environ},
@@ -86,7 +93,9 @@ FAULTS = [
 ]
 
 
-def test_each_write_that_fails_is_refused_and_the_daemon_goes_on(begin: Callable[..., FaultyDaemon]) -> None:
+def test_each_write_that_fails_is_refused_and_the_daemon_goes_on(
+    begin: Callable[..., FaultyDaemon], figures: Figures
+) -> None:
     daemon = begin()
     promises = Promises()
     load = Load(daemon.facts["ingest"][0], promises)
@@ -105,6 +114,14 @@ def test_each_write_that_fails_is_refused_and_the_daemon_goes_on(begin: Callable
     daemon.start()
     assert daemon.stop() == 0
     audit(daemon.state, promises)
+    kinds = sorted({f"{errno.errorcode[code]} at {call}" for call, code, _ in FAULTS})
+    figures.disks.append(measured(", ".join(kinds), promises))
+
+
+def measured(fault: str, promises: Promises) -> Disk:
+    """The figures of a test whose audits found nothing lost, or it would not be here."""
+    refused = sum(promises.answers[answer] for answer in ("store_full", "store_failed"))
+    return Disk(fault=fault, refused=refused, kept=len(promises.kept), lost=0)
 
 
 @pytest.fixture
@@ -129,7 +146,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_others_fill_and_a_disk_that_is_read_only(
-    begin: Callable[..., FaultyDaemon], small_disk: Path
+    begin: Callable[..., FaultyDaemon], small_disk: Path, figures: Figures
 ) -> None:
     daemon = begin(state=small_disk / "state")
     promises = Promises()
@@ -160,6 +177,9 @@ def test_a_disk_that_others_fill_and_a_disk_that_is_read_only(
     daemon.start()
     assert daemon.stop() == 0
     audit(small_disk / "state", promises, evicts=True)
+    files = {image.id for image in scan(StatePaths(small_disk / "state")).images.values()}
+    assert not lost_samples(promises.kept.keys(), files, daemon.log.read_text())
+    figures.disks.append(measured("a tmpfs that others fill, then read-only", promises))
 
 
 def test_an_index_that_is_truncated_or_deleted_costs_no_sample(begin: Callable[..., FaultyDaemon]) -> None:

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pytest
 from daemon_process import Camera, Daemon
+from figures import Figures
 from senders import Load, Promises, audit, check_live_model, check_no_refund, dice
 
+from dance_ondevice.benchmarks.robustness.report import Kills
 from dance_ondevice.daemon.config.sections import Energy
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.store.service import Store
@@ -72,7 +74,7 @@ def leave_a_reservation_open(state: Path, name: str) -> None:
         assert store.stop(30)
 
 
-def test_kill_9_of_the_daemon_under_load(daemon: Daemon) -> None:
+def test_kill_9_of_the_daemon_under_load(daemon: Daemon, figures: Figures) -> None:
     chance = dice("daemon", KILLS)
     plant_live_model(daemon.state)
     daemon.start()
@@ -116,10 +118,13 @@ def test_kill_9_of_the_daemon_under_load(daemon: Daemon) -> None:
     assert not final["open"]
     assert final["settled"] >= KILLS * RESERVED
     assert len(promises.kept) > KILLS
-    print(
-        f"kills={KILLS} while_starting={while_starting} sent={promises.sent} "
-        f"acked_kept={len(promises.kept)} answers={dict(promises.answers)}"
-    )
+    figures.kills.append(measured(f"daemon under load, {while_starting} while it started", KILLS, promises))
+    print(figures.kills[-1])
+
+
+def measured(of: str, kills: int, promises: Promises) -> Kills:
+    """The figures of a test whose audits found nothing: no loss and no refund, or it would not be here."""
+    return Kills(of=of, kills=kills, sent=promises.sent, kept=len(promises.kept), lost=0, refunds=0)
 
 
 def kill_children(pid: int) -> int:
@@ -147,7 +152,7 @@ def learning(daemon: Daemon) -> Daemon:
     return daemon
 
 
-def test_kill_9_of_trainer_and_daemon_amid_rounds(learning: Daemon) -> None:
+def test_kill_9_of_trainer_and_daemon_amid_rounds(learning: Daemon, figures: Figures) -> None:
     """A killed trainer fails its round with the joules on record; a killed daemon takes its trainer along."""
     daemon, chance, promises = learning, dice("trainer", KILLS), Promises()
     kills = max(2, KILLS // 10)
@@ -182,4 +187,5 @@ def test_kill_9_of_trainer_and_daemon_amid_rounds(learning: Daemon) -> None:
     assert len(final["closed"]) >= kills
     assert all(settled is not None and settled > 0 for _, settled in final["closed"].values())
     assert promises.kept
-    print(f"kills={kills} acked_kept={len(promises.kept)} settled={final['settled']:.0f} J")
+    figures.kills.append(measured("trainer, daemon or both amid a round", kills, promises))
+    print(figures.kills[-1])

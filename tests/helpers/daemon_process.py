@@ -19,7 +19,7 @@ from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import codec as images
 
 #: Seconds that a daemon may take to start, or to get where a test wants it: a busy machine is no failure.
-PATIENCE = 300
+PATIENCE = int(os.environ.get("DANCE_TEST_PATIENCE", "300"))
 
 CONFIG = """
 [ingest]
@@ -85,6 +85,8 @@ class Daemon:
         self.facts: dict[str, Any] = {}
         #: What the daemon is started with, such as a command that sets limits.
         self.prefix: tuple[str, ...] = ()
+        #: Options of ``run`` beside the configuration and the state folder.
+        self.options: tuple[str, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -101,6 +103,7 @@ class Daemon:
                     *self.prefix,
                     *(sys.executable, "-m", "dance_ondevice", "run"),
                     *("--config", str(self.config), "--state-dir", str(self.state)),
+                    *self.options,
                 ],
                 stderr=log,
                 # Commands find a user's daemons through the runtime folder; a test's must not be among them.

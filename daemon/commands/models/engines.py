@@ -11,6 +11,7 @@ from dance_ondevice.daemon.commands.access import target
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json, print_table
 from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import read_regular
 
 
 @click.command()
@@ -25,7 +26,7 @@ def engines(version: str | None, config_path: Path | None, state_dir: Path | Non
     paths = target(config_path, state_dir)
     name = version or _live(paths)
     try:
-        table = decode((paths.models / name / TABLE_FILE).read_bytes(), EngineTable)
+        table = decode(read_regular(paths.models / name / TABLE_FILE), EngineTable)
     except FileNotFoundError as error:
         raise WorkFailed(
             f"no engines were measured for {name}: that is done when the daemon loads it with inference on, "
@@ -73,6 +74,6 @@ def engines(version: str | None, config_path: Path | None, state_dir: Path | Non
 
 def _live(paths: StatePaths) -> str:
     try:
-        return str(decode(paths.live_file.read_bytes(), dict[str, object])["version"])
+        return str(decode(read_regular(paths.live_file), dict[str, object])["version"])
     except (OSError, DocumentError, KeyError) as error:
         raise WorkFailed(f"no version is live in {paths.root}: start the daemon first") from error

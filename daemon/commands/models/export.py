@@ -11,6 +11,7 @@ from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, st
 from dance_ondevice.daemon.commands.access import index, target
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json
+from dance_ondevice.files import read_regular
 from dance_ondevice.images.headers import ImageError
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _frames(paths: StatePaths, height: int, width: int) -> list[NDArray[np.uint8
             stored = [paths.root / path for (path,) in rows.fetchall()]
         for file in stored:
             try:
-                found.append(images.decode_colour(file.read_bytes()))
+                found.append(images.decode_colour(read_regular(file)))
             except (OSError, ImageError):
                 continue  # evicted in the meantime, or damaged, which the doctor reports
     street = StreetCamera(seed=0, height=height, width=width)

@@ -17,6 +17,7 @@ from dance_ondevice.daemon.commands.rounds import await_request
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json, print_table, show_time
 from dance_ondevice.documents import decode
+from dance_ondevice.files import read_regular
 
 _COLUMNS = (
     "version",
@@ -82,7 +83,13 @@ def show(version: str | None, config_path: Path | None, state_dir: Path | None, 
     if as_json:
         print_json(card)
         return
-    print_certificate(card)
+    try:
+        print_certificate(card)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # A card may be incomplete and still be shown; of one that somebody changed, anything may be wrong.
+        raise WorkFailed(
+            f"the card of {card.get('version') or version} is damaged ({error}); --json prints it as it is"
+        ) from error
 
 
 @models.command()
@@ -122,7 +129,7 @@ def _switch(paths: StatePaths, as_json: bool, cmd: str, **args: Any) -> None:
 def _read_card(paths: StatePaths, version: str | None) -> dict[str, Any]:
     if version is None:
         try:
-            version = str(decode(paths.live_file.read_bytes(), dict[str, Any])["version"])
+            version = str(decode(read_regular(paths.live_file), dict[str, Any])["version"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise WorkFailed(f"no live version at {paths.live_file}: {error}") from error
     from dance_ondevice.daemon.versions.versions import age_key
@@ -132,7 +139,7 @@ def _read_card(paths: StatePaths, version: str | None) -> dict[str, Any]:
         raise WorkFailed(f"no version {version!r}; there are: {', '.join(names) or 'none'}")
     path = paths.models / version / "card.json"
     try:
-        card = decode(path.read_bytes(), dict[str, Any])
+        card = decode(read_regular(path), dict[str, Any])
     except (OSError, ValueError) as error:
         raise WorkFailed(f"{path} cannot be read: {error}") from error
     return card

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dance_ondevice.daemon.cli import WorkFailed
+from dance_ondevice.files import read_regular
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.system.state import StatePaths
@@ -25,7 +26,7 @@ def live_model(paths: StatePaths) -> Callable[[Path], Prediction | None] | None:
     from dance_ondevice.images.headers import ImageError
 
     try:
-        version = decode(paths.live_file.read_bytes(), dict[str, Any])["version"]
+        version = decode(read_regular(paths.live_file), dict[str, Any])["version"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     loaded: list[tuple[Any, ModelCard]] = []
@@ -41,7 +42,7 @@ def live_model(paths: StatePaths) -> Callable[[Path], Prediction | None] | None:
                 raise WorkFailed(f"the live model {version} does not load: {error}") from error
         model, card = loaded[0]
         try:
-            return predict(model, decode_colour(image.read_bytes()), card.normalisation)
+            return predict(model, decode_colour(read_regular(image)), card.normalisation)
         except (OSError, ImageError):
             return None
 

@@ -81,6 +81,19 @@ def test_a_broken_card_is_told(run, paths: StatePaths):
 
 
 @pytest.mark.usefixtures("versions")
+@pytest.mark.parametrize(
+    "damage", [{"classes": -1}, {"created_at": []}, {"macs": "x"}, {"training": "x"}, {"gate": [1]}]
+)
+def test_a_card_with_a_value_of_another_kind_is_told(
+    run, run_json, paths: StatePaths, damage: dict[str, Any]
+):
+    (paths.models / "v0001" / "card.json").write_text(json.dumps({**CARD, "version": "v0001", **damage}))
+    state = ("--state-dir", str(paths.root))
+    assert "the card of v0001 is damaged" in run("models", "show", "v0001", *state, code=1).stderr
+    assert run_json("models", "show", "v0001", *state)["version"] == "v0001"
+
+
+@pytest.mark.usefixtures("versions")
 def test_engines_are_those_of_the_live_version(run, run_json, paths: StatePaths):
     args = ("models", "engines", "--state-dir", str(paths.root))
     assert "no engines were measured for v0002" in run(*args, code=1).stderr

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import stat
 import threading
@@ -63,6 +64,13 @@ def test_a_command_gets_its_result(endpoint: str):
         "text": "é",
         "none": None,
     }
+
+
+def test_a_wake_without_a_stop_is_over_after_one_turn(server: ControlServer, endpoint: str):
+    server.wake()
+    client.request(endpoint, "echo")
+    assert server._waker is not None
+    assert not select.select([server._waker.fileno()], [], [], 0)[0]
 
 
 @pytest.mark.usefixtures("server")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import threading
 from pathlib import Path
@@ -72,6 +73,17 @@ def test_what_was_acknowledged_before_a_backup_under_load_is_in_it(paths: StateP
     with opened(other) as store:  # and it can be worked with
         store.add_sample(new_sample(999)).result(30)
     assert rows(other)[new_sample(999).id]["arrival"] > max(row["arrival"] for row in restored.values())
+
+
+def test_a_pipe_in_the_place_of_an_image_is_missing_from_a_backup(paths: StatePaths, tmp_path: Path) -> None:
+    with opened(paths) as store:
+        for seq in range(2):
+            store.add_sample(new_sample(seq)).result(30)
+        image = paths.root / rows(paths)[new_sample(1).id]["path"]
+        image.unlink()
+        os.mkfifo(image)
+        found = back_up(paths, tmp_path / "site.tar")
+    assert (found.samples, found.missing) == (2, 1)
 
 
 def test_a_backup_holds_what_a_state_is_and_no_secrets(made: Path, paths: StatePaths, tmp_path: Path) -> None:

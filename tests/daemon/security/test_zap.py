@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,6 +124,13 @@ def test_keys_that_cannot_be_read_now_turn_away_for_now(ring: Keyring) -> None:
         # A client that is told 300 tries again, after 400 libzmq never does.
         assert here.ask(request)[2] == b"300"
         assert here.authenticator.alive
+
+
+def test_a_wake_without_a_stop_is_over_after_one_turn(ring: Keyring) -> None:
+    with site(ring) as here:
+        here.authenticator.wake()
+        assert here.knock(ring.client("front")) == ACCEPTED
+        assert not select.select([here.authenticator._waker.fileno()], [], [], 0)[0]
 
 
 def test_nobody_gets_in_once_the_authenticator_is_dead(ring: Keyring) -> None:

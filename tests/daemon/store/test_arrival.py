@@ -76,3 +76,16 @@ def test_a_replayed_stream_has_no_leaps_and_keeps_the_time_of_day(leap: float) -
     assert [time % DAY for time in found] == pytest.approx([time % DAY for time in times])
     weekend = [0.0, 2.5 * DAY]
     assert simulation._in_order(weekend) == weekend
+
+
+def test_frames_that_came_since_are_told_apart_although_the_newest_before_them_went(
+    paths: StatePaths,
+) -> None:
+    with opened(paths) as store:
+        for seq in range(3):
+            store.add_sample(new_sample(seq)).result(30)
+        before = store.submit(record.newest_sample).result(30)
+        store.remove_samples([new_sample(2).id]).result(30)
+        store.add_sample(new_sample(3)).result(30)
+        seen = store.submit(lambda db: record.seen_since(db, before, 0.0, 9, paths.root)).result(30)
+    assert [each.sample.id for each in seen] == [new_sample(3).id]

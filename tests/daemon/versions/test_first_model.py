@@ -290,3 +290,14 @@ def test_a_state_starts_untrained_where_that_is_asked_for_or_no_base_fits(
 
     assert base.is_untrained(versions.card(pointer.version))
     assert start(paths, versions, Config(model=model)) == pointer
+
+
+@pytest.mark.parametrize("limit", ["first_model._LONGEST_SECONDS", "tryout._LONGEST_SECONDS"])
+def test_a_machine_too_busy_to_make_or_try_a_model_is_no_mistake_in_the_configuration(
+    paths: StatePaths, versions: Versions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(f"dance_ondevice.daemon.versions.{limit}", 0)
+    brought = model_at(tmp_path / "brought") if limit.startswith("tryout") else ""
+    with pytest.raises(TimeoutError, match="too busy"):
+        first_model.ensure(config(brought), "test.toml", paths, versions)
+    assert versions.pointer() is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -169,6 +170,28 @@ def test_a_live_model_whose_loading_raises_anything_gives_way_to_the_one_before(
     note = versions.fall_back(loads)
     assert note is not None
     assert "v0002 does not load (no such operator): v0001 is live" in note
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't allocate memory")],
+)
+def test_a_live_model_for_which_there_is_no_room_now_is_not_condemned(
+    versions: Versions, paths: StatePaths, store: Store, error: Exception
+) -> None:
+    for version in (real(paths, versions), real(paths, versions)):
+        versions.make_live(version, reason="test")
+
+    def loads(folder: Path) -> None:
+        if folder.name == "v0002":
+            raise VersionError("v0002 cannot be read") from error
+
+    note = versions.fall_back(loads)
+    assert note is not None
+    assert "'dance-ondevice models rollback' makes it live again" in note
+    assert versions.pointer() == Pointer("v0001", "v0002", "v0001")
+    statuses = store.submit(lambda db: {r["version"]: r["status"] for r in db["versions"].rows}).result()
+    assert statuses == {"v0001": "live", "v0002": "retired"}
 
 
 def test_a_live_model_with_a_flipped_bit_gives_way_to_the_one_before(

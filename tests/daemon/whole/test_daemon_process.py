@@ -200,6 +200,17 @@ def test_a_state_folder_that_cannot_be_says_what_to_do(tmp_path: Path) -> None:
     assert str(daemon.state) in refused.stderr
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_index_in_its_place_is_named(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    daemon = Daemon(tmp_path)
+    daemon.state.mkdir()
+    make(daemon.state / "dance.db")
+    refused = daemon.run_cli("run", "--config", str(daemon.config))
+    assert refused.returncode == 1
+    assert "dance.db is no file; move it away" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_base_model_of_other_classes_is_a_configuration_error(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path)
     base = tmp_path / "base"
