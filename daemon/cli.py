@@ -49,7 +49,9 @@ TABLE: Mapping[str, Lazy] = {
         f"{_COMMANDS}.stream:stream", "Send frames from a folder, video, camera or URL to a daemon."
     ),
     "status": Lazy(f"{_COMMANDS}.status:status", "Show what the daemon is doing."),
-    "watch": Lazy(f"{_COMMANDS}.watch:watch", "Show masks over their frames, in an image file, in a video or on a page."),
+    "watch": Lazy(
+        f"{_COMMANDS}.watch:watch", "Show masks over their frames, as an image, a video or a page."
+    ),
     "console": Lazy(
         f"{_COMMANDS}.console:console", "Serve pages that show what the daemon does and take labels."
     ),

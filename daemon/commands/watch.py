@@ -68,7 +68,7 @@ def watch(
     config_path: Path | None,
     state_dir: Path | None,
 ) -> None:
-    """Show masks over their frames, in an image file, in a video or on a page.
+    """Show masks over their frames, as an image, a video or a page.
 
     Frames come from the daemon's store: one that it did not keep, or that of a daemon elsewhere (--from), is
     shown as its colours alone. The page can be reached from this machine only. Ctrl-C ends it.
