@@ -91,7 +91,7 @@ fuzz: $(VENV)/.stamp-test
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/fuzz --timeout 0 $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) build dist demo-report *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .cache build dist demo-report *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install-service uninstall-service:

@@ -50,6 +50,9 @@ TABLE: Mapping[str, Lazy] = {
     ),
     "status": Lazy(f"{_COMMANDS}.status:status", "Show what the daemon is doing."),
     "watch": Lazy(f"{_COMMANDS}.watch:watch", "Show masks over their frames, in an image file or on a page."),
+    "console": Lazy(
+        f"{_COMMANDS}.console:console", "Serve pages that show what the daemon does and take labels."
+    ),
     "pause": Lazy(f"{_COMMANDS}.rounds:pause", "Start no more rounds until resumed."),
     "resume": Lazy(f"{_COMMANDS}.rounds:resume", "Let rounds start again."),
     "train-now": Lazy(f"{_COMMANDS}.rounds:train_now", "Run one round now."),

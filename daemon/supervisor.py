@@ -23,9 +23,8 @@ from dance_ondevice.daemon.config.reload import Reloader
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.config.warnings import warnings as configured_warnings
-from dance_ondevice.daemon.control import handlers as control_handlers
 from dance_ondevice.daemon.control import instances, main_loop, status
-from dance_ondevice.daemon.control import server as control
+from dance_ondevice.daemon.control import sockets as control_sockets
 from dance_ondevice.daemon.control.next_step import Advisor
 from dance_ondevice.daemon.control.running import Core, Running
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
@@ -33,7 +32,8 @@ from dance_ondevice.daemon.energy.meters import choose_meter
 from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
 from dance_ondevice.daemon.ingest import ingest_config
 from dance_ondevice.daemon.ingest.cameras import stored_cameras
-from dance_ondevice.daemon.ingest.ingest_config import admission
+from dance_ondevice.daemon.ingest.last_seen import LastSeen
+from dance_ondevice.daemon.ingest.learnt_indicator import served_by
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
 from dance_ondevice.daemon.metrics.gauges import SnapshotCollector
@@ -88,6 +88,7 @@ class Supervisor:
         self.paths = StatePaths(Path(self._config.daemon.state_dir))
         self._shares = descriptors.shares(descriptors.limit(), self._config.ingest.max_cameras)
         self._signals = Signals()
+        self._seen = LastSeen(self._config.ingest.max_cameras, monotonic=monotonic)
         self._loaded = loaded
         self._services: list[Service] = []
         self._metrics_server = contextlib.ExitStack()
@@ -127,8 +128,7 @@ class Supervisor:
         4. inference
         5. rounds
         6. ingest: frames are accepted from here on
-        7. the schedule of rounds, metrics, the control socket, and the files that name them, since
-           these reach all other parts
+        7. the schedule of rounds, metrics, the control socket and its files: they reach all other parts
         """
         config = self._config
         self._take_state_folder()
@@ -225,6 +225,7 @@ class Supervisor:
                 paths,
                 quota_bytes=config.storage.quota_bytes,
                 min_free_bytes=config.storage.min_free_bytes,
+                on_written=lambda frames, seconds: instruments.frame_cpu("store", seconds, frames),
             )
         )
         instruments.cameras.known(store.submit(last_arrivals).result())
@@ -289,7 +290,8 @@ class Supervisor:
         first_model.come_up(*model, store=core.store, loads=check_intact)
         if not config.inference.enabled:
             return None, None
-        # Only here does the daemon load torch.
+        # A daemon without inference does without what it takes.
+        from dance_ondevice.daemon.inference.estimation import Estimation
         from dance_ondevice.daemon.inference.service import Predictor
 
         pointer = first_model.ensure(config, self._config_file, self.paths, versions)
@@ -303,11 +305,19 @@ class Supervisor:
                 context=core.context,
                 threads=cores.usable(config.inference.threads),
                 engine=config.inference.engine,
+                estimation=Estimation(
+                    self.paths.models / ".estimation",
+                    core.energy.cpu,
+                    procfs=Path(config.energy.procfs_root),
+                    monotonic=self._monotonic,
+                ),
                 curve=core.curve,
                 max_cameras=config.ingest.max_cameras,
                 watch=core.guard.bounding("masks", self._shares.readers, newest_first=True),
+                reuse=config.inference.reuse,
                 conditions=config.conditions,
                 notes=SampleNotes(core.store, monotonic=self._monotonic),
+                seen=self._seen,
             )
         )
         installs: list[Callable[[], None]] = []
@@ -328,18 +338,19 @@ class Supervisor:
         return Ingest(
             config.ingest,
             context=core.context,
-            indicator=indicator,
+            indicator=served_by(config.complexity.indicator, indicator, core.versions.live),
             rules=ingest_config.rules(config.data_slimming),
             n_classes=len(config.model.classes),
             store=core.store,
             mailbox=mailbox,
             instruments=core.instruments,
             condition_of=predictor.conditions.named_condition_of if predictor else lambda _camera: "",
-            admission=admission(config, core.curve),
+            admission=ingest_config.admission(config, core.curve),
             curve=core.curve,
             publishers=config.security.publishers,
             cameras=core.store.submit(stored_cameras).result(),
             watch=core.guard.bounding("ingest", self._shares.senders // max(1, sockets)),
+            seen=self._seen,
         )
 
     def _open_to_others(self, core: Core, running: Running, registry: CollectorRegistry) -> str:
@@ -355,25 +366,23 @@ class Supervisor:
             metrics_url = server.start()
             cpu.threads["metrics"] = lambda: server.native_id
             self._metrics_server.callback(server.close)
-        endpoint = control.default_endpoint(config, self.paths, self._environ)
-        self._begin(
-            control.ControlServer(
-                endpoint,
-                control_handlers.handlers(
-                    rounds=parts.rounds,
-                    store=parts.store,
-                    forget=parts.ingest.forget_camera,
-                    report=lambda: status.report(parts, uptime=self._uptime(), metrics_url=metrics_url),
-                    reload=lambda: main_loop.reload(running, self._environ),
-                    n_classes=len(config.model.classes),
-                    max_pixels=config.ingest.max_pixels,
-                ),
-                watch=core.guard.bounding("control", self._shares.commands),
-            )
+        sockets = control_sockets.make(
+            config,
+            self.paths,
+            running,
+            config_file=self._loaded.path,
+            seen=self._seen,
+            environ=self._environ,
+            uptime=self._uptime,
+            metrics_url=metrics_url,
+            reload=lambda: main_loop.reload(running, self._environ),
+            watch=lambda name: core.guard.bounding(name, self._shares.commands),
         )
+        endpoint = self._begin(sockets.control).endpoint
         facts = instances.DaemonFile(
             pid=os.getpid(),
             control=endpoint,
+            console=self._begin(sockets.console).endpoint,
             ingest=tuple(parts.ingest.endpoints),
             subscribe_bind=parts.ingest.visited_endpoints,
             metrics=metrics_url or None,
@@ -383,8 +392,7 @@ class Supervisor:
         self._cleanup.callback(self.paths.daemon_file.unlink, missing_ok=True)
         try:
             registration = instances.register(self.paths.root, endpoint, self._environ)
-        except OSError as error:
-            # Commands then need --state-dir; nothing else depends on it.
+        except OSError as error:  # commands then need --state-dir; nothing else depends on it
             log.warning("not registered error=%s", error)
         else:
             self._cleanup.callback(registration.unlink, missing_ok=True)

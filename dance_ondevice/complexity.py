@@ -1,7 +1,7 @@
 """Spatial complexity: how much of a frame would be lost if it were stored, trained on or inferred smaller.
 
-Indicators score the luma of an unlabelled frame; :func:`label_boundary_density` scores a label. Most are
-formulas; :class:`LearntLoss` is learnt from a model's own losses (:func:`learn_loss`).
+Indicators score the luma of an unlabelled frame; :func:`label_boundary_density` scores a label. They are
+formulas; ``learnt_loss`` has one that is learnt from a model's own losses.
 """
 
 from __future__ import annotations
@@ -32,17 +32,8 @@ _ROUNDING = 1e-6
 _EDGE_STEP = 0.1
 #: |gx| + |gy| of the 3x3 Sobel operator for an axis-aligned step of the whole 8-bit range.
 _SOBEL_FULL_STEP = 4 * 255
-#: Cells (rows, columns) of the learnt loss's features, and pixels of a cell's side.
-_CELLS = (6, 8)
-_CELL_SIDE = 40
-#: Grey levels added to a cell's detail before its logarithm: about the level of sensor noise.
-_DETAIL_FLOOR = 1.0
-#: Least deviation of a feature that is scaled up to variance 1.
-_LEAST_DEVIATION = 0.05
-#: Strengths of the ridge penalty that are tried, for features of variance 1.
-_RIDGES = tuple(10.0**power for power in range(-1, 6))
-#: Number of blocks of time in the cross-validation of the penalty.
-_BLOCKS = 10
+#: Name in the configuration of the indicator that rounds learn, see ``learnt_loss``.
+LEARNT = "learnt"
 #: JPEG quality for frames that did not arrive as a JPEG.
 _JPEG_QUALITY = 90
 #: Bits per pixel that score 0.5: those of a frame with some detail at a usual quality.
@@ -60,10 +51,12 @@ class Complexity:
     Attributes:
         score: Score in [0, 1]; higher means that downsampling would lose more.
         by_scale: Loss in [0, 1] by candidate scale; empty if the indicator gives none.
+        scored_by: What makes scores comparable, where one indicator's are not all: "" or the fit's origin.
     """
 
     score: float
     by_scale: Mapping[float, float]
+    scored_by: str = ""
 
 
 class Indicator(Protocol):
@@ -87,7 +80,8 @@ def make_indicator(name: str, scales: Sequence[float]) -> Indicator:
     """Build an indicator by name.
 
     Args:
-        name: Name, one of ``INDICATORS``.
+        name: Name, one of ``INDICATORS``; for ``LEARNT``, the formula that replaces it while nothing is
+            learnt.
         scales: Candidate scales in (0, 1] that a frame may be downsampled to.
 
     Raises:
@@ -96,9 +90,12 @@ def make_indicator(name: str, scales: Sequence[float]) -> Indicator:
     wrong = [scale for scale in scales if not 0 < scale <= 1]
     if wrong:
         raise ValueError(f"scales {wrong} are out of range: each must be above 0 and at most 1")
-    if name in INDICATORS:
-        return INDICATORS[name](scales)
-    raise ValueError(f"unknown complexity indicator {name!r}; choose one of {', '.join(INDICATORS)}")
+    formula = INDICATORS.get(DetailLoss.name if name == LEARNT else name)
+    if formula is not None:
+        return formula(scales)
+    raise ValueError(
+        f"unknown complexity indicator {name!r}; choose one of {', '.join((*INDICATORS, LEARNT))}"
+    )
 
 
 class DetailLoss:
@@ -216,134 +213,6 @@ class SpectralSlope:
         shallow = min(1.0, max(0.0, 1.0 - (2.0 + slope) / _STEEPEST))
         # The spectrum of an almost flat image is rounding noise, which must not count.
         return Complexity(score=shallow * variances[0] / (variances[0] + _VARIANCE_FLOOR), by_scale={})
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossWeights:
-    """Weights from :func:`learn_loss`: plain numbers, to be stored beside the model that they belong to.
-
-    Attributes:
-        scales: Scales that the losses were measured at.
-        weights: Weights by scale, one for each number of :func:`describe`.
-        bias: Bias by scale.
-        typical: Mean of the measured losses by scale.
-        spread: Deviation of the predicted losses by scale, above 0.
-    """
-
-    scales: tuple[float, ...]
-    weights: tuple[tuple[float, ...], ...]
-    bias: tuple[float, ...]
-    typical: tuple[float, ...]
-    spread: tuple[float, ...]
-
-
-class LearntLoss:
-    """Loss of mIoU predicted for one model on a frame, from the position of detail in the frame.
-
-    Formulas count all detail equally, but downsampled leaves cost no mIoU and poles do, and the cost differs
-    between cameras and models. So this is a linear map of brightness and detail by cell of the frame, learnt
-    from some hundreds of measured losses.
-    """
-
-    name = "learnt_loss"
-
-    def __init__(self, learnt: LossWeights) -> None:
-        self._scales = learnt.scales
-        self._weights = np.asarray(learnt.weights, np.float32)
-        self._bias = np.asarray(learnt.bias, np.float32)
-        self._typical = np.asarray(learnt.typical, np.float32)
-        self._spread = np.asarray(learnt.spread, np.float32)
-        self._judged_at = int(np.argmin(learnt.scales))
-
-    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
-        """Score an (h, w) uint8 luma image: 0.5 for a typical loss at the smallest scale."""
-        losses = self._weights @ describe(grey) + self._bias
-        # The logistic function, written so that nothing overflows.
-        scores = 0.5 + 0.5 * np.tanh((losses - self._typical) / (2 * self._spread))
-        return Complexity(
-            score=float(scores[self._judged_at]),
-            by_scale=dict(zip(self._scales, np.clip(losses, 0.0, 1.0).tolist(), strict=True)),
-        )
-
-
-def describe(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Compute the features of the learnt loss: brightness, horizontal and vertical detail by cell.
-
-    Args:
-        grey: Luma (h, w) uint8 of any size from 1x1; it is resized to 320x240 first.
-
-    Returns:
-        Features (144,) float32: by row and column of 6x8 cells, mean luma / 64, then the logarithm of the
-        mean absolute difference to the right neighbour, then to the lower one.
-    """
-    import cv2
-
-    rows, columns = _CELLS
-    small = cv2.resize(grey, (columns * _CELL_SIDE, rows * _CELL_SIDE), interpolation=cv2.INTER_AREA)
-    steps = np.zeros((2, *small.shape), np.uint8)
-    cv2.absdiff(small[:, 1:], small[:, :-1], dst=steps[0, :, :-1])
-    cv2.absdiff(small[1:], small[:-1], dst=steps[1, :-1])
-    luma, across, down = (
-        cv2.resize(plane.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA).ravel()
-        for plane in (small, *steps)
-    )
-    return np.concatenate([luma / 64, np.log(across + _DETAIL_FLOOR), np.log(down + _DETAIL_FLOOR)])
-
-
-def learn_loss(
-    descriptions: NDArray[np.float32], losses: NDArray[np.float64], scales: Sequence[float]
-) -> LossWeights:
-    """Learn to predict the loss of a frame from its features.
-
-    The method is ridge regression on features of variance 1. Its penalty is chosen for each scale by
-    cross-validation over blocks of time: neighbours in a video are so similar that leaving out one frame at a
-    time would overfit to a minute of video.
-
-    Args:
-        descriptions: Features (n, d), one :func:`describe` for each frame, in order of time.
-        losses: Losses (n, s) of each frame at each scale.
-        scales: The s scales.
-
-    Raises:
-        ValueError: The shapes do not fit, or there are fewer than 3 frames.
-    """
-    n = len(descriptions)
-    if n < 3 or losses.shape != (n, len(scales)):
-        raise ValueError(
-            f"{descriptions.shape} descriptions and {losses.shape} losses at {len(scales)} scales: "
-            "give a loss for each scale of each frame, and 3 frames or more"
-        )
-    mean, typical = descriptions.mean(axis=0, dtype=np.float64), losses.mean(axis=0)
-    # A feature that hardly varied must not decide alone when it varies later.
-    deviation = np.maximum(descriptions.std(axis=0, dtype=np.float64), _LEAST_DEVIATION)
-    features = (descriptions - mean) / deviation
-    block = np.arange(n) * min(_BLOCKS, n) // n
-    errors = np.zeros((len(_RIDGES), len(scales)))
-    for left_out in np.unique(block):
-        away = block == left_out
-        x, y = features[~away], losses[~away]
-        predicted = (features[away] - x.mean(axis=0)) @ _ridge(x, y) + y.mean(axis=0)
-        errors += ((predicted - losses[away]) ** 2).sum(axis=1)
-    weights = _ridge(features, losses)[errors.argmin(axis=0), :, np.arange(len(scales))]
-    spread = (features @ weights.T).std(axis=0)
-    weights /= deviation
-    return LossWeights(
-        scales=tuple(scales),
-        weights=tuple(tuple(row) for row in weights.tolist()),
-        bias=tuple((typical - weights @ mean).tolist()),
-        typical=tuple(typical.tolist()),
-        spread=tuple(np.maximum(spread, _ROUNDING).tolist()),
-    )
-
-
-def _ridge(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the weights (r, d, s) of every penalty for features (n, d) and targets (n, s), centred here.
-
-    See Hastie, Tibshirani, Friedman, "The Elements of Statistical Learning" (2009), section 3.4.1.
-    """
-    u, sizes, directions = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
-    projected = u.T @ (y - y.mean(axis=0))
-    return np.stack([directions.T @ ((sizes / (sizes**2 + ridge))[:, None] * projected) for ridge in _RIDGES])
 
 
 def label_boundary_density(label: NDArray[np.uint8]) -> float:

@@ -21,7 +21,7 @@ _LEFTOVER = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}\.tmp|[0-9]+\.part)")
 
 def temporary_beside(path: Path) -> Path:
     """Return a new hidden name in the same folder, for a file that is later renamed to ``path``."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
 
 
 def is_leftover(name: str) -> bool:

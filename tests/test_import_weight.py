@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "dance_ondevice"
-#: Rooms whose modules may load torch as they are imported.
-TORCH_ROOMS = ("dance_ondevice.daemon.inference.", "dance_ondevice.daemon.trainer.")
+#: Modules that may load torch as they are imported: children, and what serves where no engine does.
+TORCH_ROOMS = ("dance_ondevice.daemon.inference.last_resort", "dance_ondevice.daemon.trainer.")
 
 # Imports one module after the other and names for each what it was the first to load.
 PROBE = """
@@ -56,14 +56,14 @@ def test_probe_sees_what_is_loaded() -> None:
 
 
 @pytest.mark.slow
-def test_daemon_loads_torch_in_predictor_and_trainer_only() -> None:
+def test_daemon_loads_torch_in_children_and_as_the_last_resort_only() -> None:
     modules = [
         name
         for name in modules_of("daemon")
         if not name.startswith(TORCH_ROOMS) and not name.endswith("__main__")
     ]
 
-    assert "dance_ondevice.daemon.system.service" in modules
+    assert {"dance_ondevice.daemon.inference.service", "dance_ondevice.daemon.supervisor"} <= set(modules)
     assert loads(modules, ["torch", "torch_pruning"]) == {}
 
 

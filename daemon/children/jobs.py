@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard
+from dance_ondevice.daemon.children.estimation_jobs import Estimated
 from dance_ondevice.daemon.children.teacher_jobs import TeacherEvent
 from dance_ondevice.documents import decode
 
@@ -27,6 +28,20 @@ class JobSample(msgspec.Struct, frozen=True, kw_only=True):
     weight: float = 1.0
     scale: float = 1.0
     condition: str = ""
+
+
+class ScaleFit(msgspec.Struct, frozen=True, kw_only=True):
+    """What the trainer learns the candidate's loss on smaller images from.
+
+    Attributes:
+        samples: Labelled samples that are stored at full size.
+        groups: The group of each: samples of one light and time, which must not vouch for each other.
+        scales: The scales below 1 that images are stored at.
+    """
+
+    samples: tuple[JobSample, ...]
+    groups: tuple[int, ...]
+    scales: tuple[float, ...]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +75,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             sees the same; empty when one set of statistics serves every frame.
         graph: Whether the candidate's graph for onnxruntime is written beside it, so that the daemon need
             not.
+        scale_fit: What the loss on smaller images is learnt from; None if the round does not learn it.
     """
 
     round: str
@@ -90,6 +106,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     graph: bool = False
     kind: RoundKindName | Literal[""] = ""
     note: str = ""
+    scale_fit: ScaleFit | None = None
 
     @property
     def kind_of(self) -> RoundKindName:
@@ -220,7 +237,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 RoundEvent = (
     Started | Evaluated | Slimmed | Stepped | CurvePoint | GaveUp | Timed | Observed | Unreadable | Done
 )
-Event = RoundEvent | Stopped | Failed | TeacherEvent
+Event = RoundEvent | Stopped | Failed | TeacherEvent | Estimated
 
 _encoder = msgspec.json.Encoder()
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)

@@ -1,7 +1,7 @@
-"""Runs one child process (trainer, teacher or probation) to its end and enforces its limits.
+"""Runs one child process (trainer, teacher, probation or estimation) to its end and enforces its limits.
 
 There is one watcher for all children, so that each has a deadline, a limit of memory and a limit of joules,
-and so that the rounds thread sends its heartbeat whatever a child does.
+and so that the thread that waits for it sends its heartbeat whatever a child does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 #: Share of the memory available at its start that a child may use.
 MEMORY_SHARE = 0.75
 
-Workload: TypeAlias = Literal["training", "labelling"]
+Workload: TypeAlias = Literal["training", "labelling", "inference"]
 Limit: TypeAlias = Literal["", "stopping", "deadline", "memory", "energy"]
 
 
@@ -70,8 +70,8 @@ class ChildAccount(Protocol):
     def attach_trainer(self, pid: int, workload: Workload = ...) -> None:
         """Charge a process's CPU seconds to a workload from now on."""
 
-    def detach_trainer(self, total_seconds: float | None) -> None:
-        """End the charging; ``total_seconds`` is the kernel's total of the process that ended."""
+    def detach_trainer(self, pid: int, total_seconds: float | None) -> None:
+        """End the charging of a process that ended; ``total_seconds`` is the kernel's total of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class ChildWatcher:
         try:
             ended = self._follow(process, limits, take, within)
         finally:
-            self.cpu.detach_trainer((ended.exit if ended else process.end()).cpu_seconds)
+            self.cpu.detach_trainer(process.pid, (ended.exit if ended else process.end()).cpu_seconds)
         return ended
 
     def _follow(

@@ -46,7 +46,10 @@ def energy(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Show joules by day, workload, source and method."""
+    """Show joules by day, workload, source and method.
+
+    A running daemon writes them once a minute and at the end of each round.
+    """
     if context.invoked_subcommand is not None:
         return
     if as_json and as_csv:
@@ -69,7 +72,10 @@ def energy(
         table.writerow(_COLUMNS)
         table.writerows([row[column] for column in _COLUMNS] for row in rows)
     else:
-        _print_chart(rows)
+        if rows:
+            _print_chart(rows)
+        else:
+            click.echo("no joules are on record yet; a running daemon writes the first after a minute")
         _print_ledger(ledger)
 
 

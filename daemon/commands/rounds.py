@@ -135,7 +135,10 @@ def in_words(answer: Mapping[str, Any]) -> str:
     progress = answer.get("progress")
     before = "waits for what runs now" if answer.get("state") == "queued" else ""
     if not progress or not progress.get("steps"):
-        return before or "the round is prepared: samples, joules, trainer"
+        return (
+            before
+            or "the round is prepared: samples, joules, trainer, which yields to others (training.priority)"
+        )
     step, steps = progress.get("step") or 0, progress["steps"]
     known = [before, f"step {step} of {steps}" + (", being judged" if step >= steps else "")]
     if progress.get("miou") is not None:

@@ -102,6 +102,11 @@ def simulate(
         return
     _print_days(result, config)
     _print_totals(totals, record.assumptions)
+    if not totals["rounds"] and not any(totals["refused"].values()):
+        click.echo(
+            f"no round was due: that takes {config.training.min_new_samples} new labelled samples "
+            "(training.min_new_samples, or --min-new-samples)"
+        )
 
 
 def picture(days: Sequence[Day], budget_joules: float) -> str:

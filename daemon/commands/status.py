@@ -36,12 +36,16 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     if model and answer.get("macs"):
         model = f"{model} ({answer.get('architecture')}, {answer['macs'] / 1e6:,.0f} M MACs)"
     yield "live model", model
-    yield "mIoU", _counts(answer.get("miou"))
+    if answer.get("about_model"):
+        yield "", answer["about_model"]
+    yield "mIoU", _counts(answer.get("miou")) if answer.get("miou") else "not measured yet: that takes labels"
     yield "frames", _counts(answer.get("frames"))
     yield "cameras", _cameras(answer.get("cameras"))
     yield "by condition", _by_condition(answer.get("frames_by_condition"))
     yield "masks", inference.get("masks") if inference.get("enabled") else "inference is off"
     yield "conditions", _conditions(answer.get("conditions"))
+    if learnt := answer.get("scale_loss"):
+        yield "smaller images", _learnt(learnt)
     yield "samples", _counts(answer.get("samples"))
     yield "rounds", _rounds(rounds, paused=bool(answer.get("paused")))
     if step := answer.get("next_step"):
@@ -106,6 +110,13 @@ def _counts(values: Mapping[str, Any] | None, unit: str = "") -> str:
     return ", ".join(shown) or "-"
 
 
+def _learnt(found: Mapping[str, Any]) -> str:
+    agreement = found.get("agreement")
+    told = "not judged" if agreement is None else f"rank correlation {agreement:.2f} on what was left out"
+    used = "used" if found.get("better_than_chance") else "not used, no better than chance"
+    return f"loss learnt from {found.get('frames')} samples, {told}; {used} if complexity.indicator is learnt"
+
+
 def _rounds(rounds: Mapping[str, Any], *, paused: bool) -> str:
     if rounds.get("running"):
         state = f"{rounds['running']} runs, step {rounds.get('step')} of {rounds.get('steps')}"
@@ -115,7 +126,9 @@ def _rounds(rounds: Mapping[str, Any], *, paused: bool) -> str:
         if progress.get("joules") is not None:
             state += f", {_joules(progress['joules'])}"
     else:
-        state = rounds.get("waiting_for") or "none runs"
+        waits = rounds.get("waiting_for")
+        # It may be outdated by now; "next" is not.
+        state = f"at the last look: {waits}" if waits else "none runs"
     return f"{rounds.get('count', 0)} since the start; {state}" + ("; paused" if paused else "")
 
 

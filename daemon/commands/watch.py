@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
+import math
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from dance_ondevice.daemon.security.curve import ClientCurve
     from dance_ondevice.daemon.system.state import StatePaths
-    from dance_ondevice.daemon.watching.feed import Classes, SeenMask
+    from dance_ondevice.daemon.watching.feed import Classes, MaskFeed, SeenMask
+    from dance_ondevice.daemon.watching.outputs import Output
 
 _DEFAULT_OUT = Path("overlay.png")
-#: Seconds between two pictures: people cannot take in more than about one a second.
-_PICTURE_SECONDS = 1.0
 
 
 @click.command()
@@ -39,7 +39,8 @@ _PICTURE_SECONDS = 1.0
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE|FOLDER",
-    help="The latest picture, overlay.png by default; in a FOLDER one for each camera.",
+    help="The latest picture, overlay.png by default; in a FOLDER one for each camera. A FILE that ends in "
+    ".mp4 or .avi becomes a video of one camera.",
 )
 @click.option(
     "--http", "listen", metavar="HOST:PORT", help="Serve a page on loopback, such as 127.0.0.1:8088."
@@ -66,61 +67,96 @@ def watch(
     config_path: Path | None,
     state_dir: Path | None,
 ) -> None:
-    """Show masks over their frames, in an image file or on a page.
+    """Show masks over their frames, in an image file, in a video or on a page.
 
     Frames come from the daemon's store: one that it did not keep, or that of a daemon elsewhere (--from), is
     shown as its colours alone. The page can be reached from this machine only. Ctrl-C ends it.
     """
-    import zmq
-
-    from dance_ondevice.daemon.watching.feed import MaskFeed
-    from dance_ondevice.daemon.watching.page import Pictures, WatchPage
-    from dance_ondevice.files import write_whole
-    from dance_ondevice.images.codec import encode_png
+    from dance_ondevice.daemon.system.signals import sigterm_as_interrupt
+    from dance_ondevice.daemon.watching.video import VideoError
 
     curve = client_curve(keys_file, server_key_file)
     paths = None if endpoint else target(config_path, state_dir)
     endpoint = endpoint or _published(paths)
     if out is None and listen is None:
         out = _DEFAULT_OUT
-    pictures = Pictures()
-    waiting = Waiting()
-    with contextlib.ExitStack() as stack:
-        stack.callback(waiting.close)
-        if listen is not None:
-            try:
-                page = stack.enter_context(WatchPage(*_address(listen), pictures))
-            except (ValueError, OSError) as error:
-                raise WorkFailed(f"--http {listen}: {error}") from error
-            click.echo(f"look at {page.url}")
+    shown = 0
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(sigterm_as_interrupt())
+            outputs = _outputs(stack, out, listen, camera)
+            feed = _subscribe(stack, endpoint, camera, curve)
+            waiting = Waiting()
+            stack.callback(waiting.close)
+            with contextlib.suppress(KeyboardInterrupt):
+                for seen in _paced(feed, min(output.seconds for output in outputs), waiting, endpoint):
+                    classes = feed.classes.get(seen.camera) or _classes(
+                        paths, config_path, int(seen.mask.max())
+                    )
+                    picture = _picture(paths, seen, classes)
+                    told = [output.put(seen.camera, picture) for output in outputs]
+                    shown += 1
+                    words = filter(None, (f"{shown} pictures", f"{seen.camera} by {seen.version}", *told))
+                    waiting.say("; ".join(words))
+                    if shown == count:
+                        break
+    except VideoError as error:
+        raise WorkFailed(str(error)) from error
+    except OSError as error:
+        raise WorkFailed(f"{error.filename or out}: {error.strerror or error}") from error
+    click.echo(f"{shown} pictures" + (f" in {out}" if out is not None and shown else ""))
+
+
+def _outputs(
+    stack: contextlib.ExitStack, out: Path | None, listen: str | None, camera: str | None
+) -> Sequence[Output]:
+    """Everything that the options ask for, open until the end of the stack."""
+    from dance_ondevice.daemon.watching.outputs import OneVideo, OnPage, PictureFiles
+    from dance_ondevice.daemon.watching.page import Pictures, WatchPage
+    from dance_ondevice.daemon.watching.video import CODECS, Video
+
+    found: list[Output] = []
+    if out is not None and out.suffix.lower() in CODECS and not out.is_dir():
+        found.append(OneVideo(stack.enter_context(Video(out)), camera))
+    elif out is not None:
         try:
-            feed = stack.enter_context(MaskFeed(endpoint, camera=camera, curve=curve))
-        except zmq.ZMQError as error:
-            raise WorkFailed(f"{endpoint}: {error}") from error
-        shown, last = 0, 0.0
-        while count is None or shown < count:
-            seen = feed.next(1.0)
-            if seen is None:
-                waiting.say(f"{shown} pictures; waits for masks of {camera or 'any camera'} from {endpoint}")
-                continue
-            if time.monotonic() - last < _PICTURE_SECONDS:
-                continue
-            last = time.monotonic()
-            classes = feed.classes.get(seen.camera) or _classes(paths, config_path, int(seen.mask.max()))
-            png = encode_png(_picture(paths, seen, classes))
-            pictures.put(seen.camera, png)
-            written = ""
-            if out is not None:
-                file = _file(out, seen.camera)
-                try:
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    write_whole(file, png)
-                except OSError as error:
-                    raise WorkFailed(f"{file}: {error.strerror or error}") from error
-                written = f", written to {file}"
-            shown += 1
-            waiting.say(f"{shown} pictures; {seen.camera} by {seen.version}{written}")
-    click.echo(f"{shown} pictures" + (f" in {out}" if out is not None else ""))
+            found.append(PictureFiles(out))
+        except ValueError as error:
+            raise click.UsageError(f"--out {error}") from error
+    if listen is not None:
+        pictures = Pictures()
+        try:
+            page = stack.enter_context(WatchPage(*_address(listen), pictures))
+        except (ValueError, OSError) as error:
+            raise WorkFailed(f"--http {listen}: {error}") from error
+        click.echo(f"look at {page.url}")
+        found.append(OnPage(pictures))
+    return found
+
+
+def _subscribe(
+    stack: contextlib.ExitStack, endpoint: str, camera: str | None, curve: ClientCurve | None
+) -> MaskFeed:
+    import zmq
+
+    from dance_ondevice.daemon.watching.feed import MaskFeed
+
+    try:
+        return stack.enter_context(MaskFeed(endpoint, camera=camera, curve=curve))
+    except zmq.ZMQError as error:
+        raise WorkFailed(f"{endpoint}: {error}") from error
+
+
+def _paced(feed: MaskFeed, seconds: float, waiting: Waiting, endpoint: str) -> Iterator[SeenMask]:
+    """The newest mask again and again, at most one in so many seconds, and words while none comes."""
+    last = -math.inf
+    while True:
+        seen = feed.next(1.0)
+        if seen is None:
+            waiting.say(f"waits for masks from {endpoint}; do frames come? (dance-ondevice status)")
+        elif (now := time.monotonic()) - last >= seconds:
+            last = now
+            yield seen
 
 
 def _published(paths: StatePaths | None) -> str:
@@ -182,12 +218,3 @@ def _frame(paths: StatePaths | None, sample: str) -> NDArray[np.uint8] | None:
         return decode_colour((paths.root / row[0]).read_bytes()) if row else None
     except (OSError, ImageError, WorkFailed):
         return None
-
-
-def _file(out: Path, camera: str) -> Path:
-    """The file of a camera's picture: ``out``, or one in it where that is a folder."""
-    if out.suffix.lower() == ".png" and not out.is_dir():
-        return out
-    if out.suffix and not out.is_dir():
-        raise click.UsageError(f"--out {os.fspath(out)}: give a .png file or a folder")
-    return out / (re.sub(r"[^A-Za-z0-9_-]", "_", camera) + ".png")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dance_ondevice.complexity import INDICATORS
+from dance_ondevice.complexity import INDICATORS, LEARNT
 from dance_ondevice.daemon.config.values import (
     absolute_path,
     below,
@@ -109,7 +109,11 @@ RULES: Mapping[str, Rule] = {
     "storage.min_free_bytes": Rule(
         "Bytes left free on the disk, whatever the quota.", *integer(0, 2**63 - 1)
     ),
-    "complexity.indicator": Rule("How the spatial complexity of a frame is measured.", *one_of(*INDICATORS)),
+    "complexity.indicator": Rule(
+        "How the spatial complexity of a frame is measured. With learnt, rounds learn from labelled samples "
+        "at full size what the model loses on smaller ones; detail_loss until that is better than chance.",
+        *one_of(*INDICATORS, LEARNT),
+    ),
     "data_slimming.enabled": Rule(
         "Whether frames are dropped and downsampled by their score; without it every frame is kept as it is.",
         *boolean(),
@@ -306,14 +310,20 @@ RULES: Mapping[str, Rule] = {
         lambda value: is_endpoint(value, bind=True),
     ),
     "inference.engine": Rule(
-        "What runs the model: auto is onnxruntime where it is installed (the extra onnx), takes the model "
-        "and is quicker on this board, else torch.",
-        *one_of("auto", "torch", "onnxruntime"),
+        "What runs the model: auto is the one of onnxruntime (the extra onnx) and OpenVINO (the extra "
+        "openvino) that takes the least CPU time on this board and agrees with the model; torch where "
+        "neither does, for some 250 MB of memory.",
+        *one_of("auto", "torch", "onnxruntime", "openvino"),
     ),
     "inference.threads": Rule(
         "CPU threads of a mask; 0, or more than there are, takes all cores. With fewer a mask takes longer, "
         "for somewhat less energy.",
         *integer(0, 1024),
+    ),
+    "inference.reuse": Rule(
+        "Whether a camera that stands still gets the mask of its last segmented frame again, for five "
+        "seconds at most, while no part of the picture changes by more than noise.",
+        *boolean(),
     ),
     "conditions.enabled": Rule(
         "Whether each condition (day, dusk, rain) keeps its own normalisation statistics.", *boolean()

@@ -140,8 +140,9 @@ class Inference(msgspec.Struct, frozen=True, kw_only=True):
 
     enabled: bool = True
     publish: str = "tcp://127.0.0.1:5556"
-    engine: Literal["auto", "torch", "onnxruntime"] = "auto"
+    engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
     threads: int = 0
+    reuse: bool = False
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):

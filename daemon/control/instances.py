@@ -44,6 +44,7 @@ class DaemonFile(msgspec.Struct, frozen=True, kw_only=True):
     subscribe_bind: tuple[str, ...] = ()
     inference: str | None = None
     metrics: str | None = None
+    console: str | None = None
 
 
 def runtime_dir(environ: Mapping[str, str]) -> Path:

@@ -36,16 +36,36 @@ class ControlError(Exception):
 
 
 class ControlServer(Service):
-    """Serves ``handlers`` at an ``ipc://`` endpoint that only the daemon's user (and root) can open.
+    """Serves ``handlers`` at an ``ipc://`` endpoint that only the daemon's user, or its group, can open.
 
     A request is ``{"cmd": name, ...}``; the handler of that name gets the other members, and its result is
     sent as ``{"ok": true, "result": ...}``. An exception is answered as ``{"ok": false, "error": text}``.
     Handlers run on this thread and must be quick: long work is started and then polled by the caller.
     """
 
-    def __init__(self, endpoint: str, handlers: Mapping[str, Handler], *, watch: Watch | None = None) -> None:
-        """Nothing is opened before ``start``; ``watch`` bounds the connections of callers."""
-        super().__init__("control")
+    def __init__(
+        self,
+        endpoint: str,
+        handlers: Mapping[str, Handler],
+        *,
+        name: str = "control",
+        mode: int = 0o600,
+        watch: Watch | None = None,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Nothing is opened before ``start``.
+
+        Args:
+            endpoint: Where to listen, ``ipc://...``.
+            handlers: A function for each command.
+            name: The thread's name.
+            mode: Permissions of the socket's file.
+            watch: Bounds the connections of callers.
+            on_close: Called on this thread at the end, to close what the handlers own.
+        """
+        super().__init__(name)
+        self._mode = mode
+        self._on_close = on_close
         self._watch = watch
         self._connections: Connections | None = None
         self.endpoint = endpoint
@@ -61,7 +81,7 @@ class ControlServer(Service):
         Raises:
             OSError: Another daemon answers at the endpoint, or its folder cannot hold a socket.
         """
-        listener = _listen(self._path)
+        listener = _listen(self._path, self._mode)
         self._wake_pair = socket.socketpair()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
@@ -71,7 +91,7 @@ class ControlServer(Service):
             self._connections = self._watch(self._socket)
         self._socket.set(zmq.USE_FD, listener.detach())
         self._socket.bind(self.endpoint)
-        log.info("control listens endpoint=%s", self.endpoint)
+        log.info("%s listens endpoint=%s", self.name, self.endpoint)
 
     def run(self) -> None:
         """Answer requests until stopped."""
@@ -93,6 +113,7 @@ class ControlServer(Service):
 
     def teardown(self) -> None:
         """Close the socket and remove its file."""
+        self._on_close()
         if self._socket is not None:
             self._socket.close()
             self._path.unlink(missing_ok=True)
@@ -135,17 +156,20 @@ def default_endpoint(config: Config, paths: StatePaths, environ: Mapping[str, st
 
     The runtime folder is used when the state folder's path is too long for a Unix socket.
     """
-    if config.control.endpoint:
-        return config.control.endpoint
-    path = paths.root.absolute() / "control.sock"
+    return config.control.endpoint or endpoint_in(paths, "control.sock", environ)
+
+
+def endpoint_in(paths: StatePaths, name: str, environ: Mapping[str, str]) -> str:
+    """The endpoint of a socket in the state folder, or in the runtime folder where its path is too long."""
+    path = paths.root.absolute() / name
     if len(os.fsencode(path)) > MAX_SOCKET_PATH:
         digest = blake2b(os.fsencode(path), digest_size=8).hexdigest()
         path = runtime_dir(environ) / f"{digest}.sock"
     return f"ipc://{path}"
 
 
-def _listen(path: Path) -> socket.socket:
-    """A listening Unix socket with mode 0600, which is set before the first caller can connect."""
+def _listen(path: Path, mode: int) -> socket.socket:
+    """A listening Unix socket with a mode that is set before the first caller can connect."""
     if len(os.fsencode(path)) > MAX_SOCKET_PATH:
         raise OSError(
             f"a Unix socket's path has at most {MAX_SOCKET_PATH} bytes: {path}; set control.endpoint"
@@ -157,7 +181,7 @@ def _listen(path: Path) -> socket.socket:
                 raise OSError(f"another daemon answers at {path}; stop it or set control.endpoint")
             path.unlink()
         listener.bind(str(path))
-        path.chmod(0o600)
+        path.chmod(mode)
         listener.listen(16)
     except BaseException:
         listener.close()

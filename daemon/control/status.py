@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dance_ondevice.daemon.control.next_step import Advisor, as_dict
 from dance_ondevice.daemon.curation.unreadable import REMEDY
 from dance_ondevice.daemon.energy.service import EnergyService
+from dance_ondevice.daemon.ingest.learnt_indicator import fit_of
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
 from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot
@@ -110,11 +111,13 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "version": live_version(parts),
         "previous_version": pointer.previous if pointer else None,
         "frozen_version": pointer.frozen if pointer else None,
+        "about_model": first_model.about(card),
         "architecture": card.get("architecture") or card.get("factory"),
         "macs": card.get("macs"),
         "parameters": card.get("parameters"),
         "classes": list(classes),
         "palette": class_colours(len(classes)) if classes else [],
+        "scale_loss": _learnt_scales(card),
         "paused": rounds.paused,
         "frames": parts.instruments.frame_counts(),
         "cameras": {
@@ -151,6 +154,18 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
             "metrics": metrics_url or None,
         },
         "warnings": _warnings(parts, card),
+    }
+
+
+def _learnt_scales(card: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the live model's rounds have learnt about smaller images; None if nothing."""
+    found = card.get("scale_loss")
+    if not isinstance(found, Mapping):
+        return None
+    return {
+        "frames": found.get("frames"),
+        "agreement": found.get("agreement"),
+        "better_than_chance": fit_of(card) is not None,
     }
 
 

@@ -61,14 +61,28 @@ class Exported:
         return sum(map(_is_reduced, self.images))
 
 
-def unlabelled(db: Database, *, camera: str | None = None) -> list[Unlabelled]:
-    """Every sample without a label, oldest first."""
-    where, given = ("", []) if camera is None else (" and camera = ?", [camera])
-    rows = db.query(
-        f"select {_COLUMNS} from samples where label_path is null and unreadable is null{where} "
-        "order by captured_at, id",
-        given,
-    )
+def unlabelled(db: Database, *, camera: str | None = None, most: int | None = None) -> list[Unlabelled]:
+    """The samples without a label, oldest first.
+
+    Args:
+        db: The index.
+        camera: Only samples of this camera; None for all.
+        most: About the most samples to return; of more than that, half are those that the live model was
+            least sure of, and half lie evenly among all. None for every sample.
+    """
+    where = "label_path is null and unreadable is null"
+    given: dict[str, object] = {}
+    if camera is not None:
+        where, given = f"{where} and camera = :camera", {"camera": camera}
+    if most is not None:
+        count = db.execute(f"select count(*) from samples where {where}", given).fetchone()[0]
+        if count > most:
+            given |= {"step": 2 * count // most + 1, "half": most // 2}
+            where += (
+                f" and (arrival % :step = 0 or id in (select id from samples where {where} "
+                "order by uncertainty desc limit :half))"
+            )
+    rows = db.query(f"select {_COLUMNS} from samples where {where} order by captured_at, id", given)
     return [
         Unlabelled(
             SampleInfo(
@@ -95,6 +109,7 @@ def choose(
     *,
     camera: str | None = None,
     uncertainty: Callable[[Path], float | None] | None = None,
+    most: int | None = None,
 ) -> Exported:
     """Choose the samples most worth a label.
 
@@ -105,8 +120,9 @@ def choose(
         camera: Only samples of this camera; None for all.
         uncertainty: Returns the live model's uncertainty on an image, for samples without a stored one; None
             to leave it out.
+        most: Look at about so many samples with and without a label at most; None for all.
     """
-    found = unlabelled(db, camera=camera)
+    found = unlabelled(db, camera=camera, most=most)
     rows = {each.info.id: each.row for each in found}
     listed = labelling.shortlist([each.info for each in found], count)
     looked_at: list[SampleInfo] = []
@@ -119,7 +135,7 @@ def choose(
         if unsure is None and uncertainty is not None:
             unsure = uncertainty(image)
         looked_at.append(replace(info, signature=signed, uncertainty=unsure))
-    labelled = labelled_samples(db)
+    labelled = labelled_samples(db, newest=most)
     reduced = {info.id for info in looked_at if _is_reduced(rows[info.id])}
     chosen = labelling.choose_for_labelling(looked_at, count, labelled=labelled, reduced=reduced)
     worth = labelling.labelling_values(looked_at, labelled, reduced)

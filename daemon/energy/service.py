@@ -46,6 +46,8 @@ ATTRIBUTION_SECONDS = 1.0
 #: Workload of each thread of the daemon, by its name up to a dash; all other threads are upkeep.
 _WORKLOAD_OF_THREAD = {"ingest": "ingest", "store": "ingest"}
 UPKEEP = "service"
+#: What a child process may work for.
+ChildWork = Literal["training", "labelling", "inference"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,21 +125,20 @@ class CpuAccount:
         self.threads = threads
         self._thread_seconds: dict[str, float] = {}
         self._own = self._rest = 0.0
-        self._child_pid: int | None = None
-        self._child_work = "training"
-        self._child_seconds = {"training": 0.0, "labelling": 0.0}
-        self._child_base = 0.0
+        #: Workload of each child that runs, by process id, and what was charged for it so far.
+        self._children: dict[int, tuple[ChildWork, float]] = {}
+        self._child_seconds: dict[ChildWork, float] = {"training": 0.0, "labelling": 0.0, "inference": 0.0}
         self._lock = threading.Lock()
         self._cgroup = own_cgroup(procfs, sysfs, self._pid) if sysfs is not None else None
         # The group may be older than this process, so only the time since its start is counted.
         started = cgroup_seconds(self._cgroup) if self._cgroup is not None else None
         self._group_base = (started or 0.0) - time.process_time()
-        self._unlisted = {"training": 0.0, "labelling": 0.0, UPKEEP: 0.0}
+        self._unlisted = {"training": 0.0, "labelling": 0.0, "inference": 0.0, UPKEEP: 0.0}
 
     @property
     def training(self) -> bool:
         """Whether a trainer or a teacher runs."""
-        return self._child_pid is not None
+        return any(work != "inference" for work, _ in self._children.copy().values())
 
     def list_threads(self, services: Iterable[Service]) -> None:
         """Add the threads of services, and those of libzmq, which carry frames in (and small masks out)."""
@@ -152,39 +153,32 @@ class CpuAccount:
         with self._lock:
             self._passing += seconds
 
-    def attach_trainer(self, pid: int, workload: Literal["training", "labelling"] = "training") -> None:
-        """Charge a process's CPU seconds to training, or a teacher's to labelling, from now on."""
+    def attach_trainer(self, pid: int, workload: ChildWork = "training") -> None:
+        """Charge a process's CPU seconds to training, or to what else it works for, from now on."""
         with self._lock:
-            self._child_work, self._child_pid = workload, pid
-            self._child_base = self._child_seconds[workload]
+            self._children[pid] = (workload, 0.0)
 
-    def detach_trainer(self, total_seconds: float | None) -> None:
-        """End the charging; ``total_seconds`` is the kernel's total of the process that ended."""
+    def detach_trainer(self, pid: int, total_seconds: float | None) -> None:
+        """End the charging of a process; ``total_seconds`` is the kernel's total of it once it has ended."""
         with self._lock:
             if total_seconds is not None:
-                self._charge_child(total_seconds)
-            self._child_pid = None
+                self._charge_child(pid, total_seconds)
+            self._children.pop(pid, None)
 
     def seconds(self) -> dict[str, float]:
         """Cumulative CPU seconds by workload, the daemon's own upkeep included."""
         with self._lock:
-            if self._child_pid is not None:
-                used = process_seconds(self._procfs, self._child_pid)
-                if used is not None:
-                    self._charge_child(used)
             # A copy: services are still being added while the first stretch is read.
             for name, native_id in list(self.threads.items()):
                 tid = native_id()
                 used = thread_seconds(self._procfs, self._pid, tid) if tid is not None else None
                 if used is not None:
                     self._thread_seconds[name] = max(used, self._thread_seconds.get(name, 0.0))
-            self._own = max(self._own, time.process_time())
-            self._count_unlisted()
-            found = {
+            self._count_process()
+            found: dict[str, float] = {
                 **{name: used + self._unlisted[name] for name, used in self._child_seconds.items()},
                 "ingest": 0.0,
                 UPKEEP: self._unlisted[UPKEEP] + self._passing,
-                "inference": 0.0,
             }
             for name, seconds in self._thread_seconds.items():
                 found[_WORKLOAD_OF_THREAD.get(name.partition("-")[0], UPKEEP)] += seconds
@@ -194,12 +188,28 @@ class CpuAccount:
             return found
 
     def total(self) -> float:
-        """CPU seconds of everything the daemon runs."""
-        return sum(self.seconds().values())
+        """CPU seconds of all that the daemon runs: the sum of ``seconds``, without a look at each thread."""
+        with self._lock:
+            self._count_process()
+            listed = sum(self._thread_seconds.values()) + self._passing
+            return (
+                sum(self._child_seconds.values())
+                + sum(self._unlisted.values())
+                + max(self._own, listed + self._rest)
+            )
 
     def board(self) -> float | None:
         """Busy CPU seconds of all programs on the board since boot; None when the kernel reports none."""
         return board_seconds(self._procfs)
+
+    def _count_process(self) -> None:
+        """Read what this process, its child and its cgroup have used."""
+        for pid in list(self._children):
+            used = process_seconds(self._procfs, pid)
+            if used is not None:
+                self._charge_child(pid, used)
+        self._own = max(self._own, time.process_time())
+        self._count_unlisted()
 
     def _count_unlisted(self) -> None:
         """Charge the CPU seconds of the cgroup that no known process accounts for."""
@@ -209,11 +219,17 @@ class CpuAccount:
         known = self._own + sum(self._child_seconds.values()) + sum(self._unlisted.values())
         missed = group - self._group_base - known
         if missed > 0:
-            self._unlisted[self._child_work if self.training else UPKEEP] += missed
+            works = [work for work, _ in self._children.values()]
+            # A round is by far the largest child.
+            work = next((each for each in works if each != "inference"), works[0] if works else UPKEEP)
+            self._unlisted[work] += missed
 
-    def _charge_child(self, seconds: float) -> None:
-        before = self._child_seconds[self._child_work]
-        self._child_seconds[self._child_work] = max(before, self._child_base + seconds)
+    def _charge_child(self, pid: int, seconds: float) -> None:
+        if pid in self._children:
+            work, charged = self._children[pid]
+            more = max(0.0, seconds - charged)
+            self._children[pid] = (work, charged + more)
+            self._child_seconds[work] += more
 
 
 class EnergyService(Service):
@@ -306,7 +322,7 @@ class EnergyService(Service):
             self._waker.close()
 
     def persist(self) -> None:
-        """Add the joules used since the last call to the store's table of days."""
+        """Add the joules used since the last call to the store's table of days; any thread may call it."""
         self._persisted_at = self._monotonic()
         if self._store is None:
             return

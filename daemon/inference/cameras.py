@@ -185,12 +185,12 @@ class Conditions:
             if name in self._drift:
                 self._drift[name] = drift.forget(self._drift[name], ("confidence", "accuracy"))
 
-    def frames(self, condition: str) -> list[npt.NDArray[np.uint8]] | None:
-        """Decode the frames to estimate a condition's statistics from; None while there are too few."""
+    def frames(self, condition: str) -> list[bytes] | None:
+        """The encoded frames to estimate a condition's statistics from; None while there are too few."""
         kept = self._frames.get(condition, ())
         if len(kept) < self._rules.min_frames:
             return None
-        return [images.decode_colour(data) for data in kept]
+        return list(kept)
 
     def known(self) -> tuple[str, ...]:
         """Names of all conditions, ``base`` first."""

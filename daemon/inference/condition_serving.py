@@ -7,7 +7,7 @@ thread, since a flash card may take a second for a few kilobytes and no frame sh
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,20 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
-from dance_ondevice.conditions import store as condition_store
-from dance_ondevice.conditions.statistics import NormStatistics, StatisticsMismatch
+from dance_ondevice.conditions import arrays as condition_arrays
+from dance_ondevice.conditions.arrays import CONDITIONS_FILE, ConditionArrays, StatisticsMismatch
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference.cameras import Conditions, ConditionsSnapshot
-from dance_ondevice.daemon.inference.condition_sets import ConditionSets
+from dance_ondevice.daemon.inference.condition_sets import ConditionSets, Estimate
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.versions.condition_file import About, about_of
 from dance_ondevice.documents import DocumentError
 from dance_ondevice.files import write_durably
+from dance_ondevice.images.confusion import confusion_matrix
+from dance_ondevice.images.masks import Prediction
 from dance_ondevice.models.card import CheckpointError, ModelCard
-from dance_ondevice.models.forward import Prediction
-from dance_ondevice.runtime.runners import Runners
-from dance_ondevice.training.evaluation import confusion_matrix
+from dance_ondevice.runtime.serving import Server
 
 log = logging.getLogger(__name__)
 
@@ -42,22 +41,25 @@ class VersionConditions:
     def __init__(
         self,
         directory: Path,
-        model: nn.Module,
         card: ModelCard,
+        server: Server,
+        shapes: Mapping[str, tuple[int, ...]],
         *,
         probation_every: int,
-        runners: Runners | None = None,
+        estimate: Estimate | None = None,
     ) -> None:
         """Read the file of conditions beside the version; one that does not fit is logged and ignored."""
-        self.file = directory / condition_store.CONDITIONS_FILE
+        self.file = directory / CONDITIONS_FILE
         #: Hash of the model's tensors: versions that differ only in their conditions have the same.
         self.sha256 = card.sha256
         #: Statistics make nothing of a network that has not learnt: no condition is opened for it.
         self.untrained = bool(card.training.get("untrained"))
-        self.sets = ConditionSets(model, card, probation_every=probation_every, runners=runners)
+        self.sets = ConditionSets(
+            server, shapes, len(card.classes), estimate=estimate, probation_every=probation_every
+        )
         self.state: bytes | None = None
         try:
-            live, about = condition_store.load_conditions(directory)
+            live, about = condition_arrays.load_arrays(directory)
             if about:
                 found = about_of(about)
                 self.sets.restore(live, found.refused)
@@ -69,7 +71,7 @@ class VersionConditions:
         """Encode the file of conditions, with the state of ``Conditions``."""
         live, refused = self.sets.judged()
         about = msgspec.json.encode(About(state=msgspec.Raw(state), refused=refused))
-        return condition_store.encode(live, about.decode())
+        return condition_arrays.encode(live, about.decode())
 
     def take_over(self, before: VersionConditions) -> None:
         """Take over the sets of the version before that this one lacks, if both have the same tensors.
@@ -82,7 +84,7 @@ class VersionConditions:
         known = self.sets.statuses()
         live, refused = before.sets.judged()
         self.sets.restore(
-            {name: NormStatistics(each.layers) for name, each in live.items() if name not in known},
+            {name: ConditionArrays(each.layers) for name, each in live.items() if name not in known},
             [name for name in refused if name not in known],
         )
 
@@ -190,7 +192,7 @@ class ConditionServing:
         return served.prediction
 
     def work(self) -> bool:
-        """Do one slice of estimation; returns whether there was anything to do."""
+        """Ask for an estimation or take over its result; returns whether one was taken over."""
         if self._version is None or self._version.untrained or not self._settings.enabled:
             return False
         known = self._conditions.snapshot()

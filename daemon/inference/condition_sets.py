@@ -1,38 +1,41 @@
-"""The statistics of one loaded model for each condition: estimated, tested on probation, live or refused.
+"""The statistics of one loaded version for each condition: estimated, tested on probation, live or refused.
 
-All of it runs on the inference thread, between frames, so the model needs no lock and no copy. A slice of
-estimation is one forward pass, and at most one follows each frame, so a frame waits for at most one other
-pass.
+All of it runs on the inference thread, apart from the estimation itself: that is asked for, and its result is
+taken over between two frames.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
-from dance_ondevice.conditions import statistics as norms
-from dance_ondevice.conditions.statistics import NormStatistics
-from dance_ondevice.models.card import ModelCard
-from dance_ondevice.models.forward import Prediction, predict
+from dance_ondevice.conditions.arrays import ConditionArrays, check_fit
+from dance_ondevice.images.confusion import confusion_matrix, miou
+from dance_ondevice.images.masks import Prediction
 from dance_ondevice.policies.stream import condition_gate
 from dance_ondevice.policies.stream.condition_gate import Evidence
 from dance_ondevice.policies.stream.conditions import BASE
-from dance_ondevice.runtime.runners import Runners
-from dance_ondevice.training.evaluation import confusion_matrix, miou
+from dance_ondevice.runtime.serving import Server
 
 log = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
-_NOTHING = NormStatistics({})
+_NOTHING = ConditionArrays()
+#: Asks for the statistics of a condition, estimated from encoded images of it.
+Estimate: TypeAlias = Callable[[Sequence[bytes]], "Future[ConditionArrays]"]
 #: ``probation``: serves some frames; ``refused``: was worse, so its parent's statistics serve.
 Status = Literal["probation", "live", "refused"]
+
+
+class EstimationFailed(Exception):  # noqa: N818 - read as a state
+    """The model cannot be estimated: its code fails on the images, and would again."""
 
 
 class NotFinite(ArithmeticError):  # noqa: N818 - read as a state
@@ -99,55 +102,58 @@ class _Trial:
 
 @dataclass
 class _Set:
-    """A condition's own statistics, and ``applied``: the same completed with the base model's."""
+    """A condition's own statistics, and how far their trial is."""
 
-    statistics: NormStatistics
-    applied: NormStatistics
+    arrays: ConditionArrays
     status: Status
     turn: int = 0
     new: _Trial | None = None
     old: _Trial | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Estimation:
     name: str
-    images: list[Image]
-    estimator: norms.Estimator
+    frames: int
+    found: Future[ConditionArrays]
 
 
 class ConditionSets:
-    """The sets of statistics of one model; ``base`` is the model's own, unchanged.
-
-    ``base`` includes every parameter that any condition has learnt for itself, so that each set, completed
-    with it, replaces all of the set before.
-    """
+    """The sets of statistics of one version; ``base`` is the version's own, unchanged."""
 
     def __init__(
-        self, model: nn.Module, card: ModelCard, *, probation_every: int = 4, runners: Runners | None = None
+        self,
+        server: Server,
+        shapes: Mapping[str, tuple[int, ...]],
+        n_classes: int,
+        *,
+        estimate: Estimate | None = None,
+        probation_every: int = 4,
     ) -> None:
-        """Start with the model's own statistics.
+        """Start with the version's own statistics.
 
         Args:
-            model: The model in eval mode; from now on only this object changes its statistics.
-            card: The model's card.
+            server: Runs the version.
+            shapes: Shape of each of its tensors, by name.
+            n_classes: Number of its classes.
+            estimate: Estimates the statistics of a condition; None estimates none.
             probation_every: New statistics serve one in so many frames.
-            runners: Runs the model with an engine; None runs it directly.
         """
-        self._model = model
-        self._runners = runners
-        self._card = card
+        self._server = server
+        self._shapes = shapes
+        self._n_classes = n_classes
+        self._estimate = estimate
         self._every = max(1, probation_every)
         self._rules = condition_gate.GateRules()
-        self._base = norms.capture(model)
         self._sets: dict[str, _Set] = {}
-        self._applied = BASE
         self._estimation: _Estimation | None = None
+        #: Conditions whose estimation was hindered, for example by lack of memory; not tried again.
+        self._hindered: set[str] = set()
 
     @property
     def usable(self) -> bool:
         """Whether the model has batch norm, without which conditions make no difference."""
-        return bool(self._base.layers)
+        return any(name.endswith(".running_mean") for name in self._shapes)
 
     def statuses(self) -> dict[str, str]:
         """Status of each condition: probation, live, refused or estimating; callable from any thread."""
@@ -158,37 +164,25 @@ class ConditionSets:
     @property
     def nbytes(self) -> int:
         """Bytes that the sets take; callable from any thread."""
-        return sum(one.statistics.nbytes for one in self._sets.copy().values())
+        return sum(one.arrays.nbytes for one in self._sets.copy().values())
 
-    def judged(self) -> tuple[dict[str, NormStatistics], tuple[str, ...]]:
+    def judged(self) -> tuple[dict[str, ConditionArrays], tuple[str, ...]]:
         """The sets that a restart needs: the live statistics, and the names of refused conditions."""
-        live = {name: one.statistics for name, one in self._sets.items() if one.status == "live"}
+        live = {name: one.arrays for name, one in self._sets.items() if one.status == "live"}
         return live, tuple(name for name, one in self._sets.items() if one.status == "refused")
 
-    def restore(self, live: dict[str, NormStatistics], refused: Iterable[str]) -> None:
+    def restore(self, live: Mapping[str, ConditionArrays], refused: Iterable[str]) -> None:
         """Take over the result of ``judged``.
 
         Raises:
             StatisticsMismatch: The statistics belong to another model; nothing is taken over.
         """
-        self._apply_for(BASE)
-        learnt = dict.fromkeys((*self._base.learnt, *(n for s in live.values() for n in s.learnt)))
-        base = self._base
-        if len(learnt) > len(base.learnt):
-            base = norms.capture(self._model, learnt=learnt)
-        try:
-            for statistics in live.values():
-                norms.apply(self._model, statistics)
-        finally:
-            norms.apply(self._model, base)
-        self._base = base
-        for one in self._sets.values():
-            one.applied = one.statistics.over(base)
-        for name, statistics in live.items():
-            self._put(name, statistics, "live")
-            if statistics.learnt and self._runners is not None:
-                # Prepared now, so that the first frame does not wait for it.
-                self._apply_for(name)
+        for arrays in live.values():
+            check_fit(arrays, self._shapes)
+        for name, arrays in live.items():
+            self._put(name, arrays, "live")
+            if arrays.learnt:
+                self._server.prepare(name, arrays)
         for name in refused:
             self._put(name, _NOTHING, "refused")
 
@@ -196,9 +190,10 @@ class ConditionSets:
         """Drop conditions that no longer exist."""
         for name in names:
             self._sets.pop(name, None)
-            if self._runners is not None:
-                self._runners.forget(name)
+            self._server.forget(name)
+            self._hindered.discard(name)
             if self._estimation is not None and self._estimation.name == name:
+                self._estimation.found.cancel()
                 self._estimation = None
 
     def predict(
@@ -234,87 +229,89 @@ class ConditionSets:
         decided = self._judge(condition, own, before, after, label)
         return Served(after, condition, trial=True, decided=decided)
 
-    def work(self, wanted: Iterable[str], frames: Callable[[str], list[Image] | None]) -> bool:
-        """Do one slice of estimation, if there is anything to estimate.
+    def look(self, image: Image, condition: str, *, out_size: Sequence[int]) -> Prediction:
+        """Segment a stored image with a condition's live statistics, for people; it counts for nothing else.
+
+        Args:
+            image: (h, w, 3) uint8 BGR.
+            condition: Its condition; where that has no live statistics, the model's own serve.
+            out_size: (H, W) of the mask.
+
+        Raises:
+            NotFinite: The model's answer cannot be used.
+        """
+        return self._run(image, self._fallback(condition), out_size)
+
+    def work(self, wanted: Iterable[str], frames: Callable[[str], Sequence[bytes] | None]) -> bool:
+        """Ask for an estimation, if one is due, or take over the result of the one that runs.
 
         Args:
             wanted: Conditions that should have statistics, the most urgent first.
-            frames: Returns images of a condition, None while there are too few.
+            frames: Returns encoded images of a condition, None while there are too few.
 
         Returns:
-            Whether a slice was done.
+            Whether a result was taken over.
         """
-        if not self.usable:
+        if not self.usable or self._estimate is None:
             return False
         if self._estimation is None:
-            self._begin(wanted, frames)
-            if self._estimation is None:
-                return False
+            self._estimation = self._begin(self._estimate, wanted, frames)
         estimation = self._estimation
-        if self._base.learnt:
-            # A condition must not be estimated with the weights that another one has learnt.
-            self._apply_for(BASE)
+        if estimation is None or not estimation.found.done():
+            return False
+        self._estimation = None
         try:
-            estimation.estimator.add(estimation.images.pop())
-        except Exception as error:  # the model may be the user's own; inference must go on
-            log.warning("condition refused name=%s reason=its estimation failed: %r", estimation.name, error)
-            self._estimation = None
+            arrays = estimation.found.result()
+            check_fit(arrays, self._shapes)
+        except EstimationFailed as error:
+            log.warning("condition refused name=%s reason=its estimation failed: %s", estimation.name, error)
             self._put(estimation.name, _NOTHING, "refused")
-            return True
-        if not estimation.images:
-            self._estimation = None
-            statistics = estimation.estimator.result(
-                self._base, blend=norms.trust(estimation.estimator.images)
-            )
-            self._put(estimation.name, statistics, "probation")
-            if self._runners is not None:
-                # Prepared now, between two frames, so that the first frame does not wait for it.
-                self._apply_for(estimation.name)
+        except Exception as error:  # the child may fail in any way; inference must go on
+            log.warning("condition not estimated name=%s reason=%s", estimation.name, error)
+            self._hindered.add(estimation.name)
+        else:
+            self._put(estimation.name, arrays, "probation")
+            # Prepared now, between two frames, so that the first frame does not wait for it.
+            self._server.prepare(estimation.name, arrays)
             log.info(
                 "condition estimated name=%s frames=%d bytes=%d",
                 estimation.name,
-                estimation.estimator.images,
-                statistics.nbytes,
+                estimation.frames,
+                arrays.nbytes,
             )
         return True
 
-    def _begin(self, wanted: Iterable[str], frames: Callable[[str], list[Image] | None]) -> None:
+    def _begin(
+        self,
+        estimate: Estimate,
+        wanted: Iterable[str],
+        frames: Callable[[str], Sequence[bytes] | None],
+    ) -> _Estimation | None:
         for name in wanted:
-            if name == BASE or name in self._sets:
+            if name == BASE or name in self._sets or name in self._hindered:
                 continue
-            images = frames(name)
-            if images:
-                estimator = norms.Estimator(self._model, self._card.normalisation)
-                self._estimation = _Estimation(name, images, estimator)
-                return
+            if images := frames(name):
+                return _Estimation(name, len(images), estimate(images))
+        return None
 
     def _fallback(self, parent: str) -> str:
         found = self._sets.get(parent)
         return parent if found is not None and found.status == "live" else BASE
 
     def _run(self, image: Image, name: str, out_size: Sequence[int]) -> Prediction:
-        prediction = predict(self._apply_for(name), image, self._card.normalisation, out_size=out_size)
+        own = self._sets.get(name)
+        prediction = self._server.predict(image, name, own.arrays if own else None, out_size)
         if not math.isfinite(prediction.mean_confidence):
             raise NotFinite("the model's answer holds numbers that are not finite")
         return prediction
 
-    def _apply_for(self, name: str) -> nn.Module:
-        """The module to run for a condition; valid until the next call."""
-        statistics = self._base if name == BASE else self._sets[name].applied
-        if self._runners is not None:
-            return self._runners.module(name, statistics)
-        if name != self._applied:
-            norms.apply(self._model, statistics)
-            self._applied = name
-        return self._model
-
-    def _put(self, name: str, statistics: NormStatistics, status: Status) -> None:
-        self._sets[name] = _Set(statistics, statistics.over(self._base), status)
+    def _put(self, name: str, arrays: ConditionArrays, status: Status) -> None:
+        self._sets[name] = _Set(arrays, status)
 
     def _judge(
         self, name: str, own: _Set, before: Prediction, after: Prediction, label: Image | None
     ) -> bool:
-        n_classes = len(self._card.classes)
+        n_classes = self._n_classes
         own.old = own.old or _Trial(n_classes)
         own.new = own.new or _Trial(n_classes)
         own.old.add(before, label)

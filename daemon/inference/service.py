@@ -9,34 +9,35 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import zmq
 
 from dance_ondevice.daemon.config import sections
-from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
+from dance_ondevice.daemon.inference.asked import AskedImages
+from dance_ondevice.daemon.inference.condition_serving import ConditionServing
+from dance_ondevice.daemon.inference.estimation import Estimation
+from dance_ondevice.daemon.inference.reuse import Mask, MaskMemory
+from dance_ondevice.daemon.inference.slots import ModelSlot, load_slot
+from dance_ondevice.daemon.ingest.last_seen import LastSeen, Segmented
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
+from dance_ondevice.daemon.ingest.pixels import decode_again, resize
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.system.service import Service
-from dance_ondevice.daemon.versions import engine_graph
 from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.connections import Watch
 from dance_ondevice.daemon.wire.publisher import MaskPublisher
 from dance_ondevice.images import codec as images
+from dance_ondevice.images.confusion import confusion_matrix, miou
 from dance_ondevice.images.headers import ImageError
-from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard
-from dance_ondevice.models.forward import channels_last
 from dance_ondevice.policies.stream.conditions import BASE
+from dance_ondevice.runtime.engine_table import EngineChoice
 from dance_ondevice.runtime.heap import trim
-from dance_ondevice.runtime.runners import Engine, Runners
-from dance_ondevice.training.evaluation import confusion_matrix, miou
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +48,6 @@ FADING = 0.98
 _FIXED_POINT = 1000
 #: Number of frames in a row that the live model must fail on before an earlier version is asked for.
 FAILURES_IN_A_ROW = 10
-
-
-@dataclass(frozen=True)
-class ModelSlot:
-    """A loaded model that is ready to run."""
-
-    version: str
-    model: torch.nn.Module
-    card: ModelCard
-    conditions: VersionConditions
-    engine: Engine
 
 
 class _Failures:
@@ -84,34 +74,6 @@ class _Failures:
         self.in_a_row, self.frame, self._ask_at = 0, None, FAILURES_IN_A_ROW
 
 
-def load_slot(
-    directory: Path, *, probation_every: int = 4, engine: Engine = "torch", threads: int = 1
-) -> ModelSlot:
-    """Load, verify and warm up a version, with its file of conditions.
-
-    Raises:
-        CheckpointError: The folder does not hold a model that loads and runs.
-    """
-    model, card = checkpoint.load(directory)
-    model = channels_last(model)
-    runners = Runners(
-        model,
-        engine,
-        size=card.macs_at,
-        threads=threads,
-        clock=time.perf_counter,
-        graph=engine_graph.find_or_export(directory, engine),
-    )
-    conditions = VersionConditions(directory, model, card, probation_every=probation_every, runners=runners)
-    warm = np.zeros((96, 128, 3), np.uint8)
-    try:
-        conditions.sets.predict(warm, BASE, BASE, out_size=(96, 128), label=None)
-    except Exception as error:  # the model may be the user's own, and its code may raise anything
-        raise CheckpointError(f"{directory}: the model does not run: {error!r}") from error
-    trim()
-    return ModelSlot(card.version or directory.name, model, card, conditions, runners.name)
-
-
 class Predictor(Service):
     """The inference thread; owns the PUB socket of masks and the slot of the live model."""
 
@@ -123,12 +85,15 @@ class Predictor(Service):
         instruments: Instruments,
         context: zmq.Context[zmq.Socket[bytes]],
         threads: int,
-        engine: Engine = "torch",
+        engine: EngineChoice = "torch",
+        estimation: Estimation | None = None,
         curve: ServerCurve | None = None,
         watch: Watch | None = None,
         max_cameras: int = 64,
+        reuse: bool = False,
         conditions: sections.Conditions = sections.Conditions(),  # noqa: B008 - frozen
         notes: SampleNotes | None = None,
+        seen: LastSeen | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -140,9 +105,13 @@ class Predictor(Service):
         #: CPU threads of a forward pass.
         self.threads = threads
         self._engine = engine
+        self._estimation = estimation
         self._curve = curve
         self._watch = watch
         self._notes = notes
+        self._seen = seen
+        #: Stored images that people ask to have segmented.
+        self.asked = AskedImages(mailbox.call)
         self._now = now
         self._monotonic = monotonic
         self._slot: ModelSlot | None = None
@@ -155,6 +124,7 @@ class Predictor(Service):
         self.conditions = ConditionServing(
             conditions, instruments=instruments, now=now, max_cameras=max_cameras
         )
+        self._memory = MaskMemory(max_cameras, monotonic=monotonic) if reuse else None
         self._matrix: npt.NDArray[np.float64] | None = None
         self._publisher: MaskPublisher | None = None
         self._explained: dict[str, ModelCard] = {}
@@ -173,7 +143,7 @@ class Predictor(Service):
 
     @property
     def engine(self) -> str | None:
-        """The engine that runs that version, ``torch`` or ``onnxruntime``."""
+        """The engine that runs that version, such as ``onnxruntime``."""
         slot = self._slot
         return slot.engine if slot else None
 
@@ -190,20 +160,18 @@ class Predictor(Service):
     def prepare(self, directory: Path) -> Callable[[], None]:
         """Load, verify and warm up a version on the caller's thread; the returned call makes it live.
 
-        It runs on the engine of the present version: which one is faster on this board was measured when that
-        started.
-
         While the present version fails on every frame, a new one is accepted only if it answers such a frame.
 
         Raises:
             CheckpointError: The version does not load or run; the old one stays live.
         """
-        serves, failing = self._slot, self._failures.frame
+        failing = self._failures.frame
         slot = load_slot(
             directory,
             probation_every=self._probation_every,
-            engine=self._engine if serves is None else serves.engine,
+            engine=self._engine,
             threads=self.threads,
+            estimate=self._estimation.ask if self._estimation else None,
         )
         if failing is not None:
             _check_answers(slot, failing)
@@ -215,7 +183,6 @@ class Predictor(Service):
 
     def setup(self) -> None:
         """Bind the mask publisher."""
-        torch.set_num_threads(self.threads)
         if self._publish:
             self._publisher = MaskPublisher(
                 self._context, self._publish, curve=self._curve, watch=self._watch
@@ -240,7 +207,8 @@ class Predictor(Service):
                 self._failures.reset()
             if frame is not None:
                 self._answer(frame, slot)
-            # One slice after a frame: the next one waits for one forward pass at most.
+            if self._answer_asked(slot):
+                untidy = True
             if self._work():
                 untidy = True
             elif untidy:
@@ -250,13 +218,15 @@ class Predictor(Service):
     def teardown(self) -> None:
         """Write the conditions and close the publisher."""
         self.conditions.close()
+        if self._estimation is not None:
+            self._estimation.close()
         if self._notes is not None:
             self._notes.flush()
         if self._publisher is not None:
             self._publisher.close()
 
     def _answer(self, frame: PendingFrame, slot: ModelSlot) -> None:
-        started = self._monotonic()
+        started, used = self._monotonic(), time.thread_time()
         try:
             self._serve(frame, slot, started)
         except Exception as error:  # the model may be the user's own: only this frame is lost
@@ -265,7 +235,21 @@ class Predictor(Service):
             self._failed(frame, slot, error)
         else:
             self._failures.reset()
+        self._instruments.frame_cpu("inference", time.thread_time() - used)
         self._instruments.inference_seconds(self._monotonic() - started)
+
+    def _answer_asked(self, slot: ModelSlot) -> bool:
+        """Segment one image that a person asked for; returns whether there was one."""
+        asked = self.asked.take()
+        if asked is None:
+            return False
+        try:
+            found = slot.conditions.sets.look(asked.image, asked.condition, out_size=asked.out_size)
+        except Exception as error:  # the model may be the user's own: who asked gets its error
+            asked.future.set_exception(error)
+        else:
+            asked.future.set_result((found, slot.version))
+        return True
 
     def _failed(self, frame: PendingFrame, slot: ModelSlot, error: Exception) -> None:
         log.warning("frame not answered id=%s version=%s error=%r", frame.id, slot.version, error)
@@ -280,7 +264,7 @@ class Predictor(Service):
             self._fall_back()
 
     def _work(self) -> bool:
-        """Do one slice of estimation; returns whether there was anything to do."""
+        """Ask for an estimation or take over its result; returns whether one was taken over."""
         if self._served is None or self._served is self._without_conditions:
             return False
         try:
@@ -291,6 +275,14 @@ class Predictor(Service):
             return False
 
     def _serve(self, frame: PendingFrame, slot: ModelSlot, started: float) -> None:
+        condition = self.conditions.condition_of(frame.camera)
+        if self._memory is not None and self._publisher is not None:
+            again = self._memory.look(frame, frame_size(frame), slot.card, condition)
+            if again is not None:
+                if self._notes is not None:
+                    self._notes.note(frame.id, again.mean_confidence, condition, slot.version)
+                self._publish_mask(self._publisher, frame, slot, again, repeated=True)
+                return
         image, size = decode_for_inference(frame)
         n_classes = len(slot.card.classes)
         label = None if frame.label is None else images.decode_label(frame.label)
@@ -299,26 +291,61 @@ class Predictor(Service):
         )
         if label is not None:
             self._score(label, prediction.mask, n_classes)
+        condition = self.conditions.condition_of(frame.camera)
         if self._notes is not None:
-            condition = self.conditions.condition_of(frame.camera)
             self._notes.note(frame.id, prediction.mean_confidence, condition, slot.version)
+        if self._seen is not None:
+            self._seen.segmented(
+                frame,
+                Segmented(
+                    mask=prediction.mask,
+                    confidence=prediction.mean_confidence,
+                    condition=condition,
+                    version=slot.version,
+                ),
+            )
         if self._publisher is None:
             return
+        mask = Mask(
+            png=images.encode_png(prediction.mask),
+            scale=frame.scale,
+            mean_confidence=prediction.mean_confidence,
+            size=size,
+            made_by=slot.card,
+            condition=condition,
+        )
+        self._publish_mask(self._publisher, frame, slot, mask)
+        if self._memory is not None:
+            self._memory.keep(frame.camera, mask)
+
+    def _publish_mask(
+        self,
+        publisher: MaskPublisher,
+        frame: PendingFrame,
+        slot: ModelSlot,
+        mask: Mask,
+        *,
+        repeated: bool = False,
+    ) -> None:
         if self._explained.get(frame.camera) is not slot.card:
-            self._explain(self._publisher, frame.camera, slot)
+            self._explain(publisher, frame.camera, slot)
         parts = wire.mask_message(
             frame_id=frame.id,
             camera=frame.camera,
             seq=frame.seq,
             captured_at=frame.captured_at,
             model_version=slot.version,
-            scale=frame.scale,
+            scale=mask.scale,
             latency_s=self._monotonic() - frame.received,
-            mean_confidence=prediction.mean_confidence,
-            mask_png=images.encode_png(prediction.mask),
+            mean_confidence=mask.mean_confidence,
+            mask_png=mask.png,
+            repeated=repeated,
         )
-        self._publisher.send(parts)
+        publisher.send(parts)
         self.masks += 1
+        if repeated:
+            self._mailbox.not_segmented()
+            self._instruments.mask_repeated()
 
     def _explain(self, publisher: MaskPublisher, camera: str, slot: ModelSlot) -> None:
         """Publish the class names of a camera's masks."""
@@ -355,16 +382,21 @@ def _check_answers(slot: ModelSlot, frame: PendingFrame) -> None:
         ) from error
 
 
-def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-    """Decode a frame at its scale; returns the image and the native (height, width) of its mask."""
+def frame_size(frame: PendingFrame) -> tuple[int, int]:
+    """(height, width) of a frame as it came."""
     if frame.info is None:
         assert frame.raw_shape is not None
-        size = frame.raw_shape[:2]
+        return frame.raw_shape[:2]
+    return frame.info.height, frame.info.width
+
+
+def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """Decode a frame at its scale; returns the image and the native (height, width) of its mask."""
+    size = frame_size(frame)
+    if frame.info is None:
+        assert frame.raw_shape is not None
         image: npt.NDArray[np.uint8] = np.frombuffer(frame.data, np.uint8).reshape(frame.raw_shape)
     else:
-        size = (frame.info.height, frame.info.width)
-        image = images.decode_colour(frame.data, reduce=2 if frame.scale <= 0.5 else 1)
+        image = frame.pixels if frame.pixels is not None else decode_again(frame)
     target = (max(1, round(size[0] * frame.scale)), max(1, round(size[1] * frame.scale)))
-    if image.shape[:2] != target:
-        image = images.resize_area(image, target[0] / image.shape[0])
-    return image, size
+    return resize(image, target), size

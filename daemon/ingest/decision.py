@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.ingest.cameras import Cameras
+from dance_ondevice.daemon.ingest.last_seen import Judged
 from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, check_frame, encode_for_store
 from dance_ondevice.daemon.store.samples import NewSample, digest
@@ -17,9 +21,11 @@ from dance_ondevice.daemon.system.state import sample_id
 from dance_ondevice.daemon.wire.messages import Frame, FrameMessage, WireError
 from dance_ondevice.images.brightness import luma_and_contrast
 from dance_ondevice.images.decoder_damage import looks_damaged
+from dance_ondevice.images.headers import ImageInfo
 from dance_ondevice.images.signature import signature
 from dance_ondevice.policies.samples import similarity
 from dance_ondevice.policies.stream.data_slimming import Decision, SlimmingRules, decide
+from dance_ondevice.policies.stream.decoding import Decoding, first_decoding
 from dance_ondevice.policies.stream.stream_state import FrameFigures
 
 log = logging.getLogger(__name__)
@@ -38,6 +44,7 @@ class Measured:
 
     Attributes:
         score: Spatial complexity, 0 to 1.
+        scored_by: What makes scores comparable, see ``complexity.Complexity``.
         luma: Mean luma, a fraction of full scale.
         contrast: Standard deviation of the luma, a fraction of full scale.
         signature: Signature by which near-duplicates are found.
@@ -47,6 +54,7 @@ class Measured:
 
     frame: CheckedFrame
     score: float
+    scored_by: str
     luma: float
     contrast: float
     signature: str
@@ -92,6 +100,10 @@ class DecidedFrame:
             return self.decision.reason
         return f"{self.decision.reason}; its label is 255 (ignore) throughout and was ignored"
 
+    def without_pixels(self) -> DecidedFrame:
+        """The same without its decoded colours, which take much memory while the store works."""
+        return self if self.frame.colour is None else replace(self, frame=replace(self.frame, colour=None))
+
     @property
     def sign_of_life(self) -> bool:
         """Whether the frame is too small to be stored or segmented."""
@@ -114,22 +126,38 @@ class FrameDecider:
         max_pixels: int,
         cameras: Cameras,
         condition_of: Callable[[str], str] = lambda _camera: "",
+        served_share: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """Start with the cameras given; ``condition_of`` returns a camera's condition, "" if unknown."""
+        """Start with the cameras given.
+
+        Args:
+            indicator: Scores frames.
+            rules: Rules of the decisions.
+            n_classes: Number of classes that labels may use.
+            max_pixels: The most pixels that are decoded.
+            cameras: The known cameras.
+            condition_of: Returns a camera's condition, "" if unknown.
+            served_share: Returns the share of the frames that inference takes; callable from any thread.
+        """
         self._indicator = indicator
         self.rules = rules
         self._n_classes = n_classes
         self._max_pixels = max_pixels
         self._cameras = cameras
         self._condition_of = condition_of
+        self._served_share = served_share
         self._decisions: OrderedDict[str, tuple[Decision, float]] = OrderedDict()
 
     def knows(self, camera: str) -> bool:
         """Whether the camera has sent a good frame."""
         return camera in self._cameras
 
-    def measure(self, message: Frame) -> Measured:
+    def measure(self, message: Frame, info: ImageInfo | None = None) -> Measured:
         """Check and measure a frame; callable from any thread.
+
+        Args:
+            message: The frame.
+            info: The header of its image, if it was read before.
 
         Raises:
             WireError: The image or label cannot be used.
@@ -142,17 +170,30 @@ class FrameDecider:
             label=named.label if named else None,
             max_pixels=self._max_pixels,
             n_classes=self._n_classes,
+            info=info,
+            decoding=self._decoding,
         )
         luma, contrast = luma_and_contrast(frame.grey)
         text = signature(frame.grey)
+        found = self._indicator.measure(frame.grey, _bits_per_pixel(frame))
         return Measured(
             frame=frame,
-            score=self._indicator.measure(frame.grey, _bits_per_pixel(frame)).score,
+            score=found.score,
+            scored_by=found.scored_by,
             luma=luma,
             contrast=contrast,
             signature=text,
             code=similarity.code(text),
             damaged=looks_damaged(frame.grey),
+        )
+
+    def _decoding(self, measured_at: int) -> Decoding:
+        rules = self.rules
+        return first_decoding(
+            rules.scales,
+            drop_fraction=rules.drop_fraction,
+            served_share=round(self._served_share(), 1),
+            measured_at=measured_at,
         )
 
     def decide(self, message: Frame, measured: Measured, arrived_at: float, sender: str = "") -> DecidedFrame:
@@ -245,15 +286,23 @@ _SIGN_OF_LIFE = Decision(
 )
 
 
-def new_sample(decided: DecidedFrame) -> NewSample:
-    """The sample that the store gets for a frame that is kept.
+@dataclass(frozen=True)
+class Encoded:
+    """The sample that the store gets for a frame that is kept, and its pixels if it was made smaller."""
+
+    sample: NewSample
+    pixels: NDArray[np.uint8] | None = None
+
+
+def new_sample(decided: DecidedFrame) -> Encoded:
+    """Encode a frame that is kept.
 
     Raises:
         WireError: The image cannot be decoded or encoded.
     """
     frame, decision, label = decided.frame, decided.decision, decided.label
     image = encode_for_store(frame, decision.scale)
-    return NewSample(
+    sample = NewSample(
         id=decided.id,
         camera=decided.camera,
         seq=decided.seq,
@@ -276,12 +325,14 @@ def new_sample(decided: DecidedFrame) -> NewSample:
         received_digest=None if image.data is frame.image else digest(frame.image),
         signature=decided.signature,
     )
+    return Encoded(sample, image.pixels)
 
 
 def _figures(measured: Measured, condition: str) -> FrameFigures:
     label = measured.frame.label
     return FrameFigures(
         score=measured.score,
+        scored_by=measured.scored_by,
         luma=measured.luma,
         contrast=measured.contrast,
         condition=condition,
@@ -297,9 +348,19 @@ def _bits_per_pixel(frame: CheckedFrame) -> float | None:
     return 8 * len(frame.image) / (frame.width * frame.height)
 
 
-def pending_frame(decided: DecidedFrame, received: float) -> PendingFrame:
-    """The frame as inference gets it; ``received`` in monotonic seconds."""
-    frame = decided.frame
+def pending_frame(
+    decided: DecidedFrame, received: float, pixels: NDArray[np.uint8] | None = None
+) -> PendingFrame:
+    """The frame as inference gets it.
+
+    Args:
+        decided: The frame and the decision on it.
+        received: Monotonic seconds.
+        pixels: BGR at the decision's scale, if they are at hand.
+    """
+    frame, scale = decided.frame, decided.decision.scale
+    if pixels is None and frame.colour is not None and frame.reduce * scale <= 1:
+        pixels = frame.colour
     return PendingFrame(
         id=decided.id,
         camera=decided.camera,
@@ -309,9 +370,22 @@ def pending_frame(decided: DecidedFrame, received: float) -> PendingFrame:
         data=frame.image,
         info=frame.info,
         raw_shape=(frame.height, frame.width, 3) if frame.info is None else None,
-        scale=decided.decision.scale,
+        scale=scale,
+        pixels=pixels,
+        grey=frame.grey,
         label=decided.label.png if decided.label else None,
         score=decided.score,
+    )
+
+
+def judged(decided: DecidedFrame) -> Judged:
+    """The decision on a frame, for people who watch."""
+    return Judged(
+        id=decided.id,
+        kept=decided.decision.keep,
+        score=decided.score,
+        scale=decided.decision.scale,
+        reason=decided.reason,
     )
 
 

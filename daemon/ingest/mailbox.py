@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from dance_ondevice.images.headers import ImageInfo
@@ -27,6 +30,8 @@ class PendingFrame:
         scale: Factor by which the policy shrinks the frame.
         label: PNG of class ids that came with the frame, or None.
         score: Spatial complexity, 0 to 1.
+        pixels: (h, w, 3) uint8 BGR, no smaller than the frame at ``scale``, if it was decoded before.
+        grey: (h, w) uint8 luma that the score was computed from.
     """
 
     id: str
@@ -40,6 +45,14 @@ class PendingFrame:
     scale: float
     label: bytes | None
     score: float = 0.0
+    pixels: NDArray[np.uint8] | None = None
+    grey: NDArray[np.uint8] | None = None
+
+
+#: Bytes of decoded pixels that wait; a frame beyond that is decoded again.
+_MOST_PIXEL_BYTES = 16 << 20
+#: Number of frames that the share of those that are taken is about.
+_SHARE_FRAMES = 32
 
 
 class LatestFrames:
@@ -59,7 +72,14 @@ class LatestFrames:
         self._slots: OrderedDict[str, PendingFrame] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
+        self._called = False
         self._skipped = 0
+        self._pixel_bytes = 0
+        self._taken_share = 1.0
+
+    def taken_share(self) -> float:
+        """Share of the latest frames whose pixels were needed; callable from any thread."""
+        return self._taken_share
 
     @property
     def skipped(self) -> int:
@@ -68,27 +88,52 @@ class LatestFrames:
             return self._skipped
 
     def offer(self, frame: PendingFrame) -> None:
-        """Put a frame into its camera's slot; an earlier frame that is still there is skipped."""
+        """Put a frame into its camera's slot; an earlier frame that is still there is skipped.
+
+        If the decoded pixels of all slots would take too much memory, this frame's are dropped.
+        """
         with self._changed:
             if frame.camera in self._slots:
-                self._skipped += 1
+                self._skip(self._slots[frame.camera])
             elif len(self._slots) >= self._max_cameras:
-                self._slots.popitem(last=False)
-                self._skipped += 1
+                self._skip(self._slots.popitem(last=False)[1])
+            if self._pixel_bytes + _pixel_bytes(frame) > _MOST_PIXEL_BYTES:
+                frame = replace(frame, pixels=None)
             self._slots[frame.camera] = frame
+            self._pixel_bytes += _pixel_bytes(frame)
             self._changed.notify()
 
     def take(self, timeout: float) -> PendingFrame | None:
-        """Wait up to ``timeout`` seconds for a frame; None when none came or the mailbox was closed."""
+        """Wait up to ``timeout`` seconds for a frame; None when none came, after ``call``, or once closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._slots or self._closed, timeout)
+            self._changed.wait_for(lambda: self._slots or self._closed or self._called, timeout)
+            self._called = False
             if self._closed or not self._slots:
                 return None
-            return self._slots.popitem(last=False)[1]
+            frame = self._slots.popitem(last=False)[1]
+            self._pixel_bytes -= _pixel_bytes(frame)
+            self._taken_share += (1.0 - self._taken_share) / _SHARE_FRAMES
+            return frame
+
+    def not_segmented(self) -> None:
+        """Take note that the frame taken last was answered without its pixels."""
+        with self._changed:
+            self._taken_share = max(0.0, self._taken_share - 1.0 / _SHARE_FRAMES)
+
+    def _skip(self, frame: PendingFrame) -> None:
+        self._skipped += 1
+        self._pixel_bytes -= _pixel_bytes(frame)
+        self._taken_share -= self._taken_share / _SHARE_FRAMES
 
     def wake(self) -> None:
         """Have every ``take`` look at its time again; none returns earlier for it."""
         with self._changed:
+            self._changed.notify_all()
+
+    def call(self) -> None:
+        """End the wait of ``take``, since there is something else to do."""
+        with self._changed:
+            self._called = True
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -96,3 +141,7 @@ class LatestFrames:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+def _pixel_bytes(frame: PendingFrame) -> int:
+    return 0 if frame.pixels is None else frame.pixels.nbytes

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dance_ondevice.daemon.ingest.backlog import Queued
-from dance_ondevice.daemon.ingest.decision import DecidedFrame, Measured
+from dance_ondevice.daemon.ingest.decision import DecidedFrame, Encoded, Measured
 from dance_ondevice.daemon.ingest.pixels import CheckedLabel
-from dance_ondevice.daemon.store.samples import NewSample
 from dance_ondevice.daemon.system.workers import Workers
 
 T = TypeVar("T")
@@ -42,7 +41,7 @@ class InWork:
     measured: Future[Measured | CheckedLabel]
     label: CheckedLabel | None = None
     decided: DecidedFrame | None = None
-    sample: Future[NewSample] | None = None
+    sample: Future[Encoded] | None = None
 
     @property
     def answered(self) -> bool:
@@ -90,7 +89,7 @@ class Pipeline:
         self._pixels += pixels
         self.size += item.size
 
-    def proceed(self, work: InWork, encode: Callable[[], NewSample] | None) -> None:
+    def proceed(self, work: InWork, encode: Callable[[], Encoded] | None) -> None:
         """Put a message into the second stage, even if it only waits there for its turn."""
         if encode is not None:
             work.sample = self._submit(encode)

@@ -1,11 +1,12 @@
 """Checks and measures a frame's image when it arrives, and encodes it if it is kept.
 
-Dimensions come from the file's header before anything is decoded, the score from a reduced grey decode;
-colours are decoded only if the frame is kept at a smaller scale.
+Dimensions come from the file's header before anything is decoded. The score comes from a reduced grey image;
+that is decoded alone, or made from a decode in colour that store and inference then use as well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -13,14 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dance_ondevice.complexity import grey_reduction
+from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.wire.messages import Buffer, Encoding, WireError
 from dance_ondevice.images import codec as images
 from dance_ondevice.images import headers as image_headers
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE, LabelError, check_label
+from dance_ondevice.policies.stream.decoding import Decoding, reduction
 
 #: JPEG quality of stored images that are re-encoded: raw and WebP frames, and all below scale 1.
 JPEG_QUALITY = 95
+#: Pixels of the largest decoded image that is kept for later steps; of a larger one memory counts for more.
+_MOST_SHARED = 1 << 21
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,7 @@ class CheckedFrame:
         height: Height in pixels.
         width: Width in pixels.
         grey: (h, w) uint8 luma for the indicator, reduced by ``grey_reduction``.
+        colour: (h, w, 3) uint8 BGR, reduced by ``reduce``; None where only luma was decoded.
         label: The label that came with it.
     """
 
@@ -50,16 +56,19 @@ class CheckedFrame:
     width: int
     grey: NDArray[np.uint8]
     label: CheckedLabel | None = None
+    colour: NDArray[np.uint8] | None = None
+    reduce: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredImage:
-    """An image file as it is stored."""
+    """An image file as it is stored; ``pixels`` are its BGR (height, width, 3), if they were at hand."""
 
     data: bytes
     format: Literal["jpg", "png"]
     width: int
     height: int
+    pixels: NDArray[np.uint8] | None = None
 
 
 def check_frame(
@@ -70,6 +79,8 @@ def check_frame(
     label: Buffer | None,
     max_pixels: int,
     n_classes: int,
+    info: image_headers.ImageInfo | None = None,
+    decoding: Callable[[int], Decoding] = lambda reduce: Decoding(colour=False, reduce=reduce),
 ) -> CheckedFrame:
     """Check a frame and its label.
 
@@ -80,24 +91,34 @@ def check_frame(
         label: An encoded label.
         max_pixels: The most pixels that are decoded.
         n_classes: Number of the model's classes.
+        info: The image's header, if it was read before.
+        decoding: Chooses how to decode an encoded image, from the reduction of the grey one.
 
     Raises:
         WireError: The image or the label cannot be used.
     """
-    info: image_headers.ImageInfo | None = None
+    colour, reduce = None, 1
     if shape is not None:
+        info = None
         height, width = shape[0], shape[1]
         bgr = _raw_bgr(image, shape)
         grey = _raw_grey(bgr)
         data = bgr.tobytes()
     else:
         try:
-            info = image_headers.probe(image)
+            info = info or image_headers.probe(image)
             width, height = info.width, info.height
             _check_pixels(info, max_pixels)
             if encoding is not None and encoding != info.format:
                 raise WireError("encoding", f"the header says {encoding}, the image is {info.format}")
-            grey = images.decode_grey(image, grey_reduction(height, width))
+            image_headers.check_complete(image, info)
+            measured = grey_reduction(height, width)
+            wanted = decoding(measured)
+            if wanted.colour and width * height <= _MOST_SHARED * wanted.reduce**2:
+                colour, reduce = images.decode_colour(image, wanted.reduce, info), wanted.reduce
+                grey = _grey_of(colour, (-(-height // measured), -(-width // measured)))
+            else:
+                grey = images.decode_grey(image, measured, info)
         except ImageError as error:
             raise WireError("image", f"the image cannot be used: {error}") from error
         data = bytes(image)
@@ -106,7 +127,16 @@ def check_frame(
         if label is None
         else check_label_png(label, size=(height, width), max_pixels=max_pixels, n_classes=n_classes)
     )
-    return CheckedFrame(image=data, info=info, height=height, width=width, grey=grey, label=checked)
+    return CheckedFrame(
+        image=data,
+        info=info,
+        height=height,
+        width=width,
+        grey=grey,
+        label=checked,
+        colour=colour,
+        reduce=reduce,
+    )
 
 
 def check_label_png(
@@ -148,15 +178,12 @@ def one_thread_an_image() -> None:
     cv2.setNumThreads(1)
 
 
-def declared_pixels(image: Buffer, shape: tuple[int, ...] | None) -> int:
-    """Number of pixels by the image's header, or by ``shape`` if it is raw; 0 for what is not an image."""
-    if shape is not None:
-        return shape[0] * shape[1]
+def read_header(image: Buffer) -> image_headers.ImageInfo | None:
+    """The header of an encoded image; None for what is no image, which its check reports with a reason."""
     try:
-        info = image_headers.probe(image)
+        return image_headers.probe(image)
     except ImageError:
-        return 0  # reported with a reason when it is checked
-    return info.width * info.height
+        return None
 
 
 def encode_for_store(frame: CheckedFrame, scale: float) -> StoredImage:
@@ -176,13 +203,25 @@ def encode_for_store(frame: CheckedFrame, scale: float) -> StoredImage:
     try:
         if frame.info is None:
             bgr = _raw_bgr(frame.image, (frame.height, frame.width, 3))
+        elif frame.colour is not None and frame.reduce * scale <= 1:
+            bgr = frame.colour
         else:
             # Decoding to the next larger eighth, quarter or half saves most of the time of a full decode.
-            bgr = images.decode_colour(frame.image, next((r for r in (8, 4, 2) if scale * r <= 1), 1))
-        data = images.encode_jpeg(_resize(bgr, target), JPEG_QUALITY)
+            bgr = images.decode_colour(frame.image, reduction(scale), frame.info)
+        pixels = resize(bgr, target)
+        data = images.encode_jpeg(pixels, JPEG_QUALITY)
     except ImageError as error:
         raise WireError("image", f"the image cannot be used: {error}") from error
-    return StoredImage(data=data, format="jpg", width=target[1], height=target[0])
+    return StoredImage(data=data, format="jpg", width=target[1], height=target[0], pixels=pixels)
+
+
+def decode_again(frame: PendingFrame) -> NDArray[np.uint8]:
+    """Decode an encoded frame for its scale, if its pixels are not at hand any more.
+
+    Raises:
+        ImageError: Its colours cannot be decoded.
+    """
+    return images.decode_colour(frame.data, reduction(frame.scale), frame.info)
 
 
 def _check_pixels(info: image_headers.ImageInfo, max_pixels: int) -> None:
@@ -207,7 +246,17 @@ def _raw_grey(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images.resize_area(grey, 1 / grey_reduction(bgr.shape[0], bgr.shape[1]))
 
 
-def _resize(bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def _grey_of(bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The luma (height, width) of colours: what a grey decode of that size gives, to a level or two."""
+    import cv2
+
+    # The smaller image is converted: averages and luma are both linear.
+    if bgr.shape[:2] != size:
+        bgr = cast("NDArray[np.uint8]", cv2.resize(bgr, size[::-1], interpolation=cv2.INTER_AREA))
+    return cast("NDArray[np.uint8]", cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY))
+
+
+def resize(bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize to exactly (height, width), which a reduced decode may miss by a pixel."""
     import cv2
 

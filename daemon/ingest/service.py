@@ -11,33 +11,33 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
-from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import zmq
 
 from dance_ondevice.complexity import Indicator
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.ingest.admission import Admission, addressed
+from dance_ondevice.daemon.ingest.awaited import Answer, AwaitedAnswers
 from dance_ondevice.daemon.ingest.backlog import Backlog, Queued
 from dance_ondevice.daemon.ingest.cameras import Cameras
 from dance_ondevice.daemon.ingest.decision import (
     DecidedFrame,
     FrameDecider,
     Measured,
+    judged,
     new_sample,
     pending_frame,
 )
+from dance_ondevice.daemon.ingest.last_seen import LastSeen
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.pipeline import InWork, Pipeline
 from dance_ondevice.daemon.ingest.pixels import (
     CheckedLabel,
     check_label_png,
-    declared_pixels,
     one_thread_an_image,
+    read_header,
 )
 from dance_ondevice.daemon.ingest.settings import IngestInstruments, SampleStore, not_stored
 from dance_ondevice.daemon.security.curve import ServerCurve
@@ -52,6 +52,8 @@ from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 
 __all__ = ["Ingest"]
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 #: Seconds that a stop may spend on received messages: those in the queue and answers from the store.
@@ -61,15 +63,6 @@ _LOG_EVERY = 10.0
 #: Messages in work for each worker: enough that no worker waits while this thread decides, few enough that
 #: the others wait in the queue, where a newer message may replace them.
 _IN_WORK = 8
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """The answer to send, on the ingest thread, when the store is done with a message."""
-
-    item: Queued
-    send: Callable[[], None]
-    size: int
 
 
 class Ingest(Service):
@@ -95,6 +88,7 @@ class Ingest(Service):
         curve: ServerCurve | None = None,
         publishers: tuple[str, ...] = (),
         watch: Watch | None = None,
+        seen: LastSeen | None = None,
         cameras: Iterable[tuple[str, int]] = (),
         workers: int = 2,
         clock: Callable[[], float] = time.time,
@@ -117,6 +111,7 @@ class Ingest(Service):
             publishers: With CURVE, the names of the clients behind ``subscribe``, in its order.
             cameras: Cameras with stored samples, and their number of samples; see ``stored_cameras``.
             watch: Limits the connections of senders; None for no limit.
+            seen: Holds the last frames for people who watch.
             workers: Number of threads that decode and encode.
             clock: Wall clock, in seconds.
             monotonic: Clock of durations, in seconds.
@@ -136,11 +131,13 @@ class Ingest(Service):
             max_pixels=settings.max_pixels,
             cameras=self._cameras,
             condition_of=condition_of,
+            served_share=mailbox.taken_share if mailbox is not None else lambda: 0.0,
         )
         self._context = context
         self._n_classes = n_classes
         self._store = store
         self._mailbox = mailbox
+        self._seen = seen
         self._instruments = instruments
         self._admission = admission or Admission()
         self._curve = curve
@@ -148,7 +145,7 @@ class Ingest(Service):
         self._monotonic = monotonic
         self._opened: Receiver | None = None
         self._backlog = Backlog(settings.queue_frames, self._queue_bytes)
-        self._answers: SimpleQueue[_Answer] = SimpleQueue()
+        self._awaited = AwaitedAnswers(self.wake)
         self.workers = (Workers("ingest-work", workers, one_thread_an_image),)
         self._pipeline = Pipeline(
             self.workers[0],
@@ -156,13 +153,13 @@ class Ingest(Service):
             max_pixels=settings.max_pixels,
             done=self.wake,
         )
-        self._awaited = 0
-        self._awaited_bytes = 0
         self._logged_at: dict[str, float] = {}
 
     def forget_camera(self, name: str) -> None:
         """Free a camera's name and drop its series; callable from any thread."""
         self._cameras.forget(name)
+        if self._seen is not None:
+            self._seen.forget(name)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -232,15 +229,16 @@ class Ingest(Service):
         return (
             bool(self._backlog)
             and self._pipeline.has_capacity
-            and self._awaited + len(self._pipeline) < self._settings.queue_frames
-            and self._awaited_bytes + self._pipeline.size < self._queue_bytes
+            and len(self._awaited) + len(self._pipeline) < self._settings.queue_frames
+            and self._awaited.size + self._pipeline.size < self._queue_bytes
         )
 
     def _advance(self) -> None:
         """Move every message forward as far as it can go now."""
-        self._send_answers()
+        for answer in self._awaited.ready():
+            self._attempt(answer.item, answer.send)
         for work in self._pipeline.measured():
-            self._attempt(work.item, partial(self._decide, work))
+            self._attempt(work.item, partial(self._timed, "decide", partial(self._decide, work)))
             if not isinstance(work.item.message, LabelMessage):
                 self._instruments.ingest_seconds(self._monotonic() - work.started)
         self._hand_over()
@@ -274,8 +272,9 @@ class Ingest(Service):
     def _begin(self, item: Queued) -> None:
         """Have the workers check and measure a message."""
         message = item.message
+        shape: tuple[int, ...] = (0, 0)
         if isinstance(message, LabelMessage):
-            pixels = declared_pixels(message.label, None)
+            info = read_header(message.label)
             measure: Callable[[], Measured | CheckedLabel] = partial(
                 check_label_png,
                 message.label,
@@ -284,8 +283,10 @@ class Ingest(Service):
                 n_classes=self._n_classes,
             )
         else:
-            pixels = declared_pixels(message.image, message.shape)
-            measure = partial(self.decider.measure, message)
+            info = read_header(message.image) if message.shape is None else None
+            measure = partial(self._timed, "measure", partial(self.decider.measure, message, info))
+            shape = message.shape or shape
+        pixels = info.width * info.height if info else shape[0] * shape[1]
         self._pipeline.begin(item, self._monotonic(), pixels, measure)
 
     def _decide(self, work: InWork) -> None:
@@ -305,12 +306,20 @@ class Ingest(Service):
             self._instruments.scale(decided.camera, decided.decision.scale)
             self._instruments.decided(decided.camera, decided.decision, decided.standing)
         if decided.decision.keep:
-            self._pipeline.proceed(work, partial(new_sample, decided))
+            self._pipeline.proceed(work, partial(self._timed, "encode", partial(new_sample, decided)))
             return
         self._pipeline.proceed(work, None)
         self._hand_over()
         self._instruments.frame(decided.camera, "dropped")
         self._acknowledge(work.item, decided, None)
+
+    def _timed(self, stage: str, step: Callable[[], T]) -> T:
+        """Do something for a frame, on any thread, and record that thread's CPU time for it."""
+        started = time.thread_time()
+        try:
+            return step()
+        finally:
+            self._instruments.frame_cpu(stage, time.thread_time() - started)
 
     def _hand_over(self) -> None:
         """Pass finished messages to inference and the store, in the order of arrival."""
@@ -322,11 +331,17 @@ class Ingest(Service):
         assert work.decided is not None
         item, decided = work.item, work.decided
         # Only encoding shows whether the colours can be decoded, so inference gets the frame after it.
-        sample = work.sample.result() if work.sample is not None else None
+        encoded = work.sample.result() if work.sample is not None else None
         if self._mailbox is not None and not decided.sign_of_life:
-            self._mailbox.offer(pending_frame(decided, item.received))
-        if sample is None:
+            pixels = encoded.pixels if encoded is not None else None
+            self._mailbox.offer(pending_frame(decided, item.received, pixels))
+        if self._seen is not None:
+            # Without its pixels: what people watch is decoded when they look.
+            frame = None if decided.sign_of_life else pending_frame(decided.without_pixels(), item.received)
+            self._seen.judged(decided.camera, judged(decided), frame, segments=self._mailbox is not None)
+        if encoded is None:
             return
+        sample, decided = encoded.sample, decided.without_pixels()
         stored = self._store.add_sample(sample)
 
         def answer() -> None:
@@ -334,7 +349,7 @@ class Ingest(Service):
             self._instruments.frame(decided.camera, "kept")
             self._acknowledge(item, decided, promise)
 
-        self._await(stored, _Answer(item, answer, item.size + sample.size))
+        self._awaited.add(stored, Answer(item, answer, item.size + sample.size))
 
     def _give_label(self, work: InWork) -> None:
         item, label, message = work.item, work.label, work.item.message
@@ -346,7 +361,7 @@ class Ingest(Service):
             done.result()
             self._receiver.reply(item.origin, wire.labelled(message.sample_id))
 
-        self._await(done, _Answer(item, answer, item.size))
+        self._awaited.add(done, Answer(item, answer, item.size))
 
     def _acknowledge(self, item: Queued, decided: DecidedFrame, stored: Stored | None) -> None:
         protocol = item.message.protocol if isinstance(item.message, ForeignFrame) else "v1"
@@ -364,27 +379,6 @@ class Ingest(Service):
                 protocol=protocol,
             ),
         )
-
-    def _await(self, future: Future[Any], answer: _Answer) -> None:
-        """Send ``answer`` on this thread once the store is done."""
-        self._awaited += 1
-        self._awaited_bytes += answer.size
-
-        def done(_: Future[Any]) -> None:
-            self._answers.put(answer)
-            self._receiver.wake()
-
-        future.add_done_callback(done)
-
-    def _send_answers(self) -> None:
-        while True:
-            try:
-                answer = self._answers.get_nowait()
-            except Empty:
-                return
-            self._awaited -= 1
-            self._awaited_bytes -= answer.size
-            self._attempt(answer.item, answer.send)
 
     def _attempt(self, item: Queued, step: Callable[[], None]) -> None:
         """Do something for a message, and refuse the message if that fails."""
@@ -431,4 +425,4 @@ class Ingest(Service):
             is_frame = not isinstance(item.message, LabelMessage)
             self._refuse(item.origin, addressed(item.message, refusal), is_frame=is_frame)
         if self._awaited:
-            log.warning("stopped before the store was done unanswered=%d", self._awaited)
+            log.warning("stopped before the store was done unanswered=%d", len(self._awaited))

@@ -58,6 +58,9 @@ class IngestInstruments(Protocol):
     def ingest_seconds(self, value: float) -> None:
         """Record the seconds from taking a frame off the queue to its decision, waiting included."""
 
+    def frame_cpu(self, stage: str, seconds: float) -> None:
+        """Record the CPU seconds of one thread for a stage of one frame: measure, decide or encode."""
+
     def forget(self, camera: str) -> None:
         """A camera's name was forgotten: its series go."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -11,6 +12,11 @@ from dance_ondevice.policies.stream.data_slimming import Decision
 from dance_ondevice.policies.stream.drift import SIGNALS
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+_CPU_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
+
+#: What is done to a frame, in this order; one that is dropped is not encoded nor stored.
+STAGES = ("measure", "decide", "encode", "store", "inference")
 
 _SCORE_BUCKETS = tuple(round(0.05 * i, 2) for i in range(1, 21))
 
@@ -85,6 +91,19 @@ class Instruments:
             buckets=_LATENCY_BUCKETS,
             registry=registry,
         )
+        cpu = Histogram(
+            "dance_frame_cpu_seconds",
+            "CPU time for one frame, by stage, of the thread that works on it.",
+            ["stage"],
+            buckets=_CPU_BUCKETS,
+            registry=registry,
+        )
+        self._cpu = {stage: cpu.labels(stage) for stage in STAGES}
+        self._masks_repeated = Counter(
+            "dance_masks_repeated",
+            "Masks that were published again for a frame that shows the same.",
+            registry=registry,
+        )
         self._inference_failed = Counter(
             "dance_inference_failed",
             "Frames that the live model could not answer.",
@@ -120,6 +139,8 @@ class Instruments:
         )
         #: When each camera sent its last frame.
         self.cameras = CameraTimes()
+        #: Series by metric and labels: to look one up takes longer than to count.
+        self._series: dict[tuple[object, ...], Any] = {}
         self._frame_counts: dict[str, int] = {}
         self._scales: set[str] = set()
         self._by_condition: dict[tuple[str, str, str], int] = {}
@@ -127,7 +148,7 @@ class Instruments:
 
     def frame(self, camera: str, outcome: str) -> None:
         """Count one frame; ``outcome`` is kept, dropped, rejected or overflow."""
-        self._frames.labels(camera, outcome).inc()
+        self._of(self._frames, camera, outcome).inc()
         self._frame_counts[outcome] = self._frame_counts.get(outcome, 0) + 1
         if camera and outcome != "rejected":
             self.cameras.seen(camera)
@@ -157,24 +178,33 @@ class Instruments:
         for metric, labels in label_sets:
             with contextlib.suppress(KeyError):  # never counted
                 metric.remove(*labels)
+        self._series.clear()
+
+    def _of(self, metric: Counter | Gauge | Histogram, *labels: str) -> Any:
+        """The series of a metric with these labels (written by the ingest thread alone)."""
+        key = (metric, *labels)
+        found = self._series.get(key)
+        if found is None:
+            found = self._series[key] = metric.labels(*labels)
+        return found
 
     def decided(self, camera: str, decision: Decision, standing: int) -> None:
         """Count one frame by its condition; so many in a row, it included, have repeated what was kept."""
         key = (camera, decision.condition, decision.outcome)
-        self._condition_frames.labels(*key).inc()
+        self._of(self._condition_frames, *key).inc()
         self._by_condition[key] = self._by_condition.get(key, 0) + 1
-        self._repeated.labels(camera).set(standing)
+        self._of(self._repeated, camera).set(standing)
         self._standing[camera] = standing
 
     def score(self, camera: str, value: float) -> None:
         """Record a frame's complexity."""
-        self._score.labels(camera).observe(value)
+        self._of(self._score, camera).observe(value)
 
     def scale(self, camera: str, scale: float) -> None:
         """Count an accepted frame by the scale chosen for it."""
         text = f"{scale:g}"
         self._scales.add(text)
-        self._scale.labels(camera, text).inc()
+        self._of(self._scale, camera, text).inc()
 
     def ingest_seconds(self, value: float) -> None:
         """Record how long one frame took from queue to decision, seconds."""
@@ -195,6 +225,15 @@ class Instruments:
     def inference_seconds(self, value: float) -> None:
         """Record how long one mask took, seconds."""
         self._inference.observe(value)
+
+    def frame_cpu(self, stage: str, seconds: float, frames: int = 1) -> None:
+        """Record the CPU seconds of a stage for some frames, shared evenly; ``stage`` is one of STAGES."""
+        for _ in range(frames):
+            self._cpu[stage].observe(seconds / frames)
+
+    def mask_repeated(self) -> None:
+        """Count a mask that was published again."""
+        self._masks_repeated.inc()
 
     def inference_failed(self) -> None:
         """Count a frame that inference took and could not answer."""

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot, SnapshotCollector
-from dance_ondevice.daemon.metrics.instruments import OUTCOMES, ROLLBACK_TRIGGERS, WORKLOADS, Instruments
+from dance_ondevice.daemon.metrics.instruments import (
+    OUTCOMES,
+    ROLLBACK_TRIGGERS,
+    WORKLOADS,
+    Instruments,
+)
 from dance_ondevice.energy.reading import DomainEnergy, EnergyReading
 from dance_ondevice.policies.rounds.next_step import REASONS
 from dance_ondevice.policies.stream.data_slimming import Decision
@@ -49,6 +54,8 @@ LABELS = {
     "source": "the meter",
     "split": "`gate`: held-out samples, the live model; `frozen`: the same samples, the first model; "
     "`prequential`: labelled frames as they came, before they were learnt from",
+    "stage": "`measure` (check, decode, score), `decide`, `encode` (for the store), `store` (its share of a "
+    "group's files and rows) or `inference` (decode, segment, publish); messages and waiting are in none",
     "trigger": "what took a version back: " + " or ".join(f"`{trigger}`" for trigger in ROLLBACK_TRIGGERS),
     "version": "the live model's version",
     "workload": ", ".join(f"`{workload}`" for workload in WORKLOADS[:-1]) + f" or `{WORKLOADS[-1]}`",

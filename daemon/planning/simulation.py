@@ -117,8 +117,9 @@ def read_record(db: Database, config: Config, *, macs: int, utc_offset: float = 
     )
     if not rows:
         raise NothingStoredError(
-            "no labelled sample to train on is stored, so there is no stream to replay: "
-            "let the daemon run first"
+            "no labelled sample to train on is stored, and rounds learn from nothing else: there is no "
+            "stream to replay. Send frames with labels, or label some: "
+            "dance-ondevice samples export --for-labelling 20 --out DIR"
         )
     times = _in_order([row["received_at"] + utc_offset for row in rows])
     midnight = math.floor(times[0] / DAY) * DAY

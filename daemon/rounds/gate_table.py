@@ -103,11 +103,14 @@ def in_words(table: GateTable, classes: Sequence[str]) -> dict[str, Any]:
             {
                 "class": name,
                 "pixels": pixels,
+                "units": units,
                 "change": change.point,
                 "lower": change.lower,
                 "upper": change.upper,
             }
-            for name, pixels, change in zip(classes, whole.pixels, whole.classes, strict=False)
+            for name, pixels, units, change in zip(
+                classes, whole.pixels, whole.class_units, whole.classes, strict=False
+            )
             if change is not None
         ],
         "groups": [{"name": group.name, **_figures(group.comparison)} for group in table.groups],

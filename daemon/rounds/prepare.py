@@ -18,6 +18,7 @@ from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import job as round_job
 from dance_ondevice.daemon.planning import pace as round_pace
+from dance_ondevice.daemon.planning.scale_samples import scale_fit
 from dance_ondevice.daemon.planning.scope import comparable
 from dance_ondevice.daemon.planning.scope import plan as plan_samples
 from dance_ondevice.daemon.rounds import closing as round_close
@@ -156,7 +157,9 @@ def prepare(
             seed=seed,
             scope=scope,
         )
-        job = round_pace.resized(_with_blocks(c, job, config), size)
+        fit = c.store.submit(lambda db: scale_fit(db, config, c.paths.root.resolve())).result()
+        job = msgspec.structs.replace(_with_blocks(c, job, config), scale_fit=fit)
+        job = round_pace.resized(job, size)
         job_file = write_job(folder, job)
     except Exception as error:  # any error: the record must not stay open; the caller reports it
         round_close.close(c, round_id, "failed", (f"not prepared: {error}",), {})

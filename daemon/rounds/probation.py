@@ -344,6 +344,7 @@ def compare_versions(
             attributed=after.workloads.get("training", 0.0) - start.workloads.get("training", 0.0),
             method=c.energy.meter.method,
         )
+        c.energy.persist()
     unreadable.mark(c.store, lost)
     if ended.limit == "stopping" or (ended.limit == "energy" and gross < joules):
         return None  # another time: nothing is wrong with the process

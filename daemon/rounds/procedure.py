@@ -346,6 +346,7 @@ class RoundProcedure:
                 attributed=attributed,
                 method=c.energy.meter.method,
             )
+            c.energy.persist()  # so that `energy` shows them at once
             self._on_progress(None)
         unreadable.mark(c.store, result.unreadable)
         self.anchors_unreadable = tuple(

@@ -87,7 +87,6 @@ class Rounds(Service):
         self._state = RoundsSnapshot(
             counts={},
             paused=self._pause_file.exists(),
-            waiting_for="nothing was looked for yet",
             labelling=TeachingState().as_dict(),
         )
 

@@ -186,6 +186,7 @@ class Teaching:
             gross = c.budget.charge(after.since(before))
             own = after.workloads.get("labelling", 0.0) - before.workloads.get("labelling", 0.0)
             c.budget.settle(run_id, gross=gross, attributed=own, method=c.energy.meter.method)
+            c.energy.persist()
             row: dict[str, object] = {
                 "finished_at": c.now(),
                 "outcome": run.outcome,

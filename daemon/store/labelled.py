@@ -14,12 +14,19 @@ from dance_ondevice.policies.samples.splits import SampleInfo
 BOUNDED = "min(captured_at, received_at) as captured_at"
 
 
-def labelled_samples(db: Database) -> list[SampleInfo]:
-    """Every labelled sample that can be read, oldest first, in the form that the round policy takes."""
+def labelled_samples(db: Database, *, newest: int | None = None) -> list[SampleInfo]:
+    """The labelled samples that can be read, oldest first, in the form that the round policy takes.
+
+    Args:
+        db: The index.
+        newest: Only so many, the last that were stored; None for every one.
+    """
+    last = "id in (select id from samples where label_path is not null order by arrival desc limit :newest)"
     rows = db.query(
         f"select id, camera, {BOUNDED}, score, weight, split, rounds_used, classes, uncertainty, condition, "
         "signature, label_source from samples where label_path is not null and unreadable is null "
-        "order by 3, id"
+        f"{'' if newest is None else f'and {last} '}order by 3, id",
+        {} if newest is None else {"newest": newest},
     )
     return [
         SampleInfo(

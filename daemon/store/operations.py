@@ -25,7 +25,8 @@ class AddSample:
 class AddLabel:
     """Label a stored frame, replacing an earlier label.
 
-    ``confidence`` is a model's own, 0 to 1; with ``import_id`` the earlier label is kept for an undo.
+    ``confidence`` is a model's own, 0 to 1; with ``import_id`` the earlier label is kept for an undo; with
+    ``replaces`` only the label of this digest is replaced ("" for none), or one that a model made.
     """
 
     sample_id: str
@@ -35,6 +36,7 @@ class AddLabel:
     future: Future[Any]
     confidence: float | None = None
     import_id: str = ""
+    replaces: str | None = None
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,8 @@ class Quota:
         self._seed = seed
         self._free_bytes = free_bytes
         self._claimed = 0
+        # Bytes stored and bytes free when the present group began: one look for all its claims.
+        self._room: tuple[int, int] | None = None
         # What the policy could release at the last refusal: asking again is useless until something changed.
         self._releasable: int | None = None
         # What goes, piece by piece, since much more is stored than may be.
@@ -128,9 +130,10 @@ class Quota:
         """
         if size <= 0:
             return
-        used = self.totals()[2]
-        over = used + self._claimed + size - self._quota
-        free = self.free()
+        over, free = self._over(size)
+        if max(over, self._floor + size - free) > 0:
+            self._room = None  # before anything goes, what is known must be true
+            over, free = self._over(size)
         need = max(over, self._floor + size - free)
         if need > 0 and not self._make_space(need, size, keep):
             raise StoreFull(self._explain(over, free))
@@ -152,12 +155,23 @@ class Quota:
     def unclaim(self, size: int) -> None:
         """Release a reservation whose bytes were not written."""
         self._claimed -= max(size, 0)
+        self._room = None
 
     def settle(self, *, changed: bool) -> None:
         """End all reservations: they are rows now, or void; ``changed`` if the database was written to."""
         self._claimed = 0
+        self._room = None
         if changed:
             self._releasable = None
+
+    def _over(self, size: int) -> tuple[int, int]:
+        """Bytes beyond the quota with ``size`` more, and bytes free before they are written."""
+        claimed = self._claimed
+        if self._room is None:
+            # What was claimed before is on the disk already, as far as the file system tells.
+            self._room = (self.totals()[2], self.free() + claimed)
+        used, free = self._room
+        return used + claimed + size - self._quota, free - claimed
 
     def _make_space(self, need: int, size: int, keep: Collection[str]) -> bool:
         """Free ``need`` bytes; of what was too much before these ``size`` came, a piece at least."""
@@ -190,6 +204,7 @@ class Quota:
             piece = [self._due.popleft() for _ in range(min(PIECE, len(self._due)))]
             held = {*keep, *(row[0] for row in self._db.execute(_IN_USE))}
             going = [sample for sample in piece if sample.id not in held]
+            self._room = None
             count = delete_samples(self._db, self._paths, [sample.id for sample in going])
             freed += sum(sample.bytes for sample in going)
             log.info("evicted samples=%d bytes=%d due=%d", count, freed, len(self._due))

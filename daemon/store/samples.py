@@ -45,7 +45,7 @@ class LabelEmpty(StoreError):  # noqa: N818
 
 
 class LabelChanged(StoreError):  # noqa: N818
-    """The label of the last import was replaced by another one since."""
+    """The label was replaced by another one since: the one that is meant is gone."""
 
 
 class LabelProtected(StoreError):  # noqa: N818
@@ -221,6 +221,8 @@ class SampleFiles:
         self._failed: dict[Path, OSError] = {}
         self._entered: set[Path] = set()
         self._touched: set[Path] = set()
+        #: Folders that were there when the present group wrote to them.
+        self._seen: set[Path] = set()
 
     def stage(self, path: Path, data: bytes) -> None:
         """Write a file under a temporary name; ``place`` renames it to ``path``.
@@ -273,6 +275,7 @@ class SampleFiles:
         self._entered |= self._touched - failed.keys()
         self._entered -= failed.keys()
         self._touched = set()
+        self._seen = set()
         return failed
 
     def abandon(self) -> None:
@@ -280,6 +283,7 @@ class SampleFiles:
         for path in tuple(self._staged):
             self.unstage(path)
         self._failed.clear()
+        self._seen = set()
 
     def _place(self) -> None:
         staged, self._staged = self._staged, {}
@@ -303,7 +307,8 @@ class SampleFiles:
     def _enter(self, directory: Path) -> None:
         # Once in the life of the process the whole chain of folders is flushed, even if it exists: a crash
         # may have come between an earlier mkdir and the flush of its parent.
-        if directory in self._entered and directory.is_dir():
+        if directory in self._seen or (directory in self._entered and directory.is_dir()):
+            self._seen.add(directory)
             return
         directory.mkdir(parents=True, exist_ok=True)
         self._touched.add(directory)

@@ -6,6 +6,7 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ class Store(Service):
         min_free_bytes: int,
         seed: int = 0,
         free_bytes: Callable[[Path], int] = free_bytes,
+        on_written: Callable[[int, float], None] = lambda _frames, _seconds: None,
     ) -> None:
         """Prepare a store; ``start`` opens it.
 
@@ -121,6 +123,8 @@ class Store(Service):
             min_free_bytes: Bytes that must stay free on the file system.
             seed: Seed of the retention policy.
             free_bytes: Returns the free bytes on the file system of a path.
+            on_written: Called on the store's thread after a group with its number of frames, 1 or more, and
+                the thread's CPU seconds.
         """
         super().__init__("store")
         self._paths = paths
@@ -128,6 +132,7 @@ class Store(Service):
         self._min_free_bytes = min_free_bytes
         self._seed = seed
         self._free_bytes = free_bytes
+        self._on_written = on_written
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._intake = threading.Lock()
         self._closed = False
@@ -156,6 +161,7 @@ class Store(Service):
         *,
         confidence: float | None = None,
         import_id: str = "",
+        replaces: str | None = None,
     ) -> Future[None]:
         """Label a stored frame, replacing an earlier label atomically.
 
@@ -167,12 +173,14 @@ class Store(Service):
             confidence: Mean confidence of a label that a model made, 0 to 1.
             import_id: Name of the import that brings it; the earlier label is then kept for
                 ``restore_label``, and those of earlier imports are deleted.
+            replaces: Digest of the label that the author has seen, "" for none: another label that no model
+                made is then not replaced. None to replace any.
 
-        The future raises ``UnknownSample``, ``LabelMismatch``, ``LabelEmpty``, ``LabelProtected``,
-        ``StoreFull`` or ``StoreError``.
+        The future raises ``LabelChanged`` where there is such another label, ``UnknownSample``,
+        ``LabelMismatch``, ``LabelEmpty``, ``LabelProtected``, ``StoreFull`` or ``StoreError``.
         """
         future: Future[None] = Future()
-        self._put(AddLabel(sample_id, png, classes, source, future, confidence, import_id))
+        self._put(AddLabel(sample_id, png, classes, source, future, confidence, import_id, replaces))
         return future
 
     def restore_label(self, sample_id: str) -> Future[bool]:
@@ -301,6 +309,7 @@ class Store(Service):
         return group
 
     def _write(self, group: Sequence[Operation]) -> None:
+        started = time.thread_time()
         try:
             outcomes = self._writer.write(group)
             self._publish()
@@ -311,6 +320,9 @@ class Store(Service):
             raise
         for outcome in outcomes:
             outcome.resolve()
+        frames = sum(isinstance(operation, AddSample) for operation in group)
+        if frames:
+            self._on_written(frames, time.thread_time() - started)
         self.beat()
 
     def _pay_off(self) -> None:

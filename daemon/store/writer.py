@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +61,7 @@ class _Step:
     """An operation whose ``files`` are written.
 
     ``image`` is a new image, deleted if its row is not written; ``stale`` is deleted once no row names it.
+    ``row`` is what ``commit`` inserts, if it does nothing else; it then returns ``stored``.
     """
 
     future: Future[Any]
@@ -68,6 +69,8 @@ class _Step:
     files: tuple[Path, ...] = ()
     image: Path | None = None
     stale: Path | None = None
+    row: dict[str, object] | None = None
+    stored: Stored | None = None
 
 
 class GroupWriter:
@@ -176,13 +179,14 @@ class GroupWriter:
             label_source=sample.label_source,
         )
         row = new_row(sample, image, received, self._paths.root)
+        answer = Stored(id=sample.id, duplicate=False, score=sample.score, scale=sample.scale)
 
         def commit(db: Database) -> Stored:
             db.execute(INSERT, row)
-            return Stored(id=sample.id, duplicate=False, score=sample.score, scale=sample.scale)
+            return answer
 
         files = (image,) if sample.label is None else (image, label_path(image))
-        return _Step(future=operation.future, commit=commit, files=files, image=image)
+        return _Step(future=operation.future, commit=commit, files=files, image=image, row=row, stored=answer)
 
     def _stage_duplicate(self, operation: AddSample, twin: Known) -> _Step:
         sample = operation.sample
@@ -223,6 +227,11 @@ class GroupWriter:
             )
         native = native_size(png, known.stored, known.native)
         file = label_path(known.image)
+        by_people = known.label_bytes is not None and known.label_source not in MACHINES
+        if label.replaces is not None and by_people:
+            present = self._files.current(file)
+            if present is None or digest(present) != label.replaces:
+                raise LabelChanged(f"sample {known.id} was labelled by somebody else in the meantime")
         growth = len(png) - (known.label_bytes or 0)
         keep: Callable[[Database], None] | None = None
         if label.import_id:
@@ -314,7 +323,7 @@ class GroupWriter:
         stale: list[Path] = []
         try:
             with self._db.atomic():
-                for step in steps:
+                for step in self._insert(steps, done):
                     try:
                         with self._db.atomic():
                             value = step.commit(self._db)
@@ -341,6 +350,23 @@ class GroupWriter:
             with contextlib.suppress(OSError):  # it is found and attached again at the next start
                 label.unlink()
         return done
+
+    def _insert(self, steps: Sequence[_Step], done: list[Outcome]) -> Iterator[_Step]:
+        """Insert the rows of consecutive new samples at once; gives what must be done one by one."""
+        for plain, found in itertools.groupby(steps, lambda step: step.row is not None):
+            run = list(found)
+            if not plain or len(run) == 1:
+                yield from run
+                continue
+            try:
+                with self._db.atomic():
+                    self._db.conn.executemany(INSERT, [step.row for step in run if step.row is not None])
+            except Exception as error:  # one by one, it shows which of them it was
+                if not self._db.conn.in_transaction or is_corrupt(error):
+                    raise
+                yield from run
+            else:
+                done += [Outcome(future=step.future, value=step.stored) for step in run]
 
     def _remove(self, operation: Remove) -> Outcome:
         try:

@@ -22,6 +22,20 @@ class StopWhileStarting(BaseException):
     """
 
 
+@contextlib.contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Make SIGTERM end a command as Ctrl-C does, so that it tidies up; for the main thread."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 class Signals:
     """Receives the process's signals while it is entered; only the main thread may enter and wait."""
 

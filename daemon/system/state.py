@@ -8,6 +8,7 @@ import math
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +17,7 @@ CAMERA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 _ID_NUMBERS = re.compile(r"(-?[0-9]{1,19})-(-?[0-9]{1,19})")
 _INT64 = 2**63  # the first integer that SQLite cannot hold
+_DAY = 86_400  # seconds
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last second that a date folder can name
 
 
@@ -64,6 +66,11 @@ class StatePaths:
         """JSON in which the running daemon publishes its endpoints."""
         return self.root / "daemon.json"
 
+    @property
+    def console_token(self) -> Path:
+        """The token that logs in at the console, readable by the daemon's user alone."""
+        return self.root / "console.token"
+
     def sample_dir(self, camera: str, captured_at: float) -> Path:
         """The folder of a sample: camera, then the UTC date of capture.
 
@@ -78,8 +85,14 @@ class StatePaths:
             raise ValueError(f"camera name {camera!r} must match {CAMERA_NAME.pattern}")
         if not (math.isfinite(captured_at) and 0 <= captured_at <= _LAST_SECOND):
             raise ValueError(f"captured_at {captured_at!r} is no time between 1970 and 9999 in seconds")
-        day = datetime.datetime.fromtimestamp(captured_at, tz=datetime.timezone.utc).date()
-        return self.samples / camera / day.isoformat()
+        return _day_dir(self, camera, int(captured_at) // _DAY)
+
+
+@lru_cache(maxsize=256)
+def _day_dir(paths: StatePaths, camera: str, day: int) -> Path:
+    """The folder of a camera's samples of a day, counted from 1970 in UTC."""
+    date = datetime.date(1970, 1, 1) + datetime.timedelta(days=day)
+    return paths.samples / camera / date.isoformat()
 
 
 def sample_id(camera: str, captured_at: float, seq: int) -> str:

@@ -29,6 +29,7 @@ from dance_ondevice.daemon.children.counts import Counts, ScoreCard, counts_file
 from dance_ondevice.daemon.trainer.curve import Curve, Gate
 from dance_ondevice.daemon.trainer.interrupts import Leave, ParentRequests, Saved
 from dance_ondevice.daemon.trainer.kinds import KINDS
+from dance_ondevice.daemon.trainer.scale_fit import with_scale_loss
 from dance_ondevice.daemon.trainer.scores import kept_scores, score, time_masks
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
 from dance_ondevice.daemon.trainer.sift import sample_of, sift
@@ -38,8 +39,7 @@ from dance_ondevice.files import write_durably
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
-from dance_ondevice.runtime.graph_file import write_graph
-from dance_ondevice.runtime.onnx_engine import graph_of
+from dance_ondevice.runtime.comparing import prepare
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.losses import Distillation
 from dance_ondevice.training.precision import Precision, measure_precision
@@ -130,10 +130,11 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
         precision=training.options.precision,
         steps=training.step,
     )
+    card = with_scale_loss(card, candidate, job, serving)
     _save(job, candidate, card, done, kind.card_fields(serving))
     kind.write(serving, Path(job.out))
     if job.graph:
-        _write_graph(candidate, job)
+        _prepare_engines(job)
     emit(events, jobs.Evaluated(model="candidate", scores=scores))
     emit(events, done)
 
@@ -251,12 +252,12 @@ def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
     return precision
 
 
-def _write_graph(model: torch.nn.Module, job: jobs.Job) -> None:
-    """Export the candidate's graph here, at the lowest priority, and not in the daemon's process."""
+def _prepare_engines(job: jobs.Job) -> None:
+    """Export the candidate's graph and compare the engines here, at the lowest priority."""
     try:
-        write_graph(Path(job.out), graph_of(model, job.size))
-    except Exception as error:  # the model may be the user's own; the daemon then tries it itself
-        print(f"no graph for onnxruntime: {error}", file=sys.stderr)
+        prepare(Path(job.out), *checkpoint.load(Path(job.out)))
+    except Exception as error:  # the model may be the user's own; the daemon then runs it in torch
+        print(f"no graph for other engines than torch: {error}", file=sys.stderr)
 
 
 def _save(

@@ -24,11 +24,11 @@ from dance_ondevice.daemon.trainer.serving import Kept, Serving, kept
 from dance_ondevice.daemon.trainer.sift import fault, sample_of
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
 from dance_ondevice.images.codec import resize_area
+from dance_ondevice.images.confusion import confusion_matrix
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
 from dance_ondevice.training.batches import TrainingSample, read_image, read_label
-from dance_ondevice.training.evaluation import confusion_matrix
 
 
 def main(arguments: Sequence[str]) -> int:

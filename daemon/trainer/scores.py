@@ -14,10 +14,11 @@ from torch import nn
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard, read_counts, score_card
 from dance_ondevice.images.codec import resize_area
+from dance_ondevice.images.confusion import Matrix
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import channels_last, predict
 from dance_ondevice.training.batches import TrainingSample, read_image
-from dance_ondevice.training.evaluation import Matrix, evaluate
+from dance_ondevice.training.evaluation import evaluate
 
 #: Number of timed masks of each model; the fastest one counts, since other load can only add time.
 _TIMED = 9

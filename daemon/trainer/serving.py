@@ -16,7 +16,8 @@ from torch import nn
 
 from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.conditions import store as condition_store
-from dance_ondevice.conditions.statistics import NormStatistics, StatisticsMismatch
+from dance_ondevice.conditions.arrays import StatisticsMismatch
+from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard
 from dance_ondevice.daemon.trainer.scores import score
 from dance_ondevice.daemon.versions.condition_file import Known, known_of

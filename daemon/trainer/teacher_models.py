@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models import checkpoint, registry
 from dance_ondevice.models.card import Normalisation
-from dance_ondevice.models.forward import STRIDE, logits, to_tensor
+from dance_ondevice.models.forward import logits, to_tensor
 from dance_ondevice.models.layers import resize
 
 __all__ = ["Seen", "Teacher", "TeacherError", "load_teacher"]

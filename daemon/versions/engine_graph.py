@@ -1,7 +1,7 @@
-"""The onnxruntime graph of a version, exported by a separate process where no round has written one.
+"""The graph of a version and the table of its engines, made by a child where no round has written them.
 
 As a program (``python -m dance_ondevice.daemon.versions.engine_graph FOLDER``) it exports the version in a
-folder. It is a separate process because the exporter, needed for a second, would stay in the daemon's memory.
+folder and compares the engines. It is a separate process because torch would stay in the daemon's memory.
 """
 
 from __future__ import annotations
@@ -12,44 +12,66 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dance_ondevice.runtime.graph_file import read_graph, write_graph
+from dance_ondevice.runtime.engine_table import EngineChoice, EngineTable, read_table
+from dance_ondevice.runtime.engines import ENGINES, installed
+from dance_ondevice.runtime.graph_file import ServingGraph, read_graph
 
-if TYPE_CHECKING:
-    from dance_ondevice.runtime.runners import Engine
-
-__all__ = ["find_or_export", "installed"]
+__all__ = ["any_engine", "find_or_make"]
 
 log = logging.getLogger(__name__)
 
-_SECONDS = 60.0
+_SECONDS = 100.0
 
 
-def installed() -> bool:
-    """Whether onnxruntime and onnx are installed; they are searched for, not imported."""
-    return all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
+def any_engine(engine: EngineChoice) -> bool:
+    """Whether the configured engine needs a graph, and an engine that runs it and the exporter are there.
+
+    Args:
+        engine: The configured engine.
+    """
+    if engine == "torch":
+        return False
+    wanted = tuple(ENGINES) if engine == "auto" else (engine,)
+    return _exportable() and any(map(installed, wanted))
 
 
-def find_or_export(directory: Path, engine: Engine) -> bytes | None:
-    """The graph of the version in a folder, exported if it is missing; None where that fails.
+def find_or_make(
+    directory: Path, engine: EngineChoice, model: str
+) -> tuple[ServingGraph | None, EngineTable | None]:
+    """The graph of the version in a folder and the table of its engines; made if one is missing.
 
     Args:
         directory: The version's folder.
         engine: The configured engine; torch needs no graph.
+        model: SHA-256 of the version's tensors.
     """
-    if engine == "torch":
-        return None
-    if not installed():
-        if engine == "onnxruntime":
-            from dance_ondevice.runtime.formats import MissingPackage
+    if not any_engine(engine):
+        if engine != "auto" and engine != "torch":  # noqa: PLR1714 - mypy does not narrow a tuple
+            log.warning(
+                "%s not used reason=needs %s: pip install 'dance-ondevice[%s]'",
+                engine,
+                "onnx and onnxruntime" if engine == "onnxruntime" else engine,
+                ENGINES[engine].extra,
+            )
+        return None, None
+    table = read_table(directory, model)
+    # A model that cannot be exported has a table without a graph, and is not tried again.
+    if table is None or (
+        any(row.usable and row.engine != "torch" for row in table.engines)
+        and read_graph(directory, model) is None
+    ):
+        _make(directory)
+        table = read_table(directory, model)
+    return read_graph(directory, model), table
 
-            missing = MissingPackage("onnx and onnxruntime", "dance-ondevice[onnx]")
-            log.warning("onnxruntime not used reason=%s", missing)
-        return None
-    graph = read_graph(directory)
-    if graph is not None:
-        return graph
+
+def _exportable() -> bool:
+    # The exporter's result is checked with onnxruntime.
+    return all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
+
+
+def _make(directory: Path) -> None:
     command = [sys.executable, "-m", "dance_ondevice.daemon.versions.engine_graph", str(directory)]
     try:
         subprocess.run(command, check=True, timeout=_SECONDS, capture_output=True, text=True)
@@ -58,17 +80,15 @@ def find_or_export(directory: Path, engine: Engine) -> bytes | None:
         log.warning("graph not exported folder=%s reason=%s", directory, lines[-1])
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("graph not exported folder=%s reason=%s", directory, error)
-    return read_graph(directory)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Export the version in a folder."""
+    """Export the version in a folder, and compare the engines."""
     from dance_ondevice.models import checkpoint
-    from dance_ondevice.runtime.onnx_engine import graph_of
+    from dance_ondevice.runtime.comparing import prepare
 
     folder = Path(arguments[0])
-    model, card = checkpoint.load(folder)
-    write_graph(folder, graph_of(model, card.macs_at))
+    prepare(folder, *checkpoint.load(folder))
     return 0
 
 

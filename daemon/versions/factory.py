@@ -1,8 +1,14 @@
-"""Checks that the user's own factories of networks work."""
+"""Checks that the user's own factories of networks work.
+
+As a program (``python -m dance_ondevice.daemon.versions.factory FACTORY CLASSES``) it prints why one does
+not, so that the daemon need not import the code, and torch with it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dance_ondevice.daemon.config.load import ConfigError, Problem
@@ -10,6 +16,9 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.models.registry import ModelError, build_from_factory
 
 _MOST_TEXT = 400
+_SECONDS = 100.0
+#: Stands before the answer of the program.
+_MARK = "\x1e"
 
 
 def problems(config: Config, config_file: str) -> Iterator[Problem]:
@@ -32,14 +41,35 @@ def failure(factory: str, n_classes: int) -> str:
 
 
 def check(live: Mapping[str, Any], config: Config, config_file: str) -> None:
-    """Check that the factory of the live model works, if it has one; ``live`` is its card.
+    """Check in a child that the factory of the live model works, if it has one; ``live`` is its card.
 
     Raises:
         ConfigError: The factory does not work.
     """
     factory = live.get("factory") or ""
-    if factory and (wrong := failure(factory, len(config.model.classes))):
+    if factory and (wrong := _failure_in_child(factory, len(config.model.classes))):
         raise ConfigError((problem(config_file, "model.factory", factory, wrong),))
+
+
+def _failure_in_child(factory: str, n_classes: int) -> str:
+    command = [sys.executable, "-m", "dance_ondevice.daemon.versions.factory", factory, str(n_classes)]
+    try:
+        done = subprocess.run(command, check=True, timeout=_SECONDS, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:  # the user's code ended the process
+        lines = error.stderr.strip().splitlines()
+        return one_line(lines[-1] if lines else f"its process ended with status {error.returncode}")
+    except subprocess.TimeoutExpired:
+        return f"it took more than {_SECONDS:g} s"
+    return done.stdout.rpartition(_MARK)[2].strip()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print why a factory makes no model; nothing if it does."""
+    factory, n_classes = arguments
+    wrong = failure(factory, int(n_classes))
+    # The user's code may print as well.
+    print(f"{_MARK}{wrong}")
+    return 0
 
 
 def problem(config_file: str, key: str, factory: str, wrong: str) -> Problem:
@@ -52,3 +82,7 @@ def one_line(text: str) -> str:
     """A text without line breaks, cut to a readable length."""
     joined = " ".join(text.split())
     return joined if len(joined) <= _MOST_TEXT else joined[: _MOST_TEXT - 3] + "..."
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -31,12 +31,15 @@ from dance_ondevice.daemon.versions.versions import (
 )
 from dance_ondevice.documents import decode
 from dance_ondevice.models import packaged
+from dance_ondevice.models.card import CheckpointError
 
 log = logging.getLogger(__name__)
 
 #: Exit statuses of the program when the weights, or the user's factory, cannot be used; the last line of its
 #: standard output says why.
 _BAD_WEIGHTS, _BAD_FACTORY = 3, 4
+#: Seconds that the program may take, also on a very busy board.
+_LONGEST_SECONDS = 600
 
 
 def start(
@@ -167,6 +170,7 @@ def _adopt(
     away_from: str | None = None,
 ) -> Pointer:
     scratch = paths.models / ".first"
+    log.info("the first model is made, which takes seconds")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -230,6 +234,22 @@ def is_untrained_live(versions: Versions) -> bool:
     """Whether the live model has not learnt anything yet; False where there is none."""
     live = versions.live()
     return live is not None and base.is_untrained(live.card)
+
+
+def about(card: Mapping[str, Any]) -> str | None:
+    """What ``status`` says of the base model that comes along, until a round has taught it more."""
+    training = card.get("training") or {}
+    try:
+        made = packaged.card().training
+    except CheckpointError:  # this installation comes without it
+        return None
+    if card.get("parent") is not None or training.get("dataset") != made["dataset"]:
+        return None
+    scores = ", ".join(f"{found['miou']:.2f} by {name}" for name, found in made["validation"].items())
+    return (
+        "the base model that comes along, which saw synthetic streets alone: its masks are rough until it "
+        f"has learnt from labels of this camera (mIoU on such streets {scores}; on real ones less)"
+    )
 
 
 def warning(card: Mapping[str, Any]) -> str | None:
@@ -299,7 +319,7 @@ def _write_fresh(config: Config, out: Path, weights: Path | None = None) -> None
             *([str(weights)] if weights is not None else []),
         ],
         check=False,
-        timeout=120,
+        timeout=_LONGEST_SECONDS,
         stdout=subprocess.PIPE,
         text=True,
     )

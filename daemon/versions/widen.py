@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dance_ondevice.models.card import ModelCard
+    from dance_ondevice.models.mapping.class_map import ClassMap
 
 __all__ = ["widened"]
 
@@ -67,14 +68,35 @@ def main(arguments: Sequence[str]) -> int:
             raise CheckpointError(
                 f"it is for {list(card.classes)}, which {list(classes)} does not go on from"
             )
-        head = _widen(model, card)
-        checkpoint.save(out, model, replace(card, classes=classes, gate={}))
+        model, class_map, head = _wider(model, card, classes)
+        checkpoint.save(out, model, replace(card, classes=classes, class_map=class_map, gate={}))
         if (folder / CONDITIONS_FILE).is_file():
             (out / CONDITIONS_FILE).write_bytes(_conditions(folder, head))
     except (CheckpointError, registry.ModelError, KeyError, ValueError) as error:
         print(" ".join(str(error).split()))
         return _NOT_WIDENED
     return 0
+
+
+def _wider(
+    model: nn.Module, card: ModelCard, classes: Sequence[str]
+) -> tuple[nn.Module, ClassMap | None, list[str]]:
+    """The model with one more class, its class map, and the names of the tensors of its head.
+
+    Under a class map the network gets the class, and it alone stands for itself.
+    """
+    from dataclasses import replace
+
+    from dance_ondevice.models.mapping.class_map import ClassMap
+    from dance_ondevice.models.mapping.mapped import NETWORK, mapped, unmapped
+
+    if card.class_map is None:
+        return model, None, _widen(model, card)
+    network, new = unmapped(model), classes[-1]
+    head = _widen(network, replace(card, classes=card.class_map.base, class_map=None))
+    own = new if new not in card.class_map.base else f"{new} of the site"
+    wider = ClassMap(base=(*card.class_map.base, own), members={**card.class_map.members, new: (own,)})
+    return mapped(network, wider, classes), wider, [f"{NETWORK}.{name}" for name in head]
 
 
 def _conditions(folder: Path, head: Collection[str]) -> bytes:

@@ -227,6 +227,7 @@ def mask_message(
     latency_s: float,
     mean_confidence: float,
     mask_png: bytes,
+    repeated: bool = False,
 ) -> list[bytes]:
     """The three parts of a published mask; see ``MaskHeader`` for the units."""
     header = MaskHeader(
@@ -238,6 +239,7 @@ def mask_message(
         scale=scale,
         latency_s=round(latency_s, 6),
         mean_confidence=round(mean_confidence, 6),
+        repeated=repeated,
     )
     return [f"mask/{camera}".encode(), _encode(header), mask_png]
 

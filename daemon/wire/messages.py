@@ -162,6 +162,7 @@ class MaskHeader(msgspec.Struct, frozen=True, kw_only=True):
         scale: Factor by which the frame was resized for the network; the mask has the frame's size.
         latency_s: Seconds from the frame's arrival to its mask.
         mean_confidence: Mean over pixels of the winning class's probability.
+        repeated: Whether it is the mask of an earlier frame, which showed the same.
     """
 
     v: int = VERSION
@@ -173,6 +174,7 @@ class MaskHeader(msgspec.Struct, frozen=True, kw_only=True):
     scale: float
     latency_s: float
     mean_confidence: float
+    repeated: bool = False
 
 
 class ClassesHeader(msgspec.Struct, frozen=True, kw_only=True):

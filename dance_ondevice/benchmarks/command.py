@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.benchmarks.base.command import base
+from dance_ondevice.benchmarks.demo_runs.command import demo
 from dance_ondevice.benchmarks.fleet.command import fleet
 from dance_ondevice.benchmarks.ingest.command import ingest
 from dance_ondevice.benchmarks.options import (
@@ -31,6 +32,7 @@ from dance_ondevice.benchmarks.options import (
 )
 from dance_ondevice.benchmarks.predict.command import predict
 from dance_ondevice.benchmarks.result import command_line
+from dance_ondevice.benchmarks.service.command import service
 from dance_ondevice.benchmarks.slimming.command import slimming
 from dance_ondevice.benchmarks.step.command import step
 from dance_ondevice.benchmarks.stream.command import stream
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 #: What images are downsampled to: the scales below 1 that the daemon comes with.
 _SCALES = (0.75, 0.5)
 _FEWEST_LESSONS = 3
+_FEWEST_SEQUENCES = 3
 
 
 @click.group()
@@ -57,9 +60,11 @@ def bench() -> None:
 
 
 bench.add_command(base)
+bench.add_command(demo)
 bench.add_command(fleet)
 bench.add_command(ingest)
 bench.add_command(predict)
+bench.add_command(service)
 bench.add_command(slimming)
 bench.add_command(step)
 bench.add_command(stream)
@@ -78,7 +83,8 @@ bench.add_command(stream)
     default="train",
     show_default=True,
     metavar="SPLIT",
-    help="Images that the learnt indicator learns the model's losses from; empty to leave it out.",
+    help="Images that the learnt indicator learns the model's losses from: those of --split to have it judge "
+    "each sequence by what the others taught; empty to leave it out.",
 )
 @out_option()
 @note_option
@@ -112,8 +118,12 @@ def indicators(
             f"{len(lessons)} images are too few to learn from, {_FEWEST_LESSONS} are needed",
             param_hint="--learn-from",
         )
-    if learn_from == split:
-        raise click.BadParameter("names the images that are measured on", param_hint="--learn-from")
+    if learn_from == split and len({item.sequence for item in items}) < _FEWEST_SEQUENCES:
+        raise click.BadParameter(
+            f"names the images that are measured on, which have fewer than {_FEWEST_SEQUENCES} sequences to "
+            "learn from one another",
+            param_hint="--learn-from",
+        )
     report = _measure(dataset, model_path, _Images(split, items), _Images(learn_from, lessons))
     options = {
         "--dataset": dataset_name,
@@ -201,8 +211,12 @@ def _measure(dataset: Dataset, model_path: Path, measured: _Images, lessons: _Im
         found = Bench(
             model=model, card=card, scales=_SCALES, read_label=dataset.read_label, clock=time.perf_counter
         )
-        learnt = None
-        if lessons.items:
+        learnt, apart = None, tuple[str, ...]()
+        learnt_from = f"{lessons.split}, {len(lessons.items)} images" if lessons.items else ""
+        if lessons.split == measured.split:
+            apart = tuple(item.sequence for item in measured.items)
+            learnt_from += f", each of {len(set(apart))} sequences judged by what others taught"
+        elif lessons.items:
             with _progress("learning", lessons) as on_image:
                 learnt = learn(found, lessons.items, on_image=on_image)
         with _progress("measuring", measured) as on_image:
@@ -210,9 +224,10 @@ def _measure(dataset: Dataset, model_path: Path, measured: _Images, lessons: _Im
                 found,
                 measured.items,
                 learnt=learnt,
+                apart=apart,
                 dataset=dataset.name,
                 split=measured.split,
-                learnt_from=f"{lessons.split}, {len(lessons.items)} images" if lessons.items else "",
+                learnt_from=learnt_from,
                 on_image=on_image,
             )
     except (CheckpointError, ImageError, LabelError, OSError) as error:
@@ -247,5 +262,8 @@ def _show(report: IndicatorsReport) -> None:
             for name, found in report.indicators.items()
         ],
     )
+    if report.served:
+        told = ", ".join(f"{name} {value:.4f}" for name, value in report.served.items())
+        click.echo(f"mIoU with a third of the images at each scale, chosen by: {told}")
     click.echo("mIoU: " + ", ".join(f"{value:.4f} at {scale}" for scale, value in report.miou.items()))
     click.echo(f"grey decode of a 640x480 JPEG: {report.grey_decode_microseconds:.0f} us")

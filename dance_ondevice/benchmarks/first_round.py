@@ -17,10 +17,11 @@ from typing import Any
 from dance_ondevice.benchmarks.first_round_report import FirstRoundReport, ModelScore
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.demo.process import DaemonProcess, write_config
+from dance_ondevice.images.confusion import iou_per_class, miou
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.training.batches import TrainingSample
-from dance_ondevice.training.evaluation import evaluate, iou_per_class, miou
+from dance_ondevice.training.evaluation import evaluate
 
 _READY_SECONDS = 180.0
 

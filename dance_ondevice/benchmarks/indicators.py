@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from dance_ondevice.benchmarks import scale_choice
 from dance_ondevice.benchmarks.indicators_report import (
     TARGET_SCALE,
     ImageLoss,
@@ -18,24 +19,23 @@ from dance_ondevice.benchmarks.indicators_report import (
     IndicatorsReport,
     scale_key,
 )
-from dance_ondevice.benchmarks.ranks import spearman
 from dance_ondevice.complexity import (
     INDICATORS,
     Complexity,
     Indicator,
-    LearntLoss,
-    describe,
     grey_reduction,
     label_boundary_density,
-    learn_loss,
     make_indicator,
 )
 from dance_ondevice.datasets.listing import LabelledImage, ReadLabel
-from dance_ondevice.images.codec import decode_colour, decode_grey, encode_jpeg, resize_area
+from dance_ondevice.images.codec import decode_colour, decode_grey, encode_jpeg
+from dance_ondevice.images.confusion import Matrix, miou
 from dance_ondevice.images.headers import probe
+from dance_ondevice.learnt_loss import LearntLoss, describe, learn_loss, out_of_group
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import predict
-from dance_ondevice.training.evaluation import confusion_matrix, miou
+from dance_ondevice.ranks import spearman
+from dance_ondevice.training.evaluation import ByScale, look
 
 #: (width, height) of the frame that times are told for.
 _TIMED_SIZE = (640, 480)
@@ -91,9 +91,7 @@ def learn(
         bgr, label = decode_colour(data), bench.read_label(item.label)
         descriptions.append(describe(_ingest_grey(data)))
         # The mean of an image and its mirror image is the less noisy of what there is to learn.
-        pair = [
-            _image_loss(bench, "", *each, None)[0] for each in ((bgr, label), (_mirror(bgr), _mirror(label)))
-        ]
+        pair = [_image_loss(bench, "", *each)[0] for each in ((bgr, label), (_mirror(bgr), _mirror(label)))]
         losses.append([np.mean([found.loss[scale_key(scale)] for found in pair]) for scale in bench.scales])
         on_image(done)
     return LearntLoss(learn_loss(np.stack(descriptions), np.array(losses), bench.scales))
@@ -104,6 +102,7 @@ def measure_indicators(
     items: Sequence[LabelledImage],
     *,
     learnt: Indicator | None = None,
+    apart: Sequence[str] = (),
     dataset: str,
     split: str,
     learnt_from: str = "",
@@ -115,6 +114,8 @@ def measure_indicators(
         bench: what to measure with.
         items: the images; two at least, or no ranks can agree.
         learnt: an indicator to measure beside those that have a name.
+        apart: the group of each image, such as its drive; then the learnt indicator learns from these images,
+            and scores those of each group by what the other groups have taught.
         dataset: name, for the report.
         split: name, for the report.
         learnt_from: what ``learnt`` has learnt from, for the report.
@@ -128,25 +129,44 @@ def measure_indicators(
     indicators = [make_indicator(name, bench.scales) for name in INDICATORS]
     if learnt is not None:
         indicators.append(learnt)
+    every = (1.0, *bench.scales)
+    seen: list[Mapping[float, Matrix]] = []
+    descriptions: list[NDArray[np.float32]] = []
     keys = [scale_key(scale) for scale in bench.scales]
-    sums = {scale: np.zeros((len(bench.card.classes),) * 2, np.int64) for scale in (1.0, *bench.scales)}
     losses: list[ImageLoss] = []
     mirrored: list[ImageLoss] = []
     scores: dict[str, list[Complexity]] = {}
     for done, item in enumerate(items, start=1):
         data = item.image.read_bytes()
         bgr, label = decode_colour(data), bench.read_label(item.label)
-        found, confidence = _image_loss(bench, item.image.name, bgr, label, sums)
+        found, whole = _image_loss(bench, item.image.name, bgr, label, scale_choice.same_cost(every))
         losses.append(found)
+        seen.append(whole.matrices)
         # The same scene a second time: how well the loss agrees with itself bounds what can be asked of an
         # indicator.
-        mirrored.append(_image_loss(bench, item.image.name, _mirror(bgr), _mirror(label), None)[0])
+        mirrored.append(_image_loss(bench, item.image.name, _mirror(bgr), _mirror(label))[0])
         grey, bits = _ingest_grey(data), _bits_per_pixel(data)
         for indicator in indicators:
             scores.setdefault(indicator.name, []).append(indicator.measure(grey, bits))
         scores.setdefault(LABEL, []).append(Complexity(label_boundary_density(label), {}))
-        scores.setdefault(UNCERTAINTY, []).append(Complexity(1.0 - confidence, {}))
+        scores.setdefault(UNCERTAINTY, []).append(Complexity(1.0 - whole.confidence, {}))
+        descriptions.append(describe(grey))
         on_image(done)
+    if apart:
+        pairs = [
+            [(one.loss[key] + two.loss[key]) / 2 for key in keys]
+            for one, two in zip(losses, mirrored, strict=True)
+        ]
+        fitted = LearntLoss(learn_loss(np.stack(descriptions), np.array(pairs), bench.scales))
+        indicators.append(fitted)
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(apart))}
+        told = out_of_group(
+            np.stack(descriptions), np.array(pairs), bench.scales, [numbers[name] for name in apart]
+        )
+        at = bench.scales.index(min(bench.scales))
+        scores[fitted.name] = [
+            Complexity(float(row[at]), dict(zip(bench.scales, row.tolist(), strict=True))) for row in told
+        ]
     decode, times = _times(bench, indicators, items[:: max(1, len(items) // _TIMED_FRAMES)][:_TIMED_FRAMES])
 
     def rho(predicted: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
@@ -182,9 +202,12 @@ def measure_indicators(
             "parameters": bench.card.parameters,
             "sha256": bench.card.sha256 or None,
         },
-        miou={scale_key(scale): miou(matrix) for scale, matrix in sums.items()},
+        miou={scale_key(scale): miou(np.sum([each[scale] for each in seen], axis=0)) for scale in every},
         grey_decode_microseconds=decode,
         indicators=dict(sorted(results.items(), key=lambda entry: _by_rho(entry[1]))),
+        served=scale_choice.compared(
+            seen, {name: [each.score for each in found] for name, found in scores.items()}, every
+        ),
         losses=tuple(losses),
     )
 
@@ -199,21 +222,20 @@ def _image_loss(
     name: str,
     bgr: NDArray[np.uint8],
     label: NDArray[np.uint8],
-    sums: Mapping[float, NDArray[np.int64]] | None,
-) -> tuple[ImageLoss, float]:
-    """The loss of one image and the model's mean confidence at full size; adds to the sums of all images."""
-    scored: dict[float, float] = {}
-    confidence = 0.0
-    for scale in (1.0, *bench.scales):
-        found = predict(bench.model, resize_area(bgr, scale), bench.card.normalisation, label.shape)
-        matrix = confusion_matrix(label, found.mask, len(bench.card.classes))
-        scored[scale] = miou(matrix)
-        if sums is not None:
-            sums[scale][:] += matrix
-        if scale == 1.0:
-            confidence = found.mean_confidence
-    losses = {scale_key(scale): scored[1.0] - scored[scale] for scale in bench.scales}
-    return ImageLoss(image=name, miou=scored[1.0], loss=losses), confidence
+    *others: float,
+) -> tuple[ImageLoss, ByScale]:
+    """The loss of one image at the scales, and how the model sees it at these and other scales."""
+    classes = len(bench.card.classes)
+    found = look(
+        bench.model,
+        bgr,
+        label,
+        scales=(*bench.scales, *others),
+        normalisation=bench.card.normalisation,
+        n_classes=classes,
+    )
+    losses = {scale_key(scale): found.loss(scale) for scale in bench.scales}
+    return ImageLoss(image=name, miou=found.full, loss=losses), found
 
 
 def _score_at(found: Complexity, scale: float, scales: Sequence[float]) -> float:

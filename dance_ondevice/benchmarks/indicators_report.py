@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 #: What the default indicator is meant to reach.
 TARGET_RHO = 0.8
@@ -67,6 +67,9 @@ class IndicatorsReport:
         grey_decode_microseconds: median for a 640x480 JPEG of quality 95.
         indicators: by name, the best first.
         losses: one an image.
+        served: mIoU of all images together where full size and each scale get an equal share of them, by the
+            indicator that chooses which; beside it chance, and one scale for all that costs the same. Empty
+            in older results.
     """
 
     dataset: str
@@ -77,6 +80,7 @@ class IndicatorsReport:
     grey_decode_microseconds: float
     indicators: Mapping[str, IndicatorResult]
     losses: tuple[ImageLoss, ...]
+    served: Mapping[str, float] = field(default_factory=dict)
 
 
 def scale_key(scale: float) -> str:

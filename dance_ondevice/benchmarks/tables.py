@@ -13,6 +13,8 @@ from typing import Any
 
 from dance_ondevice.benchmarks.base import page as base_page
 from dance_ondevice.benchmarks.base.report import BaseReport
+from dance_ondevice.benchmarks.demo_runs import page as demo_page
+from dance_ondevice.benchmarks.demo_runs.report import DemoRuns
 from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
 from dance_ondevice.benchmarks.fleet import page as fleet_page
 from dance_ondevice.benchmarks.fleet.report import FleetReport
@@ -28,6 +30,8 @@ from dance_ondevice.benchmarks.markdown import number, table
 from dance_ondevice.benchmarks.predict import page as predict_page
 from dance_ondevice.benchmarks.predict.report import PredictReport
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, command_line, read_result
+from dance_ondevice.benchmarks.service import page as service_page
+from dance_ondevice.benchmarks.service.report import ServiceReport
 from dance_ondevice.benchmarks.slimming import page as slimming_page
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport
 from dance_ondevice.benchmarks.step.report import StepReport
@@ -96,6 +100,22 @@ def _section(path: Path, result: Result) -> str:
     return "\n".join([f"## {title}", "", *facts, "", *lines, ""])
 
 
+def _served(report: IndicatorsReport) -> list[str]:
+    """The lines about what a choice of scales is worth."""
+    if not report.served:
+        return []
+    told = ", ".join(f"{name} {value:.4f}" for name, value in sorted(report.served.items(), key=_by_value))
+    return [
+        "mIoU of the set with an equal share of the images at full size and at each scale, by what chooses",
+        f"them: {told}.",
+        "",
+    ]
+
+
+def _by_value(named: tuple[str, float]) -> float:
+    return -named[1]
+
+
 def _indicators(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, IndicatorsReport)
     scales = [scale for scale in report.miou if scale != "1"]
@@ -122,6 +142,7 @@ def _indicators(result: Result) -> tuple[str, list[str]]:
         f"{report.grey_decode_microseconds:.0f} us. On target is rho",
         f"of {TARGET_RHO} or more at {TARGET_SCALE} for at most {TARGET_OF_DECODE:.0%} of that decode.",
         "",
+        *_served(report),
         "The loss of the mirrored frame is the same measurement of the same scene a second time. Where it",
         "agrees with itself to r only, an indicator that knew the scene's mean loss would be expected to",
         "reach about the square root of r (Spearman's attenuation), and no more.",
@@ -197,6 +218,13 @@ def _predict(result: Result) -> tuple[str, list[str]]:
     return f"Inference, {report.architecture}", predict_page.lines(report)
 
 
+def _service(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, ServiceReport)
+    return f"The whole service{f' against {report.there}' if report.there else ''}", service_page.lines(
+        report
+    )
+
+
 def _step(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, StepReport)
     columns = ("step", "ms an image", "ms there", "of there", "seconds a MAC, of dense here")
@@ -230,6 +258,11 @@ def _base(result: Result) -> tuple[str, list[str]]:
     return f"The base model that comes along, {report.architecture}", base_page.lines(report)
 
 
+def _demo(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, DemoRuns)
+    return f"The demonstration beside {report.busy} busy processes", demo_page.lines(report)
+
+
 #: How each benchmark's result is shown: title and lines.
 _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "indicators": _indicators,
@@ -238,8 +271,10 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "stream": _stream,
     "ingest": _ingest,
     "predict": _predict,
+    "service": _service,
     "step": _step,
     "base": _base,
+    "demo": _demo,
     "fleet": _fleet,
 }
 

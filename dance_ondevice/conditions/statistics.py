@@ -19,16 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dance_ondevice.conditions.arrays import StatisticsMismatch
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.cost import evaluating
 from dance_ondevice.models.forward import logits, to_tensor
 
 __all__ = [
-    "FIELDS",
     "PRIOR_VALUES",
     "Estimator",
     "NormStatistics",
-    "StatisticsMismatch",
     "apply",
     "capture",
     "estimate",
@@ -36,8 +35,6 @@ __all__ = [
     "trust",
 ]
 
-#: Names of a batch norm's tensors, in the order of :data:`LayerStatistics`.
-FIELDS = ("running_mean", "running_var", "weight", "bias")
 #: Weight of the model's own statistics, as a number of values of a channel.
 PRIOR_VALUES = 512
 #: Weight of the model's own statistics, as a number of images.
@@ -45,10 +42,6 @@ PRIOR_IMAGES = 8
 
 #: Tensors (running_mean, running_var) of a batch norm, or (running_mean, running_var, weight, bias).
 LayerStatistics = tuple[Tensor, ...]
-
-
-class StatisticsMismatch(ValueError):  # noqa: N818 - the name says what is wrong
-    """Error: the statistics are of a model with other layers or widths."""
 
 
 @dataclass(frozen=True, eq=False)

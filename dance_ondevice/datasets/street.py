@@ -7,7 +7,7 @@ surfaces, ``street_painter`` draws objects on a ``street_canvas``, and this modu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -88,6 +88,7 @@ class StreetCamera:
         lights: Condition -> light and weather of the scene.
         mount: Position and lens of the camera.
         layout: Properties of the street.
+        standing_at: Frame at whose place the camera stands for ever, while others pass; None to drive.
 
     Raises:
         ValueError: The frame is too small.
@@ -102,6 +103,7 @@ class StreetCamera:
         lights: Mapping[str, Light] = LIGHTS,
         mount: Mount = MOUNT,
         layout: Layout = LAYOUT,
+        standing_at: int | None = None,
     ) -> None:
         if height < MIN_HEIGHT or width < MIN_WIDTH:
             raise ValueError(f"frames of {width}x{height} are too small, at least {MIN_WIDTH}x{MIN_HEIGHT}")
@@ -110,6 +112,7 @@ class StreetCamera:
         self.width = width
         self._lights = lights
         self._mount = mount
+        self._standing_at = standing_at
         self._world = World(seed, layout)
         self._focal = mount.focal * width
         self._horizon = mount.horizon * height
@@ -131,7 +134,8 @@ class StreetCamera:
         """
         if condition not in self._lights:
             raise ValueError(f"unknown condition {condition!r}; choose one of {', '.join(self._lights)}")
-        stage, here = self._stage(condition), index * SPEED
+        place = index if self._standing_at is None else self._standing_at
+        stage, here = self._stage(condition), place * SPEED
         pixels = np.empty((self.height, self.width, 4), np.uint8)
         view = View(
             focal=self._focal,
@@ -141,14 +145,19 @@ class StreetCamera:
             camera_y=self._mount.y,
             bend=self._world.bend(here),
         )
-        self._paint_background(pixels, stage, index)
+        self._paint_background(pixels, stage, place)
         self._ground.paint(pixels, stage, here, view.bend)
         canvas = Canvas(pixels, view=view, light=stage.light, haze=stage.haze)
-        for thing in sorted(self._world.around(index), key=self._painting_order):
+        for thing in sorted(self._things(index), key=self._painting_order):
             draw(canvas, stage.surfaces, thing, thing.z - here)
         label = pixels[..., 3].copy()
         bgr = cast("Pixels", cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR))
         return self._expose(bgr, label, stage, generator(self.seed, _NOISE, index)), label
+
+    def _things(self, index: int) -> Iterator[Thing]:
+        if self._standing_at is None:
+            return self._world.around(index)
+        return self._world.around(index, self._standing_at * SPEED)
 
     def _painting_order(self, thing: Thing) -> tuple[int, float]:
         """Far to near. What stands farther from the road never hides what stands nearer to it."""

@@ -55,11 +55,13 @@ class Layout:
         breadth: factor of every distance from the centre line; what stands there keeps its size.
         built: added to how built up the street is everywhere, -1 (open) to 1 (town).
         traffic: factor of the share of places in a lane that somebody is at, and of parked cars.
+        moving: another factor of those in the lanes alone; at 0 nothing moves.
     """
 
     breadth: float = 1.0
     built: float = 0.0
     traffic: float = 1.0
+    moving: float = 1.0
 
 
 #: The street of the demo.
@@ -121,13 +123,18 @@ class World:
         """Direction of the street at z in radians: what the bend has added up to."""
         return -2 * 0.0011 * 230 / (2 * math.pi) * math.cos(2 * math.pi * (z / 230 + self._bend_phase))
 
-    def around(self, index: int) -> Iterator[Thing]:
-        """Everything between the camera of frame ``index`` and the end of sight, in no order."""
-        for thing in self._around(index):
+    def around(self, index: int, here: float | None = None) -> Iterator[Thing]:
+        """Everything between the camera of frame ``index`` and the end of sight, in no order.
+
+        Args:
+            index: Number of the frame.
+            here: Where a standing camera is, in metres; None for one that drives, with others ahead of it.
+        """
+        for thing in self._around(index, here):
             yield thing._replace(x=thing.x * self.layout.breadth)
 
-    def _around(self, index: int) -> Iterator[Thing]:
-        here = index * SPEED
+    def _around(self, index: int, standing: float | None) -> Iterator[Thing]:
+        here = index * SPEED if standing is None else standing
         for block in range(math.floor(here / BLOCK) - 1, math.ceil((here + SIGHT) / BLOCK)):
             for thing in self._block(block):
                 if thing.z < here + (SIGHT if thing.kind in _LARGE else SIGHT_OF_SMALL):
@@ -136,13 +143,15 @@ class World:
             start = here - speed * index
             for bead in range(math.floor(start / spacing) - 1, math.ceil((start + SIGHT_OF_SMALL) / spacing)):
                 offset, aside, there, style = self._bead(lane, bead)
-                if there < share * self.layout.traffic:
+                if there < share * self.layout.traffic * self.layout.moving:
                     z = (bead + 0.6 * offset) * spacing + speed * index
                     stride = (0.11 * index + offset) % 1.0
                     length, height = (
                         (CAR_LENGTH, CAR_HEIGHT) if kind == "oncoming" else (0.0, 0.9 + 0.2 * aside)
                     )
                     yield Thing(kind, x + spread * (2 * aside - 1), z, length, height, style, stride)
+        if standing is not None:
+            return
         for number, (distance, swing, period) in enumerate(((13.0, 5.5, 173), (31.0, 8.0, 241))):
             ahead = distance + swing * math.sin(2 * math.pi * (index / period + self._lead_phase))
             yield Thing("ahead", 1.4 + 0.1 * number, here + ahead, CAR_LENGTH, CAR_HEIGHT, 3 + 2 * number)

@@ -6,16 +6,15 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import click
 from rich.console import Console
 
 from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.system.signals import sigterm_as_interrupt
 from dance_ondevice.demo.display import Display
 from dance_ondevice.demo.report_file import as_json as as_data
 from dance_ondevice.demo.run import DemoOptions, run_demo
@@ -40,7 +39,8 @@ from dance_ondevice.demo.verdict import judge
     type=click.FloatRange(60, 3600),
     default=480.0,
     show_default=True,
-    help="Longest that it may take in all; it ends when its rounds are done.",
+    help="Longest that it may take in all, if the machine is not too busy to show anything in it; it ends "
+    "when its rounds are done.",
 )
 @click.option("--strict", is_flag=True, help="End with status 1 also where learning fell short.")
 @click.option("--keep", is_flag=True, help="Keep the daemon's state and configuration; says where.")
@@ -61,7 +61,7 @@ def demo(*, out: Path, seed: int, as_json: bool, max_seconds: float, strict: boo
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     progress = Console(stderr=True)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_sigterm_as_interrupt())
+        stack.enter_context(sigterm_as_interrupt())
         workspace = stack.enter_context(_workspace(keep, progress))
         display = stack.enter_context(Display(progress, max_seconds))
         options = DemoOptions(seed=seed, max_seconds=max_seconds, out=out)
@@ -89,17 +89,3 @@ def _workspace(keep: bool, console: Console) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="dance-demo-") as name:
         yield Path(name)
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C inside the context, so that no daemon is left behind."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -14,12 +14,13 @@ from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
 from dance_ondevice.demo.page import Pictures, Swatch
 from dance_ondevice.demo.session import PhasePlan
 from dance_ondevice.images import codec as images
+from dance_ondevice.images.confusion import Matrix, miou
 from dance_ondevice.images.labels import colourise
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.forward import predict
 from dance_ondevice.policies.promotion.bootstrap import Bounded, Pair, compare
 from dance_ondevice.training.batches import TrainingSample, read_image, read_label
-from dance_ondevice.training.evaluation import Matrix, evaluate, miou
+from dance_ondevice.training.evaluation import evaluate
 from dance_ondevice.training.pretraining import render_street
 
 #: Frames of the street between two evaluation frames: far enough apart that the scene has changed.

@@ -21,7 +21,7 @@ from dance_ondevice.daemon.system.state import StatePaths
 log = logging.getLogger(__name__)
 
 #: Seconds from SIGTERM to SIGKILL.
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0
 _TAIL_LINES = 25
 
 
@@ -46,12 +46,30 @@ class DaemonProcess:
         state_dir: Path,
         log_file: Path,
         *,
+        python: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """Prepare a process.
+
+        Args:
+            config: Configuration of the daemon.
+            state_dir: Its state folder.
+            log_file: What it writes to stdout and stderr.
+            python: Interpreter that runs it, by default this process's.
+            environ: Variables beside those of this process.
+            cwd: Folder that it starts in, whose packages come first; by default this process's.
+            monotonic: Clock, in seconds.
+            sleep: Waits for some seconds.
+        """
         self.paths = StatePaths(state_dir)
         self._config = config
         self._log_file = log_file
+        self._python = str(python or sys.executable)
+        self._environ = dict(environ or {})
+        self._cwd = cwd
         self._monotonic = monotonic
         self._sleep = sleep
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,14 +83,15 @@ class DaemonProcess:
         with self._log_file.open("wb") as output:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "dance_ondevice", "run"),
+                    *(self._python, "-m", "dance_ondevice", "run"),
                     *("--config", str(self._config)),
                     *("--state-dir", str(self.paths.root)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "RUNTIME_DIRECTORY": self._runtime.name},
+                cwd=self._cwd,
+                env={**os.environ, **self._environ, "RUNTIME_DIRECTORY": self._runtime.name},
             )
         log.info("daemon started pid=%d log=%s", self._process.pid, self._log_file)
         return self

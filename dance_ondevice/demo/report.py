@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dance_ondevice.demo.shares import EPOCHS
 from dance_ondevice.policies.promotion.bootstrap import Bounded
 
 
@@ -48,7 +49,7 @@ class Phase:
             the first, with 95 % confidence bounds over the choice of frames.
         macs_change, final_macs_change: Relative change of their MACs per image from the first's (-0.2: a
             fifth fewer).
-        rounds: Number of rounds that started in the phase and were judged.
+        rounds: Number of rounds that started in the phase and have ended, some of them after it.
         rounds_wanted: Number of judged rounds that the phase waited for.
         capped: Whether the phase ended by its time limit and not by its rounds.
         metrics: Sums of metrics at the phase's end by name, scraped over HTTP.
@@ -139,6 +140,7 @@ class DemoReport:
         daemon_status: Exit status of the daemon after SIGTERM.
         eval_frames: Number of evaluation frames of each phase.
         max_seconds: Time limit of the demonstration.
+        epochs: Number of epochs that the first model was pretrained for.
         eval_seed: Seed of the street in the evaluation frames, which differs from the stream's.
     """
 
@@ -155,3 +157,4 @@ class DemoReport:
     eval_seed: int
     classes: tuple[str, ...]
     max_seconds: float
+    epochs: int = EPOCHS

@@ -8,6 +8,9 @@ from typing import Any
 from dance_ondevice.demo.report import DemoReport
 from dance_ondevice.demo.verdict import described, judge
 
+#: Its name in the folder of the report.
+REPORT_FILE = "report.json"
+
 
 def as_json(report: DemoReport) -> dict[str, Any]:
     """Return the report as plain data; keys that other programs read come first."""
@@ -29,6 +32,7 @@ def as_json(report: DemoReport) -> dict[str, Any]:
         "failures": list(found.failures),
         "notes": list(found.notes),
         "advice": found.advice,
+        "pretraining_epochs": report.epochs,
         "daemon_status": report.daemon_status,
         "evaluation": {"frames_per_phase": report.eval_frames, "seed": report.eval_seed},
         "classes": list(report.classes),

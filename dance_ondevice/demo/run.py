@@ -6,18 +6,18 @@ import itertools
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.datasets.street import StreetCamera
-from dance_ondevice.demo import records
+from dance_ondevice.demo import records, shares
 from dance_ondevice.demo.display import Display
 from dance_ondevice.demo.page import render as render_page
 from dance_ondevice.demo.process import DaemonProcess, write_config
-from dance_ondevice.demo.report import DemoReport, Frames, Joules, Phase, Version
-from dance_ondevice.demo.report_file import as_json
+from dance_ondevice.demo.report import DemoReport, Frames, Joules, Phase
+from dance_ondevice.demo.report_file import REPORT_FILE, as_json
 from dance_ondevice.demo.scrape import Scrape
 from dance_ondevice.demo.session import PhasePlan, PhaseRecord, Progress, Stream, StreamOptions
 from dance_ondevice.images.labels import STREET_CLASSES
@@ -38,11 +38,12 @@ SIZE = (144, 192)
 _EVAL_SEED, _PRETRAIN_SEED = 1_000_003, 2_000_003
 #: Frames of the street between two that are sent, so that a few seconds contain enough different scenes.
 _STREAM_STRIDE = 4
-#: Seconds reserved for evaluation and report at the end.
-_RESERVE = 30.0
-_READY_SECONDS = 60.0
-PRETRAIN_FRAMES, PRETRAIN_EPOCHS = 160, 12
+#: Starting takes seconds, and on a very busy machine minutes; one that dies is noticed at once.
+_READY_SECONDS = 300.0
+PRETRAIN_FRAMES = 160
 _PRETRAIN_STRIDE = 7
+#: Steps that are timed first, to know how many there is time for.
+_TIMED_STEPS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ def run_demo(options: DemoOptions, workspace: Path, display: Display) -> DemoRep
         OSError, RuntimeError, ValueError: Any other failure of the demonstration.
     """
     base = workspace / "base"
-    pretrain(base, workspace / "pretraining", options, display)
+    epochs = pretrain(base, workspace / "pretraining", options, display)
     config = workspace / "demo.toml"
     write_config(config, configuration(base))
     street = StreetCamera(seed=options.seed, height=SIZE[0], width=SIZE[1])
@@ -88,15 +89,17 @@ def run_demo(options: DemoOptions, workspace: Path, display: Display) -> DemoRep
             StreamOptions(),
             on_progress=lambda progress: display.show(f"streaming: {progress.phase}", _facts(progress)),
         )
-        left = options.max_seconds - display.elapsed - _RESERVE
+        left = shares.stream_seconds(elapsed=display.elapsed, max_seconds=options.max_seconds)
         phases = stream.run(PHASES, left)
         display.show("stopping the daemon", {})
         status = daemon.stop()
-    return _conclude(options, workspace, display, progress=stream.progress, phases=phases, status=status)
+    return _conclude(
+        options, workspace, display, progress=stream.progress, phases=phases, status=status, epochs=epochs
+    )
 
 
-def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Display) -> None:
-    """Train the first model on the street by day."""
+def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Display) -> int:
+    """Train the first model on the street by day; returns for how many epochs."""
     from dance_ondevice.training import pretraining
 
     stage, done = "pretraining the first model by day", itertools.count(1)
@@ -108,22 +111,44 @@ def pretrain(out: Path, frames_folder: Path, options: DemoOptions, display: Disp
         size=SIZE,
         on_frame=lambda: display.show(stage, {"frames": f"{next(done)} of {PRETRAIN_FRAMES} rendered"}),
     )
+    once = pretraining.PretrainOptions(
+        architecture="fastscnn",
+        classes=STREET_CLASSES,
+        size=SIZE,
+        epochs=1,
+        seed=options.seed,
+        precision="fp32",
+        dataset={"name": "synthetic:street", "condition": "day"},
+    )
+    display.show(stage, {"steps": "timing the first"})
+    moments: list[float] = []
     pretraining.pretrain(
+        samples[: _TIMED_STEPS * once.batch_size],
+        {},
+        once,
+        frames_folder / "timed",
+        watcher=pretraining.Watcher(on_step=lambda _: moments.append(display.elapsed)),
+    )
+    # The first step also makes what later ones use again.
+    step_seconds = (moments[-1] - moments[0]) / max(1, len(moments) - 1)
+    epochs = shares.epochs(
+        epoch_seconds=step_seconds * PRETRAIN_FRAMES / once.batch_size,
+        elapsed=display.elapsed,
+        max_seconds=options.max_seconds,
+    )
+    card = pretraining.pretrain(
         samples,
         {},
-        pretraining.PretrainOptions(
-            architecture="fastscnn",
-            classes=STREET_CLASSES,
-            size=SIZE,
-            epochs=PRETRAIN_EPOCHS,
-            seed=options.seed,
-            dataset={"name": "synthetic:street", "condition": "day"},
-        ),
+        replace(once, epochs=epochs),
         out,
         watcher=pretraining.Watcher(
-            on_step=lambda r: display.show(stage, {"step": f"{r.step} of {r.steps}", "loss": f"{r.loss:.3f}"})
+            on_step=lambda r: display.show(
+                stage, {"step": f"{r.step} of {r.steps}", "loss": f"{r.loss:.3f}"}
+            ),
+            is_over=lambda: shares.pretraining_is_over(display.elapsed, options.max_seconds),
         ),
     )
+    return int(card.training["steps"]) * once.batch_size // PRETRAIN_FRAMES
 
 
 def configuration(base: Path) -> dict[str, dict[str, object]]:
@@ -176,6 +201,7 @@ def _conclude(
     progress: Progress,
     phases: Sequence[PhaseRecord],
     status: int,
+    epochs: int,
 ) -> DemoReport:
     from dance_ondevice.demo import evaluate
 
@@ -212,7 +238,7 @@ def _conclude(
         seconds=display.elapsed,
         frames=_frames(progress, last, found),
         masks_received=progress.masks,
-        phases=tuple(_phase(p, s, found.versions, final) for p, s in zip(phases, scores, strict=True)),
+        phases=tuple(_phase(p, s, found, final) for p, s in zip(phases, scores, strict=True)),
         rounds=found.rounds,
         versions=found.versions,
         joules=_joules(last),
@@ -221,8 +247,9 @@ def _conclude(
         eval_seed=options.seed + _EVAL_SEED,
         classes=STREET_CLASSES,
         max_seconds=options.max_seconds,
+        epochs=epochs,
     )
-    (options.out / "report.json").write_text(json.dumps(as_json(report), indent=2) + "\n", encoding="utf-8")
+    (options.out / REPORT_FILE).write_text(json.dumps(as_json(report), indent=2) + "\n", encoding="utf-8")
     page = render_page(report, pictures, evaluate.legend(STREET_CLASSES))
     (options.out / "report.html").write_text(page, encoding="utf-8")
     return report
@@ -249,9 +276,9 @@ def _frames(progress: Progress, last: Scrape, found: records.Records) -> Frames:
     )
 
 
-def _phase(record: PhaseRecord, scores: PhaseScores, versions: Sequence[Version], final: str) -> Phase:
-    macs = {v.version: v.macs for v in versions}
-    first = next((v.macs for v in versions if v.parent is None), 0)
+def _phase(record: PhaseRecord, scores: PhaseScores, found: records.Records, final: str) -> Phase:
+    macs = {v.version: v.macs for v in found.versions}
+    first = next((v.macs for v in found.versions if v.parent is None), 0)
 
     def change(version: str | None) -> float:
         return macs.get(version or "", first) / first - 1 if first else 0.0
@@ -271,7 +298,8 @@ def _phase(record: PhaseRecord, scores: PhaseScores, versions: Sequence[Version]
         final_gain=scores.final_gain,
         macs_change=change(record.live_version),
         final_macs_change=change(final),
-        rounds=record.rounds,
+        # Also those that ended after it, so that this agrees with the table of rounds.
+        rounds=sum(r.phase == record.plan.name for r in found.rounds),
         rounds_wanted=record.plan.rounds,
         capped=record.capped,
         metrics=record.scrape.flat(),

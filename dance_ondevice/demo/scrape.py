@@ -39,7 +39,7 @@ class Scrape:
         return {_key(v): v.value for v in self.values if v.name.startswith("dance_")}
 
 
-def fetch(url: str, timeout: float = 10.0) -> Scrape:
+def fetch(url: str, timeout: float = 60.0) -> Scrape:
     """Scrape ``url`` (http only).
 
     Raises:

@@ -240,8 +240,7 @@ class Stream:
                     break
                 if last and not paused and plan.is_learnt([o or "promoted" for o in outcomes]):
                     # A further round would be interrupted by the end of the daemon.
-                    self._daemon.pause()
-                    paused = True
+                    paused = self._pause()
         log.info("phase ended name=%s seconds=%.1f", plan.name, self._monotonic() - start)
         self._poll_status(self._monotonic() - start)
         return PhaseRecord(
@@ -274,6 +273,14 @@ class Stream:
         progress.frozen_version = status.get("frozen_version")
         progress.round_text = describe_rounds(status.get("rounds") or {})
         self._on_progress(progress)
+
+    def _pause(self) -> bool:
+        try:
+            self._daemon.pause()
+        except client.NotRunning:  # see ``_look``; it is asked again
+            self._daemon.check()
+            return False
+        return True
 
     def _drain(self, link: CameraLink, last: PhaseRecord) -> PhaseRecord:
         """Wait for outstanding answers, so that the daemon's counts and the camera's agree."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dance_ondevice.demo.report import DemoReport, Phase
+from dance_ondevice.demo.shares import EPOCHS
 
 #: Smallest change of MACs that is reported, as a share of the first model's.
 _FEW = 0.005
@@ -65,10 +66,11 @@ def _shortfalls(report: DemoReport) -> tuple[str, ...]:
     if len(report.rounds) < 2:
         found.append(f"{len(report.rounds)} of at least 2 rounds ran")
     if not any(r.outcome == "promoted" for r in report.rounds):
-        found.append("no candidate was promoted")
+        # Which implies that it is better nowhere.
+        return (*found, "no candidate was promoted: the live model is still the first one")
     found += [
         f"on {p.name} the live model ({p.miou_live:.3f} mIoU) does not beat the frozen one "
-        f"({p.miou_frozen:.3f}) after {counted(p.rounds, 'judged round')}"
+        f"({p.miou_frozen:.3f}) after {counted(p.rounds, 'round')}"
         for p in report.phases
         if p.drifted and p.miou_live <= p.miou_frozen
     ]
@@ -76,12 +78,12 @@ def _shortfalls(report: DemoReport) -> tuple[str, ...]:
 
 
 def _notes(report: DemoReport) -> tuple[str, ...]:
-    found = [
-        f"{p.name} ended when its time was over ({p.seconds:.0f} s), with {p.rounds} of "
-        f"{counted(p.rounds_wanted, 'round')} judged"
-        for p in report.phases
-        if p.capped
-    ]
+    found = []
+    if report.epochs < EPOCHS:
+        found.append(f"time was enough for {report.epochs} of {EPOCHS} epochs of pretraining the first model")
+    if capped := [p for p in report.phases if p.capped]:
+        begun = ", ".join(f"{p.name} had {p.rounds} of {p.rounds_wanted}" for p in capped)
+        found.append(f"time was over before all rounds were done: {begun}")
     failed = [r for r in report.rounds if r.outcome == "failed"]
     if failed and len(failed) < len(report.rounds):
         found.append(
@@ -104,6 +106,8 @@ def described(phase: Phase, frames: int) -> str:
     """Describe a phase: the gain of its live model, whether it exceeds the noise, and the change of MACs."""
     point, low, high = phase.gain.point, phase.gain.at_least(), phase.gain.at_most()
     macs = macs_in_words(phase.macs_change)
+    if low == point == high == 0.0 and not macs:
+        return "still the first model: no candidate was promoted before its end"
     if low > 0:
         return f"{point:+.3f} mIoU, more than noise ({low:+.3f} to {high:+.3f}){_beside(macs)}"
     if high < 0:

@@ -53,7 +53,7 @@ def places(layer: Layer, tensor: str, numbers: Numbers) -> Places:
 
     Raises:
         PlacementError: A number stands twice or is beyond the root's channels, or the groups of a grouped
-            convolution did not lose the same number of channels.
+            convolution did not lose the same number of channels; some may have gone whole.
     """
     inputs, outputs = numbers
     root_in, root_out, groups = layer.channels
@@ -66,11 +66,13 @@ def places(layer: Layer, tensor: str, numbers: Numbers) -> Places:
         return (outputs,)
     per_group_in, per_group_out = root_in // groups, root_out // groups
     by_group = np.bincount(inputs // per_group_in, minlength=groups)
-    if groups > 1 and (len(set(by_group.tolist())) != 1 or np.any(np.diff(inputs) < 0)):
+    present, of_outputs = np.flatnonzero(by_group), outputs // per_group_out
+    uneven = len(set(by_group[present].tolist())) != 1 or not np.isin(of_outputs, present).all()
+    if groups > 1 and (uneven or np.any(np.diff(inputs) < 0)):
         raise PlacementError("the groups of a grouped convolution must keep as many inputs each, in order")
-    local = (inputs % per_group_in).reshape(groups, -1)
+    local = (inputs % per_group_in).reshape(len(present), -1)
     rows = outputs[:, None]
-    columns = local[outputs // per_group_out]
+    columns = local[np.searchsorted(present, of_outputs)]
     return (columns, rows) if layer.transposed else (rows, columns)
 
 

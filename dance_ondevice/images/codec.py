@@ -1,9 +1,9 @@
 """Encoded images: decoding, encoding and scaling them.
 
-Only this module calls ``cv2.imdecode`` and ``cv2.imencode``. The bytes come from the network, so a header is
-parsed (``images.headers``) before anything is allocated, and the only error that bad bytes cause is an
-``ImageError``. OpenCV is imported on use, because its own pixel limit (:func:`limit_pixels`) is read at its
-first import.
+Only this module calls ``cv2.imdecode`` and ``cv2.imencode``; JPEGs go through ``images.turbo`` first. The
+bytes come from the network, so a header is parsed (``images.headers``) before anything is allocated, and the
+only error that bad bytes cause is an ``ImageError``. OpenCV is imported on use, because its own pixel limit
+(:func:`limit_pixels`) is read at its first import.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from dance_ondevice.images import turbo
 from dance_ondevice.images.headers import ImageError, ImageInfo, check_complete, probe
 
 __all__ = [
@@ -49,12 +50,15 @@ def limit_pixels(max_pixels: int) -> None:
     os.environ[_LIMIT_VARIABLE] = str(max_pixels)
 
 
-def decode_grey(data: bytes | memoryview, reduce: int = 1) -> NDArray[np.uint8]:
+def decode_grey(
+    data: bytes | memoryview, reduce: int = 1, info: ImageInfo | None = None
+) -> NDArray[np.uint8]:
     """Decode to luma, optionally at a fraction of the size (for JPEG at a fraction of the time as well).
 
     Args:
         data: an encoded image.
         reduce: 1, 2, 4 or 8.
+        info: its header, where the image was found complete and small enough before.
 
     Returns:
         (ceil(height / reduce), ceil(width / reduce)) uint8.
@@ -62,15 +66,18 @@ def decode_grey(data: bytes | memoryview, reduce: int = 1) -> NDArray[np.uint8]:
     Raises:
         ImageError: undecodable, truncated, or more pixels than the limit.
     """
-    return _decode(data, reduce, grey=True)
+    return _decode(data, reduce, info, grey=True)
 
 
-def decode_colour(data: bytes | memoryview, reduce: int = 1) -> NDArray[np.uint8]:
+def decode_colour(
+    data: bytes | memoryview, reduce: int = 1, info: ImageInfo | None = None
+) -> NDArray[np.uint8]:
     """Decode to BGR; alpha is dropped, 16 bits become 8.
 
     Args:
         data: an encoded image.
         reduce: 1, 2, 4 or 8.
+        info: its header, where the image was found complete and small enough before.
 
     Returns:
         (ceil(height / reduce), ceil(width / reduce), 3) uint8.
@@ -78,7 +85,7 @@ def decode_colour(data: bytes | memoryview, reduce: int = 1) -> NDArray[np.uint8
     Raises:
         ImageError: undecodable, truncated, or more pixels than the limit.
     """
-    return _decode(data, reduce, grey=False)
+    return _decode(data, reduce, info, grey=False)
 
 
 def decode_label(data: bytes | memoryview) -> NDArray[np.uint8]:
@@ -96,7 +103,7 @@ def decode_label(data: bytes | memoryview) -> NDArray[np.uint8]:
             "a label is an 8-bit single-channel PNG (no palette), found "
             f"{info.format} with {info.channels} channels of {info.bit_depth} bits"
         )
-    return _decode(data, 1, grey=True)
+    return _decode(data, 1, None, grey=True)
 
 
 def decode_unchanged(data: bytes | memoryview) -> NDArray[np.uint8]:
@@ -168,15 +175,22 @@ def resize_area(bgr: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     return cast("NDArray[np.uint8]", cv2.resize(bgr, size, interpolation=cv2.INTER_AREA))
 
 
-def _decode(data: bytes | memoryview, reduce: int, *, grey: bool) -> NDArray[np.uint8]:
+def _decode(
+    data: bytes | memoryview, reduce: int, info: ImageInfo | None, *, grey: bool
+) -> NDArray[np.uint8]:
     import cv2
 
     if reduce not in (1, 2, 4, 8):
         raise ValueError(f"reduce is {reduce}, allowed are 1, 2, 4 and 8")
-    info = probe(data)
-    _check_pixels(info)
-    check_complete(data, info)
+    if info is None:
+        info = probe(data)
+        _check_pixels(info)
+        check_complete(data, info)
     size = (-(-info.height // reduce), -(-info.width // reduce))
+    if info.format == "jpeg":
+        quick = turbo.decode(data, size, grey=grey)
+        if quick is not None:
+            return quick
     # Only libjpeg decodes straight to a smaller size; elsewhere OpenCV resizes, and rounds a side down to 0.
     in_decoder = reduce if info.format == "jpeg" else 1
     flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR

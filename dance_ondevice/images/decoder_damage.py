@@ -24,7 +24,10 @@ def flat_below(grey: NDArray[np.uint8]) -> float:
     level = int(grey[-1, 0])
     if not _DARKEST <= level <= _BRIGHTEST:
         return 0.0
-    # From below in steps: of nearly every picture the lowest row already says that nothing is flat.
+    lowest = grey[-1]
+    if int(lowest.max()) - level > _LEVELS or level - int(lowest.min()) > _LEVELS:
+        return 0.0  # nearly every picture
+    # From below in steps, each as large as all before.
     rows, height = 0, int(grey.shape[0])
     while rows < height:
         step = max(1, rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = ["ImageError", "ImageInfo", "check_complete", "png_chunks", "probe", "without_exif"]
@@ -55,6 +55,7 @@ class ImageInfo:
         height: Height in pixels as stored.
         channels: 1 for grey, 2 grey and alpha, 3 colour (also a PNG palette), 4 colour and alpha.
         bit_depth: Bits of a sample (of an index for a palette).
+        body: Offset of the data behind the frame header of a JPEG.
     """
 
     format: Literal["jpeg", "png", "webp"]
@@ -62,6 +63,7 @@ class ImageInfo:
     height: int
     channels: int
     bit_depth: int
+    body: int = field(default=0, compare=False)
 
 
 def probe(data: bytes | memoryview) -> ImageInfo:
@@ -76,7 +78,7 @@ def probe(data: bytes | memoryview) -> ImageInfo:
         raise ImageError("the image is empty (0 bytes)")
     head = bytes(data[:16])
     if head.startswith(b"\xff\xd8"):
-        return _probe_jpeg(data)[0]
+        return _probe_jpeg(data)
     if head.startswith(_PNG_SIGNATURE):
         return _probe_png(data)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
@@ -94,7 +96,7 @@ def check_complete(data: bytes | memoryview, info: ImageInfo) -> None:
             bytes than a WebP declares.
     """
     if info.format == "jpeg":
-        _check_jpeg_complete(data)
+        _check_jpeg_complete(data, info.body)
     elif info.format == "png":
         _check_png_complete(data)
     else:
@@ -160,8 +162,8 @@ def _check_size(kind: str, width: int, height: int) -> None:
         raise ImageError(f"the {kind} declares {width}x{height} pixels")
 
 
-def _probe_jpeg(data: bytes | memoryview) -> tuple[ImageInfo, int]:
-    """Find the frame header (ITU-T T.81, B.2.2); return it and the offset of the data behind it."""
+def _probe_jpeg(data: bytes | memoryview) -> ImageInfo:
+    """Find the frame header (ITU-T T.81, B.2.2)."""
     position = 2
     for _ in range(_MAX_JPEG_SEGMENTS):
         marker, body, position = _jpeg_segment(data, position)
@@ -170,16 +172,19 @@ def _probe_jpeg(data: bytes | memoryview) -> tuple[ImageInfo, int]:
                 raise ImageError("the JPEG's frame header has a wrong length")
             depth, height, width, channels = struct.unpack(">BHHB", body[:6])
             _check_size("JPEG", width, height)
-            info = ImageInfo(format="jpeg", width=width, height=height, channels=channels, bit_depth=depth)
-            return info, position
+            return ImageInfo(
+                format="jpeg", width=width, height=height, channels=channels, bit_depth=depth, body=position
+            )
         if marker in (_SOI, _EOI, _SOS):
             raise ImageError(f"the JPEG has a marker ff{marker:02x} before its frame header")
     raise ImageError(f"the JPEG has no frame header within {_MAX_JPEG_SEGMENTS} segments")
 
 
-def _check_jpeg_complete(data: bytes | memoryview) -> None:
-    """Walk the segments to the end-of-image marker, so that one inside an EXIF thumbnail does not count."""
-    _, position = _probe_jpeg(data)
+def _check_jpeg_complete(data: bytes | memoryview, position: int) -> None:
+    """Walk the segments to the end-of-image marker, so that one inside an EXIF thumbnail does not count.
+
+    ``position`` is behind the frame header, see ``ImageInfo.body``.
+    """
     scans = 0
     for _ in range(_MAX_JPEG_SEGMENTS):
         marker, _, position = _jpeg_segment(data, position)

@@ -58,6 +58,12 @@ def removed_branches(model: nn.Module) -> tuple[str, ...]:
     return found
 
 
+def keep_removed(model: nn.Module, names: Iterable[str]) -> None:
+    """Note on a model which branches were removed from it: it was built around one, or taken out of one."""
+    if names := tuple(names):
+        setattr(model, _REMOVED, names)
+
+
 def remove_branches(model: nn.Module, names: Iterable[str], companions: Sequence[nn.Module] = ()) -> None:
     """Remove whole branches from a model, in place, with their weights and their computation.
 

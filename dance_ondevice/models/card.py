@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import msgspec
 
 from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.learnt_loss import LossWeights
+from dance_ondevice.models.mapping.class_map import ClassMap, ClassMapError
 
 #: Format number of cards. It grows only when an older program could misread a newer card, not for new fields.
 FORMAT = 1
@@ -56,6 +58,8 @@ class ModelCard:
         factory: Name "package.module:callable" that builds a user's model, else "".
         arguments: Keyword arguments of the architecture.
         classes: Class names in the order of the output channels.
+        class_map: Classes that the network itself tells apart, and which of them stand for each of
+            ``classes``; None if it tells ``classes`` apart.
         normalisation: Normalisation of the input.
         parent: Version that this one was made from.
         root: SHA-256 of the tensors file that all slimming began with, to whose channels the recorded channel
@@ -72,6 +76,7 @@ class ModelCard:
             ``macs``.
         training: Facts of its training as the trainer reports them: frames, steps, joules.
         gate: Results of the promotion gate.
+        scale_loss: What the model loses on smaller images, learnt by a round; None if none has learnt it.
         sha256: SHA-256 of the tensors file (saved).
         format: Format number of the card and the tensors file.
     """
@@ -81,6 +86,7 @@ class ModelCard:
     version: str = ""
     architecture: str = ""
     factory: str = ""
+    class_map: ClassMap | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     normalisation: Normalisation = Normalisation()
     parent: str | None = None
@@ -94,6 +100,7 @@ class ModelCard:
     unslimmed_macs: Count = 0
     training: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
+    scale_loss: LossWeights | None = None
     sha256: str = ""
     format: int = FORMAT
 
@@ -135,6 +142,11 @@ def decode_card(data: bytes, source: str) -> ModelCard:
         raise CheckpointError(f"{source}: not a model card: {error}") from error
     if not card.classes:
         raise CheckpointError(f"{source}: the card names no classes")
+    if card.class_map is not None:
+        try:
+            card.class_map.check(card.classes)
+        except ClassMapError as error:
+            raise CheckpointError(f"{source}: class_map: {error}") from error
     return with_root(card)
 
 

@@ -42,6 +42,11 @@ def remember_widths(model: nn.Module) -> None:
         setattr(model, _BUILT_WITH, channels_of(model))
 
 
+def keep_built_widths(model: nn.Module, channels: Mapping[str, LayerChannels]) -> None:
+    """Store channels on a model as the original ones: it was built around one that has them, or taken out."""
+    setattr(model, _BUILT_WITH, dict(channels))
+
+
 def widths_built_with(model: nn.Module) -> dict[str, LayerChannels]:
     """Return the channels that a model had before any slimming: the stored ones, else the present ones."""
     return {**channels_of(model), **getattr(model, _BUILT_WITH, {})}
@@ -174,10 +179,13 @@ def keep_channels(module: nn.Module, inputs: Sequence[int] | None, outputs: Sequ
     """Keep only some channels of a layer, in place; values, modes and memory format stay.
 
     Args:
-        module: Layer with channels; a convolution with groups must be depthwise.
+        module: Layer with channels.
         inputs: Input channels that stay, in order; None keeps all. For a channelwise layer they are the same
             as outputs.
         outputs: Output channels that stay, in order; None keeps all.
+
+    Raises:
+        ValueError: The blocks of a grouped convolution would have different numbers of channels.
     """
     if is_channelwise(module):
         kept = outputs if outputs is not None else inputs
@@ -191,6 +199,10 @@ def keep_channels(module: nn.Module, inputs: Sequence[int] | None, outputs: Sequ
         setattr(module, _ORIGIN, origin)
         return
     origin = _kept_origin(module, inputs, outputs)
+    if isinstance(module, _ConvNd) and module.groups > 1:
+        _keep_blocks(module, inputs, outputs)
+        setattr(module, _ORIGIN, origin)
+        return
     in_axis, out_axis = _weight_axes(module)
     for axis, kept in ((in_axis, inputs), (out_axis, outputs)):
         if kept is not None:
@@ -214,9 +226,53 @@ def _kept_origin(module: nn.Module, inputs: Sequence[int] | None, outputs: Seque
     )
 
 
+def _keep_blocks(module: _ConvNd, inputs: Sequence[int] | None, outputs: Sequence[int] | None) -> None:
+    """Keep some channels of a grouped convolution: as many of each block, or none of it."""
+    if module.transposed:
+        raise ValueError("a transposed convolution with groups cannot lose channels")
+    groups = module.groups
+    read, written = module.in_channels // groups, module.out_channels // groups
+    kept_in = _by_block(range(module.in_channels) if inputs is None else inputs, read, groups)
+    kept_out = _by_block(range(module.out_channels) if outputs is None else outputs, written, groups)
+    stay = [block for block in range(groups) if kept_in[block] or kept_out[block]]
+    sizes = {(len(kept_in[block]), len(kept_out[block])) for block in stay}
+    if len(sizes) != 1 or 0 in next(iter(sizes)):
+        raise ValueError(f"the {groups} blocks of a grouped convolution must keep as many channels each")
+    weight = torch.cat(
+        [
+            _select(
+                _select(_tensor(module, "weight"), 0, kept_out[block]), 1, [c % read for c in kept_in[block]]
+            )
+            for block in stay
+        ]
+    )
+    layout = torch.channels_last if _is_channels_last(module.weight) else torch.contiguous_format
+    _replace(module, "weight", weight.contiguous(memory_format=layout))
+    if outputs is not None and module.bias is not None:
+        _replace(module, "bias", _select(module.bias, 0, outputs))
+    per_block = next(iter(sizes))
+    module.groups = len(stay)
+    module.in_channels, module.out_channels = per_block[0] * len(stay), per_block[1] * len(stay)
+
+
+def _by_block(channels: Sequence[int], size: int, groups: int) -> list[list[int]]:
+    found: list[list[int]] = [[] for _ in range(groups)]
+    for channel in channels:
+        found[channel // size].append(channel)
+    return found
+
+
 def silence_inputs(module: nn.Module, inputs: Sequence[int]) -> None:
     """Make a layer deaf to some of its input channels, in place; a channelwise layer stays as it is."""
-    if not is_channelwise(module):
+    if is_channelwise(module):
+        return
+    if isinstance(module, _ConvNd) and module.groups > 1:
+        read, written = module.in_channels // module.groups, module.out_channels // module.groups
+        with torch.no_grad():
+            for channel in inputs:
+                block = channel // read
+                module.weight[block * written : (block + 1) * written, channel % read] = 0.0
+    else:
         weight, axis = _tensor(module, "weight"), _weight_axes(module)[0]
         index = torch.tensor(list(inputs), dtype=torch.long, device=weight.device)
         with torch.no_grad():
@@ -243,12 +299,13 @@ def shapes_for(module: nn.Module, channels: LayerChannels) -> dict[str, tuple[in
         return {
             name: (inputs, *tensor.shape[1:]) if tensor.dim() > 0 else () for name, tensor in _tensors(module)
         }
-    if groups != own[2] or (groups > 1 and channels != own):
+    fits = groups <= own[2] and inputs % groups == outputs % groups == 0
+    if not fits or (own[2] > 1 and getattr(module, "transposed", False) and channels != own):
         raise ValueError(f"a layer of {list(own)} channels cannot have {list(channels)}")
     shape = list(_tensor(module, "weight").shape)
     in_axis, out_axis = _weight_axes(module)
-    if groups == 1:
-        shape[in_axis], shape[out_axis] = inputs, outputs
+    if channels != own:
+        shape[in_axis], shape[out_axis] = inputs // groups, outputs
     found = {"weight": tuple(shape)}
     if module.bias is not None:
         found["bias"] = (outputs,)
@@ -269,6 +326,8 @@ def set_channels(module: nn.Module, channels: LayerChannels) -> None:
         old = _tensor(module, name)
         _replace(module, name, torch.zeros(shape, dtype=old.dtype, device=old.device))
     kept = origin_of(module)
+    if isinstance(module, _ConvNd):
+        module.groups = channels[2]
     _set_channels(module, channels[0], channels[1])
     setattr(
         module,
@@ -314,10 +373,13 @@ def _select(tensor: Tensor, axis: int, kept: Sequence[int]) -> Tensor:
     with torch.no_grad():
         index = torch.tensor(list(kept), dtype=torch.long, device=tensor.device)
         chosen = tensor.detach().index_select(axis, index)
-        channels_last = tensor.dim() == 4 and not tensor.is_contiguous()
         return chosen.contiguous(
-            memory_format=torch.channels_last if channels_last else torch.contiguous_format
+            memory_format=torch.channels_last if _is_channels_last(tensor) else torch.contiguous_format
         )
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    return tensor.dim() == 4 and not tensor.is_contiguous()
 
 
 def _replace(module: nn.Module, name: str, value: Tensor) -> None:

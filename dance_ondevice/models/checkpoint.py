@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from dance_ondevice.files import write_durably
+from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.branches import BranchError, remove_branches, removed_branches
 from dance_ondevice.models.card import (
     CARD_FILE,
@@ -42,7 +43,8 @@ from dance_ondevice.models.channels import (
     shapes_for,
 )
 from dance_ondevice.models.cost import count_macs, count_parameters, training_only
-from dance_ondevice.models.forward import STRIDE, logits
+from dance_ondevice.models.forward import logits
+from dance_ondevice.models.mapping.mapped import NETWORK, mapped, unmapped
 from dance_ondevice.models.registry import ModelError, build, build_from_factory
 
 __all__ = ["heads_of", "load", "load_for", "not_finite", "save"]
@@ -142,7 +144,7 @@ def load_for(path: Path, classes: tuple[str, ...]) -> tuple[nn.Module, ModelCard
     """Rebuild a saved model to tell other classes apart: everything but its heads keeps what it learnt.
 
     A head is a layer whose width is the number of classes. Its fresh weights come from torch's global
-    generator. A model that knows exactly these classes is loaded as it is.
+    generator. A model that knows exactly these classes is loaded as it is. A class map is left out.
 
     Args:
         path: as for :func:`load`.
@@ -157,6 +159,7 @@ def load_for(path: Path, classes: tuple[str, ...]) -> tuple[nn.Module, ModelCard
     model, card = load(path)
     if card.classes == classes:
         return model, card
+    model, card = unmapped(model), _unmapped_card(card)
     for name in heads_of(model, card, str(path)):
         give_outputs(model, name, len(classes))
     _check_runs(model, len(classes), str(path))
@@ -169,12 +172,21 @@ def heads_of(model: nn.Module, card: ModelCard, source: str) -> list[str]:
     Raises:
         CheckpointError: The architecture or factory cannot be built; ``source`` names the model in the error.
     """
+    if card.class_map is not None:
+        return [f"{NETWORK}.{name}" for name in heads_of(unmapped(model), _unmapped_card(card), source)]
     narrow, wide = (channels_of(_fresh(card, len(card.classes) + more, source)) for more in (0, 1))
     return [name for name in channels_of(model) if narrow[name] != wide[name]]
 
 
+def _unmapped_card(card: ModelCard) -> ModelCard:
+    """The card of the network under the class map."""
+    if card.class_map is None:
+        return card
+    return replace(card, classes=card.class_map.base, class_map=None)
+
+
 def _fresh(card: ModelCard, n_classes: int, source: str) -> nn.Module:
-    """The card's architecture as it is built, with weights that are to be thrown away."""
+    """The card's architecture as it is built, without a class map; its weights are to be thrown away."""
     try:
         # Their dice are not the caller's.
         with torch.random.fork_rng(devices=[]):
@@ -198,7 +210,10 @@ def not_finite(state: Mapping[str, Tensor]) -> str:
 def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Module:
     """Build the card's architecture, give its layers the card's channels and fill in the tensors."""
     tensors = {k.removeprefix(_MODEL_GROUP): t for k, t in state.items() if k.startswith(_MODEL_GROUP)}
-    model = _fresh(card, len(card.classes), source)
+    if card.class_map is None:
+        model = _fresh(card, len(card.classes), source)
+    else:
+        model = mapped(_fresh(card, len(card.class_map.base), source), card.class_map, card.classes)
     remember_widths(model)
     try:
         remove_branches(model, card.removed_branches)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import cv2
@@ -13,29 +12,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dance_ondevice.images.masks import STRIDE, Decide, Prediction, decide
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.layers import resize
 
-__all__ = ["STRIDE", "Prediction", "logits", "outputs", "predict", "sampled_outputs", "to_tensor"]
-
-#: Number of which padded sides are multiples: the deepest downsampling of the architectures.
-STRIDE = 32
-#: Side of the squares of which one pixel counts for the mean confidence.
-_CONFIDENCE_STRIDE = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """Prediction of a model for one frame.
-
-    Attributes:
-        mask: Most likely class of each pixel, (H, W) uint8.
-        mean_confidence: Mean of that class's softmax probability, 0 to 1, over every fourth pixel of every
-            fourth row: a mean over all pixels is nearly equal and takes ten times as long.
-    """
-
-    mask: NDArray[np.uint8]
-    mean_confidence: float
+__all__ = ["logits", "outputs", "predict", "sampled_outputs", "to_tensor"]
 
 
 def logits(model: nn.Module, x: Tensor) -> Tensor:
@@ -149,6 +130,8 @@ def predict(
     bgr: NDArray[np.uint8],
     normalisation: Normalisation,
     out_size: Sequence[int] | None = None,
+    *,
+    by: Decide = decide,
 ) -> Prediction:
     """Segment one image.
 
@@ -158,6 +141,7 @@ def predict(
         normalisation: Normalisation that the model was trained with.
         out_size: Size (H, W) of the mask; None takes the image's. The logits are upsampled, not the mask, so
             edges stay smooth when inferring on a reduced frame.
+        by: Makes the mask of coarse logits (C, h, w), their span and the mask's size; see ``images.masks``.
 
     Raises:
         ValueError: The image or size is invalid, or the model is in training mode, in which it would learn
@@ -174,43 +158,7 @@ def predict(
     height, width = bgr.shape[:2]
     rows, columns = out_size or (height, width)
     span = (padded[0] / height * rows, padded[1] / width * columns)
-    return _decide(coarse, span, (rows, columns))
-
-
-def _decide(coarse: NDArray[np.float32], span: tuple[float, float], out_size: tuple[int, int]) -> Prediction:
-    """Return the best class of each pixel of (H, W) = ``out_size``, of coarse logits (C, h, w).
-
-    It works class by class: upsampling all classes before taking the largest takes three times as long.
-
-    Args:
-        coarse: Contiguous logits (C, h, w).
-        span: Size (height, width) in pixels of the mask that the logits cover, padding included.
-        out_size: Size of the result, from the upper left.
-    """
-    height, width = out_size
-    mask = np.zeros(out_size, np.uint8)
-    best = np.full(out_size, -np.inf, np.float32)
-    some = []
-    for index, plane in enumerate(coarse):
-        scores = _upsampled(plane, span)[:height, :width]
-        above = cv2.compare(scores, best, cv2.CMP_GT)  # 255 where it is larger
-        cv2.max(scores, best, dst=best)
-        # Classes come in rising order, so that the latest that was larger is the largest number.
-        np.maximum(mask, np.bitwise_and(above, index, out=above), out=mask)
-        some.append(scores[::_CONFIDENCE_STRIDE, ::_CONFIDENCE_STRIDE])
-    top = best[::_CONFIDENCE_STRIDE, ::_CONFIDENCE_STRIDE]
-    with np.errstate(invalid="ignore"):  # logits that are not finite: the confidence says so
-        confidence = 1 / np.exp(np.stack(some) - top).sum(axis=0)
-    return Prediction(mask, float(confidence.mean()))
-
-
-def _upsampled(plane: NDArray[np.float32], span: tuple[float, float]) -> NDArray[np.float32]:
-    """Upsample one class's logits (h, w) to the span, bilinearly as torch does, in a fraction of its time."""
-    rows, columns = span[0] / plane.shape[0], span[1] / plane.shape[1]
-    if rows == columns == 1:
-        return plane
-    # The factors and no size: rounding the size would move the edges.
-    return cv2.resize(plane, None, fx=columns, fy=rows).astype(np.float32, copy=False)
+    return by(coarse, span, (rows, columns))
 
 
 def _is_map(value: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ ARCHITECTURES: Mapping[str, str] = MappingProxyType(
         "pspnet": "dance_ondevice.models.pspnet:PSPNet",
         "bisenetv2": "dance_ondevice.models.bisenetv2:BiSeNetV2",
         "hrnet": "dance_ondevice.models.hrnet:HRNet",
+        "espnetv2": "dance_ondevice.models.espnetv2.network:ESPNetV2",
     }
 )
 
@@ -61,6 +62,22 @@ def build(architecture: str, num_classes: int, arguments: Mapping[str, object] |
     except (TypeError, ValueError) as error:
         raise ModelError(f"cannot build {architecture} with {dict(arguments or {})}: {error}") from error
     return model
+
+
+def arguments_of(architecture: str, shapes: Mapping[str, Sequence[int]]) -> dict[str, object]:
+    """Return the arguments that a network with tensors of these shapes was built with.
+
+    Empty for an architecture that does not tell, and for tensors that are not its own: the defaults.
+
+    Args:
+        architecture: Name, one of ``ARCHITECTURES``.
+        shapes: Shapes of the tensors by name.
+    """
+    told = getattr(_resolve(ARCHITECTURES[architecture]), "arguments_of", None)
+    try:
+        return dict(told(shapes)) if told is not None else {}
+    except KeyError:
+        return {}
 
 
 def build_from_factory(factory: str, num_classes: int) -> nn.Module:

@@ -1,6 +1,8 @@
 """Engines that run a trained model, and exports for other programs.
 
-``folding`` makes a faster copy for torch; ``onnx_engine`` runs the same weights in onnxruntime; ``runners``
-chooses one of the two; ``heap`` frees the memory that preparing them took; ``export`` writes files for other
-programs in one of the ``formats``.
+``serving`` segments frames with a graph and without torch, in one of the ``engines``; ``frames`` makes their
+input; ``graph_file`` and ``engine_table`` are what lies beside a version. Only children and the last resort
+load the rest: ``serving_graph`` makes a graph, ``comparing`` measures the engines, ``torch_server`` serves
+with the layers that ``folding`` merges, and ``export`` writes files for others in one of the ``formats``.
+``heap`` frees the memory that preparing them took.
 """

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dance_ondevice.files import temporary_beside
+from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.card import ModelCard
-from dance_ondevice.models.forward import STRIDE, logits, to_tensor
+from dance_ondevice.models.forward import logits, to_tensor
 from dance_ondevice.models.layers import resize
 from dance_ondevice.runtime.formats import (
     FORMATS,

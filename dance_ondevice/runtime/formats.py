@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.card import ModelCard
-from dance_ondevice.models.forward import STRIDE, heads_of
+from dance_ondevice.models.forward import heads_of
 from dance_ondevice.models.layers import resize
 
 #: Version of the ONNX operators, that of ONNX 1.12 (2022), which the runtimes on boards support.
@@ -114,12 +115,17 @@ class Graph(nn.Module):
 class _PoolingAsProducts(TorchFunctionMode):
     """Adaptive average pooling as two matrix products, which every runtime supports, for any size.
 
-    ONNX has no such pooling; its exporter supports only grids that divide the image.
+    ONNX has no such pooling; its exporter supports only grids that divide the image. It has no channel
+    shuffle either, which is written as moves of axes.
     """
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if function is F.channel_shuffle:
+            x, groups = (*args, *(kwargs or {}).values())
+            n, _, height, width = x.shape
+            return x.reshape(n, groups, -1, height, width).transpose(1, 2).reshape(n, -1, height, width)
         if function is not F.adaptive_avg_pool2d:
             return function(*args, **(kwargs or {}))
         x, cells = (*args, *(kwargs or {}).values())[:2]

@@ -29,8 +29,9 @@ from dance_ondevice.models.channels import (
 )
 from dance_ondevice.models.cost import count_macs, count_parameters, evaluating, layer_macs
 from dance_ondevice.models.forward import logits
-from dance_ondevice.slimming.groups import TRACE_SIDE, Group, NotPrunable, copy_of, find_groups
+from dance_ondevice.slimming.groups import Group, NotPrunable, copy_of, find_groups
 from dance_ondevice.slimming.importance import Scores
+from dance_ondevice.slimming.tracing import TRACE_SIDE
 
 __all__ = ["SlimReport", "slim"]
 
@@ -91,11 +92,12 @@ class _Task:
             for member in group.members:
                 key = (member.layer, member.side)
                 lost[key] = lost.get(key, 0) + member.lost[gone]
+        blocks = frozenset().union(*(group.blocks for group in self.groups))
         total = 0
         for name, macs in self.costs.items():
             inputs, outputs, groups = self.channels[name]
             lost_in, lost_out = lost.get((name, "in"), 0), lost.get((name, "out"), 0)
-            if 1 < groups == inputs == outputs:
+            if name in blocks or 1 < groups == inputs == outputs:
                 total += macs * (outputs - lost_out) // outputs
             else:
                 total += macs * (inputs - lost_in) * (outputs - lost_out) // (inputs * outputs)
@@ -117,9 +119,10 @@ def slim(
 
     The MACs end within 3 % of the target unless ``min_channels`` prevents it; then the model is as small as
     possible and the report says how small. The outputs keep all their classes. A model that was slimmed
-    before, or loaded from a slimmed checkpoint, is slimmed further. Groups with a layer that has no rule
-    (grouped convolutions that are not depthwise, group and layer normalisation, attention, bare parameters)
-    stay unchanged.
+    before, or loaded from a slimmed checkpoint, is slimmed further. Grouped convolutions lose as much from
+    each block, or whole blocks; a channel shuffle that is a ``torch.nn.ChannelShuffle`` loses the same places
+    of each of its groups. Groups with a layer that has no rule (group and layer normalisation, attention,
+    bare parameters) stay unchanged.
 
     Parameters that lose channels are replaced by new ones: make the optimiser afterwards.
 
@@ -208,7 +211,7 @@ def _rate(group: Group, branches: Mapping[str, Sequence[str]], shares: Mapping[s
 
 
 def _choose_widths(task: _Task, round_to: int) -> tuple[int, ...]:
-    """Return the channels that each group keeps: rounded as coarsely as the target allows."""
+    """Return the units that each group keeps: rounded as coarsely as the target allows."""
     tried = []
     while True:
         tried.append(min(_settings_around(task, round_to), key=task.miss))
@@ -230,7 +233,7 @@ def _nudged(task: _Task, widths: tuple[int, ...]) -> tuple[int, ...]:
         moved = [
             (*widths[:index], width + step, *widths[index + 1 :])
             for index, (group, rate, width) in enumerate(zip(task.groups, task.rates, widths, strict=True))
-            if rate > 0 and max(task.min_channels, group.least) <= width + step <= len(group.order)
+            if rate > 0 and _least(group, task.min_channels) <= width + step <= len(group.order)
         ]
         nearest = min(moved, key=task.miss, default=widths)
         if task.miss(nearest) >= task.miss(widths):
@@ -263,10 +266,16 @@ def _settings_around(task: _Task, round_to: int) -> list[tuple[int, ...]]:
 
 
 def _width_after(group: Group, share: float, round_to: int, min_channels: int) -> int:
-    """Return the width of a group without about ``share`` of its original channels, never a larger one."""
-    least = -(-max(min_channels, group.least) // round_to) * round_to
-    kept = round(group.built_with * (1.0 - share) / round_to) * round_to
+    """Return the units of a group without about ``share`` of its original channels, never a larger one."""
+    step = max(1, round_to // group.unit)
+    least = -(-_least(group, min_channels) // step) * step
+    kept = round(group.built_with * (1.0 - share) / step) * step
     return min(len(group.order), max(kept, least))
+
+
+def _least(group: Group, min_channels: int) -> int:
+    """Return the number of units that a group keeps at least."""
+    return max(-(-min_channels // group.unit), group.least)
 
 
 def _remove(

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dance_ondevice.training.evaluation import Matrix, miou
+from dance_ondevice.images.confusion import Matrix, miou
 
 __all__ = [
     "FadedConfusion",

@@ -18,10 +18,11 @@ from torch import nn
 
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import write_durably
+from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs
-from dance_ondevice.models.forward import STRIDE
+from dance_ondevice.models.mapping.mapped import Mapped
 from dance_ondevice.slimming.importance import TaylorImportance, scores_by
 from dance_ondevice.slimming.sparsity import add_sparsity_gradient, sparsity_factors
 from dance_ondevice.training.batches import BatchPlan, TrainingSample
@@ -240,12 +241,12 @@ class CoTrainer:
 
 
 def freeze(model: nn.Module, names: Sequence[str]) -> None:
-    """Make all parameters trainable except those of the named submodules.
+    """Make all parameters trainable except those of the named submodules; a class map is looked through.
 
     Raises:
         ValueError: The model has no such submodule; the message names the submodules at the top.
     """
-    modules = dict(model.named_modules())
+    modules = dict((model.network if isinstance(model, Mapped) else model).named_modules())
     for name in names:
         if name not in modules:
             choice = ", ".join(child for child, _ in model.named_children())

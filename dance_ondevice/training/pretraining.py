@@ -19,10 +19,13 @@ from torch import nn
 from dance_ondevice.datasets import street_variety
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.codec import encode_jpeg, encode_png
-from dance_ondevice.models import checkpoint, registry
+from dance_ondevice.images.confusion import iou_per_class, miou
+from dance_ondevice.models import checkpoint, registry, weights
 from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.mapping.class_map import read_class_map
+from dance_ondevice.models.mapping.mapped import mapped, unmapped
 from dance_ondevice.training.batches import BatchPlan, TrainingSample
-from dance_ondevice.training.evaluation import evaluate, iou_per_class, miou
+from dance_ondevice.training.evaluation import evaluate
 from dance_ondevice.training.precision import Precision, measure_precision
 from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions
 
@@ -42,13 +45,15 @@ class PretrainOptions:
         factory: "package.module:callable" that builds the network in place of an architecture; "" for none.
         classes: Class names in the order of their ids.
         size: (height, width) that images are fitted and cropped to.
-        epochs: Passes over the samples.
+        epochs: Passes over the samples; 0 only writes what ``init`` and ``class_map`` make.
         batch_size: Images a batch.
         learning_rate: At the end of the warm-up; None: the trainer's default.
         seed: Decides the fresh weights, the order and the augmentation.
         precision: "auto" measures which is faster here.
-        init: Checkpoint whose weights to start from; None: fresh weights. Where it knows other classes, its
-            heads are fresh.
+        init: Checkpoint whose weights to start from, or with a class map a file of weights alone; None: fresh
+            weights. Where it knows other classes, its heads are fresh.
+        class_map: File that says which classes of ``init`` stand for each of ``classes``, so that its heads
+            stay; None: there is none.
         half: Store the weights in 16 bits, which halves the file.
         dataset: What the samples are, for the card.
     """
@@ -62,6 +67,7 @@ class PretrainOptions:
     seed: int = 0
     precision: Precision | Literal["auto"] = "auto"
     init: Path | None = None
+    class_map: Path | None = None
     half: bool = False
     factory: str = ""
     dataset: Mapping[str, Any] = field(default_factory=dict)
@@ -84,11 +90,13 @@ class Watcher:
         on_step: After each optimiser step.
         on_epoch: After each epoch.
         on_evaluated: With the set's name, samples done and samples in all, while evaluating.
+        is_over: Asked after each optimiser step; True ends the training there, and the model is saved.
     """
 
     on_step: Callable[[StepReport], None] = lambda _: None
     on_epoch: Callable[[EpochReport], None] = lambda _: None
     on_evaluated: Callable[[str, int, int], None] = lambda *_: None
+    is_over: Callable[[], bool] = lambda: False
 
 
 def pretrain(
@@ -118,8 +126,11 @@ def pretrain(
         The card as saved; its ``training`` holds everything about how the model was made.
 
     Raises:
-        PretrainError: ``options.init`` has another architecture than asked for.
+        PretrainError: ``options.init`` has another architecture than asked for, or none was given where one
+            is needed.
         CheckpointError: ``options.init`` cannot be loaded.
+        WeightsError: ``options.init`` is a file of weights that do not fit.
+        ClassMapError: The class map cannot be read, or does not fit.
         UnknownArchitecture: There is no such architecture.
         FactoryError: The factory cannot be found, fails, or makes no model that segments.
         SampleError: A sample cannot be used.
@@ -130,16 +141,23 @@ def pretrain(
     started, cpu_started = clock(), cpu_clock()
     model, start = _start(options)
     precision = options.precision
-    if precision == "auto":
+    if options.epochs < 1:
+        precision = "fp32"
+    elif precision == "auto":
         precision = measure_precision(model, options.size, options.batch_size, clock=clock)
     training = _training_options(train, options, precision)
-    trainer = Trainer(model, train, training, start.normalisation)
-    losses, last = _train(trainer, options.epochs, watcher)
+    losses: list[float | None] = []
+    last: StepReport | None = None
+    step = 0
+    if options.epochs:
+        trainer = Trainer(model, train, training, start.normalisation)
+        losses, last = _train(trainer, options.epochs, watcher)
+        step = trainer.step
     made: dict[str, Any] = {
         "dataset": dict(options.dataset),
         "samples": len(train),
         "epochs": options.epochs,
-        "steps": training.steps,
+        "steps": step,
         "samples_seen": last.samples_seen if last else 0,
         "batch_size": training.batch_size,
         "size": list(options.size),
@@ -152,7 +170,7 @@ def pretrain(
         "precision": precision,
         "init": start.version if options.init else None,
         "macs": last.macs if last else 0,
-        "loss": losses[-1],
+        "loss": losses[-1] if losses else None,
         "loss_per_epoch": losses,
         "seconds": clock() - started,
         "cpu_seconds": cpu_clock() - cpu_started,
@@ -167,7 +185,11 @@ def pretrain(
     )
     card = checkpoint.save(out, model, card, half=options.half)
     log.info(
-        "model saved path=%s version=%s loss=%s seconds=%.1f", out, card.version, losses[-1], made["seconds"]
+        "model saved path=%s version=%s loss=%s seconds=%.1f",
+        out,
+        card.version,
+        made["loss"],
+        made["seconds"],
     )
     return card
 
@@ -230,6 +252,12 @@ def _write(stem: Path, image: NDArray[np.uint8], label: NDArray[np.uint8]) -> Tr
 
 def _start(options: PretrainOptions) -> tuple[nn.Module, ModelCard]:
     """Return the model to train and its card so far."""
+    if options.epochs < 1 and options.init is None:
+        raise PretrainError(
+            "without epochs there is nothing but fresh weights to write: give a model to start from"
+        )
+    if options.class_map is not None and options.init is None:
+        raise PretrainError("a class map joins the classes of a model to start from: give one")
     if options.init is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
@@ -246,12 +274,41 @@ def _start(options: PretrainOptions) -> tuple[nn.Module, ModelCard]:
             macs_at=options.size,
         )
         return model, card
+    if options.class_map is not None:
+        return _mapped_start(options, options.init, options.class_map)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         model, card = checkpoint.load_for(options.init, options.classes)
     if not card.factory and card.architecture != options.architecture:
         raise PretrainError(f"{options.init} holds a {card.architecture}, not a {options.architecture}")
     return model, replace(card, parent=card.version, gate={})
+
+
+def _mapped_start(options: PretrainOptions, init: Path, file: Path) -> tuple[nn.Module, ModelCard]:
+    """Return a model of other classes under a class map, and its card so far."""
+    if init.is_file():
+        class_map = read_class_map(file, options.classes)
+        shapes = {name: tuple(tensor.shape) for name, tensor in weights.read_state(init).items()}
+        arguments = registry.arguments_of(options.architecture, shapes)
+        network = registry.build(options.architecture, len(class_map.base), arguments)
+        report = weights.load_weights(network, init)
+        if not report.complete:
+            raise PretrainError(f"{init} does not fill a {options.architecture}: {report.summary()}")
+        card = ModelCard(
+            architecture=options.architecture,
+            arguments=arguments,
+            classes=options.classes,
+            class_map=class_map,
+            macs_at=options.size,
+        )
+        return mapped(network, class_map, options.classes), card
+    model, card = checkpoint.load(init)
+    if not card.factory and card.architecture != options.architecture:
+        raise PretrainError(f"{init} holds a {card.architecture}, not a {options.architecture}")
+    known = card.class_map.base if card.class_map else card.classes
+    class_map = read_class_map(file, options.classes, known)
+    card = replace(card, classes=options.classes, class_map=class_map, parent=card.version, gate={})
+    return mapped(unmapped(model), class_map, options.classes), card
 
 
 def _training_options(
@@ -267,7 +324,7 @@ def _training_options(
     )
     if options.learning_rate is not None:
         once = replace(once, learning_rate=options.learning_rate)
-    return replace(once, steps=options.epochs * BatchPlan(train, once).steps_per_epoch)
+    return replace(once, steps=max(1, options.epochs * BatchPlan(train, once).steps_per_epoch))
 
 
 def _train(trainer: Trainer, epochs: int, watcher: Watcher) -> tuple[list[float | None], StepReport | None]:
@@ -288,6 +345,10 @@ def _train(trainer: Trainer, epochs: int, watcher: Watcher) -> tuple[list[float 
         watcher.on_step(report)
         if report.step % trainer.plan.steps_per_epoch == 0:
             close_epoch()
+        if watcher.is_over():
+            if current:
+                close_epoch()
+            return losses, report
     while len(losses) < epochs:
         close_epoch()
     return losses, report

@@ -75,6 +75,8 @@ class Comparison:
         samples: Number of scored samples.
         units: Number of blocks (or samples) to draw from; with fewer than two there are no bounds.
         unit: What is drawn, "block" or "sample".
+        class_units: Number of units with a labelled pixel of a class, by class; empty where it is not known.
+            Sparse labels may have many pixels of a class in few blocks, and then prove little about it.
     """
 
     live: float
@@ -85,6 +87,7 @@ class Comparison:
     samples: int
     units: int
     unit: str
+    class_units: tuple[int, ...] = ()
 
 
 def time_blocks(places: Sequence[tuple[str, float]], block_seconds: float) -> list[int]:
@@ -164,6 +167,7 @@ def compare(
         samples=len(pairs),
         units=len(units),
         unit=unit,
+        class_units=_present(layout, units, count),
     )
 
 
@@ -216,6 +220,12 @@ def _pack(layout: struct.Struct, pair: Pair) -> int:
 
 def _unpack(layout: struct.Struct, packed: int) -> tuple[int, ...]:
     return layout.unpack(packed.to_bytes(layout.size, "little"))
+
+
+def _present(layout: struct.Struct, units: Sequence[int], classes: int) -> tuple[int, ...]:
+    """Return, by class, the number of units that have a labelled pixel of it."""
+    labelled = [_unpack(layout, unit)[:classes] for unit in units]
+    return tuple(sum(counts[number] > 0 for counts in labelled) for number in range(classes))
 
 
 def _units(packed: Sequence[int], blocks: Sequence[Hashable]) -> tuple[list[int], str]:

@@ -43,12 +43,15 @@ __all__ = [
     "Verdict",
     "judge",
     "steadier",
+    "units_to_decide",
 ]
 
 Outcome = Literal["promoted", "rejected"]
 
 #: Held-out samples from which on a verdict no longer hangs on a few frames; fewer are told of in a rejection.
 STEADY_SAMPLES = 20
+#: More units than anybody would label to have a verdict.
+_MOST_MORE = 200
 #: Differences below this are rounding: 0.45 - 0.40 is less than 0.05 in binary.
 _ROUNDING = 1e-9
 
@@ -168,7 +171,7 @@ def judge(
     elif gain.at_least() < least - _ROUNDING:
         reasons.append(
             f"{figures}: it may be chance, the lower bound of the gain is {gain.at_least():+.3f} and must be "
-            f"at least {least:+.3f}"
+            f"at least {least:+.3f}{_would_decide(comparison, least)}"
         )
     if untrained_live:
         return Verdict("rejected", (*reasons, *steadier(live.samples)))
@@ -178,6 +181,7 @@ def judge(
             reasons.append(
                 f"class {_name(index, classes)} fell from {before:.3f} to {after:.3f} "
                 f"({after - before:+.3f}), at most {-rules.max_class_drop:+.3f} is allowed"
+                f"{_evidence(comparison, index)}"
             )
     reasons.extend(_fallen_groups(groups, rules))
     reasons.extend(_too_slow(speed, rules))
@@ -206,6 +210,50 @@ def _bound_in_words(comparison: Comparison) -> str:
     )
 
 
+def units_to_decide(comparison: Comparison, least: float) -> int | None:
+    """Return how many more units like these would bring the lower bound of the gain up to a limit.
+
+    The bound approaches the gain with the root of the number of units, as the spread of a mean does.
+
+    Args:
+        comparison: The comparison, whose gain is above the limit and its lower bound below.
+        least: The limit, as a fraction of 1.
+
+    Returns:
+        None if no number of them would, or more than anybody would label.
+    """
+    gain = comparison.gain
+    margin = gain.point - least
+    if gain.lower is None or gain.lower >= least or margin <= 0.0:
+        return None
+    more = comparison.units * (((gain.point - gain.lower) / margin) ** 2 - 1.0)
+    return math.ceil(more) if more <= _MOST_MORE else None
+
+
+def _would_decide(comparison: Comparison | None, least: float) -> str:
+    more = None if comparison is None else units_to_decide(comparison, least)
+    if comparison is None or more is None:
+        return ""
+    return f"; about {_counted(more, f'more held-out {comparison.unit}')} like these would decide"
+
+
+def _lacking(comparison: Comparison, rules: GateRules) -> str:
+    more = rules.min_group_units - comparison.units
+    return f"; {_counted(more, f'more held-out {comparison.unit}')} of it would decide" if more > 0 else ""
+
+
+def _evidence(comparison: Comparison | None, index: int) -> str:
+    """Return what stands behind the figure of a class: with sparse labels it may be a few blocks."""
+    if comparison is None or index >= len(comparison.class_units):
+        return ""
+    blocks = _counted(comparison.class_units[index], comparison.unit)
+    return f"; {comparison.pixels[index]:,} labelled pixels in {blocks} say so"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _may_be_noise(comparison: Comparison | None, index: int) -> bool:
     """Return whether the upper bound of a class's change allows that it did not fall."""
     if comparison is None or index >= len(comparison.classes):
@@ -221,6 +269,7 @@ def _fallen_groups(groups: Sequence[Group], rules: GateRules) -> list[str]:
     return [
         f"{group.name} fell from mIoU {group.comparison.live:.3f} to {group.comparison.candidate:.3f} "
         f"({group.comparison.gain.point:+.3f}), at most {-_may_fall(group.comparison, rules):+.3f} is allowed"
+        f"{_lacking(group.comparison, rules)}"
         for group in fallen
     ]
 

@@ -154,12 +154,13 @@ def decide(rules: SlimmingRules, state: StreamState, frame: FrameFigures) -> tup
     counted_as = frame.condition or f"light{sighting.number}"
     usual = 2 * (state.flat.bit_count() + 1) > min(_FLAT_WINDOW, state.seen + 1)
     flat = (state.flat << 1 | frame.flat_below) & ((1 << _FLAT_WINDOW) - 1)
-    state = replace(state, flat=flat)
     if rules.screen and frame.flat_below and not usual and not frame.label:
         # It does not show the camera's light or detail, so neither is recorded.
-        return replace(state, seen=state.seen + 1), _damaged(rules, counted_as)
-    kind = Kind() if sighting.opened else state.kinds.get(name, Kind())
-    state = replace(state, lights=found, kinds={**_others(state.kinds, name, sighting), name: kind})
+        return replace(state, flat=flat, seen=state.seen + 1), _damaged(rules, counted_as)
+    kind = Kind() if sighting.opened else state.kinds.get(name, Kind()).comparable_to(frame)
+    state = replace(
+        state, flat=flat, lights=found, kinds={**_others(state.kinds, name, sighting), name: kind}
+    )
     place = repeats.find(state.pictures, frame.code, frame.label) if rules.screen else None
     if place is not None:
         return _again(rules, state, frame, place, counted_as)
@@ -225,7 +226,8 @@ def _choose(
     if not kind.ordered:
         # There are no scores to be ranked among, so the drawn quantile has no meaning.
         scale = max(rules.scales)
-        reason = f"kept at scale {scale:g}: it is the first frame of its kind ({condition})"
+        scored = " to be scored by what the model has now learnt" if kind.seen else ""
+        reason = f"kept at scale {scale:g}: it is the first frame of its kind ({condition}){scored}"
         decision = Decision(
             outcome="kept", scale=scale, weight=1.0, quantile=quantile, condition=condition, reason=reason
         )

@@ -18,6 +18,7 @@ class FrameFigures:
 
     Attributes:
         score: Spatial complexity, finite; higher means that downsampling would lose more.
+        scored_by: What makes scores comparable: they are ranked only among those with the same.
         luma: Mean luma, a fraction of full scale.
         contrast: Deviation of luma, a fraction of full scale.
         condition: Condition of the camera; "" if conditions are not distinguished.
@@ -27,6 +28,7 @@ class FrameFigures:
     """
 
     score: float
+    scored_by: str = ""
     luma: float = 0.5
     contrast: float = 0.2
     condition: str = ""
@@ -47,13 +49,21 @@ class Kind:
         seen: Number of frames so far.
         recent: Latest scores, oldest first, at most ``window_frames`` of them.
         ordered: The same scores in ascending order.
+        scored_by: What makes these scores comparable.
         account: Number of frames of the kind that may still be dropped, see ``data_slimming``.
     """
 
     seen: int = 0
     recent: tuple[float, ...] = ()
     ordered: tuple[float, ...] = ()
+    scored_by: str = ""
     account: float = 0.0
+
+    def comparable_to(self, frame: FrameFigures) -> Kind:
+        """The kind without its scores where they are not comparable to a frame's: another fit made them."""
+        if self.scored_by == frame.scored_by:
+            return self
+        return replace(self, recent=(), ordered=(), scored_by=frame.scored_by)
 
     def quantile(self, score: float, u: float) -> float:
         """Mid-rank of a new score among the latest, in [0, 1); ties fall by ``u``, uniform in [0, 1)."""

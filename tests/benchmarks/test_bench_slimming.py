@@ -46,7 +46,7 @@ def train_samples(root: Path) -> tuple[TrainingSample, ...]:
 
 
 @pytest.mark.parametrize(("setting", "variant"), [(s, v) for s, found in VARIANTS.items() for v in found])
-@pytest.mark.parametrize("protocol", ["full", "quick"])
+@pytest.mark.parametrize("protocol", ["long", "full", "quick"])
 def test_recipes_never_grow_and_spend_no_more_than_dense(
     protocol: Protocol, setting: Setting, variant: str
 ) -> None:

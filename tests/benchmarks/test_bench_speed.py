@@ -33,7 +33,7 @@ def test_percentiles_are_milliseconds() -> None:
 
 @pytest.mark.slow
 def test_a_receiver_answers_every_frame_of_every_camera() -> None:
-    with receiver(0) as endpoint, Cameras(endpoint, ["a", "b"], [b"one", b"two"], 4) as cameras:
+    with receiver(0) as loop, Cameras(loop.endpoint, ["a", "b"], [b"one", b"two"], 4) as cameras:
         for fps in (None, 200.0):
             tally = cameras.stream(20, fps)
             assert (tally.sent, tally.answered, len(tally.latencies)) == (40, 40, 40)
@@ -92,9 +92,10 @@ def test_bench_predict_serves_through_a_round(tmp_path: Path) -> None:
     }
     bench("predict", *(str(each) for size in sizes.items() for each in size), "--out", str(file))
     report = json.loads(file.read_bytes())
-    engines = {engine["name"]: engine for engine in report["engines"]}
-    assert list(engines) == ["torch, as trained", "torch, merged", "onnxruntime"]
-    assert max(engine["max_difference"] for engine in engines.values()) < 1e-3
+    ways = [(way["name"], way["model"], way["scale"]) for way in report["engines"]]
+    assert ways[0] == ("torch, as trained", "dense", 1.0)
+    assert {("torch", "slimmed", 0.75), ("onnxruntime", "dense", 1.0)} <= set(ways)
+    assert min(way["agreement"] for way in report["engines"]) > 0.9
     assert report["idle"]["sent"] >= report["idle"]["masks"] > 0
     (outcome,) = report["round_outcomes"]
     assert outcome in ("promoted", "rejected")

@@ -23,6 +23,7 @@ from dance_ondevice.benchmarks.indicators import (
 )
 from dance_ondevice.benchmarks.indicators_report import IndicatorResult, IndicatorsReport
 from dance_ondevice.benchmarks.result import as_body, read_result
+from dance_ondevice.benchmarks.scale_choice import AT_RANDOM, ONE_SCALE, by_rank, same_cost
 from dance_ondevice.complexity import INDICATORS, Indicator
 from dance_ondevice.daemon.cli import main
 from dance_ondevice.datasets.camvid import camvid, read_label
@@ -124,6 +125,25 @@ def test_what_is_learnt_from_other_images_ranks_these(stripes: list[LabelledImag
     assert report.indicators["learnt_loss"].rho["0.5"] == pytest.approx(1.0)
     assert report.indicators["learnt_loss"].microseconds is not None
     assert report.learnt_from == "others"
+
+
+def test_each_drive_is_scored_by_what_the_others_taught(stripes: list[LabelledImage]) -> None:
+    drives = ["a", "a", "b", "b", "c", "c"]
+    report = measure_indicators(
+        bench(), stripes, apart=drives, dataset="camvid", split="test", learnt_from="test, apart"
+    )
+    judged = report.indicators["learnt_loss"]
+    assert judged.rho["0.5"] is not None
+    assert judged.rho["0.5"] > 0.5
+    assert judged.microseconds is not None
+
+
+def test_scales_are_worth_most_where_they_go_to_what_loses_least(stripes: list[LabelledImage]) -> None:
+    served = measured(stripes).served
+    assert set(served) == {*INDICATORS, LABEL, UNCERTAINTY, AT_RANDOM, ONE_SCALE}
+    assert served["detail_loss"] > served[AT_RANDOM]
+    assert same_cost((1.0, 0.75, 0.5)) == pytest.approx(0.7773, abs=1e-4)
+    assert by_rank([0.3, 0.1, 0.2, 0.5, 0.4, 0.0], (1.0, 0.75, 0.5)) == [0.75, 0.5, 0.75, 1.0, 1.0, 0.5]
 
 
 def test_times_are_medians_of_the_clock_and_fractions_of_a_grey_decode(stripes: list[LabelledImage]) -> None:

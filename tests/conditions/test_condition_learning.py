@@ -8,8 +8,9 @@ from small_models import SMALL
 from torch import Tensor, nn
 
 from dance_ondevice.conditions import statistics as conditions
+from dance_ondevice.conditions.arrays import StatisticsMismatch
 from dance_ondevice.conditions.learning import Additions, interpolated, learning, own_parameters
-from dance_ondevice.conditions.statistics import NormStatistics, StatisticsMismatch
+from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.registry import build
 from dance_ondevice.slimming.slim import slim

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dance_ondevice.conditions import statistics as conditions
-from dance_ondevice.conditions.statistics import Estimator, NormStatistics, StatisticsMismatch
+from dance_ondevice.conditions.arrays import StatisticsMismatch
+from dance_ondevice.conditions.statistics import Estimator, NormStatistics
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.fastscnn import FastSCNN
 

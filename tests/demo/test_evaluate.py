@@ -10,10 +10,10 @@ from condition_models import SIZE, dusk_statistics, write_version
 from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.demo import evaluate
 from dance_ondevice.demo.session import PhasePlan
+from dance_ondevice.images.confusion import miou
 from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models import checkpoint
 from dance_ondevice.training.evaluation import evaluate as confusion
-from dance_ondevice.training.evaluation import miou
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_one_seed")]
 

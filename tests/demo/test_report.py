@@ -8,6 +8,7 @@ import pytest
 from dance_ondevice.demo.report import Frames
 from dance_ondevice.demo.report_file import as_json
 from dance_ondevice.demo.verdict import described, judge
+from dance_ondevice.policies.promotion.bootstrap import Bounded
 
 
 def test_keys_that_other_programs_read() -> None:
@@ -97,6 +98,11 @@ def test_a_bar_says_what_it_means(frozen: float, live: float, macs: float, says:
     assert described(made_up.phase("day again", "day", frozen, live, macs_change=macs), 20).startswith(says)
 
 
+def test_a_phase_that_ended_before_a_promotion_is_no_gain_within_noise() -> None:
+    same = made_up.phase("dusk", "dusk", 0.4, 0.4, gain=Bounded(0.0, 0.0, 0.0))
+    assert described(same, 20) == "still the first model: no candidate was promoted before its end"
+
+
 def test_only_broken_machinery_is_a_failure() -> None:
     short = judge(
         made_up.report(rounds=(), phases=(made_up.phase("dusk", "dusk", 0.4, 0.4, rounds=0, capped=True),))
@@ -104,11 +110,17 @@ def test_only_broken_machinery_is_a_failure() -> None:
     broken = judge(made_up.report(rounds=(made_up.round_(1, "failed", reasons=("killed by signal 9",)),) * 2))
 
     assert short.failures == ()
-    assert len(short.shortfalls) == 3
+    assert short.shortfalls == (
+        "0 of at least 2 rounds ran",
+        "no candidate was promoted: the live model is still the first one",
+    )
     assert "--max-seconds 960" in short.advice
-    assert "dusk ended when its time was over (31 s), with 0 of 2 rounds judged" in short.notes[0]
+    assert short.notes == ("time was over before all rounds were done: dusk had 0 of 2",)
     assert broken.failures == ("every round failed, the last one because: killed by signal 9",)
 
 
 def test_a_round_that_failed_is_told() -> None:
-    assert judge(made_up.report()).notes == ("1 of 3 rounds failed: killed by signal 9",)
+    assert judge(made_up.report(epochs=5)).notes == (
+        "time was enough for 5 of 12 epochs of pretraining the first model",
+        "1 of 3 rounds failed: killed by signal 9",
+    )

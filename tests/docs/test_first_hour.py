@@ -68,6 +68,7 @@ LEFT = {
     "pip install": "as above",
     "dance-ondevice stream /dev/video0": "needs a camera",
     "sudo ": "needs systemd",
+    "dance-ondevice console": "needs a browser; tests/daemon/console/test_browser.py has one",
     "dance-ondevice pretrain": "trains for minutes on a data set that does not come along",
     "dance-ondevice bench": "measures for minutes on that data set",
 }

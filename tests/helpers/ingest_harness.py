@@ -51,6 +51,7 @@ class Recorder:
         self.scores: list[tuple[str, float]] = []
         self.forgotten: list[str] = []
         self.seconds: list[float] = []
+        self.cpu: Counter[str] = Counter()
         self._changed = threading.Condition()
 
     def frame(self, camera: str, outcome: str) -> None:
@@ -73,6 +74,9 @@ class Recorder:
 
     def ingest_seconds(self, value: float) -> None:
         self.seconds.append(value)
+
+    def frame_cpu(self, stage: str, seconds: float) -> None:
+        self.cpu[stage] += 1
 
     def forget(self, camera: str) -> None:
         self.forgotten.append(camera)

@@ -71,7 +71,7 @@ def round_context(
         paths=paths,
         store=store,
         versions=Versions(paths, store, now=time.time),
-        energy=EnergyService(ModelledMeter(cpu.total, 0.0, 4.0, 2), cpu, idle_watts=0.0),
+        energy=EnergyService(ModelledMeter(cpu.total, 0.0, 4.0, 2), cpu, idle_watts=0.0, store=store),
         budget=budget,
         instruments=instruments,
         live_model=None,

@@ -31,4 +31,5 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
         "expansion": 2,
     },
     "hrnet": {"stem": 8, "bottlenecks": 1, "widths": [8, 8, 16, 16], "modules": [1, 1, 1], "blocks": 1},
+    "espnetv2": {"widths": [16, 32, 48, 80], "repeats": [1, 1], "decoder": [16, 12, 8], "pyramid": 6},
 }

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dance_ondevice.conditions.arrays import CONDITIONS_FILE
 from dance_ondevice.conditions.statistics import NormStatistics
-from dance_ondevice.conditions.store import CONDITIONS_FILE, decode, encode, load_conditions
+from dance_ondevice.conditions.store import decode, encode, load_conditions
 from dance_ondevice.models.card import CheckpointError
 
 

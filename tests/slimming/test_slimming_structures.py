@@ -45,7 +45,7 @@ class Detached(nn.Module):
 
 
 class Grouped(nn.Module):
-    """Grouped convolutions and group normalisation stay; the rest can be slimmed."""
+    """What group normalisation and a bare parameter touch stays; the rest can be slimmed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,9 @@ def test_layers_without_a_rule_stay_while_others_go():
     model = Grouped()
     report = slim_to(model, 0.8, round_to=1)
     assert_sound(model, report)
-    assert (model.stay.out_channels, model.norm.num_channels, model.grouped.out_channels) == (16, 16, 16)
+    assert (model.stay.out_channels, model.norm.num_channels, model.grouped.in_channels) == (16, 16, 16)
+    assert model.grouped.groups == 4
+    assert model.grouped.out_channels in (4, 8, 12, 16)
     assert model.scaled.out_channels == 24
     assert model.thin.out_channels < 32
 
@@ -159,3 +161,48 @@ def test_the_same_net_without_a_shuffle_is_slimmed() -> None:
     torch.manual_seed(0)
     model = Shuffled(shuffle=False).eval()
     assert slim(model, target_macs=count_macs(model, 64, 64) // 2, size=(64, 64)).reached
+
+
+class TwoShuffled(nn.Module):
+    """Grouped convolutions with a shuffle that is a module between them, as in ShuffleNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 24, 3, padding=1), nn.BatchNorm2d(24), nn.ReLU())
+        self.shuffle = nn.ChannelShuffle(3)
+        self.grouped = nn.Sequential(nn.Conv2d(24, 32, 3, padding=1, groups=2), nn.BatchNorm2d(32), nn.ReLU())
+        self.head = nn.Conv2d(32, 5, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.grouped(self.shuffle(self.first(x))))
+        return out
+
+
+@pytest.mark.parametrize("fraction", [0.7, 0.4])
+def test_a_shuffle_that_is_a_module_is_cut_through(fraction: float) -> None:
+    torch.manual_seed(0)
+    model = TwoShuffled().eval()
+    report = slim_to(model, fraction, round_to=1)
+    first, grouped = model.first[0], model.grouped[0]
+    assert report.macs_after < report.macs_before
+    assert grouped.groups == 2
+    assert first.out_channels == grouped.in_channels < 24
+    assert grouped.in_channels % 6 == 0  # a place of each of the three groups, in each of the two blocks
+    assert grouped.out_channels % 2 == 0
+    assert_sound(model, report)
+
+
+def test_dead_channels_leave_a_shuffled_network_and_are_not_missed() -> None:
+    torch.manual_seed(0)
+    model, x = TwoShuffled().eval(), torch.rand(1, 3, 64, 64)
+    with torch.no_grad():  # places 1, 3, 5 and 7 of each group of the shuffle, and 10 of 16 of each block
+        for norm, dead in (
+            (model.first[1], [8 * group + place for group in range(3) for place in (1, 3, 5, 7)]),
+            (model.grouped[1], [*range(10), *range(16, 26)]),
+        ):
+            norm.weight[dead] = 0.0
+            norm.bias[dead] = 0.0
+        before = model(x)
+        slim(model, target_macs=1, size=(64, 64), round_to=1, min_channels=12)
+        assert model.first[0].out_channels == model.grouped[0].out_channels == 12
+        assert torch.allclose(model(x), before, atol=1e-5)

@@ -16,13 +16,13 @@ pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 
 
 class Grouped(nn.Sequential):
-    """The first normalisation belongs to a grouped convolution, which nothing is taken from."""
+    """The first normalisation belongs to a grouped convolution, whose blocks could only lose a half each."""
 
     def __init__(self) -> None:
         super().__init__(
             nn.Conv2d(3, 8, 1),
             nn.BatchNorm2d(8),
-            nn.Conv2d(8, 8, 3, padding=1, groups=2),
+            nn.Conv2d(8, 8, 3, padding=1, groups=4),
             nn.Conv2d(8, 12, 1),
             nn.BatchNorm2d(12),
             nn.Conv2d(12, 5, 1),

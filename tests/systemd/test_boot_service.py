@@ -35,6 +35,24 @@ min_free_bytes = 0
 idle_watts = 1.0
 max_watts = 4.0
 """
+PYTHON = "/opt/dance-ondevice/bin/python"
+LOG_IN = """
+import http.client, pathlib, time
+token = pathlib.Path("/var/lib/dance-ondevice/console.token").read_text().strip()
+def ask(path, headers):
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            channel = http.client.HTTPConnection("127.0.0.1", 9748, timeout=30)
+            channel.request("GET", path, headers={"Accept": "text/html", **headers})
+            return channel.getresponse()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+entered = ask("/?token=" + token, {})
+page = ask("/", {"Cookie": entered.getheader("set-cookie", "").split(";")[0]})
+print(entered.status, page.status)
+"""
 CAMERA = "DANCE_SOURCE=synthetic:street?condition=day&frames=60&seed=0&size=64x48\nOPTIONS=--fps 30\n"
 
 
@@ -63,6 +81,17 @@ def test_the_service_from_its_start_to_its_stop(machine: Machine) -> None:
     owner = machine.run("stat", "--format=%U %a", "/var/lib/dance-ondevice/").split()
     assert owner[0] != "root"
     assert owner[1] == "700"
+
+    # The console is another user, which reaches the daemon's second socket and nothing else of it.
+    machine.run("systemctl", "start", "dance-ondevice-console")
+    login = machine.run(PYTHON, "-I", "-c", LOG_IN)
+    assert login.split() == ["200", "200"], machine.journal("dance-ondevice-console")
+    users = {unit: machine.properties(unit, "User")["User"] for unit in ("dance-ondevice-console",)}
+    assert users["dance-ondevice-console"] not in ("root", shown["User"])
+    socket = machine.run("stat", "--format=%G %a", "/run/dance-console/console.sock").split()
+    assert socket == ["dance-console", "660"]
+    machine.run("systemctl", "stop", "dance-ondevice-console")
+    assert machine.properties("dance-ondevice-console", "Result")["Result"] == "success"
 
     # The camera's own unit feeds it, and a round trains inside the sandbox, which leaves torch what it needs.
     wait_for(machine, lambda status: status["samples"]["labelled"] >= 30)

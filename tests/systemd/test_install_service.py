@@ -22,6 +22,7 @@ LINK = "/usr/local/bin/dance-ondevice"
 INSTALLED = (
     f"{UNITS}/dance-ondevice.service",
     f"{UNITS}/dance-ondevice-camera@.service",
+    f"{UNITS}/dance-ondevice-console.service",
     f"{UNITS}/dance_ondevice.slice",
     "/etc/sysusers.d/dance-ondevice.conf",
     "/etc/tmpfiles.d/dance-ondevice.conf",
@@ -60,7 +61,11 @@ def test_everything_is_in_place_and_named_for_where_it_will_be(stage: Stage) -> 
 
 
 def test_what_the_units_start_is_what_is_installed(stage: Stage) -> None:
-    for unit in ("dance-ondevice.service", "dance-ondevice-camera@.service"):
+    for unit in (
+        "dance-ondevice.service",
+        "dance-ondevice-camera@.service",
+        "dance-ondevice-console.service",
+    ):
         text = stage.path(f"{UNITS}/{unit}").read_text()
         for program in re.findall(r"^Exec\w+=(\S+)", text, re.MULTILINE):
             assert os.access(stage.path(program), os.X_OK), program

@@ -17,7 +17,8 @@ SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 DAEMON = SYSTEMD / "dance-ondevice.service"
 CAMERA = SYSTEMD / "dance-ondevice-camera@.service"
 SLICE = SYSTEMD / "dance_ondevice.slice"
-LIMITS = {DAEMON: 1.3, CAMERA: 1.6}
+CONSOLE = SYSTEMD / "dance-ondevice-console.service"
+LIMITS = {DAEMON: 1.3, CAMERA: 1.6, CONSOLE: 1.3}
 
 needs_analyze = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed (apt install systemd)"
@@ -55,7 +56,7 @@ def test_verify_prints_nothing(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     units = []
-    for unit in (DAEMON, CAMERA, SLICE):
+    for unit in (DAEMON, CAMERA, CONSOLE, SLICE):
         copy = tmp_path / unit.name
         copy.write_text(unit.read_text().replace("/opt/dance-ondevice", str(tmp_path / "prefix")))
         units.append(str(copy))
@@ -114,8 +115,21 @@ def test_a_cameras_password_is_no_argument() -> None:
 def test_the_group_of_the_rule_is_the_one_that_is_made_and_joined() -> None:
     made = re.findall(r"^g (\S+)", (SYSTEMD / "dance-ondevice.sysusers.conf").read_text(), re.MULTILINE)
     rule = (SYSTEMD / "99-dance-ondevice-rapl.rules").read_text()
-    assert made == [one(DAEMON, "SupplementaryGroups")]
+    assert made == one(DAEMON, "SupplementaryGroups").split()
     assert f"chgrp {made[0]} " in rule
+
+
+def test_daemon_and_console_are_two_users_with_one_socket_between_them() -> None:
+    folder = (SYSTEMD / "dance-ondevice.tmpfiles.conf").read_text()
+    socket = "DANCE_CONSOLE_SOCKET=/run/dance-console/console.sock"
+    for unit in (DAEMON, CONSOLE):
+        assert socket in settings(unit)["Environment"]
+        assert "dance-console" in one(unit, "SupplementaryGroups").split()
+    assert "d /run/dance-console 2770 root dance-console -" in folder
+    assert "dance-ondevice" in one(CONSOLE, "InaccessiblePaths")
+    assert "StateDirectory" not in settings(CONSOLE)
+    assert one(DAEMON, "ReadWritePaths") == "-/run/dance-console"
+    assert one(CONSOLE, "RestartPreventExitStatus").split() == ["2", str(EXIT_BAD_CONFIG)]
 
 
 def test_the_daemon_may_take_its_trainer_out_of_the_idle_class() -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dance_ondevice.images.confusion import miou
 from dance_ondevice.training.continual import FadedConfusion, ScoreMatrix, gain_per_kilojoule, recovery_frame
-from dance_ondevice.training.evaluation import miou
 
 #: Day, dusk, night learnt in turn; the day's best score is not its first.
 TURN = ScoreMatrix(

@@ -14,10 +14,11 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
 
 from dance_ondevice.images.codec import encode_png
+from dance_ondevice.images.confusion import confusion_matrix, iou_per_class, miou
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.training.batches import SampleError, TrainingSample
-from dance_ondevice.training.evaluation import confusion_matrix, evaluate, iou_per_class, miou
+from dance_ondevice.training.evaluation import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
 

@@ -17,11 +17,12 @@ from dance_ondevice.daemon.commands.models.pretrain import pretrain as command
 from dance_ondevice.datasets.camvid import VOID_ID
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.codec import decode_label, encode_jpeg, encode_png
+from dance_ondevice.images.confusion import miou
 from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, read_card
 from dance_ondevice.training.batches import TrainingSample
-from dance_ondevice.training.evaluation import evaluate, miou
+from dance_ondevice.training.evaluation import evaluate
 from dance_ondevice.training.pretraining import (
     EpochReport,
     PretrainError,
@@ -120,6 +121,18 @@ def test_model_and_card(tmp_path: Path, street: list[TrainingSample]) -> None:
     assert list(scores["iou_per_class"]) == list(STREET_CLASSES)
     matrix = evaluate(model, street[:2], card.normalisation, len(STREET_CLASSES))
     assert scores["miou"] == pytest.approx(miou(matrix))
+
+
+def test_training_that_is_cut_short_is_saved_as_far_as_it_came(
+    tmp_path: Path, street: list[TrainingSample]
+) -> None:
+    done: list[int] = []
+    watcher = Watcher(on_step=lambda report: done.append(report.step), is_over=lambda: len(done) == 3)
+    card = pretrain(street, {}, OPTIONS, tmp_path / "base", watcher=watcher)
+    assert checkpoint.load(tmp_path / "base")[1] == card
+    assert (done, card.training["steps"]) == ([1, 2, 3], 3)
+    assert len(card.training["loss_per_epoch"]) == 2
+    assert card.training["loss"] is not None
 
 
 def test_the_seed_decides_everything(tmp_path: Path, street: list[TrainingSample]) -> None:

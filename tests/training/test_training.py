@@ -13,11 +13,12 @@ from tiny_training import NORMALISATION, SIZE, TinyNet, options, rectangles, sam
 from torch import Tensor
 
 from dance_ondevice.images.codec import encode_png
+from dance_ondevice.images.confusion import miou
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models.cost import count_macs, layer_macs
 from dance_ondevice.models.registry import build
 from dance_ondevice.training.batches import SampleError, TrainingSample
-from dance_ondevice.training.evaluation import evaluate, miou
+from dance_ondevice.training.evaluation import evaluate
 from dance_ondevice.training.precision import measure_precision
 from dance_ondevice.training.trainer import Trainer, TrainingDiverged, learning_rate_factor
 

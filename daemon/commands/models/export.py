@@ -124,6 +124,7 @@ def _directory(paths: StatePaths, version: str) -> Path:
 def _load(directory: Path, condition: str | None) -> tuple[Any, ModelCard]:
     from dance_ondevice.conditions import statistics as conditions
     from dance_ondevice.conditions import store as condition_store
+    from dance_ondevice.conditions.arrays import StatisticsMismatch
     from dance_ondevice.models import checkpoint
 
     model, card = checkpoint.load(directory)
@@ -136,7 +137,7 @@ def _load(directory: Path, condition: str | None) -> tuple[Any, ModelCard]:
             )
         try:
             conditions.apply(model, known[condition])
-        except conditions.StatisticsMismatch as error:
+        except StatisticsMismatch as error:
             raise WorkFailed(str(error)) from error
     return model, card
 

@@ -114,7 +114,11 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
     help="Images are fitted and cropped to this; with --config the model.size of the configuration.",
 )
 @click.option(
-    "--epochs", type=click.IntRange(1), default=20, show_default=True, help="Passes over the images."
+    "--epochs",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Passes over the images; 0 writes --init under --class-map as it is.",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images a step.")
 @click.option(
@@ -130,10 +134,18 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
     show_default=True,
     help="auto measures which is faster here.",
 )
-@_path(
+@click.option(
     "--init",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
     help=f"Start from the model in this folder, or from the package's own: {packaged.NAME}. Where it knows "
-    "other classes, its head starts anew.",
+    "other classes, its head starts anew. With --class-map a file of weights will do.",
+)
+@click.option(
+    "--class-map",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE",
+    help="Says which classes of --init stand for each of yours, so that its head stays: TOML or JSON.",
 )
 @click.option("--half", is_flag=True, help="Store weights in 16 bits: half the file.")
 @_path("--out", required=True, help="Folder for the model; made if missing.")
@@ -164,6 +176,7 @@ def pretrain(
     seed: int,
     precision: Literal["auto", "fp32", "bf16"],
     init: Path | None,
+    class_map: Path | None,
     half: bool,
     out: Path,
     force: bool,
@@ -180,7 +193,7 @@ def pretrain(
     kind = kind_of(dataset, images, labels)
     refuse_options_of_others(ctx, kind)
     model = Model(architecture=architecture, classes=STREET_CLASSES, size=size)
-    start = _start(init)
+    start = _start(init, class_map)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(_progress())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dance-pretrain-")))
@@ -220,6 +233,7 @@ def pretrain(
             seed=seed,
             precision=precision,
             init=start,
+            class_map=class_map,
             half=half,
             dataset=found.description,
         )
@@ -233,13 +247,21 @@ def _refuse_with_varied(ctx: click.Context) -> None:
             raise click.UsageError(f"--{name} does not go with --varied, whose scenes draw their own")
 
 
-def _start(init: Path | None) -> Path | None:
+def _start(init: Path | None, class_map: Path | None) -> Path | None:
+    if class_map is not None and init is None:
+        raise click.UsageError("--class-map joins the classes of a model to start from: name it by --init")
     if init is None or init.is_dir():
+        return init
+    if init.is_file():
+        if class_map is None:
+            raise click.UsageError(
+                "a file of weights does not say what its classes are: give --class-map FILE"
+            )
         return init
     if str(init) == packaged.NAME:
         return packaged.FOLDER
     raise click.BadParameter(
-        f"{init} is no folder; give one that holds a model, or {packaged.NAME}", param_hint="--init"
+        f"{init} is not there; give a folder that holds a model, or {packaged.NAME}", param_hint="--init"
     )
 
 
@@ -338,7 +360,9 @@ def _progress() -> Progress:
 
 
 def _train(found: BaseImages, options: PretrainOptions, out: Path, progress: Progress) -> ModelCard:
+    from dance_ondevice.models.mapping.class_map import ClassMapError
     from dance_ondevice.models.registry import ModelError
+    from dance_ondevice.models.weights import WeightsError
     from dance_ondevice.training.batches import SampleError
     from dance_ondevice.training.pretraining import EpochReport, PretrainError, Watcher, pretrain
     from dance_ondevice.training.trainer import StepReport, TrainingDiverged
@@ -365,8 +389,10 @@ def _train(found: BaseImages, options: PretrainOptions, out: Path, progress: Pro
             watcher=Watcher(on_step=on_step, on_epoch=on_epoch, on_evaluated=on_evaluated),
             created_at=time.time(),
         )
-    except PretrainError as error:
+    except (PretrainError, WeightsError) as error:
         raise click.BadParameter(str(error), param_hint="--init") from error
+    except ClassMapError as error:
+        raise click.BadParameter(str(error), param_hint="--class-map") from error
     except (CheckpointError, ModelError, OSError, SampleError, TrainingDiverged) as error:
         raise WorkFailed(str(error)) from error
 

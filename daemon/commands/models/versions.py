@@ -9,7 +9,8 @@ import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands.access import ask, index, target
-from dance_ondevice.daemon.commands.certificate import print_certificate
+from dance_ondevice.daemon.commands.models.certificate import print_certificate
+from dance_ondevice.daemon.commands.models.engines import engines
 from dance_ondevice.daemon.commands.models.export import export
 from dance_ondevice.daemon.commands.models.importing import import_
 from dance_ondevice.daemon.commands.rounds import await_request
@@ -35,6 +36,7 @@ def models() -> None:
     """List, show, import, promote, roll back and export model versions."""
 
 
+models.add_command(engines)
 models.add_command(export)
 models.add_command(import_)
 

@@ -106,8 +106,9 @@ def _warnings(chosen: Exported) -> Iterator[str]:
     count = len(chosen.images)
     if count > 1 and chosen.seconds <= _MOMENT:
         yield (
-            f"all {count} images were taken within {_seconds(chosen.seconds)}: they show nearly the same. "
-            "Let the camera run on and export again, or label one of them"
+            f"all {count} images were taken within {_seconds(chosen.seconds)} and show nearly the same: "
+            f"{count} labels of them teach little more than one. Let the camera run for some minutes, or "
+            "stream a longer recording, and export again into another folder"
         )
     if chosen.reduced:
         yield (

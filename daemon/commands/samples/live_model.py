@@ -10,8 +10,8 @@ from dance_ondevice.daemon.cli import WorkFailed
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.system.state import StatePaths
+    from dance_ondevice.images.masks import Prediction
     from dance_ondevice.models.card import ModelCard
-    from dance_ondevice.models.forward import Prediction
 
 
 def live_model(paths: StatePaths) -> Callable[[Path], Prediction | None] | None:

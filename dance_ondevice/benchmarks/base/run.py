@@ -17,11 +17,11 @@ from dance_ondevice.benchmarks.base.report import BaseReport, Score, Site, Train
 from dance_ondevice.benchmarks.base.sites import Place
 from dance_ondevice.files import write_whole
 from dance_ondevice.images.codec import resize_area
+from dance_ondevice.images.confusion import confusion_matrix, iou_per_class, miou
 from dance_ondevice.models import checkpoint, registry
 from dance_ondevice.models.card import TENSORS_FILE, ModelCard, Normalisation, read_card
 from dance_ondevice.models.forward import predict
 from dance_ondevice.training.batches import read_image, read_label
-from dance_ondevice.training.evaluation import confusion_matrix, iou_per_class, miou
 from dance_ondevice.training.recalibration import clean_batches, recalibrate
 from dance_ondevice.training.trainer import Trainer, TrainingOptions
 

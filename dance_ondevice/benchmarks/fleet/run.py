@@ -23,12 +23,13 @@ from dance_ondevice.fleet.layers import Array
 from dance_ondevice.fleet.offers import About, decode_offer, encode_offer
 from dance_ondevice.fleet.root import Root
 from dance_ondevice.fleet.versions import read_arrays, with_values
+from dance_ondevice.images.confusion import miou
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.policies.fleet.rules import FleetRules, is_better
 from dance_ondevice.slimming.slim import slim
 from dance_ondevice.training.batches import TrainingSample
-from dance_ondevice.training.evaluation import evaluate, miou
+from dance_ondevice.training.evaluation import evaluate
 from dance_ondevice.training.precision import Precision
 from dance_ondevice.training.recalibration import clean_batches, recalibrate
 from dance_ondevice.training.trainer import Trainer, TrainingOptions

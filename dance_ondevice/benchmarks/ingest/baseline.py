@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import zmq
 
@@ -44,9 +45,17 @@ def main(arguments: list[str]) -> int:
                 router.send_multipart([identity.bytes, b'{"ok":true}'])
 
 
+@dataclass(frozen=True)
+class Loop:
+    """A running loop: the endpoint to send to, and its process."""
+
+    endpoint: str
+    pid: int
+
+
 @contextmanager
-def receiver(reduction: int) -> Iterator[str]:
-    """Run the receiver; yields its endpoint.
+def receiver(reduction: int) -> Iterator[Loop]:
+    """Run the receiver; yields its endpoint and process.
 
     Args:
         reduction: By how much the grey decode makes the image smaller: 1, 2 or 4; 0 for no decoding.
@@ -55,7 +64,7 @@ def receiver(reduction: int) -> Iterator[str]:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        yield process.stdout.readline().strip()
+        yield Loop(process.stdout.readline().strip(), process.pid)
     finally:
         process.communicate()
 

@@ -31,7 +31,7 @@ def measure_limits(frame: bytes, reduction: int, folder: Path, *, messages: int,
         Stuck: The receiver does not answer.
         OSError: A file cannot be written.
     """
-    with receiver(0) as endpoint, Cameras(endpoint, ["front"], [frame], window) as cameras:
+    with receiver(0) as loop, Cameras(loop.endpoint, ["front"], [frame], window) as cameras:
         passed = cameras.stream(messages)
     return Limits(
         decode_grey_us=1e6 * _median(lambda: images.decode_grey(frame, reduction)),

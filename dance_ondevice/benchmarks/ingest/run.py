@@ -94,7 +94,7 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> IngestReport
         scene.jpegs[0], reduction, folder, messages=max(50, plan.frames // 2), window=plan.window
     )
     say("receiving and decoding only")
-    with receiver(reduction) as endpoint, Cameras(endpoint, ["front"], scene.jpegs, plan.window) as cameras:
+    with receiver(reduction) as loop, Cameras(loop.endpoint, ["front"], scene.jpegs, plan.window) as cameras:
         cameras.stream(max(10, plan.frames // 10))
         tally = cameras.stream(plan.frames)
     baseline = tally.answered / tally.seconds

@@ -18,7 +18,11 @@ from dance_ondevice.daemon.terminal import size_of
 @click.command()
 @click.option("--passes", type=click.IntRange(2), default=50, show_default=True, help="Of each engine.")
 @click.option(
-    "--rounds", type=click.IntRange(1), default=4, show_default=True, help="Each after an idle board."
+    "--rounds",
+    type=click.IntRange(0),
+    default=4,
+    show_default=True,
+    help="Each after an idle board; 0 compares engines alone.",
 )
 @click.option(
     "--seconds",

@@ -1,70 +1,172 @@
-"""Compares the speed of inference engines on the same weights."""
+"""The whole of a mask, engine by engine: the package's own model, dense and slimmed, at two scales."""
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from dance_ondevice.benchmarks.ingest.run import percentiles
 from dance_ondevice.benchmarks.predict.report import EngineTime
-from dance_ondevice.conditions import statistics as conditions
-from dance_ondevice.models.forward import channels_last
-from dance_ondevice.runtime.folding import Folded
+from dance_ondevice.datasets.street import StreetCamera
+from dance_ondevice.images.codec import resize_area
+from dance_ondevice.images.confusion import confusion_matrix, miou
+from dance_ondevice.images.masks import Decide, Prediction, decide, decide_on_half_grid
+from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.cost import count_macs
+from dance_ondevice.models.forward import channels_last, predict
+from dance_ondevice.runtime.engines import NAMES, EngineName, installed
 from dance_ondevice.runtime.formats import MissingPackage
-from dance_ondevice.runtime.onnx_engine import OnnxEngine, graph_of
+from dance_ondevice.runtime.graph_file import ServingGraph
+from dance_ondevice.runtime.serving import GraphServer, Server
+from dance_ondevice.runtime.serving_graph import graph_of
+from dance_ondevice.runtime.torch_server import TorchServer
+from dance_ondevice.slimming.slim import slim
 
-AS_TRAINED, MERGED, ONNX = "torch, as trained", "torch, merged", "onnxruntime"
+AS_TRAINED = "torch, as trained"
+#: Share of the MACs that the slimmed model keeps, and the scales that it runs at.
+SLIMMED_TO, SCALES = 0.45, (1.0, 0.75)
+_FRAMES = 8
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """One way to make a mask, and the same way without its shortcuts."""
+
+    name: str
+    model: str
+    scale: float
+    threads: int
+    mask: Callable[[Image, tuple[int, int]], Prediction]
+    exact: Callable[[Image, tuple[int, int]], Prediction]
+
+    def of(self, image: Image, *, exact: bool = False) -> Prediction:
+        """The mask of an image that was brought to the scale before."""
+        height, width = (round(side / self.scale) for side in image.shape[:2])
+        return (self.exact if exact else self.mask)(image, (height, width))
 
 
 def compare(
-    model: nn.Module, size: tuple[int, int], *, passes: int, threads: Sequence[int]
+    model: nn.Module, card: ModelCard, size: tuple[int, int], *, passes: int, threads: Sequence[int]
 ) -> list[EngineTime]:
-    """Time each engine, with each number of threads, on images of (height, width).
+    """Time each way to make a mask on frames of (height, width), decoded and resized before.
 
-    The engines take turns, so that other load on the machine affects all of them alike.
-
-    Args:
-        model: Model in eval mode.
-        size: (height, width) of the images.
-        passes: Number of timed forward passes of each engine.
-        threads: Numbers of threads to compare.
+    They take turns, so that a busy moment hits all. Each has its own thread pool, of the given numbers.
     """
     before = torch.get_num_threads()
-    model = channels_last(model)
-    merged = Folded(model).model
-    modules = {(name, n): module for n in threads for name, module in ((AS_TRAINED, model), (MERGED, merged))}
-    with contextlib.suppress(MissingPackage):  # an optional package
-        graph, statistics = graph_of(model, size), conditions.capture(model)
-        for n in threads:
-            modules[ONNX, n] = OnnxEngine(model, graph, threads=n).module(statistics)
-    x = torch.rand(1, 3, *size).to(memory_format=torch.channels_last)
-    wall: dict[tuple[str, int], list[float]] = {key: [] for key in modules}
-    cpu = dict.fromkeys(modules, 0.0)
+    small = copy.deepcopy(model)
+    slim(small, target_macs=round(SLIMMED_TO * count_macs(model, *size)), size=size)
+    ways = [way for n in threads for way in _ways(model, small.eval(), card, size, n)]
+    camera = StreetCamera(seed=0, height=size[0], width=size[1])
+    scene = [camera.render(40 * index, "day") for index in range(_FRAMES)]
+    frames = {scale: [resize_area(image, scale) for image, _ in scene] for scale in SCALES}
+    wall: list[list[float]] = [[] for _ in ways]
+    cpu: list[list[float]] = [[] for _ in ways]
     try:
-        with torch.inference_mode():
-            expected = model(x)
-            found = {key: module(x) for key, module in modules.items()}
-            for _ in range(passes):
-                for key, module in modules.items():
-                    torch.set_num_threads(key[1])
-                    module(x)  # starting and ending threads is not timed
-                    started, used = time.perf_counter(), time.process_time()
-                    module(x)
-                    cpu[key] += time.process_time() - used
-                    wall[key].append(time.perf_counter() - started)
+        for number in range(passes):
+            for index, way in enumerate(ways):
+                torch.set_num_threads(way.threads)
+                image = frames[way.scale][number % _FRAMES]
+                way.of(image)  # threads that come or go take their time
+                started, used = time.perf_counter(), time.process_time()
+                way.of(image)
+                cpu[index].append(time.process_time() - used)
+                wall[index].append(time.perf_counter() - started)
+        torch.set_num_threads(1)
+        labels = [label for _, label in scene]
+        scores = [_scores(way, frames[way.scale], labels, len(card.classes)) for way in ways]
     finally:
         torch.set_num_threads(before)
+    base = {way.threads: np.median(cpu[i]) for i, way in enumerate(ways) if way.name == AS_TRAINED}
     return [
         EngineTime(
-            name=name,
-            threads=n,
-            ms=percentiles(wall[name, n]),
-            cpu_ms=1e3 * cpu[name, n] / passes,
-            max_difference=float((found[name, n] - expected).abs().max()),
+            name=way.name,
+            model=way.model,
+            scale=way.scale,
+            threads=way.threads,
+            ms=percentiles(wall[index]),
+            cpu_ms=1e3 * float(np.median(cpu[index])),
+            cpu_ratio=float(np.median(cpu[index]) / base[way.threads]),
+            miou=scores[index][0],
+            miou_exact=scores[index][1],
+            agreement=scores[index][2],
         )
-        for name, n in modules
+        for index, way in enumerate(ways)
     ]
+
+
+def _ways(
+    dense: nn.Module, small: nn.Module, card: ModelCard, size: tuple[int, int], threads: int
+) -> list[_Way]:
+    plain = channels_last(copy.deepcopy(dense))
+    exactly = partial(_by_torch, plain, card)
+    found = [_Way(name=AS_TRAINED, model="dense", scale=1.0, threads=threads, mask=exactly, exact=exactly)]
+    for name, model, scales in (("dense", dense, SCALES[:1]), ("slimmed", small, SCALES)):
+        graph = _graph(model, size)
+        for engine in (each for each in NAMES if installed(each)):
+            if graph is None and engine != "torch":
+                continue
+            for scale in scales:
+                mask, exact = (
+                    partial(_by_server, _server(engine, model, card, size, by, graph=graph, threads=threads))
+                    for by in (decide_on_half_grid, decide)
+                )
+                found.append(
+                    _Way(name=engine, model=name, scale=scale, threads=threads, mask=mask, exact=exact)
+                )
+    return found
+
+
+def _server(
+    engine: EngineName,
+    model: nn.Module,
+    card: ModelCard,
+    size: tuple[int, int],
+    by: Decide,
+    *,
+    graph: ServingGraph | None,
+    threads: int,
+) -> Server:
+    if engine == "torch" or graph is None:
+        return TorchServer(channels_last(copy.deepcopy(model)), card.normalisation, size=size, by=by)
+    return GraphServer(graph, engine, card.normalisation, threads=threads, by=by)
+
+
+def _by_torch(model: nn.Module, card: ModelCard, image: Image, out_size: tuple[int, int]) -> Prediction:
+    return predict(model, image, card.normalisation, out_size)
+
+
+def _by_server(server: Server, image: Image, out_size: tuple[int, int]) -> Prediction:
+    return server.predict(image, "", None, out_size)
+
+
+def _graph(model: nn.Module, size: tuple[int, int]) -> ServingGraph | None:
+    try:
+        return graph_of(model, size)
+    except MissingPackage:  # an extra: compared where it is
+        return None
+
+
+def _scores(
+    way: _Way, frames: Sequence[Image], labels: Sequence[Image], n_classes: int
+) -> tuple[float, float, float]:
+    """The mIoU of a way, that of the same without its shortcuts, and the share of equal pixels."""
+    matrices = [np.zeros((n_classes, n_classes), np.int64) for _ in range(2)]
+    same = []
+    for image, label in zip(frames, labels, strict=True):
+        masks = [way.of(image, exact=exact).mask for exact in (False, True)]
+        matrices = [
+            matrix + confusion_matrix(label, mask, n_classes)
+            for matrix, mask in zip(matrices, masks, strict=True)
+        ]
+        same.append(np.mean(masks[0] == masks[1]))
+    return miou(matrices[0]), miou(matrices[1]), float(np.mean(same))

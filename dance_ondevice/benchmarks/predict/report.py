@@ -10,21 +10,31 @@ TARGET_RATIO = 1.15
 
 @dataclass(frozen=True, kw_only=True)
 class EngineTime:
-    """Time of one engine, one image at a time; engines take turns so that load affects all of them alike.
+    """One way to make a mask of a decoded image; the ways take turns so that load affects all of them alike.
 
     Attributes:
         name: Name of the engine.
+        model: ``dense``, or ``slimmed`` (not trained again).
+        scale: Scale of the image against the mask.
         threads: Threads of a forward pass.
-        ms: Wall milliseconds of a forward pass by percentile ("50", "99", "100").
-        cpu_ms: Mean CPU milliseconds of a forward pass, all threads together.
-        max_difference: Largest absolute difference of a logit from those of the model as trained.
+        ms: Wall milliseconds of a mask by percentile ("50", "99", "100").
+        cpu_ms: Median CPU milliseconds of a mask, all threads together.
+        cpu_ratio: Ratio of that to the dense model in torch as it was trained, at full scale.
+        miou: mIoU of the masks against the street's labels.
+        miou_exact: mIoU of the same engine where every pixel is decided.
+        agreement: Share of pixels that are the same in both.
     """
 
     name: str
+    model: str
+    scale: float
     threads: int
     ms: dict[str, float]
     cpu_ms: float
-    max_difference: float
+    cpu_ratio: float
+    miou: float
+    miou_exact: float
+    agreement: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +69,8 @@ class PredictReport:
         parameters: Number of its parameters.
         size: (height, width) of the images.
         fps: Frames a second that the daemon was sent.
-        engines: Times of the same weights by engine; onnxruntime only where it is installed.
-        of_onnxruntime: Time of the engine that the daemon would choose divided by onnxruntime's, with the
-            first number of threads; None without onnxruntime.
-        idle: Masks while nothing else runs, before each round.
+        engines: What a mask takes by engine; only engines that are installed.
+        idle: Masks while nothing else runs, before each round; this and what follows is None without rounds.
         beside_round: Masks from the start of a round until its model is live, over all rounds.
         ratio: 99th percentile of ``beside_round`` divided by that of ``idle``.
         on_target: Whether the ratio is within ``TARGET_RATIO`` and no frame was lost.
@@ -77,12 +85,11 @@ class PredictReport:
     size: tuple[int, int]
     fps: float
     engines: list[EngineTime]
-    of_onnxruntime: float | None
-    idle: Served
-    beside_round: Served
-    ratio: float
-    on_target: bool
-    lost_at_swap: int
-    engine: str
+    idle: Served | None
+    beside_round: Served | None
+    ratio: float | None
+    on_target: bool | None
+    lost_at_swap: int | None
+    engine: str | None
     round_outcomes: list[str]
     conv_gflops: float | None

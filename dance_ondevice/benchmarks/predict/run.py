@@ -15,14 +15,13 @@ import zmq
 
 from dance_ondevice.benchmarks.ingest.limits import conv_gflops
 from dance_ondevice.benchmarks.ingest.run import HEIGHT, WIDTH, Street, percentiles, street
-from dance_ondevice.benchmarks.predict.engines import MERGED, ONNX, compare
+from dance_ondevice.benchmarks.predict.engines import compare
 from dance_ondevice.benchmarks.predict.report import TARGET_RATIO, PredictReport, Served
 from dance_ondevice.daemon.control import client
 from dance_ondevice.daemon.control.instances import DaemonFile
 from dance_ondevice.demo.process import DaemonProcess, write_config
-from dance_ondevice.images.labels import STREET_CLASSES
+from dance_ondevice.models import checkpoint, packaged
 from dance_ondevice.models.cost import count_parameters
-from dance_ondevice.models.registry import build
 
 _READY_SECONDS = 120.0
 _ROUND_SECONDS = 900.0
@@ -39,8 +38,8 @@ class Plan:
 
     Attributes:
         passes: Number of timed forward passes of each engine.
-        rounds: Number of training rounds; an idle board is measured before each, so that other load on the
-            machine affects both alike.
+        rounds: Number of training rounds, 0 to compare engines alone; an idle board is measured before each,
+            so that other load on the machine affects both alike.
         seconds: Seconds of each measurement of the idle board; a round lasts as long as its training.
         fps: Frames a second, few enough that the daemon skips none.
         threads: Numbers of threads with which engines are compared.
@@ -69,9 +68,30 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
         ClientError: The daemon refused a request, or its round does not end.
     """
     say("comparing engines")
-    model = build(plan.architecture, len(STREET_CLASSES), {}).eval()
-    engines = compare(model, plan.size, passes=plan.passes, threads=plan.threads)
-    times = {engine.name: engine.ms["50"] for engine in engines if engine.threads == plan.threads[0]}
+    model, card = checkpoint.load(packaged.FOLDER)
+    engines = compare(model, card, plan.size, passes=plan.passes, threads=plan.threads)
+    served = _served(plan, folder, say) if plan.rounds else None
+    idle, beside = served[:2] if served else (None, None)
+    ratio = beside.latency_ms["99"] / idle.latency_ms["99"] if idle and beside else None
+    return PredictReport(
+        architecture=plan.architecture,
+        parameters=count_parameters(model),
+        size=plan.size,
+        fps=plan.fps,
+        engines=engines,
+        idle=idle,
+        beside_round=beside,
+        ratio=ratio,
+        on_target=None if ratio is None or beside is None else ratio <= TARGET_RATIO and beside.lost == 0,
+        lost_at_swap=beside.lost if beside else None,
+        engine=served[2] if served else None,
+        round_outcomes=served[3] if served else [],
+        conv_gflops=conv_gflops(),
+    )
+
+
+def _served(plan: Plan, folder: Path, say: Callable[[str], None]) -> tuple[Served, Served, str, list[str]]:
+    """Masks of an idle board and beside rounds, the engine that made them, and the rounds' outcomes."""
     say("rendering frames")
     scene = street(12, plan.size)
     write_config(folder / "config.toml", _config(plan))
@@ -88,25 +108,7 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
                 beside += board.serve_beside_round()
                 outcomes.append(board.status()["rounds"]["last"]["outcome"])
             engine = board.status()["inference"]["engine"]
-    before, during = idle.served("idle"), beside.served("beside a round")
-    ratio = during.latency_ms["99"] / before.latency_ms["99"]
-    quickest = min(times[MERGED], times.get(ONNX, times[MERGED]))
-    return PredictReport(
-        architecture=plan.architecture,
-        parameters=count_parameters(model),
-        size=plan.size,
-        fps=plan.fps,
-        engines=engines,
-        of_onnxruntime=quickest / times[ONNX] if ONNX in times else None,
-        idle=before,
-        beside_round=during,
-        ratio=ratio,
-        on_target=ratio <= TARGET_RATIO and during.lost == 0,
-        lost_at_swap=during.lost,
-        engine=engine,
-        round_outcomes=outcomes,
-        conv_gflops=conv_gflops(),
-    )
+    return idle.served("idle"), beside.served("beside a round"), engine, outcomes
 
 
 def _config(plan: Plan) -> Mapping[str, Mapping[str, object]]:

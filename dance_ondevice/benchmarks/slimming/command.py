@@ -61,7 +61,13 @@ _SIZES = {
 )
 @click.option("--setting", type=click.Choice(["scratch", "finetune"]), default="scratch", show_default=True)
 @model_option("--init", help="finetune: folder of the model to start from, as pretrain writes it.")
-@click.option("--protocol", type=click.Choice(["full", "quick"]), default="quick", show_default=True)
+@click.option(
+    "--protocol",
+    type=click.Choice(["long", "full", "quick"]),
+    default="quick",
+    show_default=True,
+    help="Epochs of dense: 96, 24 or 4; others have as many or fewer.",
+)
 @click.option(
     "--variants",
     default=_VARIANTS,

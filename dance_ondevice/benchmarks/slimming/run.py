@@ -8,8 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dance_ondevice.benchmarks.device import device_clock
 from dance_ondevice.benchmarks.slimming import images
@@ -17,21 +20,29 @@ from dance_ondevice.benchmarks.slimming.first_model import why_not_slimmed
 from dance_ondevice.benchmarks.slimming.plan import Plan, Trained, read_plan, read_trained, write_json
 from dance_ondevice.benchmarks.slimming.recipes import Recipe, recipe
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport, Timed, make_report
-from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.images.codec import resize_area
+from dance_ondevice.images.masks import Prediction
 from dance_ondevice.models import checkpoint
-from dance_ondevice.models.card import Normalisation
+from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import channels_last, predict
 from dance_ondevice.policies.stream.conditions import BASE
+from dance_ondevice.runtime.comparing import compare
+from dance_ondevice.runtime.engine_table import order
+from dance_ondevice.runtime.engines import EngineName
+from dance_ondevice.runtime.folding import Folded
 from dance_ondevice.runtime.formats import ExportError
-from dance_ondevice.runtime.onnx_engine import graph_of
-from dance_ondevice.runtime.runners import Runners
+from dance_ondevice.runtime.serving import GraphServer, Server
+from dance_ondevice.runtime.serving_graph import graph_of
+from dance_ondevice.runtime.torch_server import TorchServer
 from dance_ondevice.training.batches import TrainingSample, read_image
 
 #: Number of images for timing inference, spread over the last evaluated split.
 _TIMED_IMAGES = 24
 _TIMED_ROUNDS = 3
+
+#: Function from an image (h, w, 3) uint8 BGR and the size of its mask to a prediction.
+Infer: TypeAlias = Callable[[NDArray[np.uint8], Sequence[int]], Prediction]
 
 
 class VariantFailed(RuntimeError):  # noqa: N818 - the name says what happened
@@ -129,12 +140,12 @@ def time_inference(plan: Plan, trained: Mapping[str, Trained]) -> dict[str, Time
     Each variant infers each image at its own scale: in torch with merged layers, and with the engine that the
     service would choose here. Resizing is timed, decoding is not. An image's time is the shortest of a few.
     """
-    models, cards, engines = {}, {}, {}
+    models: dict[tuple[str, bool], Infer] = {}
+    engines = {}
     for name in trained:
         model, card = checkpoint.load(plan.folder(name) / "model")
-        cards[name] = card
-        models[name, False] = _merged(model, plan)
-        models[name, True], engines[name] = _as_served(model, plan)
+        models[name, False] = _merged(model, card, plan)
+        models[name, True], engines[name] = _as_served(model, card, plan)
     everything = images.labelled(plan, plan.evaluated[-1])
     chosen = everything[:: max(1, len(everything) // _TIMED_IMAGES)]
     training = images.labelled(plan, "train")
@@ -152,8 +163,8 @@ def time_inference(plan: Plan, trained: Mapping[str, Trained]) -> dict[str, Time
     for index in range(len(chosen)):
         best = dict.fromkeys(models, float("inf"))
         for _ in range(_TIMED_ROUNDS):
-            for (name, served), model in models.items():
-                seconds = _seconds(model, cards[name].normalisation, samples[name][index], clock)
+            for (name, served), infer in models.items():
+                seconds = _seconds(infer, samples[name][index], clock)
                 best[name, served] = min(best[name, served], seconds)
         for key, seconds in best.items():
             totals[key] += seconds
@@ -167,47 +178,36 @@ def time_inference(plan: Plan, trained: Mapping[str, Trained]) -> dict[str, Time
     }
 
 
-def _merged(model: torch.nn.Module, plan: Plan) -> torch.nn.Module:
-    """Return the model in torch with merged layers and channels last in memory."""
-    if plan.device != "cpu":
-        return model.to(plan.device)
-    laid_out = channels_last(copy.deepcopy(model))
-    runners = Runners(laid_out, "torch", size=plan.size, threads=1, clock=time.perf_counter)
-    return runners.module(BASE, conditions.capture(laid_out))
+def _merged(model: torch.nn.Module, card: ModelCard, plan: Plan) -> Infer:
+    """The model with its layers merged and channels last, in torch."""
+    if plan.device == "cpu":
+        model = Folded(channels_last(copy.deepcopy(model))).model
+    else:
+        model = model.to(plan.device)
+    return lambda image, out_size: predict(model, image, card.normalisation, out_size)
 
 
-def _as_served(model: torch.nn.Module, plan: Plan) -> tuple[torch.nn.Module, str]:
-    """Return the module that the service would run here, and the engine's name."""
+def _as_served(model: torch.nn.Module, card: ModelCard, plan: Plan) -> tuple[Infer, EngineName]:
+    """What the service would run here, and the engine's name."""
     if plan.device != "cpu":
-        return model.to(plan.device), "torch"
-    laid_out = channels_last(model)
+        return _merged(model, card, plan), "torch"
     try:
-        graph = graph_of(laid_out, plan.size)
+        graph = graph_of(model, plan.size, card.sha256)
     except ExportError:  # the packages are not installed, or the model cannot be exported
         graph = None
-    runners = Runners(laid_out, "auto", size=plan.size, threads=1, clock=time.process_time, graph=graph)
-    # The module keeps its runners alive, which it needs.
-    return _Owning(runners.module(BASE, conditions.capture(laid_out)), runners), runners.name
+    laid_out = channels_last(model)
+    table = compare(laid_out, card, graph, clock=time.process_time)
+    name = order(table, "auto")[0]
+    server: Server
+    if graph is None or name == "torch":
+        server = TorchServer(laid_out, card.normalisation, size=plan.size)
+    else:
+        server = GraphServer(graph, name, card.normalisation, threads=1)
+    return lambda image, out_size: server.predict(image, BASE, None, out_size), name
 
 
-class _Owning(torch.nn.Module):
-    """A module that keeps its runners alive, since a session may fall back to their torch module."""
-
-    def __init__(self, module: torch.nn.Module, runners: Runners) -> None:
-        super().__init__()
-        self.module = module
-        self._runners = runners
-        self.eval()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.module(x)
-        return found
-
-
-def _seconds(
-    model: torch.nn.Module, normalisation: Normalisation, sample: TrainingSample, clock: Callable[[], float]
-) -> float:
+def _seconds(infer: Infer, sample: TrainingSample, clock: Callable[[], float]) -> float:
     image = read_image(sample)
     before = clock()
-    predict(model, resize_area(image, sample.scale), normalisation, out_size=image.shape[:2])
+    infer(resize_area(image, sample.scale), image.shape[:2])
     return clock() - before

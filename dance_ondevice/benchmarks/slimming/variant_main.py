@@ -36,6 +36,7 @@ from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.energy.choose import Machine, best_meter
 from dance_ondevice.energy.reading import Meter
 from dance_ondevice.images.codec import resize_area
+from dance_ondevice.images.confusion import Matrix, iou_per_class, miou
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.branches import contexts_of, removable_branches, removed_branches
@@ -49,7 +50,7 @@ from dance_ondevice.slimming.importance import TaylorImportance, branch_scores
 from dance_ondevice.training.batches import TrainingSample, image_size, read_image, read_label
 from dance_ondevice.training.cooptimisation import CoTrainer
 from dance_ondevice.training.decoded import Decoded
-from dance_ondevice.training.evaluation import Matrix, evaluate, iou_per_class, miou
+from dance_ondevice.training.evaluation import evaluate
 from dance_ondevice.training.stages import BranchPlan, EpochDone
 from dance_ondevice.training.trainer import TrainingOptions
 

@@ -18,10 +18,10 @@ from dance_ondevice.benchmarks.stream.streams import Segment
 from dance_ondevice.benchmarks.stream.tools import Tools, between
 from dance_ondevice.benchmarks.stream.variants import Variant
 from dance_ondevice.benchmarks.stream.weights import Live, Weights
+from dance_ondevice.images.confusion import miou
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.continual import FadedConfusion
-from dance_ondevice.training.evaluation import miou
 
 __all__ = ["Life"]
 

@@ -17,9 +17,9 @@ from dance_ondevice.benchmarks.device import peak_bytes
 from dance_ondevice.benchmarks.stream.scoring import Scorer, total
 from dance_ondevice.benchmarks.stream.weights import Weights, weights_of
 from dance_ondevice.conditions.learning import learning, own_parameters
+from dance_ondevice.images.confusion import miou
 from dance_ondevice.policies.rounds.pace import evaluation_steps, give_up
 from dance_ondevice.training.batches import TrainingSample
-from dance_ondevice.training.evaluation import miou
 from dance_ondevice.training.precision import Precision
 from dance_ondevice.training.trainer import Trainer, TrainingDiverged, TrainingOptions
 

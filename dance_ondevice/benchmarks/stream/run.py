@@ -33,6 +33,8 @@ from dance_ondevice.training.pretraining import PretrainOptions, pretrain
 __all__ = ["Bench", "StreamBenchError", "base_of_street", "only"]
 
 _SCALES = (1.0, 0.75, 0.5)
+#: Joint training of a base that was trained elsewhere: passes, and the highest learning rate.
+_EPOCHS_FROM_A_BASE, _RATE_FROM_A_BASE = 12, 1e-3
 
 
 class StreamBenchError(RuntimeError):
@@ -168,7 +170,8 @@ class Bench:
         folder = self.work / "joint" / f"{hashlib.sha256(names.encode()).hexdigest()[:10]}-seed-{seed}"
         if (folder / CARD_FILE).exists():
             made = read_card(folder).training
-            wanted = {"samples": len(frames), "epochs": options.epochs, "seed": seed, "init": None}
+            init = read_card(self.base).version if options.init else None
+            wanted = {"samples": len(frames), "epochs": options.epochs, "seed": seed, "init": init}
             if all(made.get(key) == value for key, value in wanted.items()):
                 return folder
             raise StreamBenchError(f"{folder} holds a model that was trained otherwise; remove it")
@@ -178,6 +181,18 @@ class Bench:
 
     def _as_the_base(self, card: ModelCard, seed: int) -> PretrainOptions:
         made: dict[str, Any] = card.training
+        if card.class_map is not None:  # weights from elsewhere: joint training goes on from them
+            return PretrainOptions(
+                architecture=card.architecture,
+                classes=card.classes,
+                size=self.stream.size,
+                epochs=_EPOCHS_FROM_A_BASE,
+                learning_rate=_RATE_FROM_A_BASE,
+                seed=seed,
+                precision="fp32",
+                init=self.base,
+                dataset={"name": f"joint, {self.stream.name}"},
+            )
         try:
             return PretrainOptions(
                 architecture=card.architecture,

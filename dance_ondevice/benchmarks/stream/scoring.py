@@ -13,10 +13,10 @@ from torch import nn
 
 from dance_ondevice.benchmarks.stream.weights import Weights
 from dance_ondevice.files import write_whole
+from dance_ondevice.images.confusion import Matrix, confusion_matrix
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
 from dance_ondevice.training.batches import TrainingSample, read_image, read_label
-from dance_ondevice.training.evaluation import Matrix, confusion_matrix
 
 __all__ = ["FrameScore", "Scorer", "total"]
 

@@ -20,8 +20,8 @@ from dance_ondevice.benchmarks.stream.weights import Weights, weights_of
 from dance_ondevice.complexity import Indicator
 from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.conditions.learning import interpolated
+from dance_ondevice.images.confusion import miou
 from dance_ondevice.training.batches import TrainingSample, read_image
-from dance_ondevice.training.evaluation import miou
 
 __all__ = ["Tools", "between"]
 

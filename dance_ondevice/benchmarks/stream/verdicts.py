@@ -8,11 +8,11 @@ from typing import SupportsInt
 from dance_ondevice.benchmarks.stream.scoring import FrameScore, total
 from dance_ondevice.benchmarks.stream.tools import Tools
 from dance_ondevice.benchmarks.stream.weights import Weights
+from dance_ondevice.images.confusion import iou_per_class, miou
 from dance_ondevice.policies.promotion import probation, promotion
 from dance_ondevice.policies.promotion.bootstrap import Comparison, Pair, compare
 from dance_ondevice.policies.stream import condition_gate
 from dance_ondevice.training.batches import TrainingSample
-from dance_ondevice.training.evaluation import iou_per_class, miou
 
 __all__ = ["Said", "of_few_labels", "of_held_out", "of_probation", "of_statistics"]
 

@@ -46,7 +46,9 @@ def test_joules_by_day_and_the_ledger(run, run_json, paths: StatePaths, database
 
 def test_nothing_spent_yet(run, run_json, paths: StatePaths, database: Database):
     assert run_json("energy", "--state-dir", str(paths.root)) == {"days": [], "ledger": []}
-    assert "Ledger" in run("energy", "--state-dir", str(paths.root)).stdout
+    told = run("energy", "--state-dir", str(paths.root)).stdout
+    assert "no joules are on record yet" in told
+    assert "Ledger" in told
 
 
 def chart(output: str) -> list[list[str]]:

@@ -80,6 +80,28 @@ def test_a_broken_card_is_told(run, paths: StatePaths):
     assert "cannot be read" in run("models", "show", "v0001", "--state-dir", str(paths.root), code=1).stderr
 
 
+@pytest.mark.usefixtures("versions")
+def test_engines_are_those_of_the_live_version(run, run_json, paths: StatePaths):
+    args = ("models", "engines", "--state-dir", str(paths.root))
+    assert "no engines were measured for v0002" in run(*args, code=1).stderr
+    rows = [
+        {"engine": "torch", "cpu_ms": 20.0, "agreement": 1.0},
+        {"engine": "onnxruntime", "cpu_ms": 9.0, "agreement": 0.9991},
+        {"engine": "openvino", "note": "refuses the model"},
+    ]
+    table = {"model": "m", "board": "another board", "size": [48, 64], "engines": rows}
+    (paths.models / "v0002" / "engines.json").write_text(json.dumps(table))
+    found = run_json(*args)
+    assert (found["version"], found["this_board"]) == ("v0002", False)
+    usable = {row["engine"]: row["usable"] for row in found["engines"]}
+    assert usable == {"torch": True, "onnxruntime": True, "openvino": False}
+    output = run(*args).stdout
+    assert "99.91%" in output
+    assert "refuses the model" in output
+    (paths.models / "v0002" / "engines.json").write_text("{")
+    assert "cannot be read" in run(*args, code=1).stderr
+
+
 def test_show_without_a_live_version(run, paths: StatePaths):
     assert "no live version" in run("models", "show", "--state-dir", str(paths.root), code=1).stderr
 

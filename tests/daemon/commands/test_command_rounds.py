@@ -65,7 +65,10 @@ def test_a_wait_tells_how_far_it_is_and_the_output_is_the_result_alone(run, serv
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ({"state": "running"}, "the round is prepared: samples, joules, trainer"),
+        (
+            {"state": "running"},
+            "the round is prepared: samples, joules, trainer, which yields to others (training.priority)",
+        ),
         (
             {
                 "state": "running",

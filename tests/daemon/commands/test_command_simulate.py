@@ -56,9 +56,15 @@ def test_another_budget_is_replayed(run, run_json, paths: StatePaths, stream: No
     assert "its cost is assumed" in output
 
 
+def test_too_few_samples_for_a_round_are_told(run, paths: StatePaths, stream: None):
+    args = ("simulate", "--state-dir", str(paths.root), "--days", "2", "--min-new-samples", "5000")
+    assert "no round was due: that takes 5000 new labelled samples" in run(*args).stdout
+
+
 def test_nothing_stored_is_told(run, paths: StatePaths, database: Database):
     errors = run("simulate", "--state-dir", str(paths.root), code=1).stderr
     assert "no labelled sample to train on is stored" in errors
+    assert "dance-ondevice samples export" in errors
 
 
 def test_a_window_that_is_none_is_a_configuration_error(run, paths: StatePaths, stream: None):

@@ -41,6 +41,7 @@ REPORT: dict[str, Any] = {
         "workload_joules": {"training": 120.0},
     },
     "next_step": {"line": "paused by the user; next: dance-ondevice resume", "reasons": ["paused"]},
+    "about_model": "the base model that comes along",
     "warnings": ["energy is modelled"],
 }
 
@@ -51,11 +52,12 @@ def test_the_report_is_shown(run, run_json, serve, paths: StatePaths):
     assert run_json(*args) == REPORT
     output = run(*args).stdout
     for text in (
-        "v0002 (fastscnn, 812 M MACs)",
+        "v0002 (fastscnn, 812 M MACs)\n",
+        "  the base model that comes along\n",
         "kept 12, dropped 3",
         "bytes 2.0 KiB",
         "gate 0.4321",
-        "waiting for new labelled samples; paused",
+        "1 since the start; at the last look: waiting for new labelled samples; paused",
         "r1 promoted, mIoU 0.3 -> 0.4321, 120 J (modelled), 150 J gross; expected +0.0123 for 140 J",
         "19880.0 J",
         "cpu-model (modelled)",
@@ -71,6 +73,7 @@ def test_a_daemon_that_has_nothing_to_tell_yet(run, serve, paths: StatePaths):
     output = run("status", "--state-dir", str(paths.root)).stdout
     assert "r7 runs, step 2 of 9" in output
     assert "inference is off" in output
+    assert "not measured yet: that takes labels" in output
 
 
 def test_without_a_daemon_it_says_how_to_start_one(run, paths: StatePaths):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import stored
@@ -67,9 +70,32 @@ def test_a_stored_frame_shows_through_its_mask_and_another_is_its_colours_alone(
     assert colour(tmp_path / "far.png") == class_colours(4)[3]
 
 
+def test_one_camera_is_filmed_until_sigterm(tmp_path: Path):
+    """As a process of its own, since it ends by a signal."""
+    video = tmp_path / "evening.mp4"
+    with publishing("gone") as endpoint:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dance_ondevice", "watch", "--from", endpoint, "--out", str(video)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stderr is not None
+            assert "s of front in the video" in process.stderr.readline()
+            process.terminate()
+            told, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert f"pictures in {video}" in told
+    there, picture = cv2.VideoCapture(str(video)).read()
+    assert there
+    assert picture[5, 5][::-1].tolist() == pytest.approx(class_colours(4)[3], abs=6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
+        (("--out", "masks.gif"), 2, "a .mp4 or .avi file"),
         (("--http", "0.0.0.0:8088"), 1, "no login"),
         (("--http", "8088"), 2, "HOST:PORT"),
         (("--from", "nowhere"), 1, "nowhere"),

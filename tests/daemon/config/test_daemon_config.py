@@ -71,7 +71,7 @@ def test_every_default_keeps_its_own_rule():
     ("key", "offered"),
     [
         ("model.architecture", registry.ARCHITECTURES),
-        ("complexity.indicator", complexity.INDICATORS),
+        ("complexity.indicator", (*complexity.INDICATORS, complexity.LEARNT)),
         ("energy.meter", ("auto", *choose.SOURCES, "modelled")),
     ],
 )

@@ -228,12 +228,12 @@ def test_a_trainer_keeps_what_it_used_after_it_has_gone() -> None:
     account = CpuAccount(PROCFS, {})
     account.attach_trainer(2**22 + 1)  # no such process: nothing is charged and nothing breaks
     assert account.seconds()["training"] == 0.0
-    account.detach_trainer(3.5)
+    account.detach_trainer(2**22 + 1, 3.5)
     assert account.seconds()["training"] == 3.5
     account.attach_trainer(os.getpid())
     running = account.seconds()["training"]
     assert running > 3.5
-    account.detach_trainer(None)
+    account.detach_trainer(os.getpid(), None)
     assert account.seconds()["training"] == running
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ import pytest
 import zmq
 from prometheus_client import CollectorRegistry
 
-from dance_ondevice.conditions.statistics import NormStatistics
-from dance_ondevice.daemon.inference import condition_sets, service
+from dance_ondevice.conditions.arrays import ConditionArrays
+from dance_ondevice.daemon.inference import service
 from dance_ondevice.daemon.inference.condition_sets import NotFinite
 from dance_ondevice.daemon.inference.service import FAILURES_IN_A_ROW, Predictor
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
@@ -25,8 +26,9 @@ from dance_ondevice.daemon.wire.receiver import AddressInUse
 from dance_ondevice.images import codec as images
 from dance_ondevice.images import headers as image_headers
 from dance_ondevice.images.labels import class_colours
+from dance_ondevice.images.masks import Prediction
 from dance_ondevice.models.card import CheckpointError
-from dance_ondevice.models.forward import Prediction
+from dance_ondevice.runtime.torch_server import TorchServer
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +55,7 @@ def rig(
         instruments=Instruments(CollectorRegistry()),
         context=context,
         threads=1,
+        reuse=True,  # frames without a grey image are not concerned
     )
     predictor.start()
     predictor.prepare(models[0])()
@@ -95,6 +98,25 @@ def frame(
         scale=scale,
         label=None if label is None else images.encode_png(label),
     )
+
+
+def test_a_mask_is_repeated_while_nothing_changes_and_never_by_another_version(
+    rig: tuple, models: list[Path]
+) -> None:
+    predictor, mailbox, receive = rig
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+
+    def answer(seq: int) -> MaskHeader:
+        mailbox.offer(replace(frame(seq, image), grey=image[..., 0]))
+        return receive()[0]
+
+    found = [answer(seq) for seq in range(8)]
+    assert [header.seq for header in found] == list(range(8))
+    assert found[-1].repeated
+    assert not found[0].repeated
+    assert len({header.mean_confidence for header in found}) == 1
+    predictor.prepare(models[1])()
+    assert [answer(seq).repeated for seq in (8, 9)] == [False, True]
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["png", "raw"])
@@ -156,10 +178,11 @@ def test_memory_is_given_back_after_a_swap_and_not_after_each_frame(
     threads: list[str] = []
     mailbox.offer(frame(0, image))
     receive()  # by now the first model was tidied up after
-    monkeypatch.setattr(
-        "dance_ondevice.daemon.inference.service.trim",
-        lambda: threads.append(threading.current_thread().name),
-    )
+    for module in ("service", "slots"):
+        monkeypatch.setattr(
+            f"dance_ondevice.daemon.inference.{module}.trim",
+            lambda: threads.append(threading.current_thread().name),
+        )
     for seq in range(1, 3):
         mailbox.offer(frame(seq, image))
         receive()
@@ -324,7 +347,7 @@ def test_a_version_whose_answer_is_not_finite_is_not_let_in(
 ) -> None:
     predictor, _, _ = rig
     monkeypatch.setattr(
-        condition_sets, "predict", lambda *_, **__: Prediction(np.zeros((96, 128), np.uint8), float("nan"))
+        TorchServer, "predict", lambda *_: Prediction(np.zeros((96, 128), np.uint8), float("nan"))
     )
     with pytest.raises(CheckpointError, match="not finite"):
         predictor.prepare(models[1])
@@ -336,10 +359,10 @@ def test_statistics_on_probation_that_make_the_answer_not_finite_are_refused(
     predictor, _, _ = rig
     sets = predictor._slot.conditions.sets
     sets._every = 1
-    sets._put("c1", NormStatistics({}), "probation")
+    sets._put("c1", ConditionArrays(), "probation")
     right = Prediction(np.zeros((4, 4), np.uint8), 0.5)
     answers = iter([right, Prediction(right.mask, float("inf"))])
-    monkeypatch.setattr(condition_sets, "predict", lambda *_, **__: next(answers))
+    monkeypatch.setattr(TorchServer, "predict", lambda *_: next(answers))
     served = sets.predict(np.zeros((4, 4, 3), np.uint8), "c1", "base", out_size=(4, 4), label=None)
     assert (served.prediction, served.used, served.decided) == (right, "base", True)
     assert sets.statuses() == {"c1": "refused"}

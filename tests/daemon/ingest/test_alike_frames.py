@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -80,24 +81,46 @@ def test_no_light_of_the_street_is_starved(street: list[list[bytes]], indicator:
     assert sum(segment.count(False) for segment in kept) > 20, "it still drops"
 
 
-def camvid_folder() -> Path:
-    shared = Path(__file__).resolve().parents[4] / "shared" / "camvid"
-    folder = Path(os.environ.get("DANCE_CAMVID_DIR", shared))
+def data_folder(variable: str, name: str) -> Path:
+    shared = Path(__file__).resolve().parents[4] / "shared" / name
+    folder = Path(os.environ.get(variable, shared))
     if not folder.is_dir():
-        pytest.skip("no CamVid: set DANCE_CAMVID_DIR to its folder")
+        pytest.skip(f"no such data here: set {variable} to the folder of {name}")
     return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("indicator", INDICATORS)
 def test_camvids_dusk_after_its_day_is_not_starved(indicator: str) -> None:
-    found = sorted((path.name, path) for path in camvid_folder().glob("t[re]*[nt]/*.jpg"))
+    found = sorted(
+        (path.name, path) for path in data_folder("DANCE_CAMVID_DIR", "camvid").glob("t[re]*[nt]/*.jpg")
+    )
     day = [path.read_bytes() for name, path in found if "0016E5" in name]
     dusk = [path.read_bytes() for name, path in found if "0001TP" in name]
     assert len(day) > 150
     assert len(dusk) > 100
     kept = judged([day[:150], dusk[:100], day[150:]], indicator, "random")
     assert_nothing_is_starved(kept, ("day", "dusk", "day"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("indicator", INDICATORS)
+def test_no_drive_of_idd_lite_is_starved(indicator: str) -> None:
+    """Hundreds of short drives, whose light changes from one to the next."""
+    found = sorted(data_folder("DANCE_IDD_LITE_DIR", "idd_lite").glob("train/*.jpg"))
+    drives = [
+        [path.read_bytes() for path in drive]
+        for _, drive in groupby(found, key=lambda path: path.name.partition("_")[0])
+    ]
+    assert len(drives) > 200
+    kept = judged(drives, indicator, "complexity")
+    following = [keep for drive in kept for keep in drive]
+    most = (SlimmingRules().drop_fraction + 0.05) * _FIRST
+    for drive in kept:
+        assert following[:_FIRST].count(False) <= most
+        following = following[len(drive) :]
+    everything = [keep for drive in kept for keep in drive]
+    assert everything.count(False) > len(everything) / 5, "it still drops"
 
 
 def spoilt(number: int, level: int) -> bytes:

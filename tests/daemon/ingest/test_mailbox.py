@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,3 +97,28 @@ def test_closing_ends_every_wait() -> None:
     assert not any(taker.is_alive() for taker in takers)
     box.offer(frame("a"))
     assert box.take(60) is None
+
+
+def test_decoded_pixels_that_wait_are_bounded() -> None:
+    box = LatestFrames()
+    pixels = np.zeros((1000, 2000, 3), np.uint8)
+    for number in range(8):
+        box.offer(replace(frame(str(number)), pixels=pixels))
+    found = [box.take(0) for _ in range(8)]
+    with_pixels = [each is not None and each.pixels is not None for each in found]
+    assert with_pixels == [True, True, *[False] * 6]
+    box.offer(replace(frame("again"), pixels=pixels))
+    taken = box.take(0)
+    assert taken is not None
+    assert taken.pixels is pixels
+
+
+def test_the_share_that_is_taken_follows_the_latest_frames() -> None:
+    box = LatestFrames()
+    for seq in range(100):
+        box.offer(frame("a", seq))
+    assert box.taken_share() < 0.1
+    for seq in range(200):
+        box.take(0)
+        box.offer(frame("a", seq))
+    assert box.taken_share() > 0.9

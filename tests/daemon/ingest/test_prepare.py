@@ -11,6 +11,7 @@ from dance_ondevice.daemon.ingest.pixels import CheckedFrame, check_frame, encod
 from dance_ondevice.daemon.wire.messages import WireError
 from dance_ondevice.images import codec as images
 from dance_ondevice.images import headers as image_headers
+from dance_ondevice.policies.stream.decoding import Decoding
 
 
 def checked(image: bytes, shape: tuple[int, ...] | None = None) -> CheckedFrame:
@@ -81,3 +82,27 @@ def test_label_must_fit_raw_pixels_too() -> None:
             max_pixels=10_000,
             n_classes=N_CLASSES,
         )
+
+
+@pytest.mark.parametrize(("first", "scale"), [(2, 0.5), (1, 0.5), (1, 0.75)])
+def test_what_was_decoded_in_colour_is_stored_without_another_decode(
+    first: int, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = jpeg(0, 480, 640)
+    afresh = checked(image)
+    shared = check_frame(
+        image,
+        encoding=None,
+        shape=None,
+        label=None,
+        max_pixels=10_000_000,
+        n_classes=N_CLASSES,
+        decoding=lambda _measured_at: Decoding(colour=True, reduce=first),
+    )
+    assert np.abs(shared.grey.astype(int) - afresh.grey).mean() < 1
+    expected = encode_for_store(afresh, scale)
+    monkeypatch.setattr(images, "decode_colour", None)
+    found = encode_for_store(shared, scale)
+    assert (found.width, found.height) == (expected.width, expected.height)
+    difference = images.decode_grey(found.data).astype(int) - images.decode_grey(expected.data)
+    assert np.abs(difference).mean() < 3

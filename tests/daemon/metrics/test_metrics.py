@@ -65,6 +65,8 @@ CONTRACT = {
     "dance_model_parameters": set(),
     "dance_model_miou": {"split"},
     "dance_inference_seconds_bucket": {"le"},
+    "dance_frame_cpu_seconds_bucket": {"stage", "le"},
+    "dance_masks_repeated_total": set(),
     "dance_inference_skipped_total": set(),
     "dance_inference_failed_total": set(),
 }

@@ -14,7 +14,7 @@ from round_rig import CONFIG, Rig
 
 from dance_ondevice.conditions import store as condition_store
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.commands.certificate import print_certificate
+from dance_ondevice.daemon.commands.models.certificate import print_certificate
 from dance_ondevice.daemon.config.sections import Conditions
 from dance_ondevice.daemon.planning import scope as round_condition
 from dance_ondevice.daemon.store.service import Store

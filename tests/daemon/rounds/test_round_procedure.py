@@ -83,6 +83,8 @@ def test_two_rounds_promote_slim_and_leave_a_whole_record(rig: Rig, add_street: 
     assert "rehearsal" in {r["role"] for r in rig.rows("select role from round_samples")}
     ledger = rig.rows("select * from ledger order by id")
     assert [row["settled_joules"] for row in ledger] == [first.gross_joules, second.gross_joules]
+    (spent,) = rig.rows("select sum(joules) as joules from energy where workload = 'training'")
+    assert spent["joules"] == pytest.approx(sum(row["attributed_joules"] for row in ledger), rel=0.1)
     assert [row["outcome"] for row in rig.rows("select outcome from rounds")] == ["promoted", "promoted"]
 
     # By hand: back to the first, and what does not exist is refused.

@@ -14,6 +14,7 @@ from dance_ondevice.daemon.store.samples import (
     LabelProtected,
     NewSample,
     UnknownSample,
+    digest,
 )
 from dance_ondevice.daemon.store.service import Store, StoreSnapshot
 from dance_ondevice.daemon.system.state import StatePaths
@@ -194,3 +195,16 @@ def test_import_and_undo_in_one_group(paths: StatePaths) -> None:
 def test_a_label_for_nothing_is_refused(store: Store) -> None:
     with pytest.raises(UnknownSample, match="'front-1-2'"):
         store.add_label("front-1-2", stored.label_png(16, 12), [1], "import").result(WAIT)
+
+
+def test_a_label_that_somebody_else_wrote_meanwhile_is_not_replaced(store: Store) -> None:
+    sample = store.add_sample(stored.new_sample(0)).result(WAIT).id
+    first, second = stored.label_png(16, 12, (1,)), stored.label_png(16, 12, (2,))
+    store.add_label(sample, first, (1,), "person", replaces="").result(WAIT)
+    with pytest.raises(LabelChanged, match="somebody else"):
+        store.add_label(sample, second, (2,), "person", replaces="").result(WAIT)
+    store.add_label(sample, second, (2,), "person", replaces=digest(first)).result(WAIT)
+    # A model's label is no one's work.
+    other = store.add_sample(stored.new_sample(1)).result(WAIT).id
+    store.add_label(other, first, (1,), "teacher", confidence=0.9).result(WAIT)
+    store.add_label(other, second, (2,), "person", replaces="").result(WAIT)

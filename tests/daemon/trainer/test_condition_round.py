@@ -26,10 +26,11 @@ from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.labels import STREET_CLASSES as CLASSES
+from dance_ondevice.images.masks import Prediction
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import read_card
 from dance_ondevice.models.cost import count_macs
-from dance_ondevice.models.forward import Prediction, predict
+from dance_ondevice.models.forward import predict
 
 pytestmark = pytest.mark.slow
 

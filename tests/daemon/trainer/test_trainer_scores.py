@@ -13,9 +13,10 @@ from torch import nn
 from dance_ondevice.daemon.trainer import main
 from dance_ondevice.daemon.trainer import scores as trainer_scores
 from dance_ondevice.images import codec as images
+from dance_ondevice.images.confusion import miou
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.training.batches import TrainingSample
-from dance_ondevice.training.evaluation import evaluate, miou
+from dance_ondevice.training.evaluation import evaluate
 
 torch.set_num_threads(1)
 

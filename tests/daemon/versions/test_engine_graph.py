@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import subprocess
 from pathlib import Path
 
 import msgspec
 import pytest
 import torch
-import zmq
 from condition_models import write_version
-from prometheus_client import CollectorRegistry
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.config.sections import Config, Inference
-from dance_ondevice.daemon.inference import service as predictors
-from dance_ondevice.daemon.inference.service import Predictor
-from dance_ondevice.daemon.ingest.mailbox import LatestFrames
-from dance_ondevice.daemon.metrics.instruments import Instruments
+from dance_ondevice.daemon.inference.slots import load_slot
 from dance_ondevice.daemon.planning import job as round_job
 from dance_ondevice.daemon.trainer import main as trainer_main
 from dance_ondevice.daemon.versions import engine_graph
 from dance_ondevice.models import checkpoint
+from dance_ondevice.models.card import read_card
 from dance_ondevice.policies.rounds.start import RoundPlan
+from dance_ondevice.runtime.engine_table import EngineChoice, order, read_table
 from dance_ondevice.runtime.graph_file import read_graph
-from dance_ondevice.runtime.runners import Engine
 
 pytestmark = pytest.mark.slow
 
@@ -74,11 +69,12 @@ def job_of(folder: Path, version: Path) -> jobs.Job:
 
 
 def test_another_process_exports_a_version_once(version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read_graph(version) is None
-    assert predictors.load_slot(version, engine="onnxruntime").engine == "onnxruntime"
-    assert read_graph(version) is not None
+    digest = read_card(version).sha256
+    assert read_graph(version, digest) is None
+    assert load_slot(version, engine="onnxruntime").engine == "onnxruntime"
+    assert read_graph(version, digest) is not None
     monkeypatch.setattr(engine_graph, "subprocess", None)
-    assert predictors.load_slot(version, engine="onnxruntime").engine == "onnxruntime"
+    assert load_slot(version, engine="onnxruntime").engine == "onnxruntime"
 
 
 @pytest.mark.parametrize(
@@ -98,22 +94,25 @@ def test_what_cannot_be_exported_runs_in_torch(
         )
 
     monkeypatch.setattr(engine_graph.subprocess, "run", fail)
-    assert predictors.load_slot(version, engine="onnxruntime").engine == "torch"
+    assert load_slot(version, engine="onnxruntime").engine == "torch"
     assert "graph not exported" in caplog.text
     assert why in caplog.text
 
 
-@pytest.mark.parametrize(("engine", "says"), [("torch", False), ("auto", False), ("onnxruntime", True)])
+@pytest.mark.parametrize(
+    ("engine", "says"), [("torch", False), ("auto", False), ("onnxruntime", True), ("openvino", True)]
+)
 def test_without_the_extra_torch_runs_and_says_so_where_the_other_was_asked_for(
     version: Path,
-    engine: Engine,
+    engine: EngineChoice,
     says: bool,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert predictors.load_slot(version, engine=engine).engine == "torch"
-    assert ("pip install 'dance-ondevice[onnx]'" in caplog.text) == says
+    assert load_slot(version, engine=engine).engine == "torch"
+    assert (f"{engine} not used reason=needs" in caplog.text) == says
+    assert ("pip install 'dance-ondevice[" in caplog.text) == says
 
 
 def test_the_trainer_writes_the_graph_that_the_service_loads(
@@ -121,10 +120,9 @@ def test_the_trainer_writes_the_graph_that_the_service_loads(
 ) -> None:
     job = job_of(tmp_path, version)
     assert job.graph
-    model, card = checkpoint.load(version)
-    checkpoint.save(Path(job.out), model, card)
-    trainer_main._write_graph(model, job)
-    assert predictors.load_slot(Path(job.out), engine="onnxruntime").engine == "onnxruntime"
+    checkpoint.save(Path(job.out), *checkpoint.load(version))
+    trainer_main._prepare_engines(job)
+    assert load_slot(Path(job.out), engine="onnxruntime").engine == "onnxruntime"
 
 
 def test_a_model_that_cannot_be_exported_costs_no_round(
@@ -133,11 +131,12 @@ def test_a_model_that_cannot_be_exported_costs_no_round(
     def fail(*_: object) -> bytes:
         raise RuntimeError("an operation of its own")
 
-    monkeypatch.setattr(trainer_main, "graph_of", fail)
+    monkeypatch.setattr(trainer_main, "prepare", fail)
     job = job_of(tmp_path, version)
-    trainer_main._write_graph(checkpoint.load(version)[0], job)
-    assert read_graph(Path(job.out)) is None
-    assert "no graph for onnxruntime: an operation of its own" in capsys.readouterr().err
+    checkpoint.save(Path(job.out), *checkpoint.load(version))
+    trainer_main._prepare_engines(job)
+    assert read_graph(Path(job.out), read_card(Path(job.out)).sha256) is None
+    assert "no graph for other engines than torch: an operation of its own" in capsys.readouterr().err
 
 
 def test_only_a_service_that_may_use_it_asks_for_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,22 +151,8 @@ def test_only_a_service_that_may_use_it_asks_for_a_graph(monkeypatch: pytest.Mon
     assert not asks(Inference())
 
 
-def test_engines_are_compared_once_and_later_versions_run_as_the_first_does(
-    version: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    predictor = Predictor(
-        mailbox=LatestFrames(),
-        publish="",
-        instruments=Instruments(CollectorRegistry()),
-        context=context,
-        threads=1,
-        engine="auto",
-    )
-    with caplog.at_level(logging.INFO):
-        predictor.prepare(version)()
-        chosen = predictor.engine
-        predictor.prepare(version)()
-    assert predictor.engine == chosen
-    assert caplog.text.count("engines compared") == 1
-    context.term()
+def test_the_engine_that_measured_best_serves(version: Path) -> None:
+    slot = load_slot(version, engine="auto")
+    table = read_table(version, slot.card.sha256)
+    assert table is not None
+    assert slot.engine == order(table, "auto")[0] != "torch"

@@ -267,8 +267,16 @@ def test_a_fresh_state_of_the_default_classes_starts_from_the_packages_base(
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert card.macs_at == (48, 64)
     assert card.unslimmed_macs == card.macs
-    assert not base.is_untrained(versions.card(pointer.version))
-    assert first_model.warning(versions.card(pointer.version)) is None
+    kept = versions.card(pointer.version)
+    assert not base.is_untrained(kept)
+    assert first_model.warning(kept) is None
+    about = first_model.about(kept)
+    assert about is not None
+    assert "masks are rough until it has learnt from labels of this camera" in about
+    assert "0.57 by day, 0.55 by dusk" in about
+    # A round writes another card, and a model of other data is another model.
+    assert first_model.about({**kept, "parent": "v0001"}) is None
+    assert first_model.about({**kept, "training": {"dataset": {"name": "camvid"}}}) is None
 
 
 @pytest.mark.slow

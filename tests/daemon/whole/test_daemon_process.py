@@ -95,6 +95,9 @@ def test_frames_round_masks_metrics_and_a_clean_stop(
         pass
     subscriber.close()
     context.term()
+    if daemon.ask("status")["inference"]["engine"] != "torch":
+        # Neither the first version, nor a round, nor the swap has brought it into the daemon.
+        assert "libtorch" not in (Path("/proc") / str(daemon.running.pid) / "maps").read_text()
 
     values = scrape(daemon.facts["metrics"])
     outcomes = {dict(labels)["outcome"]: v for (n, labels), v in values.items() if n == "dance_frames_total"}

@@ -90,6 +90,7 @@ def test_mask_on_the_wire() -> None:
         "scale": 0.5,
         "latency_s": 0.0125,
         "mean_confidence": 0.9,
+        "repeated": False,
     }
 
 

@@ -169,6 +169,8 @@ def test_a_class_that_is_in_one_block_alone_has_certain_bounds_from_the_draws_th
     assert change is not None
     assert change.point == pytest.approx(-0.4)
     assert change.at_most() == pytest.approx(-0.4)
+    # What stands behind it is told, since the bounds cannot tell it.
+    assert found.class_units == (8, 1)
 
 
 @pytest.mark.parametrize(

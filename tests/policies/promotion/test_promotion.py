@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dance_ondevice.policies.promotion.bootstrap import Bounded, Comparison
-from dance_ondevice.policies.promotion.promotion import GateRules, Group, Scores, Speed, judge
+from dance_ondevice.policies.promotion.promotion import (
+    GateRules,
+    Group,
+    Scores,
+    Speed,
+    judge,
+    units_to_decide,
+)
 
 CLASSES = ("sky", "road", "pole")
 LIVE = Scores(miou=0.4, iou_per_class=(0.8, 0.3, 0.1), pixels_per_class=(9000, 9000, 200), samples=30)
@@ -345,3 +352,39 @@ def test_a_rejection_by_few_samples_says_what_makes_it_steadier(samples: int, wo
     assert verdict.reasons[-1].startswith(f"{words}; 20 make it steadier")
     many = judge(replace(live, samples=20), replace(candidate, samples=20), GateRules(), False)
     assert "steadier" not in many.reasons[-1]
+
+
+@given(
+    units=st.integers(2, 40),
+    point=st.floats(0.001, 0.2),
+    spread=st.floats(0.001, 0.3),
+    least=st.floats(0.0, 0.05),
+)
+def test_as_many_more_units_as_are_asked_for_would_decide(
+    units: int, point: float, spread: float, least: float
+) -> None:
+    now = compared(Bounded(point, point - spread, point + spread), samples=units)
+    more = units_to_decide(now, least)
+    if more is None:
+        # Decided already, never to be decided, or by more labels than anybody draws.
+        in_reach = point > least and units * ((spread / (point - least)) ** 2 - 1) <= 200
+        assert point - spread >= least or not in_reach
+        return
+    assert more > 0
+    assert point - spread * (units / (units + more)) ** 0.5 >= least - 1e-9
+    assert point - spread * (units / (units + more - 1)) ** 0.5 <= least + 1e-9
+
+
+def test_reasons_say_what_stands_behind_them_and_what_would_decide() -> None:
+    close = judge(LIVE, BETTER, GateRules(), False, comparison=compared(Bounded(0.01, -0.001, 0.02)))
+    assert "about 7 more held-out blocks like these would decide" in close.reasons[0]
+    sparse = replace(
+        compared(Bounded(0.01, 0.005, 0.02), (Bounded(-0.3, -0.4, -0.2), None, None)), class_units=(2, 0, 0)
+    )
+    fallen = replace(BETTER, iou_per_class=(LIVE.iou_per_class[0] - 0.3, *LIVE.iou_per_class[1:]))
+    verdict = judge(LIVE, fallen, GateRules(), False, comparison=sparse)
+    assert "labelled pixels in 2 blocks say so" in verdict.reasons[0]
+    few = replace(compared(Bounded(-0.2, None, None)), units=1)
+    groups = (Group("condition dusk", few), Group("condition day", compared(Bounded(0.01, 0.0, 0.02))))
+    dusk = judge(LIVE, BETTER, GateRules(), False, groups=groups)
+    assert "3 more held-out blocks of it would decide" in dusk.reasons[0]

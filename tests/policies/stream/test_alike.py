@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dance_ondevice.policies.samples import similarity
@@ -77,6 +77,29 @@ def test_no_run_of_frames_and_no_kind_ever_loses_more_than_its_share(
         assert sum(gone) <= rules.drop_fraction * len(gone) + 1e-9
 
 
+@settings(max_examples=30)
+@given(
+    st.sampled_from(CHOICES),
+    st.lists(st.tuples(st.sampled_from([DAY, DUSK, NIGHT]), st.integers(1, 40)), min_size=1, max_size=12),
+    st.integers(0, 3),
+)
+def test_of_any_hundred_frames_after_any_change_a_third_goes_at_most(
+    choice: Choice, drives: list[tuple[tuple[float, float], int]], seed: int
+) -> None:
+    """Short drives one after the other, and the frames of each light alone."""
+    rules = SlimmingRules(choice=choice, seed=seed)
+    found = [frame for n, (light, count) in enumerate(drives) for frame in frames(count, light, seed + n)]
+    _, decisions = stream(rules, found)
+    by_light: dict[str, list[bool]] = {}
+    for decision in decisions:
+        by_light.setdefault(decision.condition, []).append(not decision.keep)
+    for gone in [[not decision.keep for decision in decisions], *by_light.values()]:
+        dropped = [0, *accumulate(gone)]
+        most = 100 * (rules.drop_fraction + 0.05)
+        assert all(later - sooner <= most for sooner, later in zip(dropped, dropped[100:], strict=False))
+        assert dropped[min(100, len(gone))] <= most
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_dusk_after_a_day_is_kept_like_the_day(choice: Choice) -> None:
     rules = SlimmingRules(choice=choice)
@@ -98,6 +121,17 @@ def test_a_new_condition_has_ranks_of_its_own_from_its_first_frame() -> None:
     fresh = decisions[100:]
     assert all(d.keep and "warm-up" in d.reason for d in fresh[: rules.warmup_frames])
     assert {decision.condition for decision in fresh} == {"c1"}
+
+
+def test_scores_of_another_fit_are_not_ranked_among_those_before() -> None:
+    rules = SlimmingRules(drop_fraction=0.0)
+    before, after = frames(100, DAY), frames(40, DAY, 1, scored_by="round 1")
+    _, decisions = stream(rules, [*before, *after])
+    assert decisions[100].keep
+    assert "the first frame of its kind (light1) to be scored by what the model has now learnt" in (
+        decisions[100].reason
+    )
+    assert "of the last 39 frames of its kind" in decisions[139].reason
 
 
 def test_frames_with_a_label_are_never_dropped_and_cost_the_others_nothing() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dance_ondevice.benchmarks.ranks import mid_ranks, spearman
+from dance_ondevice.ranks import mid_ranks, spearman
 
 values = st.lists(st.integers(-5, 5), min_size=2, max_size=30)
 

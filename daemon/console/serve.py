@@ -1,0 +1,92 @@
+"""Runs the console until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+__all__ = ["Listen", "serve"]
+
+#: Seconds that open pages get at a stop; their events never end by themselves.
+_STOP_SECONDS = 2
+_CONNECTIONS = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listen:
+    """Where to listen, with TLS where both files are given."""
+
+    host: str
+    port: int
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers connect with TLS."""
+        return self.certificate is not None
+
+    def url(self, port: int) -> str:
+        """The address for a browser on this machine or, where one name is listened to, anywhere."""
+        host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(self.host, self.host)
+        shown = f"[{host}]" if ":" in host else host
+        return f"http{'s' if self.secure else ''}://{shown}:{port}/"
+
+
+class _Server(uvicorn.Server):
+    """Reports the address once connections are accepted."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready(self.servers[0].sockets[0].getsockname()[1])
+
+
+def serve(app: Starlette, listen: Listen, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; ``on_ready`` is called with the address once it answers.
+
+    Raises:
+        OSError: The address is in use, or a file of TLS cannot be read.
+        ssl.SSLError: Certificate and key cannot be used.
+    """
+    tls = {}
+    if listen.certificate is not None:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(listen.certificate, listen.key)
+        tls = {"ssl_certfile": str(listen.certificate), "ssl_keyfile": str(listen.key)}
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((listen.host, listen.port))
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+            **tls,  # type: ignore[arg-type]
+        )
+        server = _Server(config, lambda port: on_ready(listen.url(port)))
+        # The server raises the signal that stopped it once more when all is closed: that is no failure.
+        before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+        try:
+            asyncio.run(server.serve([bound]))
+        finally:
+            signal.signal(signal.SIGTERM, before)

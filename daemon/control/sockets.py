@@ -1,0 +1,110 @@
+"""The two sockets by which a running daemon is asked: the command line's and the console's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dance_ondevice.daemon.config.reload import Changes
+from dance_ondevice.daemon.config.sections import Config
+from dance_ondevice.daemon.control import handlers, status
+from dance_ondevice.daemon.control.console import Console
+from dance_ondevice.daemon.control.console_access import SOCKET_MODE, ensure_token, shared_socket
+from dance_ondevice.daemon.control.running import Running
+from dance_ondevice.daemon.control.server import ControlServer, default_endpoint, endpoint_in
+from dance_ondevice.daemon.ingest.last_seen import LastSeen
+from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.viewing.checkup import Checkup, options_of
+from dance_ondevice.daemon.viewing.handwork import HandLabels
+from dance_ondevice.daemon.viewing.worklist import Worklist
+from dance_ondevice.daemon.wire.connections import Watch
+
+__all__ = ["ControlSockets", "make"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ControlSockets:
+    """Both servers, which the caller starts and stops."""
+
+    control: ControlServer
+    console: ControlServer
+
+
+def make(
+    config: Config,
+    paths: StatePaths,
+    running: Running,
+    *,
+    config_file: Path | None,
+    seen: LastSeen,
+    environ: Mapping[str, str],
+    uptime: Callable[[], float],
+    metrics_url: str,
+    reload: Callable[[], Changes],
+    watch: Callable[[str], Watch],
+) -> ControlSockets:
+    """Make the servers of a daemon that has started.
+
+    Args:
+        config: The whole configuration.
+        paths: The state folder.
+        running: All parts.
+        config_file: Where the configuration is from; None for the built-in defaults.
+        seen: The cameras' last frames, for people who watch.
+        environ: Environment variables.
+        uptime: Returns the seconds since the start.
+        metrics_url: Where metrics are served; empty if they are off.
+        reload: Reads the configuration again.
+        watch: Returns what bounds the connections of the socket of a name.
+    """
+    parts = running.parts
+    commands = handlers.handlers(
+        rounds=parts.rounds,
+        store=parts.store,
+        forget=parts.ingest.forget_camera,
+        report=lambda: status.report(parts, uptime=uptime(), metrics_url=metrics_url),
+        reload=reload,
+        n_classes=len(config.model.classes),
+        max_pixels=config.ingest.max_pixels,
+    )
+    predictor = parts.predictor
+    console = Console(
+        paths=paths,
+        control=commands,
+        token=ensure_token(paths),
+        seen=seen,
+        instruments=parts.instruments,
+        hand=HandLabels(
+            root=paths.root,
+            store=parts.store,
+            segment=_segment(predictor) if predictor is not None else None,
+            n_classes=len(config.model.classes),
+        ),
+        worklist=Worklist(paths),
+        checkup=Checkup(options_of(config_file, paths.root)),
+    )
+    shared = shared_socket(environ)
+    if shared is not None and not shared.parent.is_dir():
+        log.warning("console socket is in the state folder reason=%s is not there", shared.parent)
+        shared = None
+    return ControlSockets(
+        ControlServer(default_endpoint(config, paths, environ), commands, watch=watch("control")),
+        ControlServer(
+            f"ipc://{shared}" if shared else endpoint_in(paths, "console.sock", environ),
+            console.handlers(),
+            name="console",
+            mode=SOCKET_MODE if shared else 0o600,
+            watch=watch("console"),
+            on_close=console.close,
+        ),
+    )
+
+
+def _segment(predictor: Any) -> Any:
+    """The live model as ``HandLabels`` asks it; typed loosely, since this room never imports torch."""
+    return predictor.asked.put

@@ -1,0 +1,1 @@
+"""What people look at and correct in a browser: frames, samples, rounds, joules, and labels by hand."""

@@ -1,0 +1,1 @@
+"""``bench service``: the CPU time, joules and memory of the whole service, beside another build of it."""

@@ -1,0 +1,109 @@
+"""How a result of ``bench service`` is shown on the page of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dance_ondevice.benchmarks.markdown import number, table
+from dance_ondevice.benchmarks.service.report import Ingest, Ready, Scene, ServiceReport, Used
+
+
+def lines(report: ServiceReport) -> list[str]:
+    """Markdown."""
+    against = f"against {report.there}" if report.there else "alone"
+    found = [
+        f"{report.here} {against}, each a daemon of its own by its own counters, fed the same "
+        f"{report.frame[1]}x{report.frame[0]} JPEGs in turn. Model: {report.model}, inference at scale "
+        f"{report.scale:g}, one thread, no round. Joules are those above idle by the daemon's own account "
+        f"({report.meter or 'none was started with inference'}).",
+        "",
+    ]
+    if report.scenes:
+        columns = (
+            "camera", "build", "frames", "kept", "masks", "repeated", "CPU s", "of the other",
+            "CPU ms a mask", "joules",
+            "resident MB", "highest MB", "p50 ms", "p99 ms", "mIoU",
+        )  # fmt: skip
+        rows = [row for scene in report.scenes for row in _scene(report, scene)]
+        found += [
+            "CPU seconds are those of the daemon and of its children that have ended. A build that does not",
+            "keep up skips frames: then CPU time a mask tells more than the sum.",
+            "",
+            *table(columns, rows),
+            "",
+        ]
+    if report.ingest:
+        names = (
+            "ingest, stored", "build", "frames/s", "of the loop", "CPU ms a frame", "of the other", "kept",
+        )  # fmt: skip
+        races = [row for race in report.ingest for row in _ingest(report, race)]
+        found += [
+            "The loop only receives and decodes grey; a kept frame is answered when it is durable.",
+            "",
+            *table(names, races),
+            "",
+        ]
+    starts = [
+        (name, f"{ready.seconds:.2f}", f"{ready.cpu_seconds:.2f}")
+        for name, ready in _starts(report)
+        if ready is not None
+    ]
+    if starts:
+        found += table(("start with inference", "seconds to READY", "CPU seconds"), starts)
+    return found
+
+
+def _starts(report: ServiceReport) -> Sequence[tuple[str, Ready | None]]:
+    return ((report.here, report.ready_here), (report.there, report.ready_there))
+
+
+def _scene(report: ServiceReport, scene: Scene) -> list[tuple[str, ...]]:
+    rows = [(scene.name, report.here, *_used(scene.here, scene.cpu_ratio))]
+    if scene.there is not None:
+        rows.append(("", report.there, *_used(scene.there, None)))
+    return rows
+
+
+def _used(used: Used, ratio: float | None) -> tuple[str, ...]:
+    cpu = used.cpu_seconds + used.children_cpu_seconds
+    return (
+        *(str(each) for each in (used.sent, used.kept, used.masks, used.repeated)),
+        f"{cpu:.2f}",
+        number(ratio, ".2f"),
+        number(1e3 * cpu / used.masks if used.masks else None, ".1f"),
+        number(used.joules, ".1f"),
+        f"{used.resident_mb:.0f}",
+        f"{used.peak_mb:.0f}",
+        number(used.latency_ms.get("50"), ".1f"),
+        number(used.latency_ms.get("99"), ".1f"),
+        number(used.miou, ".4f"),
+    )
+
+
+def _ingest(report: ServiceReport, race: Ingest) -> list[tuple[str, ...]]:
+    loop = race.loop
+    rows: list[tuple[str, ...]] = [
+        (race.name, "the loop", f"{loop.frames_per_second:.0f}", "1", f"{loop.cpu_ms:.2f}", "-", "-"),
+        (
+            "",
+            report.here,
+            f"{race.here.frames_per_second:.0f}",
+            f"{race.of_loop:.0%}",
+            f"{race.here.cpu_ms:.2f}",
+            number(race.cpu_ratio, ".2f"),
+            f"{race.here.kept_share:.0%}",
+        ),
+    ]
+    if race.there is not None:
+        rows.append(
+            (
+                "",
+                report.there,
+                f"{race.there.frames_per_second:.0f}",
+                number(race.of_loop_there, ".0%"),
+                f"{race.there.cpu_ms:.2f}",
+                "-",
+                f"{race.there.kept_share:.0%}",
+            )
+        )
+    return rows

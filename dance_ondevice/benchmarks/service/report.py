@@ -1,0 +1,137 @@
+"""The result of ``bench service``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Used:
+    """What one build used for one stream of frames.
+
+    Attributes:
+        sent: Frames.
+        kept: Frames that it stored.
+        masks: Masks that it published.
+        repeated: Masks among them that it had published before.
+        cpu_seconds: CPU seconds of the daemon's own process, all threads.
+        children_cpu_seconds: CPU seconds of its children that have ended.
+        joules: Joules above idle by its own account; None where it gave none.
+        resident_mb: Median of the daemon's resident memory.
+        peak_mb: The highest that it had since its start.
+        latency_ms: By percentile ("50", "99"), from a frame's arrival to its mask, as the daemon says.
+        miou: Of the masks by the true labels; None where no masks came.
+    """
+
+    sent: int
+    kept: int
+    masks: int
+    repeated: int
+    cpu_seconds: float
+    children_cpu_seconds: float
+    joules: float | None
+    resident_mb: float
+    peak_mb: float
+    latency_ms: dict[str, float]
+    miou: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A camera that both builds served at the same time, frame after frame in turn.
+
+    Attributes:
+        name: What the camera sees.
+        fps: Frames a second.
+        seconds: Length of the stream.
+        here: What this build used.
+        there: What the other build used; None without one.
+        cpu_ratio: CPU seconds here by those there, ended children included.
+    """
+
+    name: str
+    fps: float
+    seconds: float
+    here: Used
+    there: Used | None
+    cpu_ratio: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Ingest at full speed.
+
+    Attributes:
+        frames_per_second: Median over the turns.
+        cpu_ms: CPU milliseconds for a frame, kept or not; over all turns.
+        kept_share: Share of the frames that was kept.
+    """
+
+    frames_per_second: float
+    cpu_ms: float
+    kept_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingest:
+    """Ingest of one kind in turns: a loop that only receives and decodes grey, then each build.
+
+    Attributes:
+        name: How frames are stored.
+        loop: The loop; it keeps none.
+        here: This build.
+        there: The other build; None without one.
+        of_loop: Rate of this build by that of the loop, the median over the turns.
+        of_loop_there: The same of the other build.
+        cpu_ratio: CPU milliseconds for a frame here by those there.
+    """
+
+    name: str
+    loop: Pace
+    here: Pace
+    there: Pace | None
+    of_loop: float
+    of_loop_there: float | None
+    cpu_ratio: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """Starts with inference on, in turns.
+
+    Attributes:
+        seconds: Median wall seconds from the start of the process to READY, as systemd gets it.
+        cpu_seconds: Median CPU seconds until then, children that have ended included.
+    """
+
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceReport:
+    """Everything that was measured.
+
+    Attributes:
+        here: Revision of this build.
+        there: Revision of the other build; "" without one.
+        frame: (height, width) of the frames.
+        model: Architecture and MACs of the model, as words.
+        scale: Scale that frames are segmented at.
+        meter: The daemon's meter and its method.
+        scenes: Cameras with inference on and no round.
+        ingest: Ingest at full speed, inference off.
+        ready_here: Starts of this build.
+        ready_there: Starts of the other build.
+    """
+
+    here: str
+    there: str
+    frame: tuple[int, int]
+    model: str
+    scale: float
+    meter: str
+    scenes: list[Scene]
+    ingest: list[Ingest]
+    ready_here: Ready | None
+    ready_there: Ready | None

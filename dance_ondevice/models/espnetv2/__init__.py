@@ -1,0 +1,1 @@
+"""ESPNetv2: its units, its pyramid head and the network."""

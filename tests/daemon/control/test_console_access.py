@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dance_ondevice.daemon.control.console_access import (
+    SOCKET_VARIABLE,
+    TokenError,
+    ensure_token,
+    read_token,
+    shared_socket,
+)
+from dance_ondevice.daemon.system.state import StatePaths
+
+
+def test_a_token_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    paths = StatePaths(tmp_path / "state")
+    assert read_token(paths) is None
+    token = ensure_token(paths)
+    assert len(token) >= 32
+    assert ensure_token(paths) == read_token(paths) == token
+    assert paths.console_token.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in paths.root.iterdir()] == ["console.token"]
+
+
+def test_a_damaged_token_is_an_error_with_its_remedy(tmp_path: Path) -> None:
+    paths = StatePaths(tmp_path)
+    for content in (b"", b"short\n", b"\xff" * 40, b"with blanks and many more letters"):
+        paths.console_token.write_bytes(content)
+        with pytest.raises(TokenError):
+            ensure_token(paths)
+
+
+def test_both_units_name_the_socket_between_them() -> None:
+    assert shared_socket({}) is None
+    assert shared_socket({SOCKET_VARIABLE: "/run/dance-console/console.sock"}) == Path(
+        "/run/dance-console/console.sock"
+    )
