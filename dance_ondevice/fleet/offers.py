@@ -78,7 +78,8 @@ def encode_offer(
     for name, tensor in tensors.items():
         if travels(root, name):
             fits = float(np.abs(tensor).max(initial=0.0)) <= float(np.finfo(np.float16).max)
-            out[_MODEL + name] = tensor.astype(np.float16 if fits else np.float32)
+            # safetensors writes memory as it lies: another order than C would scramble the values.
+            out[_MODEL + name] = tensor.astype(np.float16 if fits else np.float32, order="C")
     for name, (inputs, outputs) in numbers.items():
         if name in root.layers:
             out[f"{_ORIGIN}{name}/in"] = inputs.astype(np.int16)

@@ -74,7 +74,8 @@ def with_values(directory: Path, out: Path, values: Mapping[str, Array], card: M
             raise CheckpointError(
                 f"{directory}: {name} of shape {list(value.shape)} does not fit this version"
             )
-        found[_MODEL + name] = value.astype(old.dtype)
+        # safetensors writes memory as it lies: another order than C would scramble the values.
+        found[_MODEL + name] = value.astype(old.dtype, order="C")
     data = safetensors.numpy.save(found, metadata={"format": "pt"})
     written = replace(card, sha256=hashlib.sha256(data).hexdigest())
     out.mkdir(parents=True, exist_ok=True)

@@ -101,6 +101,13 @@ def test_gather_after_scatter_is_the_identity(data: st.DataObject) -> None:
     assert np.count_nonzero(root) == values.size
 
 
+def test_an_offer_keeps_values_in_any_memory_order() -> None:
+    values = slimmed(dense())
+    data = offer({name: np.asfortranarray(value) for name, value in values.items()})
+    for name, value in decode_offer(data, ROOT, SHAPES).tensors.items():
+        np.testing.assert_array_equal(value, values[name])
+
+
 def test_an_offer_comes_back_and_holds_no_statistics() -> None:
     found = decode_offer(offer(), ROOT, SHAPES)
     assert found.about == ABOUT
