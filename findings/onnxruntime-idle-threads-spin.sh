@@ -5,7 +5,7 @@
 #
 #   CPU ms an image: 1 thread 3.5, 2 threads 8.5, 2 threads without spinning 3.4
 #
-# Answered by dance_ondevice/runtime/onnx_engine.py (`session.intra_op.allow_spinning`).
+# Answered by dance_ondevice/runtime/engines.py (`session.intra_op.allow_spinning`).
 # Needs python3, a network and 2 cores. Ends with status 1 if two threads cost less than 1.5 times as much.
 set -euo pipefail
 folder=$(mktemp -d)
