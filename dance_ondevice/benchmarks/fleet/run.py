@@ -166,6 +166,14 @@ def _options(plan: Plan, fleet: Fleet, steps: int, rate: float, seed: int) -> Tr
 
 
 @dataclass(frozen=True)
+class _Version:
+    """A fleet version in the root's shapes, and each board's counts of it on that board's gate."""
+
+    tensors: dict[str, Array]
+    counts: list[Matrix]
+
+
+@dataclass(frozen=True)
 class _Seed:
     """One seed of one fleet."""
 
@@ -184,13 +192,14 @@ class _Seed:
         for board in boards:
             self._slimmed(board)
         everything = tuple(sample for scene in self.fleet.scenes for sample in scene.teach)
-        versions = [read_arrays(self.root_folder)[1]]
+        together = name.startswith("fleet")
+        versions = [_Version(read_arrays(self.root_folder)[1], self._gate_counts(boards) if together else [])]
         local = LATE.get(self.root.architecture, ()) if "late" in name else ()
         for number in range(self.plan.rounds):
             for index, board in enumerate(boards):
                 teach = everything if name == "all data" else board.scene.teach
                 self._round(board, teach, 1000 * self.seed + 10 * number + index)
-            if name.startswith("fleet"):
+            if together:
                 self._exchange(boards, versions, local)
         return Run(seed=self.seed, boards=self._measured(boards), cpu_seconds=time.process_time() - began)
 
@@ -221,12 +230,10 @@ class _Seed:
         board.macs += macs
         checkpoint.save(board.folder, model, card)
 
-    def _exchange(
-        self, boards: list[_Board], versions: list[dict[str, Array]], local: tuple[str, ...]
-    ) -> None:
+    def _exchange(self, boards: list[_Board], versions: list[_Version], local: tuple[str, ...]) -> None:
         """Average what the boards offer, publish what gains, and let each board judge it."""
         rules = FleetRules()
-        shapes = {name: tensor.shape for name, tensor in versions[0].items()}
+        shapes = {name: tensor.shape for name, tensor in versions[0].tensors.items()}
         offers = []
         for board in boards:
             card, tensors, numbers = read_arrays(board.folder)
@@ -239,21 +246,23 @@ class _Seed:
         now = len(versions) - 1
         contributions = [
             Contribution(
-                board=board.scene.name, offer=offer, base=versions[board.base], behind=now - board.base
+                board=board.scene.name,
+                offer=offer,
+                base=versions[board.base].tensors,
+                behind=now - board.base,
             )
             for board, offer in zip(boards, offers, strict=True)
             if now - board.base <= rules.oldest_base
         ]
-        averaged = average(self.root, versions[-1], contributions, rules).tensors
-        versions.append(averaged)
+        averaged = average(self.root, versions[-1].tensors, contributions, rules).tensors
         tried = [self._candidate(board, averaged, local) for board in boards]
-        own = [self._counts(board.folder, board.scene.gate) for board in boards]
+        own = self._gate_counts(boards)
         theirs = [self._counts(folder, board.scene.gate) for folder, board in zip(tried, boards, strict=True)]
         self._charge(boards)
-        if not is_better(rules, np.sum(theirs, axis=0).tolist(), np.sum(own, axis=0).tolist()):
-            # Nobody takes it; the next average goes on from the version before.
-            versions.pop()
-            return
+        published = np.sum(versions[-1].counts, axis=0).tolist()
+        if not is_better(rules, np.sum(theirs, axis=0).tolist(), published):
+            return  # Nobody takes it; the next average goes on from the version before.
+        versions.append(_Version(averaged, theirs))
         for board, folder, before, after in zip(boards, tried, own, theirs, strict=True):
             if miou(after) < miou(before) - self.plan.max_own_drop:
                 board.refused += 1
@@ -289,6 +298,9 @@ class _Seed:
             spent = len(board.scene.gate) * count_macs(model, *self.fleet.seen)
             board.macs += spent
             board.fleet_macs += spent
+
+    def _gate_counts(self, boards: list[_Board]) -> list[Matrix]:
+        return [self._counts(board.folder, board.scene.gate) for board in boards]
 
     def _counts(self, folder: Path, samples: tuple[TrainingSample, ...]) -> Matrix:
         model, card = checkpoint.load(folder)
