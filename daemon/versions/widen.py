@@ -140,7 +140,7 @@ def _widen(model: nn.Module, card: ModelCard) -> list[str]:
             raise ValueError(f"{name} does not have one row for each class")
         new[name] = _with_mean(tensor)
     for path in dict.fromkeys(name.rpartition(".")[0] for name in head):
-        layer = model.get_submodule(path)
+        layer = dict(model.named_modules())[path]
         if not has_channels(layer):
             raise ValueError(f"its head {path} is no layer that channels can be set for")
         ins, _, groups = layer_channels(layer)

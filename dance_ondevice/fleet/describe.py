@@ -45,9 +45,9 @@ def describe(directory: Path) -> Root:
 
 def layers_of(model: nn.Module) -> dict[str, Layer]:
     """Return the layers with channels of a model that was never slimmed, by module name."""
-    found = {}
+    found, modules = {}, dict(model.named_modules())
     for name, channels in channels_of(model).items():
-        module = model.get_submodule(name)
+        module = modules[name]
         found[name] = Layer(
             kind="channelwise" if is_channelwise(module) else "mixing",
             channels=channels,

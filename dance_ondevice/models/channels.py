@@ -344,7 +344,7 @@ def give_outputs(model: nn.Module, name: str, outputs: int) -> None:
 
     The width that the model remembers to have been built with changes along.
     """
-    module = model.get_submodule(name)
+    module = dict(model.named_modules())[name]
     inputs, _, groups = layer_channels(module)
     set_channels(module, (inputs, outputs, groups))
     reset = getattr(module, "reset_parameters", None)

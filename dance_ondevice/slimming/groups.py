@@ -100,10 +100,11 @@ def find_groups(model: nn.Module, scores: Scores | None = None) -> tuple[Group, 
             f"cannot trace {type(model).__name__} to find which channels belong together: "
             f"{type(error).__name__}: {error}"
         ) from error
+    modules = dict(model.named_modules())  # get_submodule takes a layer named like a method for that method
     grouped = {
         name: channels
         for name, channels in channels_of(model).items()
-        if channels[2] > 1 and not is_channelwise(model.get_submodule(name))
+        if channels[2] > 1 and not is_channelwise(modules[name])
     }
     importance = [_importance(group, scores).tolist() for group in traced]
     built_with = widths_built_with(model)

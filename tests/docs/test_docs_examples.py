@@ -138,7 +138,7 @@ def test_from_a_folder_to_a_served_model_of_ones_own_network(
     """The page's own configurations and commands, with the page's own network."""
     monkeypatch.delenv("DANCE_MODEL_PATH", raising=False)
     page = (DOCS / "your-own-data.md").read_text()
-    _, _, with_factory = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (with_factory,) = re.findall(r"```toml\n([^`]*factory = [^`]*)```", page)
     daemon = Daemon(tmp_path, inference=True)
     own_folders(tmp_path, classes=3)
     shutil.copy(EXAMPLES / "tiny_unet.py", tmp_path)

@@ -193,6 +193,8 @@ def pretrain(
     kind = kind_of(dataset, images, labels)
     refuse_options_of_others(ctx, kind)
     model = Model(architecture=architecture, classes=STREET_CLASSES, size=size)
+    if epochs < 1 and init is None:
+        raise click.BadParameter("0 writes the model of --init as it is: name one", param_hint="--epochs")
     start = _start(init, class_map)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(_progress())

@@ -21,6 +21,7 @@ from ingest_harness import PATIENCE, jpeg, label, running
 from dance_ondevice.daemon.commands.stream import chooser, printed_every, progress_line
 from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.wire import sources
 from dance_ondevice.daemon.wire.sender import StreamSummary
 
 Run = Callable[..., Result]
@@ -151,10 +152,10 @@ def test_void_ids_on_request(run_json: Callable[..., Any], store: Store, folder:
 def test_source_that_breaks_ends_with_a_summary(
     run: Run, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_bytes(path: Path) -> bytes:
+    def gone(path: Path) -> bytes:
         raise OSError(f"{path} is gone")
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(sources, "read_regular", gone)
     with running(store) as harness:
         result = run("stream", str(folder), "--to", harness.endpoint, code=1)
 

@@ -11,6 +11,7 @@ import torch
 
 from dance_ondevice.conditions import statistics
 from dance_ondevice.conditions import store as conditions
+from dance_ondevice.conditions.arrays import CONDITIONS_FILE
 from dance_ondevice.daemon.config.load import ConfigError
 from dance_ondevice.daemon.config.sections import Config, Model
 from dance_ondevice.daemon.store.service import Store
@@ -95,7 +96,7 @@ def test_what_a_condition_has_learnt_for_the_head_gets_a_row_as_well(tmp_path: P
     model, _ = checkpoint.load(folder)
     head = [name for name, tensor in model.named_parameters() if tensor.shape[0] == 3]
     kept = {"c1": statistics.capture(model, learnt=head)}
-    (folder / conditions.CONDITIONS_FILE).write_bytes(conditions.encode(kept, "about"))
+    (folder / CONDITIONS_FILE).write_bytes(conditions.encode(kept, "about"))
     assert main([str(folder), str(tmp_path / "v2"), json.dumps([*KEPT, "tree"])]) == 0
     wider, _ = checkpoint.load(tmp_path / "v2")
     found, about = conditions.load_conditions(tmp_path / "v2")
