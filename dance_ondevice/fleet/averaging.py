@@ -18,7 +18,7 @@ from dance_ondevice.fleet.offers import Offer
 from dance_ondevice.fleet.root import Root, layer_of, travels
 from dance_ondevice.policies.fleet.rules import FleetRules, clip_factor, staleness, weight
 
-__all__ = ["Averaged", "Contribution", "average"]
+__all__ = ["Averaged", "Contribution", "average", "with_offer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,8 @@ class Contribution:
     Attributes:
         board: Name of the board.
         offer: The offer.
-        base: Tensors of the fleet version that its round began with, in the root's shapes.
+        base: What its change is counted from, in the root's shapes: the fleet version that its round began
+            with or, if it has offered since and taken no newer version, its last offer (:func:`with_offer`).
         behind: How many versions ago that was.
     """
 
@@ -81,6 +82,27 @@ def average(
         for name, value in now.items()
     }
     return Averaged(tensors=tensors, norms=norms, shortened=factors)
+
+
+def with_offer(root: Root, base: Mapping[str, Array], offer: Offer) -> dict[str, Array]:
+    """Return a version with a board's offered values in the places of its channels.
+
+    The next change of a board that goes on from its own model is counted from here: counted from the version
+    itself, what the board had learnt before would be added once more with every offer.
+    """
+    found = dict(base)
+    for name, values in offer.tensors.items():
+        change = np.zeros_like(base[name])
+        owner = layer_of(root, name)
+        if owner is None:
+            change += values - base[name]
+        else:
+            layer, tensor = owner
+            numbers = offer.numbers[layer]
+            old = gather(root.layers[layer], tensor, numbers, base[name])
+            scatter(root.layers[layer], tensor, numbers, values - old, change)
+        found[name] = base[name] + change
+    return found
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dance_ondevice.fleet.averaging import Contribution, average
+from dance_ondevice.fleet.averaging import Contribution, average, with_offer
 from dance_ondevice.fleet.candidates import candidate, fleet_numbers
 from dance_ondevice.fleet.layers import Layer, PlacementError, gather, kept_shape, scatter
 from dance_ondevice.fleet.offers import About, Offer, OfferError, decode_offer, encode_offer, offer_limit
@@ -212,6 +212,16 @@ def test_one_hostile_board_among_many_moves_nothing_far(honest: list[float], hos
     # Shortening scales whole changes, an honest one's to no less than 0.
     assert change.max() <= max(*honest, 0) + 1e-5
     assert change.min() >= min(*honest, 0) - 1e-5
+
+
+def test_what_was_offered_before_is_not_added_again() -> None:
+    (one,) = _contributions([0.3])
+    first = average(ROOT, dense(), [one], RULES).tensors
+    again = replace(one, base=with_offer(ROOT, one.base, one.offer))
+    second = average(ROOT, first, [again], RULES)
+    assert second.norms["b0"] == pytest.approx(0.0, abs=1e-6)
+    for name, value in first.items():
+        assert second.tensors[name] == pytest.approx(value, abs=1e-6)
 
 
 def test_an_old_offer_counts_less_and_a_board_once() -> None:

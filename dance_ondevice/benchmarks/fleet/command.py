@@ -39,6 +39,13 @@ if TYPE_CHECKING:
     "--rounds", type=click.IntRange(1), default=5, show_default=True, help="That each board trains."
 )
 @click.option("--steps", type=click.IntRange(1), default=40, show_default=True, help="Of each round.")
+@click.option(
+    "--max-own-drop",
+    type=click.FloatRange(0.0, 1.0),
+    default=0.01,
+    show_default=True,
+    help="mIoU that a fleet version may cost a board on its own gate.",
+)
 @click.option("--root-steps", type=click.IntRange(1), default=200, show_default=True, help="Of the root.")
 @click.option(
     "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Of training."
@@ -63,6 +70,7 @@ def fleet(
     seeds: int,
     rounds: int,
     steps: int,
+    max_own_drop: float,
     root_steps: int,
     precision: Precision,
     scale: float,
@@ -82,7 +90,12 @@ def fleet(
     from dance_ondevice.training.batches import SampleError
 
     plan = Plan(
-        seeds=tuple(range(seeds)), rounds=rounds, steps=steps, root_steps=root_steps, precision=precision
+        seeds=tuple(range(seeds)),
+        rounds=rounds,
+        steps=steps,
+        root_steps=root_steps,
+        precision=precision,
+        max_own_drop=max_own_drop,
     )
     with contextlib.ExitStack() as stack:
         folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dance-bench-fleet-")))
@@ -101,6 +114,7 @@ def fleet(
         "--seeds": seeds,
         "--rounds": rounds,
         "--steps": steps,
+        "--max-own-drop": max_own_drop,
         "--root-steps": root_steps,
         "--precision": precision,
         "--scale": scale,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dance_ondevice.benchmarks.fleet.report import Arm, Board, FleetReport, Run
 from dance_ondevice.benchmarks.fleet.scenes import Fleet, Scene
 from dance_ondevice.files import write_whole
-from dance_ondevice.fleet.averaging import Contribution, average
+from dance_ondevice.fleet.averaging import Contribution, average, with_offer
 from dance_ondevice.fleet.candidates import candidate, fleet_numbers
 from dance_ondevice.fleet.describe import describe
 from dance_ondevice.fleet.layers import Array
@@ -83,12 +83,14 @@ class _Board:
 
     Attributes:
         base: Number of the fleet version that its model descends from.
+        offered: That version with the values of its last offer, if it has offered since.
         macs: Of training, estimation and judging so far; ``fleet_macs`` is the fleet's part.
     """
 
     scene: Scene
     folder: Path
     base: int = 0
+    offered: Mapping[str, Array] | None = None
     taken: int = 0
     refused: int = 0
     macs: int = 0
@@ -248,13 +250,15 @@ class _Seed:
             Contribution(
                 board=board.scene.name,
                 offer=offer,
-                base=versions[board.base].tensors,
+                base=board.offered or versions[board.base].tensors,
                 behind=now - board.base,
             )
             for board, offer in zip(boards, offers, strict=True)
             if now - board.base <= rules.oldest_base
         ]
         averaged = average(self.root, versions[-1].tensors, contributions, rules).tensors
+        for board, each in zip(boards, offers, strict=True):
+            board.offered = with_offer(self.root, versions[board.base].tensors, each)
         tried = [self._candidate(board, averaged, local) for board in boards]
         own = self._gate_counts(boards)
         theirs = [self._counts(folder, board.scene.gate) for folder, board in zip(tried, boards, strict=True)]
@@ -268,7 +272,7 @@ class _Seed:
                 board.refused += 1
                 continue
             board.taken += 1
-            board.base = len(versions) - 1
+            board.base, board.offered = len(versions) - 1, None
             shutil.rmtree(board.folder)
             folder.rename(board.folder)
 
