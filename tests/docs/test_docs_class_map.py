@@ -85,7 +85,7 @@ def test_weights_of_other_classes_become_a_base_of_the_sites(site: Path) -> None
         (("--class-map", "map.toml"), "name it by --init"),
         (("--init", "weights.safetensors"), "does not say what its classes are: give --class-map"),
         ((*WORDS[:4], "--architecture", "fastscnn", "--epochs", 0), "no weight has the name and shape"),
-        (("--epochs", 0), "give a model to start from"),
+        (("--epochs", 0), "0 writes the model of --init as it is"),
     ],
 )
 def test_what_does_not_go_together_is_said(site: Path, words: tuple[Any, ...], said: str) -> None:
