@@ -284,14 +284,17 @@ class LongDay:
 
     def _end_amid_a_round(self, fate: str, quiet: int, last: int) -> None:
         """Frames come while a round is under way; then its trainer or the daemon ends."""
-        trainer = self._held_trainer(amid_steps=fate == "stop" or self._chance.random() < 0.5)
+        amid_steps = fate == "stop" or self._chance.random() < 0.5
+        trainer = self._held_trainer(amid_steps=amid_steps)
         self._send_some(quiet, last)
+        while trainer.round not in self.open_rounds():
+            # It stood still for so long that its joules or its time were spent, which ends a round as well.
+            trainer = self._held_trainer(amid_steps=amid_steps)
         if fate == "kill trainer":
             self.killed_rounds.add(trainer.round)
             trainer.send(signal.SIGKILL)
             self._wait(lambda: trainer.round not in self.open_rounds(), pause=0.1)
             return
-        assert trainer.round in self.open_rounds()
         if fate == "stop":
             trainer.send(signal.SIGCONT)
         self._end(signal.SIGTERM if fate == "stop" else signal.SIGKILL)
