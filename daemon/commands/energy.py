@@ -121,6 +121,8 @@ def bar(value: float, most: float, *, ascii_only: bool, width: int = _BAR_WIDTH)
 
 
 def _print_ledger(ledger: Sequence[Mapping[str, Any]]) -> None:
+    if not ledger:
+        return
     print_table(
         "Ledger of rounds",
         ("round", "opened", "reserved", "settled", "attributed", "method"),
