@@ -75,6 +75,7 @@ class Hub:
                 yield self._latest
             while True:
                 async with self._changed:
+                    # mypy cannot infer the type of a lambda with a default.
                     await self._changed.wait_for(lambda seen=seen: self._number != seen)  # type: ignore[misc]
                     seen = self._number
                     latest = self._latest

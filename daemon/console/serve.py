@@ -81,7 +81,7 @@ def serve(app: Starlette, listen: Listen, on_ready: Callable[[str], None]) -> No
             proxy_headers=False,
             limit_concurrency=_CONNECTIONS,
             timeout_graceful_shutdown=_STOP_SECONDS,
-            **tls,  # type: ignore[arg-type]
+            **tls,  # type: ignore[arg-type]  # one type of value stands for two options
         )
         server = _Server(config, lambda port: on_ready(listen.url(port)))
         # The server raises the signal that stopped it once more when all is closed: that is no failure.
