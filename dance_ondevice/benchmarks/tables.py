@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dance_ondevice.benchmarks import overview
 from dance_ondevice.benchmarks.base import page as base_page
 from dance_ondevice.benchmarks.base.report import BaseReport
 from dance_ondevice.benchmarks.demo_runs import page as demo_page
@@ -65,7 +66,8 @@ def render(folder: Path) -> str:
         for path, result in results.items()
         if result.about.benchmark == "slimming"
     }
-    return "\n".join([_HEAD, *slimming_page.targets(slimmed), *(sections or [_NO_RESULTS + "\n"])])
+    first = overview.lines({path.name: result for path, result in results.items()})
+    return "\n".join([_HEAD, *first, *slimming_page.targets(slimmed), *(sections or [_NO_RESULTS + "\n"])])
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -70,7 +70,7 @@ def missing_docstrings(root: Path) -> list[str]:
 
 
 def write_pages(root: Path, out: Path) -> None:
-    """Write a page for each package of the library in ``root``, and an index, into the folder ``out``."""
+    """Write a page for each package of the library in ``root`` into the folder ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     for package in PACKAGES:
         names = [_name(path, root) for path in module_files(root / package)]
@@ -80,16 +80,6 @@ def write_pages(root: Path, out: Path) -> None:
             heading = name.removeprefix(f"{title}.")
             parts += [heading, "-" * len(heading), "", f".. automodule:: {name}", "   :members:", ""]
         _write(out / f"{package}.rst", "\n".join(parts))
-    listed = "\n".join(f"   {package}" for package in PACKAGES)
-    title = "The library"
-    text = (
-        "The method is a library without sockets, threads, database or clock. Each room imports those\n"
-        "below it alone; the daemon is used by its commands and sockets, and is not described here.\n"
-    )
-    _write(
-        out / "index.rst",
-        f"{title}\n{'=' * len(title)}\n\n{text}\n.. toctree::\n   :maxdepth: 1\n\n{listed}\n",
-    )
 
 
 def _name(path: Path, root: Path) -> str:

@@ -7,9 +7,9 @@ import re
 
 from sphinx.application import Sphinx
 
-INDEX = "docs/index"
+INDEX, LIBRARY = "docs/index", "docs/library"
 SECTION = re.compile(r"^## (?P<caption>.+)\n(?P<body>(?:(?!## ).*\n?)*)", re.MULTILINE)
-LINK = re.compile(r"^- \[[^\]]+\]\((?P<page>[^)#\s]+)\.(?:md|rst)\)", re.MULTILINE)
+LINK = re.compile(r"^- \[[^\]]+\]\((?P<page>[^)#\s]+)\.md\)", re.MULTILINE)
 
 
 def toctrees(text: str) -> str:
@@ -30,6 +30,8 @@ def add_toctrees(_: Sphinx, name: str, source: list[str]) -> None:
     """Append them to the text of the index."""
     if name == INDEX:
         source[0] += toctrees(source[0])
+    elif name == LIBRARY:  # its pages are made at the build
+        source[0] += "\n```{toctree}\n:glob:\n:maxdepth: 1\n\n/api/*\n```\n"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

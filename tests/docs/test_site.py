@@ -40,7 +40,8 @@ def test_every_page_is_in_the_navigation(build: ModuleType) -> None:
     import navigation
 
     listed = set(re.findall(r"^/(\S+)$", navigation.toctrees((ROOT / "docs" / "index.md").read_text()), re.M))
-    pages = {f"docs/{page.stem}" for page in (ROOT / "docs").glob("*.md")} - {"docs/index"}
+    pages = {str(page.relative_to(ROOT).with_suffix("")) for page in (ROOT / "docs").rglob("*.md")}
+    pages -= {"docs/index"}
     assert pages <= listed, sorted(pages - listed)
 
 
