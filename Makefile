@@ -115,8 +115,8 @@ flaky: $(VENV)/.stamp-test
 	done; echo "$$failed of $(TIMES) runs of the slow tests failed"; test $$failed = 0
 
 release-check: $(VENV)/.stamp-test
-	$(PIP) install --quiet -c constraints.txt '.[release]' --no-build-isolation --no-deps >/dev/null; \
-	$(BIN)/python tests/release/release_check.py $(RELEASE_PYTHONS)
+	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[release]'
+	TORCH_INDEX_URL='$(TORCH_INDEX_URL)' $(BIN)/python tests/release/release_check.py $(RELEASE_PYTHONS)
 
 clean:
 	rm -rf $(VENV) .cache build dist site demo-report *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

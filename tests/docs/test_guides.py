@@ -173,7 +173,8 @@ def test_the_guides_as_they_are_typed(tmp_path: Path) -> None:
         while watch.poll() is None:  # a mask may be made before the reader has come
             sent = machines.type(MACHINES, "dance-ondevice stream", machines.camera)
             assert re.search("^sent +4$", sent, re.M), sent
-        assert watch.returncode == 0
+        printed, _ = watch.communicate()
+        assert watch.returncode == 0, printed
         assert cv2.imread(str(machines.desk / "overlay.png")) is not None
 
         assert "meter" in machines.type(SOLAR, "dance-ondevice doctor")
