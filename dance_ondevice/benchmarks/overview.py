@@ -55,12 +55,15 @@ def lines(results: Mapping[str, Result]) -> list[str]:
         rows.append((question, finding.found, finding.beside, finding.verdict, links))
     if not rows:
         return []
+    head, rule, *body = table(("what", "measured", "beside", "verdict", "files"), rows)
     return [
         "## What is good and what is not",
         "",
         "The command of each figure, with data, seed, machine and date, stands in its section below.",
         "",
-        *table(("what", "measured", "beside", "verdict", "files"), rows),
+        head,
+        rule.replace("---:", "---"),  # words, not figures
+        *body,
         "",
     ]
 

@@ -81,6 +81,8 @@ def step(name: str, work: Callable[[], str]) -> Step:
         outcome, note = "FAILED", str(error)
     except NotDoneError as error:
         outcome, note = "NOT DONE", str(error)
+    except Exception as error:  # whatever it is, the other steps are still to be tried
+        outcome, note = "FAILED", repr(error)
     print(f"{outcome:9} {name} ({time.monotonic() - began:.0f} s){': ' if note else ''}{note}", flush=True)
     return Step(name, outcome, note)
 
@@ -278,10 +280,10 @@ def list_parts(environment: Environment) -> str:
     """Write the SBOM and the list of licences of an environment; a licence that is not known fails."""
     python = environment.venv / "bin" / "python"
     words = ("environment", "--output-reproducible", "--validate", "-o", DIST / "sbom.cdx.json", python)
-    run(Path(sys.executable).parent / "cyclonedx-py", *words)
-    licences = Path(sys.executable).parent / "pip-licenses"
-    run(licences, "--python", python, "-u", "-f", "markdown", "--output-file", DIST / "licences.md")
-    found = json.loads(run(licences, "--python", python, "-f", "json"))
+    run(sys.executable, "-m", "cyclonedx_py", *words)
+    licences = (sys.executable, "-m", "piplicenses", "--python", python)
+    run(*licences, "-u", "-f", "markdown", "--output-file", DIST / "licences.md")
+    found = json.loads(run(*licences, "-f", "json"))
     unknown = [one["Name"] for one in found if one["License"] == "UNKNOWN"]
     if unknown:
         raise FailedError(f"no licence is stated by {', '.join(unknown)}")
@@ -294,7 +296,9 @@ def audit(environment: Environment) -> str:
     (packages,) = environment.venv.glob("lib/python*/site-packages")
     done = subprocess.run(
         [
-            Path(sys.executable).parent / "pip-audit",
+            sys.executable,
+            "-m",
+            "pip_audit",
             "--path",
             packages,
             "-f",
