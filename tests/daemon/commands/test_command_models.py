@@ -116,7 +116,7 @@ def test_engines_are_those_of_the_live_version(run, run_json, paths: StatePaths)
 
 
 def test_show_without_a_live_version(run, paths: StatePaths):
-    assert "no live version" in run("models", "show", "--state-dir", str(paths.root), code=1).stderr
+    assert "no live version yet" in run("models", "show", "--state-dir", str(paths.root), code=1).stderr
 
 
 def test_list_without_a_database(run, paths: StatePaths):
@@ -270,6 +270,8 @@ def test_an_import_asks_the_daemon_and_tells_what_became_of_it(  # noqa: PLR0917
 
     serve({"import_model": import_model, "train_status": lambda _: {"state": "done", **end}})
     monkeypatch.chdir(tmp_path)
+    assert "is no folder" in run("models", "import", "bass", "--state-dir", str(paths.root), code=1).stderr
+    (tmp_path / "base").mkdir()
     done = run("models", "import", "base", "--state-dir", str(paths.root), code=code)
     assert words in done.stdout + done.stderr
     assert asked == [{"folder": str(tmp_path / "base")}]  # the daemon has a folder of its own to start from

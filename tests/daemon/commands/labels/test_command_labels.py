@@ -215,3 +215,14 @@ def test_a_first_label_is_taken_away_again_and_only_the_last_import_goes(
     assert store.snapshot().samples_labelled == 1
     assert store.snapshot().bytes == sum(f.stat().st_size for f in paths.samples.rglob("*") if f.is_file())
     assert "no import to take back" in run(*args, code=1).stderr
+
+
+@pytest.mark.usefixtures("daemon")
+def test_names_mean_the_classes_of_the_state_though_the_command_has_no_configuration(
+    bring, ids, folder: Path, paths: StatePaths
+) -> None:
+    (paths.root / "classes.json").write_text('["bus", "car", "road"]')
+    bring(write(folder / "a.json", coco(f"{ids[0]}.jpg", annotations=[CAR])))
+    found = mask_of(paths, ids[0])
+    assert found is not None
+    assert set(np.unique(found)) == {1, 255}
