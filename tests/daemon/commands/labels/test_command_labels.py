@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -226,3 +227,17 @@ def test_names_mean_the_classes_of_the_state_though_the_command_has_no_configura
     found = mask_of(paths, ids[0])
     assert found is not None
     assert set(np.unique(found)) == {1, 255}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_store_that_is_busy_for_long_is_named(
+    bring, ids, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_labels, "_STORE_SECONDS", 0.01)
+    busy = threading.Event()
+    store.submit(lambda _: busy.wait(60))
+    write(folder / "a.json", coco(f"{ids[0]}.jpg", annotations=[CAR]))
+    try:
+        assert "import again" in bring(folder, code=1)["results"][0]["error"]
+    finally:
+        busy.set()
