@@ -232,7 +232,8 @@ def check_classes(card: Mapping[str, Any], classes: Sequence[str], what: str) ->
         why = "the same in another order or spelling, so its ids mean other things; " if same else ""
         raise VersionError(
             f"{what} is for other classes ({_shown(found)}) than model.classes ({_shown(classes)}): {why}"
-            "`dance-ondevice pretrain --init` with --class-map makes one for yours of it (docs/your-own-data.md)"
+            "`dance-ondevice pretrain --init` with --class-map makes one for yours of it "
+            "(docs/your-own-data.md)"
         )
 
 
