@@ -147,6 +147,7 @@ def test_cvat_paints_by_z_order_and_decodes_masks() -> None:
         b"<other/>",
         b'<!DOCTYPE a [<!ENTITY b "b">]><annotations/>',
         b"<annotations><track/></annotations>",
+        b"<annotation><imagesize/></annotation>",
     ],
 )
 def test_what_is_no_cvat_for_images_says_so(data: bytes) -> None:
