@@ -204,11 +204,11 @@ def _check_canvas(results: Sequence[Mapping[str, Any]]) -> None:
                 f"its regions are drawn on several {what} of the task ({', '.join(sorted(canvases))}), and "
                 "the export does not say which file each is: give every image a task of its own"
             )
-    turned = {each.get("image_rotation") for each in drawn} - {None, 0}
+    turned = [turn for each in drawn if (turn := each.get("image_rotation")) not in (None, 0)]
     if turned:
         raise FormatError(
-            f"it was drawn on the image turned by {turned.pop()} degrees: turn it back in Label Studio, and "
-            "submit again"
+            f"it was drawn on the image turned by {str(turned[0])[:20]} degrees: turn it back in Label Studio, "
+            "and submit again"
         )
 
 

@@ -310,13 +310,30 @@ json_values = st.recursive(
 
 
 @given(json_values, json_values, json_values)
-def test_no_document_does_more_than_raise_its_error(images: Any, annotations: Any, categories: Any) -> None:
-    for read, document in (
-        (read_coco, {"images": images, "annotations": annotations, "categories": categories}),
-        (read_label_studio, [{"id": 1, "data": images, "annotations": annotations}]),
+def test_no_document_does_more_than_raise_its_error(one: Any, other: Any, third: Any) -> None:
+    drawing = {"type": "polygonlabels", "original_width": 8, "original_height": 6}
+    for document in (
+        {"images": one, "annotations": other, "categories": third},
+        [{"id": 1, "data": one, "annotations": other}],
+        [task({**drawing, "value": one, "to_name": other, "image_rotation": third, "item_index": other})],
+        {"task": {"data": one}, "result": other},
+        {"imagePath": "a.jpg", "imageWidth": one, "imageHeight": other, "shapes": third},
+        {
+            "imagePath": one,
+            **{"imageWidth": 8, "imageHeight": 6},
+            "shapes": [{"label": "car", "points": other, "shape_type": "mask", "mask": third}],
+        },
+        {"imgHeight": one, "imgWidth": other, "objects": third},
+        {"size": {"height": one, "width": other}, "objects": [third]},
+        {
+            "size": {"height": 6, "width": 8},
+            "objects": [{"classTitle": "car", "geometryType": "polygon", "points": {"exterior": one}}],
+        },
     ):
         try:
-            export = read(document)
+            export = read_bytes("a.json", json.dumps(document).encode())
+            for image in export.images:
+                regions.paint(image, dict.fromkeys(regions.names([image]), 1))
         except FormatError:
             continue
         assert isinstance(export, Export)
