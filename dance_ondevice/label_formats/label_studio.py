@@ -207,8 +207,8 @@ def _check_canvas(results: Sequence[Mapping[str, Any]]) -> None:
     turned = [turn for each in drawn if (turn := each.get("image_rotation")) not in (None, 0)]
     if turned:
         raise FormatError(
-            f"it was drawn on the image turned by {str(turned[0])[:20]} degrees: turn it back in Label Studio, "
-            "and submit again"
+            f"it was drawn on the image turned by {str(turned[0])[:20]} degrees: turn it back in Label "
+            "Studio, and submit again"
         )
 
 
