@@ -36,6 +36,8 @@ _BRUSH_TEXT = (
 )
 _LOSSY = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _EXPORTS = (".json", ".xml")
+#: Archives that are not opened: of a zip, those within it.
+_PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
 class NothingFound(ValueError):  # noqa: N818 - read as a state
@@ -173,6 +175,8 @@ def _nothing(entries: list[Entry], path: Path, kind: str) -> str:
         return f"{path} is no export of a labelling tool, but a mask: leave --format {kind} out"
     exports = "" if kind == "png" else ", and no .json or .xml file of a labelling tool"
     text = f"{path} holds no .png files that are masks{exports}, in no folder or zip below it either"
+    if packed := [entry.name for entry in entries if entry.path.suffix.lower() in _PACKED]:
+        return f"{text}; {', '.join(packed[:3])} is not opened: unpack it, and name the folder"
     lossy = sum(entry.path.suffix.lower() in _LOSSY and not _is_no_mask(entry.path) for entry in entries)
     if lossy:
         return f"{text}; {lossy} files are of other kinds of image: masks must be PNG"

@@ -19,6 +19,7 @@ from label_imports import (
     put,
     rows,
     write,
+    zipped,
 )
 from tool_scene import NAMES, truth
 
@@ -74,6 +75,20 @@ def test_refused_labels_are_listed_with_their_reasons(bring, refuse, ids, folder
 def test_an_empty_folder_is_no_success(run, folder: Path, paths: StatePaths, database: Any) -> None:
     said = run("labels", "import", str(folder), "--state-dir", str(paths.root), "--dry-run", code=1).stderr
     assert "no .png" in said
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("labels.txt", "export as COCO"),
+        ("inner.zip", "inner.zip is not opened"),
+        ("a.tif", "masks must be PNG"),
+    ],
+)
+def test_what_is_there_instead_is_named(refuse, folder: Path, tmp_path: Path, name: str, told: str) -> None:
+    (folder / name).write_bytes(b"x")
+    assert told in " ".join(refuse(zipped(folder, tmp_path / "tool.zip")).split())
 
 
 def test_without_a_daemon_it_says_how_to_start_one(refuse, folder: Path) -> None:
