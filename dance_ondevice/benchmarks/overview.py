@@ -206,7 +206,7 @@ def _soak(bodies: Sequence[Body]) -> Finding:
     body = bodies[0]
     more = body["descriptors_more"], body["threads_more"]
     return Finding(
-        f"memory {body['growth']:+.1%}, descriptors {more[0]:+d}, threads {more[1]:+d} "
+        f"memory {body['growth']:+.2%}, descriptors {more[0]:+d}, threads {more[1]:+d} "
         f"in {body['seconds'] / 60:.0f} minutes",
         "allowed: 2 %, 0, 0",
         _by(body["growth"] <= 0.02 and max(more) <= 0 and not body["failures"]),
