@@ -169,7 +169,7 @@ class Rounds(Service):
             try:
                 request = self._requests.get(timeout=5.0)
             except queue.Empty:
-                self._guard.run("the drift watch", self._drift.update)
+                self._guard.run("the drift watch", self._ask_for_labels)
                 self._check_probation(round_ahead=False)
                 if self._counted != self._context.store.snapshot().samples_labelled:
                     self._guard.run("the count of samples", self._count)
@@ -192,6 +192,11 @@ class Rounds(Service):
             needed_after_drift=_after_drift(training),
         )
         self._publish(stock=found, stock_of=self._counted)
+
+    def _ask_for_labels(self) -> None:
+        """Publish which labels a person is asked for."""
+        self._drift.update()
+        self._publish(labels_wanted=self._drift.wanting(_after_drift(self._context.config.training)))
 
     def _serve(self, request: Request) -> None:
         def failed(text: str) -> None:

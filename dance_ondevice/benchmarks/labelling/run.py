@@ -98,7 +98,7 @@ def run(plan: Plan, base: Path, stream: Stream, work: Path, *, say: Callable[[st
 
     def gains(way: str) -> dict[str, float]:
         return {
-            amount: mean(arm.miou for arm in arms if (arm.way, arm.amount) == (way, amount)) - frozen
+            amount: float(mean(arm.miou for arm in arms if (arm.way, arm.amount) == (way, amount)) - frozen)
             for each, amount in plan.ways
             if each == way
         }
@@ -114,7 +114,7 @@ def run(plan: Plan, base: Path, stream: Stream, work: Path, *, say: Callable[[st
         batch_size=_BATCH,
         taps_a_frame=plan.habits.taps_a_frame,
         confirms=plan.habits.confirms,
-        frozen=frozen,
+        frozen=float(frozen),
         gain=Gain(taps=gains("taps"), random=gains("random"), labelled_frames=gains("labelled_frames")),
         arms=arms,
     )
@@ -208,9 +208,9 @@ class _Bench:
             seed=seed,
             frames=len(labelled.labels),
             taps=labelled.taps,
-            labelled=said / max(1, pixels),
-            right=right / max(1, judged),
-            miou=score,
+            labelled=float(said / max(1, pixels)),
+            right=float(right / max(1, judged)),
+            miou=float(score),
             cpu_seconds=round(time.process_time() - began, 1),
         )
 
