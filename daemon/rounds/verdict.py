@@ -14,7 +14,8 @@ from dance_ondevice.daemon.rounds import gate_table
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.watch import RunResult
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.policies.promotion import promotion
+from dance_ondevice.policies.promotion import asking, promotion
+from dance_ondevice.policies.samples.wanted import WantedLabels
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,19 @@ def judge(
         result.scores["live"].scores(),
         result.scores["candidate"].scores(),
         gate_rules(config),
-        slimmed=slimmed is not None and slimmed.macs_after < slimmed.macs_before,
+        slimmed=_is_slimmer(result),
         classes=config.model.classes,
         comparison=table.whole,
         groups=table.groups,
         speed=speed,
         untrained_live=untrained_live,
     )
+    lacking = None
+    if verdict.outcome == "rejected" and not untrained_live:
+        lacking = asking.lacking(table.whole, table.groups, gate_rules(config), slimmed=_is_slimmer(result))
+    wanted = _wanted(lacking, config) if lacking else {}
     notes = (
+        _would_decide(wanted),
         result.reason,
         slimmed.note if slimmed else "",
         job.note,
@@ -92,6 +98,7 @@ def judge(
             "confidence": config.promotion.confidence,
             "condition": job.condition,
             "table": gate_table.in_words(table, config.model.classes),
+            "lacking": wanted,
             "live_ms": speed.live_ms,
             "candidate_ms": speed.candidate_ms,
         },
@@ -100,6 +107,44 @@ def judge(
         "slimming": _slimming(result),
     }
     return Judgement(verdict.outcome, reasons, certificate)
+
+
+def labels_wanted(card: Mapping[str, Any]) -> WantedLabels | None:
+    """The labels that would decide on a rejected version, from its card; None where labels would not."""
+    lacking = (card.get("gate") or {}).get("lacking")
+    if not lacking:
+        return None
+    thin = lacking["thin"]
+    only = f"; {', '.join(thin)} {'is' if len(thin) == 1 else 'are'} held out in a single block" if thin else ""
+    return WantedLabels(
+        camera="",
+        condition=lacking["condition"],
+        frames=lacking["frames"],
+        why=f"they would decide on {card.get('version')}, which its few held-out labels could not{only}",
+    )
+
+
+def _is_slimmer(result: RunResult) -> bool:
+    slimmed = result.slimmed
+    return slimmed is not None and slimmed.macs_after < slimmed.macs_before
+
+
+def _wanted(lacking: asking.Lacking, config: Config) -> dict[str, Any]:
+    """What the verdict lacked, as plain data for the version's card."""
+    classes = config.model.classes
+    return {
+        "condition": gate_table.condition_of(lacking.group),
+        "units": lacking.units,
+        "frames": asking.frames_to_label(lacking, config.training.gate_share),
+        "thin": [classes[number] for number in lacking.thin if number < len(classes)],
+    }
+
+
+def _would_decide(wanted: Mapping[str, Any]) -> str:
+    if not wanted:
+        return ""
+    where = f" at {wanted['condition']}" if wanted["condition"] else ""
+    return f"labels of about {wanted['frames']} more frames{where} would decide"
 
 
 def recorded(card: Mapping[str, Any]) -> tuple[Judgement, dict[str, Any]]:

@@ -41,6 +41,7 @@ __all__ = [
     "Scores",
     "Speed",
     "Verdict",
+    "falls",
     "judge",
     "steadier",
     "units_to_decide",
@@ -266,7 +267,7 @@ def _may_be_noise(comparison: Comparison | None, index: int) -> bool:
 def _fallen_groups(groups: Sequence[Group], rules: GateRules) -> list[str]:
     if len(groups) < 2:  # the whole is judged already
         return []
-    fallen = [group for group in groups if _fallen(group.comparison, rules)]
+    fallen = [group for group in groups if falls(group.comparison, rules)]
     return [
         f"{group.name} fell from mIoU {group.comparison.live:.3f} to {group.comparison.candidate:.3f} "
         f"({group.comparison.gain.point:+.3f}), at most {-_may_fall(group.comparison, rules):+.3f} is allowed"
@@ -275,7 +276,7 @@ def _fallen_groups(groups: Sequence[Group], rules: GateRules) -> list[str]:
     ]
 
 
-def _fallen(group: Comparison, rules: GateRules) -> bool:
+def falls(group: Comparison, rules: GateRules) -> bool:
     """Return whether a condition fell too far, and by more than chance as far as its samples show."""
     if group.gain.point >= -_may_fall(group, rules) - _ROUNDING:
         return False

@@ -37,7 +37,7 @@ __all__ = ["Plan", "run"]
 
 Mask = NDArray[np.uint8]
 
-_BATCH = 8
+_BATCH = 4
 _SCALES = (0.5,)
 
 
@@ -57,7 +57,7 @@ class Plan:
     taps: tuple[int, ...] = (30, 100)
     share: float = 0.1
     seeds: tuple[int, ...] = (0, 1, 2)
-    steps: int = 40
+    steps: int = 30
     learning_rate: float = 1e-3
     habits: Habits = field(default_factory=Habits)
 
