@@ -21,8 +21,8 @@ def notices(parts: status.Parts) -> Iterator[Notice]:
         yield Notice(
             key=f"labels {wanted.camera} {wanted.condition}",
             kind="labels_wanted",
-            text=f"{wanted.words}. The console's page for labels shows them, and `dance-ondevice samples export "
-            "--for-labelling` writes them to a folder.",
+            text=f"{wanted.words}. The console's page for labels shows them, and `dance-ondevice samples "
+            "export --for-labelling` writes them to a folder.",
             facts={"camera": wanted.camera, "condition": wanted.condition, "frames": wanted.frames},
         )
     step = parts.advisor.now()

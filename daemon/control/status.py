@@ -157,7 +157,9 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
             "masks": predictor.endpoint if predictor else None,
             "metrics": metrics_url or None,
         },
-        "labels_wanted": [{**msgspec.to_builtins(each), "words": each.words} for each in rounds.labels_wanted],
+        "labels_wanted": [
+            {**msgspec.to_builtins(each), "words": each.words} for each in rounds.labels_wanted
+        ],
         "notify": parts.webhook(),
         "warnings": _warnings(parts, card),
     }
@@ -340,7 +342,9 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
     warnings += _about_cameras(parts.instruments)
     warnings.extend(map(str, parts.model_changes()))
     if (hook := parts.webhook()) and hook["trouble"]:
-        warnings.append(f"notices do not arrive ({hook['trouble']}): look at notify.url and at what listens there")
+        warnings.append(
+            f"notices do not arrive ({hook['trouble']}): look at notify.url and at what listens there"
+        )
     if keys := parts.restart_keys():
         warnings.append(f"restart the daemon to apply the changed configuration keys: {', '.join(keys)}")
     return warnings

@@ -1,7 +1,7 @@
 """Posts notices to a webhook, on a thread of its own: nothing in the daemon waits for the answer.
 
-A notice is sent once while its reason lasts. What cannot be delivered is tried again, ever less often, while it
-is still true. Neither a slow server nor a dead one ends or delays anything else.
+A notice is sent once while its reason lasts. What cannot be delivered is tried again, ever less often, while
+it is still true. Neither a slow server nor a dead one ends or delays anything else.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Notice:
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
-class DeliveryFailed(OSError):
+class DeliveryFailed(OSError):  # noqa: N818 - the name says what happened
     """The server answered, and not with success."""
 
 
@@ -72,9 +72,7 @@ def post(url: str, body: bytes, *, seconds: float = _ANSWER_SECONDS) -> None:
     parts = urlsplit(url)
     host = parts.hostname or ""
     connection = (
-        http.client.HTTPSConnection(
-            host, parts.port, timeout=seconds, context=ssl.create_default_context()
-        )
+        http.client.HTTPSConnection(host, parts.port, timeout=seconds, context=ssl.create_default_context())
         if parts.scheme == "https"
         else http.client.HTTPConnection(host, parts.port, timeout=seconds)
     )
@@ -137,7 +135,8 @@ class Delivery:
 class Webhook(Service):
     """Owns the thread that posts."""
 
-    # A name server or a TLS handshake may take as long as it likes: the thread holds nothing that others need.
+    # A name server or a TLS handshake may take as long as it likes: the thread holds nothing that others
+    # need.
     max_silence = math.inf
 
     def __init__(

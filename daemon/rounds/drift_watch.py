@@ -92,7 +92,7 @@ class DriftWatch:
             return ()
         since = {camera: self._since[camera] for camera in self._waiting}
         stored = self._store.submit(lambda db: _came(db, since)).result()
-        found = []
+        found: list[wanted.WantedLabels] = []
         for camera, alarms in self._waiting.items():
             signals = tuple(dict.fromkeys(alarm.signal for alarm in alarms))
             found += wanted.after_drift(camera, signals, stored[camera], needed)
@@ -131,7 +131,8 @@ def _came(db: Database, since: Mapping[str, int]) -> dict[str, list[wanted.Unlab
     """What came of each camera after a number, by condition."""
     query = (
         "select coalesce(condition, ''), sum(label_path is null and unreadable is null), "
-        "sum(label_path is not null and rounds_used = 0) from samples where camera = ? and arrival > ? group by 1"
+        "sum(label_path is not null and rounds_used = 0) from samples "
+        "where camera = ? and arrival > ? group by 1"
     )
     return {
         camera: [

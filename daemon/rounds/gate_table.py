@@ -16,7 +16,6 @@ from dance_ondevice.daemon.children.counts import (
 )
 from dance_ondevice.policies.promotion import bootstrap, promotion
 
-
 #: What the name of a condition's group begins with.
 _CONDITION = "condition "
 

@@ -193,6 +193,7 @@ class Rounds(Service):
             min_new_samples=training.min_new_samples,
             drifted=drifted,
             needed_after_drift=_after_drift(training),
+            teacher_judges=self._procedure.teacher_judges(),
         )
         self._publish(stock=found, stock_of=self._counted)
 

@@ -17,6 +17,9 @@ from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.policies.promotion import asking, promotion
 from dance_ondevice.policies.samples.wanted import WantedLabels
 
+#: What the mIoU of two models' masks is called where a teacher made the labels.
+_BY_TEACHER = "agreement with the teacher"
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -75,9 +78,10 @@ def judge(
         groups=table.groups,
         speed=speed,
         untrained_live=untrained_live,
+        measure=_BY_TEACHER if job.by_teacher else "mIoU",
     )
     lacking = None
-    if verdict.outcome == "rejected" and not untrained_live:
+    if verdict.outcome == "rejected" and not untrained_live and not job.by_teacher:
         lacking = asking.lacking(table.whole, table.groups, gate_rules(config), slimmed=_is_slimmer(result))
     wanted = _wanted(lacking, config) if lacking else {}
     notes = (
@@ -93,11 +97,10 @@ def judge(
             "reasons": list(reasons),
             **{name: facts[name] for name in ("miou_before", "miou_after", "miou_frozen", "expected_gain")},
             "samples": result.scores["candidate"].samples,
-            "iou_per_class": list(result.scores["candidate"].iou_per_class),
-            "iou_per_class_before": list(result.scores["live"].iou_per_class),
+            **_scores(result, gate_table.in_words(table, config.model.classes), by_teacher=job.by_teacher),
             "confidence": config.promotion.confidence,
             "condition": job.condition,
-            "table": gate_table.in_words(table, config.model.classes),
+            "table": {} if job.by_teacher else gate_table.in_words(table, config.model.classes),
             "lacking": wanted,
             "live_ms": speed.live_ms,
             "candidate_ms": speed.candidate_ms,
@@ -109,13 +112,27 @@ def judge(
     return Judgement(verdict.outcome, reasons, certificate)
 
 
+def _scores(result: RunResult, table: Mapping[str, Any], *, by_teacher: bool) -> dict[str, Any]:
+    """The scores by class; of a teacher's labels in a column of their own, since they are no accuracy."""
+    live, candidate = result.scores["live"], result.scores["candidate"]
+    if by_teacher:
+        agreed = {"agreement_before": live.miou, "agreement_after": candidate.miou}
+        return {"by_teacher": {**agreed, "table": table}}
+    return {
+        "iou_per_class": list(candidate.iou_per_class),
+        "iou_per_class_before": list(live.iou_per_class),
+    }
+
+
 def labels_wanted(card: Mapping[str, Any]) -> WantedLabels | None:
     """The labels that would decide on a rejected version, from its card; None where labels would not."""
     lacking = (card.get("gate") or {}).get("lacking")
     if not lacking:
         return None
     thin = lacking["thin"]
-    only = f"; {', '.join(thin)} {'is' if len(thin) == 1 else 'are'} held out in a single block" if thin else ""
+    only = (
+        f"; {', '.join(thin)} {'is' if len(thin) == 1 else 'are'} held out in a single block" if thin else ""
+    )
     return WantedLabels(
         camera="",
         condition=lacking["condition"],

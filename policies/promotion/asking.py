@@ -1,4 +1,4 @@
-"""What a rejected candidate's verdict lacked: how many more held-out units, and of which condition, would decide it."""
+"""What a verdict lacked: how many more held-out units, and of which condition, would decide it."""
 
 from __future__ import annotations
 

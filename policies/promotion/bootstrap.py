@@ -5,9 +5,9 @@ frames (the block bootstrap of Kuensch, "The jackknife and the bootstrap for gen
 Annals of Statistics 1989). Both models are scored on the same draw, so what is hard in a block is hard for
 both and cancels out. Percentile bounds are widened by sqrt(n / (n - 1)) for n blocks, since a bootstrap over
 few draws from few blocks is too narrow by that factor (Hesterberg, "What Teachers Should Know About the
-Bootstrap", 2015, arXiv 1411.5279, section 3). A class that only k of them hold, as with sparse labels, is widened
-by its own factor, sqrt(k / (k - 1)). What it gained in a single block has no spread at all and proves nothing: it is
-left out of the lower bound of the gain, and what it lost there is not.
+Bootstrap", 2015, arXiv 1411.5279, section 3). A class that only k of them hold, as with sparse labels, is
+widened by its own factor, sqrt(k / (k - 1)). What it gained in a single block has no spread at all and proves
+nothing: it is left out of the lower bound of the gain, and what it lost there is not.
 """
 
 from __future__ import annotations

@@ -137,6 +137,7 @@ def judge(
     groups: Sequence[Group] = (),
     speed: Speed | None = None,
     untrained_live: bool = False,
+    measure: str = "mIoU",
 ) -> Verdict:
     """Compare a candidate with the live model on the same held-out samples.
 
@@ -153,14 +154,15 @@ def judge(
         groups: Comparisons of the conditions among the held-out samples.
         speed: Time and MACs of a mask; None if they were not measured.
         untrained_live: True if the live model is untrained, so that the gain in mIoU alone decides.
+        measure: What the scores are called in the reasons.
     """
     unusable = _unusable(live, candidate)
     if unusable:
         return Verdict("rejected", tuple(unusable))
     gain = Bounded(candidate.miou - live.miou) if comparison is None else comparison.gain
     figures = (
-        f"mIoU {live.miou:.3f} -> {candidate.miou:.3f} ({candidate.miou - live.miou:+.3f}) on {live.samples} "
-        f"held-out {'sample' if live.samples == 1 else 'samples'}"
+        f"{measure} {live.miou:.3f} -> {candidate.miou:.3f} ({candidate.miou - live.miou:+.3f}) on "
+        f"{live.samples} held-out {'sample' if live.samples == 1 else 'samples'}"
     )
     least = rules.min_gain - (rules.slim_tolerance if slimmed else 0.0)
     reasons: list[str] = []
@@ -168,7 +170,9 @@ def judge(
         reasons.append(f"{figures}: at least {rules.min_gain:+.3f} is required")
     elif untrained_live:
         gained = f"{figures}: at least {rules.min_gain:+.3f} was required"
-        return Verdict("promoted", (gained, "the live model is untrained, so the gain in mIoU alone decided"))
+        return Verdict(
+            "promoted", (gained, f"the live model is untrained, so the gain in {measure} alone decided")
+        )
     elif gain.at_least() < least - _ROUNDING:
         reasons.append(
             f"{figures}: it may be chance, the lower bound of the gain is {gain.at_least():+.3f} and must be "
@@ -184,7 +188,7 @@ def judge(
                 f"({after - before:+.3f}), at most {-rules.max_class_drop:+.3f} is allowed"
                 f"{_evidence(comparison, index)}"
             )
-    reasons.extend(_fallen_groups(groups, rules))
+    reasons.extend(_fallen_groups(groups, rules, measure))
     reasons.extend(_too_slow(speed, rules))
     if reasons:
         return Verdict("rejected", (*reasons, *steadier(live.samples)))
@@ -264,12 +268,12 @@ def _may_be_noise(comparison: Comparison | None, index: int) -> bool:
     return change is not None and change.upper is not None and change.upper >= 0.0
 
 
-def _fallen_groups(groups: Sequence[Group], rules: GateRules) -> list[str]:
+def _fallen_groups(groups: Sequence[Group], rules: GateRules, measure: str) -> list[str]:
     if len(groups) < 2:  # the whole is judged already
         return []
     fallen = [group for group in groups if falls(group.comparison, rules)]
     return [
-        f"{group.name} fell from mIoU {group.comparison.live:.3f} to {group.comparison.candidate:.3f} "
+        f"{group.name} fell from {measure} {group.comparison.live:.3f} to {group.comparison.candidate:.3f} "
         f"({group.comparison.gain.point:+.3f}), at most {-_may_fall(group.comparison, rules):+.3f} is allowed"
         f"{_lacking(group.comparison, rules)}"
         for group in fallen

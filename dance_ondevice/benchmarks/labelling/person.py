@@ -50,7 +50,9 @@ class Corrected:
     taps: int
 
 
-def correct(pieces: Pieces, bgr: Mask, predicted: Mask, truth: Mask, most: int, habits: Habits) -> Corrected:
+def correct(
+    pieces: Pieces, bgr: Mask, predicted: Mask, truth: Mask, *, most: int, habits: Habits
+) -> Corrected:
     """Work at one frame.
 
     A tap at a region may take in more than the person meant, since the piece under it is the program's

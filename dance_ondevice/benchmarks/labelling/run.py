@@ -12,7 +12,9 @@ from statistics import mean
 
 import msgspec
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from dance_ondevice.benchmarks.labelling.person import Habits, correct
 from dance_ondevice.benchmarks.labelling.report import Arm, Gain, LabellingReport
@@ -26,7 +28,8 @@ from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.images.signature import signature
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard
-from dance_ondevice.models.forward import predict
+from dance_ondevice.models.forward import logits, predict, to_tensor
+from dance_ondevice.models.layers import resize
 from dance_ondevice.policies.samples.labelling import choose_for_labelling, shortlist
 from dance_ondevice.policies.samples.splits import SampleInfo
 from dance_ondevice.training.batches import TrainingSample, read_image, read_label
@@ -52,6 +55,8 @@ class Plan:
         steps: Optimiser steps of each round.
         learning_rate: Of each round.
         habits: How the simulated person works.
+        keep: Confidence from which a pixel of a tapped frame, of which nobody said anything, trains the class
+            that the live model gives it; above 1 for none, as the service does.
     """
 
     taps: tuple[int, ...] = (30, 100)
@@ -60,6 +65,7 @@ class Plan:
     steps: int = 30
     learning_rate: float = 1e-3
     habits: Habits = field(default_factory=Habits)
+    keep: float = 2.0
 
     @property
     def ways(self) -> tuple[tuple[str, str], ...]:
@@ -127,6 +133,7 @@ class _Frame:
     sample: TrainingSample
     info: SampleInfo
     predicted: Mask
+    confidence: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -150,7 +157,7 @@ class _Bench:
 
     def arm(self, way: str, amount: str, seed: int) -> Arm:
         """One way with one seed, from ``work`` if it is there."""
-        habits = None if way == "labelled_frames" else self.plan.habits
+        habits = None if way == "labelled_frames" else (self.plan.habits, self.plan.keep)
         told = repr(
             (
                 *(self.card.sha256, self.card.version, self.stream.about),
@@ -187,7 +194,8 @@ class _Bench:
                 uncertainty=1 - prediction.mean_confidence,
                 signature=signature(grey),
             )
-            found.append(_Frame(sample, info, prediction.mask))
+            sure = _confidence(model, small, card, (height, width))
+            found.append(_Frame(sample, info, prediction.mask, sure))
         return found
 
     def _measured(self, way: str, amount: str, seed: int) -> Arm:
@@ -230,8 +238,8 @@ class _Bench:
                     read_image(frame.sample),
                     frame.predicted,
                     self._truth(index),
-                    most - taps,
-                    self.plan.habits,
+                    most=most - taps,
+                    habits=self.plan.habits,
                 )
                 labels[index] = done.label
                 taps += done.taps
@@ -253,7 +261,7 @@ class _Bench:
             replace(
                 self._frames[index].info,
                 labelled=True,
-                classes=tuple(int(one) for one in np.unique(label[label != IGNORE])),
+                classes=frozenset(map(int, np.unique(label[label != IGNORE]))),
             )
             for index, label in sorted(labels.items())
         ]
@@ -287,6 +295,15 @@ class _Bench:
         for index, label in sorted(labelled.labels.items()):
             sample = self._frames[index].sample
             file = folder / f"{index:05d}.png"
-            file.write_bytes(encode_png(label))
+            kept = (label == IGNORE) & (self._frames[index].confidence >= self.plan.keep)
+            file.write_bytes(encode_png(np.where(kept, self._frames[index].predicted, label)))
             found.append(TrainingSample(sample.image, file, scale=sample.scale))
         return found
+
+
+def _confidence(model: nn.Module, bgr: Mask, card: ModelCard, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Softmax probability (H, W) of the class that a model gives each pixel."""
+    with torch.inference_mode():
+        scores = torch.softmax(logits(model, to_tensor(bgr, card.normalisation)), dim=1).amax(dim=1)
+        found: NDArray[np.float32] = resize(scores[:, None], size)[0, 0].numpy()
+    return found

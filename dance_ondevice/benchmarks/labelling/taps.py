@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import subprocess
 from importlib import resources
 from pathlib import Path
@@ -36,8 +37,8 @@ class Taps:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         except OSError as error:
             raise TapsError(
-                f"cannot start {node}: {error.strerror}; the page's code, which decides what a tap means, runs "
-                "in Node.js here: install it (Debian: apt install nodejs)"
+                f"cannot start {node}: {error.strerror}; the page's code, which decides what a tap means, "
+                "runs in Node.js here: install it (Debian: apt install nodejs)"
             ) from error
 
     def __enter__(self) -> Taps:
@@ -77,10 +78,8 @@ class Taps:
         """End the process."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended by itself
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass  # it has ended by itself
         self._process.wait()
         self._process.stdout.close()
 

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from dance_ondevice.daemon.control.webhook import Delivery, DeliveryFailed, Notice, Webhook, post
 
-NOTICE = Notice(key="labels front c1", kind="labels_wanted", text="12 frames want labels", facts={"frames": 12})
+NOTICE = Notice(
+    key="labels front c1", kind="labels_wanted", text="12 frames want labels", facts={"frames": 12}
+)
 
 
 class Server:
@@ -29,7 +31,7 @@ class Server:
         left = list(statuses)
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(handler) -> None:  # noqa: N805, N802 - self is the server here
+            def do_POST(handler) -> None:  # noqa: N805 - self is the server here
                 body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
                 status = left.pop(0) if left else 204
                 handler.send_response(status)
@@ -125,7 +127,9 @@ def test_a_stop_does_not_wait_for_a_server_that_never_answers() -> None:
         assert "cannot post to http://127.0.0.1" in str(webhook.report["trouble"])
 
 
-@pytest.mark.parametrize("error", [DeliveryFailed("it answered with status 404"), ValueError("odd"), KeyError("bug")])
+@pytest.mark.parametrize(
+    "error", [DeliveryFailed("it answered with status 404"), ValueError("odd"), KeyError("bug")]
+)
 def test_no_failure_ends_the_thread(error: Exception) -> None:
     tried = threading.Semaphore(0)
 
@@ -140,9 +144,13 @@ def test_no_failure_ends_the_thread(error: Exception) -> None:
 
 def test_https_needs_a_certificate_that_is_trusted() -> None:
     with socket.create_server(("127.0.0.1", 0)) as plain:
-        answer = threading.Thread(target=lambda: plain.accept()[0].close())
+
+        def hang_up() -> None:
+            plain.accept()[0].close()
+
+        answer = threading.Thread(target=hang_up)
         answer.start()
-        with pytest.raises(OSError):  # noqa: PT011 - a TLS error, in words of OpenSSL's
+        with pytest.raises(OSError):
             post(f"https://127.0.0.1:{plain.getsockname()[1]}/", b"{}")
         answer.join()
 

@@ -15,7 +15,9 @@ from dance_ondevice.policies.promotion.promotion import GateRules, Group, falls
 RULES = GateRules()
 
 
-def comparison(gain: Bounded, *, samples: int = 8, units: int = 4, class_units: tuple[int, ...] = ()) -> Comparison:
+def comparison(
+    gain: Bounded, *, samples: int = 8, units: int = 4, class_units: tuple[int, ...] = ()
+) -> Comparison:
     return Comparison(
         live=0.4,
         candidate=0.4 + gain.point,
@@ -76,14 +78,20 @@ def gate(dice: random.Random, *, blocks: int, classes: int, held: int) -> list[P
         after = tuple(0 if c is None else int(1000 * min(1.0, max(0.0, 0.6 + c))) for c in changes)
         pairs.append(
             Pair(
-                labelled=labelled, live_hits=live, live_predicted=live, candidate_hits=after, candidate_predicted=after
+                labelled=labelled,
+                live_hits=live,
+                live_predicted=live,
+                candidate_hits=after,
+                candidate_predicted=after,
             )
         )
     return pairs
 
 
 @pytest.mark.parametrize(("blocks", "classes", "held"), [(6, 6, 1), (8, 4, 2)])
-def test_few_blocks_of_each_class_do_not_make_chance_look_like_a_gain(blocks: int, classes: int, held: int) -> None:
+def test_few_blocks_of_each_class_do_not_make_chance_look_like_a_gain(
+    blocks: int, classes: int, held: int
+) -> None:
     dice = random.Random(5)
     gates = [gate(dice, blocks=blocks, classes=classes, held=held) for _ in range(100)]
     found = [compare(pairs, range(blocks), draws=100, seed=n).gain for n, pairs in enumerate(gates)]

@@ -7,7 +7,9 @@ from dance_ondevice.policies.samples.wanted import Unlabelled, after_drift
 
 COUNTS = st.integers(0, 50)
 STORED = st.lists(
-    st.builds(Unlabelled, condition=st.sampled_from(["", "base", "c1", "c2"]), unlabelled=COUNTS, labelled=COUNTS),
+    st.builds(
+        Unlabelled, condition=st.sampled_from(["", "base", "c1", "c2"]), unlabelled=COUNTS, labelled=COUNTS
+    ),
     unique_by=lambda each: each.condition,
 )
 
@@ -24,7 +26,10 @@ def test_asks_for_what_a_round_still_needs_and_for_no_frame_that_is_not_there(
 
 
 def test_the_sentence_says_who_where_and_why() -> None:
-    stored = [Unlabelled(condition="c1", unlabelled=40, labelled=3), Unlabelled(condition="", unlabelled=9, labelled=0)]
+    stored = [
+        Unlabelled(condition="c1", unlabelled=40, labelled=3),
+        Unlabelled(condition="", unlabelled=9, labelled=0),
+    ]
     (asked,) = after_drift("front", ("luma", "confidence"), stored, 16)
     assert asked.words.startswith("13 frames of front at c1 want labels: its luma, confidence changed")
     (one,) = after_drift("front", ("luma",), stored, 4)
