@@ -26,6 +26,8 @@ from dance_ondevice.benchmarks.indicators_report import (
 )
 from dance_ondevice.benchmarks.ingest import page as ingest_page
 from dance_ondevice.benchmarks.ingest.report import IngestReport
+from dance_ondevice.benchmarks.labelling import page as labelling_page
+from dance_ondevice.benchmarks.labelling.report import LabellingReport
 from dance_ondevice.benchmarks.markdown import number, table
 from dance_ondevice.benchmarks.predict import page as predict_page
 from dance_ondevice.benchmarks.predict.report import PredictReport
@@ -255,6 +257,11 @@ def _fleet(result: Result) -> tuple[str, list[str]]:
     return f"A fleet of {len(report.arms[0].runs[0].boards)} boards, {report.fleet}", fleet_page.lines(report)
 
 
+def _labelling(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, LabellingReport)
+    return f"Labels by taps, {report.stream}, {report.base.split()[0]}", labelling_page.lines(report)
+
+
 def _base(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, BaseReport)
     return f"The base model that comes along, {report.architecture}", base_page.lines(report)
@@ -286,6 +293,7 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "base": _base,
     "demo": _demo,
     "fleet": _fleet,
+    "labelling": _labelling,
     "soak": _soak,
     "faults": _faults,
 }

@@ -50,7 +50,7 @@ class LabellingReport:
 
     Attributes:
         stream: Name of the stream.
-        about: What its frames are.
+        frames_of: What its frames are.
         base: Name of the base model's architecture and version.
         seed: The first of ``seeds``.
         seeds: Seeds that the gains are means over.
@@ -59,13 +59,15 @@ class LabellingReport:
         batch_size: Images of a step at most.
         taps_a_frame: Taps of the simulated person in one frame at most.
         confirms: Whether the last of them is "all else is right".
+        keep: Confidence from which the live model's own class trains in the rest of a tapped frame; above 1
+            for nowhere.
         frozen: mIoU of the model before.
         gain: Means over the seeds.
         arms: Each round.
     """
 
     stream: str
-    about: str
+    frames_of: str
     base: str
     seed: int
     seeds: list[int]
@@ -74,6 +76,7 @@ class LabellingReport:
     batch_size: int
     taps_a_frame: int
     confirms: bool
+    keep: float
     frozen: float
     gain: Gain
     arms: list[Arm] = field(default_factory=list)

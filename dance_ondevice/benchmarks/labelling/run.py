@@ -111,7 +111,7 @@ def run(plan: Plan, base: Path, stream: Stream, work: Path, *, say: Callable[[st
 
     return LabellingReport(
         stream=stream.name,
-        about=stream.about,
+        frames_of=stream.about,
         base=f"{card.architecture} {card.version}".strip(),
         seed=plan.seeds[0],
         seeds=list(plan.seeds),
@@ -120,6 +120,7 @@ def run(plan: Plan, base: Path, stream: Stream, work: Path, *, say: Callable[[st
         batch_size=_BATCH,
         taps_a_frame=plan.habits.taps_a_frame,
         confirms=plan.habits.confirms,
+        keep=plan.keep,
         frozen=float(frozen),
         gain=Gain(taps=gains("taps"), random=gains("random"), labelled_frames=gains("labelled_frames")),
         arms=arms,
