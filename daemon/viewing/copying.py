@@ -1,8 +1,8 @@
 """Makes a backup beside the daemon, one at a time, and hands it out in pieces.
 
-The console never touches the state folder: ``dance-ondevice backup`` writes the file there as the daemon's user,
-and whoever downloads it gets it through the socket. It is removed after the download, with the next one, and at
-the daemon's end.
+The console never touches the state folder: ``dance-ondevice backup`` writes the file there as the daemon's
+user, and whoever downloads it gets it through the socket. It is removed after the download, with the next
+one, and at the daemon's end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["PIECE", "Copying", "CopyRefused"]
+__all__ = ["PIECE", "CopyRefused", "Copying"]
 
 #: Bytes of a piece: an answer of the socket holds it in base64.
 PIECE = 4 << 20
@@ -29,7 +29,7 @@ class CopyRefused(RuntimeError):  # noqa: N818 - read as a state
 
 
 class Copying:
-    """Owns at most one process and one file; for the thread of the console's socket alone, which closes it."""
+    """Owner of at most one process and one file, for the thread of the console's socket, which closes it."""
 
     def __init__(self, root: Path, options: Sequence[str], spare: Callable[[], int]) -> None:
         """Make backups of a state folder.
@@ -61,11 +61,18 @@ class Copying:
         self.close()
         if needed > self._spare():
             raise CopyRefused(
-                f"a backup takes about {needed / 1e6:.0f} MB here for the time of the download, and the disk has "
+                f"a backup takes about {needed / 1e6:.0f} MB here until it is downloaded, and the disk has "
                 "no room for it; run `dance-ondevice backup FILE` with a FILE on another disk"
             )
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        command = [sys.executable, "-m", "dance_ondevice", "backup", str(self._folder / _FILE), *self._options]
+        command = [
+            sys.executable,
+            "-m",
+            "dance_ondevice",
+            "backup",
+            str(self._folder / _FILE),
+            *self._options,
+        ]
         try:
             self._folder.mkdir(mode=0o700)
             self._process = subprocess.Popen(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.benchmarks.base.command import base
+from dance_ondevice.benchmarks.console.command import console
 from dance_ondevice.benchmarks.demo_runs.command import demo
 from dance_ondevice.benchmarks.fleet.command import fleet
 from dance_ondevice.benchmarks.ingest.command import ingest
@@ -61,6 +62,7 @@ def bench() -> None:
 
 
 bench.add_command(base)
+bench.add_command(console)
 bench.add_command(demo)
 bench.add_command(fleet)
 bench.add_command(labelling)

@@ -13,6 +13,8 @@ from typing import Any
 
 from dance_ondevice.benchmarks.base import page as base_page
 from dance_ondevice.benchmarks.base.report import BaseReport
+from dance_ondevice.benchmarks.console import page as console_page
+from dance_ondevice.benchmarks.console.report import ConsoleReport
 from dance_ondevice.benchmarks.demo_runs import page as demo_page
 from dance_ondevice.benchmarks.demo_runs.report import DemoRuns
 from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
@@ -262,6 +264,10 @@ def _labelling(result: Result) -> tuple[str, list[str]]:
     return f"Labels by taps, {report.stream}, {report.base.split()[0]}", labelling_page.lines(report)
 
 
+def _console(result: Result) -> tuple[str, list[str]]:
+    return "The console", console_page.lines(as_body(result, ConsoleReport))
+
+
 def _base(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, BaseReport)
     return f"The base model that comes along, {report.architecture}", base_page.lines(report)
@@ -292,6 +298,7 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "step": _step,
     "base": _base,
     "demo": _demo,
+    "console": _console,
     "fleet": _fleet,
     "labelling": _labelling,
     "soak": _soak,
