@@ -56,7 +56,8 @@ def energy_chart(rows: Sequence[Mapping[str, Any]], span: str) -> dict[str, Any]
     sums: dict[str, dict[str, float]] = {}
     for row in rows:
         of_day = sums.setdefault(row[span], {})
-        of_day[row["workload"]] = of_day.get(row["workload"], 0.0) + row["joules"]
+        if row["joules"] > 0:  # what has used nothing needs no place in the legend
+            of_day[row["workload"]] = of_day.get(row["workload"], 0.0) + row["joules"]
     if not sums:
         return None
     most = max(sum(of_day.values()) for of_day in sums.values()) or 1.0

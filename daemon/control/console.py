@@ -89,6 +89,8 @@ class Console:
             counted[outcome] = counted.get(outcome, 0) + count
         views, verdicts = self.seen.views(), self.seen.verdicts()
         conditions = (status.get("conditions") or {}).get("cameras") or {}
+        unseen = [name for name in status["cameras"] if name not in views]
+        stored = self._read(lambda db: gallery.newest(db, unseen)) if unseen else {}
         cameras = []
         for name, times in status["cameras"].items():
             view, verdict = views.get(name), verdicts.get(name)
@@ -100,7 +102,7 @@ class Console:
                     "frames": frames.get(name, {}),
                     "condition": mask.condition if mask else conditions.get(name),
                     "last": verdict,
-                    "shown": view.frame.id if view else None,
+                    "shown": view.frame.id if view else stored.get(name, {}).get("id"),
                     "masked": mask is not None,
                     "confidence": mask.confidence if mask else None,
                     "version": mask.version if mask else None,
@@ -109,9 +111,15 @@ class Console:
         return {"status": status, "cameras": cameras}
 
     def _live_view(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        view = self.seen.view(str(query["camera"]))
+        camera = str(query["camera"])
+        view = self.seen.view(camera)
         if view is None:
-            raise ControlError("no frame has come since somebody watches; it will be shown with the next one")
+            row = self._read(lambda db: gallery.newest(db, [camera])).get(camera)
+            if row is None:
+                raise ControlError("no frame has come since somebody watches; the next one will be shown")
+            path = self.paths.root / str(row["path"])
+            stored = _picture(lambda: pictures.of_file(path, _LIVE_SIDE))
+            return {"id": row["id"], "image": stored, "mask": None}
         picture = _picture(lambda: pictures.of_frame(view.frame, _LIVE_SIDE))
         mask = None
         if view.segmented is not None:

@@ -63,7 +63,7 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> ConsoleRepor
     tap_pixels, tap_ms = _taps()
     say("rendering frames")
     frames = driving(24, plan.fps, plan.size)
-    config = {
+    config: dict[str, dict[str, object]] = {
         "ingest": {"bind": ["tcp://127.0.0.1:*"]},
         "data_slimming": {"enabled": False},
         "storage": {"min_free_bytes": 0},
