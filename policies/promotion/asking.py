@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from dance_ondevice.policies.promotion.bootstrap import Comparison
-from dance_ondevice.policies.promotion.promotion import GateRules, Group, falls, units_to_decide
+from dance_ondevice.policies.promotion.erosion import Fall
+from dance_ondevice.policies.promotion.promotion import GateRules, Group, fallen, units_to_decide
 
 __all__ = ["Lacking", "frames_to_label", "lacking"]
 
@@ -30,7 +32,12 @@ class Lacking:
 
 
 def lacking(
-    whole: Comparison | None, groups: Sequence[Group], rules: GateRules, *, slimmed: bool
+    whole: Comparison | None,
+    groups: Sequence[Group],
+    rules: GateRules,
+    *,
+    slimmed: bool,
+    fallen_before: Mapping[str, Fall] = MappingProxyType({}),
 ) -> Lacking | None:
     """Return what would decide a verdict that fell for want of held-out labels; None where labels would not.
 
@@ -42,12 +49,13 @@ def lacking(
         groups: The comparisons of the conditions.
         rules: Limits from the configuration.
         slimmed: True if the candidate has fewer MACs than the live model.
+        fallen_before: What the live model lost on its way, see ``promotion.falls_after``.
     """
     if whole is None:
         return None
-    for group in groups if len(groups) > 1 else ():
+    for group, _ in fallen(groups, rules, fallen_before):
         missing = rules.min_group_units - group.comparison.units
-        if missing > 0 and falls(group.comparison, rules):
+        if missing > 0:
             return _of(group.comparison, group.name, missing)
     least = rules.min_gain - (rules.slim_tolerance if slimmed else 0.0)
     more = units_to_decide(whole, least)

@@ -298,9 +298,20 @@ class _Bench:
         for index, label in sorted(labelled.labels.items()):
             sample = self._frames[index].sample
             file = folder / f"{index:05d}.png"
-            kept = (label == IGNORE) & (self._frames[index].confidence >= self.plan.keep)
-            file.write_bytes(encode_png(np.where(kept, self._frames[index].predicted, label)))
+            file.write_bytes(encode_png(self._with_kept(label, self._frames[index])))
             found.append(TrainingSample(sample.image, file, scale=sample.scale))
+        return found
+
+    def _with_kept(self, label: Mask, frame: _Frame) -> Mask:
+        """A label with pixels that nobody spoke of and that the live model is sure of: as many as were said.
+
+        More of them would drown what was said; without any, training on errors alone unlearns the rest.
+        """
+        sure = np.flatnonzero((label == IGNORE) & (frame.confidence >= self.plan.keep))
+        said = np.count_nonzero(label != IGNORE)
+        chosen = np.random.default_rng(0).permutation(sure)[:said]
+        found = label.copy()
+        found.ravel()[chosen] = frame.predicted.ravel()[chosen]
         return found
 
 

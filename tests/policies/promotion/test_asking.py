@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dance_ondevice.policies.promotion.asking import frames_to_label, lacking
 from dance_ondevice.policies.promotion.bootstrap import Bounded, Comparison, Pair, compare
-from dance_ondevice.policies.promotion.promotion import GateRules, Group, falls
+from dance_ondevice.policies.promotion.promotion import GateRules, Group, fallen
 
 RULES = GateRules()
 
@@ -46,7 +46,7 @@ def test_a_condition_that_fell_with_too_few_blocks_comes_first() -> None:
     whole = comparison(Bounded(0.02, -0.01, 0.05))
     dusk = Group("condition dusk", comparison(Bounded(-0.2, None, None), samples=2, units=1))
     day = Group("condition day", comparison(Bounded(0.05, 0.01, 0.1)))
-    assert falls(dusk.comparison, RULES)
+    assert [group for group, _ in fallen((day, dusk), RULES)] == [dusk]
     found = lacking(whole, (day, dusk), RULES, slimmed=False)
     assert found is not None
     assert (found.group, found.units) == ("condition dusk", 3)
