@@ -246,7 +246,10 @@ def units_to_decide(comparison: Comparison, least: float) -> int | None:
     margin = gain.point - least
     if gain.lower is None or gain.lower >= least or margin <= 0.0:
         return None
-    more = comparison.units * (((gain.point - gain.lower) / margin) ** 2 - 1.0)
+    wider = (gain.point - gain.lower) / margin
+    if not wider < _MOST_MORE:  # a margin of nearly nothing: its square is no number any more
+        return None
+    more = comparison.units * (wider**2 - 1.0)
     # Rounding may make of a bound just below the limit no unit at all.
     return max(1, math.ceil(more)) if more <= _MOST_MORE else None
 

@@ -310,7 +310,7 @@ class _Bench:
         sure = np.flatnonzero((label == IGNORE) & (frame.confidence >= self.plan.keep))
         said = np.count_nonzero(label != IGNORE)
         chosen = np.random.default_rng(0).permutation(sure)[:said]
-        found = label.copy()
+        found: Mask = label.copy()
         found.ravel()[chosen] = frame.predicted.ravel()[chosen]
         return found
 
