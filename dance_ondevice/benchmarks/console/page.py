@@ -18,6 +18,7 @@ def lines(report: ConsoleReport) -> list[str]:
         "first page with style and scripts, the first time": (report.first_page_ms["first"], " ms", PAGE_MS),
         "the same, median": (report.first_page_ms["50"], " ms", PAGE_MS),
         f"a tap's region at {pixels}, p99": (report.tap_ms["99"], " ms", TAP_MS),
+        "the same, in time of the processor": (report.tap_cpu_ms["99"], " ms", TAP_MS),
         "memory of the console's process": (max(report.resident_mb.values()), " MB", RESIDENT_MB),
         f"{p99}, by that without, {alone.latency_ms['99']:.1f} ms": (report.p99_ratio, "", RATIO),
     }

@@ -60,7 +60,7 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> ConsoleRepor
         OSError: The console does not start.
     """
     say("taps")
-    tap_pixels, tap_ms = _taps()
+    tap_pixels, tap_ms, tap_cpu_ms = _taps()
     say("rendering frames")
     frames = driving(24, plan.fps, plan.size)
     config: dict[str, dict[str, object]] = {
@@ -95,6 +95,7 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> ConsoleRepor
         first_page_ms={"first": 1e3 * pages[0], "50": 1e3 * median(pages)},
         tap_pixels=tap_pixels,
         tap_ms=tap_ms,
+        tap_cpu_ms=tap_cpu_ms,
         resident_mb=resident,
         alone=alone,
         watched=watched,
@@ -102,18 +103,19 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> ConsoleRepor
     )
 
 
-def _taps() -> tuple[int, dict[str, float]]:
+def _taps() -> tuple[int, dict[str, float], dict[str, float]]:
     """Pixels of a large frame, and what its taps take: at a mask of large regions, in all parts of it."""
     height, width = mask_size(*_LARGE)
     (frame,) = driving(1, 1.0, (height, width))
     dice = np.random.default_rng(0)
-    seconds = []
+    seconds, cpu_seconds = [], []
     with Taps() as pieces:
         pieces.open(decode_colour(frame.jpeg))
         for _ in range(_TAPS):
             pieces.piece(frame.label, int(dice.integers(height)), int(dice.integers(width)))
             seconds.append(pieces.seconds)
-    return height * width, percentiles(seconds)
+            cpu_seconds.append(pieces.cpu_seconds)
+    return height * width, percentiles(seconds), percentiles(cpu_seconds)
 
 
 def _send(camera: Viewer, frames: Sequence[Frame], count: int, fps: float) -> None:

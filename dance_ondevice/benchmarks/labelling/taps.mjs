@@ -15,7 +15,7 @@ let image = null;
 for await (const line of createInterface({ input: process.stdin })) {
   const asked = JSON.parse(line);
   let answer;
-  const began = performance.now();
+  const [began, used] = [performance.now(), process.cpuUsage()];
   if (asked.rgba !== undefined) {
     const { width, height } = asked;
     image = { width, height, edge: edges(brightness(bytes(asked.rgba)), width, height) };
@@ -24,6 +24,7 @@ for await (const line of createInterface({ input: process.stdin })) {
     const found = piece(bytes(asked.mask), image.edge, image.width, image.height, asked.start);
     answer = { piece: Buffer.from(found.buffer, found.byteOffset, found.byteLength).toString("base64") };
   }
-  answer.ms = performance.now() - began;
+  const { user, system } = process.cpuUsage(used);
+  [answer.ms, answer.cpuMs] = [performance.now() - began, (user + system) / 1000];
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }

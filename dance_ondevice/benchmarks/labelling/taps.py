@@ -33,8 +33,8 @@ class Taps:
     def __init__(self, node: str = "node") -> None:
         page = resources.files("dance_ondevice.daemon.console") / "static" / "masks.js"
         command = [node, str(Path(__file__).with_name("taps.mjs")), str(page)]
-        #: Seconds that the page's code took for the last answer.
-        self.seconds = 0.0
+        #: Seconds that the page's code took for the last answer, and of them those of the processor.
+        self.seconds = self.cpu_seconds = 0.0
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         except OSError as error:
@@ -97,7 +97,7 @@ class Taps:
         if not line:
             raise TapsError("node ended; what it said about the page's code stands above")
         answer: dict[str, Any] = msgspec.json.decode(line)
-        self.seconds = answer["ms"] / 1e3
+        self.seconds, self.cpu_seconds = answer["ms"] / 1e3, answer["cpuMs"] / 1e3
         return answer
 
 
