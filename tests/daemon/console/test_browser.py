@@ -306,6 +306,7 @@ def test_pages_fit_a_telephone_and_keep_axes_rules(world: World, axe: str) -> No
 def test_a_backup_is_made_and_downloaded_and_joules_are_shown_by_hour(world: World) -> None:
     world.send(3, labelled=False)
     browser = world.page("/energy")
+    browser.errors()  # of what another test looked for
     browser.until(lambda: browser.all("section[aria-labelledby='hours-title'] svg.chart rect"))
     world.page("/health")
     browser.one("form[action='/health/backup'] button").click()
