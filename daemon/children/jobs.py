@@ -76,6 +76,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         graph: Whether the candidate's graph for onnxruntime is written beside it, so that the daemon need
             not.
         scale_fit: What the loss on smaller images is learnt from; None if the round does not learn it.
+        by_teacher: Whether a teacher labelled the gate: scores are then agreement with it, and no accuracy.
     """
 
     round: str
@@ -107,6 +108,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     kind: RoundKindName | Literal[""] = ""
     note: str = ""
     scale_fit: ScaleFit | None = None
+    by_teacher: bool = False
 
     @property
     def kind_of(self) -> RoundKindName:

@@ -102,7 +102,11 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
             model, some, card.normalisation, job.n_classes, serving=serving, condition_of=condition_of
         )[1]
 
-    curve = Curve(job, gate, live_counts, evaluate, lambda event: emit(events, event))
+    def report(event: jobs.Event) -> None:
+        if not job.by_teacher:  # a curve of mIoU would be taken for accuracy
+            emit(events, event)
+
+    curve = Curve(job, gate, live_counts, evaluate, report)
     if job.target_macs is not None:
         learnt_from = [sample_of(s) for s in job.train + job.rehearsal]
         emit(events, slim_candidate(candidate, job, learnt_from, card.normalisation, kind.companions))

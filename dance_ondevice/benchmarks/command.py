@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.benchmarks.base.command import base
+from dance_ondevice.benchmarks.console.command import console
 from dance_ondevice.benchmarks.demo_runs.command import demo
 from dance_ondevice.benchmarks.fleet.command import fleet
 from dance_ondevice.benchmarks.ingest.command import ingest
+from dance_ondevice.benchmarks.labelling.command import labelling
 from dance_ondevice.benchmarks.options import (
     conditions_option,
     dataset_option,
@@ -60,8 +62,10 @@ def bench() -> None:
 
 
 bench.add_command(base)
+bench.add_command(console)
 bench.add_command(demo)
 bench.add_command(fleet)
+bench.add_command(labelling)
 bench.add_command(ingest)
 bench.add_command(predict)
 bench.add_command(service)

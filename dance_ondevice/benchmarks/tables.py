@@ -14,6 +14,8 @@ from typing import Any
 from dance_ondevice.benchmarks import overview
 from dance_ondevice.benchmarks.base import page as base_page
 from dance_ondevice.benchmarks.base.report import BaseReport
+from dance_ondevice.benchmarks.console import page as console_page
+from dance_ondevice.benchmarks.console.report import ConsoleReport
 from dance_ondevice.benchmarks.demo_runs import page as demo_page
 from dance_ondevice.benchmarks.demo_runs.report import DemoRuns
 from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
@@ -27,6 +29,8 @@ from dance_ondevice.benchmarks.indicators_report import (
 )
 from dance_ondevice.benchmarks.ingest import page as ingest_page
 from dance_ondevice.benchmarks.ingest.report import IngestReport
+from dance_ondevice.benchmarks.labelling import page as labelling_page
+from dance_ondevice.benchmarks.labelling.report import LabellingReport
 from dance_ondevice.benchmarks.markdown import number, table
 from dance_ondevice.benchmarks.predict import page as predict_page
 from dance_ondevice.benchmarks.predict.report import PredictReport
@@ -257,6 +261,15 @@ def _fleet(result: Result) -> tuple[str, list[str]]:
     return f"A fleet of {len(report.arms[0].runs[0].boards)} boards, {report.fleet}", fleet_page.lines(report)
 
 
+def _labelling(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, LabellingReport)
+    return f"Labels by taps, {report.stream}, {report.base.split()[0]}", labelling_page.lines(report)
+
+
+def _console(result: Result) -> tuple[str, list[str]]:
+    return "The console", console_page.lines(as_body(result, ConsoleReport))
+
+
 def _base(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, BaseReport)
     return f"The base model that comes along, {report.architecture}", base_page.lines(report)
@@ -287,7 +300,9 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "step": _step,
     "base": _base,
     "demo": _demo,
+    "console": _console,
     "fleet": _fleet,
+    "labelling": _labelling,
     "soak": _soak,
     "faults": _faults,
 }

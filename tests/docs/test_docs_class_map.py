@@ -109,3 +109,11 @@ def test_the_example_maps_to_the_classes_of_camvid() -> None:
     found = read_class_map(DOCS / "examples" / "camvid-from-cityscapes.toml", CLASSES)
     assert len(found.base) == 20
     assert json.loads(json.dumps(found.members["tree"])) == ["vegetation", "terrain"]
+
+
+def test_the_examples_map_to_the_classes_of_idd_lite() -> None:
+    from dance_ondevice.benchmarks.base.sites import IDD_CLASSES
+    from dance_ondevice.images.labels import STREET_CLASSES
+
+    assert len(read_class_map(DOCS / "examples" / "idd-from-cityscapes.toml", IDD_CLASSES).base) == 20
+    read_class_map(DOCS / "examples" / "idd-from-street.toml", IDD_CLASSES, STREET_CLASSES)
