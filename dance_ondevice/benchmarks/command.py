@@ -32,6 +32,7 @@ from dance_ondevice.benchmarks.options import (
 )
 from dance_ondevice.benchmarks.predict.command import predict
 from dance_ondevice.benchmarks.result import command_line
+from dance_ondevice.benchmarks.score.command import score
 from dance_ondevice.benchmarks.service.command import service
 from dance_ondevice.benchmarks.slimming.command import slimming
 from dance_ondevice.benchmarks.step.command import step
@@ -64,6 +65,7 @@ bench.add_command(demo)
 bench.add_command(fleet)
 bench.add_command(ingest)
 bench.add_command(predict)
+bench.add_command(score)
 bench.add_command(service)
 bench.add_command(slimming)
 bench.add_command(step)

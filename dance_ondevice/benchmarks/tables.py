@@ -32,6 +32,7 @@ from dance_ondevice.benchmarks.predict.report import PredictReport
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, command_line, read_result
 from dance_ondevice.benchmarks.robustness import page as robustness_page
 from dance_ondevice.benchmarks.robustness.report import FaultsReport, SoakReport
+from dance_ondevice.benchmarks.score import report as score_report
 from dance_ondevice.benchmarks.service import page as service_page
 from dance_ondevice.benchmarks.service.report import ServiceReport
 from dance_ondevice.benchmarks.slimming import page as slimming_page
@@ -204,6 +205,10 @@ def _slimming(result: Result) -> tuple[str, list[str]]:
     return slimming_page.section(as_body(result, SlimmingReport))
 
 
+def _score(result: Result) -> tuple[str, list[str]]:
+    return score_report.section(as_body(result, score_report.ScoreReport))
+
+
 def _stream(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, StreamReport)
     return f"Learning on a stream, {report.stream}", stream_page.lines(report)
@@ -283,6 +288,7 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "predict": _predict,
     "service": _service,
     "step": _step,
+    "score": _score,
     "base": _base,
     "demo": _demo,
     "fleet": _fleet,
