@@ -88,6 +88,14 @@ bench.add_command(stream)
     help="Images that the learnt indicator learns the model's losses from: those of --split to have it judge "
     "each sequence by what the others taught; empty to leave it out.",
 )
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Take every N-th image alone.",
+)
 @out_option()
 @note_option
 @json_option
@@ -99,6 +107,7 @@ def indicators(
     model_path: Path,
     split: str,
     learn_from: str,
+    every: int,
     out: Path | None,
     note: str,
     as_json: bool,
@@ -111,8 +120,8 @@ def indicators(
     """
     try:
         dataset = open_dataset(dataset_name, root, conditions)
-        items = dataset.images((split,))
-        lessons = dataset.images((learn_from,)) if learn_from else []
+        items = dataset.images((split,))[::every]
+        lessons = dataset.images((learn_from,))[::every] if learn_from else []
     except DatasetError as error:
         raise click.BadParameter(str(error), param_hint="--root") from error
     if learn_from and len(lessons) < _FEWEST_LESSONS:
@@ -134,6 +143,7 @@ def indicators(
         "--model": "BASE",
         "--split": split,
         "--learn-from": learn_from or "''",
+        **({"--every": every} if every > 1 else {}),
     }
     about = made_here(
         "indicators",
