@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 from torch import nn
 
-from dance_ondevice.conditions import statistics as conditions
+from dance_ondevice.conditions.agreement import estimate_agreeing
 from dance_ondevice.conditions.arrays import ConditionArrays
 from dance_ondevice.conditions.store import as_arrays
 from dance_ondevice.daemon.inference.condition_sets import EstimationFailed
@@ -28,14 +28,8 @@ def estimating(model: nn.Module) -> Callable[[Sequence[bytes]], Future[Condition
     def estimate(images: Sequence[bytes]) -> Future[ConditionArrays]:
         found: Future[ConditionArrays] = Future()
         try:
-            statistics = conditions.estimate(
-                own,
-                map(decode_colour, images),
-                Normalisation(),
-                blend=conditions.trust(len(images)),
-                batch_size=1,
-            )
-            found.set_result(as_arrays(statistics))
+            agreed = estimate_agreeing(own, images, decode_colour, Normalisation(), batch_size=1)
+            found.set_result(as_arrays(agreed.statistics))
         except RuntimeError as error:
             found.set_exception(EstimationFailed(str(error)))
         return found
