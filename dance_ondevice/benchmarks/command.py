@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.benchmarks.base.command import base
+from dance_ondevice.benchmarks.blend.command import blend
 from dance_ondevice.benchmarks.demo_runs.command import demo
 from dance_ondevice.benchmarks.fleet.command import fleet
 from dance_ondevice.benchmarks.ingest.command import ingest
@@ -61,6 +62,7 @@ def bench() -> None:
 
 
 bench.add_command(base)
+bench.add_command(blend)
 bench.add_command(demo)
 bench.add_command(fleet)
 bench.add_command(ingest)

@@ -13,6 +13,7 @@ from typing import Any
 
 from dance_ondevice.benchmarks.base import page as base_page
 from dance_ondevice.benchmarks.base.report import BaseReport
+from dance_ondevice.benchmarks.blend import report as blend_report
 from dance_ondevice.benchmarks.demo_runs import page as demo_page
 from dance_ondevice.benchmarks.demo_runs.report import DemoRuns
 from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
@@ -209,6 +210,10 @@ def _score(result: Result) -> tuple[str, list[str]]:
     return score_report.section(as_body(result, score_report.ScoreReport))
 
 
+def _blend(result: Result) -> tuple[str, list[str]]:
+    return blend_report.section(as_body(result, blend_report.BlendReport))
+
+
 def _stream(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, StreamReport)
     return f"Learning on a stream, {report.stream}", stream_page.lines(report)
@@ -290,6 +295,7 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "step": _step,
     "score": _score,
     "base": _base,
+    "blend": _blend,
     "demo": _demo,
     "fleet": _fleet,
     "soak": _soak,

@@ -1,4 +1,6 @@
-"""Estimates the statistics of conditions at once and in this process, as the service's child does."""
+"""Estimates the statistics of conditions at once and in this process, as the service's child does but for the
+trial of blends: for a network of random weights it would often keep the model's own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from concurrent.futures import Future
 
 from torch import nn
 
-from dance_ondevice.conditions.agreement import estimate_agreeing
+from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.conditions.arrays import ConditionArrays
 from dance_ondevice.conditions.store import as_arrays
 from dance_ondevice.daemon.inference.condition_sets import EstimationFailed
@@ -28,8 +30,14 @@ def estimating(model: nn.Module) -> Callable[[Sequence[bytes]], Future[Condition
     def estimate(images: Sequence[bytes]) -> Future[ConditionArrays]:
         found: Future[ConditionArrays] = Future()
         try:
-            agreed = estimate_agreeing(own, images, decode_colour, Normalisation(), batch_size=1)
-            found.set_result(as_arrays(agreed.statistics))
+            statistics = conditions.estimate(
+                own,
+                map(decode_colour, images),
+                Normalisation(),
+                blend=conditions.trust(len(images)),
+                batch_size=1,
+            )
+            found.set_result(as_arrays(statistics))
         except RuntimeError as error:
             found.set_exception(EstimationFailed(str(error)))
         return found

@@ -15,7 +15,6 @@ from prometheus_client import CollectorRegistry
 
 from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.conditions import store as condition_store
-from dance_ondevice.conditions.agreement import estimate_agreeing
 from dance_ondevice.conditions.arrays import CONDITIONS_FILE, shapes_in
 from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.daemon.config import sections
@@ -156,9 +155,7 @@ def test_a_condition_is_estimated_with_the_models_own_layers(tmp_path: Path) -> 
     assert sets.work(["c3"], lambda _: [encode_png(frame) for frame in frames])
     assert sets.statuses()["c3"] == "probation"
     model, card = checkpoint.load(tmp_path / "v1")
-    expected = estimate_agreeing(
-        model, frames, lambda frame: frame, card.normalisation, batch_size=1
-    ).statistics
+    expected = conditions.estimate(model, frames, card.normalisation, blend=conditions.trust(4), batch_size=1)
     found = sets._sets["c3"].arrays
     assert not found.learnt
     for name, layer in expected.layers.items():
