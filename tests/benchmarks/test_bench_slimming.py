@@ -298,7 +298,7 @@ def test_the_page_tells_which_targets_were_reached(tmp_path: Path) -> None:
         make_report(plan_of(tmp_path, tmp_path), found, {"dense": timed(20.0), "dance+": timed(12.0)}),
     )
     page = render(tmp_path)
-    assert "80.0% (85.0%) | 40.0% (60.0%) | val +2.0 | training, mIoU val |" in page
+    assert "80.0% (85.0%) | 40.0% (60.0%) | 40.0% (70.0%) | val +2.0 | training, mIoU val |" in page
     assert "## Slimming, fastscnn on camvid, scratch, seed 0" in page
     (tmp_path / "a.json").unlink()
     assert "against its targets" not in render(tmp_path)
