@@ -4,7 +4,8 @@ Statistics that are measured on a camera's own images help some models and harm 
 confidence does not tell which: it rises even where full replacement loses ten points of mIoU. What does tell,
 without a label, is whether the model still sees the same classes when an image is mirrored (agreement as an
 estimate of accuracy: Jiang et al., "Assessing generalization of SGD via disagreement", ICLR 2022). So a few
-blends of measured and own statistics are tried, from none to all, and the one that agrees most is taken.
+blends of measured and own statistics are tried, and the one that agrees most is taken; the model's own stay
+where even that one agrees clearly less than they do.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.cost import evaluating
 from dance_ondevice.models.forward import logits, to_tensor
 
-__all__ = ["Agreed", "agreement", "blends", "estimate_agreeing"]
+__all__ = ["MARGIN", "Agreed", "agreement", "blends", "estimate_agreeing"]
 
 #: Blends to try beside 0 and the most that so many images allow.
 _BLENDS = (0.25, 0.5)
+#: How much less than the model's own statistics the best blend may agree: images that were taken within
+#: seconds of each other agree less by about half of this where a blend still gains.
+MARGIN = 0.01
 #: Number of images, evenly spread, that agreement is measured on.
 _CHECKED = 6
 #: Rows of a mask that are compared: every fourth is enough.
@@ -42,7 +46,7 @@ class Agreed:
     """Statistics of a condition, and how they were chosen.
 
     Attributes:
-        statistics: The statistics; the model's own where nothing agrees better.
+        statistics: The statistics; the model's own where every blend agrees clearly less.
         blend: Weight of the measured statistics in them, 0 to 1.
         tried: Agreement by blend, in [0, 1]; empty if the blend was given.
     """
@@ -92,8 +96,8 @@ def estimate_agreeing(
 ) -> Agreed:
     """Measure the statistics of a condition on unlabelled images, and blend them as far as masks agree.
 
-    On the checked images the result never agrees less with itself than the model's own statistics do; of
-    blends that agree alike it is the least.
+    Of the blends above 0 the one with the largest agreement on the checked images is taken, of equal ones the
+    least; the model's own statistics if it lies more than ``MARGIN`` below theirs.
 
     Args:
         model: Model that no other thread runs meanwhile; its statistics and mode are unchanged afterwards.
@@ -128,8 +132,9 @@ def estimate_agreeing(
             tried[one] = agreement(model, map(read, checked), normalisation)
     finally:
         apply(model, own)
-    best = max(tried, key=lambda one: (tried[one], -one))
-    return Agreed(found[best], best, tried)
+    best = max((one for one in tried if one > 0), key=lambda one: (tried[one], -one))
+    chosen = best if tried[best] >= tried[0.0] - MARGIN else 0.0
+    return Agreed(found[chosen], chosen, tried)
 
 
 def _classes(model: nn.Module, x: Tensor) -> Tensor:

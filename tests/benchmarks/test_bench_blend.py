@@ -11,6 +11,7 @@ from small_models import SMALL
 from dance_ondevice.benchmarks.blend.report import BlendReport
 from dance_ondevice.benchmarks.result import as_body, read_result
 from dance_ondevice.benchmarks.tables import render
+from dance_ondevice.conditions.agreement import MARGIN
 from dance_ondevice.daemon.cli import main
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.codec import encode_jpeg, encode_png
@@ -57,7 +58,7 @@ def test_blends_are_scored_on_later_images_of_long_drives(tmp_path: Path, root: 
     assert list(drive.blends) == ["0", "0.25", "0.5", "most", "1"]
     agreements = {key: each.agreement for key, each in drive.blends.items() if each.agreement is not None}
     assert "1" not in agreements
-    assert agreements[drive.chosen] == max(agreements.values())
+    assert agreements[drive.chosen] >= max(agreements.values()) - MARGIN
     assert len({each.confidence for each in drive.blends.values()}) == 5
     assert "Statistics without labels, fastscnn" in render(tmp_path)
 
