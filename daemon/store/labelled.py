@@ -21,7 +21,8 @@ def labelled_samples(db: Database, *, newest: int | None = None) -> list[SampleI
         db: The index.
         newest: Only so many, the last that were stored; None for every one.
     """
-    # A few sets of classes, cameras and conditions occur over and over: kept once each, the list takes a third.
+    # A few sets of classes, cameras and conditions occur over and over. Kept once each, they leave a list
+    # of a third of the size.
     once: dict[str, str] = {}
     classes_of: dict[str, frozenset[int]] = {}
 
