@@ -14,6 +14,7 @@ from typing import Any
 from dance_ondevice.benchmarks import overview
 from dance_ondevice.benchmarks.base import page as base_page
 from dance_ondevice.benchmarks.base.report import BaseReport
+from dance_ondevice.benchmarks.blend import report as blend_report
 from dance_ondevice.benchmarks.console import page as console_page
 from dance_ondevice.benchmarks.console.report import ConsoleReport
 from dance_ondevice.benchmarks.demo_runs import page as demo_page
@@ -37,6 +38,7 @@ from dance_ondevice.benchmarks.predict.report import PredictReport
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, command_line, read_result
 from dance_ondevice.benchmarks.robustness import page as robustness_page
 from dance_ondevice.benchmarks.robustness.report import FaultsReport, SoakReport
+from dance_ondevice.benchmarks.score import report as score_report
 from dance_ondevice.benchmarks.service import page as service_page
 from dance_ondevice.benchmarks.service.report import ServiceReport
 from dance_ondevice.benchmarks.slimming import page as slimming_page
@@ -210,6 +212,14 @@ def _slimming(result: Result) -> tuple[str, list[str]]:
     return slimming_page.section(as_body(result, SlimmingReport))
 
 
+def _score(result: Result) -> tuple[str, list[str]]:
+    return score_report.section(as_body(result, score_report.ScoreReport))
+
+
+def _blend(result: Result) -> tuple[str, list[str]]:
+    return blend_report.section(as_body(result, blend_report.BlendReport))
+
+
 def _stream(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, StreamReport)
     return f"Learning on a stream, {report.stream}", stream_page.lines(report)
@@ -298,7 +308,9 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "predict": _predict,
     "service": _service,
     "step": _step,
+    "score": _score,
     "base": _base,
+    "blend": _blend,
     "demo": _demo,
     "console": _console,
     "fleet": _fleet,

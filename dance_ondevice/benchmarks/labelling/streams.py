@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dance_ondevice.benchmarks.base.sites import IDD_CLASSES
 from dance_ondevice.datasets.camvid import VOID_ID, camvid
+from dance_ondevice.datasets.idd_lite import IDD_LITE_CLASSES
 from dance_ondevice.datasets.listing import DatasetError, LabelledImage
 from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.images.labels import STREET_CLASSES
@@ -83,7 +83,7 @@ def _idd_drives(root: Path) -> Stream:
     return Stream(
         name="idd-drives",
         about=f"IDD-Lite: one frame of each of {len(pool)} drives, measured on {len(tests)} other drives",
-        classes=IDD_CLASSES,
+        classes=IDD_LITE_CLASSES,
         size=(227, 320),
         pool=_samples(pool, 0.75, ()),
         seconds=60.0,
