@@ -350,8 +350,9 @@ def test_wrong_usage_is_told(arguments: tuple[str, ...], word: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_street_is_lived(tmp_path: Path) -> None:
+def test_a_street_is_lived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Day, dusk and day again with a tiny model: the promises that a variant's name makes."""
+    monkeypatch.setattr("dance_ondevice.conditions.agreement.MARGIN", 1.0)  # its masks mean nothing yet
     whole = street_stream(tmp_path / "street", size=SIZE, frames=36, tests=4, base=40)
     day, dusk, *_, again = whole.segments
     lived = replace(
