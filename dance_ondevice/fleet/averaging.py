@@ -8,7 +8,8 @@ weighted median takes the place of the mean, which a minority of broken or hosti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,10 @@ from dance_ondevice.fleet.offers import Offer
 from dance_ondevice.fleet.root import Root, layer_of, travels
 from dance_ondevice.policies.fleet.rules import FleetRules, clip_factor, staleness, weight
 
-__all__ = ["Averaged", "Contribution", "average", "with_offer"]
+__all__ = ["GROUPS", "Averaged", "Contribution", "average", "with_offer"]
+
+#: Groups that boards are parted into where they are more: each takes two copies of the root.
+GROUPS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,30 +59,43 @@ class Averaged:
 
 
 def average(
-    root: Root, now: Mapping[str, Array], contributions: Sequence[Contribution], rules: FleetRules
+    root: Root, now: Mapping[str, Array], contributions: Iterable[Contribution], rules: FleetRules
 ) -> Averaged:
     """Average the offers of boards into a new version.
 
-    One tensor at a time is spread out to the root's shape, so that memory grows with the largest tensor and
-    not with the model, beside the offers themselves.
+    The contributions are gone through twice, one at a time: for their lengths, then for their values. Beyond
+    :data:`GROUPS` boards they are parted into as many groups by their names, and the median is taken of the
+    groups' means, so that memory does not grow with the number of boards.
 
     Args:
         root: Description of the root.
         now: Tensors of the newest fleet version.
-        contributions: At most one of each board.
+        contributions: At most one of each board; it is iterated over twice.
         rules: The rules of the fleet.
 
     Raises:
         ValueError: A board stands twice, or an offer is too old.
     """
-    names = [each.board for each in contributions]
-    if len(set(names)) != len(names):
-        raise ValueError("a board stands twice")
-    norms = {each.board: _norm(root, each) for each in contributions}
-    factors = {board: clip_factor(rules, norm, list(norms.values())) for board, norm in norms.items()}
-    weighed = [_weighed(each, factors[each.board], rules) for each in contributions]
+    norms: dict[str, float] = {}
+    for each in contributions:
+        if each.board in norms:
+            raise ValueError("a board stands twice")
+        if staleness(rules, each.behind) is None:
+            raise ValueError(f"the offer of {each.board} began {each.behind} versions ago, which is too old")
+        norms[each.board] = _norm(root, each)
+    lengths = list(norms.values())
+    factors = {board: clip_factor(rules, norm, lengths) for board, norm in norms.items()}
+    group_of = {board: index for index, board in enumerate(norms)}
+    if len(norms) > GROUPS:
+        group_of = {board: zlib.crc32(board.encode()) % GROUPS for board in norms}
+    sums: dict[int, _Sums] = {}
+    for each in contributions:
+        group = sums.setdefault(group_of[each.board], _Sums())
+        stale = staleness(rules, each.behind) or 0.0
+        group.add(root, now, each, weight(rules, each.offer.about.samples), stale * factors[each.board])
+    held = list(sums.values())
     tensors = {
-        name: _moved(root, name, value, weighed, rules.robust_from) if travels(root, name) else value
+        name: _moved(name, value, held, rules.robust_from) if travels(root, name) else value
         for name, value in now.items()
     }
     return Averaged(tensors=tensors, norms=norms, shortened=factors)
@@ -105,37 +122,39 @@ def with_offer(root: Root, base: Mapping[str, Array], offer: Offer) -> dict[str,
     return found
 
 
-@dataclass(frozen=True)
-class _Weighed:
-    """A contribution, its share in a mean, and the factor of its change."""
+class _Sums:
+    """The weighted changes of some boards and their weights, by value of the root."""
 
-    from_board: Contribution
-    share: float
-    factor: float
+    def __init__(self) -> None:
+        self.changes: dict[str, Array] = {}
+        self.shares: dict[str, Array] = {}
+
+    def add(
+        self, root: Root, now: Mapping[str, Array], each: Contribution, share: float, factor: float
+    ) -> None:
+        for name in each.offer.tensors:
+            if name not in self.changes:
+                self.changes[name], self.shares[name] = np.zeros_like(now[name]), np.zeros_like(now[name])
+            difference = _difference(root, name, each)
+            _spread(root, name, each, np.float32(share * factor) * difference, self.changes[name])
+            _spread(root, name, each, np.full_like(difference, share), self.shares[name])
+
+    def mean(self, name: str) -> Array:
+        found: Array = self.changes[name] / np.maximum(self.shares[name], np.finfo(np.float32).tiny)
+        return found
 
 
-def _weighed(each: Contribution, shortened: float, rules: FleetRules) -> _Weighed:
-    stale = staleness(rules, each.behind)
-    if stale is None:
-        raise ValueError(f"the offer of {each.board} began {each.behind} versions ago, which is too old")
-    return _Weighed(each, weight(rules, each.offer.about.samples), stale * shortened)
-
-
-def _moved(root: Root, name: str, now: Array, weighed: Sequence[_Weighed], robust_from: int) -> Array:
+def _moved(name: str, now: Array, groups: Sequence[_Sums], robust_from: int) -> Array:
     """One tensor of the new version."""
-    holders = [each for each in weighed if name in each.from_board.offer.tensors]
+    holders = [group for group in groups if name in group.changes]
     if not holders:
         return now
-    changes = np.zeros((len(holders), *now.shape), np.float32)
-    shares = np.zeros_like(changes)
-    for index, each in enumerate(holders):
-        difference = _difference(root, name, each.from_board)
-        _spread(root, name, each.from_board, np.float32(each.factor) * difference, changes[index, ...])
-        _spread(root, name, each.from_board, np.full_like(difference, each.share), shares[index, ...])
-    change = (shares * changes).sum(0) / np.maximum(shares.sum(0), np.finfo(np.float32).tiny)
+    shares = np.stack([group.shares[name] for group in holders])
+    means = np.stack([group.mean(name) for group in holders])
+    change = (shares * means).sum(0) / np.maximum(shares.sum(0), np.finfo(np.float32).tiny)
     many = (shares > 0).sum(0) >= robust_from
     if many.any():
-        change = np.where(many, _weighted_median(changes, shares), change)
+        change = np.where(many, _weighted_median(means, shares), change)
     moved: Array = (now + change).astype(np.float32)
     return moved
 
