@@ -190,6 +190,13 @@ class Security(msgspec.Struct, frozen=True, kw_only=True):
     allow_plain_remote: bool = False
 
 
+class Fleet(msgspec.Struct, frozen=True, kw_only=True):
+    """``[fleet]``."""
+
+    kit: str = ""
+    max_own_drop: float = 0.01
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration; attributes are named as in the file, ``section.key``."""
 
@@ -209,3 +216,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics = Metrics()
     control: Control = Control()
     security: Security = Security()
+    fleet: Fleet = Fleet()

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from dance_ondevice.daemon.fleet import messages
 from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFacts, VersionStatus, VoteFacts
 from dance_ondevice.daemon.fleet.making import Made, Source, Work, master_bytes
 from dance_ondevice.daemon.fleet.shelf import MASTER, RELEASE, Shelf, used_by
+from dance_ondevice.daemon.wire import fleet_messages as messages
 from dance_ondevice.fleet.layers import Array
 from dance_ondevice.fleet.offers import About, OfferError, decode_offer, offer_limit
 from dance_ondevice.fleet.releases import encode_release, release_name

@@ -15,10 +15,10 @@ import zmq
 from prometheus_client import CollectorRegistry
 
 from dance_ondevice.daemon.fleet.desk import open_desk
-from dance_ondevice.daemon.fleet.kit import ServerKit
 from dance_ondevice.daemon.fleet.server import FleetServer, Maker
 from dance_ondevice.daemon.fleet.server_metrics import ServerCollector
 from dance_ondevice.daemon.metrics.server import MetricsServer
+from dance_ondevice.daemon.security.kit import ServerKit
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.system import systemd as notify
 from dance_ondevice.daemon.system.descriptors import limit, raise_limit

@@ -12,7 +12,6 @@ from typing import Any
 
 import zmq
 
-from dance_ondevice.daemon.fleet import messages
 from dance_ondevice.daemon.fleet.desk import Desk
 from dance_ondevice.daemon.fleet.making import Made, Work, make
 from dance_ondevice.daemon.fleet.rates import Rates
@@ -21,6 +20,7 @@ from dance_ondevice.daemon.security.curve import ServerCurve, serve
 from dance_ondevice.daemon.security.keys import KeysError
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.waker import Waker
+from dance_ondevice.daemon.wire import fleet_messages as messages
 from dance_ondevice.daemon.wire.connections import Connections, Watch
 from dance_ondevice.fleet.root import Root
 from dance_ondevice.policies.fleet.rules import FleetRules

@@ -26,6 +26,20 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FleetFacts:
+    """The board's part in its fleet, for gauges."""
+
+    version: int
+    published: int
+    heard_at: float
+    troubled: bool
+    sent: int
+    received: int
+    judged: Mapping[str, int]
+    gain: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """The values of all gauges; the supervisor builds it from each part's own snapshot."""
 
@@ -46,6 +60,7 @@ class Snapshot:
     drop_fraction: float = 0.0
     conditions: int = 0
     model: ModelFacts | None = None
+    fleet: FleetFacts | None = None
     learning_blocked: Collection[str] = ()
     learning_joules: float = 0.0
     learning_gain: float | None = None
@@ -109,6 +124,8 @@ class SnapshotCollector(Collector):
         )
         if now.model is not None:
             yield from _model_families(now.model)
+        if now.fleet is not None:
+            yield from _fleet_families(now.fleet)
 
 
 def _store_families(now: Snapshot) -> Iterator[Metric]:
@@ -208,3 +225,30 @@ def _model_families(model: ModelFacts) -> Iterator[Metric]:
     for split, value in sorted(model.miou.items()):
         miou.add_metric([split], value)
     yield miou
+
+
+def _fleet_families(now: FleetFacts) -> Iterator[Metric]:
+    for name, about, value in (
+        ("dance_fleet_version", "Version of the fleet that the live model goes back to.", now.version),
+        ("dance_fleet_newest_version", "Version that the fleet's server published last.", now.published),
+        (
+            "dance_fleet_heard_timestamp_seconds",
+            "When the fleet's server was heard of last, in seconds since 1970; 0: never.",
+            now.heard_at,
+        ),
+        ("dance_fleet_trouble", "1 while something keeps the board from its fleet, else 0.", now.troubled),
+        ("dance_fleet_gain", "mIoU that the fleet's last version brought on this board's frames.", now.gain),
+    ):
+        yield GaugeMetricFamily(name, about, value=float(value))
+    judged = CounterMetricFamily(
+        "dance_fleet_judged", "Versions of the fleet that this board judged.", labels=["outcome"]
+    )
+    for outcome, count in now.judged.items():
+        judged.add_metric([outcome], count)
+    yield judged
+    moved = CounterMetricFamily(
+        "dance_fleet_bytes", "Bytes of offers and versions that were exchanged.", labels=["direction"]
+    )
+    for direction, count in (("out", now.sent), ("in", now.received)):
+        moved.add_metric([direction], count)
+    yield moved

@@ -66,6 +66,9 @@ class Rounds(Service):
         self._procedure = RoundProcedure(
             context, on_progress=self._progress, stopping=self.stopping, beat=self.beat
         )
+        self._fleet = self._procedure.fleet_work()
+        if context.fleet is not None:
+            context.fleet.box.on_arrival = self.wake
         self._teaching = Teaching(
             context,
             stopping=self.stopping,
@@ -166,6 +169,7 @@ class Rounds(Service):
         while not self.stopping.is_set():
             self.beat()
             self._guard.run("resuming an interrupted round", self._resume_interrupted)
+            self._guard.run("the work for the fleet", self._serve_fleet)
             try:
                 request = self._requests.get(timeout=5.0)
             except queue.Empty:
@@ -237,6 +241,13 @@ class Rounds(Service):
             outcome = self._procedure.resume(row)
             self._finished(outcome)
         return outcome
+
+    def _serve_fleet(self) -> None:
+        """Offer what was learnt, and judge what the fleet has."""
+        if self._fleet is not None and not self._interrupted:
+            outcome = self._fleet.step(self._hold(self._context.config, forced=False))
+            if outcome is not None:
+                self._finished(outcome)
 
     def _hold(self, config: Config, forced: bool) -> str | None:
         """Why no round may run now, in words; None when one may."""

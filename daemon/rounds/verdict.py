@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from dance_ondevice.daemon.rounds import gate_table
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.watch import RunResult
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.policies.promotion import promotion
+from dance_ondevice.policies.promotion import bootstrap, promotion
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,19 @@ def judge(
         live_macs=slimmed.macs_before if slimmed else 0,
         candidate_macs=result.done.macs,
     )
+    rules, comparison = gate_rules(config), table.whole
+    if job.kind_of == "fleet":
+        # Other boards gain by what this one may lose: the figure decides whether it is within the allowance.
+        rules = replace(rules, min_gain=-config.fleet.max_own_drop)
+        if comparison is not None:
+            comparison = replace(comparison, gain=bootstrap.Bounded(comparison.gain.point))
     verdict = promotion.judge(
         result.scores["live"].scores(),
         result.scores["candidate"].scores(),
-        gate_rules(config),
+        rules,
         slimmed=slimmed is not None and slimmed.macs_after < slimmed.macs_before,
         classes=config.model.classes,
-        comparison=table.whole,
+        comparison=comparison,
         groups=table.groups,
         speed=speed,
         untrained_live=untrained_live,

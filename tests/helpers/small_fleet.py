@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dance_ondevice.daemon.fleet import messages
 from dance_ondevice.daemon.fleet.desk import Desk, open_desk
 from dance_ondevice.daemon.fleet.making import make
 from dance_ondevice.daemon.fleet.shelf import Shelf
+from dance_ondevice.daemon.wire import fleet_messages as messages
 from dance_ondevice.fleet.layers import Array, Layer
 from dance_ondevice.fleet.offers import About, encode_offer
 from dance_ondevice.fleet.root import Root

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from small_fleet import DAY, ROOT, RULES, TENSORS, Clock, Server, name_of, offer, tally
 
-from dance_ondevice.daemon.fleet import messages
 from dance_ondevice.daemon.fleet.shelf import ShelfError
+from dance_ondevice.daemon.wire import fleet_messages as messages
 from dance_ondevice.fleet.releases import decode_release
 
 BOARDS = ("front", "gate", "yard")
