@@ -111,7 +111,7 @@ class Link:
             socket.linger = 0
             socket.set(zmq.SNDHWM, 4)
             socket.set(zmq.RCVHWM, 4)
-            socket.set(zmq.MAXMSGSIZE, max(messages.PIECE, messages.MOST_HEADER))
+            socket.set(zmq.MAXMSGSIZE, messages.MOST_PART)
             socket.set(zmq.RECONNECT_IVL, 500)
             socket.set(zmq.RECONNECT_IVL_MAX, 30_000)
             join(socket, self._curve.pair, self._curve.server_key)

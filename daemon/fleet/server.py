@@ -141,7 +141,7 @@ class FleetServer(Service):
         router = self._context.socket(zmq.ROUTER)
         self._socket = router
         router.linger = 0
-        router.set(zmq.MAXMSGSIZE, max(messages.PIECE, messages.MOST_HEADER))
+        router.set(zmq.MAXMSGSIZE, messages.MOST_PART)
         router.set(zmq.RCVHWM, _WAITING)
         router.set(zmq.SNDHWM, _WAITING)
         router.set(zmq.TCP_KEEPALIVE, 1)

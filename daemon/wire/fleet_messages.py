@@ -15,6 +15,7 @@ from dance_ondevice.policies.fleet.rules import Tally
 
 __all__ = [
     "MOST_HEADER",
+    "MOST_PART",
     "PIECE",
     "VERSION",
     "Answer",
@@ -43,6 +44,8 @@ VERSION = 1
 PIECE = 256 * 1024
 #: Bytes of the JSON part.
 MOST_HEADER = 64 * 1024
+#: What libzmq may take for one part: encryption adds to its bytes.
+MOST_PART = PIECE + 4096
 _MOST_LINEAGE = 16
 
 

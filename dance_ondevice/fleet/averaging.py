@@ -3,7 +3,8 @@
 A board hands in its weights; what counts is their difference to the fleet version that its round began with.
 Of each value the changes are averaged over the boards that have its channels, however many these are: a
 channel that one board alone kept learns from that board alone. Where enough boards have a channel, the
-weighted median takes the place of the mean, which a minority of broken or hostile boards cannot move far.
+median takes the place of the mean, in which each counts once whatever samples it claims: a minority of broken
+or hostile boards cannot move it far.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dance_ondevice.fleet.layers import Array, gather, scatter
 from dance_ondevice.fleet.offers import Offer
@@ -154,20 +156,17 @@ def _moved(name: str, now: Array, groups: Sequence[_Sums], robust_from: int) -> 
     change = (shares * means).sum(0) / np.maximum(shares.sum(0), np.finfo(np.float32).tiny)
     many = (shares > 0).sum(0) >= robust_from
     if many.any():
-        change = np.where(many, _weighted_median(means, shares), change)
+        change = np.where(many, _median(means, shares > 0), change)
     moved: Array = (now + change).astype(np.float32)
     return moved
 
 
-def _weighted_median(values: Array, shares: Array) -> Array:
-    """The weighted median along the first axis; values with a share of 0 do not count."""
-    order = np.argsort(np.where(shares > 0, values, np.inf), axis=0, kind="stable")
-    ordered, weights = (np.take_along_axis(each, order, 0) for each in (values, shares))
-    below = np.cumsum(weights, 0)
-    half = below[-1:] / 2
-    upper = np.argmax(below > half, axis=0)[None]
-    lower = np.argmax(below >= half, axis=0)[None]
-    both = np.take_along_axis(ordered, upper, 0) + np.take_along_axis(ordered, lower, 0)
+def _median(values: Array, held: NDArray[np.bool_]) -> Array:
+    """The median along the first axis of the values that are held; anything where none is."""
+    ordered = np.sort(np.where(held, values, np.inf), axis=0)
+    count = held.sum(0)
+    upper, lower = np.maximum(count // 2, 0), np.maximum((count - 1) // 2, 0)
+    both = np.take_along_axis(ordered, upper[None], 0) + np.take_along_axis(ordered, lower[None], 0)
     found: Array = both[0] / 2
     return found
 

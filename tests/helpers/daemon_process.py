@@ -113,7 +113,10 @@ class Daemon:
 
     def start(self, **environ: str) -> Daemon:
         """Start and wait until it answers."""
-        self.launch(**environ)
+        return self.launch(**environ).answers()
+
+    def answers(self) -> Daemon:
+        """Wait until it answers."""
         assert self.process is not None
         deadline = time.monotonic() + PATIENCE
         while True:

@@ -44,7 +44,7 @@ class Board:
 
     def take(self, sha256: str) -> None:
         """The board's gate has taken a release."""
-        self.lineage.insert(0, sha256)
+        self.lineage = [sha256, *self.lineage][:16]
 
     def turn(self) -> Turn:
         return self.relay.turn()
