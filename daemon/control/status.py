@@ -17,7 +17,8 @@ from dance_ondevice.daemon.energy.service import EnergyService
 from dance_ondevice.daemon.ingest.learnt_indicator import fit_of
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
-from dance_ondevice.daemon.metrics.gauges import FleetFacts, ModelFacts, Snapshot
+from dance_ondevice.daemon.metrics.fleet_gauges import FleetFacts
+from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.rounds.context import RoundsSnapshot
 from dance_ondevice.daemon.rounds.fleet.box import FleetPart

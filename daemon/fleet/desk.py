@@ -126,11 +126,11 @@ class Desk:
         has = ask.lineage[0] if ask.lineage else ""
         self._heard(board, has=has, refuses=ask.refused)
         published, candidate = self._shelf.published, self._shelf.candidate
-        open_vote = candidate is not None and board not in candidate.votes
         return messages.Synced(
             id=ask.id,
             published=_release(published),
-            candidate=_release(candidate) if candidate is not None and open_vote else None,
+            candidate=_release(candidate) if candidate is not None else None,
+            voted=candidate is not None and board in candidate.votes,
             offer=self._state(board, ask.offer.id) if ask.offer else None,
             set_back=bool(has) and self._shelf.number_of(has) is None,
             next_s=max(self._sync_seconds, self.seen_lately() / _MOST_SYNCS),
@@ -322,7 +322,7 @@ class Desk:
     def seen_lately(self) -> int:
         """Boards that were heard of within a week."""
         now = self._now()
-        return sum(now - at <= _LATELY_S for at in self._seen.values())
+        return sum(now - at <= _LATELY_S for at in list(self._seen.values()))
 
     def _heard(self, board: str, *, has: str, refuses: str) -> None:
         now, facts = self._now(), self._shelf.boards.get(board, BoardFacts())

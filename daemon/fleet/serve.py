@@ -16,7 +16,8 @@ from prometheus_client import CollectorRegistry
 
 from dance_ondevice.daemon.fleet.desk import open_desk
 from dance_ondevice.daemon.fleet.server import FleetServer, Maker
-from dance_ondevice.daemon.fleet.server_metrics import ServerCollector
+from dance_ondevice.daemon.fleet.shelf import Shelf
+from dance_ondevice.daemon.metrics.fleet_gauges import ServerCollector, ServerFacts
 from dance_ondevice.daemon.metrics.server import MetricsServer
 from dance_ondevice.daemon.security.kit import ServerKit
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
@@ -88,7 +89,7 @@ def serve(
         url = ""
         if metrics:
             registry = CollectorRegistry()
-            registry.register(ServerCollector(shelf, desk, server.maker))
+            registry.register(ServerCollector(lambda: _facts(shelf, server)))
             pages = MetricsServer(metrics, registry)
             url = pages.start()
             stack.callback(pages.close)
@@ -102,6 +103,22 @@ def serve(
                 if not service.alive:
                     log.critical("stopping reason=%s failed error=%r", service.name, service.failure)
                     return 1
+
+
+def _facts(shelf: Shelf, server: FleetServer) -> ServerFacts:
+    """Facts of the server's thread, read by another: one may be a moment older than the next."""
+    published, tallies = shelf.published, server.desk.tallies
+    return ServerFacts(
+        boards=server.desk.seen_lately(),
+        waiting=len(shelf.waiting()),
+        published=published.number,
+        published_at=published.made_at,
+        making_seconds=server.maker.seconds,
+        offers=tallies.offers,
+        versions=tallies.versions,
+        bytes=tallies.bytes,
+        refused=tallies.refused,
+    )
 
 
 def _begin(services: list[Service], service: _AnyService) -> _AnyService:

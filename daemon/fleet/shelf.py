@@ -51,7 +51,9 @@ class Shelf:
     @property
     def published(self) -> VersionFacts:
         """The newest published version; the root at first."""
-        return max((v for v in self.versions.values() if v.status == "published"), key=lambda v: v.number)
+        return max(
+            (v for v in list(self.versions.values()) if v.status == "published"), key=lambda v: v.number
+        )
 
     @property
     def candidate(self) -> VersionFacts | None:
@@ -121,7 +123,7 @@ class Shelf:
         """The boards whose offer waits for a version."""
         return {
             name: facts
-            for name, facts in self.boards.items()
+            for name, facts in list(self.boards.items())
             if facts.offer and not facts.refused and (name, facts.offer) not in self._used
         }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dance_ondevice.daemon.metrics.fleet_gauges import FleetFacts, board_families
 from dance_ondevice.daemon.metrics.instruments import WORKLOADS
 from dance_ondevice.energy.reading import EnergyReading
 from dance_ondevice.policies.rounds.next_step import REASONS
@@ -23,20 +24,6 @@ class ModelFacts:
     parameters: int
     untrained: bool = False
     miou: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FleetFacts:
-    """The board's part in its fleet, for gauges."""
-
-    version: int
-    published: int
-    heard_at: float
-    troubled: bool
-    sent: int
-    received: int
-    judged: Mapping[str, int]
-    gain: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +112,7 @@ class SnapshotCollector(Collector):
         if now.model is not None:
             yield from _model_families(now.model)
         if now.fleet is not None:
-            yield from _fleet_families(now.fleet)
+            yield from board_families(now.fleet)
 
 
 def _store_families(now: Snapshot) -> Iterator[Metric]:
@@ -225,30 +212,3 @@ def _model_families(model: ModelFacts) -> Iterator[Metric]:
     for split, value in sorted(model.miou.items()):
         miou.add_metric([split], value)
     yield miou
-
-
-def _fleet_families(now: FleetFacts) -> Iterator[Metric]:
-    for name, about, value in (
-        ("dance_fleet_version", "Version of the fleet that the live model goes back to.", now.version),
-        ("dance_fleet_newest_version", "Version that the fleet's server published last.", now.published),
-        (
-            "dance_fleet_heard_timestamp_seconds",
-            "When the fleet's server was heard of last, in seconds since 1970; 0: never.",
-            now.heard_at,
-        ),
-        ("dance_fleet_trouble", "1 while something keeps the board from its fleet, else 0.", now.troubled),
-        ("dance_fleet_gain", "mIoU that the fleet's last version brought on this board's frames.", now.gain),
-    ):
-        yield GaugeMetricFamily(name, about, value=float(value))
-    judged = CounterMetricFamily(
-        "dance_fleet_judged", "Versions of the fleet that this board judged.", labels=["outcome"]
-    )
-    for outcome, count in now.judged.items():
-        judged.add_metric([outcome], count)
-    yield judged
-    moved = CounterMetricFamily(
-        "dance_fleet_bytes", "Bytes of offers and versions that were exchanged.", labels=["direction"]
-    )
-    for direction, count in (("out", now.sent), ("in", now.received)):
-        moved.add_metric([direction], count)
-    yield moved

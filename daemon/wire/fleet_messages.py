@@ -139,7 +139,8 @@ class Synced(msgspec.Struct, frozen=True, kw_only=True, tag="synced"):
 
     Attributes:
         published: The newest published version.
-        candidate: A version that volunteers are asked to score; None if there is none, or this board has.
+        candidate: A version that volunteers are asked to score; None if there is none.
+        voted: Whether this board has scored it.
         offer: The state of the board's offer.
         set_back: Whether the server does not know the release that the board took last: it was restored from
             an old backup.
@@ -149,6 +150,7 @@ class Synced(msgspec.Struct, frozen=True, kw_only=True, tag="synced"):
     id: int
     published: Release
     candidate: Release | None = None
+    voted: bool = False
     offer: OfferState | None = None
     set_back: bool = False
     next_s: float = 300.0

@@ -118,7 +118,7 @@ class FleetWork:
         box = self.part.box
         facts = box.snapshot().facts
         news = facts.news
-        if news is None or news.candidate is None or facts.ballot is not None:
+        if news is None or news.candidate is None or news.voted or facts.ballot is not None:
             return
         candidate, published = news.candidate, news.published
         known = {(each.sha256, each.outcome) for each in facts.judged}

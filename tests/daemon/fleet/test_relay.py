@@ -33,7 +33,12 @@ def boards(server: Server, tmp_path: Path) -> dict[str, Board]:
 def vote(board: Board, candidate: int = 90) -> bool:
     """Score what the server asks for, as the daemon's rounds do; returns whether there was anything."""
     news = board.box.snapshot().facts.news
-    if news is None or news.candidate is None or not board.box.release(news.candidate.sha256).exists():
+    if (
+        news is None
+        or news.candidate is None
+        or news.voted
+        or not board.box.release(news.candidate.sha256).exists()
+    ):
         return False
     board.box.scored(
         Ballot(
