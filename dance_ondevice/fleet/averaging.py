@@ -12,11 +12,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dance_ondevice.fleet.layers import Array, gather, scatter
+from dance_ondevice.fleet.layers import Array, gather, places, scatter
 from dance_ondevice.fleet.offers import Offer
 from dance_ondevice.fleet.root import Root, layer_of, travels
 from dance_ondevice.policies.fleet.rules import FleetRules, clip_factor, staleness, weight
@@ -124,6 +125,14 @@ def with_offer(root: Root, base: Mapping[str, Array], offer: Offer) -> dict[str,
     return found
 
 
+@dataclass(frozen=True)
+class _Index:
+    """An index of a root's tensor, and whether the board's has its first two axes the other way round."""
+
+    places: tuple[Any, ...]
+    transposed: bool = False
+
+
 class _Sums:
     """The weighted changes of some boards and their weights, by value of the root."""
 
@@ -137,9 +146,9 @@ class _Sums:
         for name in each.offer.tensors:
             if name not in self.changes:
                 self.changes[name], self.shares[name] = np.zeros_like(now[name]), np.zeros_like(now[name])
-            difference = _difference(root, name, each)
-            _spread(root, name, each, np.float32(share * factor) * difference, self.changes[name])
-            _spread(root, name, each, np.full_like(difference, share), self.shares[name])
+            index = _index(root, name, each)
+            self.changes[name][index.places] += np.float32(share * factor) * _difference(name, each, index)
+            self.shares[name][index.places] += np.float32(share)
 
     def mean(self, name: str) -> Array:
         found: Array = self.changes[name] / np.maximum(self.shares[name], np.finfo(np.float32).tiny)
@@ -171,29 +180,30 @@ def _median(values: Array, held: NDArray[np.bool_]) -> Array:
     return found
 
 
-def _difference(root: Root, name: str, each: Contribution) -> Array:
+def _index(root: Root, name: str, each: Contribution) -> _Index:
+    """Where a board's tensor lies in the root's; all of it, where the layer has no channels."""
+    owner = layer_of(root, name)
+    if owner is None or each.base[name].ndim == 0:
+        return _Index((...,))
+    layer = root.layers[owner[0]]
+    found = places(layer, owner[1], each.offer.numbers[owner[0]])
+    return _Index(found, transposed=layer.transposed and len(found) == 2)
+
+
+def _difference(name: str, each: Contribution, index: _Index) -> Array:
+    """A board's change, arranged as the places of the root."""
     own = each.offer.tensors[name]
-    owner = layer_of(root, name)
-    if owner is None:
-        return own - each.base[name]
-    layer, tensor = owner
-    return own - gather(root.layers[layer], tensor, each.offer.numbers[layer], each.base[name])
-
-
-def _spread(root: Root, name: str, each: Contribution, values: Array, into: Array) -> None:
-    owner = layer_of(root, name)
-    if owner is None:
-        into += values
-    else:
-        layer, tensor = owner
-        scatter(root.layers[layer], tensor, each.offer.numbers[layer], values, into)
+    found: Array = (np.swapaxes(own, 0, 1) if index.transposed else own) - each.base[name][index.places]
+    return found
 
 
 def _norm(root: Root, each: Contribution) -> float:
     """Length of a board's change, relative to the weights that it changes."""
     change = size = 0.0
     for name, own in each.offer.tensors.items():
-        difference = _difference(root, name, each).astype(np.float64)
-        change += float(np.square(difference).sum())
-        size += float(np.square(own.astype(np.float64) - difference).sum())
+        index = _index(root, name, each)
+        difference = _difference(name, each, index)
+        base = (np.swapaxes(own, 0, 1) if index.transposed else own) - difference
+        change += float(np.square(difference, dtype=np.float64).sum())
+        size += float(np.square(base, dtype=np.float64).sum())
     return float(np.sqrt(change / size)) if size else float(np.sqrt(change))
