@@ -14,7 +14,7 @@ from dance_ondevice.daemon.rounds import gate_table
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.watch import RunResult
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.policies.promotion import bootstrap, promotion
+from dance_ondevice.policies.promotion import bootstrap, erosion, promotion
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ def judge(
     result: RunResult,
     facts: Mapping[str, Any],
     *,
+    live_card: Mapping[str, Any],
     untrained_live: bool = False,
 ) -> Judgement:
     """Judge a candidate that is on disk.
@@ -43,6 +44,7 @@ def judge(
         job: The round's job.
         result: The result of its trainer, whose state is ``done``.
         facts: Values of the round's row, for the certificate.
+        live_card: The live version's card.
         untrained_live: Whether the live model has not learnt anything yet.
     """
     origins = store.submit(
@@ -70,15 +72,18 @@ def judge(
         rules = replace(rules, min_gain=-config.fleet.max_own_drop)
         if comparison is not None:
             comparison = replace(comparison, gain=bootstrap.Bounded(comparison.gain.point))
+    live, candidate = (result.scores[name].scores() for name in ("live", "candidate"))
+    fallen_before = falls_of(live_card)
     verdict = promotion.judge(
-        result.scores["live"].scores(),
-        result.scores["candidate"].scores(),
+        live,
+        candidate,
         rules,
         slimmed=slimmed is not None and slimmed.macs_after < slimmed.macs_before,
         classes=config.model.classes,
         comparison=comparison,
         groups=table.groups,
         speed=speed,
+        fallen_before=fallen_before,
         untrained_live=untrained_live,
     )
     notes = (
@@ -98,6 +103,7 @@ def judge(
             "confidence": config.promotion.confidence,
             "condition": job.condition,
             "table": gate_table.in_words(table, config.model.classes),
+            "falls": {} if untrained_live else falls(config, live, candidate, table, fallen_before),
             "live_ms": speed.live_ms,
             "candidate_ms": speed.candidate_ms,
         },
@@ -126,6 +132,33 @@ def gate_rules(config: Config) -> promotion.GateRules:
         slim_tolerance=gate.slim_tolerance,
         max_condition_drop=gate.max_condition_drop,
         max_latency_ratio=gate.max_latency_ratio,
+    )
+
+
+def falls_of(card: Mapping[str, Any]) -> dict[str, erosion.Fall]:
+    """What a version lost on its way, by its card: see `policies/promotion/erosion.py`."""
+    gate = card.get("gate")
+    return erosion.decode(gate.get("falls")) if isinstance(gate, Mapping) else {}
+
+
+def falls(
+    config: Config,
+    live: promotion.Scores,
+    candidate: promotion.Scores,
+    table: gate_table.GateTable,
+    fallen_before: Mapping[str, erosion.Fall],
+) -> dict[str, list[float]]:
+    """What a candidate will have lost once it is live, for its card."""
+    return erosion.encode(
+        promotion.falls_after(
+            live,
+            candidate,
+            gate_rules(config),
+            config.model.classes,
+            comparison=table.whole,
+            groups=table.groups,
+            fallen_before=fallen_before,
+        )
     )
 
 
