@@ -27,7 +27,6 @@ from dance_ondevice.daemon.rounds import prepare as round_prepare
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds import verdict as round_verdict
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext, outcome_of
-from dance_ondevice.daemon.rounds.fleet.work import FleetWork
 from dance_ondevice.daemon.rounds.prepare import RoundPart
 from dance_ondevice.daemon.rounds.probation import Probation, ProbationState, remove_leftovers
 from dance_ondevice.daemon.rounds.training import RoundClock, RoundTraining
@@ -111,20 +110,11 @@ class RoundProcedure:
             return f"{error}; {found}"
         if isinstance(part, str):
             return part
-        return self._closing(part.job.round, lambda: self._train_and_judge(part))
+        return self.run_part(part)
 
-    def fleet_work(self) -> FleetWork | None:
-        """What the rounds thread does for the board's fleet; None where it is in none."""
-        if self._c.fleet is None:
-            return None
-        return FleetWork(
-            context=self._c,
-            part=self._c.fleet,
-            samples=self.assign_splits,
-            watcher=self._watcher,
-            run=lambda part: self._closing(part.job.round, lambda: self._train_and_judge(part)),
-            on_probation=lambda: self.probation.pending,
-        )
+    def run_part(self, part: RoundPart) -> Outcome:
+        """Run a round, or a part of one, that was prepared."""
+        return self._closing(part.job.round, lambda: self._train_and_judge(part))
 
     def tidy(self) -> None:
         """Remove the folders of old rounds, and measure the size of the others."""

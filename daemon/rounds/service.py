@@ -21,6 +21,8 @@ from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.planning.fit import EnergyRefusal
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext, RoundsSnapshot
 from dance_ondevice.daemon.rounds.drift_watch import DriftWatch
+from dance_ondevice.daemon.rounds.fleet.box import FleetPart
+from dance_ondevice.daemon.rounds.fleet.work import FleetWork
 from dance_ondevice.daemon.rounds.procedure import RoundProcedure
 from dance_ondevice.daemon.rounds.teaching import Teaching, TeachingState
 from dance_ondevice.daemon.rounds.watch import Progress
@@ -66,9 +68,7 @@ class Rounds(Service):
         self._procedure = RoundProcedure(
             context, on_progress=self._progress, stopping=self.stopping, beat=self.beat
         )
-        self._fleet = self._procedure.fleet_work()
-        if context.fleet is not None:
-            context.fleet.box.on_arrival = self.wake
+        self._fleet = self._fleet_work(context.fleet) if context.fleet is not None else None
         self._teaching = Teaching(
             context,
             stopping=self.stopping,
@@ -241,6 +241,17 @@ class Rounds(Service):
             outcome = self._procedure.resume(row)
             self._finished(outcome)
         return outcome
+
+    def _fleet_work(self, part: FleetPart) -> FleetWork:
+        part.box.on_arrival = self.wake
+        return FleetWork(
+            context=self._context,
+            part=part,
+            samples=self._procedure.assign_splits,
+            watcher=lambda: self._context.watcher(self.stopping, self.beat),
+            run=self._procedure.run_part,
+            on_probation=lambda: self._procedure.probation.pending,
+        )
 
     def _serve_fleet(self) -> None:
         """Offer what was learnt, and judge what the fleet has."""
