@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import safetensors.numpy
-from daemon_process import PATIENCE
+from daemon_process import PATIENCE, free_port
 from small_fleet import CLASSES, ROOT, TENSORS, name_of, offer, tally
 
 from dance_ondevice.daemon.control import fleet as control
@@ -102,14 +102,8 @@ def kits(tmp_path: Path) -> kit.Written:
     (model / TENSORS_FILE).write_bytes(data)
     card = ModelCard(classes=CLASSES, macs_at=(8, 8), sha256=hashlib.sha256(data).hexdigest(), root="a" * 64)
     (model / CARD_FILE).write_bytes(encode_card(card))
-    made = kit.write(
-        tmp_path / "fleet",
-        NAMES,
-        root=ROOT,
-        model=model,
-        bind="tcp://127.0.0.1:*",
-        endpoint="tcp://127.0.0.1:1",
-    )
+    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    made = kit.write(tmp_path / "fleet", NAMES, root=ROOT, model=model, bind=endpoint, endpoint=endpoint)
     file = made.server / "kit.json"
     settings = json.loads(file.read_bytes()) | {"sync_seconds": 0.05, "most_requests": 1000}
     settings["rules"] |= {"least_votes": 2, "least_share": 0.0}
@@ -138,24 +132,6 @@ class Processes:
                 stderr=log,
                 env=environ,
             )
-        if name == "server":
-            self._settle_port()
-
-    def _settle_port(self) -> None:
-        """The first start finds a free port; kits and later starts keep to it."""
-        file = self.kits.server / "kit.json"
-        settings = json.loads(file.read_bytes())
-        if not settings["bind"].endswith("*"):
-            return
-        deadline = time.monotonic() + PATIENCE
-        while not (said := [t for t in self.log("server").splitlines() if t.startswith("fleet at ")]):
-            assert time.monotonic() < deadline, self.log("server")
-            time.sleep(0.05)
-        endpoint = said[-1].split()[2].rstrip(",")
-        file.write_bytes(msgspec.json.encode(settings | {"bind": endpoint}))
-        for folder in self.kits.boards.values():
-            about = json.loads((folder / "kit.json").read_bytes())
-            (folder / "kit.json").write_bytes(msgspec.json.encode(about | {"endpoint": endpoint}))
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from daemon_process import PATIENCE, Camera, Daemon
+from daemon_process import PATIENCE, Camera, Daemon, free_port
 
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.versions import first_model
@@ -94,11 +94,11 @@ def boards(tmp_path: Path) -> Iterator[dict[str, Daemon]]:
             daemon.stop(signal.SIGKILL)
 
 
-def serve(processes: Processes, folder: Path, bind: str = "tcp://127.0.0.1:*") -> str:
+def serve(processes: Processes, folder: Path, bind: str = "") -> str:
     """Start the server; returns its endpoint, which the boards' kits then name."""
     kit = folder / "fleet" / "server" / "kit.json"
     settings = json.loads(kit.read_bytes())
-    settings |= {"bind": bind, "sync_seconds": 0.5}
+    settings |= {"bind": bind or f"tcp://127.0.0.1:{free_port()}", "sync_seconds": 0.5}
     settings["rules"] |= {"least_votes": 2, "least_share": 0.0}
     kit.write_bytes(msgspec.json.encode(settings))
     processes.start("server", "fleet", "serve", "--kit", str(kit.parent), "--metrics", "")
