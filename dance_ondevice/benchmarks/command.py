@@ -17,6 +17,7 @@ import click
 from dance_ondevice.benchmarks.base.command import base
 from dance_ondevice.benchmarks.demo_runs.command import demo
 from dance_ondevice.benchmarks.fleet.command import fleet
+from dance_ondevice.benchmarks.fleet.server_command import fleet_server
 from dance_ondevice.benchmarks.ingest.command import ingest
 from dance_ondevice.benchmarks.options import (
     conditions_option,
@@ -62,6 +63,7 @@ def bench() -> None:
 bench.add_command(base)
 bench.add_command(demo)
 bench.add_command(fleet)
+bench.add_command(fleet_server)
 bench.add_command(ingest)
 bench.add_command(predict)
 bench.add_command(service)

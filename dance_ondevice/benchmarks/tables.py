@@ -18,6 +18,8 @@ from dance_ondevice.benchmarks.demo_runs.report import DemoRuns
 from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
 from dance_ondevice.benchmarks.fleet import page as fleet_page
 from dance_ondevice.benchmarks.fleet.report import FleetReport
+from dance_ondevice.benchmarks.fleet.server import ServerReport
+from dance_ondevice.benchmarks.fleet.server import lines as fleet_server_lines
 from dance_ondevice.benchmarks.indicators_report import (
     TARGET_OF_DECODE,
     TARGET_RHO,
@@ -255,6 +257,10 @@ def _fleet(result: Result) -> tuple[str, list[str]]:
     return f"A fleet of {len(report.arms[0].runs[0].boards)} boards, {report.fleet}", fleet_page.lines(report)
 
 
+def _fleet_server(result: Result) -> tuple[str, list[str]]:
+    return "A fleet's server alone", fleet_server_lines(as_body(result, ServerReport))
+
+
 def _base(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, BaseReport)
     return f"The base model that comes along, {report.architecture}", base_page.lines(report)
@@ -286,6 +292,7 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "base": _base,
     "demo": _demo,
     "fleet": _fleet,
+    "fleet-server": _fleet_server,
     "soak": _soak,
     "faults": _faults,
 }
