@@ -90,8 +90,8 @@ class FleetWork:
         if box.snapshot().facts.offered == version:
             return
         training = live.card.get("training") or {}
-        if not training.get("steps"):  # a base model, or a release of the fleet as it came
-            return
+        if not training.get("round") or not training.get("steps"):
+            return  # a base model, or a release of the fleet as it came
         card, tensors, numbers = read_arrays(self.context.versions.directory(version))
         if card.root != self.part.root.sha256:
             box.trouble(

@@ -164,5 +164,5 @@ def lines(report: ServerReport) -> list[str]:
         f"Derived for {boards} boards with one offer and one version a day: {a_day:.0f} CPU minutes a day "
         f"and {news:.0f} for news; of these {average:.0f} for the average, which is the time to a version on "
         f"one core. {boards * report.offer_bytes / 1e9:.1f} GB a day in and "
-        f"{boards * report.release_bytes / 1e9:.1f} GB out. Memory as measured: it does not grow with offers.",
+        f"{boards * report.release_bytes / 1e9:.1f} GB out. Memory does not grow with the offers.",
     ]
