@@ -157,6 +157,10 @@ def open_server(folder: Path, environ: Mapping[str, str]) -> ServerKit:
         KitError: Something is missing or damaged, or others may write to it.
     """
     try:
+        if not (folder / f"{keys.SERVER}{keys.PUBLIC_SUFFIX}").exists():
+            raise KitError(
+                f"{folder} is no server's kit: that is the folder `server` which `fleet init` made"
+            )
         curve = load_server(str(folder), environ)
     except keys.KeysError as error:
         raise KitError(str(error)) from error

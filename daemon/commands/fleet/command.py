@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ def init(
     """
     from dance_ondevice.daemon.security.kit import KitError, write
 
-    names = [f"board{number}" for number in range(1, int(boards) + 1)] if boards.isdigit() else None
+    taken = {path.name for path in (folder / "boards").glob("board*")}
+    free = (name for number in itertools.count(1) if (name := f"board{number}") not in taken)
+    names = list(itertools.islice(free, int(boards))) if boards.isdigit() else None
     address = re.fullmatch(r"tcp://(\S+):(\d+)", endpoint)
     if address is None:
         raise click.UsageError(f"--endpoint {endpoint!r} is not tcp://HOST:PORT")
