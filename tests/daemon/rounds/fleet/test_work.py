@@ -26,7 +26,7 @@ from dance_ondevice.fleet.offers import decode_offer
 from dance_ondevice.fleet.releases import encode_release, release_name
 from dance_ondevice.fleet.versions import read_arrays
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("first_models_at_hand")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("first_models_at_hand")]
 
 TOLERANT = msgspec.structs.replace(
     CONFIG,
