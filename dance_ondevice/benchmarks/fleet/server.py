@@ -77,7 +77,7 @@ def run(
         offers: Of them, those that hand in an offer.
         say: Told what begins.
     """
-    rules = FleetRules(least_offers=offers)
+    rules = FleetRules(least_offers=offers, least_share=0.0)
     shelf, desk = open_desk(folder, root, dict(tensors), rules, sync_seconds=300.0, now=time.time)
     say(f"{boards} boards ask for news")
     ask = messages.Sync(id=1, root=root.sha256)
