@@ -1,4 +1,4 @@
-"""A fleet's server alone, fed with recorded offers: what ten thousand boards would cost it.
+"""A fleet's server alone, fed with offers: what ten thousand boards would cost it.
 
 Requests are answered as the server's thread answers them, without sockets; files are real. The CPU time of an
 offer in an average is measured on fewer of them: it does not depend on their number, nor does the memory.
@@ -25,6 +25,10 @@ from dance_ondevice.fleet.root import Root
 from dance_ondevice.policies.fleet.rules import FleetRules
 
 __all__ = ["ServerReport", "lines", "run"]
+
+
+#: Boards that the costs are derived for.
+MANY = 10_000
 
 
 class ServerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,14 +145,14 @@ def _put(desk: Desk, board: str, data: bytes) -> None:
 
 def lines(report: ServerReport) -> list[str]:
     """Return the Markdown lines of a result."""
-    boards = report.boards
+    boards = MANY
     average = report.average_cpu_ms * boards / 60_000
     a_day = (report.offer_cpu_ms + report.average_cpu_ms + report.release_cpu_ms) * boards / 60_000
     news = report.sync_cpu_ms * boards * 86_400 / max(300.0, boards / 10) / 60_000
     return [
-        f"The server alone, without sockets: {boards} boards ask for news, {report.offers} of them hand in "
-        f"an offer that has all channels of the root ({report.root_values:,} values), and one version is "
-        "made.",
+        f"The server alone, without sockets: {report.boards} boards ask for news, {report.offers} of them "
+        f"hand in an offer that has all channels of the root ({report.root_values:,} values), and one "
+        "version is made.",
         "",
         "| what | measured |",
         "| --- | ---: |",
@@ -158,10 +162,10 @@ def lines(report: ServerReport) -> list[str]:
         f"| CPU of handing out a release | {report.release_cpu_ms:.1f} ms |",
         f"| an offer, a release | {report.offer_bytes / 1e6:.2f} MB, {report.release_bytes / 1e6:.2f} MB |",
         f"| the version, wall time | {report.making_seconds:.0f} s |",
-        f"| resident memory at most | {report.peak_mib:.0f} MiB |",
+        f"| resident memory at most, with the torch of the measuring process | {report.peak_mib:.0f} MiB |",
         f"| files | {report.state_mib:.0f} MiB |",
         "",
-        f"Derived for {boards} boards with one offer and one version a day: {a_day:.0f} CPU minutes a day "
+        f"Derived for {boards:,} boards with one offer and one version a day: {a_day:.0f} CPU minutes a day "
         f"and {news:.0f} for news; of these {average:.0f} for the average, which is the time to a version on "
         f"one core. {boards * report.offer_bytes / 1e9:.1f} GB a day in and "
         f"{boards * report.release_bytes / 1e9:.1f} GB out. Memory does not grow with the offers.",
