@@ -80,6 +80,7 @@ TABLE: Mapping[str, Lazy] = {
         "Train a base model and write it to --out: model.safetensors and card.json.",
     ),
     "bench": Lazy("dance_ondevice.benchmarks.command:bench", "Measure the method on labelled images."),
+    "fleet": Lazy(f"{_COMMANDS}.fleet.command:fleet", "Let boards learn together without sharing images."),
     "config": Lazy(f"{_COMMANDS}.config:config", "Write, check and show the configuration."),
     "keys": Lazy(f"{_COMMANDS}.keys:keys", "Make the keys that encrypt sockets and tell clients apart."),
     "backup": Lazy(f"{_COMMANDS}.backup:backup", "Write the state folder into one tar FILE."),

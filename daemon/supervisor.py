@@ -42,6 +42,8 @@ from dance_ondevice.daemon.metrics.gauges import SnapshotCollector
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.metrics.server import MetricsServer
 from dance_ondevice.daemon.rounds.context import RoundContext
+from dance_ondevice.daemon.rounds.fleet import joining
+from dance_ondevice.daemon.rounds.fleet.box import FleetPart
 from dance_ondevice.daemon.rounds.service import Rounds
 from dance_ondevice.daemon.security import configured
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
@@ -92,6 +94,7 @@ class Supervisor:
         self._signals = Signals()
         self._seen = LastSeen(self._config.ingest.max_cameras, monotonic=monotonic)
         self._loaded = loaded
+        self._fleet: FleetPart | None = None
         self._services: list[Service] = []
         self._webhook: Webhook | None = None
         self._metrics_server = contextlib.ExitStack()
@@ -135,6 +138,7 @@ class Supervisor:
         """
         config = self._config
         self._take_state_folder()
+        self._fleet = joining.part(config, self._config_file, self.paths, now=self._now)
         for note in configured_warnings(config):
             log.warning("configuration %s", note)
         # Only the loss at the smallest scale is used as the score, so only that scale is measured.
@@ -181,6 +185,7 @@ class Supervisor:
                 ),
                 predictor=predictor,
                 mailbox=mailbox,
+                fleet=self._fleet,
                 restart_keys=lambda: reloader.waiting,
                 model_changes=changes.found,
                 webhook=lambda: self._webhook.report if self._webhook else None,
@@ -279,6 +284,7 @@ class Supervisor:
                 now=self._now,
                 monotonic=self._monotonic,
                 drift=predictor.conditions.snapshot if predictor else None,
+                fleet=self._fleet,
             )
         )
 
@@ -392,6 +398,7 @@ class Supervisor:
             pid=os.getpid(),
             control=endpoint,
             console=self._begin(sockets.console).endpoint,
+            fleet=self._begin(sockets.fleet).endpoint if sockets.fleet else None,
             ingest=tuple(parts.ingest.endpoints),
             subscribe_bind=parts.ingest.visited_endpoints,
             metrics=metrics_url or None,

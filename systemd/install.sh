@@ -28,7 +28,7 @@ root=$DESTDIR$PREFIX
 etc=$DESTDIR$SYSCONFDIR
 config=$etc/dance-ondevice
 link=$DESTDIR$BINDIR/dance-ondevice
-UNITS="dance-ondevice.service dance-ondevice-console.service dance-ondevice-camera@.service dance_ondevice.slice"
+UNITS="dance-ondevice.service dance-ondevice-console.service dance-ondevice-fleet.service dance-ondevice-camera@.service dance_ondevice.slice"
 
 say() { echo "install-service: $*"; }
 
@@ -140,7 +140,7 @@ tell_the_machine() {
     fi
     systemctl daemon-reload
     # Running ones change over to what was just installed; others stay as they are.
-    systemctl try-restart dance-ondevice.service dance-ondevice-console.service 'dance-ondevice-camera@*.service'
+    systemctl try-restart dance-ondevice.service dance-ondevice-console.service dance-ondevice-fleet.service 'dance-ondevice-camera@*.service'
 }
 
 install_all() {
@@ -151,17 +151,19 @@ install_all() {
     say "installed in $root; state and configuration were left as they are"
     if [ -z "$DESTDIR" ]; then
         say "next: edit $config/config.toml, then: systemctl enable --now dance-ondevice"
+        say "one of a fleet of boards (docs/fleet.md): systemctl enable --now dance-ondevice-fleet"
         say "pages in the browser (docs/console.md): systemctl enable --now dance-ondevice-console"
     fi
 }
 
 uninstall_all() {
     if live; then
-        systemctl disable --now dance-ondevice.service dance-ondevice-console.service 2>/dev/null || true
+        systemctl disable --now dance-ondevice.service dance-ondevice-console.service dance-ondevice-fleet.service 2>/dev/null || true
         systemctl stop 'dance-ondevice-camera@*.service' dance_ondevice.slice 2>/dev/null || true
     fi
     rm -f "$DESTDIR$UNITDIR"/multi-user.target.wants/dance-ondevice.service \
         "$DESTDIR$UNITDIR"/multi-user.target.wants/dance-ondevice-console.service \
+        "$DESTDIR$UNITDIR"/multi-user.target.wants/dance-ondevice-fleet.service \
         "$DESTDIR$UNITDIR"/multi-user.target.wants/dance-ondevice-camera@*.service
     for unit in $UNITS; do rm -f "$DESTDIR$UNITDIR/$unit"; done
     rm -f "$etc/sysusers.d/dance-ondevice.conf" "$etc/tmpfiles.d/dance-ondevice.conf" \

@@ -13,7 +13,7 @@ from dance_ondevice.daemon.children.teacher_jobs import TeacherEvent
 from dance_ondevice.documents import decode
 
 #: The kinds of round; ``trainer/kinds.py`` has the code of each.
-RoundKindName = Literal["whole", "condition"]
+RoundKindName = Literal["whole", "condition", "fleet"]
 
 
 class JobSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +77,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             not.
         scale_fit: What the loss on smaller images is learnt from; None if the round does not learn it.
         by_teacher: Whether a teacher labelled the gate: scores are then agreement with it, and no accuracy.
+        gathered: In a round of kind "fleet", the folder of the live model with the values of a release of the
+            fleet; ``rehearsal`` are then the samples that its statistics are estimated from.
+        release: SHA-256 of that release.
     """
 
     round: str
@@ -109,6 +112,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     scale_fit: ScaleFit | None = None
     by_teacher: bool = False
+    gathered: str = ""
+    release: str = ""
 
     @property
     def kind_of(self) -> RoundKindName:
@@ -125,6 +130,8 @@ class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
         samples: Frames that came since its promotion; ``label`` is empty where there is none.
         threads: Number of CPU threads.
         conditions: Whether each frame is segmented with the statistics of its condition.
+        estimate: Samples that both models' statistics are estimated from first; none for models that have
+            their own.
     """
 
     before: str
@@ -133,6 +140,7 @@ class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
     samples: tuple[JobSample, ...]
     threads: int
     conditions: bool = False
+    estimate: tuple[JobSample, ...] = ()
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):

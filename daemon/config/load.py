@@ -41,7 +41,14 @@ COMMAND_LINE = "command line"
 DEFAULT_PATH = Path("/etc/dance-ondevice/config.toml")
 
 #: Keys that hold a path: a relative one starts at the folder of the file that contains it.
-_PATHS = ("daemon.state_dir", "model.weights", "labels.teacher", "training.anchors", "security.keys_dir")
+_PATHS = (
+    "daemon.state_dir",
+    "model.weights",
+    "labels.teacher",
+    "training.anchors",
+    "security.keys_dir",
+    "fleet.kit",
+)
 
 
 @dataclass(frozen=True)
@@ -310,6 +317,8 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
             yield problem(key, model, "a model that exists: a folder with model.safetensors and card.json")
     if config.labels.self_training and (config.labels.teacher or config.labels.teacher_factory):
         yield problem("labels.self_training", True, "false where labels.teacher or teacher_factory is set")
+    if config.fleet.kit and not _is_there(Path(config.fleet.kit).is_dir):
+        yield problem("fleet.kit", config.fleet.kit, "a folder boards/NAME that `fleet init` made")
     if config.training.anchors and not _is_there(Path(config.training.anchors).is_dir):
         yield problem("training.anchors", config.training.anchors, "a folder that exists")
 

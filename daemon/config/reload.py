@@ -64,6 +64,7 @@ LIVE_KEYS = frozenset(
         "training.early_stopping",
         "training.distillation",
         "training.suspend_after_rounds",
+        "fleet.max_own_drop",
         "promotion.min_gain",
         "promotion.max_class_drop",
         "promotion.confidence",

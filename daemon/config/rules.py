@@ -405,4 +405,12 @@ RULES: Mapping[str, Rule] = {
         lambda value: not value or is_webhook(value),
         secret=True,
     ),
+    "fleet.kit": Rule(
+        "This board's kit, which makes it one of a fleet: `fleet init` made it, `fleet join` connects.",
+        'a folder, or "" for none',
+        lambda value: "\0" not in value,
+    ),
+    "fleet.max_own_drop": Rule(
+        "mIoU that a version of the fleet may cost this board on its own held-out frames.", *number(0, 1)
+    ),
 }

@@ -197,6 +197,13 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
 
 
+class Fleet(msgspec.Struct, frozen=True, kw_only=True):
+    """``[fleet]``."""
+
+    kit: str = ""
+    max_own_drop: float = 0.01
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration; attributes are named as in the file, ``section.key``."""
 
@@ -217,3 +224,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     control: Control = Control()
     security: Security = Security()
     notify: Notify = Notify()
+    fleet: Fleet = Fleet()

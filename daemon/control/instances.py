@@ -45,6 +45,7 @@ class DaemonFile(msgspec.Struct, frozen=True, kw_only=True):
     inference: str | None = None
     metrics: str | None = None
     console: str | None = None
+    fleet: str | None = None
 
 
 def runtime_dir(environ: Mapping[str, str]) -> Path:

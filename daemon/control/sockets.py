@@ -1,4 +1,4 @@
-"""The two sockets by which a running daemon is asked: the command line's and the console's."""
+"""The sockets by which a running daemon is asked: the command line's, the console's and the fleet's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from dance_ondevice.daemon.config.reload import Changes
 from dance_ondevice.daemon.config.sections import Config
-from dance_ondevice.daemon.control import handlers, status
+from dance_ondevice.daemon.control import fleet, handlers, status
 from dance_ondevice.daemon.control.console import Console
 from dance_ondevice.daemon.control.console_access import SOCKET_MODE, ensure_token, shared_socket
 from dance_ondevice.daemon.control.running import Running
@@ -30,10 +30,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ControlSockets:
-    """Both servers, which the caller starts and stops."""
+    """The servers, which the caller starts and stops; ``fleet`` is None where the board is in no fleet."""
 
     control: ControlServer
     console: ControlServer
+    fleet: ControlServer | None
 
 
 def make(
@@ -109,6 +110,23 @@ def make(
             watch=watch("console"),
             on_close=console.close,
         ),
+        _fleet(running, paths, environ, watch),
+    )
+
+
+def _fleet(
+    running: Running, paths: StatePaths, environ: Mapping[str, str], watch: Callable[[str], Watch]
+) -> ControlServer | None:
+    part = running.parts.fleet
+    if part is None:
+        return None
+    shared = fleet.shared_socket(environ)
+    return ControlServer(
+        f"ipc://{shared}" if shared else endpoint_in(paths, "fleet.sock", environ),
+        fleet.handlers(part, running.parts.versions.live),
+        name="fleet",
+        mode=SOCKET_MODE if shared else 0o600,
+        watch=watch("fleet"),
     )
 
 

@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dance_ondevice.daemon.control import fleet
 from dance_ondevice.daemon.control.next_step import Advisor, as_dict
 from dance_ondevice.daemon.curation.unreadable import REMEDY
 from dance_ondevice.daemon.energy.service import EnergyService
 from dance_ondevice.daemon.ingest.learnt_indicator import fit_of
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.ingest.service import Ingest
+from dance_ondevice.daemon.metrics.fleet_gauges import FleetFacts
 from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.rounds.context import RoundsSnapshot
+from dance_ondevice.daemon.rounds.fleet.box import FleetPart
 from dance_ondevice.daemon.rounds.service import Rounds
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.versions import base, first_model
@@ -43,6 +46,7 @@ class Parts:
     Attributes:
         advisor: Finds what keeps the daemon from learning.
         predictor: The inference thread; None while inference is off, like ``mailbox``.
+        fleet: The board's part in its fleet; None where it is in none.
         restart_keys: Returns the keys of the configuration that were changed and take effect after a restart.
         model_changes: Returns what the configuration asks of the model and a start does not do.
         webhook: Returns what became of the notices to ``notify.url``; None where none is named.
@@ -58,6 +62,7 @@ class Parts:
     advisor: Advisor
     predictor: Predictor | None
     mailbox: LatestFrames | None
+    fleet: FleetPart | None = None
     restart_keys: Callable[[], tuple[str, ...]] = tuple
     model_changes: Callable[[], Iterable[object]] = tuple
     webhook: Callable[[], Mapping[str, Any] | None] = lambda: None
@@ -148,6 +153,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "conditions": predictor.conditions.report() if predictor else None,
         "miou": _miou(parts),
         "rounds": _rounds(rounds),
+        "fleet": fleet.report(parts.fleet, live) if parts.fleet else None,
         "next_step": as_dict(parts.advisor.now()),
         "labelling": dict(rounds.labelling),
         "energy": _energy(parts, rounds),
@@ -217,6 +223,24 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
         learning_blocked=parts.advisor.now().reasons,
         labels_wanted=rounds.labels_wanted,
         model=model,
+        fleet=_fleet(parts),
+    )
+
+
+def _fleet(parts: Parts) -> FleetFacts | None:
+    if parts.fleet is None:
+        return None
+    found = parts.fleet.box.snapshot()
+    news = found.facts.news
+    return FleetFacts(
+        version=fleet.version_of(parts.fleet, parts.versions.live()),
+        published=news.published.number if news else 0,
+        heard_at=parts.fleet.box.heard_at,
+        troubled=bool(found.trouble),
+        sent=found.sent,
+        received=found.received,
+        judged=found.judged,
+        gain=found.facts.judged[-1].gain if found.facts.judged else 0.0,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dance_ondevice.daemon.metrics.fleet_gauges import FleetFacts, board_families
 from dance_ondevice.daemon.metrics.instruments import WORKLOADS
 from dance_ondevice.energy.reading import EnergyReading
 from dance_ondevice.policies.rounds.next_step import REASONS
@@ -47,6 +48,7 @@ class Snapshot:
     drop_fraction: float = 0.0
     conditions: int = 0
     model: ModelFacts | None = None
+    fleet: FleetFacts | None = None
     learning_blocked: Collection[str] = ()
     labels_wanted: Collection[WantedLabels] = ()
     learning_joules: float = 0.0
@@ -111,6 +113,8 @@ class SnapshotCollector(Collector):
         )
         if now.model is not None:
             yield from _model_families(now.model)
+        if now.fleet is not None:
+            yield from board_families(now.fleet)
 
 
 def _store_families(now: Snapshot) -> Iterator[Metric]:

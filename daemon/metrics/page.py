@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from dance_ondevice.daemon.metrics.fleet_gauges import EXAMPLE_BOARD, EXAMPLE_SERVER, ServerCollector
 from dance_ondevice.daemon.metrics.gauges import ModelFacts, Snapshot, SnapshotCollector
 from dance_ondevice.daemon.metrics.instruments import (
     OUTCOMES,
@@ -30,7 +31,8 @@ and alert rules, `deploy/grafana/` a dashboard; they use these names alone.
 Counters and histograms start from zero with the daemon. A histogram `x` is read through `x_bucket` (with the
 label `le`), `x_sum` and `x_count`. Joules whose `method` is `modelled` are estimates from CPU time; `counter`
 and `integrated` ones come from hardware. The model's metrics are missing until there is a live model, and
-each split of `dance_model_miou` until it has been measured.
+each split of `dance_model_miou` until it has been measured. Those of a fleet are there where
+`fleet.kit` is set; `fleet serve` serves those whose meaning begins with "Server".
 
 This page is made from the code: `python -m dance_ondevice.daemon.metrics.page > docs/metrics.md`.
 """
@@ -39,17 +41,23 @@ This page is made from the code: `python -m dance_ondevice.daemon.metrics.page >
 LABELS = {
     "architecture": "the live model's architecture, or the factory that builds it",
     "camera": "the name that the sender gave",
-    "socket": "the listening socket: ingest, masks or control",
+    "socket": "the listening socket: ingest, masks, control, console or fleet",
     "condition": "`base`, `c1`, ...; `light1`, ... where inference or `conditions.enabled` is off",
+    "direction": "`in` or `out`, as this process sees it",
     "domain": "the part of the board that a meter sees; domains do not overlap",
     "labelled": "`true` or `false`",
     "method": "`counter`, `integrated` or `modelled`",
     "outcome": "of frames `kept`, `dropped`, `rejected` or `overflow`; by condition `kept`, `dropped`, "
     "`repeated` (a picture that is stored already) or `damaged` (its lower part is flat); of rounds "
     + ", ".join(f"`{outcome}`" for outcome in OUTCOMES[:-1])
-    + f" or `{OUTCOMES[-1]}`",
+    + f" or `{OUTCOMES[-1]}`; of a fleet's versions on a board `taken`, `refused`, `scored` (for the "
+    "others) or `failed`; of offers `admitted` or `refused`; of versions on the server "
+    "`published` or `declined`",
     "reason": "why a message was refused, as a short word (`store_full`, `header`, ...); "
-    "why no round starts: " + ", ".join(f"`{reason}`" for reason in REASONS),
+    "why no round starts: "
+    + ", ".join(f"`{reason}`" for reason in REASONS)
+    + "; why a fleet's server did not "
+    "serve: `request`, `rate` or `disk`",
     "scale": "the factor by which a frame is stored, trained on and inferred at",
     "signal": "what has changed: " + ", ".join(f"`{name}`" for name in SIGNALS),
     "source": "the meter",
@@ -133,9 +141,11 @@ def _example() -> CollectorRegistry:
         learning_gain=0.0,
         labels_wanted=(WantedLabels(camera="front", condition="base", frames=1, why=""),),
         learning_gain_per_kilojoule=0.0,
+        fleet=EXAMPLE_BOARD,
         model=ModelFacts(version="v0001", architecture="fastscnn", macs=0, parameters=0, miou={"gate": 0.0}),
     )
     registry.register(SnapshotCollector(lambda: snapshot))
+    registry.register(ServerCollector(lambda: EXAMPLE_SERVER))
     return registry
 
 

@@ -15,7 +15,7 @@ from dance_ondevice.policies.rounds import condition_rounds
 from dance_ondevice.policies.rounds import start as rounds
 from dance_ondevice.policies.samples.splits import SampleInfo
 
-__all__ = ["WHOLE", "Planned", "Scope", "comparable", "of_condition", "plan"]
+__all__ = ["FLEET", "WHOLE", "Planned", "Scope", "comparable", "of_condition", "plan"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,10 @@ class Scope:
 
 #: A round that trains the weights that all conditions share.
 WHOLE = Scope(kind="whole")
+
+
+#: A round that judges a release of the fleet and trains nothing.
+FLEET = Scope(kind="fleet", slims=False, distils=False, takes_anchors=False)
 
 
 def of_condition(name: str) -> Scope:

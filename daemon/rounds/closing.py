@@ -60,7 +60,7 @@ def close(  # noqa: PLR0917
     context.store.submit(lambda db: round_record.close_round(db, round_id, changes, served=served)).result()
     context.store.submit(round_record.tidy).result()
     folder = context.paths.rounds / round_id
-    for leftover in ("checkpoint", "candidate", LINKS):
+    for leftover in ("checkpoint", "candidate", "gathered", LINKS):
         shutil.rmtree(folder / leftover, ignore_errors=True)
     (folder / CONDITIONS_FILE).unlink(missing_ok=True)
     log.info("round finished round=%s outcome=%s reasons=%s", round_id, outcome, "; ".join(reasons))

@@ -13,6 +13,7 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.service import EnergyService
 from dance_ondevice.daemon.metrics.instruments import Instruments
+from dance_ondevice.daemon.rounds.fleet.box import FleetPart
 from dance_ondevice.daemon.rounds.watch import Progress
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
@@ -47,6 +48,7 @@ class RoundContext:
         now: Wall clock in seconds, for records only.
         monotonic: Clock of durations and deadlines, in seconds.
         drift: Returns the latest state of the cameras and its drift alarms; None while inference is off.
+        fleet: The board's part in its fleet; None where it is in none.
     """
 
     config: Config
@@ -62,6 +64,7 @@ class RoundContext:
     now: Callable[[], float]
     monotonic: Callable[[], float]
     drift: Callable[[], ConditionsSnapshot] | None = None
+    fleet: FleetPart | None = None
 
     def watcher(self, stopping: threading.Event, beat: Callable[[], None]) -> ChildWatcher:
         """A watcher that runs a child on the calling thread and sends that thread's heartbeat by ``beat``."""

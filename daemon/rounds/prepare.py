@@ -32,7 +32,7 @@ from dance_ondevice.daemon.versions.versions import Pointer
 from dance_ondevice.policies.rounds import shrinking
 from dance_ondevice.policies.samples.splits import SampleInfo
 
-__all__ = ["RoundPart", "prepare"]
+__all__ = ["RoundPart", "prepare", "with_blocks"]
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ def prepare(
             scope=scope,
         )
         fit = c.store.submit(lambda db: scale_fit(db, config, c.paths.root.resolve())).result()
-        job = msgspec.structs.replace(_with_blocks(c, job, config), scale_fit=fit)
+        job = msgspec.structs.replace(with_blocks(c, job, config), scale_fit=fit)
         job = round_pace.resized(job, size)
         job_file = write_job(folder, job)
     except Exception as error:  # any error: the record must not stay open; the caller reports it
@@ -198,7 +198,7 @@ def _of_present_cameras(context: RoundContext, samples: Sequence[SampleInfo]) ->
     return present if any(s.split == "gate" for s in present) else samples
 
 
-def _with_blocks(context: RoundContext, job: jobs.Job, config: Config) -> jobs.Job:
+def with_blocks(context: RoundContext, job: jobs.Job, config: Config) -> jobs.Job:
     """Give the trainer the block of time of each held-out sample."""
     ids = [s.id for s in job.gate]
     origins = context.store.submit(lambda db: round_record.origins(db, ids)).result()

@@ -103,6 +103,11 @@ class Probation:
         self._file.unlink(missing_ok=True)
         self.text = ""
 
+    @property
+    def pending(self) -> bool:
+        """Whether a version is on probation, evaluated or not."""
+        return self.state() is not None
+
     def state(self) -> ProbationState | None:
         """The probation of the live version; None when it is not on probation."""
         try:
@@ -269,6 +274,7 @@ def compare_versions(
     live: Path,
     samples: Sequence[jobs.JobSample],
     joules: float,
+    estimate: Sequence[jobs.JobSample] = (),
 ) -> list[jobs.Observed] | None:
     """Run both models; None when a stop, the battery or the temperature cut it short.
 
@@ -281,6 +287,7 @@ def compare_versions(
         live: Folder of the second model.
         samples: Frames; ``label`` is empty where there is none.
         joules: Joules that it may spend; they are reserved first and settled afterwards.
+        estimate: Samples that both models' statistics are estimated from first.
 
     Raises:
         RuntimeError: It failed, or reached its limit of time, memory or joules.
@@ -297,6 +304,7 @@ def compare_versions(
             samples=tuple(samples),
             threads=usable(config.training.threads),
             conditions=config.conditions.enabled,
+            estimate=tuple(estimate),
         ),
     )
     c.budget.reserve(name, joules)

@@ -114,6 +114,10 @@ class RoundProcedure:
             return f"{error}; {found}"
         if isinstance(part, str):
             return part
+        return self.run_part(part)
+
+    def run_part(self, part: RoundPart) -> Outcome:
+        """Run a round, or a part of one, that was prepared."""
         return self._closing(part.job.round, lambda: self._train_and_judge(part))
 
     def tidy(self) -> None:

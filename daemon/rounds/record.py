@@ -146,14 +146,28 @@ def unfinished_rounds(db: Database) -> list[dict[str, Any]]:
 
 
 def finished_rounds(db: Database, limit: int = 20) -> list[dict[str, Any]]:
-    """The latest finished rounds, oldest first, in the order in which they were opened.
+    """The latest finished rounds that trained, oldest first, in the order in which they were opened.
 
     The order does not depend on the wall clock: if it was once ahead, later rounds would not be found.
     """
     rows = list(
-        db.query("select * from rounds where outcome is not null order by rowid desc limit ?", [limit])
+        db.query(
+            "select * from rounds where outcome is not null and fleet_release is null "
+            "order by rowid desc limit ?",
+            [limit],
+        )
     )
     return rows[::-1]
+
+
+def judged_release(db: Database, release: str) -> dict[str, Any] | None:
+    """The latest finished round that judged a release of the fleet and came to a verdict."""
+    rows = db.query(
+        "select * from rounds where fleet_release = ? and outcome in ('promoted', 'rejected', 'rolled_back') "
+        "order by rowid desc limit 1",
+        [release],
+    )
+    return next(iter(rows), None)
 
 
 def spent_joules(db: Database) -> float:

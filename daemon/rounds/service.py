@@ -22,6 +22,8 @@ from dance_ondevice.daemon.planning.fit import EnergyRefusal
 from dance_ondevice.daemon.rounds import verdict
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext, RoundsSnapshot
 from dance_ondevice.daemon.rounds.drift_watch import DriftWatch
+from dance_ondevice.daemon.rounds.fleet.box import FleetPart
+from dance_ondevice.daemon.rounds.fleet.work import FleetWork
 from dance_ondevice.daemon.rounds.procedure import RoundProcedure
 from dance_ondevice.daemon.rounds.teaching import Teaching, TeachingState
 from dance_ondevice.daemon.rounds.watch import Progress
@@ -68,6 +70,7 @@ class Rounds(Service):
         self._procedure = RoundProcedure(
             context, on_progress=self._progress, stopping=self.stopping, beat=self.beat
         )
+        self._fleet = self._fleet_work(context.fleet) if context.fleet is not None else None
         self._teaching = Teaching(
             context,
             stopping=self.stopping,
@@ -169,6 +172,7 @@ class Rounds(Service):
         while not self.stopping.is_set():
             self.beat()
             self._guard.run("resuming an interrupted round", self._resume_interrupted)
+            self._guard.run("the work for the fleet", self._serve_fleet)
             try:
                 request = self._requests.get(timeout=5.0)
             except queue.Empty:
@@ -250,6 +254,24 @@ class Rounds(Service):
             outcome = self._procedure.resume(row)
             self._finished(outcome)
         return outcome
+
+    def _fleet_work(self, part: FleetPart) -> FleetWork:
+        part.box.on_arrival = self.wake
+        return FleetWork(
+            context=self._context,
+            part=part,
+            samples=self._procedure.assign_splits,
+            watcher=lambda: self._context.watcher(self.stopping, self.beat),
+            run=self._procedure.run_part,
+            on_probation=lambda: self._procedure.probation.pending,
+        )
+
+    def _serve_fleet(self) -> None:
+        """Offer what was learnt, and judge what the fleet has."""
+        if self._fleet is not None and not self._interrupted:
+            outcome = self._fleet.step(self._hold(self._context.config, forced=False))
+            if outcome is not None:
+                self._finished(outcome)
 
     def _hold(self, config: Config, forced: bool) -> str | None:
         """Why no round may run now, in words; None when one may."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from dance_ondevice.daemon.rounds import gate_table
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.watch import RunResult
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.policies.promotion import asking, erosion, promotion
+from dance_ondevice.policies.promotion import asking, bootstrap, erosion, promotion
 from dance_ondevice.policies.samples.wanted import WantedLabels
 
 #: What the mIoU of two models' masks is called where a teacher made the labels.
@@ -70,15 +70,21 @@ def judge(
         live_macs=slimmed.macs_before if slimmed else 0,
         candidate_macs=result.done.macs,
     )
+    rules, comparison = gate_rules(config), table.whole
+    if job.kind_of == "fleet":
+        # Other boards gain by what this one may lose: the figure decides whether it is within the allowance.
+        rules = replace(rules, min_gain=-config.fleet.max_own_drop)
+        if comparison is not None:
+            comparison = replace(comparison, gain=bootstrap.Bounded(comparison.gain.point))
     live, candidate = (result.scores[name].scores() for name in ("live", "candidate"))
     fallen_before = falls_of(live_card)
     verdict = promotion.judge(
         live,
         candidate,
-        gate_rules(config),
+        rules,
         slimmed=_is_slimmer(result),
         classes=config.model.classes,
-        comparison=table.whole,
+        comparison=comparison,
         groups=table.groups,
         speed=speed,
         fallen_before=fallen_before,
@@ -88,9 +94,9 @@ def judge(
     lacking = None
     if verdict.outcome == "rejected" and not untrained_live and not job.by_teacher:
         lacking = asking.lacking(
-            table.whole,
+            comparison,
             table.groups,
-            gate_rules(config),
+            rules,
             slimmed=_is_slimmer(result),
             fallen_before=fallen_before,
         )

@@ -327,6 +327,11 @@ def _label_undo(db: Database) -> None:
     )
 
 
+def _fleet_rounds(db: Database) -> None:
+    """Add the release that a round judged for the fleet; NULL for rounds that train."""
+    db.execute("ALTER TABLE rounds ADD COLUMN fleet_release TEXT")  # its SHA-256
+
+
 _CHANGES = (
     ("0001_initial", _initial),
     ("0002_expectations", _expectations),
@@ -338,6 +343,7 @@ _CHANGES = (
     ("0008_label_undo", _label_undo),
     ("0009_arrival", _arrival),
     ("0010_unreadable", _unreadable),
+    ("0011_fleet_rounds", _fleet_rounds),
 )
 
 

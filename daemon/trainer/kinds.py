@@ -22,9 +22,12 @@ from dance_ondevice.conditions.learning import (
 )
 from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.trainer.estimates import estimate
 from dance_ondevice.daemon.trainer.serving import Kept, Serving
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known, about_of
 from dance_ondevice.files import write_durably
+from dance_ondevice.fleet.lineage import after_release
+from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.training.batches import TrainingSample, read_image
@@ -155,6 +158,32 @@ class WholeRound:
         return {"conditions": sorted(serving.sets)} if self._live.sets else {}
 
 
+class FleetRound(WholeRound):
+    """A round without training, whose candidate has the values of a release of the fleet.
+
+    The statistics of all layers are estimated again on the board's own images, those of conditions too; what
+    conditions had learnt for themselves is added to the new values.
+    """
+
+    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, normalisation: Normalisation) -> None:
+        """``model`` is the live model, and gets the release's values."""
+        super().__init__(job, live, model, normalisation)
+        self._release = job.release
+        gathered, card = checkpoint.load(Path(job.gathered))
+        self._training = card.training
+        model.load_state_dict(gathered.state_dict())
+        estimate(model, job.rehearsal, normalisation, job.seed)
+
+    @property
+    def starts_as_live(self) -> bool:
+        """It does not: its values are others."""
+        return False
+
+    def card_fields(self, serving: Serving) -> dict[str, object]:
+        """The fields of the candidate's card about the round."""
+        return {**super().card_fields(serving), **after_release(self._training, self._release)}
+
+
 class ConditionRound:
     """A round that trains one condition's own layers with its own statistics, and no shared weights."""
 
@@ -216,6 +245,7 @@ class ConditionRound:
 KINDS: Mapping[jobs.RoundKindName, Callable[[jobs.Job, Kept, nn.Module, Normalisation], RoundKind]] = {
     "whole": WholeRound,
     "condition": ConditionRound,
+    "fleet": FleetRound,
 }
 
 

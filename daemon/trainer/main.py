@@ -16,6 +16,7 @@ import platform
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -36,6 +37,7 @@ from dance_ondevice.daemon.trainer.sift import sample_of, sift
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
 from dance_ondevice.documents import decode
 from dance_ondevice.files import write_durably
+from dance_ondevice.fleet.lineage import after_round
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
@@ -67,11 +69,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) -> None:
-    if job.threads > 0:
-        torch.set_num_threads(job.threads)
-    torch.manual_seed(job.seed)
-    random.seed(job.seed)
-    np.random.seed(job.seed % 2**32)
+    _set_up(job)
     emit(events, jobs.Started(pid=os.getpid()))
 
     job = sift(job, lambda event: emit(events, event))
@@ -89,7 +87,9 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
         ),
     )
     emit(events, evaluated)
-    if Path(job.frozen) != Path(job.live) or live_kept.sets:
+    if job.kind_of == "fleet":
+        pass  # its joules are for the comparison with the live model alone
+    elif Path(job.frozen) != Path(job.live) or live_kept.sets:
         _score_frozen(job, events, gate)
     else:
         emit(events, jobs.Evaluated(model="frozen", scores=evaluated.scores))
@@ -110,12 +110,15 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
     if job.target_macs is not None:
         learnt_from = [sample_of(s) for s in job.train + job.rehearsal]
         emit(events, slim_candidate(candidate, job, learnt_from, card.normalisation, kind.companions))
-    curve.begin(candidate, changed=job.target_macs is not None or not kind.starts_as_live)
-    with kind.learning(candidate):
-        trainer = _trainer(job, candidate, card)
-        training = _train(job, trainer, curve, events=events, requests=requests, saved=saved)
-    if training is None:
-        return
+    trained = _Trained()
+    if job.steps:
+        curve.begin(candidate, changed=job.target_macs is not None or not kind.starts_as_live)
+        with kind.learning(candidate):
+            trainer = _trainer(job, candidate, card)
+            training = _train(job, trainer, curve, events=events, requests=requests, saved=saved)
+        if training is None:
+            return
+        trained = _Trained(training.step, training.macs, training.options.precision)
 
     candidate.eval()
     serving = kind.serving(candidate)
@@ -123,16 +126,17 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
         candidate, gate, card.normalisation, job.n_classes, serving=serving, condition_of=condition_of
     )
     write_counts(counts_file(Path(job.out).parent, "candidate"), counts)
-    curve.end(training.step, counts)
+    if job.steps:
+        curve.end(trained.steps, counts)
     kind.settle(candidate)
     live, _ = checkpoint.load(Path(job.live))
     emit(events, time_masks(live, candidate, gate[0][1], card.normalisation))
     done = jobs.Done(
         macs=count_macs(candidate, *job.size),
         parameters=count_parameters(candidate),
-        training_macs=training.macs,
-        precision=training.options.precision,
-        steps=training.step,
+        training_macs=trained.macs,
+        precision=trained.precision,
+        steps=trained.steps,
     )
     card = with_scale_loss(card, candidate, job, serving)
     _save(job, candidate, card, done, kind.card_fields(serving))
@@ -141,6 +145,23 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
         _prepare_engines(job)
     emit(events, jobs.Evaluated(model="candidate", scores=scores))
     emit(events, done)
+
+
+def _set_up(job: jobs.Job) -> None:
+    if job.threads > 0:
+        torch.set_num_threads(job.threads)
+    torch.manual_seed(job.seed)
+    random.seed(job.seed)
+    np.random.seed(job.seed % 2**32)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What training has come to; nothing, where a round takes no step."""
+
+    steps: int = 0
+    macs: int = 0
+    precision: Precision = "fp32"
 
 
 def _train(
@@ -288,6 +309,7 @@ def _save(
             "distillation": job.distillation,
             "new_samples": len(job.train),
             "rehearsal_samples": len(job.rehearsal),
+            **after_round(parent.training, len(job.train)),
             **round_fields,
         },
         gate={},

@@ -18,6 +18,7 @@ from torch import nn
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.child import emit, lower_priority, open_events, out_of_memory
+from dance_ondevice.daemon.trainer.estimates import estimate
 from dance_ondevice.daemon.trainer.interrupts import ParentRequests
 from dance_ondevice.daemon.trainer.scores import counts_of
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, kept
@@ -52,6 +53,9 @@ def _run(job: jobs.ProbationJob, events: TextIO, requests: ParentRequests) -> No
     emit(events, jobs.Started(pid=os.getpid()))
     before, before_card = checkpoint.load(Path(job.before))
     live, live_card = checkpoint.load(Path(job.live))
+    if job.estimate:
+        for model, card in ((before, before_card), (live, live_card)):
+            estimate(model, job.estimate, card.normalisation)
     with (
         _serving(job, Path(job.before), before).on(before) as apply_before,
         _serving(job, Path(job.live), live).on(live) as apply_live,

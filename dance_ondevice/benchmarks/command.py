@@ -19,6 +19,7 @@ from dance_ondevice.benchmarks.blend.command import blend
 from dance_ondevice.benchmarks.console.command import console
 from dance_ondevice.benchmarks.demo_runs.command import demo
 from dance_ondevice.benchmarks.fleet.command import fleet
+from dance_ondevice.benchmarks.fleet.server_command import fleet_server
 from dance_ondevice.benchmarks.ingest.command import ingest
 from dance_ondevice.benchmarks.labelling.command import labelling
 from dance_ondevice.benchmarks.options import (
@@ -69,6 +70,7 @@ bench.add_command(blend)
 bench.add_command(demo)
 bench.add_command(fleet)
 bench.add_command(labelling)
+bench.add_command(fleet_server)
 bench.add_command(ingest)
 bench.add_command(predict)
 bench.add_command(score)

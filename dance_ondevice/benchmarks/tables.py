@@ -22,6 +22,8 @@ from dance_ondevice.benchmarks.demo_runs.report import DemoRuns
 from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
 from dance_ondevice.benchmarks.fleet import page as fleet_page
 from dance_ondevice.benchmarks.fleet.report import FleetReport
+from dance_ondevice.benchmarks.fleet.server import ServerReport
+from dance_ondevice.benchmarks.fleet.server import lines as fleet_server_lines
 from dance_ondevice.benchmarks.indicators_report import (
     TARGET_OF_DECODE,
     TARGET_RHO,
@@ -280,6 +282,10 @@ def _console(result: Result) -> tuple[str, list[str]]:
     return "The console", console_page.lines(as_body(result, ConsoleReport))
 
 
+def _fleet_server(result: Result) -> tuple[str, list[str]]:
+    return "A fleet's server alone", fleet_server_lines(as_body(result, ServerReport))
+
+
 def _base(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, BaseReport)
     return f"The base model that comes along, {report.architecture}", base_page.lines(report)
@@ -315,6 +321,7 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "console": _console,
     "fleet": _fleet,
     "labelling": _labelling,
+    "fleet-server": _fleet_server,
     "soak": _soak,
     "faults": _faults,
 }

@@ -3,22 +3,29 @@
 A board hands in its weights; what counts is their difference to the fleet version that its round began with.
 Of each value the changes are averaged over the boards that have its channels, however many these are: a
 channel that one board alone kept learns from that board alone. Where enough boards have a channel, the
-weighted median takes the place of the mean, which a minority of broken or hostile boards cannot move far.
+median takes the place of the mean, in which each counts once whatever samples it claims: a minority of broken
+or hostile boards cannot move it far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dance_ondevice.fleet.layers import Array, gather, scatter
+from dance_ondevice.fleet.layers import Array, gather, places, scatter
 from dance_ondevice.fleet.offers import Offer
 from dance_ondevice.fleet.root import Root, layer_of, travels
 from dance_ondevice.policies.fleet.rules import FleetRules, clip_factor, staleness, weight
 
-__all__ = ["Averaged", "Contribution", "average", "with_offer"]
+__all__ = ["GROUPS", "Averaged", "Contribution", "average", "with_offer"]
+
+#: Groups that boards are parted into where they are more: each takes two copies of the root.
+GROUPS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,30 +62,43 @@ class Averaged:
 
 
 def average(
-    root: Root, now: Mapping[str, Array], contributions: Sequence[Contribution], rules: FleetRules
+    root: Root, now: Mapping[str, Array], contributions: Iterable[Contribution], rules: FleetRules
 ) -> Averaged:
     """Average the offers of boards into a new version.
 
-    One tensor at a time is spread out to the root's shape, so that memory grows with the largest tensor and
-    not with the model, beside the offers themselves.
+    The contributions are gone through twice, one at a time: for their lengths, then for their values. Beyond
+    :data:`GROUPS` boards they are parted into as many groups by their names, and the median is taken of the
+    groups' means, so that memory does not grow with the number of boards.
 
     Args:
         root: Description of the root.
         now: Tensors of the newest fleet version.
-        contributions: At most one of each board.
+        contributions: At most one of each board; it is iterated over twice.
         rules: The rules of the fleet.
 
     Raises:
         ValueError: A board stands twice, or an offer is too old.
     """
-    names = [each.board for each in contributions]
-    if len(set(names)) != len(names):
-        raise ValueError("a board stands twice")
-    norms = {each.board: _norm(root, each) for each in contributions}
-    factors = {board: clip_factor(rules, norm, list(norms.values())) for board, norm in norms.items()}
-    weighed = [_weighed(each, factors[each.board], rules) for each in contributions]
+    norms: dict[str, float] = {}
+    for each in contributions:
+        if each.board in norms:
+            raise ValueError("a board stands twice")
+        if staleness(rules, each.behind) is None:
+            raise ValueError(f"the offer of {each.board} began {each.behind} versions ago, which is too old")
+        norms[each.board] = _norm(root, each)
+    lengths = list(norms.values())
+    factors = {board: clip_factor(rules, norm, lengths) for board, norm in norms.items()}
+    group_of = {board: index for index, board in enumerate(norms)}
+    if len(norms) > GROUPS:
+        group_of = {board: zlib.crc32(board.encode()) % GROUPS for board in norms}
+    sums: dict[int, _Sums] = {}
+    for each in contributions:
+        group = sums.setdefault(group_of[each.board], _Sums())
+        stale = staleness(rules, each.behind) or 0.0
+        group.add(root, now, each, weight(rules, each.offer.about.samples), stale * factors[each.board])
+    held = list(sums.values())
     tensors = {
-        name: _moved(root, name, value, weighed, rules.robust_from) if travels(root, name) else value
+        name: _moved(name, value, held, rules.robust_from) if travels(root, name) else value
         for name, value in now.items()
     }
     return Averaged(tensors=tensors, norms=norms, shortened=factors)
@@ -106,76 +126,84 @@ def with_offer(root: Root, base: Mapping[str, Array], offer: Offer) -> dict[str,
 
 
 @dataclass(frozen=True)
-class _Weighed:
-    """A contribution, its share in a mean, and the factor of its change."""
+class _Index:
+    """An index of a root's tensor, and whether the board's has its first two axes the other way round."""
 
-    from_board: Contribution
-    share: float
-    factor: float
-
-
-def _weighed(each: Contribution, shortened: float, rules: FleetRules) -> _Weighed:
-    stale = staleness(rules, each.behind)
-    if stale is None:
-        raise ValueError(f"the offer of {each.board} began {each.behind} versions ago, which is too old")
-    return _Weighed(each, weight(rules, each.offer.about.samples), stale * shortened)
+    places: tuple[Any, ...]
+    transposed: bool = False
 
 
-def _moved(root: Root, name: str, now: Array, weighed: Sequence[_Weighed], robust_from: int) -> Array:
+class _Sums:
+    """The weighted changes of some boards and their weights, by value of the root."""
+
+    def __init__(self) -> None:
+        self.changes: dict[str, Array] = {}
+        self.shares: dict[str, Array] = {}
+
+    def add(
+        self, root: Root, now: Mapping[str, Array], each: Contribution, share: float, factor: float
+    ) -> None:
+        for name in each.offer.tensors:
+            if name not in self.changes:
+                self.changes[name], self.shares[name] = np.zeros_like(now[name]), np.zeros_like(now[name])
+            index = _index(root, name, each)
+            self.changes[name][index.places] += np.float32(share * factor) * _difference(name, each, index)
+            self.shares[name][index.places] += np.float32(share)
+
+    def mean(self, name: str) -> Array:
+        found: Array = self.changes[name] / np.maximum(self.shares[name], np.finfo(np.float32).tiny)
+        return found
+
+
+def _moved(name: str, now: Array, groups: Sequence[_Sums], robust_from: int) -> Array:
     """One tensor of the new version."""
-    holders = [each for each in weighed if name in each.from_board.offer.tensors]
+    holders = [group for group in groups if name in group.changes]
     if not holders:
         return now
-    changes = np.zeros((len(holders), *now.shape), np.float32)
-    shares = np.zeros_like(changes)
-    for index, each in enumerate(holders):
-        difference = _difference(root, name, each.from_board)
-        _spread(root, name, each.from_board, np.float32(each.factor) * difference, changes[index, ...])
-        _spread(root, name, each.from_board, np.full_like(difference, each.share), shares[index, ...])
-    change = (shares * changes).sum(0) / np.maximum(shares.sum(0), np.finfo(np.float32).tiny)
+    shares = np.stack([group.shares[name] for group in holders])
+    means = np.stack([group.mean(name) for group in holders])
+    change = (shares * means).sum(0) / np.maximum(shares.sum(0), np.finfo(np.float32).tiny)
     many = (shares > 0).sum(0) >= robust_from
     if many.any():
-        change = np.where(many, _weighted_median(changes, shares), change)
+        change = np.where(many, _median(means, shares > 0), change)
     moved: Array = (now + change).astype(np.float32)
     return moved
 
 
-def _weighted_median(values: Array, shares: Array) -> Array:
-    """The weighted median along the first axis; values with a share of 0 do not count."""
-    order = np.argsort(np.where(shares > 0, values, np.inf), axis=0, kind="stable")
-    ordered, weights = (np.take_along_axis(each, order, 0) for each in (values, shares))
-    below = np.cumsum(weights, 0)
-    half = below[-1:] / 2
-    upper = np.argmax(below > half, axis=0)[None]
-    lower = np.argmax(below >= half, axis=0)[None]
-    both = np.take_along_axis(ordered, upper, 0) + np.take_along_axis(ordered, lower, 0)
+def _median(values: Array, held: NDArray[np.bool_]) -> Array:
+    """The median along the first axis of the values that are held; anything where none is."""
+    ordered = np.sort(np.where(held, values, np.inf), axis=0)
+    count = held.sum(0)
+    upper, lower = np.maximum(count // 2, 0), np.maximum((count - 1) // 2, 0)
+    both = np.take_along_axis(ordered, upper[None], 0) + np.take_along_axis(ordered, lower[None], 0)
     found: Array = both[0] / 2
     return found
 
 
-def _difference(root: Root, name: str, each: Contribution) -> Array:
+def _index(root: Root, name: str, each: Contribution) -> _Index:
+    """Where a board's tensor lies in the root's; all of it, where the layer has no channels."""
+    owner = layer_of(root, name)
+    if owner is None or each.base[name].ndim == 0:
+        return _Index((...,))
+    layer = root.layers[owner[0]]
+    found = places(layer, owner[1], each.offer.numbers[owner[0]])
+    return _Index(found, transposed=layer.transposed and len(found) == 2)
+
+
+def _difference(name: str, each: Contribution, index: _Index) -> Array:
+    """A board's change, arranged as the places of the root."""
     own = each.offer.tensors[name]
-    owner = layer_of(root, name)
-    if owner is None:
-        return own - each.base[name]
-    layer, tensor = owner
-    return own - gather(root.layers[layer], tensor, each.offer.numbers[layer], each.base[name])
-
-
-def _spread(root: Root, name: str, each: Contribution, values: Array, into: Array) -> None:
-    owner = layer_of(root, name)
-    if owner is None:
-        into += values
-    else:
-        layer, tensor = owner
-        scatter(root.layers[layer], tensor, each.offer.numbers[layer], values, into)
+    found: Array = (np.swapaxes(own, 0, 1) if index.transposed else own) - each.base[name][index.places]
+    return found
 
 
 def _norm(root: Root, each: Contribution) -> float:
     """Length of a board's change, relative to the weights that it changes."""
     change = size = 0.0
     for name, own in each.offer.tensors.items():
-        difference = _difference(root, name, each).astype(np.float64)
-        change += float(np.square(difference).sum())
-        size += float(np.square(own.astype(np.float64) - difference).sum())
+        index = _index(root, name, each)
+        difference = _difference(name, each, index)
+        base = (np.swapaxes(own, 0, 1) if index.transposed else own) - difference
+        change += float(np.square(difference, dtype=np.float64).sum())
+        size += float(np.square(base, dtype=np.float64).sum())
     return float(np.sqrt(change / size)) if size else float(np.sqrt(change))

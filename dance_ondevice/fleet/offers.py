@@ -39,6 +39,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Fal
         classes: Class names in the order of the outputs.
         samples: Labelled samples that the board has learnt from since that version.
         version: The board's own name of the version.
+        lineage: SHA-256 of the fleet versions that the board has taken, the newest first; empty where only
+            ``base`` is known.
     """
 
     root: str
@@ -46,6 +48,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Fal
     classes: tuple[str, ...]
     samples: int
     version: str = ""
+    lineage: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

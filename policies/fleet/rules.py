@@ -10,8 +10,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Literal
 
-__all__ = ["FleetRules", "Waiting", "clip_factor", "due", "is_better", "staleness", "weight"]
+__all__ = [
+    "Decision",
+    "FleetRules",
+    "Tally",
+    "Vote",
+    "Waiting",
+    "clip_factor",
+    "decide",
+    "due",
+    "is_better",
+    "miou_of",
+    "staleness",
+    "weight",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +39,11 @@ class FleetRules:
         robust_from: Number of boards that have a channel from which on its median counts, not its mean.
         least_offers: Offers from as many boards make a version at once.
         longest_wait_s: A version is made of fewer, at least two, when the oldest has waited this long, s.
+        least_share: Offers from this share of the boards that were seen lately make a version, if that is
+            more than ``least_offers``: each version costs every board a download and a judgement.
         least_gain: mIoU that a version must gain over the published one, on all volunteers' frames together.
+        least_votes: Volunteers whose counts are waited for, or as many as there are boards.
+        longest_vote_s: After so many seconds the counts that came decide; none at all decline a version.
     """
 
     most_samples: int = 200
@@ -34,7 +52,10 @@ class FleetRules:
     robust_from: int = 5
     least_offers: int = 3
     longest_wait_s: float = 24 * 3600.0
+    least_share: float = 0.1
     least_gain: float = 0.0
+    least_votes: int = 3
+    longest_vote_s: float = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -79,10 +100,16 @@ def clip_factor(rules: FleetRules, norm: float, norms: Sequence[float]) -> float
     return 1.0 if norm <= most else most / norm
 
 
-def due(rules: FleetRules, waiting: Sequence[Waiting]) -> bool:
-    """Return whether a version is to be made of the waiting offers now."""
+def due(rules: FleetRules, waiting: Sequence[Waiting], boards_seen: int = 0) -> bool:
+    """Return whether a version is to be made of the waiting offers now.
+
+    Args:
+        rules: The rules.
+        waiting: The waiting offers.
+        boards_seen: Boards that were heard of lately.
+    """
     boards = {each.board for each in waiting}
-    if len(boards) >= rules.least_offers:
+    if boards and len(boards) >= max(rules.least_offers, math.ceil(rules.least_share * boards_seen)):
         return True
     return len(boards) >= 2 and max(each.waited_s for each in waiting) >= rules.longest_wait_s
 
@@ -112,4 +139,95 @@ def miou(counts: Sequence[Sequence[int]]) -> float:
         union = sum(row) + sum(other[index] for other in counts) - row[index]
         if union:
             found.append(row[index] / union)
+    return sum(found) / len(found) if found else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """Pixels of a board's held-out frames by class, in the order of the fleet's classes.
+
+    Attributes:
+        truth: Labelled as the class.
+        predicted: Segmented as the class, where there is a label.
+        hits: Both.
+    """
+
+    truth: tuple[int, ...]
+    predicted: tuple[int, ...]
+    hits: tuple[int, ...]
+
+    def fault(self, classes: int) -> str:
+        """Return why these are no counts of so many classes; empty if they are."""
+        if not len(self.truth) == len(self.predicted) == len(self.hits) == classes:
+            return f"counts of {classes} classes are needed"
+        columns = zip(self.truth, self.predicted, self.hits, strict=True)
+        if any(not 0 <= hits <= min(truth, predicted) for truth, predicted, hits in columns):
+            return "more pixels were hit than there are, or fewer than none"
+        if not 0 < sum(self.truth) <= _MOST_PIXELS or sum(self.predicted) > sum(self.truth):
+            return "no pixels, or more than anybody has"
+        return ""
+
+
+#: Pixels that a board may claim to have labelled: 4096 frames of 16 megapixels.
+_MOST_PIXELS = 1 << 36
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vote:
+    """A volunteer's counts of a candidate and of the published version, on the same frames."""
+
+    board: str
+    candidate: Tally
+    published: Tally
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What becomes of a candidate, why, and the mIoU of both on all volunteers' frames."""
+
+    outcome: Literal["wait", "published", "declined"]
+    reason: str
+    candidate: float = 0.0
+    published: float = 0.0
+
+
+def decide(rules: FleetRules, votes: Sequence[Vote], *, volunteers: int, waited_s: float) -> Decision:
+    """Decide whether a candidate is published.
+
+    A volunteer with many more labelled pixels than the median counts as one with ``norm_multiple`` times the
+    median, so that no board outvotes all others by what it claims.
+
+    Args:
+        rules: The rules.
+        votes: At most one of each board.
+        volunteers: Boards that were heard of lately and could vote.
+        waited_s: Seconds since the candidate was made.
+    """
+    needed = max(1, min(rules.least_votes, volunteers))
+    if len(votes) < needed and waited_s < rules.longest_vote_s:
+        return Decision(outcome="wait", reason=f"{len(votes)} of {needed} volunteers have scored it")
+    if not votes:
+        return Decision(outcome="declined", reason="no volunteer scored it in time")
+    most = rules.norm_multiple * median(sum(vote.candidate.truth) for vote in votes)
+    shares = [min(1.0, most / sum(vote.candidate.truth)) for vote in votes]
+    new = miou_of([vote.candidate for vote in votes], shares)
+    old = miou_of([vote.published for vote in votes], shares)
+    words = f"mIoU {old:.3f} -> {new:.3f} on the frames of {len(votes)} boards"
+    if new - old > rules.least_gain:
+        return Decision(outcome="published", reason=words, candidate=new, published=old)
+    reason = f"{words}: more than {rules.least_gain:+.3f} is required"
+    return Decision(outcome="declined", reason=reason, candidate=new, published=old)
+
+
+def miou_of(tallies: Sequence[Tally], shares: Sequence[float] | None = None) -> float:
+    """Return the mean IoU of the labelled classes over weighted tallies together; 0 if there are none."""
+    weights = shares or [1.0] * len(tallies)
+    found = []
+    for index in range(len(tallies[0].truth) if tallies else 0):
+        truth, predicted, hits = (
+            sum(share * getattr(tally, name)[index] for share, tally in zip(weights, tallies, strict=True))
+            for name in ("truth", "predicted", "hits")
+        )
+        if truth > 0:
+            found.append(hits / (truth + predicted - hits))
     return sum(found) / len(found) if found else 0.0

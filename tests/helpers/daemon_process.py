@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -113,7 +116,10 @@ class Daemon:
 
     def start(self, **environ: str) -> Daemon:
         """Start and wait until it answers."""
-        self.launch(**environ)
+        return self.launch(**environ).answers()
+
+    def answers(self) -> Daemon:
+        """Wait until it answers."""
         assert self.process is not None
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -156,6 +162,19 @@ class Daemon:
             text=True,
             check=False,
         )
+
+
+def free_port() -> int:
+    """A free port below those that the kernel gives to connections.
+
+    A client that connects again and again to one of those may meet itself, and hold the port of a server that
+    restarts.
+    """
+    for port in random.sample(range(15_000, 32_000), 200):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is free")
 
 
 class Camera:

@@ -23,6 +23,7 @@ INSTALLED = (
     f"{UNITS}/dance-ondevice.service",
     f"{UNITS}/dance-ondevice-camera@.service",
     f"{UNITS}/dance-ondevice-console.service",
+    f"{UNITS}/dance-ondevice-fleet.service",
     f"{UNITS}/dance_ondevice.slice",
     "/etc/sysusers.d/dance-ondevice.conf",
     "/etc/tmpfiles.d/dance-ondevice.conf",
@@ -66,6 +67,7 @@ def test_what_the_units_start_is_what_is_installed(stage: Stage) -> None:
         "dance-ondevice.service",
         "dance-ondevice-camera@.service",
         "dance-ondevice-console.service",
+        "dance-ondevice-fleet.service",
     ):
         text = stage.path(f"{UNITS}/{unit}").read_text()
         for program in re.findall(r"^Exec\w+=(\S+)", text, re.MULTILINE):

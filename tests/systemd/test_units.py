@@ -18,7 +18,8 @@ DAEMON = SYSTEMD / "dance-ondevice.service"
 CAMERA = SYSTEMD / "dance-ondevice-camera@.service"
 SLICE = SYSTEMD / "dance_ondevice.slice"
 CONSOLE = SYSTEMD / "dance-ondevice-console.service"
-LIMITS = {DAEMON: 1.3, CAMERA: 1.6, CONSOLE: 1.3}
+FLEET = SYSTEMD / "dance-ondevice-fleet.service"
+LIMITS = {DAEMON: 1.3, CAMERA: 1.6, CONSOLE: 1.3, FLEET: 1.3}
 
 needs_analyze = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed (apt install systemd)"
@@ -128,8 +129,20 @@ def test_daemon_and_console_are_two_users_with_one_socket_between_them() -> None
     assert "d /run/dance-console 2770 root dance-console -" in folder
     assert "dance-ondevice" in one(CONSOLE, "InaccessiblePaths")
     assert "StateDirectory" not in settings(CONSOLE)
-    assert one(DAEMON, "ReadWritePaths") == "-/run/dance-console"
+    assert "-/run/dance-console" in one(DAEMON, "ReadWritePaths").split()
     assert one(CONSOLE, "RestartPreventExitStatus").split() == ["2", str(EXIT_BAD_CONFIG)]
+
+
+def test_the_link_to_a_fleet_is_another_user_with_one_socket() -> None:
+    folder = (SYSTEMD / "dance-ondevice.tmpfiles.conf").read_text()
+    for unit in (DAEMON, FLEET):
+        assert "DANCE_FLEET_SOCKET=/run/dance-fleet/fleet.sock" in settings(unit)["Environment"]
+        assert "dance-fleet" in one(unit, "SupplementaryGroups").split()
+    assert "d /run/dance-fleet 2770 root dance-fleet -" in folder
+    assert "-/run/dance-fleet" in one(DAEMON, "ReadWritePaths").split()
+    assert "dance-ondevice" in one(FLEET, "InaccessiblePaths")
+    assert "StateDirectory" not in settings(FLEET)
+    assert one(FLEET, "LoadCredential").startswith("board.key_secret:/etc/dance-ondevice/fleet/")
 
 
 def test_the_daemon_may_take_its_trainer_out_of_the_idle_class() -> None:

@@ -1,0 +1,363 @@
+"""What the server answers each board, and when it makes and publishes a version, without sockets.
+
+One thread calls it. It gives no orders: a board asks, hands in and fetches what it likes, and whether it
+takes a version is its own gate's matter.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFacts, VersionStatus, VoteFacts
+from dance_ondevice.daemon.fleet.making import Made, Source, Work, master_bytes
+from dance_ondevice.daemon.fleet.shelf import MASTER, RELEASE, Shelf, used_by
+from dance_ondevice.daemon.wire import fleet_messages as messages
+from dance_ondevice.fleet.layers import Array
+from dance_ondevice.fleet.offers import About, OfferError, decode_offer, offer_limit
+from dance_ondevice.fleet.releases import encode_release, release_name
+from dance_ondevice.fleet.root import Root
+from dance_ondevice.policies.fleet.rules import Decision, FleetRules, Vote, Waiting, decide, due, staleness
+
+__all__ = ["Desk", "Tallies"]
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+#: A board that was not heard of for so long is not waited for.
+_LATELY_S = 7 * 86400.0
+#: How often it is written down that a board was heard of.
+_SEEN_EVERY_S = 3600.0
+#: Seconds after which a board tries again what the server's disk could not take.
+_DISK_RETRY_S = 600.0
+#: With ever more boards each asks less often, so that all together ask no more than so often in a second.
+_MOST_SYNCS = 10.0
+
+
+_STATES: Mapping[VersionStatus, messages.OfferStateName] = {
+    "candidate": "judging",
+    "published": "used",
+    "declined": "declined",
+}
+
+
+class Tallies:
+    """Counts since the start, for metrics."""
+
+    def __init__(self) -> None:
+        self.offers: dict[str, int] = {"admitted": 0, "refused": 0}
+        self.versions: dict[str, int] = {"published": 0, "declined": 0}
+        self.bytes: dict[str, int] = {"in": 0, "out": 0}
+        self.refused: dict[str, int] = {"request": 0, "rate": 0, "disk": 0}
+
+
+class Desk:
+    """The server's answers and decisions."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        root: Root,
+        rules: FleetRules,
+        *,
+        sync_seconds: float,
+        now: Callable[[], float],
+    ) -> None:
+        """``now`` is the wall clock in seconds; ``shelf`` is open."""
+        self._shelf = shelf
+        self._root = root
+        self._rules = rules
+        self._sync_seconds = sync_seconds
+        self._now = now
+        self._seen: dict[str, float] = {name: facts.seen_at for name, facts in shelf.boards.items()}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self.tallies = Tallies()
+
+    def begin(self, tensors: dict[str, Array]) -> None:
+        """Make the root the first version, unless that was done before; ``tensors`` are its values."""
+        self._shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        if 0 in self._shelf.versions:
+            return
+        release = encode_release(self._root, tensors)
+        facts = VersionFacts(
+            number=0,
+            sha256=release_name(release),
+            size=len(release),
+            made_at=self._now(),
+            status="published",
+            reason="the root",
+        )
+        self._shelf.add(facts, {MASTER: master_bytes(tensors), RELEASE: release})
+
+    @property
+    def most_bytes(self) -> int:
+        """The most bytes of an offer."""
+        return offer_limit(self._shapes)
+
+    def answer(self, board: str, ask: messages.Ask, data: bytes) -> tuple[messages.Answer, bytes]:
+        """Answer a board's request; returns the answer and the bytes that follow it."""
+        try:
+            match ask:
+                case messages.Sync():
+                    return self._sync(board, ask), b""
+                case messages.Put():
+                    return self._put(board, ask, data), b""
+                case messages.Get():
+                    return self._get(ask)
+                case messages.Score():
+                    return self._score(board, ask), b""
+        except OSError as error:
+            self.tallies.refused["disk"] += 1
+            log.warning("cannot serve board=%s error=%s", board, error)
+            reason = f"the server's disk: {error.strerror or error}"
+            return messages.Refusal(id=ask.id, reason=reason, retry_s=_DISK_RETRY_S), b""
+
+    def _sync(self, board: str, ask: messages.Sync) -> messages.Answer:
+        if ask.root != self._root.sha256:
+            return self._refused(
+                ask,
+                f"this board began with the model {ask.root[:12]}, the fleet with {self._root.sha256[:12]}: "
+                "it needs a fleet of its own, or a start from the fleet's model",
+            )
+        has = ask.lineage[0] if ask.lineage else ""
+        self._heard(board, has=has, refuses=ask.refused)
+        published, candidate = self._shelf.published, self._shelf.candidate
+        return messages.Synced(
+            id=ask.id,
+            published=_release(published),
+            candidate=_release(candidate) if candidate is not None else None,
+            voted=candidate is not None and board in candidate.votes,
+            offer=self._state(board, ask.offer.id) if ask.offer else None,
+            set_back=bool(has) and self._shelf.number_of(has) is None,
+            next_s=max(self._sync_seconds, self.seen_lately() / _MOST_SYNCS),
+        )
+
+    def _state(self, board: str, offer: str) -> messages.OfferState:
+        facts = self._shelf.boards.get(board, BoardFacts())
+        version = self._shelf.version_of(board, offer)
+        if version is not None:
+            return messages.OfferState(
+                id=offer,
+                state=_STATES[version.status],
+                version=version.number,
+                reason=version.reason,
+            )
+        if facts.offer == offer:
+            return messages.OfferState(
+                id=offer, state="refused" if facts.refused else "waiting", reason=facts.refused
+            )
+        return messages.OfferState(id=offer, state="unknown", have=self._shelf.arrived(board, offer))
+
+    def _put(self, board: str, ask: messages.Put, data: bytes) -> messages.Answer:
+        offer = ask.offer
+        if not _NAME.fullmatch(offer.id) or not 0 < offer.size <= self.most_bytes:
+            return self._refused(ask, f"an offer has at most {self.most_bytes} bytes and its SHA-256 as name")
+        state = self._state(board, offer.id)
+        if state.state != "unknown":
+            return messages.Stored(id=ask.id, offer=state)  # the receipt was lost
+        if state.have >= offer.size:  # all of it came, and could not be kept then
+            return messages.Stored(id=ask.id, offer=self._admitted(board, offer))
+        fits = 0 < len(data) <= messages.PIECE and ask.offset + len(data) <= offer.size
+        if ask.offset != state.have or not fits:
+            # It tells where to go on.
+            return messages.Stored(id=ask.id, offer=state)
+        self.tallies.bytes["in"] += len(data)
+        have = self._shelf.append(board, offer.id, data)
+        if have < offer.size:
+            return messages.Stored(id=ask.id, offer=msgspec.structs.replace(state, have=have))
+        return messages.Stored(id=ask.id, offer=self._admitted(board, offer))
+
+    def _admitted(self, board: str, offer: messages.OfferRef) -> messages.OfferState:
+        """Judge an offer that has arrived, and keep it or why not."""
+        data = self._shelf.whole(board, offer.id)
+        if data is None:
+            return messages.OfferState(id=offer.id, state="unknown")  # damaged on the way: once more
+        before = self._shelf.boards.get(board, BoardFacts())
+        facts = msgspec.structs.replace(before, offer=offer.id, arrived_at=self._now(), refused="")
+        try:
+            about = decode_offer(data, self._root, self._shapes).about
+            facts = msgspec.structs.replace(facts, base=self._base(about), samples=about.samples)
+        except OfferError as error:
+            facts = msgspec.structs.replace(facts, refused=str(error))
+        self._shelf.admit(board, None if facts.refused else data, facts)
+        self.tallies.offers["refused" if facts.refused else "admitted"] += 1
+        log.info(
+            "offer board=%s id=%s base=%d samples=%d refused=%r",
+            board, offer.id[:12], facts.base, facts.samples, facts.refused,
+        )  # fmt: skip
+        return self._state(board, offer.id)
+
+    def _base(self, about: About) -> int:
+        """The newest published version that an offer goes back to and that is known here.
+
+        Raises:
+            OfferError: It is too old.
+        """
+        known = [n for n in map(self._shelf.number_of, about.lineage) if n is not None]
+        base, now = max(known, default=0), self._shelf.published.number
+        if staleness(self._rules, self._behind(base)) is None:
+            set_back = bool(about.lineage) and self._shelf.number_of(about.lineage[0]) is None
+            why = " (the server was set back, and does not know the version that the board took)"
+            raise OfferError(
+                f"it goes back to version {base}, the newest is {now}: take a newer one first"
+                + (why if set_back else "")
+            )
+        return base
+
+    def _behind(self, base: int) -> int:
+        """How many versions were published since this one."""
+        return sum(v.status == "published" and v.number > base for v in self._shelf.versions.values())
+
+    def _get(self, ask: messages.Get) -> tuple[messages.Answer, bytes]:
+        path = self._shelf.release(ask.sha256) if _NAME.fullmatch(ask.sha256) else None
+        if path is None:
+            return self._refused(ask, "there is no such version, or not any more"), b""
+        with path.open("rb") as file:
+            file.seek(max(0, ask.offset))
+            data = file.read(messages.PIECE)
+        self.tallies.bytes["out"] += len(data)
+        return messages.Piece(id=ask.id, size=path.stat().st_size), data
+
+    def _score(self, board: str, ask: messages.Score) -> messages.Answer:
+        candidate = self._shelf.candidate
+        if candidate is None or candidate.sha256 != ask.sha256:
+            return messages.Scored(id=ask.id, counted=False, reason="it is decided already")
+        if board in candidate.votes:
+            return messages.Scored(id=ask.id, counted=True)
+        if ask.against != self._shelf.published.sha256:
+            return messages.Scored(id=ask.id, counted=False, reason="it was compared with another version")
+        fault = ask.candidate.fault(len(self._root.classes)) or ask.published.fault(len(self._root.classes))
+        if not fault and ask.candidate.truth != ask.published.truth:
+            fault = "the two were scored on other pixels"
+        if fault:
+            return self._refused(ask, fault)
+        votes = {**candidate.votes, board: VoteFacts(candidate=ask.candidate, published=ask.published)}
+        self._shelf.change(msgspec.structs.replace(candidate, votes=votes))
+        return messages.Scored(id=ask.id, counted=True)
+
+    def decide(self) -> Decision | None:
+        """Publish or decline the candidate if the votes are there; None where there is none.
+
+        Raises:
+            OSError: The disk is full or fails; the next call tries again.
+        """
+        candidate = self._shelf.candidate
+        if candidate is None:
+            return None
+        votes = [
+            Vote(board=board, candidate=vote.candidate, published=vote.published)
+            for board, vote in candidate.votes.items()
+        ]
+        waited = max(0.0, self._now() - candidate.made_at)
+        found = decide(self._rules, votes, volunteers=self.seen_lately(), waited_s=waited)
+        if found.outcome != "wait":
+            changed = msgspec.structs.replace(
+                candidate, status=found.outcome, reason=found.reason, miou=found.candidate
+            )
+            self._shelf.change(changed)
+            self.tallies.versions[found.outcome] += 1
+            log.info("version %s number=%d reason=%s", found.outcome, candidate.number, found.reason)
+            self._shelf.keep_newest(self._rules.oldest_base + 2)
+        return found
+
+    def work(self) -> Work | None:
+        """The version that is to be made now; None while none is due or one is being judged."""
+        shelf = self._shelf
+        if shelf.candidate is not None:
+            return None
+        now, waiting = self._now(), shelf.waiting()
+        waits = [Waiting(name, max(0.0, now - facts.arrived_at)) for name, facts in waiting.items()]
+        if not due(self._rules, waits, self.seen_lately()):
+            return None
+        sources = tuple(
+            self._source(name, facts)
+            for name, facts in sorted(waiting.items())
+            if staleness(self._rules, self._behind(facts.base)) is not None and facts.base in shelf.versions
+        )
+        if len(sources) < 2:
+            return None
+        return Work(
+            number=max(shelf.versions) + 1,
+            now=shelf.master(shelf.published.number),
+            bases={s.used.base: shelf.master(s.used.base) for s in sources},
+            sources=sources,
+            out=shelf.making,
+        )
+
+    def _source(self, board: str, facts: BoardFacts) -> Source:
+        last = used_by(facts, facts.base)
+        path = self._shelf.offer(board, last.id) if last else None
+        return Source(
+            used=UsedOffer(board=board, id=facts.offer, base=facts.base),
+            path=self._shelf.offer(board, facts.offer),
+            counted_from=path if path is not None and path.exists() else None,
+            behind=self._behind(facts.base),
+        )
+
+    def made(self, made: Made) -> None:
+        """Take in a version that was made: from now on its offers are used.
+
+        Raises:
+            OSError: The disk is full or fails; then its offers wait on.
+        """
+        facts = VersionFacts(
+            number=made.work.number,
+            sha256=made.sha256,
+            size=made.size,
+            made_at=self._now(),
+            status="candidate",
+            offers=tuple(source.used for source in made.work.sources),
+            shortened=made.shortened,
+        )
+        self._shelf.add(facts)
+        log.info(
+            "version made number=%d offers=%d shortened=%s",
+            facts.number, len(facts.offers), facts.shortened,
+        )  # fmt: skip
+
+    def seen_lately(self) -> int:
+        """Boards that were heard of within a week."""
+        now = self._now()
+        return sum(now - at <= _LATELY_S for at in list(self._seen.values()))
+
+    def _heard(self, board: str, *, has: str, refuses: str) -> None:
+        now, facts = self._now(), self._shelf.boards.get(board, BoardFacts())
+        self._seen[board] = now
+        stale = not 0 <= now - facts.seen_at < _SEEN_EVERY_S
+        if stale or (facts.has, facts.refuses) != (has, refuses):
+            changed = msgspec.structs.replace(facts, seen_at=now, has=has, refuses=refuses)
+            self._shelf.note(board, changed)
+
+    def _refused(self, ask: messages.Ask, reason: str) -> messages.Refusal:
+        self.tallies.refused["request"] += 1
+        return messages.Refusal(id=ask.id, reason=reason)
+
+
+def _release(facts: VersionFacts) -> messages.Release:
+    return messages.Release(number=facts.number, sha256=facts.sha256, size=facts.size)
+
+
+def open_desk(
+    folder: Path,
+    root: Root,
+    tensors: dict[str, Array],
+    rules: FleetRules,
+    *,
+    sync_seconds: float,
+    now: Callable[[], float],
+) -> tuple[Shelf, Desk]:
+    """Open a server's state folder.
+
+    Raises:
+        ShelfError: A file is damaged.
+        OSError: The folder cannot be read or written.
+    """
+    shelf = Shelf(folder)
+    shelf.open()
+    desk = Desk(shelf, root, rules, sync_seconds=sync_seconds, now=now)
+    desk.begin(tensors)
+    return shelf, desk

@@ -1,0 +1,82 @@
+"""What a fleet's server knows, as plain values that lie on its disk as JSON."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from dance_ondevice.policies.fleet.rules import Tally
+
+__all__ = ["BoardFacts", "UsedOffer", "VersionFacts", "VersionStatus", "VoteFacts"]
+
+VersionStatus = Literal["candidate", "published", "declined"]
+
+
+class UsedOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """An offer that a version was made of; ``base`` is the number of the version that it began with."""
+
+    board: str
+    id: str
+    base: int
+
+
+class VoteFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A volunteer's counts of a candidate and of the published version."""
+
+    candidate: Tally
+    published: Tally
+
+
+class VersionFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """``facts.json`` of a version: it exists once this file does, and with it the use of its offers.
+
+    Attributes:
+        number: Its number; 0 is the root.
+        sha256: Name of its release.
+        size: Bytes of the release.
+        made_at: When it was made, s since the epoch.
+        status: Whether volunteers still score it, and what came of that.
+        offers: The offers that it was made of.
+        shortened: Boards whose change was shortened for its length, and the factor.
+        votes: By board.
+        reason: Why it was published or declined.
+        miou: On all volunteers' frames; 0 before.
+    """
+
+    number: int
+    sha256: str
+    size: int
+    made_at: float
+    status: VersionStatus
+    offers: tuple[UsedOffer, ...] = ()
+    shortened: dict[str, float] = {}
+    votes: dict[str, VoteFacts] = {}
+    reason: str = ""
+    miou: float = 0.0
+
+
+class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """``facts.json`` of a board.
+
+    Attributes:
+        offer: The offer that arrived last; empty before the first.
+        refused: Why that offer was refused; empty if it was admitted.
+        base: Number of the version that it began with.
+        samples: Labelled samples behind it.
+        arrived_at: When it arrived, s since the epoch.
+        used: The board's last offer in a published version, and the version that it began with.
+        seen_at: When the board was heard of, to about an hour.
+        has: The release that it has taken last; empty for the root.
+        refuses: The release that its own gate refused last.
+    """
+
+    offer: str = ""
+    refused: str = ""
+    base: int = 0
+    samples: int = 0
+    arrived_at: float = 0.0
+    used: UsedOffer | None = None
+    seen_at: float = 0.0
+    has: str = ""
+    refuses: str = ""

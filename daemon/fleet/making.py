@@ -1,0 +1,122 @@
+"""Makes a version of the offers that wait: the one long work of a fleet's server, on a thread of its own.
+
+It is told what to average by a plain value and reads files that do not change meanwhile, one offer at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+from dance_ondevice.daemon.fleet.facts import UsedOffer
+from dance_ondevice.daemon.fleet.shelf import MASTER, RELEASE
+from dance_ondevice.files import write_durably
+from dance_ondevice.fleet.averaging import Contribution, average, with_offer
+from dance_ondevice.fleet.layers import Array
+from dance_ondevice.fleet.offers import decode_offer
+from dance_ondevice.fleet.releases import encode_release, release_name, rounded
+from dance_ondevice.fleet.root import Root
+from dance_ondevice.policies.fleet.rules import FleetRules
+
+__all__ = ["Made", "Source", "Work", "load_master", "make", "master_bytes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One board's offer.
+
+    Attributes:
+        used: Whose it is, its name, and the version that it began with.
+        path: Its file.
+        counted_from: The board's last offer in a published version, if it goes on from the same version.
+        behind: How many versions ago that version was published.
+    """
+
+    used: UsedOffer
+    path: Path
+    counted_from: Path | None
+    behind: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a version is made of.
+
+    Attributes:
+        number: Of the new version.
+        now: File of the published version's values.
+        bases: File of each version that an offer began with, by number.
+        sources: The offers, at most one of each board.
+        out: Folder for the new version's files.
+    """
+
+    number: int
+    now: Path
+    bases: Mapping[int, Path]
+    sources: tuple[Source, ...]
+    out: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A version whose files lie in the work's folder."""
+
+    work: Work
+    sha256: str
+    size: int
+    shortened: dict[str, float]
+
+
+def make(root: Root, work: Work, rules: FleetRules) -> Made:
+    """Average the offers and write the version's files.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: A file is damaged.
+    """
+    now = load_master(work.now)
+    averaged = average(root, now, _Contributions(root, work), rules)
+    release = encode_release(root, averaged.tensors)
+    work.out.mkdir(mode=0o700, exist_ok=True)
+    write_durably(work.out / MASTER, master_bytes(averaged.tensors))
+    write_durably(work.out / RELEASE, release)
+    return Made(
+        work=work,
+        sha256=release_name(release),
+        size=len(release),
+        shortened={board: factor for board, factor in averaged.shortened.items() if factor < 1.0},
+    )
+
+
+def load_master(path: Path) -> dict[str, Array]:
+    """Read a version's values in 32 bits."""
+    return safetensors.numpy.load(path.read_bytes())
+
+
+def master_bytes(tensors: Mapping[str, Array]) -> bytes:
+    """A version's values in 32 bits as one file."""
+    return safetensors.numpy.save({name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()})
+
+
+class _Contributions:
+    """The offers of a work, read from their files each time they are gone through."""
+
+    def __init__(self, root: Root, work: Work) -> None:
+        self._root = root
+        self._work = work
+        # Few: no offer is older than FleetRules.oldest_base.
+        self._bases = {number: rounded(load_master(path)) for number, path in work.bases.items()}
+
+    def __iter__(self) -> Iterator[Contribution]:
+        for source in self._work.sources:
+            base: Mapping[str, Array] = self._bases[source.used.base]
+            shapes = {name: tensor.shape for name, tensor in base.items()}
+            if source.counted_from is not None:
+                last = decode_offer(source.counted_from.read_bytes(), self._root, shapes)
+                base = with_offer(self._root, base, last)
+            offer = decode_offer(source.path.read_bytes(), self._root, shapes)
+            yield Contribution(board=source.used.board, offer=offer, base=base, behind=source.behind)

@@ -1,0 +1,303 @@
+"""The server's files: the boards' offers and the fleet's versions. One thread owns them.
+
+A version appears by one rename of its folder, which names the offers that it was made of: an offer is waiting
+until then and used from then on, at whatever moment the server is killed. An offer is flushed to the disk
+before its receipt; until the receipt the board keeps it. What else lies here is left from a crash and goes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFacts
+from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import is_leftover, sync_directory, write_durably
+
+__all__ = ["MASTER", "RELEASE", "Shelf", "ShelfError"]
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+MASTER, RELEASE = "master.safetensors", "release.safetensors"
+_FACTS, _OFFER, _PART = "facts.json", ".offer", ".part"
+#: Of versions that were declined, so many stay on record, without their tensors.
+_DECLINED_KEPT = 20
+
+
+class ShelfError(Exception):
+    """The server's state cannot be used; the message says what to do."""
+
+
+class Shelf:
+    """Boards and versions, in memory and on disk alike."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is read before ``open``."""
+        self.folder = folder
+        self.boards: dict[str, BoardFacts] = {}
+        self.versions: dict[int, VersionFacts] = {}
+        #: The version that each offer was used in.
+        self._used: dict[tuple[str, str], int] = {}
+
+    @property
+    def published(self) -> VersionFacts:
+        """The newest published version; the root at first."""
+        return max(
+            (v for v in list(self.versions.values()) if v.status == "published"), key=lambda v: v.number
+        )
+
+    @property
+    def candidate(self) -> VersionFacts | None:
+        """The version that volunteers score."""
+        return next((v for v in self.versions.values() if v.status == "candidate"), None)
+
+    @property
+    def making(self) -> Path:
+        """The folder in which a version is made."""
+        return self.folder / "versions" / ".making"
+
+    @property
+    def _going(self) -> Path:
+        return self.folder / "versions" / ".going"
+
+    def open(self) -> None:
+        """Read what is there and remove what a crash has left.
+
+        Raises:
+            ShelfError: A file is damaged.
+            OSError: The folder cannot be read or written.
+        """
+        for name in ("versions", "boards"):
+            (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in (self.making, self._going):
+            shutil.rmtree(left, ignore_errors=True)
+        for folder in sorted((self.folder / "versions").iterdir()):
+            _sweep(folder)
+            facts = _read(folder / _FACTS, VersionFacts)
+            self.versions[facts.number] = facts
+        for folder in sorted((self.folder / "boards").iterdir()):
+            _sweep(folder)
+            # Without facts a board's first offer was not yet admitted.
+            exists = (folder / _FACTS).exists()
+            self.boards[folder.name] = _read(folder / _FACTS, BoardFacts) if exists else BoardFacts()
+        for version in sorted(self.versions.values(), key=lambda v: v.number):
+            self._count_used(version)
+        self._tidy()
+
+    def number_of(self, sha256: str) -> int | None:
+        """The number of the published version with a release of this name; None where it is not known."""
+        return next(
+            (v.number for v in self.versions.values() if v.sha256 == sha256 and v.status == "published"), None
+        )
+
+    def version_of(self, board: str, offer: str) -> VersionFacts | None:
+        """The version that an offer was used in."""
+        return self.versions.get(self._used.get((board, offer), -1))
+
+    def release(self, sha256: str) -> Path | None:
+        """The file of a release; None where there is none of this name, or not any more."""
+        for version in self.versions.values():
+            if version.sha256 == sha256 and version.status != "declined":
+                path = self._version(version.number) / RELEASE
+                return path if path.exists() else None
+        return None
+
+    def master(self, number: int) -> Path:
+        """The file with a version's values in 32 bits."""
+        return self._version(number) / MASTER
+
+    def offer(self, board: str, offer: str) -> Path:
+        """The file of a board's offer."""
+        return self.folder / "boards" / board / f"{offer}{_OFFER}"
+
+    def waiting(self) -> dict[str, BoardFacts]:
+        """The boards whose offer waits for a version."""
+        return {
+            name: facts
+            for name, facts in list(self.boards.items())
+            if facts.offer and not facts.refused and (name, facts.offer) not in self._used
+        }
+
+    def arrived(self, board: str, offer: str) -> int:
+        """The bytes of an offer that have arrived."""
+        try:
+            return self._part(board, offer).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def append(self, board: str, offer: str, data: bytes) -> int:
+        """Add a piece to an offer that is arriving; parts of the board's earlier offers go.
+
+        Raises:
+            OSError: The disk is full or fails; what had arrived is still there.
+        """
+        path = self._part(board, offer)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        for other in path.parent.glob(f"*{_PART}"):
+            if other != path:
+                other.unlink()
+        before = self.arrived(board, offer)
+        try:
+            with path.open("ab") as file:
+                file.write(data)
+        except OSError:
+            os.truncate(path, before)
+            raise
+        return before + len(data)
+
+    def whole(self, board: str, offer: str) -> bytes | None:
+        """The bytes of an offer that has arrived; None if they are not those of its name, and gone."""
+        path = self._part(board, offer)
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() == offer:
+            return data
+        path.unlink()
+        return None
+
+    def admit(self, board: str, data: bytes | None, facts: BoardFacts) -> None:
+        """Keep an offer, and what is known of its board; durable when it returns.
+
+        Args:
+            board: The board.
+            data: The offer; None for one that is refused, of which only the reason is kept.
+            facts: Of the board from now on.
+
+        Raises:
+            OSError: The disk is full or fails; then nothing has changed.
+        """
+        if data is not None:
+            path = self.offer(board, facts.offer)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_durably(path, data)
+        self.note(board, facts)
+        self._part(board, facts.offer).unlink(missing_ok=True)
+        self._tidy_board(board)
+
+    def note(self, board: str, facts: BoardFacts) -> None:
+        """Keep what is known of a board.
+
+        Raises:
+            OSError: The disk is full or fails; then nothing has changed.
+        """
+        folder = self.folder / "boards" / board
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            sync_directory(folder.parent)
+        write_durably(folder / _FACTS, msgspec.json.encode(facts))
+        self.boards[board] = facts
+
+    def add(self, facts: VersionFacts, files: Mapping[str, bytes] | None = None) -> None:
+        """Make a version appear, of files that were written to ``making`` or are given.
+
+        Raises:
+            OSError: The disk is full or fails; then there is no such version.
+        """
+        self.making.mkdir(mode=0o700, exist_ok=True)
+        for name, data in (files or {}).items():
+            write_durably(self.making / name, data)
+        write_durably(self.making / _FACTS, msgspec.json.encode(facts))
+        self.making.rename(self._version(facts.number))
+        sync_directory(self.folder / "versions")
+        self.versions[facts.number] = facts
+        self._count_used(facts)
+
+    def change(self, facts: VersionFacts) -> None:
+        """Keep a version's votes or its status.
+
+        Raises:
+            OSError: The disk is full or fails; then nothing has changed.
+        """
+        write_durably(self._version(facts.number) / _FACTS, msgspec.json.encode(facts))
+        self.versions[facts.number] = facts
+        if facts.status != "candidate":
+            self._count_used(facts)
+            self._tidy()
+
+    def keep_newest(self, published: int) -> None:
+        """Remove all but so many published versions.
+
+        The boards' last used offers are written down first, since they are known from the versions.
+        """
+        numbers = sorted(v.number for v in self.versions.values() if v.status == "published")
+        for number in numbers[1:-published] if len(numbers) > published else ():
+            for used in self.versions[number].offers:
+                if used.board in self.boards:
+                    self.note(used.board, self.boards[used.board])
+            self._remove(number)
+        self._used = {key: n for key, n in self._used.items() if n in self.versions}
+
+    def bytes_used(self) -> int:
+        """What all files take."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+    def _count_used(self, version: VersionFacts) -> None:
+        for used in version.offers:
+            self._used[used.board, used.id] = version.number
+            facts = self.boards.get(used.board)
+            if version.status == "published" and facts is not None:
+                self.boards[used.board] = msgspec.structs.replace(facts, used=used)
+
+    def _tidy(self) -> None:
+        declined = sorted(v.number for v in self.versions.values() if v.status == "declined")
+        for number in declined:
+            for name in (MASTER, RELEASE):
+                (self._version(number) / name).unlink(missing_ok=True)
+        for number in declined[:-_DECLINED_KEPT]:
+            self._remove(number)
+        for board in self.boards:
+            self._tidy_board(board)
+
+    def _remove(self, number: int) -> None:
+        """Remove a version; no crash leaves half of its folder."""
+        self._version(number).rename(self._going)
+        shutil.rmtree(self._going, ignore_errors=True)
+        del self.versions[number]
+
+    def _tidy_board(self, board: str) -> None:
+        """Remove offers that neither wait, nor are scored, nor are what the next change is counted from."""
+        facts, candidate = self.boards[board], self.candidate
+        kept = {facts.used.id} if facts.used else set()
+        if board in self.waiting():
+            kept.add(facts.offer)
+        if candidate is not None:
+            kept |= {used.id for used in candidate.offers if used.board == board}
+        folder = self.folder / "boards" / board
+        for path in folder.glob(f"*{_OFFER}"):
+            if path.name.removesuffix(_OFFER) not in kept:
+                path.unlink()
+
+    def _version(self, number: int) -> Path:
+        return self.folder / "versions" / f"{number:06d}"
+
+    def _part(self, board: str, offer: str) -> Path:
+        return self.folder / "boards" / board / f"{offer}{_PART}"
+
+
+def used_by(facts: BoardFacts, base: int) -> UsedOffer | None:
+    """The offer that a board's next change is counted from, if it goes on from the same version."""
+    return facts.used if facts.used is not None and facts.used.base == base else None
+
+
+def _sweep(folder: Path) -> None:
+    for path in folder.iterdir():
+        if is_leftover(path.name):
+            path.unlink()
+
+
+def _read(path: Path, form: type[_T]) -> _T:
+    try:
+        return decode(path.read_bytes(), form)
+    except (OSError, DocumentError) as error:
+        raise ShelfError(
+            f"{path} cannot be used: {error}; restore the server's state from a backup, or remove that "
+            "folder: boards then hand in their offers again"
+        ) from error

@@ -1,0 +1,1 @@
+"""A board's part in its fleet: what it offers, what it is offered, and the rounds that judge that."""

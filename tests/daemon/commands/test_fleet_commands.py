@@ -1,0 +1,55 @@
+"""``fleet init`` from the command line: kits by number and by name, and what is wrong use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dance_ondevice.daemon.cli import main
+from dance_ondevice.daemon.security.kit import open_board, open_server
+
+
+def init(folder: Path, *options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, ["fleet", "init", str(folder), *options])
+    return done.exit_code, done.output
+
+
+def test_makes_kits_by_number_and_adds_more(tmp_path: Path) -> None:
+    folder = tmp_path / "fleet"
+    status, said = init(folder, "--boards", "2", "--endpoint", "tcp://server.example:7000", "--json")
+    assert status == 0, said
+    assert set(json.loads(said)["boards"]) == {"board1", "board2"}
+    assert open_server(folder / "server", {}).settings.bind == "tcp://0.0.0.0:7000"
+    assert open_board(folder / "boards" / "board2", {}).settings.endpoint == "tcp://server.example:7000"
+    status, said = init(folder, "--boards", "1")
+    assert (status, "board3" in said) == (0, True), said
+    status, said = init(folder, "--boards", "yard, gate")
+    assert (status, "yard" in said, "gate" in said) == (0, True, True), said
+    status, said = init(folder, "--boards", "yard")
+    assert (status, "is there already" in said) == (1, True), said
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--boards", "1", "--endpoint", "server:7000"), "is not tcp://HOST:PORT"),
+        (("--boards", "a/b"), "no client name"),
+    ],
+)
+def test_wrong_use_is_told(tmp_path: Path, options: tuple[str, ...], why: str) -> None:
+    status, said = init(tmp_path / "fleet", *options)
+    assert status != 0
+    assert why in said
+
+
+def test_serve_and_join_say_what_is_missing(tmp_path: Path) -> None:
+    runner = CliRunner()
+    done = runner.invoke(main, ["fleet", "serve", "--kit", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "is no server's kit" in done.output
+    done = runner.invoke(main, ["fleet", "join", "--kit", str(tmp_path / "none"), "--once"])
+    assert done.exit_code == 1
+    assert "boards/NAME" in done.output

@@ -1,0 +1,245 @@
+"""What a fleet's server answers, keeps and publishes; time is moved, and restarts read the files anew."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_fleet import DAY, ROOT, RULES, TENSORS, Clock, Server, name_of, offer, tally
+
+from dance_ondevice.daemon.fleet.shelf import ShelfError
+from dance_ondevice.daemon.wire import fleet_messages as messages
+from dance_ondevice.fleet.releases import decode_release
+
+BOARDS = ("front", "gate", "yard")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path / "server", Clock())
+
+
+def test_offers_become_a_version_that_boards_fetch(server: Server) -> None:
+    for index, board in enumerate(BOARDS):
+        assert server.put(board, offer(0.5 * index), piece=100).state == "waiting"
+    first = server.publish("front", "gate")
+    found = decode_release(server.fetch(first), ROOT, first)
+    assert "norm.running_mean" not in found
+    for name, tensor in found.items():  # equal samples: the mean of 0, 0.5 and 1
+        assert np.allclose(tensor, TENSORS[name] + 0.5, atol=2e-3), name
+    news = server.sync("front", data=offer(0.0))
+    assert news.published.number == 1
+    assert news.candidate is None
+    assert news.offer is not None
+    assert (news.offer.state, news.offer.version) == ("used", 1)
+    assert not news.set_back
+
+
+def test_a_second_offer_counts_only_what_came_since(server: Server) -> None:
+    """Boards that take no version offer their whole model again: what was used must not be added twice."""
+    for board in BOARDS:
+        server.put(board, offer(0.25))
+    first = server.publish("front", "gate")
+    for board in BOARDS:  # all refused the version at their own gates, and learnt on
+        server.put(board, offer(0.5))
+    server.restart()
+    second = server.publish("front", "gate")
+    assert first != second
+    # Staleness halves no offer here: the change since is 0.25, shortened by the root of two versions.
+    expected = 0.25 + 0.25 / np.sqrt(2)
+    found = decode_release(server.fetch(second), ROOT, second)
+    assert np.allclose(found["stem.weight"], TENSORS["stem.weight"] + expected, atol=3e-3)
+
+
+def test_no_kill_loses_or_doubles_an_offer(tmp_path: Path) -> None:
+    """The server is killed after any of its steps; boards keep their offers until the receipt says used."""
+    dice = random.Random(7)
+    for trial in range(4):
+        server = Server(tmp_path / str(trial), Clock())
+        data = {board: offer(0.1 * (1 + index)) for index, board in enumerate(BOARDS)}
+        for _ in range(60):
+            if dice.random() < 0.4:
+                server.restart()
+            board = dice.choice(BOARDS)
+            step = dice.choice(("put", "make", "vote", "decide"))
+            if step == "put":
+                server.put(board, data[board], piece=dice.choice((64, 5000)))
+            elif step == "make":
+                server.make()
+            elif step == "vote" and server.shelf.candidate is not None:
+                server.vote(board)
+            elif step == "decide":
+                server.desk.decide()
+        used = [each.id for v in server.shelf.versions.values() for each in v.offers]
+        assert len(used) == len(set(used))
+        for board, each in data.items():
+            state = server.put(board, each)
+            assert state.state != "unknown"
+            assert (state.state in ("used", "judging")) == (name_of(each) in used)
+
+
+def test_a_crash_between_offer_and_receipt_is_mended(server: Server) -> None:
+    data = offer(1.0)
+    half = len(data) // 2
+    ref = messages.OfferRef(id=name_of(data), size=len(data))
+    server.desk.answer("front", messages.Put(id=1, offer=ref, offset=0), data[:half])
+    server.restart()
+    state = server.sync("front", data=data).offer
+    assert state is not None
+    assert (state.state, state.have) == ("unknown", half)
+    # Pieces that come twice, or from elsewhere, change nothing.
+    for offset in (0, half + 1):
+        answer, _ = server.desk.answer("front", messages.Put(id=1, offer=ref, offset=offset), b"x" * 10)
+        assert isinstance(answer, messages.Stored)
+        assert answer.offer.have == half
+    # What is damaged on the way comes once more.
+    answer, _ = server.desk.answer(
+        "front", messages.Put(id=1, offer=ref, offset=half), b"x" * (len(data) - half)
+    )
+    assert isinstance(answer, messages.Stored)
+    assert (answer.offer.state, answer.offer.have) == ("unknown", 0)
+    assert server.put("front", data).state == "waiting"
+    assert [p.name for p in (server.folder / "boards" / "front").glob("*.part")] == []
+
+
+def test_refuses_what_cannot_be_averaged_and_says_why(server: Server) -> None:
+    for data, why in (
+        (offer(float("nan")), "not finite"),
+        (offer(0.0, samples=-1), "negative"),
+        (b"no safetensors at all", "not a safetensors"),
+    ):
+        state = server.put("front", data)
+        assert state.state == "refused"
+        assert why in state.reason
+        assert list((server.folder / "boards" / "front").glob("*.offer")) == []
+    for ref in (messages.OfferRef(id="../../x", size=9), messages.OfferRef(id="a" * 64, size=10**9)):
+        answer, _ = server.desk.answer("front", messages.Put(id=1, offer=ref, offset=0), b"123")
+        assert isinstance(answer, messages.Refusal)
+    answer, _ = server.desk.answer("front", messages.Sync(id=1, root="b" * 64), b"")
+    assert isinstance(answer, messages.Refusal)
+    assert "a fleet of its own" in answer.reason
+    answer, _ = server.desk.answer("front", messages.Get(id=1, sha256="../../root", offset=0), b"")
+    assert isinstance(answer, messages.Refusal)
+    assert not server.make()
+
+
+def test_a_board_that_was_away_for_weeks_is_told(server: Server) -> None:
+    """Nobody waits for it; its old offer is refused with a reason, and a newer version is there for it."""
+    old = offer(9.0)
+    server.sync("away")
+    number = 0
+    lineage: list[str] = []
+    while number <= RULES.oldest_base:
+        server.clock.at += 2 * DAY
+        for board in BOARDS:
+            server.put(board, offer(0.01 * number, lineage))
+        lineage.insert(0, server.publish("front", "gate"))
+        number += 1
+    state = server.put("away", old)
+    assert state.state == "refused"
+    assert "take a newer one first" in state.reason
+    assert server.sync("away").published.number == number
+    assert server.desk.seen_lately() == 4
+    server.clock.at += 30 * DAY
+    assert server.desk.seen_lately() == 0
+    # Having taken the newest, it counts again.
+    server.sync("away", lineage=lineage[:1])
+    assert server.put("away", offer(0.0, lineage[:1])).state == "waiting"
+    kept = [v.number for v in server.shelf.versions.values()]
+    assert len(kept) <= RULES.oldest_base + 3
+
+
+def test_a_server_from_yesterdays_backup_gets_back_what_it_lacks(server: Server, tmp_path: Path) -> None:
+    for board in BOARDS:
+        server.put(board, offer(0.1))
+    first = server.publish("front", "gate")
+    shutil.copytree(server.folder, tmp_path / "backup")
+    data = {board: offer(0.2, [first]) for board in BOARDS}
+    for board in BOARDS:
+        server.put(board, data[board])
+    second = server.publish("front", "gate")
+    shutil.rmtree(server.folder)
+    shutil.copytree(tmp_path / "backup", server.folder)
+    server.restart()
+    # A board that took the lost version is told so, and its offer is asked for anew.
+    news = server.sync("front", lineage=[second, first], data=data["front"])
+    assert news.set_back
+    assert news.published.sha256 == first
+    assert news.offer is not None
+    assert news.offer.state == "unknown"
+    for board in BOARDS:  # learnt on from the lost version; counted from the one that both know
+        assert server.put(board, offer(0.3, [second, first])).state == "waiting"
+    third = server.publish("front", "gate")
+    found = decode_release(server.fetch(third), ROOT, third)
+    assert np.allclose(found["stem.weight"], TENSORS["stem.weight"] + 0.3, atol=3e-3)
+
+
+def test_a_full_disk_loses_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = offer(1.0)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dance_ondevice.daemon.fleet.shelf.write_durably", full)
+        ref = messages.OfferRef(id=name_of(data), size=len(data))
+        answer, _ = server.desk.answer("front", messages.Put(id=1, offer=ref, offset=0), data)
+        assert isinstance(answer, messages.Refusal)
+        assert "No space left" in answer.reason
+        assert answer.retry_s > 0
+    assert server.put("front", data).state == "waiting"
+
+
+def test_volunteers_decide(server: Server) -> None:
+    for board in BOARDS:
+        server.put(board, offer(0.1))
+    assert server.make()
+    assert server.sync("front").candidate is not None
+    assert not server.make()  # one at a time
+    wrong = messages.Score(
+        id=1, sha256="0" * 64, candidate=tally(9), against=server.shelf.published.sha256, published=tally(9)
+    )
+    answer, _ = server.desk.answer("front", wrong, b"")
+    assert isinstance(answer, messages.Scored)
+    assert not answer.counted
+    server.vote("front", candidate=40, published=50)
+    assert server.sync("front").voted
+    server.vote("front", candidate=99)  # a second vote of the same board does not count
+    found = server.desk.decide()
+    assert found is not None
+    assert found.outcome == "wait"
+    server.restart()
+    server.vote("gate", candidate=55, published=60)
+    found = server.desk.decide()
+    assert found is not None
+    assert found.outcome == "declined"
+    assert server.shelf.published.number == 0
+    state = server.sync("front", data=offer(0.1)).offer
+    assert state is not None
+    assert state.state == "declined"
+    # The next offers count from the version before, whole.
+    for board in BOARDS:
+        server.put(board, offer(0.2))
+    second = server.publish("front", "yard")
+    found = decode_release(server.fetch(second), ROOT, second)
+    assert np.allclose(found["stem.weight"], TENSORS["stem.weight"] + 0.2, atol=2e-3)
+
+
+def test_without_volunteers_a_version_is_declined_in_time(server: Server) -> None:
+    for board in BOARDS:
+        server.put(board, offer(0.1))
+    assert server.make()
+    server.clock.at += RULES.longest_vote_s + 1
+    found = server.desk.decide()
+    assert found is not None
+    assert (found.outcome, found.reason) == ("declined", "no volunteer scored it in time")
+
+
+def test_damaged_state_is_named(server: Server) -> None:
+    server.put("front", offer(0.1))
+    (server.folder / "boards" / "front" / "facts.json").write_text("{")
+    with pytest.raises(ShelfError, match=r"front/facts\.json"):
+        server.restart()

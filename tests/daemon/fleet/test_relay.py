@@ -1,0 +1,219 @@
+"""Files between boards and server: kills at any call, days away, full disks, a replaced board."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import fleet_boards
+import pytest
+from fleet_boards import Board, KilledError
+from small_fleet import DAY, RULES, Clock, Server, name_of, offer, tally
+
+from dance_ondevice.daemon.rounds.fleet.box import Ballot, offer_words
+
+NAMES = ("front", "gate", "yard")
+#: Kills of boards and server; `make faults` asks for more.
+KILLS = int(os.environ.get("DANCE_FLEET_KILLS", "40"))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path / "server", Clock())
+
+
+@pytest.fixture
+def boards(server: Server, tmp_path: Path) -> dict[str, Board]:
+    return {name: Board(name, tmp_path / name, server, server.clock) for name in NAMES}
+
+
+def vote(board: Board, candidate: int = 90) -> bool:
+    """Score what the server asks for, as the daemon's rounds do; returns whether there was anything."""
+    news = board.box.snapshot().facts.news
+    if (
+        news is None
+        or news.candidate is None
+        or news.voted
+        or not board.box.release(news.candidate.sha256).exists()
+    ):
+        return False
+    board.box.scored(
+        Ballot(
+            sha256=news.candidate.sha256,
+            candidate=tally(candidate),
+            against=news.published.sha256,
+            published=tally(50),
+        )
+    )
+    return True
+
+
+def test_a_version_comes_back(server: Server, boards: dict[str, Board]) -> None:
+    for index, board in enumerate(boards.values()):
+        board.box.offer("v0002", offer(0.1 * index))
+        turn = board.turn()
+        assert turn.trouble == ""
+        assert turn.wait_s == pytest.approx(60.0, rel=0.11)
+    assert server.make()
+    for board in boards.values():
+        board.turn()
+        assert vote(board)
+        board.turn()
+        assert board.box.snapshot().facts.ballot is None
+    assert server.desk.decide() is not None
+    for board in boards.values():
+        board.turn()
+        news = board.box.snapshot().facts.news
+        assert news is not None
+        assert news.published.number == 1
+        assert board.box.release(news.published.sha256).exists()
+        assert offer_words(news.offer).startswith("used in version 1")
+        board.take(news.published.sha256)
+        board.restart()  # what is known survives
+        assert board.box.snapshot().facts.news == news
+        # Neither side keeps what nobody needs any more.
+        assert len(list((board.folder / "releases").iterdir())) == 1
+
+
+def test_kills_lose_and_double_nothing(server: Server, boards: dict[str, Board]) -> None:
+    """Each board offers its next update once the last one is used; every kill is at another call."""
+    dice = random.Random(3)
+    kills = 0
+    updates: dict[str, list[bytes]] = {name: [] for name in NAMES}
+    for board in boards.values():
+        board.kills = lambda: dice.random() < 0.08
+    while kills < KILLS:
+        board = boards[dice.choice(NAMES)]
+        made = updates[board.name]
+        news = board.box.snapshot().facts.news
+        done = news is not None and news.offer is not None and news.offer.state in ("used", "declined")
+        if not made or (
+            done and news is not None and news.offer is not None and news.offer.id == name_of(made[-1])
+        ):
+            made.append(offer(0.01 * len(made) + 0.001 * NAMES.index(board.name), board.lineage))
+            board.box.offer(f"v{len(made):04}", made[-1])
+        try:
+            board.turn()
+            if news is not None and board.lineage[:1] != [news.published.sha256] and news.published.number:
+                board.take(news.published.sha256)
+            vote(board)
+        except KilledError:
+            kills += 1
+            if dice.random() < 0.5:
+                server.restart()
+            board.restart()
+        server.make()
+        if dice.random() < 0.5:
+            server.desk.decide()
+    for board in boards.values():
+        board.kills = lambda: False
+        board.turn()
+    used = [(each.board, each.id) for v in server.shelf.versions.values() for each in v.offers]
+    assert len(used) == len(set(used)), "an update was used twice"
+    assert sum(map(len, updates.values())) > len(NAMES), "nothing went round"
+    waiting = {name: facts.offer for name, facts in server.shelf.waiting().items()}
+    oldest = min(v.number for v in server.shelf.versions.values() if v.number)
+    for name, made in updates.items():
+        known = {each for board, each in used if board == name} | {waiting.get(name)}
+        # Of versions that are no more on record, neither are their offers.
+        latest = made[-3:] if oldest > 1 else made
+        lost = [each for each in latest if name_of(each) not in known]
+        assert not lost, f"{len(lost)} updates of {name} are lost"
+
+
+def test_days_away_and_back(server: Server, boards: dict[str, Board]) -> None:
+    away = boards["yard"]
+    away.box.offer("v0002", offer(0.5))
+    away.online = False
+    turns = [away.turn() for _ in range(12)]
+    assert all("does not answer" in turn.trouble for turn in turns)
+    assert turns[0].wait_s < 10
+    assert 400 < turns[-1].wait_s <= 720, "it does not try every few seconds for days"
+    assert "does not answer" in away.box.snapshot().trouble
+    for day in range(3):  # nobody waits for it
+        server.clock.at += 2 * DAY
+        for name in ("front", "gate"):
+            boards[name].box.offer("v0002", offer(0.1 * (day + 1)))
+            boards[name].turn()
+        server.clock.at += RULES.longest_wait_s
+        assert server.make()
+        for name in ("front", "gate"):
+            boards[name].turn()
+            vote(boards[name])
+            boards[name].turn()
+        assert server.desk.decide() is not None
+    away.online = True
+    assert away.turn().trouble == ""
+    news = away.box.snapshot().facts.news
+    assert news is not None
+    assert news.published.number == 3
+    assert away.box.release(news.published.sha256).exists()
+    assert news.offer is not None
+    assert news.offer.state == "waiting", "its base is three versions old, which still counts"
+    assert away.box.snapshot().trouble == ""
+
+
+def test_a_full_disk_of_the_board_is_told_and_mended(server: Server, boards: dict[str, Board]) -> None:
+    for board in boards.values():
+        board.box.offer("v0002", offer(0.1))
+        board.turn()
+    server.publish("front", "gate")
+    board = boards["front"]
+    board.free_bytes = 10
+    turn = board.turn()
+    assert "too full" in turn.trouble
+    board.free_bytes = 1 << 40
+    assert board.turn().trouble == ""
+    assert list((board.folder / "releases").glob("*.safetensors"))
+
+
+def test_a_replaced_board_begins_anew(server: Server, boards: dict[str, Board], tmp_path: Path) -> None:
+    for board in boards.values():
+        board.box.offer("v0002", offer(0.1))
+        board.turn()
+    first = server.publish("front", "gate")
+    boards["front"].take(first)
+    boards["front"].turn()
+    # Another machine with the same kit and an empty state folder.
+    new = Board("front", tmp_path / "another", server, server.clock)
+    assert new.turn().trouble == ""
+    facts = new.box.snapshot().facts
+    assert facts.offer is None
+    assert facts.news is not None
+    assert facts.news.published.sha256 == first
+    assert new.box.release(first).exists()
+    new.box.offer("v0002", offer(0.3))
+    new.turn()
+    state = server.sync("front", data=offer(0.3)).offer
+    assert state is not None
+    assert state.state == "waiting"
+
+
+def test_damaged_files_of_the_board_are_fetched_again(server: Server, boards: dict[str, Board]) -> None:
+    for board in boards.values():
+        board.box.offer("v0002", offer(0.1))
+        board.turn()
+    server.publish("front", "gate")
+    board = boards["front"]
+    board.turn()
+    shutil.rmtree(board.folder)
+    board.restart()
+    assert board.turn().trouble == ""
+    assert list((board.folder / "releases").glob("*.safetensors"))
+    (board.folder / "box.json").write_text("{")
+    board.restart()
+    assert board.turn().trouble == ""
+
+
+def test_a_board_of_another_root_is_told(
+    server: Server, boards: dict[str, Board], monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    monkeypatch.setattr(fleet_boards, "ROOT", replace(fleet_boards.ROOT, sha256="b" * 64))
+    board = boards["front"]
+    board.restart()
+    assert "a fleet of its own" in board.turn().trouble
+    assert "a fleet of its own" in board.box.snapshot().trouble

@@ -1,0 +1,147 @@
+"""The fleet's server behind its real socket: who gets in, and what too much of anything meets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from small_fleet import ROOT, RULES, Clock, Server, name_of, offer
+
+from dance_ondevice.daemon.fleet.link import Link, NoServer, Refused
+from dance_ondevice.daemon.fleet.rates import Rates
+from dance_ondevice.daemon.fleet.server import FleetServer, Maker
+from dance_ondevice.daemon.security import kit
+from dance_ondevice.daemon.security.curve import ClientCurve
+from dance_ondevice.daemon.security.keys import KeyPair
+from dance_ondevice.daemon.security.zap import ZapAuthenticator
+from dance_ondevice.daemon.wire import fleet_messages as messages
+from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE
+
+SYNC = messages.Sync(id=0, root=ROOT.sha256)
+
+
+@pytest.fixture
+def kits(tmp_path: Path) -> kit.Written:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in (TENSORS_FILE, CARD_FILE):
+        (model / name).write_bytes(b"x")
+    return kit.write(
+        tmp_path / "fleet", ["front", "yard"], root=ROOT, model=model, bind="tcp://*:1", endpoint="tcp://x:1"
+    )
+
+
+@pytest.fixture
+def server(kits: kit.Written, tmp_path: Path) -> Iterator[FleetServer]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    curve = kit.open_server(kits.server, {}).curve
+    zap = ZapAuthenticator(context, curve.clients.name_of)
+    zap.start()
+    found = FleetServer(
+        context,
+        "tcp://127.0.0.1:*",
+        curve,
+        Server(tmp_path / "state", Clock()).desk,
+        lambda wake: Maker(ROOT, RULES, on_done=wake),
+        most_requests=4.0,
+    )
+    found.start()
+    yield found
+    assert found.stop()
+    assert zap.stop()
+    context.term()
+    assert found.failure is None
+
+
+@pytest.fixture
+def link(server: FleetServer, kits: kit.Written) -> Iterator[Callable[..., Link]]:
+    opened: list[Link] = []
+
+    def connect(board: str = "front", *, curve: ClientCurve | None = None, seconds: float = 30.0) -> Link:
+        curve = curve or kit.open_board(kits.boards[board], {}).curve
+        opened.append(Link(server.endpoint, curve, answer_seconds=seconds))
+        return opened[-1].__enter__()
+
+    yield connect
+    for each in opened:
+        each.__exit__(None, None, None)
+
+
+def test_a_board_is_known_by_its_key(
+    server: FleetServer, link: Callable[..., Link], kits: kit.Written
+) -> None:
+    front = link()
+    answer, _ = front.ask(SYNC)
+    assert isinstance(answer, messages.Synced)
+    data = offer(1.0)
+    ref = messages.OfferRef(id=name_of(data), size=len(data))
+    answer, _ = front.ask(messages.Put(id=0, offer=ref, offset=0), data)
+    assert answer.offer.state == "waiting"
+    # A piece of the largest size passes the socket, encrypted as it is.
+    big = messages.OfferRef(id="0" * 64, size=messages.PIECE)
+    with pytest.raises(Refused, match="an offer has at most"):
+        front.ask(messages.Put(id=0, offer=big, offset=0), b"x" * messages.PIECE)
+    # A stranger gets no answer at all.
+    public, secret = zmq.curve_keypair()
+    known = kit.open_board(kits.boards["front"], {}).curve
+    stranger = link(curve=ClientCurve(KeyPair(public, secret), known.server_key), seconds=1.0)
+    with pytest.raises(NoServer, match="does not answer"):
+        stranger.ask(SYNC)
+    # Nor does a server that is another one get a request.
+    impostor = link(curve=ClientCurve(known.pair, public), seconds=1.0)
+    with pytest.raises(NoServer, match="does not answer"):
+        impostor.ask(SYNC)
+    # A revoked board is told so, at the latest at the next look at the folder.
+    (kits.server / "clients" / "yard.key").unlink()
+    with pytest.raises((NoServer, Refused)):
+        link("yard", seconds=1.0).ask(SYNC)
+
+
+def test_too_many_requests_wait(link: Callable[..., Link]) -> None:
+    front = link()
+
+    def hurry() -> None:
+        for _ in range(200):
+            front.ask(SYNC)
+
+    with pytest.raises(Refused, match="too many requests") as caught:
+        hurry()
+    assert 0 < caught.value.retry_s <= 1
+
+
+def test_what_is_no_request_is_refused(server: FleetServer, link: Callable[..., Link]) -> None:
+    front = link()
+    front.ask(SYNC)
+    socket = front._open()
+    for data in (b"", b"{", b'{"op": "rm"}', b'{"op": "sync", "id": 1, "v": 99, "root": ""}'):
+        socket.send_multipart([data])
+        answer = messages.decode_answer(socket.recv_multipart()[0])
+        assert isinstance(answer, messages.Refusal)
+    assert "protocol 99" in answer.reason
+    assert server.desk.tallies.refused["request"] == 4
+
+
+def test_a_bucket_of_requests_fills_again() -> None:
+    at = [0.0]
+    rates = Rates(2.0, lambda: at[0])
+    assert sum(rates.wait_s("front") == 0.0 for _ in range(50)) == 10
+    assert rates.wait_s("yard") == 0.0
+    wait = rates.wait_s("front")
+    assert 0 < wait <= 0.5
+    at[0] += wait
+    assert rates.wait_s("front") == 0.0
+
+
+def test_neither_process_imports_torch() -> None:
+    code = (
+        "import sys\n"
+        "import dance_ondevice.daemon.commands.fleet.processes, dance_ondevice.daemon.fleet.join\n"
+        "import dance_ondevice.daemon.fleet.serve\n"
+        "print([m for m in ('torch', 'cv2') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
