@@ -89,10 +89,18 @@ class Pipeline:
         self._pixels += pixels
         self.size += item.size
 
-    def proceed(self, work: InWork, encode: Callable[[], Encoded] | None) -> None:
-        """Put a message into the second stage, even if it only waits there for its turn."""
+    def proceed(
+        self, work: InWork, encode: Callable[[], Encoded] | None, *, at_once: bool = False
+    ) -> None:
+        """Put a message into the second stage, even if it only waits there for its turn.
+
+        Args:
+            work: The message.
+            encode: What the stage does; None if there is nothing to store.
+            at_once: Whether that is so little that the caller does it here, which spares two hand-overs.
+        """
         if encode is not None:
-            work.sample = self._submit(encode)
+            work.sample = _done(encode) if at_once else self._submit(encode)
         self._second.append(work)
         self._pixels += work.pixels
         self.size += work.item.size
@@ -125,3 +133,13 @@ class Pipeline:
         future = self._workers.submit(run)
         future.add_done_callback(lambda _: self._done())
         return future
+
+
+def _done(run: Callable[[], T]) -> Future[T]:
+    """Do it now; the future has its result or its error."""
+    future: Future[T] = Future()
+    try:
+        future.set_result(run())
+    except Exception as error:  # whoever asks for the result gets it, as from a worker
+        future.set_exception(error)
+    return future

@@ -38,6 +38,7 @@ from dance_ondevice.daemon.ingest.pixels import (
     check_label_png,
     one_thread_an_image,
     read_header,
+    stored_as_it_came,
 )
 from dance_ondevice.daemon.ingest.settings import IngestInstruments, SampleStore, not_stored
 from dance_ondevice.daemon.security.curve import ServerCurve
@@ -306,7 +307,9 @@ class Ingest(Service):
             self._instruments.scale(decided.camera, decided.decision.scale)
             self._instruments.decided(decided.camera, decided.decision, decided.standing)
         if decided.decision.keep:
-            self._pipeline.proceed(work, partial(self._timed, "encode", partial(new_sample, decided)))
+            encode = partial(self._timed, "encode", partial(new_sample, decided))
+            as_it_came = stored_as_it_came(decided.frame, decided.decision.scale)
+            self._pipeline.proceed(work, encode, at_once=as_it_came)
             return
         self._pipeline.proceed(work, None)
         self._hand_over()
