@@ -76,6 +76,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         graph: Whether the candidate's graph for onnxruntime is written beside it, so that the daemon need
             not.
         scale_fit: What the loss on smaller images is learnt from; None if the round does not learn it.
+        device: Where it trains: ``auto``, ``cpu`` or ``cuda``. It is judged on the CPU in any case.
     """
 
     round: str
@@ -107,6 +108,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     kind: RoundKindName | Literal[""] = ""
     note: str = ""
     scale_fit: ScaleFit | None = None
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
 
     @property
     def kind_of(self) -> RoundKindName:
@@ -123,6 +125,7 @@ class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
         samples: Frames that came since its promotion; ``label`` is empty where there is none.
         threads: Number of CPU threads.
         conditions: Whether each frame is segmented with the statistics of its condition.
+        device: Where the models run: ``auto``, ``cpu`` or ``cuda``.
     """
 
     before: str
@@ -131,12 +134,20 @@ class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
     samples: tuple[JobSample, ...]
     threads: int
     conditions: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
     """The trainer has started."""
 
     pid: int
+
+
+class OnDevice(msgspec.Struct, frozen=True, tag="on_device"):
+    """Where the child computes; ``reason`` says why not on the GPU that was asked for or is there."""
+
+    device: Literal["cpu", "cuda"]
+    reason: str = ""
 
 
 class Evaluated(msgspec.Struct, frozen=True, tag="evaluated"):
@@ -235,7 +246,17 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 RoundEvent = (
-    Started | Evaluated | Slimmed | Stepped | CurvePoint | GaveUp | Timed | Observed | Unreadable | Done
+    Started
+    | OnDevice
+    | Evaluated
+    | Slimmed
+    | Stepped
+    | CurvePoint
+    | GaveUp
+    | Timed
+    | Observed
+    | Unreadable
+    | Done
 )
 Event = RoundEvent | Stopped | Failed | TeacherEvent | Estimated
 

@@ -89,9 +89,7 @@ class Pipeline:
         self._pixels += pixels
         self.size += item.size
 
-    def proceed(
-        self, work: InWork, encode: Callable[[], Encoded] | None, *, at_once: bool = False
-    ) -> None:
+    def proceed(self, work: InWork, encode: Callable[[], Encoded] | None, *, at_once: bool = False) -> None:
         """Put a message into the second stage, even if it only waits there for its turn.
 
         Args:

@@ -297,6 +297,7 @@ def compare_versions(
             samples=tuple(samples),
             threads=usable(config.training.threads),
             conditions=config.conditions.enabled,
+            device=config.training.device,
         ),
     )
     c.budget.reserve(name, joules)
@@ -314,6 +315,8 @@ def compare_versions(
                 lost.append(event)
             case jobs.Failed():
                 error = event.error
+            case jobs.OnDevice(reason=reason) if reason:
+                log.warning("probation on the CPU reason=%s", reason)
             case _:
                 pass
 

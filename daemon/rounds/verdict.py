@@ -77,6 +77,7 @@ def judge(
     )
     notes = (
         result.reason,
+        result.device_note,
         slimmed.note if slimmed else "",
         job.note,
     )

@@ -301,7 +301,9 @@ class SampleFiles:
     def _flush(self, files: Sequence[Staged]) -> list[OSError | None]:
         if len(files) < 2:
             return [_flush(file) for file in files]
-        shares = [files[start :: self._flushers.count] for start in range(min(len(files), self._flushers.count))]
+        shares = [
+            files[start :: self._flushers.count] for start in range(min(len(files), self._flushers.count))
+        ]
         waiting = [self._flushers.submit(partial(_flush_all, share)) for share in shares]
         found = [future.result() for future in waiting]
         return [found[number % len(shares)][number // len(shares)] for number in range(len(files))]

@@ -28,6 +28,7 @@ from dance_ondevice.images.confusion import confusion_matrix
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
+from dance_ondevice.runtime import devices
 from dance_ondevice.training.batches import TrainingSample, read_image, read_label
 
 
@@ -52,7 +53,10 @@ def _run(job: jobs.ProbationJob, events: TextIO, requests: ParentRequests) -> No
     emit(events, jobs.Started(pid=os.getpid()))
     before, before_card = checkpoint.load(Path(job.before))
     live, live_card = checkpoint.load(Path(job.live))
+    chosen = devices.choose(job.device)
+    emit(events, jobs.OnDevice(chosen.name, chosen.reason))
     with (
+        devices.on_device(chosen.name, before, live),
         _serving(job, Path(job.before), before).on(before) as apply_before,
         _serving(job, Path(job.live), live).on(live) as apply_live,
     ):

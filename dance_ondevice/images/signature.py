@@ -54,9 +54,9 @@ def signature(grey: NDArray[np.uint8]) -> str:
 
 
 def _rows_of_cells(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The image as floats; where its rows divide evenly, averaged to the rows of the cells, which is quicker."""
+    """The image as floats; where its rows divide evenly, averaged to those of the cells, which is quicker."""
     rows, rest = divmod(grey.shape[0], CELLS[1])
     if rest or rows > _MOST_ROWS:
         return grey.astype(np.float32)
     sums = grey.reshape(CELLS[1], rows, -1).sum(axis=1, dtype=np.uint16)
-    return sums.astype(np.float32) / np.float32(rows)
+    return np.asarray(sums / np.float32(rows), np.float32)

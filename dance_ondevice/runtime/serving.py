@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dance_ondevice.conditions.arrays import ConditionArrays
 from dance_ondevice.images.masks import Decide, Prediction, decide_on_half_grid
 from dance_ondevice.models.card import Normalisation
-from dance_ondevice.runtime.engines import ENGINES, EngineName, Run, first_line
+from dance_ondevice.runtime.engines import ENGINES, Device, EngineName, Run, first_line
 from dance_ondevice.runtime.frames import FrameInput
 from dance_ondevice.runtime.graph_file import ServingGraph
 from dance_ondevice.runtime.heap import trim
@@ -35,6 +35,10 @@ class Server(Protocol):
     @property
     def name(self) -> EngineName:
         """Name of the engine that runs the model."""
+
+    @property
+    def device(self) -> Device:
+        """Where it runs the model."""
 
     def prepare(self, name: str, condition: ConditionArrays | None) -> None:
         """Make ready for a condition, so that its first frame does not wait for it.
@@ -68,6 +72,7 @@ class GraphServer:
         *,
         threads: int,
         by: Decide = decide_on_half_grid,
+        device: Device = "cpu",
     ) -> None:
         """Prepare without opening a session.
 
@@ -77,7 +82,9 @@ class GraphServer:
             normalisation: The version's normalisation.
             threads: Number of CPU threads of a forward pass.
             by: Makes a mask of coarse logits.
+            device: Where the engine runs.
         """
+        self._device = device
         self._graph = graph
         self._engine = engine
         self._threads = threads
@@ -89,6 +96,11 @@ class GraphServer:
     def name(self) -> EngineName:
         """Name of the engine that runs the model."""
         return self._engine
+
+    @property
+    def device(self) -> Device:
+        """Where the engine runs."""
+        return self._device
 
     def prepare(self, name: str, condition: ConditionArrays | None) -> None:
         """Open the session of a condition, see ``Server``.
@@ -128,7 +140,7 @@ class GraphServer:
         if kept is not None and kept[0] is condition:
             self._sessions[name] = kept  # the latest is the last in order
             return kept[1]
-        run = ENGINES[self._engine].session(self._graph.of(condition), self._threads)
+        run = ENGINES[self._engine].session(self._graph.of(condition), self._threads, self._device)
         self._sessions[name] = (condition, run)
         while len(self._sessions) > _SESSIONS:
             del self._sessions[next(iter(self._sessions))]
@@ -148,6 +160,11 @@ class WithFallback:
     def name(self) -> EngineName:
         """Name of the engine that runs the model now."""
         return self._server.name
+
+    @property
+    def device(self) -> Device:
+        """Where it runs the model now."""
+        return self._server.device
 
     def prepare(self, name: str, condition: ConditionArrays | None) -> None:
         """Make ready for a condition, see ``Server``."""

@@ -22,7 +22,11 @@ _BYTES = 2
 def code(signature: str) -> int | None:
     """Convert a signature to a number whose set bits can be compared; None if the text is no signature."""
     try:
-        return int.from_bytes(b"\1" + b"".join(map(_table().__getitem__, signature)), "big") if signature else None
+        return (
+            int.from_bytes(b"\1" + b"".join(map(_table().__getitem__, signature)), "big")
+            if signature
+            else None
+        )
     except KeyError:
         return None
 
