@@ -16,6 +16,7 @@ from dance_ondevice.runtime.graph_file import GraphError
 __all__ = [
     "ENGINES",
     "NAMES",
+    "SIDES",
     "Device",
     "EngineName",
     "GraphEngine",
@@ -30,6 +31,8 @@ Run: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 #: Names of the engines, torch included, which is always there.
 EngineName = Literal["torch", "onnxruntime", "openvino"]
 NAMES: tuple[EngineName, ...] = get_args(EngineName)
+#: Names of the open dimensions of a graph's input: height and width.
+SIDES = ("height", "width")
 #: Where an engine runs; only onnxruntime runs on a GPU.
 Device = Literal["cpu", "cuda"]
 #: onnxruntime's providers for NVIDIA GPUs, and the library of each. TensorRT's is the second choice: it
@@ -47,26 +50,30 @@ class GraphEngine:
     Attributes:
         package: The module that it is imported by.
         extra: The extra of this package that installs it.
-        open: Opens a session of a graph that may use so many threads, on a device; raises anything.
+        open: Opens a session of a graph that may use so many threads, on a device, for images of one size or
+            of any; raises anything.
     """
 
     package: str
     extra: str
-    open: Callable[[bytes, int, Device], Run]
+    open: Callable[[bytes, int, Device, tuple[int, int] | None], Run]
 
-    def session(self, graph: bytes, threads: int, device: Device = "cpu") -> Run:
+    def session(
+        self, graph: bytes, threads: int, device: Device = "cpu", size: tuple[int, int] | None = None
+    ) -> Run:
         """Open a session of a graph.
 
         Args:
             graph: The bytes of an ONNX file.
             threads: Number of CPU threads that a pass may use; at least 1.
             device: Where it runs; "cuda" with onnxruntime alone, and only where ``gpu_provider`` finds one.
+            size: Size (height, width) of all images, which spares computations; None for any size.
 
         Raises:
             GraphError: The engine is not installed or refuses the graph.
         """
         try:
-            return self.open(graph, threads, device)
+            return self.open(graph, threads, device, size)
         except ImportError as error:
             raise GraphError(
                 f"{self.package} is not installed: pip install 'dance-ondevice[{self.extra}]'"
@@ -97,7 +104,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _onnxruntime(graph: bytes, threads: int, device: Device) -> Run:
+def _onnxruntime(graph: bytes, threads: int, device: Device, size: tuple[int, int] | None) -> Run:
     import onnxruntime
 
     gpu = gpu_provider() if device == "cuda" else None
@@ -111,6 +118,8 @@ def _onnxruntime(graph: bytes, threads: int, device: Device) -> Run:
     options.log_severity_level = 3
     # A thread that spins while it waits costs joules, and occupies a core that other threads need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, side in zip(SIDES, size or (), strict=False):
+        options.add_free_dimension_override_by_name(name, side)
     providers = [*([gpu] if gpu else []), "CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(graph, options, providers=providers)
     if (
@@ -125,7 +134,7 @@ def _onnxruntime(graph: bytes, threads: int, device: Device) -> Run:
     return run
 
 
-def _openvino(graph: bytes, threads: int, device: Device) -> Run:
+def _openvino(graph: bytes, threads: int, device: Device, size: tuple[int, int] | None) -> Run:
     import openvino
 
     if device != "cpu":
@@ -138,7 +147,10 @@ def _openvino(graph: bytes, threads: int, device: Device) -> Run:
         # Whoever schedules this process knows which cores are free.
         "ENABLE_CPU_PINNING": False,
     }
-    request = core.compile_model(core.read_model(graph), "CPU", settings).create_infer_request()
+    model = core.read_model(graph)
+    if size is not None:
+        model.reshape({"image": [1, 3, *size]})
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
 
     def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
         # The result lies in the request's own memory, which the next pass overwrites.

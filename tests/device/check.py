@@ -186,7 +186,7 @@ def _samples(folder: Path) -> list[jobs.JobSample]:
 
 
 def _job(folder: Path, samples: Sequence[jobs.JobSample]) -> jobs.Job:
-    steps = 60
+    steps = 30
     return jobs.Job(
         round="device",
         live=str(packaged.FOLDER),
@@ -204,7 +204,7 @@ def _job(folder: Path, samples: Sequence[jobs.JobSample]) -> jobs.Job:
         learning_rate=1e-3,
         precision="auto",
         precision_cache=str(folder / "precision.json"),
-        threads=0,
+        threads=min(4, os.cpu_count() or 1),
         seed=0,
         looks=pace.evaluation_steps(steps),
         min_gain=-1.0,
