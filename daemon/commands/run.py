@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import faulthandler
 import logging
 import os
@@ -56,6 +57,8 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
     from dance_ondevice.daemon.supervisor import Supervisor
     from dance_ondevice.daemon.versions.versions import VersionError
 
+    # What was imported stays: the collector of garbage need not look at it again while frames come.
+    gc.freeze()
     try:
         status = Supervisor(loaded, environ=os.environ, end_within=_end_within).run()
     # OSError covers an address in use or a folder that cannot be written; StateInUse is a RuntimeError.
