@@ -280,7 +280,10 @@ RULES: Mapping[str, Rule] = {
     "promotion.min_gain": Rule(
         "mIoU, as a fraction of 1, that a candidate must gain over the live model.", *number(-1, 1)
     ),
-    "promotion.max_class_drop": Rule("IoU, as a fraction of 1, that a single class may lose.", *number(0, 1)),
+    "promotion.max_class_drop": Rule(
+        "IoU, as a fraction of 1, that a single class may lose, at once or over several promotions.",
+        *number(0, 1),
+    ),
     "promotion.confidence": Rule(
         "Confidence of the bounds that gains and falls are judged by, from draws of blocks of time.",
         *number(0.5, 0.999),
@@ -291,7 +294,8 @@ RULES: Mapping[str, Rule] = {
         *number(0, 1),
     ),
     "promotion.max_condition_drop": Rule(
-        "mIoU, as a fraction of 1, that a single condition may lose.", *number(0, 1)
+        "mIoU, as a fraction of 1, that a single condition may lose, at once or over several promotions.",
+        *number(0, 1),
     ),
     "promotion.max_latency_ratio": Rule(
         "How many times as long as with the live model a mask may take.", *number(0.1, 1000)

@@ -81,11 +81,14 @@ def of_pairs(
             seed=seed,
         )
 
-    members: dict[str, list[str]] = {}
+    members: dict[tuple[str, bool], list[str]] = {}
     for identifier in ids:
         members.setdefault(_group(captures.get(identifier), new_since), []).append(identifier)
     groups = (
-        tuple(promotion.Group(name, compared(chosen)) for name, chosen in sorted(members.items()))
+        tuple(
+            promotion.Group(name, compared(chosen), lasting)
+            for (name, lasting), chosen in sorted(members.items())
+        )
         if len(members) > 1
         else ()
     )
@@ -130,11 +133,12 @@ def _figures(comparison: bootstrap.Comparison) -> dict[str, Any]:
     }
 
 
-def _group(capture: SampleCapture | None, new_since: Mapping[str, float]) -> str:
+def _group(capture: SampleCapture | None, new_since: Mapping[str, float]) -> tuple[str, bool]:
+    """The group's name, and whether the next round has one of this name with the same kind of samples."""
     if capture is None:
-        return "samples that are gone"
+        return "samples that are gone", False
     if capture.condition:
-        return f"condition {capture.condition}"
+        return f"condition {capture.condition}", True
     since = new_since.get(capture.camera)
     earlier = since is None or capture.captured_at < since
-    return f"camera {capture.camera}, {'earlier' if earlier else 'recent'}"
+    return f"camera {capture.camera}, {'earlier' if earlier else 'recent'}", earlier

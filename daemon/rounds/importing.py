@@ -151,14 +151,17 @@ def _verdict(
         seed=training.seed,
     )
     scores = score_card(old), score_card(new)
+    live, candidate = scores[0].scores(), scores[1].scores()
+    fallen_before = verdict.falls_of(c.versions.card(before))
     found = promotion.judge(
-        scores[0].scores(),
-        scores[1].scores(),
+        live,
+        candidate,
         verdict.gate_rules(config),
         slimmed=False,
         classes=config.model.classes,
         comparison=table.whole,
         groups=table.groups,
+        fallen_before=fallen_before,
     )
     gate = {
         "outcome": found.outcome,
@@ -170,6 +173,7 @@ def _verdict(
         "iou_per_class_before": list(scores[0].iou_per_class),
         "confidence": config.promotion.confidence,
         "table": gate_table.in_words(table, config.model.classes),
+        "falls": verdict.falls(config, live, candidate, table, fallen_before),
     }
     return found, {"gate": gate}
 

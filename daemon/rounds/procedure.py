@@ -392,9 +392,15 @@ class RoundProcedure:
         if result.state != "done" or result.done is None:
             return self._close(job.round, result.state, (result.reason, *where), facts)
         facts["macs_after"] = result.done.macs
-        untrained = base.is_untrained(self._c.versions.card(Path(job.live).name))
+        live_card = self._c.versions.card(Path(job.live).name)
         judgement = round_verdict.judge(
-            part.config, self._c.store, job, result, facts, untrained_live=untrained
+            part.config,
+            self._c.store,
+            job,
+            result,
+            facts,
+            live_card=live_card,
+            untrained_live=base.is_untrained(live_card),
         )
         promoted = judgement.outcome == "promoted"
         version = self._c.versions.adopt(

@@ -14,7 +14,7 @@ from dance_ondevice.daemon.rounds import gate_table
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.watch import RunResult
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.policies.promotion import promotion
+from dance_ondevice.policies.promotion import erosion, promotion
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ def judge(
     result: RunResult,
     facts: Mapping[str, Any],
     *,
+    live_card: Mapping[str, Any],
     untrained_live: bool = False,
 ) -> Judgement:
     """Judge a candidate that is on disk.
@@ -43,6 +44,7 @@ def judge(
         job: The round's job.
         result: The result of its trainer, whose state is ``done``.
         facts: Values of the round's row, for the certificate.
+        live_card: The live version's card.
         untrained_live: Whether the live model has not learnt anything yet.
     """
     origins = store.submit(
@@ -64,15 +66,18 @@ def judge(
         live_macs=slimmed.macs_before if slimmed else 0,
         candidate_macs=result.done.macs,
     )
+    live, candidate = (result.scores[name].scores() for name in ("live", "candidate"))
+    fallen_before = falls_of(live_card)
     verdict = promotion.judge(
-        result.scores["live"].scores(),
-        result.scores["candidate"].scores(),
+        live,
+        candidate,
         gate_rules(config),
         slimmed=slimmed is not None and slimmed.macs_after < slimmed.macs_before,
         classes=config.model.classes,
         comparison=table.whole,
         groups=table.groups,
         speed=speed,
+        fallen_before=fallen_before,
         untrained_live=untrained_live,
     )
     notes = (
@@ -93,6 +98,7 @@ def judge(
             "confidence": config.promotion.confidence,
             "condition": job.condition,
             "table": gate_table.in_words(table, config.model.classes),
+            "falls": {} if untrained_live else falls(config, live, candidate, table, fallen_before),
             "live_ms": speed.live_ms,
             "candidate_ms": speed.candidate_ms,
         },
@@ -121,6 +127,33 @@ def gate_rules(config: Config) -> promotion.GateRules:
         slim_tolerance=gate.slim_tolerance,
         max_condition_drop=gate.max_condition_drop,
         max_latency_ratio=gate.max_latency_ratio,
+    )
+
+
+def falls_of(card: Mapping[str, Any]) -> dict[str, erosion.Fall]:
+    """What a version lost on its way, by its card: see `policies/promotion/erosion.py`."""
+    gate = card.get("gate")
+    return erosion.decode(gate.get("falls")) if isinstance(gate, Mapping) else {}
+
+
+def falls(
+    config: Config,
+    live: promotion.Scores,
+    candidate: promotion.Scores,
+    table: gate_table.GateTable,
+    fallen_before: Mapping[str, erosion.Fall],
+) -> dict[str, list[float]]:
+    """What a candidate will have lost once it is live, for its card."""
+    return erosion.encode(
+        promotion.falls_after(
+            live,
+            candidate,
+            gate_rules(config),
+            config.model.classes,
+            comparison=table.whole,
+            groups=table.groups,
+            fallen_before=fallen_before,
+        )
     )
 
 

@@ -14,6 +14,8 @@ A candidate must meet all of these:
   blocks or samples to bound it with: a bound over two or three proves nothing either way, and an old scene of
   few held-out samples must not get worse for lack of proof. The allowed fall then grows with the spread of a
   mean over so few, by the root of min_group_units over their number.
+- Neither a class nor a condition falls by more than that over several promotions, since it last rose (see
+  `erosion`).
 - Masks do not take `max_latency_ratio` times as long, and no more MACs than before.
 
 While the live model is untrained only the gain in mIoU itself is required: its masks are meaningless, so
@@ -27,11 +29,13 @@ that is large against its spread passes with three.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from dance_ondevice.policies.promotion.bootstrap import Bounded, Comparison
+from dance_ondevice.policies.promotion.erosion import Fall, carried
 
 __all__ = [
     "STEADY_SAMPLES",
@@ -41,6 +45,7 @@ __all__ = [
     "Scores",
     "Speed",
     "Verdict",
+    "falls_after",
     "judge",
     "steadier",
     "units_to_decide",
@@ -101,10 +106,17 @@ class GateRules:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The held-out samples of one condition (or camera, or age), compared on their own."""
+    """The held-out samples of one condition (or camera, or age), compared on their own.
+
+    Attributes:
+        name: Its name, for the reasons.
+        comparison: The comparison.
+        lasting: Whether the next round has a group of this name with the same kind of samples.
+    """
 
     name: str
     comparison: Comparison
+    lasting: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,6 +147,7 @@ def judge(
     comparison: Comparison | None = None,
     groups: Sequence[Group] = (),
     speed: Speed | None = None,
+    fallen_before: Mapping[str, Fall] = MappingProxyType({}),
     untrained_live: bool = False,
 ) -> Verdict:
     """Compare a candidate with the live model on the same held-out samples.
@@ -151,6 +164,7 @@ def judge(
         comparison: Comparison sample by sample, with bounds; None lets the figures decide as they are.
         groups: Comparisons of the conditions among the held-out samples.
         speed: Time and MACs of a mask; None if they were not measured.
+        fallen_before: What the live model lost on its way, see `falls_after`.
         untrained_live: True if the live model is untrained, so that the gain in mIoU alone decides.
     """
     unusable = _unusable(live, candidate)
@@ -177,13 +191,14 @@ def judge(
         return Verdict("rejected", (*reasons, *steadier(live.samples)))
     drops = _drops(live, candidate, rules.min_class_pixels)
     for index, before, after in drops:
-        if before - after > rules.max_class_drop + _ROUNDING and not _may_be_noise(comparison, index):
+        name = f"class {_name(index, classes)}"
+        fall = carried(fallen_before.get(name, Fall()), _change(comparison, index, after - before))
+        if after < before and fall.points < -rules.max_class_drop - _ROUNDING and fall.is_certain():
             reasons.append(
-                f"class {_name(index, classes)} fell from {before:.3f} to {after:.3f} "
-                f"({after - before:+.3f}), at most {-rules.max_class_drop:+.3f} is allowed"
-                f"{_evidence(comparison, index)}"
+                f"{name} fell from {before:.3f} to {after:.3f} ({after - before:+.3f}{_with_earlier(fall)}), "
+                f"at most {-rules.max_class_drop:+.3f} is allowed{_evidence(comparison, index)}"
             )
-    reasons.extend(_fallen_groups(groups, rules))
+    reasons.extend(_fallen_groups(groups, rules, fallen_before))
     reasons.extend(_too_slow(speed, rules))
     if reasons:
         return Verdict("rejected", (*reasons, *steadier(live.samples)))
@@ -255,31 +270,66 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _may_be_noise(comparison: Comparison | None, index: int) -> bool:
-    """Return whether the upper bound of a class's change allows that it did not fall."""
+def falls_after(
+    live: Scores,
+    candidate: Scores,
+    rules: GateRules,
+    classes: Sequence[str] = (),
+    *,
+    comparison: Comparison | None = None,
+    groups: Sequence[Group] = (),
+    fallen_before: Mapping[str, Fall] = MappingProxyType({}),
+) -> dict[str, Fall]:
+    """Return what the classes and conditions have lost since they last rose, once the candidate is live.
+
+    The arguments are those of `judge`. What was not judged this time keeps what it had lost before.
+    """
+    falls = dict(fallen_before)
+    for index, before, after in _drops(live, candidate, rules.min_class_pixels):
+        name = f"class {_name(index, classes)}"
+        falls[name] = carried(falls.get(name, Fall()), _change(comparison, index, after - before))
+    for group, fall in _falls_of(groups, fallen_before):
+        if group.lasting:
+            falls[group.name] = fall
+    return {name: fall for name, fall in falls.items() if fall.points < 0.0}
+
+
+def _change(comparison: Comparison | None, index: int, point: float) -> Bounded:
+    """Return the change of a class with its bounds, where they are known."""
     if comparison is None or index >= len(comparison.classes):
-        return False
-    change = comparison.classes[index]
-    return change is not None and change.upper is not None and change.upper >= 0.0
+        return Bounded(point)
+    return comparison.classes[index] or Bounded(point)
 
 
-def _fallen_groups(groups: Sequence[Group], rules: GateRules) -> list[str]:
+def _with_earlier(fall: Fall) -> str:
+    if fall.promotions < 2:
+        return ""
+    return f", with the {_counted(fall.promotions - 1, 'promotion')} before {fall.points:+.3f}"
+
+
+def _falls_of(groups: Sequence[Group], before: Mapping[str, Fall]) -> Iterator[tuple[Group, Fall]]:
     if len(groups) < 2:  # the whole is judged already
-        return []
-    fallen = [group for group in groups if _fallen(group.comparison, rules)]
+        return
+    for group in groups:
+        earlier = before.get(group.name, Fall()) if group.lasting else Fall()
+        yield group, carried(earlier, group.comparison.gain)
+
+
+def _fallen_groups(groups: Sequence[Group], rules: GateRules, before: Mapping[str, Fall]) -> list[str]:
     return [
         f"{group.name} fell from mIoU {group.comparison.live:.3f} to {group.comparison.candidate:.3f} "
-        f"({group.comparison.gain.point:+.3f}), at most {-_may_fall(group.comparison, rules):+.3f} is allowed"
-        f"{_lacking(group.comparison, rules)}"
-        for group in fallen
+        f"({group.comparison.gain.point:+.3f}{_with_earlier(fall)}), at most "
+        f"{-_may_fall(group.comparison, rules):+.3f} is allowed{_lacking(group.comparison, rules)}"
+        for group, fall in _falls_of(groups, before)
+        if _fallen(group.comparison, fall, rules)
     ]
 
 
-def _fallen(group: Comparison, rules: GateRules) -> bool:
-    """Return whether a condition fell too far, and by more than chance as far as its samples show."""
-    if group.gain.point >= -_may_fall(group, rules) - _ROUNDING:
+def _fallen(group: Comparison, fall: Fall, rules: GateRules) -> bool:
+    """Return whether a condition has fallen too far, and by more than chance as far as its samples show."""
+    if group.gain.point >= 0.0 or fall.points >= -_may_fall(group, rules) - _ROUNDING:
         return False
-    return group.units < rules.min_group_units or group.gain.at_most() < 0.0
+    return group.units < rules.min_group_units or fall.is_certain()
 
 
 def _may_fall(group: Comparison, rules: GateRules) -> float:

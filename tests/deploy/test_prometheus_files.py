@@ -11,6 +11,8 @@ import pytest
 from deployed import ALERTS, DEPLOY, alerts, targets, without_variables
 
 FOLDER = DEPLOY / "prometheus"
+#: What happens within hours, and within days: the latter is evaluated more seldom.
+CASES = (FOLDER / "alerts_test.yml", FOLDER / "alerts_days_test.yml")
 
 
 def promtool(*arguments: str | Path) -> None:
@@ -31,11 +33,11 @@ def test_the_rules_are_valid() -> None:
 
 @pytest.mark.slow
 def test_the_alerts_fire_when_they_should_and_only_then() -> None:
-    promtool("test", "rules", FOLDER / "alerts_test.yml")
+    promtool("test", "rules", *CASES)
 
 
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
-    text = (FOLDER / "alerts_test.yml").read_text()
+    text = "".join(file.read_text() for file in CASES)
     cases = re.findall(r"- alertname: (\w+)\n +eval_time: \w+\n +exp_alerts:( \[\])?", text)
     fired = {name for name, nothing in cases if not nothing}
     silent = {name for name, nothing in cases if nothing}

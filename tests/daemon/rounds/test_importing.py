@@ -85,8 +85,11 @@ def test_a_model_that_has_learnt_is_replaced_through_the_gate_alone(
     assert (gate["outcome"], gate["reasons"]) == ("rejected", answer["reasons"])
     assert gate["samples"] > 0
     rig.context.config = CONFIG  # asks for nothing
+    lost = {"condition gone": [-0.01, 0.004, 1]}
+    rig.versions.annotate("v0001", {"gate": {"falls": lost}})
     answer = rig.procedure.bring_in(trained)
     assert (answer["outcome"], answer["version"]) == ("live", "v0003")
+    assert lost.items() <= rig.versions.card("v0003")["gate"]["falls"].items()
     assert rig.versions.pointer() == Pointer("v0003", "v0001", "v0001")
     assert rig.versions.card("v0003")["gate"]["outcome"] == "promoted"
     assert rig.procedure.probation.state() is not None

@@ -64,10 +64,15 @@ def test_two_rounds_promote_slim_and_leave_a_whole_record(rig: Rig, add_street: 
         row["rounds_used"] for row in rig.rows("select rounds_used from samples where split = 'train'")
     } == {1}
 
+    # What was lost before is carried on; nothing of what an untrained model could.
+    gate, lost = rig.versions.card("v0002")["gate"], {"condition gone": [-0.01, 0.004, 1]}
+    assert gate["falls"] == {}
+    rig.versions.annotate("v0002", {"gate": gate | {"falls": lost}})
     add_street(rig.store, 24, start=100)
     second = rig.round()
     assert second.outcome == "promoted", second.reasons
     card = rig.versions.card("v0003")
+    assert lost.items() <= card["gate"]["falls"].items()
     # The first model was untrained and not slimmed; the second round slims by the step.
     assert card["macs"] == pytest.approx(0.8 * card["unslimmed_macs"], rel=0.03)
     assert card["parent"] == "v0002"
