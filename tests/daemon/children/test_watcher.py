@@ -116,7 +116,7 @@ def test_the_resident_bytes_of_a_process_are_known_while_it_is_there(tmp_path: P
     "error",
     [
         MemoryError(),
-        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.44 GiB"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 7.44 GiB"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes."),
     ],
 )
