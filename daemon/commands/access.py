@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,7 +59,10 @@ def ask(paths: StatePaths, cmd: str, *, timeout: float = 10.0, **args: object) -
 
 
 def model_classes(paths: StatePaths, config_path: Path | None) -> tuple[str, ...]:
-    """The class names of the live model; of the configuration where there is none yet.
+    """The class names that a state folder's labels are for, in the order of their ids.
+
+    They are those that the daemon has stored, else those of the live model. Only a folder without either has
+    those of the configuration, which the command may not have been given.
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -66,6 +70,9 @@ def model_classes(paths: StatePaths, config_path: Path | None) -> tuple[str, ...
     from dance_ondevice.daemon.cli import load_config
     from dance_ondevice.documents import decode
 
+    with contextlib.suppress(OSError, ValueError):
+        if kept := decode(read_regular(paths.root / "classes.json"), list[str]):
+            return tuple(kept)
     try:
         version = decode(read_regular(paths.live_file), dict[str, Any])["version"]
         card = decode(read_regular(paths.models / version / "card.json"), dict[str, Any])

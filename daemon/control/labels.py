@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout  # Python 3.10 has another one beside it
 from typing import Any
 
 from dance_ondevice.daemon.control.server import ControlError
@@ -24,6 +26,7 @@ BYTES_AT_ONCE = 5 << 18
 _SOURCE = "import"
 #: A handler of the control socket must return within the longest silence of a heartbeat.
 _STORE_SECONDS = 8.0
+_BUSY = f"the store did not get to it within {_STORE_SECONDS:g} s"
 
 
 def import_through(
@@ -55,7 +58,8 @@ def import_through(
             waiting.append(str(error))
         else:
             waiting.append(store.add_label(sample, checked.png, checked.classes, _SOURCE, import_id=name))
-    return {"errors": [each if isinstance(each, str) else _error(each) for each in waiting]}
+    until = time.monotonic() + _STORE_SECONDS
+    return {"errors": [each if isinstance(each, str) else _error(each, until) for each in waiting]}
 
 
 def undo_through(store: Store, query: Mapping[str, Any]) -> dict[str, object]:
@@ -73,13 +77,19 @@ def undo_through(store: Store, query: Mapping[str, Any]) -> dict[str, object]:
         StoreError: The index cannot be read.
     """
     after = str(query.get("after", ""))
-    ids = store.submit(lambda db: label_undo.listed(db, after, MOST_AT_ONCE)).result(_STORE_SECONDS)
+    try:
+        ids = store.submit(lambda db: label_undo.listed(db, after, MOST_AT_ONCE)).result(_STORE_SECONDS)
+    except FutureTimeout:
+        raise ControlError(f"{_BUSY}: undo again in a moment") from None
+    until = time.monotonic() + _STORE_SECONDS
     futures = [store.restore_label(each) for each in ids]
     back = removed = 0
     left: list[Sequence[str]] = []
     for sample, future in zip(ids, futures, strict=True):
         try:
-            restored = future.result(_STORE_SECONDS)
+            restored = future.result(max(0.0, until - time.monotonic()))
+        except FutureTimeout:
+            left.append((sample, f"{_BUSY}, and may still do it: undo again to see"))
         except StoreError as error:
             left.append((sample, str(error)))
         else:
@@ -87,9 +97,12 @@ def undo_through(store: Store, query: Mapping[str, Any]) -> dict[str, object]:
     return {"back": back, "removed": removed, "left": left, "last": ids[-1] if ids else None}
 
 
-def _error(future: Future[None]) -> str | None:
+def _error(future: Future[None], until: float) -> str | None:
+    """Return why a label was not stored; all labels of a request share the time until a monotonic second."""
     try:
-        future.result(_STORE_SECONDS)
+        future.result(max(0.0, until - time.monotonic()))
+    except FutureTimeout:
+        return f"{_BUSY}, and may still store it: import again to see"
     except StoreError as error:
         return str(error)
     return None

@@ -33,7 +33,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 #: Pattern of the names in a backup: the index, samples, versions, jobs of rounds, small settings.
 _BELONGS = re.compile(
-    r"dance\.db|paused|samples/[^/]+/[^/]+/[^/]+|models/[^/]+\.json|models/[^/]+/[^/]+|rounds/[^/]+/job\.json"
+    r"dance\.db|paused|classes\.json|samples/[^/]+/[^/]+/[^/]+|models/[^/]+\.json|models/[^/]+/[^/]+|rounds/[^/]+/job\.json"
     r"|rounds/[^/]+\.json|teaching/[^/]+\.json"
 )
 
@@ -190,6 +190,7 @@ def _others(paths: StatePaths) -> Iterator[str]:
     """The files of a state besides index and samples, relative to its folder."""
     patterns = (
         "paused",
+        "classes.json",
         "models/*.json",
         "models/*/*",
         "rounds/*/job.json",

@@ -9,18 +9,24 @@ from pathlib import Path, PurePosixPath
 
 from dance_ondevice.daemon.curation.manifest import MANIFEST
 from dance_ondevice.label_formats.colours import TABLES, ColourTable, read_table
+from dance_ondevice.label_formats.names import stems
 from dance_ondevice.label_formats.regions import FormatError
-from dance_ondevice.label_formats.tree import Entry, Tree
+from dance_ondevice.label_formats.tree import Entry, Tree, is_zip
 
 __all__ = ["BRUSH_PNG", "Found", "MaskFile", "NothingFound", "sort_out"]
 
 #: Folders that tools fill with images, or with masks of instances instead of classes.
 _NO_MASKS = frozenset(
-    {"images", "jpegimages", "imgsfine", "leftimg8bit", "image_2", "segmentationobject", "instance"}
-    # KITTI's colours are beside its ids.
-    | {"semantic_rgb"}
+    {"images", "jpegimages", "imgsfine", "leftimg8bit", "image_2", "img"}
+    | {"segmentationobject", "instance", "instances", "masks_instances"}
+    # Colours beside the ids: of KITTI, of BDD100K, and of Supervisely.
+    | {"semantic_rgb", "colormaps", "masks_human"}
 )
-_NO_MASK_NAMES = re.compile(r"_(?:instanceIds|instanceTrainIds|leftImg8bit|polygons)\Z")
+#: Supervisely's drawings, and its masks of the same in a folder beside them.
+_DRAWINGS, _PAINTED = "ann", "masks_machine"
+_CITYSCAPES_DRAWN = re.compile(r"(?:_gt(?:Fine|Coarse))?_polygons\Z")
+#: The last is LabelMe 3.0's mask of one region.
+_NO_MASK_NAMES = re.compile(r"_(?:instanceIds|instanceTrainIds|leftImg8bit|polygons|mask_\d+)\Z")
 _ID_SUFFIX = re.compile(r"_label(?:Train)?Ids\Z")
 #: Label Studio's masks of single regions: their names hold a task's number, and no image's name.
 BRUSH_PNG = re.compile(r"task-\d+-annotation-\d+-by-.*", re.DOTALL)
@@ -30,6 +36,8 @@ _BRUSH_TEXT = (
 )
 _LOSSY = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _EXPORTS = (".json", ".xml")
+#: Archives that are not opened: of a zip, those within it.
+_PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
 class NothingFound(ValueError):  # noqa: N818 - read as a state
@@ -65,7 +73,7 @@ def sort_out(tree: Tree, path: Path, kind: str) -> Found:
         FormatError: A table of colours cannot be used.
     """
     entries = [entry for entry in tree.entries if not _hidden(entry.path)]
-    if path.is_file() and path.suffix.lower() not in (".png", ".zip"):
+    if path.is_file() and path.suffix.lower() != ".png" and not is_zip(path):
         return Found((), tuple(entries))
     masks = _masks(entries, path) if kind in ("auto", "png") else []
     exports = [
@@ -73,6 +81,7 @@ def sort_out(tree: Tree, path: Path, kind: str) -> Found:
         for entry in entries
         if entry.path.suffix.lower() in _EXPORTS and entry.name != MANIFEST and kind != "png"
     ]
+    exports = _without_painted(exports, masks)
     if masks and not exports and all(BRUSH_PNG.fullmatch(mask.entry.name) for mask in masks):
         raise NothingFound(_BRUSH_TEXT)
     if not masks and not exports:
@@ -81,7 +90,6 @@ def sort_out(tree: Tree, path: Path, kind: str) -> Found:
 
 
 def _masks(entries: Iterable[Entry], path: Path) -> list[MaskFile]:
-    tables = _tables(entries, path)
     folders = {str(parent).lower() for entry in entries for parent in entry.path.parents}
     pngs = [
         entry
@@ -89,9 +97,24 @@ def _masks(entries: Iterable[Entry], path: Path) -> list[MaskFile]:
         if entry.path.suffix.lower() == ".png"
         and not _is_no_mask(entry.path)
         and f"{entry.path.parent}annot".lower() not in folders  # CamVid: pictures beside their masks
+        and not (
+            entry.path.parent.name.lower() == _PAINTED
+            and str(entry.path.parent.with_name(_DRAWINGS)).lower() in folders
+        )
     ]
+    tables = _tables(entries, path) if pngs else {}
     masks = [MaskFile(entry, _nearest(tables, entry.path)) for entry in pngs]
     return _one_of_twins(masks)
+
+
+def _without_painted(exports: list[Entry], masks: list[MaskFile]) -> list[Entry]:
+    """Leave out the polygons of Cityscapes whose masks are there as well."""
+    painted = {stem for mask in masks for stem in stems(mask.entry.name)}
+    return [
+        entry
+        for entry in exports
+        if (bare := _CITYSCAPES_DRAWN.sub("", entry.path.stem)) == entry.path.stem or bare not in painted
+    ]
 
 
 def _is_no_mask(path: PurePosixPath) -> bool:
@@ -148,9 +171,15 @@ def _hidden(path: PurePosixPath) -> bool:
 
 
 def _nothing(entries: list[Entry], path: Path, kind: str) -> str:
-    if path.is_file() and path.suffix.lower() != ".zip":
+    if path.is_file() and not is_zip(path):
         return f"{path} is no export of a labelling tool, but a mask: leave --format {kind} out"
     exports = "" if kind == "png" else ", and no .json or .xml file of a labelling tool"
     text = f"{path} holds no .png files that are masks{exports}, in no folder or zip below it either"
+    if packed := [entry.name for entry in entries if entry.path.suffix.lower() in _PACKED]:
+        return f"{text}; {', '.join(packed[:3])} is not opened: unpack it, and name the folder"
     lossy = sum(entry.path.suffix.lower() in _LOSSY and not _is_no_mask(entry.path) for entry in entries)
-    return text if not lossy else f"{text}; {lossy} files are of other kinds of image: masks must be PNG"
+    if lossy:
+        return f"{text}; {lossy} files are of other kinds of image: masks must be PNG"
+    if any(entry.path.suffix.lower() == ".txt" for entry in entries):
+        return f"{text}; its .txt files, as YOLO has them, are not read: export as COCO"
+    return text

@@ -33,10 +33,6 @@ Mask = NDArray[np.uint8]
 
 #: The most masks that are compared with stored labels, and fewer with the live model, which is slow.
 _COMPARED, _COMPARED_BY_MODEL = 24, 6
-_NO_SAMPLE = (
-    "no sample of this name: a file is named as the sample's id; --camera NAME matches by the last number "
-    "instead"
-)
 
 
 def make_plan(
@@ -137,10 +133,7 @@ class _Planner:
         plain = False
         try:
             decoded = masks.decode_mask(_bytes(file.entry))
-            by_colour = decoded.colours is not None and (
-                decoded.ids is None or masks.knows(decoded.colours, self._class_map, file.table)
-            )
-            if by_colour:
+            if masks.by_colour(decoded, self._class_map, file.table):
                 assert decoded.colours is not None
                 mask = masks.from_colours(decoded.colours, self._class_map, file.table, self._lookup)
             elif decoded.ids is not None and file.table is not None and not self._class_map.names_ids:
@@ -152,9 +145,9 @@ class _Planner:
                 check_label(mask, len(self.classes))
         except (ImageError, LabelError, FormatError) as error:
             target = self.targets.find(name)
-            self._refuse(name, target, str(error) if target else _NO_SAMPLE)
+            self._refuse(name, target, str(error) if target else self.targets.missing)
             return
-        self._add(name, name, lambda _: mask, ids=plain)
+        self._add(name, name, lambda _: mask, ids=plain, place=str(file.entry.path))
 
     def add_export(self, export: Export, ids: Mapping[str, int]) -> None:
         """Plan the import of every image of an export."""
@@ -214,11 +207,13 @@ class _Planner:
         paint = partial(regions.paint, image, ids, background)
         self._add(image.image, image.given or image.image, lambda _: paint())
 
-    def _add(self, file: str, name: str, read: Callable[[Target], Mask], *, ids: bool = False) -> None:
-        """Plan a label whose file was read."""
+    def _add(
+        self, file: str, name: str, read: Callable[[Target], Mask], *, ids: bool = False, place: str = ""
+    ) -> None:
+        """Plan a label whose file was read; ``place`` is the file's path, if it has one of its own."""
         target = self.targets.find(name)
         if target is None:
-            self._refuse(file, None, _NO_SAMPLE)
+            self._refuse(file, None, self.targets.missing)
             return
         try:
             mask = _fitted(read(target), target)
@@ -231,8 +226,8 @@ class _Planner:
             self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
             return
         png = encode_png(mask)
-        first = self._seen.setdefault(target.sample, (file, png))
-        if first[0] != file or first[1] is not png:
+        first = self._seen.setdefault(target.sample, (place or file, png))
+        if first[1] is not png:
             self._add_again(file, target, first, png)
             return
         self._classes_imported |= {int(i) for i in np.flatnonzero(counts[:IGNORE])}
@@ -291,7 +286,7 @@ class _Planner:
 
     def _base(self, table: ColourTable, among: Found) -> int:
         """The id of the table's first line."""
-        if table.begins_with_background:
+        if table.begins_with_zero:
             return 0
         n = len(table.rows)
         if any(n in found for found in _ids_beside(table, among)):

@@ -20,7 +20,7 @@ __all__ = ["Restored", "restore"]
 
 #: Order in which the parts are moved into the state folder: the index last, so that an interrupted restore
 #: leaves files without an index, from which the next start rebuilds one.
-_PARTS = ("teaching", "rounds", "models", "samples", "paused", "dance.db")
+_PARTS = ("classes.json", "teaching", "rounds", "models", "samples", "paused", "dance.db")
 _SCRATCH = ".restore-"
 
 

@@ -63,6 +63,21 @@ class Targets:
         rows = self._select("camera = ? and seq = ?", self._camera, number)
         return rows[0] if len(rows) == 1 else None
 
+    @property
+    def missing(self) -> str:
+        """The reason why a name means no sample, and what would help."""
+        if self._camera is None:
+            return (
+                "no sample of this name: a file is named as the sample's id; --camera NAME matches by the "
+                "last number instead"
+            )
+        if not self._select("camera = ?", self._camera):
+            return f"no sample of this name, and none of a camera {self._camera!r}: is that its name?"
+        return (
+            f"no sample of this name, and not one of the camera {self._camera!r} alone whose sequence number "
+            "is the last number in it"
+        )
+
     def nearest_labelled(self, target: Target) -> Target | None:
         """The sample itself if it has a label, else its camera's nearest in time with one of that size."""
         if target.label is not None:

@@ -109,6 +109,8 @@ class ConditionServing:
             max_cameras=max_cameras,
         )
         self._version: VersionConditions | None = None
+        self._max_cameras = max_cameras
+        #: Statistics that segmented each camera's last frame.
         self._used: dict[str, str] = {}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="conditions")
 
@@ -219,8 +221,11 @@ class ConditionServing:
         """Feed confidence and accuracy to the drift detectors, except of frames on probation."""
         if trial:
             return
-        if self._used.get(camera, used) != used:
+        before = self._used.pop(camera, used)
+        if before != used:
             self._conditions.other_statistics(camera)
+        if len(self._used) >= self._max_cameras:  # names are up to the senders, who may change them
+            del self._used[next(iter(self._used))]
         self._used[camera] = used
         accuracy = None
         if label is not None:

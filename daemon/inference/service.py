@@ -129,6 +129,8 @@ class Predictor(Service):
         self._memory = MaskMemory(max_cameras, monotonic=monotonic) if reuse else None
         self._matrix: npt.NDArray[np.float64] | None = None
         self._publisher: MaskPublisher | None = None
+        self._max_cameras = max_cameras
+        #: Cards whose class names were published, by camera; the camera explained longest ago is first.
         self._explained: dict[str, ModelCard] = {}
         self._fall_back: Callable[[], object] = lambda: None
         self._failures = _Failures()
@@ -359,6 +361,8 @@ class Predictor(Service):
     def _explain(self, publisher: MaskPublisher, camera: str, slot: ModelSlot) -> None:
         """Publish the class names of a camera's masks."""
         publisher.send(wire.classes_message(camera, slot.card.classes, slot.version))
+        if camera not in self._explained and len(self._explained) >= self._max_cameras:
+            del self._explained[next(iter(self._explained))]
         self._explained[camera] = slot.card
 
     def _explain_to_newcomers(self, publisher: MaskPublisher) -> None:

@@ -87,7 +87,7 @@ def check_frame(
     Args:
         image: An encoded image, or uint8 pixels when ``shape`` is given, and then exactly as many.
         encoding: The format that the sender claims; None to accept any known one.
-        shape: (h, w), (h, w, 1) or (h, w, 3) of raw pixels.
+        shape: (h, w), or (h, w, c) with 1, 3 or 4 channels, of raw pixels; the fourth is not used.
         label: An encoded label.
         max_pixels: The most pixels that are decoded.
         n_classes: Number of the model's classes.
@@ -241,7 +241,7 @@ def _check_pixels(info: image_headers.ImageInfo, max_pixels: int) -> None:
 
 def _raw_bgr(pixels: Buffer, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     array = np.frombuffer(pixels, np.uint8).reshape(shape[0], shape[1], -1)
-    return np.broadcast_to(array, (shape[0], shape[1], 3))
+    return np.broadcast_to(array[..., :3], (shape[0], shape[1], 3))
 
 
 def _raw_grey(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:

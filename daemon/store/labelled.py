@@ -21,6 +21,19 @@ def labelled_samples(db: Database, *, newest: int | None = None) -> list[SampleI
         db: The index.
         newest: Only so many, the last that were stored; None for every one.
     """
+    # A few sets of classes, cameras and conditions occur over and over. Kept once each, they leave a list
+    # of a third of the size.
+    once: dict[str, str] = {}
+    classes_of: dict[str, frozenset[int]] = {}
+
+    def one(value: str) -> str:
+        return once.setdefault(value, value)
+
+    def classes(text: str) -> frozenset[int]:
+        if text not in classes_of:
+            classes_of[text] = frozenset(json.loads(text))
+        return classes_of[text]
+
     last = "id in (select id from samples where label_path is not null order by arrival desc limit :newest)"
     rows = db.query(
         f"select id, camera, {BOUNDED}, score, weight, split, rounds_used, classes, uncertainty, condition, "
@@ -31,18 +44,18 @@ def labelled_samples(db: Database, *, newest: int | None = None) -> list[SampleI
     return [
         SampleInfo(
             id=row["id"],
-            camera=row["camera"],
+            camera=one(row["camera"]),
             captured_at=row["captured_at"],
             score=row["score"] or 0.0,
             weight=row["weight"] or 1.0,
             labelled=True,
             split=row["split"],
             rounds_used=row["rounds_used"],
-            classes=frozenset(json.loads(row["classes"] or "[]")),
+            classes=classes(row["classes"] or "[]"),
             uncertainty=row["uncertainty"],
-            condition=row["condition"] or "",
+            condition=one(row["condition"] or ""),
             signature=row["signature"] or "",
-            label_source=row["label_source"] or "",
+            label_source=one(row["label_source"] or ""),
         )
         for row in rows
     ]

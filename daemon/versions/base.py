@@ -228,9 +228,17 @@ def check_classes(card: Mapping[str, Any], classes: Sequence[str], what: str) ->
     """
     found = card.get("classes")
     if not isinstance(found, (list, tuple)) or list(found) != list(classes):
+        same = isinstance(found, (list, tuple)) and sorted(map(_plain, found)) == sorted(map(_plain, classes))
+        why = "the same in another order or spelling, so its ids mean other things; " if same else ""
         raise VersionError(
-            f"{what} is for other classes ({_shown(found)}) than model.classes ({_shown(classes)})"
+            f"{what} is for other classes ({_shown(found)}) than model.classes ({_shown(classes)}): {why}"
+            "`dance-ondevice pretrain --init` with --class-map makes one for yours of it "
+            "(docs/your-own-data.md)"
         )
+
+
+def _plain(name: object) -> str:
+    return str(name).strip().casefold()
 
 
 def _shown(classes: object) -> str:
@@ -259,6 +267,8 @@ def copy_in(
         ValueError: It is not a model, is for other classes, or does not run; the scratch folder is removed.
     """
     folder = folder_of(source)
+    if not (folder / CARD).is_file():
+        raise VersionError(_no_model(folder))
     card = read_card(folder)
     check_classes(card, classes, str(folder))
     shutil.rmtree(scratch, ignore_errors=True)
@@ -281,6 +291,21 @@ def copy_in(
             raise VersionError(str(error).replace(str(scratch), str(folder))) from error
         raise
     return card
+
+
+def _no_model(folder: Path) -> str:
+    """The reason why a path without a card is no model, and what to do instead."""
+    held = "it is a file"
+    if folder.is_dir():
+        names = sorted(path.name for path in folder.iterdir())
+        held = (
+            f"it holds {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}" if names else "it is empty"
+        )
+    return (
+        f"{folder} is no model that can be brought in: there is no {CARD} in it ({held}). Give a folder that "
+        "`dance-ondevice pretrain` made, or models/VERSION of another state; of weights alone "
+        "`dance-ondevice pretrain --init` with --class-map makes one (docs/your-own-data.md)"
+    )
 
 
 def adopt(

@@ -7,6 +7,7 @@ import binascii
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout  # Python 3.10 has another one beside it
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -128,7 +129,14 @@ class HandLabels:
             raise LabelRefused("nothing is labelled yet: tap a region, or press 'all else is right'")
         png = encode_png(pictures.shrink(ids, native))
         classes = [int(number) for number in np.flatnonzero(counts)]
-        self.store.add_label(row["id"], png, classes, SOURCE, replaces=version).result(_STORE_SECONDS)
+        stored = self.store.add_label(row["id"], png, classes, SOURCE, replaces=version)
+        try:
+            stored.result(_STORE_SECONDS)
+        except FutureTimeout:
+            raise LabelRefused(
+                f"the disk did not get to it within {_STORE_SECONDS:g} s, and may still store it: open the "
+                "frame again to see"
+            ) from None
         self.totals.frames += 1
         self.totals.taps += max(0, taps)
         self.totals.seconds += max(0.0, min(seconds, 3600.0))
@@ -150,9 +158,14 @@ class HandLabels:
             image = decode_colour((self.root / str(row["path"])).read_bytes())
         except (OSError, ImageError) as error:
             raise LabelRefused(f"the stored image cannot be read: {error}") from error
+        asked: Future[tuple[Any, str]] | None = None
         try:
             asked = self.segment(image, str(row["condition"] or ""), size)
             found, version = asked.result(_MODEL_SECONDS)
+        except FutureTimeout:
+            if asked is not None:
+                asked.cancel()  # nobody waits for it any more, and few may wait
+            return None, None, f"the live model gave no mask within {_MODEL_SECONDS:g} s: the board is busy"
         except Exception as error:  # the model may be the user's own; a frame can be labelled without it
             return None, None, f"the live model gave no mask for this frame: {error!r}"
         return found.mask, version, ""

@@ -16,7 +16,7 @@ import msgspec
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.system.state import CAMERA_NAME
 from dance_ondevice.daemon.wire import foreign
-from dance_ondevice.daemon.wire.foreign import camera_name, netgear_camera
+from dance_ondevice.daemon.wire.foreign import imagezmq_camera, netgear_camera
 from dance_ondevice.daemon.wire.messages import (
     MAX_PARTS,
     VERSION,
@@ -291,7 +291,7 @@ def _parse_frame(text: str, peek: _Peek, parts: Sequence[Buffer], limits: sectio
             peek,
             "captured_at",
             f"captured_at is {header.captured_at:g}, expected seconds since 1970 as a number above 0 and "
-            f"below {_MAX_CAPTURED_AT:g}",
+            f"below {_MAX_CAPTURED_AT:g}{_other_unit(header.captured_at)}",
         )
     if len(parts[1]) == 0:
         raise _blame(peek, "image", "the image is empty (0 bytes)")
@@ -327,10 +327,18 @@ def _parse_label(text: str, parts: Sequence[Buffer]) -> LabelMessage:
     return LabelMessage(sample_id=header.label_for, label=parts[1])
 
 
+def _other_unit(captured_at: float) -> str:
+    """A hint where a time is one of our days in a smaller unit."""
+    for name, part in (("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9)):
+        if 1e9 < captured_at / part < 1e10:
+            return f": these seem to be {name}, so divide by {part:g}"
+    return ""
+
+
 def _blame(peek: _Peek, reason: Reason, text: str) -> WireError:
     """An error that names its message by the valid fields of its header."""
     if peek.protocol == "imagezmq":
-        camera = camera_name(peek.msg) if isinstance(peek.msg, str) else ""
+        camera = imagezmq_camera(peek.msg) if isinstance(peek.msg, (str, list)) else ""
         return WireError(reason, text, camera=camera, protocol="imagezmq")
     if peek.protocol == "netgear":
         camera = netgear_camera(peek.message, peek.port)

@@ -7,7 +7,9 @@ imagezmq's (github.com/jeffbass/imagezmq, ``ImageSender``); one with ``terminate
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +20,7 @@ from dance_ondevice.daemon.wire.messages import Buffer, ForeignFrame, Goodbye, P
 from dance_ondevice.daemon.wire.shape import check_shape, show
 
 _IMAGEZMQ_OK = b"OK"
+_LONGEST_CAMERA = 64
 _NOT_IN_CAMERA = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -44,8 +47,24 @@ _encode = msgspec.json.Encoder().encode
 
 
 def camera_name(text: str, otherwise: str = "imagezmq") -> str:
-    """Turn any text into a valid camera name; ``otherwise`` if it has no allowed character."""
-    return _NOT_IN_CAMERA.sub("_", text).lstrip("_.-")[:64] or otherwise
+    """Turn any text into a valid camera name; ``otherwise`` if it is empty.
+
+    Accents are left out. A name that would lose letters of other scripts, or its end, gets a digest of the
+    text, so that two cameras never become one.
+    """
+    latin = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    name = _NOT_IN_CAMERA.sub("_", latin).lstrip("_.-")
+    if latin.isascii() and len(name) <= _LONGEST_CAMERA:
+        return name or otherwise
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{(name or otherwise)[: _LONGEST_CAMERA - 9].rstrip('_.-') or otherwise}-{digest}"
+
+
+def imagezmq_camera(msg: object) -> str:
+    """The camera name of an imagezmq sender: its message, or the first text of a list, else ``imagezmq``."""
+    if isinstance(msg, list):
+        msg = next((each for each in msg if isinstance(each, str)), "")
+    return camera_name(msg if isinstance(msg, str) else "")
 
 
 def netgear_camera(message: object, port: object) -> str:
@@ -67,7 +86,7 @@ def parse_imagezmq(text: str, parts: Sequence[Buffer], limits: Ingest) -> Foreig
         header = _imagezmq_header.decode(text)
     except msgspec.MsgspecError as error:
         raise WireError("header", f"the imagezmq header is wrong: {error}", protocol="imagezmq") from error
-    camera = camera_name(header.msg if isinstance(header.msg, str) else "")
+    camera = imagezmq_camera(header.msg)
     declared = None if header.shape is None or header.dtype is None else (header.shape, header.dtype)
     return _frame("imagezmq", camera, declared, parts, limits)
 
@@ -136,7 +155,7 @@ def _frame(
         shape, dtype = declared
         if dtype != "uint8":
             raise WireError("shape", f"the array is of {show(dtype)}, allowed is uint8")
-        check_shape(shape, (1, 3), len(parts[1]), limits)
+        check_shape(shape, (1, 3, 4), len(parts[1]), limits)
     except WireError as error:
         raise WireError(error.reason, str(error), camera=camera, protocol=protocol) from error
     return ForeignFrame(protocol=protocol, camera=camera, image=parts[1], shape=shape)

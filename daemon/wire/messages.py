@@ -108,8 +108,8 @@ class ForeignFrame:
     Attributes:
         protocol: The sender's protocol.
         camera: A valid camera name, derived from what the sender gives.
-        shape: (h, w), (h, w, 1) or (h, w, 3) of uint8 pixels, exactly as many as ``image`` has bytes; None
-            for an encoded image.
+        shape: (h, w), or (h, w, c) with 1, 3 or 4 channels, of uint8 pixels, exactly as many as ``image``
+            has bytes; None for an encoded image.
     """
 
     protocol: Protocol

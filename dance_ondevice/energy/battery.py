@@ -28,6 +28,8 @@ from dance_ondevice.energy.tracks import CounterTrack, PowerTrack
 #: Longest gap between samples in seconds: fuel gauges average over a second or more.
 _MAX_GAP_S = 5.0
 DOMAIN = "board"
+#: Largest charge that a gauge shows for a full battery; more is no charge.
+_MOST_PERCENT = 130.0
 
 
 def find_batteries(sysfs: Path, read: Read = read_attribute) -> list[Path]:
@@ -35,7 +37,7 @@ def find_batteries(sysfs: Path, read: Read = read_attribute) -> list[Path]:
     return [
         supply
         for supply in entries(sysfs / "class" / "power_supply")
-        if text_or_none(supply / "type", read) == "Battery"
+        if text_or_none(supply / "type", read) in ("Battery", "UPS")
         and text_or_none(supply / "scope", read) != "Device"
         and text_or_none(supply / "present", read) != "0"
     ]
@@ -49,7 +51,9 @@ def charge_percent(battery: Path, read: Read = read_attribute) -> float | None:
             now = number_or_none(battery / f"{quantity}_now", read)
             full = number_or_none(battery / f"{quantity}_full", read)
             percent = 100 * now / full if now is not None and full else None
-    return percent if percent is not None and 0 <= percent <= 100 else None
+    if percent is None or not 0 <= percent <= _MOST_PERCENT:
+        return None
+    return min(100.0, percent)
 
 
 def total_charge_percent(batteries: Sequence[Path], read: Read = read_attribute) -> float | None:
@@ -251,14 +255,16 @@ def _outside_supply(sysfs: Path, read: Read, *, discharging: bool) -> str:
     adapters_off = []
     for supply in entries(sysfs / "class" / "power_supply"):
         kind = text_or_none(supply / "type", read)
-        if kind not in ("Mains", "USB", "Wireless") or text_or_none(supply / "scope", read) == "Device":
+        if kind is None or text_or_none(supply / "scope", read) == "Device":
+            continue
+        if not kind.startswith(("Mains", "USB", "Wireless", "BrickID")):  # before Linux 5.8 also USB_DCP, ...
             continue
         state = text_or_none(supply / "online", read)
         if state not in (None, "0"):
             online[f"{supply.name}, {kind}"] = supply
         elif kind == "Mains" and state == "0":
             adapters_off.append(supply)
-    ports = [supply for name, supply in online.items() if name.endswith(", USB") and not _gives(supply, read)]
+    ports = [supply for name, supply in online.items() if ", USB" in name and not _gives(supply, read)]
     if discharging and adapters_off and len(ports) == len(online):
         return ""
     return "; ".join(online)

@@ -14,7 +14,7 @@ from dance_ondevice.energy.battery import find_batteries
 from dance_ondevice.energy.reading import SourceMeter
 from dance_ondevice.energy.sensors import MeterUnavailable
 from dance_ondevice.energy.supply.channel import Channel
-from dance_ondevice.energy.supply.chips import Chip, channels, find_chips, pairs
+from dance_ondevice.energy.supply.chips import Chip, channels, find_chips, forbidden, pairs
 from dance_ondevice.energy.supply.whole import Choice, choices, meter_of_best
 from dance_ondevice.energy.sysfs import Read, entries, read_attribute
 
@@ -87,13 +87,21 @@ def _unavailable(
         "energy, power or voltage and current" if any_chip else "what feeds the board (INA219, INA226, ...)"
     )
     found = f"no chip that measures {what} in {folder}; found: {there}"
+    denied = [name for chip in chips if not _PART_CHIPS.fullmatch(chip.name) and (name := forbidden(chip))]
+    if denied:
+        found += f"; this user may not read {', '.join(denied)}"
     if dropped:
         found = f"{'; '.join(dropped)}; found in {folder}: {there}"
     offer = f"{'; '.join(dropped)} (docs/boards.md)" if dropped else ""
     if not any_chip and (options := choices(_channels(others), battery=battery)[0]):
         seen = [f"{channel.name} of {channel.chip}{_shown(channel)}" for channel in options[0].whole]
         offer = f'energy.meter = "hwmon" would take {", ".join(seen)}'
-    return MeterUnavailable("hwmon", found, offer=offer)
+    remedy = (
+        "let the service's user read these files, with a udev rule as RAPL's (docs/energy.md)"
+        if denied
+        else ""
+    )
+    return MeterUnavailable("hwmon", found, remedy, offer=offer)
 
 
 def _shown(channel: Channel) -> str:

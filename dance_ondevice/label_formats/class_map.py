@@ -67,9 +67,15 @@ class ClassMap:
         return {name: target for name, target in found.items() if target is not None}
 
     def lookup(self, name: str, classes: Sequence[str]) -> int | None:
-        """Return the class id of one name; None if it is neither a class nor in the map."""
+        """Return the class id of one name; None if it is neither a class nor in the map.
+
+        The map's own spelling goes before a class's name, and that before another spelling in the map.
+        """
+        if name in self.targets:
+            return self.targets[name]
         own = {_plain(each): index for index, each in enumerate(classes)}
-        return self.targets.get(name, own.get(_plain(name)))
+        other = {_plain(each): target for each, target in self.targets.items()}
+        return own.get(_plain(name), other.get(_plain(name)))
 
     def apply(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Replace the ids in a mask that the map has as keys."""

@@ -62,7 +62,7 @@ def read_coco(document: object) -> Export:
                 "it is a COCO panoptic file, whose masks lie in PNG files beside it: export instances "
                 '("COCO 1.0" in CVAT, coco_instances in datumaro), or masks as PNG'
             )
-        image_id = annotation.get("image_id")
+        image_id = _key(annotation.get("image_id"))
         if not isinstance(image_id, (int, str)) or image_id not in images:
             raise FormatError(f"an annotation is for image {image_id!r}, which is not listed")
         drawn.setdefault(image_id, []).append(annotation)
@@ -89,13 +89,16 @@ def read_coco(document: object) -> Export:
 def _region(
     annotation: Mapping[str, Any], categories: Mapping[object, Mapping[str, Any]], size: tuple[int, int]
 ) -> Region:
-    key = annotation.get("category_id")
+    key = _key(annotation.get("category_id"))
     category = categories.get(key) if isinstance(key, (int, str)) else None
     if category is None or not isinstance(category.get("name"), str):
         raise FormatError(f"an annotation is of category {key!r}, which has no name")
     name, shape = category["name"], annotation.get("segmentation")
     if isinstance(shape, list) and shape:
-        return Region(name, polygons([_ring(numbers) for numbers in shape]))
+        # VIA writes the numbers of a single ring without a list around them.
+        rings = [_ring(numbers) for numbers in (shape if isinstance(shape[0], list) else [shape])]
+        # A ring of one or two points has no area, and tools write such beside others.
+        return Region(name, polygons([ring for ring in rings if len(ring) > 2] or rings))
     if isinstance(shape, Mapping):
         if shape.get("size") != list(size):
             raise FormatError(f"an RLE of {name!r} has size {shape.get('size')}, its image {list(size)}")
@@ -123,11 +126,16 @@ def _ring(numbers: object) -> list[tuple[float, float]]:
 def _by_id(entries: object, kind: str) -> dict[object, Mapping[str, Any]]:
     found: dict[object, Mapping[str, Any]] = {}
     for entry in _objects(entries, kind):
-        key = entry.get("id")
+        key = _key(entry.get("id"))
         if not isinstance(key, (int, str)) or key in found:
             raise FormatError(f"the {kind} id {key!r} is missing, no number, or given twice")
         found[key] = entry
     return found
+
+
+def _key(value: object) -> object:
+    """Return an id, which tables with a missing value write as 1.0, as the whole number that it means."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _objects(entries: object, kind: str) -> list[Mapping[str, Any]]:

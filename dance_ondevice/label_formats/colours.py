@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dance_ondevice.label_formats.regions import FormatError
@@ -12,10 +12,16 @@ __all__ = ["BACKGROUND", "TABLES", "Colour", "ColourTable", "parse_colour", "rea
 
 Colour = tuple[int, int, int]
 
-#: Names of such files, in small letters: of CVAT and Pascal VOC, of CamVid, and of CamVid as Kaggle has it.
-TABLES = ("labelmap.txt", "label_colors.txt", "label_colours.txt", "class_dict.csv")
+#: Names of such files, in small letters: of CVAT and Pascal VOC, of CamVid, of CamVid as Kaggle has it, of
+#: LabelMe's conversion to Pascal VOC, and of Roboflow.
+TABLES = (
+    "labelmap.txt", "label_colors.txt", "label_colours.txt", "class_dict.csv", "class_names.txt",
+    "_classes.csv",
+)  # fmt: skip
 #: Names of tools for pixels without a drawing.
-BACKGROUND = frozenset({"background", "_background_", "unlabeled", "unlabelled", "void", "ignore", "ignored"})
+BACKGROUND = frozenset(
+    {"background", "_background_", "unlabeled", "unlabelled", "void", "ignore", "ignored", "__ignore__"}
+)
 
 _COLOUR = re.compile(r"\s*(\d{1,3})\s*[,; ]\s*(\d{1,3})\s*[,; ]\s*(\d{1,3})\s*")
 _HEX = re.compile(r"\s*#([0-9a-fA-F]{6})\s*")
@@ -29,10 +35,12 @@ class ColourTable:
     Attributes:
         name: Name of the file.
         rows: Name and colour of each line.
+        numbered: Whether the file itself gives the ids.
     """
 
     name: str
     rows: tuple[tuple[str, Colour | None], ...]
+    numbered: bool = False
 
     @property
     def by_colour(self) -> Mapping[Colour, str]:
@@ -40,9 +48,9 @@ class ColourTable:
         return {colour: name for name, colour in self.rows if colour is not None}
 
     @property
-    def begins_with_background(self) -> bool:
-        """Return whether id 0 means pixels without a drawing, so that every id is the number of its line."""
-        return bool(self.rows) and self.rows[0][0].casefold() in BACKGROUND
+    def begins_with_zero(self) -> bool:
+        """Return whether every id is the number of its line: given, or as the first one is a background."""
+        return self.numbered or (bool(self.rows) and self.rows[0][0].casefold() in BACKGROUND)
 
 
 def read_table(name: str, data: bytes) -> ColourTable:
@@ -57,9 +65,10 @@ def read_table(name: str, data: bytes) -> ColourTable:
         raise FormatError(f"{name} is no text in UTF-8: {error}") from error
     lines = [line for line in text.splitlines() if line.strip()]
     kind = name.lower()
-    rows = [
-        row for row in map({TABLES[0]: _voc, TABLES[3]: _kaggle}.get(kind, _camvid), lines) if row is not None
-    ]
+    if kind == "_classes.csv":
+        return ColourTable(name, tuple((each, None) for each in _roboflow(name, lines)), numbered=True)
+    parse = {"labelmap.txt": _voc, "class_dict.csv": _kaggle, "class_names.txt": _labelme}.get(kind, _camvid)
+    rows = [row for row in map(parse, lines) if row is not None]
     if not rows:
         raise FormatError(f"{name} names no class")
     colours = [colour for _, colour in rows if colour is not None]
@@ -102,3 +111,20 @@ def _kaggle(line: str) -> tuple[str, Colour | None] | None:
     name, _, rest = line.partition(",")
     colour = parse_colour(rest)
     return None if colour is None else (name.strip(), colour)
+
+
+def _labelme(line: str) -> tuple[str, Colour | None]:
+    """Parse a line ``name``."""
+    return line.strip(), None
+
+
+def _roboflow(file: str, lines: Sequence[str]) -> list[str]:
+    """Parse lines ``id, name`` below a line of headings, and return the names in the order of their ids."""
+    names: dict[int, str] = {}
+    for line in lines:
+        number, _, name = line.partition(",")
+        if number.strip().isascii() and number.strip().isdigit() and name.strip():
+            names.setdefault(int(number), name.strip())
+    if not names or max(names) > 255:
+        raise FormatError(f"{file} does not say which class each id from 0 to 255 is")
+    return [names.get(number, f"id {number}") for number in range(max(names) + 1)]

@@ -61,6 +61,11 @@ def read_cvat(data: bytes) -> Export:
     # An encoding that Python does not know is a LookupError, one that expat cannot take a ValueError.
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise FormatError(f"no XML: {error}") from error
+    if root.tag == "annotation" and root.find("imagesize") is not None:
+        raise OtherFormat(
+            "it is LabelMe 3.0's XML, whose masks lie in other files, one for each region: export COCO, or "
+            '"CVAT for images"'
+        )
     if root.tag == "annotation":
         raise OtherFormat("it is Pascal VOC's XML, which holds boxes alone: export masks or polygons")
     if root.tag != "annotations":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +42,7 @@ _DATA_URL = "data:image/png;base64,"
 
 
 def looks_like(file: LabelFile) -> bool:
-    """Return whether a file is a list of Label Studio's tasks, in either of its two JSON forms."""
+    """Return whether a file is a task or a list of Label Studio's tasks, in either of its two JSON forms."""
     document = file.document
     return is_label_studio(document) or (
         isinstance(document, list)
@@ -63,38 +64,49 @@ def read(file: LabelFile) -> Export:
 
 def is_label_studio(document: object) -> bool:
     """Return whether a JSON document looks like a Label Studio export (its full form, not "JSON-MIN")."""
-    return (
-        isinstance(document, list)
-        and bool(document)
-        and all(isinstance(task, Mapping) and "data" in task and "annotations" in task for task in document)
-    )
+    return _tasks(document) is not None
+
+
+def _tasks(document: object) -> list[Mapping[str, Any]] | None:
+    """Return the tasks of a document: a list of them, one alone, or one annotation of a target storage."""
+    if isinstance(document, Mapping):
+        task = document.get("task")
+        if isinstance(task, Mapping) and "data" in task and "result" in document:
+            return [{**task, "annotations": [document]}]
+        document = [document]
+    if not isinstance(document, list) or not document:
+        return None
+    if not all(isinstance(task, Mapping) and "data" in task and "annotations" in task for task in document):
+        return None
+    return document
 
 
 def read_label_studio(document: object) -> Export:
     """Read an export; of a task's annotations the last one that was not cancelled is used.
 
-    Tasks without an annotation, or without a drawing, count as undrawn. A task with a bad region, or with a
-    region of an unknown type, is refused as a whole.
+    One that is marked as ground truth goes before the others. Tasks without an annotation, or without a
+    drawing, count as undrawn. A task with a bad region, with a region of an unknown type, or with drawings on
+    several images or on a turned one, is refused as a whole.
 
     Raises:
         FormatError: The document is not such an export.
     """
-    if not is_label_studio(document):
+    tasks = _tasks(document)
+    if tasks is None:
         raise FormatError(
             'no Label Studio export: choose "JSON" there, not "JSON-MIN": it lists tasks with data and '
             "annotations"
         )
-    assert isinstance(document, list)
     images: list[Annotated] = []
     refused: list[Refused] = []
     undrawn: list[str] = []
     predicted = 0
-    for number, task in enumerate(document):
+    for number, task in enumerate(tasks):
         name = f"task {task.get('id', number)}"
         try:
-            given, uploaded = _file_name(task)
-            name = (without_upload(given) if uploaded else given) or name
             annotation = _annotation(task)
+            given, uploaded = _file_name(task, annotation or {})
+            name = (without_upload(given) if uploaded else given) or name
             image = None if annotation is None else _annotated(name, given, annotation)
         except FormatError as error:
             refused.append(Refused(name, str(error)))
@@ -150,6 +162,7 @@ def _drawings(annotation: Mapping[str, Any]) -> list[_Drawing]:
     results = annotation.get("result")
     if not isinstance(results, list) or not all(isinstance(each, Mapping) for each in results):
         raise FormatError("an annotation's result is no list of objects")
+    _check_canvas(results)
     found: dict[object, _Drawing] = {}
     for number, result in enumerate(results):
         kind, key = str(result.get("type")), result.get("id")
@@ -175,6 +188,28 @@ def _drawings(annotation: Mapping[str, Any]) -> list[_Drawing]:
         if not drawing.shape:
             raise FormatError("a region of type labels has no shape: no shape has its id")
     return list(found.values())
+
+
+def _check_canvas(results: Sequence[Mapping[str, Any]]) -> None:
+    """Check that all drawings are on one image, which nobody turned.
+
+    Raises:
+        FormatError: They are not.
+    """
+    drawn = [each for each in results if str(each.get("type")) not in _NO_DRAWINGS]
+    for key, what in (("to_name", "images"), ("item_index", "pages")):
+        canvases = {str(each[key]) for each in drawn if each.get(key) is not None}
+        if len(canvases) > 1:
+            raise FormatError(
+                f"its regions are drawn on several {what} of the task ({', '.join(sorted(canvases))}), and "
+                "the export does not say which file each is: give every image a task of its own"
+            )
+    turned = [turn for each in drawn if (turn := each.get("image_rotation")) not in (None, 0)]
+    if turned:
+        raise FormatError(
+            f"it was drawn on the image turned by {str(turned[0])[:20]} degrees: turn it back in Label "
+            "Studio, and submit again"
+        )
 
 
 def _paint(drawing: _Drawing) -> Paint:
@@ -240,9 +275,14 @@ def _ellipse(value: Mapping[str, Any], size: tuple[int, int]) -> Paint:
 
 def _rectangle(value: Mapping[str, Any], size: tuple[int, int]) -> Paint:
     x, y = value["x"] / 100 * size[0], value["y"] / 100 * size[1]
-    if float(value.get("rotation") or 0.0):
-        raise FormatError("a rectangle is rotated: draw it as a polygon")
-    return rectangle(x, y, x + value["width"] / 100 * size[0], y + value["height"] / 100 * size[1])
+    across, down = value["width"] / 100 * size[0], value["height"] / 100 * size[1]
+    turn = math.radians(float(value.get("rotation") or 0.0))
+    if not turn:
+        return rectangle(x, y, x + across, y + down)
+    # It is turned in pixels, about the corner that x and y name.
+    cos, sin = math.cos(turn), math.sin(turn)
+    corners = ((0.0, 0.0), (across, 0.0), (across, down), (0.0, down))
+    return polygons([[(x + a * cos - b * sin, y + a * sin + b * cos) for a, b in corners]])
 
 
 _PAINTERS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, int]], Paint]] = {
@@ -259,29 +299,54 @@ def _annotation(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if not isinstance(annotations, list) or not all(isinstance(each, Mapping) for each in annotations):
         raise FormatError("its annotations are no list of objects")
     valid = [each for each in annotations if not each.get("was_cancelled")]
+    valid = [each for each in valid if each.get("ground_truth")] or valid
     return valid[-1] if valid else None
 
 
-def _file_name(task: Mapping[str, Any]) -> tuple[str, bool]:
+def _file_name(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> tuple[str, bool]:
     """Return the image's name, and whether it is an upload to Label Studio.
 
-    The name is in the data called image, else in the first that ends like an image, else in the first text.
+    The name is in the data that is called as the image that was drawn on, or image; else in the first that
+    ends like an image, else in what the task says of its upload, else in the first text.
     """
     data = task["data"]
     if not isinstance(data, Mapping):
         raise FormatError("its data is no object")
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
+    texts |= _drawn_page(data, annotation)
     try:
         named = {key: (_of_address(value), "/upload/" in value) for key, value in texts.items()}
     except ValueError as error:
         raise FormatError(f"its image is no address: {error}") from error
-    ordered = [named.pop("image", ("", False)), *named.values()]
-    images = [each for each in ordered if looks_like_image(each[0])]
+    drawn_on = [key for each in _results(annotation) if isinstance(key := each.get("to_name"), str)]
+    first = [named.pop(key, ("", False)) for key in (*drawn_on[:1], "image")]
+    upload = task.get("file_upload")
+    last = (base_name(upload), True) if isinstance(upload, str) else ("", False)
+    ordered = [*first, *named.values()]
+    images = [each for each in (*ordered, last) if looks_like_image(each[0])]
     return next(iter([*images, *(each for each in ordered if each[0])]), ("", False))
+
+
+def _drawn_page(data: Mapping[str, Any], annotation: Mapping[str, Any]) -> dict[str, str]:
+    """Return, of data with a list of pages, the page that was drawn on."""
+    pages = {int(n) for each in _results(annotation) if isinstance(n := each.get("item_index"), int)}
+    page = pages.pop() if len(pages) == 1 else 0
+    return {
+        key: value[page]
+        for key, value in data.items()
+        if isinstance(value, list) and 0 <= page < len(value) and isinstance(value[page], str)
+    }
+
+
+def _results(annotation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    results = annotation.get("result")
+    return [each for each in results if isinstance(each, Mapping)] if isinstance(results, list) else []
 
 
 def _of_address(address: str) -> str:
     """Return the file's name in an address: that of the path, unless only the query names an image."""
+    if address.startswith("data:"):
+        return ""  # the image itself
     url = urlsplit(address)
     if looks_like_image(url.path):
         return base_name(unquote(url.path))

@@ -16,7 +16,7 @@ from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.label_formats.class_map import ClassMap
 from dance_ondevice.label_formats.colours import Colour, ColourTable
 
-__all__ = ["PngMask", "decode_mask", "from_colours", "knows", "shares", "show_colours"]
+__all__ = ["PngMask", "by_colour", "decode_mask", "from_colours", "shares", "show_colours"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _PALETTE = 0, 3
@@ -33,10 +33,12 @@ class PngMask:
     Attributes:
         ids: Ids (H, W) uint8 as written; None if the pixels are colours.
         colours: Colours (H, W) int32 as 65536 R + 256 G + B, -1 where transparent; None for grey.
+        thrice: Whether the ids were written as three equal channels, which also are a colour.
     """
 
     ids: NDArray[np.uint8] | None
     colours: NDArray[np.int32] | None
+    thrice: bool = False
 
 
 def decode_mask(png: bytes) -> PngMask:
@@ -61,7 +63,12 @@ def decode_mask(png: bytes) -> PngMask:
         return PngMask(_grey(_as_grey(png), info.bit_depth), _packed(decode_unchanged(png)))
     if info.channels == 2:
         raise ImageError("it is grey with transparency: export masks without transparency")
-    return PngMask(None, _packed(decode_unchanged(png)))
+    pixels = decode_unchanged(png)
+    first = pixels[..., 0]
+    opaque = pixels.shape[2] < 4 or bool((pixels[..., 3] == 255).all())
+    if opaque and np.array_equal(first, pixels[..., 1]) and np.array_equal(first, pixels[..., 2]):
+        return PngMask(np.ascontiguousarray(first), _packed(pixels), thrice=True)
+    return PngMask(None, _packed(pixels))
 
 
 def from_colours(
@@ -104,13 +111,18 @@ def from_colours(
     return ids[inverse].reshape(colours.shape)
 
 
-def knows(colours: NDArray[np.int32], class_map: ClassMap, table: ColourTable | None) -> bool:
-    """Return whether every used colour of a palette has a class."""
+def by_colour(mask: PngMask, class_map: ClassMap, table: ColourTable | None) -> bool:
+    """Return whether a mask means its colours: it has no ids, or a class is known for every used colour.
+
+    Equal channels are a colour where any colour has a class, else ids.
+    """
+    if mask.colours is None or mask.ids is None:
+        return mask.ids is None
     known = {*class_map.colours, *({} if table is None else table.by_colour)}
-    if not known:
-        return False
+    if not known or mask.thrice:
+        return bool(known)
     packed = {-1, 0, *(red << 16 | green << 8 | blue for red, green, blue in known)}
-    return packed.issuperset(np.unique(colours).tolist())
+    return packed.issuperset(np.unique(mask.colours).tolist())
 
 
 def shares(counts: Mapping[str, int]) -> str:

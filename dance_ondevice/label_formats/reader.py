@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from dance_ondevice.files import read_regular
-from dance_ondevice.label_formats import coco, cvat, label_studio
+from dance_ondevice.label_formats import coco, cvat, label_studio, labelme, supervisely
 from dance_ondevice.label_formats.label_file import LabelFile
 from dance_ondevice.label_formats.regions import Export, FormatError, OtherFormat
 
@@ -35,6 +35,8 @@ FORMATS: Mapping[str, LabelFormat] = {
     "coco": LabelFormat("COCO JSON", coco.looks_like, coco.read),
     "cvat": LabelFormat("CVAT for images XML", cvat.looks_like, cvat.read),
     "labelstudio": LabelFormat("Label Studio JSON", label_studio.looks_like, label_studio.read),
+    "labelme": LabelFormat("LabelMe JSON", labelme.looks_like, labelme.read),
+    "supervisely": LabelFormat("Supervisely JSON", supervisely.looks_like, supervisely.read),
 }
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "names",
     "paint",
     "polygons",
+    "position",
     "rectangle",
 ]
 
@@ -134,14 +135,29 @@ def check_size(width: object, height: object) -> tuple[int, int]:
     Raises:
         FormatError: They are not a valid size of an image.
     """
-    for side in (width, height):
-        if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= _LONGEST_SIDE:
-            raise FormatError(f"the size is {width!r} x {height!r}; sides are 1 to {_LONGEST_SIDE} pixels")
-    assert isinstance(width, int)
-    assert isinstance(height, int)
-    if width * height > _MOST_PIXELS:
+    sides = [_whole(side) for side in (width, height)]
+    if any(side is None or not 1 <= side <= _LONGEST_SIDE for side in sides):
+        raise FormatError(f"the size is {width!r} x {height!r}; sides are 1 to {_LONGEST_SIDE} pixels")
+    across, down = (side or 0 for side in sides)
+    if across * down > _MOST_PIXELS:
         raise FormatError(f"the size is {width} x {height}: more than {_MOST_PIXELS} pixels")
-    return width, height
+    return across, down
+
+
+def position(point: object) -> tuple[float, float]:
+    """Check a point ``[x, y]`` in a file, and return it as numbers.
+
+    Raises:
+        FormatError: It is not a position in an image.
+    """
+    if (
+        not isinstance(point, (list, tuple))
+        or len(point) != 2
+        or not all(isinstance(c, (int, float)) and not isinstance(c, bool) for c in point)
+        or not all(abs(c) <= _FARTHEST for c in point)
+    ):
+        raise FormatError(f"a point is {str(point)[:60]}, which is not a position in an image")
+    return float(point[0]), float(point[1])
 
 
 def polygons(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
@@ -229,6 +245,15 @@ def bitmap(decode: Callable[[], NDArray[np.bool_]], left: int = 0, top: int = 0)
             mask[y0:y1, x0:x1][found[y0 - top : y1 - top, x0 - left : x1 - left]] = class_id
 
     return fill
+
+
+def _whole(side: object) -> int | None:
+    """Return a whole number that a tool wrote as such, as 480.0 or as text; None for anything else."""
+    if isinstance(side, str) and side.isascii() and side.isdigit() and len(side) < 9:
+        return int(side)
+    if isinstance(side, bool) or not isinstance(side, (int, float)):
+        return None
+    return int(side) if math.isfinite(side) and side == int(side) else None
 
 
 def _edge(value: float, limit: int) -> int:

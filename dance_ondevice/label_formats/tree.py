@@ -17,7 +17,7 @@ from types import TracebackType
 
 from dance_ondevice.label_formats.regions import FormatError
 
-__all__ = ["Entry", "Tree"]
+__all__ = ["Entry", "Tree", "is_zip"]
 
 #: Limits of a folder; a folder with more files or levels is not an export.
 MOST_FILES = 100_000
@@ -45,6 +45,11 @@ class Entry:
     def name(self) -> str:
         """Return the file's name."""
         return self.path.name
+
+
+def is_zip(path: Path) -> bool:
+    """Return whether a path is a zip archive, by its ending or its content."""
+    return path.is_file() and (path.suffix.lower() == ".zip" or zipfile.is_zipfile(path))
 
 
 class Tree:
@@ -77,6 +82,9 @@ class Tree:
         self._open.close()
 
     def _all(self) -> Iterator[Entry]:
+        if is_zip(self._path):  # a download may have another ending, or none
+            yield from self._zip(self._path, PurePosixPath())
+            return
         if not self._path.is_dir():
             yield from self._file(self._path, PurePosixPath(self._path.name), top=PurePosixPath())
             return

@@ -98,3 +98,27 @@ def test_state_of_charge_comes_from_charge_or_energy_where_no_percentage_is_told
     assert charge_percent(folder, board.read) == 50
     board.put(f"{GAUGE}/charge_full", 0)
     assert charge_percent(folder, board.read) is None
+
+
+@pytest.mark.parametrize(("shown", "percent"), [(103, 100.0), (255, None), (-1, None)])
+def test_a_gauge_may_show_a_little_more_than_full(
+    board: FakeBoard, shown: int, percent: float | None
+) -> None:
+    for name in ("charge_now", "charge_full", "energy_now", "energy_full"):
+        (board.sysfs / GAUGE / name).unlink(missing_ok=True)
+    board.put(f"{GAUGE}/capacity", shown)
+    assert charge_percent(board.sysfs / GAUGE) == percent
+
+
+@pytest.mark.parametrize("kind", ["USB_DCP", "USB_PD", "BrickID"])
+def test_chargers_of_older_kernels_are_outside_supplies(board: FakeBoard, kind: str) -> None:
+    board.put("class/power_supply/charger/type", kind)
+    board.put("class/power_supply/charger/online", 1)
+    board.put("class/power_supply/charger/voltage_now", 5_000_000)
+    with pytest.raises(ValueError, match="outside supply is on"):
+        battery_watts(board.sysfs)
+
+
+def test_a_ups_is_a_battery(board: FakeBoard) -> None:
+    board.put(f"{GAUGE}/type", "UPS")
+    assert battery_watts(board.sysfs) == pytest.approx(7.612 * 0.903)

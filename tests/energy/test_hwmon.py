@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fake_boards import FakeBoard, busy, joules, parts
+from fake_boards import FakeBoard, busy, denied, joules, parts
 
 from dance_ondevice.energy.hwmon import channels, find_chips, open_hwmon
 from dance_ondevice.energy.sensors import MeterUnavailable
@@ -175,3 +175,11 @@ def test_a_clock_that_goes_back_is_no_time(tmp_path: Path) -> None:
     for now in (10.0, 10.5, 10.2, 10.5, 11.0):
         reading = meter.read(now)
     assert (reading.joules, reading.unmeasured_seconds) == (pytest.approx(7.35), 0)
+
+
+def test_a_chip_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    board = FakeBoard("ina226", tmp_path)
+    board.faults = dict.fromkeys(("power1_input", "curr1_input", "in1_input"), denied)
+    with pytest.raises(MeterUnavailable, match="this user may not read") as raised:
+        open_hwmon(board.sysfs, board.read)
+    assert "udev rule" in raised.value.remedy

@@ -12,6 +12,7 @@ LABELS = {
         "in",
         "in1",
         "DC_IN",
+        "VDD_12V_IN",
         "VBUS_IN",
         "12V_IN",
         "VIN_12V",

@@ -16,6 +16,11 @@ def test_names_match_without_capitals_and_the_map_wins() -> None:
     }  # fmt: skip
 
 
+def test_the_map_has_names_in_any_spelling_unless_a_class_has_it() -> None:
+    mapped = read_class_map('[classes]\n"Street-lamp" = "ignore"\nRoad = "sky"\n', CLASSES)
+    assert mapped.resolve(["street lamp", "ROAD"], CLASSES) == {"street lamp": 255, "ROAD": 1}
+
+
 def test_unknown_names_come_all_at_once_with_a_map_that_would_do() -> None:
     with pytest.raises(UnknownClasses) as caught:
         ClassMap().resolve(["sky", "Trafic Sign", "unicorn"], CLASSES)

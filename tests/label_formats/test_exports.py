@@ -15,7 +15,7 @@ from dance_ondevice.label_formats import regions
 from dance_ondevice.label_formats.coco import read_coco
 from dance_ondevice.label_formats.cvat import read_cvat
 from dance_ondevice.label_formats.label_studio import read_label_studio
-from dance_ondevice.label_formats.reader import read_export
+from dance_ondevice.label_formats.reader import read_bytes, read_export
 from dance_ondevice.label_formats.regions import Export, FormatError
 
 IDS = {"car": 1, "road": 2}
@@ -147,6 +147,7 @@ def test_cvat_paints_by_z_order_and_decodes_masks() -> None:
         b"<other/>",
         b'<!DOCTYPE a [<!ENTITY b "b">]><annotations/>',
         b"<annotations><track/></annotations>",
+        b"<annotation><imagesize/></annotation>",
     ],
 )
 def test_what_is_no_cvat_for_images_says_so(data: bytes) -> None:
@@ -223,6 +224,84 @@ def test_the_format_is_told_from_the_content(tmp_path: Path) -> None:
             read_export(file)
 
 
+def drawn_on(**more: Any) -> dict[str, Any]:
+    points = {"points": [[0, 0], [50, 0], [50, 50], [0, 50]], "polygonlabels": ["car"]}
+    return {"type": "polygonlabels", "value": points, **more}
+
+
+@pytest.mark.parametrize(
+    ("results", "why"),
+    [
+        ((drawn_on(to_name="left"), drawn_on(to_name="right")), "several images of the task"),
+        ((drawn_on(item_index=0), drawn_on(item_index=1)), "several pages of the task"),
+        ((drawn_on(image_rotation=90),), "turned by 90 degrees"),
+    ],
+)
+def test_drawings_on_several_images_or_a_turned_one_are_no_label(results: Any, why: str) -> None:
+    (refused,) = read_label_studio([task(*results)]).refused
+    assert why in refused.why
+
+
+@pytest.mark.parametrize(
+    ("data", "result"),
+    [
+        ({"left": "a-1-1.jpg", "right": "/data/upload/1/0a1b2c3d-front-1-1.jpg"}, drawn_on(to_name="right")),
+        ({"pages": ["a-1-1.jpg", "s3://b/front-1-1.jpg"]}, drawn_on(item_index=1)),
+        ({"image": "data:image/jpeg;base64,/9j/a.jpg"}, drawn_on()),
+        ({"image": "/tasks/1/resolve/?fileuri=czM6"}, drawn_on()),
+    ],
+)
+def test_label_studio_names_the_image_that_was_drawn_on(data: dict[str, Any], result: dict[str, Any]) -> None:
+    drawn = {**task(result), "data": data, "file_upload": "0a1b2c3d-front-1-1.jpg"}
+    assert read_label_studio([drawn]).images[0].image == "front-1-1.jpg"
+
+
+def test_a_task_alone_and_an_annotation_of_a_target_storage_are_read() -> None:
+    one = task(drawn_on())
+    annotation = {**one["annotations"][1], "task": {"id": 3, "data": one["data"]}}
+    for document in (one, annotation):
+        assert read_bytes("7", json.dumps(document).encode()).images[0].image == "front-1-1.jpg"
+
+
+def test_of_several_annotations_the_ground_truth_counts() -> None:
+    both = task(drawn_on())
+    both["annotations"] = [{**both["annotations"][1], "ground_truth": True}, {"result": []}]
+    assert read_label_studio([both]).images
+
+
+def test_a_turned_rectangle_turns_about_its_corner() -> None:
+    value = {"x": 50, "y": 0, "width": 50, "height": 50, "rotation": 90, "rectanglelabels": ["car"]}
+    mask = mask_of(read_label_studio([task({"type": "rectanglelabels", "value": value})]))
+    expected = np.full((6, 8), 255)
+    expected[:4, 1:4] = 1
+    np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize("text", ["utf-16", "nan", "numbers of a table"])
+def test_what_other_programs_make_of_json_is_read(text: str) -> None:
+    document = coco({"category_id": 1.0, "image_id": 7.0, "area": 0.5, "segmentation": [0, 0, 4, 0, 4, 3]})
+    document["images"][0] |= {"width": 32.0, "height": "24"}
+    data = json.dumps(document)
+    content = data.encode("utf-16") if text == "utf-16" else data.encode()
+    if text == "nan":
+        content = data.replace("0.5", "NaN").encode()
+    (image,) = read_bytes("a.json", content).images
+    assert (image.width, image.height) == (32, 24)
+
+
+@pytest.mark.parametrize(("start", "kind"), [(b"\x1f\x8b\x08", "gzip"), (b"\0" * 257 + b"ustar", "tar")])
+def test_an_archive_says_that_it_wants_to_be_unpacked(start: bytes, kind: str) -> None:
+    with pytest.raises(FormatError, match=f"{kind} archive: unpack it"):
+        read_bytes("labels.tar.gz", start + b"rest")
+
+
+def test_a_ring_without_an_area_beside_others_is_nothing() -> None:
+    export = read_coco(coco({"category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 3], [1, 1, 2, 2]]}))
+    assert export.images
+    export = read_coco(coco({"category_id": 1, "segmentation": [[1, 1, 2, 2]]}))
+    assert "2 points" in export.refused[0].why
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
@@ -231,13 +310,30 @@ json_values = st.recursive(
 
 
 @given(json_values, json_values, json_values)
-def test_no_document_does_more_than_raise_its_error(images: Any, annotations: Any, categories: Any) -> None:
-    for read, document in (
-        (read_coco, {"images": images, "annotations": annotations, "categories": categories}),
-        (read_label_studio, [{"id": 1, "data": images, "annotations": annotations}]),
+def test_no_document_does_more_than_raise_its_error(one: Any, other: Any, third: Any) -> None:
+    drawing = {"type": "polygonlabels", "original_width": 8, "original_height": 6}
+    for document in (
+        {"images": one, "annotations": other, "categories": third},
+        [{"id": 1, "data": one, "annotations": other}],
+        [task({**drawing, "value": one, "to_name": other, "image_rotation": third, "item_index": other})],
+        {"task": {"data": one}, "result": other},
+        {"imagePath": "a.jpg", "imageWidth": one, "imageHeight": other, "shapes": third},
+        {
+            "imagePath": one,
+            **{"imageWidth": 8, "imageHeight": 6},
+            "shapes": [{"label": "car", "points": other, "shape_type": "mask", "mask": third}],
+        },
+        {"imgHeight": one, "imgWidth": other, "objects": third},
+        {"size": {"height": one, "width": other}, "objects": [third]},
+        {
+            "size": {"height": 6, "width": 8},
+            "objects": [{"classTitle": "car", "geometryType": "polygon", "points": {"exterior": one}}],
+        },
     ):
         try:
-            export = read(document)
+            export = read_bytes("a.json", json.dumps(document).encode())
+            for image in export.images:
+                regions.paint(image, dict.fromkeys(regions.names([image]), 1))
         except FormatError:
             continue
         assert isinstance(export, Export)

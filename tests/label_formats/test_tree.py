@@ -96,6 +96,12 @@ def test_a_damaged_zip_says_so(tmp_path: Path, damage: str) -> None:
         ("cam-17-7.jpg.png", ["cam-17-7.jpg", "cam-17-7"]),
         ("cam-17-7_gtFine_labelIds.png", ["cam-17-7_gtFine_labelIds", "cam-17-7"]),
         ("cam-17-7.label.png", ["cam-17-7.label", "cam-17-7"]),
+        ("cam-17-7_mask.png", ["cam-17-7_mask", "cam-17-7"]),
+        ("cam-17-7_JPG_jpg.rf.4d9F.jpg", ["cam-17-7_JPG_jpg.rf.4d9F", "cam-17-7"]),
+        (
+            "cam-17-7_jpg.rf.4d9f_mask.png",
+            [*(f"cam-17-7_jpg.rf.4d9f{end}" for end in ("_mask", "")), "cam-17-7"],
+        ),
     ],
 )
 def test_a_name_counts_as_it_is_before_anything_is_cut(name: str, expected: list[str]) -> None:
@@ -109,6 +115,7 @@ def test_a_name_counts_as_it_is_before_anything_is_cut(name: str, expected: list
         ("cam_7_leftImg8bit.png", 7),
         ("cam-7_gtFine_labelIds", 7),
         ("cam", None),
+        ("clip_000002_png.rf.0a1b2c3d4e5f60718293a4b5c6d7e8f9.jpg", 2),
     ],
 )
 def test_the_last_number_is_the_frames_own(name: str, number: int | None) -> None:

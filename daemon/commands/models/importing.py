@@ -30,6 +30,8 @@ def import_(folder: Path, config_path: Path | None, state_dir: Path | None, as_j
     """
     paths = target(config_path, state_dir)
     folder = folder.absolute()
+    if not folder.exists():  # at once, not when the round that runs now is done
+        raise WorkFailed(f"{folder} is not there; give a folder with model.safetensors and card.json")
     if instances.read_daemon_file(paths) is not None:
         result = ask(paths, "import_model", folder=str(folder))
         result = await_request(paths, result["request"])

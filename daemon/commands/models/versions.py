@@ -128,6 +128,11 @@ def _switch(paths: StatePaths, as_json: bool, cmd: str, **args: Any) -> None:
 
 def _read_card(paths: StatePaths, version: str | None) -> dict[str, Any]:
     if version is None:
+        if not paths.live_file.exists():
+            raise WorkFailed(
+                f"{paths.root} has no live version yet: the daemon makes one at its first round, or at its "
+                "start with inference on; `dance-ondevice models import DIR` brings one in"
+            )
         try:
             version = str(decode(read_regular(paths.live_file), dict[str, Any])["version"])
         except (OSError, ValueError, KeyError, TypeError) as error:

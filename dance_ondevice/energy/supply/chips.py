@@ -154,6 +154,19 @@ def pairs(chip: Chip) -> list[Channel]:
     return result
 
 
+def forbidden(chip: Chip) -> str:
+    """Return the first value of a chip that this user may not read; empty if there is none."""
+    for name in sorted(chip.attributes):
+        if _NUMBERED.fullmatch(name):
+            try:
+                chip.number(name)
+            except PermissionError:
+                return f"{chip.hwmon}/{name} of {chip.name}"
+            except UNREADABLE:
+                continue
+    return ""
+
+
 def _numbers(chip: Chip) -> dict[str, list[int]]:
     found: dict[str, set[int]] = {"energy": set(), "power": set(), "in": set(), "curr": set()}
     for name in chip.attributes:

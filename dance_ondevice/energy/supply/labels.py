@@ -32,7 +32,7 @@ _ROLES = (
         r"((ac|dc|mains|wall|psu|supply|system|sys|board|machine|main|carrier) )?(in\d?|input)( power)?"
         r"|vin\d?|vin \d+v\d*|psu?\d* in(put)?( power)?"
         r"|(ac|dc)in|dcin power|(vbus|usb|usbc|usb c|\d+v\d*) in(put)?( power)?|power in(put)?"
-        r"|wall power",
+        r"|vdd (12|19|20|24|48)v in|wall power",
     ),
     (
         Role.TOTAL,

@@ -116,7 +116,7 @@ def test_engines_are_those_of_the_live_version(run, run_json, paths: StatePaths)
 
 
 def test_show_without_a_live_version(run, paths: StatePaths):
-    assert "no live version" in run("models", "show", "--state-dir", str(paths.root), code=1).stderr
+    assert "no live version yet" in run("models", "show", "--state-dir", str(paths.root), code=1).stderr
 
 
 def test_list_without_a_database(run, paths: StatePaths):
@@ -270,6 +270,10 @@ def test_an_import_asks_the_daemon_and_tells_what_became_of_it(  # noqa: PLR0917
 
     serve({"import_model": import_model, "train_status": lambda _: {"state": "done", **end}})
     monkeypatch.chdir(tmp_path)
+    assert (
+        "bass is not there" in run("models", "import", "bass", "--state-dir", str(paths.root), code=1).stderr
+    )
+    (tmp_path / "base").mkdir()
     done = run("models", "import", "base", "--state-dir", str(paths.root), code=code)
     assert words in done.stdout + done.stderr
     assert asked == [{"folder": str(tmp_path / "base")}]  # the daemon has a folder of its own to start from
@@ -281,6 +285,23 @@ def test_without_a_daemon_a_model_that_has_learnt_is_not_replaced(run, paths: St
     assert "v0002 has learnt" in errors
     assert f"dance-ondevice run --state-dir {paths.root}" in errors
     assert json.loads(paths.live_file.read_bytes()) == {"version": "v0002"}
+
+
+def test_a_model_of_another_program_or_order_of_classes_says_the_way_in(run, paths: StatePaths, tmp_path):
+    (paths.root / "classes.json").write_text('["sky", "road"]')
+    foreign, turned = tmp_path / "segformer", tmp_path / "turned"
+    for folder in (foreign, turned):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"x")
+    (foreign / "config.json").write_text("{}")
+    (turned / "card.json").write_text('{"classes": ["Road", "sky"]}')
+    where = ("--state-dir", str(paths.root))
+    told = run("models", "import", str(foreign), *where, code=1).stderr
+    assert "no card.json in it (it holds config.json, model.safetensors)" in told
+    assert "pretrain --init" in told
+    file = foreign / "model.safetensors"
+    assert "no card.json in it" in run("models", "import", str(file), *where, code=1).stderr
+    assert "the same in another order" in run("models", "import", str(turned), *where, code=1).stderr
 
 
 def test_classes_are_listed_and_appended(run, run_json, paths: StatePaths):

@@ -31,6 +31,7 @@ def made(paths: StatePaths, tmp_path: Path) -> Path:
     (paths.rounds / "r1" / "checkpoint" / "state").write_bytes(b"no part of it")
     (paths.rounds / "r1" / "job.json").write_text("{}")
     (paths.root / "console.token").write_text("secret")
+    (paths.root / "classes.json").write_text('["road", "car"]')
     target = tmp_path / "site.tar"
     back_up(paths, target)
     return target
@@ -99,12 +100,15 @@ def test_a_backup_holds_what_a_state_is_and_no_secrets(made: Path, paths: StateP
             "models/v0001/card.json",
             "models/v0001/model.safetensors",
             "rounds/r1/job.json",
+            "classes.json",
         ),
     }
     other = StatePaths(tmp_path / "other")
     restore(made, other)
     assert files(other) == files(paths)
     assert other.live_file.read_text() == paths.live_file.read_text()
+    # Without it, labels of a board without a model would be taken for other classes.
+    assert (other.root / "classes.json").read_text() == '["road", "car"]'
     stored = paths.root / files(paths)[0]
     assert (other.root / files(paths)[0]).stat().st_mtime == pytest.approx(stored.stat().st_mtime, abs=1e-3)
     assert not list(other.root.glob(".restore-*"))

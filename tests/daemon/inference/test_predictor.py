@@ -158,6 +158,15 @@ def test_whoever_subscribes_is_told_the_classes_and_their_colours(rig: tuple, mo
     assert again["classes"] == first["classes"]
 
 
+def test_a_sender_that_changes_its_name_does_not_fill_the_memory(rig: tuple) -> None:
+    predictor, mailbox, receive = rig
+    for seq in range(70):
+        mailbox.offer(frame(seq, np.zeros((8, 8, 3), np.uint8), camera=f"cam{seq}"))
+        receive()
+    assert len(predictor._explained) == 64
+    assert len(predictor.conditions._used) == 64
+
+
 def test_a_swap_takes_effect_with_the_next_frame(rig: tuple, models: list[Path]) -> None:
     predictor, mailbox, receive = rig
     image = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)

@@ -58,6 +58,12 @@ def test_grey_pixels_become_colour(shape: tuple[int, ...]) -> None:
     assert image_headers.probe(encode_for_store(frame, 1.0).data).channels == 3
 
 
+def test_the_fourth_channel_is_left_out() -> None:
+    colour = picture()
+    frame = checked(np.dstack([colour, colour[:, :, :1]]).tobytes(), (*colour.shape[:2], 4))
+    assert (np.frombuffer(frame.image, np.uint8).reshape(colour.shape) == colour).all()
+
+
 def test_image_that_stays_as_large_as_it_was_stays_as_it_was() -> None:
     assert encode_for_store(checked(jpeg()), 1.0).data == jpeg()
     tiny = checked(jpeg(0, 1, 1))

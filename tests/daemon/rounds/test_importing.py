@@ -124,7 +124,7 @@ def test_what_is_of_no_use_changes_nothing(
         with pytest.raises(VersionError, match=name) as raised:
             rig.procedure.bring_in(tmp_path / name)
         assert str(tmp_path) in str(raised.value)
-    with pytest.raises(OSError, match=r"card\.json"):
+    with pytest.raises(VersionError, match=r"no card\.json"):
         rig.procedure.bring_in(tmp_path / "nothing")
     assert rig.versions.names() == ["v0001"]
     assert not list(paths.models.glob(".*"))

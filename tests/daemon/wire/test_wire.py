@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from typing import Any
@@ -126,6 +127,7 @@ def test_label_for_an_earlier_frame() -> None:
         ({"captured_at": 0}, "captured_at", "1970"),
         ({"captured_at": -5.0}, "captured_at", "1970"),
         ({"captured_at": 1e11}, "captured_at", "1e+11"),
+        ({"captured_at": 1760000000123}, "captured_at", "milliseconds, so divide by 1000"),
         ({"encoding": None}, "header", "encoding"),
         ({"encoding": "bmp"}, "header", "bmp"),
         ({"encoding": "raw"}, "shape", "dtype"),
@@ -274,7 +276,7 @@ def test_imagezmq_jpeg() -> None:
     )
 
 
-@pytest.mark.parametrize("shape", [[2, 3, 3], [2, 3, 1], [2, 3]])
+@pytest.mark.parametrize("shape", [[2, 3, 3], [2, 3, 4], [2, 3, 1], [2, 3]])
 def test_imagezmq_array(shape: list[int]) -> None:
     head = json.dumps({"msg": "cam", "dtype": "uint8", "shape": shape}).encode()
 
@@ -289,7 +291,7 @@ def test_imagezmq_array(shape: list[int]) -> None:
     ("head", "image", "reason"),
     [
         ({"dtype": "float32", "shape": [2, 3, 3]}, bytes(18), "shape"),
-        ({"dtype": "uint8", "shape": [2, 3, 4]}, bytes(24), "shape"),
+        ({"dtype": "uint8", "shape": [2, 3, 2]}, bytes(12), "shape"),
         ({"dtype": "uint8", "shape": [2]}, bytes(2), "shape"),
         ({"dtype": "uint8", "shape": []}, bytes(2), "shape"),
         ({"dtype": "uint8", "shape": [2, 3, 3]}, bytes(17), "shape"),
@@ -315,12 +317,25 @@ def test_wrong_imagezmq_message_is_refused_in_plain_text(
         ("..hidden", "hidden"),
         ("", "imagezmq"),
         ("///", "imagezmq"),
-        ("ü" * 80, "imagezmq"),
-        ("x" * 80, "x" * 64),
+        ("Büro 2", "Buro_2"),
+        ("摄像头", "imagezmq-" + hashlib.sha256("摄像头".encode()).hexdigest()[:8]),
+        ("x" * 80, "x" * 55 + "-" + hashlib.sha256(b"x" * 80).hexdigest()[:8]),
     ],
 )
 def test_camera_name(text: str, name: str) -> None:
     assert camera_name(text) == name
+
+
+def test_names_that_differ_in_what_cannot_be_kept_stay_apart() -> None:
+    texts = ["摄像头", "相机二", "cam 摄", "cam 相", "x" * 70 + "1", "x" * 70 + "2"]
+    assert len({camera_name(text) for text in texts}) == len(texts)
+
+
+def test_of_a_list_the_first_text_names_the_camera() -> None:
+    for msg, name in ((["yard", 12.5], "yard"), ([7], "imagezmq"), (None, "imagezmq")):
+        message = wire.parse([json.dumps({"msg": msg}).encode(), IMAGE], LIMITS)
+        assert isinstance(message, ForeignFrame)
+        assert message.camera == name
 
 
 @given(st.text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from label_imports import (
     put,
     rows,
     write,
+    zipped,
 )
 from tool_scene import NAMES, truth
 
@@ -73,6 +75,20 @@ def test_refused_labels_are_listed_with_their_reasons(bring, refuse, ids, folder
 def test_an_empty_folder_is_no_success(run, folder: Path, paths: StatePaths, database: Any) -> None:
     said = run("labels", "import", str(folder), "--state-dir", str(paths.root), "--dry-run", code=1).stderr
     assert "no .png" in said
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("labels.txt", "export as COCO"),
+        ("inner.zip", "inner.zip is not opened"),
+        ("a.tif", "masks must be PNG"),
+    ],
+)
+def test_what_is_there_instead_is_named(refuse, folder: Path, tmp_path: Path, name: str, told: str) -> None:
+    (folder / name).write_bytes(b"x")
+    assert told in " ".join(refuse(zipped(folder, tmp_path / "tool.zip")).split())
 
 
 def test_without_a_daemon_it_says_how_to_start_one(refuse, folder: Path) -> None:
@@ -215,3 +231,28 @@ def test_a_first_label_is_taken_away_again_and_only_the_last_import_goes(
     assert store.snapshot().samples_labelled == 1
     assert store.snapshot().bytes == sum(f.stat().st_size for f in paths.samples.rglob("*") if f.is_file())
     assert "no import to take back" in run(*args, code=1).stderr
+
+
+@pytest.mark.usefixtures("daemon")
+def test_names_mean_the_classes_of_the_state_though_the_command_has_no_configuration(
+    bring, ids, folder: Path, paths: StatePaths
+) -> None:
+    (paths.root / "classes.json").write_text('["bus", "car", "road"]')
+    bring(write(folder / "a.json", coco(f"{ids[0]}.jpg", annotations=[CAR])))
+    found = mask_of(paths, ids[0])
+    assert found is not None
+    assert set(np.unique(found)) == {1, 255}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_store_that_is_busy_for_long_is_named(
+    bring, ids, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_labels, "_STORE_SECONDS", 0.01)
+    busy = threading.Event()
+    store.submit(lambda _: busy.wait(60))
+    write(folder / "a.json", coco(f"{ids[0]}.jpg", annotations=[CAR]))
+    try:
+        assert "import again" in bring(folder, code=1)["results"][0]["error"]
+    finally:
+        busy.set()

@@ -189,3 +189,61 @@ def test_masks_of_0_and_255_say_which_class_has_no_pixel(
     (tmp_path / "map.toml").write_text(note[note.index("[classes]") :])
     assert bring(folder, "--class-map", str(tmp_path / "map.toml"))["notes"] == []
     assert np.all(mask_of(paths, ids[0])[12:] == 1)
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ("class_names.txt", "\n".join(["_background_", *NAMES])),
+        (
+            "_classes.csv",
+            "Pixel Value, Class\n" + "\n".join(f"{i}, {n}" for i, n in enumerate(["bg", *NAMES])),
+        ),
+    ],
+)
+def test_ids_go_by_the_table_of_names_beside_them(
+    *, table: str, text: str, bring, ids, folder: Path, paths: StatePaths
+) -> None:
+    (folder / table).write_text(text)
+    (folder / f"{ids[0]}_mask.png").write_bytes(encode_png(one_up(truth(0))))
+    answer = folder.parent / "map.toml"
+    answer.write_text('[classes]\nbg = "ignore"')
+    bring(folder, "--class-map", str(answer))
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), truth(0))
+
+
+@pytest.mark.usefixtures("daemon")
+def test_ids_in_three_equal_channels_are_ids_where_no_colour_has_a_name(
+    bring, ids, folder: Path, paths: StatePaths
+) -> None:
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(np.repeat(truth(0)[..., None], 3, 2)))
+    assert bring(folder)["imported"] == 1
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), truth(0))
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(np.full((*SIZE, 3), 128, np.uint8)))
+    (folder / "label_colors.txt").write_text("128 128 128 Sky\n128 0 0 Building\n")
+    assert bring(folder)["results"][0]["classes"] == {"sky": 1.0}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_drawings_and_pictures_of_masks_beside_them_are_one_label(bring, ids, folder: Path) -> None:
+    def put_mask(name: str, mask: NDArray[np.uint8]) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(encode_png(mask))
+
+    plain, shown = truth(0), np.repeat(truth(0)[..., None], 3, 2)[..., :3] // 2 + np.uint8([1, 2, 3])
+    put_mask(f"masks/{ids[0]}.png", plain)
+    put_mask(f"colormaps/{ids[0]}.png", shown)
+    put_mask(f"instances/{ids[0]}.png", shown)
+    put_mask(f"gtFine/{ids[1]}_gtFine_labelIds.png", plain)
+    (folder / "gtFine" / f"{ids[1]}_gtFine_polygons.json").write_text(
+        '{"imgHeight": 24, "imgWidth": 32, "objects": [{"label": "car", "polygon": [[0, 0], [9, 0], [9, 9]]}'
+        "]}"
+    )
+    put_mask(f"ds/masks_machine/{ids[2]}.png", plain)
+    (folder / "ds" / "ann").mkdir()
+    (folder / "ds" / "ann" / f"{ids[2]}.jpg.json").write_text(
+        '{"size": {"height": 24, "width": 32}, "objects": [{"classTitle": "car", '
+        '"geometryType": "rectangle", "points": {"exterior": [[0, 0], [9, 9]], "interior": []}}]}'
+    )
+    assert bring(folder)["imported"] == 3
