@@ -7,6 +7,10 @@
 #              through a day of 10,000 frames (docs/robustness.md)
 # make soak    an hour (SOAK_SECONDS) of daemon in a world that changes fast: does it grow?
 # make fuzz    100,000 (FUZZ_INPUTS) damaged inputs to everything that reads what comes from outside
+# make docs    builds these pages as a site in site/, to be read without a network (docs/decisions.md says by what)
+# make coverage   which lines the tests run (docs/testing.md says which they do not); PYTEST_ARGS='-m "not slow"' is quick
+# make flaky   runs the slow part of the tests TIMES times and counts the failures
+# make release-check   builds wheel and sdist and tries the wheel in new environments (CONTRIBUTING.md)
 # make clean   removes .venv and everything else that was made here
 #
 # make install-service    installs the service for systemd (docs/installation.md); as root, and again to upgrade
@@ -19,6 +23,8 @@
 #   DEMO_ARGS="--seed 1"   options for `dance-ondevice demo`
 #   PYTEST_ARGS="-k wire"  options for pytest
 #   FAULT_KILLS=200 DAY_FRAMES=10000 OVERLOAD_SECONDS=600 SOAK_SECONDS=3600 FUZZ_INPUTS=100000   how much of it
+#   TIMES=20               how often flaky runs the slow tests
+#   RELEASE_PYTHONS="python3.10 python3.12"   what release-check tries the wheel with, instead of all that are there
 #   OUT=FILE.json          where faults or soak write their figures, as a result for docs/benchmarks
 #   PREFIX=DIR             where install-service puts its virtual environment; /opt/dance-ondevice if not given
 #   BINDIR=DIR             where it links the command; /usr/local/bin if not given
@@ -35,6 +41,8 @@ DAY_FRAMES ?= 10000
 OVERLOAD_SECONDS ?= 600
 SOAK_SECONDS ?= 3600
 FUZZ_INPUTS ?= 100000
+TIMES ?= 20
+RELEASE_PYTHONS ?=
 OUT ?=
 PREFIX ?= /opt/dance-ondevice
 BINDIR ?= /usr/local/bin
@@ -57,7 +65,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format faults soak fuzz clean install-service uninstall-service
+.PHONY: help run test check lint format faults soak fuzz docs coverage flaky release-check clean install-service uninstall-service
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -92,8 +100,26 @@ fuzz: $(VENV)/.stamp-test
 	$(BIN)/python tests/fuzz/fuzz_run.py --inputs $(FUZZ_INPUTS)
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/fuzz --timeout 0 $(PYTEST_ARGS)
 
+docs: $(VENV)/.stamp-test
+	$(BIN)/python docs/sphinx/build.py site
+
+# Processes that tests start are measured as well; what is killed leaves no figures.
+coverage: $(VENV)/.stamp-test
+	rm -rf .cache/coverage
+	$(PYTEST) --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/python -m coverage report
+
+flaky: $(VENV)/.stamp-test
+	@failed=0; for time in $$(seq $(TIMES)); do \
+	  $(PYTEST) -q -m slow $(PYTEST_ARGS) || failed=$$((failed + 1)); \
+	done; echo "$$failed of $(TIMES) runs of the slow tests failed"; test $$failed = 0
+
+release-check: $(VENV)/.stamp-test
+	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[release]'
+	TORCH_INDEX_URL='$(TORCH_INDEX_URL)' $(BIN)/python tests/release/release_check.py $(RELEASE_PYTHONS)
+
 clean:
-	rm -rf $(VENV) .cache build dist demo-report *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .cache build dist site demo-report *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install-service uninstall-service:
@@ -122,5 +148,5 @@ $(VENV)/.stamp-run: $(VENV)/.stamp-torch constraints.txt setup.cfg pyproject.tom
 	@touch $@
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-run
-	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[test,lint]' || { echo "make: $(BUILD_HINT)" >&2; exit 1; }
+	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[test,lint,docs]' || { echo "make: $(BUILD_HINT)" >&2; exit 1; }
 	@touch $@

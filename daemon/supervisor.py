@@ -24,9 +24,11 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.config.warnings import warnings as configured_warnings
 from dance_ondevice.daemon.control import instances, main_loop, status
+from dance_ondevice.daemon.control import notices as control_notices
 from dance_ondevice.daemon.control import sockets as control_sockets
 from dance_ondevice.daemon.control.next_step import Advisor
 from dance_ondevice.daemon.control.running import Core, Running
+from dance_ondevice.daemon.control.webhook import Webhook
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.meters import choose_meter
 from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
@@ -91,6 +93,7 @@ class Supervisor:
         self._seen = LastSeen(self._config.ingest.max_cameras, monotonic=monotonic)
         self._loaded = loaded
         self._services: list[Service] = []
+        self._webhook: Webhook | None = None
         self._metrics_server = contextlib.ExitStack()
         self._cleanup = contextlib.ExitStack()
 
@@ -180,6 +183,7 @@ class Supervisor:
                 mailbox=mailbox,
                 restart_keys=lambda: reloader.waiting,
                 model_changes=changes.found,
+                webhook=lambda: self._webhook.report if self._webhook else None,
             ),
             budget=core.budget,
             schedule=schedule,
@@ -370,6 +374,8 @@ class Supervisor:
             metrics_url = server.start()
             cpu.threads["metrics"] = lambda: server.native_id
             self._metrics_server.callback(server.close)
+        if url := config.notify.url:
+            self._webhook = self._begin(Webhook(url, lambda: control_notices.notices(parts)))
         sockets = control_sockets.make(
             config,
             self.paths,

@@ -1,3 +1,3 @@
 """DANCE on the device: data-network co-optimised, continual segmentation under an energy budget."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

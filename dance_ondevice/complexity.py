@@ -138,7 +138,7 @@ class DetailLoss:
 
 
 class EdgeDensity:
-    """Fraction of edge pixels: those with Sobel |gx| + |gy| above a tenth of a black-to-white step."""
+    """Fraction of edge pixels: those with Sobel ``|gx| + |gy|`` above a tenth of a black-to-white step."""
 
     name = "edge_density"
 

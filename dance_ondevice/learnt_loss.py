@@ -177,16 +177,19 @@ def out_of_group(
     scales: Sequence[float],
     groups: Sequence[int] | None = None,
 ) -> NDArray[np.float64]:
-    """Predict the losses (n, s) of frames, each by weights that are learnt from other groups alone.
+    """Predict how far the losses (n, s) of frames lie from the typical one, each from other groups alone.
 
     Nothing of a group takes part in its own predictions, the choice of the penalty included. Groups are put
-    together into a few folds. The arguments and errors are those of :func:`learn_loss`.
+    together into a few folds. The typical loss of the other groups is left out on purpose: it is the lower,
+    the higher the losses of the group itself are, so that predictions with it rank groups backwards where
+    nothing was learnt. The arguments and errors are those of :func:`learn_loss`.
     """
     found = np.zeros(losses.shape)
     for away in _folds(len(descriptions), groups):
         others = None if groups is None else [g for g, gone in zip(groups, away, strict=True) if not gone]
         learnt = learn_loss(descriptions[~away], losses[~away], scales, others)
-        found[away] = descriptions[away] @ np.asarray(learnt.weights).T + np.asarray(learnt.bias)
+        predicted = descriptions[away] @ np.asarray(learnt.weights).T + np.asarray(learnt.bias)
+        found[away] = predicted - np.asarray(learnt.typical)
     return found
 
 

@@ -173,3 +173,16 @@ def test_noise_is_no_better_than_chance_and_one_group_is_not_judged() -> None:
     groups = [n % 4 for n in range(60)]
     assert not judged_fit(seen, losses, (0.5,), groups).better_than_chance
     assert judged_fit(seen, losses, (0.5,), [0] * 60).agreement is None
+
+
+def test_where_nothing_can_be_learnt_groups_are_not_ranked_backwards() -> None:
+    alike = np.ones((40, 144), np.float32)
+    losses = np.repeat(np.arange(8) / 10, 5)[:, None]  # each group loses more than the one before it
+    groups = np.repeat(np.arange(8), 5).tolist()
+    assert np.abs(out_of_group(alike, losses, (0.5,), groups)).max() < 1e-9
+    rng = np.random.default_rng(4)
+    found = [
+        judged_fit(rng.normal(size=(40, 6)).astype(np.float32), losses[rng.permutation(40)], (0.5,), groups)
+        for _ in range(12)
+    ]
+    assert abs(np.mean([fit.agreement or 0.0 for fit in found])) < 0.12

@@ -16,7 +16,17 @@ from dance_ondevice import __version__
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOT_SOURCE = shutil.ignore_patterns(
-    ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "build", "dist", "demo-report"
+    ".git",
+    ".venv",
+    ".cache",
+    "site",
+    ".*_cache",
+    ".hypothesis",
+    "__pycache__",
+    "*.egg-info",
+    "build",
+    "dist",
+    "demo-report",
 )
 
 

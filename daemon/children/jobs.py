@@ -77,6 +77,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             not.
         scale_fit: What the loss on smaller images is learnt from; None if the round does not learn it.
         device: Where it trains: ``auto``, ``cpu`` or ``cuda``. It is judged on the CPU in any case.
+        by_teacher: Whether a teacher labelled the gate: scores are then agreement with it, and no accuracy.
     """
 
     round: str
@@ -109,6 +110,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     scale_fit: ScaleFit | None = None
     device: Literal["auto", "cpu", "cuda"] = "cpu"
+    by_teacher: bool = False
 
     @property
     def kind_of(self) -> RoundKindName:

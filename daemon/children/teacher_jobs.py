@@ -69,11 +69,13 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True, tag="calibrated"):
         thresholds: Threshold by class; above 1 where no pixel of the class is accepted.
         agreement: Share of the accepted pixels that agree with labels; None without labels.
         samples: Number of labelled samples that this was measured on.
+        frames: Of each of them, the accepted pixels that agree with its label, and all that have one.
     """
 
     thresholds: tuple[float, ...]
     agreement: float | None
     samples: int
+    frames: tuple[tuple[int, int], ...] = ()
 
 
 class Taught(msgspec.Struct, frozen=True, kw_only=True, tag="taught"):

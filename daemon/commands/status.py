@@ -50,6 +50,8 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "rounds", _rounds(rounds, paused=bool(answer.get("paused")))
     if step := answer.get("next_step"):
         yield "next", step.get("line")
+    for wanted in answer.get("labels_wanted") or []:
+        yield "labels", wanted.get("words")
     yield "last round", _last(rounds.get("last"))
     yield "learning", _learning(rounds.get("learning"))
     if rounds.get("probation"):

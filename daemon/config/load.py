@@ -195,7 +195,8 @@ def _accept(key: str, value: object, file: str, values: dict[str, object], probl
         problems.append(Problem(file, key, _describe(value), rule.allowed))
         return
     if not rule.test(typed):
-        problems.append(Problem(file, key, _show(value), rule.allowed))
+        found = "a value that is not shown" if rule.secret else _show(value)
+        problems.append(Problem(file, key, found, rule.allowed))
     else:
         values[key] = typed
 

@@ -11,10 +11,13 @@ from typing import Any
 import msgspec
 
 from dance_ondevice.daemon.config.load import COMMAND_LINE, ConfigError, Loaded, find, items, load, toml_value
+from dance_ondevice.daemon.config.rules import RULES
 from dance_ondevice.daemon.config.sections import Config
 
 log = logging.getLogger(__name__)
 
+#: What stands for the value of a key that may open a door.
+_HIDDEN = "(not shown)"
 #: Keys that a running daemon can change, because they are read anew for every decision. All other keys were
 #: used to build something (a socket, a meter, a model) and change at the next start.
 LIVE_KEYS = frozenset(
@@ -38,6 +41,7 @@ LIVE_KEYS = frozenset(
         "labels.teacher_samples",
         "labels.budget_share",
         "labels.self_training",
+        "labels.teacher_may_judge",
         "training.anchors",
         "training.anchor_share",
         "training.interval",
@@ -103,7 +107,10 @@ class Changes:
 
 
 def _as_dict(changes: Mapping[str, tuple[object, object]]) -> dict[str, Any]:
-    return {key: {"from": old, "to": new} for key, (old, new) in changes.items()}
+    return {
+        key: {"from": _HIDDEN, "to": _HIDDEN} if RULES[key].secret else {"from": old, "to": new}
+        for key, (old, new) in changes.items()
+    }
 
 
 def compare(running: Config, wanted: Config) -> Changes:
@@ -189,7 +196,9 @@ class Reloader:
 
 
 def _shown(changes: Mapping[str, tuple[object, object]]) -> str:
-    return ", ".join(f"{key}={toml_value(new)}" for key, (_, new) in changes.items())
+    return ", ".join(
+        f"{key}={_HIDDEN if RULES[key].secret else toml_value(new)}" for key, (_, new) in changes.items()
+    )
 
 
 def _replace(config: Config, values: Mapping[str, object]) -> Config:

@@ -16,6 +16,7 @@ from dance_ondevice.daemon.config.values import (
     integer,
     is_endpoint,
     is_listen,
+    is_webhook,
     number,
     one_of,
     optional,
@@ -37,11 +38,15 @@ _MOST_COUNTED_PIXELS = 2048 * 1024
 
 @dataclass(frozen=True)
 class Rule:
-    """A key's meaning, its allowed values in words, and the test of a value of the right type."""
+    """A key's meaning, its allowed values in words, and the test of a value of the right type.
+
+    The value of a ``secret`` key is left out of messages and logs: it may open a door.
+    """
 
     meaning: str
     allowed: str
     test: Callable[..., bool]
+    secret: bool = False
 
 
 def _are_scales(value: tuple[float, ...]) -> bool:
@@ -205,6 +210,11 @@ RULES: Mapping[str, Rule] = {
     "labels.self_training": Rule(
         "Whether the live model labels frames for itself where it is sure; it needs labels to be measured "
         "on, and no teacher.",
+        *boolean(),
+    ),
+    "labels.teacher_may_judge": Rule(
+        "Whether a teacher's labels judge candidates where a person's cannot, in a column of their own; not "
+        "where 30 frames or more of a person's labels show that it agrees too seldom.",
         *boolean(),
     ),
     "training.interval": Rule("How often it is asked whether a round should start.", *duration("1s", "365d")),
@@ -397,5 +407,11 @@ RULES: Mapping[str, Rule] = {
     ),
     "security.allow_plain_remote": Rule(
         "Whether addresses that other machines can reach may be bound without encryption.", *boolean()
+    ),
+    "notify.url": Rule(
+        "Where to post, as JSON, that frames want labels and what else a person must see to.",
+        'an address such as "https://host/path", without user and password, or "" for nowhere',
+        lambda value: not value or is_webhook(value),
+        secret=True,
     ),
 }

@@ -93,6 +93,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     teacher_samples: int = 32
     budget_share: float = 0.25
     self_training: bool = False
+    teacher_may_judge: bool = False
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +193,12 @@ class Security(msgspec.Struct, frozen=True, kw_only=True):
     allow_plain_remote: bool = False
 
 
+class Notify(msgspec.Struct, frozen=True, kw_only=True):
+    """``[notify]``."""
+
+    url: str = ""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration; attributes are named as in the file, ``section.key``."""
 
@@ -211,3 +218,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics = Metrics()
     control: Control = Control()
     security: Security = Security()
+    notify: Notify = Notify()

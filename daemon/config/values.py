@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhd])")
@@ -66,6 +67,17 @@ def is_endpoint(value: str, *, bind: bool) -> bool:
     if match[2] == "*" or int(match[2]) == 0:
         return bind
     return int(match[2]) <= 65535
+
+
+def is_webhook(value: str) -> bool:
+    """Whether a text is an address to post to over HTTP(S), without a name or password of a user in it."""
+    try:
+        parts = urlsplit(value)
+        port = parts.port  # raises for one that is no number, or too large
+    except ValueError:
+        return False
+    plain = value.isascii() and value.isprintable() and not re.search(r"[\s@]", value)
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
 
 
 def is_listen(value: str) -> bool:

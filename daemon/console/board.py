@@ -1,11 +1,14 @@
-"""The board: what its energy goes into, what is wrong with it, and how to make a backup."""
+"""The board: what its energy goes into, what is wrong with it, and a backup."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from dance_ondevice.daemon.console.charts import energy_chart
@@ -19,15 +22,23 @@ async def energy(request: Request) -> Response:
     site = site_of(request)
     status, past = await asyncio.gather(site.link.ask("status"), site.link.ask("energy_days"))
     return site.pages.render(
-        request, "energy.html", status=status, days=past["days"], chart=energy_chart(past["days"])
+        request,
+        "energy.html",
+        status=status,
+        days=past["days"],
+        hours=past["hours"],
+        chart=energy_chart(past["days"], "day"),
+        by_hour=energy_chart(past["hours"], "hour"),
     )
 
 
 async def health(request: Request) -> Response:
-    """Warnings, the last checkup, and the commands of a backup."""
+    """Warnings, the last checkup, and a backup."""
     site = site_of(request)
-    status, checkup = await asyncio.gather(site.link.ask("status"), site.link.ask("doctor"))
-    return site.pages.render(request, "health.html", status=status, checkup=checkup)
+    status, checkup, backup = await asyncio.gather(
+        site.link.ask("status"), site.link.ask("doctor"), site.link.ask("backup")
+    )
+    return site.pages.render(request, "health.html", status=status, checkup=checkup, backup=backup)
 
 
 async def check(request: Request) -> Response:
@@ -36,8 +47,44 @@ async def check(request: Request) -> Response:
     return RedirectResponse("/health", 303)
 
 
+async def begin_backup(request: Request) -> Response:
+    """Have the daemon make a backup."""
+    await site_of(request).link.ask("backup", start=True)
+    return RedirectResponse("/health#backup-title", 303)
+
+
+async def download(request: Request) -> Response:
+    """The backup that is ready, piece by piece; the daemon removes its copy once all of it is sent."""
+    site = site_of(request)
+    ready = await site.link.ask("backup")
+    if not ready["bytes"]:
+        return RedirectResponse("/health#backup-title", 303)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        sent = 0
+        while sent < ready["bytes"]:
+            piece = base64.b64decode((await site.link.ask("backup", offset=sent))["data"])
+            if not piece:
+                break  # it went meanwhile: the length tells the browser that some is missing
+            sent += len(piece)
+            yield piece
+        await site.link.ask("backup", discard=True)
+
+    name = time.strftime("dance-ondevice-%Y-%m-%d.tar")
+    return StreamingResponse(
+        pieces(),
+        media_type="application/x-tar",
+        headers={
+            "Content-Length": str(ready["bytes"]),
+            "Content-Disposition": f'attachment; filename="{name}"',
+        },
+    )
+
+
 routes = (
     Route("/energy", energy),
     Route("/health", health),
     Route("/health/check", check, methods=["POST"]),
+    Route("/health/backup", begin_backup, methods=["POST"]),
+    Route("/health/backup.tar", download),
 )

@@ -10,6 +10,7 @@ __all__ = ["HEIGHT", "WIDTH", "energy_chart", "miou_chart"]
 WIDTH, HEIGHT = 720, 200
 _LEFT, _TOP, _BOTTOM = 40, 12, 24
 _WORKLOADS = ("training", "labelling", "inference", "ingest", "service")
+_FEWEST_BARS = 7
 
 
 def miou_chart(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -50,18 +51,22 @@ def miou_chart(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-def energy_chart(days: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """A stacked bar of joules by workload for each day, oldest left; None without any."""
+def energy_chart(rows: Sequence[Mapping[str, Any]], span: str) -> dict[str, Any] | None:
+    """A stacked bar of joules by workload for each ``day`` or ``hour``, oldest left; None without any."""
     sums: dict[str, dict[str, float]] = {}
-    for row in days:
-        of_day = sums.setdefault(row["day"], {})
-        of_day[row["workload"]] = of_day.get(row["workload"], 0.0) + row["joules"]
+    for row in rows:
+        of_day = sums.setdefault(row[span], {})
+        if row["joules"] > 0:  # what has used nothing needs no place in the legend
+            of_day[row["workload"]] = of_day.get(row["workload"], 0.0) + row["joules"]
     if not sums:
         return None
     most = max(sum(of_day.values()) for of_day in sums.values()) or 1.0
     names = [name for name in _WORKLOADS if any(name in of_day for of_day in sums.values())]
     names += sorted({name for of_day in sums.values() for name in of_day} - set(names))
-    width = (WIDTH - _LEFT - 10) / max(7, len(sums))
+    width = (WIDTH - _LEFT - 10) / max(_FEWEST_BARS, len(sums))
+    gap = min(8.0, width / 4)
+    # Of many bars every second or third one is named, or their names would run into each other.
+    every = -(-len(sums) * 50 // (WIDTH - _LEFT))
     height = HEIGHT - _TOP - _BOTTOM
     bars = []
     for number, day in enumerate(sorted(sums)):
@@ -71,7 +76,16 @@ def energy_chart(days: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
             tall = sums[day].get(name, 0.0) / most * height
             top -= tall
             parts.append({"workload": name, "y": round(top, 1), "height": round(tall, 1)})
-        x = round(_LEFT + number * width + 4, 1)
+        x = round(_LEFT + number * width + gap / 2, 1)
         whole = sum(sums[day].values())
-        bars.append({"day": day, "x": x, "width": round(width - 8, 1), "parts": parts, "sum": whole})
+        bars.append(
+            {
+                "name": day,
+                "short": "" if number % every else day[11:16] if span == "hour" else day[5:],
+                "x": x,
+                "width": round(width - gap, 1),
+                "parts": parts,
+                "sum": whole,
+            }
+        )
     return {"width": WIDTH, "height": HEIGHT, "bars": bars, "workloads": names, "most": most, "left": _LEFT}

@@ -20,6 +20,7 @@ from dance_ondevice.daemon.store.service import open_reader
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.viewing import gallery, history, pictures
 from dance_ondevice.daemon.viewing.checkup import Checkup
+from dance_ondevice.daemon.viewing.copying import Copying, CopyRefused
 from dance_ondevice.daemon.viewing.handwork import HandLabels, LabelRefused
 from dance_ondevice.daemon.viewing.worklist import Worklist
 from dance_ondevice.images.headers import ImageError
@@ -47,6 +48,8 @@ class Console:
     hand: HandLabels
     worklist: Worklist
     checkup: Checkup
+    copying: Copying
+    hours: Callable[[], list[dict[str, Any]]]
 
     def handlers(self) -> Mapping[str, Handler]:
         """A handler for each command; see ``control.server.ControlServer``."""
@@ -64,7 +67,8 @@ class Console:
                 lambda db: {"rounds": history.rounds(db), "versions": history.versions(db)}
             ),
             "version": self._version,
-            "energy_days": lambda _: {"days": self._read(history.energy_days)},
+            "energy_days": lambda _: {"days": self._read(history.energy_days), "hours": self.hours()},
+            "backup": self._backup,
             "worklist": lambda _: {**self._read(self.worklist.frames), "totals": vars(self.hand.totals)},
             "open_label": self._open_label,
             "save_label": self._save_label,
@@ -74,6 +78,7 @@ class Console:
     def close(self) -> None:
         """End what runs for the console."""
         self.checkup.close()
+        self.copying.close()
 
     def _live(self) -> dict[str, Any]:
         status = self.control["status"]({})
@@ -84,6 +89,8 @@ class Console:
             counted[outcome] = counted.get(outcome, 0) + count
         views, verdicts = self.seen.views(), self.seen.verdicts()
         conditions = (status.get("conditions") or {}).get("cameras") or {}
+        unseen = [name for name in status["cameras"] if name not in views]
+        stored = self._read(lambda db: gallery.newest(db, unseen)) if unseen else {}
         cameras = []
         for name, times in status["cameras"].items():
             view, verdict = views.get(name), verdicts.get(name)
@@ -95,7 +102,7 @@ class Console:
                     "frames": frames.get(name, {}),
                     "condition": mask.condition if mask else conditions.get(name),
                     "last": verdict,
-                    "shown": view.frame.id if view else None,
+                    "shown": view.frame.id if view else stored.get(name, {}).get("id"),
                     "masked": mask is not None,
                     "confidence": mask.confidence if mask else None,
                     "version": mask.version if mask else None,
@@ -104,9 +111,15 @@ class Console:
         return {"status": status, "cameras": cameras}
 
     def _live_view(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        view = self.seen.view(str(query["camera"]))
+        camera = str(query["camera"])
+        view = self.seen.view(camera)
         if view is None:
-            raise ControlError("no frame has come since somebody watches; it will be shown with the next one")
+            row = self._read(lambda db: gallery.newest(db, [camera])).get(camera)
+            if row is None:
+                raise ControlError("no frame has come since somebody watches; the next one will be shown")
+            path = self.paths.root / str(row["path"])
+            stored = _picture(lambda: pictures.of_file(path, _LIVE_SIDE))
+            return {"id": row["id"], "image": stored, "mask": None}
         picture = _picture(lambda: pictures.of_frame(view.frame, _LIVE_SIDE))
         mask = None
         if view.segmented is not None:
@@ -189,6 +202,26 @@ class Console:
             raise ControlError(str(error)) from error
         self.worklist.labelled()
         return {"conflict": False, **saved}
+
+    def _backup(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            if query.get("start"):
+                return self.copying.start(self._size_of_backup())
+            if query.get("discard"):
+                self.copying.close()
+            offset = _number(query, "offset")
+            if offset is not None:
+                return {"data": _text(self.copying.piece(offset))}
+        except (CopyRefused, OSError) as error:
+            raise ControlError(str(error)) from error
+        return self.copying.report()
+
+    def _size_of_backup(self) -> int:
+        """About the bytes of a backup: the samples, and the index and models in the state folder."""
+        status = self.control["status"]({})
+        assert isinstance(status, dict)
+        models = sum(file.stat().st_size for file in self.paths.models.rglob("*") if file.is_file())
+        return int(status["samples"]["bytes"]) + models + self.paths.database.stat().st_size
 
     def _row(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
         def one(db: Database) -> Mapping[str, Any] | None:

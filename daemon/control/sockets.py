@@ -18,6 +18,7 @@ from dance_ondevice.daemon.control.server import ControlServer, default_endpoint
 from dance_ondevice.daemon.ingest.last_seen import LastSeen
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.viewing.checkup import Checkup, options_of
+from dance_ondevice.daemon.viewing.copying import Copying
 from dance_ondevice.daemon.viewing.handwork import HandLabels
 from dance_ondevice.daemon.viewing.worklist import Worklist
 from dance_ondevice.daemon.wire.connections import Watch
@@ -87,6 +88,12 @@ def make(
         ),
         worklist=Worklist(paths),
         checkup=Checkup(options_of(config_file, paths.root)),
+        copying=Copying(
+            paths.root,
+            options_of(config_file, paths.root),
+            lambda: parts.store.snapshot().free_bytes - parts.store.min_free_bytes,
+        ),
+        hours=parts.energy.hours.rows,
     )
     shared = shared_socket(environ)
     if shared is not None and not shared.parent.is_dir():

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from dance_ondevice.daemon.control.next_step import Advisor, as_dict
 from dance_ondevice.daemon.curation.unreadable import REMEDY
 from dance_ondevice.daemon.energy.service import EnergyService
@@ -43,6 +45,7 @@ class Parts:
         predictor: The inference thread; None while inference is off, like ``mailbox``.
         restart_keys: Returns the keys of the configuration that were changed and take effect after a restart.
         model_changes: Returns what the configuration asks of the model and a start does not do.
+        webhook: Returns what became of the notices to ``notify.url``; None where none is named.
     """
 
     instruments: Instruments
@@ -57,6 +60,7 @@ class Parts:
     mailbox: LatestFrames | None
     restart_keys: Callable[[], tuple[str, ...]] = tuple
     model_changes: Callable[[], Iterable[object]] = tuple
+    webhook: Callable[[], Mapping[str, Any] | None] = lambda: None
 
 
 def live_version(parts: Parts) -> str | None:
@@ -154,6 +158,10 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
             "masks": predictor.endpoint if predictor else None,
             "metrics": metrics_url or None,
         },
+        "labels_wanted": [
+            {**msgspec.to_builtins(each), "words": each.words} for each in rounds.labels_wanted
+        ],
+        "notify": parts.webhook(),
         "warnings": _warnings(parts, card),
     }
 
@@ -208,6 +216,7 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
         drop_fraction=parts.ingest.decider.rules.drop_fraction,
         conditions=len(parts.predictor.conditions.snapshot().known) if parts.predictor else 0,
         learning_blocked=parts.advisor.now().reasons,
+        labels_wanted=rounds.labels_wanted,
         model=model,
     )
 
@@ -299,6 +308,12 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes"
 
 
+def warnings(parts: Parts) -> list[str]:
+    """The sentences that ``status`` shows as warnings."""
+    live = parts.versions.live()
+    return _warnings(parts, live.card if live else {})
+
+
 def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
     warnings = []
     about_model = first_model.warning(card)
@@ -327,6 +342,10 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
             )
     warnings += _about_cameras(parts.instruments)
     warnings.extend(map(str, parts.model_changes()))
+    if (hook := parts.webhook()) and hook["trouble"]:
+        warnings.append(
+            f"notices do not arrive ({hook['trouble']}): look at notify.url and at what listens there"
+        )
     if keys := parts.restart_keys():
         warnings.append(f"restart the daemon to apply the changed configuration keys: {', '.join(keys)}")
     return warnings

@@ -88,13 +88,13 @@ def _unpack(source: Path, folder: Path) -> Restored:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_synced(file, data)
                 os.utime(file, (member.mtime, member.mtime))
-                touched.update((file.parent, *file.parent.relative_to(folder).parents))
+                touched.update(Path(member.name).parents)
                 found[member.name] = len(data), digest_of(data)
     except tarfile.TarError as error:
         raise BackupError(f"{source} is no whole backup: {error}") from error
     _compare(source, found, manifest)
-    for each in {(folder / place) for place in touched}:
-        sync_directory(each)
+    for place in touched:
+        sync_directory(folder / place)
     return Restored(len(found), sum(size for size, _ in found.values()))
 
 

@@ -30,6 +30,7 @@ from dance_ondevice.daemon.energy.cputime import (
     thread_seconds,
     threads_named,
 )
+from dance_ondevice.daemon.energy.hours import Hours
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.waker import Waker
 from dance_ondevice.energy.reading import EnergyReading, Meter
@@ -264,6 +265,7 @@ class EnergyService(Service):
         self._lock = threading.Lock()
         self._waker: Waker | None = None
         self._totals: dict[str, float] = {}
+        self.hours = Hours()
         #: Joules that are not written yet, by workload, source and method.
         self._due: dict[tuple[str, str, str], float] = {}
         self._persisted_at = self._last_at = monotonic()
@@ -363,6 +365,8 @@ class EnergyService(Service):
         shares = split(stretch, idle_watts=self._idle.watts, cores=self._cores, whole_board=self._whole_board)
         for name, joules in (*shares.workloads.items(), ("idle", shares.idle), ("others", shares.others)):
             self._totals[name] = self._totals.get(name, 0.0) + joules
+            if name != "others":
+                self.hours.add(self._now(), name, joules)
             key = name, self.meter.source, self.meter.method
             self._due[key] = self._due.get(key, 0.0) + joules
         self._last_at, self._last_cpu, self._last_board, self._last = now, cpu, board, reading

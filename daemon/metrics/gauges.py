@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from dance_ondevice.daemon.metrics.instruments import WORKLOADS
 from dance_ondevice.energy.reading import EnergyReading
 from dance_ondevice.policies.rounds.next_step import REASONS
+from dance_ondevice.policies.samples.wanted import WantedLabels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class Snapshot:
     conditions: int = 0
     model: ModelFacts | None = None
     learning_blocked: Collection[str] = ()
+    labels_wanted: Collection[WantedLabels] = ()
     learning_joules: float = 0.0
     learning_gain: float | None = None
     learning_gain_per_kilojoule: float | None = None
@@ -170,6 +172,14 @@ def _learning_families(now: Snapshot) -> Iterator[Metric]:
     for reason in REASONS:
         blocked.add_metric([reason], float(reason in now.learning_blocked))
     yield blocked
+    wanted = GaugeMetricFamily(
+        "dance_labels_wanted",
+        "Frames that a person is asked to label, by camera and condition; absent while none are.",
+        labels=["camera", "condition"],
+    )
+    for (camera, condition), frames in _frames_wanted(now.labels_wanted).items():
+        wanted.add_metric([camera, condition], frames)
+    yield wanted
     yield GaugeMetricFamily(
         "dance_learning_joules",
         "Gross joules that learning has cost so far, as far as the records go.",
@@ -187,6 +197,15 @@ def _learning_families(now: Snapshot) -> Iterator[Metric]:
     if now.learning_gain_per_kilojoule is not None:
         rate.add_metric([], now.learning_gain_per_kilojoule)
     yield rate
+
+
+def _frames_wanted(wanted: Collection[WantedLabels]) -> dict[tuple[str, str], int]:
+    """The largest request for each camera and condition: one label answers several."""
+    found: dict[tuple[str, str], int] = {}
+    for each in wanted:
+        place = each.camera, each.condition
+        found[place] = max(found.get(place, 0), each.frames)
+    return found
 
 
 def _model_families(model: ModelFacts) -> Iterator[Metric]:

@@ -17,6 +17,7 @@ from dance_ondevice.daemon.metrics.instruments import (
 )
 from dance_ondevice.energy.reading import DomainEnergy, EnergyReading
 from dance_ondevice.policies.rounds.next_step import REASONS
+from dance_ondevice.policies.samples.wanted import WantedLabels
 from dance_ondevice.policies.stream.data_slimming import Decision
 from dance_ondevice.policies.stream.drift import SIGNALS
 
@@ -130,6 +131,7 @@ def _example() -> CollectorRegistry:
         last_frames={"front": 0.0},
         energy=EnergyReading((DomainEnergy("board", 0.0, "model", "modelled", 0.0),), 0.0),
         learning_gain=0.0,
+        labels_wanted=(WantedLabels(camera="front", condition="base", frames=1, why=""),),
         learning_gain_per_kilojoule=0.0,
         model=ModelFacts(version="v0001", architecture="fastscnn", macs=0, parameters=0, miou={"gate": 0.0}),
     )

@@ -78,6 +78,7 @@ def plan(
     *,
     rehearsal_share: float,
     seed: int,
+    teacher_judges: bool = False,
 ) -> Planned | str:
     """Plan a round; returns a text that says why when there can be none.
 
@@ -90,6 +91,7 @@ def plan(
         live: Returns the folder of the live version.
         rehearsal_share: Share of rehearsed samples among the training samples.
         seed: Seed of the random choices.
+        teacher_judges: Whether a teacher's labels judge where no held-out sample has another label.
     """
 
     def planned(chosen: Sequence[SampleInfo]) -> rounds.RoundPlan:
@@ -99,6 +101,7 @@ def plan(
             max_samples=config.training.max_samples,
             max_gate=config.training.gate_max_samples,
             seed=seed,
+            teacher_judges=teacher_judges,
         )
 
     whole = planned(samples)
@@ -106,7 +109,8 @@ def plan(
         return f"nothing to train on: {whole.reason}"
     if not whole.gate:
         return f"no held-out samples to judge a candidate by: {whole.reason}"
-    if not config.conditions.enabled:
+    # Weaker evidence decides on the model as a whole, never on one condition by itself.
+    if not config.conditions.enabled or whole.by_teacher:
         return Planned(samples=whole)
     known = condition_file.read(live())
     new = [s.condition for s in samples if s.labelled and s.split == "train" and s.rounds_used == 0]

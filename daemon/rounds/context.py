@@ -19,6 +19,7 @@ from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import Versions
 from dance_ondevice.policies.budget.usefulness import Usefulness
 from dance_ondevice.policies.rounds.stock import Stock
+from dance_ondevice.policies.samples.wanted import WantedLabels
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.inference.cameras import ConditionsSnapshot
@@ -117,6 +118,7 @@ class RoundsSnapshot:
         learning: What learning has gained and cost so far; None before it was computed.
         probation: What a version on probation still waits for; empty when none is on probation.
         labelling: State of the teacher, see ``teaching.TeachingState``.
+        labels_wanted: Labels that a person is asked for.
     """
 
     running: Progress | None = None
@@ -133,6 +135,7 @@ class RoundsSnapshot:
     learning: Usefulness | None = None
     probation: str = ""
     labelling: Mapping[str, object] = field(default_factory=dict)
+    labels_wanted: tuple[WantedLabels, ...] = ()
 
 
 def outcome_of(

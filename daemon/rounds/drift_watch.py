@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dance_ondevice.policies.rounds.start import Drifted
+from dance_ondevice.policies.samples import wanted
 from dance_ondevice.policies.samples.splits import SampleInfo
 
 if TYPE_CHECKING:
@@ -81,6 +82,22 @@ class DriftWatch:
             for camera, alarms in self._waiting.items()
         ]
 
+    def wanting(self, needed: int) -> tuple[wanted.WantedLabels, ...]:
+        """Return the labels that a person is asked for, so that rounds can learn from what has changed.
+
+        Args:
+            needed: Labelled samples of a drifted camera that a round needs.
+        """
+        if not self._waiting:
+            return ()
+        since = {camera: self._since[camera] for camera in self._waiting}
+        stored = self._store.submit(lambda db: _came(db, since)).result()
+        found: list[wanted.WantedLabels] = []
+        for camera, alarms in self._waiting.items():
+            signals = tuple(dict.fromkeys(alarm.signal for alarm in alarms))
+            found += wanted.after_drift(camera, signals, stored[camera], needed)
+        return tuple(found)
+
     def answered(self, cameras: Collection[str], latest: int) -> None:
         """Forget the alarms of cameras that a round has learnt from, up to the alarm number ``latest``."""
         for camera in cameras:
@@ -108,3 +125,19 @@ def _arrived(db: Database, since: Mapping[str, int]) -> set[str]:
         )
         found.update(row[0] for row in rows)
     return found
+
+
+def _came(db: Database, since: Mapping[str, int]) -> dict[str, list[wanted.Unlabelled]]:
+    """What came of each camera after a number, by condition."""
+    query = (
+        "select coalesce(condition, ''), sum(label_path is null and unreadable is null), "
+        "sum(label_path is not null and rounds_used = 0) from samples "
+        "where camera = ? and arrival > ? group by 1"
+    )
+    return {
+        camera: [
+            wanted.Unlabelled(condition=condition, unlabelled=unlabelled, labelled=labelled)
+            for condition, unlabelled, labelled in db.execute(query, [camera, number])
+        ]
+        for camera, number in since.items()
+    }

@@ -16,6 +16,9 @@ from dance_ondevice.daemon.children.counts import (
 )
 from dance_ondevice.policies.promotion import bootstrap, promotion
 
+#: What the name of a condition's group begins with.
+_CONDITION = "condition "
+
 
 @dataclass(frozen=True)
 class GateTable:
@@ -120,6 +123,11 @@ def in_words(table: GateTable, classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def condition_of(group: str) -> str:
+    """The condition that a group stands for; empty for a group of another kind."""
+    return group.removeprefix(_CONDITION) if group.startswith(_CONDITION) else ""
+
+
 def _figures(comparison: bootstrap.Comparison) -> dict[str, Any]:
     return {
         "live": comparison.live,
@@ -138,7 +146,7 @@ def _group(capture: SampleCapture | None, new_since: Mapping[str, float]) -> tup
     if capture is None:
         return "samples that are gone", False
     if capture.condition:
-        return f"condition {capture.condition}", True
+        return f"{_CONDITION}{capture.condition}", True
     since = new_since.get(capture.camera)
     earlier = since is None or capture.captured_at < since
     return f"camera {capture.camera}, {'earlier' if earlier else 'recent'}", earlier

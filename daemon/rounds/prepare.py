@@ -23,6 +23,7 @@ from dance_ondevice.daemon.planning.scope import comparable
 from dance_ondevice.daemon.planning.scope import plan as plan_samples
 from dance_ondevice.daemon.rounds import closing as round_close
 from dance_ondevice.daemon.rounds import record as round_record
+from dance_ondevice.daemon.rounds import teaching_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.training import RoundClock
 from dance_ondevice.daemon.store.quota import GONE
@@ -88,12 +89,14 @@ def prepare(
     def ensured() -> Pointer:
         return first_model.ensure(config, c.config_file, c.paths, c.versions)
 
+    judge = teaching_record.may_judge(c.paths, config, c.versions)
     planned = plan_samples(
         config,
         samples,
         lambda: c.versions.directory(ensured().version),
         rehearsal_share=share,
         seed=seed,
+        teacher_judges=judge.may_judge,
     )
     if isinstance(planned, str):
         return planned
@@ -128,7 +131,15 @@ def prepare(
         "started_at": c.now(),
         "max_seconds": most_seconds,
         "trigger": trigger,
-        "reason": "; ".join(filter(None, (reason, planned.reason, fitted.reason, speed.reason))),
+        "reason": "; ".join(
+            filter(
+                None,
+                (
+                    *(reason, planned.reason, fitted.reason, speed.reason),
+                    f"the teacher's labels judge it: {judge.why}" if plan.by_teacher else "",
+                ),
+            )
+        ),
         "parent": pointer.version,
         "condition": scope.condition,
         "seed": seed,

@@ -22,7 +22,7 @@ from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.rounds import closing as round_close
-from dance_ondevice.daemon.rounds import importing
+from dance_ondevice.daemon.rounds import importing, teaching_record
 from dance_ondevice.daemon.rounds import prepare as round_prepare
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds import verdict as round_verdict
@@ -77,6 +77,10 @@ class RoundProcedure:
     def samples(self) -> list[SampleInfo]:
         """Every labelled sample, oldest first."""
         return self._c.store.submit(labelled_samples).result()
+
+    def teacher_judges(self) -> bool:
+        """Whether a teacher's labels judge where no held-out sample has another label."""
+        return teaching_record.may_judge(self._c.paths, self._c.config, self._c.versions).may_judge
 
     def assign_splits(self, config: Config) -> list[SampleInfo]:
         """Assign a lasting split (train, gate or guard) to each new labelled sample; returns all labelled."""
@@ -375,6 +379,9 @@ class RoundProcedure:
             "miou_frozen": scores["frozen"].miou if "frozen" in scores else None,
             "miou_after": scores["candidate"].miou if "candidate" in scores else None,
         }
+        if job.by_teacher:
+            # Agreement with a teacher: it stands in the candidate's card, and nowhere as mIoU.
+            facts |= dict.fromkeys(("miou_before", "miou_frozen", "miou_after"))
         if result.state == "interrupted":
             # The record stays open: the next start resumes the round.
             part.clock.keep().result()

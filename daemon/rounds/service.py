@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 from dance_ondevice.daemon.config.sections import Config, Training
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.planning.fit import EnergyRefusal
+from dance_ondevice.daemon.rounds import verdict
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext, RoundsSnapshot
 from dance_ondevice.daemon.rounds.drift_watch import DriftWatch
 from dance_ondevice.daemon.rounds.procedure import RoundProcedure
@@ -32,6 +33,7 @@ from dance_ondevice.policies.budget.usefulness import suspended, usefulness
 from dance_ondevice.policies.rounds import start as policy
 from dance_ondevice.policies.rounds import stock
 from dance_ondevice.policies.samples.splits import SampleInfo
+from dance_ondevice.policies.samples.wanted import WantedLabels
 
 #: Finished rounds from which the benefit of learning is reported; many of them may be stopped or failed.
 _REVIEWED_ROUNDS = 50
@@ -79,6 +81,7 @@ class Rounds(Service):
         self._answers: dict[int, dict[str, Any]] = {}
         self._answers_lock = threading.Lock()
         self._counted = -1  # labelled samples when the stock was counted last
+        self._undecided: tuple[WantedLabels | None, int] = (None, 0)  # with the labels that there were
         self._interrupted = True  # the last run may have left rounds open
         self._guard = Guard(
             lambda what, text: self._publish(running=None, waiting_for=f"{what} failed: {text}")
@@ -169,7 +172,7 @@ class Rounds(Service):
             try:
                 request = self._requests.get(timeout=5.0)
             except queue.Empty:
-                self._guard.run("the drift watch", self._drift.update)
+                self._guard.run("the drift watch", self._ask_for_labels)
                 self._check_probation(round_ahead=False)
                 if self._counted != self._context.store.snapshot().samples_labelled:
                     self._guard.run("the count of samples", self._count)
@@ -190,8 +193,18 @@ class Rounds(Service):
             min_new_samples=training.min_new_samples,
             drifted=drifted,
             needed_after_drift=_after_drift(training),
+            teacher_judges=self._procedure.teacher_judges(),
         )
         self._publish(stock=found, stock_of=self._counted)
+
+    def _ask_for_labels(self) -> None:
+        """Publish which labels a person is asked for: after a drift, and to decide on the last candidate."""
+        self._drift.update()
+        wanted = self._drift.wanting(_after_drift(self._context.config.training))
+        undecided, labelled = self._undecided
+        if undecided and self._context.store.snapshot().samples_labelled < labelled + undecided.frames:
+            wanted += (undecided,)
+        self._publish(labels_wanted=wanted)
 
     def _serve(self, request: Request) -> None:
         def failed(text: str) -> None:
@@ -357,6 +370,7 @@ class Rounds(Service):
     def _finished(self, outcome: Outcome) -> None:
         self._guard.run("the review of past rounds", self._review_learning)
         self._guard.run("the removal of old folders", self._procedure.tidy)
+        self._guard.run("the labels that are wanted", lambda: self._remember_lack(outcome))
         counts = dict(self._state.counts)
         counts[outcome.outcome] = counts.get(outcome.outcome, 0) + 1
         self._publish(
@@ -368,6 +382,12 @@ class Rounds(Service):
             budget_joules=self._procedure.balance(),
         )
         self._context.instruments.round_finished(outcome.outcome)
+
+    def _remember_lack(self, outcome: Outcome) -> None:
+        """Take note of which labels would have decided on a candidate."""
+        card = self._context.versions.card(outcome.version) if outcome.version else {}
+        wanted = verdict.labels_wanted(card) if outcome.outcome == "rejected" else None
+        self._undecided = wanted, self._context.store.snapshot().samples_labelled
 
     def _progress(self, progress: Progress | None) -> None:
         # A round does not end because the alarms could not be read.

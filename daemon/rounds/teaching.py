@@ -81,6 +81,7 @@ class _Run:
     looked_at: int = 0
     labelled: int = 0
     calibrated_on: int | None = None
+    frames: tuple[tuple[int, int], ...] = ()
     label_agreement: float | None = None
     thresholds: tuple[float, ...] = ()
     agreements: list[tuple[float, float]] = field(default_factory=list)
@@ -208,7 +209,9 @@ class Teaching:
     def _conclude(self, run: _Run, row: dict[str, object]) -> None:
         c = self._c
         if run.thresholds:
-            record.keep_calibration(c.paths, run.facts, run.config, run.thresholds, run.plan.labelled)
+            record.keep_calibration(
+                c.paths, run.facts, run.config, run.thresholds, run.plan.labelled, frames=run.frames
+            )
         failures = self.state.failures + 1 if run.outcome == "failed" else 0
         retry = labelling.retry_after(failures).seconds if failures else None
         self._retry_at = None if retry is None else c.monotonic() + retry
@@ -266,7 +269,7 @@ class Teaching:
             match event:
                 case Calibrated():
                     run.thresholds, run.label_agreement = event.thresholds, event.agreement
-                    run.calibrated_on = event.samples
+                    run.calibrated_on, run.frames = event.samples, event.frames
                 case Taught():
                     self._take(event, run)
                 case jobs.Failed():

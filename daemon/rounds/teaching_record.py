@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from dance_ondevice.documents import decode
 from dance_ondevice.files import write_durably
 from dance_ondevice.policies.samples import labelling
 from dance_ondevice.policies.samples.splits import SampleInfo
+from dance_ondevice.policies.samples.teacher_trust import Trust, trust
 
 __all__ = [
     "Plan",
@@ -29,12 +31,13 @@ __all__ = [
     "fail_open_runs",
     "keep_calibration",
     "mark",
+    "may_judge",
     "open_run",
     "plan",
 ]
 
-#: The most labelled samples that a teacher is calibrated on.
-CALIBRATION_SAMPLES = 16
+#: The most labelled samples that a teacher is calibrated on, and where its labels may judge.
+CALIBRATION_SAMPLES, _JUDGE_SAMPLES = 16, 40
 #: Number of latest runs from which the cost of an image is computed.
 _COST_RUNS = 5
 _CALIBRATION_FILE = "calibration.json"
@@ -69,7 +72,8 @@ def plan(db: Database, paths: StatePaths, facts: TeacherFacts, config: Config) -
         config.labels.teacher_samples,
         labelled=labelled,
     )
-    measured = () if thresholds else _spread(trusted, CALIBRATION_SAMPLES)
+    most = _JUDGE_SAMPLES if config.labels.teacher_may_judge else CALIBRATION_SAMPLES
+    measured = () if thresholds else _spread(trusted, most)
     return Plan(
         samples=_files(db, paths, chosen.ids),
         calibration=_files(db, paths, measured),
@@ -107,27 +111,68 @@ def mark(db: Database, sample: str, teacher: str, uncertainty: float | None) -> 
 
 
 def keep_calibration(
-    paths: StatePaths, facts: TeacherFacts, config: Config, thresholds: Sequence[float], labelled: int
+    paths: StatePaths,
+    facts: TeacherFacts,
+    config: Config,
+    thresholds: Sequence[float],
+    labelled: int,
+    *,
+    frames: Sequence[tuple[int, int]] = (),
 ) -> None:
-    """Store a teacher's thresholds, and the number of labels at that time."""
-    content = {"of": _of(facts, config), "thresholds": list(thresholds), "labelled": labelled}
+    """Store a teacher's thresholds, the number of labels at that time, and its agreement with each frame."""
+    if not frames:
+        # A run that used earlier thresholds has measured nothing: what they were measured on stays.
+        kept = _kept(paths)
+        if kept.get("of") == _of(facts, config) and kept.get("thresholds") == list(thresholds):
+            return
+    content = {
+        "of": _of(facts, config),
+        "thresholds": list(thresholds),
+        "labelled": labelled,
+        "frames": [list(frame) for frame in frames],
+    }
     write_durably(paths.root / "teaching" / _CALIBRATION_FILE, json.dumps(content).encode())
 
 
 def _of(facts: TeacherFacts, config: Config) -> list[object]:
     """The values that a calibration depends on, other than the labels."""
     labels = config.labels
-    return [facts.name, list(config.model.classes), labels.teacher_confidence, labels.teacher_agreement]
+    found = [facts.name, list(config.model.classes), labels.teacher_confidence, labels.teacher_agreement]
+    # More frames are measured where they decide more.
+    return [*found, "judges"] if labels.teacher_may_judge else found
+
+
+def _kept(paths: StatePaths) -> dict[str, Any]:
+    """What ``keep_calibration`` stored; empty where it cannot be read."""
+    try:
+        return decode((paths.root / "teaching" / _CALIBRATION_FILE).read_bytes(), dict[str, Any])
+    except (OSError, ValueError):
+        return {}
+
+
+def may_judge(paths: StatePaths, config: Config, versions: Versions) -> Trust:
+    """Whether the configured teacher's labels may judge candidates."""
+    if not config.labels.teacher_may_judge:
+        return trust(False, (), target=1.0)
+    facts = configured(config, versions)
+    if not isinstance(facts, TeacherFacts) or facts.source != "teacher":
+        return Trust(False, "no teacher is configured that could judge")
+    kept = _kept(paths)
+    frames: list[tuple[int, int]] = []
+    if kept.get("of") == _of(facts, config):
+        with contextlib.suppress(TypeError, ValueError):
+            frames = [(int(agreed), int(believed)) for agreed, believed in kept.get("frames") or ()]
+    return trust(True, frames, target=config.labels.teacher_agreement, confidence=config.promotion.confidence)
 
 
 def _calibration(paths: StatePaths, facts: TeacherFacts, config: Config, labelled: int) -> tuple[float, ...]:
     """The valid thresholds: of this teacher, and measured on at least half of the labels that exist now."""
     try:
-        kept = decode((paths.root / "teaching" / _CALIBRATION_FILE).read_bytes(), dict[str, Any])
+        kept = _kept(paths)
         thresholds = tuple(float(threshold) for threshold in kept["thresholds"])
         current = kept["of"] == _of(facts, config) and len(thresholds) == len(config.model.classes)
         return thresholds if current and labelled < max(1, 2 * int(kept["labelled"])) else ()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return ()  # not measured yet, or unreadable: calibrate
 
 

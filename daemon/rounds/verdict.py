@@ -14,7 +14,11 @@ from dance_ondevice.daemon.rounds import gate_table
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.watch import RunResult
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.policies.promotion import erosion, promotion
+from dance_ondevice.policies.promotion import asking, erosion, promotion
+from dance_ondevice.policies.samples.wanted import WantedLabels
+
+#: What the mIoU of two models' masks is called where a teacher made the labels.
+_BY_TEACHER = "agreement with the teacher"
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,27 @@ def judge(
         live,
         candidate,
         gate_rules(config),
-        slimmed=slimmed is not None and slimmed.macs_after < slimmed.macs_before,
+        slimmed=_is_slimmer(result),
         classes=config.model.classes,
         comparison=table.whole,
         groups=table.groups,
         speed=speed,
         fallen_before=fallen_before,
         untrained_live=untrained_live,
+        measure=_BY_TEACHER if job.by_teacher else "mIoU",
     )
+    lacking = None
+    if verdict.outcome == "rejected" and not untrained_live and not job.by_teacher:
+        lacking = asking.lacking(
+            table.whole,
+            table.groups,
+            gate_rules(config),
+            slimmed=_is_slimmer(result),
+            fallen_before=fallen_before,
+        )
+    wanted = _wanted(lacking, config) if lacking else {}
     notes = (
+        _would_decide(wanted),
         result.reason,
         result.device_note,
         slimmed.note if slimmed else "",
@@ -93,11 +109,11 @@ def judge(
             "reasons": list(reasons),
             **{name: facts[name] for name in ("miou_before", "miou_after", "miou_frozen", "expected_gain")},
             "samples": result.scores["candidate"].samples,
-            "iou_per_class": list(result.scores["candidate"].iou_per_class),
-            "iou_per_class_before": list(result.scores["live"].iou_per_class),
+            **_scores(result, gate_table.in_words(table, config.model.classes), by_teacher=job.by_teacher),
             "confidence": config.promotion.confidence,
             "condition": job.condition,
-            "table": gate_table.in_words(table, config.model.classes),
+            "table": {} if job.by_teacher else gate_table.in_words(table, config.model.classes),
+            "lacking": wanted,
             "falls": {} if untrained_live else falls(config, live, candidate, table, fallen_before),
             "live_ms": speed.live_ms,
             "candidate_ms": speed.candidate_ms,
@@ -107,6 +123,58 @@ def judge(
         "slimming": _slimming(result),
     }
     return Judgement(verdict.outcome, reasons, certificate)
+
+
+def _scores(result: RunResult, table: Mapping[str, Any], *, by_teacher: bool) -> dict[str, Any]:
+    """The scores by class; of a teacher's labels in a column of their own, since they are no accuracy."""
+    live, candidate = result.scores["live"], result.scores["candidate"]
+    if by_teacher:
+        agreed = {"agreement_before": live.miou, "agreement_after": candidate.miou}
+        return {"by_teacher": {**agreed, "table": table}}
+    return {
+        "iou_per_class": list(candidate.iou_per_class),
+        "iou_per_class_before": list(live.iou_per_class),
+    }
+
+
+def labels_wanted(card: Mapping[str, Any]) -> WantedLabels | None:
+    """The labels that would decide on a rejected version, from its card; None where labels would not."""
+    lacking = (card.get("gate") or {}).get("lacking")
+    if not lacking:
+        return None
+    thin = lacking["thin"]
+    only = (
+        f"; {', '.join(thin)} {'is' if len(thin) == 1 else 'are'} held out in a single block" if thin else ""
+    )
+    return WantedLabels(
+        camera="",
+        condition=lacking["condition"],
+        frames=lacking["frames"],
+        why=f"they would decide on {card.get('version')}, which its few held-out labels could not{only}",
+    )
+
+
+def _is_slimmer(result: RunResult) -> bool:
+    slimmed = result.slimmed
+    return slimmed is not None and slimmed.macs_after < slimmed.macs_before
+
+
+def _wanted(lacking: asking.Lacking, config: Config) -> dict[str, Any]:
+    """What the verdict lacked, as plain data for the version's card."""
+    classes = config.model.classes
+    return {
+        "condition": gate_table.condition_of(lacking.group),
+        "units": lacking.units,
+        "frames": asking.frames_to_label(lacking, config.training.gate_share),
+        "thin": [classes[number] for number in lacking.thin if number < len(classes)],
+    }
+
+
+def _would_decide(wanted: Mapping[str, Any]) -> str:
+    if not wanted:
+        return ""
+    where = f" at {wanted['condition']}" if wanted["condition"] else ""
+    return f"labels of about {wanted['frames']} more frames{where} would decide"
 
 
 def recorded(card: Mapping[str, Any]) -> tuple[Judgement, dict[str, Any]]:

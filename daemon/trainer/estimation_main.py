@@ -11,10 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.conditions import store as condition_store
+from dance_ondevice.conditions.agreement import estimate_agreeing
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.child import emit, lower_priority, open_events, out_of_memory
 from dance_ondevice.daemon.children.estimation_jobs import Estimated, EstimationJob, read_estimation_job
@@ -39,12 +41,13 @@ def main(arguments: Sequence[str]) -> int:
 def _estimate(job: EstimationJob) -> Estimated:
     torch.set_num_threads(max(1, job.threads))
     model, card = checkpoint.load(Path(job.version))
-    images = (decode_colour(Path(file).read_bytes()) for file in job.images)
-    found = conditions.estimate(
-        model, images, card.normalisation, blend=conditions.trust(len(job.images)), batch_size=1
-    )
-    write_durably(Path(job.out), condition_store.encode({"estimated": found}))
+    found = estimate_agreeing(model, job.images, _image, card.normalisation, batch_size=1)
+    write_durably(Path(job.out), condition_store.encode({"estimated": found.statistics}))
     return Estimated(images=len(job.images))
+
+
+def _image(file: str) -> NDArray[np.uint8]:
+    return decode_colour(Path(file).read_bytes())
 
 
 if __name__ == "__main__":

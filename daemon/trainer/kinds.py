@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.conditions import store as condition_store
+from dance_ondevice.conditions.agreement import estimate_agreeing
 from dance_ondevice.conditions.learning import (
     INTERPOLATION,
     Additions,
@@ -83,6 +84,7 @@ class WholeRound:
             if each.learnt and len(self._images[name]) >= _LEAST_IMAGES
         }
         self._additions = Additions(model, learnt)
+        self._blends: dict[str, float] = {}
 
     @property
     def starts_as_live(self) -> bool:
@@ -111,28 +113,33 @@ class WholeRound:
             wanted &= {*conditions_of, *(known.parents.get(name, BASE) for name in conditions_of)}
         learnt = self._additions.on(model)
         sets = {
-            name: self._estimated(model, samples, learnt.get(name, {}))
+            name: self._estimated(name, model, samples, learnt.get(name, {}))
             for name, samples in self._images.items()
             if name in wanted and len(samples) >= _LEAST_IMAGES
         }
         return Serving(sets, Known(frozenset(sets), known.parents))
 
     def _estimated(
-        self, model: nn.Module, samples: Sequence[TrainingSample], learnt: Mapping[str, Tensor]
+        self,
+        name: str,
+        model: nn.Module,
+        samples: Sequence[TrainingSample],
+        learnt: Mapping[str, Tensor],
     ) -> NormStatistics:
-        """Estimate the statistics of a condition, with its own learnt weights applied."""
+        """Estimate the statistics of a condition, with its own learnt weights applied.
+
+        How far they are believed is tried once a round, since a trial costs more than an estimation.
+        """
         own = conditions.capture(model, learnt=learnt)
         conditions.apply(model, NormStatistics({}, learnt))
         try:
-            found = conditions.estimate(
-                model,
-                map(read_image, samples),
-                self._normalisation,
-                blend=conditions.trust(len(samples)),
+            found = estimate_agreeing(
+                model, samples, read_image, self._normalisation, blend=self._blends.get(name)
             )
         finally:
             conditions.apply(model, own)
-        return NormStatistics(found.layers, learnt)
+        self._blends[name] = found.blend
+        return NormStatistics(found.statistics.layers, learnt)
 
     def settle(self, model: nn.Module) -> None:
         """Do nothing: the model is saved in the state that it is in."""

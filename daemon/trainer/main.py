@@ -71,9 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) -> None:
     if job.threads > 0:
         torch.set_num_threads(job.threads)
-    torch.manual_seed(job.seed)
-    random.seed(job.seed)
-    np.random.seed(job.seed % 2**32)
+    _seed(job.seed)
     emit(events, jobs.Started(pid=os.getpid()))
 
     job = sift(job, lambda event: emit(events, event))
@@ -105,7 +103,11 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
             model, some, card.normalisation, job.n_classes, serving=serving, condition_of=condition_of
         )[1]
 
-    curve = Curve(job, gate, live_counts, evaluate, lambda event: emit(events, event))
+    def report(event: jobs.Event) -> None:
+        if not job.by_teacher:  # a curve of mIoU would be taken for accuracy
+            emit(events, event)
+
+    curve = Curve(job, gate, live_counts, evaluate, report)
     if job.target_macs is not None:
         learnt_from = [sample_of(s) for s in job.train + job.rehearsal]
         emit(events, slim_candidate(candidate, job, learnt_from, card.normalisation, kind.companions))
@@ -142,6 +144,12 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
         _prepare_engines(job)
     emit(events, jobs.Evaluated(model="candidate", scores=scores))
     emit(events, done)
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
 
 
 def _train(

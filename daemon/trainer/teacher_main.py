@@ -62,9 +62,14 @@ def _run(job: TeacherJob, events: TextIO) -> None:
     live = load_teacher(job.live, "", job.classes, chosen.name) if job.live else None
     thresholds = job.thresholds
     if not thresholds:
-        found, samples = _calibrate(job, teacher)
+        found, frames = _calibrate(job, teacher)
         thresholds = found.thresholds
-        emit(events, Calibrated(thresholds=thresholds, agreement=found.agreement, samples=samples))
+        emit(
+            events,
+            Calibrated(
+                thresholds=thresholds, agreement=found.agreement, samples=len(frames), frames=tuple(frames)
+            ),
+        )
         if not found.trusted:
             return
     # 255 is the teacher's answer where it sees none of the learner's classes: it is never accepted.
@@ -74,21 +79,27 @@ def _run(job: TeacherJob, events: TextIO) -> None:
         emit(events, _teach(job, sample, teacher, live, accept))
 
 
-def _calibrate(job: TeacherJob, teacher: Teacher) -> tuple[labelling.Calibration, int]:
-    """Thresholds from the labelled samples, and how many of those could be used."""
-    classes, used = len(job.classes), 0
+def _calibrate(job: TeacherJob, teacher: Teacher) -> tuple[labelling.Calibration, list[tuple[int, int]]]:
+    """Thresholds from the labelled samples; of each that could be used, its agreed and accepted pixels."""
+    classes = len(job.classes)
     correct = np.zeros((classes, labelling.BINS), np.int64)
     total = np.zeros_like(correct)
+    each: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     for sample in job.calibration:
         try:
             label = decode_label(read_regular(Path(sample.label)))
             seen = teacher(decode_colour(read_regular(Path(sample.image))), (label.shape[0], label.shape[1]))
         except (OSError, ImageError):
             continue  # evicted or damaged since it was chosen
-        used += 1
-        _count(correct, total, seen, label)
+        own = np.zeros_like(correct), np.zeros_like(total)
+        _count(*own, seen, label)
+        correct += own[0]
+        total += own[1]
+        each.append(own)
     found = labelling.calibrate(correct.tolist(), total.tolist(), target=job.target, default=job.default)
-    return found, used
+    first = np.ceil(np.array(found.thresholds) * labelling.BINS - 1e-3)
+    accepted = np.arange(labelling.BINS) >= first[:, None]
+    return found, [(int(right[accepted].sum()), int(seen[accepted].sum())) for right, seen in each]
 
 
 def _count(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.curation.lineage import versions_knowing
 
-__all__ = ["PAGE", "Filter", "cameras", "page", "sample"]
+__all__ = ["PAGE", "Filter", "cameras", "newest", "page", "sample"]
 
 #: Samples of one page.
 PAGE = 24
@@ -128,6 +128,23 @@ def cameras(db: Database) -> list[str]:
         if row is None:
             return found
         found.append(row[0])
+
+
+def newest(db: Database, cameras: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """The ``id`` and ``path`` of the newest stored sample of each of the cameras that has one."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for camera in cameras:
+        row = next(
+            db.query(
+                "select id, path from samples where camera = ? and unreadable is null "
+                "order by captured_at desc limit 1",
+                [camera],
+            ),
+            None,
+        )
+        if row is not None:
+            found[camera] = row
+    return found
 
 
 def sample(db: Database, identifier: str) -> Mapping[str, Any] | None:

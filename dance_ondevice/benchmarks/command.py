@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.benchmarks.base.command import base
+from dance_ondevice.benchmarks.blend.command import blend
+from dance_ondevice.benchmarks.console.command import console
 from dance_ondevice.benchmarks.demo_runs.command import demo
 from dance_ondevice.benchmarks.fleet.command import fleet
 from dance_ondevice.benchmarks.ingest.command import ingest
+from dance_ondevice.benchmarks.labelling.command import labelling
 from dance_ondevice.benchmarks.options import (
     conditions_option,
     dataset_option,
@@ -32,6 +35,7 @@ from dance_ondevice.benchmarks.options import (
 )
 from dance_ondevice.benchmarks.predict.command import predict
 from dance_ondevice.benchmarks.result import command_line
+from dance_ondevice.benchmarks.score.command import score
 from dance_ondevice.benchmarks.service.command import service
 from dance_ondevice.benchmarks.slimming.command import slimming
 from dance_ondevice.benchmarks.step.command import step
@@ -60,10 +64,14 @@ def bench() -> None:
 
 
 bench.add_command(base)
+bench.add_command(console)
+bench.add_command(blend)
 bench.add_command(demo)
 bench.add_command(fleet)
+bench.add_command(labelling)
 bench.add_command(ingest)
 bench.add_command(predict)
+bench.add_command(score)
 bench.add_command(service)
 bench.add_command(slimming)
 bench.add_command(step)
@@ -86,6 +94,14 @@ bench.add_command(stream)
     help="Images that the learnt indicator learns the model's losses from: those of --split to have it judge "
     "each sequence by what the others taught; empty to leave it out.",
 )
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Take every N-th image alone.",
+)
 @out_option()
 @note_option
 @json_option
@@ -97,6 +113,7 @@ def indicators(
     model_path: Path,
     split: str,
     learn_from: str,
+    every: int,
     out: Path | None,
     note: str,
     as_json: bool,
@@ -109,8 +126,8 @@ def indicators(
     """
     try:
         dataset = open_dataset(dataset_name, root, conditions)
-        items = dataset.images((split,))
-        lessons = dataset.images((learn_from,)) if learn_from else []
+        items = dataset.images((split,))[::every]
+        lessons = dataset.images((learn_from,))[::every] if learn_from else []
     except DatasetError as error:
         raise click.BadParameter(str(error), param_hint="--root") from error
     if learn_from and len(lessons) < _FEWEST_LESSONS:
@@ -132,6 +149,7 @@ def indicators(
         "--model": "BASE",
         "--split": split,
         "--learn-from": learn_from or "''",
+        **({"--every": every} if every > 1 else {}),
     }
     about = made_here(
         "indicators",

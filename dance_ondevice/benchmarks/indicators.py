@@ -48,6 +48,13 @@ _WARM_UP_CALLS = 3
 LABEL = "label_boundary_density"
 UNCERTAINTY = "model_uncertainty"
 MIRRORED = "loss of the mirrored frame"
+FROM_MASKS = "learnt_from_masks"
+
+_NEEDS = {
+    LABEL: "the label",
+    UNCERTAINTY: "an inference at full size",
+    FROM_MASKS: "an inference at full size",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +122,8 @@ def measure_indicators(
         items: the images; two at least, or no ranks can agree.
         learnt: an indicator to measure beside those that have a name.
         apart: the group of each image, such as its drive; then the learnt indicator learns from these images,
-            and scores those of each group by what the other groups have taught.
+            and scores those of each group by what the other groups have taught. Beside it stands one that
+            learns in the same way from the masks at full size: their confidence and the shares of classes.
         dataset: name, for the report.
         split: name, for the report.
         learnt_from: what ``learnt`` has learnt from, for the report.
@@ -132,6 +140,7 @@ def measure_indicators(
     every = (1.0, *bench.scales)
     seen: list[Mapping[float, Matrix]] = []
     descriptions: list[NDArray[np.float32]] = []
+    masks: list[NDArray[np.float32]] = []
     keys = [scale_key(scale) for scale in bench.scales]
     losses: list[ImageLoss] = []
     mirrored: list[ImageLoss] = []
@@ -151,6 +160,8 @@ def measure_indicators(
         scores.setdefault(LABEL, []).append(Complexity(label_boundary_density(label), {}))
         scores.setdefault(UNCERTAINTY, []).append(Complexity(1.0 - whole.confidence, {}))
         descriptions.append(describe(grey))
+        shares = whole.matrices[1.0].sum(axis=0) / max(1, int(whole.matrices[1.0].sum()))
+        masks.append(np.array([whole.confidence, *shares], np.float32))
         on_image(done)
     if apart:
         pairs = [
@@ -159,14 +170,8 @@ def measure_indicators(
         ]
         fitted = LearntLoss(learn_loss(np.stack(descriptions), np.array(pairs), bench.scales))
         indicators.append(fitted)
-        numbers = {name: number for number, name in enumerate(dict.fromkeys(apart))}
-        told = out_of_group(
-            np.stack(descriptions), np.array(pairs), bench.scales, [numbers[name] for name in apart]
-        )
-        at = bench.scales.index(min(bench.scales))
-        scores[fitted.name] = [
-            Complexity(float(row[at]), dict(zip(bench.scales, row.tolist(), strict=True))) for row in told
-        ]
+        for name, features in ((fitted.name, descriptions), (FROM_MASKS, masks)):
+            scores[name] = _judged_apart(bench.scales, features, pairs, apart)
     decode, times = _times(bench, indicators, items[:: max(1, len(items) // _TIMED_FRAMES)][:_TIMED_FRAMES])
 
     def rho(predicted: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
@@ -174,15 +179,15 @@ def measure_indicators(
 
     results = {
         name: IndicatorResult(
-            needs={LABEL: "the label", UNCERTAINTY: "an inference at full size"}.get(name, ""),
+            needs=_NEEDS.get(name, ""),
             rho=rho(
                 {
                     key: [_score_at(each, scale, bench.scales) for each in found]
                     for key, scale in zip(keys, bench.scales, strict=True)
                 }
             ),
-            microseconds=times[name],
-            of_grey_decode=times[name] / decode,
+            microseconds=times.get(name, times[UNCERTAINTY]),
+            of_grey_decode=times.get(name, times[UNCERTAINTY]) / decode,
         )
         for name, found in scores.items()
     }
@@ -236,6 +241,19 @@ def _image_loss(
     )
     losses = {scale_key(scale): found.loss(scale) for scale in bench.scales}
     return ImageLoss(image=name, miou=found.full, loss=losses), found
+
+
+def _judged_apart(
+    scales: Sequence[float],
+    features: Sequence[NDArray[np.float32]],
+    losses: Sequence[Sequence[float]],
+    apart: Sequence[str],
+) -> list[Complexity]:
+    """Score each image by what other groups teach of these features."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(apart))}
+    told = out_of_group(np.stack(features), np.array(losses), scales, [numbers[name] for name in apart])
+    at = list(scales).index(min(scales))
+    return [Complexity(float(row[at]), dict(zip(scales, row.tolist(), strict=True))) for row in told]
 
 
 def _score_at(found: Complexity, scale: float, scales: Sequence[float]) -> float:

@@ -11,8 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dance_ondevice.benchmarks import overview
 from dance_ondevice.benchmarks.base import page as base_page
 from dance_ondevice.benchmarks.base.report import BaseReport
+from dance_ondevice.benchmarks.blend import report as blend_report
+from dance_ondevice.benchmarks.console import page as console_page
+from dance_ondevice.benchmarks.console.report import ConsoleReport
 from dance_ondevice.benchmarks.demo_runs import page as demo_page
 from dance_ondevice.benchmarks.demo_runs.report import DemoRuns
 from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
@@ -26,12 +30,15 @@ from dance_ondevice.benchmarks.indicators_report import (
 )
 from dance_ondevice.benchmarks.ingest import page as ingest_page
 from dance_ondevice.benchmarks.ingest.report import IngestReport
+from dance_ondevice.benchmarks.labelling import page as labelling_page
+from dance_ondevice.benchmarks.labelling.report import LabellingReport
 from dance_ondevice.benchmarks.markdown import number, table
 from dance_ondevice.benchmarks.predict import page as predict_page
 from dance_ondevice.benchmarks.predict.report import PredictReport
 from dance_ondevice.benchmarks.result import Result, ResultError, as_body, command_line, read_result
 from dance_ondevice.benchmarks.robustness import page as robustness_page
 from dance_ondevice.benchmarks.robustness.report import FaultsReport, SoakReport
+from dance_ondevice.benchmarks.score import report as score_report
 from dance_ondevice.benchmarks.service import page as service_page
 from dance_ondevice.benchmarks.service.report import ServiceReport
 from dance_ondevice.benchmarks.slimming import page as slimming_page
@@ -65,7 +72,8 @@ def render(folder: Path) -> str:
         for path, result in results.items()
         if result.about.benchmark == "slimming"
     }
-    return "\n".join([_HEAD, *slimming_page.targets(slimmed), *(sections or [_NO_RESULTS + "\n"])])
+    first = overview.lines({path.name: result for path, result in results.items()})
+    return "\n".join([_HEAD, *first, *slimming_page.targets(slimmed), *(sections or [_NO_RESULTS + "\n"])])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -204,6 +212,14 @@ def _slimming(result: Result) -> tuple[str, list[str]]:
     return slimming_page.section(as_body(result, SlimmingReport))
 
 
+def _score(result: Result) -> tuple[str, list[str]]:
+    return score_report.section(as_body(result, score_report.ScoreReport))
+
+
+def _blend(result: Result) -> tuple[str, list[str]]:
+    return blend_report.section(as_body(result, blend_report.BlendReport))
+
+
 def _stream(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, StreamReport)
     return f"Learning on a stream, {report.stream}", stream_page.lines(report)
@@ -255,6 +271,15 @@ def _fleet(result: Result) -> tuple[str, list[str]]:
     return f"A fleet of {len(report.arms[0].runs[0].boards)} boards, {report.fleet}", fleet_page.lines(report)
 
 
+def _labelling(result: Result) -> tuple[str, list[str]]:
+    report = as_body(result, LabellingReport)
+    return f"Labels by taps, {report.stream}, {report.base.split()[0]}", labelling_page.lines(report)
+
+
+def _console(result: Result) -> tuple[str, list[str]]:
+    return "The console", console_page.lines(as_body(result, ConsoleReport))
+
+
 def _base(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, BaseReport)
     return f"The base model that comes along, {report.architecture}", base_page.lines(report)
@@ -283,9 +308,13 @@ _RENDERERS: Mapping[str, Callable[[Result], tuple[str, list[str]]]] = {
     "predict": _predict,
     "service": _service,
     "step": _step,
+    "score": _score,
     "base": _base,
+    "blend": _blend,
     "demo": _demo,
+    "console": _console,
     "fleet": _fleet,
+    "labelling": _labelling,
     "soak": _soak,
     "faults": _faults,
 }

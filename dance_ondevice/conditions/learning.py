@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dance_ondevice.models.mapping.mapped import NETWORK
+
 __all__ = ["INTERPOLATION", "LATE", "Additions", "interpolated", "learning", "own_parameters"]
 
-#: First parts of the names of the layers behind the encoder, in the architectures of this project.
-LATE = ("pyramid", "fusion", "classifier", "head")
+#: First parts of the names of the layers behind the encoder, in the architectures of this project; the last
+#: three are those of ESPNetv2's published weights.
+LATE = ("pyramid", "fusion", "classifier", "head", "bu_dec", "bu_br", "merge_enc_dec")
 #: Interpolation of a condition's candidate between the live weights (0) and the trained ones (1): training on
 #: a handful of labels alone would overwrite too much, see ``interpolated``.
 INTERPOLATION = 0.5
@@ -29,7 +32,9 @@ def own_parameters(model: nn.Module) -> tuple[str, ...]:
     These are the layers behind the encoder; if no layer has such a name, as in a user's model, they are the
     affine parameters of its batch norms; without batch norms there are none.
     """
-    late = tuple(name for name, _ in model.named_parameters() if name.startswith(LATE))
+    late = tuple(
+        name for name, _ in model.named_parameters() if name.removeprefix(f"{NETWORK}.").startswith(LATE)
+    )
     if late:
         return late
     norms = {name for name, module in model.named_modules() if isinstance(module, _BatchNorm)}

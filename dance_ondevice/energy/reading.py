@@ -82,20 +82,22 @@ class Glance:
 
 
 class Meter(Protocol):
-    """Interface of a meter, which returns the joules used so far.
-
-    Attributes:
-        source: Name of the source: "rapl", "ina3221", "model", ...
-        method: Method of measurement; the weakest of its domains' methods.
-        period_s: Seconds between reads that the meter needs: short for power samples, long for counters.
-    """
+    """Interface of a meter, which returns the joules used so far."""
 
     @property
-    def source(self) -> str: ...  # noqa: D102
+    def source(self) -> str:
+        """Return the name of the source: "rapl", "ina3221", "model", ..."""
+        ...
+
     @property
-    def method(self) -> Method: ...  # noqa: D102
+    def method(self) -> Method:
+        """Return the method of measurement, the weakest of its domains' methods."""
+        ...
+
     @property
-    def period_s(self) -> float: ...  # noqa: D102
+    def period_s(self) -> float:
+        """Return the seconds between reads that it needs: short for power samples, long for counters."""
+        ...
 
     @property
     def about(self) -> str:

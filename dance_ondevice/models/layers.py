@@ -197,7 +197,7 @@ class PyramidPooling(nn.Module):
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Resample (N, C, h, w) bilinearly to (N, C, *size); the same tensor if it has that size already."""
+    """Resample (N, C, h, w) bilinearly to ``(N, C, *size)``; the same tensor if it has that size already."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

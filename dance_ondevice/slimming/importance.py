@@ -25,9 +25,9 @@ Importance = Literal["bn_scale", "taylor", "combined"]
 def scale_scores(model: nn.Module) -> dict[str, Tensor]:
     """Score each channel by the size of its weights, relative to the mean of its layer.
 
-    For a normalisation the size is |scale|, by which "Network slimming" ranks (Liu et al., ICCV 2017, arXiv
-    1708.06519); for other layers it is the L1 norm of the filter. The scores are relative so that layers that
-    share channels count equally.
+    For a normalisation the size is ``|scale|``, by which "Network slimming" ranks (Liu et al., ICCV 2017,
+    arXiv 1708.06519); for other layers it is the L1 norm of the filter. The scores are relative so that
+    layers that share channels count equally.
     """
     return {
         name: _relative(_by_channel(layer, weight.detach().double().abs()))
@@ -40,10 +40,10 @@ class TaylorImportance:
     """Taylor importance: the first-order change of the loss if a channel were zero, measured in training.
 
     (Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, arXiv 1906.10771,
-    equation 8, summed up as absolute values.) For a normalisation it is |scale * its gradient + bias * its
-    gradient|. For a layer without a normalisation behind it, it is |sum of weight * gradient| over the filter
-    and its bias; with a normalisation behind it that sum is always about zero, so such layers are ranked by
-    their normalisation.
+    equation 8, summed up as absolute values.) For a normalisation it is
+    ``|scale * its gradient + bias * its gradient|``. For a layer without a normalisation behind it, it is
+    ``|sum of weight * gradient|`` over the filter and its bias; with a normalisation behind it that sum is
+    always about zero, so such layers are ranked by their normalisation.
 
     Call :meth:`accumulate` after each backward pass, before the gradients are clipped or cleared. Make a new
     object after slimming.

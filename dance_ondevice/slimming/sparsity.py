@@ -1,6 +1,6 @@
 """Sparsity: training that pulls the scales of normalisation towards zero, so that channels can be removed.
 
-"Network slimming" (Liu et al., ICCV 2017, arXiv 1708.06519) adds strength * |scale| to the loss, for each
+"Network slimming" (Liu et al., ICCV 2017, arXiv 1708.06519) adds ``strength * |scale|`` to the loss, for each
 scale. Its subgradient, strength * sign(scale), is added to the gradients here, so that the reported loss does
 not change.
 """

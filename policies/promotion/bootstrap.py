@@ -5,7 +5,9 @@ frames (the block bootstrap of Kuensch, "The jackknife and the bootstrap for gen
 Annals of Statistics 1989). Both models are scored on the same draw, so what is hard in a block is hard for
 both and cancels out. Percentile bounds are widened by sqrt(n / (n - 1)) for n blocks, since a bootstrap over
 few draws from few blocks is too narrow by that factor (Hesterberg, "What Teachers Should Know About the
-Bootstrap", 2015, arXiv 1411.5279, section 3).
+Bootstrap", 2015, arXiv 1411.5279, section 3). A class that only k of them hold, as with sparse labels, is
+widened by its own factor, sqrt(k / (k - 1)). What it gained in a single block has no spread at all and proves
+nothing: it is left out of the lower bound of the gain, and what it lost there is not.
 """
 
 from __future__ import annotations
@@ -144,21 +146,26 @@ def compare(
     units, unit = _units(packed, blocks)
     whole = sum(packed)
     live, candidate, changes = _scores(_unpack(layout, whole), count)
-    gains: list[float] = []
+    present = _present(layout, units, count)
+    widening = [_widening(held, len(units)) for held in present]
+    lows: list[float] = []
+    highs: list[float] = []
     by_class: list[list[float]] = [[] for _ in range(count)]
     if len(units) > 1:
         rng = random.Random(seed)
         for _ in range(draws):
             drawn = _unpack(layout, sum(rng.choices(units, k=len(units))))
-            before, after, changed = _scores(drawn, count)
-            gains.append(after - before)
+            changed = _scores(drawn, count)[2]
+            low, high = _drawn_gain(changes, changed, widening)
+            lows.append(low)
+            highs.append(high)
             for values, change in zip(by_class, changed, strict=True):
                 if change is not None:
                     values.append(change)
     return Comparison(
         live=live,
         candidate=candidate,
-        gain=_bounds(candidate - live, gains, len(units), confidence),
+        gain=_bounds(candidate - live, lows, len(units), confidence, highs),
         classes=tuple(
             None if change is None else _bounds(change, values, len(units), confidence)
             for change, values in zip(changes, by_class, strict=True)
@@ -167,7 +174,7 @@ def compare(
         samples=len(pairs),
         units=len(units),
         unit=unit,
-        class_units=_present(layout, units, count),
+        class_units=present,
     )
 
 
@@ -256,13 +263,43 @@ def _scores(counts: tuple[int, ...], classes: int) -> tuple[float, float, list[f
     return live / max(1, present), candidate / max(1, present), changes
 
 
-def _bounds(point: float, drawn: list[float], units: int, confidence: float) -> Bounded:
+def _widening(held: int, units: int) -> float | None:
+    """Return by how much a class's deviations are too small beside those of a class that all units hold.
+
+    None for a class that one unit alone holds: its change is the same in every draw that has it.
+    """
+    if held < 2 or units < 2:
+        return None
+    return math.sqrt((held / (held - 1)) / (units / (units - 1)))
+
+
+def _drawn_gain(
+    changes: Sequence[float | None], drawn: Sequence[float | None], widening: Sequence[float | None]
+) -> tuple[float, float]:
+    """Return the gain of mIoU in one draw, for the lower and for the upper bound."""
+    low = high = 0.0
+    present = 0
+    for point, change, factor in zip(changes, drawn, widening, strict=True):
+        if point is None or change is None:
+            continue
+        present += 1
+        value = change if factor is None else point + (change - point) * factor
+        low += min(0.0, value) if factor is None else value
+        high += value
+    return low / max(1, present), high / max(1, present)
+
+
+def _bounds(
+    point: float, drawn: list[float], units: int, confidence: float, highs: list[float] | None = None
+) -> Bounded:
+    """Return a figure with its bounds; ``highs`` are the draws for the upper one where they differ."""
     if units < 2 or not drawn:
         return Bounded(point)
     drawn.sort()
+    above = drawn if highs is None else sorted(highs)
     widen = math.sqrt(units / (units - 1))
     # The nearest rank towards the outside is taken, so that a bound is never too narrow.
     rank = int((1.0 - confidence) * len(drawn))
     lower = min(point, point + (drawn[rank] - point) * widen)
-    upper = max(point, point + (drawn[len(drawn) - 1 - rank] - point) * widen)
+    upper = max(point, point + (above[len(above) - 1 - rank] - point) * widen)
     return Bounded(point, lower, upper)

@@ -45,6 +45,7 @@ __all__ = [
     "Scores",
     "Speed",
     "Verdict",
+    "fallen",
     "falls_after",
     "judge",
     "steadier",
@@ -149,6 +150,7 @@ def judge(
     speed: Speed | None = None,
     fallen_before: Mapping[str, Fall] = MappingProxyType({}),
     untrained_live: bool = False,
+    measure: str = "mIoU",
 ) -> Verdict:
     """Compare a candidate with the live model on the same held-out samples.
 
@@ -166,14 +168,15 @@ def judge(
         speed: Time and MACs of a mask; None if they were not measured.
         fallen_before: What the live model lost on its way, see `falls_after`.
         untrained_live: True if the live model is untrained, so that the gain in mIoU alone decides.
+        measure: What the scores are called in the reasons.
     """
     unusable = _unusable(live, candidate)
     if unusable:
         return Verdict("rejected", tuple(unusable))
     gain = Bounded(candidate.miou - live.miou) if comparison is None else comparison.gain
     figures = (
-        f"mIoU {live.miou:.3f} -> {candidate.miou:.3f} ({candidate.miou - live.miou:+.3f}) on {live.samples} "
-        f"held-out {'sample' if live.samples == 1 else 'samples'}"
+        f"{measure} {live.miou:.3f} -> {candidate.miou:.3f} ({candidate.miou - live.miou:+.3f}) on "
+        f"{live.samples} held-out {'sample' if live.samples == 1 else 'samples'}"
     )
     least = rules.min_gain - (rules.slim_tolerance if slimmed else 0.0)
     reasons: list[str] = []
@@ -181,7 +184,9 @@ def judge(
         reasons.append(f"{figures}: at least {rules.min_gain:+.3f} is required")
     elif untrained_live:
         gained = f"{figures}: at least {rules.min_gain:+.3f} was required"
-        return Verdict("promoted", (gained, "the live model is untrained, so the gain in mIoU alone decided"))
+        return Verdict(
+            "promoted", (gained, f"the live model is untrained, so the gain in {measure} alone decided")
+        )
     elif gain.at_least() < least - _ROUNDING:
         reasons.append(
             f"{figures}: it may be chance, the lower bound of the gain is {gain.at_least():+.3f} and must be "
@@ -198,7 +203,7 @@ def judge(
                 f"{name} fell from {before:.3f} to {after:.3f} ({after - before:+.3f}{_with_earlier(fall)}), "
                 f"at most {-rules.max_class_drop:+.3f} is allowed{_evidence(comparison, index)}"
             )
-    reasons.extend(_fallen_groups(groups, rules, fallen_before))
+    reasons.extend(_fallen_groups(groups, rules, fallen_before, measure))
     reasons.extend(_too_slow(speed, rules))
     if reasons:
         return Verdict("rejected", (*reasons, *steadier(live.samples)))
@@ -241,7 +246,10 @@ def units_to_decide(comparison: Comparison, least: float) -> int | None:
     margin = gain.point - least
     if gain.lower is None or gain.lower >= least or margin <= 0.0:
         return None
-    more = comparison.units * (((gain.point - gain.lower) / margin) ** 2 - 1.0)
+    wider = (gain.point - gain.lower) / margin
+    if not wider < _MOST_MORE:  # a margin of nearly nothing: its square is no number any more
+        return None
+    more = comparison.units * (wider**2 - 1.0)
     # Rounding may make of a bound just below the limit no unit at all.
     return max(1, math.ceil(more)) if more <= _MOST_MORE else None
 
@@ -315,14 +323,29 @@ def _falls_of(groups: Sequence[Group], before: Mapping[str, Fall]) -> Iterator[t
         yield group, carried(earlier, group.comparison.gain)
 
 
-def _fallen_groups(groups: Sequence[Group], rules: GateRules, before: Mapping[str, Fall]) -> list[str]:
+def _fallen_groups(
+    groups: Sequence[Group], rules: GateRules, before: Mapping[str, Fall], measure: str
+) -> list[str]:
     return [
-        f"{group.name} fell from mIoU {group.comparison.live:.3f} to {group.comparison.candidate:.3f} "
+        f"{group.name} fell from {measure} {group.comparison.live:.3f} to {group.comparison.candidate:.3f} "
         f"({group.comparison.gain.point:+.3f}{_with_earlier(fall)}), at most "
         f"{-_may_fall(group.comparison, rules):+.3f} is allowed{_lacking(group.comparison, rules)}"
-        for group, fall in _falls_of(groups, before)
-        if _fallen(group.comparison, fall, rules)
+        for group, fall in fallen(groups, rules, before)
     ]
+
+
+def fallen(
+    groups: Sequence[Group], rules: GateRules, before: Mapping[str, Fall] = MappingProxyType({})
+) -> list[tuple[Group, Fall]]:
+    """Return the conditions that have fallen too far, each with what it lost since it last rose.
+
+    Args:
+        groups: The comparisons of the conditions.
+        rules: Limits from the configuration.
+        before: What the live model lost on its way, see `falls_after`.
+    """
+    found = _falls_of(groups, before)
+    return [(group, fall) for group, fall in found if _fallen(group.comparison, fall, rules)]
 
 
 def _fallen(group: Comparison, fall: Fall, rules: GateRules) -> bool:

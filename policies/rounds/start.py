@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dance_ondevice.policies.samples.sample_value import balanced_draw, choose, values
-from dance_ondevice.policies.samples.splits import SampleInfo
+from dance_ondevice.policies.samples.splits import TEACHER, SampleInfo
 
 __all__ = [
     "Drifted",
@@ -66,12 +66,14 @@ class RoundPlan:
         rehearsal: Samples that trained before and are repeated against forgetting, in order of time.
         gate: Held-out samples that live model and candidate are compared on, in order of time.
         reason: Numbers of samples in words, or what is missing.
+        by_teacher: True if a teacher labelled the gate: agreement with it is no accuracy.
     """
 
     train: tuple[str, ...]
     rehearsal: tuple[str, ...]
     gate: tuple[str, ...]
     reason: str
+    by_teacher: bool = False
 
     @property
     def ready(self) -> bool:
@@ -206,6 +208,7 @@ def plan_round(
     seed: int,
     rehearsal_share: float = 0.5,
     max_gate: int = 200,
+    teacher_judges: bool = False,
 ) -> RoundPlan:
     """Choose the samples of a round; the same for any order of `samples`.
 
@@ -223,6 +226,7 @@ def plan_round(
         seed: Seed of the draw.
         rehearsal_share: Share of rehearsal among the training samples, 0 or more and less than 1.
         max_gate: Most gate samples, at least 1.
+        teacher_judges: Whether a teacher's labels judge where no held-out sample has another label.
 
     Raises:
         ValueError: A limit is out of range.
@@ -238,6 +242,9 @@ def plan_round(
     # A model's label may be wrong: agreement with it does not measure accuracy.
     held_out = [sample.id for sample in labelled if sample.split == "gate" and not sample.by_machine]
     unjudged = sum(sample.split == "gate" and sample.by_machine for sample in labelled)
+    by_teacher = teacher_judges and not held_out
+    if by_teacher:
+        held_out = [s.id for s in labelled if s.split == "gate" and s.label_source == TEACHER]
 
     # Rehearsal is reserved first: otherwise many new samples would leave none, and old scenes be forgotten.
     free = max_samples - min(len(used), int(rehearsal_share * max_samples))
@@ -262,8 +269,15 @@ def plan_round(
         reason = (
             f"{len(train)} of {len(fresh)} new and {len(rehearsal)} of {len(used)} earlier samples "
             f"to train on, {len(gate)} of {len(held_out)} held-out samples to judge on"
+            + (", all of them by the teacher's labels" if by_teacher else "")
         )
-    return RoundPlan(train=tuple(train), rehearsal=tuple(rehearsal), gate=tuple(gate), reason=reason)
+    return RoundPlan(
+        train=tuple(train),
+        rehearsal=tuple(rehearsal),
+        gate=tuple(gate),
+        reason=reason,
+        by_teacher=by_teacher and bool(gate),
+    )
 
 
 def _most_valuable(fresh: list[SampleInfo], count: int, among: list[SampleInfo]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dance_ondevice.policies.rounds.start import Drifted, answered
-from dance_ondevice.policies.samples.splits import SampleInfo
+from dance_ondevice.policies.samples.splits import TEACHER, SampleInfo
 
 __all__ = ["Stock", "count", "may_teach", "might_teach"]
 
@@ -45,6 +45,7 @@ def count(
     min_new_samples: int,
     drifted: Sequence[Drifted] = (),
     needed_after_drift: int = 1,
+    teacher_judges: bool = False,
 ) -> Stock:
     """Count what a round would find.
 
@@ -53,11 +54,16 @@ def count(
         min_new_samples: so many new ones start a round.
         drifted: cameras that have drifted since a round learnt from them, with their new samples.
         needed_after_drift: so many new ones of a camera that has drifted start a round.
+        teacher_judges: whether a teacher's labels judge where no held-out sample has another label.
     """
     new = sum(map(might_teach, samples))
     by_people = [sample for sample in samples if sample.labelled and not sample.by_machine]
     held_out = sum(sample.split == "gate" for sample in by_people)
     still_open = sum(sample.split is None for sample in by_people)
+    if teacher_judges and not held_out:
+        taught = [sample for sample in samples if sample.labelled and sample.label_source == TEACHER]
+        held_out = sum(sample.split == "gate" for sample in taught)
+        still_open += sum(sample.split is None for sample in taught)
     return Stock(
         new_labelled=new,
         enough=new >= max(1, min_new_samples) or bool(answered(drifted, needed_after_drift)),

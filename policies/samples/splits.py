@@ -14,12 +14,14 @@ from typing import Literal
 
 from dance_ondevice.policies.samples import similarity
 
-__all__ = ["MACHINES", "SampleInfo", "Split", "assign_splits"]
+__all__ = ["MACHINES", "TEACHER", "SampleInfo", "Split", "assign_splits"]
 
 Split = Literal["train", "gate", "guard", "duplicate"]
 
 #: Label sources whose labels a model made: a teacher, or the live model itself.
 MACHINES = frozenset({"teacher", "self"})
+#: Of these, the source of a model that is not the live one.
+TEACHER = "teacher"
 
 #: Least number of samples in a block: where samples are sparse in time, shorter blocks would cost more guards
 #: than they hold out.

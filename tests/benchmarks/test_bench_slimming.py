@@ -18,7 +18,7 @@ from torch import nn
 
 from dance_ondevice.benchmarks.result import About, write_result
 from dance_ondevice.benchmarks.slimming.choices import Choices
-from dance_ondevice.benchmarks.slimming.images import for_inference
+from dance_ondevice.benchmarks.slimming.images import drives, for_inference, labelled
 from dance_ondevice.benchmarks.slimming.plan import Point, Trained
 from dance_ondevice.benchmarks.slimming.recipes import (
     EPOCHS,
@@ -30,6 +30,7 @@ from dance_ondevice.benchmarks.slimming.recipes import (
 )
 from dance_ondevice.benchmarks.slimming.report import Timed, make_report
 from dance_ondevice.benchmarks.tables import render
+from dance_ondevice.datasets.listing import DatasetError
 from dance_ondevice.models.registry import ARCHITECTURES, build
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 from dance_ondevice.training.batches import TrainingSample
@@ -159,6 +160,24 @@ def test_inference_scales_rank_among_the_training_images(camvid_tree: Path, tmp_
     assert {s.scale for s in for_inference(train, half, (1.0,), train)} == {0.5}
 
 
+def test_drives_of_one_split_are_divided(camvid_tree: Path, tmp_path: Path) -> None:
+    names = [f"d{number:03d}" for number in range(31)]
+    train, val = drives(names, "train"), drives(names[::-1], "val")
+    assert train == sorted({*names[0::5], *names[3::5]})
+    assert val == names[2::10]
+    root = tmp_path / "drives"
+    for folder in ("train", "trainannot"):
+        (root / folder).mkdir(parents=True)
+        for number, path in enumerate(sorted((camvid_tree / folder).iterdir())):
+            (root / folder / f"000{number}R0_f00001{path.suffix}").write_bytes(path.read_bytes())
+    plan = replace(plan_of(root, tmp_path), by_drive=True)
+    assert plan.evaluated == ("val",)
+    assert [s.image.name[:4] for s in labelled(plan, "train")] == ["0000", "0003", "0005", "0008"]
+    assert [s.image.name[:4] for s in labelled(plan, "val")] == ["0002"]
+    with pytest.raises(DatasetError, match="train has 1 drives, too few to hold some out"):
+        labelled(replace(plan_of(camvid_tree, tmp_path / "one"), by_drive=True), "val")
+
+
 def trained(seconds: float, scores: list[float]) -> Trained:
     curve = tuple(
         Point(epoch=i + 1, seconds=seconds * (i + 1) / len(scores), macs=i, miou={"val": score})
@@ -279,7 +298,7 @@ def test_the_page_tells_which_targets_were_reached(tmp_path: Path) -> None:
         make_report(plan_of(tmp_path, tmp_path), found, {"dense": timed(20.0), "dance+": timed(12.0)}),
     )
     page = render(tmp_path)
-    assert "80.0% (85.0%) | 40.0% (60.0%) | val +2.0 | training, mIoU val |" in page
+    assert "80.0% (85.0%) | 40.0% (60.0%) | 40.0% (70.0%) | val +2.0 | training, mIoU val |" in page
     assert "## Slimming, fastscnn on camvid, scratch, seed 0" in page
     (tmp_path / "a.json").unlink()
     assert "against its targets" not in render(tmp_path)

@@ -275,6 +275,7 @@ def test_targets_are_checked_against_what_was_found() -> None:
         )
     }
     assert found == {
+        "no labels: no test below frozen": ("-0.0020 (day)", False),
         "no labels: dusk +0.20 over frozen": ("+0.2100", True),
         "no labels: day within 0.005 of frozen": ("-0.0020", True),
         "no labels: at most 10 CPU seconds": ("12.0", False),
@@ -339,6 +340,7 @@ def test_what_is_dear_may_have_fewer_seeds(tmp_path: Path) -> None:
         (("--seeds", "a"), "--seeds"),
         (("--joint-seeds", "-1"), "--joint-seeds"),
         (("--variants", "nobody"), "no variant nobody"),
+        (("--variants", "pretrained_frozen"), "--pretrained"),
     ],
 )
 def test_wrong_usage_is_told(arguments: tuple[str, ...], word: str) -> None:
@@ -362,10 +364,11 @@ def test_a_street_is_lived(tmp_path: Path) -> None:
         if v.recipe
         else v
         for v in VARIANTS
-        if v.name in ("frozen", "naive", "bn", "dance_none", "dance_three", "joint")
+        if v.name in ("frozen", "pretrained_frozen", "naive", "bn", "dance_none", "dance_three", "joint")
     ]
     bench = Bench(stream=lived, base=base, work=tmp_path / "work")
     runs = bench.run(short, (0,))
+    assert "pretrained_frozen" not in runs
     frozen, none, three = (runs[name][0] for name in ("frozen", "dance_none", "dance_three"))
     assert len(frozen.curve) == 72
     assert frozen.rows[0] == frozen.rows[1] == frozen.rows[2]
@@ -386,6 +389,11 @@ def test_a_street_is_lived(tmp_path: Path) -> None:
     (tmp_path / "kept.safetensors").rename(tmp_path / "base" / "model.safetensors")
     told: list[str] = []
     assert replace(bench, say=told.append).run(short, (0,)) == runs
+    other = base_of_street(lived, tmp_path / "other", epochs=2, seed=1)
+    beside = replace(bench, pretrained=other).run(short[:2], (0,))
+    assert beside["frozen"] == runs["frozen"]
+    assert beside["pretrained_frozen"][0].rows[0] != frozen.rows[0]
+    assert beside["pretrained_frozen"][0].spent == ()
     with pytest.raises(StreamBenchError, match="the stream has"):
         replace(bench, stream=replace(lived, classes=("a", "b"))).run(short[:1], (0,))
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dance_ondevice.benchmarks import indicators
 from dance_ondevice.benchmarks.indicators import (
+    FROM_MASKS,
     LABEL,
     MIRRORED,
     UNCERTAINTY,
@@ -136,6 +137,11 @@ def test_each_drive_is_scored_by_what_the_others_taught(stripes: list[LabelledIm
     assert judged.rho["0.5"] is not None
     assert judged.rho["0.5"] > 0.5
     assert judged.microseconds is not None
+    seen = report.indicators[FROM_MASKS]
+    assert seen.needs == "an inference at full size"
+    assert seen.microseconds == report.indicators[UNCERTAINTY].microseconds
+    assert seen.rho["0.5"] is not None
+    assert seen.rho["0.5"] > 0.5  # the bright share grows with the stripes
 
 
 def test_scales_are_worth_most_where_they_go_to_what_loses_least(stripes: list[LabelledImage]) -> None:

@@ -12,6 +12,7 @@ from dance_ondevice.conditions.arrays import StatisticsMismatch
 from dance_ondevice.conditions.learning import Additions, interpolated, learning, own_parameters
 from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.models.cost import count_macs
+from dance_ondevice.models.mapping.mapped import Mapped
 from dance_ondevice.models.registry import build
 from dance_ondevice.slimming.slim import slim
 
@@ -46,7 +47,12 @@ def test_every_architecture_has_late_layers_and_its_encoder_is_none_of_them(name
     own = own_parameters(model)
     assert own
     assert len(own) < len(list(model.parameters()))
-    assert not any(each.startswith(("stem", "downsample", "encoder", "stages", "auxiliary")) for each in own)
+    encoders = ("stem", "downsample", "encoder", "base_net", "stages", "auxiliary")
+    assert not any(each.startswith(encoders) for each in own)
+    joined = Mapped(model, [[0, 1], [2]])
+    assert own_parameters(joined) == tuple(f"network.{each}" for each in own)
+    if name == "espnetv2":  # not the fallback, which is its batch norms alone
+        assert "bu_dec_l4.merge_layer.3.weight" in own
 
 
 def test_a_brought_model_learns_the_affine_parameters_of_its_norms() -> None:

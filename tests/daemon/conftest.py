@@ -43,12 +43,14 @@ def first_models_at_hand(written_once: Callable[..., None], monkeypatch: pytest.
 def add_street() -> Callable[..., list[str]]:
     """Stores labelled frames of the synthetic street, one second apart."""
 
-    def add(store: Store, count: int, *, start: int = 0, condition: str = "day") -> list[str]:
+    def add(
+        store: Store, count: int, *, start: int = 0, condition: str = "day", labelled: bool = True
+    ) -> list[str]:
         camera = StreetCamera(seed=1, height=SIZE[0], width=SIZE[1])
         futures = []
         for index in range(start, start + count):
             image, label = camera.render(index, condition)
-            futures.append(store.add_sample(new_sample(index, image, label)))
+            futures.append(store.add_sample(new_sample(index, image, label if labelled else None)))
         return [future.result(30).id for future in futures]
 
     return add

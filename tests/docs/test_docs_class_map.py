@@ -16,7 +16,9 @@ from click.testing import CliRunner, Result
 from small_models import SMALL
 
 from dance_ondevice.daemon.cli import main
+from dance_ondevice.datasets.idd_lite import IDD_LITE_CLASSES
 from dance_ondevice.images.codec import encode_jpeg, encode_png
+from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models.checkpoint import load
 from dance_ondevice.models.forward import predict
 from dance_ondevice.models.mapping.class_map import read_class_map
@@ -103,9 +105,13 @@ def test_a_class_that_is_forgotten_is_named(site: Path) -> None:
     assert not (site / "base" / "card.json").exists()
 
 
-def test_the_example_maps_to_the_classes_of_camvid() -> None:
+def test_the_examples_map_to_the_classes_of_their_data_sets() -> None:
     from dance_ondevice.images.labels import STREET_CLASSES as CLASSES
 
     found = read_class_map(DOCS / "examples" / "camvid-from-cityscapes.toml", CLASSES)
     assert len(found.base) == 20
     assert json.loads(json.dumps(found.members["tree"])) == ["vegetation", "terrain"]
+    other = read_class_map(DOCS / "examples" / "idd-lite-from-cityscapes.toml", IDD_LITE_CLASSES)
+    assert other.base == found.base
+    assert other.members["non-drivable"] == ("sidewalk", "terrain")
+    read_class_map(DOCS / "examples" / "idd-lite-from-street.toml", IDD_LITE_CLASSES, STREET_CLASSES)

@@ -76,6 +76,16 @@ def test_a_sender_by_netgear(store: Store, tmp_path: Path) -> None:
         assert [line.split()[0] for line in done.stdout.splitlines()] == ["kept"] * 3
 
 
+def test_the_example_of_the_library_measures_a_frame(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "library.md").read_text(), re.DOTALL)
+    (tmp_path / "frame.jpg").write_bytes(jpeg())
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Complexity(score=0.")
+
+
 def test_a_subscriber_with_names_and_colours(tmp_path: Path) -> None:
     mask = np.array([[0, 0, 0, 1], [1, 255, 0, 0]], np.uint8)
     with zmq.Context() as context:

@@ -1,18 +1,12 @@
-"""The first hour with the README beside one: its own commands, typed in fresh shells by two new users.
+"""The first hour with the page of that name beside one: its commands, typed in fresh shells by two new users.
 
-Only what a test cannot have is replaced: the camera's address by a folder of rendered frames, ports by free
-ones, the size of the model by a small one. Installation is left to the checks of the packages.
+Installation is left to the checks of the packages.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -21,24 +15,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
-from numpy.typing import NDArray
+from page_user import (
+    CONFIG,
+    EXPORT_VARIABLES,
+    FRAMES,
+    HEIGHT,
+    RUN,
+    WIDTH,
+    User,
+    command,
+    commands,
+)
 
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.codec import encode_png
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-#: A busy machine is no failure.
-PATIENCE = 300
-WIDTH, HEIGHT = 160, 120
-FRAMES = 40
-#: Frames a second of the recording: it spans several of the blocks of time that are held out as a whole.
-RATE = 2
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = DOCS / "first-hour.md"
+README = DOCS.parent / "README.md"
 
-CONFIG = "dance-ondevice config init"
-EXPORT_VARIABLES = "export DANCE_CONFIG"
-RUN = "dance-ondevice run"
 CAMERA = "dance-ondevice stream rtsp:"
 RECORDING = "dance-ondevice stream recording.mp4"
 FOLDER = "dance-ondevice stream FOLDER"
@@ -60,163 +56,16 @@ WITHOUT_LABELS = (*START, CAMERA, STATUS, WATCH, TRAIN, MODELS, ENERGY, PAUSE, D
 WITH_FIVE = (
     *START, RECORDING, EXPORT, DRY_RUN, IMPORT, STATUS, TRAIN, MODELS, SAMPLES, SIMULATE, FOLDER,
 )  # fmt: skip
-#: The other commands of the README, and why nobody types them here.
+#: The other commands of the page, and why nobody types them here.
 LEFT = {
-    "make ": "installs and runs everything, which the checks of the package do",
+    "make run": "installs and runs everything, which the checks of the package do",
     "python3 -m venv": "the environment of this test is the one that is activated",
     ". venv/bin/activate": "as above",
     "pip install": "as above",
     "dance-ondevice stream /dev/video0": "needs a camera",
-    "sudo ": "needs systemd",
     "dance-ondevice console": "needs a browser; tests/daemon/console/test_browser.py has one",
     "dance-ondevice pretrain": "trains for minutes on a data set that does not come along",
-    "dance-ondevice bench": "measures for minutes on that data set",
 }
-
-
-def commands() -> list[str]:
-    """Every line of the README's shell blocks, comments and all; continued lines are joined."""
-    blocks = re.findall(r"^```\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
-    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
-
-
-def of_readme(start: str) -> str:
-    """The README's command that starts so."""
-    (line,) = [line for line in commands() if f"{line}  ".startswith(start)]
-    return line
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-class User:
-    """Somebody with a fresh home and an activated environment, who types what the README says.
-
-    Each command gets a shell of its own; what the README exports "in each shell" is typed first.
-    """
-
-    def __init__(self, home: Path, street: StreetCamera, *, weights: str) -> None:
-        self.home = home
-        self.typed: set[str] = set()
-        self.seconds: list[tuple[str, float]] = []
-        self._street = street
-        (home / "runtime").mkdir(mode=0o700)
-        ingest, masks, metrics, page = free_ports(4)
-        self.page = f"http://127.0.0.1:{page}/"
-        self._hardware = {"rtsp://camera.local/main": "frames", ":5555": f":{ingest}", ":8088": f":{page}"}
-        self._site = {
-            ":5555": f":{ingest}",
-            ":5556": f":{masks}",
-            ":9747": f":{metrics}",
-            "\nsize = [480, 360]": f"\nsize = [{WIDTH}, {HEIGHT}]",
-            '\nweights = ""': f'\nweights = "{weights}"',
-        }
-        tools = Path(sys.executable).parent
-        assert (tools / "dance-ondevice").exists(), "install the package: pip install -e ."
-        self._environ = {
-            "HOME": str(home),
-            "PATH": f"{tools}:/usr/bin:/bin",
-            "VIRTUAL_ENV": str(tools.parent),
-            "TERM": "dumb",
-            "XDG_RUNTIME_DIR": str(home / "runtime"),
-        }
-
-    def type(self, start: str, *, code: int = 0, **words: str) -> str:
-        """Type the README's command that starts so, words such as ID filled in; returns what it prints."""
-        process, began = self._launch(start, subprocess.PIPE, words), time.monotonic()
-        printed, _ = process.communicate(timeout=PATIENCE)
-        self.seconds.append((start, time.monotonic() - began))
-        assert process.returncode == code, f"{start}: {process.returncode}\n{printed}"
-        assert "Traceback" not in printed
-        return str(printed)
-
-    @contextmanager
-    def typing(self, start: str, log: str, *, drop: str = "") -> Iterator[subprocess.Popen[str]]:
-        """The same of a command that runs until Ctrl-C, which the end of the block is."""
-        with (self.home / log).open("w") as output:
-            process = self._launch(start, output.fileno(), {drop: ""} if drop else {})
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGINT)
-            process.wait(PATIENCE)
-        assert "Traceback" not in (self.home / log).read_text()
-
-    @contextmanager
-    def daemon(self) -> Iterator[None]:
-        """Make the configuration and run the service until the end of the block."""
-        self.type(CONFIG)
-        site = self.home / "site.toml"
-        text = site.read_text()
-        for default, here in self._site.items():
-            assert default in text, default
-            text = text.replace(default, here)
-        site.write_text(text)
-        began = time.monotonic()
-        with self.typing(RUN, "run.log") as process:
-            self.wait_until(lambda: " ready " in self.log() or process.poll() is not None, self.log)
-            assert process.poll() is None, self.log()
-            self.seconds.append((RUN, time.monotonic() - began))
-            yield
-        assert " stopped " in self.log()
-
-    def log(self) -> str:
-        return (self.home / "run.log").read_text()
-
-    def wait_until(self, true: Callable[[], object], said: Callable[[], str]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not true():
-            assert time.monotonic() < deadline, said()
-            # Another process is waited for: the only way is to look again.
-            time.sleep(0.1)
-
-    def take_frames(self) -> None:
-        (self.home / "frames").mkdir()
-        for number in range(FRAMES):
-            cv2.imwrite(str(self.home / "frames" / f"{number:06d}.png"), self.picture(number)[0])
-
-    def record(self) -> None:
-        video = cv2.VideoWriter(
-            str(self.home / "recording.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), RATE, (WIDTH, HEIGHT)
-        )
-        for number in range(FRAMES):
-            video.write(self.picture(number)[0])
-        video.release()
-
-    def picture(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Image and label of a frame of the camera or the recording."""
-        return self._street.render(number * 5)
-
-    def report(self) -> str:
-        return "".join(f"\n{seconds:7.1f} s  {start.strip()}" for start, seconds in self.seconds)
-
-    def _launch(self, start: str, output: int, words: dict[str, str]) -> subprocess.Popen[str]:
-        self.typed.add(start)
-        line = of_readme(start)
-        for word, here in {**self._hardware, **words}.items():
-            line = line.replace(word, here)
-        if " stream " in line and "--to" not in line:
-            line += f" --to tcp://127.0.0.1{self._hardware[':5555']}"
-        lines = [line]
-        if start != CONFIG:
-            self.typed.add(EXPORT_VARIABLES)
-            lines.insert(0, of_readme(EXPORT_VARIABLES))
-        return subprocess.Popen(
-            ["bash", "--noprofile", "--norc", "-c", "\n".join(lines)],
-            cwd=self.home,
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # so that Ctrl-C reaches the shell and what it runs, and nothing else
-        )
 
 
 @pytest.fixture(scope="module")
@@ -239,12 +88,16 @@ def reported(
             record_property(f"seconds of {start.strip()}", round(seconds, 1))
 
 
-def test_every_command_of_the_readme_is_walked_or_left_for_a_reason() -> None:
-    walked = {of_readme(start) for start in (*WITHOUT_LABELS, *WITH_FIVE)}
-    rest = [line for line in commands() if line not in walked]
+def test_every_command_of_the_page_is_walked_or_left_for_a_reason() -> None:
+    walked = {command(PAGE, start) for start in (*WITHOUT_LABELS, *WITH_FIVE)}
+    rest = [line for line in commands(PAGE) if line not in walked]
 
     assert [line for line in rest if not line.startswith(tuple(LEFT))] == []
     assert [start for start in LEFT if not any(line.startswith(start) for line in rest)] == []
+
+
+def test_the_readme_has_the_commands_of_the_first_minute_alone() -> None:
+    assert [line.partition("  ")[0] for line in commands(README)] == ["make run", "sudo make install-service"]
 
 
 def page_of(url: str) -> str:
@@ -263,7 +116,7 @@ def test_the_first_hour_without_labels(
     capsys: pytest.CaptureFixture[str],
     record_property: Callable[[str, object], None],
 ) -> None:
-    user = User(tmp_path, street, weights="")
+    user = User(PAGE, tmp_path, street, weights="")
     user.take_frames()
     with reported(user, capsys, record_property), user.daemon():
         began = time.monotonic()
@@ -305,7 +158,7 @@ def test_the_first_hour_with_five_labels(
     record_property: Callable[[str, object], None],
 ) -> None:
     """From an untrained network, as with classes of one's own: the first round with labels goes live."""
-    user = User(tmp_path, street, weights="untrained")
+    user = User(PAGE, tmp_path, street, weights="untrained")
     user.record()
     with reported(user, capsys, record_property), user.daemon():
         assert re.search(f"^sent +{FRAMES}$", user.type(RECORDING), re.M)

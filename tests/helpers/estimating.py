@@ -1,4 +1,6 @@
-"""Estimates the statistics of conditions at once and in this process, as the service's child does."""
+"""Estimates the statistics of conditions at once and in this process, as the service's child does but for the
+trial of blends: for a network of random weights it would often keep the model's own.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ async function refresh() {
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
       if (answer.redirected && new URL(answer.url).pathname === "/login") { location.reload(); return; }
-      if (answer.status === 503) { location.reload(); return; }
+      // The live page has a place of its own for that, below the last frame.
+      if (answer.status === 503 && !document.getElementById("gone")) { location.reload(); return; }
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const part of parts()) {
         const next = fresh.querySelector(`[data-refresh="${part.dataset.refresh}"]`);

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dance_ondevice.datasets.camvid import VOID_ID
+from dance_ondevice.datasets.idd_lite import IDD_LITE_CLASSES
 from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.training.batches import TrainingSample
 
-#: Classes of IDD-Lite in the order of their ids, and the one that each class of the base corresponds to.
-IDD_CLASSES = ("drivable", "non-drivable", "living thing", "vehicle", "roadside object", "far object", "sky")
+#: The class of IDD-Lite that each class of the base corresponds to.
 _IDD_OF_STREET = {
     "sky": "sky",
     "building": "far object",
@@ -99,7 +99,7 @@ def idd_place(root: Path) -> Place:
     teach = [frame for number, frame in enumerate(middle) if number % _HELD_OUT]
     return Place(
         name="idd-lite",
-        classes=IDD_CLASSES,
+        classes=IDD_LITE_CLASSES,
         data=f"labels from {len(teach)} drives, measured on {len(held_out)} others, one frame of each",
         teach=teach,
         measure={"other drives": held_out},

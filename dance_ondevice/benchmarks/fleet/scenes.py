@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from dance_ondevice.benchmarks.base.sites import IDD_CLASSES
+from dance_ondevice.datasets.idd_lite import IDD_LITE_CLASSES
 from dance_ondevice.datasets.listing import Dataset, DatasetError, LabelledImage, of_sequences
 from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.images.labels import STREET_CLASSES
@@ -117,7 +117,7 @@ def idd_fleet(folder: Path, boards: int = 8) -> Fleet:
     return Fleet(
         name="idd_lite",
         data=f"train: the root on {_ROOT_DRIVES} drives, {boards} boards on {len(rest)} others in runs",
-        classes=IDD_CLASSES,
+        classes=IDD_LITE_CLASSES,
         size=(227, 320),
         root=tuple(_samples(dataset, of_sequences(items, drives[:_ROOT_DRIVES], "train"))),
         scenes=_scenes(parts),

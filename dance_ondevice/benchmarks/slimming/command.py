@@ -53,6 +53,11 @@ _SIZES = {
     callback=comma_names,
     help="Train on these sequences alone (bdd100k has one an image).",
 )
+@click.option(
+    "--by-drive",
+    is_flag=True,
+    help="Train on some drives of train, evaluate on others: of every ten by name four and one.",
+)
 @conditions_option
 @click.option(
     "--architecture",
@@ -105,6 +110,7 @@ def slimming(
     dataset_name: str,
     root: Path,
     sequences: tuple[str, ...],
+    by_drive: bool,
     conditions: tuple[str, ...],
     architecture: str | None,
     setting: Setting,
@@ -165,6 +171,7 @@ def slimming(
         size=size or _SIZES[dataset_name],
         work=folder,
         conditions=conditions,
+        by_drive=by_drive,
     )
     try:
         checked_recipes(plan, variants)
@@ -208,6 +215,7 @@ def _about(plan: Plan, variants: tuple[str, ...], note: str) -> About:
         "--dataset": plan.dataset,
         "--root": "DIR",
         "--sequences": ",".join(plan.sequences),
+        "--by-drive": plan.by_drive,
         "--conditions": ",".join(plan.conditions),
         "--architecture": plan.architecture if plan.architecture in ARCHITECTURES else "",
         "--setting": plan.setting,
@@ -221,10 +229,13 @@ def _about(plan: Plan, variants: tuple[str, ...], note: str) -> About:
         "--out": "FILE.json",
     }
     sequences = f" ({', '.join(plan.sequences)})" if plan.sequences else ""
+    trained = f"{plan.dataset}, trained on train{sequences}"
     return made_here(
         "slimming",
         command_line("bench slimming", options),
-        f"{plan.dataset}, trained on train{sequences}, evaluated on {' and '.join(plan.evaluated)}",
+        f"{plan.dataset}, the drives of train: of every ten by name four trained on, one evaluated on"
+        if plan.by_drive
+        else f"{trained}, evaluated on {' and '.join(plan.evaluated)}",
         seed=plan.seed,
         note=note,
     )

@@ -11,21 +11,41 @@ from dance_ondevice.datasets.listing import DatasetError, with_plain_labels
 from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.training.batches import TrainingSample, image_size
 
+#: Of every ten drives by name, those to train on and those to evaluate on when the drives are divided.
+_TRAINED_ON, _EVALUATED_ON = (0, 3, 5, 8), (2,)
+
+
+def drives(names: Sequence[str], split: str) -> list[str]:
+    """The drives that belong to "train" or to "val" when those of one split are divided.
+
+    Of every ten by name, the first, fourth, sixth and ninth are to train on and the third is to evaluate on.
+    """
+    places = _TRAINED_ON if split == "train" else _EVALUATED_ON
+    return [name for place, name in enumerate(sorted(names)) if place % 10 in places]
+
 
 def labelled(plan: Plan, split: str) -> tuple[TrainingSample, ...]:
     """The labelled images of a split in order of time; for training only those of the plan's sequences.
 
     Raises:
-        DatasetError: The split is missing, or has none of the sequences.
+        DatasetError: The split is missing, has none of the sequences, or too few drives to divide.
     """
     dataset = open_dataset(plan.dataset, plan.root, plan.conditions)
-    items = dataset.images((split,))
+    items = dataset.images(("train" if plan.by_drive else split,))
+    if plan.by_drive:
+        known = {item.sequence for item in items}
+        wanted = drives(sorted(known), split)
+        if not wanted:
+            raise DatasetError(
+                f"train has {len(known)} drives, too few to hold some out; leave out --by-drive"
+            )
+        items = [item for item in items if item.sequence in wanted]
     if split == "train" and plan.sequences:
-        known = sorted({item.sequence for item in items})
+        there = sorted({item.sequence for item in items})
         items = [item for item in items if item.sequence in plan.sequences]
         if not items:
             raise DatasetError(
-                f"no images of {', '.join(plan.sequences)} in {split}; there are {', '.join(known)}"
+                f"no images of {', '.join(plan.sequences)} in {split}; there are {', '.join(there)}"
             )
     plain = with_plain_labels(items, dataset.read_label, plan.work / "labels" / split)
     return tuple(TrainingSample(item.image, item.label) for item in plain)

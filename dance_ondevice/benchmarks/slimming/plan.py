@@ -40,6 +40,8 @@ class Plan:
         size: (height, width) that images are fitted to.
         work: Folder for the state from which a killed run resumes.
         conditions: Conditions of the data set to use; all when empty.
+        by_drive: Whether the drives of the training split are divided into those to train on and those to
+            evaluate on, see ``images.drives``; other splits are then not read.
     """
 
     dataset: str
@@ -55,11 +57,12 @@ class Plan:
     size: tuple[int, int]
     work: Path
     conditions: tuple[str, ...] = ()
+    by_drive: bool = False
 
     @property
     def evaluated(self) -> tuple[str, ...]:
         """Splits for evaluation."""
-        return EVALUATED[self.dataset]
+        return ("val",) if self.by_drive else EVALUATED[self.dataset]
 
     def folder(self, variant: str) -> Path:
         """Folder of a variant's state and result."""

@@ -39,6 +39,8 @@ FIRST_LAYERS: Mapping[str, tuple[str, ...]] = {
 _FIRST = ("first layers",)
 #: The same for DANCE+, which infers at a smaller scale as well.
 PLUS_MACS = 0.45
+#: The same for a model that was made compact, of which little can be missed.
+GENTLE_MACS = 0.75
 #: Scale of DANCE+'s inference: near the middle of the magnifications in its training.
 PLUS_SCALE = 0.75
 #: Windows of DANCE+, as shares of the full side, and what they magnify by: the whole frame small, then a part
@@ -274,6 +276,7 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
         "dance+full-width": lambda n: _fine(
             n, "dance+ without network slimming", macs=1.0, importance="bn_scale"
         ),
+        "dance+gentle": lambda n: _fine(n, "dance+ slimmed to three quarters of the MACs", macs=GENTLE_MACS),
         "dance+bn-scale": lambda n: _fine(
             n, "dance+ slimmed by scales, without Taylor", importance="bn_scale"
         ),

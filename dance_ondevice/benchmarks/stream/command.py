@@ -38,6 +38,11 @@ _STREAMS = ("street", "camvid-day-dusk", "camvid-day-dusk-day")
 @folder_option("--root", help="Folder of CamVid; the street needs none.")
 @model_option("--base", help="Folder of the base model, as pretrain writes it; the street trains its own.")
 @model_option(
+    "--pretrained",
+    metavar="MODEL",
+    help="Folder of a model from elsewhere: pretrained_frozen lives the stream with it, untouched.",
+)
+@model_option(
     "--teacher",
     metavar="MODEL",
     help="Folder of the model that labels for dance_teacher; else the joint model of the first seed.",
@@ -72,6 +77,7 @@ def stream(
     stream_name: str,
     root: Path | None,
     base: Path | None,
+    pretrained: Path | None,
     teacher: Path | None,
     seeds: str,
     dense_seeds: str,
@@ -108,6 +114,8 @@ def stream(
         chosen = only(VARIANTS, variants)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--variants") from error
+    if pretrained is None and any(variant.pretrained for variant in chosen) and variants:
+        raise click.BadParameter("pretrained_frozen needs a model", param_hint="--pretrained")
     settings = Settings(watts=watts)
     with _folder(work) as folder:
         lived = _open(stream_name, root, folder)
@@ -118,6 +126,7 @@ def stream(
                 stream=lived,
                 base=model,
                 work=folder,
+                pretrained=pretrained,
                 teacher=teacher,
                 settings=settings,
                 dense_seeds=dense_numbers,
@@ -141,6 +150,7 @@ def stream(
         "--stream": stream_name,
         "--root": "DIR" if root else "",
         "--base": "BASE" if base else "",
+        "--pretrained": "MODEL" if pretrained else "",
         "--teacher": "MODEL" if teacher else "",
         "--seeds": seeds,
         "--dense-seeds": dense_seeds,

@@ -49,6 +49,8 @@ class Bench:
         stream: Stream to run over.
         base: Folder of the base model.
         work: Folder for intermediate results, from which a killed run resumes.
+        pretrained: Folder of a model from elsewhere, for the variant that lives with it untouched; None
+            leaves that variant out.
         teacher: Folder of a teacher model; None takes the joint model of the first seed.
         settings: Settings of all variants.
         dense_seeds: Seeds of the variants that train densely; empty takes those of the others.
@@ -59,6 +61,7 @@ class Bench:
     stream: Stream
     base: Path
     work: Path
+    pretrained: Path | None = None
     teacher: Path | None = None
     settings: Settings = field(default_factory=Settings)
     dense_seeds: Sequence[int] = ()
@@ -77,9 +80,15 @@ class Bench:
             CheckpointError: a model does not load.
             SampleError: a frame cannot be read.
         """
-        tools = self._tools(seeds[0], needs_teacher=any(v.labels == "teacher" for v in variants))
+        teacher = self._teacher(seeds[0]) if any(v.labels == "teacher" for v in variants) else None
+        tools = self._tools(self.base, teacher)
         found: dict[str, list[RunRecord]] = {}
         for variant in variants:
+            if variant.pretrained:
+                if self.pretrained is not None:
+                    found[variant.name] = [self._one(self._tools(self.pretrained, None), variant, seeds[0])]
+                    self.say(_line(found[variant.name][0]))
+                continue
             wanted = self.seeds_of(variant, seeds)
             for seed in wanted if variant.random else wanted[:1]:
                 record = self._one(tools, variant, seed)
@@ -106,12 +115,11 @@ class Bench:
         write_whole(kept, msgspec.json.format(msgspec.json.encode(_Kept(told, record)), indent=1))
         return record
 
-    def _tools(self, seed: int, *, needs_teacher: bool) -> Tools:
-        model, card = checkpoint.load(self.base)
+    def _tools(self, base: Path, teacher: Teacher | None) -> Tools:
+        model, card = checkpoint.load(base)
         if card.classes != self.stream.classes:
             raise StreamBenchError(
-                f"{self.base} knows {', '.join(card.classes)}; "
-                f"the stream has {', '.join(self.stream.classes)}"
+                f"{base} knows {', '.join(card.classes)}; the stream has {', '.join(self.stream.classes)}"
             )
         scorer = Scorer(
             model, card.normalisation, len(card.classes), self.work / "scores", cpu_clock=self.cpu_clock
@@ -129,7 +137,7 @@ class Bench:
             settings=self.settings,
             cpu_clock=self.cpu_clock,
             inference_macs=count_macs(model, *self.stream.size),
-            teacher=self._teacher(seed) if needs_teacher else None,
+            teacher=teacher,
         )
 
     def _teacher(self, seed: int) -> Teacher:

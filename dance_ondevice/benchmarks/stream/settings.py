@@ -22,7 +22,6 @@ class Settings:
         held_out: frames at the end of each round's new ones that are never trained on; the one before them is
             left out, too.
         estimate_frames: unlabelled frames that statistics are estimated from.
-        blend: of the estimated statistics with the model's own.
         teacher_frames: frames a segment that a teacher labels.
         anchors: frames of the base domain that tell what its light looks like, and that rehearsal draws from.
     """
@@ -35,6 +34,5 @@ class Settings:
     few: int = 12
     held_out: int = 7
     estimate_frames: int = 16
-    blend: float = 0.7
     teacher_frames: int = 16
     anchors: int = 64

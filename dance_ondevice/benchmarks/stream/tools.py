@@ -19,6 +19,7 @@ from dance_ondevice.benchmarks.stream.teacher import Teacher
 from dance_ondevice.benchmarks.stream.weights import Weights, weights_of
 from dance_ondevice.complexity import Indicator
 from dance_ondevice.conditions import statistics as conditions
+from dance_ondevice.conditions.agreement import estimate_agreeing
 from dance_ondevice.conditions.learning import interpolated
 from dance_ondevice.images.confusion import miou
 from dance_ondevice.training.batches import TrainingSample, read_image
@@ -64,10 +65,10 @@ class Tools:
         return miou(total(self.scorer.scores(weights, samples), self.scorer.classes))
 
     def re_estimated(self, weights: Weights, samples: Sequence[TrainingSample]) -> tuple[Weights, float]:
-        """The weights with batch norm's statistics measured on some frames, blended with their own, and the
-        CPU seconds that it took.
+        """The weights with batch norm's statistics measured on some frames, blended with their own as far as
+        masks agree, and the CPU seconds that it took.
         """
-        told = repr((weights.key, [s.image.name for s in samples], self.settings.blend))
+        told = repr((weights.key, [s.image.name for s in samples], "agreeing"))
         folder = self.folder / hashlib.sha256(told.encode()).hexdigest()[:20]
         done = folder / "cost.json"
         if done.exists():
@@ -76,13 +77,8 @@ class Tools:
         began = self.cpu_clock()
         model = self.scorer.lend()
         weights.load_into(model)
-        found = conditions.estimate(
-            model.eval(),
-            (read_image(sample) for sample in samples),
-            self.scorer.normalisation,
-            blend=self.settings.blend,
-        )
-        conditions.apply(model, found)
+        found = estimate_agreeing(model.eval(), samples, read_image, self.scorer.normalisation)
+        conditions.apply(model, found.statistics)
         cost = self.cpu_clock() - began
         new = weights_of(model)
         folder.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,7 @@ class Variant:
         gate: candidates must beat the live model on held-out frames, and are on probation afterwards.
         dense: trains at full size, which is dear: it may get fewer seeds.
         joint: not on the stream: trained on the base domain and all of the stream's frames together.
+        pretrained: another model, trained on other data, that is never touched either.
         interpolation: share of the way from the live weights to the trained ones that the candidate goes.
     """
 
@@ -40,6 +41,7 @@ class Variant:
     gate: bool = False
     dense: bool = False
     joint: bool = False
+    pretrained: bool = False
     interpolation: float = 1.0
 
     @property
@@ -70,6 +72,11 @@ def _ours(name: str, words: str, labels: Labels) -> Variant:
 
 VARIANTS: tuple[Variant, ...] = (
     Variant(name="frozen", words="the base model, never touched"),
+    Variant(
+        name="pretrained_frozen",
+        words="the model of --pretrained, never touched",
+        pretrained=True,
+    ),
     Variant(
         name="naive",
         words="dense fine-tuning on each segment's frames, no rehearsal, to its best on held-out frames",

@@ -137,7 +137,7 @@ class GatedSkip(nn.Module):
 
 
 def enlarge(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Resample (N, C, h, w) bilinearly to (N, C, *size), corners on corners, as the weights were trained."""
+    """Resample (N, C, h, w) bilinearly to ``(N, C, *size)``, corners on corners as in training."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)

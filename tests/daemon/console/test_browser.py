@@ -303,6 +303,27 @@ def test_pages_fit_a_telephone_and_keep_axes_rules(world: World, axe: str) -> No
     assert {name: found for name, found in broken.items() if found} == {}
 
 
+def test_a_backup_is_made_and_downloaded_and_joules_are_shown_by_hour(world: World) -> None:
+    world.send(3, labelled=False)
+    browser = world.page("/energy")
+    browser.errors()  # of what another test looked for
+    browser.until(lambda: browser.all("section[aria-labelledby='hours-title'] svg.chart rect"))
+    world.page("/health")
+    browser.one("form[action='/health/backup'] button").click()
+    browser.until(lambda: browser.all("a[href='/health/backup.tar']"))
+    size = browser.driver.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "fetch('/health/backup.tar').then((r) => r.arrayBuffer())"
+        ".then((b) => done([b.byteLength, String.fromCharCode(...new Uint8Array(b, 257, 5))]))"
+    )
+    assert size[0] > 10_000
+    assert size[1] == "ustar"
+    world.page("/health")
+    assert browser.all("form[action='/health/backup'] button")
+    assert not (world.daemon.state / ".backup").exists()
+    assert browser.errors() == []
+
+
 def test_it_takes_little_memory_and_the_first_page_little_time(world: World) -> None:
     browser = world.page("/")
     timing = browser.run(

@@ -158,6 +158,14 @@ def rewrite(made: Path, bad: Path, how: str) -> None:
             new.addfile(info)
 
 
+def test_a_folder_may_be_named_from_where_one_is(
+    made: Path, paths: StatePaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    restore(made, StatePaths(Path("other")))
+    assert files(StatePaths(tmp_path / "other")) == files(paths)
+
+
 def test_a_state_is_never_restored_over(made: Path, paths: StatePaths) -> None:
     with pytest.raises(BackupError, match="holds a state already"):
         restore(made, paths)

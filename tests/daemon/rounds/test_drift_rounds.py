@@ -103,6 +103,26 @@ def test_only_samples_of_the_camera_that_came_since_count(
     assert {s.split for s in rig.procedure.samples()} == {None}
 
 
+def test_a_drift_asks_a_person_for_the_labels_that_a_round_needs(
+    rig: Rig, cameras: Cameras, add_street: Any
+) -> None:
+    after_drift(rig, 12)
+    service = rounds(rig)
+    add_street(rig.store, 20, labelled=False)
+    service._ask_for_labels()
+    assert service.snapshot().labels_wanted == ()
+    cameras.drift(START + 20)
+    add_street(rig.store, 3, start=20, condition="dusk")
+    add_street(rig.store, 6, start=30, condition="dusk", labelled=False)
+    service._ask_for_labels()
+    (wanted,) = service.snapshot().labels_wanted
+    assert (wanted.camera, wanted.frames) == ("front", 6)
+    assert "luma changed" in wanted.words
+    add_street(rig.store, 9, start=40, condition="dusk")
+    service._ask_for_labels()
+    assert service.snapshot().labels_wanted == ()
+
+
 def test_without_anything_that_watches_rounds_start_as_ever(rig: Rig, add_street: Any) -> None:
     rig.context.drift = None
     add_street(rig.store, 20)

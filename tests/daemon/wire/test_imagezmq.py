@@ -97,7 +97,7 @@ def test_name_that_no_camera_may_have_is_made_one(store: Store) -> None:
     ("array", "words"),
     [
         (np.zeros((4, 4, 3), np.float32), b"float32"),
-        (np.zeros((4, 4, 4), np.uint8), b"[4, 4, 4]"),
+        (np.zeros((4, 4, 5), np.uint8), b"[4, 4, 5]"),
         (np.zeros(4, np.uint8), b"[4]"),
     ],
 )

@@ -201,7 +201,7 @@ def test_the_goodbye_may_have_an_image_or_none(parts: list[bytes]) -> None:
         ([header(), b""], "image"),
         ([header(terminate_flag="no"), b"image"], "header"),
         ([header(compression=False), b"image"], "shape"),
-        ([header(compression=False, shape=[4, 4, 4], dtype="uint8"), bytes(64)], "shape"),
+        ([header(compression=False, shape=[4, 4, 5], dtype="uint8"), bytes(80)], "shape"),
         ([header(compression=False, shape=[4, 4, 3], dtype="uint8"), bytes(47)], "shape"),
         ([header(compression=False, shape=[4, "4", 3], dtype="uint8"), bytes(48)], "header"),
     ],

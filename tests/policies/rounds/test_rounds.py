@@ -129,6 +129,13 @@ def test_a_models_label_trains_and_never_judges() -> None:
     assert not alone.ready
     assert "2 have a model's label only" in alone.reason
 
+    # Where a person said so a teacher's label judges, and never beside a person's.
+    taught_alone = plan_round([*store, *taught], max_samples=10, seed=0, teacher_judges=True)
+    assert (taught_alone.gate, taught_alone.by_teacher) == (("s0004",), True)
+    assert "by the teacher's labels" in taught_alone.reason
+    beside = plan_round([*store, *taught, sample(6, "gate")], max_samples=10, seed=0, teacher_judges=True)
+    assert (beside.gate, beside.by_teacher) == (("s0006",), False)
+
 
 def test_a_full_round_takes_the_new_samples_that_are_worth_most() -> None:
     unsure = [replace(sample(i, "train"), uncertainty=0.9) for i in range(0, 40, 4)]

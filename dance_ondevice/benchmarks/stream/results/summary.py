@@ -16,7 +16,7 @@ from dance_ondevice.benchmarks.stream.results.report import (
 )
 from dance_ondevice.benchmarks.stream.settings import Settings
 from dance_ondevice.benchmarks.stream.streams import Stream
-from dance_ondevice.benchmarks.stream.variants import Variant
+from dance_ondevice.benchmarks.stream.variants import VARIANTS, Variant
 from dance_ondevice.training.continual import ScoreMatrix, gain_per_kilojoule, recovery_frame
 
 __all__ = ["make_report"]
@@ -166,12 +166,11 @@ def _goals(
 ) -> dict[str, float]:
     """Segment -> gain over the frozen model that counts as recovered: a share of the best at its end."""
     goals = {}
+    foreign = {variant.name for variant in VARIANTS if variant.pretrained}
+    ours = [run for name, each in runs.items() if name not in foreign for run in each]
     for name, _, last in _drifts(stream):
         gains = [
-            run.curve[last - 1] - frozen.curve[last - 1]
-            for each in runs.values()
-            for run in each
-            if run.curve and frozen is not None
+            run.curve[last - 1] - frozen.curve[last - 1] for run in ours if run.curve and frozen is not None
         ]
         goals[name] = RECOVERED * max([0.0, *gains])
     return goals

@@ -1,0 +1,1 @@
+"""``bench score``: accuracy of models as they are on a labelled data set."""
