@@ -318,6 +318,7 @@ class Supervisor:
                 context=core.context,
                 threads=cores.usable(config.inference.threads),
                 engine=config.inference.engine,
+                device=config.inference.device,
                 estimation=Estimation(
                     self.paths.models / ".estimation",
                     core.energy.cpu,

@@ -23,9 +23,10 @@ def open_events() -> TextIO:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error means that memory was short, by the error texts of Python, torch and OpenCV."""
+    """Whether an error means that memory was short, by the error texts of Python, torch, CUDA and OpenCV."""
     text = str(error)
-    return isinstance(error, MemoryError) or "allocate memory" in text or "Insufficient memory" in text
+    texts = ("allocate memory", "Insufficient memory", "CUDA out of memory")
+    return isinstance(error, MemoryError) or any(each in text for each in texts)
 
 
 def emit(events: TextIO, event: jobs.Event) -> None:

@@ -76,6 +76,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         graph: Whether the candidate's graph for onnxruntime is written beside it, so that the daemon need
             not.
         scale_fit: What the loss on smaller images is learnt from; None if the round does not learn it.
+        device: Where it trains: ``auto``, ``cpu`` or ``cuda``. It is judged on the CPU in any case.
         by_teacher: Whether a teacher labelled the gate: scores are then agreement with it, and no accuracy.
         gathered: In a round of kind "fleet", the folder of the live model with the values of a release of the
             fleet; ``rehearsal`` are then the samples that its statistics are estimated from.
@@ -111,6 +112,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     kind: RoundKindName | Literal[""] = ""
     note: str = ""
     scale_fit: ScaleFit | None = None
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
     by_teacher: bool = False
     gathered: str = ""
     release: str = ""
@@ -132,6 +134,7 @@ class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
         conditions: Whether each frame is segmented with the statistics of its condition.
         estimate: Samples that both models' statistics are estimated from first; none for models that have
             their own.
+        device: Where the models run: ``auto``, ``cpu`` or ``cuda``.
     """
 
     before: str
@@ -141,12 +144,20 @@ class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     conditions: bool = False
     estimate: tuple[JobSample, ...] = ()
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
     """The trainer has started."""
 
     pid: int
+
+
+class OnDevice(msgspec.Struct, frozen=True, tag="on_device"):
+    """Where the child computes; ``reason`` says why not on the GPU that was asked for or is there."""
+
+    device: Literal["cpu", "cuda"]
+    reason: str = ""
 
 
 class Evaluated(msgspec.Struct, frozen=True, tag="evaluated"):
@@ -245,7 +256,17 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 RoundEvent = (
-    Started | Evaluated | Slimmed | Stepped | CurvePoint | GaveUp | Timed | Observed | Unreadable | Done
+    Started
+    | OnDevice
+    | Evaluated
+    | Slimmed
+    | Stepped
+    | CurvePoint
+    | GaveUp
+    | Timed
+    | Observed
+    | Unreadable
+    | Done
 )
 Event = RoundEvent | Stopped | Failed | TeacherEvent | Estimated
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -44,6 +45,7 @@ class TeacherJob(msgspec.Struct, frozen=True, kw_only=True):
         target: Share of the accepted pixels that must agree with labels.
         live: Folder of the live model, which is compared with the teacher; empty to skip the comparison.
         threads: Number of CPU threads; 0 takes all cores.
+        device: Where the models run: ``auto``, ``cpu`` or ``cuda``; ``.onnx`` files run on the CPU.
     """
 
     teacher: str
@@ -57,6 +59,7 @@ class TeacherJob(msgspec.Struct, frozen=True, kw_only=True):
     target: float
     live: str
     threads: int
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
 
 
 class Calibrated(msgspec.Struct, frozen=True, kw_only=True, tag="calibrated"):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import logging
 import os
 import sqlite3
-import sys
 from pathlib import Path
 
 import click
@@ -19,10 +19,6 @@ from dance_ondevice.daemon.cli import (
     state_dir_option,
 )
 from dance_ondevice.daemon.system.repeats import RepeatLimit
-
-#: Seconds that a thread may keep the interpreter while others wait. Processing a frame releases it often, and
-#: waits this long each time while another thread computes in Python, for example to prepare a version.
-_SWITCH_SECONDS = 0.0002
 
 
 @click.command(short_help="Run the daemon until it is stopped.")
@@ -55,13 +51,14 @@ def run(config_path: Path | None, state_dir: Path | None, log_level: str) -> Non
     from dance_ondevice.runtime.heap import few_arenas
 
     logging.getLogger(__name__).debug("descriptors limit=%d", raise_limit())
-    sys.setswitchinterval(_SWITCH_SECONDS)
     few_arenas()
     # OpenCV reads its pixel limit when it is loaded, so this comes before any import of it.
     images.limit_pixels(loaded.config.ingest.max_pixels)
     from dance_ondevice.daemon.supervisor import Supervisor
     from dance_ondevice.daemon.versions.versions import VersionError
 
+    # What was imported stays: the collector of garbage need not look at it again while frames come.
+    gc.freeze()
     try:
         status = Supervisor(loaded, environ=os.environ, end_within=_end_within).run()
     # OSError covers an address in use or a folder that cannot be written; StateInUse is a RuntimeError.

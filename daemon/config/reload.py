@@ -58,6 +58,7 @@ LIVE_KEYS = frozenset(
         "training.gate_block",
         "training.gate_max_samples",
         "training.precision",
+        "training.device",
         "training.threads",
         "training.priority",
         "training.seed",

@@ -262,6 +262,10 @@ RULES: Mapping[str, Rule] = {
     "training.precision": Rule(
         "Arithmetic of training; auto measures once which is faster here.", *one_of("auto", "fp32", "bf16")
     ),
+    "training.device": Rule(
+        "Where rounds, probation and teachers compute; auto takes an NVIDIA GPU if torch can use it.",
+        *one_of("auto", "cpu", "cuda"),
+    ),
     "training.threads": Rule(
         "CPU threads of a round; 0, or more than there are, takes all cores.", *integer(0, 1024)
     ),
@@ -328,6 +332,11 @@ RULES: Mapping[str, Rule] = {
         "openvino) that takes the least CPU time on this board and agrees with the model; torch where "
         "neither does, for some 250 MB of memory.",
         *one_of("auto", "torch", "onnxruntime", "openvino"),
+    ),
+    "inference.device": Rule(
+        "Where the model runs: auto is an NVIDIA GPU if the installed onnxruntime can use one (its package "
+        "for CUDA, or Jetson's), else the CPU.",
+        *one_of("auto", "cpu", "cuda"),
     ),
     "inference.threads": Rule(
         "CPU threads of a mask; 0, or more than there are, takes all cores. With fewer a mask takes longer, "

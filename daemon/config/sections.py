@@ -115,6 +115,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     gate_block: str = "5s"
     gate_max_samples: int = 64
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
     priority: Literal["background", "normal"] = "background"
     seed: int = 0
@@ -142,6 +143,7 @@ class Inference(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     publish: str = "tcp://127.0.0.1:5556"
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
     reuse: bool = False
 

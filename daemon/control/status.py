@@ -145,6 +145,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "inference": {
             "enabled": predictor is not None,
             "engine": predictor.engine if predictor else None,
+            "device": predictor.device if predictor else None,
             "threads": predictor.threads if predictor else None,
             "masks": predictor.masks if predictor else 0,
             "skipped": parts.mailbox.skipped if parts.mailbox else 0,

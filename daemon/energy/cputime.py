@@ -25,10 +25,17 @@ def process_seconds(procfs: Path, pid: int) -> float | None:
 def thread_seconds(procfs: Path, pid: int, tid: int) -> float | None:
     """CPU seconds of one thread; None when it is gone."""
     try:
-        stat = (procfs / str(pid) / "task" / str(tid) / "stat").read_text()
+        # Once a second for every thread: without pathlib and decoding it takes a third of the time.
+        descriptor = os.open(f"{procfs}/{pid}/task/{tid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
-    fields = stat.rpartition(")")[2].split()
+    try:
+        stat = os.read(descriptor, 4096)
+    except OSError:  # it ended in between
+        return None
+    finally:
+        os.close(descriptor)
+    fields = stat.rpartition(b")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 

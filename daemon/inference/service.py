@@ -20,7 +20,7 @@ from dance_ondevice.daemon.inference.asked import AskedImages
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing
 from dance_ondevice.daemon.inference.estimation import Estimation
 from dance_ondevice.daemon.inference.reuse import Mask, MaskMemory
-from dance_ondevice.daemon.inference.slots import ModelSlot, load_slot
+from dance_ondevice.daemon.inference.slots import DeviceChoice, ModelSlot, load_slot
 from dance_ondevice.daemon.ingest.last_seen import LastSeen, Segmented
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
 from dance_ondevice.daemon.ingest.pixels import decode_again, resize
@@ -86,6 +86,7 @@ class Predictor(Service):
         context: zmq.Context[zmq.Socket[bytes]],
         threads: int,
         engine: EngineChoice = "torch",
+        device: DeviceChoice = "cpu",
         estimation: Estimation | None = None,
         curve: ServerCurve | None = None,
         watch: Watch | None = None,
@@ -105,6 +106,7 @@ class Predictor(Service):
         #: CPU threads of a forward pass.
         self.threads = threads
         self._engine = engine
+        self._device = device
         self._estimation = estimation
         self._curve = curve
         self._watch = watch
@@ -150,6 +152,12 @@ class Predictor(Service):
         return slot.engine if slot else None
 
     @property
+    def device(self) -> str | None:
+        """Where that engine runs: ``cpu`` or ``cuda``."""
+        slot = self._slot
+        return slot.device if slot else None
+
+    @property
     def prequential_miou(self) -> float | None:
         """Faded mIoU over labelled frames, each predicted before it is learnt from; None without any."""
         matrix = self._matrix
@@ -173,6 +181,7 @@ class Predictor(Service):
             probation_every=self._probation_every,
             engine=self._engine,
             threads=self.threads,
+            device=self._device,
             estimate=self._estimation.ask if self._estimation else None,
         )
         if failing is not None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dance_ondevice.daemon.ingest.backlog import Queued
 from dance_ondevice.daemon.ingest.decision import DecidedFrame, Encoded, Measured
@@ -84,16 +84,27 @@ class Pipeline:
         self, item: Queued, started: float, pixels: int, measure: Callable[[], Measured | CheckedLabel]
     ) -> None:
         """Put a message into the first stage."""
-        future = self._submit(measure)
-        self._first.append(InWork(item=item, started=started, pixels=pixels, measured=future))
+        future = self._workers.submit(measure)
+        work = InWork(item=item, started=started, pixels=pixels, measured=future)
+        self._first.append(work)
+        self._tell_of(future, work, self._first)
         self._pixels += pixels
         self.size += item.size
 
-    def proceed(self, work: InWork, encode: Callable[[], Encoded] | None) -> None:
-        """Put a message into the second stage, even if it only waits there for its turn."""
+    def proceed(self, work: InWork, encode: Callable[[], Encoded] | None, *, at_once: bool = False) -> None:
+        """Put a message into the second stage, even if it only waits there for its turn.
+
+        Args:
+            work: The message.
+            encode: What the stage does; None if there is nothing to store.
+            at_once: Whether that is so little that the caller does it here, which spares two hand-overs.
+        """
+        future = None
         if encode is not None:
-            work.sample = self._submit(encode)
+            work.sample = future = _done(encode) if at_once else self._workers.submit(encode)
         self._second.append(work)
+        if future is not None and not at_once:
+            self._tell_of(future, work, self._second)
         self._pixels += work.pixels
         self.size += work.item.size
 
@@ -121,7 +132,26 @@ class Pipeline:
         self.size -= work.item.size
         return work
 
-    def _submit(self, run: Callable[[], T]) -> Future[T]:
-        future = self._workers.submit(run)
-        future.add_done_callback(lambda _: self._done())
-        return future
+    def _tell_of(self, future: Future[Any], work: InWork, stage: deque[InWork]) -> None:
+        """Tell the caller of a result once it is that of the first in its stage: others wait for that one."""
+
+        def finished(_: Future[Any]) -> None:
+            # The future is done before it calls this, so whoever takes the one before it now finds it done.
+            try:
+                first = stage[0] is work
+            except IndexError:  # it was taken meanwhile
+                return
+            if first:
+                self._done()
+
+        future.add_done_callback(finished)
+
+
+def _done(run: Callable[[], T]) -> Future[T]:
+    """Do it now; the future has its result or its error."""
+    future: Future[T] = Future()
+    try:
+        future.set_result(run())
+    except Exception as error:  # whoever asks for the result gets it, as from a worker
+        future.set_exception(error)
+    return future

@@ -186,6 +186,12 @@ def read_header(image: Buffer) -> image_headers.ImageInfo | None:
         return None
 
 
+def stored_as_it_came(frame: CheckedFrame, scale: float) -> bool:
+    """Whether the file to store is the one that came, so that nothing has to be encoded."""
+    unchanged = round(frame.height * scale) == frame.height and round(frame.width * scale) == frame.width
+    return unchanged and frame.info is not None and frame.info.format != "webp"
+
+
 def encode_for_store(frame: CheckedFrame, scale: float) -> StoredImage:
     """Encode the file to store: at scale 1 a JPEG or PNG as it came, else a JPEG of the new size.
 
@@ -193,7 +199,7 @@ def encode_for_store(frame: CheckedFrame, scale: float) -> StoredImage:
         WireError: The colours cannot be decoded, or a side is too long for JPEG.
     """
     target = (max(1, round(frame.height * scale)), max(1, round(frame.width * scale)))
-    if target == (frame.height, frame.width) and frame.info is not None and frame.info.format != "webp":
+    if frame.info is not None and stored_as_it_came(frame, scale):
         return StoredImage(
             data=frame.image,
             format="jpg" if frame.info.format == "jpeg" else "png",

@@ -93,7 +93,7 @@ class Instruments:
         )
         cpu = Histogram(
             "dance_frame_cpu_seconds",
-            "CPU time for one frame, by stage, of the thread that works on it.",
+            "CPU time for one frame, by stage, of the thread that works on it; in ingest of every 16th step.",
             ["stage"],
             buckets=_CPU_BUCKETS,
             registry=registry,

@@ -147,6 +147,7 @@ def build(
         note=scope.note,
         conditions=_own_copy(live / CONDITIONS_FILE, folder) if config.conditions.enabled else "",
         graph=_wants_graph(config),
+        device=training.device,
     )
 
 

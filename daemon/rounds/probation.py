@@ -305,6 +305,7 @@ def compare_versions(
             threads=usable(config.training.threads),
             conditions=config.conditions.enabled,
             estimate=tuple(estimate),
+            device=config.training.device,
         ),
     )
     c.budget.reserve(name, joules)
@@ -322,6 +323,8 @@ def compare_versions(
                 lost.append(event)
             case jobs.Failed():
                 error = event.error
+            case jobs.OnDevice(reason=reason) if reason:
+                log.warning("probation on the CPU reason=%s", reason)
             case _:
                 pass
 

@@ -393,14 +393,15 @@ class RoundProcedure:
             return outcome_of(job.round, "stopped", (result.reason,), facts, None)
         # Also where no candidate was made: the same slimming step is not tried again.
         facts["macs_after"] = result.slimmed.macs_after if result.slimmed else None
+        where = (result.device_note,) if result.device_note else ()
         if result.state == "hopeless":
             # Rejected without a candidate: the same samples would end the same way.
             saved = part.forecast.step_joules * (job.steps - result.steps)
             saved_note = (f"about {saved:.0f} J saved",) if saved > 0 else ()
-            reasons = (result.reason, *saved_note, *promotion.steadier(len(job.gate)))
+            reasons = (result.reason, *saved_note, *where, *promotion.steadier(len(job.gate)))
             return self._close(job.round, "rejected", reasons, facts, served=True)
         if result.state != "done" or result.done is None:
-            return self._close(job.round, result.state, (result.reason,), facts)
+            return self._close(job.round, result.state, (result.reason, *where), facts)
         facts["macs_after"] = result.done.macs
         live_card = self._c.versions.card(Path(job.live).name)
         judgement = round_verdict.judge(

@@ -251,6 +251,7 @@ class Teaching:
             target=config.labels.teacher_agreement,
             live=str(c.versions.directory(pointer.version).resolve()) if pointer and compared else "",
             threads=usable(config.training.threads),
+            device=config.training.device,
         )
         path = self._folder / "job.json"
         write_durably(path, encode_job(job))
@@ -273,6 +274,8 @@ class Teaching:
                     self._take(event, run)
                 case jobs.Failed():
                     error = event.error
+                case jobs.OnDevice(reason=reason) if reason:
+                    log.warning("teacher on the CPU reason=%s", reason)
                 case _:
                     pass
 

@@ -104,6 +104,7 @@ def judge(
     notes = (
         _would_decide(wanted),
         result.reason,
+        result.device_note,
         slimmed.note if slimmed else "",
         job.note,
     )

@@ -49,6 +49,7 @@ class RunResult:
         peak_bytes: The largest resident memory that was measured.
         curve: mIoU on some of the gate samples during the round; None if it was never evaluated.
         unreadable: Samples that were left out, and why.
+        device: Where it trained, and why there if it was to be elsewhere; None if it did not come so far.
     """
 
     state: str
@@ -62,6 +63,14 @@ class RunResult:
     curve: pace.Curve | None = None
     done: jobs.Done | None = None
     unreadable: tuple[jobs.Unreadable, ...] = ()
+    device: jobs.OnDevice | None = None
+
+    @property
+    def device_note(self) -> str:
+        """Why it trained on the CPU although there is or should be a GPU; empty without such a reason."""
+        if self.device is None or not self.device.reason:
+            return ""
+        return f"trained on the CPU: {self.device.reason}"
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,7 @@ class _Watch:
         self._failed: jobs.Failed | None = None
         self._gave_up = ""
         self._unreadable: list[jobs.Unreadable] = []
+        self._device: jobs.OnDevice | None = None
         self._points: list[jobs.CurvePoint] = []
         self._step = self._steps = 0
         self._early = self._too_early = ""
@@ -183,6 +193,8 @@ class _Watch:
                 self._step, self._done = steps, event
             case jobs.Unreadable():
                 self._unreadable.append(event)
+            case jobs.OnDevice():
+                self._device = event
             case jobs.Stopped(step=step):
                 self._step = step
             case jobs.Failed():
@@ -221,6 +233,7 @@ class _Watch:
             curve=self._curve(),
             done=self._done,
             unreadable=tuple(self._unreadable),
+            device=self._device,
         )
 
     def _trains(self) -> bool:

@@ -301,8 +301,12 @@ class SampleFiles:
     def _flush(self, files: Sequence[Staged]) -> list[OSError | None]:
         if len(files) < 2:
             return [_flush(file) for file in files]
-        waiting = [self._flushers.submit(partial(_flush, file)) for file in files]
-        return [future.result() for future in waiting]
+        shares = [
+            files[start :: self._flushers.count] for start in range(min(len(files), self._flushers.count))
+        ]
+        waiting = [self._flushers.submit(partial(_flush_all, share)) for share in shares]
+        found = [future.result() for future in waiting]
+        return [found[number % len(shares)][number // len(shares)] for number in range(len(files))]
 
     def _enter(self, directory: Path) -> None:
         # Once in the life of the process the whole chain of folders is flushed, even if it exists: a crash
@@ -316,6 +320,10 @@ class SampleFiles:
             self._touched.add(parent)
             if parent == self._root:
                 break
+
+
+def _flush_all(files: Sequence[Staged]) -> list[OSError | None]:
+    return [_flush(file) for file in files]
 
 
 def _flush(file: Staged) -> OSError | None:

@@ -71,6 +71,8 @@ def open_writer(paths: StatePaths) -> Database:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        # Else the pages that a statement changes are copied to a temporary file, for the case that it fails.
+        connection.execute("PRAGMA temp_store = MEMORY")
         return Database(connection, execute_plugins=False)
     except BaseException:
         connection.close()

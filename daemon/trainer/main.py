@@ -9,6 +9,7 @@ else.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -41,6 +42,7 @@ from dance_ondevice.fleet.lineage import after_round
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
+from dance_ondevice.runtime import devices
 from dance_ondevice.runtime.comparing import prepare
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.losses import Distillation
@@ -87,16 +89,14 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
         ),
     )
     emit(events, evaluated)
-    if job.kind_of == "fleet":
-        pass  # its joules are for the comparison with the live model alone
-    elif Path(job.frozen) != Path(job.live) or live_kept.sets:
-        _score_frozen(job, events, gate)
-    else:
-        emit(events, jobs.Evaluated(model="frozen", scores=evaluated.scores))
+    # A round of a fleet spends its joules on the comparison with the live model alone.
+    if job.kind_of != "fleet":
+        _score_frozen(job, events, gate, live=None if live_kept.sets else evaluated)
 
     kind = KINDS[job.kind_of](job, live_kept, candidate, card.normalisation)
 
     def evaluate(model: torch.nn.Module, some: Gate) -> tuple[Counts, ...]:
+        model = _on_cpu(model)
         serving = kind.serving(model, {condition_of[identifier] for identifier, _ in some})
         return judged(
             model, some, card.normalisation, job.n_classes, serving=serving, condition_of=condition_of
@@ -110,11 +110,13 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
     if job.target_macs is not None:
         learnt_from = [sample_of(s) for s in job.train + job.rehearsal]
         emit(events, slim_candidate(candidate, job, learnt_from, card.normalisation, kind.companions))
+    chosen = devices.choose(job.device if job.steps else "cpu")
     trained = _Trained()
     if job.steps:
+        emit(events, jobs.OnDevice(chosen.name, chosen.reason))
         curve.begin(candidate, changed=job.target_macs is not None or not kind.starts_as_live)
-        with kind.learning(candidate):
-            trainer = _trainer(job, candidate, card)
+        with kind.learning(candidate), devices.on_device(chosen.name, candidate):
+            trainer = _trainer(job, candidate, card, chosen.name)
             training = _train(job, trainer, curve, events=events, requests=requests, saved=saved)
         if training is None:
             return
@@ -139,7 +141,7 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
         steps=trained.steps,
     )
     card = with_scale_loss(card, candidate, job, serving)
-    _save(job, candidate, card, done, kind.card_fields(serving))
+    _save(job, candidate, card, done, {"device": chosen.name, **kind.card_fields(serving)})
     kind.write(serving, Path(job.out))
     if job.graph:
         _prepare_engines(job)
@@ -209,12 +211,21 @@ def _stepped(report: StepReport) -> jobs.Stepped:
     return jobs.Stepped(step=report.step, steps=report.steps, loss=report.loss, macs=report.macs)
 
 
-def _trainer(job: jobs.Job, candidate: torch.nn.Module, card: ModelCard) -> Trainer:
+def _on_cpu(model: torch.nn.Module) -> torch.nn.Module:
+    """The model, or a copy of one that trains elsewhere: it is judged on the CPU, like all others."""
+    if next(model.parameters()).device.type == "cpu":
+        return model
+    return copy.deepcopy(model).to("cpu")
+
+
+def _trainer(
+    job: jobs.Job, candidate: torch.nn.Module, card: ModelCard, device: Literal["cpu", "cuda"]
+) -> Trainer:
     options = TrainingOptions(
         steps=job.steps,
         batch_size=job.batch_size,
         learning_rate=job.learning_rate,
-        precision=_precision(job, candidate),
+        precision=_precision(job, candidate, device),
         augment=True,
         num_classes=job.n_classes,
         seed=job.seed,
@@ -224,7 +235,7 @@ def _trainer(job: jobs.Job, candidate: torch.nn.Module, card: ModelCard) -> Trai
     if job.distillation > 0 and job.rehearsal:
         teacher, _ = checkpoint.load(Path(job.live))
         old = range(len(job.train), len(samples))
-        distillation = Distillation(teacher, old, weight=job.distillation)
+        distillation = Distillation(teacher.to(device), old, weight=job.distillation)
     return Trainer(candidate, samples, options, card.normalisation, distillation=distillation)
 
 
@@ -243,11 +254,21 @@ def _scored_once(
     return jobs.Evaluated(model=name, scores=found[0]), found[1]
 
 
-def _score_frozen(job: jobs.Job, events: TextIO, gate: list[tuple[str, TrainingSample]]) -> None:
+def _score_frozen(
+    job: jobs.Job,
+    events: TextIO,
+    gate: list[tuple[str, TrainingSample]],
+    *,
+    live: jobs.Evaluated | None,
+) -> None:
     """Score the first model, with its own statistics for every frame.
 
-    The scores are only for comparison: when the model does not load, the round goes on without them.
+    The scores are only for comparison: when the model does not load, the round goes on without them. Where the
+    first model is live still, ``live`` has its scores.
     """
+    if live is not None and Path(job.frozen) == Path(job.live):
+        emit(events, jobs.Evaluated(model="frozen", scores=live.scores))
+        return
     try:
         frozen, card = checkpoint.load(Path(job.frozen))
     except CheckpointError as error:
@@ -259,10 +280,12 @@ def _score_frozen(job: jobs.Job, events: TextIO, gate: list[tuple[str, TrainingS
     emit(events, evaluated)
 
 
-def _precision(job: jobs.Job, model: torch.nn.Module) -> Precision:
-    """Resolve ``auto``: measured once on a board and cached beside the rounds."""
+def _precision(job: jobs.Job, model: torch.nn.Module, device: Literal["cpu", "cuda"]) -> Precision:
+    """Resolve ``auto``: on a CPU measured once on a board and cached beside the rounds."""
     if job.precision != "auto":
         return job.precision
+    if device == "cuda":
+        return devices.lowered_precision()
     cache = Path(job.precision_cache)
     key = f"{platform.machine()} torch-{torch.__version__} threads-{torch.get_num_threads()}"
     try:

@@ -29,6 +29,7 @@ from dance_ondevice.images.confusion import confusion_matrix
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
+from dance_ondevice.runtime import devices
 from dance_ondevice.training.batches import TrainingSample, read_image, read_label
 
 
@@ -56,7 +57,10 @@ def _run(job: jobs.ProbationJob, events: TextIO, requests: ParentRequests) -> No
     if job.estimate:
         for model, card in ((before, before_card), (live, live_card)):
             estimate(model, job.estimate, card.normalisation)
+    chosen = devices.choose(job.device)
+    emit(events, jobs.OnDevice(chosen.name, chosen.reason))
     with (
+        devices.on_device(chosen.name, before, live),
         _serving(job, Path(job.before), before).on(before) as apply_before,
         _serving(job, Path(job.live), live).on(live) as apply_live,
     ):

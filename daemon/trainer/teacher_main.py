@@ -31,6 +31,7 @@ from dance_ondevice.images.codec import decode_colour, decode_label, encode_png
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.policies.samples import labelling
+from dance_ondevice.runtime import devices
 
 #: A label that covers a smaller share of the pixels than this has little to teach.
 LEAST_ACCEPTED = 0.02
@@ -55,8 +56,10 @@ def _run(job: TeacherJob, events: TextIO) -> None:
     if job.threads > 0:
         torch.set_num_threads(job.threads)
     emit(events, jobs.Started(pid=os.getpid()))
-    teacher = load_teacher(job.teacher, job.factory, job.classes)
-    live = load_teacher(job.live, "", job.classes) if job.live else None
+    chosen = devices.choose(job.device)
+    emit(events, jobs.OnDevice(chosen.name, chosen.reason))
+    teacher = load_teacher(job.teacher, job.factory, job.classes, chosen.name)
+    live = load_teacher(job.live, "", job.classes, chosen.name) if job.live else None
     thresholds = job.thresholds
     if not thresholds:
         found, frames = _calibrate(job, teacher)

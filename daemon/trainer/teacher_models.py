@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -40,29 +40,34 @@ class Seen:
 Teacher = Callable[[NDArray[np.uint8], tuple[int, int]], Seen]
 
 
-def load_teacher(teacher: str, factory: str, classes: Sequence[str]) -> Teacher:
+def load_teacher(
+    teacher: str, factory: str, classes: Sequence[str], device: Literal["cpu", "cuda"] = "cpu"
+) -> Teacher:
     """Load a teacher; its classes are matched to the learner's by name, or by order when it has no names.
 
     Args:
         teacher: See ``TeacherJob``.
         factory: See ``TeacherJob``.
         classes: Classes of the learner.
+        device: Where it runs; an ONNX model runs on the CPU.
 
     Raises:
         TeacherError: The teacher does not load, or shares no class with the learner.
     """
     try:
         if factory:
-            return _from_factory(teacher, factory, classes)
+            return _from_factory(teacher, factory, classes, device)
         if Path(teacher).suffix == ".onnx":
             return _from_onnx(Path(teacher), classes)
         model, card = checkpoint.load(Path(teacher))
     except ValueError as error:  # checkpoint's, registry's and safetensors' errors are ValueErrors
         raise TeacherError(f"the teacher does not load: {error}") from error
-    return _of_module(model, card.normalisation, _table(card.classes, classes, teacher))
+    return _of_module(model.to(device), card.normalisation, _table(card.classes, classes, teacher))
 
 
-def _from_factory(weights: str, factory: str, classes: Sequence[str]) -> Teacher:
+def _from_factory(
+    weights: str, factory: str, classes: Sequence[str], device: Literal["cpu", "cuda"]
+) -> Teacher:
     model = registry.build_from_factory(factory, len(classes))
     if weights:
         import safetensors
@@ -72,16 +77,17 @@ def _from_factory(weights: str, factory: str, classes: Sequence[str]) -> Teacher
             model.load_state_dict(safetensors.torch.load_file(weights))
         except (OSError, RuntimeError, safetensors.SafetensorError) as error:
             raise TeacherError(f"{weights} does not fit the model of {factory}: {error}") from error
-    return _of_module(model.eval(), Normalisation(), np.arange(len(classes), dtype=np.uint8))
+    return _of_module(model.eval().to(device), Normalisation(), np.arange(len(classes), dtype=np.uint8))
 
 
 def _of_module(model: torch.nn.Module, normalisation: Normalisation, table: NDArray[np.uint8]) -> Teacher:
     def see(bgr: NDArray[np.uint8], size: tuple[int, int]) -> Seen:
         with torch.inference_mode():
-            scores = resize(logits(model, to_tensor(bgr, normalisation)), size).float()
+            x = to_tensor(bgr, normalisation).to(next(model.parameters()).device)
+            scores = resize(logits(model, x), size).float()
             best, mask = scores.max(dim=1)
             confidence = (scores - best.unsqueeze(1)).exp_().sum(dim=1).reciprocal_()
-        return Seen(table[mask[0].numpy()], confidence[0].numpy())
+        return Seen(table[mask[0].cpu().numpy()], confidence[0].cpu().numpy())
 
     return see
 

@@ -110,7 +110,8 @@ def _server(name: EngineName, model: nn.Module, card: ModelCard, graph: ServingG
         return TorchServer(model, card.normalisation, size=card.macs_at)
     if graph is None:
         raise GraphError("the model cannot be exported")
-    return GraphServer(graph, name, card.normalisation, threads=1)
+    # As it is used: with a session that knows the size of the frames.
+    return GraphServer(graph, name, card.normalisation, threads=1, often=1)
 
 
 def _timed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -12,13 +13,34 @@ from numpy.typing import NDArray
 
 from dance_ondevice.runtime.graph_file import GraphError
 
-__all__ = ["ENGINES", "NAMES", "EngineName", "GraphEngine", "Run", "first_line", "installed"]
+__all__ = [
+    "ENGINES",
+    "NAMES",
+    "SIDES",
+    "Device",
+    "EngineName",
+    "GraphEngine",
+    "Run",
+    "first_line",
+    "gpu_provider",
+    "installed",
+]
 
 #: Function from a normalised image (1, 3, H, W) to coarse logits (1, C, h, w).
 Run: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 #: Names of the engines, torch included, which is always there.
 EngineName = Literal["torch", "onnxruntime", "openvino"]
 NAMES: tuple[EngineName, ...] = get_args(EngineName)
+#: Names of the open dimensions of a graph's input: height and width.
+SIDES = ("height", "width")
+#: Where an engine runs; only onnxruntime runs on a GPU.
+Device = Literal["cpu", "cuda"]
+#: onnxruntime's providers for NVIDIA GPUs, and the library of each. TensorRT's is the second choice: it
+#: spends minutes on a graph before it runs.
+_GPU_PROVIDERS = {
+    "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
+    "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,25 +50,30 @@ class GraphEngine:
     Attributes:
         package: The module that it is imported by.
         extra: The extra of this package that installs it.
-        open: Opens a session of a graph that may use so many threads; raises anything.
+        open: Opens a session of a graph that may use so many threads, on a device, for images of one size or
+            of any; raises anything.
     """
 
     package: str
     extra: str
-    open: Callable[[bytes, int], Run]
+    open: Callable[[bytes, int, Device, tuple[int, int] | None], Run]
 
-    def session(self, graph: bytes, threads: int) -> Run:
+    def session(
+        self, graph: bytes, threads: int, device: Device = "cpu", size: tuple[int, int] | None = None
+    ) -> Run:
         """Open a session of a graph.
 
         Args:
             graph: The bytes of an ONNX file.
             threads: Number of CPU threads that a pass may use; at least 1.
+            device: Where it runs; "cuda" with onnxruntime alone, and only where ``gpu_provider`` finds one.
+            size: Size (height, width) of all images, which spares computations; None for any size.
 
         Raises:
             GraphError: The engine is not installed or refuses the graph.
         """
         try:
-            return self.open(graph, threads)
+            return self.open(graph, threads, device, size)
         except ImportError as error:
             raise GraphError(
                 f"{self.package} is not installed: pip install 'dance-ondevice[{self.extra}]'"
@@ -60,13 +87,29 @@ def installed(name: EngineName) -> bool:
     return name == "torch" or importlib.util.find_spec(ENGINES[name].package) is not None
 
 
+def gpu_provider() -> str | None:
+    """The provider by which the installed onnxruntime uses an NVIDIA GPU; None if its build has none.
+
+    Its files are looked at and nothing is imported, since another engine may be the one that serves.
+    """
+    found = importlib.util.find_spec("onnxruntime")
+    if found is None or found.origin is None:
+        return None
+    folder = Path(found.origin).parent / "capi"
+    return next((name for name, file in _GPU_PROVIDERS.items() if (folder / file).is_file()), None)
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, since some libraries add pages."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _onnxruntime(graph: bytes, threads: int) -> Run:
+def _onnxruntime(graph: bytes, threads: int, device: Device, size: tuple[int, int] | None) -> Run:
     import onnxruntime
+
+    gpu = gpu_provider() if device == "cuda" else None
+    if device == "cuda" and gpu is None:
+        raise GraphError("this build of onnxruntime has no provider for GPUs")
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -75,7 +118,14 @@ def _onnxruntime(graph: bytes, threads: int) -> Run:
     options.log_severity_level = 3
     # A thread that spins while it waits costs joules, and occupies a core that other threads need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    for name, side in zip(SIDES, size or (), strict=False):
+        options.add_free_dimension_override_by_name(name, side)
+    providers = [*([gpu] if gpu else []), "CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(graph, options, providers=providers)
+    if (
+        gpu and gpu not in session.get_providers()
+    ):  # a library of CUDA is missing: it says so in its log alone
+        raise GraphError(f"{gpu} did not load")
 
     def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
         found: NDArray[np.float32] = session.run(None, {"image": image})[0]
@@ -84,9 +134,11 @@ def _onnxruntime(graph: bytes, threads: int) -> Run:
     return run
 
 
-def _openvino(graph: bytes, threads: int) -> Run:
+def _openvino(graph: bytes, threads: int, device: Device, size: tuple[int, int] | None) -> Run:
     import openvino
 
+    if device != "cpu":
+        raise GraphError("OpenVINO runs on the CPU alone")
     core = openvino.Core()
     settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": threads,
@@ -95,7 +147,10 @@ def _openvino(graph: bytes, threads: int) -> Run:
         # Whoever schedules this process knows which cores are free.
         "ENABLE_CPU_PINNING": False,
     }
-    request = core.compile_model(core.read_model(graph), "CPU", settings).create_infer_request()
+    model = core.read_model(graph)
+    if size is not None:
+        model.reshape({"image": [1, 3, *size]})
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
 
     def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
         # The result lies in the request's own memory, which the next pass overwrites.

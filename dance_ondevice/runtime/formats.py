@@ -19,6 +19,7 @@ from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import heads_of
 from dance_ondevice.models.layers import resize
+from dance_ondevice.runtime.engines import SIDES
 
 #: Version of the ONNX operators, that of ONNX 1.12 (2022), which the runtimes on boards support.
 _OPSET = 17
@@ -158,7 +159,7 @@ def _averaging(pixels: Any, cells: Any) -> Tensor:
 def _onnx_of(graph: nn.Module, size: tuple[int, int], *, any_size: bool, fold: bool) -> bytes:
     target = io.BytesIO()
     mode = torch.onnx.TrainingMode.EVAL if fold else torch.onnx.TrainingMode.PRESERVE
-    axes = {name: {2: "height", 3: "width"} for name in ("image", "logits")} if any_size else None
+    axes = {name: dict(zip((2, 3), SIDES, strict=True)) for name in ("image", "logits")} if any_size else None
     try:
         with warnings.catch_warnings(), torch.no_grad(), _PoolingAsProducts():
             # It warns that it traces and is the older of two exporters; the result is compared later.

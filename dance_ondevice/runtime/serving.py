@@ -15,18 +15,14 @@ from numpy.typing import NDArray
 from dance_ondevice.conditions.arrays import ConditionArrays
 from dance_ondevice.images.masks import Decide, Prediction, decide_on_half_grid
 from dance_ondevice.models.card import Normalisation
-from dance_ondevice.runtime.engines import ENGINES, EngineName, Run, first_line
+from dance_ondevice.runtime.engines import Device, EngineName, first_line
 from dance_ondevice.runtime.frames import FrameInput
 from dance_ondevice.runtime.graph_file import ServingGraph
-from dance_ondevice.runtime.heap import trim
+from dance_ondevice.runtime.sessions import OFTEN, Sessions
 
 __all__ = ["GraphServer", "Server", "WithFallback"]
 
 log = logging.getLogger(__name__)
-
-#: Number of sessions of conditions to keep: each holds another copy of the weights, and its own threads. A
-#: further session is made when a frame needs it.
-_SESSIONS = 3
 
 
 class Server(Protocol):
@@ -35,6 +31,10 @@ class Server(Protocol):
     @property
     def name(self) -> EngineName:
         """Name of the engine that runs the model."""
+
+    @property
+    def device(self) -> Device:
+        """Where it runs the model."""
 
     def prepare(self, name: str, condition: ConditionArrays | None) -> None:
         """Make ready for a condition, so that its first frame does not wait for it.
@@ -68,6 +68,8 @@ class GraphServer:
         *,
         threads: int,
         by: Decide = decide_on_half_grid,
+        device: Device = "cpu",
+        often: int = OFTEN,
     ) -> None:
         """Prepare without opening a session.
 
@@ -77,18 +79,22 @@ class GraphServer:
             normalisation: The version's normalisation.
             threads: Number of CPU threads of a forward pass.
             by: Makes a mask of coarse logits.
+            device: Where the engine runs.
+            often: Frames of one size after which it gets a session of its own.
         """
-        self._graph = graph
-        self._engine = engine
-        self._threads = threads
+        self._sessions = Sessions(graph, engine, threads=threads, device=device, often=often)
         self._by = by
         self._input = FrameInput(normalisation)
-        self._sessions: dict[str, tuple[ConditionArrays | None, Run]] = {}
 
     @property
     def name(self) -> EngineName:
         """Name of the engine that runs the model."""
-        return self._engine
+        return self._sessions.engine
+
+    @property
+    def device(self) -> Device:
+        """Where the engine runs."""
+        return self._sessions.device
 
     def prepare(self, name: str, condition: ConditionArrays | None) -> None:
         """Open the session of a condition, see ``Server``.
@@ -96,7 +102,7 @@ class GraphServer:
         Raises:
             GraphError: The values are of other layers, or the engine refuses the graph.
         """
-        self._session(name, condition)
+        self._sessions.prepare(name, condition)
 
     def predict(
         self,
@@ -111,8 +117,8 @@ class GraphServer:
             GraphError: See ``prepare``.
             Exception: Whatever the engine raises during the pass.
         """
-        run = self._session(name, condition)
         frame = self._input.of(image)
+        run = self._sessions.run_of(name, condition, (frame.shape[2], frame.shape[3]))
         (coarse,) = run(frame)
         height, width = image.shape[:2]
         rows, columns = out_size
@@ -120,20 +126,8 @@ class GraphServer:
         return self._by(coarse, span, (rows, columns))
 
     def forget(self, name: str) -> None:
-        """Close the session of a condition that no longer exists."""
-        self._sessions.pop(name, None)
-
-    def _session(self, name: str, condition: ConditionArrays | None) -> Run:
-        kept = self._sessions.pop(name, None)
-        if kept is not None and kept[0] is condition:
-            self._sessions[name] = kept  # the latest is the last in order
-            return kept[1]
-        run = ENGINES[self._engine].session(self._graph.of(condition), self._threads)
-        self._sessions[name] = (condition, run)
-        while len(self._sessions) > _SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
-        trim()  # opening a session takes several times the memory that it keeps
-        return run
+        """Close the sessions of a condition that no longer exists."""
+        self._sessions.forget(name)
 
 
 class WithFallback:
@@ -148,6 +142,11 @@ class WithFallback:
     def name(self) -> EngineName:
         """Name of the engine that runs the model now."""
         return self._server.name
+
+    @property
+    def device(self) -> Device:
+        """Where it runs the model now."""
+        return self._server.device
 
     def prepare(self, name: str, condition: ConditionArrays | None) -> None:
         """Make ready for a condition, see ``Server``."""

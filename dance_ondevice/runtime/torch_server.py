@@ -17,7 +17,7 @@ from dance_ondevice.conditions.store import as_tensors
 from dance_ondevice.images.masks import STRIDE, Decide, Prediction, decide_on_half_grid
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
-from dance_ondevice.runtime.engines import EngineName
+from dance_ondevice.runtime.engines import Device, EngineName
 from dance_ondevice.runtime.folding import Folded
 from dance_ondevice.runtime.serving_graph import agree
 
@@ -30,6 +30,8 @@ class TorchServer:
     """Server that runs a model in this process; see ``serving.Server``."""
 
     name: EngineName = "torch"
+    #: The last resort is for any board, so it stays on the CPU.
+    device: Device = "cpu"
 
     def __init__(
         self,

@@ -109,7 +109,7 @@ def slim(
     *,
     target_macs: int,
     size: tuple[int, int],
-    round_to: int = 8,
+    round_to: int = 16,
     min_channels: int = 4,
     importance: Scores | None = None,
     shares: Mapping[str, float] | None = None,

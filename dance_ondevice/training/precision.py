@@ -1,4 +1,4 @@
-"""Precision of training, bf16 or fp32: the choice of the faster one on this machine."""
+"""Precision of training: fp32, bf16 or, on GPUs without bf16, fp16; the choice of the faster one here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -19,8 +19,16 @@ from dance_ondevice.training.batches import MIN_BATCH
 
 log = logging.getLogger(__name__)
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
+#: Of what runs in half precision.
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _WORTHWHILE = 0.9
+#: Factor of the loss that training in fp16 begins with.
+_FIRST_SCALE = 2.0**14
+#: The factor doubles after so many steps in a row without an overflow.
+_STEADY = 500
+#: Overflows in a row after which it is no matter of the factor.
+_MOST_OVERFLOWS = 20
 
 
 @contextlib.contextmanager
@@ -33,7 +41,7 @@ def autocast(model: nn.Module, precision: Precision) -> Iterator[None]:
     fixed. For strided ones the backward pass takes many times as long as in fp32.
     """
     device = next(model.parameters()).device
-    lowered = precision == "bf16"
+    lowered = precision in _TYPES
     exact = (
         [m for _, m in model.named_modules() if _is_awkward_depthwise(m)]
         if lowered and device.type == "cpu"
@@ -42,7 +50,7 @@ def autocast(model: nn.Module, precision: Precision) -> Iterator[None]:
     for module in exact:
         module.forward = functools.partial(_forward_in_fp32, module)
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=lowered):
+        with torch.autocast(device.type, _TYPES.get(precision), enabled=lowered):
             yield
     finally:
         for module in exact:
@@ -102,3 +110,41 @@ def measure_precision(
     chosen: Precision = "bf16" if bf16 <= _WORTHWHILE * fp32 else "fp32"
     log.info("precision measured fp32_s=%.4f bf16_s=%.4f chosen=%s", fp32, bf16, chosen)
     return chosen
+
+
+class GradientScaler:
+    """The factor of the loss in fp16, whose smallest numbers are larger than many gradients.
+
+    As in Micikevicius et al., "Mixed Precision Training", ICLR 2018, section 3.2: the loss is multiplied,
+    gradients are divided before they are used, and a step whose gradients overflow is left out.
+
+    Attributes:
+        scale: The factor; set it to resume.
+    """
+
+    def __init__(self, *, enabled: bool) -> None:
+        """Begin with a large factor, which the first steps bring down."""
+        self._enabled = enabled
+        self.scale = _FIRST_SCALE if enabled else 1.0
+        self._steady = self._overflows = 0
+
+    def unscale(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Divide the gradients by the factor."""
+        if self._enabled:
+            gradients = [each.grad for each in parameters if each.grad is not None]
+            torch._foreach_mul_(gradients, 1.0 / self.scale)
+
+    def overflowed(self, norm: float) -> bool:
+        """Whether this step must be left out, by the length of its gradient; adapts the factor.
+
+        False after many overflows in a row: then the training itself has diverged.
+        """
+        if not self._enabled:
+            return False
+        if math.isfinite(norm):
+            self._overflows, self._steady = 0, self._steady + 1
+            if self._steady >= _STEADY:
+                self.scale, self._steady = self.scale * 2, 0
+            return False
+        self.scale, self._steady, self._overflows = max(1.0, self.scale / 2), 0, self._overflows + 1
+        return self._overflows < _MOST_OVERFLOWS

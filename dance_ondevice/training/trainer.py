@@ -31,7 +31,7 @@ from dance_ondevice.training.batches import (
 )
 from dance_ondevice.training.decoded import Decoded
 from dance_ondevice.training.losses import class_weights, weighted_cross_entropy
-from dance_ondevice.training.precision import Precision, autocast
+from dance_ondevice.training.precision import GradientScaler, Precision, autocast
 from dance_ondevice.training.state import StateError, TrainingState, read_state, write_state
 
 __all__ = ["Moments", "StepReport", "Trainer", "TrainingDiverged", "TrainingOptions", "learning_rate_factor"]
@@ -49,6 +49,8 @@ Moments = Mapping[str, Mapping[str, Tensor]]
 _LOSS_STRIDE = 2
 #: What the names of tensors in a saved training begin with; ``optimiser.`` is followed by a moment's name.
 _WEIGHT, _MOMENT = "model.", "optimiser."
+#: Name of the factor by which gradients are scaled in fp16.
+_GRADIENT_SCALE = "gradient_scale"
 
 
 class TrainingDiverged(RuntimeError):  # noqa: N818 - the name says what happened
@@ -68,7 +70,7 @@ class TrainingOptions(BatchOptions):
         auxiliary_weight: Of every further output of a model that returns several while training.
         class_weighting: Weight classes by their rarity in the training labels.
         max_gradient_norm: Longer gradients are shortened to this.
-        precision: fp32, or bf16 for the convolutions (autocast).
+        precision: fp32, or bf16 or fp16 for the convolutions (autocast); fp16 with scaled gradients.
         span: (start, end) of these steps in a longer training, in [0, 1]: the learning rate follows the whole
             training's course, of which this is a part.
     """
@@ -91,8 +93,8 @@ class TrainingOptions(BatchOptions):
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is {self.warmup}; it must be in [0, 1)")
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"precision is {self.precision!r}; it must be 'fp32' or 'bf16'")
+        if self.precision not in ("fp32", "bf16", "fp16"):
+            raise ValueError(f"precision is {self.precision!r}; it must be 'fp32', 'bf16' or 'fp16'")
         if not 0 <= self.span[0] < self.span[1] <= 1:
             raise ValueError(f"span is {self.span}; it must be (start, end) with 0 <= start < end <= 1")
 
@@ -174,6 +176,7 @@ class Trainer:
         self._class_weights = torch.tensor(weights, dtype=torch.float32, device=self._device)
         self._parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self._optimiser = AdamW(self._parameters.values(), weight_decay=options.weight_decay)
+        self._scaler = GradientScaler(enabled=options.precision == "fp16")
 
     def __iter__(self) -> Iterator[StepReport]:
         """Do the steps that are left.
@@ -215,6 +218,7 @@ class Trainer:
         tensors = {f"{_WEIGHT}{name}": value for name, value in self.model.state_dict().items()}
         for name, moments in self.moments().items():
             tensors.update({f"{_MOMENT}{key}.{name}": value for key, value in moments.items()})
+        tensors[_GRADIENT_SCALE] = torch.tensor(self._scaler.scale)
         state = TrainingState(self._fingerprint(), self.step, self._samples_seen, self._macs)
         write_state(directory, state, tensors)
 
@@ -238,6 +242,8 @@ class Trainer:
                 key, parameter = name[len(_MOMENT) :].split(".", 1)
                 moments.setdefault(parameter, {})[key] = value
         self.adopt_moments(moments)
+        if _GRADIENT_SCALE in tensors:
+            self._scaler.scale = float(tensors[_GRADIENT_SCALE])
         self.step, self._samples_seen, self._macs = state.step, state.samples_seen, state.macs
 
     def moments(self) -> Moments:
@@ -288,6 +294,8 @@ class Trainer:
         if self._after_backward is not None:
             self._after_backward()
         norm = float(nn.utils.clip_grad_norm_(self._parameters.values(), options.max_gradient_norm))
+        if math.isfinite(value) and self._scaler.overflowed(norm):
+            return value  # fp16 could not hold the gradients: this batch changes nothing
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise TrainingDiverged(
                 f"step {self.step + 1} of {options.steps}: the loss is {value:g}, the length of the gradient "
@@ -324,7 +332,8 @@ class Trainer:
             term = self._distillation(images, heads[0].float(), members, _LOSS_STRIDE, (top, left))
             loss = loss + term
         self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+        (loss * self._scaler.scale).backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+        self._scaler.unscale(self._parameters.values())
         return float(loss.detach())
 
     def _images(self, bgr: Image) -> Tensor:

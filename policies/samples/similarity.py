@@ -15,13 +15,18 @@ __all__ = ["NEAR", "code", "distance", "near", "stored_light"]
 NEAR = 4
 
 _DIGITS = "0123456789abcdef"
-_BITS = 15
+#: Enough for one bit for each level above the lowest.
+_BYTES = 2
 
 
 def code(signature: str) -> int | None:
     """Convert a signature to a number whose set bits can be compared; None if the text is no signature."""
     try:
-        return int("1" + "".join(map(_table().__getitem__, signature)), 2) if signature else None
+        return (
+            int.from_bytes(b"\1" + b"".join(map(_table().__getitem__, signature)), "big")
+            if signature
+            else None
+        )
     except KeyError:
         return None
 
@@ -50,5 +55,5 @@ def near(one: int | None, other: int | None) -> bool:
 
 
 @cache
-def _table() -> dict[str, str]:
-    return {digit: ("1" * level).rjust(_BITS, "0") for level, digit in enumerate(_DIGITS)}
+def _table() -> dict[str, bytes]:
+    return {digit: ((1 << level) - 1).to_bytes(_BYTES, "big") for level, digit in enumerate(_DIGITS)}

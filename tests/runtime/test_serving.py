@@ -27,10 +27,10 @@ from dance_ondevice.models.card import ModelCard, Normalisation
 from dance_ondevice.models.forward import predict, to_tensor
 from dance_ondevice.models.layers import ConvBNReLU
 from dance_ondevice.models.registry import build
-from dance_ondevice.runtime import serving
+from dance_ondevice.runtime import sessions
 from dance_ondevice.runtime.comparing import compare, prepare
 from dance_ondevice.runtime.engine_table import EngineRow, EngineTable, board, order, read_table
-from dance_ondevice.runtime.engines import ENGINES, EngineName, Run, installed
+from dance_ondevice.runtime.engines import ENGINES, Device, EngineName, Run, installed
 from dance_ondevice.runtime.formats import ExportError
 from dance_ondevice.runtime.frames import FrameInput
 from dance_ondevice.runtime.graph_file import GraphError, ServingGraph, read_graph, write_graph
@@ -173,12 +173,12 @@ def test_only_the_latest_sessions_are_kept(
 ) -> None:
     opened: list[bytes] = []
     trims: list[str] = []
-    monkeypatch.setattr(serving, "trim", lambda: trims.append("trim"))
+    monkeypatch.setattr(sessions, "trim", lambda: trims.append("trim"))
     real = ENGINES["onnxruntime"]
 
-    def opening(graph: bytes, threads: int) -> Run:
+    def opening(graph: bytes, threads: int, device: Device, size: tuple[int, int] | None) -> Run:
         opened.append(graph)
-        return real.open(graph, threads)
+        return real.open(graph, threads, device, size)
 
     monkeypatch.setitem(ENGINES, "onnxruntime", replace(real, open=opening))
     server = GraphServer(made[1], "onnxruntime", NORMALISATION, threads=1)
@@ -194,10 +194,62 @@ def test_only_the_latest_sessions_are_kept(
     assert len(opened) == 6
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_sizes_that_come_often_get_a_session_that_knows_them(
+    made: tuple[nn.Module, ServingGraph], engine: EngineName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not installed(engine):
+        pytest.skip(f"{engine} is not installed")
+    opened: list[tuple[int, int] | None] = []
+    real = ENGINES[engine]
+
+    def opening(graph: bytes, threads: int, device: Device, size: tuple[int, int] | None) -> Run:
+        opened.append(size)
+        return real.open(graph, threads, device, size)
+
+    monkeypatch.setitem(ENGINES, engine, replace(real, open=opening))
+    server = GraphServer(made[1], engine, NORMALISATION, threads=1, often=3)
+    dusk = strange(made[0], learnt=True)
+    first = {
+        name: server.predict(IMAGE, name, values, SIZE).mask for name, values in (("", None), ("d", dusk))
+    }
+    for name, values in (("", None), ("d", dusk)) * 3:
+        assert np.array_equal(server.predict(IMAGE, name, values, SIZE).mask, first[name])
+    assert opened == [None, None, SIZE, SIZE], "one for each condition, then one that knows the size"
+
+    other = np.ascontiguousarray(IMAGE[:30])
+    server.predict(other, "", None, SIZE)
+    assert len(opened) == 4, "another size goes through the first session"
+    again = strange(made[0], learnt=True)
+    server.predict(IMAGE, "d", again, SIZE)
+    assert opened[4:] == [None], "estimated again: the session has old values"
+    server.forget("d")
+    server.predict(IMAGE, "", None, SIZE)
+    assert len(opened) == 5
+
+
+def test_a_graph_that_an_engine_takes_for_any_size_alone_is_served_so(
+    made: tuple[nn.Module, ServingGraph], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = ENGINES["onnxruntime"]
+
+    def opening(graph: bytes, threads: int, device: Device, size: tuple[int, int] | None) -> Run:
+        if size is not None:
+            raise RuntimeError("no such shape")
+        return real.open(graph, threads, device, size)
+
+    monkeypatch.setitem(ENGINES, "onnxruntime", replace(real, open=opening))
+    server = GraphServer(made[1], "onnxruntime", NORMALISATION, threads=1, often=1)
+    masks = [server.predict(IMAGE, "", None, SIZE).mask for _ in range(3)]
+    assert np.array_equal(masks[0], masks[2])
+    assert caplog.text.count("no session for one size") == 1
+
+
 class Failing:
     """Fails on frames of one width."""
 
     name: EngineName = "onnxruntime"
+    device: Device = "cpu"
 
     def prepare(self, name: str, condition: ConditionArrays | None) -> None:
         pass

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dance_ondevice.training.precision import Precision, autocast
+from dance_ondevice.training.precision import GradientScaler, Precision, autocast
 
 
 def weight_gradient(conv: nn.Conv2d, x: Tensor, precision: Precision) -> Tensor:
@@ -34,3 +35,25 @@ def test_the_model_is_left_as_it_was() -> None:
         assert conv(torch.rand(1, 4, 8, 8)).dtype == torch.float32
     assert "forward" not in vars(conv)
     assert not torch.is_autocast_enabled("cpu")
+
+
+def test_the_factor_of_fp16_adapts_and_a_training_that_diverged_is_told() -> None:
+    scaler = GradientScaler(enabled=True)
+    first = scaler.scale
+    assert scaler.overflowed(math.inf)
+    assert scaler.scale == first / 2
+    assert not any(scaler.overflowed(1.0) for _ in range(500))
+    assert scaler.scale == first, "it rises again"
+    assert [scaler.overflowed(math.nan) for _ in range(20)] == [True] * 19 + [False]
+
+    off = GradientScaler(enabled=False)
+    assert not off.overflowed(math.inf)
+    assert off.scale == 1.0
+
+
+def test_gradients_are_those_of_the_loss_whatever_the_factor() -> None:
+    scaler, weight = GradientScaler(enabled=True), nn.Parameter(torch.tensor([2.0]))
+    (scaler.scale * weight.square().sum()).backward()
+    scaler.unscale([weight, nn.Parameter(torch.zeros(1))])
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [4.0]

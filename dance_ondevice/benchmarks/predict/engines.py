@@ -138,7 +138,7 @@ def _server(
 ) -> Server:
     if engine == "torch" or graph is None:
         return TorchServer(channels_last(copy.deepcopy(model)), card.normalisation, size=size, by=by)
-    return GraphServer(graph, engine, card.normalisation, threads=threads, by=by)
+    return GraphServer(graph, engine, card.normalisation, threads=threads, by=by, often=1)
 
 
 def _by_torch(model: nn.Module, card: ModelCard, image: Image, out_size: tuple[int, int]) -> Prediction:

@@ -125,7 +125,11 @@ def service(
             builds = [this_build()]
             if against:
                 (work / "other").mkdir()
-                builds.append(stack.enter_context(other_build(against, work / "other", python, say=say)))
+                builds.append(
+                    stack.enter_context(
+                        other_build(against, work / "other", python and python.absolute(), say=say)
+                    )
+                )
             report = run(plan, builds, work, say=say)
     except (BuildFailed, CheckpointError, DaemonDied, Stuck, ClientError, OSError) as error:
         raise WorkFailed(str(error)) from error

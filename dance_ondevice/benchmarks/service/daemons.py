@@ -18,7 +18,8 @@ from dance_ondevice.daemon.control import client
 from dance_ondevice.daemon.control.instances import DaemonFile
 from dance_ondevice.demo.process import DaemonDied, DaemonProcess, write_config
 
-_READY_SECONDS = 120.0
+#: A busy machine may take minutes to make the first graph.
+_READY_SECONDS = 300.0
 #: Seconds that the last masks and answers may take.
 _LAST_SECONDS = 10.0
 

@@ -202,7 +202,7 @@ def _as_served(model: torch.nn.Module, card: ModelCard, plan: Plan) -> tuple[Inf
     if graph is None or name == "torch":
         server = TorchServer(laid_out, card.normalisation, size=plan.size)
     else:
-        server = GraphServer(graph, name, card.normalisation, threads=1)
+        server = GraphServer(graph, name, card.normalisation, threads=1, often=1)
     return lambda image, out_size: server.predict(image, BASE, None, out_size), name
 
 

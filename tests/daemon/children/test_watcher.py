@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children.child import out_of_memory
 from dance_ondevice.daemon.children.process import TrainerProcess
 from dance_ondevice.daemon.children.watcher import ChildWatcher, Ended, Limits, resident_bytes
 from dance_ondevice.daemon.energy.service import CpuAccount
@@ -109,3 +110,16 @@ def test_a_child_dies_with_whoever_takes_its_events(watched: Watched) -> None:
 def test_the_resident_bytes_of_a_process_are_known_while_it_is_there(tmp_path: Path) -> None:
     assert resident_bytes(tmp_path, 1) is None
     assert (resident_bytes(Path("/proc"), os.getpid()) or 0) > 1 << 20
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 7.44 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes."),
+    ],
+)
+def test_want_of_memory_is_told_from_other_errors(error: Exception) -> None:
+    assert out_of_memory(error)
+    assert not out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))

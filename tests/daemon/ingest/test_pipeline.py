@@ -14,6 +14,7 @@ from ingest_harness import DROP_SECOND, KEEP_ALL, PATIENCE, Client, header, jpeg
 from stored import files, rows
 
 from dance_ondevice.daemon.ingest import decision as judge
+from dance_ondevice.daemon.ingest import service as ingest_service
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire import codec as wire
@@ -53,6 +54,8 @@ def encoding(monkeypatch: pytest.MonkeyPatch) -> Gate:
         return real(*arguments)
 
     monkeypatch.setattr(judge, "encode_for_store", held)
+    # What is stored as it came is not given to the workers: here it is.
+    monkeypatch.setattr(ingest_service, "stored_as_it_came", lambda _frame, _scale: False)
     return gate
 
 

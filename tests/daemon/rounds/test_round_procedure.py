@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 from round_rig import CONFIG, NO_SAMPLES, Rig
 
 from dance_ondevice.daemon.children import jobs
@@ -106,12 +107,14 @@ def test_a_worse_candidate_is_kept_as_rejected_with_its_reasons(
     strict = msgspec.structs.replace(
         CONFIG,
         promotion=Promotion(min_gain=1.0),
-        training=msgspec.structs.replace(CONFIG.training, early_stopping=False),
+        training=msgspec.structs.replace(CONFIG.training, early_stopping=False, device="cuda"),
     )
     rig = Rig(paths, store, strict)
     outcome = rig.round()
     assert outcome.outcome == "rejected"
     assert outcome.reasons
+    if not torch.cuda.is_available():
+        assert any(reason.startswith("trained on the CPU: torch") for reason in outcome.reasons)
     pointer = rig.versions.pointer()
     assert pointer is not None
     assert pointer.version == "v0001"

@@ -13,6 +13,7 @@ from condition_models import write_version
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.config.sections import Config, Inference
+from dance_ondevice.daemon.inference import slots
 from dance_ondevice.daemon.inference.slots import load_slot
 from dance_ondevice.daemon.planning import job as round_job
 from dance_ondevice.daemon.trainer import main as trainer_main
@@ -113,6 +114,23 @@ def test_without_the_extra_torch_runs_and_says_so_where_the_other_was_asked_for(
     assert load_slot(version, engine=engine).engine == "torch"
     assert (f"{engine} not used reason=needs" in caplog.text) == says
     assert ("pip install 'dance-ondevice[" in caplog.text) == says
+
+
+def test_a_gpu_that_does_not_serve_leaves_the_frames_to_the_cpu(
+    version: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    slot = load_slot(version, engine="onnxruntime", device="cuda")
+    assert (slot.engine, slot.device) == ("onnxruntime", "cpu")
+    assert "inference on the CPU reason=this build of onnxruntime has no provider for GPUs" in caplog.text
+    caplog.clear()
+    assert load_slot(version, engine="onnxruntime", device="auto").device == "cpu"
+    assert "inference on the CPU" not in caplog.text, "nobody asked for a GPU"
+
+    # A build that has the provider, on a machine without its libraries.
+    monkeypatch.setattr(slots, "gpu_provider", lambda: "CUDAExecutionProvider")
+    slot = load_slot(version, engine="onnxruntime", device="auto")
+    assert (slot.engine, slot.device) == ("onnxruntime", "cpu")
+    assert "onnxruntime left reason=" in caplog.text
 
 
 def test_the_trainer_writes_the_graph_that_the_service_loads(
