@@ -263,8 +263,8 @@ def _score_frozen(
 ) -> None:
     """Score the first model, with its own statistics for every frame.
 
-    The scores are only for comparison: when the model does not load, the round goes on without them. Where the
-    first model is live still, ``live`` has its scores.
+    The scores are only for comparison: when the model does not load, the round goes on without them.
+    ``live`` has them where the first model is live still.
     """
     if live is not None and Path(job.frozen) == Path(job.live):
         emit(events, jobs.Evaluated(model="frozen", scores=live.scores))
