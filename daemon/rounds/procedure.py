@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -236,11 +236,6 @@ class RoundProcedure:
     def is_judged(self, row: Mapping[str, Any]) -> bool:
         """Whether an interrupted round already has its verdict, so that nothing is left to train."""
         return self._c.versions.of_round(row["id"]) is not None
-
-    def resume_interrupted(self) -> Iterator[Outcome]:
-        """Resume all interrupted rounds, one after another."""
-        for row in self.interrupted():
-            yield self.resume(row)
 
     def resume(self, row: Mapping[str, Any]) -> Outcome:
         """Resume an interrupted round, or carry out the verdict it already has; else close it."""

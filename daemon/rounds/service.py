@@ -6,6 +6,7 @@ Other threads only post requests and read the published snapshot.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import queue
@@ -59,12 +60,7 @@ class Rounds(Service):
     # A promotion loads and warms up a model, and a start-up may create an untrained one.
     max_silence = 120.0
 
-    def __init__(
-        self,
-        context: RoundContext,
-        *,
-        local_time: Callable[[], datetime] = datetime.now,
-    ) -> None:
+    def __init__(self, context: RoundContext, *, local_time: Callable[[], datetime] = datetime.now) -> None:
         super().__init__("rounds")
         self._context = context
         self._procedure = RoundProcedure(
@@ -354,10 +350,9 @@ class Rounds(Service):
         """Let the teacher label samples before a round counts the labelled ones."""
         if self._hold(self._context.config, forced=False):
             return
-        self._guard.run("labelling", self._teaching.run, self._labelling_failed)
-
-    def _labelling_failed(self, text: str) -> None:
-        self._publish(labelling={**self._state.labelling, "state": "failed", "reason": text})
+        self._guard.run("labelling", self._teaching.run, lambda text: self._publish(
+            labelling={**self._state.labelling, "state": "failed", "reason": text}
+        ))  # fmt: skip
 
     def _enough(self, training: Training, samples: Iterable[SampleInfo], forced: bool) -> bool:
         """Whether there may be enough samples to learn from, once each has its split."""
@@ -423,18 +418,17 @@ class Rounds(Service):
 
     def _enqueue(self, kind: Kind, trigger: str, version: str | None) -> int:
         request = Request(next(self._ids), kind, trigger, version)
-        refused = {"state": "done", "outcome": "refused", "reasons": ["too many requests wait"]}
         self._set_answer(request.id, {"state": "queued"})
         if not self._post(request):
-            self._set_answer(request.id, refused)
+            why = ["too many requests wait"]
+            self._set_answer(request.id, {"state": "done", "outcome": "refused", "reasons": why})
         return request.id
 
     def _post(self, request: Request | None) -> bool:
-        try:
+        with contextlib.suppress(queue.Full):
             self._requests.put_nowait(request)
-        except queue.Full:
-            return False
-        return True
+            return True
+        return False
 
     def _set_answer(self, request_id: int, answer: dict[str, Any]) -> None:
         if request_id == 0:

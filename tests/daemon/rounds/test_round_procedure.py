@@ -195,7 +195,7 @@ def test_a_round_interrupted_by_a_stop_goes_on_after_it(rig: Rig, paths: StatePa
     steps: list[int] = []
     again.progress = lambda progress: steps.append(progress.step) if progress else None
     again.procedure.recover()
-    (outcome,) = again.procedure.resume_interrupted()
+    (outcome,) = map(again.procedure.resume, again.procedure.interrupted())
     assert outcome.outcome == "promoted", outcome.reasons
     assert outcome.round == first.round
     assert steps[0] > 2, "it started over instead of going on"
