@@ -105,7 +105,8 @@ def test_wheel_has_the_console_script(built: Path) -> None:
 def test_sdist_carries_the_folder(built: Path, folder: str) -> None:
     with tarfile.open(built / f"dance_ondevice-{__version__}.tar.gz") as sdist:
         carried = {member.name.split("/", 1)[1] for member in sdist.getmembers() if member.isfile()}
-    there = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / folder).rglob("*") if path.is_file()}
+    files = [path for path in (REPOSITORY / folder).rglob("*") if path.is_file()]
+    there = {str(path.relative_to(REPOSITORY)) for path in files if path.parent.name != "__pycache__"}
 
     assert there <= carried
     assert there, f"{folder}/ is empty"

@@ -138,20 +138,6 @@ main(["status"])
     assert output == errors == ""
 
 
-def test_commands_leave_it_to_run_to_have_threads_change_hands_more_often():
-    code = """
-import sys
-from dance_ondevice.daemon.cli import TABLE, main
-usual = sys.getswitchinterval()
-assert usual > 0.001
-for lazy in TABLE.values():
-    lazy.load()
-main(["config", "init"], standalone_mode=False)
-print(sys.getswitchinterval() == usual)
-"""
-    assert run_python(code).splitlines()[-1] == "True"
-
-
 def test_the_shared_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     @click.command()
     @cli.config_option

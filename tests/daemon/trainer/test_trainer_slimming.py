@@ -114,9 +114,11 @@ def test_the_smaller_the_images_the_more_large_contexts_lose(tmp_path: Path) -> 
         assert done.note == ""
         assert done.macs_after == count_macs(candidate, *SIZE) == pytest.approx(target, rel=0.03)
         widths[scale] = bins(candidate)
-    assert len(set(widths[1.0])) == 1
+    # All alike but for the rounding of widths to multiples of 16.
+    assert max(widths[1.0]) - min(widths[1.0]) <= 16
     assert widths[0.5] == sorted(widths[0.5])
-    assert widths[0.5][0] < widths[1.0][0] < widths[0.5][-1]
+    assert widths[0.5][0] < widths[1.0][0]
+    assert widths[0.5][-1] > widths[1.0][-1]
 
 
 def test_its_statistics_are_those_of_the_rounds_images(tmp_path: Path) -> None:

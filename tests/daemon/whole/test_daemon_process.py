@@ -130,10 +130,9 @@ def test_frames_round_masks_metrics_and_a_clean_stop(
     assert not (daemon.state / "daemon.json").exists()
 
 
-#: What an interpreter reads at its start: asked by a signal, it tells how long a thread may keep it, and
-#: writes which heaps glibc has.
-TELLS_OF_ITS_THREADS = """
-import ctypes, os, signal, sys
+#: What an interpreter reads at its start: asked by a signal, it writes which heaps glibc has, and says when.
+TELLS_OF_ITS_HEAPS = """
+import ctypes, os, signal
 
 def tell(*_):
     libc = ctypes.CDLL(None)
@@ -144,21 +143,19 @@ def tell(*_):
         libc.malloc_info(0, file)
         libc.fclose(file)
     with open(os.environ["PIPE"], "w") as pipe:
-        pipe.write(repr(sys.getswitchinterval()))
+        pipe.write("written")
 
 signal.signal(signal.SIGUSR1, tell)
 """
 
 
-def test_threads_of_a_running_daemon_wait_a_fifth_of_a_millisecond_for_each_other_and_share_heaps(
-    launch: Callable[..., Daemon], tmp_path: Path
-) -> None:
+def test_threads_of_a_running_daemon_share_heaps(launch: Callable[..., Daemon], tmp_path: Path) -> None:
     pipe, heaps = tmp_path / "pipe", tmp_path / "heaps.xml"
     os.mkfifo(pipe)
-    (tmp_path / "sitecustomize.py").write_text(TELLS_OF_ITS_THREADS)
+    (tmp_path / "sitecustomize.py").write_text(TELLS_OF_ITS_HEAPS)
     daemon = launch(PYTHONPATH=str(tmp_path), PIPE=str(pipe), HEAPS=str(heaps))
     daemon.running.send_signal(signal.SIGUSR1)
-    assert float(pipe.read_text()) == pytest.approx(0.0002)
+    assert pipe.read_text() == "written"
     if heaps.exists():  # glibc alone has them
         assert heaps.read_text().count("<heap nr=") <= 2
     assert daemon.stop() == 0
