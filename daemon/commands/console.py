@@ -80,6 +80,9 @@ def console(
         ) from error
     import ssl
 
+    from dance_ondevice.runtime.heap import few_arenas
+
+    few_arenas()
     endpoint, read_token, first = _daemon(config_path, state_dir)
     where = Listen(host=host, port=port, certificate=tls_cert, key=tls_key)
 

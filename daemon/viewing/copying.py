@@ -19,7 +19,7 @@ from typing import IO, Any
 __all__ = ["PIECE", "CopyRefused", "Copying"]
 
 #: Bytes of a piece: an answer of the socket holds it in base64.
-PIECE = 512 << 10
+PIECE = 256 << 10
 _FOLDER, _FILE = ".backup", "state.tar"
 _MOST_WORDS = 2000
 

@@ -84,7 +84,7 @@ def go_on(rig: Rig) -> list[Outcome]:
     """What the next start makes of it."""
     again = Rig(rig.paths, rig.store, rig.context.config)
     again.procedure.recover()
-    return list(again.procedure.resume_interrupted())
+    return [again.procedure.resume(row) for row in again.procedure.interrupted()]
 
 
 @pytest.mark.slow

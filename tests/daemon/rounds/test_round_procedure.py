@@ -210,7 +210,7 @@ def test_a_round_stopped_before_its_first_step_begins_anew(rig: Rig, paths: Stat
     steps: list[int] = []
     again.progress = lambda progress: steps.append(progress.step) if progress else None
     again.procedure.recover()
-    (outcome,) = again.procedure.resume_interrupted()
+    (outcome,) = map(again.procedure.resume, again.procedure.interrupted())
     assert (outcome.outcome, outcome.round) == ("promoted", first.round), outcome.reasons
     assert steps[0] == 1
 
