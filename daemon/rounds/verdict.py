@@ -92,7 +92,8 @@ def judge(
         measure=_BY_TEACHER if job.by_teacher else "mIoU",
     )
     lacking = None
-    if verdict.outcome == "rejected" and not untrained_live and not job.by_teacher:
+    # A candidate that falls for another reason as well would fall with any number of labels.
+    if verdict.decidable and not job.by_teacher:
         lacking = asking.lacking(
             comparison,
             table.groups,

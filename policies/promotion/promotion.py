@@ -132,10 +132,11 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Outcome of the promotion gate, and every reason for it in words."""
+    """Outcome of the gate, its reasons in words, and whether a lack of held-out labels alone rejected."""
 
     outcome: Outcome
     reasons: tuple[str, ...]
+    decidable: bool = False
 
 
 def judge(
@@ -180,6 +181,7 @@ def judge(
     )
     least = rules.min_gain - (rules.slim_tolerance if slimmed else 0.0)
     reasons: list[str] = []
+    lacks = 0  # reasons that more held-out labels might lift
     if candidate.miou - live.miou < rules.min_gain - _ROUNDING:
         reasons.append(f"{figures}: at least {rules.min_gain:+.3f} is required")
     elif untrained_live:
@@ -188,6 +190,7 @@ def judge(
             "promoted", (gained, f"the live model is untrained, so the gain in {measure} alone decided")
         )
     elif gain.at_least() < least - _ROUNDING:
+        lacks += 1
         reasons.append(
             f"{figures}: it may be chance, the lower bound of the gain is {gain.at_least():+.3f} and must be "
             f"at least {least:+.3f}{_would_decide(comparison, least)}"
@@ -204,9 +207,10 @@ def judge(
                 f"at most {-rules.max_class_drop:+.3f} is allowed{_evidence(comparison, index)}"
             )
     reasons.extend(_fallen_groups(groups, rules, fallen_before, measure))
+    lacks += sum(g.comparison.units < rules.min_group_units for g, _ in fallen(groups, rules, fallen_before))
     reasons.extend(_too_slow(speed, rules))
     if reasons:
-        return Verdict("rejected", (*reasons, *steadier(live.samples)))
+        return Verdict("rejected", (*reasons, *steadier(live.samples)), len(reasons) == lacks)
     merits = _merits(figures, drops, rules, slimmed, classes)
     if comparison is not None:
         merits = (merits[0] + _bound_in_words(comparison), *merits[1:])

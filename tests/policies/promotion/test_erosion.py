@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -77,6 +78,21 @@ def test_a_sum_of_noise_is_no_loss() -> None:
     before = {DAY: Fall(-0.03, 0.02, 3)}
     assert isinstance(promoted(-0.01, before, width=0.02), dict)
     assert isinstance(promoted(-0.03, before, width=0.02), str)
+
+
+def test_chance_alone_seldom_looks_like_a_loss() -> None:
+    """200 promotions of models that differ by chance, 100 times, with bounds at 90 %."""
+    dice, certain, below_one_bound, sums = random.Random(1), 0, 0, 0
+    for _ in range(100):
+        fall = Fall()
+        for _ in range(200):
+            change = dice.gauss(0.0, 0.003)
+            fall = carried(fall, Bounded(change, change - 0.00384, change + 0.00384))
+            sums += fall.points < 0.0
+            certain += fall.is_certain()
+            below_one_bound += fall.points + fall.spread < 0.0
+    assert certain / sums < 0.06
+    assert below_one_bound / sums > 0.3  # what the bound of a single round would say
 
 
 def test_a_group_that_is_new_each_round_carries_nothing() -> None:

@@ -388,3 +388,24 @@ def test_reasons_say_what_stands_behind_them_and_what_would_decide() -> None:
     groups = (Group("condition dusk", few), Group("condition day", compared(Bounded(0.01, 0.0, 0.02))))
     dusk = judge(LIVE, BETTER, GateRules(), False, groups=groups)
     assert "3 more held-out blocks of it would decide" in dusk.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("gain", "dusk", "speed", "decidable"),
+    [
+        (Bounded(0.02, -0.01, 0.05), Bounded(0.1, 0.0, 0.2), None, True),  # perhaps chance
+        (Bounded(0.02, -0.01, 0.05), Bounded(-0.1, -0.2, -0.05), None, False),  # and dusk fell for sure
+        (Bounded(0.02, -0.01, 0.05), Bounded(0.1, 0.0, 0.2), Speed(live_macs=1, candidate_macs=2), False),
+        (Bounded(0.02, 0.01, 0.03), Bounded(0.1, 0.0, 0.2), None, False),  # promoted
+    ],
+)
+def test_labels_are_said_to_lack_only_where_they_could_turn_the_verdict(
+    gain: Bounded, dusk: Bounded, speed: Speed | None, decidable: bool
+) -> None:
+    groups = (Group("condition day", compared(gain)), Group("condition dusk", compared(dusk)))
+    better = replace(LIVE, miou=0.42)
+    verdict = judge(LIVE, better, GateRules(), False, comparison=compared(gain), groups=groups, speed=speed)
+    assert verdict.decidable == decidable
+    # Where dusk has too few blocks, more of them might show that it did not fall.
+    few = (groups[0], Group("condition dusk", compared(Bounded(-0.1), samples=1)))
+    assert judge(LIVE, better, GateRules(), False, comparison=compared(gain), groups=few).decidable
