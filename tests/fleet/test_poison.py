@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -76,13 +77,22 @@ def test_many_boards_take_no_more_memory_than_few() -> None:
     """Beyond GROUPS boards are averaged in groups, one offer at a time."""
 
     class Offers:
-        """Makes each offer when it is asked for, and counts how many are alive."""
+        """Makes each offer when it is asked for, and counts how many were alive at once."""
 
-        def __iter__(self):  # type: ignore[no-untyped-def]
+        most = 0
+
+        def __iter__(self) -> Iterator[Contribution]:
+            made: list[weakref.ref[Contribution]] = []
             for number in range(4 * GROUPS):
-                yield contribution(f"board{number}", honest(number))
+                offered = contribution(f"board{number}", honest(number))
+                made.append(weakref.ref(offered))
+                yield offered
+                del offered
+                self.most = max(self.most, sum(each() is not None for each in made))
 
-    found = average(ROOT, TENSORS, Offers(), RULES)
+    offers = Offers()
+    found = average(ROOT, TENSORS, offers, RULES)
+    assert offers.most <= 2
     assert len(found.norms) == 4 * GROUPS
     for name, tensor in found.tensors.items():
         if travels(ROOT, name):

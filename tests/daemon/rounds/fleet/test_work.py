@@ -133,7 +133,9 @@ def test_offers_scores_takes_and_refuses(
     board.box = again.part.box
     assert board.tell(2, ruined) == second
     assert again.step(None) is None
-    assert board.rig.versions.pointer().version == "v0003"  # type: ignore[union-attr]
+    live = board.rig.versions.pointer()
+    assert live is not None
+    assert live.version == "v0003"
 
 
 def test_says_what_keeps_it_from_judging(paths: StatePaths, store: Store) -> None:
