@@ -76,7 +76,8 @@ def console(
         from dance_ondevice.daemon.console.serve import Listen, serve
     except ModuleNotFoundError as error:
         raise WorkFailed(
-            f"the console needs {error.name}: install it with `pip install 'dance-ondevice[console]'`"
+            f"the console needs {error.name}: install it with `pip install -c constraints.txt "
+            "'.[console]'` in the project's folder"
         ) from error
     import ssl
 
