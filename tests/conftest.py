@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from warm_python import WarmPython
 
 # How long an example takes says nothing on a machine that is busy. 50 examples find in seconds most of what
 # there is to find; ``HYPOTHESIS_PROFILE=nightly`` looks for the rest. Not ``default``, which loads by itself.
@@ -33,6 +35,20 @@ def pytest_collection_finish() -> None:
     """Exempt what was imported and collected from garbage collection: it stays, and a pass takes 0.2 s."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[WarmPython]:
+    started = WarmPython()
+    yield started
+    started.close()
+
+
+@pytest.fixture(autouse=True)
+def _warm_children(warm_python: WarmPython, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares each child that trains or loads a model the seconds in which it imports torch."""
+    if "COVERAGE_PROCESS_CONFIG" not in os.environ:  # such children would not be measured
+        monkeypatch.setattr(subprocess, "Popen", warm_python.popen)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from test_bench_base import SIZE, write
 
+from dance_ondevice.benchmarks.fleet import run as fleet
 from dance_ondevice.benchmarks.fleet.page import lines
 from dance_ondevice.benchmarks.fleet.report import FleetReport
 from dance_ondevice.benchmarks.fleet.run import ARMS, LATE
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_one_seed")]
 
 
 @pytest.fixture
-def arguments(tmp_path: Path) -> list[str]:
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for drive, count in (("0001TP", 14), ("0006R0", 15), ("0016E5", 28)):
         for number in range(count):
             write(tmp_path / "camvid", "train", f"{drive}_{number:03d}", n_classes=11, seed=number)
@@ -30,6 +31,8 @@ def arguments(tmp_path: Path) -> list[str]:
     card = ModelCard(architecture="fastscnn", arguments=built, classes=STREET_CLASSES, macs_at=SIZE)
     checkpoint.save(tmp_path / "base", registry.build("fastscnn", 11, built), card)
     (tmp_path / "work").mkdir()
+    for name in ("_BATCHES", "_BATCH"):
+        monkeypatch.setattr(fleet, name, 2)
     return [
         *("bench", "fleet", "--dataset", "camvid", "--root", str(tmp_path / "camvid")),
         *("--model", str(tmp_path / "base"), "--seeds", "1", "--rounds", "2", "--steps", "1"),

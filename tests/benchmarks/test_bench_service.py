@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from dance_ondevice.benchmarks import tables
 from dance_ondevice.benchmarks.service import builds, run, scenes
 from dance_ondevice.benchmarks.service.command import service
 from dance_ondevice.benchmarks.service.counters import cpu_time
+from dance_ondevice.benchmarks.service.daemons import Config
 
 
 def test_cpu_time_of_ended_children_stands_apart(tmp_path: Path) -> None:
@@ -56,6 +58,15 @@ def test_two_builds_are_measured_by_their_own_counters(
     # The same build twice: no commit of the repository need be there, nor anything be installed.
     monkeypatch.setattr(builds, "other_build", lambda *_, **__: _Same())
     monkeypatch.setattr(run, "STORED", {name: run.STORED[name] for name in ("default slimming", "at 0.5")})
+    monkeypatch.setattr(run, "Plan", partial(run.Plan, size=(96, 128)))
+    serving = run._Bench._serving
+
+    def in_torch(bench: run._Bench, *, reuse: bool = False) -> Config:
+        """No engine has to be exported for."""
+        found = dict(serving(bench, reuse=reuse))
+        return {**found, "inference": {**found["inference"], "engine": "torch"}}
+
+    monkeypatch.setattr(run._Bench, "_serving", in_torch)
     out = tmp_path / "service.json"
     options = {"--minutes": 0.1, "--standing-seconds": 0, "--frames": 20, "--turns": 1, "--starts": 1}
     arguments = [str(part) for option in options.items() for part in option]

@@ -14,9 +14,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from bench_plans import SIZE, plan_of
+from click.testing import CliRunner
 from torch import nn
 
 from dance_ondevice.benchmarks.result import About, write_result
+from dance_ondevice.benchmarks.slimming import run
 from dance_ondevice.benchmarks.slimming.choices import Choices
 from dance_ondevice.benchmarks.slimming.images import drives, for_inference, labelled
 from dance_ondevice.benchmarks.slimming.plan import Point, Trained
@@ -30,9 +32,12 @@ from dance_ondevice.benchmarks.slimming.recipes import (
 )
 from dance_ondevice.benchmarks.slimming.report import Timed, make_report
 from dance_ondevice.benchmarks.tables import render
+from dance_ondevice.daemon.cli import main
 from dance_ondevice.datasets.listing import DatasetError
 from dance_ondevice.models.registry import ARCHITECTURES, build
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
+from dance_ondevice.runtime.formats import ExportError
+from dance_ondevice.runtime.graph_file import ServingGraph
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.cooptimisation import freeze
 
@@ -238,23 +243,29 @@ def test_a_report_has_all_figures_of_the_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_call_goes_on_and_reports(camvid_tree: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("one_thread_one_seed")
+def test_a_killed_call_goes_on_and_reports(
+    camvid_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = tmp_path / "result.json"
     command = [
-        sys.executable, "-m", "dance_ondevice", "bench", "slimming", "--dataset", "camvid",
-        "--root", str(camvid_tree), "--size", "96x64", "--precision", "fp32", "--variants", "dense,dance",
-        "--out", str(out), "--json",
+        "bench", "slimming", "--dataset", "camvid", "--root", str(camvid_tree), "--size", "96x64",
+        "--precision", "fp32", "--variants", "dense,dance", "--out", str(out), "--json",
     ]  # fmt: skip
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=alone
+        [sys.executable, "-m", "dance_ondevice", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as first:
         assert first.stderr is not None
         assert first.stderr.readline().startswith("dense: epoch 1/4")
         os.killpg(first.pid, signal.SIGKILL)
     assert not out.exists()
-    again = subprocess.run(command, capture_output=True, text=True, env=alone, check=False)
-    assert again.returncode == 0, again.stderr
+    again = CliRunner().invoke(main, command)
+    assert again.exit_code == 0, again.stderr
     lines = [line for line in again.stderr.splitlines() if ": epoch" in line]
     assert "dance: epoch 4/4" in lines[-1]
     report = json.loads(again.stdout)
@@ -271,11 +282,18 @@ def test_a_killed_call_goes_on_and_reports(camvid_tree: Path, tmp_path: Path) ->
     assert (tmp_path / "result-cost.svg").is_file()
     assert "classifier.3" in (tmp_path / "result-channels.svg").read_text()
     # Done variants are not trained again, and another call's work is not mistaken for this one's.
-    third = subprocess.run(command, capture_output=True, text=True, env=alone, check=True)
+    monkeypatch.setattr(run, "graph_of", not_exported)
+    third = CliRunner().invoke(main, command)
+    assert third.exit_code == 0, third.stderr
     assert ": epoch" not in third.stderr
-    other = subprocess.run([*command, "--seed", "1"], capture_output=True, text=True, env=alone, check=False)
-    assert other.returncode == 2
+    assert json.loads(third.stdout)["variants"]["dense"]["engine"] == "torch"
+    other = CliRunner().invoke(main, [*command, "--seed", "1"])
+    assert other.exit_code == 2
     assert "another call" in other.stderr
+
+
+def not_exported(*_: object) -> ServingGraph:
+    raise ExportError("onnx is not installed")
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))

@@ -31,6 +31,19 @@ def test_the_tables_name_every_setting_and_its_default() -> None:
         assert float(rows[name]) == default, name
 
 
+def small(boards: str) -> str:
+    """The boards with a small model, and with short rounds that wait for no test of another process."""
+    for section, keys in (
+        (
+            "training",
+            ('priority = "normal"', "epochs = 1", "batch_size = 4", "threads = 1", 'precision = "fp32"'),
+        ),
+        ("inference", ('engine = "torch"', "threads = 1")),
+    ):
+        boards = boards.replace(f"[{section}]", "\n".join((f"[{section}]", *keys)))
+    return boards.replace("[metrics]", "[model]\nsize = [64, 48]\n[metrics]")
+
+
 def free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
@@ -51,12 +64,11 @@ def test_the_five_minutes_work_as_they_stand(tmp_path: Path) -> None:
             "set -e\n",
             init,
             serve,
-            # Rounds would wait for the tests of other processes with the usual priority.
-            boards.replace("[training]", '[training]\npriority = "normal"'),
+            small(boards),
             # What a person sees before typing on.
             *(patience.format(f"[ -S board{n}/fleet.sock ]") for n in (1, 2, 3)),
             join,
-            frames,
+            frames.replace("160x120", "64x48"),
             patience.format(f"{status.strip()} | grep -q 'version 0'"),
             status,
             "kill $(jobs -p)\n",

@@ -27,7 +27,7 @@ BEFORE = 1_600_000_000.0  # all frames of the street came after it
 
 
 @pytest.fixture
-def trained(rig: Rig) -> str:
+def trained(rig: Rig, many_steps: None) -> str:
     """A first version that sees something: it took a round to get there."""
     outcome = rig.round()
     assert outcome.outcome == "promoted", outcome.reasons

@@ -73,6 +73,7 @@ def test_a_round_without_hope_gives_up_after_a_third_and_saves_the_joules(
     }
 
 
+@pytest.mark.usefixtures("many_steps")
 def test_a_round_that_runs_out_of_joules_is_judged_as_it_is(rig: Rig, monkeypatch: Any) -> None:
     seen: list[Progress] = []
     rig.progress = lambda progress: seen.append(progress) if progress else None
@@ -90,6 +91,7 @@ def test_a_round_that_runs_out_of_joules_is_judged_as_it_is(rig: Rig, monkeypatc
     assert any("ended after" in reason and "joules are short" in reason for reason in outcome.reasons)
 
 
+@pytest.mark.usefixtures("many_steps")
 def test_a_round_that_runs_out_of_joules_too_early_is_stopped(rig: Rig, monkeypatch: Any) -> None:
     monkeypatch.setattr(
         rig.budget, "must_stop", lambda *, step_joules=0.0, **_: "joules are short" if step_joules else None

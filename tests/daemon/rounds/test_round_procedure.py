@@ -129,24 +129,17 @@ def test_a_worse_candidate_is_kept_as_rejected_with_its_reasons(
     }
 
 
-def test_a_killed_trainer_fails_the_round_and_costs_its_joules(rig: Rig) -> None:
-    killed = []
+@pytest.mark.usefixtures("many_steps")
+def test_a_killed_trainer_fails_the_round_and_costs_its_joules(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[trainer.TrainerProcess] = []
+    start = trainer.TrainerProcess.start
+    monkeypatch.setattr(trainer.TrainerProcess, "start", lambda made: (start(made), started.append(made)))
 
     def kill(progress: Progress | None) -> None:
-        if progress is not None and not killed:
-            killed.append(trainer_pid())
-            os.kill(killed[0], signal.SIGKILL)
-
-    def trainer_pid() -> int:
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    command = (entry / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if b"daemon.trainer.main" in command and str(rig.paths.root).encode() in command:
-                    return int(entry.name)
-        raise AssertionError("no trainer runs")
+        if progress is not None:
+            os.kill(started[0].pid, signal.SIGKILL)
 
     rig.progress = kill
     balance = rig.budget.balance()
@@ -180,6 +173,7 @@ def test_an_overspent_round_is_stopped_and_the_live_model_stays(rig: Rig, monkey
     assert pointer.version == "v0001"
 
 
+@pytest.mark.usefixtures("many_steps")
 def test_a_round_interrupted_by_a_stop_goes_on_after_it(rig: Rig, paths: StatePaths) -> None:
     def stop(progress: Progress | None) -> None:
         if progress is not None and progress.step >= 2:

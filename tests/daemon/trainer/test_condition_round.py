@@ -103,7 +103,8 @@ def train(
 ) -> list[jobs.Event]:
     """Run the trainer process; it is asked to leave after a step, or killed at a look at the gate."""
     job_file = write_job(Path(job.out).parent, job)
-    process = TrainerProcess(job_file, job_file.parent / "trainer.log")
+    # With the usual priority it would wait for the tests of other processes.
+    process = TrainerProcess(job_file, job_file.parent / "trainer.log", priority="normal")
     process.start()
     found: list[jobs.Event] = []
     try:

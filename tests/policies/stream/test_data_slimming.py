@@ -112,7 +112,7 @@ def test_stationary_stream_meets_the_drop_fraction_and_a_mean_weight_of_one(
 ) -> None:
     draw = random.Random(seed)
     rules = SlimmingRules(drop_fraction=drop_fraction, choice=choice, window_frames=128, seed=seed)
-    _, decisions = stream(rules, [STREAMS[kind](draw) for _ in range(4000)])
+    _, decisions = stream(rules, [STREAMS[kind](draw) for _ in range(2000)])
     judged = decisions[rules.warmup_frames :]
     kept = [decision for decision in judged if decision.keep]
     assert 1 - len(kept) / len(judged) == pytest.approx(drop_fraction, abs=0.02)
