@@ -51,8 +51,12 @@ PIP_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
-# One process a core, one thread each. Neighbouring tests stay in one process, which makes what they share once.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+# Processes of one thread each: as many as there are cores for the quick tests, which compute, and one more for all
+# of them, since those that start daemons also wait. Neighbouring tests stay in one process, which makes what they
+# share once.
+CORES = $(shell nproc 2>/dev/null || echo 1)
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist worksteal
+ALL = -n $$(($(CORES) + 1))
 TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
 BUILD_HINT := If the last lines above speak of a missing compiler or of Python.h: apt install build-essential python3-dev
 
@@ -74,10 +78,10 @@ run: $(VENV)/.stamp-run
 	$(BIN)/dance-ondevice demo $(DEMO_ARGS)
 
 test: $(VENV)/.stamp-test
-	$(PYTEST) $(PYTEST_ARGS)
+	$(PYTEST) $(ALL) $(PYTEST_ARGS)
 
 check: lint
-	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -n $(CORES) -m "not slow" $(PYTEST_ARGS)
 
 lint: $(VENV)/.stamp-test
 	$(BIN)/ruff check .
@@ -106,12 +110,12 @@ docs: $(VENV)/.stamp-test
 # Processes that tests start are measured as well; what is killed leaves no figures.
 coverage: $(VENV)/.stamp-test
 	rm -rf .cache/coverage
-	$(PYTEST) --cov --cov-report= $(PYTEST_ARGS)
+	$(PYTEST) $(ALL) --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/python -m coverage report
 
 flaky: $(VENV)/.stamp-test
 	@failed=0; for time in $$(seq $(TIMES)); do \
-	  $(PYTEST) -q -m slow $(PYTEST_ARGS) || failed=$$((failed + 1)); \
+	  $(PYTEST) $(ALL) -q -m slow $(PYTEST_ARGS) || failed=$$((failed + 1)); \
 	done; echo "$$failed of $(TIMES) runs of the slow tests failed"; test $$failed = 0
 
 release-check: $(VENV)/.stamp-test

@@ -31,8 +31,8 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     card = ModelCard(architecture="fastscnn", arguments=built, classes=STREET_CLASSES, macs_at=SIZE)
     checkpoint.save(tmp_path / "base", registry.build("fastscnn", 11, built), card)
     (tmp_path / "work").mkdir()
-    for name in ("_BATCHES", "_BATCH"):
-        monkeypatch.setattr(fleet, name, 2)
+    for name, number in {"_BATCHES": 2, "_BATCH": 2, "_CUTS": 1}.items():
+        monkeypatch.setattr(fleet, name, number)
     return [
         *("bench", "fleet", "--dataset", "camvid", "--root", str(tmp_path / "camvid")),
         *("--model", str(tmp_path / "base"), "--seeds", "1", "--rounds", "2", "--steps", "1"),

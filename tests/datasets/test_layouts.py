@@ -23,6 +23,14 @@ FILES: dict[str, tuple[str, ...]] = {
 }
 
 
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A folder with few neighbours: those above it are looked at as well, and there all tests have theirs."""
+    deep = tmp_path / "a" / "few" / "below"
+    deep.mkdir(parents=True)
+    return deep
+
+
 def lay(root: Path, files: tuple[str, ...]) -> Path:
     for name in files:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -158,7 +158,8 @@ def test_the_first_hour_with_five_labels(
     record_property: Callable[[str, object], None],
 ) -> None:
     """From an untrained network, as with classes of one's own: the first round with labels goes live."""
-    user = User(PAGE, tmp_path, street, weights="untrained")
+    # One of the two users has the graph exported; each version would be, and compared.
+    user = User(PAGE, tmp_path, street, weights="untrained", engine="torch")
     user.record()
     with reported(user, capsys, record_property), user.daemon():
         assert re.search(f"^sent +{FRAMES}$", user.type(RECORDING), re.M)

@@ -1,7 +1,7 @@
 """Somebody who types what a page of the documentation says, in fresh shells, beside a daemon of that page.
 
 Only what a test cannot have is replaced: a camera's address by a folder of rendered frames, ports by free
-ones, the size of the model by a small one.
+ones, the size of the model by a small one, and what would make rounds long or wait for other tests.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dance_ondevice.datasets.street import StreetCamera
 
 #: A busy machine is no failure.
 PATIENCE = 300
-WIDTH, HEIGHT = 160, 120
+WIDTH, HEIGHT = 96, 72
 FRAMES = 40
 #: Frames a second of the recording: it spans several of the blocks of time that are held out as a whole.
 RATE = 2
@@ -62,7 +62,9 @@ class User:
     Each command gets a shell of its own; what the page exports "in each shell" is typed first.
     """
 
-    def __init__(self, page: Path, home: Path, street: StreetCamera, *, weights: str) -> None:
+    def __init__(
+        self, page: Path, home: Path, street: StreetCamera, *, weights: str, engine: str = "auto"
+    ) -> None:
         self.home = home
         self._said_by = page
         self.typed: set[str] = set()
@@ -78,6 +80,11 @@ class User:
             ":9747": f":{metrics}",
             "\nsize = [480, 360]": f"\nsize = [{WIDTH}, {HEIGHT}]",
             '\nweights = ""': f'\nweights = "{weights}"',
+            '\nengine = "auto"': f'\nengine = "{engine}"',
+            '\nprecision = "auto"': '\nprecision = "fp32"',
+            '\npriority = "background"': '\npriority = "normal"',
+            "\nbatch_size = 8": "\nbatch_size = 4",
+            "\nthreads = 0": "\nthreads = 1",
         }
         tools = Path(sys.executable).parent
         assert (tools / "dance-ondevice").exists(), "install the package: pip install -e ."

@@ -1,9 +1,10 @@
 """Children of the tests that need not import torch: they are forked from a process that has done so already.
 
 Importing torch takes two seconds of the processor, most of what a round of tiny images takes. So
-``subprocess`` starts the programs below by asking a process that has their modules and nothing else: no thread,
-and nothing computed. What comes of it is a process of its own and a child of whoever asked, with its own memory,
-arguments, streams and signals. All other commands are started as ever: daemons, and what these start, too.
+``subprocess`` starts the programs below by asking a process that has their modules and nothing else: no
+thread, and nothing computed. What comes of it is a process of its own and a child of whoever asked, with its
+own memory, arguments, streams and signals. All other commands are started as ever: daemons, and what these
+start, too.
 """
 
 from __future__ import annotations

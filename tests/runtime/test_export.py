@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_models import SMALL
 from torch import Tensor, nn
 
 from dance_ondevice.daemon.commands.models import export as models_export
@@ -136,7 +137,7 @@ def test_torchscript_agrees_and_tells_its_classes(tmp_path: Path) -> None:
 def test_every_architecture_exports_for_any_size(tmp_path: Path, name: str) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    model = build(name, 3, {}).eval()
+    model = build(name, 3, SMALL[name]).eval()
     done = export(model, CARD, "onnx", tmp_path / "m", size=(64, 96), frames=frames(1))
     assert done.size is None
     assert done.parity.agrees

@@ -94,7 +94,7 @@ def test_the_whole_network_meets_the_target(fraction: float):
 
 
 @pytest.mark.slow
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     fractions=st.lists(st.floats(0.02, 1.3), min_size=1, max_size=3),
     round_to=st.sampled_from([1, 2, 4, 8]),

@@ -70,7 +70,7 @@ def slim_a_step(
 
 
 @pytest.mark.parametrize("name", SMALL)
-@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=st.lists(steps, min_size=1, max_size=3))
 def test_any_plan_comes_back_bit_for_bit(name: str, plan: list[Any], tmp_path: Path) -> None:
     model = build(name, 5, SMALL[name])

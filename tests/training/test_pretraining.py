@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,14 @@ SIZE = (48, 64)
 SEQUENCES = {"0006R0": 3, "0016E5": 2}
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A folder laid out as CamVid, with void pixels as there."""
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder laid out as CamVid, with void pixels as there; only to be read."""
+    folder = tmp_path_factory.mktemp("camvid")
     camera = StreetCamera(seed=1, height=SIZE[0], width=SIZE[1])
     for split, sequences in {"train": SEQUENCES, "test": {"0001TP": 2}}.items():
-        images, labels = tmp_path / "camvid" / split, tmp_path / "camvid" / f"{split}annot"
-        images.mkdir(parents=True)
+        images, labels = folder / split, folder / f"{split}annot"
+        images.mkdir()
         labels.mkdir()
         for sequence, count in sequences.items():
             for frame in range(count):
@@ -53,12 +55,18 @@ def root(tmp_path: Path) -> Path:
                 label[:4, :4] = VOID_ID
                 (images / f"{sequence}_{frame:05d}.jpg").write_bytes(encode_jpeg(image))
                 (labels / f"{sequence}_{frame:05d}.png").write_bytes(encode_png(label))
-    return tmp_path / "camvid"
+    return folder
 
 
 @pytest.fixture
-def street(tmp_path: Path) -> list[TrainingSample]:
-    return render_street(tmp_path / "street", range(0, 20, 5), ["day"], seed=3, size=SIZE)
+def root(rendered: Path, tmp_path: Path) -> Path:
+    """A copy of it, to do with as one likes."""
+    return shutil.copytree(rendered, tmp_path / "camvid")
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> list[TrainingSample]:
+    return render_street(tmp_path_factory.mktemp("street"), range(0, 20, 5), ["day"], seed=3, size=SIZE)
 
 
 OPTIONS = PretrainOptions(
