@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_models import SMALL
 
 from dance_ondevice.conditions import statistics
 from dance_ondevice.conditions import store as conditions
@@ -71,8 +72,15 @@ def test_a_state_folder_of_an_earlier_release_goes_by_its_live_model(paths: Stat
 
 def small(folder: Path, architecture: str = "fastscnn", **card: object) -> Path:
     torch.manual_seed(3)
-    facts = {"classes": KEPT, "macs_at": (48, 64), "architecture": architecture, **card}
-    checkpoint.save(folder, build(architecture, 3), ModelCard(**facts))  # type: ignore[arg-type]
+    arguments = dict(SMALL[architecture])
+    facts = {
+        "classes": KEPT,
+        "macs_at": (48, 64),
+        "architecture": architecture,
+        "arguments": arguments,
+        **card,
+    }
+    checkpoint.save(folder, build(architecture, 3, arguments), ModelCard(**facts))  # type: ignore[arg-type]
     return folder
 
 
