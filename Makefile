@@ -51,12 +51,12 @@ PIP_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
-# Processes of one thread each: as many as there are cores for the quick tests, which compute, and one more for all
-# of them, since those that start daemons also wait. Neighbouring tests stay in one process, which makes what they
+# Processes of one thread each: as many as there are cores for the quick tests, which compute, and two more for all
+# of them, since those that start daemons mostly wait. Neighbouring tests stay in one process, which makes what they
 # share once.
 CORES = $(shell nproc 2>/dev/null || echo 1)
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist worksteal
-ALL = -n $$(($(CORES) + 1))
+ALL = -n $$(($(CORES) + 2))
 TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
 BUILD_HINT := If the last lines above speak of a missing compiler or of Python.h: apt install build-essential python3-dev
 

@@ -72,15 +72,15 @@ def test_a_state_folder_of_an_earlier_release_goes_by_its_live_model(paths: Stat
 
 def small(folder: Path, architecture: str = "fastscnn", **card: object) -> Path:
     torch.manual_seed(3)
-    arguments = dict(SMALL[architecture])
+    built = dict(SMALL[architecture])
     facts = {
         "classes": KEPT,
         "macs_at": (48, 64),
         "architecture": architecture,
-        "arguments": arguments,
+        "arguments": built,
         **card,
     }
-    checkpoint.save(folder, build(architecture, 3, arguments), ModelCard(**facts))  # type: ignore[arg-type]
+    checkpoint.save(folder, build(architecture, 3, built), ModelCard(**facts))  # type: ignore[arg-type]
     return folder
 
 
