@@ -58,7 +58,7 @@ def test_two_builds_are_measured_by_their_own_counters(
     # The same build twice: no commit of the repository need be there, nor anything be installed.
     monkeypatch.setattr(builds, "other_build", lambda *_, **__: _Same())
     monkeypatch.setattr(run, "STORED", {name: run.STORED[name] for name in ("default slimming", "at 0.5")})
-    monkeypatch.setattr(run, "Plan", partial(run.Plan, size=(96, 128)))
+    monkeypatch.setattr(run, "Plan", partial(run.Plan, size=(240, 320)))
     serving = run._Bench._serving
 
     def in_torch(bench: run._Bench, *, reuse: bool = False) -> Config:

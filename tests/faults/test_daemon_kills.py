@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon_process import Camera, Daemon
+from daemon_process import Camera, Daemon, plant_model
 from figures import Figures
 from senders import Load, Promises, audit, check_live_model, check_no_refund, dice
 
@@ -25,7 +25,6 @@ from dance_ondevice.daemon.config.sections import Energy
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
-from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models.card import ModelCard, encode_card
 
@@ -143,10 +142,7 @@ def kill_children(pid: int) -> int:
 @pytest.fixture
 def learning(daemon: Daemon) -> Daemon:
     """Stopped, with a live model of its own and enough labelled samples for a round."""
-    folder = daemon.state / "models" / "v0001"
-    first_model.main(["fastscnn", "", json.dumps(STREET_CLASSES), "0", "64", "48", str(folder)])
-    live = {"version": "v0001", "previous": None, "frozen": "v0001"}
-    (daemon.state / "models" / "live.json").write_text(json.dumps(live))
+    plant_model(daemon.state)
     daemon.start()
     with contextlib.closing(Camera(daemon.facts["ingest"][0])) as camera:
         for index in range(24):

@@ -18,7 +18,8 @@ from typing import Any
 import zmq
 
 from dance_ondevice.daemon.control import client
-from dance_ondevice.datasets.street import StreetCamera
+from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.datasets.street import STREET_CLASSES, StreetCamera
 from dance_ondevice.images import codec as images
 
 #: Seconds that a daemon may take to start, or to get where a test wants it: a busy machine is no failure.
@@ -162,6 +163,16 @@ class Daemon:
             text=True,
             check=False,
         )
+
+
+def plant_model(state: Path) -> None:
+    """Write the first version of a state folder, as a daemon of this configuration would at first."""
+    folder = state / "models" / "v0001"
+    first_model.main(["fastscnn", "", json.dumps(STREET_CLASSES), "0", "64", "48", str(folder)])
+    card = json.loads((folder / "card.json").read_bytes())
+    (folder / "card.json").write_text(json.dumps({**card, "version": "v0001"}))
+    live = {"version": "v0001", "previous": None, "frozen": "v0001"}
+    (state / "models" / "live.json").write_text(json.dumps(live))
 
 
 def free_port() -> int:

@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_process import Daemon
-
-from dance_ondevice.daemon.versions import first_model
-from dance_ondevice.datasets.street import STREET_CLASSES
+from daemon_process import Daemon, plant_model
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +33,7 @@ def test_flipped_bits_fall_back_to_the_version_before(
     launch: Callable[..., Daemon], tmp_path: Path, inference: bool
 ) -> None:
     models = tmp_path / "state" / "models"
-    first_model.main(["fastscnn", "", json.dumps(STREET_CLASSES), "0", "64", "48", str(models / "v0001")])
+    plant_model(tmp_path / "state")
     shutil.copytree(models / "v0001", models / "v0002")
     tensors = models / "v0002" / "model.safetensors"
     content = bytearray(tensors.read_bytes())
