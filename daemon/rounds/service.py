@@ -336,13 +336,14 @@ class Rounds(Service):
             if not isinstance(outcome, str):
                 self._drift.answered(policy.answered(drifted, _after_drift(training)), known)
         if isinstance(outcome, str):
+            reason = str(outcome)  # answers hold no class of their own
             self._publish(
-                waiting_for=outcome,
-                refused=outcome,
+                waiting_for=reason,
+                refused=reason,
                 refused_for_energy=isinstance(outcome, EnergyRefusal),
                 budget_joules=self._procedure.balance(),
             )
-            return {"state": "done", "outcome": "refused", "reasons": [outcome]}
+            return {"state": "done", "outcome": "refused", "reasons": [reason]}
         self._finished(outcome)
         return {"state": "done", **outcome.as_dict()}
 

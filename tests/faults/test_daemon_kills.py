@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon_process import Camera, Daemon, plant_model
+from daemon_process import Camera, Daemon
 from figures import Figures
 from senders import Load, Promises, audit, check_live_model, check_no_refund, dice
 
@@ -142,12 +142,13 @@ def kill_children(pid: int) -> int:
 @pytest.fixture
 def learning(daemon: Daemon) -> Daemon:
     """Stopped, with a live model of its own and enough labelled samples for a round."""
-    plant_model(daemon.state)
+    daemon.config.write_text(daemon.config.read_text().replace("enabled = false", "enabled = true"))
     daemon.start()
     with contextlib.closing(Camera(daemon.facts["ingest"][0])) as camera:
         for index in range(24):
             camera.send(index)
     assert daemon.stop() == 0
+    daemon.config.write_text(daemon.config.read_text().replace("enabled = true", "enabled = false"))
     return daemon
 
 

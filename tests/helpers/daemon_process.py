@@ -166,7 +166,7 @@ class Daemon:
 
 
 def plant_model(state: Path) -> None:
-    """Write the first version of a state folder, as a daemon of this configuration would at first."""
+    """Write a first version as such a daemon would; as its ledger is missing, no joules are left."""
     folder = state / "models" / "v0001"
     first_model.main(["fastscnn", "", json.dumps(STREET_CLASSES), "0", "64", "48", str(folder)])
     card = json.loads((folder / "card.json").read_bytes())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from daemon_process import Camera, Daemon, plant_model
+from daemon_process import Camera, Daemon
 from prometheus_client.parser import text_string_to_metric_families
 
 from dance_ondevice.images import codec as images
@@ -242,9 +242,8 @@ def test_acknowledged_frames_survive_kill_9_and_a_resend_is_stored_once(
 
 
 def test_a_stop_in_the_middle_of_a_round_saves_it_and_the_next_start_finishes_it(
-    launch: Callable[..., Daemon], camera: Callable[[Daemon], Camera], tmp_path: Path
+    launch: Callable[..., Daemon], camera: Callable[[Daemon], Camera]
 ) -> None:
-    plant_model(tmp_path / "state")
     daemon = launch()
     sender = camera(daemon)
     for index in range(40):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_process import Camera, Daemon, plant_model
+from daemon_process import Camera, Daemon
 from moved_clock import MovedClock
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,6 @@ def test_ticks_go_on_through_jumps_of_the_wall_clock_in_either_direction(tmp_pat
 
 def test_a_damaged_file_is_named_and_removed_and_the_state_moves(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path)
-    plant_model(daemon.state)
     daemon.start()
     camera = Camera(daemon.facts["ingest"][0])
     (tmp_path / "other").mkdir()
