@@ -24,6 +24,7 @@ epochs = 1
 batch_size = 4
 threads = 1
 precision = "fp32"
+priority = "normal"
 [promotion]
 min_gain = -1.0
 max_class_drop = 1.0
