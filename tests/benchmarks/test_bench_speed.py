@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from dance_ondevice.benchmarks import tables
 from dance_ondevice.benchmarks.ingest.baseline import receiver
 from dance_ondevice.benchmarks.ingest.run import percentiles
 from dance_ondevice.benchmarks.ingest.sending import Cameras
+from dance_ondevice.benchmarks.predict import run as predict
 from dance_ondevice.benchmarks.predict.run import Seen
+from dance_ondevice.daemon.cli import main
 from dance_ondevice.daemon.control.client import ClientError
 
 
@@ -78,8 +82,22 @@ def test_what_was_seen_beside_several_rounds_counts_as_one() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_bench_predict_serves_through_a_round(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("one_thread_one_seed")
+def test_bench_predict_serves_through_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
+    usual = predict._config
+
+    def small(plan: predict.Plan) -> Mapping[str, Mapping[str, object]]:
+        """With a small model, and a round that waits for no test of another process."""
+        config = usual(plan)
+        quick = {"priority": "normal", "threads": 1, "batch_size": 4, "precision": "fp32"}
+        return {
+            **config,
+            "model": {**config["model"], "size": [96, 64]},
+            "training": {**config["training"], **quick},
+        }
+
+    monkeypatch.setattr(predict, "_config", small)
     file = tmp_path / "predict.json"
     sizes = {
         "--passes": 2,
@@ -90,7 +108,9 @@ def test_bench_predict_serves_through_a_round(tmp_path: Path) -> None:
         "--epochs": 1,
         "--size": "96x64",
     }
-    bench("predict", *(str(each) for size in sizes.items() for each in size), "--out", str(file))
+    options = [str(each) for size in sizes.items() for each in size]
+    done = CliRunner().invoke(main, ["bench", "predict", *options, "--out", str(file)])
+    assert done.exit_code == 0, done.output
     report = json.loads(file.read_bytes())
     ways = [(way["name"], way["model"], way["scale"]) for way in report["engines"]]
     assert ways[0] == ("torch, as trained", "dense", 1.0)

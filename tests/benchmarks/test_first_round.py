@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dance_ondevice.benchmarks import tables
+from dance_ondevice.benchmarks import first_round, tables
 from dance_ondevice.daemon.cli import main
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.datasets.street import StreetCamera
@@ -34,7 +34,16 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_round_is_measured_and_shown(root: Path, tmp_path: Path) -> None:
+def test_a_round_is_measured_and_shown(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = first_round.write_config
+
+    def quick(file: Path, values: dict[str, dict[str, object]]) -> None:
+        """No engine has to be exported for, and the round waits for no test of another process."""
+        values["inference"]["engine"] = "torch"
+        values["training"] |= {"priority": "normal", "threads": 1}
+        write(file, values)
+
+    monkeypatch.setattr(first_round, "write_config", quick)
     base, results = tmp_path / "base", tmp_path / "results"
     results.mkdir()
     first_model.main(["fastscnn", "", json.dumps(STREET_CLASSES), "0", "64", "48", str(base)])
