@@ -324,8 +324,8 @@ def test_unknown_variants_are_told() -> None:
 
 
 def test_what_is_dear_may_have_fewer_seeds(tmp_path: Path) -> None:
-    street = street_stream(tmp_path / "street", size=SIZE, frames=1, tests=1, base=1)
-    bench = Bench(stream=street, base=tmp_path, work=tmp_path, dense_seeds=(0, 1), joint_seeds=(0,))
+    nothing = Stream(name="nothing", about="", size=SIZE, classes=(), segments=(), tests={}, base=())
+    bench = Bench(stream=nothing, base=tmp_path, work=tmp_path, dense_seeds=(0, 1), joint_seeds=(0,))
     found = {variant.name: bench.seeds_of(variant, (0, 1, 2)) for variant in VARIANTS}
     assert (found["dance"], found["naive"], found["joint"]) == ((0, 1, 2), (0, 1), (0,))
     plain = replace(bench, dense_seeds=(), joint_seeds=())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -53,17 +54,26 @@ def _tell_classes_apart(model: torch.nn.Module) -> None:
         last.bias -= found.mean(dim=(0, 2, 3))
 
 
+ARGUMENTS = {**SMALL["fastscnn"], "auxiliary": False}
+
+
+@cache
+def _model(classes: int) -> tuple[torch.nn.Module, NormStatistics, torch.Tensor]:
+    """A model, its statistics of dusk, and where the random numbers stand after that; made once."""
+    torch.manual_seed(0)
+    model = build("fastscnn", classes, ARGUMENTS).eval()
+    _tell_classes_apart(model)
+    return model, dusk_statistics(model), torch.get_rng_state()
+
+
 def write_version(folder: Path, *, learnt: bool = False, classes: tuple[str, ...]) -> None:
     """A version whose condition c1 has statistics of its own, and c2 opened from it has none."""
-    torch.manual_seed(0)
-    arguments = {**SMALL["fastscnn"], "auxiliary": False}
-    model = build("fastscnn", len(classes), arguments).eval()
-    _tell_classes_apart(model)
+    model, dusk, numbers = _model(len(classes))
+    torch.set_rng_state(numbers)
     card = ModelCard(
-        version=folder.name, architecture="fastscnn", arguments=arguments, classes=classes, macs_at=SIZE
+        version=folder.name, architecture="fastscnn", arguments=ARGUMENTS, classes=classes, macs_at=SIZE
     )
     checkpoint.save(folder, model, card)
-    dusk = dusk_statistics(model)
     if learnt:
         own = conditions.capture(model, learnt=own_parameters(model)).learnt
         dusk = NormStatistics(dusk.layers, {name: tensor * 0.5 for name, tensor in own.items()})

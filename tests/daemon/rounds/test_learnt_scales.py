@@ -22,7 +22,7 @@ from dance_ondevice.images.codec import encode_jpeg
 from dance_ondevice.learnt_loss import LossWeights
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("first_models_at_hand")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("first_models_at_hand", "many_steps")]
 LEARNING = msgspec.structs.replace(CONFIG, complexity=Complexity(indicator=LEARNT))
 
 
