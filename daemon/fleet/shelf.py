@@ -21,13 +21,13 @@ from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFact
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import is_leftover, sync_directory, write_durably
 
-__all__ = ["MASTER", "RELEASE", "Shelf", "ShelfError"]
+__all__ = ["CHANGE", "MASTER", "RELEASE", "Shelf", "ShelfError"]
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-MASTER, RELEASE = "master.safetensors", "release.safetensors"
+MASTER, RELEASE, CHANGE = "master.safetensors", "release.safetensors", "release.change"
 _FACTS, _OFFER, _PART = "facts.json", ".offer", ".part"
 #: Of versions that were declined, so many stay on record, without their tensors.
 _DECLINED_KEPT = 20
@@ -103,13 +103,20 @@ class Shelf:
         """The version that an offer was used in."""
         return self.versions.get(self._used.get((board, offer), -1))
 
-    def release(self, sha256: str) -> Path | None:
-        """The file of a release; None where there is none of this name, or not any more."""
+    def file(self, sha256: str) -> Path | None:
+        """The file of a release or change; None where there is none of this name, or not any more."""
         for version in self.versions.values():
-            if version.sha256 == sha256 and version.status != "declined":
-                path = self._version(version.number) / RELEASE
+            if version.status == "declined":
+                continue
+            change = version.change.sha256 if version.change else ""
+            if sha256 in (version.sha256, change):
+                path = self._version(version.number) / (RELEASE if sha256 == version.sha256 else CHANGE)
                 return path if path.exists() else None
         return None
+
+    def release(self, number: int) -> Path:
+        """The file of a version's release."""
+        return self._version(number) / RELEASE
 
     def master(self, number: int) -> Path:
         """The file with a version's values in 32 bits."""
@@ -162,6 +169,10 @@ class Shelf:
             return data
         path.unlink()
         return None
+
+    def forget(self, board: str, offer: str) -> None:
+        """Remove what has arrived of an offer."""
+        self._part(board, offer).unlink(missing_ok=True)
 
     def admit(self, board: str, data: bytes | None, facts: BoardFacts) -> None:
         """Keep an offer, and what is known of its board; durable when it returns.
@@ -249,7 +260,7 @@ class Shelf:
     def _tidy(self) -> None:
         declined = sorted(v.number for v in self.versions.values() if v.status == "declined")
         for number in declined:
-            for name in (MASTER, RELEASE):
+            for name in (MASTER, RELEASE, CHANGE):
                 (self._version(number) / name).unlink(missing_ok=True)
         for number in declined[:-_DECLINED_KEPT]:
             self._remove(number)

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,14 +22,17 @@ import msgspec
 import pytest
 import safetensors.numpy
 from daemon_process import PATIENCE, free_port
-from small_fleet import CLASSES, ROOT, TENSORS, name_of, offer, tally
+from figures import Figures
+from small_fleet import CLASSES, FIRST, ROOT, TENSORS, name_of, offer, tally
 
+from dance_ondevice.benchmarks.robustness.report import FleetKills
 from dance_ondevice.daemon.control import fleet as control
 from dance_ondevice.daemon.control.server import ControlServer
 from dance_ondevice.daemon.fleet.shelf import Shelf
 from dance_ondevice.daemon.rounds.fleet.box import Ballot, Box, FleetPart
 from dance_ondevice.daemon.security import kit
 from dance_ondevice.daemon.versions.versions import Live, Pointer
+from dance_ondevice.fleet.releases import decode_release
 from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE, ModelCard, encode_card
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
@@ -50,7 +54,7 @@ class Board:
         self._open()
 
     def _open(self) -> None:
-        self.box = Box(self.folder / "fleet", now=time.time)
+        self.box = Box(self.folder / "fleet", ROOT, now=time.time, own_release=lambda: FIRST)
         part = FleetPart(box=self.box, root=ROOT)
         self.server = ControlServer(f"ipc://{self.socket}", control.handlers(part, self._live), name="fleet")
         self.server.start()
@@ -66,8 +70,10 @@ class Board:
         settled = state is not None and state.state in ("used", "declined")
         if not self.made or (settled and state is not None and state.id == name_of(self.made[-1])):
             shift = 0.01 * len(self.made) + 0.001 * NAMES.index(self.name)
-            self.made.append(offer(shift, self.lineage))
-            self.box.offer(f"v{len(self.made):04}", self.made[-1])
+            # Whole and as changes in turn, and whole where the server asks for it.
+            base = self.box.content(self.lineage[0] if self.lineage else "") if len(self.made) % 2 else None
+            self.made.append(offer(shift, self.lineage, base=base))
+            self.box.offer(f"v{len(self.made):04}", self.made[-1], against=name_of(base) if base else "")
         if news is None:
             return
         if news.published.number and self.lineage[:1] != [news.published.sha256]:
@@ -142,8 +148,11 @@ class Processes:
         process.wait(30)
 
 
-def test_kills_lose_and_double_no_update(kits: kit.Written, boards: dict[str, Board], tmp_path: Path) -> None:
+def test_kills_lose_and_double_no_update(
+    kits: kit.Written, boards: dict[str, Board], tmp_path: Path, figures: Figures
+) -> None:
     dice = random.Random(11)
+    killed: Counter[str] = Counter()
     processes = Processes(kits, boards, tmp_path)
     for name in ("server", *NAMES):
         processes.start(name)
@@ -156,6 +165,7 @@ def test_kills_lose_and_double_no_update(kits: kit.Written, boards: dict[str, Bo
                 time.sleep(0.02)
             name = dice.choice(("server", *NAMES))
             processes.kill(name)
+            killed["server" if name == "server" else "links"] += 1
             if name != "server" and dice.random() < 0.5:
                 boards[name].restart()
             processes.start(name)
@@ -183,6 +193,19 @@ def test_kills_lose_and_double_no_update(kits: kit.Written, boards: dict[str, Bo
         known = {offered for who, offered in used if who == name} | {waiting.get(name)}
         lost = [each for each in board.made[-5:] if name_of(each) not in known]
         assert not lost, f"{len(lost)} updates of {name} are lost"
+    for version in shelf.versions.values():  # what boards can still fetch loads
+        if version.status != "declined":
+            decode_release(shelf.release(version.number).read_bytes(), ROOT, version.sha256)
+    figures.fleet.append(
+        FleetKills(
+            kills=dict(killed),
+            updates=sum(len(board.made) for board in boards.values()),
+            versions=shelf.published.number,
+            lost=0,
+            doubled=0,
+        )
+    )
+    print(figures.fleet[-1])
 
 
 def _arrived(board: Board) -> bool:
