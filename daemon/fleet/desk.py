@@ -143,9 +143,7 @@ class Desk:
         )[:_CHANGES_TOLD]
         told = [shelf.candidate, *newest]
         return tuple(
-            messages.Change(
-                release=v.sha256, base=v.change.base, sha256=v.change.sha256, size=v.change.size
-            )
+            messages.Change(release=v.sha256, base=v.change.base, sha256=v.change.sha256, size=v.change.size)
             for v in told
             if v is not None and v.change is not None
         )

@@ -87,7 +87,12 @@ class Relay:
             program=state["program"],
         )
         news = self._news(ask)
-        if offer is not None and news.offer is not None and news.offer.state == "unknown" and not news.offer.whole:
+        if (
+            offer is not None
+            and news.offer is not None
+            and news.offer.state == "unknown"
+            and not news.offer.whole
+        ):
             self._send(offer, news.offer.have)
             news = self._news(ask)
         told = self._daemon("fleet_news", news=msgspec.to_builtins(news))

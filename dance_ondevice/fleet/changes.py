@@ -1,13 +1,13 @@
 """Values as they travel: whole in 16 bits, or as changes against a release that both ends have.
 
-A change is a whole number of steps in 8 bits. The step of each row (the first axis: an output channel) is an
-eighth of the root mean square of its changes, so that of all distributions none takes more than about 5.1 bits
-a value once it is packed: for a given variance the normal one has the most entropy. Vectors (scales, shifts,
-biases) are small and stay whole.
+A change is a whole number of steps in 8 bits. The step of each row (the first axis: an output channel) is
+an eighth of the root mean square of its changes, so that of all distributions none takes more than about 5.1
+bits a value once it is packed: for a given variance the normal one has the most entropy. Vectors (scales,
+shifts, biases) are small and stay whole.
 
 Both ends compute the same values from the same bytes: a product and a sum in 32 bits, each rounded once. What
-rounding to a step leaves out is never lost: whoever sends keeps its own values, and the next change is counted
-from what the other end has.
+rounding to a step leaves out is never lost: whoever sends keeps its own values, and the next change is
+counted from what the other end has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dance_ondevice.fleet.layers import Array
 
 __all__ = ["MAGIC", "ChangeError", "arrays_of", "file_limit", "narrowed", "pack", "unpack", "values_of"]
 
-#: Begins a packed file. As the length of a safetensors header it would be absurd: who does not know it says so.
+#: Begins a packed file. It is absurd as the length of a safetensors header: old readers say so.
 MAGIC = b"dance-f1"
 _MODEL, _CHANGE, _STEP = "model/", "change/", "step/"
 #: Steps in the root mean square of a row's changes.

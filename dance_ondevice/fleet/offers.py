@@ -1,9 +1,9 @@
 """An offer: what a board hands to its fleet after it has learnt, as one safetensors file.
 
 It holds the weights, whole in 16 bits or as packed changes against a release that the server has
-(:mod:`dance_ondevice.fleet.changes`), the numbers of the channels that they belong to, and a few numbers about
-the round. It never holds images, labels, or the statistics of normalisation layers, which describe a board's own
-images.
+(:mod:`dance_ondevice.fleet.changes`), the numbers of the channels that they belong to, and a few numbers
+about the round. It never holds images, labels, or the statistics of normalisation layers, which describe a
+board's own images.
 """
 
 from __future__ import annotations

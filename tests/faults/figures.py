@@ -8,7 +8,14 @@ from pathlib import Path
 
 from dance_ondevice.benchmarks.options import made_here
 from dance_ondevice.benchmarks.result import write_result
-from dance_ondevice.benchmarks.robustness.report import DayReport, Disk, FaultsReport, FleetKills, Kills, Overload
+from dance_ondevice.benchmarks.robustness.report import (
+    DayReport,
+    Disk,
+    FaultsReport,
+    FleetKills,
+    Kills,
+    Overload,
+)
 
 #: What the synthetic street is made from, in every test.
 STREET_SEED = 3

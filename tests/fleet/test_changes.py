@@ -44,9 +44,7 @@ def moved(seed: int, length: float, tensors: Mapping[str, Array] = TENSORS) -> d
     st.floats(-30, 30),
     st.floats(0, 12),
 )
-def test_values_come_back_to_half_a_step(
-    shape: tuple[int, ...], seed: int, size: float, tail: float
-) -> None:
+def test_values_come_back_to_half_a_step(shape: tuple[int, ...], seed: int, size: float, tail: float) -> None:
     """Of any size and with any outliers; what did not change comes back as it was."""
     dice = np.random.default_rng(seed)
     base = {"a": dice.standard_normal(shape).astype(np.float32)}

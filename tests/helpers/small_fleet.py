@@ -68,7 +68,7 @@ def offer(
     tensors: Mapping[str, Array] = TENSORS,
     base: bytes | None = None,
 ) -> bytes:
-    """An offer whose every weight was moved by ``shift`` from ``tensors``; counted from the release ``base``."""
+    """An offer whose every weight was moved by ``shift`` from ``tensors``, counted from ``base``."""
     about = About(
         root=ROOT.sha256,
         base=0,

@@ -114,9 +114,7 @@ class FleetWork:
             lineage=taken,
             against=against.name if against else "",
         )
-        data = encode_offer(
-            self.part.root, about, tensors, numbers, base=against.values if against else None
-        )
+        data = encode_offer(self.part.root, about, tensors, numbers, base=against.values if against else None)
         box.offer(version, data, against=about.against)
         box.trouble("model", "")
         box.trouble("disk", "")

@@ -1,4 +1,4 @@
-"""What boards of a fleet exchange after a round: offers, an average, votes, and each board's own judgement."""
+"""What boards of a fleet exchange after a round: offers, an average, votes and each board's judgement."""
 
 from __future__ import annotations
 
@@ -121,9 +121,7 @@ class Exchange:
             samples=len(board.scene.teach),
             against="" if self._whole else release_name(base.release),
         )
-        data = encode_offer(
-            self._root, about, tensors, numbers, base=None if self._whole else base.values
-        )
+        data = encode_offer(self._root, about, tensors, numbers, base=None if self._whole else base.values)
         board.sent.append(len(data))
         shapes = {name: tensor.shape for name, tensor in base.tensors.items()}
         return decode_offer(data, self._root, shapes, lambda _: base.values)

@@ -21,13 +21,13 @@ def lines(report: FleetReport) -> list[str]:
         f"The layers that stay a board's own are {', '.join(report.late_layers) or 'none'}.",
         "",
         *table(
-            ("learning", "own scene", "all scenes", "unseen scenes", "taken / refused", "sent", "received",
+            ("learning", *_SCENES, "taken / refused", "sent", "received",
              "joules on top"),
             [_row(arm) for arm in report.arms],
         ),
         "",
         *table(
-            (f"against {report.arms[0].name}", "own scene, points", "all scenes, points", "unseen scenes, points"),
+            (f"against {report.arms[0].name}", *(f"{name}, points" for name in _SCENES)),
             [_against(arm, report.arms[0]) for arm in report.arms[1:]],
         ),
         "",
@@ -63,7 +63,7 @@ def _allowances(report: FleetReport) -> list[str]:
     if not rows:
         return []
     return [
-        f"The gate of each board allowed a drop of {report.max_own_drop:.3f}. The same judgements under other "
+        f"Each board's gate allowed a drop of {report.max_own_drop:.3f}. The same judgements under other "
         "allowances, each by itself: a board that had taken a version would have gone on from it. The last "
         "two columns are on frames of the board that nothing is decided by.",
         "",
@@ -92,9 +92,7 @@ def _against(arm: Arm, alone: Arm) -> tuple[str, ...]:
     by_seed = {run.seed: run for run in alone.runs}
     found = [arm.name]
     for figure in _FIGURES:
-        gains = [
-            100 * (_mean(run, figure) - _mean(by_seed[run.seed], figure, like=run)) for run in arm.runs
-        ]
+        gains = [100 * (_mean(run, figure) - _mean(by_seed[run.seed], figure, like=run)) for run in arm.runs]
         found.append(f"{mean(gains):+.1f} ({min(gains):+.1f} to {max(gains):+.1f})")
     return tuple(found)
 
@@ -141,4 +139,5 @@ def _received(board: Board) -> float:
 
 #: Allowances that are shown, mIoU.
 _ALLOWED = (0.0, 0.01, 0.02, 0.05, 1.0)
+_SCENES = ("own scene", "all scenes", "unseen scenes")
 _FIGURES = (_own, _union, _unseen)

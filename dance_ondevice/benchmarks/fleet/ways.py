@@ -47,8 +47,8 @@ ARMS: Mapping[str, Way] = {
     ),
     "fleet, one board mislabelled": Way(
         about=(
-            "as fleet, but each class of the last board's labels bears the name of the next; that board is in "
-            "no mean"
+            "as fleet, but each class of the last board's labels bears the name of the next; that board is "
+            "in no mean"
         ),
         together=True,
         last="mislabelled",

@@ -38,7 +38,9 @@ def faults_lines(report: FaultsReport) -> list[str]:
         columns = ("kill -9 of", "kills", "frames sent", "acknowledged", "lost", "ledger entries that shrank")
         lines += ["", *table(columns, rows)]
     if report.fleet:
-        fleet = [(_counts(f.kills), *map(str, (f.updates, f.versions, f.lost, f.doubled))) for f in report.fleet]
+        fleet = [
+            (_counts(f.kills), *map(str, (f.updates, f.versions, f.lost, f.doubled))) for f in report.fleet
+        ]
         columns = ("kill -9 of a fleet's", "updates offered", "versions published", "lost", "used twice")
         lines += ["", *table(columns, fleet)]
     if report.disks:
