@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"[0-9a-f]{64}")
 #: A board that was not heard of for so long is not waited for.
 _LATELY_S = 7 * 86400.0
+#: How often boards are counted: every request asks how many there are.
+_COUNT_EVERY_S = 10.0
 #: How often it is written down that a board was heard of.
 _SEEN_EVERY_S = 3600.0
 #: Seconds after which a board tries again what the server's disk could not take.
@@ -67,6 +69,8 @@ class Desk:
         self._sync_seconds = sync_seconds
         self._now = now
         self._seen: dict[str, float] = {name: facts.seen_at for name, facts in shelf.boards.items()}
+        #: When boards were counted, how many were known then, and how many of them were heard of lately.
+        self._lately = (0.0, -1, 0)
         self._shapes: dict[str, tuple[int, ...]] = {}
         #: The release that was decoded last: most offers are counted from the newest.
         self._decoded: tuple[str, Mapping[str, Array]] = ("", {})
@@ -359,11 +363,16 @@ class Desk:
 
     def seen_lately(self) -> int:
         """Boards that were heard of within a week."""
-        now = self._now()
-        return sum(now - at <= _LATELY_S for at in list(self._seen.values()))
+        now, (counted_at, boards, count) = self._now(), self._lately
+        if boards != len(self._seen) or not 0 <= now - counted_at < _COUNT_EVERY_S:
+            count = sum(now - at <= _LATELY_S for at in list(self._seen.values()))
+            self._lately = (now, len(self._seen), count)
+        return count
 
     def _heard(self, board: str, *, has: str, refuses: str) -> None:
         now, facts = self._now(), self._shelf.boards.get(board, BoardFacts())
+        if not 0 <= now - self._seen.get(board, 0.0) <= _LATELY_S:
+            self._lately = (0.0, -1, 0)  # it counts again from now on
         self._seen[board] = now
         stale = not 0 <= now - facts.seen_at < _SEEN_EVERY_S
         if stale or (facts.has, facts.refuses) != (has, refuses):

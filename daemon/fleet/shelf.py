@@ -47,6 +47,8 @@ class Shelf:
         self.versions: dict[int, VersionFacts] = {}
         #: The version that each offer was used in.
         self._used: dict[tuple[str, str], int] = {}
+        #: The offer of each board that is in the candidate.
+        self._judged: dict[str, str] = {}
 
     @property
     def published(self) -> VersionFacts:
@@ -128,11 +130,10 @@ class Shelf:
 
     def waiting(self) -> dict[str, BoardFacts]:
         """The boards whose offer waits for a version."""
-        return {
-            name: facts
-            for name, facts in list(self.boards.items())
-            if facts.offer and not facts.refused and (name, facts.offer) not in self._used
-        }
+        return {name: facts for name, facts in list(self.boards.items()) if self._waits(name, facts)}
+
+    def _waits(self, board: str, facts: BoardFacts) -> bool:
+        return bool(facts.offer) and not facts.refused and (board, facts.offer) not in self._used
 
     def arrived(self, board: str, offer: str) -> int:
         """The bytes of an offer that have arrived."""
@@ -251,6 +252,8 @@ class Shelf:
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     def _count_used(self, version: VersionFacts) -> None:
+        candidate = self.candidate
+        self._judged = {used.board: used.id for used in candidate.offers} if candidate else {}
         for used in version.offers:
             self._used[used.board, used.id] = version.number
             facts = self.boards.get(used.board)
@@ -275,12 +278,11 @@ class Shelf:
 
     def _tidy_board(self, board: str) -> None:
         """Remove offers that neither wait, nor are scored, nor are what the next change is counted from."""
-        facts, candidate = self.boards[board], self.candidate
+        facts = self.boards[board]
         kept = {facts.used.id} if facts.used else set()
-        if board in self.waiting():
+        if self._waits(board, facts):
             kept.add(facts.offer)
-        if candidate is not None:
-            kept |= {used.id for used in candidate.offers if used.board == board}
+        kept.add(self._judged.get(board, ""))
         folder = self.folder / "boards" / board
         for path in folder.glob(f"*{_OFFER}"):
             if path.name.removesuffix(_OFFER) not in kept:
