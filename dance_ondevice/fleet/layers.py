@@ -125,7 +125,8 @@ def gather(layer: Layer, tensor: str, numbers: Numbers, root: Array) -> Array:
         PlacementError: as :func:`places`.
     """
     if root.ndim == 0 or are_all(layer, numbers):
-        return root.copy()
+        same: Array = root.copy()
+        return same
     index = places(layer, tensor, numbers)
     found: Array = root[index]
     if layer.transposed and len(index) == 2:

@@ -167,8 +167,9 @@ def lines(report: ServerReport) -> list[str]:
         f"| resident memory at most, with the torch of the measuring process | {report.peak_mib:.0f} MiB |",
         f"| files | {report.state_mib:.0f} MiB |",
         "",
-        f"{'Derived: ' if report.offers < boards else ''}{boards:,} boards with one offer and one version a day "
-        f"take {a_day:.0f} CPU minutes a day and {news:.0f} for news; of these {average:.0f} are the "
-        f"average, which is the time to a version on one core. {boards * report.offer_bytes / 1e9:.1f} GB a day in and "
-        f"{boards * report.release_bytes / 1e9:.1f} GB out. Memory does not grow with the offers.",
+        f"{'Derived: ' if report.offers < boards else ''}{boards:,} boards with one offer and one version a "
+        f"day take {a_day:.0f} CPU minutes a day and {news:.0f} for news; of these {average:.0f} are the "
+        "average, which is the time to a version on one core. "
+        f"{boards * report.offer_bytes / 1e9:.1f} GB a day come in and "
+        f"{boards * report.release_bytes / 1e9:.1f} GB go out. Memory does not grow with the offers.",
     ]

@@ -41,8 +41,8 @@ def faults_lines(report: FaultsReport) -> list[str]:
         fleet = [
             (_counts(f.kills), *map(str, (f.updates, f.versions, f.lost, f.doubled))) for f in report.fleet
         ]
-        columns = ("kill -9 of a fleet's", "updates offered", "versions published", "lost", "used twice")
-        lines += ["", *table(columns, fleet)]
+        head = ("kill -9 of a fleet's", "updates offered", "versions published", "lost", "used twice")
+        lines += ["", *table(head, fleet)]
     if report.disks:
         disks = [(d.fault, *map(str, (d.refused, d.kept, d.lost))) for d in report.disks]
         lines += ["", *table(("disk", "refused with the reason", "acknowledged", "lost"), disks)]
