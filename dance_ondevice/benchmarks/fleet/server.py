@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from dance_ondevice.benchmarks.fleet.idle import Idle
 from dance_ondevice.daemon.fleet.desk import Desk, open_desk
 from dance_ondevice.daemon.fleet.making import make
 from dance_ondevice.daemon.wire import fleet_messages as messages
@@ -48,6 +49,7 @@ class ServerReport(msgspec.Struct, frozen=True, kw_only=True):
         making_seconds: Wall time of the version that was made of all offers.
         peak_mib: Resident memory at most, of the whole process.
         state_mib: Bytes on the disk after all.
+        idle: What the server's process and a board's link take while nothing is exchanged.
     """
 
     boards: int
@@ -62,6 +64,7 @@ class ServerReport(msgspec.Struct, frozen=True, kw_only=True):
     making_seconds: float
     peak_mib: float
     state_mib: float
+    idle: Idle | None = None
 
 
 def run(
@@ -166,10 +169,23 @@ def lines(report: ServerReport) -> list[str]:
         f"{report.making_seconds:.0f} s |",
         f"| resident memory at most, with the torch of the measuring process | {report.peak_mib:.0f} MiB |",
         f"| files | {report.state_mib:.0f} MiB |",
+        *_idle(report.idle),
         "",
         f"{'Derived: ' if report.offers < boards else ''}{boards:,} boards with one offer and one version a "
         f"day take {a_day:.0f} CPU minutes a day and {news:.0f} for news; of these {average:.0f} are the "
         "average, which is the time to a version on one core. "
         f"{boards * report.offer_bytes / 1e9:.1f} GB a day come in and "
         f"{boards * report.release_bytes / 1e9:.1f} GB go out. Memory does not grow with the offers.",
+    ]
+
+
+def _idle(found: Idle | None) -> list[str]:
+    if found is None:
+        return []
+    about = f"idle for {found.seconds:.0f} s, a request every {found.sync_seconds:.0f} s"
+    return [
+        f"| a board's link, {about} | {found.link_mib:.0f} MiB, {found.link_cpu_seconds / found.seconds:.3%} "
+        "of a core |",
+        f"| the server's process with one board, {about} | {found.server_mib:.0f} MiB, "
+        f"{found.server_cpu_seconds / found.seconds:.3%} of a core |",
     ]

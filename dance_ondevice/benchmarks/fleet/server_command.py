@@ -6,7 +6,9 @@ import tempfile
 from pathlib import Path
 
 import click
+import msgspec
 
+from dance_ondevice.benchmarks.fleet.idle import measure
 from dance_ondevice.benchmarks.fleet.server import lines, run
 from dance_ondevice.benchmarks.options import (
     hand_over,
@@ -30,12 +32,26 @@ from dance_ondevice.models.card import CheckpointError
 @click.option(
     "--offers", type=click.IntRange(2), default=400, show_default=True, help="Boards that hand one in."
 )
+@click.option(
+    "--idle",
+    type=click.FloatRange(0.0),
+    default=0.0,
+    show_default=True,
+    help="Seconds that a server's and a board's idle process are looked at; 0 for not at all.",
+)
 @model_option("--model", "model_path", help="Root of the fleet; by default the model that comes along.")
 @out_option()
 @note_option
 @json_option
 def fleet_server(
-    *, boards: int, offers: int, model_path: Path | None, out: Path | None, note: str, as_json: bool
+    *,
+    boards: int,
+    offers: int,
+    idle: float,
+    model_path: Path | None,
+    out: Path | None,
+    note: str,
+    as_json: bool,
 ) -> None:
     """Measure what a fleet's server needs for many boards: memory, CPU, bytes, the time to a version.
 
@@ -52,9 +68,14 @@ def fleet_server(
         raise click.BadParameter(str(error), param_hint="--model") from error
     with tempfile.TemporaryDirectory(prefix="dance-bench-fleet-server-") as folder:
         report = run(root, tensors, Path(folder) / "state", boards=boards, offers=offers, say=say)
+        if idle:
+            say(f"two processes do nothing for {idle:.0f} s")
+            found = measure(root, model_path or packaged.FOLDER, Path(folder), idle)
+            report = msgspec.structs.replace(report, idle=found)
     options: dict[str, object] = {
         "--boards": boards,
         "--offers": offers,
+        "--idle": f"{idle:g}" if idle else "",
         "--model": "BASE" if model_path else "",
         "--out": "FILE.json",
     }
