@@ -6,7 +6,6 @@ fleet's sockets, in this process. ``DANCE_FAULT_KILLS`` says how often; ``make f
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -20,10 +19,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import safetensors.numpy
 from daemon_process import PATIENCE, free_port
 from figures import Figures
-from small_fleet import CLASSES, FIRST, ROOT, TENSORS, name_of, offer, tally
+from small_fleet import FIRST, ROOT, name_of, offer, tally, write_root
 
 from dance_ondevice.benchmarks.robustness.report import FleetKills
 from dance_ondevice.daemon.control import fleet as control
@@ -33,7 +31,6 @@ from dance_ondevice.daemon.rounds.fleet.box import Ballot, Box, FleetPart
 from dance_ondevice.daemon.security import kit
 from dance_ondevice.daemon.versions.versions import Live, Pointer
 from dance_ondevice.fleet.releases import decode_release
-from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE, ModelCard, encode_card
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
 
@@ -102,12 +99,7 @@ def boards(tmp_path: Path) -> Iterator[dict[str, Board]]:
 
 @pytest.fixture
 def kits(tmp_path: Path) -> kit.Written:
-    model = tmp_path / "model"
-    model.mkdir()
-    data = safetensors.numpy.save({f"model/{name}": tensor for name, tensor in TENSORS.items()})
-    (model / TENSORS_FILE).write_bytes(data)
-    card = ModelCard(classes=CLASSES, macs_at=(8, 8), sha256=hashlib.sha256(data).hexdigest(), root="a" * 64)
-    (model / CARD_FILE).write_bytes(encode_card(card))
+    model = write_root(tmp_path / "model")
     endpoint = f"tcp://127.0.0.1:{free_port()}"
     made = kit.write(tmp_path / "fleet", NAMES, root=ROOT, model=model, bind=endpoint, endpoint=endpoint)
     file = made.server / "kit.json"

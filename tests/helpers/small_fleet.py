@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import safetensors.numpy
 
 from dance_ondevice.daemon.fleet.desk import Desk, open_desk
 from dance_ondevice.daemon.fleet.making import make
@@ -16,6 +17,7 @@ from dance_ondevice.fleet.layers import Array, Layer
 from dance_ondevice.fleet.offers import About, encode_offer
 from dance_ondevice.fleet.releases import decode_release, encode_release
 from dance_ondevice.fleet.root import Root
+from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE, ModelCard, encode_card
 from dance_ondevice.policies.fleet.rules import FleetRules, Tally
 
 CLASSES = ("road", "sky", "tree")
@@ -42,6 +44,16 @@ TENSORS: Mapping[str, Array] = {
 FIRST = encode_release(ROOT, TENSORS)
 RULES = FleetRules(least_votes=2)
 DAY = 86400.0
+
+
+def write_root(folder: Path) -> Path:
+    """Write the root's model into a folder, which is created."""
+    folder.mkdir()
+    data = safetensors.numpy.save({f"model/{name}": tensor for name, tensor in TENSORS.items()})
+    (folder / TENSORS_FILE).write_bytes(data)
+    card = ModelCard(classes=CLASSES, macs_at=(8, 8), sha256=name_of(data), root=ROOT.sha256)
+    (folder / CARD_FILE).write_bytes(encode_card(card))
+    return folder
 
 
 class Clock:

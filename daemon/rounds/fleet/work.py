@@ -14,7 +14,7 @@ from dance_ondevice.daemon.children.watcher import ChildWatcher
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext
-from dance_ondevice.daemon.rounds.fleet.box import Ballot, FleetPart, Judged
+from dance_ondevice.daemon.rounds.fleet.box import Ballot, BoxFacts, FleetPart, Judged
 from dance_ondevice.daemon.rounds.fleet.prepare import IMAGES, gather, prepare
 from dance_ondevice.daemon.rounds.prepare import RoundPart
 from dance_ondevice.daemon.rounds.probation import compare_versions, comparison_joules
@@ -88,9 +88,8 @@ class FleetWork:
         """Offer the live model, if a round of this board has made it."""
         box, version = self.part.box, live.pointer.version
         facts = box.snapshot().facts
-        state = facts.news.offer if facts.news else None
-        refused = facts.offer is not None and state is not None and state.id == facts.offer.id and state.whole
-        if facts.offered == version and not refused:
+        whole = _wanted_whole(facts)
+        if facts.offered == version and not whole:
             return
         training = live.card.get("training") or {}
         if not training.get("round") or not training.get("steps"):
@@ -104,7 +103,7 @@ class FleetWork:
             )
             return
         taken = lineage(training)
-        against = None if refused else self._against(taken)
+        against = None if whole else self._against(taken)
         about = About(
             root=card.root,
             base=len(taken),
@@ -277,6 +276,14 @@ class FleetWork:
             c.store.submit(lambda db: round_record.job_samples(db, gate, root)).result(),
             c.store.submit(lambda db: round_record.job_samples(db, taught, root)).result(),
         )
+
+
+def _wanted_whole(facts: BoxFacts) -> bool:
+    """Whether the server lacks what the offer is counted from, or is an older one that reads no changes."""
+    news, offer = facts.news, facts.offer
+    if news is None or offer is None or news.offer is None or news.offer.id != offer.id or not offer.against:
+        return False
+    return news.offer.whole or (news.speaks < 2 and news.offer.state in ("unknown", "refused"))
 
 
 @dataclass(frozen=True)
