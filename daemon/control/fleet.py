@@ -16,7 +16,8 @@ import msgspec
 
 from dance_ondevice import __version__
 from dance_ondevice.daemon.control.server import ControlError, Handler
-from dance_ondevice.daemon.rounds.fleet.box import BoxError, FleetPart, offer_words
+from dance_ondevice.daemon.rounds.fleet.box import FleetPart, offer_words
+from dance_ondevice.daemon.rounds.fleet.releases import BoxError
 from dance_ondevice.daemon.versions.versions import Live
 from dance_ondevice.daemon.wire.fleet_messages import PIECE, Boards, Release, Synced
 from dance_ondevice.fleet.lineage import lineage

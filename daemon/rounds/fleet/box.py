@@ -24,7 +24,7 @@ from dance_ondevice.files import write_durably
 from dance_ondevice.fleet.root import Root
 from dance_ondevice.policies.fleet.rules import Tally
 
-__all__ = ["Ballot", "Box", "BoxError", "BoxFacts", "FleetPart", "Judged", "Snapshot", "Want", "offer_words"]
+__all__ = ["Ballot", "Box", "BoxFacts", "FleetPart", "Judged", "Snapshot", "offer_words"]
 
 log = logging.getLogger(__name__)
 
