@@ -24,6 +24,7 @@ from dance_ondevice.benchmarks.fleet import page as fleet_page
 from dance_ondevice.benchmarks.fleet.report import FleetReport
 from dance_ondevice.benchmarks.fleet.server import MANY, ServerReport
 from dance_ondevice.benchmarks.fleet.server import lines as fleet_server_lines
+from dance_ondevice.benchmarks.fleet.ways import USUAL
 from dance_ondevice.benchmarks.indicators_report import (
     TARGET_OF_DECODE,
     TARGET_RHO,
@@ -270,7 +271,10 @@ def _step(result: Result) -> tuple[str, list[str]]:
 
 def _fleet(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, FleetReport)
-    return f"A fleet of {len(report.arms[0].runs[0].boards)} boards, {report.fleet}", fleet_page.lines(report)
+    names = tuple(arm.name for arm in report.arms)
+    arms = "" if names == USUAL else f": {'; '.join(names)}"
+    title = f"A fleet of {len(report.arms[0].runs[0].boards)} boards, {report.fleet}{arms}"
+    return title, fleet_page.lines(report)
 
 
 def _labelling(result: Result) -> tuple[str, list[str]]:
