@@ -29,6 +29,7 @@ from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.child import emit, lower_priority, open_events, out_of_memory
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard, counts_file, write_counts
 from dance_ondevice.daemon.trainer.curve import Curve, Gate
+from dance_ondevice.daemon.trainer.holding import held
 from dance_ondevice.daemon.trainer.interrupts import Leave, ParentRequests, Saved
 from dance_ondevice.daemon.trainer.kinds import KINDS, RoundKind
 from dance_ondevice.daemon.trainer.scale_fit import with_scale_loss
@@ -36,7 +37,6 @@ from dance_ondevice.daemon.trainer.scores import kept_scores, score, time_masks
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
 from dance_ondevice.daemon.trainer.sift import sample_of, sift
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
-from dance_ondevice.daemon.versions.base import is_untrained
 from dance_ondevice.documents import decode
 from dance_ondevice.files import write_durably
 from dance_ondevice.fleet.lineage import after_round
@@ -46,7 +46,6 @@ from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.runtime import devices
 from dance_ondevice.runtime.comparing import prepare
 from dance_ondevice.training.batches import TrainingSample
-from dance_ondevice.training.losses import UNLABELLED, Distillation
 from dance_ondevice.training.precision import Precision, measure_precision
 from dance_ondevice.training.state import StateError
 from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions
@@ -237,25 +236,7 @@ def _trainer(
     )
     samples = [sample_of(s) for s in job.train + job.rehearsal]
     return Trainer(
-        candidate, samples, options, card.normalisation, distillation=_distillation(job, kind, card, device)
-    )
-
-
-def _distillation(
-    job: jobs.Job, kind: RoundKind, card: ModelCard, device: Literal["cpu", "cuda"]
-) -> Distillation | None:
-    """Holds the candidate to the live model: on rehearsed samples, and where a correction says nothing."""
-    every = job.train + job.rehearsal
-    old = range(len(job.train), len(every)) if job.distillation > 0 else range(0)
-    # What an untrained network answers is noise, and nobody could see it for more.
-    trained = not is_untrained({"training": card.training})
-    corrected = [index for index, each in enumerate(every) if each.corrected and trained]
-    if not old and not corrected:
-        return None
-    teacher, _ = checkpoint.load(Path(job.live))
-    kind.as_served(teacher)
-    return Distillation(
-        teacher.to(device), old, weight=job.distillation, corrected=corrected, unlabelled=UNLABELLED
+        candidate, samples, options, card.normalisation, distillation=held(job, kind, card, device)
     )
 
 
