@@ -144,7 +144,7 @@ $(VENV)/.stamp-torch: $(VENV)/.stamp-venv constraints.txt
 	@touch $@
 
 $(VENV)/.stamp-run: $(VENV)/.stamp-torch constraints.txt setup.cfg pyproject.toml
-	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e . || { echo "make: $(BUILD_HINT)" >&2; exit 1; }
+	$(PIP) install --quiet -c constraints.txt --no-build-isolation -e '.[console]' || { echo "make: $(BUILD_HINT)" >&2; exit 1; }
 	@touch $@
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-run

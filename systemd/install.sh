@@ -105,7 +105,7 @@ install_package() {
     else
         $pip ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} --no-deps "$torch"
     fi
-    $pip -c "$copy/constraints.txt" --no-build-isolation "$copy[console]"
+    $pip -c "$copy/constraints.txt" --no-build-isolation "$copy[console,onnx]"
     if [ -n "$DESTDIR" ]; then
         # Staged programs must name the interpreter of where they will be.
         find "$root/bin" -type f -exec sed -i "1s|^#!$root/|#!$PREFIX/|" {} +

@@ -74,4 +74,4 @@ def test_policies_load_the_standard_library_only() -> None:
 
 
 def test_report_of_the_demo_needs_no_torch() -> None:
-    assert loads(["dance_ondevice.demo.command", "dance_ondevice.demo.report"], ["torch"]) == {}
+    assert loads(["dance_ondevice.demo.command", "dance_ondevice.demo.reporting.report"], ["torch"]) == {}

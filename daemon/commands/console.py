@@ -14,6 +14,7 @@ import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, load_config, state_dir_option
 from dance_ondevice.daemon.commands.access import target
+from dance_ondevice.extras import install_command
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.console.link import DaemonLink
@@ -75,10 +76,7 @@ def console(
         from dance_ondevice.daemon.console.app import build
         from dance_ondevice.daemon.console.serve import Listen, serve
     except ModuleNotFoundError as error:
-        raise WorkFailed(
-            f"the console needs {error.name}: install it with `pip install -c constraints.txt "
-            "'.[console]'` in the project's folder"
-        ) from error
+        raise WorkFailed(f"the console needs {error.name}: {install_command('console')}") from error
     import ssl
 
     from dance_ondevice.runtime.heap import few_arenas

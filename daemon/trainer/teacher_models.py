@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dance_ondevice.extras import install_command
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models import checkpoint, registry
@@ -100,9 +101,7 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
     try:
         import onnxruntime
     except ImportError as error:
-        raise TeacherError(
-            "an .onnx teacher needs onnxruntime: pip install 'dance-ondevice[onnx]'"
-        ) from error
+        raise TeacherError(f"an .onnx teacher needs onnxruntime: {install_command('onnx')}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:

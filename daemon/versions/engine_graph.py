@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dance_ondevice.extras import install_command
 from dance_ondevice.runtime.engine_table import EngineChoice, EngineTable, read_table
 from dance_ondevice.runtime.engines import ENGINES, installed
 from dance_ondevice.runtime.graph_file import ServingGraph, read_graph
@@ -49,10 +50,10 @@ def find_or_make(
     if not any_engine(engine):
         if engine != "auto" and engine != "torch":  # noqa: PLR1714 - mypy does not narrow a tuple
             log.warning(
-                "%s not used reason=needs %s: pip install 'dance-ondevice[%s]'",
+                "%s not used reason=needs %s: %s",
                 engine,
                 "onnx and onnxruntime" if engine == "onnxruntime" else engine,
-                ENGINES[engine].extra,
+                install_command(ENGINES[engine].extra),
             )
         return None, None
     table = read_table(directory, model)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-#: Line for the user where no figure can be drawn.
-NO_MATPLOTLIB = "no plot: it needs matplotlib, pip install 'dance-ondevice[plots]'"
+from dance_ondevice.extras import install_command
+
+
+def no_matplotlib() -> str:
+    """Line for the user where no figure can be drawn."""
+    return f"no plot: it needs matplotlib, {install_command('plots')}"
 
 
 def svg_style() -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, kept
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
-from dance_ondevice.demo.page import Pictures, Swatch
+from dance_ondevice.demo.reporting.page import Pictures, Swatch
 from dance_ondevice.demo.session import PhasePlan
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.confusion import Matrix, miou

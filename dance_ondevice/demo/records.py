@@ -11,7 +11,7 @@ from typing import Any
 
 from dance_ondevice.daemon.store.service import open_reader
 from dance_ondevice.daemon.system.state import StatePaths
-from dance_ondevice.demo.report import Round, Version
+from dance_ondevice.demo.reporting.report import Round, Version
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,13 @@ from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.demo import records, shares
 from dance_ondevice.demo.display import Display
-from dance_ondevice.demo.page import render as render_page
 from dance_ondevice.demo.process import DaemonProcess, write_config
-from dance_ondevice.demo.report import DemoReport, Frames, Joules, Phase
-from dance_ondevice.demo.report_file import REPORT_FILE, as_json
+from dance_ondevice.demo.reporting.page import render as render_page
+from dance_ondevice.demo.reporting.report import DemoReport, Frames, Joules, Phase
+from dance_ondevice.demo.reporting.report_file import REPORT_FILE, as_json
 from dance_ondevice.demo.scrape import Scrape
 from dance_ondevice.demo.session import PhasePlan, PhaseRecord, Progress, Stream, StreamOptions
+from dance_ondevice.demo.workspace import Workspace
 from dance_ondevice.images.labels import STREET_CLASSES
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ SIZE = (144, 192)
 #: Offsets of the seed: evaluation and pretraining use other streets than the stream.
 _EVAL_SEED, _PRETRAIN_SEED = 1_000_003, 2_000_003
 #: Frames of the street between two that are sent, so that a few seconds contain enough different scenes.
-_STREAM_STRIDE = 4
+STREAM_STRIDE = 4
 #: Starting takes seconds, and on a very busy machine minutes; one that dies is noticed at once.
-_READY_SECONDS = 300.0
+READY_SECONDS = 300.0
 PRETRAIN_FRAMES = 160
 _PRETRAIN_STRIDE = 7
 #: Steps that are timed first, to know how many there is time for.
@@ -63,29 +64,27 @@ class DemoOptions:
     eval_frames: int = 20
 
 
-def run_demo(options: DemoOptions, workspace: Path, display: Display) -> DemoReport:
+def run_demo(options: DemoOptions, workspace: Workspace, display: Display) -> DemoReport:
     """Run everything and write the report, which ``verdict.judge`` interprets.
 
     Args:
-        workspace: Empty folder for the daemon's state, the first model and the evaluation frames.
+        workspace: Empty, for the daemon's state, the first model and the evaluation frames.
 
     Raises:
         DaemonDied: The daemon ended early.
         OSError, RuntimeError, ValueError: Any other failure of the demonstration.
     """
-    base = workspace / "base"
-    epochs = pretrain(base, workspace / "pretraining", options, display)
-    config = workspace / "demo.toml"
-    write_config(config, configuration(base))
+    epochs = pretrain(workspace.base, workspace.root / "pretraining", options, display)
+    write_config(workspace.config, configuration(workspace.base))
     street = StreetCamera(seed=options.seed, height=SIZE[0], width=SIZE[1])
 
     options.out.mkdir(parents=True, exist_ok=True)
-    with DaemonProcess(config, workspace / "state", options.out / "daemon.log") as daemon:
-        facts = daemon.wait_ready(_READY_SECONDS, lambda: display.show("starting the daemon", {}))
+    with DaemonProcess(workspace.config, workspace.state, options.out / "daemon.log") as daemon:
+        facts = daemon.wait_ready(READY_SECONDS, lambda: display.show("starting the daemon", {}))
         stream = Stream(
             daemon,
             facts,
-            lambda seq, condition: street.render(seq * _STREAM_STRIDE, condition),
+            lambda seq, condition: street.render(seq * STREAM_STRIDE, condition),
             StreamOptions(),
             on_progress=lambda progress: display.show(f"streaming: {progress.phase}", _facts(progress)),
         )
@@ -195,7 +194,7 @@ def _facts(progress: Progress) -> Mapping[str, object]:
 
 def _conclude(
     options: DemoOptions,
-    workspace: Path,
+    workspace: Workspace,
     display: Display,
     *,
     progress: Progress,
@@ -207,7 +206,7 @@ def _conclude(
 
     display.show("rendering fresh frames", {})
     fresh = evaluate.render_fresh(
-        workspace / "fresh",
+        workspace.root / "fresh",
         [p.plan for p in phases],
         options.eval_frames,
         seed=options.seed + _EVAL_SEED,
@@ -216,7 +215,7 @@ def _conclude(
     frozen, final = progress.frozen_version, phases[-1].live_version
     if frozen is None or final is None:
         raise RuntimeError("the daemon never reported which model is live")
-    paths = StatePaths(workspace / "state")
+    paths = StatePaths(workspace.state)
     lights = records.conditions(paths, _phase_at(phases))
     scores, pictures = evaluate.score(
         paths.models,

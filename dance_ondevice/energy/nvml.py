@@ -18,6 +18,7 @@ from dance_ondevice.energy.sensors import (
     SensorMeter,
 )
 from dance_ondevice.energy.tracks import CounterTrack, PowerTrack, Track
+from dance_ondevice.extras import install_command
 
 
 def open_nvml(pynvml: Any = None) -> SensorMeter:
@@ -34,7 +35,7 @@ def open_nvml(pynvml: Any = None) -> SensorMeter:
             pynvml = importlib.import_module("pynvml")
         except ImportError:
             raise MeterUnavailable(
-                "nvml", "the package nvidia-ml-py is not installed", "pip install 'dance-ondevice[nvml]'"
+                "nvml", "the package nvidia-ml-py is not installed", install_command("nvml")
             ) from None
     try:
         pynvml.nvmlInit()

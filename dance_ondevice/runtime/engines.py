@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from dance_ondevice.extras import install_command
 from dance_ondevice.runtime.graph_file import GraphError
 
 __all__ = [
@@ -75,9 +76,7 @@ class GraphEngine:
         try:
             return self.open(graph, threads, device, size)
         except ImportError as error:
-            raise GraphError(
-                f"{self.package} is not installed: pip install 'dance-ondevice[{self.extra}]'"
-            ) from error
+            raise GraphError(f"{self.package} is not installed: {install_command(self.extra)}") from error
         except Exception as error:  # the engines raise classes of their own, derived from Exception alone
             raise GraphError(f"{self.package} refuses the model: {first_line(error)}") from error
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from dance_ondevice.extras import install_command
 from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import heads_of
@@ -40,8 +41,8 @@ class ExportError(RuntimeError):
 class MissingPackage(ExportError):  # noqa: N818 - says what is wrong
     """Error: a required package is not installed, so no other size is tried."""
 
-    def __init__(self, package: str, install: str) -> None:
-        super().__init__(f"this format needs {package}: pip install '{install}'")
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this format needs {package}: {install_command(extra)}")
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def _write_onnx(graph: nn.Module, size: tuple[int, int], any_size: bool, file: P
     try:
         import onnx
     except ImportError as error:
-        raise MissingPackage("onnx", "dance-ondevice[onnx]") from error
+        raise MissingPackage("onnx", "onnx") from error
     model = onnx.load_from_string(_onnx_of(graph, size, any_size=any_size, fold=True))
     onnx.helper.set_model_props(model, _facts(card))
     onnx.checker.check_model(model)
@@ -196,7 +197,7 @@ def _read_onnx(file: Path) -> Run:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingPackage("onnxruntime", "dance-ondevice[onnx]") from error
+        raise MissingPackage("onnxruntime", "onnx") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
@@ -229,7 +230,7 @@ def _write_executorch(
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
     except ImportError as error:
-        raise MissingPackage("executorch", "dance-ondevice[executorch]") from error
+        raise MissingPackage("executorch", "executorch") from error
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # it warns about its own internals
         with _PoolingAsProducts():
@@ -242,7 +243,7 @@ def _read_executorch(file: Path) -> Run:
     try:
         from executorch.runtime import Runtime
     except ImportError as error:
-        raise MissingPackage("executorch", "dance-ondevice[executorch]") from error
+        raise MissingPackage("executorch", "executorch") from error
     method = Runtime.get().load_program(file).load_method("forward")
     return lambda x: cast("Tensor", method.execute([x.contiguous()])[0])
 

@@ -96,8 +96,11 @@ def test_bench_predict_serves_through_a_round(tmp_path: Path) -> None:
     assert ways[0] == ("torch, as trained", "dense", 1.0)
     assert {("torch", "slimmed", 0.75), ("onnxruntime", "dense", 1.0)} <= set(ways)
     assert min(way["agreement"] for way in report["engines"]) > 0.9
-    assert report["idle"]["sent"] >= report["idle"]["masks"] > 0
+    for board in ("idle", "beside_neighbour"):
+        assert report[board]["sent"] >= report[board]["masks"] > 0
     (outcome,) = report["round_outcomes"]
     assert outcome in ("promoted", "rejected")
     assert len(report["beside_round"]["versions"]) == (2 if outcome == "promoted" else 1)
-    assert "Inference, fastscnn" in tables.render(tmp_path)
+    page = tables.render(tmp_path)
+    assert "Inference, fastscnn" in page
+    assert "| beside another program |" in page

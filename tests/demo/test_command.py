@@ -5,14 +5,15 @@ import os
 import signal
 from pathlib import Path
 
-import made_up
+import made_up_demo as made_up
 import pytest
 from click.testing import CliRunner
 
 from dance_ondevice.daemon.cli import main
 from dance_ondevice.demo import command
-from dance_ondevice.demo.report import DemoReport
+from dance_ondevice.demo.reporting.report import DemoReport
 from dance_ondevice.demo.run import DemoOptions
+from dance_ondevice.demo.workspace import Workspace
 
 SHORT = made_up.report(phases=(made_up.phase("dusk", "dusk", 0.4, 0.4, rounds=1, capped=True),))
 
@@ -25,17 +26,20 @@ class Runs:
         self.options: DemoOptions | None = None
         self.workspace: Path | None = None
 
-    def __call__(self, options: DemoOptions, workspace: Path, _display: object) -> DemoReport:
-        assert workspace.is_dir()
-        (workspace / "something").write_text("temporary")
-        self.options, self.workspace = options, workspace
+    def __call__(self, options: DemoOptions, workspace: Workspace, _display: object) -> DemoReport:
+        assert not list(workspace.root.iterdir())
+        for name in ("base", "pretraining", "state", "fresh"):
+            (workspace.root / name).mkdir()
+        workspace.config.touch()
+        self.options, self.workspace = options, workspace.root
         if isinstance(self.result, BaseException):
             raise self.result
         return self.result
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runs:
+    monkeypatch.chdir(tmp_path)
     found = Runs(made_up.report())
     monkeypatch.setattr(command, "run_demo", found)
     return found
@@ -90,11 +94,25 @@ def test_json_alone_goes_to_standard_output(runs: Runs) -> None:
     assert json.loads(result.stdout)["masks_received"] == 944
 
 
-def test_workspace_is_removed(runs: Runs) -> None:
-    CliRunner().invoke(main, ["demo"])
+def test_what_it_learnt_stays_until_the_next_one(runs: Runs) -> None:
+    for _ in range(2):
+        result = CliRunner().invoke(main, ["demo", "--out", "some where"])
 
-    assert runs.workspace is not None
-    assert not runs.workspace.exists()
+        assert runs.workspace == Path("some where/demo").resolve()
+        assert {p.name for p in runs.workspace.iterdir()} == {"base", "demo.toml", "state"}
+        assert "demo --console --out 'some where'" in result.stdout
+
+
+def test_another_ones_folder_is_left_alone(runs: Runs) -> None:
+    mine = Path("mine/demo/state/models")
+    mine.mkdir(parents=True)
+    Path("mine/demo/thesis.tex").write_text("years of work")
+    result = CliRunner().invoke(main, ["demo", "--out", "mine"])
+
+    assert result.exit_code == 1
+    assert "thesis.tex, which no demonstration wrote: give another folder with --out" in result.stderr
+    assert mine.is_dir()
+    assert runs.workspace is None
 
 
 def test_workspace_can_be_kept(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,8 +120,16 @@ def test_workspace_can_be_kept(runs: Runs, tmp_path: Path, monkeypatch: pytest.M
     result = CliRunner().invoke(main, ["demo", "--keep"])
 
     assert runs.workspace is not None
-    assert (runs.workspace / "something").exists()
-    assert str(runs.workspace) in result.stderr
+    assert runs.workspace.parent == tmp_path
+    assert (runs.workspace / "state").exists()
+    assert str(runs.workspace) in result.stdout
+
+
+def test_the_console_wants_a_demonstration(runs: Runs) -> None:
+    result = CliRunner().invoke(main, ["demo", "--console"])
+
+    assert result.exit_code == 1
+    assert "demo-report has no demonstration to look at: run `dance-ondevice demo` first" in result.stderr
 
 
 @pytest.mark.parametrize("error", [OSError("disk is gone"), RuntimeError("disk is gone")])
@@ -120,8 +146,8 @@ def test_what_went_wrong_is_said(runs: Runs, error: Exception) -> None:
 def test_sigterm_cleans_up_like_ctrl_c(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
-    def terminated(_options: DemoOptions, workspace: Path, _display: object) -> DemoReport:
-        runs.workspace = workspace
+    def terminated(_options: DemoOptions, workspace: Workspace, _display: object) -> DemoReport:
+        runs.workspace = workspace.root
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("the signal was lost")
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import made_up
+import made_up_demo as made_up
 from rich.console import Console
 
 from dance_ondevice.demo.display import Display
-from dance_ondevice.demo.summary import print_summary
+from dance_ondevice.demo.reporting.summary import print_summary
 
 
 class Clock:

@@ -59,9 +59,11 @@ def look(pid: int, at: float) -> Look:
     )
 
 
-def soak(folder: Path, seconds: float, rounds_every: float) -> tuple[list[Look], dict[str, Any], float]:
+def soak(
+    folder: Path, seconds: float, rounds_every: float, priority: str
+) -> tuple[list[Look], dict[str, Any], float]:
     """Returns what was seen between rounds, the daemon's last status, and the machine's mean load."""
-    daemon = Daemon(folder, inference=True, engine="auto", priority="background")
+    daemon = Daemon(folder, inference=True, engine="auto", priority=priority)
     text = daemon.config.read_text()
     # A quota that is reached within the first minutes: eviction is part of the steady state.
     daemon.config.write_text(text.replace("min_free_bytes = 0", "min_free_bytes = 0\nquota_bytes = 3000000"))
@@ -133,11 +135,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--rounds-every", type=float, default=30)
+    parser.add_argument(
+        "--priority",
+        choices=("background", "normal"),
+        default="background",
+        help="of rounds; on a machine that other work keeps busy, background gets no time at all",
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--note", default="")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        looks, status, load = soak(Path(folder), arguments.seconds, arguments.rounds_every)
+        looks, status, load = soak(
+            Path(folder), arguments.seconds, arguments.rounds_every, arguments.priority
+        )
     found = figures(looks, status, load)
     print("\n".join(soak_lines(found)))
     if arguments.out:

@@ -21,7 +21,7 @@ from dance_ondevice.benchmarks.demo_runs.report import DemoRun, DemoRuns, read_r
 from dance_ondevice.benchmarks.options import hand_over, made_here, note_option, out_option, say
 from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.daemon.cli import json_option
-from dance_ondevice.demo.report_file import REPORT_FILE
+from dance_ondevice.demo.reporting.report_file import REPORT_FILE
 
 
 @click.command()

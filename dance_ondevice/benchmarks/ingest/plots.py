@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dance_ondevice.benchmarks.figures import NO_MATPLOTLIB, svg_style
+from dance_ondevice.benchmarks.figures import no_matplotlib, svg_style
 from dance_ondevice.benchmarks.ingest.report import TARGET_ACK_MS, IngestReport
 
 
@@ -15,7 +15,7 @@ def draw(report: IngestReport, out: Path) -> list[str]:
         Lines for the user: the file that was written, or the package to install first.
     """
     if not svg_style():
-        return [NO_MATPLOTLIB]
+        return [no_matplotlib()]
     from matplotlib import pyplot as plt
 
     loads = [(s.offered_per_second, s) for s in report.stretches if s.cameras == 1]

@@ -56,11 +56,22 @@ def _beside_round(report: PredictReport) -> list[str]:
         f"A daemon ({report.engine}) at {report.fps:g} frames/s: the 99th percentile beside a round is "
         f"{report.ratio:.2f} x that of the idle board (target {TARGET_RATIO}); {report.lost_at_swap} frames "
         f"without a mask; rounds: {', '.join(report.round_outcomes)}.",
+        *_control(report.idle, report.beside_neighbour),
         "",
         *table(
             ("board", "frames", "masks", "lost", "p50 ms", "p99 ms", "versions", "beside the trainer"),
-            [_row(served) for served in (report.idle, report.beside_round)],
+            [_row(s) for s in (report.idle, report.beside_neighbour, report.beside_round) if s],
         ),
+    ]
+
+
+def _control(idle: Served, beside: Served | None) -> list[str]:
+    if beside is None:
+        return []
+    ratio = beside.latency_ms["99"] / idle.latency_ms["99"]
+    return [
+        f"Beside a foreign program that multiplies matrices at the lowest priority it is {ratio:.2f} x: what "
+        "the processors of this machine share slows masks by so much, whatever runs.",
     ]
 
 

@@ -72,6 +72,8 @@ class PredictReport:
         engines: What a mask takes by engine; only engines that are installed.
         idle: Masks while nothing else runs, before each round; this and what follows is None without rounds.
         beside_round: Masks from the start of a round until its model is live, over all rounds.
+        beside_neighbour: Masks while a foreign program of lowest priority keeps the other processors busy;
+            None also in results of before it was measured.
         ratio: 99th percentile of ``beside_round`` divided by that of ``idle``.
         on_target: Whether the ratio is within ``TARGET_RATIO`` and no frame was lost.
         lost_at_swap: Frames of ``beside_round`` without a mask.
@@ -93,3 +95,4 @@ class PredictReport:
     engine: str | None
     round_outcomes: list[str]
     conv_gflops: float | None
+    beside_neighbour: Served | None = None

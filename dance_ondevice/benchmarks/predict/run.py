@@ -16,9 +16,11 @@ import zmq
 from dance_ondevice.benchmarks.ingest.limits import conv_gflops
 from dance_ondevice.benchmarks.ingest.run import HEIGHT, WIDTH, Street, percentiles, street
 from dance_ondevice.benchmarks.predict.engines import compare
+from dance_ondevice.benchmarks.predict.neighbour import neighbours
 from dance_ondevice.benchmarks.predict.report import TARGET_RATIO, PredictReport, Served
 from dance_ondevice.daemon.control import client
 from dance_ondevice.daemon.control.instances import DaemonFile
+from dance_ondevice.daemon.system.cores import cores
 from dance_ondevice.demo.process import DaemonProcess, write_config
 from dance_ondevice.models import checkpoint, packaged
 from dance_ondevice.models.cost import count_parameters
@@ -71,7 +73,7 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
     model, card = checkpoint.load(packaged.FOLDER)
     engines = compare(model, card, plan.size, passes=plan.passes, threads=plan.threads)
     served = _served(plan, folder, say) if plan.rounds else None
-    idle, beside = served[:2] if served else (None, None)
+    idle, neighbour, beside = served.parts if served else (None, None, None)
     ratio = beside.latency_ms["99"] / idle.latency_ms["99"] if idle and beside else None
     return PredictReport(
         architecture=plan.architecture,
@@ -84,31 +86,48 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
         ratio=ratio,
         on_target=None if ratio is None or beside is None else ratio <= TARGET_RATIO and beside.lost == 0,
         lost_at_swap=beside.lost if beside else None,
-        engine=served[2] if served else None,
-        round_outcomes=served[3] if served else [],
+        engine=served.engine if served else None,
+        round_outcomes=served.outcomes if served else [],
         conv_gflops=conv_gflops(),
+        beside_neighbour=neighbour,
     )
 
 
-def _served(plan: Plan, folder: Path, say: Callable[[str], None]) -> tuple[Served, Served, str, list[str]]:
-    """Masks of an idle board and beside rounds, the engine that made them, and the rounds' outcomes."""
+@dataclass(frozen=True)
+class _Boards:
+    """Masks (idle, beside a neighbour, beside rounds), the engine that made them, the rounds' outcomes."""
+
+    parts: tuple[Served, Served, Served]
+    engine: str
+    outcomes: list[str]
+
+
+def _served(plan: Plan, folder: Path, say: Callable[[str], None]) -> _Boards:
     say("rendering frames")
     scene = street(12, plan.size)
     write_config(folder / "config.toml", _config(plan))
     with DaemonProcess(folder / "config.toml", folder / "state", folder / "daemon.log") as process:
         facts = process.wait_ready(_READY_SECONDS, lambda: None)
         with _Board(facts, scene, plan.fps) as board:
-            idle, beside = Seen(), Seen()
+            idle, neighbour, beside = Seen(), Seen(), Seen()
             outcomes = []
             for number in range(1, plan.rounds + 1):
                 board.send_labelled(_LESSONS)
                 say(f"an idle board, {number} of {plan.rounds}")
                 idle += board.serve_for(plan.seconds)
+                say(f"beside another program, {number} of {plan.rounds}")
+                with neighbours(cores()):
+                    neighbour += board.serve_for(plan.seconds)
                 say(f"a round, {number} of {plan.rounds}")
                 beside += board.serve_beside_round()
                 outcomes.append(board.status()["rounds"]["last"]["outcome"])
             engine = board.status()["inference"]["engine"]
-    return idle.served("idle"), beside.served("beside a round"), engine, outcomes
+    parts = (
+        idle.served("idle"),
+        neighbour.served("beside another program"),
+        beside.served("beside a round"),
+    )
+    return _Boards(parts, engine, outcomes)
 
 
 def _config(plan: Plan) -> Mapping[str, Mapping[str, object]]:

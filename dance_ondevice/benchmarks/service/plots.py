@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dance_ondevice.benchmarks.figures import no_matplotlib
 from dance_ondevice.benchmarks.service.report import ServiceReport, Used
 
 
@@ -16,7 +17,7 @@ def draw(report: ServiceReport, out: Path) -> list[str]:
     try:
         import matplotlib as mpl
     except ModuleNotFoundError:
-        return ["no plot: it needs matplotlib, pip install 'dance-ondevice[plots]'"]
+        return [no_matplotlib()]
     mpl.use("svg")
     mpl.rcParams.update({"svg.hashsalt": "dance", "svg.fonttype": "none", "font.size": 9})
     from matplotlib import pyplot as plt

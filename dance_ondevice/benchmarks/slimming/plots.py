@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dance_ondevice.benchmarks.figures import NO_MATPLOTLIB, svg_style
+from dance_ondevice.benchmarks.figures import no_matplotlib, svg_style
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport, VariantReport
 
 
@@ -15,7 +15,7 @@ def draw(report: SlimmingReport, out: Path) -> list[str]:
         Lines for the user: the files that were written, or the package to install first.
     """
     if not svg_style():
-        return [NO_MATPLOTLIB]
+        return [no_matplotlib()]
     files = [_cost(report, out.with_name(f"{out.stem}-cost.svg"))]
     slimmed = {name: v for name, v in report.variants.items() if any(a != b for a, b in v.widths.values())}
     if slimmed:

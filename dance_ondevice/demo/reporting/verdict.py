@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dance_ondevice.demo.report import DemoReport, Phase
+from dance_ondevice.demo.reporting.report import DemoReport, Phase
 from dance_ondevice.demo.shares import EPOCHS
 
 #: Smallest change of MACs that is reported, as a share of the first model's.

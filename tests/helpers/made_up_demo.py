@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dance_ondevice.demo.report import DemoReport, Frames, Joules, Phase, Round, Version
+from dance_ondevice.demo.reporting.report import DemoReport, Frames, Joules, Phase, Round, Version
 from dance_ondevice.policies.promotion.bootstrap import Bounded
 
 CLASSES = ("sky", "road", "car")

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from dance_ondevice.demo.report import DemoReport
-from dance_ondevice.demo.verdict import described, judge
+import msgspec
+
+from dance_ondevice.demo.reporting.report import DemoReport
+from dance_ondevice.demo.reporting.verdict import described, judge
+from dance_ondevice.documents import decode
 
 #: Its name in the folder of the report.
 REPORT_FILE = "report.json"
+
+
+class _Seeded(msgspec.Struct):
+    seed: int
+
+
+def seed_of(path: Path) -> int:
+    """The seed of the report in ``path``.
+
+    Raises:
+        OSError: It cannot be read.
+        DocumentError: It is no report.
+    """
+    return decode(path.read_bytes(), _Seeded).seed
 
 
 def as_json(report: DemoReport) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dance_ondevice.demo.report import DemoReport, Phase
-from dance_ondevice.demo.verdict import described, judge
+from dance_ondevice.demo.reporting.report import DemoReport, Phase
+from dance_ondevice.demo.reporting.verdict import described, judge
 
 
 def print_summary(console: Console, report: DemoReport, folder: Path) -> None:

@@ -4,9 +4,9 @@ import re
 from base64 import b64decode
 from html.parser import HTMLParser
 
-import made_up
+import made_up_demo as made_up
 
-from dance_ondevice.demo.page import Pictures, Swatch, render
+from dance_ondevice.demo.reporting.page import Pictures, Swatch, render
 
 VOID = {"meta", "br", "img", "line", "rect"}
 NASTY = '<script>alert("x")</script> & "quoted"'

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import json
 
-import made_up
+import made_up_demo as made_up
 import pytest
 
-from dance_ondevice.demo.report import Frames
-from dance_ondevice.demo.report_file import as_json
-from dance_ondevice.demo.verdict import described, judge
+from dance_ondevice.demo.reporting.report import Frames
+from dance_ondevice.demo.reporting.report_file import as_json
+from dance_ondevice.demo.reporting.verdict import described, judge
 from dance_ondevice.policies.promotion.bootstrap import Bounded
 
 

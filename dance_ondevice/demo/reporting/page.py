@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dance_ondevice.charts import Bar, Group, Level, Series, environment, grouped_bars
-from dance_ondevice.demo.report import DemoReport, Phase
-from dance_ondevice.demo.verdict import described, judge, macs_in_words
+from dance_ondevice.demo.reporting.report import DemoReport, Phase
+from dance_ondevice.demo.reporting.verdict import described, judge, macs_in_words
 
 _METHODS = {
     "counter": "read from an energy counter of the hardware",
@@ -41,7 +41,7 @@ def render(report: DemoReport, pictures: Sequence[Pictures], legend: Sequence[Sw
     """Return the page as HTML; all text of the report is escaped."""
     from markupsafe import Markup
 
-    templates = environment("dance_ondevice.demo")
+    templates = environment("dance_ondevice.demo.reporting")
     templates.filters.update(
         base64=lambda data: b64encode(data).decode(),
         joules=_joules,

@@ -1,0 +1,79 @@
+"""Where a demonstration keeps its daemon's state, so that it can be looked at afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Everything that a demonstration writes there, and what of it is still of use when it has ended.
+_PARTS = frozenset({"base", "pretraining", "fresh", "demo.toml", "state"})
+_KEPT = frozenset({"base", "demo.toml", "state"})
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of one demonstration."""
+
+    root: Path
+
+    @property
+    def base(self) -> Path:
+        """The first model."""
+        return self.root / "base"
+
+    @property
+    def config(self) -> Path:
+        """The daemon's configuration."""
+        return self.root / "demo.toml"
+
+    @property
+    def state(self) -> Path:
+        """The daemon's state folder."""
+        return self.root / "state"
+
+
+def last(out: Path) -> Workspace | None:
+    """The workspace of the last demonstration that reported to ``out``, or None."""
+    found = Workspace((out / "demo").resolve())
+    return found if found.config.is_file() and found.state.is_dir() else None
+
+
+@contextlib.contextmanager
+def replaced(out: Path) -> Iterator[Workspace]:
+    """Yield the workspace in ``out``, empty; it is removed where the demonstration did not come to its end.
+
+    Raises:
+        FileExistsError: There is such a folder, and it contains what no demonstration wrote.
+    """
+    root = (out / "demo").resolve()
+    foreign = sorted({p.name for p in root.iterdir()} - _PARTS) if root.is_dir() else []
+    if foreign:
+        raise FileExistsError(
+            f"{root} contains {foreign[0]}, which no demonstration wrote: give another folder with --out"
+        )
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(root)
+    root.mkdir(parents=True)
+    try:
+        yield Workspace(root)
+    except BaseException:
+        shutil.rmtree(root, ignore_errors=True)
+        raise
+    _tidy(root)
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[Workspace]:
+    """Yield a new workspace that no later demonstration replaces."""
+    root = Path(tempfile.mkdtemp(prefix="dance-demo-"))
+    yield Workspace(root)
+    _tidy(root)
+
+
+def _tidy(root: Path) -> None:
+    for name in _PARTS - _KEPT:
+        shutil.rmtree(root / name, ignore_errors=True)
