@@ -23,6 +23,8 @@
 #   DEMO_ARGS="--seed 1"   options for `dance-ondevice demo`
 #   PYTEST_ARGS="-k wire"  options for pytest
 #   FAULT_KILLS=200 DAY_FRAMES=10000 OVERLOAD_SECONDS=600 SOAK_SECONDS=3600 FUZZ_INPUTS=100000   how much of it
+#   FAULT_PRIORITY=normal  the priority of rounds in faults and soak: on a machine that other work keeps busy,
+#                          those in the background get no time at all
 #   TIMES=20               how often flaky runs the slow tests
 #   RELEASE_PYTHONS="python3.10 python3.12"   what release-check tries the wheel with, instead of all that are there
 #   OUT=FILE.json          where faults or soak write their figures, as a result for docs/benchmarks
@@ -39,6 +41,7 @@ PYTEST_ARGS ?=
 FAULT_KILLS ?= 200
 DAY_FRAMES ?= 10000
 OVERLOAD_SECONDS ?= 600
+FAULT_PRIORITY ?= background
 SOAK_SECONDS ?= 3600
 FUZZ_INPUTS ?= 100000
 TIMES ?= 20
@@ -91,10 +94,11 @@ format: $(VENV)/.stamp-test
 
 faults: $(VENV)/.stamp-test
 	DANCE_FAULT_KILLS=$(FAULT_KILLS) DANCE_DAY_FRAMES=$(DAY_FRAMES) DANCE_OVERLOAD_SECONDS=$(OVERLOAD_SECONDS) \
+	  DANCE_FAULT_PRIORITY=$(FAULT_PRIORITY) \
 	  DANCE_FAULTS_OUT="$(OUT)" $(BIN)/python -m pytest tests/faults -s $(PYTEST_ARGS)
 
 soak: $(VENV)/.stamp-test
-	$(BIN)/python tests/faults/soak.py --seconds $(SOAK_SECONDS) $(if $(OUT),--out "$(OUT)")
+	$(BIN)/python tests/faults/soak.py --seconds $(SOAK_SECONDS) --priority $(FAULT_PRIORITY) $(if $(OUT),--out "$(OUT)")
 
 fuzz: $(VENV)/.stamp-test
 	$(BIN)/python tests/fuzz/fuzz_run.py --inputs $(FUZZ_INPUTS)

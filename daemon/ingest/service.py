@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import zmq
 
@@ -310,7 +310,7 @@ class Ingest(Service):
         if not decided.resent and not decided.sign_of_life:
             self._instruments.score(decided.camera, decided.score)
             self._instruments.scale(decided.camera, decided.decision.scale)
-            self._instruments.decided(decided.camera, decided.decision, decided.standing)
+            self._instruments.standing(decided.camera, decided.standing)
         if decided.decision.keep:
             encode = partial(self._timed, "encode", partial(new_sample, decided))
             as_it_came = stored_as_it_came(decided.frame, decided.decision.scale)
@@ -318,8 +318,14 @@ class Ingest(Service):
             return
         self._pipeline.proceed(work, None)
         self._hand_over()
-        self._instruments.frame(decided.camera, "dropped")
+        self._count(decided, "dropped")
         self._acknowledge(work.item, decided, None)
+
+    def _count(self, decided: DecidedFrame, outcome: Literal["kept", "dropped"]) -> None:
+        """Count a frame that was stored or left out; a refused one belongs to no condition."""
+        if not decided.resent and not decided.sign_of_life:
+            self._instruments.decided(decided.camera, decided.decision)
+        self._instruments.frame(decided.camera, outcome)
 
     def _timed(self, stage: str, step: Callable[[], T]) -> T:
         """Do something for a frame, on any thread, and record that thread's CPU time for it now and then."""
@@ -356,7 +362,7 @@ class Ingest(Service):
 
         def answer() -> None:
             promise = stored.result()
-            self._instruments.frame(decided.camera, "kept")
+            self._count(decided, "kept")
             self._acknowledge(item, decided, promise)
 
         self._awaited.add(stored, Answer(item, answer, item.size + sample.size))

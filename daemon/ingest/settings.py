@@ -46,8 +46,11 @@ class IngestInstruments(Protocol):
     def dated(self, camera: str, ahead: float) -> None:
         """A good frame was dated so many seconds ahead of its arrival, negative for behind."""
 
-    def decided(self, camera: str, decision: Decision, standing: int) -> None:
-        """A frame was decided on; so many in a row, it included, have repeated what was kept."""
+    def decided(self, camera: str, decision: Decision) -> None:
+        """A frame was stored or left out."""
+
+    def standing(self, camera: str, frames: int) -> None:
+        """So many frames in a row, the last one included, have repeated what was kept."""
 
     def score(self, camera: str, value: float) -> None:
         """Record a frame's complexity, 0 to 1."""

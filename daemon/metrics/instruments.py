@@ -48,8 +48,8 @@ class Instruments:
         )
         self._condition_frames = Counter(
             "dance_condition_frames",
-            "Frames decided on, by the condition that they were taken in; by light where conditions are not "
-            "told apart.",
+            "Frames stored or left out, by the condition that they were taken in; by light where conditions "
+            "are not told apart.",
             ["camera", "condition", "outcome"],
             registry=registry,
         )
@@ -188,13 +188,16 @@ class Instruments:
             found = self._series[key] = metric.labels(*labels)
         return found
 
-    def decided(self, camera: str, decision: Decision, standing: int) -> None:
-        """Count one frame by its condition; so many in a row, it included, have repeated what was kept."""
+    def decided(self, camera: str, decision: Decision) -> None:
+        """Count one frame by its condition, once it is stored or left out."""
         key = (camera, decision.condition, decision.outcome)
         self._of(self._condition_frames, *key).inc()
         self._by_condition[key] = self._by_condition.get(key, 0) + 1
-        self._of(self._repeated, camera).set(standing)
-        self._standing[camera] = standing
+
+    def standing(self, camera: str, frames: int) -> None:
+        """Take note that so many frames in a row, the last one included, have repeated what was kept."""
+        self._of(self._repeated, camera).set(frames)
+        self._standing[camera] = frames
 
     def score(self, camera: str, value: float) -> None:
         """Record a frame's complexity."""

@@ -22,6 +22,7 @@ __all__ = ["any_engine", "find_or_make"]
 
 log = logging.getLogger(__name__)
 
+#: The longest wait, shorter than a silence that is taken for a hang.
 _SECONDS = 100.0
 
 
@@ -79,7 +80,13 @@ def _make(directory: Path) -> None:
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
         log.warning("graph not exported folder=%s reason=%s", directory, lines[-1])
-    except (OSError, subprocess.SubprocessError) as error:
+    except subprocess.TimeoutExpired:
+        log.warning(
+            "graph not exported folder=%s reason=not done within %.0f s; it is tried again at the next start",
+            directory,
+            _SECONDS,
+        )
+    except OSError as error:
         log.warning("graph not exported folder=%s reason=%s", directory, error)
 
 

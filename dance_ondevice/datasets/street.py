@@ -7,7 +7,7 @@ surfaces, ``street_painter`` draws objects on a ``street_canvas``, and this modu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -72,6 +72,20 @@ class Mount:
 
 #: A car's windscreen, as the demo's camera has it.
 MOUNT = Mount()
+
+
+def day_frames(size: tuple[int, int], indices: Sequence[int]) -> list[Pixels]:
+    """Frames of a street by day, (H, W, 3) uint8 BGR, at any (height, width).
+
+    What is too small for the street is rendered larger and shrunk.
+    """
+    height, width = size
+    camera = StreetCamera(seed=0, height=max(height, MIN_HEIGHT), width=max(width, MIN_WIDTH))
+    frames = [camera.render(index, "day")[0] for index in indices]
+    if (camera.height, camera.width) == (height, width):
+        return frames
+    shrunk = (cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames)
+    return [cast("Pixels", frame) for frame in shrunk]
 
 
 class StreetCamera:

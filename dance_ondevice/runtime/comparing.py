@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dance_ondevice.datasets.street import StreetCamera
+from dance_ondevice.datasets.street import day_frames
 from dance_ondevice.images.masks import Prediction, decide_on_half_grid
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import channels_last, predict
@@ -131,5 +131,4 @@ def _mask(server: Server, frame: NDArray[np.uint8]) -> Prediction:
 
 
 def _frames(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
-    camera = StreetCamera(seed=0, height=size[0], width=size[1])
-    return [camera.render(7 * index, "day")[0] for index in range(_FRAMES)]
+    return day_frames(size, [7 * index for index in range(_FRAMES)])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dance_ondevice.complexity import make_indicator
-from dance_ondevice.datasets.street import CONDITIONS, StreetCamera
+from dance_ondevice.datasets.street import CONDITIONS, StreetCamera, day_frames
 from dance_ondevice.images.labels import STREET_CLASSES, check_label
 
 SIZE = (96, 128)
@@ -163,3 +163,12 @@ def test_lamps_are_lit_at_dusk_and_not_by_day(camera: StreetCamera) -> None:
         cars = label == STREET_CLASSES.index("car")
         brighter += np.count_nonzero(dusk[cars][:, 2].astype(int) - day[cars][:, 2] > 40)
     assert brighter > 20
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 200), (96, 128)])
+def test_frames_by_day_have_any_size(size: tuple[int, int]) -> None:
+    first, second = day_frames(size, [0, 40])
+
+    assert first.shape == second.shape == (*size, 3)
+    assert first.dtype == np.uint8
+    assert np.any(first != second)

@@ -22,7 +22,7 @@ import zmq
 from daemon_process import PATIENCE, Daemon
 from day_children import Trainer, hold_trainer
 from ingest_harness import header
-from senders import WINDOW, Promises, audit, check_live_model, check_no_refund, dice, lost_samples
+from senders import PRIORITY, WINDOW, Promises, audit, check_live_model, check_no_refund, dice, lost_samples
 
 from dance_ondevice.daemon.store.scan import scan
 from dance_ondevice.daemon.store.service import open_reader
@@ -218,7 +218,7 @@ class LongDay:
 
     def __init__(self, folder: Path, frames: int) -> None:
         self.day = Day(frames)
-        self.daemon = Daemon(folder, inference=True, priority="background")
+        self.daemon = Daemon(folder, inference=True, priority=PRIORITY)
         # Evictions are told by name.
         self.daemon.options = ("--log-level", "debug")
         text = self.daemon.config.read_text()

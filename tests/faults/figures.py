@@ -13,7 +13,7 @@ from dance_ondevice.benchmarks.robustness.report import DayReport, Disk, FaultsR
 #: What the synthetic street is made from, in every test.
 STREET_SEED = 3
 #: How much of it a run does, in the words of the Makefile.
-_SIZES = ("FAULT_KILLS", "DAY_FRAMES", "OVERLOAD_SECONDS")
+_SIZES = ("FAULT_KILLS", "DAY_FRAMES", "OVERLOAD_SECONDS", "FAULT_PRIORITY")
 
 
 class Figures:

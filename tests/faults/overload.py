@@ -24,7 +24,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parent.
 
 from daemon_process import Daemon  # noqa: E402
 from ingest_harness import header, jpeg  # noqa: E402
-from senders import resident_bytes  # noqa: E402
+from senders import PRIORITY, resident_bytes  # noqa: E402
 
 #: Of the rate at which one frame after the other is answered.
 FACTOR = 10
@@ -56,7 +56,7 @@ class Report:
 
 def overload(folder: Path, seconds: float) -> Report:
     """Run a daemon with inference, find out what it takes, and send ten times that."""
-    daemon = Daemon(folder, inference=True, engine="auto", priority="background")
+    daemon = Daemon(folder, inference=True, engine="auto", priority=PRIORITY)
     daemon.start()
     assert daemon.process is not None
     try:

@@ -153,7 +153,7 @@ def main() -> int:
     if arguments.out:
         about = made_here(
             "soak",
-            f"make soak SOAK_SECONDS={arguments.seconds:.0f}",
+            f"make soak SOAK_SECONDS={arguments.seconds:.0f} FAULT_PRIORITY={arguments.priority}",
             f"synthetic street frames, 64x48, seed {STREET_SEED}; {', '.join(CONDITIONS)} in turn, "
             f"{TURN} frames of each, one in three labelled; a round every {arguments.rounds_every:.0f} s",
             seed=STREET_SEED,

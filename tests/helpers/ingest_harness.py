@@ -62,9 +62,11 @@ class Recorder:
     def dated(self, camera: str, ahead: float) -> None:
         self.ahead[camera] = ahead
 
-    def decided(self, camera: str, decision: Decision, standing: int) -> None:
+    def decided(self, camera: str, decision: Decision) -> None:
         self.conditions[camera, decision.condition, decision.outcome] += 1
-        self.stood[camera] = standing
+
+    def standing(self, camera: str, frames: int) -> None:
+        self.stood[camera] = frames
 
     def score(self, camera: str, value: float) -> None:
         self.scores.append((camera, value))

@@ -145,7 +145,7 @@ def _load(directory: Path, condition: str | None) -> tuple[Any, ModelCard]:
 
 def _frames(paths: StatePaths, height: int, width: int) -> list[NDArray[np.uint8]]:
     """The newest stored images; synthetic ones where there are none."""
-    from dance_ondevice.datasets.street import StreetCamera
+    from dance_ondevice.datasets.street import day_frames
     from dance_ondevice.images import codec as images
 
     found = []
@@ -158,5 +158,4 @@ def _frames(paths: StatePaths, height: int, width: int) -> list[NDArray[np.uint8
                 found.append(images.decode_colour(read_regular(file)))
             except (OSError, ImageError):
                 continue  # evicted in the meantime, or damaged, which the doctor reports
-    street = StreetCamera(seed=0, height=height, width=width)
-    return found or [street.render(40 * number, "day")[0] for number in range(_FRAMES)]
+    return found or day_frames((height, width), [40 * number for number in range(_FRAMES)])

@@ -43,6 +43,7 @@ def test_store_failure_is_told_and_counted() -> None:
             assert str(error) in reply.error
         assert harness.recorder.frames == {("front", "rejected"): 2}
         assert harness.recorder.refusals == {"store_full": 1, "store_failed": 1}
+        assert not harness.recorder.conditions, "what was not stored counts for no condition"
 
 
 def test_oldest_frames_overflow_while_the_store_is_slow() -> None:
