@@ -20,6 +20,8 @@ class JobSample(msgspec.Struct, frozen=True, kw_only=True):
     """One stored sample: absolute paths, its weight in the loss, and the factor that it is resized by.
 
     ``condition`` is the condition in which the sample was captured, empty where it is not known.
+    ``corrected`` says that a person made the label by correcting the live model's mask: what has no label
+    there was seen and left as it was.
     """
 
     id: str
@@ -28,6 +30,7 @@ class JobSample(msgspec.Struct, frozen=True, kw_only=True):
     weight: float = 1.0
     scale: float = 1.0
     condition: str = ""
+    corrected: bool = False
 
 
 class ScaleFit(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The board: what its energy goes into, what is wrong with it, and a backup."""
+"""The board: what its energy goes into, how it stands in its fleet, what is wrong with it, and a backup."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ async def energy(request: Request) -> Response:
         chart=energy_chart(past["days"], "day"),
         by_hour=energy_chart(past["hours"], "hour"),
     )
+
+
+async def fleet(request: Request) -> Response:
+    """The board's part in its fleet, and who else is in."""
+    site = site_of(request)
+    found = (await site.link.ask("fleet"))["fleet"]
+    return site.pages.render(request, "fleet.html", fleet=found, now=time.time())
 
 
 async def health(request: Request) -> Response:
@@ -83,6 +90,7 @@ async def download(request: Request) -> Response:
 
 routes = (
     Route("/energy", energy),
+    Route("/fleet", fleet),
     Route("/health", health),
     Route("/health/check", check, methods=["POST"]),
     Route("/health/backup", begin_backup, methods=["POST"]),

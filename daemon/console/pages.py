@@ -24,6 +24,7 @@ NAVIGATION = (
     ("/learning", "Learning"),
     ("/samples", "Samples"),
     ("/energy", "Energy"),
+    ("/fleet", "Fleet"),
     ("/health", "Health"),
 )
 _SPLITS = {

@@ -50,6 +50,7 @@ class Console:
     checkup: Checkup
     copying: Copying
     hours: Callable[[], list[dict[str, Any]]]
+    fleet: Callable[[], dict[str, Any] | None]
 
     def handlers(self) -> Mapping[str, Handler]:
         """A handler for each command; see ``control.server.ControlServer``."""
@@ -69,6 +70,7 @@ class Console:
             "version": self._version,
             "energy_days": lambda _: {"days": self._read(history.energy_days), "hours": self.hours()},
             "backup": self._backup,
+            "fleet": lambda _: {"fleet": self.fleet()},
             "worklist": lambda _: {**self._read(self.worklist.frames), "totals": vars(self.hand.totals)},
             "open_label": self._open_label,
             "save_label": self._save_label,

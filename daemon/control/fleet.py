@@ -16,12 +16,13 @@ import msgspec
 
 from dance_ondevice import __version__
 from dance_ondevice.daemon.control.server import ControlError, Handler
-from dance_ondevice.daemon.rounds.fleet.box import BoxError, FleetPart, offer_words
+from dance_ondevice.daemon.rounds.fleet.box import FleetPart, offer_words
+from dance_ondevice.daemon.rounds.fleet.releases import BoxError
 from dance_ondevice.daemon.versions.versions import Live
-from dance_ondevice.daemon.wire.fleet_messages import PIECE, Release, Synced
+from dance_ondevice.daemon.wire.fleet_messages import PIECE, Boards, Release, Synced
 from dance_ondevice.fleet.lineage import lineage
 
-__all__ = ["SOCKET_VARIABLE", "handlers", "report", "shared_socket", "version_of"]
+__all__ = ["SOCKET_VARIABLE", "handlers", "overview", "report", "shared_socket", "version_of"]
 
 #: Names the socket between a daemon and a link of different users; both units set it.
 SOCKET_VARIABLE = "DANCE_FLEET_SOCKET"
@@ -59,7 +60,12 @@ def handlers(part: FleetPart, live: Callable[[], Live | None]) -> Mapping[str, H
         return {
             "wants": [{"release": want.release, "have": want.have} for want in wants],
             "ballot": box.snapshot().facts.ballot,
+            "who": box.asks_who,
         }
+
+    def boards(query: Mapping[str, object]) -> dict[str, Any]:
+        _taking(lambda: box.boards(msgspec.convert(query["boards"], Boards)))
+        return {}
 
     def release(query: Mapping[str, object]) -> dict[str, Any]:
         wanted = msgspec.convert(query["release"], Release)
@@ -78,6 +84,7 @@ def handlers(part: FleetPart, live: Callable[[], Live | None]) -> Mapping[str, H
         "fleet_state": state,
         "fleet_offer": offer,
         "fleet_news": news,
+        "fleet_boards": boards,
         "fleet_release": release,
         "fleet_voted": voted,
         "fleet_trouble": trouble,
@@ -108,6 +115,16 @@ def report(part: FleetPart, live: Live | None) -> dict[str, Any]:
         "received_bytes": found.received,
         "trouble": found.trouble or None,
     }
+
+
+def overview(part: FleetPart | None, live: Live | None) -> dict[str, Any] | None:
+    """What the console's page shows: the board's part, and who else is in; None where it is in no fleet."""
+    if part is None:
+        return None
+    part.box.looked_at()
+    found = part.box.snapshot().boards
+    boards, at = found if found else (None, None)
+    return {**report(part, live), "boards": boards, "boards_at": at}
 
 
 def version_of(part: FleetPart, live: Live | None) -> int:

@@ -95,6 +95,7 @@ def make(
             lambda: parts.store.snapshot().free_bytes - parts.store.min_free_bytes,
         ),
         hours=parts.energy.hours.rows,
+        fleet=lambda: fleet.overview(parts.fleet, parts.versions.live()),
     )
     shared = shared_socket(environ)
     if shared is not None and not shared.parent.is_dir():

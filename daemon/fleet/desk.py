@@ -14,45 +14,40 @@ from pathlib import Path
 import msgspec
 
 from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFacts, VersionStatus, VoteFacts
-from dance_ondevice.daemon.fleet.making import Made, Source, Work, master_bytes
+from dance_ondevice.daemon.fleet.making import Base, Made, Source, Work, master_bytes
+from dance_ondevice.daemon.fleet.roster import Tallies, roster
 from dance_ondevice.daemon.fleet.shelf import MASTER, RELEASE, Shelf, used_by
 from dance_ondevice.daemon.wire import fleet_messages as messages
+from dance_ondevice.fleet.changes import file_limit
 from dance_ondevice.fleet.layers import Array
-from dance_ondevice.fleet.offers import About, OfferError, decode_offer, offer_limit
-from dance_ondevice.fleet.releases import encode_release, release_name
+from dance_ondevice.fleet.offers import About, OfferError, UnknownRelease, decode_offer
+from dance_ondevice.fleet.releases import ReleaseError, decode_release, encode_release, release_name
 from dance_ondevice.fleet.root import Root
 from dance_ondevice.policies.fleet.rules import Decision, FleetRules, Vote, Waiting, decide, due, staleness
 
-__all__ = ["Desk", "Tallies"]
+__all__ = ["Desk", "open_desk"]
 
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 #: A board that was not heard of for so long is not waited for.
 _LATELY_S = 7 * 86400.0
+#: How often boards are counted: every request asks how many there are.
+_COUNT_EVERY_S = 10.0
 #: How often it is written down that a board was heard of.
 _SEEN_EVERY_S = 3600.0
 #: Seconds after which a board tries again what the server's disk could not take.
 _DISK_RETRY_S = 600.0
 #: With ever more boards each asks less often, so that all together ask no more than so often in a second.
 _MOST_SYNCS = 10.0
-
+#: Published versions whose changes boards are told: a longer chain has more bytes than the newest release.
+_CHANGES_TOLD = 4
 
 _STATES: Mapping[VersionStatus, messages.OfferStateName] = {
     "candidate": "judging",
     "published": "used",
     "declined": "declined",
 }
-
-
-class Tallies:
-    """Counts since the start, for metrics."""
-
-    def __init__(self) -> None:
-        self.offers: dict[str, int] = {"admitted": 0, "refused": 0}
-        self.versions: dict[str, int] = {"published": 0, "declined": 0}
-        self.bytes: dict[str, int] = {"in": 0, "out": 0}
-        self.refused: dict[str, int] = {"request": 0, "rate": 0, "disk": 0}
 
 
 class Desk:
@@ -74,7 +69,11 @@ class Desk:
         self._sync_seconds = sync_seconds
         self._now = now
         self._seen: dict[str, float] = {name: facts.seen_at for name, facts in shelf.boards.items()}
+        #: When boards were counted, how many were known then, and how many of them were heard of lately.
+        self._lately = (0.0, -1, 0)
         self._shapes: dict[str, tuple[int, ...]] = {}
+        #: The release that was decoded last: most offers are counted from the newest.
+        self._decoded: tuple[str, Mapping[str, Array]] = ("", {})
         self.tallies = Tallies()
 
     def begin(self, tensors: dict[str, Array]) -> None:
@@ -96,7 +95,7 @@ class Desk:
     @property
     def most_bytes(self) -> int:
         """The most bytes of an offer."""
-        return offer_limit(self._shapes)
+        return file_limit(self._shapes)
 
     def answer(self, board: str, ask: messages.Ask, data: bytes) -> tuple[messages.Answer, bytes]:
         """Answer a board's request; returns the answer and the bytes that follow it."""
@@ -107,9 +106,11 @@ class Desk:
                 case messages.Put():
                     return self._put(board, ask, data), b""
                 case messages.Get():
-                    return self._get(ask)
+                    return self._get(board, ask)
                 case messages.Score():
                     return self._score(board, ask), b""
+                case messages.Who():
+                    return roster(self._shelf, self._seen, self.tallies, ask.id, self._now()), b""
         except OSError as error:
             self.tallies.refused["disk"] += 1
             log.warning("cannot serve board=%s error=%s", board, error)
@@ -131,13 +132,28 @@ class Desk:
             published=_release(published),
             candidate=_release(candidate) if candidate is not None else None,
             voted=candidate is not None and board in candidate.votes,
-            offer=self._state(board, ask.offer.id) if ask.offer else None,
+            offer=self._state(board, ask.offer) if ask.offer else None,
             set_back=bool(has) and self._shelf.number_of(has) is None,
             next_s=max(self._sync_seconds, self.seen_lately() / _MOST_SYNCS),
+            speaks=messages.SPEAKS,
+            changes=self._changes(),
         )
 
-    def _state(self, board: str, offer: str) -> messages.OfferState:
-        facts = self._shelf.boards.get(board, BoardFacts())
+    def _changes(self) -> tuple[messages.Change, ...]:
+        """What makes the newest releases of those before."""
+        shelf = self._shelf
+        newest = sorted(
+            (v for v in shelf.versions.values() if v.status == "published"), key=lambda v: -v.number
+        )[:_CHANGES_TOLD]
+        told = [shelf.candidate, *newest]
+        return tuple(
+            messages.Change(release=v.sha256, base=v.change.base, sha256=v.change.sha256, size=v.change.size)
+            for v in told
+            if v is not None and v.change is not None
+        )
+
+    def _state(self, board: str, ref: messages.OfferRef) -> messages.OfferState:
+        facts, offer = self._shelf.boards.get(board, BoardFacts()), ref.id
         version = self._shelf.version_of(board, offer)
         if version is not None:
             return messages.OfferState(
@@ -150,14 +166,16 @@ class Desk:
             return messages.OfferState(
                 id=offer, state="refused" if facts.refused else "waiting", reason=facts.refused
             )
+        if ref.against and self._shelf.number_of(ref.against) is None:
+            return messages.OfferState(id=offer, state="unknown", whole=True)
         return messages.OfferState(id=offer, state="unknown", have=self._shelf.arrived(board, offer))
 
     def _put(self, board: str, ask: messages.Put, data: bytes) -> messages.Answer:
         offer = ask.offer
         if not _NAME.fullmatch(offer.id) or not 0 < offer.size <= self.most_bytes:
             return self._refused(ask, f"an offer has at most {self.most_bytes} bytes and its SHA-256 as name")
-        state = self._state(board, offer.id)
-        if state.state != "unknown":
+        state = self._state(board, offer)
+        if state.state != "unknown" or state.whole:
             return messages.Stored(id=ask.id, offer=state)  # the receipt was lost
         if state.have >= offer.size:  # all of it came, and could not be kept then
             return messages.Stored(id=ask.id, offer=self._admitted(board, offer))
@@ -165,7 +183,7 @@ class Desk:
         if ask.offset != state.have or not fits:
             # It tells where to go on.
             return messages.Stored(id=ask.id, offer=state)
-        self.tallies.bytes["in"] += len(data)
+        self.tallies.exchanged(board, "in", len(data))
         have = self._shelf.append(board, offer.id, data)
         if have < offer.size:
             return messages.Stored(id=ask.id, offer=msgspec.structs.replace(state, have=have))
@@ -179,8 +197,11 @@ class Desk:
         before = self._shelf.boards.get(board, BoardFacts())
         facts = msgspec.structs.replace(before, offer=offer.id, arrived_at=self._now(), refused="")
         try:
-            about = decode_offer(data, self._root, self._shapes).about
+            about = decode_offer(data, self._root, self._shapes, self._values).about
             facts = msgspec.structs.replace(facts, base=self._base(about), samples=about.samples)
+        except UnknownRelease:
+            self._shelf.forget(board, offer.id)
+            return messages.OfferState(id=offer.id, state="unknown", whole=True)
         except OfferError as error:
             facts = msgspec.structs.replace(facts, refused=str(error))
         self._shelf.admit(board, None if facts.refused else data, facts)
@@ -189,16 +210,32 @@ class Desk:
             "offer board=%s id=%s base=%d samples=%d refused=%r",
             board, offer.id[:12], facts.base, facts.samples, facts.refused,
         )  # fmt: skip
-        return self._state(board, offer.id)
+        return self._state(board, offer)
+
+    def _values(self, release: str) -> Mapping[str, Array] | None:
+        """The values of a published release; None where it is not known."""
+        number = self._shelf.number_of(release)
+        if number is None:
+            return None
+        if self._decoded[0] != release:
+            try:
+                values = decode_release(self._shelf.release(number).read_bytes(), self._root, release)
+            except ReleaseError as error:  # of the disk: boards then hand in whole ones
+                log.warning("a release cannot be read number=%d error=%s", number, error)
+                return None
+            self._decoded = (release, values)
+        return self._decoded[1]
 
     def _base(self, about: About) -> int:
         """The newest published version that an offer goes back to and that is known here.
 
         Raises:
-            OfferError: It is too old.
+            OfferError: It is too old, or its changes are counted from another one.
         """
         known = [n for n in map(self._shelf.number_of, about.lineage) if n is not None]
         base, now = max(known, default=0), self._shelf.published.number
+        if about.against and self._shelf.number_of(about.against) != base:
+            raise OfferError(f"it is counted from another version than {base}, which it goes back to")
         if staleness(self._rules, self._behind(base)) is None:
             set_back = bool(about.lineage) and self._shelf.number_of(about.lineage[0]) is None
             why = " (the server was set back, and does not know the version that the board took)"
@@ -212,14 +249,14 @@ class Desk:
         """How many versions were published since this one."""
         return sum(v.status == "published" and v.number > base for v in self._shelf.versions.values())
 
-    def _get(self, ask: messages.Get) -> tuple[messages.Answer, bytes]:
-        path = self._shelf.release(ask.sha256) if _NAME.fullmatch(ask.sha256) else None
+    def _get(self, board: str, ask: messages.Get) -> tuple[messages.Answer, bytes]:
+        path = self._shelf.file(ask.sha256) if _NAME.fullmatch(ask.sha256) else None
         if path is None:
             return self._refused(ask, "there is no such version, or not any more"), b""
         with path.open("rb") as file:
             file.seek(max(0, ask.offset))
             data = file.read(messages.PIECE)
-        self.tallies.bytes["out"] += len(data)
+        self.tallies.exchanged(board, "out", len(data))
         return messages.Piece(id=ask.id, size=path.stat().st_size), data
 
     def _score(self, board: str, ask: messages.Score) -> messages.Answer:
@@ -283,10 +320,14 @@ class Desk:
         return Work(
             number=max(shelf.versions) + 1,
             now=shelf.master(shelf.published.number),
-            bases={s.used.base: shelf.master(s.used.base) for s in sources},
+            published=self._release(shelf.published.number),
+            bases={s.used.base: self._release(s.used.base) for s in sources},
             sources=sources,
             out=shelf.making,
         )
+
+    def _release(self, number: int) -> Base:
+        return Base(name=self._shelf.versions[number].sha256, path=self._shelf.release(number))
 
     def _source(self, board: str, facts: BoardFacts) -> Source:
         last = used_by(facts, facts.base)
@@ -312,6 +353,7 @@ class Desk:
             status="candidate",
             offers=tuple(source.used for source in made.work.sources),
             shortened=made.shortened,
+            change=made.change,
         )
         self._shelf.add(facts)
         log.info(
@@ -321,11 +363,16 @@ class Desk:
 
     def seen_lately(self) -> int:
         """Boards that were heard of within a week."""
-        now = self._now()
-        return sum(now - at <= _LATELY_S for at in list(self._seen.values()))
+        now, (counted_at, boards, count) = self._now(), self._lately
+        if boards != len(self._seen) or not 0 <= now - counted_at < _COUNT_EVERY_S:
+            count = sum(now - at <= _LATELY_S for at in list(self._seen.values()))
+            self._lately = (now, len(self._seen), count)
+        return count
 
     def _heard(self, board: str, *, has: str, refuses: str) -> None:
         now, facts = self._now(), self._shelf.boards.get(board, BoardFacts())
+        if not 0 <= now - self._seen.get(board, 0.0) <= _LATELY_S:
+            self._lately = (0.0, -1, 0)  # it counts again from now on
         self._seen[board] = now
         stale = not 0 <= now - facts.seen_at < _SEEN_EVERY_S
         if stale or (facts.has, facts.refuses) != (has, refuses):

@@ -8,7 +8,7 @@ import msgspec
 
 from dance_ondevice.policies.fleet.rules import Tally
 
-__all__ = ["BoardFacts", "UsedOffer", "VersionFacts", "VersionStatus", "VoteFacts"]
+__all__ = ["BoardFacts", "ChangeFacts", "UsedOffer", "VersionFacts", "VersionStatus", "VoteFacts"]
 
 VersionStatus = Literal["candidate", "published", "declined"]
 
@@ -19,6 +19,14 @@ class UsedOffer(msgspec.Struct, frozen=True, kw_only=True):
     board: str
     id: str
     base: int
+
+
+class ChangeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The file that makes a version's release of another one, ``base``."""
+
+    base: str
+    sha256: str
+    size: int
 
 
 class VoteFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +50,7 @@ class VersionFacts(msgspec.Struct, frozen=True, kw_only=True):
         votes: By board.
         reason: Why it was published or declined.
         miou: On all volunteers' frames; 0 before.
+        change: What makes its release of the one before; None for the root, and for versions of old.
     """
 
     number: int
@@ -54,6 +63,7 @@ class VersionFacts(msgspec.Struct, frozen=True, kw_only=True):
     votes: dict[str, VoteFacts] = {}
     reason: str = ""
     miou: float = 0.0
+    change: ChangeFacts | None = None
 
 
 class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,17 +12,25 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from dance_ondevice.daemon.fleet.facts import UsedOffer
-from dance_ondevice.daemon.fleet.shelf import MASTER, RELEASE
+from dance_ondevice.daemon.fleet.facts import ChangeFacts, UsedOffer
+from dance_ondevice.daemon.fleet.shelf import CHANGE, MASTER, RELEASE
 from dance_ondevice.files import write_durably
 from dance_ondevice.fleet.averaging import Contribution, average, with_offer
 from dance_ondevice.fleet.layers import Array
-from dance_ondevice.fleet.offers import decode_offer
-from dance_ondevice.fleet.releases import encode_release, release_name, rounded
+from dance_ondevice.fleet.offers import Offer, decode_offer
+from dance_ondevice.fleet.releases import apply_change, decode_release, encode_change, release_name
 from dance_ondevice.fleet.root import Root
 from dance_ondevice.policies.fleet.rules import FleetRules
 
-__all__ = ["Made", "Source", "Work", "load_master", "make", "master_bytes"]
+__all__ = ["Base", "Made", "Source", "Work", "load_master", "make", "master_bytes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A published release: its name and its file."""
+
+    name: str
+    path: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +57,16 @@ class Work:
     Attributes:
         number: Of the new version.
         now: File of the published version's values.
-        bases: File of each version that an offer began with, by number.
+        published: Its release, as boards have it.
+        bases: Release of each version that an offer began with, by number.
         sources: The offers, at most one of each board.
         out: Folder for the new version's files.
     """
 
     number: int
     now: Path
-    bases: Mapping[int, Path]
+    published: Base
+    bases: Mapping[int, Base]
     sources: tuple[Source, ...]
     out: Path
 
@@ -68,6 +78,7 @@ class Made:
     work: Work
     sha256: str
     size: int
+    change: ChangeFacts
     shortened: dict[str, float]
 
 
@@ -80,14 +91,18 @@ def make(root: Root, work: Work, rules: FleetRules) -> Made:
     """
     now = load_master(work.now)
     averaged = average(root, now, _Contributions(root, work), rules)
-    release = encode_release(root, averaged.tensors)
+    before = work.published.path.read_bytes()
+    change = encode_change(root, averaged.tensors, before)
+    release = apply_change(root, change, before)
     work.out.mkdir(mode=0o700, exist_ok=True)
     write_durably(work.out / MASTER, master_bytes(averaged.tensors))
     write_durably(work.out / RELEASE, release)
+    write_durably(work.out / CHANGE, change)
     return Made(
         work=work,
         sha256=release_name(release),
         size=len(release),
+        change=ChangeFacts(base=work.published.name, sha256=release_name(change), size=len(change)),
         shortened={board: factor for board, factor in averaged.shortened.items() if factor < 1.0},
     )
 
@@ -109,14 +124,20 @@ class _Contributions:
         self._root = root
         self._work = work
         # Few: no offer is older than FleetRules.oldest_base.
-        self._bases = {number: rounded(load_master(path)) for number, path in work.bases.items()}
+        self._bases = {
+            number: decode_release(base.path.read_bytes(), root, base.name)
+            for number, base in work.bases.items()
+        }
+        self._named = {base.name: self._bases[number] for number, base in work.bases.items()}
+        self._shapes = {name: tensor.shape for name, tensor in load_master(work.now).items()}
 
     def __iter__(self) -> Iterator[Contribution]:
         for source in self._work.sources:
             base: Mapping[str, Array] = self._bases[source.used.base]
-            shapes = {name: tensor.shape for name, tensor in base.items()}
             if source.counted_from is not None:
-                last = decode_offer(source.counted_from.read_bytes(), self._root, shapes)
-                base = with_offer(self._root, base, last)
-            offer = decode_offer(source.path.read_bytes(), self._root, shapes)
+                base = with_offer(self._root, base, self._read(source.counted_from))
+            offer = self._read(source.path)
             yield Contribution(board=source.used.board, offer=offer, base=base, behind=source.behind)
+
+    def _read(self, path: Path) -> Offer:
+        return decode_offer(path.read_bytes(), self._root, self._shapes, self._named.get)

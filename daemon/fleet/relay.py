@@ -87,7 +87,12 @@ class Relay:
             program=state["program"],
         )
         news = self._news(ask)
-        if offer is not None and news.offer is not None and news.offer.state == "unknown":
+        if (
+            offer is not None
+            and news.offer is not None
+            and news.offer.state == "unknown"
+            and not news.offer.whole
+        ):
             self._send(offer, news.offer.have)
             news = self._news(ask)
         told = self._daemon("fleet_news", news=msgspec.to_builtins(news))
@@ -95,6 +100,9 @@ class Relay:
             self._fetch(msgspec.convert(want["release"], messages.Release), int(want["have"]))
         if told["ballot"] is not None:
             self._vote(msgspec.convert(told["ballot"], Ballot))
+        if told["who"]:
+            boards, _ = self._server.ask(messages.Who(id=0))
+            self._daemon("fleet_boards", boards=msgspec.to_builtins(boards))
         return news.next_s
 
     def _news(self, ask: messages.Sync) -> messages.Synced:
@@ -109,6 +117,9 @@ class Relay:
             found = self._daemon("fleet_offer", id=offer.id, offset=have)
             data = base64.b64decode(found["data"])
             stored, _ = self._server.ask(messages.Put(id=0, offer=offer, offset=have), data)
+            if stored.offer.whole:
+                log.info("offer %s: the server lacks what it is counted from", offer.id[:12])
+                return
             if stored.offer.state != "unknown":
                 log.info("offer %s: %s %s", offer.id[:12], stored.offer.state, stored.offer.reason)
                 return
@@ -120,7 +131,7 @@ class Relay:
         tries = 2 + 2 * (release.size // messages.PIECE + 1)
         for _ in range(tries):
             if have >= release.size:
-                log.info("version %d has arrived", release.number)
+                log.info("a file of version %d has arrived", release.number)
                 return
             _, data = self._server.ask(messages.Get(id=0, sha256=release.sha256, offset=have))
             found = self._daemon(

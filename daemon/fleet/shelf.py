@@ -21,13 +21,13 @@ from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFact
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import is_leftover, sync_directory, write_durably
 
-__all__ = ["MASTER", "RELEASE", "Shelf", "ShelfError"]
+__all__ = ["CHANGE", "MASTER", "RELEASE", "Shelf", "ShelfError"]
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-MASTER, RELEASE = "master.safetensors", "release.safetensors"
+MASTER, RELEASE, CHANGE = "master.safetensors", "release.safetensors", "release.change"
 _FACTS, _OFFER, _PART = "facts.json", ".offer", ".part"
 #: Of versions that were declined, so many stay on record, without their tensors.
 _DECLINED_KEPT = 20
@@ -47,6 +47,8 @@ class Shelf:
         self.versions: dict[int, VersionFacts] = {}
         #: The version that each offer was used in.
         self._used: dict[tuple[str, str], int] = {}
+        #: The offer of each board that is in the candidate.
+        self._judged: dict[str, str] = {}
 
     @property
     def published(self) -> VersionFacts:
@@ -103,13 +105,20 @@ class Shelf:
         """The version that an offer was used in."""
         return self.versions.get(self._used.get((board, offer), -1))
 
-    def release(self, sha256: str) -> Path | None:
-        """The file of a release; None where there is none of this name, or not any more."""
+    def file(self, sha256: str) -> Path | None:
+        """The file of a release or change; None where there is none of this name, or not any more."""
         for version in self.versions.values():
-            if version.sha256 == sha256 and version.status != "declined":
-                path = self._version(version.number) / RELEASE
+            if version.status == "declined":
+                continue
+            change = version.change.sha256 if version.change else ""
+            if sha256 in (version.sha256, change):
+                path = self._version(version.number) / (RELEASE if sha256 == version.sha256 else CHANGE)
                 return path if path.exists() else None
         return None
+
+    def release(self, number: int) -> Path:
+        """The file of a version's release."""
+        return self._version(number) / RELEASE
 
     def master(self, number: int) -> Path:
         """The file with a version's values in 32 bits."""
@@ -121,11 +130,10 @@ class Shelf:
 
     def waiting(self) -> dict[str, BoardFacts]:
         """The boards whose offer waits for a version."""
-        return {
-            name: facts
-            for name, facts in list(self.boards.items())
-            if facts.offer and not facts.refused and (name, facts.offer) not in self._used
-        }
+        return {name: facts for name, facts in list(self.boards.items()) if self._waits(name, facts)}
+
+    def _waits(self, board: str, facts: BoardFacts) -> bool:
+        return bool(facts.offer) and not facts.refused and (board, facts.offer) not in self._used
 
     def arrived(self, board: str, offer: str) -> int:
         """The bytes of an offer that have arrived."""
@@ -162,6 +170,10 @@ class Shelf:
             return data
         path.unlink()
         return None
+
+    def forget(self, board: str, offer: str) -> None:
+        """Remove what has arrived of an offer."""
+        self._part(board, offer).unlink(missing_ok=True)
 
     def admit(self, board: str, data: bytes | None, facts: BoardFacts) -> None:
         """Keep an offer, and what is known of its board; durable when it returns.
@@ -240,6 +252,8 @@ class Shelf:
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     def _count_used(self, version: VersionFacts) -> None:
+        candidate = self.candidate
+        self._judged = {used.board: used.id for used in candidate.offers} if candidate else {}
         for used in version.offers:
             self._used[used.board, used.id] = version.number
             facts = self.boards.get(used.board)
@@ -249,7 +263,7 @@ class Shelf:
     def _tidy(self) -> None:
         declined = sorted(v.number for v in self.versions.values() if v.status == "declined")
         for number in declined:
-            for name in (MASTER, RELEASE):
+            for name in (MASTER, RELEASE, CHANGE):
                 (self._version(number) / name).unlink(missing_ok=True)
         for number in declined[:-_DECLINED_KEPT]:
             self._remove(number)
@@ -264,12 +278,11 @@ class Shelf:
 
     def _tidy_board(self, board: str) -> None:
         """Remove offers that neither wait, nor are scored, nor are what the next change is counted from."""
-        facts, candidate = self.boards[board], self.candidate
+        facts = self.boards[board]
         kept = {facts.used.id} if facts.used else set()
-        if board in self.waiting():
+        if self._waits(board, facts):
             kept.add(facts.offer)
-        if candidate is not None:
-            kept |= {used.id for used in candidate.offers if used.board == board}
+        kept.add(self._judged.get(board, ""))
         folder = self.folder / "boards" / board
         for path in folder.glob(f"*{_OFFER}"):
             if path.name.removesuffix(_OFFER) not in kept:

@@ -15,6 +15,7 @@ from dance_ondevice.daemon.children.jobs import JobSample
 from dance_ondevice.daemon.store.labelled import BOUNDED
 from dance_ondevice.policies.rounds.rehearsal import is_anchor
 from dance_ondevice.policies.rounds.start import RoundPlan
+from dance_ondevice.policies.samples.splits import CORRECTED
 
 #: Number of latest rounds of which the role of every sample stays on record.
 _KEPT_ROUNDS = 50
@@ -26,7 +27,8 @@ def job_samples(db: Database, ids: Sequence[str], state_dir: Path) -> tuple[JobS
     for chunk in _chunks(ids, 500):
         marks = ",".join("?" * len(chunk))
         for row in db.query(
-            f"select id, path, label_path, weight, condition from samples where id in ({marks})",
+            "select id, path, label_path, label_source, weight, condition from samples "
+            f"where id in ({marks})",
             list(chunk),
         ):
             if row["label_path"]:
@@ -36,6 +38,7 @@ def job_samples(db: Database, ids: Sequence[str], state_dir: Path) -> tuple[JobS
                     label=str(state_dir / row["label_path"]),
                     weight=row["weight"] or 1.0,
                     condition=row["condition"] or "",
+                    corrected=row["label_source"] == CORRECTED,
                 )
     return tuple(found[i] for i in ids if i in found)
 

@@ -53,6 +53,9 @@ class RoundKind(Protocol):
     @property
     def companions(self) -> Sequence[nn.Module]: ...  # noqa: D102
 
+    def as_served(self, live: nn.Module) -> None:
+        """Bring the live model, just loaded, into the state that segments the frames of the round."""
+
     def learning(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
         """The context in which the model is trained."""
 
@@ -98,6 +101,9 @@ class WholeRound:
     def companions(self) -> Sequence[nn.Module]:
         """Models that must lose the same channels as the candidate."""
         return self._additions.companions
+
+    def as_served(self, live: nn.Module) -> None:
+        """Do nothing: the round is for the frames of all conditions."""
 
     @contextlib.contextmanager
     def learning(self, model: nn.Module) -> Iterator[None]:
@@ -210,6 +216,10 @@ class ConditionRound:
         learnt = (n for statistics in live.sets.values() for n in statistics.learnt)
         self._base = conditions.capture(model, learnt=dict.fromkeys((*self._parameters, *learnt)))
         self._start = live.sets[name].over(self._base)
+
+    def as_served(self, live: nn.Module) -> None:
+        """Apply the condition's current statistics."""
+        conditions.apply(live, self._start)
 
     @contextlib.contextmanager
     def learning(self, model: nn.Module) -> Iterator[None]:

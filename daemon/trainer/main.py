@@ -29,8 +29,9 @@ from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.child import emit, lower_priority, open_events, out_of_memory
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard, counts_file, write_counts
 from dance_ondevice.daemon.trainer.curve import Curve, Gate
+from dance_ondevice.daemon.trainer.holding import held
 from dance_ondevice.daemon.trainer.interrupts import Leave, ParentRequests, Saved
-from dance_ondevice.daemon.trainer.kinds import KINDS
+from dance_ondevice.daemon.trainer.kinds import KINDS, RoundKind
 from dance_ondevice.daemon.trainer.scale_fit import with_scale_loss
 from dance_ondevice.daemon.trainer.scores import kept_scores, score, time_masks
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
@@ -45,7 +46,6 @@ from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.runtime import devices
 from dance_ondevice.runtime.comparing import prepare
 from dance_ondevice.training.batches import TrainingSample
-from dance_ondevice.training.losses import Distillation
 from dance_ondevice.training.precision import Precision, measure_precision
 from dance_ondevice.training.state import StateError
 from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions
@@ -116,7 +116,7 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
         emit(events, jobs.OnDevice(chosen.name, chosen.reason))
         curve.begin(candidate, changed=job.target_macs is not None or not kind.starts_as_live)
         with kind.learning(candidate), devices.on_device(chosen.name, candidate):
-            trainer = _trainer(job, candidate, card, chosen.name)
+            trainer = _trainer(job, kind, candidate, card, chosen.name)
             training = _train(job, trainer, curve, events=events, requests=requests, saved=saved)
         if training is None:
             return
@@ -219,7 +219,11 @@ def _on_cpu(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def _trainer(
-    job: jobs.Job, candidate: torch.nn.Module, card: ModelCard, device: Literal["cpu", "cuda"]
+    job: jobs.Job,
+    kind: RoundKind,
+    candidate: torch.nn.Module,
+    card: ModelCard,
+    device: Literal["cpu", "cuda"],
 ) -> Trainer:
     options = TrainingOptions(
         steps=job.steps,
@@ -231,12 +235,9 @@ def _trainer(
         seed=job.seed,
     )
     samples = [sample_of(s) for s in job.train + job.rehearsal]
-    distillation = None
-    if job.distillation > 0 and job.rehearsal:
-        teacher, _ = checkpoint.load(Path(job.live))
-        old = range(len(job.train), len(samples))
-        distillation = Distillation(teacher.to(device), old, weight=job.distillation)
-    return Trainer(candidate, samples, options, card.normalisation, distillation=distillation)
+    return Trainer(
+        candidate, samples, options, card.normalisation, distillation=held(job, kind, card, device)
+    )
 
 
 def _scored_once(

@@ -21,14 +21,12 @@ from dance_ondevice.daemon.viewing import pictures
 from dance_ondevice.images.codec import decode_colour, decode_label, encode_png
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE, LabelError, check_label
-from dance_ondevice.policies.samples.splits import MACHINES
+from dance_ondevice.policies.samples.splits import CORRECTED, MACHINES
 
-__all__ = ["SOURCE", "HandLabels", "LabelRefused"]
+__all__ = ["HandLabels", "LabelRefused"]
 
 log = logging.getLogger(__name__)
 
-#: Source of labels that a person made in the browser.
-SOURCE = "person"
 _STORE_SECONDS = 8.0
 _MODEL_SECONDS = 6.0
 
@@ -129,7 +127,7 @@ class HandLabels:
             raise LabelRefused("nothing is labelled yet: tap a region, or press 'all else is right'")
         png = encode_png(pictures.shrink(ids, native))
         classes = [int(number) for number in np.flatnonzero(counts)]
-        stored = self.store.add_label(row["id"], png, classes, SOURCE, replaces=version)
+        stored = self.store.add_label(row["id"], png, classes, CORRECTED, replaces=version)
         try:
             stored.result(_STORE_SECONDS)
         except FutureTimeout:

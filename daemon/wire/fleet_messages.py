@@ -17,9 +17,13 @@ __all__ = [
     "MOST_HEADER",
     "MOST_PART",
     "PIECE",
+    "SPEAKS",
     "VERSION",
     "Answer",
     "Ask",
+    "BoardNews",
+    "Boards",
+    "Change",
     "Get",
     "MessageError",
     "OfferRef",
@@ -33,6 +37,7 @@ __all__ = [
     "Stored",
     "Sync",
     "Synced",
+    "Who",
     "decode_answer",
     "decode_ask",
     "encode",
@@ -40,6 +45,8 @@ __all__ = [
 
 #: Version of these messages.
 VERSION = 1
+#: What a server of this version understands beyond the first one: 2 is changes against releases, and ``Who``.
+SPEAKS = 2
 #: Bytes of a file in one message.
 PIECE = 256 * 1024
 #: Bytes of the JSON part.
@@ -54,10 +61,14 @@ class MessageError(ValueError):
 
 
 class OfferRef(msgspec.Struct, frozen=True, kw_only=True):
-    """A board's offer: the SHA-256 of its file, and its size."""
+    """A board's offer: the SHA-256 of its file, its size, and the release that it is counted from.
+
+    ``against`` is empty for an offer that is whole.
+    """
 
     id: str
     size: int
+    against: str = ""
 
 
 class Sync(msgspec.Struct, frozen=True, kw_only=True, tag="sync", tag_field="op"):
@@ -109,7 +120,14 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, tag="score", tag_field="o
     published: Tally
 
 
-Ask = Sync | Put | Get | Score
+class Who(msgspec.Struct, frozen=True, kw_only=True, tag="who", tag_field="op"):
+    """The board wants to know who is in the fleet, for people."""
+
+    id: int
+    v: int = VERSION
+
+
+Ask = Sync | Put | Get | Score | Who
 
 #: unknown: the server lacks it and wants it; waiting: for a version; judging: in a candidate; used: in a
 #: published version; declined: in one that did not gain; refused: it cannot be taken, see the reason.
@@ -117,13 +135,28 @@ OfferStateName = Literal["unknown", "waiting", "judging", "used", "declined", "r
 
 
 class OfferState(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an offer; ``have`` are the bytes that have arrived."""
+    """What became of an offer.
+
+    Attributes:
+        have: The bytes that have arrived.
+        whole: Whether the server lacks the release that the offer is counted from, and wants it whole.
+    """
 
     id: str
     state: OfferStateName
     have: int = 0
     version: int = 0
     reason: str = ""
+    whole: bool = False
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of ``size`` bytes that makes the release ``release`` of the release ``base``."""
+
+    release: str
+    base: str
+    sha256: str
+    size: int
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +178,8 @@ class Synced(msgspec.Struct, frozen=True, kw_only=True, tag="synced"):
         set_back: Whether the server does not know the release that the board took last: it was restored from
             an old backup.
         next_s: Seconds after which the board asks again.
+        speaks: What the server understands, see :data:`SPEAKS`.
+        changes: Files that make the newest releases of those before, in no order.
     """
 
     id: int
@@ -154,6 +189,8 @@ class Synced(msgspec.Struct, frozen=True, kw_only=True, tag="synced"):
     offer: OfferState | None = None
     set_back: bool = False
     next_s: float = 300.0
+    speaks: int = 1
+    changes: tuple[Change, ...] = ()
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True, tag="stored"):
@@ -178,6 +215,38 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True, tag="scored"):
     reason: str = ""
 
 
+class BoardNews(msgspec.Struct, frozen=True, kw_only=True):
+    """One board, as the server knows it.
+
+    Attributes:
+        name: Of the board.
+        heard_s: Seconds since it was heard of.
+        version: The version that it has taken last; 0 is the root.
+        refused: The version that its own gate refused last; None for none.
+        gain: mIoU of the newest version that it scored over the one before, on its own held-out frames;
+            None for none.
+        waiting: Whether an offer of it waits for a version.
+        sent, received: Bytes of files since the server's start, as the board sees it.
+    """
+
+    name: str
+    heard_s: float
+    version: int = 0
+    refused: int | None = None
+    gain: float | None = None
+    waiting: bool = False
+    sent: int = 0
+    received: int = 0
+
+
+class Boards(msgspec.Struct, frozen=True, kw_only=True, tag="boards"):
+    """Who is in the fleet: those heard of last, and how many there are."""
+
+    id: int
+    count: int
+    boards: tuple[BoardNews, ...]
+
+
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
     """A request was not served: the reason, and the seconds after which to try again; 0 for not as it is."""
 
@@ -186,7 +255,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
     retry_s: float = 0.0
 
 
-Answer = Synced | Stored | Piece | Scored | Refusal
+Answer = Synced | Stored | Piece | Scored | Boards | Refusal
 
 _asks: msgspec.json.Decoder[Ask] = msgspec.json.Decoder(Ask)
 _answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)

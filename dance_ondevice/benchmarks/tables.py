@@ -22,8 +22,9 @@ from dance_ondevice.benchmarks.demo_runs.report import DemoRuns
 from dance_ondevice.benchmarks.first_round_report import FirstRoundReport
 from dance_ondevice.benchmarks.fleet import page as fleet_page
 from dance_ondevice.benchmarks.fleet.report import FleetReport
-from dance_ondevice.benchmarks.fleet.server import ServerReport
+from dance_ondevice.benchmarks.fleet.server import MANY, ServerReport
 from dance_ondevice.benchmarks.fleet.server import lines as fleet_server_lines
+from dance_ondevice.benchmarks.fleet.ways import USUAL
 from dance_ondevice.benchmarks.indicators_report import (
     TARGET_OF_DECODE,
     TARGET_RHO,
@@ -270,7 +271,10 @@ def _step(result: Result) -> tuple[str, list[str]]:
 
 def _fleet(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, FleetReport)
-    return f"A fleet of {len(report.arms[0].runs[0].boards)} boards, {report.fleet}", fleet_page.lines(report)
+    names = tuple(arm.name for arm in report.arms)
+    arms = "" if names == USUAL else f": {'; '.join(names)}"
+    title = f"A fleet of {len(report.arms[0].runs[0].boards)} boards, {report.fleet}{arms}"
+    return title, fleet_page.lines(report)
 
 
 def _labelling(result: Result) -> tuple[str, list[str]]:
@@ -283,7 +287,9 @@ def _console(result: Result) -> tuple[str, list[str]]:
 
 
 def _fleet_server(result: Result) -> tuple[str, list[str]]:
-    return "A fleet's server alone", fleet_server_lines(as_body(result, ServerReport))
+    report = as_body(result, ServerReport)
+    many = f", {report.offers:,} offers" if report.offers >= MANY else ""
+    return f"A fleet's server alone{many}", fleet_server_lines(report)
 
 
 def _base(result: Result) -> tuple[str, list[str]]:
@@ -296,7 +302,9 @@ def _soak(result: Result) -> tuple[str, list[str]]:
 
 
 def _faults(result: Result) -> tuple[str, list[str]]:
-    return "What was broken on purpose", robustness_page.faults_lines(as_body(result, FaultsReport))
+    report = as_body(result, FaultsReport)
+    alone = ", of a fleet" if report.fleet and not report.kills else ""
+    return f"What was broken on purpose{alone}", robustness_page.faults_lines(report)
 
 
 def _demo(result: Result) -> tuple[str, list[str]]:

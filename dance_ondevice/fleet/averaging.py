@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dance_ondevice.fleet.layers import Array, gather, places, scatter
+from dance_ondevice.fleet.layers import Array, are_all, gather, places, scatter
 from dance_ondevice.fleet.offers import Offer
 from dance_ondevice.fleet.root import Root, layer_of, travels
 from dance_ondevice.policies.fleet.rules import FleetRules, clip_factor, staleness, weight
@@ -181,12 +181,14 @@ def _median(values: Array, held: NDArray[np.bool_]) -> Array:
 
 
 def _index(root: Root, name: str, each: Contribution) -> _Index:
-    """Where a board's tensor lies in the root's; all of it, where the layer has no channels."""
+    """Where a board's tensor lies in the root's; all of it, where the layer lost or has no channels."""
     owner = layer_of(root, name)
     if owner is None or each.base[name].ndim == 0:
         return _Index((...,))
-    layer = root.layers[owner[0]]
-    found = places(layer, owner[1], each.offer.numbers[owner[0]])
+    layer, numbers = root.layers[owner[0]], each.offer.numbers[owner[0]]
+    if are_all(layer, numbers):
+        return _Index((...,))
+    found = places(layer, owner[1], numbers)
     return _Index(found, transposed=layer.transposed and len(found) == 2)
 
 

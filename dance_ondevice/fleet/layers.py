@@ -14,7 +14,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Layer", "Numbers", "PlacementError", "gather", "kept_shape", "places", "scatter"]
+__all__ = [
+    "Array",
+    "Layer",
+    "Numbers",
+    "PlacementError",
+    "are_all",
+    "gather",
+    "kept_shape",
+    "places",
+    "scatter",
+]
 
 Array = NDArray[np.float32]
 #: The numbers of a layer's input and output channels in the root: each at most once.
@@ -60,20 +70,31 @@ def places(layer: Layer, tensor: str, numbers: Numbers) -> Places:
     for side, width in ((inputs, root_in), (outputs, root_out)):
         if side.ndim != 1 or len(side) == 0 or side.min() < 0 or side.max() >= width:
             raise PlacementError(f"channel numbers must lie from 0 to {width - 1}")
-        if len(np.unique(side)) != len(side):
+        if np.bincount(side).max() > 1:
             raise PlacementError("a channel number stands twice")
     if layer.kind == "channelwise" or tensor != "weight":
         return (outputs,)
+    if groups == 1:
+        rows, columns = outputs[:, None], inputs[None, :]
+        return (columns, rows) if layer.transposed else (rows, columns)
     per_group_in, per_group_out = root_in // groups, root_out // groups
     by_group = np.bincount(inputs // per_group_in, minlength=groups)
     present, of_outputs = np.flatnonzero(by_group), outputs // per_group_out
     uneven = len(set(by_group[present].tolist())) != 1 or not np.isin(of_outputs, present).all()
-    if groups > 1 and (uneven or np.any(np.diff(inputs) < 0)):
+    if uneven or np.any(np.diff(inputs) < 0):
         raise PlacementError("the groups of a grouped convolution must keep as many inputs each, in order")
     local = (inputs % per_group_in).reshape(len(present), -1)
     rows = outputs[:, None]
     columns = local[np.searchsorted(present, of_outputs)]
     return (columns, rows) if layer.transposed else (rows, columns)
+
+
+def are_all(layer: Layer, numbers: Numbers) -> bool:
+    """Return whether these are all channels of a layer, in their order."""
+    return all(
+        len(side) == width and np.array_equal(side, np.arange(width))
+        for side, width in zip(numbers, layer.channels[:2], strict=True)
+    )
 
 
 def kept_shape(layer: Layer, tensor: str, numbers: Numbers, root: tuple[int, ...]) -> tuple[int, ...]:
@@ -103,8 +124,9 @@ def gather(layer: Layer, tensor: str, numbers: Numbers, root: Array) -> Array:
     Raises:
         PlacementError: as :func:`places`.
     """
-    if root.ndim == 0:
-        return root
+    if root.ndim == 0 or are_all(layer, numbers):
+        same: Array = root.copy()
+        return same
     index = places(layer, tensor, numbers)
     found: Array = root[index]
     if layer.transposed and len(index) == 2:

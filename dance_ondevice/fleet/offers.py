@@ -1,13 +1,14 @@
 """An offer: what a board hands to its fleet after it has learnt, as one safetensors file.
 
-It holds the weights in 16 bits, the numbers of the channels that they belong to, and a few numbers about the
-round. It never holds images, labels, or the statistics of normalisation layers, which describe a board's own
-images.
+It holds the weights, whole in 16 bits or as packed changes against a release that the server has
+(:mod:`dance_ondevice.fleet.changes`), the numbers of the channels that they belong to, and a few numbers
+about the round. It never holds images, labels, or the statistics of normalisation layers, which describe a
+board's own images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -16,18 +17,30 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from dance_ondevice.documents import DocumentError, decode
-from dance_ondevice.fleet.layers import Array, Numbers, PlacementError, kept_shape
+from dance_ondevice.fleet.changes import ChangeError, arrays_of, file_limit, pack, unpack, values_of
+from dance_ondevice.fleet.layers import Array, Numbers, PlacementError, gather, kept_shape
 from dance_ondevice.fleet.root import Root, layer_of, travels
 
-__all__ = ["About", "Offer", "OfferError", "decode_offer", "encode_offer", "offer_limit"]
+__all__ = [
+    "About",
+    "Offer",
+    "OfferError",
+    "UnknownRelease",
+    "decode_offer",
+    "encode_offer",
+]
 
-_ABOUT, _ORIGIN, _MODEL = "about", "origin/", "model/"
+_ABOUT, _ORIGIN = "about", "origin/"
 #: Largest number of bytes that the description of an offer may have.
 _MOST_ABOUT = 65536
 
 
 class OfferError(ValueError):
     """Error: an offer cannot be taken; the message says why, for the board's log."""
+
+
+class UnknownRelease(OfferError):  # noqa: N818 - says what is wrong
+    """Error: an offer is counted from a release that is not here: it must come whole."""
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -41,6 +54,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Fal
         version: The board's own name of the version.
         lineage: SHA-256 of the fleet versions that the board has taken, the newest first; empty where only
             ``base`` is known.
+        against: SHA-256 of the release that its changes are counted from; empty for a whole offer.
     """
 
     root: str
@@ -49,6 +63,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Fal
     samples: int
     version: str = ""
     lineage: tuple[str, ...] = ()
+    against: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,49 +82,60 @@ class Offer:
 
 
 def encode_offer(
-    root: Root, about: About, tensors: Mapping[str, Array], numbers: Mapping[str, Numbers]
+    root: Root,
+    about: About,
+    tensors: Mapping[str, Array],
+    numbers: Mapping[str, Numbers],
+    *,
+    base: Mapping[str, Array] | None = None,
 ) -> bytes:
-    """Write an offer; values in 16 bits, beyond 65,504 in 32.
+    """Write an offer.
 
     Args:
         root: Description of the fleet's root.
         about: What the offer says about itself.
         tensors: The model's state; what does not leave the board is left out here.
         numbers: Its channels in the root, by layer.
+        base: Values of the release ``about.against``, as :func:`releases.decode_release` gives them; None
+            where the offer is whole.
     """
-    out: dict[str, np.ndarray] = {}
-    for name, tensor in tensors.items():
-        if travels(root, name):
-            fits = float(np.abs(tensor).max(initial=0.0)) <= float(np.finfo(np.float16).max)
-            # safetensors writes memory as it lies: another order than C would scramble the values.
-            out[_MODEL + name] = tensor.astype(np.float16 if fits else np.float32, order="C")
-    for name, (inputs, outputs) in numbers.items():
-        if name in root.layers:
-            out[f"{_ORIGIN}{name}/in"] = inputs.astype(np.int16)
-            out[f"{_ORIGIN}{name}/out"] = outputs.astype(np.int16)
-    return safetensors.numpy.save(out, metadata={_ABOUT: msgspec.json.encode(about).decode()})
+    own = {name: tensor for name, tensor in tensors.items() if travels(root, name)}
+    known = {name: sides for name, sides in numbers.items() if name in root.layers}
+    old = {} if base is None else _kept(root, base, known, own)
+    out = arrays_of(own, old)
+    for name, (inputs, outputs) in known.items():
+        out[f"{_ORIGIN}{name}/in"] = inputs.astype(np.int16)
+        out[f"{_ORIGIN}{name}/out"] = outputs.astype(np.int16)
+    data = safetensors.numpy.save(out, metadata={_ABOUT: msgspec.json.encode(about).decode()})
+    return data if base is None else pack(data)
 
 
-def offer_limit(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Return the most bytes of an offer of this root: all its channels in 32 bits, and their numbers."""
-    values = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
-    return 4 * values + 64 * 1024 + 512 * len(shapes)
-
-
-def decode_offer(data: bytes, root: Root, shapes: Mapping[str, tuple[int, ...]]) -> Offer:
+def decode_offer(
+    data: bytes,
+    root: Root,
+    shapes: Mapping[str, tuple[int, ...]],
+    releases: Callable[[str], Mapping[str, Array] | None] = lambda _: None,
+) -> Offer:
     """Read an offer from a board that nobody vouches for.
 
     Args:
         data: The file.
         root: Description of the fleet's root.
         shapes: Shapes of the root's tensors, by name.
+        releases: Returns the values of a release by its name; None where it is not known.
 
     Raises:
+        UnknownRelease: Its changes are counted from a release that is not known.
         OfferError: It is too large, not safetensors, of another root, its classes are none of the fleet's, a
             tensor is missing, is not finite, or does not have the shape that its channels ask for.
     """
-    if len(data) > offer_limit(shapes):
-        raise OfferError(f"{len(data)} bytes; an offer of this root has at most {offer_limit(shapes)}")
+    most = file_limit(shapes)
+    if len(data) > most:
+        raise OfferError(f"{len(data)} bytes; an offer of this root has at most {most}")
+    try:
+        data = unpack(data, most)
+    except ChangeError as error:
+        raise OfferError(str(error)) from error
     about = _about(data)
     if about.root != root.sha256:
         raise OfferError(f"it began with the model {about.root[:12]}, this fleet with {root.sha256[:12]}")
@@ -117,18 +143,42 @@ def decode_offer(data: bytes, root: Root, shapes: Mapping[str, tuple[int, ...]])
         raise OfferError("it names a negative number of samples or a negative version")
     if len(set(about.classes)) != len(about.classes) or not set(about.classes) & set(root.classes):
         raise OfferError("its classes stand twice, or none of them is one of the fleet's")
+    base = releases(about.against) if about.against else {}
+    if base is None:
+        raise UnknownRelease(f"it is counted from version {about.against[:12]}, which is not known here")
     try:
         found = safetensors.numpy.load(data)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         # The numpy reader knows fewer types than the format: it raises KeyError or TypeError for the others.
         raise OfferError(f"not a safetensors file that can be read: {error}") from error
     numbers = {name: _numbers(found, name) for name in root.layers if f"{_ORIGIN}{name}/out" in found}
-    tensors: dict[str, Array] = {}
-    for key, value in found.items():
-        if key.startswith(_MODEL):
-            tensors[key.removeprefix(_MODEL)] = _checked(key, value)
+    changed = [name.partition("/")[2] for name in found if name.startswith("change/")]
+    try:
+        tensors = values_of(found, _kept(root, base, numbers, changed))
+    except (ChangeError, PlacementError) as error:
+        raise OfferError(str(error)) from error
     _check_names(root, shapes, tensors, numbers)
     return _by_class(root, about, shapes, tensors, numbers)
+
+
+def _kept(
+    root: Root, base: Mapping[str, Array], numbers: Mapping[str, Numbers], names: Iterable[str]
+) -> dict[str, Array]:
+    """What changes of a board's tensors are counted from: a release's values of the channels that it has.
+
+    The last layers are left out: a board may have other classes.
+
+    Raises:
+        PlacementError: The channel numbers do not fit the root.
+    """
+    found = {}
+    for name in names:
+        owner = layer_of(root, name)
+        if name in base and owner is None:
+            found[name] = base[name]
+        elif name in base and owner is not None and owner[0] in numbers and owner[0] not in root.heads:
+            found[name] = gather(root.layers[owner[0]], owner[1], numbers[owner[0]], base[name])
+    return found
 
 
 def _about(data: bytes) -> About:
@@ -154,15 +204,6 @@ def _numbers(found: Mapping[str, np.ndarray], layer: str) -> Numbers:
             raise OfferError(f"the channel numbers of {layer} are missing or of a wrong type")
     inputs, outputs = (np.asarray(side, np.intp) for side in sides)
     return inputs, outputs
-
-
-def _checked(name: str, value: np.ndarray) -> Array:
-    if value.dtype not in (np.float16, np.float32):
-        raise OfferError(f"{name} is {value.dtype}; float16 or float32 are taken")
-    wide = value.astype(np.float32)
-    if not np.isfinite(wide).all():
-        raise OfferError(f"{name} holds values that are not finite")
-    return wide
 
 
 def _check_names(

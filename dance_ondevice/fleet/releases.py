@@ -1,7 +1,8 @@
 """A release: a fleet version as its boards get it, one safetensors file of the root's shapes in 16 bits.
 
 It is named by the SHA-256 of its bytes. The statistics of normalisation layers are no part of it, as each
-board estimates its own.
+board estimates its own. Who has one release gets the next as a file of changes (:func:`encode_change`), which
+makes exactly the same bytes of it; what makes others is known by their name and fetched whole.
 """
 
 from __future__ import annotations
@@ -13,10 +14,26 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from dance_ondevice.fleet.changes import (
+    ChangeError,
+    arrays_of,
+    file_limit,
+    narrowed,
+    pack,
+    unpack,
+    values_of,
+)
 from dance_ondevice.fleet.layers import Array
 from dance_ondevice.fleet.root import Root, travels
 
-__all__ = ["ReleaseError", "decode_release", "encode_release", "release_name", "rounded"]
+__all__ = [
+    "ReleaseError",
+    "apply_change",
+    "decode_release",
+    "encode_change",
+    "encode_release",
+    "release_name",
+]
 
 
 class ReleaseError(ValueError):
@@ -26,11 +43,7 @@ class ReleaseError(ValueError):
 def encode_release(root: Root, tensors: Mapping[str, Array]) -> bytes:
     """Write a version; values in 16 bits, of a tensor with values beyond 65,504 in 32."""
     return safetensors.numpy.save(
-        {
-            name: tensor.astype(np.float16 if _fits(tensor) else np.float32, order="C")
-            for name, tensor in tensors.items()
-            if travels(root, name)
-        },
+        {name: narrowed(tensor) for name, tensor in tensors.items() if travels(root, name)},
         metadata={"root": root.sha256},
     )
 
@@ -70,13 +83,41 @@ def release_name(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def rounded(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the values as boards get them: what a board's change is counted from."""
-    return {
-        name: tensor.astype(np.float16).astype(np.float32) if _fits(tensor) else tensor
-        for name, tensor in tensors.items()
-    }
+def encode_change(root: Root, tensors: Mapping[str, Array], base: bytes) -> bytes:
+    """Write what makes the next release of one.
+
+    Args:
+        root: Description of the root.
+        tensors: Values of the next version, in 32 bits.
+        base: The release that is there. It lacks what rounding has left out of its own version; counted from
+            its bytes, that comes along now.
+    """
+    name = release_name(base)
+    own = {key: tensor for key, tensor in tensors.items() if travels(root, key)}
+    data = safetensors.numpy.save(
+        arrays_of(own, decode_release(base, root, name)), metadata={"root": root.sha256, "base": name}
+    )
+    return pack(data)
 
 
-def _fits(tensor: Array) -> bool:
-    return float(np.abs(tensor).max(initial=0.0)) <= float(np.finfo(np.float16).max)
+def apply_change(root: Root, change: bytes, base: bytes) -> bytes:
+    """Make the next release of one; the server does it as boards do.
+
+    Args:
+        root: Description of the root.
+        change: What :func:`encode_change` wrote.
+        base: The release that it was counted from.
+
+    Raises:
+        ReleaseError: The two do not fit each other, or one is damaged.
+    """
+    old = decode_release(base, root, release_name(base))
+    try:
+        data = unpack(change, file_limit({name: tensor.shape for name, tensor in old.items()}))
+        found = safetensors.numpy.load(data)
+        tensors = values_of(found, old)
+    except (ChangeError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ReleaseError(f"a change of a release that cannot be used: {error}") from error
+    if {name: tensor.shape for name, tensor in tensors.items()} != {n: t.shape for n, t in old.items()}:
+        raise ReleaseError("a change of a release that does not have its tensors")
+    return encode_release(root, tensors)

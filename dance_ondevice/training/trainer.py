@@ -38,9 +38,9 @@ __all__ = ["Moments", "StepReport", "Trainer", "TrainingDiverged", "TrainingOpti
 
 log = logging.getLogger(__name__)
 
-#: (images (N,3,H,W), logits (N,C,h,w), index of each image's sample, stride and offset of the logits among
-#: the pixels, see ``sampled_outputs``) -> a scalar.
-FurtherLoss = Callable[[Tensor, Tensor, Sequence[int], int, tuple[int, int]], Tensor]
+#: (images (N,3,H,W), logits (N,C,h,w), labels (N,h,w), index of each image's sample, stride and offset of the
+#: logits among the pixels, see ``sampled_outputs``) -> a scalar.
+FurtherLoss = Callable[[Tensor, Tensor, Tensor, Sequence[int], tuple[int, tuple[int, int]]], Tensor]
 #: Parameter name -> AdamW's "step", "exp_avg" and "exp_avg_sq".
 Moments = Mapping[str, Mapping[str, Tensor]]
 
@@ -329,7 +329,8 @@ class Trainer:
             loss = loss + options.auxiliary_weight * auxiliary
         if self._distillation is not None:
             members = self.plan.members(step)[1]
-            term = self._distillation(images, heads[0].float(), members, _LOSS_STRIDE, (top, left))
+            sampled = (_LOSS_STRIDE, (top, left))
+            term = self._distillation(images, heads[0].float(), labels, members, sampled)
             loss = loss + term
         self._optimiser.zero_grad()
         (loss * self._scaler.scale).backward()  # type: ignore[no-untyped-call]  # torch has no types for it

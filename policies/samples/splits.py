@@ -14,7 +14,7 @@ from typing import Literal
 
 from dance_ondevice.policies.samples import similarity
 
-__all__ = ["MACHINES", "TEACHER", "SampleInfo", "Split", "assign_splits"]
+__all__ = ["CORRECTED", "MACHINES", "TEACHER", "SampleInfo", "Split", "assign_splits"]
 
 Split = Literal["train", "gate", "guard", "duplicate"]
 
@@ -22,6 +22,8 @@ Split = Literal["train", "gate", "guard", "duplicate"]
 MACHINES = frozenset({"teacher", "self"})
 #: Of these, the source of a model that is not the live one.
 TEACHER = "teacher"
+#: The source of labels that a person makes by correcting the live model's masks.
+CORRECTED = "person"
 
 #: Least number of samples in a block: where samples are sparse in time, shorter blocks would cost more guards
 #: than they hold out.

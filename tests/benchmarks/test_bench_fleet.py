@@ -12,7 +12,7 @@ from test_bench_base import SIZE, write
 from dance_ondevice.benchmarks.fleet import run as fleet
 from dance_ondevice.benchmarks.fleet.page import lines
 from dance_ondevice.benchmarks.fleet.report import FleetReport
-from dance_ondevice.benchmarks.fleet.run import ARMS, LATE
+from dance_ondevice.benchmarks.fleet.run import LATE
 from dance_ondevice.benchmarks.result import as_body, read_result
 from dance_ondevice.daemon.cli import main
 from dance_ondevice.images.labels import STREET_CLASSES
@@ -20,6 +20,10 @@ from dance_ondevice.models import checkpoint, registry
 from dance_ondevice.models.card import ModelCard
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_one_seed")]
+
+
+#: One of each kind.
+ARMS = ("alone", "fleet, own late layers", "fleet, whole models", "fleet, one board mislabelled", "all data")
 
 
 @pytest.fixture
@@ -36,6 +40,7 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [
         *("bench", "fleet", "--dataset", "camvid", "--root", str(tmp_path / "camvid")),
         *("--model", str(tmp_path / "base"), "--seeds", "1", "--rounds", "2", "--steps", "1"),
+        *(word for arm in ARMS for word in ("--arm", arm)),
         *("--root-steps", "1", "--scale", "0.2", "--work", str(tmp_path / "work")),
         *("--out", str(tmp_path / "out.json"), "--json"),
     ]
@@ -57,12 +62,18 @@ def test_compares_boards_that_learn_alone_together_and_in_one_place(
             assert all(0 <= figure <= 1 for figure in (board.own, board.union, board.unseen))
             assert board.macs > board.fleet_macs
             assert bool(board.fleet_macs) is bool(board.sent) is bool(board.received) is together
-            assert board.taken + board.refused <= 2
+            assert board.taken + board.refused == len(board.judgements) <= 2
+            assert all(j.taken == (j.gate_after >= j.gate_before - 0.01) for j in board.judgements)
+            assert board.apart is ("mislabelled" in arm.name and board is boards[-1])
+    small, large = (report.arms[n].runs[0].boards[0] for n in (1, 2))
+    assert 2 * small.sent < large.sent
+    assert 2 * small.received < large.received
     alone, everything = report.arms[0].runs[0].boards, report.arms[-1].runs[0].boards
     assert [b.macs for b in alone] == [b.macs for b in everything]
     page = "\n".join(lines(report))
     for name in ARMS:
         assert f"| {name} |" in page
+    assert ("allowance" in page) is any(b.judgements for arm in report.arms for b in arm.runs[0].boards)
 
     # Finished runs are not measured again.
     (tmp_path / "base" / "model.safetensors").unlink()

@@ -73,7 +73,7 @@ def test_every_way_is_measured_once_with_the_same_steps(
     (tmp_path / "work").mkdir()
     command = [
         *("bench", "labelling", "--stream", "camvid-dusk", "--root", str(tmp_path / "camvid")),
-        *("--base", str(tmp_path / "base"), "--seeds", "1", "--steps", "1", "--keep", "0.5"),
+        *("--base", str(tmp_path / "base"), "--seeds", "1", "--steps", "1", "--unlabelled", "0.5"),
         *("--work", str(tmp_path / "work"), "--out", str(tmp_path / "out.json"), "--json"),
     ]
     done = CliRunner().invoke(main, command)

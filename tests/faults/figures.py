@@ -8,7 +8,14 @@ from pathlib import Path
 
 from dance_ondevice.benchmarks.options import made_here
 from dance_ondevice.benchmarks.result import write_result
-from dance_ondevice.benchmarks.robustness.report import DayReport, Disk, FaultsReport, Kills, Overload
+from dance_ondevice.benchmarks.robustness.report import (
+    DayReport,
+    Disk,
+    FaultsReport,
+    FleetKills,
+    Kills,
+    Overload,
+)
 
 #: What the synthetic street is made from, in every test.
 STREET_SEED = 3
@@ -22,6 +29,7 @@ class Figures:
     def __init__(self) -> None:
         self.tests: Counter[str] = Counter()
         self.kills: list[Kills] = []
+        self.fleet: list[FleetKills] = []
         self.disks: list[Disk] = []
         self.overload: Overload | None = None
         self.day: DayReport | None = None
@@ -39,6 +47,7 @@ class Figures:
         report = FaultsReport(
             tests=dict(self.tests),
             kills=tuple(self.kills),
+            fleet=tuple(self.fleet),
             disks=tuple(self.disks),
             overload=self.overload,
             day=self.day,

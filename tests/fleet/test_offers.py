@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from dance_ondevice.fleet.averaging import Contribution, average, with_offer
 from dance_ondevice.fleet.candidates import candidate, fleet_numbers
+from dance_ondevice.fleet.changes import file_limit
 from dance_ondevice.fleet.layers import Layer, PlacementError, gather, kept_shape, scatter
-from dance_ondevice.fleet.offers import About, Offer, OfferError, decode_offer, encode_offer, offer_limit
+from dance_ondevice.fleet.offers import About, Offer, OfferError, decode_offer, encode_offer
 from dance_ondevice.fleet.root import Root, RootError, decode_root
 from dance_ondevice.policies.fleet.rules import FleetRules
 
@@ -150,7 +151,7 @@ def _with(**changes: Any) -> bytes:
         (_with(**{"origin__conv__out": np.array([0, 2, 3], np.int16)}), "its channels ask for"),
         (_with(**{"origin__conv__in": None}), "missing or of a wrong type"),
         (_with(**{"origin__grouped__in": np.array([0, 1, 2, 5], np.int16)}), "keep as many inputs"),
-        (bytes(offer_limit(SHAPES) + 1), "at most"),
+        (bytes(file_limit(SHAPES) + 1), "at most"),
     ],
 )
 def test_refuses_what_does_not_fit(data: bytes, says: str) -> None:

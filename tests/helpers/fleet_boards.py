@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from small_fleet import ROOT, Clock, Server
+from small_fleet import FIRST, ROOT, Clock, Server, name_of, offer
 
 from dance_ondevice.daemon.control import fleet as control
 from dance_ondevice.daemon.control.client import CommandError
@@ -32,19 +32,34 @@ class Board:
         self.lineage: list[str] = []
         self.free_bytes = 1 << 40
         self.online = True
+        #: The root's release, made of the board's first model.
+        self.first_model: bytes | None = FIRST
         self.kills: Callable[[], bool] = lambda: False
         self.box: Box
         self.restart()
 
     def restart(self) -> None:
         """Open the board's files anew, as a daemon's start does."""
-        self.box = Box(self.folder, now=self.clock, free_bytes=lambda: self.free_bytes)
+        self.box = Box(
+            self.folder,
+            ROOT,
+            now=self.clock,
+            free_bytes=lambda: self.free_bytes,
+            own_release=lambda: self.first_model,
+        )
         self._handlers = control.handlers(FleetPart(box=self.box, root=ROOT), self._live)
         self.relay = Relay(self._daemon, self, dice=random.Random(0))
 
     def take(self, sha256: str) -> None:
         """The board's gate has taken a release."""
         self.lineage = [sha256, *self.lineage][:16]
+
+    def offers(self, version: str, shift: float) -> bytes:
+        """What the rounds of the board offer, counted from what it took last; returns the file."""
+        base = self.box.content(self.lineage[0] if self.lineage else "")
+        data = offer(shift, self.lineage, base=base)
+        self.box.offer(version, data, against=name_of(base) if base else "")
+        return data
 
     def turn(self) -> Turn:
         return self.relay.turn()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import safetensors.numpy
 
 from dance_ondevice.daemon.fleet.desk import Desk, open_desk
 from dance_ondevice.daemon.fleet.making import make
@@ -14,7 +15,9 @@ from dance_ondevice.daemon.fleet.shelf import Shelf
 from dance_ondevice.daemon.wire import fleet_messages as messages
 from dance_ondevice.fleet.layers import Array, Layer
 from dance_ondevice.fleet.offers import About, encode_offer
+from dance_ondevice.fleet.releases import decode_release, encode_release
 from dance_ondevice.fleet.root import Root
+from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE, ModelCard, encode_card
 from dance_ondevice.policies.fleet.rules import FleetRules, Tally
 
 CLASSES = ("road", "sky", "tree")
@@ -37,8 +40,20 @@ TENSORS: Mapping[str, Array] = {
     "head.weight": np.linspace(1, -1, 3 * 6, dtype=np.float32).reshape(3, 6, 1, 1),
     "head.bias": np.zeros(3, np.float32),
 }
+#: The root's release, which boards make of their first model.
+FIRST = encode_release(ROOT, TENSORS)
 RULES = FleetRules(least_votes=2)
 DAY = 86400.0
+
+
+def write_root(folder: Path) -> Path:
+    """Write the root's model into a folder, which is created."""
+    folder.mkdir()
+    data = safetensors.numpy.save({f"model/{name}": tensor for name, tensor in TENSORS.items()})
+    (folder / TENSORS_FILE).write_bytes(data)
+    card = ModelCard(classes=CLASSES, macs_at=(8, 8), sha256=name_of(data), root=ROOT.sha256)
+    (folder / CARD_FILE).write_bytes(encode_card(card))
+    return folder
 
 
 class Clock:
@@ -58,11 +73,29 @@ def tally(hits: int, pixels: int = 100) -> Tally:
 
 
 def offer(
-    shift: float, lineage: Sequence[str] = (), *, samples: int = 10, tensors: Mapping[str, Array] = TENSORS
+    shift: float,
+    lineage: Sequence[str] = (),
+    *,
+    samples: int = 10,
+    tensors: Mapping[str, Array] = TENSORS,
+    base: bytes | None = None,
 ) -> bytes:
-    """An offer whose every weight was moved by ``shift`` from ``tensors``."""
-    about = About(root=ROOT.sha256, base=0, classes=CLASSES, samples=samples, lineage=tuple(lineage))
-    return encode_offer(ROOT, about, {n: t + np.float32(shift) for n, t in tensors.items()}, ROOT.numbers())
+    """An offer whose every weight was moved by ``shift`` from ``tensors``, counted from ``base``."""
+    about = About(
+        root=ROOT.sha256,
+        base=0,
+        classes=CLASSES,
+        samples=samples,
+        lineage=tuple(lineage),
+        against=name_of(base) if base else "",
+    )
+    return encode_offer(
+        ROOT,
+        about,
+        {n: t + np.float32(shift) for n, t in tensors.items()},
+        ROOT.numbers(),
+        base=decode_release(base, ROOT, name_of(base)) if base else None,
+    )
 
 
 def name_of(data: bytes) -> str:
@@ -83,19 +116,23 @@ class Server:
             self.folder, ROOT, dict(TENSORS), self.rules, sync_seconds=60.0, now=self.clock
         )
 
-    def sync(self, board: str, *, lineage: Sequence[str] = (), data: bytes | None = None) -> messages.Synced:
-        ref = messages.OfferRef(id=name_of(data), size=len(data)) if data else None
+    def sync(
+        self, board: str, *, lineage: Sequence[str] = (), data: bytes | None = None, against: str = ""
+    ) -> messages.Synced:
+        ref = messages.OfferRef(id=name_of(data), size=len(data), against=against) if data else None
         ask = messages.Sync(id=1, root=ROOT.sha256, lineage=tuple(lineage), offer=ref)
         answer, _ = self.desk.answer(board, ask, b"")
         assert isinstance(answer, messages.Synced), answer
         return answer
 
-    def put(self, board: str, data: bytes, piece: int = messages.PIECE) -> messages.OfferState:
+    def put(
+        self, board: str, data: bytes, piece: int = messages.PIECE, *, against: str = ""
+    ) -> messages.OfferState:
         """Hand in an offer as a board does: from where the server says on."""
-        ref = messages.OfferRef(id=name_of(data), size=len(data))
-        found = self.sync(board, data=data).offer
+        ref = messages.OfferRef(id=name_of(data), size=len(data), against=against)
+        found = self.sync(board, data=data, against=against).offer
         assert found is not None
-        while found.state == "unknown":
+        while found.state == "unknown" and not found.whole:
             ask = messages.Put(id=2, offer=ref, offset=found.have)
             answer, _ = self.desk.answer(board, ask, data[found.have : found.have + piece])
             assert isinstance(answer, messages.Stored), answer

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.training.losses import Distillation, distillation_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
@@ -25,6 +26,10 @@ def images(count: int = 3) -> torch.Tensor:
     return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
+def labels(count: int = 3, side: int = 32) -> torch.Tensor:
+    return torch.zeros(count, side, side, dtype=torch.uint8)
+
+
 def test_it_is_the_divergence_from_the_teacher_at_a_temperature() -> None:
     student = torch.tensor([[[[1.0]], [[0.0]]]])
     teacher = torch.tensor([[[[0.0]], [[2.0]]]])
@@ -41,7 +46,7 @@ def test_only_the_samples_that_the_teacher_answers_for_pull() -> None:
     distillation = Distillation(teacher, {7, 9}, weight=0.5)
     x = images()
     logits = student(x)
-    loss = distillation(x, logits, (7, 8, 9))
+    loss = distillation(x, logits, labels(), (7, 8, 9))
     chosen = torch.tensor([True, False, True])
     assert loss.item() == pytest.approx(
         0.5 * distillation_loss(logits[chosen], teacher(x)[chosen]).item(), rel=1e-5
@@ -49,7 +54,7 @@ def test_only_the_samples_that_the_teacher_answers_for_pull() -> None:
     grad = torch.autograd.grad(loss, logits)[0]
     assert float(grad[1].abs().sum()) == 0.0
     assert float(grad[0].abs().sum()) > 0.0
-    none = distillation(x, student(x), (1, 2, 3))
+    none = distillation(x, student(x), labels(), (1, 2, 3))
     assert none.item() == 0.0
     none.backward()  # a batch without old samples trains like any other
 
@@ -62,7 +67,7 @@ def test_the_teacher_learns_nothing_and_the_student_comes_nearer() -> None:
     x = images()
     losses = []
     for _ in range(30):
-        loss = distillation(x, student(x), (0, 1, 2))
+        loss = distillation(x, student(x), labels(), (0, 1, 2))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -71,7 +76,10 @@ def test_the_teacher_learns_nothing_and_the_student_comes_nearer() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, teacher.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("bad", [{"weight": -1.0}, {"weight": 1.0, "temperature": 0.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"weight": -1.0}, {"weight": 1.0, "temperature": 0.0}, {"weight": 0.0, "unlabelled": -1.0}],
+)
 def test_impossible_settings_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Distillation(Linear(0), (), **bad)
@@ -81,6 +89,22 @@ def test_at_a_pixel_of_every_square_the_teacher_answers_for_the_same_pixels() ->
     student, teacher = Linear(0), Linear(1)
     x = images()
     logits = student(x)[..., 1::2, 0::2]
-    loss = Distillation(teacher, range(3), weight=1.0)(x, logits, (0, 1, 2), 2, (1, 0))
+    loss = Distillation(teacher, range(3), weight=1.0)(x, logits, labels(side=16), (0, 1, 2), (2, (1, 0)))
     answers = teacher(x)[..., 1::2, 0::2]
     assert loss.item() == pytest.approx(distillation_loss(logits, answers).item(), rel=1e-5)
+
+
+def test_unlabelled_pixels_of_corrected_samples_are_held_to_the_teacher_and_no_others() -> None:
+    student, teacher = Linear(0), Linear(1)
+    held = Distillation(teacher, {0}, weight=0.0, corrected={1, 2}, unlabelled=3.0)
+    x, said = images(), labels()
+    said[:, :, 8:] = IGNORE
+    said[2] = IGNORE
+    logits = student(x)
+    loss = held(x, logits, said, (0, 1, 9))  # the third image is of another sample
+    gap = distillation_loss(logits[1:2, :, :, 8:], teacher(x)[1:2, :, :, 8:], temperature=1.0)
+    assert loss.item() == pytest.approx(3.0 * gap.item() * (24 / 32) / 3, rel=1e-5)
+    grad = torch.autograd.grad(loss, logits)[0].abs().sum(dim=1)
+    assert float(grad[0].sum() + grad[2].sum() + grad[1, :, :8].sum()) == 0.0
+    assert bool((grad[1, :, 8:] > 0).any())
+    assert held(x, logits, labels(), (1, 2, 1)).item() == 0.0  # where all is labelled nothing is left to hold

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,23 +17,24 @@ from typing import Literal
 
 import msgspec
 
-from dance_ondevice.daemon.wire.fleet_messages import OfferRef, OfferState, Release, Synced
+from dance_ondevice.daemon.rounds.fleet.releases import BoxError, Releases, Want
+from dance_ondevice.daemon.wire.fleet_messages import Boards, OfferRef, OfferState, Release, Synced
 from dance_ondevice.documents import DocumentError, decode
-from dance_ondevice.files import is_leftover, write_durably
+from dance_ondevice.files import write_durably
 from dance_ondevice.fleet.root import Root
 from dance_ondevice.policies.fleet.rules import Tally
 
-__all__ = ["Ballot", "Box", "BoxError", "BoxFacts", "FleetPart", "Judged", "Snapshot", "Want", "offer_words"]
+__all__ = ["Ballot", "Box", "BoxFacts", "FleetPart", "Judged", "Snapshot", "offer_words"]
 
 log = logging.getLogger(__name__)
 
 _FACTS, _OFFER, _RELEASES = "box.json", "offer.safetensors", "releases"
 #: Judgements of releases that are remembered.
 _REMEMBERED = 32
-
-
-class BoxError(Exception):
-    """Error: a piece cannot be taken or handed out; the message says why."""
+#: How often it is asked who is in the fleet, and for how long after a person looked at it more often, s.
+_WHO_EVERY_S, _LOOKING_S = 6 * 3600.0, 900.0
+#: Releases that were taken and are kept: the next offer is counted from one, also after a rollback.
+_TAKEN_KEPT = 2
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,14 +81,6 @@ class BoxFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Want:
-    """A release that the board lacks, and the bytes that it has of it."""
-
-    release: Release
-    have: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class FleetPart:
     """What makes a daemon one of a fleet: its files for it, and the root that all boards began with."""
 
@@ -105,6 +97,7 @@ class Snapshot:
         trouble: What keeps the board from its fleet now, in words; empty where nothing does.
         sent, received: Bytes since the start.
         judged: Number of judgements since the start, by outcome.
+        boards: Who is in the fleet, and when the server said so, s since the epoch; None before it did.
     """
 
     facts: BoxFacts
@@ -112,6 +105,7 @@ class Snapshot:
     sent: int
     received: int
     judged: dict[str, int]
+    boards: tuple[Boards, float] | None
 
 
 class Box:
@@ -120,26 +114,32 @@ class Box:
     def __init__(
         self,
         folder: Path,
+        root: Root,
         *,
         now: Callable[[], float],
         free_bytes: Callable[[], int] = lambda: 1 << 62,
+        own_release: Callable[[], bytes | None] = lambda: None,
         on_arrival: Callable[[], None] = lambda: None,
     ) -> None:
         """Read what is there.
 
         Args:
             folder: Folder in the state folder, created when something is written.
+            root: The model that all boards began with.
             now: Wall clock, s.
             free_bytes: The bytes that may be written without leaving the disk too full.
+            own_release: Makes the root's release of this board's first model; None where that is none.
             on_arrival: Called when a release has arrived, or one is known that has to be judged.
         """
         self._folder = folder
         self._now = now
-        self._free_bytes = free_bytes
+        self._releases = Releases(folder / _RELEASES, root, free_bytes=free_bytes, own=own_release)
         self.on_arrival = on_arrival
         self._lock = threading.Lock()
         self._troubles: dict[str, str] = {}
         self._sent = self._received = 0
+        self._boards: tuple[Boards, float] | None = None
+        self._looked_at = 0.0
         self._judged = {"taken": 0, "refused": 0, "scored": 0, "failed": 0}
         self._facts = self._read()
         self._tidy()
@@ -153,6 +153,7 @@ class Box:
                 sent=self._sent,
                 received=self._received,
                 judged=dict(self._judged),
+                boards=self._boards,
             )
 
     def trouble(self, who: str, text: str) -> None:
@@ -164,8 +165,8 @@ class Box:
         if text and text != before:
             log.warning("fleet trouble of=%s reason=%s", who, text)
 
-    def offer(self, version: str, data: bytes) -> None:
-        """Put an offer in the place of the one before.
+    def offer(self, version: str, data: bytes, *, against: str = "") -> None:
+        """Put an offer in the place of the one before; ``against`` is the release that it is counted from.
 
         Raises:
             OSError: The disk is full or fails; then the one before still stands.
@@ -173,7 +174,7 @@ class Box:
         with self._lock:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_durably(self._folder / _OFFER, data)
-            ref = OfferRef(id=hashlib.sha256(data).hexdigest(), size=len(data))
+            ref = OfferRef(id=hashlib.sha256(data).hexdigest(), size=len(data), against=against)
             self._keep(msgspec.structs.replace(self._facts, offer=ref, offered=version))
 
     def piece_of_offer(self, name: str, offset: int, most: int) -> bytes:
@@ -196,7 +197,7 @@ class Box:
             return data
 
     def news(self, news: Synced) -> tuple[Want, ...]:
-        """Take in the server's news; returns the releases that are missing.
+        """Take in the server's news; returns the files that are missing.
 
         Raises:
             OSError: The disk is full or fails.
@@ -210,56 +211,55 @@ class Box:
             if news != before or not 0 <= now - self._facts.heard_at < 3600.0:
                 self._keep(msgspec.structs.replace(self._facts, news=news, heard_at=now))
             self._heard_at = now
-            self._tidy()
-            wants = tuple(
-                Want(release=each, have=self._size(self._part(each.sha256)))
-                for each in self._wanted(news)
-                if not self.release(each.sha256).exists()
-            )
+            wants = self._missing(news)
         if not wants:
             self.on_arrival()
         return wants
 
-    def piece_of_release(self, release: Release, offset: int, data: bytes) -> int:
-        """Take in a piece of a release; returns the bytes that are there, all of them once it is whole.
+    def piece_of_release(self, file: Release, offset: int, data: bytes) -> int:
+        """Take in a piece of a release, or of a change that makes one; returns the bytes that are there.
 
         Raises:
             BoxError: Nobody asked for it, or the disk is too full.
             OSError: The disk is full or fails.
         """
-        arrived = False
         with self._lock:
             news = self._facts.news
-            if news is None or release not in self._wanted(news):
+            whole = news is not None and file in self._wanted(news)
+            change = news is not None and any(
+                (file.sha256, file.size) == (each.sha256, each.size) for each in news.changes
+            )
+            if news is None or not (whole or change):
                 raise BoxError("this release is not wanted any more")
-            part, whole = self._part(release.sha256), self.release(release.sha256)
-            if whole.exists():
-                return release.size
-            have = self._size(part)
-            if offset != have or have + len(data) > release.size or not data:
-                return have
-            if self._free_bytes() < release.size - have:
-                raise BoxError("the disk is too full for it: storage.min_free_bytes stays free")
-            part.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("ab") as file:
-                try:
-                    file.write(data)
-                    file.flush()
-                except OSError:
-                    os.truncate(part, have)
-                    raise
-            self._received += len(data)
-            have += len(data)
-            if have == release.size:
-                content = part.read_bytes()
-                part.unlink()
-                if hashlib.sha256(content).hexdigest() != release.sha256:
-                    return 0  # damaged on the way: once more
-                write_durably(whole, content)
-                arrived = True
+            before = self._releases.held(file)
+            have = self._releases.take(file, offset, data, change=change)
+            self._received += len(data) if have != before else 0
+            arrived = have == file.size and before < have
+            if arrived:
+                self._missing(news)
         if arrived:
             self.on_arrival()
         return have
+
+    def boards(self, boards: Boards) -> None:
+        """Take in who is in the fleet."""
+        with self._lock:
+            self._boards = (boards, self._now())
+
+    def looked_at(self) -> None:
+        """Note that a person looks at who is in the fleet: it is asked for at the next turn."""
+        with self._lock:
+            self._looked_at = self._now()
+
+    @property
+    def asks_who(self) -> bool:
+        """Whether the server is to be asked who is in the fleet: now and then, and while somebody looks."""
+        with self._lock:
+            news, now = self._facts.news, self._now()
+            if news is None or news.speaks < 2:
+                return False
+            known = self._boards
+            return known is None or now - self._looked_at < _LOOKING_S or now - known[1] > _WHO_EVERY_S
 
     def judged(self, judged: Judged) -> None:
         """Note what this board made of a release.
@@ -291,7 +291,12 @@ class Box:
 
     def release(self, sha256: str) -> Path:
         """The file of a release, which may not be there."""
-        return self._folder / _RELEASES / f"{sha256}.safetensors"
+        return self._releases.path(sha256)
+
+    def content(self, sha256: str) -> bytes | None:
+        """A release that is here, the root's for an empty name; None where it is not here."""
+        with self._lock:
+            return self._releases.whole(sha256 or self._releases.own_name())
 
     def _wanted(self, news: Synced) -> tuple[Release, ...]:
         """The published version, if it is not the root; to score a candidate, both."""
@@ -299,8 +304,10 @@ class Box:
             return (news.published, news.candidate)
         return (news.published,) if news.published.number else ()
 
-    def _part(self, sha256: str) -> Path:
-        return self._folder / _RELEASES / f"{sha256}.part"
+    def _missing(self, news: Synced) -> tuple[Want, ...]:
+        missing = self._releases.missing(self._wanted(news), news.changes)
+        self._tidy(bool(missing))
+        return missing
 
     def _keep(self, facts: BoxFacts) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -320,19 +327,14 @@ class Box:
         self._heard_at = facts.heard_at
         return facts
 
-    def _tidy(self) -> None:
-        """Remove releases that are neither published nor scored now, and what a crash has left."""
-        folder = self._folder / _RELEASES
-        kept = {each.sha256 for each in self._wanted(self._facts.news)} if self._facts.news else set()
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if is_leftover(path.name) or path.name.partition(".")[0] not in kept:
-                path.unlink(missing_ok=True)
-
-    def _size(self, path: Path) -> int:
-        try:
-            return path.stat().st_size
-        except FileNotFoundError:
-            return 0
+    def _tidy(self, missing: bool = True) -> None:
+        """Remove what is neither published, nor scored now, nor what something is counted from."""
+        news = self._facts.news
+        kept = {each.sha256 for each in self._wanted(news)} if news else set()
+        kept |= {j.sha256 for j in [j for j in self._facts.judged if j.outcome == "taken"][-_TAKEN_KEPT:]}
+        for change in news.changes if news and missing else ():
+            kept |= {change.base, change.release, change.sha256}
+        self._releases.tidy(kept)
 
 
 def offer_words(state: OfferState | None) -> str:

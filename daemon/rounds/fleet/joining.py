@@ -11,8 +11,13 @@ from dance_ondevice.daemon.rounds.fleet.box import Box, FleetPart
 from dance_ondevice.daemon.security.kit import KitError, open_board_root
 from dance_ondevice.daemon.store.quota import free_bytes
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.versions.versions import VersionError, read_pointer
+from dance_ondevice.fleet.releases import encode_release
+from dance_ondevice.fleet.root import Root
+from dance_ondevice.fleet.versions import read_arrays
+from dance_ondevice.models.card import CheckpointError
 
-__all__ = ["part"]
+__all__ = ["own_release", "part"]
 
 
 def part(
@@ -31,5 +36,23 @@ def part(
         problem = Problem(config_file, "fleet.kit", str(error), "a folder boards/NAME that `fleet init` made")
         raise ConfigError((problem,)) from error
     floor = config.storage.min_free_bytes
-    box = Box(paths.root / "fleet", now=now, free_bytes=lambda: free_bytes(paths.root) - floor)
+    box = Box(
+        paths.root / "fleet",
+        root,
+        now=now,
+        free_bytes=lambda: free_bytes(paths.root) - floor,
+        own_release=lambda: own_release(paths, root),
+    )
     return FleetPart(box=box, root=root)
+
+
+def own_release(paths: StatePaths, root: Root) -> bytes | None:
+    """The root's release, made of this board's first model; None where that is not the root."""
+    try:
+        pointer = read_pointer(paths)
+        if pointer is None:
+            return None
+        card, tensors, _ = read_arrays(paths.models / pointer.frozen)
+    except (VersionError, CheckpointError, OSError):  # then the server's is fetched
+        return None
+    return encode_release(root, tensors) if card.sha256 == root.sha256 else None

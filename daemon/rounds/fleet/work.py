@@ -14,16 +14,16 @@ from dance_ondevice.daemon.children.watcher import ChildWatcher
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import Outcome, RoundContext
-from dance_ondevice.daemon.rounds.fleet.box import Ballot, FleetPart, Judged
+from dance_ondevice.daemon.rounds.fleet.box import Ballot, BoxFacts, FleetPart, Judged
 from dance_ondevice.daemon.rounds.fleet.prepare import IMAGES, gather, prepare
 from dance_ondevice.daemon.rounds.prepare import RoundPart
 from dance_ondevice.daemon.rounds.probation import compare_versions, comparison_joules
 from dance_ondevice.daemon.versions.versions import Live
 from dance_ondevice.daemon.wire.fleet_messages import Release
-from dance_ondevice.fleet.layers import PlacementError
+from dance_ondevice.fleet.layers import Array, PlacementError
 from dance_ondevice.fleet.lineage import lineage, samples_since
 from dance_ondevice.fleet.offers import About, encode_offer
-from dance_ondevice.fleet.releases import ReleaseError
+from dance_ondevice.fleet.releases import ReleaseError, decode_release, release_name
 from dance_ondevice.fleet.versions import read_arrays
 from dance_ondevice.models.card import CheckpointError
 from dance_ondevice.policies.fleet.rules import Tally, miou_of
@@ -87,7 +87,9 @@ class FleetWork:
     def _offer(self, live: Live) -> None:
         """Offer the live model, if a round of this board has made it."""
         box, version = self.part.box, live.pointer.version
-        if box.snapshot().facts.offered == version:
+        facts = box.snapshot().facts
+        whole = _wanted_whole(facts)
+        if facts.offered == version and not whole:
             return
         training = live.card.get("training") or {}
         if not training.get("round") or not training.get("steps"):
@@ -100,18 +102,43 @@ class FleetWork:
                 f"{self.part.root.sha256[:12]}: `fleet init --model` names the model that boards begin with",
             )
             return
+        taken = lineage(training)
+        against = None if whole else self._against(taken)
         about = About(
             root=card.root,
-            base=len(lineage(training)),
+            base=len(taken),
             classes=card.classes,
             samples=samples_since(training) or int(training.get("new_samples") or 0),
             version=version,
-            lineage=lineage(training),
+            lineage=taken,
+            against=against.name if against else "",
         )
-        box.offer(version, encode_offer(self.part.root, about, tensors, numbers))
+        data = encode_offer(self.part.root, about, tensors, numbers, base=against.values if against else None)
+        box.offer(version, data, against=about.against)
         box.trouble("model", "")
         box.trouble("disk", "")
-        log.info("fleet offer version=%s samples=%d lineage=%d", version, about.samples, len(about.lineage))
+        log.info(
+            "fleet offer version=%s samples=%d lineage=%d against=%s bytes=%d",
+            version, about.samples, len(taken), about.against[:12] or "nothing", len(data),
+        )  # fmt: skip
+
+    def _against(self, taken: Sequence[str]) -> _Against | None:
+        """The release that an offer is counted from: the one taken last, else the root's.
+
+        None where the server does not read changes, or that release is not here any more.
+        """
+        box = self.part.box
+        news = box.snapshot().facts.news
+        if news is None or news.speaks < 2:
+            return None
+        data = box.content(taken[0] if taken else "")
+        if data is None:
+            return None
+        name = release_name(data)
+        try:
+            return _Against(name, decode_release(data, self.part.root, name))
+        except ReleaseError:
+            return None
 
     def _vote(self, live: Live) -> None:
         """Score the fleet's candidate against its published version on this board's held-out frames."""
@@ -249,6 +276,22 @@ class FleetWork:
             c.store.submit(lambda db: round_record.job_samples(db, gate, root)).result(),
             c.store.submit(lambda db: round_record.job_samples(db, taught, root)).result(),
         )
+
+
+def _wanted_whole(facts: BoxFacts) -> bool:
+    """Whether the server lacks what the offer is counted from, or is an older one that reads no changes."""
+    news, offer = facts.news, facts.offer
+    if news is None or offer is None or news.offer is None or news.offer.id != offer.id or not offer.against:
+        return False
+    return news.offer.whole or (news.speaks < 2 and news.offer.state in ("unknown", "refused"))
+
+
+@dataclass(frozen=True)
+class _Against:
+    """A release by its name, and its values."""
+
+    name: str
+    values: Mapping[str, Array]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.benchmarks.fleet.page import lines
+from dance_ondevice.benchmarks.fleet.ways import ARMS, USUAL
 from dance_ondevice.benchmarks.options import (
     folder_option,
     hand_over,
@@ -33,6 +34,14 @@ if TYPE_CHECKING:
 @click.option("--dataset", type=click.Choice(["camvid", "idd_lite"]), required=True, help="Its layout.")
 @folder_option("--root", required=True, help="Folder that holds the data set.")
 @model_option("--model", "model_path", help="Train the root from this base instead of the package's own.")
+@click.option(
+    "--arm",
+    "arms",
+    type=click.Choice(list(ARMS)),
+    multiple=True,
+    default=USUAL,
+    help="What to compare, once for each; the first is what the others are set against.",
+)
 @click.option("--boards", type=click.IntRange(2), default=8, show_default=True, help="idd_lite: how many.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many, from 0 on.")
 @click.option(
@@ -66,6 +75,7 @@ def fleet(
     dataset: str,
     root: Path,
     model_path: Path | None,
+    arms: tuple[str, ...],
     boards: int,
     seeds: int,
     rounds: int,
@@ -81,15 +91,17 @@ def fleet(
 ) -> None:
     """Compare boards that learn together with boards that learn alone.
 
-    Every board has a scene and a model slimmed in its own way. Alone, together, together with last layers of
-    their own, and all data in one place take the same training steps. Three boards share CamVid; IDD-Lite's
-    drives are shared out among --boards.
+    Every board has a scene and a model slimmed in its own way. `alone`, `fleet`, `fleet, own late layers` and
+    `all data` in one place take the same training steps. Three boards share CamVid; IDD-Lite's drives are
+    shared out among --boards. Further arms: `fleet, whole models` travel in 16 bits and not as changes;
+    `fleet, one board mislabelled` and `fleet, without that board` show what a board with wrong labels does.
     """
     from dance_ondevice.benchmarks.fleet.run import Plan, run
     from dance_ondevice.benchmarks.fleet.scenes import camvid_fleet, idd_fleet, resized
     from dance_ondevice.training.batches import SampleError
 
     plan = Plan(
+        arms=arms,
         seeds=tuple(range(seeds)),
         rounds=rounds,
         steps=steps,
@@ -110,6 +122,7 @@ def fleet(
         "--dataset": dataset,
         "--root": "DIR",
         "--model": "BASE" if model_path else "",
+        **({} if arms == USUAL else {"--arm": " --arm ".join(f'"{name}"' for name in arms)}),
         "--boards": boards if dataset == "idd_lite" else "",
         "--seeds": seeds,
         "--rounds": rounds,

@@ -21,16 +21,17 @@ def lines(report: FleetReport) -> list[str]:
         f"The layers that stay a board's own are {', '.join(report.late_layers) or 'none'}.",
         "",
         *table(
-            ("learning", "own scene", "all scenes", "unseen scenes", "taken / refused", "sent", "received",
+            ("learning", *_SCENES, "taken / refused", "sent", "received",
              "joules on top"),
             [_row(arm) for arm in report.arms],
         ),
         "",
         *table(
-            ("against alone", "own scene, points", "all scenes, points", "unseen scenes, points"),
+            (f"against {report.arms[0].name}", *(f"{name}, points" for name in _SCENES)),
             [_against(arm, report.arms[0]) for arm in report.arms[1:]],
         ),
         "",
+        *_allowances(report),
         *table(
             ("board", "MACs left", *(arm.name for arm in report.arms)),
             [_board(report, index) for index in range(len(report.arms[0].runs[0].boards))],
@@ -41,8 +42,42 @@ def lines(report: FleetReport) -> list[str]:
     ]  # fmt: skip
 
 
+def _allowances(report: FleetReport) -> list[str]:
+    """What other allowances would have made of the judgements of each arm."""
+    rows = []
+    for arm in report.arms:
+        found = [j for run in arm.runs for board in run.boards if not board.apart for j in board.judgements]
+        for allowed in _ALLOWED if found else ():
+            taken = [j for j in found if j.gate_after >= j.gate_before - allowed]
+            own = [100 * (j.own_after - j.own_before) for j in taken]
+            rows.append(
+                (
+                    arm.name,
+                    f"{allowed:.3f}",
+                    f"{len(taken)} of {len(found)}",
+                    f"{min(100 * (j.gate_after - j.gate_before) for j in taken):+.1f}" if taken else "-",
+                    f"{mean(own):+.1f} ({min(own):+.1f} to {max(own):+.1f})" if own else "-",
+                    f"{sum(100 * allowed + each < 0 for each in own)}",
+                )
+            )
+    if not rows:
+        return []
+    return [
+        f"Each board's gate allowed a drop of {report.max_own_drop:.3f}. The same judgements under other "
+        "allowances, each by itself: a board that had taken a version would have gone on from it. The last "
+        "two columns are on frames of the board that nothing is decided by.",
+        "",
+        *table(
+            ("learning", "allowance", "taken", "worst on the gate, points", "on other frames, points",
+             "of them beyond the allowance"),
+            rows,
+        ),
+        "",
+    ]  # fmt: skip
+
+
 def _row(arm: Arm) -> tuple[str, ...]:
-    every = [board for run in arm.runs for board in run.boards]
+    every = [board for run in arm.runs for board in run.boards if not board.apart]
     learnt = sum(board.macs - board.fleet_macs for board in every)
     return (
         arm.name,
@@ -57,7 +92,7 @@ def _against(arm: Arm, alone: Arm) -> tuple[str, ...]:
     by_seed = {run.seed: run for run in alone.runs}
     found = [arm.name]
     for figure in _FIGURES:
-        gains = [100 * (_mean(run, figure) - _mean(by_seed[run.seed], figure)) for run in arm.runs]
+        gains = [100 * (_mean(run, figure) - _mean(by_seed[run.seed], figure, like=run)) for run in arm.runs]
         found.append(f"{mean(gains):+.1f} ({min(gains):+.1f} to {max(gains):+.1f})")
     return tuple(found)
 
@@ -76,8 +111,10 @@ def _spread(arm: Arm, figure: Callable[[Board], float]) -> str:
     return f"{mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
-def _mean(run: Run, figure: Callable[[Board], float]) -> float:
-    return mean(figure(board) for board in run.boards)
+def _mean(run: Run, figure: Callable[[Board], float], *, like: Run | None = None) -> float:
+    """The mean over boards, of those that count in another run where one is given."""
+    counted = (like or run).boards
+    return mean(figure(board) for board, each in zip(run.boards, counted, strict=True) if not each.apart)
 
 
 def _own(board: Board) -> float:
@@ -100,4 +137,7 @@ def _received(board: Board) -> float:
     return board.received
 
 
+#: Allowances that are shown, mIoU.
+_ALLOWED = (0.0, 0.01, 0.02, 0.05, 1.0)
+_SCENES = ("own scene", "all scenes", "unseen scenes")
 _FIGURES = (_own, _union, _unseen)

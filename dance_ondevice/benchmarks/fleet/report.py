@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["Arm", "Board", "FleetReport", "Run"]
+__all__ = ["Arm", "Board", "FleetReport", "Judgement", "Run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a board's gate made of a published version.
+
+    Attributes:
+        version: Its number.
+        taken: Whether the board took it.
+        gate_before: mIoU of the board's live model on its gate.
+        gate_after: That of the version there.
+        own_before: mIoU of the live model on the board's frames that nothing is decided by.
+        own_after: That of the version there.
+    """
+
+    version: int
+    taken: bool
+    gate_before: float
+    gate_after: float
+    own_before: float
+    own_after: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +44,8 @@ class Board:
         received: Bytes of a fleet version for it, on average.
         macs: Multiply-accumulates of training, estimation and judging.
         fleet_macs: Of these, what the fleet costs on top of learning alone.
+        apart: Whether it is in no mean: its labels were wrong, or it took no part.
+        judgements: What its gate made of each published version.
     """
 
     name: str
@@ -36,6 +59,8 @@ class Board:
     received: float = 0.0
     macs: int = 0
     fleet_macs: int = 0
+    apart: bool = False
+    judgements: list[Judgement] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +77,7 @@ class Arm:
     """One way to learn.
 
     Attributes:
-        name: "alone", "fleet", "fleet, own late layers" or "all data".
+        name: A name of ``run.ARMS``.
         about: What it is.
         runs: One of each seed.
     """
@@ -76,6 +101,7 @@ class FleetReport:
         root_steps: Optimiser steps of the root.
         late_layers: Modules that stay a board's own in that arm.
         arms: What was compared.
+        max_own_drop: mIoU that a version could cost a board on its own gate; None in results of old.
     """
 
     fleet: str
@@ -87,3 +113,4 @@ class FleetReport:
     root_steps: int
     late_layers: list[str]
     arms: list[Arm]
+    max_own_drop: float | None = None

@@ -5,49 +5,33 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from dance_ondevice.benchmarks.fleet.board import BATCH, LearningBoard, counts, recalibrated
+from dance_ondevice.benchmarks.fleet.exchange import Exchange
 from dance_ondevice.benchmarks.fleet.report import Arm, Board, FleetReport, Run
-from dance_ondevice.benchmarks.fleet.scenes import Fleet, Scene
+from dance_ondevice.benchmarks.fleet.scenes import Fleet, mislabelled
+from dance_ondevice.benchmarks.fleet.ways import ARMS, USUAL, Way
 from dance_ondevice.files import write_whole
-from dance_ondevice.fleet.averaging import Contribution, average, with_offer
-from dance_ondevice.fleet.candidates import candidate, fleet_numbers
 from dance_ondevice.fleet.describe import describe
-from dance_ondevice.fleet.layers import Array
-from dance_ondevice.fleet.offers import About, decode_offer, encode_offer
 from dance_ondevice.fleet.root import Root
-from dance_ondevice.fleet.versions import read_arrays, with_values
 from dance_ondevice.images.confusion import miou
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.cost import count_macs
-from dance_ondevice.policies.fleet.rules import FleetRules, is_better
 from dance_ondevice.slimming.slim import slim
 from dance_ondevice.training.batches import TrainingSample
-from dance_ondevice.training.evaluation import evaluate
 from dance_ondevice.training.precision import Precision
-from dance_ondevice.training.recalibration import clean_batches, recalibrate
 from dance_ondevice.training.trainer import Trainer, TrainingOptions
 
-__all__ = ["ARMS", "Plan", "run"]
+__all__ = ["LATE", "Plan", "run"]
 
-Matrix = NDArray[np.int64]
-
-#: Way to learn -> what it is.
-ARMS: Mapping[str, str] = {
-    "alone": "each board learns from its own scene",
-    "fleet": "after each round an average is offered to all; each board's gate decides",
-    "fleet, own late layers": "the same, but the last layers stay each board's own",
-    "all data": "each board's model learns from all boards' images in one place, for as many steps",
-}
 #: Modules behind the shared encoder, by architecture.
 LATE: Mapping[str, tuple[str, ...]] = {"fastscnn": ("fusion", "classifier")}
-_BATCHES, _BATCH = 8, 8
 #: Slimmed in as many cuts.
 _CUTS = 2
 
@@ -67,7 +51,7 @@ class Plan:
         precision: Of training.
     """
 
-    arms: tuple[str, ...] = tuple(ARMS)
+    arms: tuple[str, ...] = USUAL
     seeds: tuple[int, ...] = (0, 1, 2)
     rounds: int = 5
     steps: int = 40
@@ -75,28 +59,6 @@ class Plan:
     learning_rate: float = 1e-3
     max_own_drop: float = 0.01
     precision: Precision = "fp32"
-
-
-@dataclass
-class _Board:
-    """One board while it learns: its folder holds its live model.
-
-    Attributes:
-        base: Number of the fleet version that its model descends from.
-        offered: That version with the values of its last offer, if it has offered since.
-        macs: Of training, estimation and judging so far; ``fleet_macs`` is the fleet's part.
-    """
-
-    scene: Scene
-    folder: Path
-    base: int = 0
-    offered: Mapping[str, Array] | None = None
-    taken: int = 0
-    refused: int = 0
-    macs: int = 0
-    fleet_macs: int = 0
-    sent: list[int] = field(default_factory=list)
-    received: list[int] = field(default_factory=list)
 
 
 def run(plan: Plan, start: Path, fleet: Fleet, work: Path, *, say: Callable[[str], None]) -> FleetReport:
@@ -136,10 +98,11 @@ def run(plan: Plan, start: Path, fleet: Fleet, work: Path, *, say: Callable[[str
         size=fleet.seen,
         rounds=plan.rounds,
         steps=plan.steps,
-        batch_size=_BATCH,
+        batch_size=BATCH,
         root_steps=plan.root_steps,
         late_layers=list(LATE.get(architecture, ())),
-        arms=[Arm(name=name, about=ARMS[name], runs=runs) for name, runs in found.items()],
+        arms=[Arm(name=name, about=ARMS[name].about, runs=runs) for name, runs in found.items()],
+        max_own_drop=plan.max_own_drop,
     )
 
 
@@ -158,21 +121,13 @@ def _make_root(plan: Plan, start: Path, fleet: Fleet, out: Path, seed: int) -> N
 def _options(plan: Plan, fleet: Fleet, steps: int, rate: float, seed: int) -> TrainingOptions:
     return TrainingOptions(
         steps=steps,
-        batch_size=_BATCH,
+        batch_size=BATCH,
         num_classes=len(fleet.classes),
         size=fleet.size,
         learning_rate=rate,
         seed=seed,
         precision=plan.precision,
     )
-
-
-@dataclass(frozen=True)
-class _Version:
-    """A fleet version in the root's shapes, and each board's counts of it on that board's gate."""
-
-    tensors: dict[str, Array]
-    counts: list[Matrix]
 
 
 @dataclass(frozen=True)
@@ -188,42 +143,49 @@ class _Seed:
 
     def learn(self, name: str) -> Run:
         """Run one arm from the root to the end."""
-        began = time.process_time()
+        began, way = time.process_time(), ARMS[name]
         shutil.rmtree(self.work, ignore_errors=True)
-        boards = [_Board(scene, self.work / f"{i}") for i, scene in enumerate(self.fleet.scenes)]
+        boards = [LearningBoard(scene, self.work / f"{i}") for i, scene in enumerate(self.fleet.scenes)]
         for board in boards:
             self._slimmed(board)
+        if way.last != "as others":
+            boards[-1].apart = True
+        if way.last == "mislabelled":
+            folder = self.work / "labels"
+            boards[-1].scene = mislabelled(boards[-1].scene, len(self.fleet.classes), folder)
         everything = tuple(sample for scene in self.fleet.scenes for sample in scene.teach)
-        together = name.startswith("fleet")
-        versions = [_Version(read_arrays(self.root_folder)[1], self._gate_counts(boards) if together else [])]
-        local = LATE.get(self.root.architecture, ()) if "late" in name else ()
+        members = [board for board in boards if not (board.apart and way.last == "absent")]
+        exchange = self._exchange(members, way) if way.together else None
         for number in range(self.plan.rounds):
-            for index, board in enumerate(boards):
-                teach = everything if name == "all data" else board.scene.teach
+            for index, board in enumerate(members):
+                teach = everything if way.pooled else board.scene.teach
                 self._round(board, teach, 1000 * self.seed + 10 * number + index)
-            if together:
-                self._exchange(boards, versions, local)
+            if exchange is not None:
+                exchange.turn()
         return Run(seed=self.seed, boards=self._measured(boards), cpu_seconds=time.process_time() - began)
 
-    def _slimmed(self, board: _Board) -> None:
+    def _exchange(self, members: list[LearningBoard], way: Way) -> Exchange:
+        return Exchange(
+            self.fleet,
+            self.root,
+            self.root_folder,
+            members,
+            whole=way.whole,
+            local=LATE.get(self.root.architecture, ()) if way.late else (),
+            max_own_drop=self.plan.max_own_drop,
+            seed=self.seed,
+        )
+
+    def _slimmed(self, board: LearningBoard) -> None:
         model, card = checkpoint.load(self.root_folder)
         whole = count_macs(model, *self.fleet.seen)
         for cut in range(1, _CUTS + 1):
             share = 1 - (1 - board.scene.macs_fraction) * cut / _CUTS
             slim(model, target_macs=round(share * whole), size=self.fleet.seen)
-        self._recalibrated(model, board)
         checkpoint.save(board.folder, model, replace(card, version="v0001", parent="root"))
+        recalibrated(self.fleet, model, board, board.folder, self.seed)
 
-    def _recalibrated(self, model: torch.nn.Module, board: _Board) -> int:
-        """Estimate the statistics on the board's own images; returns the multiply-accumulates."""
-        normalisation = self.root.normalisation
-        batches = list(
-            clean_batches(board.scene.teach, normalisation, batch_size=_BATCH, most=_BATCHES, seed=self.seed)
-        )
-        recalibrate(model, batches)
-        return sum(len(batch) for batch in batches) * count_macs(model, *self.fleet.seen)
-
-    def _round(self, board: _Board, teach: tuple[TrainingSample, ...], seed: int) -> None:
+    def _round(self, board: LearningBoard, teach: tuple[TrainingSample, ...], seed: int) -> None:
         model, card = checkpoint.load(board.folder)
         options = _options(self.plan, self.fleet, self.plan.steps, self.plan.learning_rate, seed)
         macs = 0
@@ -232,104 +194,27 @@ class _Seed:
         board.macs += macs
         checkpoint.save(board.folder, model, card)
 
-    def _exchange(self, boards: list[_Board], versions: list[_Version], local: tuple[str, ...]) -> None:
-        """Average what the boards offer, publish what gains, and let each board judge it."""
-        rules = FleetRules()
-        shapes = {name: tensor.shape for name, tensor in versions[0].tensors.items()}
-        offers = []
-        for board in boards:
-            card, tensors, numbers = read_arrays(board.folder)
-            about = About(
-                root=card.root, base=board.base, classes=card.classes, samples=len(board.scene.teach)
-            )
-            data = encode_offer(self.root, about, tensors, numbers)
-            board.sent.append(len(data))
-            offers.append(decode_offer(data, self.root, shapes))
-        now = len(versions) - 1
-        contributions = [
-            Contribution(
-                board=board.scene.name,
-                offer=offer,
-                base=board.offered or versions[board.base].tensors,
-                behind=now - board.base,
-            )
-            for board, offer in zip(boards, offers, strict=True)
-            if now - board.base <= rules.oldest_base
-        ]
-        averaged = average(self.root, versions[-1].tensors, contributions, rules).tensors
-        for board, each in zip(boards, offers, strict=True):
-            board.offered = with_offer(self.root, versions[board.base].tensors, each)
-        tried = [self._candidate(board, averaged, local) for board in boards]
-        own = self._gate_counts(boards)
-        theirs = [self._counts(folder, board.scene.gate) for folder, board in zip(tried, boards, strict=True)]
-        self._charge(boards)
-        published = np.sum(versions[-1].counts, axis=0).tolist()
-        if not is_better(rules, np.sum(theirs, axis=0).tolist(), published):
-            return  # Nobody takes it; the next average goes on from the version before.
-        versions.append(_Version(averaged, theirs))
-        for board, folder, before, after in zip(boards, tried, own, theirs, strict=True):
-            if miou(after) < miou(before) - self.plan.max_own_drop:
-                board.refused += 1
-                continue
-            board.taken += 1
-            board.base, board.offered = len(versions) - 1, None
-            shutil.rmtree(board.folder)
-            folder.rename(board.folder)
-
-    def _candidate(self, board: _Board, version: Mapping[str, Array], local: tuple[str, ...]) -> Path:
-        card, own, numbers = read_arrays(board.folder)
-        placed = fleet_numbers(self.root, card.classes, numbers)
-        values = candidate(self.root, version, own, placed, local=local)
-        board.received.append(
-            len(
-                encode_offer(
-                    self.root, About(root=card.root, base=0, classes=card.classes, samples=0), values, {}
-                )
-            )
-        )
-        folder = board.folder.with_name(f"{board.folder.name}-candidate")
-        with_values(board.folder, folder, values, card)
-        model, _ = checkpoint.load(folder)
-        spent = self._recalibrated(model, board)
-        board.macs += spent
-        board.fleet_macs += spent
-        checkpoint.save(folder, model, card)
-        return folder
-
-    def _charge(self, boards: list[_Board]) -> None:
-        for board in boards:
-            model, _ = checkpoint.load(board.folder)
-            spent = len(board.scene.gate) * count_macs(model, *self.fleet.seen)
-            board.macs += spent
-            board.fleet_macs += spent
-
-    def _gate_counts(self, boards: list[_Board]) -> list[Matrix]:
-        return [self._counts(board.folder, board.scene.gate) for board in boards]
-
-    def _counts(self, folder: Path, samples: tuple[TrainingSample, ...]) -> Matrix:
-        model, card = checkpoint.load(folder)
-        found: Matrix = evaluate(model, samples, card.normalisation, len(self.fleet.classes))
-        return found
-
-    def _measured(self, boards: list[_Board]) -> list[Board]:
+    def _measured(self, boards: list[LearningBoard]) -> list[Board]:
         found = []
-        for board in boards:
-            counts = [self._counts(board.folder, scene.measure) for scene in self.fleet.scenes]
-            own = next(c for c, s in zip(counts, self.fleet.scenes, strict=True) if s is board.scene)
-            union = np.sum(counts, axis=0)
+        for board, scene in zip(boards, self.fleet.scenes, strict=True):
+            by_scene = [counts(self.fleet, board.folder, each.measure) for each in self.fleet.scenes]
+            own = next(c for c, s in zip(by_scene, self.fleet.scenes, strict=True) if s is scene)
+            union = np.sum(by_scene, axis=0)
             found.append(
                 Board(
-                    name=board.scene.name,
-                    macs_fraction=board.scene.macs_fraction,
+                    name=scene.name,
+                    macs_fraction=scene.macs_fraction,
                     own=miou(own),
                     union=miou(union),
                     unseen=miou(union - own),
-                    taken=board.taken,
-                    refused=board.refused,
+                    taken=sum(each.taken for each in board.judgements),
+                    refused=sum(not each.taken for each in board.judgements),
                     sent=float(np.mean(board.sent)) if board.sent else 0.0,
                     received=float(np.mean(board.received)) if board.received else 0.0,
                     macs=board.macs,
                     fleet_macs=board.fleet_macs,
+                    apart=board.apart,
+                    judgements=board.judgements,
                 )
             )
         return found

@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from dance_ondevice.datasets.idd_lite import IDD_LITE_CLASSES
 from dance_ondevice.datasets.listing import Dataset, DatasetError, LabelledImage, of_sequences
 from dance_ondevice.datasets.registry import open_dataset
+from dance_ondevice.images.codec import encode_png
 from dance_ondevice.images.labels import STREET_CLASSES
-from dance_ondevice.training.batches import TrainingSample
+from dance_ondevice.training.batches import TrainingSample, read_label
 
-__all__ = ["Fleet", "Scene", "camvid_fleet", "idd_fleet", "resized"]
+__all__ = ["Fleet", "Scene", "camvid_fleet", "idd_fleet", "mislabelled", "resized"]
 
 #: Shares of a scene, in the order of time: learnt from, judged by; the rest is measured on.
 _LEARNT, _JUDGED = 0.6, 0.15
@@ -156,3 +159,26 @@ def resized(fleet: Fleet, scale: float) -> Fleet:
         for scene in fleet.scenes
     )
     return replace(fleet, scale=scale, root=each(fleet.root), scenes=scenes)
+
+
+def mislabelled(scene: Scene, classes: int, folder: Path) -> Scene:
+    """Return a scene whose labels, of what is learnt from and judged by, call each class by the next's name.
+
+    Args:
+        scene: The scene.
+        classes: Number of classes; the last one becomes the first.
+        folder: Where the labels are written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    known = np.arange(256)
+    table = np.where(known < classes, (known + 1) % classes, known).astype(np.uint8)
+
+    def each(samples: Sequence[TrainingSample]) -> tuple[TrainingSample, ...]:
+        found = []
+        for sample in samples:
+            path = folder / f"{len(list(folder.iterdir())):05}.png"
+            path.write_bytes(encode_png(table[read_label(sample, classes)]))
+            found.append(replace(sample, label=path, void=()))
+        return tuple(found)
+
+    return replace(scene, teach=each(scene.teach), gate=each(scene.gate))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -43,11 +44,9 @@ _STREAMS = ("camvid-dusk", "camvid-day", "idd-drives")
 )
 @click.option("--confirms", is_flag=True, help='The last of them is the button "All else is right".')
 @click.option(
-    "--keep",
-    type=click.FloatRange(0.0, 2.0),
-    default=2.0,
-    show_default=True,
-    help="Confidence from which the rest of a tapped frame trains as the live model sees it; above 1: never.",
+    "--unlabelled",
+    type=click.FloatRange(0.0),
+    help="Weight of the live model's own answers where a label says nothing, instead of the service's.",
 )
 @folder_option("--work", help="Keep finished rounds here, and go on from those that are there.")
 @out_option()
@@ -62,7 +61,7 @@ def labelling(
     steps: int,
     taps_a_frame: int,
     confirms: bool,
-    keep: float,
+    unlabelled: float | None,
     work: Path | None,
     out: Path | None,
     note: str,
@@ -82,7 +81,9 @@ def labelling(
     from dance_ondevice.training.batches import SampleError
 
     habits = Habits(taps_a_frame=taps_a_frame, confirms=confirms)
-    plan = Plan(seeds=tuple(range(seeds)), steps=steps, habits=habits, keep=keep)
+    plan = Plan(seeds=tuple(range(seeds)), steps=steps, habits=habits)
+    if unlabelled is not None:
+        plan = replace(plan, unlabelled=unlabelled)
     with contextlib.ExitStack() as stack:
         folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dance-bench-labels-")))
         try:
@@ -101,7 +102,7 @@ def labelling(
         "--steps": steps,
         "--taps-a-frame": taps_a_frame,
         "--confirms": confirms,
-        "--keep": keep if keep <= 1 else "",
+        "--unlabelled": "" if unlabelled is None else unlabelled,
         "--out": "FILE.json",
     }
     about = made_here(

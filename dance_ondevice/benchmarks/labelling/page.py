@@ -21,9 +21,9 @@ def lines(report: LabellingReport) -> list[str]:
     """The lines of the result's section, as Markdown."""
     last = ', the last of which is "All else is right"' if report.confirms else ""
     kept = (
-        " Of a tapped frame's other pixels those train as well of which the live model is sure by "
-        f"{report.keep:g}."
-        if report.keep <= 1
+        " Where a label says nothing the round keeps the live model's answers, by a weight of "
+        f"{report.unlabelled:g}."
+        if report.unlabelled
         else ""
     )
     return [

@@ -59,8 +59,7 @@ class LabellingReport:
         batch_size: Images of a step at most.
         taps_a_frame: Taps of the simulated person in one frame at most.
         confirms: Whether the last of them is "all else is right".
-        keep: Confidence from which the live model's own class trains in the rest of a tapped frame; above 1
-            for nowhere.
+        unlabelled: Weight of the live model's own answers where a label says nothing; 0 for none.
         frozen: mIoU of the model before.
         gain: Means over the seeds.
         arms: Each round.
@@ -76,7 +75,7 @@ class LabellingReport:
     batch_size: int
     taps_a_frame: int
     confirms: bool
-    keep: float
     frozen: float
     gain: Gain
+    unlabelled: float = 0.0
     arms: list[Arm] = field(default_factory=list)

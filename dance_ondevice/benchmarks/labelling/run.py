@@ -12,9 +12,7 @@ from statistics import mean
 
 import msgspec
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from dance_ondevice.benchmarks.labelling.person import Habits, correct
 from dance_ondevice.benchmarks.labelling.report import Arm, Gain, LabellingReport
@@ -28,12 +26,12 @@ from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.images.signature import signature
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard
-from dance_ondevice.models.forward import logits, predict, to_tensor
-from dance_ondevice.models.layers import resize
+from dance_ondevice.models.forward import predict
 from dance_ondevice.policies.samples.labelling import choose_for_labelling, shortlist
 from dance_ondevice.policies.samples.splits import SampleInfo
 from dance_ondevice.training.batches import TrainingSample, read_image, read_label
 from dance_ondevice.training.evaluation import evaluate
+from dance_ondevice.training.losses import UNLABELLED, Distillation
 from dance_ondevice.training.trainer import Trainer, TrainingOptions
 
 __all__ = ["Plan", "run"]
@@ -55,8 +53,7 @@ class Plan:
         steps: Optimiser steps of each round.
         learning_rate: Of each round.
         habits: How the simulated person works.
-        keep: Confidence from which a pixel of a tapped frame, of which nobody said anything, trains the class
-            that the live model gives it; above 1 for none, as the service does.
+        unlabelled: Weight of the live model's own answers where a label says nothing, in every way alike.
     """
 
     taps: tuple[int, ...] = (30, 100)
@@ -65,7 +62,7 @@ class Plan:
     steps: int = 30
     learning_rate: float = 1e-3
     habits: Habits = field(default_factory=Habits)
-    keep: float = 2.0
+    unlabelled: float = UNLABELLED
 
     @property
     def ways(self) -> tuple[tuple[str, str], ...]:
@@ -120,7 +117,7 @@ def run(plan: Plan, base: Path, stream: Stream, work: Path, *, say: Callable[[st
         batch_size=_BATCH,
         taps_a_frame=plan.habits.taps_a_frame,
         confirms=plan.habits.confirms,
-        keep=plan.keep,
+        unlabelled=plan.unlabelled,
         frozen=float(frozen),
         gain=Gain(taps=gains("taps"), random=gains("random"), labelled_frames=gains("labelled_frames")),
         arms=arms,
@@ -134,7 +131,6 @@ class _Frame:
     sample: TrainingSample
     info: SampleInfo
     predicted: Mask
-    confidence: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -158,11 +154,11 @@ class _Bench:
 
     def arm(self, way: str, amount: str, seed: int) -> Arm:
         """One way with one seed, from ``work`` if it is there."""
-        habits = None if way == "labelled_frames" else (self.plan.habits, self.plan.keep)
+        habits = None if way == "labelled_frames" else self.plan.habits
         told = repr(
             (
                 *(self.card.sha256, self.card.version, self.stream.about),
-                *(self.plan.steps, self.plan.learning_rate, habits, way, amount, seed),
+                *(self.plan.steps, self.plan.learning_rate, self.plan.unlabelled, habits, way, amount, seed),
             )
         )
         file = self.work / f"{self.stream.name}-{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
@@ -195,10 +191,7 @@ class _Bench:
                 uncertainty=1 - prediction.mean_confidence,
                 signature=signature(grey),
             )
-            sure = np.zeros((height, width), np.float32)
-            if self.plan.keep <= 1:
-                sure = _confidence(model, small, card, (height, width))
-            found.append(_Frame(sample, info, prediction.mask, sure))
+            found.append(_Frame(sample, info, prediction.mask))
         return found
 
     def _measured(self, way: str, amount: str, seed: int) -> Arm:
@@ -286,7 +279,15 @@ class _Bench:
             learning_rate=self.plan.learning_rate,
             seed=seed,
         )
-        for _ in Trainer(model, self._written(labelled, name), options, card.normalisation):
+        samples = self._written(labelled, name)
+        held = Distillation(
+            checkpoint.load(self.base)[0],
+            (),
+            weight=0.0,
+            corrected=range(len(samples)),
+            unlabelled=self.plan.unlabelled,
+        )
+        for _ in Trainer(model, samples, options, card.normalisation, distillation=held):
             pass
         model.eval()
         return miou(evaluate(model, self.stream.tests, card.normalisation, len(self.stream.classes)))
@@ -298,26 +299,6 @@ class _Bench:
         for index, label in sorted(labelled.labels.items()):
             sample = self._frames[index].sample
             file = folder / f"{index:05d}.png"
-            file.write_bytes(encode_png(self._with_kept(label, self._frames[index])))
+            file.write_bytes(encode_png(label))
             found.append(TrainingSample(sample.image, file, scale=sample.scale))
         return found
-
-    def _with_kept(self, label: Mask, frame: _Frame) -> Mask:
-        """A label with pixels that nobody spoke of and that the live model is sure of: as many as were said.
-
-        More of them would drown what was said; without any, training on errors alone unlearns the rest.
-        """
-        sure = np.flatnonzero((label == IGNORE) & (frame.confidence >= self.plan.keep))
-        said = np.count_nonzero(label != IGNORE)
-        chosen = np.random.default_rng(0).permutation(sure)[:said]
-        found: Mask = label.copy()
-        found.ravel()[chosen] = frame.predicted.ravel()[chosen]
-        return found
-
-
-def _confidence(model: nn.Module, bgr: Mask, card: ModelCard, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Softmax probability (H, W) of the class that a model gives each pixel."""
-    with torch.inference_mode():
-        scores = torch.softmax(logits(model, to_tensor(bgr, card.normalisation)), dim=1).amax(dim=1)
-        found: NDArray[np.float32] = resize(scores[:, None], size)[0, 0].numpy()
-    return found

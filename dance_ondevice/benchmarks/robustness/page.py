@@ -37,6 +37,12 @@ def faults_lines(report: FaultsReport) -> list[str]:
         rows = [(k.of, *map(str, (k.kills, k.sent, k.kept, k.lost, k.refunds))) for k in report.kills]
         columns = ("kill -9 of", "kills", "frames sent", "acknowledged", "lost", "ledger entries that shrank")
         lines += ["", *table(columns, rows)]
+    if report.fleet:
+        fleet = [
+            (_counts(f.kills), *map(str, (f.updates, f.versions, f.lost, f.doubled))) for f in report.fleet
+        ]
+        head = ("kill -9 of a fleet's", "updates offered", "versions published", "lost", "used twice")
+        lines += ["", *table(head, fleet)]
     if report.disks:
         disks = [(d.fault, *map(str, (d.refused, d.kept, d.lost))) for d in report.disks]
         lines += ["", *table(("disk", "refused with the reason", "acknowledged", "lost"), disks)]

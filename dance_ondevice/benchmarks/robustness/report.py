@@ -67,6 +67,25 @@ class Kills:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FleetKills:
+    """``kill -9`` of a fleet's server and of its boards' links.
+
+    Attributes:
+        kills: by what was killed.
+        updates: that boards offered.
+        versions: that were published.
+        lost: updates of a board that neither a version nor the server's shelf has, of its last five.
+        doubled: updates that two versions have.
+    """
+
+    kills: dict[str, int]
+    updates: int
+    versions: int
+    lost: int
+    doubled: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Disk:
     """Writes that fail.
 
@@ -156,6 +175,7 @@ class FaultsReport:
     Attributes:
         tests: by outcome.
         kills: of the daemon, and of daemon and trainer amid rounds.
+        fleet: kills of a fleet's server and links.
         disks: failing writes.
         overload: ten times what the board takes.
         day: of drift, eviction, rounds and restarts.
@@ -163,6 +183,7 @@ class FaultsReport:
 
     tests: dict[str, int]
     kills: tuple[Kills, ...] = ()
+    fleet: tuple[FleetKills, ...] = ()
     disks: tuple[Disk, ...] = ()
     overload: Overload | None = None
     day: DayReport | None = None

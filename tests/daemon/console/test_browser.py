@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import numpy as np
 import pytest
 import zmq
@@ -21,14 +22,20 @@ from daemon_process import Daemon
 from numpy.typing import NDArray
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
+from small_fleet import ROOT
 
+from dance_ondevice.daemon.control.client import request
+from dance_ondevice.daemon.rounds.fleet.box import BoxFacts, Judged
+from dance_ondevice.daemon.security import kit
+from dance_ondevice.daemon.wire.fleet_messages import BoardNews, Boards, Release, Synced
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 
-PAGES = ("/", "/label", "/learning", "/samples", "/energy", "/health")
+PAGES = ("/", "/label", "/learning", "/samples", "/energy", "/fleet", "/health")
 TELEPHONE = (390, 844)
 
 
@@ -42,7 +49,7 @@ class World:
         text = self.daemon.config.read_text()
         if screenshots:
             text = text.replace('size = [64, 48]\nweights = "untrained"', "size = [320, 240]")
-        self.daemon.config.write_text(text)
+        self.daemon.config.write_text(text + f'\n[fleet]\nkit = "{in_a_fleet(folder, self.daemon.state)}"\n')
         self.daemon.start()
         self.console = Console(self.daemon.state, folder / "console.log")
         self.browser = Browser()
@@ -86,6 +93,20 @@ class World:
         assert source == "person"
         return images.decode_label((self.daemon.state / path).read_bytes())
 
+    def tell_who_is_in(self) -> None:
+        """What the link to the fleet's server brings now and then."""
+        boards = (
+            BoardNews(name="front", heard_s=3.0, version=3, gain=0.012, sent=781_000, received=2_300_000),
+            BoardNews(name="harbour-north-entrance", heard_s=90_000.0, version=1, refused=3, gain=-0.004),
+            BoardNews(name="yard", heard_s=40.0, waiting=True),
+        )
+        request(
+            self.daemon.facts["fleet"],
+            "fleet_boards",
+            10.0,
+            boards=msgspec.to_builtins(Boards(id=1, count=3, boards=boards)),
+        )
+
     def page(self, path: str) -> Browser:
         """The browser, on a page."""
         self.browser.open(self.console.root + path)
@@ -103,6 +124,28 @@ class World:
         self._context.term()
         assert self.console.stop() == 0
         assert self.daemon.stop() == 0
+
+
+def in_a_fleet(folder: Path, state: Path) -> Path:
+    """A board's kit, and what it knows of its fleet from earlier; its server is never reached."""
+    model = folder / "root"
+    model.mkdir()
+    for name in (TENSORS_FILE, CARD_FILE):
+        (model / name).write_bytes(b"x")
+    away = "tcp://127.0.0.1:1"
+    made = kit.write(folder / "fleet", ["front"], root=ROOT, model=model, bind=away, endpoint=away)
+    names = {number: f"{number}" * 64 for number in (1, 2, 3)}
+    facts = BoxFacts(
+        news=Synced(id=0, published=Release(number=3, sha256=names[3], size=9), speaks=2),
+        heard_at=1_795_000_000.0,
+        judged=(
+            Judged(sha256=names[1], number=1, outcome="taken", reason="mIoU 0.401 -> 0.413", gain=0.012),
+            Judged(sha256=names[2], number=2, outcome="refused", reason="it costs too much here", gain=-0.04),
+        ),
+    )
+    (state / "fleet").mkdir(parents=True)
+    (state / "fleet" / "box.json").write_bytes(msgspec.json.encode(facts))
+    return made.boards["front"]
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +328,13 @@ def test_pages_fit_a_telephone_and_keep_axes_rules(world: World, axe: str) -> No
     for narrow in (False, True):
         browser.resize(*(TELEPHONE if narrow else (1280, 900)))
         for path in (*PAGES, f"/samples/{quote(sample)}", "/no-such-page"):
+            if path == "/fleet":
+                world.tell_who_is_in()
             world.page(path)
+            if path == "/fleet":
+                shown = browser.text()
+                for words in ("harbour-north-entrance", "refused 3", "+1.2", "781.0 kB", "Version 2"):
+                    assert words in shown, shown
             if path == "/label":
                 opened(browser)
             name = f"{path} {'narrow' if narrow else 'wide'}"
@@ -299,6 +348,8 @@ def test_pages_fit_a_telephone_and_keep_axes_rules(world: World, axe: str) -> No
             broken[name] = found + ([f"{wide} pixels too wide"] if wide > 0 else [])
             if narrow and path in ("/", "/label"):
                 world.picture("live-phone" if path == "/" else "label-phone")
+            elif path == "/fleet" and not narrow:
+                world.picture("fleet")
     browser.resize(1280, 900)
     assert {name: found for name, found in broken.items() if found} == {}
 

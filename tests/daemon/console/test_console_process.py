@@ -86,7 +86,7 @@ def test_no_page_holds_a_script_or_style_of_its_own(console: Console, cookie: st
 
 
 def test_without_a_daemon_each_page_says_what_to_do(console: Console, cookie: str) -> None:
-    for path in ("/", "/label", "/learning", "/samples", "/energy", "/health"):
+    for path in ("/", "/label", "/learning", "/samples", "/energy", "/fleet", "/health"):
         page = ask(console, "GET", path, {**HTML, "Cookie": cookie})
         assert page.status == 503
         assert "dance-ondevice run" in page.body

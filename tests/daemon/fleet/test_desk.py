@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_fleet import DAY, ROOT, RULES, TENSORS, Clock, Server, name_of, offer, tally
+from small_fleet import DAY, FIRST, ROOT, RULES, TENSORS, Clock, Server, name_of, offer, tally
 
 from dance_ondevice.daemon.fleet.shelf import ShelfError
 from dance_ondevice.daemon.wire import fleet_messages as messages
-from dance_ondevice.fleet.releases import decode_release
+from dance_ondevice.fleet.releases import apply_change, decode_release, encode_change
 
 BOARDS = ("front", "gate", "yard")
 
@@ -243,3 +243,73 @@ def test_damaged_state_is_named(server: Server) -> None:
     (server.folder / "boards" / "front" / "facts.json").write_text("{")
     with pytest.raises(ShelfError, match=r"front/facts\.json"):
         server.restart()
+
+
+def test_changes_travel_instead_of_models(server: Server) -> None:
+    """What boards hand in and get is counted from a release that both ends have."""
+    assert server.sync("front").changes == ()
+    data = {board: offer(0.5 * index, base=FIRST) for index, board in enumerate(BOARDS)}
+    for board in ("front", "gate"):
+        assert server.put(board, data[board], against=name_of(FIRST)).state == "waiting"
+    assert server.put("yard", offer(1.0)).state == "waiting", "boards of the first version hand in whole ones"
+    first = server.publish("front", "gate")
+    (change,) = server.sync("front").changes
+    assert (change.release, change.base) == (first, name_of(FIRST))
+    assert change.size < len(server.fetch(first)) or len(FIRST) < 1000
+    release = apply_change(ROOT, server.fetch(change.sha256), FIRST)
+    assert release == server.fetch(first)
+    found = decode_release(release, ROOT, first)
+    for name, tensor in found.items():
+        assert np.allclose(tensor, TENSORS[name] + 0.5, atol=0.04), name
+    # The second offer counts what came since, whatever was rounded: both are states, not steps.
+    for board in BOARDS:
+        assert server.put(board, offer(1.0, base=FIRST), against=name_of(FIRST)).state == "waiting"
+    server.restart()
+    second = server.publish("front", "gate")
+    changes = {each.release: each for each in server.sync("front").changes}
+    assert set(changes) == {first, second}
+    assert apply_change(ROOT, server.fetch(changes[second].sha256), release) == server.fetch(second)
+
+
+def test_an_offer_is_asked_for_whole_where_its_base_is_not_known(server: Server) -> None:
+    lost = apply_change(ROOT, encode_change(ROOT, {n: t + 1 for n, t in TENSORS.items()}, FIRST), FIRST)
+    data = offer(1.5, [name_of(lost)], base=lost)
+    state = server.put("front", data, against=name_of(lost))
+    assert (state.state, state.whole) == ("unknown", True)
+    # A board that says another base than its file is found out when the file is there.
+    ref = messages.OfferRef(id=name_of(data), size=len(data))
+    answer, _ = server.desk.answer("front", messages.Put(id=1, offer=ref, offset=0), data)
+    assert isinstance(answer, messages.Stored)
+    assert (answer.offer.state, answer.offer.whole, answer.offer.have) == ("unknown", True, 0)
+    assert list((server.folder / "boards" / "front").glob("*.part")) == []
+    assert server.put("front", offer(1.5, [name_of(lost)])).state == "waiting"
+    # Counted from another version than its lineage names, its change would be added to the wrong one.
+    for board in BOARDS:
+        server.put(board, offer(0.1))
+    first = server.publish("front", "gate")
+    state = server.put("front", offer(0.2, [first], base=FIRST), against=name_of(FIRST))
+    assert state.state == "refused"
+    assert "counted from another version than 1" in state.reason
+
+
+def test_people_see_who_is_in(server: Server) -> None:
+    for board in BOARDS:
+        server.put(board, offer(0.1))
+    first = server.publish("front", "gate")
+    server.sync("front", lineage=[first])
+    server.clock.at += 60
+    server.put("gate", offer(0.2))
+    answer, _ = server.desk.answer("yard", messages.Who(id=9), b"")
+    assert isinstance(answer, messages.Boards)
+    assert (answer.id, answer.count) == (9, 3)
+    front, gate, yard = answer.boards
+    assert (front.name, front.version, front.heard_s, front.waiting) == ("front", 1, 60.0, False)
+    assert (gate.version, gate.heard_s, gate.waiting) == (0, 0.0, True)
+    assert front.gain == pytest.approx(0.4, abs=0.2)
+    assert yard.gain is None
+    assert front.sent == len(offer(0.1))
+    assert front.received == 0
+    server.fetch(first)
+    answer, _ = server.desk.answer("yard", messages.Who(id=9), b"")
+    assert isinstance(answer, messages.Boards)
+    assert answer.count == 3, "a stranger's request for a file makes no board"

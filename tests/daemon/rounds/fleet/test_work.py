@@ -14,16 +14,17 @@ from round_rig import CONFIG, Rig
 
 from dance_ondevice.daemon.config.sections import Config, Fleet, Promotion
 from dance_ondevice.daemon.rounds.fleet.box import Box, FleetPart
+from dance_ondevice.daemon.rounds.fleet.joining import own_release
 from dance_ondevice.daemon.rounds.fleet.work import FleetWork
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions import first_model
-from dance_ondevice.daemon.wire.fleet_messages import Release, Synced
+from dance_ondevice.daemon.wire.fleet_messages import OfferState, Release, Synced
 from dance_ondevice.fleet.describe import describe
 from dance_ondevice.fleet.layers import Array
 from dance_ondevice.fleet.lineage import lineage
 from dance_ondevice.fleet.offers import decode_offer
-from dance_ondevice.fleet.releases import encode_release, release_name
+from dance_ondevice.fleet.releases import decode_release, encode_release, release_name
 from dance_ondevice.fleet.versions import read_arrays
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("first_models_at_hand")]
@@ -44,7 +45,12 @@ class Board:
         folder = self.rig.versions.directory(first.version)
         self.root = describe(folder)
         self.tensors: dict[str, Array] = read_arrays(folder)[1]
-        self.box = Box(paths.root / "fleet", now=lambda: 1e9)
+        self.box = Box(
+            paths.root / "fleet",
+            self.root,
+            now=lambda: 1e9,
+            own_release=lambda: own_release(paths, self.root),
+        )
         rig = self.rig
         self.work = FleetWork(
             context=rig.context,
@@ -75,12 +81,32 @@ def test_offers_scores_takes_and_refuses(
     board = Board(paths, store, TOLERANT)
     assert board.work.step(None) is None
     assert board.box.snapshot().facts.offer is None, "nothing was learnt here yet"
+    # A server that reads changes has the root, as this board has: nothing of it travels.
+    first = encode_release(board.root, board.tensors)
+    root = Release(number=0, sha256=release_name(first), size=len(first))
+    news = Synced(id=1, published=root, speaks=2)
+    assert board.box.news(news) == ()
     assert board.rig.round().outcome == "promoted"
     board.work.step("paused")  # an offer is no round
     facts = board.box.snapshot().facts
     assert facts.offer is not None
+    assert facts.offer.against == root.sha256
     data = board.box.piece_of_offer(facts.offer.id, 0, facts.offer.size)
-    found = decode_offer(data, board.root, {n: t.shape for n, t in board.tensors.items()})
+    shapes = {n: t.shape for n, t in board.tensors.items()}
+    values = decode_release(first, board.root, root.sha256)
+    small = decode_offer(data, board.root, shapes, lambda _: values)
+    # A server that lacks what it is counted from gets it whole.
+    state = OfferState(id=facts.offer.id, state="unknown", whole=True)
+    board.box.news(msgspec.structs.replace(news, offer=state))
+    board.work.step("paused")
+    whole = board.box.snapshot().facts.offer
+    assert whole is not None
+    assert (whole.against, whole.size > 1.5 * facts.offer.size) == ("", True)
+    found = decode_offer(board.box.piece_of_offer(whole.id, 0, whole.size), board.root, shapes)
+    for name, tensor in found.tensors.items():
+        before = values[name] if values[name].shape == tensor.shape else None
+        step = 0.0 if before is None else np.abs(tensor - before).max()
+        assert np.abs(small.tensors[name] - tensor).max() <= 0.2 * step + 2e-3, name
     assert (found.about.version, found.about.lineage) == ("v0002", ())
     assert found.about.samples > 0
 
@@ -127,10 +153,8 @@ def test_offers_scores_takes_and_refuses(
     assert outcome.outcome == "rejected", outcome.reasons
     assert board.work.step(None) is None
     shutil.rmtree(paths.root / "fleet")
-    again = replace(
-        board.work, part=FleetPart(box=Box(paths.root / "fleet", now=lambda: 1e9), root=board.root)
-    )
-    board.box = again.part.box
+    board.box = Box(paths.root / "fleet", board.root, now=lambda: 1e9)
+    again = replace(board.work, part=FleetPart(box=board.box, root=board.root))
     assert board.tell(2, ruined) == second
     assert again.step(None) is None
     live = board.rig.versions.pointer()

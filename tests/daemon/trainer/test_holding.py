@@ -1,0 +1,78 @@
+"""Rounds on labels by correction: what nobody spoke of stays as the live model serves it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from condition_models import SIZE
+from numpy.typing import NDArray
+from test_condition_round import N, as_served, stored, work_order
+
+from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.trainer.holding import held
+from dance_ondevice.daemon.trainer.kinds import KINDS
+from dance_ondevice.daemon.trainer.serving import kept
+from dance_ondevice.daemon.trainer.sift import sample_of
+from dance_ondevice.images.codec import encode_png
+from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.models import checkpoint
+from dance_ondevice.models.card import ModelCard, Normalisation
+from dance_ondevice.models.forward import predict
+from dance_ondevice.training.batches import read_image
+from dance_ondevice.training.trainer import Trainer, TrainingOptions
+
+pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
+
+
+def a_corner_is_class(folder: Path, value: int, *, corrected: bool) -> tuple[jobs.JobSample, ...]:
+    """Frames at dusk of which somebody said that their upper left corner is of one class."""
+    label = np.full(SIZE, IGNORE, np.uint8)
+    label[: SIZE[0] // 4, : SIZE[1] // 4] = value
+    frames = stored(folder, 4, "dusk", "c1")
+    for frame in frames:
+        Path(frame.label).write_bytes(encode_png(label))
+    return tuple(msgspec.structs.replace(frame, corrected=corrected) for frame in frames)
+
+
+def changed(job: jobs.Job) -> float:
+    """Share of the pixels outside the corner that the round gives another class than the live model does."""
+    model, card = checkpoint.load(Path(job.live))
+    kind = KINDS[job.kind_of](job, kept(Path(job.conditions), model), model, card.normalisation)
+    options = TrainingOptions(
+        steps=job.steps, batch_size=4, num_classes=N, learning_rate=job.learning_rate, class_weighting=False
+    )
+    with kind.learning(model):
+        samples = [sample_of(each) for each in job.train]
+        for _ in Trainer(
+            model, samples, options, card.normalisation, distillation=held(job, kind, card, "cpu")
+        ):
+            pass
+        image = read_image(samples[0])
+        now: NDArray[np.uint8] = predict(model, image, card.normalisation).mask
+    before = as_served(Path(job.live), "c1" if job.condition else "", image).mask
+    return float(np.mean((now != before)[SIZE[0] // 4 :]))
+
+
+def test_the_rest_of_a_corrected_frame_stays_as_its_condition_serves_it(tmp_path: Path) -> None:
+    def job(*, corrected: bool) -> jobs.Job:
+        frames = a_corner_is_class(tmp_path, 3, corrected=corrected)
+        return work_order(tmp_path, train=frames, steps=30, learning_rate=0.1)
+
+    forgot = changed(job(corrected=False))
+    assert forgot > 0.05
+    assert changed(job(corrected=True)) < 0.5 * forgot
+
+
+def test_only_corrections_of_a_trained_model_are_held(tmp_path: Path) -> None:
+    job = work_order(tmp_path, condition=None, train=a_corner_is_class(tmp_path, 3, corrected=True))
+    model, card = checkpoint.load(Path(job.live))
+    kind = KINDS["whole"](job, kept(Path(job.conditions), model), model, Normalisation())
+    assert held(job, kind, card, "cpu") is not None
+    noise: ModelCard = dataclasses.replace(card, training={"untrained": True})
+    assert held(job, kind, noise, "cpu") is None
+    imported = tuple(msgspec.structs.replace(each, corrected=False) for each in job.train)
+    assert held(msgspec.structs.replace(job, train=imported), kind, card, "cpu") is None
