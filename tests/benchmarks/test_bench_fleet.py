@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from test_bench_base import SIZE, write
 
-from dance_ondevice.benchmarks.fleet import run as fleet
+from dance_ondevice.benchmarks.fleet import run
 from dance_ondevice.benchmarks.fleet.page import lines
 from dance_ondevice.benchmarks.fleet.report import FleetReport
 from dance_ondevice.benchmarks.fleet.run import LATE
@@ -35,8 +35,8 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     card = ModelCard(architecture="fastscnn", arguments=built, classes=STREET_CLASSES, macs_at=SIZE)
     checkpoint.save(tmp_path / "base", registry.build("fastscnn", 11, built), card)
     (tmp_path / "work").mkdir()
-    for name, number in {"_BATCHES": 2, "_BATCH": 2, "_CUTS": 1}.items():
-        monkeypatch.setattr(fleet, name, number)
+    monkeypatch.setattr(run, "_CUTS", 1)
+    monkeypatch.setattr("dance_ondevice.benchmarks.fleet.board._BATCHES", 1)
     return [
         *("bench", "fleet", "--dataset", "camvid", "--root", str(tmp_path / "camvid")),
         *("--model", str(tmp_path / "base"), "--seeds", "1", "--rounds", "2", "--steps", "1"),
