@@ -235,7 +235,7 @@ _QUESTIONS: Sequence[tuple[str, str, Callable[[Sequence[Body]], Finding]]] = (
     ("does the score foretell what downsampling costs", "camvid-indicators.json", _indicator),
     ("a mask, one thread", "predict.json", _engines),
     ("the daemon with masks of a driving camera", "service.json", _service),
-    ("a frame that is stored", "service.json", _stored),
+    ("a frame that is stored", "service-ingest.json", _stored),
     ("a training step", "step-fastscnn.json", _step),
     ("nothing acknowledged is lost", "faults.json", _faults),
     ("a daemon does not grow", "soak.json", _soak),
