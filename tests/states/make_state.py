@@ -10,7 +10,7 @@ command line, its wire protocol and its synthetic street::
 ``0.1.0`` was made like that. It holds labelled frames and frames without a label, the first version, and one
 that a round promoted. A second round was interrupted by a clean stop, so that it has a checkpoint; the next
 start went on with it, and kill -9 cut it off, so that its joules are reserved and not settled. ``made.json``
-says what a build that opens the folder must find. Sockets, locks and logs are left out, and the console's token.
+says what a build that opens the folder must find. Sockets, locks, logs and the console's token are left out.
 ``0.2.0`` was made by the build of that name.
 """
 
