@@ -149,6 +149,15 @@ class DaemonProcess:
         """
         self._ask("pause")
 
+    def resume(self) -> None:
+        """Let rounds start again.
+
+        Raises:
+            DaemonDied: The daemon has ended.
+            ClientError: The daemon does not answer.
+        """
+        self._ask("resume")
+
     def _ask(self, command: str) -> Any:
         self.check()
         facts = instances.read_daemon_file(self.paths)

@@ -61,6 +61,10 @@ class PhasePlan:
         promoted = outcomes.count("promoted") >= self.promotions
         return judged >= self.most_rounds or (judged >= self.rounds and promoted)
 
+    def may_suffice(self, outcomes: Sequence[str | None]) -> bool:
+        """Whether no further round is needed if those that run are promoted."""
+        return self.is_learnt([outcome or "promoted" for outcome in outcomes])
+
 
 @dataclass(frozen=True, kw_only=True)
 class StreamOptions:
@@ -238,9 +242,10 @@ class Stream:
                 learnt = plan.is_learnt(outcomes)
                 if learnt:
                     break
-                if last and not paused and plan.is_learnt([o or "promoted" for o in outcomes]):
-                    # A further round would be interrupted by the end of the daemon.
-                    paused = self._pause()
+                if last and plan.may_suffice(outcomes) != paused:
+                    # A further round would be interrupted by the end of the daemon; where the one that ran was
+                    # not promoted, it is needed all the same.
+                    paused ^= self._hold(not paused)
         log.info("phase ended name=%s seconds=%.1f", plan.name, self._monotonic() - start)
         self._poll_status(self._monotonic() - start)
         return PhaseRecord(
@@ -274,10 +279,11 @@ class Stream:
         progress.round_text = describe_rounds(status.get("rounds") or {})
         self._on_progress(progress)
 
-    def _pause(self) -> bool:
+    def _hold(self, hold: bool) -> bool:
+        """Let no further round start, or let them again; returns whether the daemon answered."""
         try:
-            self._daemon.pause()
-        except client.NotRunning:  # see ``_look``; it is asked again
+            (self._daemon.pause if hold else self._daemon.resume)()
+        except client.NotRunning:  # as in ``_poll_status``; it is asked again
             self._daemon.check()
             return False
         return True
