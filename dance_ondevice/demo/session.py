@@ -243,8 +243,8 @@ class Stream:
                 if learnt:
                     break
                 if last and plan.may_suffice(outcomes) != paused:
-                    # A further round would be interrupted by the end of the daemon; where the one that ran was
-                    # not promoted, it is needed all the same.
+                    # A further round would be interrupted by the end of the daemon; where the one that ran
+                    # was not promoted, it is needed all the same.
                     paused ^= self._hold(not paused)
         log.info("phase ended name=%s seconds=%.1f", plan.name, self._monotonic() - start)
         self._poll_status(self._monotonic() - start)
