@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 #: Phases of the stream; the first model is trained on the day alone.
 PHASES = (
     PhasePlan("day", "day", drifted=False, rounds=1),
-    PhasePlan("dusk", "dusk", drifted=True, promotions=2, rounds=3),
-    PhasePlan("rain", "rain", drifted=True, promotions=2, rounds=3),
+    PhasePlan("dusk", "dusk", drifted=True, promotions=2, rounds=3, most_rounds=3),
+    PhasePlan("rain", "rain", drifted=True, promotions=2, rounds=3, most_rounds=3),
     PhasePlan("day again", "day", drifted=False, promotions=1, most_rounds=2),
 )
 #: (height, width) of a frame: small enough for two cores to pretrain, learn and predict in four minutes.
