@@ -12,6 +12,8 @@ from pathlib import Path
 #: Everything that a demonstration writes there, and what of it is still of use when it has ended.
 _PARTS = frozenset({"base", "pretraining", "fresh", "demo.toml", "state"})
 _KEPT = frozenset({"base", "demo.toml", "state"})
+#: Says that a folder is a demonstration's, which the names of its parts alone would not.
+_MARK = ".demonstration"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ def replaced(out: Path) -> Iterator[Workspace]:
         FileExistsError: There is such a folder, and it contains what no demonstration wrote.
     """
     root = (out / "demo").resolve()
-    foreign = sorted({p.name for p in root.iterdir()} - _PARTS) if root.is_dir() else []
+    found = {p.name for p in root.iterdir()} if root.is_dir() else set()
+    foreign = sorted(found - _PARTS - {_MARK} if _MARK in found else found)
     if foreign:
         raise FileExistsError(
             f"{root} contains {foreign[0]}, which no demonstration wrote: give another folder with --out"
@@ -58,6 +61,7 @@ def replaced(out: Path) -> Iterator[Workspace]:
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(root)
     root.mkdir(parents=True)
+    (root / _MARK).touch()
     try:
         yield Workspace(root)
     except BaseException:

@@ -27,7 +27,7 @@ class Runs:
         self.workspace: Path | None = None
 
     def __call__(self, options: DemoOptions, workspace: Workspace, _display: object) -> DemoReport:
-        assert not list(workspace.root.iterdir())
+        assert [path.name for path in workspace.root.iterdir()] in ([".demonstration"], [])
         for name in ("base", "pretraining", "state", "fresh"):
             (workspace.root / name).mkdir()
         workspace.config.touch()
@@ -99,18 +99,20 @@ def test_what_it_learnt_stays_until_the_next_one(runs: Runs) -> None:
         result = CliRunner().invoke(main, ["demo", "--out", "some where"])
 
         assert runs.workspace == Path("some where/demo").resolve()
-        assert {p.name for p in runs.workspace.iterdir()} == {"base", "demo.toml", "state"}
+        assert {p.name for p in runs.workspace.iterdir()} == {".demonstration", "base", "demo.toml", "state"}
         assert "demo --console --out 'some where'" in result.stdout
 
 
 def test_another_ones_folder_is_left_alone(runs: Runs) -> None:
     mine = Path("mine/demo/state/models")
     mine.mkdir(parents=True)
-    Path("mine/demo/thesis.tex").write_text("years of work")
-    result = CliRunner().invoke(main, ["demo", "--out", "mine"])
+    for name in ("state", "thesis.tex"):
+        result = CliRunner().invoke(main, ["demo", "--out", "mine"])
 
-    assert result.exit_code == 1
-    assert "thesis.tex, which no demonstration wrote: give another folder with --out" in result.stderr
+        assert result.exit_code == 1
+        assert f"{name}, which no demonstration wrote: give another folder with --out" in result.stderr
+        Path("mine/demo/.demonstration").touch()
+        Path("mine/demo/thesis.tex").write_text("years of work")
     assert mine.is_dir()
     assert runs.workspace is None
 

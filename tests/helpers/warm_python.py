@@ -51,6 +51,7 @@ class WarmPython:
         self._source: subprocess.Popen[bytes] | None = None
         real, warm = subprocess.Popen, self
 
+        # A class that is made from a variable, which mypy cannot follow.
         class Popen(real):  # type: ignore[type-arg, misc, valid-type]
             # The arguments of the standard library's own method are alike in all versions but for the last.
             def _execute_child(self, args: Any, *rest: Any) -> None:

@@ -80,7 +80,7 @@ def small(folder: Path, architecture: str = "fastscnn", **card: object) -> Path:
         "arguments": built,
         **card,
     }
-    checkpoint.save(folder, build(architecture, 3, built), ModelCard(**facts))  # type: ignore[arg-type]
+    checkpoint.save(folder, build(architecture, 3, built), ModelCard(**facts))  # type: ignore[arg-type]  # facts of several types
     return folder
 
 
