@@ -20,7 +20,7 @@ class Stage:
         zoom: Smallest and largest random magnification, 1 = the original pixels. With a window of 0.5 a zoom
             of 0.5 shows the whole frame at half its size, a zoom of 1 a quarter of the frame.
         choice: Name of the way to choose samples, which the caller defines.
-        frozen: Names of the submodules whose weights stay unchanged.
+        frozen: Names of the submodules whose weights and statistics stay unchanged.
         importance: Importance by which channels are removed when the stage begins; Taylor importance is taken
             from batches of the stage before.
         sparsity: Strength that pulls normalisation scales towards zero, so that the next stage's slimming

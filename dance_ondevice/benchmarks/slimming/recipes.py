@@ -35,8 +35,17 @@ FIRST_LAYERS: Mapping[str, tuple[str, ...]] = {
     "hrnet": ("stem",),
     "espnetv2": ("base_net.level1", "base_net.level2_0"),
 }
-#: Stands for them in a stage.
-_FIRST = ("first layers",)
+#: The encoders, whose features fine-tuning leaves as they are.
+ENCODERS: Mapping[str, tuple[str, ...]] = {
+    "fastscnn": ("downsample", "bottlenecks"),
+    "deeplabv3plus": ("encoder",),
+    "pspnet": ("encoder",),
+    "bisenetv2": ("detail", "semantic"),
+    "hrnet": ("stem", "first", "open_finest", "open_stream", "stages"),
+    "espnetv2": ("base_net",),
+}
+#: Stand for them in a stage.
+_FIRST, _ENCODER = ("first layers",), ("encoder",)
 #: The same for DANCE+, which infers at a smaller scale as well.
 PLUS_MACS = 0.45
 #: The same for a model that was made compact, of which little can be missed.
@@ -46,7 +55,7 @@ PLUS_SCALE = 0.75
 #: Windows of DANCE+, as shares of the full side, and what they magnify by: the whole frame small, then a part
 #: of it at up to more than its own size, where poles and signs are still to be seen.
 _SMALL, _LARGE = 0.4, 0.5
-_FAR, _NEAR, _DETAIL = (0.45, 1.0), (0.5, 1.15), (0.7, 1.3)
+_FAR, _NEAR, _DETAIL, _WHOLE = (0.45, 1.0), (0.5, 1.15), (0.7, 1.3), (0.75, 1.75)
 #: Among what one ablation chooses for each image that it infers.
 _FRAME_SCALES = (1.0, 0.75, 0.5)
 _BY_FRAME = "dance+, inferring each image at a scale by its complexity"
@@ -101,9 +110,15 @@ def recipe(variant: str, protocol: Protocol, setting: Setting, architecture: str
     found = builders[variant](EPOCHS[protocol, setting])
     if not any(stage.frozen for stage in found.stages):
         return found
-    first = FIRST_LAYERS.get(architecture, ())
-    stages = tuple(replace(stage, frozen=first if stage.frozen else ()) for stage in found.stages)
-    unknown = "" if first else f" (none here: the first layers of {architecture} are not known)"
+    named: Mapping[tuple[str, ...], Mapping[str, tuple[str, ...]]] = {
+        _FIRST: FIRST_LAYERS,
+        _ENCODER: ENCODERS,
+    }
+    stages = tuple(
+        replace(stage, frozen=named[stage.frozen].get(architecture, ()) if stage.frozen else ())
+        for stage in found.stages
+    )
+    unknown = "" if architecture in ENCODERS else f" (none here: the layers of {architecture} are not known)"
     return replace(found, stages=stages, about=found.about + unknown)
 
 
@@ -154,13 +169,27 @@ def _dance_plus(epochs: int) -> Recipe:
 
 
 def _fine_plus(epochs: int) -> Recipe:
-    """Fine-tune trained weights: whole frames for a few epochs, with the first layers frozen."""
+    """Fine-tune trained weights: what reads the encoder, on small windows, and no channel goes."""
     return _fine(
-        epochs, "the first layers frozen, slimmed after an epoch, batches of 4, a quarter of the epochs"
+        epochs, "the encoder frozen with its statistics, windows of a quarter of the pixels, batches of 4"
     )
 
 
-def _fine(epochs: int, about: str, *, macs: float = PLUS_MACS, importance: Importance = "combined") -> Recipe:
+def _fine(
+    epochs: int,
+    about: str,
+    *,
+    share: float = 1.25,
+    window: float = _LARGE,
+    frozen: tuple[str, ...] = _ENCODER,
+) -> Recipe:
+    zoom = _NEAR if window < 1 else _WHOLE
+    stage = Stage(epochs=_part(epochs, share), window=window, zoom=zoom, frozen=frozen)
+    return Recipe(stages=(stage,), batch_size=4, about=about)
+
+
+def _fine_slimmed(epochs: int, about: str, *, macs: float, importance: Importance = "combined") -> Recipe:
+    """Fine-tune whole frames for a few epochs with the first layers frozen, and slim after one of them."""
     first = Stage(epochs=_part(epochs, 0.04), zoom=_DETAIL, frozen=_FIRST)
     thin = replace(first, epochs=_part(epochs, 0.25), macs_fraction=macs, importance=importance)
     return Recipe(stages=(first, thin), batch_size=4, rate=1.5, about=about)
@@ -269,18 +298,26 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
         "dance+full-scale": lambda n: _inferring(_dance_plus(n), (1.0,), "dance+, inferring at full scale"),
         "dance+frame-scale": lambda n: _inferring(_dance_plus(n), _FRAME_SCALES, _BY_FRAME),
     },
-    # Fine-tuning's dance+ sees whole frames of all images, freezes and infers at full scale as it is.
+    # Fine-tuning's dance+ removes no channel, which cost it more than it saved, and infers at full scale.
     "finetune": {
         **_ANYWHERE,
         "dance+": _fine_plus,
-        "dance+full-width": lambda n: _fine(
-            n, "dance+ without network slimming", macs=1.0, importance="bn_scale"
+        "dance+all-layers": lambda n: _fine(n, "dance+ with all layers trained", frozen=()),
+        "dance+whole-frames": lambda n: _fine(
+            n, "dance+ on whole frames, for half of dense's epochs", share=0.5, window=1.0
         ),
-        "dance+gentle": lambda n: _fine(n, "dance+ slimmed to three quarters of the MACs", macs=GENTLE_MACS),
-        "dance+bn-scale": lambda n: _fine(
-            n, "dance+ slimmed by scales, without Taylor", importance="bn_scale"
+        "dance+slimmed": lambda n: _fine_slimmed(
+            n,
+            "whole frames, the first layers frozen, slimmed to 0.45 of the MACs after an epoch",
+            macs=PLUS_MACS,
         ),
-        "dance+twice": lambda n: _fine(2 * n, "dance+ for twice as many epochs"),
+        "dance+gentle": lambda n: _fine_slimmed(
+            n, "the same, slimmed to three quarters of the MACs", macs=GENTLE_MACS
+        ),
+        "dance+twice": lambda n: _fine(n, "dance+ for twice as many epochs", share=2.5),
+        "dance+small-scale": lambda n: _inferring(
+            _fine_plus(n), (PLUS_SCALE,), "dance+, inferring at three quarters"
+        ),
         "dance+frame-scale": lambda n: _inferring(_fine_plus(n), _FRAME_SCALES, _BY_FRAME),
     },
 }
