@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import write_durably
@@ -210,7 +211,10 @@ class CoTrainer:
             self.card.normalisation,
             after_backward=_pressing(model, stage.sparsity),
             decoded=self._decoded,
-            resting=frozen,
+            resting=(
+                *frozen,
+                *(m for m in model.modules() if stage.fixed_statistics and isinstance(m, _BatchNorm)),
+            ),
         )
         if moments:
             trainer.adopt_moments(moments)

@@ -217,6 +217,17 @@ def test_frozen_layers_stay_as_they_are(
         freeze(model, ("nose",))
 
 
+def test_fixed_statistics_stay_while_weights_learn(samples: list[TrainingSample]) -> None:
+    model = small_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    stages = (Stage(epochs=1, fixed_statistics=True),)
+    for _ in CoTrainer(model, CARD_SMALL, stages, lambda _choice, _model: samples, OPTIONS):
+        pass
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert not any("running" in name for name in changed)
+
+
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"macs_fraction": 0.0}, {"window": 1.5}])
 def test_an_impossible_stage_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

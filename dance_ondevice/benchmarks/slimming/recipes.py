@@ -171,7 +171,7 @@ def _dance_plus(epochs: int) -> Recipe:
 def _fine_plus(epochs: int) -> Recipe:
     """Fine-tune trained weights: what reads the encoder, on small windows, and no channel goes."""
     return _fine(
-        epochs, "the encoder frozen with its statistics, windows of a quarter of the pixels, batches of 4"
+        epochs, "the encoder and all statistics fixed, windows of a quarter of the pixels, batches of 4"
     )
 
 
@@ -184,7 +184,7 @@ def _fine(
     frozen: tuple[str, ...] = _ENCODER,
 ) -> Recipe:
     zoom = _NEAR if window < 1 else _WHOLE
-    stage = Stage(epochs=_part(epochs, share), window=window, zoom=zoom, frozen=frozen)
+    stage = Stage(epochs=_part(epochs, share), window=window, zoom=zoom, frozen=frozen, fixed_statistics=True)
     return Recipe(stages=(stage,), batch_size=4, about=about)
 
 
@@ -316,7 +316,7 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
         ),
         "dance+twice": lambda n: _fine(n, "dance+ for twice as many epochs", share=2.5),
         "dance+small-scale": lambda n: _inferring(
-            _fine_plus(n), (PLUS_SCALE,), "dance+, inferring at three quarters"
+            _fine_plus(n), (PLUS_SCALE,), "dance+, inferring at three quarters of the size"
         ),
         "dance+frame-scale": lambda n: _inferring(_fine_plus(n), _FRAME_SCALES, _BY_FRAME),
     },
