@@ -107,9 +107,15 @@ def test_an_ablation_changes_one_thing_of_its_own_settings_dance_plus() -> None:
         (stage.window, stage.zoom, stage.frozen) for stage in ours.stages
     }
     fine = recipe("dance+", "full", "finetune")
-    free = recipe("dance+all-layers", "full", "finetune")
-    assert {stage.frozen for stage in fine.stages} == {ENCODERS["fastscnn"]}
-    assert tuple(replace(stage, frozen=ENCODERS["fastscnn"]) for stage in free.stages) == fine.stages
+    late = recipe("dance+late", "full", "finetune")
+    assert {stage.frozen for stage in fine.stages} == {()}
+    assert tuple(replace(stage, frozen=ENCODERS["fastscnn"]) for stage in fine.stages) == late.stages
+
+
+@pytest.mark.parametrize("variant", VARIANTS["finetune"])
+def test_fine_tuning_keeps_statistics_where_it_cuts_nothing(variant: str) -> None:
+    found = recipe(variant, "full", "finetune")
+    assert {stage.fixed_statistics for stage in found.stages} == {not found.slims}
 
 
 @pytest.mark.parametrize("setting", ["scratch", "finetune"])
@@ -123,7 +129,7 @@ def test_scales_of_inference_and_more_epochs_are_ablations_too(setting: Setting)
 
 
 def test_what_cannot_be_frozen_is_told() -> None:
-    found = recipe("dance+", "full", "finetune", "mine:net")
+    found = recipe("dance+late", "full", "finetune", "mine:net")
     assert {stage.frozen for stage in found.stages} == {()}
     assert found.about.endswith("(none here: the layers of mine:net are not known)")
     assert "none here" not in recipe("dense", "full", "finetune", "mine:net").about
@@ -310,7 +316,7 @@ def not_exported(*_: object) -> ServingGraph:
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_what_is_frozen_is_there(architecture: str) -> None:
     first = recipe("dance+frozen", "full", "scratch", architecture).stages[0].frozen
-    encoder = recipe("dance+", "full", "finetune", architecture).stages[0].frozen
+    encoder = recipe("dance+late", "full", "finetune", architecture).stages[0].frozen
     model = build(architecture, 3)
     for frozen in (first, encoder):
         assert frozen

@@ -35,7 +35,7 @@ FIRST_LAYERS: Mapping[str, tuple[str, ...]] = {
     "hrnet": ("stem",),
     "espnetv2": ("base_net.level1", "base_net.level2_0"),
 }
-#: The encoders, whose features fine-tuning leaves as they are.
+#: The encoders, whose features an ablation of fine-tuning leaves as they are.
 ENCODERS: Mapping[str, tuple[str, ...]] = {
     "fastscnn": ("downsample", "bottlenecks"),
     "deeplabv3plus": ("encoder",),
@@ -55,7 +55,7 @@ PLUS_SCALE = 0.75
 #: Windows of DANCE+, as shares of the full side, and what they magnify by: the whole frame small, then a part
 #: of it at up to more than its own size, where poles and signs are still to be seen.
 _SMALL, _LARGE = 0.4, 0.5
-_FAR, _NEAR, _DETAIL, _WHOLE = (0.45, 1.0), (0.5, 1.15), (0.7, 1.3), (0.75, 1.75)
+_FAR, _NEAR, _DETAIL = (0.45, 1.0), (0.5, 1.15), (0.7, 1.3)
 #: Among what one ablation chooses for each image that it infers.
 _FRAME_SCALES = (1.0, 0.75, 0.5)
 _BY_FRAME = "dance+, inferring each image at a scale by its complexity"
@@ -108,6 +108,9 @@ def recipe(variant: str, protocol: Protocol, setting: Setting, architecture: str
     if variant not in builders:
         raise ValueError(f"{setting} knows no variant {variant!r}; choose among {', '.join(builders)}")
     found = builders[variant](EPOCHS[protocol, setting])
+    if setting == "finetune" and not found.slims:
+        # What is left after a cut needs other statistics.
+        found = replace(found, stages=tuple(replace(stage, fixed_statistics=True) for stage in found.stages))
     if not any(stage.frozen for stage in found.stages):
         return found
     named: Mapping[tuple[str, ...], Mapping[str, tuple[str, ...]]] = {
@@ -169,22 +172,12 @@ def _dance_plus(epochs: int) -> Recipe:
 
 
 def _fine_plus(epochs: int) -> Recipe:
-    """Fine-tune trained weights: what reads the encoder, on small windows, and no channel goes."""
-    return _fine(
-        epochs, "the encoder and all statistics fixed, windows of a quarter of the pixels, batches of 4"
-    )
+    """Fine-tune trained weights on small windows; no channel goes."""
+    return _fine(epochs, "windows of a quarter of the pixels, batches of 4")
 
 
-def _fine(
-    epochs: int,
-    about: str,
-    *,
-    share: float = 1.25,
-    window: float = _LARGE,
-    frozen: tuple[str, ...] = _ENCODER,
-) -> Recipe:
-    zoom = _NEAR if window < 1 else _WHOLE
-    stage = Stage(epochs=_part(epochs, share), window=window, zoom=zoom, frozen=frozen, fixed_statistics=True)
+def _fine(epochs: int, about: str, *, frozen: tuple[str, ...] = ()) -> Recipe:
+    stage = Stage(epochs=epochs, window=_LARGE, zoom=_NEAR, frozen=frozen)
     return Recipe(stages=(stage,), batch_size=4, about=about)
 
 
@@ -298,14 +291,12 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
         "dance+full-scale": lambda n: _inferring(_dance_plus(n), (1.0,), "dance+, inferring at full scale"),
         "dance+frame-scale": lambda n: _inferring(_dance_plus(n), _FRAME_SCALES, _BY_FRAME),
     },
-    # Fine-tuning's dance+ removes no channel, which cost it more than it saved, and infers at full scale.
+    # Fine-tuning keeps the statistics of batch norms where it cuts nothing. Its dance+ removes no channel, which
+    # cost more than it saved, and infers at full scale.
     "finetune": {
         **_ANYWHERE,
         "dance+": _fine_plus,
-        "dance+all-layers": lambda n: _fine(n, "dance+ with all layers trained", frozen=()),
-        "dance+whole-frames": lambda n: _fine(
-            n, "dance+ on whole frames, for half of dense's epochs", share=0.5, window=1.0
-        ),
+        "dance+late": lambda n: _fine(n, "dance+ with the encoder frozen", frozen=_ENCODER),
         "dance+slimmed": lambda n: _fine_slimmed(
             n,
             "whole frames, the first layers frozen, slimmed to 0.45 of the MACs after an epoch",
@@ -314,7 +305,7 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
         "dance+gentle": lambda n: _fine_slimmed(
             n, "the same, slimmed to three quarters of the MACs", macs=GENTLE_MACS
         ),
-        "dance+twice": lambda n: _fine(n, "dance+ for twice as many epochs", share=2.5),
+        "dance+twice": lambda n: _fine(2 * n, "dance+ for twice as many epochs"),
         "dance+small-scale": lambda n: _inferring(
             _fine_plus(n), (PLUS_SCALE,), "dance+, inferring at three quarters of the size"
         ),
