@@ -291,8 +291,8 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
         "dance+full-scale": lambda n: _inferring(_dance_plus(n), (1.0,), "dance+, inferring at full scale"),
         "dance+frame-scale": lambda n: _inferring(_dance_plus(n), _FRAME_SCALES, _BY_FRAME),
     },
-    # Fine-tuning keeps the statistics of batch norms where it cuts nothing. Its dance+ removes no channel, which
-    # cost more than it saved, and infers at full scale.
+    # Fine-tuning keeps the statistics of batch norms where it cuts nothing. Its dance+ removes no channel,
+    # which cost more than it saved, and infers at full scale.
     "finetune": {
         **_ANYWHERE,
         "dance+": _fine_plus,
