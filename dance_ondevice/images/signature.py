@@ -8,6 +8,8 @@ by day differs from the same scene by night. Two signatures are compared digit b
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,23 +42,26 @@ def signature(grey: NDArray[np.uint8]) -> str:
     """
     if grey.ndim != 2 or grey.dtype != np.uint8 or grey.size == 0:
         raise ValueError(f"expected a grey image (H, W) of uint8, found {grey.shape} of {grey.dtype}")
-    import cv2  # on use: its pixel limit is read at its first import, see images.limit_pixels
-
-    # Floats: rounding the averages would add a step of its own where a scene has little contrast.
-    reduced = _rows_of_cells(grey)
-    cells = np.asarray(cv2.resize(reduced, CELLS, interpolation=cv2.INTER_AREA), np.float32)
-    mean, deviation = (float(each[0, 0]) for each in cv2.meanStdDev(cells))
-    scale = _LEVELS_PER_DEVIATION / max(_LEAST_DEVIATION, deviation)
-    levels = np.rint((cells - mean) * scale + _MIDDLE).clip(0, 15).astype(np.uint8)
-    pattern: str = levels.tobytes().hex()[1::2]
+    cells = _cells(grey).ravel()
+    mean = float(np.add.reduce(cells)) / cells.size
+    cells = cells - mean
+    deviation = sqrt(float(np.add.reduce(cells * cells)) / cells.size)
+    levels = np.rint(cells * (_LEVELS_PER_DEVIATION / max(_LEAST_DEVIATION, deviation)) + _MIDDLE)
+    pattern: str = np.minimum(np.maximum(levels, 0), 15).astype(np.uint8).tobytes().hex()[1::2]
     # A little is added: the mean of equal floats may be slightly less than each of them.
     return pattern + "0123456789abcdef"[min(15, int(mean + 0.01) // 16)] * _BRIGHTNESS_DIGITS
 
 
-def _rows_of_cells(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The image as floats; where its rows divide evenly, averaged to those of the cells, which is quicker."""
-    rows, rest = divmod(grey.shape[0], CELLS[1])
-    if rest or rows > _MOST_ROWS:
-        return grey.astype(np.float32)
-    sums = grey.reshape(CELLS[1], rows, -1).sum(axis=1, dtype=np.uint16)
-    return np.asarray(sums / np.float32(rows), np.float32)
+def _cells(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Means of the cells, not rounded: that would add a step of its own where a scene has little contrast."""
+    (columns, beside), (rows, below) = divmod(grey.shape[1], CELLS[0]), divmod(grey.shape[0], CELLS[1])
+    if not beside and not below and rows <= _MOST_ROWS:
+        # Whole numbers, in two steps: each is a call that other threads may run beside, and few of those are
+        # what counts here.
+        sums = np.add.reduce(grey.reshape(CELLS[1], rows, -1), axis=1, dtype=np.uint16)
+        whole = np.add.reduce(sums.reshape(CELLS[1], CELLS[0], columns), axis=2, dtype=np.uint32)
+        return np.asarray(whole / (rows * columns), np.float64)
+    import cv2  # on use: its pixel limit is read at its first import, see images.limit_pixels
+
+    reduced = cv2.resize(grey.astype(np.float32), CELLS, interpolation=cv2.INTER_AREA)
+    return np.asarray(reduced, np.float64)
