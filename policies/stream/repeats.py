@@ -55,7 +55,7 @@ def find(kept: Sequence[Picture], code: int | None, label: str = "") -> int | No
     part = _part(code)
     for place in range(len(kept) - 1, -1, -1):
         picture = kept[place]
-        # Where a part differs by more than is near, the whole does: one look at few bits for nearly every picture.
+        # Where a part differs by more than is near, the whole does: nearly every picture is told by it.
         if (
             (part ^ picture.part).bit_count() <= NEAR
             and (not label or label == picture.label)
