@@ -151,6 +151,7 @@ class Ingest(Service):
         self._opened: Receiver | None = None
         self._backlog = Backlog(settings.queue_frames, self._queue_bytes)
         self._awaited = AwaitedAnswers(self.wake)
+        store.after_groups(self.wake)
         self.workers = (Workers("ingest-work", workers, one_thread_an_image),)
         self._pipeline = Pipeline(
             self.workers[0],
@@ -353,8 +354,10 @@ class Ingest(Service):
             pixels = encoded.pixels if encoded is not None else None
             self._mailbox.offer(pending_frame(decided, item.received, pixels))
         if self._seen is not None:
-            # Without its pixels: what people watch is decoded when they look.
-            frame = None if decided.sign_of_life else pending_frame(decided.without_pixels(), item.received)
+            frame = None
+            if self._seen.watched and not decided.sign_of_life:
+                # Without its pixels: what people watch is decoded when they look.
+                frame = pending_frame(decided.without_pixels(), item.received)
             self._seen.judged(decided.camera, judged(decided), frame, segments=self._mailbox is not None)
         if encoded is None:
             return

@@ -244,17 +244,20 @@ def _check_jpeg_complete(data: bytes | memoryview, position: int) -> None:
 
 def _jpeg_segment(data: bytes | memoryview, position: int) -> tuple[int, bytes, int]:
     """Return the marker at ``position``, its body without the length, and the offset after it."""
-    match = _JPEG_MARKER.match(data, position)
-    if match is None:
-        if position + 1 < len(data) and data[position] != 0xFF:
-            raise ImageError(f"the JPEG has no marker where one is due, at byte {position}")
-        raise ImageError(f"the JPEG is truncated at byte {len(data)}")
-    marker, start = match[1][0], match.end()
+    if position + 1 < len(data) and data[position] == 0xFF != data[position + 1]:
+        marker, start = data[position + 1], position + 2  # as usual, without fill bytes
+    else:
+        match = _JPEG_MARKER.match(data, position)
+        if match is None:
+            if position + 1 < len(data) and data[position] != 0xFF:
+                raise ImageError(f"the JPEG has no marker where one is due, at byte {position}")
+            raise ImageError(f"the JPEG is truncated at byte {len(data)}")
+        marker, start = match[1][0], match.end()
     if marker in (_SOI, _EOI) or marker in _JPEG_BARE:
         return marker, b"", start
     if start + 2 > len(data):
         raise ImageError(f"the JPEG is truncated at byte {len(data)}")
-    (length,) = struct.unpack(">H", data[start : start + 2])
+    length = data[start] << 8 | data[start + 1]
     if length < 2:
         raise ImageError(f"the JPEG has a segment of length {length} at byte {start}")
     if start + length > len(data):

@@ -53,14 +53,11 @@ def find(kept: Sequence[Picture], code: int | None, label: str = "") -> int | No
     if code is None:
         return None
     part = _part(code)
-    for place in range(len(kept) - 1, -1, -1):
+    # Where a part differs by more than is near, the whole does: nearly every picture is told by it.
+    alike = [place for place, each in enumerate(kept) if (part ^ each.part).bit_count() <= NEAR]
+    for place in reversed(alike):
         picture = kept[place]
-        # Where a part differs by more than is near, the whole does: nearly every picture is told by it.
-        if (
-            (part ^ picture.part).bit_count() <= NEAR
-            and (not label or label == picture.label)
-            and near(code, picture.code)
-        ):
+        if (not label or label == picture.label) and near(code, picture.code):
             return place
     return None
 
