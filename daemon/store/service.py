@@ -336,11 +336,13 @@ class Store(Service):
 
     def _pay_off(self) -> None:
         """Remove a piece of what is stored beyond the quota."""
+        paid = True
         try:
-            self._quota.pay_off()
+            paid = self._quota.pay_off()
         except sqlite3.OperationalError as error:  # a full or failing disk: the next write tells its sender
             log.warning("not evicted error=%s", error)
-        self._publish()
+        if paid:
+            self._publish()
         self.beat()
 
     def _publish(self) -> None:

@@ -35,10 +35,13 @@ def lines(report: ServiceReport) -> list[str]:
     if report.ingest:
         names = (
             "ingest, stored", "build", "frames/s", "of the loop", "CPU ms a frame", "of the other", "kept",
+            "a kept frame, of the other",
         )  # fmt: skip
         races = [row for race in report.ingest for row in _ingest(report, race)]
         found += [
-            "The loop only receives and decodes grey; a kept frame is answered when it is durable.",
+            "The loop only receives and decodes grey; a kept frame is answered when it is durable. CPU time of",
+            "the other build is the median over the turns, in which both had the same machine; that of a kept",
+            "frame has the dropped ones in it.",
             "",
             *table(names, races),
             "",
@@ -83,7 +86,7 @@ def _used(used: Used, ratio: float | None) -> tuple[str, ...]:
 def _ingest(report: ServiceReport, race: Ingest) -> list[tuple[str, ...]]:
     loop = race.loop
     rows: list[tuple[str, ...]] = [
-        (race.name, "the loop", f"{loop.frames_per_second:.0f}", "1", f"{loop.cpu_ms:.2f}", "-", "-"),
+        (race.name, "the loop", f"{loop.frames_per_second:.0f}", "1", f"{loop.cpu_ms:.2f}", "-", "-", "-"),
         (
             "",
             report.here,
@@ -92,6 +95,7 @@ def _ingest(report: ServiceReport, race: Ingest) -> list[tuple[str, ...]]:
             f"{race.here.cpu_ms:.2f}",
             number(race.cpu_ratio, ".2f"),
             f"{race.here.kept_share:.0%}",
+            number(race.kept_cpu_ratio, ".2f"),
         ),
     ]
     if race.there is not None:
@@ -104,6 +108,7 @@ def _ingest(report: ServiceReport, race: Ingest) -> list[tuple[str, ...]]:
                 f"{race.there.cpu_ms:.2f}",
                 "-",
                 f"{race.there.kept_share:.0%}",
+                "-",
             )
         )
     return rows

@@ -83,7 +83,8 @@ class Ingest:
         there: The other build; None without one.
         of_loop: Rate of this build by that of the loop, the median over the turns.
         of_loop_there: The same of the other build.
-        cpu_ratio: CPU milliseconds for a frame here by those there.
+        cpu_ratio: CPU milliseconds for a frame here by those there, kept or not; the median over the turns.
+        kept_cpu_ratio: The same for a kept frame: the CPU time of all frames, by those that were kept.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Ingest:
     of_loop: float
     of_loop_there: float | None
     cpu_ratio: float | None
+    kept_cpu_ratio: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
