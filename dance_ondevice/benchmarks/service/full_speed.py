@@ -89,7 +89,7 @@ def race(
     there = paces[2] if len(paces) > 2 else None
     ratio = kept_ratio = None
     if there is not None:
-        # By turns: each pair has run under the same conditions, which change on a machine that does other work.
+        # By turns: both of a pair had the same machine, which may have other work.
         pairs = zip(lanes[1].cpu, lanes[2].cpu, strict=True)
         ratio = statistics.median(own / max(1e-9, other) for own, other in pairs)
         kept_ratio = ratio * there.kept_share / max(1e-9, paces[1].kept_share)
