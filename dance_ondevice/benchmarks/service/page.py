@@ -39,9 +39,9 @@ def lines(report: ServiceReport) -> list[str]:
         )  # fmt: skip
         races = [row for race in report.ingest for row in _ingest(report, race)]
         found += [
-            "The loop only receives and decodes grey; a kept frame is answered when it is durable. Ratios of CPU",
-            "time are medians over the turns, in which both builds had the same machine; that of a kept frame",
-            "counts what the dropped ones cost as well.",
+            "The loop only receives and decodes grey; a kept frame is answered when it is durable. Ratios of",
+            "CPU time are medians over the turns, in which both builds had the same machine; that of a kept",
+            "frame counts what the dropped ones cost as well.",
             "",
             *table(names, races),
             "",
