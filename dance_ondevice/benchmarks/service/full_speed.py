@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,7 @@ class _Lane:
     cpu: list[float] = field(default_factory=list)
     frames: int = 0
     kept: int = 0
+    scales: Counter[float] = field(default_factory=Counter)
 
     def turn(self, frames: int) -> None:
         before = cpu_time(self.pid)
@@ -36,12 +38,14 @@ class _Lane:
         self.rates.append(tally.answered / tally.seconds)
         self.frames += tally.answered
         self.kept += tally.kept
+        self.scales += tally.scales
 
     def pace(self) -> Pace:
         return Pace(
             frames_per_second=statistics.median(self.rates),
             cpu_ms=1e3 * sum(self.cpu) / max(1, self.frames),
             kept_share=self.kept / max(1, self.frames),
+            scale_shares={f"{scale:g}": count / self.kept for scale, count in sorted(self.scales.items())},
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +65,13 @@ class Pace:
         frames_per_second: Median over the turns.
         cpu_ms: CPU milliseconds for a frame, kept or not; over all turns.
         kept_share: Share of the frames that was kept.
+        scale_shares: By scale, the share of the kept frames that was stored at it; it decides what they cost.
     """
 
     frames_per_second: float
     cpu_ms: float
     kept_share: float
+    scale_shares: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
