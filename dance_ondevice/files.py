@@ -24,7 +24,7 @@ _LEFTOVER = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}\.tmp|[0-9]+\.part)")
 def temporary_beside(path: Path) -> Path:
     """Return a new hidden name in the same folder, for a file that is later renamed to ``path``."""
     # Not `secrets`, which asks the kernel each time: the name has to be new, not hard to guess.
-    return path.parent / f".{path.name}.{random.getrandbits(32):08x}.tmp"
+    return path.with_name(f".{path.name}.{random.getrandbits(32):08x}.tmp")
 
 
 def is_leftover(name: str) -> bool:

@@ -175,7 +175,7 @@ class FrameDecider:
         )
         luma, contrast = luma_and_contrast(frame.grey)
         text = signature(frame.grey)
-        found = self._indicator.measure(frame.grey, _bits_per_pixel(frame))
+        found = self._indicator.measure(frame.grey, _bits_per_pixel(frame), 255 * contrast)
         return Measured(
             frame=frame,
             score=found.score,

@@ -8,8 +8,6 @@ by day differs from the same scene by night. Two signatures are compared digit b
 
 from __future__ import annotations
 
-from math import sqrt
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,25 +40,31 @@ def signature(grey: NDArray[np.uint8]) -> str:
     """
     if grey.ndim != 2 or grey.dtype != np.uint8 or grey.size == 0:
         raise ValueError(f"expected a grey image (H, W) of uint8, found {grey.shape} of {grey.dtype}")
-    cells = _cells(grey).ravel()
-    mean = float(np.add.reduce(cells)) / cells.size
-    cells = cells - mean
-    deviation = sqrt(float(np.add.reduce(cells * cells)) / cells.size)
-    levels = np.rint(cells * (_LEVELS_PER_DEVIATION / max(_LEAST_DEVIATION, deviation)) + _MIDDLE)
-    pattern: str = np.minimum(np.maximum(levels, 0), 15).astype(np.uint8).tobytes().hex()[1::2]
+    import cv2  # on use: its pixel limit is read at its first import, see images.codec.limit_pixels
+
+    cells, pixels = _sums(grey)
+    found = cv2.meanStdDev(cells)
+    mean, deviation = (float(each[0, 0]) / pixels for each in found)
+    scale = _LEVELS_PER_DEVIATION / max(_LEAST_DEVIATION, deviation)
+    # Rounded, and nothing below 0: the conversion to 8 bits does both.
+    levels = cv2.addWeighted(cells, scale / pixels, cells, 0.0, _MIDDLE - mean * scale, dtype=cv2.CV_8U)
+    pattern: str = np.minimum(levels, 15).tobytes().hex()[1::2]
     # A little is added: the mean of equal floats may be slightly less than each of them.
     return pattern + "0123456789abcdef"[min(15, int(mean + 0.01) // 16)] * _BRIGHTNESS_DIGITS
 
 
-def _cells(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Means of the cells, not rounded: that would add a step of its own where a scene has little contrast."""
-    import cv2  # on use: its pixel limit is read at its first import, see images.limit_pixels
+def _sums(grey: NDArray[np.uint8]) -> tuple[NDArray[np.int32] | NDArray[np.float32], int]:
+    """The sum of each cell's pixels, and of how many; or the means, and 1.
+
+    Means are not rounded: that would add a step of its own where a scene has little contrast.
+    """
+    import cv2
 
     (columns, beside), (rows, below) = divmod(grey.shape[1], CELLS[0]), divmod(grey.shape[0], CELLS[1])
     if not beside and not below and grey.size <= _MOST_PIXELS:
         # Sums of all pixels above and to the left, looked at in the cells' corners: the quickest way.
         corners = cv2.integral(grey)[::rows, ::columns]
         strips = corners[1:] - corners[:-1]
-        return np.asarray((strips[:, 1:] - strips[:, :-1]) / (rows * columns), np.float64)
-    reduced = cv2.resize(grey.astype(np.float32), CELLS, interpolation=cv2.INTER_AREA)
-    return np.asarray(reduced, np.float64)
+        return np.asarray(strips[:, 1:] - strips[:, :-1], np.int32), rows * columns
+    means = cv2.resize(grey.astype(np.float32), CELLS, interpolation=cv2.INTER_AREA)
+    return np.asarray(means, np.float32), 1
