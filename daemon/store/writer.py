@@ -395,9 +395,10 @@ class GroupWriter:
         if identifier is not None:
             return self._known[identifier]
         return self._read(
-            f"{KNOWN} WHERE id = ? OR (camera = ? AND seq = ? AND received_digest = ?) "
-            "ORDER BY id = ? DESC LIMIT 1",
-            [sample.id, *frame, sample.id],
+            # The one of the same id first; an OR would look for both and sort them.
+            f"{KNOWN} WHERE id = ? UNION ALL "
+            f"{KNOWN} WHERE camera = ? AND seq = ? AND received_digest = ? LIMIT 1",
+            [sample.id, *frame],
         )
 
     def _read(self, query: str, parameters: Sequence[object]) -> Known | None:
