@@ -9,11 +9,16 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["Listen", "serve"]
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
+
+__all__ = ["Listen", "PatientProtocol", "serve"]
 
 #: Seconds that open pages get at a stop; their events never end by themselves.
 _STOP_SECONDS = 2
@@ -39,6 +44,38 @@ class Listen:
         host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(self.host, self.host)
         shown = f"[{host}]" if ":" in host else host
         return f"http{'s' if self.secure else ''}://{shown}:{port}/"
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP over a connection that is closed when the head of a request is too long in coming.
+
+    uvicorn waits without limit for the first head, and for a later one as soon as its first byte is there:
+    somebody who may not log in could hold all connections.
+    """
+
+    #: Seconds between looks; a connection without a request at two of them, and none between, is closed.
+    patience: ClassVar[float] = 10.0
+
+    _look: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Begin to look."""
+        super().connection_made(transport)
+        self._look = self.loop.call_later(self.patience, self._close_unless_asked, self.cycle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Look no more."""
+        if self._look is not None:
+            self._look.cancel()
+        super().connection_lost(exc)
+
+    def _close_unless_asked(self, last: RequestResponseCycle | None) -> None:
+        """Close the connection where ``last``, the request of the look before, is done and still the last."""
+        now = self.cycle
+        if now is last and (now is None or now.response_complete):
+            self.transport.close()
+            return
+        self._look = self.loop.call_later(self.patience, self._close_unless_asked, now)
 
 
 class _Server(uvicorn.Server):
@@ -71,7 +108,7 @@ def serve(app: Starlette, listen: Listen, on_ready: Callable[[str], None]) -> No
         bound.bind((listen.host, listen.port))
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=PatientProtocol,
             ws="none",
             loop="asyncio",
             lifespan="on",

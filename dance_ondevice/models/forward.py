@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import cv2
@@ -16,7 +16,7 @@ from dance_ondevice.images.masks import STRIDE, Decide, Prediction, decide
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.layers import resize
 
-__all__ = ["logits", "outputs", "predict", "sampled_outputs", "to_tensor"]
+__all__ = ["coarse", "logits", "outputs", "predict", "sampled_outputs", "to_tensor"]
 
 
 def logits(model: nn.Module, x: Tensor) -> Tensor:
@@ -79,6 +79,16 @@ def sampled_outputs(model: nn.Module, x: Tensor, stride: int, offset: tuple[int,
     return tuple(found)
 
 
+def coarse(model: nn.Module) -> Callable[[Tensor], object]:
+    """Return what computes a model's outputs at its own resolution.
+
+    A model that enlarges its logits by itself may offer this as a method ``coarse``: masks are then decided
+    from fewer numbers.
+    """
+    found: Callable[[Tensor], object] = getattr(model, "coarse", model)
+    return found
+
+
 def heads_of(found: object) -> Sequence[Tensor]:
     """Return the outputs in a model's return value, see :func:`outputs`; empty if it is something else."""
     if isinstance(found, Tensor):
@@ -90,13 +100,15 @@ def heads_of(found: object) -> Sequence[Tensor]:
     return ()
 
 
-def _heads(model: nn.Module, x: Tensor) -> tuple[Sequence[Tensor], tuple[int, int]]:
-    """The outputs as the model gives them, and the padded (height, width) that each of them spans."""
+def _heads(
+    model: nn.Module, x: Tensor, run: Callable[[Tensor], object] | None = None
+) -> tuple[Sequence[Tensor], tuple[int, int]]:
+    """The outputs as the model or ``run`` gives them, and the padded (height, width) that each spans."""
     if x.dim() != 4 or min(x.shape) < 1:
         raise ValueError(f"expected a batch of images (N, 3, H, W), found shape {tuple(x.shape)}")
     height, width = x.shape[2:]
     below, right = -height % STRIDE, -width % STRIDE
-    found = model(F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x)
+    found = (run or model)(F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x)
     heads = heads_of(found)
     if not heads:
         raise TypeError(
@@ -153,12 +165,12 @@ def predict(
         raise ValueError(f"out_size is (height, width), both at least 1, found {tuple(out_size)}")
     with torch.inference_mode():
         x = to_tensor(bgr, normalisation).to(next(model.parameters()).device)
-        heads, padded = _heads(model, x)
-        coarse = heads[0][0].float().cpu().contiguous().numpy()
+        heads, padded = _heads(model, x, coarse(model))
+        scores = heads[0][0].float().cpu().contiguous().numpy()
     height, width = bgr.shape[:2]
     rows, columns = out_size or (height, width)
     span = (padded[0] / height * rows, padded[1] / width * columns)
-    return by(coarse, span, (rows, columns))
+    return by(scores, span, (rows, columns))
 
 
 def _is_map(value: object) -> bool:

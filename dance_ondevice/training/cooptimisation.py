@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import write_durably
@@ -198,7 +199,7 @@ class CoTrainer:
     def _begin_with(self, moments: Moments | None) -> _Running:
         """Create the stage's trainer for the present model."""
         stage, model = self._stages[self._index], self.model
-        freeze(model, stage.frozen)
+        frozen = freeze(model, stage.frozen)
         model.zero_grad()  # gradients of the previous stage would be copied too
         entry = copy.deepcopy(model)
         samples = self._choose(stage.choice, model)
@@ -210,6 +211,10 @@ class CoTrainer:
             self.card.normalisation,
             after_backward=_pressing(model, stage.sparsity),
             decoded=self._decoded,
+            resting=(
+                *frozen,
+                *(m for m in model.modules() if stage.fixed_statistics and isinstance(m, _BatchNorm)),
+            ),
         )
         if moments:
             trainer.adopt_moments(moments)
@@ -240,8 +245,11 @@ class CoTrainer:
             self._begin(moments, _taylor(trainer) if following.importance != "bn_scale" else None)
 
 
-def freeze(model: nn.Module, names: Sequence[str]) -> None:
+def freeze(model: nn.Module, names: Sequence[str]) -> tuple[nn.Module, ...]:
     """Make all parameters trainable except those of the named submodules; a class map is looked through.
+
+    Returns:
+        The named submodules.
 
     Raises:
         ValueError: The model has no such submodule; the message names the submodules at the top.
@@ -252,8 +260,10 @@ def freeze(model: nn.Module, names: Sequence[str]) -> None:
             choice = ", ".join(child for child, _ in model.named_children())
             raise ValueError(f"{type(model).__name__} has no submodule {name!r} to freeze; it has {choice}")
     model.requires_grad_(True)
-    for name in names:
-        modules[name].requires_grad_(False)
+    frozen = tuple(modules[name] for name in names)
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen
 
 
 def _window(full: tuple[int, int], share: float) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dance_ondevice.datasets import street_variety
 from dance_ondevice.datasets.street import StreetCamera
@@ -30,6 +31,9 @@ from dance_ondevice.training.precision import Precision, measure_precision
 from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions
 
 log = logging.getLogger(__name__)
+
+#: Learning rate with a class map, where all weights are trained ones.
+_MAPPED_RATE = 1e-3
 
 
 class PretrainError(ValueError):
@@ -47,7 +51,7 @@ class PretrainOptions:
         size: (height, width) that images are fitted and cropped to.
         epochs: Passes over the samples; 0 only writes what ``init`` and ``class_map`` make.
         batch_size: Images a batch.
-        learning_rate: At the end of the warm-up; None: the trainer's default.
+        learning_rate: At the end of the warm-up; None: the trainer's default, a fifth of it with a class map.
         seed: Decides the fresh weights, the order and the augmentation.
         precision: "auto" measures which is faster here.
         init: Checkpoint whose weights to start from, or with a class map a file of weights alone; None: fresh
@@ -150,7 +154,7 @@ def pretrain(
     last: StepReport | None = None
     step = 0
     if options.epochs:
-        trainer = Trainer(model, train, training, start.normalisation)
+        trainer = Trainer(model, train, training, start.normalisation, resting=_resting(model, options))
         losses, last = _train(trainer, options.epochs, watcher)
         step = trainer.step
     made: dict[str, Any] = {
@@ -322,9 +326,19 @@ def _training_options(
         seed=options.seed,
         precision=precision,
     )
-    if options.learning_rate is not None:
-        once = replace(once, learning_rate=options.learning_rate)
+    rate = options.learning_rate or (_MAPPED_RATE if options.class_map is not None else None)
+    if rate is not None:
+        once = replace(once, learning_rate=rate)
     return replace(once, steps=max(1, options.epochs * BatchPlan(train, once).steps_per_epoch))
+
+
+def _resting(model: nn.Module, options: PretrainOptions) -> Sequence[nn.Module]:
+    """The layers that keep their statistics: all batch norms where a network's heads stay.
+
+    What such a network has seen is far more than what it is fine-tuned on.
+    """
+    mapped_heads = options.class_map is not None
+    return [layer for layer in model.modules() if mapped_heads and isinstance(layer, _BatchNorm)]
 
 
 def _train(trainer: Trainer, epochs: int, watcher: Watcher) -> tuple[list[float | None], StepReport | None]:

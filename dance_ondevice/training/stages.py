@@ -20,7 +20,9 @@ class Stage:
         zoom: Smallest and largest random magnification, 1 = the original pixels. With a window of 0.5 a zoom
             of 0.5 shows the whole frame at half its size, a zoom of 1 a quarter of the frame.
         choice: Name of the way to choose samples, which the caller defines.
-        frozen: Names of the submodules whose weights stay unchanged.
+        frozen: Names of the submodules whose weights and statistics stay unchanged.
+        fixed_statistics: True leaves the statistics of all batch norms unchanged: each batch is normalised by
+            them, as in inference.
         importance: Importance by which channels are removed when the stage begins; Taylor importance is taken
             from batches of the stage before.
         sparsity: Strength that pulls normalisation scales towards zero, so that the next stage's slimming
@@ -33,6 +35,7 @@ class Stage:
     zoom: tuple[float, float] = (0.75, 1.75)
     choice: str = "all"
     frozen: tuple[str, ...] = ()
+    fixed_statistics: bool = False
     importance: Importance = "bn_scale"
     sparsity: float = 0.0
 

@@ -145,12 +145,14 @@ class Trainer:
         distillation: FurtherLoss | None = None,
         after_backward: Callable[[], None] | None = None,
         decoded: Decoded | None = None,
+        resting: Sequence[nn.Module] = (),
     ) -> None:
         """Plan the batches and weigh the classes (reads every label, and image headers without ``size``).
 
         ``distillation`` gives a further term of the loss: see ``losses.Distillation``.
         ``after_backward`` may look at the gradients of a step and change them, before they are clipped.
         ``decoded`` keeps decoded images and labels; None: as many as ``Decoded`` does by default.
+        ``resting`` are parts of the model that work as in inference: with their own statistics, unchanged.
 
         Raises:
             SampleError: A sample cannot be used.
@@ -162,6 +164,7 @@ class Trainer:
         self.plan = BatchPlan(samples, options, decoded)
         self._distillation = distillation
         self._after_backward = after_backward
+        self._resting = tuple(resting)
         self.step = 0
         self._samples_seen = 0
         self._macs = 0
@@ -314,6 +317,8 @@ class Trainer:
         labels = torch.from_numpy(looked_at).to(self._device)
         weights = torch.from_numpy(batch.weights).to(self._device)
         self.model.train()
+        for part in self._resting:
+            part.eval()
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(rng.integers(2**63)))  # for dropout

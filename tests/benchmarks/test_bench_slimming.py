@@ -23,6 +23,7 @@ from dance_ondevice.benchmarks.slimming.choices import Choices
 from dance_ondevice.benchmarks.slimming.images import drives, for_inference, labelled
 from dance_ondevice.benchmarks.slimming.plan import Point, Trained
 from dance_ondevice.benchmarks.slimming.recipes import (
+    ENCODERS,
     EPOCHS,
     TARGET_MACS,
     VARIANTS,
@@ -62,9 +63,11 @@ def test_recipes_never_grow_and_spend_no_more_than_dense(
     dense = EPOCHS[protocol, setting]
     cost = sum(stage.epochs * stage.macs_fraction * stage.window**2 for stage in found.stages)
     assert cost <= dense * 1.001
-    assert found.slims == (variant in ("network", "dance") or variant.startswith("dance+")) or (
-        variant == "dance+full-width" and not found.slims
+    whole = variant == "dance+full-width" or (
+        setting == "finetune" and variant not in ("dance+slimmed", "dance+gentle")
     )
+    slims = variant in ("network", "dance") or (variant.startswith("dance+") and not whole)
+    assert found.slims == slims
     if variant in WHICH:
         assert sum(stage.epochs for stage in found.stages) == dense
         assert len({stage.choice for stage in found.stages}) == len(found.stages)
@@ -85,17 +88,16 @@ def test_an_unknown_variant_is_named(setting: Setting, variant: str, told: str) 
         recipe(variant, "quick", setting)
 
 
-@pytest.mark.parametrize("setting", ["scratch", "finetune"])
-def test_an_ablation_changes_one_thing_of_its_own_settings_dance_plus(setting: Setting) -> None:
-    ours = recipe("dance+", "full", setting)
-    scales = recipe("dance+bn-scale", "full", setting)
+def test_an_ablation_changes_one_thing_of_its_own_settings_dance_plus() -> None:
+    ours = recipe("dance+", "full", "scratch")
+    scales = recipe("dance+bn-scale", "full", "scratch")
     assert {stage.importance for stage in ours.stages} == {"bn_scale", "combined"}
     assert {stage.importance for stage in scales.stages} == {"bn_scale"}
     like_ours = tuple(
         replace(stage, importance=of.importance) for stage, of in zip(scales.stages, ours.stages, strict=True)
     )
     assert replace(scales, stages=like_ours, about=ours.about) == ours
-    wide = recipe("dance+full-width", "full", setting)
+    wide = recipe("dance+full-width", "full", "scratch")
     assert (wide.batch_size, wide.rate, wide.inference_scales) == (
         ours.batch_size,
         ours.rate,
@@ -104,6 +106,21 @@ def test_an_ablation_changes_one_thing_of_its_own_settings_dance_plus(setting: S
     assert {(stage.window, stage.zoom, stage.frozen) for stage in wide.stages} == {
         (stage.window, stage.zoom, stage.frozen) for stage in ours.stages
     }
+    fine = recipe("dance+", "full", "finetune")
+    late = recipe("dance+late", "full", "finetune")
+    assert {stage.frozen for stage in fine.stages} == {()}
+    assert tuple(replace(stage, frozen=ENCODERS["fastscnn"]) for stage in fine.stages) == late.stages
+
+
+@pytest.mark.parametrize("variant", VARIANTS["finetune"])
+def test_fine_tuning_keeps_statistics_where_it_cuts_nothing(variant: str) -> None:
+    found = recipe(variant, "full", "finetune")
+    assert {stage.fixed_statistics for stage in found.stages} == {not found.slims}
+
+
+@pytest.mark.parametrize("setting", ["scratch", "finetune"])
+def test_scales_of_inference_and_more_epochs_are_ablations_too(setting: Setting) -> None:
+    ours = recipe("dance+", "full", setting)
     scaled = recipe("dance+frame-scale", "full", setting)
     assert len(scaled.inference_scales) == 3
     assert (scaled.trained_as, scaled.stages) == ("dance+", ours.stages)
@@ -112,9 +129,9 @@ def test_an_ablation_changes_one_thing_of_its_own_settings_dance_plus(setting: S
 
 
 def test_what_cannot_be_frozen_is_told() -> None:
-    found = recipe("dance+", "full", "finetune", "mine:net")
+    found = recipe("dance+late", "full", "finetune", "mine:net")
     assert {stage.frozen for stage in found.stages} == {()}
-    assert found.about.endswith("(none here: the first layers of mine:net are not known)")
+    assert found.about.endswith("(none here: the layers of mine:net are not known)")
     assert "none here" not in recipe("dense", "full", "finetune", "mine:net").about
 
 
@@ -298,9 +315,14 @@ def not_exported(*_: object) -> ServingGraph:
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_what_is_frozen_is_there(architecture: str) -> None:
-    frozen = recipe("dance+frozen", "full", "scratch", architecture).stages[0].frozen
-    assert frozen
-    freeze(build(architecture, 3), frozen)
+    first = recipe("dance+frozen", "full", "scratch", architecture).stages[0].frozen
+    encoder = recipe("dance+late", "full", "finetune", architecture).stages[0].frozen
+    model = build(architecture, 3)
+    for frozen in (first, encoder):
+        assert frozen
+        freeze(model, frozen)
+    assert any(p.requires_grad for p in model.parameters())
+    assert not any(p.requires_grad for name in encoder for p in model.get_submodule(name).parameters())
     assert recipe("dense", "full", "scratch", architecture).stages[0].frozen == ()
 
 

@@ -206,15 +206,26 @@ def test_frozen_layers_stay_as_they_are(
     samples: list[TrainingSample],
 ) -> None:
     model = small_model()
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     stages = (Stage(epochs=1, frozen=("downsample",)),)
     for _ in CoTrainer(model, CARD_SMALL, stages, lambda _choice, _model: samples, OPTIONS):
         pass
-    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    assert changed
-    assert not any(name.startswith("downsample") for name in changed)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert any(name.endswith("running_mean") for name in changed)
+    assert not any(name.startswith("downsample") for name in changed), "weights or statistics"
     with pytest.raises(ValueError, match="no submodule 'nose' to freeze; it has downsample"):
         freeze(model, ("nose",))
+
+
+def test_fixed_statistics_stay_while_weights_learn(samples: list[TrainingSample]) -> None:
+    model = small_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    stages = (Stage(epochs=1, fixed_statistics=True),)
+    for _ in CoTrainer(model, CARD_SMALL, stages, lambda _choice, _model: samples, OPTIONS):
+        pass
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert not any("running" in name for name in changed)
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"macs_fraction": 0.0}, {"window": 1.5}])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from small_models import SMALL
 
 from dance_ondevice.daemon.commands.models.pretrain import pretrain as command
 from dance_ondevice.datasets.camvid import VOID_ID
@@ -21,7 +22,8 @@ from dance_ondevice.images.codec import decode_label, encode_jpeg, encode_png
 from dance_ondevice.images.confusion import miou
 from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models import checkpoint
-from dance_ondevice.models.card import CheckpointError, read_card
+from dance_ondevice.models.card import CheckpointError, ModelCard, read_card
+from dance_ondevice.models.registry import build
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.evaluation import evaluate
 from dance_ondevice.training.pretraining import (
@@ -169,6 +171,26 @@ def test_init_goes_on_from_a_checkpoint(tmp_path: Path, street: list[TrainingSam
     parameters = [dict(checkpoint.load(tmp_path / name)[0].named_parameters()) for name in ("base", "next")]
     for name, value in parameters[0].items():
         assert torch.allclose(value, parameters[1][name], atol=1e-6)
+
+
+def test_under_a_class_map_statistics_stay_and_weights_learn(
+    tmp_path: Path, street: list[TrainingSample]
+) -> None:
+    base = ModelCard(architecture="fastscnn", arguments=SMALL["fastscnn"], classes=("a", "b"), macs_at=SIZE)
+    checkpoint.save(tmp_path / "base", build("fastscnn", 2, SMALL["fastscnn"]), base)
+    (tmp_path / "map.toml").write_text(
+        "[classes]\n" + "".join(f'{name} = ["{"ab"[i % 2]}"]\n' for i, name in enumerate(STREET_CLASSES[:2]))
+    )
+    options = replace(
+        OPTIONS, epochs=1, classes=STREET_CLASSES[:2], init=tmp_path / "base", class_map=tmp_path / "map.toml"
+    )
+    with_two = [replace(each, void=tuple(range(2, len(STREET_CLASSES)))) for each in street]
+    card = pretrain(with_two, {}, options, tmp_path / "site")
+    assert card.training["learning_rate"] == 1e-3
+    before, after = (checkpoint.load(tmp_path / name)[0].state_dict() for name in ("base", "site"))
+    changed = {name for name, value in before.items() if not torch.equal(value, after[f"network.{name}"])}
+    assert changed
+    assert not any("running" in name for name in changed)
 
 
 def test_init_of_another_kind_is_refused(tmp_path: Path, street: list[TrainingSample]) -> None:

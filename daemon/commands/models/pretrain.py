@@ -124,7 +124,7 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, min_open=True),
-    help="Highest learning rate; the default suits training from scratch.",
+    help="Highest learning rate.  [default: 0.005; 0.001 with a class map]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
 @click.option(

@@ -35,8 +35,17 @@ FIRST_LAYERS: Mapping[str, tuple[str, ...]] = {
     "hrnet": ("stem",),
     "espnetv2": ("base_net.level1", "base_net.level2_0"),
 }
-#: Stands for them in a stage.
-_FIRST = ("first layers",)
+#: The encoders, whose features an ablation of fine-tuning leaves as they are.
+ENCODERS: Mapping[str, tuple[str, ...]] = {
+    "fastscnn": ("downsample", "bottlenecks"),
+    "deeplabv3plus": ("encoder",),
+    "pspnet": ("encoder",),
+    "bisenetv2": ("detail", "semantic"),
+    "hrnet": ("stem", "first", "open_finest", "open_stream", "stages"),
+    "espnetv2": ("base_net",),
+}
+#: Stand for them in a stage.
+_FIRST, _ENCODER = ("first layers",), ("encoder",)
 #: The same for DANCE+, which infers at a smaller scale as well.
 PLUS_MACS = 0.45
 #: The same for a model that was made compact, of which little can be missed.
@@ -99,11 +108,20 @@ def recipe(variant: str, protocol: Protocol, setting: Setting, architecture: str
     if variant not in builders:
         raise ValueError(f"{setting} knows no variant {variant!r}; choose among {', '.join(builders)}")
     found = builders[variant](EPOCHS[protocol, setting])
+    if setting == "finetune" and not found.slims:
+        # What is left after a cut needs other statistics.
+        found = replace(found, stages=tuple(replace(stage, fixed_statistics=True) for stage in found.stages))
     if not any(stage.frozen for stage in found.stages):
         return found
-    first = FIRST_LAYERS.get(architecture, ())
-    stages = tuple(replace(stage, frozen=first if stage.frozen else ()) for stage in found.stages)
-    unknown = "" if first else f" (none here: the first layers of {architecture} are not known)"
+    named: Mapping[tuple[str, ...], Mapping[str, tuple[str, ...]]] = {
+        _FIRST: FIRST_LAYERS,
+        _ENCODER: ENCODERS,
+    }
+    stages = tuple(
+        replace(stage, frozen=named[stage.frozen].get(architecture, ()) if stage.frozen else ())
+        for stage in found.stages
+    )
+    unknown = "" if architecture in ENCODERS else f" (none here: the layers of {architecture} are not known)"
     return replace(found, stages=stages, about=found.about + unknown)
 
 
@@ -154,13 +172,17 @@ def _dance_plus(epochs: int) -> Recipe:
 
 
 def _fine_plus(epochs: int) -> Recipe:
-    """Fine-tune trained weights: whole frames for a few epochs, with the first layers frozen."""
-    return _fine(
-        epochs, "the first layers frozen, slimmed after an epoch, batches of 4, a quarter of the epochs"
-    )
+    """Fine-tune trained weights on small windows; no channel goes."""
+    return _fine(epochs, "windows of a quarter of the pixels, batches of 4")
 
 
-def _fine(epochs: int, about: str, *, macs: float = PLUS_MACS, importance: Importance = "combined") -> Recipe:
+def _fine(epochs: int, about: str, *, frozen: tuple[str, ...] = ()) -> Recipe:
+    stage = Stage(epochs=epochs, window=_LARGE, zoom=_NEAR, frozen=frozen)
+    return Recipe(stages=(stage,), batch_size=4, about=about)
+
+
+def _fine_slimmed(epochs: int, about: str, *, macs: float, importance: Importance = "combined") -> Recipe:
+    """Fine-tune whole frames for a few epochs with the first layers frozen, and slim after one of them."""
     first = Stage(epochs=_part(epochs, 0.04), zoom=_DETAIL, frozen=_FIRST)
     thin = replace(first, epochs=_part(epochs, 0.25), macs_fraction=macs, importance=importance)
     return Recipe(stages=(first, thin), batch_size=4, rate=1.5, about=about)
@@ -269,18 +291,24 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
         "dance+full-scale": lambda n: _inferring(_dance_plus(n), (1.0,), "dance+, inferring at full scale"),
         "dance+frame-scale": lambda n: _inferring(_dance_plus(n), _FRAME_SCALES, _BY_FRAME),
     },
-    # Fine-tuning's dance+ sees whole frames of all images, freezes and infers at full scale as it is.
+    # Fine-tuning keeps the statistics of batch norms where it cuts nothing. Its dance+ removes no channel,
+    # which cost more than it saved, and infers at full scale.
     "finetune": {
         **_ANYWHERE,
         "dance+": _fine_plus,
-        "dance+full-width": lambda n: _fine(
-            n, "dance+ without network slimming", macs=1.0, importance="bn_scale"
+        "dance+late": lambda n: _fine(n, "dance+ with the encoder frozen", frozen=_ENCODER),
+        "dance+slimmed": lambda n: _fine_slimmed(
+            n,
+            "whole frames, the first layers frozen, slimmed to 0.45 of the MACs after an epoch",
+            macs=PLUS_MACS,
         ),
-        "dance+gentle": lambda n: _fine(n, "dance+ slimmed to three quarters of the MACs", macs=GENTLE_MACS),
-        "dance+bn-scale": lambda n: _fine(
-            n, "dance+ slimmed by scales, without Taylor", importance="bn_scale"
+        "dance+gentle": lambda n: _fine_slimmed(
+            n, "the same, slimmed to three quarters of the MACs", macs=GENTLE_MACS
         ),
         "dance+twice": lambda n: _fine(2 * n, "dance+ for twice as many epochs"),
+        "dance+small-scale": lambda n: _inferring(
+            _fine_plus(n), (PLUS_SCALE,), "dance+, inferring at three quarters of the size"
+        ),
         "dance+frame-scale": lambda n: _inferring(_fine_plus(n), _FRAME_SCALES, _BY_FRAME),
     },
 }

@@ -129,6 +129,11 @@ class ESPNetV2(nn.Module):
             Logits (N, C, H, W), enlarged as when the published weights were trained. In training mode they
             stay at half the size, since the loss is computed at no more.
         """
+        logits = self.coarse(x)
+        return logits if self.training else enlarge(logits, x.shape[2:])
+
+    def coarse(self, x: Tensor) -> Tensor:
+        """Compute the logits (N, C, H / 2, W / 2) that ``forward`` enlarges."""
         first, second, third, fourth = self.base_net(x)
         found = self.bu_dec_l1(fourth)
         found = self.bu_br_l2(self.merge_enc_dec_l2(third) + enlarge(found, third.shape[2:]))
@@ -137,7 +142,7 @@ class ESPNetV2(nn.Module):
         found = self.bu_dec_l3(found)
         found = self.bu_br_l4(self.merge_enc_dec_l4(first) + enlarge(found, first.shape[2:]))
         logits: Tensor = self.bu_dec_l4(found)
-        return logits if self.training else enlarge(logits, x.shape[2:])
+        return logits
 
     def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
         """Map the dilations of the encoder's units and the scales of the decoder to their modules' names.

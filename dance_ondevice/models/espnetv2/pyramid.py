@@ -21,7 +21,7 @@ from dance_ondevice.models.layers import BatchNorm2d, Removed
 SCALES = (2.0, 1.5, 1.0, 0.5, 0.1)
 #: The same as ratios of whole numbers.
 _RATIOS = {2.0: (2, 1), 1.5: (3, 2), 1.0: (1, 1), 0.5: (1, 2), 0.1: (1, 10)}
-#: Least side of the features that a branch filters.
+#: Least side of the features that a branch filters where it reduces them.
 _LEAST_SIDE = 5
 
 
@@ -146,17 +146,21 @@ def enlarge(x: Tensor, size: Sequence[int]) -> Tensor:
 def _filtered(x: Tensor, stage: nn.Module, scale: float) -> Tensor:
     """Filter (N, C, H, W) at a scale; the result has the size of the input again."""
     size = (x.shape[2], x.shape[3])
+    if scale == 1:
+        same: Tensor = stage(x)
+        return same
     inner = (_scaled(size[0], scale), _scaled(size[1], scale))
     if scale < 1:
         return enlarge(stage(F.adaptive_avg_pool2d(x, inner)), size)
-    if scale > 1:
-        return F.adaptive_avg_pool2d(stage(enlarge(x, inner)), size)
-    out: Tensor = stage(x)
-    return out
+    filtered = stage(enlarge(x, inner))
+    # The same as the adaptive pooling below, which graphs for any size compute as two products of matrices.
+    return F.avg_pool2d(filtered, 2) if scale == 2 else F.adaptive_avg_pool2d(filtered, size)
 
 
 def _scaled(side: int | Tensor, scale: float) -> Any:
     """Return a side times a scale, rounded up; while a graph is traced for any size, sides are tensors."""
     above, below = _RATIOS[scale]
     found = (side * above + below - 1) // below
+    if scale > 1:
+        return found
     return found.clamp(min=_LEAST_SIDE) if isinstance(found, Tensor) else max(found, _LEAST_SIDE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,7 +16,7 @@ from dance_ondevice.models.branches import (
     removed_branches,
 )
 from dance_ondevice.models.channels import keep_built_widths, widths_built_with
-from dance_ondevice.models.forward import heads_of
+from dance_ondevice.models.forward import coarse, heads_of
 from dance_ondevice.models.mapping.class_map import ClassMap
 
 #: Name of the network within the mapped one, which its layers' names begin with.
@@ -45,7 +46,13 @@ class Mapped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Classify every pixel of (N, 3, H, W): logits (N, classes, h, w), or a tuple of such."""
-        found = self.network(x)
+        return self._mapped(self.network(x))
+
+    def coarse(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Compute the same before the network enlarges its logits by itself, if it does."""
+        return self._mapped(coarse(self.network)(x))
+
+    def _mapped(self, found: object) -> Tensor | tuple[Tensor, ...]:
         heads = heads_of(found)
         if not heads:
             raise TypeError(
@@ -55,18 +62,8 @@ class Mapped(nn.Module):
         return joined[0] if isinstance(found, Tensor) else joined
 
     def _joined(self, scores: Tensor) -> Tensor:
-        scores = scores.float()
-        return torch.cat(
-            [
-                scores[:, outputs[0] : outputs[0] + 1]
-                if len(outputs) == 1
-                else torch.logsumexp(
-                    torch.cat([scores[:, one : one + 1] for one in outputs], dim=1), dim=1, keepdim=True
-                )
-                for outputs in self.members
-            ],
-            dim=1,
-        )
+        single = [scores[:, one : one + 1].float() for one in range(scores.shape[1])]
+        return torch.cat([_log_sum_exp([single[one] for one in outputs]) for outputs in self.members], dim=1)
 
     def multi_scale_groups(self) -> Mapping[str, tuple[str, ...]]:
         """Map each of the network's branches to the names of its modules."""
@@ -88,6 +85,17 @@ class Mapped(nn.Module):
         if name not in self.removable_branches():
             raise KeyError(name)
         self.network.remove_branch(name)  # type: ignore[operator]  # it lists branches
+
+
+def _log_sum_exp(terms: Sequence[Tensor]) -> Tensor:
+    """Log of the sum of exponentials of some tensors of one shape, by operators that every engine has right.
+
+    OpenVINO 2026.4 sums over all axes where a graph of our version of ONNX's operators asks for one.
+    """
+    if len(terms) == 1:
+        return terms[0]
+    largest = functools.reduce(torch.maximum, terms).detach()  # it cancels out, so that it needs no gradient
+    return largest + functools.reduce(torch.add, [(term - largest).exp() for term in terms]).log()
 
 
 def mapped(network: nn.Module, class_map: ClassMap, classes: Sequence[str]) -> Mapped:

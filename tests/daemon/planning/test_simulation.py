@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
@@ -74,9 +75,14 @@ def test_learning_that_never_helps_is_given_up_unless_it_is_never_asked() -> Non
     assert asked["rounds"] > 0, "a stream that goes on is tried again"
 
 
-def test_the_record_is_read_from_the_state_folder() -> None:
-    db = Database(memory=True)
-    migrate(db)
+@pytest.fixture
+def db() -> Iterator[Database]:
+    with Database(memory=True) as made:
+        migrate(made)
+        yield made
+
+
+def test_the_record_is_read_from_the_state_folder(db: Database) -> None:
     with pytest.raises(NothingStoredError, match="no labelled sample"):
         read_record(db, config(1.0), macs=10**8)
     midnight = 20_000 * DAY

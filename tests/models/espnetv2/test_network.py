@@ -19,8 +19,10 @@ from dance_ondevice.models.branches import branches_of, removable_branches, remo
 from dance_ondevice.models.card import ModelCard, Normalisation
 from dance_ondevice.models.checkpoint import load, save
 from dance_ondevice.models.cost import count_macs, count_parameters
-from dance_ondevice.models.espnetv2.pyramid import PyramidHead
-from dance_ondevice.models.forward import logits, to_tensor
+from dance_ondevice.models.espnetv2.pyramid import PyramidHead, enlarge
+from dance_ondevice.models.forward import logits, predict, to_tensor
+from dance_ondevice.models.mapping.class_map import ClassMap
+from dance_ondevice.models.mapping.mapped import mapped
 from dance_ondevice.models.registry import arguments_of, build
 from dance_ondevice.models.weights import load_weights, read_state
 from dance_ondevice.slimming.slim import slim
@@ -108,6 +110,22 @@ def _resized(image: Path) -> np.ndarray:
     rgb = np.asarray(pillow.open(image).convert("RGB").resize((480, 352), pillow.Resampling.BILINEAR))
     with torch.inference_mode():
         return to_tensor(np.ascontiguousarray(rgb[..., ::-1]), Normalisation()).numpy()
+
+
+def test_masks_are_decided_from_scores_at_half_the_size() -> None:
+    model, x = small(), torch.rand(1, 3, *SIZE)
+    joined = mapped(model, ClassMap(base=tuple("abcde"), members={"x": ("a", "c"), "y": ("b",)}), ("x", "y"))
+    joined.eval()
+    with torch.inference_mode():
+        half = model.coarse(x)
+        assert half.shape[2:] == (SIZE[0] // 2, SIZE[1] // 2)
+        assert torch.equal(enlarge(half, SIZE), model(x))
+        assert joined.coarse(x).shape == (1, 2, SIZE[0] // 2, SIZE[1] // 2)
+    seen = []
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    for whole in (model, joined):
+        predict(whole, image, Normalisation(), by=lambda scores, *size: seen.append(scores.shape))
+    assert seen == [(classes, SIZE[0] // 2, SIZE[1] // 2) for classes in (5, 2)]
 
 
 def test_its_dilations_and_scales_are_its_multi_scale_groups() -> None:

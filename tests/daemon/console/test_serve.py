@@ -1,0 +1,64 @@
+"""What waits for a request that does not come."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from dance_ondevice.daemon.console.serve import PatientProtocol
+
+WAIT = 60
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Impatient(PatientProtocol):
+    patience = 0.02
+
+
+async def answers_of(*sent: bytes) -> list[bytes]:
+    """What comes back over connections that send this and then no more, until they are closed.
+
+    A request is answered once all the other connections are closed.
+    """
+    others_closed = asyncio.Event()
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await others_closed.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        config = uvicorn.Config(
+            app, http=Impatient, ws="none", loop="asyncio", lifespan="off", log_config=None, access_log=False
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve([bound]))
+
+        async def talk(data: bytes) -> bytes:
+            reader, writer = await asyncio.open_connection(*bound.getsockname())
+            writer.write(data)
+            answer = await asyncio.wait_for(reader.read(), WAIT)
+            writer.close()
+            return answer
+
+        asked = [asyncio.create_task(talk(data)) for data in sent if GET in data]
+        silent = [asyncio.create_task(talk(data)) for data in sent if GET not in data]
+        await asyncio.wait_for(asyncio.gather(*silent), WAIT)
+        others_closed.set()
+        answers = await asyncio.gather(*silent, *asked)
+        server.should_exit = True
+        await serving
+        return answers
+
+
+def test_a_connection_that_asks_for_nothing_is_closed_and_a_slow_answer_is_not() -> None:
+    nothing, half_a_head, answer, two_answers = asyncio.run(
+        answers_of(b"", GET[:-2], GET, GET + GET + b"GET / HT")
+    )
+    assert nothing == half_a_head == b""
+    assert answer.startswith(b"HTTP/1.1 200")
+    # What comes after a request that was answered gets no longer than what comes first.
+    assert two_answers.count(b"HTTP/1.1 200") == 2
