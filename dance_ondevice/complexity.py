@@ -66,13 +66,16 @@ class Indicator(Protocol):
     def name(self) -> str:
         """Return the indicator's name in the configuration."""
 
-    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
+    def measure(
+        self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None, deviation: float | None = None
+    ) -> Complexity:
         """Score a frame.
 
         Args:
             grey: Luma (h, w) uint8 of any size from 1x1.
             bits_per_pixel: Bits per pixel of the frame's JPEG, 8 * bytes / (native width * native height);
                 None for a frame of another format. Most indicators ignore it.
+            deviation: Standard deviation of the luma in grey levels, if it was computed before.
         """
 
 
@@ -112,12 +115,15 @@ class DetailLoss:
         self._scales = tuple(scales)
         self._judged_at = min((scale for scale in scales if scale < 1), default=_REFERENCE_SCALE)
 
-    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
+    def measure(
+        self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None, deviation: float | None = None
+    ) -> Complexity:
         """Score an (h, w) uint8 luma image; a flat one scores 0."""
         # cv2 is imported on use throughout: its pixel limit can only be set before the first import.
         import cv2
 
-        deviation = float(cv2.meanStdDev(grey)[1][0, 0])
+        if deviation is None:
+            deviation = float(cv2.meanStdDev(grey)[1][0, 0])
         scale_of_errors = 1.0 / (grey.size * (deviation**2 + _VARIANCE_FLOOR))
         h, w = grey.shape
         losses: dict[float, float] = {}
@@ -142,7 +148,9 @@ class EdgeDensity:
 
     name = "edge_density"
 
-    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
+    def measure(
+        self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None, deviation: float | None = None
+    ) -> Complexity:
         """Score an (h, w) uint8 luma image; a flat one scores 0."""
         import cv2
 
@@ -157,7 +165,9 @@ class LumaEntropy:
 
     name = "luma_entropy"
 
-    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
+    def measure(
+        self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None, deviation: float | None = None
+    ) -> Complexity:
         """Score an (h, w) uint8 luma image; a flat one scores 0."""
         import cv2
 
@@ -175,7 +185,9 @@ class JpegBitsPerPixel:
 
     name = "jpeg_bits_per_pixel"
 
-    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
+    def measure(
+        self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None, deviation: float | None = None
+    ) -> Complexity:
         """Score a frame by ``bits_per_pixel``, or an (h, w) uint8 luma image without it."""
         if bits_per_pixel is None:
             bits_per_pixel = 8 * len(encode_jpeg(grey, _JPEG_QUALITY)) / grey.size
@@ -193,7 +205,9 @@ class SpectralSlope:
 
     name = "spectral_slope"
 
-    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
+    def measure(
+        self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None, deviation: float | None = None
+    ) -> Complexity:
         """Score an (h, w) uint8 luma image; one that is flat or too small for two octaves scores 0."""
         import cv2
 

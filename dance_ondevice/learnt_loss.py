@@ -86,7 +86,9 @@ class LearntLoss:
         self._spread = np.asarray(learnt.spread, np.float32)
         self._judged_at = int(np.argmin(learnt.scales))
 
-    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
+    def measure(
+        self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None, deviation: float | None = None
+    ) -> Complexity:
         """Score an (h, w) uint8 luma image: 0.5 for a typical loss at the smallest scale."""
         losses = self._weights @ describe(grey) + self._bias
         # The logistic function, written so that nothing overflows.

@@ -26,7 +26,12 @@ class AwaitedAnswers:
     """Collects answers until their futures are done; all but the callbacks of futures is one thread's."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        """Begin without answers; ``wake`` is called, on any thread, when one can be sent."""
+        """Begin without answers.
+
+        Args:
+            wake: Called, on any thread, when a refusal can be sent. Of answers the store itself tells, once a
+                group: woken for each, the caller would take turns with the store's thread.
+        """
         self._wake = wake
         self._done: SimpleQueue[Answer] = SimpleQueue()
         self._count = 0
@@ -41,9 +46,10 @@ class AwaitedAnswers:
         self._count += 1
         self.size += answer.size
 
-        def done(_: Future[Any]) -> None:
+        def done(resolved: Future[Any]) -> None:
             self._done.put(answer)
-            self._wake()
+            if resolved.exception() is not None:
+                self._wake()
 
         future.add_done_callback(done)
 

@@ -15,7 +15,7 @@ from dance_ondevice.daemon.ingest.cameras import Cameras
 from dance_ondevice.daemon.ingest.last_seen import Judged
 from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, check_frame, encode_for_store
-from dance_ondevice.daemon.store.samples import NewSample, digest
+from dance_ondevice.daemon.store.samples import NewSample, digest, image_digest
 from dance_ondevice.daemon.system.clock import EARLIEST
 from dance_ondevice.daemon.system.state import sample_id
 from dance_ondevice.daemon.wire.messages import Frame, FrameMessage, WireError
@@ -175,7 +175,7 @@ class FrameDecider:
         )
         luma, contrast = luma_and_contrast(frame.grey)
         text = signature(frame.grey)
-        found = self._indicator.measure(frame.grey, _bits_per_pixel(frame))
+        found = self._indicator.measure(frame.grey, _bits_per_pixel(frame), 255 * contrast)
         return Measured(
             frame=frame,
             score=found.score,
@@ -322,7 +322,7 @@ def new_sample(decided: DecidedFrame) -> Encoded:
         label=label.png if label else None,
         label_source="frame" if label else None,
         classes=label.classes if label else None,
-        received_digest=None if image.data is frame.image else digest(frame.image),
+        received_digest=None if image.data is frame.image else image_digest(frame.image),
         signature=decided.signature,
     )
     return Encoded(sample, image.pixels)

@@ -77,7 +77,7 @@ class LastSeen:
         Args:
             camera: The camera's name.
             verdict: The decision.
-            frame: The frame; None if it is too small to be shown.
+            frame: The frame; None if it is too small to be shown, or if nobody watches.
             segments: Whether a model will segment it: the camera's view then changes with its mask.
         """
         with self._lock:

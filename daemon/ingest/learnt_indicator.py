@@ -52,7 +52,9 @@ class LiveLoss:
         #: The version that the indicator beside it belongs to; replaced as one, since threads share it.
         self._current: tuple[Live | None, Indicator] = (None, formula)
 
-    def measure(self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None) -> Complexity:
+    def measure(
+        self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None, deviation: float | None = None
+    ) -> Complexity:
         """Score a frame; the arguments are those of every indicator."""
         live = self._live()
         known, indicator = self._current
@@ -60,4 +62,4 @@ class LiveLoss:
             fit = fit_of(live.card) if live is not None else None
             indicator = LearntLoss(fit) if fit is not None else self._formula
             self._current = (live, indicator)
-        return indicator.measure(grey, bits_per_pixel)
+        return indicator.measure(grey, bits_per_pixel, deviation)

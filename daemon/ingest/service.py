@@ -151,6 +151,7 @@ class Ingest(Service):
         self._opened: Receiver | None = None
         self._backlog = Backlog(settings.queue_frames, self._queue_bytes)
         self._awaited = AwaitedAnswers(self.wake)
+        store.after_groups(self.wake)
         self.workers = (Workers("ingest-work", workers, one_thread_an_image),)
         self._pipeline = Pipeline(
             self.workers[0],
@@ -250,6 +251,7 @@ class Ingest(Service):
         self._hand_over()
         while self._can_work():
             self._begin(self._backlog.pop())
+        self._pipeline.hand_out()
 
     def _take(self, received: Received) -> None:
         """Refuse a bad message at once; queue a good one, at the cost of another if there are too many."""
@@ -297,7 +299,7 @@ class Ingest(Service):
 
     def _decide(self, work: InWork) -> None:
         """Decide on a message that was measured."""
-        found, message = work.measured.result(), work.item.message
+        found, message = work.measured.get(), work.item.message
         if isinstance(found, CheckedLabel):
             work.label = found
             self._pipeline.proceed(work, None)
@@ -347,13 +349,15 @@ class Ingest(Service):
         assert work.decided is not None
         item, decided = work.item, work.decided
         # Only encoding shows whether the colours can be decoded, so inference gets the frame after it.
-        encoded = work.sample.result() if work.sample is not None else None
+        encoded = work.sample.get() if work.sample is not None else None
         if self._mailbox is not None and not decided.sign_of_life:
             pixels = encoded.pixels if encoded is not None else None
             self._mailbox.offer(pending_frame(decided, item.received, pixels))
         if self._seen is not None:
-            # Without its pixels: what people watch is decoded when they look.
-            frame = None if decided.sign_of_life else pending_frame(decided.without_pixels(), item.received)
+            frame = None
+            if self._seen.watched and not decided.sign_of_life:
+                # Without its pixels: what people watch is decoded when they look.
+                frame = pending_frame(decided.without_pixels(), item.received)
             self._seen.judged(decided.camera, judged(decided), frame, segments=self._mailbox is not None)
         if encoded is None:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -35,6 +35,9 @@ class SampleStore(Protocol):
 
     def add_label(self, sample_id: str, png: bytes, classes: Sequence[int], source: str) -> Future[None]:
         """Label a sample; the future resolves once the label is durable."""
+
+    def after_groups(self, call: Callable[[], None]) -> None:
+        """Have a function called, on the store's thread, after the futures of each group are resolved."""
 
 
 class IngestInstruments(Protocol):

@@ -196,8 +196,9 @@ class Instruments:
 
     def standing(self, camera: str, frames: int) -> None:
         """Take note that so many frames in a row, the last one included, have repeated what was kept."""
-        self._of(self._repeated, camera).set(frames)
-        self._standing[camera] = frames
+        if self._standing.get(camera) != frames:
+            self._of(self._repeated, camera).set(frames)
+            self._standing[camera] = frames
 
     def score(self, camera: str, value: float) -> None:
         """Record a frame's complexity."""

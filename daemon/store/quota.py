@@ -144,13 +144,14 @@ class Quota:
         """Whether ``pay_off`` has more to do."""
         return bool(self._due)
 
-    def pay_off(self) -> None:
-        """Remove a piece of what is stored beyond the quota, if anything is."""
+    def pay_off(self) -> bool:
+        """Remove a piece of what is stored beyond the quota; returns whether there was any to remove."""
         if not self._due:
             used = self.totals()[2]
             if used <= self._quota or not self._choose(used - self._quota, int(SLACK * used), ()):
-                return
+                return False
         self._remove_due(0, ())
+        return True
 
     def unclaim(self, size: int) -> None:
         """Release a reservation whose bytes were not written."""

@@ -19,7 +19,7 @@ from dance_ondevice.complexity import grey_reduction
 from dance_ondevice.daemon.store import label_source
 from dance_ondevice.daemon.store.index_file import SALVAGED, open_index
 from dance_ondevice.daemon.store.rebuild import Roles, restore_versions
-from dance_ondevice.daemon.store.samples import LabelMismatch, digest, native_size
+from dance_ondevice.daemon.store.samples import LabelMismatch, image_digest, native_size
 from dance_ondevice.daemon.store.scan import ImageFile, Scan, scan
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.files import is_leftover, read_regular
@@ -287,8 +287,8 @@ class _Repair:
             "native_width": native[0],
             "native_height": native[1],
             "bytes": image.bytes + image.label_bytes,
-            "digest": digest(data),
-            "received_digest": digest(data),
+            "digest": image_digest(data),
+            "received_digest": image_digest(data),
             "score": score,
             "quantile": 0.5,
             "scale": stored[0] / native[0],

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.store.samples import NewSample, StoreError, digest, label_path
+from dance_ondevice.daemon.store.samples import NewSample, StoreError, image_digest, label_path
 
 __all__ = ["INSERT", "KNOWN", "Known", "classes_json", "new_row", "read_known"]
 
@@ -26,7 +27,8 @@ _GIVEN = (
 )
 _MADE = ("path", "bytes", "digest", "received_digest", "label_path", "label_source", "classes")
 _COLUMNS = (*_GIVEN, *_MADE)
-INSERT = f"INSERT INTO samples ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' + c for c in _COLUMNS)})"
+INSERT = f"INSERT INTO samples ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' for _ in _COLUMNS)})"
+_given = attrgetter(*_GIVEN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,7 @@ def read_known(db: Database, root: Path, query: str, parameters: Sequence[object
     )
 
 
-def new_row(sample: NewSample, image: Path, received: str, root: Path) -> dict[str, object]:
+def new_row(sample: NewSample, image: Path, received: str, root: Path) -> tuple[object, ...]:
     """The values of ``INSERT`` for a sample.
 
     Args:
@@ -83,19 +85,13 @@ def new_row(sample: NewSample, image: Path, received: str, root: Path) -> dict[s
         received: Digest of the image as it came.
         root: The state folder, which paths are relative to.
     """
-    row: dict[str, object] = {name: getattr(sample, name) for name in _GIVEN}
     # Cut as text: pathlib takes longer for this than SQLite for the row.
     path = str(image)[len(str(root)) + 1 :]
     label = None if sample.label is None else str(label_path(Path(path)))
-    return row | {
-        "path": path,
-        "bytes": sample.size,
-        "digest": received if sample.received_digest is None else digest(sample.data),
-        "received_digest": received,
-        "label_path": label,
-        "label_source": sample.label_source if label else None,
-        "classes": classes_json(sample.classes) if label else None,
-    }
+    stored = received if sample.received_digest is None else image_digest(sample.data)
+    source = sample.label_source if label else None
+    classes = classes_json(sample.classes) if label else None
+    return (*_given(sample), path, sample.size, stored, received, label, source, classes)
 
 
 def classes_json(classes: Sequence[int] | None) -> str | None:

@@ -35,8 +35,8 @@ CREATE TABLE samples (
     native_width INTEGER NOT NULL,      -- as captured: the label's size
     native_height INTEGER NOT NULL,
     bytes INTEGER NOT NULL,             -- image and label
-    digest TEXT NOT NULL,               -- blake2b-16 of the stored image
-    received_digest TEXT NOT NULL,      -- blake2b-16 of the image as it came
+    digest TEXT NOT NULL,               -- SHA-1 of the stored image; before 0.2.0 blake2b-16
+    received_digest TEXT NOT NULL,      -- the same of the image as it came
     score REAL NOT NULL,
     quantile REAL NOT NULL,
     scale REAL NOT NULL,

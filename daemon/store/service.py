@@ -135,6 +135,7 @@ class Store(Service):
         self._seed = seed
         self._free_bytes = free_bytes
         self._on_written = on_written
+        self._after_groups: list[Callable[[], None]] = []
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._intake = threading.Lock()
         self._closed = False
@@ -153,6 +154,10 @@ class Store(Service):
         future: Future[Stored] = Future()
         self._put(AddSample(sample, future))
         return future
+
+    def after_groups(self, call: Callable[[], None]) -> None:
+        """Have a function called, on the store's thread, after the futures of each group are resolved."""
+        self._after_groups.append(call)
 
     def add_label(
         self,
@@ -322,6 +327,8 @@ class Store(Service):
             raise
         for outcome in outcomes:
             outcome.resolve()
+        for call in self._after_groups:
+            call()
         frames = sum(isinstance(operation, AddSample) for operation in group)
         if frames:
             self._on_written(frames, time.thread_time() - started)
@@ -329,11 +336,13 @@ class Store(Service):
 
     def _pay_off(self) -> None:
         """Remove a piece of what is stored beyond the quota."""
+        paid = True
         try:
-            self._quota.pay_off()
+            paid = self._quota.pay_off()
         except sqlite3.OperationalError as error:  # a full or failing disk: the next write tells its sender
             log.warning("not evicted error=%s", error)
-        self._publish()
+        if paid:
+            self._publish()
         self.beat()
 
     def _publish(self) -> None:

@@ -44,6 +44,7 @@ from dance_ondevice.daemon.store.samples import (
     delete_files,
     delete_samples,
     digest,
+    image_digest,
     image_path,
     label_path,
     native_size,
@@ -69,7 +70,7 @@ class _Step:
     files: tuple[Path, ...] = ()
     image: Path | None = None
     stale: Path | None = None
-    row: dict[str, object] | None = None
+    row: tuple[object, ...] | None = None
     stored: Stored | None = None
 
 
@@ -152,7 +153,7 @@ class GroupWriter:
     def _stage_sample(self, operation: AddSample) -> _Step:
         sample = operation.sample
         image = image_path(self._paths, sample)
-        received = sample.received_digest or digest(sample.data)
+        received = sample.received_digest or image_digest(sample.data)
         twin = self._find_twin(sample, received)
         if twin is not None:
             return self._stage_duplicate(operation, twin)
@@ -394,9 +395,10 @@ class GroupWriter:
         if identifier is not None:
             return self._known[identifier]
         return self._read(
-            f"{KNOWN} WHERE id = ? OR (camera = ? AND seq = ? AND received_digest = ?) "
-            "ORDER BY id = ? DESC LIMIT 1",
-            [sample.id, *frame, sample.id],
+            # The one of the same id first; an OR would look for both and sort them.
+            f"{KNOWN} WHERE id = ? UNION ALL "
+            f"{KNOWN} WHERE camera = ? AND seq = ? AND received_digest = ? LIMIT 1",
+            [sample.id, *frame],
         )
 
     def _read(self, query: str, parameters: Sequence[object]) -> Known | None:

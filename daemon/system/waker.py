@@ -15,6 +15,8 @@ class Waker:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._lock = threading.Lock()
         self._closed = False
+        #: Whether the descriptor is readable already: a call of the kernel less for each further wake.
+        self._signalled = False
 
     def fileno(self) -> int:
         """The descriptor to poll for reading."""
@@ -23,7 +25,8 @@ class Waker:
     def wake(self) -> None:
         """Make the descriptor readable; does nothing once closed."""
         with self._lock:
-            if not self._closed:
+            if not (self._closed or self._signalled):
+                self._signalled = True
                 os.eventfd_write(self._fd, 1)
 
     def wait(self, timeout: float) -> None:
@@ -34,9 +37,11 @@ class Waker:
             self.clear()
 
     def clear(self) -> None:
-        """Make the descriptor unreadable again."""
+        """Make the descriptor unreadable again; then look at what others did before they called ``wake``."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._fd)
+        # Only now: a wake in between does nothing, and what it tells of is looked at after this.
+        self._signalled = False
 
     def close(self) -> None:
         """Release the descriptor; from then on its number may belong to another file."""

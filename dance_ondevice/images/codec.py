@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dance_ondevice.images import turbo
-from dance_ondevice.images.headers import ImageError, ImageInfo, check_complete, probe
+from dance_ondevice.images.headers import ImageError, ImageInfo, check_complete, in_one_scan, probe
 
 __all__ = [
     "decode_colour",
@@ -58,7 +58,7 @@ def decode_grey(
     Args:
         data: an encoded image.
         reduce: 1, 2, 4 or 8.
-        info: its header, where the image was found complete and small enough before.
+        info: its header, where the image was found small enough before.
 
     Returns:
         (ceil(height / reduce), ceil(width / reduce)) uint8.
@@ -77,7 +77,7 @@ def decode_colour(
     Args:
         data: an encoded image.
         reduce: 1, 2, 4 or 8.
-        info: its header, where the image was found complete and small enough before.
+        info: its header, where the image was found small enough before.
 
     Returns:
         (ceil(height / reduce), ceil(width / reduce), 3) uint8.
@@ -185,12 +185,10 @@ def _decode(
     if info is None:
         info = probe(data)
         _check_pixels(info)
-        check_complete(data, info)
     size = (-(-info.height // reduce), -(-info.width // reduce))
-    if info.format == "jpeg":
-        quick = turbo.decode(data, size, grey=grey)
-        if quick is not None:
-            return quick
+    quick = _decode_quickly(data, size, info, grey=grey)
+    if quick is not None:
+        return quick
     # Only libjpeg decodes straight to a smaller size; elsewhere OpenCV resizes, and rounds a side down to 0.
     in_decoder = reduce if info.format == "jpeg" else 1
     flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
@@ -214,6 +212,25 @@ def _decode(
             f"the {info.format} declares {info.width}x{info.height} pixels but decodes to {decoded.shape}"
         )
     return cast("NDArray[np.uint8]", decoded)
+
+
+def _decode_quickly(
+    data: bytes | memoryview, size: tuple[int, int], info: ImageInfo, *, grey: bool
+) -> NDArray[np.uint8] | None:
+    """Decode a usual JPEG; None for an image that is complete and has to be decoded otherwise.
+
+    Raises:
+        ImageError: truncated.
+    """
+    if info.format == "jpeg" and in_one_scan(data, info):
+        # A decode without a warning says as much as a look for the end, which would take a twentieth of it.
+        quick = turbo.decode(data, size, grey=grey)
+        if quick is not None:
+            return quick
+        check_complete(data, info)
+        return None
+    check_complete(data, info)
+    return turbo.decode(data, size, grey=grey) if info.format == "jpeg" else None
 
 
 def _check_pixels(info: ImageInfo) -> None:

@@ -25,8 +25,10 @@ def flat_below(grey: NDArray[np.uint8]) -> float:
     if not _DARKEST <= level <= _BRIGHTEST:
         return 0.0
     lowest = grey[-1]
+    if abs(int(lowest[-1]) - level) > _LEVELS or abs(int(lowest[lowest.size // 2]) - level) > _LEVELS:
+        return 0.0  # nearly every picture, without a look at the whole row
     if int(lowest.max()) - level > _LEVELS or level - int(lowest.min()) > _LEVELS:
-        return 0.0  # nearly every picture
+        return 0.0
     # From below in steps, each as large as all before.
     rows, height = 0, int(grey.shape[0])
     while rows < height:

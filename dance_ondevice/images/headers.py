@@ -12,7 +12,15 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["ImageError", "ImageInfo", "check_complete", "png_chunks", "probe", "without_exif"]
+__all__ = [
+    "ImageError",
+    "ImageInfo",
+    "check_complete",
+    "in_one_scan",
+    "png_chunks",
+    "probe",
+    "without_exif",
+]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: Channels once decoded and allowed bit depths by colour type; PNG specification, table 11.1.
@@ -33,6 +41,8 @@ _JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 _JPEG_SCAN_END = re.compile(rb"\xff[^\xff\x00\xd0-\xd7]", re.DOTALL)
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+#: Frames whose coefficients come in one go: baseline and extended sequential DCT (T.81, B.2.2).
+_JPEG_SEQUENTIAL = frozenset({0xC0, 0xC1})
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 # These bound the time that hostile bytes can cost: encoders write some tens of segments and a dozen scans,
 # and chunks of 8 KiB and more.
@@ -56,6 +66,7 @@ class ImageInfo:
         channels: 1 for grey, 2 grey and alpha, 3 colour (also a PNG palette), 4 colour and alpha.
         bit_depth: Bits of a sample (of an index for a palette).
         body: Offset of the data behind the frame header of a JPEG.
+        sequential: Whether it is a JPEG of sequential DCT.
     """
 
     format: Literal["jpeg", "png", "webp"]
@@ -64,6 +75,7 @@ class ImageInfo:
     channels: int
     bit_depth: int
     body: int = field(default=0, compare=False)
+    sequential: bool = field(default=False, compare=False)
 
 
 def probe(data: bytes | memoryview) -> ImageInfo:
@@ -103,6 +115,27 @@ def check_complete(data: bytes | memoryview, info: ImageInfo) -> None:
         (length,) = struct.unpack("<I", data[4:8])
         if length + 8 > len(data):
             raise ImageError(f"the WebP is truncated: {len(data)} of {length + 8} bytes")
+
+
+def in_one_scan(data: bytes | memoryview, info: ImageInfo) -> bool:
+    """Return whether one scan holds the whole image, as cameras write it.
+
+    libjpeg decodes such a JPEG as it reads, refuses any further scan, and warns of a missing end, so a decode
+    without a warning shows that it is complete.
+
+    Raises:
+        ImageError: truncated before the scan, or inconsistent.
+    """
+    if not info.sequential:
+        return False
+    position = info.body
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        marker, body, position = _jpeg_segment(data, position)
+        if marker == _SOS:
+            return body[:1] == bytes((info.channels,))
+        if marker == _EOI:
+            break
+    return False
 
 
 def without_exif(data: bytes) -> bytes:
@@ -173,7 +206,13 @@ def _probe_jpeg(data: bytes | memoryview) -> ImageInfo:
             depth, height, width, channels = struct.unpack(">BHHB", body[:6])
             _check_size("JPEG", width, height)
             return ImageInfo(
-                format="jpeg", width=width, height=height, channels=channels, bit_depth=depth, body=position
+                format="jpeg",
+                width=width,
+                height=height,
+                channels=channels,
+                bit_depth=depth,
+                body=position,
+                sequential=marker in _JPEG_SEQUENTIAL,
             )
         if marker in (_SOI, _EOI, _SOS):
             raise ImageError(f"the JPEG has a marker ff{marker:02x} before its frame header")
@@ -205,17 +244,20 @@ def _check_jpeg_complete(data: bytes | memoryview, position: int) -> None:
 
 def _jpeg_segment(data: bytes | memoryview, position: int) -> tuple[int, bytes, int]:
     """Return the marker at ``position``, its body without the length, and the offset after it."""
-    match = _JPEG_MARKER.match(data, position)
-    if match is None:
-        if position + 1 < len(data) and data[position] != 0xFF:
-            raise ImageError(f"the JPEG has no marker where one is due, at byte {position}")
-        raise ImageError(f"the JPEG is truncated at byte {len(data)}")
-    marker, start = match[1][0], match.end()
+    if position + 1 < len(data) and data[position] == 0xFF != data[position + 1]:
+        marker, start = data[position + 1], position + 2  # as usual, without fill bytes
+    else:
+        match = _JPEG_MARKER.match(data, position)
+        if match is None:
+            if position + 1 < len(data) and data[position] != 0xFF:
+                raise ImageError(f"the JPEG has no marker where one is due, at byte {position}")
+            raise ImageError(f"the JPEG is truncated at byte {len(data)}")
+        marker, start = match[1][0], match.end()
     if marker in (_SOI, _EOI) or marker in _JPEG_BARE:
         return marker, b"", start
     if start + 2 > len(data):
         raise ImageError(f"the JPEG is truncated at byte {len(data)}")
-    (length,) = struct.unpack(">H", data[start : start + 2])
+    length = data[start] << 8 | data[start + 1]
     if length < 2:
         raise ImageError(f"the JPEG has a segment of length {length} at byte {start}")
     if start + length > len(data):

@@ -25,8 +25,8 @@ _LEVELS_PER_DEVIATION = 4.0
 _MIDDLE = 7.75
 #: Least deviation in grey levels that is scaled: in a flatter frame noise must not be amplified to a pattern.
 _LEAST_DEVIATION = 4.0
-#: Number of rows whose sum 16 bits hold.
-_MOST_ROWS = 65535 // 255
+#: Number of pixels whose sum 31 bits hold.
+_MOST_PIXELS = (2**31 - 1) // 255
 
 
 def signature(grey: NDArray[np.uint8]) -> str:
@@ -40,23 +40,31 @@ def signature(grey: NDArray[np.uint8]) -> str:
     """
     if grey.ndim != 2 or grey.dtype != np.uint8 or grey.size == 0:
         raise ValueError(f"expected a grey image (H, W) of uint8, found {grey.shape} of {grey.dtype}")
-    import cv2  # on use: its pixel limit is read at its first import, see images.limit_pixels
+    import cv2  # on use: its pixel limit is read at its first import, see images.codec.limit_pixels
 
-    # Floats: rounding the averages would add a step of its own where a scene has little contrast.
-    reduced = _rows_of_cells(grey)
-    cells = np.asarray(cv2.resize(reduced, CELLS, interpolation=cv2.INTER_AREA), np.float32)
-    mean, deviation = (float(each[0, 0]) for each in cv2.meanStdDev(cells))
+    cells, pixels = _sums(grey)
+    found = cv2.meanStdDev(cells)
+    mean, deviation = (float(each[0, 0]) / pixels for each in found)
     scale = _LEVELS_PER_DEVIATION / max(_LEAST_DEVIATION, deviation)
-    levels = np.rint((cells - mean) * scale + _MIDDLE).clip(0, 15).astype(np.uint8)
-    pattern: str = levels.tobytes().hex()[1::2]
+    # Rounded, and nothing below 0: the conversion to 8 bits does both.
+    levels = cv2.addWeighted(cells, scale / pixels, cells, 0.0, _MIDDLE - mean * scale, dtype=cv2.CV_8U)
+    pattern: str = np.minimum(levels, 15).tobytes().hex()[1::2]
     # A little is added: the mean of equal floats may be slightly less than each of them.
     return pattern + "0123456789abcdef"[min(15, int(mean + 0.01) // 16)] * _BRIGHTNESS_DIGITS
 
 
-def _rows_of_cells(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The image as floats; where its rows divide evenly, averaged to those of the cells, which is quicker."""
-    rows, rest = divmod(grey.shape[0], CELLS[1])
-    if rest or rows > _MOST_ROWS:
-        return grey.astype(np.float32)
-    sums = grey.reshape(CELLS[1], rows, -1).sum(axis=1, dtype=np.uint16)
-    return np.asarray(sums / np.float32(rows), np.float32)
+def _sums(grey: NDArray[np.uint8]) -> tuple[NDArray[np.int32] | NDArray[np.float32], int]:
+    """The sum of each cell's pixels, and of how many; or the means, and 1.
+
+    Means are not rounded: that would add a step of its own where a scene has little contrast.
+    """
+    import cv2
+
+    (columns, beside), (rows, below) = divmod(grey.shape[1], CELLS[0]), divmod(grey.shape[0], CELLS[1])
+    if not beside and not below and grey.size <= _MOST_PIXELS:
+        # Sums of all pixels above and to the left, looked at in the cells' corners: the quickest way.
+        corners = cv2.integral(grey)[::rows, ::columns]
+        strips = corners[1:] - corners[:-1]
+        return np.asarray(strips[:, 1:] - strips[:, :-1], np.int32), rows * columns
+    means = cv2.resize(grey.astype(np.float32), CELLS, interpolation=cv2.INTER_AREA)
+    return np.asarray(means, np.float32), 1

@@ -1,4 +1,4 @@
-"""JPEG decoding by simplejpeg (libjpeg-turbo), a quarter cheaper than OpenCV's, where that package is there.
+"""JPEG decoding by simplejpeg (libjpeg-turbo), up to a tenth cheaper than OpenCV's, where it is installed.
 
 It reads ordinary JPEGs alone: what it refuses or warns of is left to OpenCV, so that both agree on which
 files can be used.

@@ -6,8 +6,6 @@ one exclusive-or and one count of bits compare two whole frames, without numpy.
 
 from __future__ import annotations
 
-from functools import cache
-
 __all__ = ["NEAR", "code", "distance", "near", "stored_light"]
 
 #: Frames at most this far apart count as near-duplicates: a JPEG at quality 50 or sensor noise of ten grey
@@ -15,20 +13,19 @@ __all__ = ["NEAR", "code", "distance", "near", "stored_light"]
 NEAR = 4
 
 _DIGITS = "0123456789abcdef"
-#: Enough for one bit for each level above the lowest.
-_BYTES = 2
+#: One set bit for each level above the lowest takes two bytes: the first of each digit, then the second.
+_FIRST, _SECOND = (
+    bytes.maketrans(_DIGITS.encode(), bytes((1 << min(8, max(0, level - more))) - 1 for level in range(16)))
+    for more in (0, 8)
+)
 
 
 def code(signature: str) -> int | None:
     """Convert a signature to a number whose set bits can be compared; None if the text is no signature."""
-    try:
-        return (
-            int.from_bytes(b"\1" + b"".join(map(_table().__getitem__, signature)), "big")
-            if signature
-            else None
-        )
-    except KeyError:
+    digits = signature.encode("ascii", "replace")
+    if not digits or digits.translate(None, _DIGITS.encode()):
         return None
+    return int.from_bytes(b"\1" + digits.translate(_FIRST) + digits.translate(_SECOND), "big")
 
 
 def stored_light(signature: str) -> int:
@@ -52,8 +49,3 @@ def near(one: int | None, other: int | None) -> bool:
     """Return whether two frames are near-duplicates; frames without a signature never are."""
     found = distance(one, other)
     return found is not None and found <= NEAR
-
-
-@cache
-def _table() -> dict[str, bytes]:
-    return {digit: ((1 << level) - 1).to_bytes(_BYTES, "big") for level, digit in enumerate(_DIGITS)}

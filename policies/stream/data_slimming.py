@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from dance_ondevice.policies.stream import lights, repeats
 from dance_ondevice.policies.stream.keep_odds import Odds, draw
@@ -158,14 +158,26 @@ def decide(rules: SlimmingRules, state: StreamState, frame: FrameFigures) -> tup
         # It does not show the camera's light or detail, so neither is recorded.
         return replace(state, flat=flat, seen=state.seen + 1), _damaged(rules, counted_as)
     kind = Kind() if sighting.opened else state.kinds.get(name, Kind()).comparable_to(frame)
-    state = replace(
-        state, flat=flat, lights=found, kinds={**_others(state.kinds, name, sighting), name: kind}
-    )
+    others = _others(state.kinds, name, sighting)
     place = repeats.find(state.pictures, frame.code, frame.label) if rules.screen else None
     if place is not None:
+        state = replace(state, flat=flat, lights=found, kinds={**others, name: kind})
         return _again(rules, state, frame, place, counted_as)
-    state, decision = _choose(rules, state, name, frame, counted_as)
-    return _remember(rules, state, name, frame, decision), decision
+    after, decision = _choose(rules, state, kind, frame, counted_as)
+    others[name] = kind.with_score(frame.score, rules.window_frames, account=after.kind)
+    pictures = state.pictures
+    if rules.screen and decision.keep:
+        pictures = repeats.remember(pictures, frame.code, frame.label)
+    # Made anew rather than by `replace`, which takes longer than all of the above: this runs for every frame.
+    return StreamState(
+        camera=state.camera,
+        seen=state.seen + 1,
+        lights=found,
+        kinds=others,
+        pictures=pictures,
+        account=after.whole,
+        flat=flat,
+    ), decision
 
 
 def _damaged(rules: SlimmingRules, condition: str) -> Decision:
@@ -204,11 +216,17 @@ def _again(
     )
 
 
+class _Accounts(NamedTuple):
+    """What may still be dropped of the camera's frames, and of those of the frame's kind."""
+
+    whole: float
+    kind: float
+
+
 def _choose(
-    rules: SlimmingRules, state: StreamState, name: KindName, frame: FrameFigures, condition: str
-) -> tuple[StreamState, Decision]:
-    """Decide among similar frames, and update the accounts."""
-    kind = state.kinds[name]
+    rules: SlimmingRules, state: StreamState, kind: Kind, frame: FrameFigures, condition: str
+) -> tuple[_Accounts, Decision]:
+    """Decide among similar frames; returns the accounts after it."""
     quantile = kind.quantile(frame.score, draw(rules.seed, state.seen, state.camera))
     if kind.seen < rules.warmup_frames:
         decision = Decision(
@@ -222,7 +240,7 @@ def _choose(
                 f"{rules.warmup_frames} of its kind ({condition}), which are all kept to learn what is usual"
             ),
         )
-        return replace(state, account=_paid_in(rules, state.account)), decision
+        return _Accounts(_paid_in(rules, state.account), kind.account), decision
     if not kind.ordered:
         # There are no scores to be ranked among, so the drawn quantile has no meaning.
         scale = max(rules.scales)
@@ -231,30 +249,23 @@ def _choose(
         decision = Decision(
             outcome="kept", scale=scale, weight=1.0, quantile=quantile, condition=condition, reason=reason
         )
-        opened = replace(kind, account=_paid_in(rules, kind.account))
-        kinds = {**state.kinds, name: opened}
-        return replace(state, account=_paid_in(rules, state.account), kinds=kinds), decision
+        return _Accounts(_paid_in(rules, state.account), _paid_in(rules, kind.account)), decision
     if frame.label:
         # It neither gives to the accounts nor takes from them: a label is never dropped for being simple.
-        return state, kept(rules, quantile, condition, len(kind.ordered), why="it has a label; ", weight=1.0)
+        found = kept(rules, quantile, condition, len(kind.ordered), why="it has a label; ", weight=1.0)
+        return _Accounts(state.account, kind.account), found
     own, whole = _paid_in(rules, kind.account), _paid_in(rules, state.account)
     held = min(own, whole)
-    chance = rules.odds.drop_chance(quantile)
     drops = False
     if held >= 1.0:
         # At 1 the chance is the one asked for; what has gathered beyond that presses for a drop, and what
         # would lapse is used.
+        chance = rules.odds.drop_chance(quantile)
         pressed = chance / rules.drop_fraction * min(1.0, rules.drop_fraction + held - 1.0)
         drops = held >= _MOST_IN_ACCOUNT or draw(rules.seed, state.seen, f"drop/{state.camera}") < pressed
-    taken = 1.0 if drops else 0.0
-    state = replace(
-        state,
-        account=whole - taken,
-        kinds={**state.kinds, name: replace(kind, account=own - taken)},
-    )
     if drops:
-        return state, dropped(rules, quantile, condition, len(kind.ordered))
-    return state, kept(rules, quantile, condition, len(kind.ordered))
+        return _Accounts(whole - 1.0, own - 1.0), dropped(rules, quantile, condition, len(kind.ordered))
+    return _Accounts(whole, own), kept(rules, quantile, condition, len(kind.ordered))
 
 
 def _paid_in(rules: SlimmingRules, account: float) -> float:
@@ -319,16 +330,3 @@ def _others(
     if len(others) >= _MOST_KINDS:
         del others[next(iter(others))]
     return others
-
-
-def _remember(
-    rules: SlimmingRules, state: StreamState, name: KindName, frame: FrameFigures, decision: Decision
-) -> StreamState:
-    kind = state.kinds[name]
-    after = kind.with_score(frame.score, rules.window_frames)
-    pictures = state.pictures
-    if rules.screen and decision.keep:
-        pictures = repeats.remember(pictures, frame.code, frame.label)
-    return replace(
-        state, seen=state.seen + 1, kinds={**state.kinds, name: after}, pictures=pictures, standing=0
-    )

@@ -14,8 +14,9 @@ __all__ = ["REDUCTIONS", "Decoding", "first_decoding", "reduction"]
 
 #: Whole fractions of the size that a JPEG is decoded to directly, the smallest image first.
 REDUCTIONS = (8, 4, 2, 1)
-#: Of a reduced colour decode, and of a full one that is then made grey.
-_COLOUR, _FULL = 1.35, 1.85
+#: Of a reduced decode in colour and of a full one, and of making the grey image from either.
+_COLOUR, _FULL = 1.2, 1.45
+_COLOUR_TO_GREY, _FULL_TO_GREY = 0.07, 0.32
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,11 @@ def first_decoding(
     """
     options = [
         (1.0, Decoding(colour=False, reduce=measured_at)),
-        (_COLOUR if measured_at > 1 else _FULL, Decoding(colour=True, reduce=measured_at)),
-        (_FULL, Decoding(colour=True, reduce=1)),
+        (_FULL + _FULL_TO_GREY, Decoding(colour=True, reduce=1)),
     ]
+
+    if measured_at > 1:
+        options.insert(1, (_COLOUR + _COLOUR_TO_GREY, Decoding(colour=True, reduce=measured_at)))
 
     def expected(cost: float, first: Decoding) -> float:
         return cost + sum(rest(first, scale) for scale in scales) / max(1, len(scales))

@@ -101,7 +101,7 @@ def _distance(light: Light, luma: float, contrast: float) -> float:
 def _seen(light: Light, luma: float, contrast: float, now: int) -> Light:
     frames = light.frames + 1
     if frames > _SETTLED:
-        return replace(light, frames=frames, last=now)
+        return Light(number=light.number, frames=frames, luma=light.luma, contrast=light.contrast, last=now)
     return replace(
         light,
         frames=frames,

@@ -71,7 +71,7 @@ class Kind:
         equal = bisect_right(self.ordered, score, lo=lower) - lower
         return (lower + u * (equal + 1)) / (len(self.ordered) + 1)
 
-    def with_score(self, score: float, window: int) -> Kind:
+    def with_score(self, score: float, window: int, *, account: float) -> Kind:
         """The kind after a frame of a score, of which the latest ``window`` are remembered."""
         # Usually one score leaves; more when a shorter window is asked for than before.
         leaving = max(0, len(self.recent) + 1 - window)
@@ -80,7 +80,13 @@ class Kind:
             del ordered[bisect_left(ordered, old)]
         insort(ordered, score)
         recent = (*self.recent[leaving:], score)
-        return replace(self, seen=self.seen + 1, recent=recent, ordered=tuple(ordered))
+        return Kind(
+            seen=self.seen + 1,
+            recent=recent,
+            ordered=tuple(ordered),
+            scored_by=self.scored_by,
+            account=account,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -106,6 +106,10 @@ class HeldStore:
         self.samples: list[NewSample] = []
         self.futures: list[Future[Stored]] = []
         self.arrived = threading.Semaphore(0)
+        self.told: list[Callable[[], None]] = []
+
+    def after_groups(self, call: Callable[[], None]) -> None:
+        self.told.append(call)
 
     def add_sample(self, sample: NewSample) -> Future[Stored]:
         future: Future[Stored] = Future()
@@ -125,6 +129,8 @@ class HeldStore:
         self.futures[index].set_result(
             Stored(id=sample.id, duplicate=False, score=sample.score, scale=sample.scale)
         )
+        for call in self.told:
+            call()
 
 
 class Client:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from encoded_images import SIZES, each_encoding, encoded, jpeg_header, png_header, scene
 
+from dance_ondevice.images import turbo
 from dance_ondevice.images.codec import encode_png
-from dance_ondevice.images.headers import ImageError, check_complete, probe
+from dance_ondevice.images.headers import ImageError, check_complete, in_one_scan, probe
 
 
 class TestProbe:
@@ -99,3 +100,28 @@ class TestCompleteness:
         data = jpeg_header(5, 5) + scan * 200 + b"\xff\xd9"
         with pytest.raises(ImageError, match="more than 100 scans"):
             check_complete(data, probe(data))
+
+    def test_only_a_sequential_scan_of_all_components_tells_its_own_end(self) -> None:
+        whole = encoded("jpeg", scene(48, 64))
+        assert in_one_scan(whole, probe(whole))
+        assert in_one_scan(memoryview(whole[:-40]), probe(whole))
+        progressive = cv2.imencode(".jpg", scene(48, 64), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+        assert not in_one_scan(progressive, probe(progressive))
+        scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + b"\x55"
+        apart = whole[: probe(whole).body] + 3 * scan + b"\xff\xd9"
+        assert not in_one_scan(apart, probe(apart))
+        assert not in_one_scan(whole[: probe(whole).body] + b"\xff\xd9", probe(whole))
+        with pytest.raises(ImageError, match="truncated"):
+            in_one_scan(whole[: probe(whole).body], probe(whole))
+
+    @pytest.mark.parametrize("grey", [True, False])
+    def test_a_decode_without_a_warning_has_seen_the_end(self, grey: bool) -> None:
+        pytest.importorskip("simplejpeg")
+        whole = encoded("jpeg", scene(16, 24))
+        assert turbo.decode(whole, (16, 24), grey=grey) is not None
+        for length in range(len(whole)):
+            assert turbo.decode(whole[:length], (16, 24), grey=grey) is None, length
+        # A further scan of all components, of which there may be a million, is refused where it begins.
+        again = whole[:-2] + whole[whole.rindex(b"\xff\xda") :]
+        assert in_one_scan(again, probe(again))
+        assert turbo.decode(again, (16, 24), grey=grey) is None

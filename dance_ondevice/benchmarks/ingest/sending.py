@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
@@ -31,6 +32,8 @@ class Tally:
     overflow: int = 0
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
+    #: Kept frames by the scale that they are stored at.
+    scales: Counter[float] = field(default_factory=Counter)
 
     @property
     def answered(self) -> int:
@@ -45,6 +48,7 @@ class _Ack(msgspec.Struct):
     kept: bool = False
     error: str = ""
     seq: int | None = None
+    scale: float | None = None
 
 
 class Cameras:
@@ -162,5 +166,6 @@ class Cameras:
                 tally.refused += not overflow
             elif ack.kept:
                 tally.kept += 1
+                tally.scales[ack.scale or 1.0] += 1
             else:
                 tally.dropped += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,24 +24,28 @@ class _Lane:
     cameras: Cameras
     pid: int
     rates: list[float] = field(default_factory=list)
-    cpu: float = 0.0
+    #: CPU seconds of each turn.
+    cpu: list[float] = field(default_factory=list)
     frames: int = 0
     kept: int = 0
+    scales: Counter[float] = field(default_factory=Counter)
 
     def turn(self, frames: int) -> None:
         before = cpu_time(self.pid)
         tally = self.cameras.stream(frames)
         # Ended children are not counted: they are no part of ingest.
-        self.cpu += (cpu_time(self.pid) - before).own
+        self.cpu.append((cpu_time(self.pid) - before).own)
         self.rates.append(tally.answered / tally.seconds)
         self.frames += tally.answered
         self.kept += tally.kept
+        self.scales += tally.scales
 
     def pace(self) -> Pace:
         return Pace(
             frames_per_second=statistics.median(self.rates),
-            cpu_ms=1e3 * self.cpu / max(1, self.frames),
+            cpu_ms=1e3 * sum(self.cpu) / max(1, self.frames),
             kept_share=self.kept / max(1, self.frames),
+            scale_shares={f"{scale:g}": count / self.kept for scale, count in sorted(self.scales.items())},
         )
 
 
@@ -86,6 +91,12 @@ def race(
         for lane in lanes[1:]
     ]
     there = paces[2] if len(paces) > 2 else None
+    ratio = kept_ratio = None
+    if there is not None:
+        # By turns: both of a pair had the same machine, which may have other work.
+        pairs = zip(lanes[1].cpu, lanes[2].cpu, strict=True)
+        ratio = statistics.median(own / max(1e-9, other) for own, other in pairs)
+        kept_ratio = ratio * there.kept_share / max(1e-9, paces[1].kept_share)
     return Ingest(
         name=name,
         loop=paces[0],
@@ -93,5 +104,6 @@ def race(
         there=there,
         of_loop=shares[0],
         of_loop_there=shares[1] if len(shares) > 1 else None,
-        cpu_ratio=None if there is None else paces[1].cpu_ms / max(1e-9, there.cpu_ms),
+        cpu_ratio=ratio,
+        kept_cpu_ratio=kept_ratio,
     )

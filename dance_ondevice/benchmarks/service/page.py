@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dance_ondevice.benchmarks.markdown import number, table
-from dance_ondevice.benchmarks.service.report import Ingest, Ready, Scene, ServiceReport, Used
+from dance_ondevice.benchmarks.service.report import Ingest, Pace, Ready, Scene, ServiceReport, Used
 
 
 def lines(report: ServiceReport) -> list[str]:
@@ -35,10 +35,13 @@ def lines(report: ServiceReport) -> list[str]:
     if report.ingest:
         names = (
             "ingest, stored", "build", "frames/s", "of the loop", "CPU ms a frame", "of the other", "kept",
+            "at scales", "a kept frame, of the other",
         )  # fmt: skip
         races = [row for race in report.ingest for row in _ingest(report, race)]
         found += [
-            "The loop only receives and decodes grey; a kept frame is answered when it is durable.",
+            "The loop only receives and decodes grey; a kept frame is answered when it is durable. Ratios of",
+            "CPU time are medians over the turns, in which both builds had the same machine; that of a kept",
+            "frame counts what the dropped ones cost as well.",
             "",
             *table(names, races),
             "",
@@ -83,7 +86,17 @@ def _used(used: Used, ratio: float | None) -> tuple[str, ...]:
 def _ingest(report: ServiceReport, race: Ingest) -> list[tuple[str, ...]]:
     loop = race.loop
     rows: list[tuple[str, ...]] = [
-        (race.name, "the loop", f"{loop.frames_per_second:.0f}", "1", f"{loop.cpu_ms:.2f}", "-", "-"),
+        (
+            race.name,
+            "the loop",
+            f"{loop.frames_per_second:.0f}",
+            "1",
+            f"{loop.cpu_ms:.2f}",
+            "-",
+            "-",
+            "-",
+            "-",
+        ),
         (
             "",
             report.here,
@@ -92,6 +105,8 @@ def _ingest(report: ServiceReport, race: Ingest) -> list[tuple[str, ...]]:
             f"{race.here.cpu_ms:.2f}",
             number(race.cpu_ratio, ".2f"),
             f"{race.here.kept_share:.0%}",
+            _scales(race.here),
+            number(race.kept_cpu_ratio, ".2f"),
         ),
     ]
     if race.there is not None:
@@ -104,6 +119,14 @@ def _ingest(report: ServiceReport, race: Ingest) -> list[tuple[str, ...]]:
                 f"{race.there.cpu_ms:.2f}",
                 "-",
                 f"{race.there.kept_share:.0%}",
+                _scales(race.there),
+                "-",
             )
         )
     return rows
+
+
+def _scales(pace: Pace) -> str:
+    """How much of what was kept was stored at which scale; nothing where all of it was at one."""
+    shares = pace.scale_shares
+    return ", ".join(f"{scale}: {share:.0%}" for scale, share in shares.items()) if len(shares) > 1 else "-"

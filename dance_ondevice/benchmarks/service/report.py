@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +65,13 @@ class Pace:
         frames_per_second: Median over the turns.
         cpu_ms: CPU milliseconds for a frame, kept or not; over all turns.
         kept_share: Share of the frames that was kept.
+        scale_shares: By scale, the share of the kept frames that was stored at it; it decides what they cost.
     """
 
     frames_per_second: float
     cpu_ms: float
     kept_share: float
+    scale_shares: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,8 @@ class Ingest:
         there: The other build; None without one.
         of_loop: Rate of this build by that of the loop, the median over the turns.
         of_loop_there: The same of the other build.
-        cpu_ratio: CPU milliseconds for a frame here by those there.
+        cpu_ratio: CPU milliseconds for a frame here by those there, kept or not; the median over the turns.
+        kept_cpu_ratio: The same for a kept frame: the CPU time of all frames, by those that were kept.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Ingest:
     of_loop: float
     of_loop_there: float | None
     cpu_ratio: float | None
+    kept_cpu_ratio: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

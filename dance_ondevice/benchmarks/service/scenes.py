@@ -39,7 +39,11 @@ def driving(count: int, fps: float, size: tuple[int, int]) -> list[Frame]:
 
 
 def distinct(count: int, size: tuple[int, int]) -> list[bytes]:
-    """JPEGs of (height, width) none of which repeats another: pieces of a few pictures, some mirrored."""
+    """JPEGs of (height, width) none of which repeats another: pieces of a few pictures, some mirrored.
+
+    They come in an order by chance. One picture's pieces have nearly the same detail: in a row, a policy
+    would rank all of them at one end of what came before, and store most frames at one and the same scale.
+    """
     camera = StreetCamera(seed=0, height=size[0], width=size[1])
     pictures = [camera.render(_STRIDE * number)[0] for number in range(max(1, count // _PIECES))]
     found = []
@@ -48,7 +52,7 @@ def distinct(count: int, size: tuple[int, int]) -> list[bytes]:
         piece = number % _PIECES
         moved = np.roll(picture, piece // 2 * picture.shape[1] // (_PIECES // 2), axis=1)
         found.append(images.encode_jpeg(moved[:, ::-1].copy() if piece % 2 else moved, _QUALITY))
-    return found
+    return [found[place] for place in np.random.default_rng(0).permutation(count)]
 
 
 def standing(count: int, fps: float, size: tuple[int, int]) -> list[Frame]:

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from stored import files, rows
 
 from dance_ondevice.daemon.ingest import decision as judge
 from dance_ondevice.daemon.ingest import service as ingest_service
+from dance_ondevice.daemon.ingest.backlog import Queued
+from dance_ondevice.daemon.ingest.pipeline import Pipeline
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.system.workers import Workers
 from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.messages import WireError
+from dance_ondevice.daemon.wire.messages import FrameMessage, WireError
+from dance_ondevice.daemon.wire.receiver import Origin
 from dance_ondevice.files import leftover_of
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
 
@@ -57,6 +62,11 @@ def encoding(monkeypatch: pytest.MonkeyPatch) -> Gate:
     # What is stored as it came is not given to the workers: here it is.
     monkeypatch.setattr(ingest_service, "stored_as_it_came", lambda _frame, _scale: False)
     return gate
+
+
+def queued(number: int) -> Queued:
+    message = FrameMessage(camera="front", seq=number, captured_at=1.0, encoding="jpeg", image=b"image")
+    return Queued(Origin(None), message, size=5, received=0.0, arrived_at=0.0)
 
 
 def send(client: Client, seq: int, image: bytes) -> None:
@@ -245,3 +255,30 @@ def test_overflow_is_counted_exactly_while_workers_are_busy(
             None: sent,
         }
     assert len(rows(paths)) == 8
+
+
+def test_of_several_steps_of_a_worker_the_one_that_fails_fails_alone() -> None:
+    woken = threading.Semaphore(0)
+    workers = Workers("test", 1)
+    pipeline = Pipeline(workers, max_messages=16, max_pixels=1 << 20, done=woken.release)
+
+    def step(number: int) -> Any:
+        if number == 2:
+            raise WireError("image", "no image")
+        return number
+
+    for number in range(7):
+        pipeline.begin(queued(number), float(number), 100, partial(step, number))
+    assert not list(pipeline.measured()), "nothing is done before it is handed out"
+    pipeline.hand_out()
+    found: list[Any] = []
+    while len(found) < 7:
+        assert woken.acquire(timeout=PATIENCE)
+        for work in pipeline.measured():
+            try:
+                found.append(work.measured.get())
+            except WireError as error:
+                found.append(str(error))
+    assert found == [0, 1, "no image", 3, 4, 5, 6]
+    assert not len(pipeline)
+    assert workers.close()

@@ -60,6 +60,17 @@ def test_all_files_are_flushed_at_once_and_before_any_has_its_name(
     assert events == ["flush"] * 6 + ["rename"] * 6
 
 
+def test_it_is_told_once_that_all_of_a_group_are_answered(group: Store) -> None:
+    told: list[list[bool]] = []
+    futures = [group.add_sample(new_sample(seq)) for seq in range(3)]
+    group.after_groups(lambda: told.append([future.done() for future in futures]))
+    group.start()
+    for future in futures:
+        future.result(WAIT)
+    assert group.stop(WAIT)
+    assert told[0] == [True] * 3
+
+
 def test_the_second_label_of_a_group_goes_over_the_first(group: Store, paths: StatePaths) -> None:
     sample = new_sample(1, label=(1,))
     futures = [

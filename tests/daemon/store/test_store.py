@@ -11,7 +11,7 @@ import stored
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.store import samples
-from dance_ondevice.daemon.store.samples import StoreError, digest
+from dance_ondevice.daemon.store.samples import StoreError, image_digest
 from dance_ondevice.daemon.store.schema import SchemaTooNew
 from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
@@ -36,7 +36,7 @@ def test_a_kept_sample_is_a_file_and_a_row(store: Store, paths: StatePaths) -> N
     assert row["label_path"] == f"samples/front/2025-10-09/{sample.id}.label.png"
     assert (paths.root / row["label_path"]).read_bytes() == sample.label
     assert row["bytes"] == stored.total_bytes(paths)
-    assert row["digest"] == row["received_digest"] == digest(sample.data)
+    assert row["digest"] == row["received_digest"] == image_digest(sample.data)
     assert json.loads(row["classes"]) == [0, 2]
     given = ("camera", "seq", "captured_at", "received_at", "quantile", "weight", "reason", "label_source")
     assert {name: row[name] for name in given} == {name: getattr(sample, name) for name in given}
@@ -119,7 +119,7 @@ def test_the_same_bytes_under_a_new_time_are_the_same_sample(store: Store, paths
 
 
 def test_a_reencoded_frame_is_known_by_what_was_received(store: Store, paths: StatePaths) -> None:
-    received = digest(b"as it came")
+    received = image_digest(b"as it came")
     store.add_sample(stored.new_sample(1, received_digest=received)).result(WAIT)
     again = stored.new_sample(1, at=5.0, data=stored.png(8, 6), received_digest=received)
     assert store.add_sample(again).result(WAIT).duplicate

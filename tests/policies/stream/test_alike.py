@@ -256,3 +256,14 @@ def test_only_so_many_pictures_are_remembered_and_those_that_come_again_stay() -
     assert (again[-1].repeats, len(again)) == (1, repeats.MEMORY)
     assert repeats.find(again, None) is None
     assert repeats.remember(again, None) is again
+
+
+@given(st.lists(st.text("0123456789abcdef", min_size=200, max_size=200), min_size=1, max_size=5), st.data())
+def test_a_picture_is_found_whatever_cells_of_it_have_changed(texts: list[str], data: st.DataObject) -> None:
+    kept = tuple(Picture(code=code) for text in texts if (code := similarity.code(text)) is not None)
+    cells = list(data.draw(st.sampled_from(texts)))
+    for at in data.draw(st.lists(st.integers(0, 199), max_size=6)):
+        cells[at] = "0123456789abcdef"[max(0, int(cells[at], 16) - 1)]
+    asked = similarity.code("".join(cells))
+    near = [place for place, picture in enumerate(kept) if similarity.near(asked, picture.code)]
+    assert repeats.find(kept, asked) == (near[-1] if near else None)
