@@ -110,7 +110,8 @@ def recipe(variant: str, protocol: Protocol, setting: Setting, architecture: str
     found = builders[variant](EPOCHS[protocol, setting])
     if setting == "finetune" and not found.slims:
         # What is left after a cut needs other statistics.
-        found = replace(found, stages=tuple(replace(stage, fixed_statistics=True) for stage in found.stages))
+        stages = tuple(replace(stage, fixed_statistics=True) for stage in found.stages)
+        found = replace(found, stages=stages, about=f"{found.about}, statistics of batch norms fixed")
     if not any(stage.frozen for stage in found.stages):
         return found
     named: Mapping[tuple[str, ...], Mapping[str, tuple[str, ...]]] = {
