@@ -187,6 +187,17 @@ class Coarse(nn.Module):
         return self.coarse(x), self.fine(x)
 
 
+def test_a_layer_is_not_taken_for_the_logits_before_a_model_enlarges_them() -> None:
+    class Named(Coarse):
+        def __init__(self) -> None:
+            super().__init__()
+            self.coarse_logits = nn.Conv2d(3, 9, 1)
+
+    model, seen = Named().eval(), []
+    predict(model, np.zeros((32, 64, 3), np.uint8), PLAIN, by=lambda scores, *_: seen.append(scores.shape))
+    assert seen == [(4, 4, 8)]
+
+
 @pytest.mark.parametrize("offset", [(0, 0), (1, 0), (1, 1)])
 @pytest.mark.parametrize("size", [(64, 96), (45, 61), (1, 2)])
 def test_sampled_outputs_stand_for_every_second_pixel(size: tuple[int, int], offset: tuple[int, int]) -> None:

@@ -129,10 +129,10 @@ class ESPNetV2(nn.Module):
             Logits (N, C, H, W), enlarged as when the published weights were trained. In training mode they
             stay at half the size, since the loss is computed at no more.
         """
-        logits = self.coarse(x)
+        logits = self.coarse_logits(x)
         return logits if self.training else enlarge(logits, x.shape[2:])
 
-    def coarse(self, x: Tensor) -> Tensor:
+    def coarse_logits(self, x: Tensor) -> Tensor:
         """Compute the logits (N, C, H / 2, W / 2) that ``forward`` enlarges."""
         first, second, third, fourth = self.base_net(x)
         found = self.bu_dec_l1(fourth)

@@ -48,7 +48,7 @@ class Mapped(nn.Module):
         """Classify every pixel of (N, 3, H, W): logits (N, classes, h, w), or a tuple of such."""
         return self._mapped(self.network(x))
 
-    def coarse(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def coarse_logits(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Compute the same before the network enlarges its logits by itself, if it does."""
         return self._mapped(coarse(self.network)(x))
 

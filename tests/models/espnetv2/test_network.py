@@ -117,10 +117,10 @@ def test_masks_are_decided_from_scores_at_half_the_size() -> None:
     joined = mapped(model, ClassMap(base=tuple("abcde"), members={"x": ("a", "c"), "y": ("b",)}), ("x", "y"))
     joined.eval()
     with torch.inference_mode():
-        half = model.coarse(x)
+        half = model.coarse_logits(x)
         assert half.shape[2:] == (SIZE[0] // 2, SIZE[1] // 2)
         assert torch.equal(enlarge(half, SIZE), model(x))
-        assert joined.coarse(x).shape == (1, 2, SIZE[0] // 2, SIZE[1] // 2)
+        assert joined.coarse_logits(x).shape == (1, 2, SIZE[0] // 2, SIZE[1] // 2)
     seen = []
     image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     for whole in (model, joined):
