@@ -82,8 +82,8 @@ def sampled_outputs(model: nn.Module, x: Tensor, stride: int, offset: tuple[int,
 def coarse(model: nn.Module) -> Callable[[Tensor], object]:
     """Return what computes a model's outputs at its own resolution.
 
-    A model that enlarges its logits by itself may offer this as a method ``coarse_logits`` of its class: masks
-    are then decided from fewer numbers.
+    A model that enlarges its logits by itself may offer this as a method ``coarse_logits`` of its class:
+    masks are then decided from fewer numbers.
     """
     # Of its class: a layer of this name would be found on the model itself.
     if not hasattr(type(model), "coarse_logits"):
