@@ -112,9 +112,11 @@ def test_a_call_of_which_nothing_is_left_says_why(camvid_tree: Path, rigid: Path
 @pytest.mark.slow
 def test_dense_goes_on_where_nothing_can_be_slimmed(camvid_tree: Path, rigid: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    report = run(plan_of(camvid_tree, tmp_path / "work", rigid), ("dense", "network", "dance+"), told.append)
+    report = run(
+        plan_of(camvid_tree, tmp_path / "work", rigid), ("dense", "network", "dance+slimmed"), told.append
+    )
     assert list(report.variants) == ["dense"]
-    assert list(report.left_out) == ["network", "dance+"]
+    assert list(report.left_out) == ["network", "dance+slimmed"]
     assert all(reason.startswith("the model cannot be slimmed: ") for reason in report.left_out.values())
     assert told[-1].startswith("dense: epoch 4/4")
     about = About(

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import torch
 from round_rig import CONFIG, NO_SAMPLES, Rig
+from sqlite_utils import Database
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children import process as trainer
@@ -35,6 +36,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("first_models_at_hand")]
 def rig(paths: StatePaths, store: Store, add_street: Callable[..., list[str]]) -> Rig:
     add_street(store, 24)
     return Rig(paths, store, CONFIG)
+
+
+def costlier(db: Database) -> None:
+    """Make the rounds on record have cost four times as much."""
+    db.execute("UPDATE rounds SET joules = 4 * joules, gross_joules = 4 * gross_joules")
 
 
 def test_two_rounds_promote_slim_and_leave_a_whole_record(rig: Rig, add_street: Any) -> None:
@@ -69,6 +75,8 @@ def test_two_rounds_promote_slim_and_leave_a_whole_record(rig: Rig, add_street: 
     assert gate["falls"] == {}
     rig.versions.annotate("v0002", {"gate": gate | {"falls": lost}})
     add_street(rig.store, 24, start=100)
+    # So that the second may cost more than the first: beside other tests it does, which is not the matter.
+    rig.store.submit(costlier).result()
     second = rig.round()
     assert second.outcome == "promoted", second.reasons
     card = rig.versions.card("v0003")
