@@ -44,14 +44,23 @@ def pyramid() -> nn.Module:
     return model.eval()
 
 
-def test_prelu_is_written_as_what_engines_compute_faster() -> None:
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (nn.Identity(), nn.Identity()),
+        (nn.Flatten(2), nn.Unflatten(2, (32, 32))),
+        (nn.Sequential(nn.AvgPool2d(32), nn.Flatten()), nn.Unflatten(1, (3, 1, 1))),
+    ],
+)
+def test_prelu_is_written_as_what_engines_compute_faster(before: nn.Module, after: nn.Module) -> None:
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     prelu, x = nn.PReLU(3), torch.randn(1, 3, 32, 32)
     prelu.weight.data = torch.tensor([-0.5, 0.25, 2.0])
-    graph = formats.to_onnx(prelu.eval(), (32, 32))
+    model = nn.Sequential(before, prelu, after).eval()
+    graph = formats.to_onnx(model, (32, 32), any_size=False, upsample=False)
     assert "PRelu" not in {node.op_type for node in onnx.load_from_string(graph).graph.node}
     (found,) = onnxruntime.InferenceSession(graph).run(None, {"image": x.numpy()})
-    assert torch.allclose(torch.from_numpy(found), prelu(x).detach(), atol=1e-6)
+    assert torch.allclose(torch.from_numpy(found), model(x).detach(), atol=1e-6)
 
 
 def test_onnx_agrees_at_sizes_it_was_not_traced_at(tmp_path: Path) -> None:
