@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dance_ondevice.models.layers import batch_norms
 from dance_ondevice.models.mapping.mapped import NETWORK
 
 __all__ = ["INTERPOLATION", "LATE", "Additions", "interpolated", "learning", "own_parameters"]
@@ -52,7 +53,7 @@ def learning(model: nn.Module, parameters: Collection[str] | None, *, own_statis
         parameters: Names of the parameters that learn; None for all.
         own_statistics: True keeps the statistics of batch norms fixed; else they follow the batches.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    norms = batch_norms(model)
     before = {name: p.requires_grad for name, p in model.named_parameters()}
     learn = None if parameters is None else frozenset(parameters)
     for name, parameter in model.named_parameters():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dance_ondevice.models.channels import drop_inputs, layer_channels
 
@@ -16,6 +17,11 @@ class Removed(nn.Identity):
 
     With it the names of the modules beside it stay the same.
     """
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """Return the layers of a model that normalise by the statistics of batches, in the model's order."""
+    return [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
 
 
 class BatchNorm2d(nn.BatchNorm2d):

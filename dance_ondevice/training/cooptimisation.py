@@ -15,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import write_durably
@@ -23,6 +22,7 @@ from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs
+from dance_ondevice.models.layers import batch_norms
 from dance_ondevice.models.mapping.mapped import Mapped
 from dance_ondevice.slimming.importance import TaylorImportance, scores_by
 from dance_ondevice.slimming.sparsity import add_sparsity_gradient, sparsity_factors
@@ -211,10 +211,7 @@ class CoTrainer:
             self.card.normalisation,
             after_backward=_pressing(model, stage.sparsity),
             decoded=self._decoded,
-            resting=(
-                *frozen,
-                *(m for m in model.modules() if stage.fixed_statistics and isinstance(m, _BatchNorm)),
-            ),
+            resting=(*frozen, *(batch_norms(model) if stage.fixed_statistics else ())),
         )
         if moments:
             trainer.adopt_moments(moments)

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dance_ondevice.datasets import street_variety
 from dance_ondevice.datasets.street import StreetCamera
@@ -23,6 +22,7 @@ from dance_ondevice.images.codec import encode_jpeg, encode_png
 from dance_ondevice.images.confusion import iou_per_class, miou
 from dance_ondevice.models import checkpoint, registry, weights
 from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.layers import batch_norms
 from dance_ondevice.models.mapping.class_map import read_class_map
 from dance_ondevice.models.mapping.mapped import mapped, unmapped
 from dance_ondevice.training.batches import BatchPlan, TrainingSample
@@ -337,8 +337,7 @@ def _resting(model: nn.Module, options: PretrainOptions) -> Sequence[nn.Module]:
 
     What such a network has seen is far more than what it is fine-tuned on.
     """
-    mapped_heads = options.class_map is not None
-    return [layer for layer in model.modules() if mapped_heads and isinstance(layer, _BatchNorm)]
+    return batch_norms(model) if options.class_map is not None else ()
 
 
 def _train(trainer: Trainer, epochs: int, watcher: Watcher) -> tuple[list[float | None], StepReport | None]:
