@@ -70,12 +70,11 @@ def overload(folder: Path, seconds: float) -> Report:
             run = _Run(daemon, sender, masks)
             capacity = run.closed_loop(max(2.0, min(10.0, seconds / 10)))
             run.open_loop(FACTOR * capacity, seconds)
-            offered = run.offered
             run.settle()
             masks.linger = 0
             return Report(
                 capacity=capacity,
-                offered=offered,
+                offered=run.offered,
                 sent=run.sent,
                 counted=daemon.ask("status")["frames"],
                 resident=tuple(run.resident),
@@ -108,22 +107,30 @@ class _Run:
         return self.answered / (time.monotonic() - started)
 
     def open_loop(self, rate: float, seconds: float) -> None:
-        """Send at a rate, whatever comes back."""
-        before, started = self.sent, time.monotonic()
+        """Send at a rate, whatever comes back; at a higher one as long as the board takes it all.
+
+        A board that was busy while its rate was measured takes more once it is free.
+        """
+        before = self.sent
+        started = since = time.monotonic()
+        due = 0.0
         look_at = started + 1
         while (now := time.monotonic()) < started + seconds:
-            due = int((now - started) * rate) - (self.sent - before)
+            due, since = due + (now - since) * rate, now
             # Bounded, so that answers and masks are looked at as well.
-            for _ in range(min(due, 64)):
+            for _ in range(min(int(due), 64)):
                 self._send()
+                due -= 1
             self._take()
             if now >= look_at:
                 look_at = now + 1
+                if not self.answers["overflow"]:
+                    rate *= 2
                 assert self._daemon.process is not None
                 self.resident.append(resident_bytes(self._daemon.process.pid))
                 if self._newest_mask >= 0:
                     self.delays.append(self.sent - 1 - self._newest_mask)
-            if due <= 0:
+            if due < 1:
                 self._sender.poll(1)
         self.offered = (self.sent - before) / (time.monotonic() - started)
 

@@ -20,7 +20,7 @@ def test_ten_times_what_the_board_takes(tmp_path: Path, figures: Figures) -> Non
     report = overload(tmp_path, SECONDS)
     counted = report.counted
     assert sum(counted.values()) == report.sent, "each frame ends in exactly one outcome"
-    assert counted["overflow"] > 0, "the load was no overload"
+    assert counted.get("overflow", 0) > 0, "the load was no overload"
     assert counted["kept"] > 0
     assert counted.get("rejected", 0) == 0
     assert report.masks > 0
