@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import random
 import re
+import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,8 @@ _LEFTOVER = re.compile(r"\.(.+)\.(?:[0-9a-f]{8}\.tmp|[0-9]+\.part)")
 
 def temporary_beside(path: Path) -> Path:
     """Return a new hidden name in the same folder, for a file that is later renamed to ``path``."""
-    # Not `secrets`, which asks the kernel each time: the name has to be new, not hard to guess.
-    return path.with_name(f".{path.name}.{random.getrandbits(32):08x}.tmp")
+    # Of the kernel: `random` repeats itself where a program seeds it, as a round does, and after a fork.
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def is_leftover(name: str) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,18 @@ def test_what_a_killed_write_leaves_is_known_by_its_name(
 def test_leftovers_of_this_version_and_of_earlier_ones_are_known(name: str) -> None:
     assert is_leftover(name)
     assert leftover_of(temporary_beside(Path("a.json")).name) == "a.json"
+
+
+def test_a_temporary_name_is_new_in_a_program_that_seeds_its_numbers() -> None:
+    state = random.getstate()
+    try:
+        names = []
+        for _ in range(2):
+            random.seed(0)
+            names.append(temporary_beside(Path("a.json")))
+    finally:
+        random.setstate(state)
+    assert names[0] != names[1]
 
 
 @pytest.mark.parametrize("name", ["live.json", ".other.tmp", "a.0123abcd.tmp", ".a.part", ".0123abcd.tmp"])

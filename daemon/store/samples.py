@@ -135,8 +135,7 @@ def digest(data: bytes | memoryview) -> str:
 def image_digest(data: bytes | memoryview) -> str:
     """SHA-1 in hex: tells whether an image is the one that came before under the same number.
 
-    Nothing depends on its being hard to forge. Where the processor has instructions for it, as most boards'
-    have, it takes less than half the time of BLAKE2b, and elsewhere about as long.
+    Nothing depends on its being hard to forge, and most processors have instructions for it.
     """
     return hashlib.sha1(data, usedforsecurity=False).hexdigest()
 
