@@ -43,6 +43,8 @@ class BudgetRules:
         margin: Factor by which the available joules must exceed the prediction of a planned round, 1 or more.
         patience: Factor on the prediction up to which a round may spend if so much is available and it is
             more than `margin`: a busy board takes longer, and the joules of an interrupted round are wasted.
+            A round of few joules may spend `minimum_joules` in any case: most of them are the start of its
+            process, which takes several times as long when the board is busy.
 
     Raises:
         ValueError: a value is out of range.
@@ -236,7 +238,7 @@ def _spend(account: Account, joules: float) -> Account:
 def may_start(rules: BudgetRules, status: EnergyStatus) -> Allowance:
     """Decide whether a round may start and how many joules it may spend.
 
-    It may spend the predicted joules and a margin, or the rest if that is less. The reason names every
+    It may spend the predicted joules and some patience, or the rest if that is less. The reason names every
     obstacle. An unknown battery or temperature is no obstacle, but is mentioned.
     """
     obstacles = _conditions(
@@ -267,7 +269,7 @@ def may_start(rules: BudgetRules, status: EnergyStatus) -> Allowance:
     unknown = _unknown(status)
     if obstacles:
         return Allowance(False, 0.0, "; ".join([*obstacles, *unknown]))
-    joules = min(left, max(wanted, predicted * rules.patience))
+    joules = min(left, max(wanted, predicted * rules.patience, rules.minimum_joules))
     basis = f"{predicted:,.0f} J are predicted" if predicted > 0.0 else "there is no prediction yet"
     whole = ", which is all" if joules < wanted else ""
     reason = f"the round may spend {joules:,.0f} J of the {left:,.0f} J that are left{whole}; {basis}"

@@ -135,7 +135,7 @@ def test_an_allowance_is_what_is_predicted_and_a_margin_or_what_is_left(
     wanted = predicted * rules.margin or rules.minimum_joules or max(0.0, balance)
     enough = balance > 0 and balance >= min(rules.minimum_joules, rules.cap_joules, wanted)
     assert allowance.allowed == (enough and rules.joules_per_day > 0)
-    most = max(wanted, predicted * rules.patience)
+    most = max(wanted, predicted * rules.patience, rules.minimum_joules)
     assert allowance.joules == (min(balance, most) if allowance.allowed else 0.0)
 
 
@@ -151,6 +151,11 @@ def test_an_allowance_is_what_is_predicted_and_a_margin_or_what_is_left(
             status(balance=700.0),
             700.0,
             "the round may spend 700 J of the 700 J that are left, which is all; 1,000 J are predicted",
+        ),
+        (
+            status(predicted=3.0),
+            300.0,
+            "the round may spend 300 J of the 10,000 J that are left; 3 J are predicted",
         ),
         (
             status(predicted=0.0),
