@@ -29,7 +29,7 @@ from dance_ondevice.files import write_durably
 from dance_ondevice.fleet.lineage import after_release
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import Normalisation
-from dance_ondevice.models.mapping.mapped import Mapped
+from dance_ondevice.models.mapping.mapped import keeps_statistics
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.training.batches import TrainingSample, read_image
 
@@ -94,7 +94,7 @@ class WholeRound:
         }
         self._additions = Additions(model, learnt)
         self._blends: dict[str, float] = {}
-        self._own_statistics = isinstance(model, Mapped) and job.target_macs is None
+        self._own_statistics = keeps_statistics(model) and job.target_macs is None
 
     @property
     def starts_as_live(self) -> bool:
