@@ -89,6 +89,24 @@ def test_a_ring_inside_another_is_a_hole() -> None:
 
 
 @pytest.mark.parametrize(
+    ("inner", "area", "pixels"),
+    [
+        ([2, 2, 4, 2, 4, 4, 2, 4], None, 25),  # as pycocotools fills it
+        ([2, 2, 4, 2, 4, 4, 2, 4], 25.0, 25),  # a group of polygons, as datumaro writes it
+        ([2, 2, 4, 2, 4, 4, 2, 4], 21.0, 21),  # the edge of a hole
+        ([4, 4, 6, 4, 6, 6, 4, 6], 28, 28),  # parts that overlap
+        ([4, 4, 6, 4, 6, 6, 4, 6], None, 28),
+    ],
+)
+def test_rings_of_coco_add_up_unless_their_area_tells_of_holes(
+    inner: list[int], area: float | None, pixels: int
+) -> None:
+    outer = [0, 0, 5, 0, 5, 5, 0, 5]
+    (image,) = read_coco(coco({"category_id": 1, "segmentation": [outer, inner], "area": area})).images
+    assert np.count_nonzero(regions.paint(image, IDS) != 255) == pixels
+
+
+@pytest.mark.parametrize(
     ("annotation", "why"),
     [
         ({"category_id": 3, "segmentation": [[0, 0, 1, 1, 2, 2]]}, "category 3"),
