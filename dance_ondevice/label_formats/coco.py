@@ -22,6 +22,8 @@ from dance_ondevice.label_formats.regions import (
     bitmap,
     check_size,
     polygons,
+    traced,
+    traced_pixels,
 )
 
 __all__ = ["is_coco", "looks_like", "read", "read_coco"]
@@ -116,11 +118,15 @@ def _region(
 
 
 def _rings(rings: list[list[tuple[float, float]]], area: object) -> Paint:
-    """Make the painting of rings, each of which adds its pixels, unless the area says that some are holes.
+    """Make the painting of rings, each of which adds its pixels, unless the area says otherwise.
 
-    COCO's own tools and datumaro add rings up; programs that trace masks write the edges of holes, too.
+    COCO's own tools and datumaro add rings up, with corners between pixels. Programs that trace masks write
+    the edges of holes, too, and the numbers of the outermost pixels as corners (supervision): the area, if it
+    is the number of pixels, tells of both.
     """
     cut = polygons(rings)
+    if area is not None and traced_pixels(rings) == area:
+        return traced(rings)
     if len(rings) == 1:
         return cut
     parts = [polygons([ring]) for ring in rings]
