@@ -24,7 +24,7 @@ from dance_ondevice.models import checkpoint, registry, weights
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.layers import batch_norms
 from dance_ondevice.models.mapping.class_map import read_class_map
-from dance_ondevice.models.mapping.mapped import keeps_statistics, mapped, unmapped
+from dance_ondevice.models.mapping.mapped import mapped, unmapped
 from dance_ondevice.training.batches import BatchPlan, TrainingSample
 from dance_ondevice.training.evaluation import evaluate
 from dance_ondevice.training.precision import Precision, measure_precision
@@ -154,8 +154,7 @@ def pretrain(
     last: StepReport | None = None
     step = 0
     if options.epochs:
-        resting = batch_norms(model) if keeps_statistics(model) else ()
-        trainer = Trainer(model, train, training, start.normalisation, resting=resting)
+        trainer = Trainer(model, train, training, start.normalisation, resting=_resting(model, options))
         losses, last = _train(trainer, options.epochs, watcher)
         step = trainer.step
     made: dict[str, Any] = {
@@ -331,6 +330,14 @@ def _training_options(
     if rate is not None:
         once = replace(once, learning_rate=rate)
     return replace(once, steps=max(1, options.epochs * BatchPlan(train, once).steps_per_epoch))
+
+
+def _resting(model: nn.Module, options: PretrainOptions) -> Sequence[nn.Module]:
+    """The layers that keep their statistics: all batch norms where a network's heads stay.
+
+    What such a network has seen is far more than what it is fine-tuned on.
+    """
+    return batch_norms(model) if options.class_map is not None else ()
 
 
 def _train(trainer: Trainer, epochs: int, watcher: Watcher) -> tuple[list[float | None], StepReport | None]:
