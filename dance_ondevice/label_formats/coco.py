@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dance_ondevice.label_formats import rle
 from dance_ondevice.label_formats.label_file import LabelFile
 from dance_ondevice.label_formats.names import base_name
@@ -13,11 +16,14 @@ from dance_ondevice.label_formats.regions import (
     Export,
     FormatError,
     OtherFormat,
+    Paint,
     Refused,
     Region,
     bitmap,
     check_size,
     polygons,
+    traced,
+    traced_pixels,
 )
 
 __all__ = ["is_coco", "looks_like", "read", "read_coco"]
@@ -98,7 +104,8 @@ def _region(
         # VIA writes the numbers of a single ring without a list around them.
         rings = [_ring(numbers) for numbers in (shape if isinstance(shape[0], list) else [shape])]
         # A ring of one or two points has no area, and tools write such beside others.
-        return Region(name, polygons([ring for ring in rings if len(ring) > 2] or rings))
+        rings = [ring for ring in rings if len(ring) > 2] or rings
+        return Region(name, _rings(rings, annotation.get("area")))
     if isinstance(shape, Mapping):
         if shape.get("size") != list(size):
             raise FormatError(f"an RLE of {name!r} has size {shape.get('size')}, its image {list(size)}")
@@ -108,6 +115,32 @@ def _region(
         if isinstance(counts, list):
             return Region(name, bitmap(lambda: rle.decode_columns(counts, size)))
     raise FormatError(f"an annotation of {name!r} has no outline, only a box: export the segmentation, too")
+
+
+def _rings(rings: list[list[tuple[float, float]]], area: object) -> Paint:
+    """Make the painting of rings, each of which adds its pixels, unless the area says otherwise.
+
+    COCO's own tools and datumaro add rings up, with corners between pixels. Programs that trace masks write
+    the edges of holes, too, and the numbers of the outermost pixels as corners (supervision): the area, if it
+    is the number of pixels, tells of both.
+    """
+    cut = polygons(rings)
+    if area is not None and traced_pixels(rings) == area:
+        return traced(rings)
+    if len(rings) == 1:
+        return cut
+    parts = [polygons([ring]) for ring in rings]
+
+    def fill(mask: NDArray[np.uint8], class_id: int) -> None:
+        added, with_holes = np.zeros_like(mask), np.zeros_like(mask)
+        for part in parts:
+            part(added, 1)
+        cut(with_holes, 1)
+        sums = np.count_nonzero(added), np.count_nonzero(with_holes)
+        holes = isinstance(area, (int, float)) and abs(sums[1] - area) < abs(sums[0] - area)
+        mask[(with_holes if holes else added) == 1] = class_id
+
+    return fill
 
 
 def _ring(numbers: object) -> list[tuple[float, float]]:

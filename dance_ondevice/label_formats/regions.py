@@ -26,6 +26,8 @@ __all__ = [
     "polygons",
     "position",
     "rectangle",
+    "traced",
+    "traced_pixels",
 ]
 
 #: Longest side of an image in pixels: a size in a file must not exhaust the memory.
@@ -198,6 +200,35 @@ def polygons(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
         mask[y0:y1, x0:x1][large[zoom // 2 :: zoom, zoom // 2 :: zoom] == 1] = class_id
 
     return fill
+
+
+def traced(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
+    """Make the painting of outlines whose corners are the numbers of outer pixels, which belong to them."""
+    corners = [np.asarray(ring, np.int32) for ring in rings]
+
+    def fill(mask: NDArray[np.uint8], class_id: int) -> None:
+        import cv2
+
+        for ring in corners:
+            cv2.fillPoly(mask, [ring], (class_id,))
+
+    return fill
+
+
+def traced_pixels(rings: Sequence[Sequence[tuple[float, float]]]) -> float | None:
+    """Return the number of pixels in outlines as ``traced`` takes them; None if a corner is no whole number.
+
+    By Pick's theorem it is the area, half of the pixels along the edge, and one.
+    """
+    if not all(c.is_integer() for ring in rings for point in ring for c in point):
+        return None
+    total = 0.0
+    for ring in rings:
+        steps = list(zip(ring, [*ring[1:], ring[0]], strict=True))
+        area = abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in steps)) / 2
+        edge = sum(math.gcd(int(x1 - x0), int(y1 - y0)) for (x0, y0), (x1, y1) in steps)
+        total += area + edge / 2 + 1
+    return total
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> Paint:
