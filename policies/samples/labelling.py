@@ -116,7 +116,7 @@ def choose_for_labelling(
 
 def _chance(identifier: str) -> float:
     """A number from 0 to 1 that belongs to a sample."""
-    return int.from_bytes(hashlib.blake2b(identifier.encode(), digest_size=6).digest()) / 2**48
+    return int(hashlib.blake2b(identifier.encode(), digest_size=6).hexdigest(), 16) / 2**48
 
 
 def labelling_values(
