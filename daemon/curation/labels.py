@@ -145,7 +145,7 @@ class _Planner:
                 check_label(mask, len(self.classes))
         except (ImageError, LabelError, FormatError) as error:
             target = self.targets.find(name)
-            self._refuse(name, target, str(error) if target else self.targets.missing)
+            self._refuse(name, target, str(error) if target else self.targets.missing(name))
             return
         self._add(name, name, lambda _: mask, ids=plain, place=str(file.entry.path))
 
@@ -213,7 +213,7 @@ class _Planner:
         """Plan a label whose file was read; ``place`` is the file's path, if it has one of its own."""
         target = self.targets.find(name)
         if target is None:
-            self._refuse(file, None, self.targets.missing)
+            self._refuse(file, None, self.targets.missing(name))
             return
         try:
             mask = _fitted(read(target), target)
