@@ -295,6 +295,20 @@ def test_an_archive_says_that_it_wants_to_be_unpacked(start: bytes, kind: str) -
         read_bytes("labels.tar.gz", start + b"rest")
 
 
+def test_outlines_in_fractions_of_the_image_are_as_large_as_they_were_drawn() -> None:
+    lower = {"category_id": 2, "segmentation": [[0, 0.5, 1, 0.5, 1.0, 1.0, 0, 1]]}
+    mask = mask_of(
+        read_coco(coco(lower, {"category_id": 1, "segmentation": [[0, 0, 0.25, 0, 0.25, 0.5, 0, 0.5]]}))
+    )
+    expected = np.full((6, 8), 255)
+    expected[3:], expected[:3, :2] = 2, 1
+    np.testing.assert_array_equal(mask, expected)
+    # One outline in pixels, and all are.
+    small = {"category_id": 1, "segmentation": [[0, 0, 1, 0, 1, 1, 0, 1]]}
+    pixels = mask_of(read_coco(coco({"category_id": 2, "segmentation": [[4, 0, 8, 0, 8, 6, 4, 6]]}, small)))
+    assert (pixels == 1).sum() == 1
+
+
 def test_a_ring_without_an_area_beside_others_is_nothing() -> None:
     export = read_coco(coco({"category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 3], [1, 1, 2, 2]]}))
     assert export.images
