@@ -20,10 +20,10 @@ from dance_ondevice.label_formats.regions import (
     polygons,
 )
 
+__all__ = ["is_coco", "looks_like", "read", "read_coco"]
+
 #: By how much a fraction may leave the image, and a position the first pixel, after rounding.
 _OVER = 0.01
-
-__all__ = ["is_coco", "looks_like", "read", "read_coco"]
 
 
 def looks_like(file: LabelFile) -> bool:

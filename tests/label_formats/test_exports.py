@@ -256,6 +256,20 @@ def test_label_studio_names_the_image_that_was_drawn_on(data: dict[str, Any], re
     assert read_label_studio([drawn]).images[0].image == "front-1-1.jpg"
 
 
+@pytest.mark.parametrize(
+    ("drawn", "name"),
+    [({"to_name": "img"}, None), ({"to_name": "img", "source": "$now"}, "b-1-2.jpg"), ({}, None)],
+)
+def test_of_several_images_one_that_may_be_another_is_no_guess(
+    drawn: dict[str, Any], name: str | None
+) -> None:
+    both = {**task(drawn_on(**drawn)), "data": {"before": "s3://b/a-1-1.jpg", "now": "s3://b/b-1-2.jpg"}}
+    export = read_label_studio([both])
+    assert [image.image for image in export.images] == ([] if name is None else [name])
+    if name is None:
+        assert "several images (a-1-1.jpg, b-1-2.jpg)" in export.refused[0].why
+
+
 def test_a_task_alone_and_an_annotation_of_a_target_storage_are_read() -> None:
     one = task(drawn_on())
     annotation = {**one["annotations"][1], "task": {"id": 3, "data": one["data"]}}
