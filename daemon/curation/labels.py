@@ -278,7 +278,9 @@ class _Planner:
         if base:
             lookup[0] = self._class_map.background
         names = [name for name, _ in table.rows]
-        for index in (int(i) for i in np.unique(ids) if i != IGNORE and not (base and i == 0)):
+        # V7's grey masks give the last class the brightest grey.
+        ignored = set() if len(names) > IGNORE else {IGNORE}
+        for index in (int(i) for i in np.unique(ids) if int(i) not in ignored and not (base and i == 0)):
             if index - base >= len(names):
                 raise LabelError(f"the mask holds id {index}, and {table.name} names {len(names)} classes")
             lookup[index] = self._lookup(names[index - base])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +14,24 @@ __all__ = ["BACKGROUND", "TABLES", "Colour", "ColourTable", "parse_colour", "rea
 Colour = tuple[int, int, int]
 
 #: Names of such files, in small letters: of CVAT and Pascal VOC, of CamVid, of CamVid as Kaggle has it, of
-#: LabelMe's conversion to Pascal VOC, and of Roboflow.
+#: LabelMe's conversion to Pascal VOC, of Roboflow, and of V7 Darwin.
 TABLES = (
     "labelmap.txt", "label_colors.txt", "label_colours.txt", "class_dict.csv", "class_names.txt",
-    "_classes.csv",
+    "_classes.csv", "class_mapping.csv",
 )  # fmt: skip
 #: Names of tools for pixels without a drawing.
 BACKGROUND = frozenset(
-    {"background", "_background_", "unlabeled", "unlabelled", "void", "ignore", "ignored", "__ignore__"}
+    {
+        "background",
+        "_background_",
+        "__background__",
+        "unlabeled",
+        "unlabelled",
+        "void",
+        "ignore",
+        "ignored",
+        "__ignore__",
+    }
 )
 
 _COLOUR = re.compile(r"\s*(\d{1,3})\s*[,; ]\s*(\d{1,3})\s*[,; ]\s*(\d{1,3})\s*")
@@ -64,10 +75,22 @@ def read_table(name: str, data: bytes) -> ColourTable:
     except UnicodeDecodeError as error:
         raise FormatError(f"{name} is no text in UTF-8: {error}") from error
     lines = [line for line in text.splitlines() if line.strip()]
+    try:
+        return _table(name, lines)
+    except csv.Error as error:
+        raise FormatError(f"{name} is no table of names: {error}") from error
+
+
+def _table(name: str, lines: Sequence[str]) -> ColourTable:
     kind = name.lower()
     if kind == "_classes.csv":
         return ColourTable(name, tuple((each, None) for each in _roboflow(name, lines)), numbered=True)
-    parse = {"labelmap.txt": _voc, "class_dict.csv": _kaggle, "class_names.txt": _labelme}.get(kind, _camvid)
+    if kind == "class_mapping.csv" and (ids := _darwin_ids(lines)):
+        return ColourTable(name, tuple((each, None) for each in _by_id(name, ids)), numbered=True)
+    parse = {
+        "labelmap.txt": _voc, "class_dict.csv": _kaggle, "class_names.txt": _labelme,
+        "class_mapping.csv": _darwin,
+    }.get(kind, _camvid)  # fmt: skip
     rows = [row for row in map(parse, lines) if row is not None]
     if not rows:
         raise FormatError(f"{name} names no class")
@@ -125,6 +148,23 @@ def _roboflow(file: str, lines: Sequence[str]) -> list[str]:
         number, _, name = line.partition(",")
         if number.strip().isascii() and number.strip().isdigit() and name.strip():
             names.setdefault(int(number), name.strip())
+    return _by_id(file, names)
+
+
+def _darwin(line: str) -> tuple[str, Colour | None] | None:
+    """Parse a line ``name,r g b`` below a line of headings."""
+    row = next(csv.reader([line]))
+    colour = parse_colour(row[1]) if len(row) > 1 else None
+    return None if colour is None else (row[0].strip(), colour)
+
+
+def _darwin_ids(lines: Sequence[str]) -> dict[int, str]:
+    """Parse lines ``name,id`` below a line of headings; without any where the file gives colours."""
+    rows = [row for row in csv.reader(lines) if len(row) > 1]
+    return {int(row[1]): row[0].strip() for row in rows if re.fullmatch(r"\s*[0-9]{1,3}\s*", row[1])}
+
+
+def _by_id(file: str, names: Mapping[int, str]) -> list[str]:
     if not names or max(names) > 255:
         raise FormatError(f"{file} does not say which class each id from 0 to 255 is")
     return [names.get(number, f"id {number}") for number in range(max(names) + 1)]
