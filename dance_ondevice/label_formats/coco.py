@@ -17,7 +17,7 @@ from dance_ondevice.label_formats.regions import (
     Region,
     bitmap,
     check_size,
-    polygons,
+    outlines,
 )
 
 __all__ = ["is_coco", "looks_like", "read", "read_coco"]
@@ -105,7 +105,7 @@ def _region(
     if isinstance(shape, list) and shape:
         rings = [_ring(numbers, unit) for numbers in _rings(shape)]
         # A ring of one or two points has no area, and tools write such beside others.
-        return Region(name, polygons([ring for ring in rings if len(ring) > 2] or rings))
+        return Region(name, outlines([ring for ring in rings if len(ring) > 2] or rings))
     if isinstance(shape, Mapping):
         if shape.get("size") != list(size):
             raise FormatError(f"an RLE of {name!r} has size {shape.get('size')}, its image {list(size)}")

@@ -22,6 +22,7 @@ __all__ = [
     "bitmap",
     "ellipse",
     "names",
+    "outlines",
     "paint",
     "polygons",
     "position",
@@ -198,6 +199,43 @@ def polygons(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
         mask[y0:y1, x0:x1][large[zoom // 2 :: zoom, zoom // 2 :: zoom] == 1] = class_id
 
     return fill
+
+
+def outlines(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
+    """Make the painting of the parts of one object, as COCO lists them: together they are the object.
+
+    A ring wholly inside the others is a hole, as tools write it that trace the contours of a mask; where
+    rings merely overlap or are equal, the object has what any of them holds.
+
+    Raises:
+        FormatError: An outline has less than three points, or an invalid point.
+    """
+    if len(rings) < 2:
+        return polygons(rings)
+    for ring in rings:
+        polygons([ring])  # its errors come before anything is painted
+    ordered = sorted({tuple(sorted(ring)): ring for ring in rings}.values(), key=_area, reverse=True)
+
+    def fill(mask: NDArray[np.uint8], class_id: int) -> None:
+        height, width = mask.shape
+        drawn = np.zeros(mask.shape, np.bool_)
+        for ring in ordered:
+            xs, ys = zip(*ring, strict=True)
+            left, right = (min(width, max(0, edge)) for edge in (math.floor(min(xs)), math.ceil(max(xs))))
+            top, bottom = (min(height, max(0, edge)) for edge in (math.floor(min(ys)), math.ceil(max(ys))))
+            part = np.zeros((bottom - top, right - left), np.uint8)
+            polygons([[(x - left, y - top) for x, y in ring]])(part, 1)
+            there = drawn[top:bottom, left:right]
+            held = part == 1
+            there[held] = not there[held].all()
+        mask[drawn] = class_id
+
+    return fill
+
+
+def _area(ring: Sequence[tuple[float, float]]) -> float:
+    following = [*ring[1:], ring[0]]
+    return abs(sum(x * v - u * y for (x, y), (u, v) in zip(ring, following, strict=True)))
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> Paint:

@@ -88,6 +88,22 @@ def test_a_ring_inside_another_is_a_hole() -> None:
     assert mask[20, 20] == 0
 
 
+def test_parts_that_overlap_are_one_object_and_a_part_inside_is_a_hole() -> None:
+    def box(left: int, top: int, right: int, bottom: int) -> list[int]:
+        return [left, top, right, top, right, bottom, left, bottom]
+
+    overlapping = [box(0, 0, 5, 4), box(3, 2, 8, 6), box(3, 2, 8, 6)]
+    mask = mask_of(read_coco(coco({"category_id": 1, "segmentation": overlapping})))
+    expected = np.full((6, 8), 255)
+    expected[:4, :5], expected[2:, 3:] = 1, 1
+    np.testing.assert_array_equal(mask, expected)
+    nested = [box(3, 2, 4, 3), box(0, 0, 8, 6), box(2, 1, 6, 5), box(-9, -9, -4, -4)]
+    mask = mask_of(read_coco(coco({"category_id": 1, "segmentation": nested})))
+    expected = np.full((6, 8), 1)
+    expected[1:5, 2:6], expected[2, 3] = 255, 1
+    np.testing.assert_array_equal(mask, expected)
+
+
 @pytest.mark.parametrize(
     ("annotation", "why"),
     [
