@@ -40,6 +40,10 @@ class LabelMismatch(StoreError):  # noqa: N818
     """The label is not an image of the sample's native size."""
 
 
+class OtherPicture(StoreError):  # noqa: N818
+    """A labelled frame has the id of another picture that is stored."""
+
+
 class LabelEmpty(StoreError):  # noqa: N818
     """The label has 255 in every pixel, so there is nothing to learn from it."""
 

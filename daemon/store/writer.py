@@ -36,6 +36,7 @@ from dance_ondevice.daemon.store.samples import (
     LabelEmpty,
     LabelProtected,
     NewSample,
+    OtherPicture,
     SampleFiles,
     Stored,
     StoreError,
@@ -156,7 +157,7 @@ class GroupWriter:
         received = sample.received_digest or image_digest(sample.data)
         twin = self._find_twin(sample, received)
         if twin is not None:
-            return self._stage_duplicate(operation, twin)
+            return self._stage_duplicate(operation, twin, received)
         stored, native = (sample.width, sample.height), (sample.native_width, sample.native_height)
         if sample.label is not None:
             native_size(sample.label, stored, native)
@@ -189,7 +190,7 @@ class GroupWriter:
         files = (image,) if sample.label is None else (image, label_path(image))
         return _Step(future=operation.future, commit=commit, files=files, image=image, row=row, stored=answer)
 
-    def _stage_duplicate(self, operation: AddSample, twin: Known) -> _Step:
+    def _stage_duplicate(self, operation: AddSample, twin: Known, received: str) -> _Step:
         sample = operation.sample
         self._known[twin.id] = twin  # it is confirmed again, so this group must not evict it
         relabel: Callable[[Database], None] | None = None
@@ -199,6 +200,7 @@ class GroupWriter:
             and sample.classes
             and (twin.label_bytes is None or twin.label_source in MACHINES)
         ):
+            self._check_same_picture(sample, twin, received)
             label = AddLabel(
                 twin.id, sample.label, sample.classes, sample.label_source or "sender", operation.future
             )
@@ -214,6 +216,24 @@ class GroupWriter:
 
         files = () if relabel is None else (label_path(twin.image),)
         return _Step(future=operation.future, commit=commit, files=files)
+
+    def _check_same_picture(self, sample: NewSample, twin: Known, received: str) -> None:
+        """Check that a label is for the picture that is stored under the id.
+
+        Raises:
+            OtherPicture: It is not.
+        """
+        # What a rebuilt index has is the digest of the stored image, which may be smaller.
+        if twin.native is None or self._frames.get((sample.camera, sample.seq, received)) == twin.id:
+            return
+        query = "SELECT received_digest FROM samples WHERE id = ?"
+        found = self._db.execute(query, [twin.id]).fetchone()
+        # Versions before 0.2.0 took another, shorter digest.
+        if found is None or (found[0] != received and len(found[0]) == len(received)):
+            raise OtherPicture(
+                f"another picture is stored as {twin.id}, so the label is not for it: count seq up by one "
+                "for each frame, and give captured_at with its fraction of a second"
+            )
 
     def _stage_label(self, known: Known, label: AddLabel) -> Callable[[Database], None]:
         png, source = label.png, label.source
