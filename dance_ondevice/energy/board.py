@@ -18,6 +18,8 @@ _NOW = {
     0x2: "the firmware has capped the processor's clock",
     0x4: "the firmware throttles the processor",
 }
+#: Types of thermal zones that are no sensors: on Jetsons up to Xavier this one always reads 100 °C.
+_NO_SENSORS = frozenset({"PMIC-Die"})
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,11 @@ def read_conditions(sysfs: Path, read: Read = read_attribute) -> Conditions:
 
     A battery counts when its type is Battery, its scope is not Device (a mouse, a headset) and it is present.
     """
-    zones = [number_or_none(z / "temp", read) for z in entries(sysfs / "class" / "thermal", "thermal_zone")]
+    zones = [
+        number_or_none(zone / "temp", read)
+        for zone in entries(sysfs / "class" / "thermal", "thermal_zone")
+        if text_or_none(zone / "type", read) not in _NO_SENSORS
+    ]
     # A zone that is off reads 0 or a large negative number; one that is broken reads far above boiling.
     known_zones = [t / 1000 for t in zones if t is not None and -40_000 < t < 200_000 and t != 0]
     return Conditions(total_charge_percent(find_batteries(sysfs, read), read), max(known_zones, default=None))

@@ -36,3 +36,12 @@ def test_mains_mice_and_broken_sensors_do_not_count(tmp_path: Path) -> None:
     put(tmp_path / "class/thermal/thermal_zone1/temp", "garbage")
     (tmp_path / "class/thermal/thermal_zone2").mkdir()
     assert read_conditions(tmp_path) == Conditions(None, None)
+
+
+def test_a_zone_that_is_no_sensor_does_not_count(tmp_path: Path) -> None:
+    """A Jetson Nano: its PMIC-Die stands at 100 °C, at which no round would ever start."""
+    zones = [("AO-therm", 41500), ("CPU-therm", 34000), ("PMIC-Die", 100000), ("thermal-fan-est", 33000)]
+    for number, (kind, temperature) in enumerate(zones):
+        put(tmp_path / f"class/thermal/thermal_zone{number}/type", f"{kind}\n")
+        put(tmp_path / f"class/thermal/thermal_zone{number}/temp", f"{temperature}\n")
+    assert read_conditions(tmp_path).temperature_c == 41.5
