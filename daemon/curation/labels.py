@@ -23,6 +23,7 @@ from dance_ondevice.images.labels import IGNORE, LabelError, check_label
 from dance_ondevice.label_formats import masks, regions
 from dance_ondevice.label_formats.class_map import ClassMap, suggest, unknown_classes
 from dance_ondevice.label_formats.colours import BACKGROUND, ColourTable
+from dance_ondevice.label_formats.names import made_by_roboflow
 from dance_ondevice.label_formats.reader import read_bytes
 from dance_ondevice.label_formats.regions import Annotated, Export, FormatError, OtherFormat
 from dance_ondevice.label_formats.tree import Entry
@@ -30,6 +31,11 @@ from dance_ondevice.label_formats.tree import Entry
 __all__ = ["make_plan"]
 
 Mask = NDArray[np.uint8]
+
+_AUGMENTED = (
+    "one of several labels for the sample, as Roboflow makes them by augmentation: generate a version "
+    "without augmentation, and export that"
+)
 
 #: The most masks that are compared with stored labels, and fewer with the live model, which is slow.
 _COMPARED, _COMPARED_BY_MODEL = 24, 6
@@ -249,8 +255,18 @@ class _Planner:
         if first[1] == png:
             why = f"the same label as {first[0]}"
             self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
+        elif made_by_roboflow(file) and made_by_roboflow(first[0]):
+            # The first may be turned or mirrored as well as the second.
+            self.labels = [self._augmented(each, target.sample) for each in self.labels]
+            self._refuse(file, target, _AUGMENTED)
         else:
             self._refuse(file, target, f"a second label for the sample, other than that of {first[0]}")
+
+    @staticmethod
+    def _augmented(label: Planned, sample: str) -> Planned:
+        if label.png is None or label.sample != sample:
+            return label
+        return Planned(file=label.file, action="refused", why=_AUGMENTED, sample=sample)
 
     def _refuse(self, file: str, target: Target | None, why: str) -> None:
         sample = None if target is None else target.sample

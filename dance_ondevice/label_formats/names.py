@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["base_name", "last_number", "looks_like_image", "names_a_sample", "stems", "without_upload"]
+__all__ = [
+    "base_name",
+    "last_number",
+    "looks_like_image",
+    "made_by_roboflow",
+    "names_a_sample",
+    "stems",
+    "without_upload",
+]
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 #: Prefix that Label Studio's upload adds to a file's name, and its converter to one that it downloads.
@@ -41,6 +49,11 @@ def stems(name: str) -> tuple[str, ...]:
     """Return the possible sample names of a file's name in the order of trials: unchanged first."""
     stem = _without_ending(base_name(name))
     return tuple(dict.fromkeys([*_variants(stem), *_variants(_COPY.sub("", stem))]))
+
+
+def made_by_roboflow(name: str) -> bool:
+    """Return whether Roboflow wrote an image of this name; of augmented images there are several."""
+    return _ROBOFLOW.search(_LAYOUT.sub("", _without_ending(base_name(name)))) is not None
 
 
 def names_a_sample(name: str) -> bool:

@@ -184,6 +184,19 @@ def test_two_labels_for_one_sample_are_no_choice_of_ours(bring, ids, folder: Pat
     assert answer["imported"] == 1
 
 
+@pytest.mark.usefixtures("daemon")
+def test_of_augmented_images_none_is_taken_for_the_picture(
+    bring, ids, folder: Path, paths: StatePaths
+) -> None:
+    """Roboflow turns and mirrors them, the first as well as the others."""
+    for number, name in enumerate((f"{ids[0]}_jpg.rf.0a", f"{ids[0]}_jpg.rf.1b", f"{ids[1]}_jpg.rf.2c")):
+        (folder / f"{name}_mask.png").write_bytes(label(number + 1))
+    answer = bring(folder, code=1)
+    assert [each["action"] for each in answer["results"]] == ["refused", "refused", "new"]
+    assert all("augmentation" in each["error"] for each in answer["results"][:2])
+    assert [row["label_path"] is not None for row in rows(paths).values()] == [False, True, False]
+
+
 @pytest.mark.usefixtures("ids")
 def test_a_dry_run_tells_all_without_a_daemon_and_writes_nothing(
     *, bring, run, ids, store: Store, folder: Path, paths: StatePaths
