@@ -165,10 +165,12 @@ class _Planner:
             self._add_drawn(image, ids)
 
     def too_many(self) -> str | None:
-        """The message about ids that are one more than there are classes; None without such ids."""
+        """The message about ids of more classes than there are; None without such ids."""
         n = len(self.classes)
         if self.ids[n] and not self.ids[n + 1 : IGNORE].any():
             return label_checks.too_many_text(self.ids, self.classes)
+        if label_checks.of_another_list(self.ids, n):
+            return label_checks.another_list_text(self.ids, self.classes)
         return None
 
     def hint(self) -> str | None:

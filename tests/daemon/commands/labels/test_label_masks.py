@@ -136,6 +136,22 @@ def test_one_id_more_than_there_are_classes_stops_everything(
 
 
 @pytest.mark.usefixtures("daemon")
+def test_ids_of_a_longer_list_of_classes_stop_everything(
+    *, refuse, bring, ids, folder: Path, paths: StatePaths
+) -> None:
+    """A background and two classes that the model has not: those who hold neither would be one class off."""
+    longer = one_up(truth(1))
+    longer[0, :2] = 12, 13
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(one_up(np.minimum(truth(0), 8))))
+    (folder / f"{ids[1]}.png").write_bytes(encode_png(longer))
+    said = " ".join(refuse(folder).split())
+    for told in ("another list of classes", "Nothing was imported", '4 = "ignore"', "--trust-ids"):
+        assert told in said
+    assert {row["label_path"] for row in rows(paths).values()} == {None}
+    assert bring(folder, "--trust-ids", code=1)["imported"] == 1
+
+
+@pytest.mark.usefixtures("daemon")
 @pytest.mark.parametrize("own", [True, False])
 def test_ids_that_agree_with_known_labels_only_when_shifted_stop_everything(
     *, own: bool, refuse, bring, ids, store: Store, folder: Path, paths: StatePaths
