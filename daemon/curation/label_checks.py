@@ -141,8 +141,8 @@ def another_list_text(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
         f"the masks hold ids up to {there[-1]}, and the model has {len(classes)} classes, 0 to {last}: they "
         "were made for another list of classes, in which the other ids may mean other classes as well. "
         f"Nothing was imported.\nThe ids are {id_shares(counts)}. Say what each of them is with --class-map "
-        f"and\n\n{ids}\n# the classes are: {', '.join(classes)}\n\nIf those up to {last} are the model's, give "
-        "--trust-ids: masks with others are refused then"
+        f"and\n\n{ids}\n# the classes are: {', '.join(classes)}\n\nIf those up to {last} are the model's, "
+        "give --trust-ids: masks with others are refused then"
     )
 
 
