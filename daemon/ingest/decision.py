@@ -15,7 +15,7 @@ from dance_ondevice.daemon.ingest.cameras import Cameras
 from dance_ondevice.daemon.ingest.last_seen import Judged
 from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, check_frame, encode_for_store
-from dance_ondevice.daemon.store.samples import NewSample, digest, image_digest
+from dance_ondevice.daemon.store.samples import NewSample, Stored, digest, image_digest
 from dance_ondevice.daemon.system.clock import EARLIEST
 from dance_ondevice.daemon.system.state import sample_id
 from dance_ondevice.daemon.wire.messages import Frame, FrameMessage, WireError
@@ -237,11 +237,7 @@ class FrameDecider:
         else:
             decision, score, first = remembered
             if first != _bytes_of(measured.frame):
-                raise WireError(
-                    "captured_at",
-                    f"another picture came with captured_at {captured_at:.6f} and seq {seq}: count seq up by "
-                    "one for each frame, and give captured_at with its fraction of a second",
-                )
+                raise _other_picture(captured_at, seq)
         camera.stored |= decision.keep
         return DecidedFrame(
             id=identifier,
@@ -256,6 +252,25 @@ class FrameDecider:
             standing=camera.state.standing,
             resent=remembered is not None,
         )
+
+
+def checked(decided: DecidedFrame, stored: Stored) -> Stored:
+    """Check the store's answer for a frame, and return it.
+
+    Raises:
+        WireError: Another picture is stored under the frame's number and time.
+    """
+    if not stored.same_picture:
+        raise _other_picture(decided.captured_at, decided.seq)
+    return stored
+
+
+def _other_picture(captured_at: float, seq: int) -> WireError:
+    return WireError(
+        "captured_at",
+        f"another picture came with captured_at {captured_at:.6f} and seq {seq}: count seq up by one for "
+        "each frame, and give captured_at in seconds since 1970 with its fraction",
+    )
 
 
 def _bytes_of(frame: CheckedFrame) -> int:

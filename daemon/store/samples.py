@@ -119,6 +119,7 @@ class Stored:
     Attributes:
         id: Id of the stored sample; of the earlier one for a duplicate.
         duplicate: Whether the frame had been stored before.
+        same_picture: Whether it is that picture; of another one with the same id nothing is stored.
         score: Spatial complexity of the stored sample.
         scale: Scale of the stored sample.
         kept: Always true.
@@ -129,6 +130,7 @@ class Stored:
     score: float
     scale: float
     kept: bool = True
+    same_picture: bool = True
 
 
 def digest(data: bytes | memoryview) -> str:

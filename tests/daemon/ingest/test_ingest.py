@@ -193,8 +193,11 @@ def test_another_picture_under_the_same_number_and_time_is_refused(store: Store,
         assert "count seq up" in (second.error or "")
         assert client.ask(header(seq=0), jpeg(0)).reason == "already stored"
     with running(store) as harness:  # a daemon that was started since
-        third = harness.client().ask(header(seq=0), jpeg(1), label())
-        assert (third.ok, third.code) == (False, "captured_at")
+        client = harness.client()
+        for parts in ((jpeg(1), label()), (jpeg(2),)):
+            refused = client.ask(header(seq=0), *parts)
+            assert (refused.ok, refused.code) == (False, "captured_at")
+        assert harness.recorder.frames == {("front", "rejected"): 2}
     assert [row["label_path"] for row in rows(paths)] == [None]
 
 
