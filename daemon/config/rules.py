@@ -12,6 +12,7 @@ from dance_ondevice.daemon.config.values import (
     absolute_path,
     below,
     boolean,
+    boolean_or,
     duration,
     integer,
     is_endpoint,
@@ -177,7 +178,11 @@ RULES: Mapping[str, Rule] = {
         f"two integers from 16 to 8192: [width, height], together at most {_MOST_COUNTED_PIXELS} pixels",
         lambda value: all(16 <= side <= 8192 for side in value) and math.prod(value) <= _MOST_COUNTED_PIXELS,
     ),
-    "network_slimming.enabled": Rule("Whether rounds remove channels from the network.", *boolean()),
+    "network_slimming.enabled": Rule(
+        'Whether rounds remove channels from the network; "auto": unless it is a published one under a class '
+        "map, which loses more by a cut than a round brings back.",
+        *boolean_or("auto"),
+    ),
     "network_slimming.target_macs_fraction": Rule(
         "MACs to end at, as a fraction of the unslimmed network's.", *number(0.05, 1)
     ),

@@ -78,7 +78,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 class NetworkSlimming(msgspec.Struct, frozen=True, kw_only=True):
     """``[network_slimming]``."""
 
-    enabled: bool = True
+    enabled: bool | Literal["auto"] = "auto"
     target_macs_fraction: float = 0.5
     step: float = 0.1
 

@@ -114,6 +114,11 @@ def boolean() -> tuple[str, Callable[[bool], bool]]:
     return "true or false", lambda value: True
 
 
+def boolean_or(name: str) -> tuple[str, Callable[[bool | str], bool]]:
+    """Rule of a boolean, or of one name instead."""
+    return f'"{name}", true or false', lambda value: True
+
+
 def duration(low: str, high: str) -> tuple[str, Callable[[str], bool]]:
     """Rule of a duration, as ``parse_duration`` reads it, between two limits, both allowed."""
 

@@ -58,6 +58,8 @@ def slim_target(config: Config, card: Mapping[str, Any], past: Sequence[Mapping[
     whole = card.get("unslimmed_macs") or card.get("macs")
     if not settings.enabled or not whole or base.is_untrained(card):
         return None
+    if settings.enabled == "auto" and card.get("class_map"):
+        return None
     current = card["macs"] / whole
     steps = [
         network_slimming.PastStep(

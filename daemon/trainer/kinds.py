@@ -29,7 +29,6 @@ from dance_ondevice.files import write_durably
 from dance_ondevice.fleet.lineage import after_release
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import Normalisation
-from dance_ondevice.models.mapping.mapped import keeps_statistics
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.training.batches import TrainingSample, read_image
 
@@ -76,9 +75,7 @@ class RoundKind(Protocol):
 class WholeRound:
     """A round that trains the shared weights, and then estimates the statistics of all conditions again.
 
-    The weights that conditions had learnt for themselves are added to the new shared weights. A published
-    network under a class map keeps its own statistics while it trains: what they were taken from is far more
-    than what a site has shown, and batches of one light would undo them for the others. A cut needs others.
+    The weights that conditions had learnt for themselves are added to the new shared weights.
     """
 
     def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, normalisation: Normalisation) -> None:
@@ -94,7 +91,6 @@ class WholeRound:
         }
         self._additions = Additions(model, learnt)
         self._blends: dict[str, float] = {}
-        self._own_statistics = keeps_statistics(model) and job.target_macs is None
 
     @property
     def starts_as_live(self) -> bool:
@@ -109,11 +105,9 @@ class WholeRound:
     def as_served(self, live: nn.Module) -> None:
         """Do nothing: the round is for the frames of all conditions."""
 
-    @contextlib.contextmanager
-    def learning(self, model: nn.Module) -> Iterator[None]:
-        """The context in which the model is trained; batch norms of a published network stay as they are."""
-        with learning(model, None, own_statistics=True) if self._own_statistics else contextlib.nullcontext():
-            yield
+    def learning(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """The context in which the model is trained: as it is."""
+        return contextlib.nullcontext()
 
     def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
         """The statistics for the model as it is now.

@@ -22,9 +22,8 @@ from dance_ondevice.images.codec import encode_jpeg, encode_png
 from dance_ondevice.images.confusion import iou_per_class, miou
 from dance_ondevice.models import checkpoint, registry, weights
 from dance_ondevice.models.card import ModelCard
-from dance_ondevice.models.layers import batch_norms
 from dance_ondevice.models.mapping.class_map import read_class_map
-from dance_ondevice.models.mapping.mapped import keeps_statistics, mapped, unmapped
+from dance_ondevice.models.mapping.mapped import mapped, unmapped
 from dance_ondevice.training.batches import BatchPlan, TrainingSample
 from dance_ondevice.training.evaluation import evaluate
 from dance_ondevice.training.precision import Precision, measure_precision
@@ -154,8 +153,7 @@ def pretrain(
     last: StepReport | None = None
     step = 0
     if options.epochs:
-        resting = batch_norms(model) if keeps_statistics(model) else ()
-        trainer = Trainer(model, train, training, start.normalisation, resting=resting)
+        trainer = Trainer(model, train, training, start.normalisation)
         losses, last = _train(trainer, options.epochs, watcher)
         step = trainer.step
     made: dict[str, Any] = {

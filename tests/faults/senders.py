@@ -79,7 +79,8 @@ class LoadedCamera(threading.Thread):
         pictures = [jpeg(number) for number in range(_PICTURES)]
         mask = label()
         while not self._halt.is_set():
-            while len(under_way) < WINDOW:
+            # Nobody takes frames once the daemon is killed: a plain send would wait for ever.
+            while len(under_way) < WINDOW and socket.poll(50, zmq.POLLOUT):
                 picture = pictures[self.next % _PICTURES]
                 head = header(camera=self._name, seq=self.next, captured_at=1_700_000_000.0 + self.next)
                 parts = [head, picture, *([mask] if self._labels and self.next % 3 == 0 else [])]

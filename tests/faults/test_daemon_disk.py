@@ -91,6 +91,8 @@ FAULTS = [
     ("replace", errno.EIO, "store_failed"),
     ("replace", errno.EROFS, "store_failed"),
 ]
+#: Frames that each fault refuses at least, and that are kept after it.
+REFUSED, KEPT = 4, 12
 
 
 def test_each_write_that_fails_is_refused_and_the_daemon_goes_on(
@@ -102,12 +104,12 @@ def test_each_write_that_fails_is_refused_and_the_daemon_goes_on(
     for call, code, answer in FAULTS:
         daemon.fail(call=call, errno=code, path="/samples/")
         refused = promises.answers[answer]
-        assert load.wait_for_answers(refused + 5, name=answer, alive=lambda: daemon.alive), (call, code)
+        assert load.wait_for_answers(refused + REFUSED, name=answer, alive=lambda: daemon.alive), (call, code)
         daemon.fail()
         kept = promises.answers["kept"]
-        assert load.wait_for_answers(kept + 40, name="kept", alive=lambda: daemon.alive), (call, code)
+        assert load.wait_for_answers(kept + KEPT, name="kept", alive=lambda: daemon.alive), (call, code)
     counted = daemon.ask("status")["frames"]
-    assert counted["rejected"] >= 5 * len(FAULTS)
+    assert counted["rejected"] >= REFUSED * len(FAULTS)
     daemon.stop(signal.SIGKILL)
     load.stop()
     audit(daemon.state, promises)

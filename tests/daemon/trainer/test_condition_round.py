@@ -338,12 +338,13 @@ def test_every_kind_of_round_that_a_work_order_may_name_has_its_code(tmp_path: P
 def test_a_published_network_keeps_its_statistics_unless_it_is_cut(tmp_path: Path, slims: bool) -> None:
     class_map = ClassMap(base=CLASSES, members={name: (name,) for name in CLASSES})
     network = mapped(build("fastscnn", N, ARGUMENTS).eval(), class_map, CLASSES)
-    job = work_order(tmp_path, condition=None, target_macs=1 if slims else None)
-    trainer = WholeRound(job, Kept(), network, read_card(Path(job.live)).normalisation)
+    job = work_order(tmp_path, condition=None, steps=1, target_macs=1 if slims else None)
+    card = read_card(Path(job.live))
+    kind = WholeRound(job, Kept(), network, card.normalisation)
     before = [norm.running_mean.clone() for norm in batch_norms(network)]
-    image = torch.rand(2, 3, *SIZE)
-    with trainer.learning(network):
-        network.train()(image)
+    with kind.learning(network):
+        (report,) = trainer_main._trainer(job, kind, network, card, "cpu")
+    assert report.loss > 0
     after = [norm.running_mean for norm in batch_norms(network)]
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True)) is not slims
     assert all(parameter.requires_grad for parameter in network.parameters())

@@ -147,6 +147,18 @@ def row(before: int, after: int | None, outcome: str) -> dict[str, Any]:
     return {"macs_before": before, "macs_after": after, "outcome": outcome}
 
 
+@pytest.mark.parametrize(
+    ("enabled", "published", "target"),
+    [("auto", False, 900), ("auto", True, None), (True, True, 900), (False, False, None)],
+)
+def test_a_published_network_is_slimmed_where_that_is_asked_for(
+    *, enabled: Any, published: bool, target: int | None
+) -> None:
+    config = Config(network_slimming=NetworkSlimming(enabled=enabled))
+    card = {"macs": 1000, "class_map": {"base": ["road"]} if published else None}
+    assert round_job.slim_target(config, card, []) == target
+
+
 def test_the_next_step_follows_from_the_table_of_rounds() -> None:
     card = {"macs": 1000, "unslimmed_macs": 1000}
 
