@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -45,9 +46,13 @@ def ensure_token(paths: StatePaths) -> str:
             # A link and not a rename: of a daemon and a console that start at once, one makes the token.
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, paths.console_token)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            temporary.rename(paths.console_token)  # FAT and exFAT have no links
         finally:
             os.close(descriptor)
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise TokenError(f"{paths.console_token} cannot be written: {error.strerror or error}") from error
     return read_token(paths) or token
