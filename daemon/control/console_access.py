@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import re
 import secrets
@@ -13,7 +14,12 @@ from pathlib import Path
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.files import temporary_beside
 
-__all__ = ["SOCKET_MODE", "SOCKET_VARIABLE", "TokenError", "ensure_token", "read_token", "shared_socket"]
+__all__ = [
+    "SOCKET_MODE", "SOCKET_VARIABLE", "TokenError", "ensure_token", "read_token", "shared_socket",
+    "token_for_daemon",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 #: Names the socket between a daemon and a console of different users; both units set it.
 SOCKET_VARIABLE = "DANCE_CONSOLE_SOCKET"
@@ -56,6 +62,15 @@ def ensure_token(paths: StatePaths) -> str:
     except OSError as error:
         raise TokenError(f"{paths.console_token} cannot be written: {error.strerror or error}") from error
     return read_token(paths) or token
+
+
+def token_for_daemon(paths: StatePaths) -> str:
+    """The console's token; where its file is no use one that nobody knows: frames need no console."""
+    try:
+        return ensure_token(paths)
+    except TokenError as error:
+        log.error("nobody can enter the console until the next start reason=%s", error)
+        return secrets.token_urlsafe(24)
 
 
 def read_token(paths: StatePaths) -> str | None:

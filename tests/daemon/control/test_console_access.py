@@ -15,6 +15,7 @@ from dance_ondevice.daemon.control.console_access import (
     ensure_token,
     read_token,
     shared_socket,
+    token_for_daemon,
 )
 from dance_ondevice.daemon.control.server import endpoint_in
 from dance_ondevice.daemon.system.state import StatePaths
@@ -60,6 +61,9 @@ def test_a_damaged_token_is_an_error_with_its_remedy(tmp_path: Path) -> None:
         paths.console_token.write_bytes(content)
         with pytest.raises(TokenError):
             ensure_token(paths)
+        # The daemon goes on: frames need no console.
+        assert len(token_for_daemon(paths)) >= 32
+        assert paths.console_token.read_bytes() == content
 
 
 def test_both_units_name_the_socket_between_them() -> None:
