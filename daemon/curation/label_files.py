@@ -79,7 +79,10 @@ def sort_out(tree: Tree, path: Path, kind: str) -> Found:
     exports = [
         entry
         for entry in entries
-        if entry.path.suffix.lower() in _EXPORTS and entry.name != MANIFEST and kind != "png"
+        if entry.path.suffix.lower() in _EXPORTS
+        and entry.name != MANIFEST
+        and entry.name.lower() not in TABLES
+        and kind != "png"
     ]
     exports = _without_painted(exports, masks)
     if masks and not exports and all(BRUSH_PNG.fullmatch(mask.entry.name) for mask in masks):

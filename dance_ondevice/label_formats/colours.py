@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.label_formats.regions import FormatError
 
 __all__ = ["BACKGROUND", "TABLES", "Colour", "ColourTable", "parse_colour", "read_table"]
@@ -14,10 +15,10 @@ __all__ = ["BACKGROUND", "TABLES", "Colour", "ColourTable", "parse_colour", "rea
 Colour = tuple[int, int, int]
 
 #: Names of such files, in small letters: of CVAT and Pascal VOC, of CamVid, of CamVid as Kaggle has it, of
-#: LabelMe's conversion to Pascal VOC, of Roboflow, and of V7 Darwin.
+#: LabelMe's conversion to Pascal VOC, of Roboflow, of V7 Darwin, and of Supervisely's machine masks.
 TABLES = (
     "labelmap.txt", "label_colors.txt", "label_colours.txt", "class_dict.csv", "class_names.txt",
-    "_classes.csv", "class_mapping.csv",
+    "_classes.csv", "class_mapping.csv", "obj_class_to_machine_color.json",
 )  # fmt: skip
 #: Names of tools for pixels without a drawing.
 BACKGROUND = frozenset(
@@ -86,6 +87,9 @@ def _table(name: str, lines: Sequence[str]) -> ColourTable:
     if kind == "_classes.csv":
         return ColourTable(name, tuple((each, None) for each in _roboflow(name, lines)), numbered=True)
     if kind == "class_mapping.csv" and (ids := _darwin_ids(lines)):
+        return ColourTable(name, tuple((each, None) for each in _by_id(name, ids)), numbered=True)
+    if kind == "obj_class_to_machine_color.json":
+        ids = _supervisely_ids(name, "".join(lines))
         return ColourTable(name, tuple((each, None) for each in _by_id(name, ids)), numbered=True)
     parse = {
         "labelmap.txt": _voc, "class_dict.csv": _kaggle, "class_names.txt": _labelme,
@@ -162,6 +166,15 @@ def _darwin_ids(lines: Sequence[str]) -> dict[int, str]:
     """Parse lines ``name,id`` below a line of headings; without any where the file gives colours."""
     rows = [row for row in csv.reader(lines) if len(row) > 1]
     return {int(row[1]): row[0].strip() for row in rows if re.fullmatch(r"\s*[0-9]{1,3}\s*", row[1])}
+
+
+def _supervisely_ids(file: str, text: str) -> dict[int, str]:
+    """Parse ``{"name": [id, id, id], ...}``, where 0 is the background."""
+    try:
+        found = decode(text, dict[str, tuple[int, int, int]])
+    except DocumentError as error:
+        raise FormatError(f"{file} cannot be read: {error}") from error
+    return {0: "background", **{grey: name for name, (grey, _, _) in found.items() if grey >= 0}}
 
 
 def _by_id(file: str, names: Mapping[int, str]) -> list[str]:

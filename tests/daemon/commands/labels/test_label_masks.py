@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,10 @@ def test_masks_of_0_and_255_say_which_class_has_no_pixel(
         (
             "_classes.csv",
             "Pixel Value, Class\n" + "\n".join(f"{i}, {n}" for i, n in enumerate(["bg", *NAMES])),
+        ),
+        (
+            "obj_class_to_machine_color.json",
+            json.dumps({name: [number] * 3 for number, name in enumerate(NAMES, 1)}, indent=1),
         ),
     ],
 )
