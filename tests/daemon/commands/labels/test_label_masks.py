@@ -229,7 +229,7 @@ def test_ids_go_by_the_table_of_names_beside_them(
     (folder / table).write_text(text)
     (folder / f"{ids[0]}_mask.png").write_bytes(encode_png(one_up(truth(0))))
     answer = folder.parent / "map.toml"
-    answer.write_text('[classes]\nbg = "ignore"')
+    answer.write_text('\ufeff[classes]\r\nbg = "ignore"')  # from an editor on Windows
     bring(folder, "--class-map", str(answer))
     np.testing.assert_array_equal(mask_of(paths, ids[0]), truth(0))
 
