@@ -105,9 +105,10 @@ class WholeRound:
     def as_served(self, live: nn.Module) -> None:
         """Do nothing: the round is for the frames of all conditions."""
 
-    def learning(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
-        """The context in which the model is trained: as it is."""
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def learning(self, model: nn.Module) -> Iterator[None]:
+        """The context in which the model is trained; it changes nothing."""
+        yield
 
     def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
         """The statistics for the model as it is now.

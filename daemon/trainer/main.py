@@ -236,13 +236,7 @@ def _trainer(
     )
     samples = [sample_of(s) for s in job.train + job.rehearsal]
     return Trainer(
-        candidate,
-        samples,
-        options,
-        card.normalisation,
-        distillation=held(job, kind, card, device),
-        # What is left after a cut needs other statistics, also in a network that keeps its own.
-        resting=() if job.target_macs is not None else None,
+        candidate, samples, options, card.normalisation, distillation=held(job, kind, card, device)
     )
 
 

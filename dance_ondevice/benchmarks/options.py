@@ -42,6 +42,12 @@ def folder_option(name: str, **extra: Any) -> Decorator:
     return click.option(name, type=kind, metavar="DIR", **extra)
 
 
+def work_option(text: str) -> Decorator:
+    """``--work``, a folder that keeps what is finished; it is made where it is not there yet."""
+    kind = click.Path(path_type=Path, file_okay=False)
+    return click.option("--work", type=kind, metavar="DIR", callback=_made, help=text)
+
+
 def model_option(name: str, parameter: str | None = None, **extra: Any) -> Decorator:
     """An option that takes the folder of a trained model; ``metavar`` is BASE unless told."""
     return click.option(
@@ -134,6 +140,15 @@ def hand_over(
         click.echo(encode_result(about, report), nl=False)
     else:
         show(report)
+
+
+def _made(_context: click.Context, _option: click.Parameter, folder: Path | None) -> Path | None:
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.BadParameter(f"{folder} cannot be made: {error.strerror}") from error
+    return folder
 
 
 def _in_a_folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:

@@ -22,6 +22,7 @@ from dance_ondevice.images.codec import encode_jpeg, encode_png
 from dance_ondevice.images.confusion import iou_per_class, miou
 from dance_ondevice.models import checkpoint, registry, weights
 from dance_ondevice.models.card import ModelCard
+from dance_ondevice.models.layers import batch_norms
 from dance_ondevice.models.mapping.class_map import read_class_map
 from dance_ondevice.models.mapping.mapped import mapped, unmapped
 from dance_ondevice.training.batches import BatchPlan, TrainingSample
@@ -153,7 +154,7 @@ def pretrain(
     last: StepReport | None = None
     step = 0
     if options.epochs:
-        trainer = Trainer(model, train, training, start.normalisation)
+        trainer = Trainer(model, train, training, start.normalisation, resting=_resting(model, options))
         losses, last = _train(trainer, options.epochs, watcher)
         step = trainer.step
     made: dict[str, Any] = {
@@ -329,6 +330,14 @@ def _training_options(
     if rate is not None:
         once = replace(once, learning_rate=rate)
     return replace(once, steps=max(1, options.epochs * BatchPlan(train, once).steps_per_epoch))
+
+
+def _resting(model: nn.Module, options: PretrainOptions) -> Sequence[nn.Module]:
+    """The layers that keep their statistics: all batch norms where a network's heads stay.
+
+    What such a network has seen is far more than what it is fine-tuned on.
+    """
+    return batch_norms(model) if options.class_map is not None else ()
 
 
 def _train(trainer: Trainer, epochs: int, watcher: Watcher) -> tuple[list[float | None], StepReport | None]:

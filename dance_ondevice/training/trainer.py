@@ -20,8 +20,6 @@ from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.cost import training_macs
 from dance_ondevice.models.forward import channels_last, sampled_outputs
-from dance_ondevice.models.layers import batch_norms
-from dance_ondevice.models.mapping.mapped import keeps_statistics
 from dance_ondevice.training.adamw import AdamW
 from dance_ondevice.training.batches import (
     Batch,
@@ -147,7 +145,7 @@ class Trainer:
         distillation: FurtherLoss | None = None,
         after_backward: Callable[[], None] | None = None,
         decoded: Decoded | None = None,
-        resting: Sequence[nn.Module] | None = None,
+        resting: Sequence[nn.Module] = (),
     ) -> None:
         """Plan the batches and weigh the classes (reads every label, and image headers without ``size``).
 
@@ -155,7 +153,6 @@ class Trainer:
         ``after_backward`` may look at the gradients of a step and change them, before they are clipped.
         ``decoded`` keeps decoded images and labels; None: as many as ``Decoded`` does by default.
         ``resting`` are parts of the model that work as in inference: with their own statistics, unchanged.
-        None: all batch norms of a model that keeps its statistics (see ``keeps_statistics``), none of others.
 
         Raises:
             SampleError: A sample cannot be used.
@@ -167,8 +164,6 @@ class Trainer:
         self.plan = BatchPlan(samples, options, decoded)
         self._distillation = distillation
         self._after_backward = after_backward
-        if resting is None:
-            resting = batch_norms(model) if keeps_statistics(model) else ()
         self._resting = tuple(resting)
         self.step = 0
         self._samples_seen = 0

@@ -67,7 +67,6 @@ def test_every_start_and_number_of_labels_is_measured_once(
     for name in ("_CAMVID_SIZE", "_IDD_SIZE"):
         monkeypatch.setattr(sites, name, SIZE)
     out, work = tmp_path / "base.json", tmp_path / "work"
-    work.mkdir()
     command = [
         *("bench", "base", "--camvid", str(camvid), "--idd", str(idd), "--model", str(base)),
         *("--seeds", "1", "--steps", "1", "--labels", "0", "--labels", "5", "--work", str(work)),

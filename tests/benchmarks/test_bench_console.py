@@ -18,7 +18,6 @@ from dance_ondevice.daemon.cli import main
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 def test_page_tap_memory_and_masks_are_measured(tmp_path: Path) -> None:
-    (tmp_path / "work").mkdir()
     done = CliRunner().invoke(
         main,
         [

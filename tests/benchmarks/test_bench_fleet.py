@@ -34,7 +34,6 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     built = {"downsample": [8, 8, 16], "bottlenecks": [16, 16, 24], "repeats": [1, 1, 1], "fusion": 16}
     card = ModelCard(architecture="fastscnn", arguments=built, classes=STREET_CLASSES, macs_at=SIZE)
     checkpoint.save(tmp_path / "base", registry.build("fastscnn", 11, built), card)
-    (tmp_path / "work").mkdir()
     monkeypatch.setattr(run, "_CUTS", 1)
     monkeypatch.setattr("dance_ondevice.benchmarks.fleet.board._BATCHES", 1)
     return [

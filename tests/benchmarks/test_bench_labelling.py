@@ -70,7 +70,6 @@ def test_every_way_is_measured_once_with_the_same_steps(
         version="small", architecture="fastscnn", arguments=built, classes=STREET_CLASSES, macs_at=SIZE
     )
     checkpoint.save(tmp_path / "base", registry.build("fastscnn", 11, built), card)
-    (tmp_path / "work").mkdir()
     command = [
         *("bench", "labelling", "--stream", "camvid-dusk", "--root", str(tmp_path / "camvid")),
         *("--base", str(tmp_path / "base"), "--seeds", "1", "--steps", "1", "--unlabelled", "0.5"),

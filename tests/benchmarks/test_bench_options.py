@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from dance_ondevice import __version__
-from dance_ondevice.benchmarks.options import hand_over, made_here
+from dance_ondevice.benchmarks.options import hand_over, made_here, work_option
 from dance_ondevice.benchmarks.slimming.command import _SIZES
 from dance_ondevice.benchmarks.slimming.plan import EVALUATED
 from dance_ondevice.daemon.cli import WorkFailed
@@ -35,6 +36,20 @@ def test_a_result_that_cannot_be_written_is_failed_work(tmp_path: Path) -> None:
     about = made_here("b", "c", "d", seed=None)
     with pytest.raises(WorkFailed, match=r"cannot write .*: "):
         hand_over(about, {}, lambda _: None, out=tmp_path / "no" / "r.json", as_json=True)
+
+
+def test_a_folder_for_work_is_made_or_refused(tmp_path: Path) -> None:
+    @click.command
+    @work_option("help")
+    def command(work: Path) -> None:
+        click.echo(work.is_dir())
+
+    inside = str(tmp_path / "new" / "work")
+    assert CliRunner().invoke(command, ["--work", inside]).output == "True\n"
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(command, ["--work", str(tmp_path / "file" / "work")])
+    assert done.exit_code == 2
+    assert "cannot be made: Not a directory" in done.output
 
 
 def test_every_data_set_has_a_size_and_splits_to_evaluate_on() -> None:

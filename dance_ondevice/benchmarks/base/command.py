@@ -17,6 +17,7 @@ from dance_ondevice.benchmarks.options import (
     note_option,
     out_option,
     say,
+    work_option,
 )
 from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
@@ -47,7 +48,7 @@ from dance_ondevice.models.card import CheckpointError
     show_default=True,
     help="Of a round; may be given several times.",
 )
-@folder_option("--work", help="Keep finished rounds here, and go on from those that are there.")
+@work_option("Keep finished rounds here, and go on from those that are there.")
 @out_option()
 @note_option
 @json_option

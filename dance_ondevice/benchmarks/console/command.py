@@ -11,12 +11,12 @@ import click
 
 from dance_ondevice.benchmarks.console.page import lines
 from dance_ondevice.benchmarks.options import (
-    folder_option,
     hand_over,
     made_here,
     note_option,
     out_option,
     say,
+    work_option,
 )
 from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
@@ -30,7 +30,7 @@ from dance_ondevice.daemon.cli import WorkFailed, json_option
     "--seconds", type=click.FloatRange(0.5), default=20.0, show_default=True, help="Of each of them."
 )
 @click.option("--fps", type=click.FloatRange(0.5, 30), default=4.0, show_default=True, help="Of the camera.")
-@folder_option("--work", help="Keep the daemon's state and logs here; they must not be there yet.")
+@work_option("Keep the daemon's state and logs here; they must not be there yet.")
 @out_option()
 @note_option
 @json_option

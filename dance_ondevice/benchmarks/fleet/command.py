@@ -19,6 +19,7 @@ from dance_ondevice.benchmarks.options import (
     note_option,
     out_option,
     say,
+    work_option,
 )
 from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the images, as the network sees them.",
 )
-@folder_option("--work", help="Keep finished runs here, and go on from those that are there.")
+@work_option("Keep finished runs here, and go on from those that are there.")
 @out_option()
 @note_option
 @json_option

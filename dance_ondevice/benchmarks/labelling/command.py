@@ -18,6 +18,7 @@ from dance_ondevice.benchmarks.options import (
     note_option,
     out_option,
     say,
+    work_option,
 )
 from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
@@ -48,7 +49,7 @@ _STREAMS = ("camvid-dusk", "camvid-day", "idd-drives")
     type=click.FloatRange(0.0),
     help="Weight of the live model's own answers where a label says nothing, instead of the service's.",
 )
-@folder_option("--work", help="Keep finished rounds here, and go on from those that are there.")
+@work_option("Keep finished rounds here, and go on from those that are there.")
 @out_option()
 @note_option
 @json_option

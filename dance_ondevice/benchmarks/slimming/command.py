@@ -19,6 +19,7 @@ from dance_ondevice.benchmarks.options import (
     note_option,
     out_option,
     say,
+    work_option,
 )
 from dance_ondevice.benchmarks.result import About, command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
@@ -96,12 +97,7 @@ _SIZES = {
     callback=size_of(64),
     help="Images are fitted to this; else the data set's own.",
 )
-@click.option(
-    "--work",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="What a killed run goes on from; by default beside --out.",
-)
+@work_option("What a killed run goes on from; by default beside --out.")
 @out_option("The result as JSON; plots go beside it.", required=True)
 @note_option
 @json_option

@@ -19,6 +19,7 @@ from dance_ondevice.benchmarks.options import (
     note_option,
     out_option,
     say,
+    work_option,
 )
 from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.daemon.cli import WorkFailed, json_option
@@ -63,12 +64,7 @@ _STREAMS = ("street", "camvid-day-dusk", "camvid-day-dusk-day")
 @click.option("--variants", default="", metavar="A,B", callback=comma_names, help="Only these; else all.")
 @click.option("--watts", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True,
               help="Of a busy core above idle: joules are modelled as CPU seconds times this.")  # fmt: skip
-@click.option(
-    "--work",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Keeps every round and score: a killed measurement goes on from there. Else a temporary folder.",
-)
+@work_option("Keeps every round and score: a killed measurement goes on from there. Else a temporary folder.")
 @out_option("Write the result here as well, as JSON, and its plot beside it.")
 @note_option
 @json_option

@@ -118,12 +118,3 @@ def unmapped(model: nn.Module) -> nn.Module:
     keep_removed(model.network, removed_branches(model))
     keep_built_widths(model.network, {n.removeprefix(prefix): c for n, c in widths_built_with(model).items()})
     return model.network
-
-
-def keeps_statistics(model: nn.Module) -> bool:
-    """Return whether a model's batch norms keep their statistics while it is fine-tuned.
-
-    Those of a published network under a class map do: what they were taken from is far more than what a site
-    has shown, and batches of one light would undo them for the others.
-    """
-    return isinstance(model, Mapped)

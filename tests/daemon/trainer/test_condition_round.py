@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from condition_models import ARGUMENTS, SIZE, about, write_version
+from condition_models import SIZE, about, write_version
 
 from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.conditions import store as condition_store
@@ -31,10 +31,6 @@ from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import read_card
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import predict
-from dance_ondevice.models.layers import batch_norms
-from dance_ondevice.models.mapping.class_map import ClassMap
-from dance_ondevice.models.mapping.mapped import mapped
-from dance_ondevice.models.registry import build
 
 pytestmark = pytest.mark.slow
 
@@ -332,19 +328,3 @@ def test_every_kind_of_round_that_a_work_order_may_name_has_its_code(tmp_path: P
         "whole",
         "condition",
     ]
-
-
-@pytest.mark.parametrize("slims", [False, True])
-def test_a_published_network_keeps_its_statistics_unless_it_is_cut(tmp_path: Path, slims: bool) -> None:
-    class_map = ClassMap(base=CLASSES, members={name: (name,) for name in CLASSES})
-    network = mapped(build("fastscnn", N, ARGUMENTS).eval(), class_map, CLASSES)
-    job = work_order(tmp_path, condition=None, steps=1, target_macs=1 if slims else None)
-    card = read_card(Path(job.live))
-    kind = WholeRound(job, Kept(), network, card.normalisation)
-    before = [norm.running_mean.clone() for norm in batch_norms(network)]
-    with kind.learning(network):
-        (report,) = trainer_main._trainer(job, kind, network, card, "cpu")
-    assert report.loss > 0
-    after = [norm.running_mean for norm in batch_norms(network)]
-    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True)) is not slims
-    assert all(parameter.requires_grad for parameter in network.parameters())
