@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.label_formats.regions import FormatError
 
-__all__ = ["BACKGROUND", "TABLES", "Colour", "ColourTable", "parse_colour", "read_table"]
+__all__ = ["BACKGROUND", "TABLES", "Colour", "ColourTable", "is_table", "parse_colour", "read_table"]
 
 Colour = tuple[int, int, int]
 
@@ -63,6 +63,14 @@ class ColourTable:
     def begins_with_zero(self) -> bool:
         """Return whether every id is the number of its line: given, or as the first one is a background."""
         return self.numbered or (bool(self.rows) and self.rows[0][0].casefold() in BACKGROUND)
+
+
+def is_table(name: str, read: Callable[[], bytes]) -> bool:
+    """Return whether a file is such a table, by its name, and by its headings where the name says little."""
+    kind = name.lower()
+    if kind == "class_mapping.csv":
+        return read().removeprefix(b"\xef\xbb\xbf").startswith(b"class_name,class_color")
+    return kind in TABLES
 
 
 def read_table(name: str, data: bytes) -> ColourTable:

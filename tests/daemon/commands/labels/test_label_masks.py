@@ -246,6 +246,7 @@ def test_the_ids_of_v7_go_by_the_mapping_beside_them(
     written = np.zeros(256, np.uint8)
     written[: len(NAMES)] = [step * ordered.index(name) if name in ordered else 0 for name in NAMES]
     (folder / "class_mapping.csv").write_text("\r\n".join(["class_name,class_color", *mapping]))
+    (folder.parent / "class_mapping.csv").write_text("road,0\nsky,3\n")  # of something else
     (folder / "masks").mkdir()
     (folder / "masks" / f"{ids[0]}.png").write_bytes(encode_png(written[truth(0)]))
     bring(folder)
