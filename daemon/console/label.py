@@ -35,7 +35,7 @@ async def page(request: Request) -> Response:
 
 
 async def worklist(request: Request) -> Response:
-    """The frames that are still to do, best first."""
+    """The frames that are still to do, in their order."""
     return JSONResponse(await site_of(request).link.ask("worklist", timeout=_CHOICE_SECONDS))
 
 

@@ -41,7 +41,7 @@ class Exported:
     """The chosen images.
 
     Attributes:
-        images: Entries of the manifest, best first.
+        images: Entries of the manifest, in the order to label them.
         candidates: Number of samples without a label.
         duplicates: Number of candidates that were left out as near-duplicates.
     """

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dance_ondevice.label_formats import rle
 from dance_ondevice.label_formats.label_file import LabelFile
 from dance_ondevice.label_formats.names import base_name
@@ -13,11 +16,14 @@ from dance_ondevice.label_formats.regions import (
     Export,
     FormatError,
     OtherFormat,
+    Paint,
     Refused,
     Region,
     bitmap,
     check_size,
-    outlines,
+    polygons,
+    traced,
+    traced_pixels,
 )
 
 __all__ = ["is_coco", "looks_like", "read", "read_coco"]
@@ -103,9 +109,13 @@ def _region(
         raise FormatError(f"an annotation is of category {key!r}, which has no name")
     name, shape = category["name"], annotation.get("segmentation")
     if isinstance(shape, list) and shape:
-        rings = [_ring(numbers, unit) for numbers in _rings(shape)]
+        rings = [_ring(numbers, unit) for numbers in _listed(shape)]
         # A ring of one or two points has no area, and tools write such beside others.
-        return Region(name, outlines([ring for ring in rings if len(ring) > 2] or rings))
+        rings = [ring for ring in rings if len(ring) > 2] or rings
+        area = annotation.get("area")
+        if isinstance(area, (int, float)):
+            area *= unit[0] * unit[1]
+        return Region(name, _rings(rings, area))
     if isinstance(shape, Mapping):
         if shape.get("size") != list(size):
             raise FormatError(f"an RLE of {name!r} has size {shape.get('size')}, its image {list(size)}")
@@ -117,13 +127,39 @@ def _region(
     raise FormatError(f"an annotation of {name!r} has no outline, only a box: export the segmentation, too")
 
 
+def _rings(rings: list[list[tuple[float, float]]], area: object) -> Paint:
+    """Make the painting of rings, each of which adds its pixels, unless the area says otherwise.
+
+    COCO's own tools and datumaro add rings up, with corners between pixels. Programs that trace masks write
+    the edges of holes, too, and the numbers of the outermost pixels as corners (supervision): the area, if it
+    is the number of pixels, tells of both.
+    """
+    cut = polygons(rings)
+    if area is not None and traced_pixels(rings) == area:
+        return traced(rings)
+    if len(rings) == 1:
+        return cut
+    parts = [polygons([ring]) for ring in rings]
+
+    def fill(mask: NDArray[np.uint8], class_id: int) -> None:
+        added, with_holes = np.zeros_like(mask), np.zeros_like(mask)
+        for part in parts:
+            part(added, 1)
+        cut(with_holes, 1)
+        sums = np.count_nonzero(added), np.count_nonzero(with_holes)
+        holes = isinstance(area, (int, float)) and abs(sums[1] - area) < abs(sums[0] - area)
+        mask[(with_holes if holes else added) == 1] = class_id
+
+    return fill
+
+
 def _in_fractions(annotations: list[Mapping[str, Any]]) -> bool:
     """Return whether all outlines are in fractions of their image, as Azure Machine Learning writes them.
 
     In pixels they would all lie within the first one.
     """
     shapes = [shape for each in annotations if isinstance(shape := each.get("segmentation"), list) and shape]
-    rings = [numbers for shape in shapes for numbers in _rings(shape) if isinstance(numbers, list)]
+    rings = [numbers for shape in shapes for numbers in _listed(shape) if isinstance(numbers, list)]
     return bool(rings) and all(
         isinstance(number, (int, float)) and -_OVER <= number <= 1 + _OVER
         for ring in rings
@@ -131,7 +167,7 @@ def _in_fractions(annotations: list[Mapping[str, Any]]) -> bool:
     )
 
 
-def _rings(shape: list[Any]) -> list[Any]:
+def _listed(shape: list[Any]) -> list[Any]:
     """Return the rings of an outline; VIA writes the numbers of a single one without a list around them."""
     return shape if isinstance(shape[0], list) else [shape]
 
@@ -145,10 +181,8 @@ def _ring(numbers: object, unit: tuple[int, int]) -> list[tuple[float, float]]:
     ):
         raise FormatError("a polygon is no list of x, y, x, y, ...")
     try:
-        across, down = unit
-        return [
-            (x * float(across), y * float(down)) for x, y in zip(numbers[::2], numbers[1::2], strict=True)
-        ]
+        across, down = float(unit[0]), float(unit[1])
+        return [(x * across, y * down) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
     except OverflowError as error:
         raise FormatError("a polygon has a point that is not a position in an image") from error
 

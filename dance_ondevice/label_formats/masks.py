@@ -31,7 +31,8 @@ class PngMask:
     """Content of a PNG mask: ids, colours, or both if it has a palette.
 
     Attributes:
-        ids: Ids (H, W) uint8 as written; None if the pixels are colours.
+        ids: Ids (H, W) uint8 as written; None if the pixels are colours, or greys in a palette
+            of another order.
         colours: Colours (H, W) int32 as 65536 R + 256 G + B, -1 where transparent; None for grey.
         thrice: Whether the ids were written as three equal channels, which also are a colour.
     """
@@ -60,7 +61,8 @@ def decode_mask(png: bytes) -> PngMask:
     if kind == _GREY:
         return PngMask(_grey(png, info.bit_depth), None)
     if kind == _PALETTE:
-        return PngMask(_grey(_as_grey(png), info.bit_depth), _packed(decode_unchanged(png)))
+        indices, colours = _grey(_as_grey(png), info.bit_depth), _packed(decode_unchanged(png))
+        return PngMask(None if _renumbered(png, indices) else indices, colours)
     if info.channels == 2:
         raise ImageError("it is grey with transparency: export masks without transparency")
     pixels = decode_unchanged(png)
@@ -171,6 +173,17 @@ def _as_grey(png: bytes) -> bytes:
     return b"".join(
         [_SIGNATURE, struct.pack(">I", len(header)), chunk, struct.pack(">I", zlib.crc32(chunk)), *kept]
     )
+
+
+def _renumbered(png: bytes, indices: NDArray[np.uint8]) -> bool:
+    """Return whether a palette holds nothing but greys, and a used one at another index than its value.
+
+    Programs that make PNGs smaller without loss write a grey mask so: its ids are the greys, not the indices.
+    """
+    palette = next((chunk[8:-4] for kind, chunk in png_chunks(png) if kind == b"PLTE"), b"")
+    levels = np.frombuffer(palette, np.uint8, len(palette) // 3 * 3).reshape(-1, 3)
+    used = np.unique(indices)
+    return bool((levels == levels[:, :1]).all() and (levels[used[used < len(levels)], 0] != used).any())
 
 
 def _packed(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:

@@ -22,11 +22,12 @@ __all__ = [
     "bitmap",
     "ellipse",
     "names",
-    "outlines",
     "paint",
     "polygons",
     "position",
     "rectangle",
+    "traced",
+    "traced_pixels",
 ]
 
 #: Longest side of an image in pixels: a size in a file must not exhaust the memory.
@@ -201,41 +202,33 @@ def polygons(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
     return fill
 
 
-def outlines(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
-    """Make the painting of the parts of one object, as COCO lists them: together they are the object.
-
-    A ring wholly inside the others is a hole, as tools write it that trace the contours of a mask; where
-    rings merely overlap or are equal, the object has what any of them holds.
-
-    Raises:
-        FormatError: An outline has less than three points, or an invalid point.
-    """
-    if len(rings) < 2:
-        return polygons(rings)
-    for ring in rings:
-        polygons([ring])  # its errors come before anything is painted
-    ordered = sorted({tuple(sorted(ring)): ring for ring in rings}.values(), key=_area, reverse=True)
+def traced(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
+    """Make the painting of outlines whose corners are the numbers of outer pixels, which belong to them."""
+    corners = [np.asarray(ring, np.int32) for ring in rings]
 
     def fill(mask: NDArray[np.uint8], class_id: int) -> None:
-        height, width = mask.shape
-        drawn = np.zeros(mask.shape, np.bool_)
-        for ring in ordered:
-            xs, ys = zip(*ring, strict=True)
-            left, right = (min(width, max(0, edge)) for edge in (math.floor(min(xs)), math.ceil(max(xs))))
-            top, bottom = (min(height, max(0, edge)) for edge in (math.floor(min(ys)), math.ceil(max(ys))))
-            part = np.zeros((bottom - top, right - left), np.uint8)
-            polygons([[(x - left, y - top) for x, y in ring]])(part, 1)
-            there = drawn[top:bottom, left:right]
-            held = part == 1
-            there[held] = not there[held].all()
-        mask[drawn] = class_id
+        import cv2
+
+        for ring in corners:
+            cv2.fillPoly(mask, [ring], (class_id,))
 
     return fill
 
 
-def _area(ring: Sequence[tuple[float, float]]) -> float:
-    following = [*ring[1:], ring[0]]
-    return abs(sum(x * v - u * y for (x, y), (u, v) in zip(ring, following, strict=True)))
+def traced_pixels(rings: Sequence[Sequence[tuple[float, float]]]) -> float | None:
+    """Return the number of pixels in outlines as ``traced`` takes them; None if a corner is no whole number.
+
+    By Pick's theorem it is the area, half of the pixels along the edge, and one.
+    """
+    if not all(c.is_integer() for ring in rings for point in ring for c in point):
+        return None
+    total = 0.0
+    for ring in rings:
+        steps = list(zip(ring, [*ring[1:], ring[0]], strict=True))
+        area = abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in steps)) / 2
+        edge = sum(math.gcd(int(x1 - x0), int(y1 - y0)) for (x0, y0), (x1, y1) in steps)
+        total += area + edge / 2 + 1
+    return total
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> Paint:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from dance_ondevice.policies.samples.sample_value import Chosen, values
 from dance_ondevice.policies.samples.splits import SampleInfo
@@ -92,9 +94,11 @@ def choose_for_labelling(
     labelled: Sequence[SampleInfo] = (),
     reduced: Collection[str] = (),
 ) -> Chosen:
-    """Choose the samples most worth a label: uncertain, complex, of rare conditions, and unlike each other.
+    """Choose samples that are worth a label: uncertain, complex, of rare conditions, and unlike each other.
 
-    They are spread over cameras, their conditions and time, see ``spread``.
+    Chance decides among the better half: what a model is least sure of is often what no label would teach it.
+    The same samples have the same chance every time. They are spread over cameras, their conditions and time,
+    see ``spread``.
 
     Args:
         candidates: Samples without a label.
@@ -105,7 +109,14 @@ def choose_for_labelling(
             sees less in them.
     """
     worth = labelling_values(candidates, labelled, reduced)
-    return choose_spread(candidates, count, worth, known=labelled)
+    middle = median(worth.values()) if worth else 0.0
+    drawn = {i: value if value < middle else middle * (1.0 + _chance(i)) for i, value in worth.items()}
+    return choose_spread(candidates, count, drawn, known=labelled)
+
+
+def _chance(identifier: str) -> float:
+    """A number from 0 to 1 that belongs to a sample."""
+    return int(hashlib.blake2b(identifier.encode(), digest_size=6).hexdigest(), 16) / 2**48
 
 
 def labelling_values(

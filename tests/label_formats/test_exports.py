@@ -88,20 +88,35 @@ def test_a_ring_inside_another_is_a_hole() -> None:
     assert mask[20, 20] == 0
 
 
-def test_parts_that_overlap_are_one_object_and_a_part_inside_is_a_hole() -> None:
-    def box(left: int, top: int, right: int, bottom: int) -> list[int]:
-        return [left, top, right, top, right, bottom, left, bottom]
+def test_outlines_that_were_traced_along_pixels_hold_them_all() -> None:
+    import cv2
 
-    overlapping = [box(0, 0, 5, 4), box(3, 2, 8, 6), box(3, 2, 8, 6)]
-    mask = mask_of(read_coco(coco({"category_id": 1, "segmentation": overlapping})))
-    expected = np.full((6, 8), 255)
-    expected[:4, :5], expected[2:, 3:] = 1, 1
-    np.testing.assert_array_equal(mask, expected)
-    nested = [box(3, 2, 4, 3), box(0, 0, 8, 6), box(2, 1, 6, 5), box(-9, -9, -4, -4)]
-    mask = mask_of(read_coco(coco({"category_id": 1, "segmentation": nested})))
-    expected = np.full((6, 8), 1)
-    expected[1:5, 2:6], expected[2, 3] = 255, 1
-    np.testing.assert_array_equal(mask, expected)
+    drawn = np.zeros((6, 8), np.uint8)
+    drawn[1:5, 1:4] = drawn[2, 6] = drawn[3:5, 6:] = 1
+    contours, _ = cv2.findContours(drawn, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    rings = [contour.ravel().tolist() for contour in contours]
+    annotation = {"category_id": 1, "segmentation": rings, "area": float(drawn.sum())}
+    (image,) = read_coco(coco(annotation)).images
+    np.testing.assert_array_equal(regions.paint(image, IDS) == 1, drawn == 1)
+
+
+@pytest.mark.parametrize(
+    ("inner", "area", "pixels"),
+    [
+        ([2, 2, 4, 2, 4, 4, 2, 4], None, 25),  # as pycocotools fills it
+        ([2, 2, 4, 2, 4, 4, 2, 4], 25.0, 25),  # a group of polygons, as datumaro writes it
+        ([2, 2, 4, 2, 4, 4, 2, 4], 21.0, 21),  # the edge of a hole
+        ([4, 4, 6, 4, 6, 6, 4, 6], 28, 28),  # parts that overlap
+        ([4, 4, 6, 4, 6, 6, 4, 6], None, 28),
+        ([4, 4, 6.6, 4, 6.6, 6, 4, 6], None, 30),
+    ],
+)
+def test_rings_of_coco_add_up_unless_their_area_tells_of_holes(
+    inner: list[float], area: float | None, pixels: int
+) -> None:
+    outer = [0, 0, 5, 0, 5, 5, 0, 5]
+    (image,) = read_coco(coco({"category_id": 1, "segmentation": [outer, inner], "area": area})).images
+    assert np.count_nonzero(regions.paint(image, IDS) != 255) == pixels
 
 
 @pytest.mark.parametrize(

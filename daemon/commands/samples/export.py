@@ -51,10 +51,11 @@ def export(
     state_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Write the images most worth a label, best first, for a labelling tool or by hand.
+    """Write the images to label next, first ones first, for a labelling tool or by hand.
 
-    Worth much is what the live model is unsure of, what is detailed, what is of a rare condition; they are
-    spread over cameras, conditions and time, and images like each other, or like labelled ones, are left out.
+    Worth much is what the live model is unsure of, what is detailed, what is of a rare condition; among the
+    better half chance decides. They are spread over cameras, conditions and time, and images like each other,
+    or like labelled ones, are left out.
     Images that are stored at their full size come before others of the same worth. DIR gets images/, an empty
     labels/ and manifest.json: `dance-ondevice labels import DIR` takes masks in labels/, or a tool's export
     in DIR, back. A mask may have the size of its image or that of the frame as it came.

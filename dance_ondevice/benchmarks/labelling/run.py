@@ -196,7 +196,7 @@ class _Bench:
 
     def _measured(self, way: str, amount: str, seed: int) -> Arm:
         began = time.process_time()
-        labelled = self._whole() if way == "labelled_frames" else self._tapped(way, int(amount), seed)
+        labelled = self._whole(seed) if way == "labelled_frames" else self._tapped(way, int(amount), seed)
         score = self._round(labelled, f"{way}-{amount.rstrip('%')}-{seed}", seed)
         said = judged = right = pixels = 0
         for index, label in labelled.labels.items():
@@ -225,7 +225,7 @@ class _Bench:
         taps = 0
         with Taps() as pieces:
             while taps < most and len(labels) < len(self._frames):
-                index = self._asked_for(labels) if way == "taps" else int(order[len(labels)])
+                index = self._asked_for(labels, seed) if way == "taps" else int(order[len(labels)])
                 if index is None:
                     break
                 frame = self._frames[index]
@@ -241,29 +241,33 @@ class _Bench:
                 taps += done.taps
         return _Labelled({i: label for i, label in labels.items() if np.any(label != IGNORE)}, taps)
 
-    def _whole(self) -> _Labelled:
+    def _whole(self, seed: int) -> _Labelled:
         """Whole labels of the frames that the service asks for."""
         labels: dict[int, Mask] = {}
         for _ in range(max(1, round(self.plan.share * len(self._frames)))):
-            index = self._asked_for(labels)
+            index = self._asked_for(labels, seed)
             if index is None:
                 break
             labels[index] = self._truth(index)
         return _Labelled(labels, 0)
 
-    def _asked_for(self, labels: dict[int, Mask]) -> int | None:
-        """The frame most worth a label now, as the page for labels has it; None where all others repeat."""
+    def _asked_for(self, labels: dict[int, Mask], seed: int) -> int | None:
+        """The frame to label next, as the page for labels has it; None where all others repeat.
+
+        What chance has in it belongs to a frame's name, which is another one with each seed.
+        """
+        named = [replace(frame.info, id=f"{seed}-{frame.info.id}") for frame in self._frames]
         known = [
             replace(
-                self._frames[index].info,
+                named[index],
                 labelled=True,
                 classes=frozenset(map(int, np.unique(label[label != IGNORE]))),
             )
             for index, label in sorted(labels.items())
         ]
-        candidates = [frame.info for index, frame in enumerate(self._frames) if index not in labels]
+        candidates = [info for index, info in enumerate(named) if index not in labels]
         chosen = choose_for_labelling(shortlist(candidates, 1), 1, labelled=known).ids
-        return int(chosen[0]) if chosen else None
+        return int(chosen[0].partition("-")[2]) if chosen else None
 
     def _truth(self, index: int) -> Mask:
         return read_label(self._frames[index].sample, len(self.stream.classes))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -86,6 +87,21 @@ def test_a_shortlist_is_bounded_holds_the_best_and_keeps_the_order(scores: list[
     assert [s.captured_at for s in listed] == sorted(s.captured_at for s in listed)
     if store:
         assert max(s.score for s in listed) == max(scores)
+
+
+def test_chance_decides_among_the_better_half_and_is_the_same_every_time() -> None:
+    firsts = set()
+    for name in range(40):
+        store = [
+            replace(candidate(i, score=i / 10), id=f"{name}-{i}", captured_at=100.0 * i) for i in range(10)
+        ]
+        chosen = choose_for_labelling(store, 10)
+        assert chosen == choose_for_labelling(store[::-1], 10)
+        order = [int(each.partition("-")[2]) for each in chosen.ids]
+        assert set(order[:5]) == {5, 6, 7, 8, 9}
+        assert order[5:] == [4, 3, 2, 1, 0]
+        firsts.add(order[0])
+    assert firsts == {5, 6, 7, 8, 9}
 
 
 def test_near_duplicates_of_labelled_samples_are_not_chosen() -> None:

@@ -76,6 +76,21 @@ def test_a_palettes_indices_are_ids(bring, ids, folder: Path, paths: StatePaths)
 
 
 @pytest.mark.usefixtures("daemon")
+def test_greys_in_a_palette_of_another_order_are_not_read_by_their_indices(
+    *, bring, refuse, ids, folder: Path, tmp_path: Path, paths: StatePaths
+) -> None:
+    # As lossless optimisers of PNGs write a grey mask: its ids as colours, numbered as they come.
+    greys = np.unique(truth(0))[::-1]
+    numbered = np.searchsorted(-greys.astype(int), -truth(0).astype(int)).astype(np.uint8)
+    (folder / f"{ids[0]}.png").write_bytes(palette_png(numbered, [(v, v, v) for v in greys.tolist()]))
+    assert '"1,1,1" =' in " ".join(refuse(folder).split())
+    known = [f'"{v},{v},{v}" = "{NAMES[v]}"' for v in greys.tolist() if v != 255]
+    (tmp_path / "map.toml").write_text("\n".join(["[classes]", *known, '"255,255,255" = "ignore"']))
+    assert bring(folder, "--class-map", str(tmp_path / "map.toml"))["imported"] == 1
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), truth(0))
+
+
+@pytest.mark.usefixtures("daemon")
 def test_a_palettes_colours_go_by_the_table_beside_them(bring, ids, folder: Path, paths: StatePaths) -> None:
     table = [
         "background:0,0,0::",
