@@ -33,7 +33,7 @@ class Worklist:
         self._at = float("-inf")
 
     def frames(self, db: Database) -> dict[str, Any]:
-        """The frames that lack a label, in the order to label them, and the number of near-duplicates."""
+        """The frames that still lack a label, in their order, and the number of near-duplicates left out."""
         if self._monotonic() - self._at > _FRESH_SECONDS or not self._open(db):
             found = shortlist.choose(db, self._paths, _CHOSEN, most=_CANDIDATES)
             self._chosen = [{key: image.get(key) for key in _SHOWN} for image in found.images]
