@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,9 @@ import msgspec
 from dance_ondevice.daemon.children.counts import Counts, ScoreCard
 from dance_ondevice.daemon.children.estimation_jobs import Estimated
 from dance_ondevice.daemon.children.teacher_jobs import TeacherEvent
-from dance_ondevice.documents import decode
+from dance_ondevice.documents import DocumentError, decode
+
+log = logging.getLogger(__name__)
 
 #: The kinds of round; ``trainer/kinds.py`` has the code of each.
 RoundKindName = Literal["whole", "condition", "fleet"]
@@ -301,6 +304,25 @@ def read_job(path: Path) -> Job:
         DocumentError: The file does not hold a job.
     """
     return decode(path.read_bytes(), _jobs)
+
+
+class _Place(msgspec.Struct):
+    checkpoint: str
+
+
+def lies_where_it_was_written(folder: Path) -> bool:
+    """Return whether a round's folder is where its job says; else the job names files of another state.
+
+    A job that cannot be read says nothing, and counts as one that does.
+    """
+    try:
+        checkpoint = decode((folder / "job.json").read_bytes(), _Place).checkpoint
+    except (OSError, DocumentError):
+        return True
+    here = Path(checkpoint).resolve() == (folder / "checkpoint").resolve()
+    if not here:
+        log.warning("interrupted round does not go on: the state folder was moved folder=%s", folder)
+    return here
 
 
 def read_probation_job(path: Path) -> ProbationJob:

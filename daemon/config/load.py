@@ -158,7 +158,8 @@ def template() -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode("utf-8")
+        # Editors on Windows begin a file with a byte order mark, which TOML does not know.
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         problem = Problem(str(path), "", error.strerror or str(error), "a readable TOML file")
         raise ConfigError((problem,)) from error

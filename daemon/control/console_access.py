@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import re
 import secrets
@@ -12,7 +14,12 @@ from pathlib import Path
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.files import temporary_beside
 
-__all__ = ["SOCKET_MODE", "SOCKET_VARIABLE", "TokenError", "ensure_token", "read_token", "shared_socket"]
+__all__ = [
+    "SOCKET_MODE", "SOCKET_VARIABLE", "TokenError", "ensure_token", "read_token", "shared_socket",
+    "token_for_daemon",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 #: Names the socket between a daemon and a console of different users; both units set it.
 SOCKET_VARIABLE = "DANCE_CONSOLE_SOCKET"
@@ -45,12 +52,25 @@ def ensure_token(paths: StatePaths) -> str:
             # A link and not a rename: of a daemon and a console that start at once, one makes the token.
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, paths.console_token)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            temporary.rename(paths.console_token)  # FAT and exFAT have no links
         finally:
             os.close(descriptor)
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise TokenError(f"{paths.console_token} cannot be written: {error.strerror or error}") from error
     return read_token(paths) or token
+
+
+def token_for_daemon(paths: StatePaths) -> str:
+    """The console's token; where its file is no use one that nobody knows: frames need no console."""
+    try:
+        return ensure_token(paths)
+    except TokenError as error:
+        log.error("nobody can enter the console until the next start reason=%s", error)
+        return secrets.token_urlsafe(24)
 
 
 def read_token(paths: StatePaths) -> str | None:

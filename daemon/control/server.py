@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -20,6 +21,7 @@ from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.system.waker import Waker
 from dance_ondevice.daemon.wire.connections import Connections, Watch
 from dance_ondevice.documents import DocumentError, decode
+from dance_ondevice.files import temporary_beside
 
 log = logging.getLogger(__name__)
 
@@ -163,12 +165,30 @@ def default_endpoint(config: Config, paths: StatePaths, environ: Mapping[str, st
 
 
 def endpoint_in(paths: StatePaths, name: str, environ: Mapping[str, str]) -> str:
-    """The endpoint of a socket in the state folder, or in the runtime folder where its path is too long."""
+    """The endpoint of a socket in the state folder, or in the runtime folder where the former has no place.
+
+    Its path may be too long for a Unix socket, or its file system hold none, as FAT and exFAT.
+    """
     path = paths.root.absolute() / name
-    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH or not _holds_sockets(paths.root):
         digest = blake2b(os.fsencode(path), digest_size=8).hexdigest()
         path = runtime_dir(environ) / f"{digest}.sock"
     return f"ipc://{path}"
+
+
+def _holds_sockets(folder: Path) -> bool:
+    """Whether a folder's file system has Unix sockets; what else is wrong with it shows when one is made."""
+    probe = temporary_beside(folder / "probe")
+    if len(os.fsencode(probe)) > MAX_SOCKET_PATH:
+        return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as found:
+        try:
+            found.bind(str(probe))
+        except OSError as error:
+            return error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+    with contextlib.suppress(OSError):
+        probe.unlink()
+    return True
 
 
 def _listen(path: Path, mode: int) -> socket.socket:

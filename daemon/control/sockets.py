@@ -12,7 +12,7 @@ from dance_ondevice.daemon.config.reload import Changes
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.control import fleet, handlers, status
 from dance_ondevice.daemon.control.console import Console
-from dance_ondevice.daemon.control.console_access import SOCKET_MODE, ensure_token, shared_socket
+from dance_ondevice.daemon.control.console_access import SOCKET_MODE, shared_socket, token_for_daemon
 from dance_ondevice.daemon.control.running import Running
 from dance_ondevice.daemon.control.server import ControlServer, default_endpoint, endpoint_in
 from dance_ondevice.daemon.ingest.last_seen import LastSeen
@@ -78,7 +78,7 @@ def make(
     console = Console(
         paths=paths,
         control=commands,
-        token=ensure_token(paths),
+        token=token_for_daemon(paths),
         seen=seen,
         instruments=parts.instruments,
         hand=HandLabels(

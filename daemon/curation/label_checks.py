@@ -15,8 +15,10 @@ from dance_ondevice.label_formats.masks import shares
 __all__ = [
     "Agreement",
     "agreement",
+    "another_list_text",
     "compared",
     "id_shares",
+    "of_another_list",
     "one_class_map",
     "only_ends",
     "shift_text",
@@ -29,6 +31,8 @@ SHIFTS = (1, -1)
 #: Mean IoU from which a shift is accepted, and the factor by which it must exceed that of the unshifted ids.
 _BELIEVED = 0.2
 _TIMES = 2.0
+#: The most ids beyond the classes that a list of classes is taken to have; a photograph in grey has more.
+_MOST_OTHERS = 64
 #: With fewer classes than this, masks agree by chance.
 _FEWEST_CLASSES = 3
 
@@ -113,6 +117,32 @@ def too_many_text(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
         f"{id_shares(counts)}. If 0 is the background, give --class-map with\n\n"
         f"{one_class_map(classes, 1)}\n\n"
         f'If 0 is {classes[0]} and {n} is what nobody drew on, give it with\n\n[classes]\n{n} = "ignore"'
+    )
+
+
+def of_another_list(counts: NDArray[np.int64], n_classes: int) -> bool:
+    """Whether masks hold most of the ids from the first that is no class to their largest one.
+
+    Then they were made for a list of more classes, and the ids that are classes may mean others too.
+    """
+    wrong = np.flatnonzero(counts[n_classes:IGNORE])
+    if wrong.size < 2:
+        return False
+    span = int(wrong[-1]) + 1
+    return span <= _MOST_OTHERS and 2 * wrong.size >= span
+
+
+def another_list_text(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """The message about masks that were made for another list of classes."""
+    there = [int(i) for i in np.flatnonzero(counts[:IGNORE])]
+    ids = "\n".join(["[classes]", *(f'{i} = "ignore"' for i in there)])
+    last = len(classes) - 1
+    return (
+        f"the masks hold ids up to {there[-1]}, and the model has {len(classes)} classes, 0 to {last}: they "
+        "were made for another list of classes, in which the other ids may mean other classes as well. "
+        f"Nothing was imported.\nThe ids are {id_shares(counts)}. Say what each of them is with --class-map "
+        f"and\n\n{ids}\n# the classes are: {', '.join(classes)}\n\nIf those up to {last} are the model's, "
+        "give --trust-ids: masks with others are refused then"
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dance_ondevice.daemon.curation.manifest import MANIFEST
-from dance_ondevice.label_formats.colours import TABLES, ColourTable, read_table
+from dance_ondevice.label_formats.colours import TABLES, ColourTable, is_table, read_table
 from dance_ondevice.label_formats.names import stems
 from dance_ondevice.label_formats.regions import FormatError
 from dance_ondevice.label_formats.tree import Entry, Tree, is_zip
@@ -79,7 +79,10 @@ def sort_out(tree: Tree, path: Path, kind: str) -> Found:
     exports = [
         entry
         for entry in entries
-        if entry.path.suffix.lower() in _EXPORTS and entry.name != MANIFEST and kind != "png"
+        if entry.path.suffix.lower() in _EXPORTS
+        and entry.name != MANIFEST
+        and entry.name.lower() not in TABLES
+        and kind != "png"
     ]
     exports = _without_painted(exports, masks)
     if masks and not exports and all(BRUSH_PNG.fullmatch(mask.entry.name) for mask in masks):
@@ -150,14 +153,15 @@ def _tables(entries: Iterable[Entry], path: Path) -> dict[PurePosixPath, ColourT
     found = {
         entry.path.parent: read_table(entry.name, entry.read())
         for entry in entries
-        if entry.name.lower() in TABLES
+        if is_table(entry.name, entry.read)
     }
-    outside = [file for name in TABLES if (file := path.absolute().parent / name).is_file()]
-    if outside:
-        try:
+    beside = [path.absolute().parent / name for name in TABLES]
+    try:
+        outside = [file for file in beside if file.is_file() and is_table(file.name, file.read_bytes)]
+        if outside:
             found[PurePosixPath("..")] = read_table(outside[0].name, outside[0].read_bytes())
-        except OSError as error:
-            raise FormatError(f"{outside[0]}: {error.strerror or error}") from error
+    except OSError as error:
+        raise FormatError(f"{error.filename}: {error.strerror or error}") from error
     return found
 
 

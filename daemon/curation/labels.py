@@ -23,6 +23,7 @@ from dance_ondevice.images.labels import IGNORE, LabelError, check_label
 from dance_ondevice.label_formats import masks, regions
 from dance_ondevice.label_formats.class_map import ClassMap, suggest, unknown_classes
 from dance_ondevice.label_formats.colours import BACKGROUND, ColourTable
+from dance_ondevice.label_formats.names import made_by_roboflow
 from dance_ondevice.label_formats.reader import read_bytes
 from dance_ondevice.label_formats.regions import Annotated, Export, FormatError, OtherFormat
 from dance_ondevice.label_formats.tree import Entry
@@ -30,6 +31,11 @@ from dance_ondevice.label_formats.tree import Entry
 __all__ = ["make_plan"]
 
 Mask = NDArray[np.uint8]
+
+_AUGMENTED = (
+    "one of several labels for the sample, as Roboflow makes them by augmentation: generate a version "
+    "without augmentation, and export that"
+)
 
 #: The most masks that are compared with stored labels, and fewer with the live model, which is slow.
 _COMPARED, _COMPARED_BY_MODEL = 24, 6
@@ -145,7 +151,7 @@ class _Planner:
                 check_label(mask, len(self.classes))
         except (ImageError, LabelError, FormatError) as error:
             target = self.targets.find(name)
-            self._refuse(name, target, str(error) if target else self.targets.missing)
+            self._refuse(name, target, str(error) if target else self.targets.missing(name))
             return
         self._add(name, name, lambda _: mask, ids=plain, place=str(file.entry.path))
 
@@ -159,10 +165,12 @@ class _Planner:
             self._add_drawn(image, ids)
 
     def too_many(self) -> str | None:
-        """The message about ids that are one more than there are classes; None without such ids."""
+        """The message about ids of more classes than there are; None without such ids."""
         n = len(self.classes)
         if self.ids[n] and not self.ids[n + 1 : IGNORE].any():
             return label_checks.too_many_text(self.ids, self.classes)
+        if label_checks.of_another_list(self.ids, n):
+            return label_checks.another_list_text(self.ids, self.classes)
         return None
 
     def hint(self) -> str | None:
@@ -213,7 +221,7 @@ class _Planner:
         """Plan a label whose file was read; ``place`` is the file's path, if it has one of its own."""
         target = self.targets.find(name)
         if target is None:
-            self._refuse(file, None, self.targets.missing)
+            self._refuse(file, None, self.targets.missing(name))
             return
         try:
             mask = _fitted(read(target), target)
@@ -249,8 +257,18 @@ class _Planner:
         if first[1] == png:
             why = f"the same label as {first[0]}"
             self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
+        elif made_by_roboflow(file) and made_by_roboflow(first[0]):
+            # The first may be turned or mirrored as well as the second.
+            self.labels = [self._augmented(each, target.sample) for each in self.labels]
+            self._refuse(file, target, _AUGMENTED)
         else:
             self._refuse(file, target, f"a second label for the sample, other than that of {first[0]}")
+
+    @staticmethod
+    def _augmented(label: Planned, sample: str) -> Planned:
+        if label.png is None or label.sample != sample:
+            return label
+        return Planned(file=label.file, action="refused", why=_AUGMENTED, sample=sample)
 
     def _refuse(self, file: str, target: Target | None, why: str) -> None:
         sample = None if target is None else target.sample
@@ -278,7 +296,9 @@ class _Planner:
         if base:
             lookup[0] = self._class_map.background
         names = [name for name, _ in table.rows]
-        for index in (int(i) for i in np.unique(ids) if i != IGNORE and not (base and i == 0)):
+        # V7's grey masks give the last class the brightest grey.
+        ignored = set() if len(names) > IGNORE else {IGNORE}
+        for index in (int(i) for i in np.unique(ids) if int(i) not in ignored and not (base and i == 0)):
             if index - base >= len(names):
                 raise LabelError(f"the mask holds id {index}, and {table.name} names {len(names)} classes")
             lookup[index] = self._lookup(names[index - base])

@@ -51,21 +51,26 @@ class Targets:
     def find(self, name: str) -> Target | None:
         """The one sample that a file's name means, by the rule of ``names.stems``, else by its number.
 
-        None where there is no such sample, or several with that number.
+        None where there is no such sample, or several with that number. The number in a sample's id is not
+        looked for: a sample that is gone must not lend its label to another one of that number.
         """
         for stem in names.stems(name):
             rows = self._select("id = ?", stem)
             if rows:
                 return rows[0]
         number = names.last_number(name)
-        if self._camera is None or number is None:
+        if self._camera is None or number is None or names.names_a_sample(name):
             return None
         rows = self._select("camera = ? and seq = ?", self._camera, number)
         return rows[0] if len(rows) == 1 else None
 
-    @property
-    def missing(self) -> str:
+    def missing(self, name: str) -> str:
         """The reason why a name means no sample, and what would help."""
+        if names.names_a_sample(name):
+            return (
+                "no sample of this name: it has the form of a sample's id, and that sample was evicted or "
+                "removed, or is another board's"
+            )
         if self._camera is None:
             return (
                 "no sample of this name: a file is named as the sample's id; --camera NAME matches by the "

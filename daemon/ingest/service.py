@@ -27,6 +27,7 @@ from dance_ondevice.daemon.ingest.decision import (
     DecidedFrame,
     FrameDecider,
     Measured,
+    checked,
     judged,
     new_sample,
     pending_frame,
@@ -365,7 +366,7 @@ class Ingest(Service):
         stored = self._store.add_sample(sample)
 
         def answer() -> None:
-            promise = stored.result()
+            promise = checked(decided, stored.result())
             self._count(decided, "kept")
             self._acknowledge(item, decided, promise)
 

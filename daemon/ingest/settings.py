@@ -10,6 +10,7 @@ from dance_ondevice.daemon.store.samples import (
     LabelEmpty,
     LabelMismatch,
     NewSample,
+    OtherPicture,
     Stored,
     StoreError,
     StoreFull,
@@ -23,6 +24,7 @@ _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
     (UnknownSample, "unknown_sample"),
     (LabelMismatch, "label_size"),
     (LabelEmpty, "label_empty"),
+    (OtherPicture, "captured_at"),
     (StoreError, "store_failed"),
 )
 

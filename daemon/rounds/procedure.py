@@ -305,6 +305,7 @@ class RoundProcedure:
             (folder / "checkpoint" / "complete").exists()
             and pointer is not None
             and pointer.version == row["parent"]
+            and jobs.lies_where_it_was_written(folder)
         )
 
     def _train_and_judge(self, part: RoundPart) -> Outcome:

@@ -40,6 +40,10 @@ class LabelMismatch(StoreError):  # noqa: N818
     """The label is not an image of the sample's native size."""
 
 
+class OtherPicture(StoreError):  # noqa: N818
+    """A labelled frame has the id of another picture that is stored."""
+
+
 class LabelEmpty(StoreError):  # noqa: N818
     """The label has 255 in every pixel, so there is nothing to learn from it."""
 
@@ -115,6 +119,7 @@ class Stored:
     Attributes:
         id: Id of the stored sample; of the earlier one for a duplicate.
         duplicate: Whether the frame had been stored before.
+        same_picture: Whether it is that picture; of another one with the same id nothing is stored.
         score: Spatial complexity of the stored sample.
         scale: Scale of the stored sample.
         kept: Always true.
@@ -125,6 +130,7 @@ class Stored:
     score: float
     scale: float
     kept: bool = True
+    same_picture: bool = True
 
 
 def digest(data: bytes | memoryview) -> str:

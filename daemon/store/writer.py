@@ -36,6 +36,7 @@ from dance_ondevice.daemon.store.samples import (
     LabelEmpty,
     LabelProtected,
     NewSample,
+    OtherPicture,
     SampleFiles,
     Stored,
     StoreError,
@@ -156,7 +157,7 @@ class GroupWriter:
         received = sample.received_digest or image_digest(sample.data)
         twin = self._find_twin(sample, received)
         if twin is not None:
-            return self._stage_duplicate(operation, twin)
+            return self._stage_duplicate(operation, twin, received)
         stored, native = (sample.width, sample.height), (sample.native_width, sample.native_height)
         if sample.label is not None:
             native_size(sample.label, stored, native)
@@ -189,9 +190,10 @@ class GroupWriter:
         files = (image,) if sample.label is None else (image, label_path(image))
         return _Step(future=operation.future, commit=commit, files=files, image=image, row=row, stored=answer)
 
-    def _stage_duplicate(self, operation: AddSample, twin: Known) -> _Step:
+    def _stage_duplicate(self, operation: AddSample, twin: Known, received: str) -> _Step:
         sample = operation.sample
         self._known[twin.id] = twin  # it is confirmed again, so this group must not evict it
+        same = self._is_same_picture(sample, twin, received)
         relabel: Callable[[Database], None] | None = None
         # A label without a class is worthless: it neither is added later nor replaces a model's.
         if (
@@ -199,6 +201,11 @@ class GroupWriter:
             and sample.classes
             and (twin.label_bytes is None or twin.label_source in MACHINES)
         ):
+            if not same:
+                raise OtherPicture(
+                    f"another picture is stored as {twin.id}, so the label is not for it: count seq up by "
+                    "one for each frame, and give captured_at in seconds since 1970 with its fraction"
+                )
             label = AddLabel(
                 twin.id, sample.label, sample.classes, sample.label_source or "sender", operation.future
             )
@@ -210,10 +217,19 @@ class GroupWriter:
             found = db.execute("SELECT score, scale FROM samples WHERE id = ?", [twin.id]).fetchone()
             if found is None:
                 raise StoreError(f"the first copy of {twin.id} could not be stored; send it again")
-            return Stored(id=twin.id, duplicate=True, score=found[0], scale=found[1])
+            return Stored(id=twin.id, duplicate=True, score=found[0], scale=found[1], same_picture=same)
 
         files = () if relabel is None else (label_path(twin.image),)
         return _Step(future=operation.future, commit=commit, files=files)
+
+    def _is_same_picture(self, sample: NewSample, twin: Known, received: str) -> bool:
+        # What a rebuilt index has is the digest of the stored image, which may be smaller.
+        if twin.native is None or self._frames.get((sample.camera, sample.seq, received)) == twin.id:
+            return True
+        query = "SELECT received_digest FROM samples WHERE id = ?"
+        found = self._db.execute(query, [twin.id]).fetchone()
+        # Versions before 0.2.0 took another, shorter digest.
+        return found is not None and (found[0] == received or len(found[0]) != len(received))
 
     def _stage_label(self, known: Known, label: AddLabel) -> Callable[[Database], None]:
         png, source = label.png, label.source

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -22,7 +22,8 @@ class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]
     """Fires once per interval of the monotonic clock; after a longer pause only once."""
 
     def __init__(self, seconds: float, monotonic: Monotonic = time.monotonic) -> None:
-        super().__init__(seconds=seconds)
+        # Without a zone APScheduler asks for the name of the local one, which a machine may not have.
+        super().__init__(seconds=seconds, timezone="UTC")
         self._seconds = seconds
         self._monotonic = monotonic
         self._due = monotonic() + seconds
@@ -40,6 +41,29 @@ class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]
             left = self._seconds if left <= -self._seconds else left + self._seconds
             self._due = self._monotonic() + left
         return now + timedelta(seconds=left)
+
+
+class SystemTime(tzinfo):
+    """The local time of this machine as the C library has it, by which the window is looked at, too.
+
+    A zone's name, which APScheduler would ask for, is missing where TZ is a rule such as
+    CET-1CEST,M3.5.0,M10.5.0 and where /etc/localtime is a file, as in many containers.
+    """
+
+    def utcoffset(self, at: datetime | None) -> timedelta | None:
+        """The offset at a local time."""
+        return None if at is None else at.replace(tzinfo=None).astimezone().utcoffset()
+
+    def dst(self, at: datetime | None) -> None:
+        """Unknown, and not needed."""
+
+    def tzname(self, at: datetime | None) -> str:
+        """The abbreviation at a local time."""
+        return "system" if at is None else at.replace(tzinfo=None).astimezone().tzname() or "system"
+
+    def fromutc(self, at: datetime) -> datetime:
+        """Convert from UTC."""
+        return at.replace(tzinfo=timezone.utc).astimezone().replace(tzinfo=self)
 
 
 class DailyOpening(CronTrigger):  # type: ignore[misc]
@@ -117,10 +141,4 @@ def next_look(scheduler: BackgroundScheduler, window_open: bool) -> datetime | N
 
 def _opening(window: str) -> DailyOpening:
     hour, minute = window.split("-", maxsplit=1)[0].split(":")
-    return DailyOpening(hour=int(hour), minute=int(minute), timezone=_local_timezone())
-
-
-def _local_timezone() -> str:
-    from tzlocal import get_localzone_name
-
-    return get_localzone_name() or "UTC"
+    return DailyOpening(hour=int(hour), minute=int(minute), timezone=SystemTime())

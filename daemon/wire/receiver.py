@@ -225,6 +225,10 @@ class Receiver:
     ) -> tuple[zmq.Socket[bytes], tuple[str, ...]]:
         """A bound socket and its endpoints with real ports; ``key`` is their key in the configuration."""
         socket = self._open(kind, endpoints)
+        if kind == zmq.ROUTER:
+            # A sender with a routing id of its own comes back under it after a power cut, before its old
+            # connection is known to be dead; libzmq would ignore the new one for good.
+            socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         try:
             if self._curve:
                 serve(socket, self._curve.pair)

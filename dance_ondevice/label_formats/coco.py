@@ -28,6 +28,9 @@ from dance_ondevice.label_formats.regions import (
 
 __all__ = ["is_coco", "looks_like", "read", "read_coco"]
 
+#: By how much a fraction may leave the image, and a position the first pixel, after rounding.
+_OVER = 0.01
+
 
 def looks_like(file: LabelFile) -> bool:
     """Return whether a file is COCO JSON."""
@@ -62,6 +65,7 @@ def read_coco(document: object) -> Export:
     categories = _by_id(document["categories"], "category")
     images = _by_id(document["images"], "image")
     drawn: dict[object, list[Mapping[str, Any]]] = {}
+    fractions = _in_fractions(_objects(document["annotations"], "annotation"))
     for annotation in _objects(document["annotations"], "annotation"):
         if "segments_info" in annotation:
             raise OtherFormat(
@@ -84,7 +88,8 @@ def read_coco(document: object) -> Export:
             if not name:
                 raise FormatError("it has no file name")
             width, height = check_size(image.get("width"), image.get("height"))
-            regions = tuple(_region(each, categories, (height, width)) for each in drawn.get(key, ()))
+            unit = (width, height) if fractions else (1, 1)
+            regions = tuple(_region(each, categories, (height, width), unit) for each in drawn.get(key, ()))
         except FormatError as error:
             refused.append(Refused(name or f"image {key}", str(error)))
         else:
@@ -93,7 +98,10 @@ def read_coco(document: object) -> Export:
 
 
 def _region(
-    annotation: Mapping[str, Any], categories: Mapping[object, Mapping[str, Any]], size: tuple[int, int]
+    annotation: Mapping[str, Any],
+    categories: Mapping[object, Mapping[str, Any]],
+    size: tuple[int, int],
+    unit: tuple[int, int],
 ) -> Region:
     key = _key(annotation.get("category_id"))
     category = categories.get(key) if isinstance(key, (int, str)) else None
@@ -101,11 +109,13 @@ def _region(
         raise FormatError(f"an annotation is of category {key!r}, which has no name")
     name, shape = category["name"], annotation.get("segmentation")
     if isinstance(shape, list) and shape:
-        # VIA writes the numbers of a single ring without a list around them.
-        rings = [_ring(numbers) for numbers in (shape if isinstance(shape[0], list) else [shape])]
+        rings = [_ring(numbers, unit) for numbers in _listed(shape)]
         # A ring of one or two points has no area, and tools write such beside others.
         rings = [ring for ring in rings if len(ring) > 2] or rings
-        return Region(name, _rings(rings, annotation.get("area")))
+        area = annotation.get("area")
+        if isinstance(area, (int, float)):
+            area *= unit[0] * unit[1]
+        return Region(name, _rings(rings, area))
     if isinstance(shape, Mapping):
         if shape.get("size") != list(size):
             raise FormatError(f"an RLE of {name!r} has size {shape.get('size')}, its image {list(size)}")
@@ -143,7 +153,27 @@ def _rings(rings: list[list[tuple[float, float]]], area: object) -> Paint:
     return fill
 
 
-def _ring(numbers: object) -> list[tuple[float, float]]:
+def _in_fractions(annotations: list[Mapping[str, Any]]) -> bool:
+    """Return whether all outlines are in fractions of their image, as Azure Machine Learning writes them.
+
+    In pixels they would all lie within the first one.
+    """
+    shapes = [shape for each in annotations if isinstance(shape := each.get("segmentation"), list) and shape]
+    rings = [numbers for shape in shapes for numbers in _listed(shape) if isinstance(numbers, list)]
+    return bool(rings) and all(
+        isinstance(number, (int, float)) and -_OVER <= number <= 1 + _OVER
+        for ring in rings
+        for number in ring
+    )
+
+
+def _listed(shape: list[Any]) -> list[Any]:
+    """Return the rings of an outline; VIA writes the numbers of a single one without a list around them."""
+    return shape if isinstance(shape[0], list) else [shape]
+
+
+def _ring(numbers: object, unit: tuple[int, int]) -> list[tuple[float, float]]:
+    """Return the points of a ring in pixels; ``unit`` is the width and height of what it is measured in."""
     if (
         not isinstance(numbers, list)
         or len(numbers) % 2
@@ -151,7 +181,8 @@ def _ring(numbers: object) -> list[tuple[float, float]]:
     ):
         raise FormatError("a polygon is no list of x, y, x, y, ...")
     try:
-        return [(float(x), float(y)) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
+        across, down = float(unit[0]), float(unit[1])
+        return [(x * across, y * down) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
     except OverflowError as error:
         raise FormatError("a polygon has a point that is not a position in an image") from error
 

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.label_formats.regions import FormatError
 
-__all__ = ["BACKGROUND", "TABLES", "Colour", "ColourTable", "parse_colour", "read_table"]
+__all__ = ["BACKGROUND", "TABLES", "Colour", "ColourTable", "is_table", "parse_colour", "read_table"]
 
 Colour = tuple[int, int, int]
 
 #: Names of such files, in small letters: of CVAT and Pascal VOC, of CamVid, of CamVid as Kaggle has it, of
-#: LabelMe's conversion to Pascal VOC, and of Roboflow.
+#: LabelMe's conversion to Pascal VOC, of Roboflow, of V7 Darwin, and of Supervisely's machine masks.
 TABLES = (
     "labelmap.txt", "label_colors.txt", "label_colours.txt", "class_dict.csv", "class_names.txt",
-    "_classes.csv",
+    "_classes.csv", "class_mapping.csv", "obj_class_to_machine_color.json",
 )  # fmt: skip
 #: Names of tools for pixels without a drawing.
 BACKGROUND = frozenset(
-    {"background", "_background_", "unlabeled", "unlabelled", "void", "ignore", "ignored", "__ignore__"}
+    {
+        "background",
+        "_background_",
+        "__background__",
+        "unlabeled",
+        "unlabelled",
+        "void",
+        "ignore",
+        "ignored",
+        "__ignore__",
+    }
 )
 
 _COLOUR = re.compile(r"\s*(\d{1,3})\s*[,; ]\s*(\d{1,3})\s*[,; ]\s*(\d{1,3})\s*")
@@ -53,6 +65,14 @@ class ColourTable:
         return self.numbered or (bool(self.rows) and self.rows[0][0].casefold() in BACKGROUND)
 
 
+def is_table(name: str, read: Callable[[], bytes]) -> bool:
+    """Return whether a file is such a table, by its name, and by its headings where the name says little."""
+    kind = name.lower()
+    if kind == "class_mapping.csv":
+        return read().removeprefix(b"\xef\xbb\xbf").startswith(b"class_name,class_color")
+    return kind in TABLES
+
+
 def read_table(name: str, data: bytes) -> ColourTable:
     """Read a table from a file with one of the names in ``TABLES``.
 
@@ -64,10 +84,25 @@ def read_table(name: str, data: bytes) -> ColourTable:
     except UnicodeDecodeError as error:
         raise FormatError(f"{name} is no text in UTF-8: {error}") from error
     lines = [line for line in text.splitlines() if line.strip()]
+    try:
+        return _table(name, lines)
+    except csv.Error as error:
+        raise FormatError(f"{name} is no table of names: {error}") from error
+
+
+def _table(name: str, lines: Sequence[str]) -> ColourTable:
     kind = name.lower()
     if kind == "_classes.csv":
         return ColourTable(name, tuple((each, None) for each in _roboflow(name, lines)), numbered=True)
-    parse = {"labelmap.txt": _voc, "class_dict.csv": _kaggle, "class_names.txt": _labelme}.get(kind, _camvid)
+    if kind == "class_mapping.csv" and (ids := _darwin_ids(lines)):
+        return ColourTable(name, tuple((each, None) for each in _by_id(name, ids)), numbered=True)
+    if kind == "obj_class_to_machine_color.json":
+        ids = _supervisely_ids(name, "".join(lines))
+        return ColourTable(name, tuple((each, None) for each in _by_id(name, ids)), numbered=True)
+    parse = {
+        "labelmap.txt": _voc, "class_dict.csv": _kaggle, "class_names.txt": _labelme,
+        "class_mapping.csv": _darwin,
+    }.get(kind, _camvid)  # fmt: skip
     rows = [row for row in map(parse, lines) if row is not None]
     if not rows:
         raise FormatError(f"{name} names no class")
@@ -125,6 +160,32 @@ def _roboflow(file: str, lines: Sequence[str]) -> list[str]:
         number, _, name = line.partition(",")
         if number.strip().isascii() and number.strip().isdigit() and name.strip():
             names.setdefault(int(number), name.strip())
+    return _by_id(file, names)
+
+
+def _darwin(line: str) -> tuple[str, Colour | None] | None:
+    """Parse a line ``name,r g b`` below a line of headings."""
+    row = next(csv.reader([line]))
+    colour = parse_colour(row[1]) if len(row) > 1 else None
+    return None if colour is None else (row[0].strip(), colour)
+
+
+def _darwin_ids(lines: Sequence[str]) -> dict[int, str]:
+    """Parse lines ``name,id`` below a line of headings; without any where the file gives colours."""
+    rows = [row for row in csv.reader(lines) if len(row) > 1]
+    return {int(row[1]): row[0].strip() for row in rows if re.fullmatch(r"\s*[0-9]{1,3}\s*", row[1])}
+
+
+def _supervisely_ids(file: str, text: str) -> dict[int, str]:
+    """Parse ``{"name": [id, id, id], ...}``, where 0 is the background."""
+    try:
+        found = decode(text, dict[str, tuple[int, int, int]])
+    except DocumentError as error:
+        raise FormatError(f"{file} cannot be read: {error}") from error
+    return {0: "background", **{grey: name for name, (grey, _, _) in found.items() if grey >= 0}}
+
+
+def _by_id(file: str, names: Mapping[int, str]) -> list[str]:
     if not names or max(names) > 255:
         raise FormatError(f"{file} does not say which class each id from 0 to 255 is")
     return [names.get(number, f"id {number}") for number in range(max(names) + 1)]

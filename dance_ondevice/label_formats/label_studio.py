@@ -306,8 +306,11 @@ def _annotation(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def _file_name(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> tuple[str, bool]:
     """Return the image's name, and whether it is an upload to Label Studio.
 
-    The name is in the data that is called as the image that was drawn on, or image; else in the first that
-    ends like an image, else in what the task says of its upload, else in the first text.
+    The name is in the data that is called as the image that was drawn on, or image; else in that which ends
+    like an image, else in what the task says of its upload, else in the first text.
+
+    Raises:
+        FormatError: Several end like an image, and nothing says which one was drawn on.
     """
     data = task["data"]
     if not isinstance(data, Mapping):
@@ -318,11 +321,19 @@ def _file_name(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> tuple[
         named = {key: (_of_address(value), "/upload/" in value) for key, value in texts.items()}
     except ValueError as error:
         raise FormatError(f"its image is no address: {error}") from error
-    drawn_on = [key for each in _results(annotation) if isinstance(key := each.get("to_name"), str)]
-    first = [named.pop(key, ("", False)) for key in (*drawn_on[:1], "image")]
+    results = _results(annotation)
+    # Older versions also write the data's own key, as $key.
+    given = [text.removeprefix("$") for key in ("source", "to_name") for text in _texts(results, key)[:1]]
+    first = [named.pop(key, ("", False)) for key in (*given, "image")]
     upload = task.get("file_upload")
     last = (base_name(upload), True) if isinstance(upload, str) else ("", False)
     ordered = [*first, *named.values()]
+    others = {name for name, _ in named.values() if looks_like_image(name)}
+    if results and len(others) > 1 and not any(name for name, _ in first):
+        raise FormatError(
+            f"its data has several images ({', '.join(sorted(others))}), and nothing says which one was "
+            'drawn on: call the <Image> tag as its data, as in name="photo" value="$photo", and export again'
+        )
     images = [each for each in (*ordered, last) if looks_like_image(each[0])]
     return next(iter([*images, *(each for each in ordered if each[0])]), ("", False))
 
@@ -341,6 +352,10 @@ def _drawn_page(data: Mapping[str, Any], annotation: Mapping[str, Any]) -> dict[
 def _results(annotation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     results = annotation.get("result")
     return [each for each in results if isinstance(each, Mapping)] if isinstance(results, list) else []
+
+
+def _texts(results: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    return [text for each in results if isinstance(text := each.get(key), str)]
 
 
 def _of_address(address: str) -> str:

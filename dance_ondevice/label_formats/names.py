@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["base_name", "last_number", "looks_like_image", "stems", "without_upload"]
+__all__ = [
+    "base_name",
+    "last_number",
+    "looks_like_image",
+    "made_by_roboflow",
+    "names_a_sample",
+    "stems",
+    "without_upload",
+]
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 #: Prefix that Label Studio's upload adds to a file's name, and its converter to one that it downloads.
@@ -20,6 +28,10 @@ _LAYOUT = re.compile(
 )
 #: Roboflow's addition to the name of each image of a version: the old ending, perhaps twice, and a key.
 _ROBOFLOW = re.compile(r"(?:_(?:jpe?g|png|webp|bmp|tiff?))+\.rf\.[0-9A-Za-z]+\Z", re.IGNORECASE)
+#: What browsers and desktops add to the name of a second copy.
+_COPY = re.compile(r" ?\(\d{1,3}\)\Z")
+#: The end of a sample's id: microseconds since 1970, from 2001 on, and the sequence number.
+_SAMPLE = re.compile(r".-\d{15,17}-\d+\Z", re.DOTALL)
 _LAST_NUMBER = re.compile(r"(\d{1,18})\D*\Z")
 
 
@@ -36,9 +48,17 @@ def looks_like_image(name: str) -> bool:
 def stems(name: str) -> tuple[str, ...]:
     """Return the possible sample names of a file's name in the order of trials: unchanged first."""
     stem = _without_ending(base_name(name))
-    bare = _LAYOUT.sub("", stem)
-    found = [stem, _without_ending(stem), bare, _without_ending(bare), _ROBOFLOW.sub("", bare)]
-    return tuple(dict.fromkeys([*found, *map(without_upload, found)]))
+    return tuple(dict.fromkeys([*_variants(stem), *_variants(_COPY.sub("", stem))]))
+
+
+def made_by_roboflow(name: str) -> bool:
+    """Return whether Roboflow wrote an image of this name; of augmented images there are several."""
+    return _ROBOFLOW.search(_LAYOUT.sub("", _without_ending(base_name(name)))) is not None
+
+
+def names_a_sample(name: str) -> bool:
+    """Return whether a file's name has the form of a sample's id, whether or not there is such a sample."""
+    return any(_SAMPLE.search(stem) for stem in stems(name))
 
 
 def without_upload(name: str) -> str:
@@ -56,3 +76,9 @@ def last_number(name: str) -> int | None:
 def _without_ending(name: str) -> str:
     stem, dot, ending = name.rpartition(".")
     return stem if stem and f"{dot}{ending}".lower() in _IMAGES else name
+
+
+def _variants(stem: str) -> list[str]:
+    bare = _LAYOUT.sub("", stem)
+    found = [stem, _without_ending(stem), bare, _without_ending(bare), _ROBOFLOW.sub("", bare)]
+    return [*found, *map(without_upload, found)]

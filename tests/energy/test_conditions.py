@@ -36,3 +36,27 @@ def test_mains_mice_and_broken_sensors_do_not_count(tmp_path: Path) -> None:
     put(tmp_path / "class/thermal/thermal_zone1/temp", "garbage")
     (tmp_path / "class/thermal/thermal_zone2").mkdir()
     assert read_conditions(tmp_path) == Conditions(None, None)
+
+
+def test_a_zone_that_is_no_sensor_does_not_count(tmp_path: Path) -> None:
+    """A Jetson Nano: its PMIC-Die stands at 100 °C, at which no round would ever start."""
+    zones = [("AO-therm", 41500), ("CPU-therm", 34000), ("PMIC-Die", 100000), ("thermal-fan-est", 33000)]
+    for number, (kind, temperature) in enumerate(zones):
+        put(tmp_path / f"class/thermal/thermal_zone{number}/type", f"{kind}\n")
+        put(tmp_path / f"class/thermal/thermal_zone{number}/temp", f"{temperature}\n")
+    assert read_conditions(tmp_path).temperature_c == 41.5
+
+
+def test_without_a_zone_the_processors_own_sensor_counts(tmp_path: Path) -> None:
+    """A mini PC with a Ryzen: no thermal zone, and Tctl is above the temperature on some of them."""
+    put(tmp_path / "class/hwmon/hwmon0/name", "nvme\n")
+    put(tmp_path / "class/hwmon/hwmon0/temp1_input", "90000\n")
+    put(tmp_path / "class/hwmon/hwmon1/name", "k10temp\n")
+    put(tmp_path / "class/hwmon/hwmon1/temp1_input", "85250\n")
+    put(tmp_path / "class/hwmon/hwmon1/temp1_label", "Tctl\n")
+    assert read_conditions(tmp_path).temperature_c == 85.25
+    put(tmp_path / "class/hwmon/hwmon1/temp2_input", "58250\n")
+    put(tmp_path / "class/hwmon/hwmon1/temp2_label", "Tdie\n")
+    assert read_conditions(tmp_path).temperature_c == 58.25
+    put(tmp_path / "class/thermal/thermal_zone0/temp", "45000\n")
+    assert read_conditions(tmp_path).temperature_c == 45.0

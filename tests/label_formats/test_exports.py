@@ -287,6 +287,20 @@ def test_label_studio_names_the_image_that_was_drawn_on(data: dict[str, Any], re
     assert read_label_studio([drawn]).images[0].image == "front-1-1.jpg"
 
 
+@pytest.mark.parametrize(
+    ("drawn", "name"),
+    [({"to_name": "img"}, None), ({"to_name": "img", "source": "$now"}, "b-1-2.jpg"), ({}, None)],
+)
+def test_of_several_images_one_that_may_be_another_is_no_guess(
+    drawn: dict[str, Any], name: str | None
+) -> None:
+    both = {**task(drawn_on(**drawn)), "data": {"before": "s3://b/a-1-1.jpg", "now": "s3://b/b-1-2.jpg"}}
+    export = read_label_studio([both])
+    assert [image.image for image in export.images] == ([] if name is None else [name])
+    if name is None:
+        assert "several images (a-1-1.jpg, b-1-2.jpg)" in export.refused[0].why
+
+
 def test_a_task_alone_and_an_annotation_of_a_target_storage_are_read() -> None:
     one = task(drawn_on())
     annotation = {**one["annotations"][1], "task": {"id": 3, "data": one["data"]}}
@@ -324,6 +338,20 @@ def test_what_other_programs_make_of_json_is_read(text: str) -> None:
 def test_an_archive_says_that_it_wants_to_be_unpacked(start: bytes, kind: str) -> None:
     with pytest.raises(FormatError, match=f"{kind} archive: unpack it"):
         read_bytes("labels.tar.gz", start + b"rest")
+
+
+def test_outlines_in_fractions_of_the_image_are_as_large_as_they_were_drawn() -> None:
+    lower = {"category_id": 2, "segmentation": [[0, 0.5, 1, 0.5, 1.0, 1.0, 0, 1]]}
+    mask = mask_of(
+        read_coco(coco(lower, {"category_id": 1, "segmentation": [[0, 0, 0.25, 0, 0.25, 0.5, 0, 0.5]]}))
+    )
+    expected = np.full((6, 8), 255)
+    expected[3:], expected[:3, :2] = 2, 1
+    np.testing.assert_array_equal(mask, expected)
+    # One outline in pixels, and all are.
+    small = {"category_id": 1, "segmentation": [[0, 0, 1, 0, 1, 1, 0, 1]]}
+    pixels = mask_of(read_coco(coco({"category_id": 2, "segmentation": [[4, 0, 8, 0, 8, 6, 4, 6]]}, small)))
+    assert (pixels == 1).sum() == 1
 
 
 def test_a_ring_without_an_area_beside_others_is_nothing() -> None:

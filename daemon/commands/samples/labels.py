@@ -224,7 +224,7 @@ def _class_map(file: Path | None, classes: tuple[str, ...]) -> ClassMap:
     if file is None:
         return ClassMap()
     try:
-        return read_class_map(file.read_text("utf-8"), classes)
+        return read_class_map(file.read_text("utf-8-sig"), classes)
     except (OSError, UnicodeDecodeError, ClassMapError) as error:
         raise ClassMapError(f"{file}: {error}") from error
 

@@ -161,6 +161,12 @@ def test_a_section_must_be_a_table(site: Path):
     assert "[ingest]" in problem.allowed
 
 
+def test_a_byte_order_mark_is_no_syntax_error(site: Path) -> None:
+    """As editors on Windows write it."""
+    site.write_bytes(b'\xef\xbb\xbf[model]\r\nclasses = ["road", "rail"]\r\n')
+    assert load(site).config.model.classes == ("road", "rail")
+
+
 def test_a_syntax_error_gives_file_and_line(site: Path):
     (problem,) = problems(site, "[ingest]\nqueue_frames = 3\nbind = [\n")
     assert problem.file == f"{site}:3"

@@ -183,6 +183,24 @@ def test_frame_sent_again_is_stored_once_and_scored_once(store: Store, paths: St
     assert len(rows(paths)) == 1
 
 
+def test_another_picture_under_the_same_number_and_time_is_refused(store: Store, paths: StatePaths) -> None:
+    """A sender that counts nothing and dates by whole seconds: of its frames only the first is known."""
+    with running(store) as harness:
+        client = harness.client()
+        client.ask(header(seq=0), jpeg(0))
+        second = client.ask(header(seq=0), jpeg(1), label())
+        assert (second.ok, second.code) == (False, "captured_at")
+        assert "count seq up" in (second.error or "")
+        assert client.ask(header(seq=0), jpeg(0)).reason == "already stored"
+    with running(store) as harness:  # a daemon that was started since
+        client = harness.client()
+        for parts in ((jpeg(1), label()), (jpeg(2),)):
+            refused = client.ask(header(seq=0), *parts)
+            assert (refused.ok, refused.code) == (False, "captured_at")
+        assert harness.recorder.frames == {("front", "rejected"): 2}
+    assert [row["label_path"] for row in rows(paths)] == [None]
+
+
 def test_dropped_frame_sent_again_stays_dropped(store: Store) -> None:
     with running(store, rules=DROP_SECOND) as harness:
         client = harness.client()

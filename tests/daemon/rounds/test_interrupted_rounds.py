@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -148,6 +149,17 @@ def test_a_round_whose_start_is_not_live_any_more_does_not_go_on(rig: Rig) -> No
         "failed",
         "interrupted, and v0007, which it began from, is not live any more",
     )
+
+
+def test_a_round_of_a_state_that_was_moved_does_not_go_on(rig: Rig, tmp_path: Path) -> None:
+    """Its job names files by their old paths: all would count as unreadable, or be those of the original."""
+    (tmp_path / "old").symlink_to(rig.paths.root)
+    for root in (rig.paths.root, tmp_path / "old", tmp_path / "elsewhere"):
+        assert len(rig.procedure.interrupted()) == 1
+        job = {"checkpoint": str(root / "rounds" / "r1" / "checkpoint")}
+        (rig.paths.rounds / "r1" / "job.json").write_text(json.dumps(job))
+        rig.procedure.recover()
+    assert the_round(rig)["outcome"] == "failed"
 
 
 def test_a_round_that_has_had_its_time_before_the_restart_gets_no_more(rig: Rig) -> None:

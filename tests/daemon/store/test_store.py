@@ -107,6 +107,8 @@ def test_the_same_frame_again_is_the_same_sample(store: Store, paths: StatePaths
     first = store.add_sample(stored.new_sample(1, score=0.2, scale=0.5)).result(WAIT)
     again = store.add_sample(stored.new_sample(1, data=b"other", score=0.9)).result(WAIT)
     assert (again.id, again.duplicate, again.score, again.scale) == (first.id, True, 0.2, 0.5)
+    assert not again.same_picture
+    assert store.add_sample(stored.new_sample(1)).result(WAIT).same_picture
     assert len(stored.files(paths)) == len(stored.rows(paths)) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -70,6 +71,31 @@ def test_the_opening_of_a_window_is_not_fired_for_each_day_that_was_leapt_over()
     now = BOOT + timedelta(days=20_000, hours=12)
     assert trigger.get_next_fire_time(due, now) == now + timedelta(hours=13.5)
     assert trigger.get_next_fire_time(now, now + timedelta(hours=13.5)) == now + timedelta(hours=37.5)
+
+
+@pytest.mark.parametrize(
+    ("zone", "opens"),
+    [
+        ("CET-1CEST,M3.5.0,M10.5.0/3", "2026-07-01 22:00:00+02:00"),
+        ("UTC0", "2026-07-01 22:00:00+00:00"),
+        ("<+0530>-5:30", "2026-07-01 22:00:00+05:30"),
+        ("Europe/Lisbon", "2026-07-01 22:00:00+01:00"),
+    ],
+)
+def test_a_time_zone_without_a_name_is_no_reason_not_to_start(
+    monkeypatch: pytest.MonkeyPatch, zone: str, opens: str
+) -> None:
+    """As small systems set TZ, and as a container has it whose /etc/localtime is a file."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        clockwork = schedule.build(600.0, "22:00-05:00", print)
+        trigger = clockwork.get_jobs()[1].trigger
+        noon = datetime(2026, 7, 1, 12, tzinfo=timezone.utc)
+        assert str(trigger.get_next_fire_time(None, noon)) == opens
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("by", [-YEARS_56, YEARS_56])

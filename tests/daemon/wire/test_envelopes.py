@@ -26,6 +26,24 @@ def test_a_req_socket_that_numbers_its_requests_is_answered(store: Store) -> Non
         assert client.ask(header(seq=4), jpeg(4)).seq == 4
 
 
+@pytest.mark.parametrize("kind", [zmq.DEALER, zmq.REQ])
+def test_a_sender_that_comes_back_under_its_routing_id_is_answered(store: Store, kind: int) -> None:
+    """Its old connection still stands, as after a power cut or in another network."""
+    with running(store) as harness:
+        sockets = [harness.context.socket(kind) for _ in range(3)]
+        try:
+            for seq, socket in enumerate(sockets):
+                socket.setsockopt(zmq.ROUTING_ID, b"front")
+                socket.setsockopt(zmq.LINGER, 0)
+                socket.connect(harness.endpoint)
+                socket.send_multipart([header(seq=seq), jpeg(seq)])
+                assert socket.poll(PATIENCE * 1000)
+                assert wire.parse_reply(socket.recv_multipart()[-1]).seq == seq
+        finally:
+            for socket in sockets:
+                socket.close()
+
+
 @pytest.mark.parametrize(
     "envelope",
     [

@@ -55,6 +55,20 @@ def test_with_a_camera_the_last_number_is_the_sequence_number(
 
 
 @pytest.mark.usefixtures("daemon")
+def test_a_label_of_a_sample_that_is_gone_goes_to_no_other_of_its_number(
+    bring, ids, folder: Path, paths: StatePaths
+) -> None:
+    # The camera was started again and counts from 0: the sample of the same number is another picture.
+    for name in ("front-1700009999000000-2", "back-1700000001000000-1"):
+        (folder / f"{name}.png").write_bytes(label(3))
+    (folder / f"{ids[0]} (1).png").write_bytes(label(4))  # downloaded a second time
+    answer = bring(folder, "--camera", "front", code=1)
+    assert (answer["imported"], answer["refused"]) == (1, 2)
+    assert all("evicted" in each["error"] for each in answer["results"] if each["error"])
+    assert [row["label_path"] is not None for row in rows(paths).values()] == [True, False, False]
+
+
+@pytest.mark.usefixtures("daemon")
 def test_refused_labels_are_listed_with_their_reasons(bring, refuse, ids, folder: Path) -> None:
     (folder / f"{ids[0]}.png").write_bytes(label(3))
     (folder / f"{ids[1]}.png").write_bytes(label(3, (5, 5)))
@@ -168,6 +182,19 @@ def test_two_labels_for_one_sample_are_no_choice_of_ours(bring, ids, folder: Pat
     answer = bring(folder, code=1)
     assert "a second label" in next(each["error"] for each in answer["results"] if each["error"])
     assert answer["imported"] == 1
+
+
+@pytest.mark.usefixtures("daemon")
+def test_of_augmented_images_none_is_taken_for_the_picture(
+    bring, ids, folder: Path, paths: StatePaths
+) -> None:
+    """Roboflow turns and mirrors them, the first as well as the others."""
+    for number, name in enumerate((f"{ids[0]}_jpg.rf.0a", f"{ids[0]}_jpg.rf.1b", f"{ids[1]}_jpg.rf.2c")):
+        (folder / f"{name}_mask.png").write_bytes(label(number + 1))
+    answer = bring(folder, code=1)
+    assert [each["action"] for each in answer["results"]] == ["refused", "refused", "new"]
+    assert all("augmentation" in each["error"] for each in answer["results"][:2])
+    assert [row["label_path"] is not None for row in rows(paths).values()] == [False, True, False]
 
 
 @pytest.mark.usefixtures("ids")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,22 @@ def test_one_id_more_than_there_are_classes_stops_everything(
 
 
 @pytest.mark.usefixtures("daemon")
+def test_ids_of_a_longer_list_of_classes_stop_everything(
+    *, refuse, bring, ids, folder: Path, paths: StatePaths
+) -> None:
+    """A background and two classes that the model has not: those who hold neither would be one class off."""
+    longer = one_up(truth(1))
+    longer[0, :2] = 12, 13
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(one_up(np.minimum(truth(0), 8))))
+    (folder / f"{ids[1]}.png").write_bytes(encode_png(longer))
+    said = " ".join(refuse(folder).split())
+    for told in ("another list of classes", "Nothing was imported", '4 = "ignore"', "--trust-ids"):
+        assert told in said
+    assert {row["label_path"] for row in rows(paths).values()} == {None}
+    assert bring(folder, "--trust-ids", code=1)["imported"] == 1
+
+
+@pytest.mark.usefixtures("daemon")
 @pytest.mark.parametrize("own", [True, False])
 def test_ids_that_agree_with_known_labels_only_when_shifted_stop_everything(
     *, own: bool, refuse, bring, ids, store: Store, folder: Path, paths: StatePaths
@@ -215,6 +232,10 @@ def test_masks_of_0_and_255_say_which_class_has_no_pixel(
             "_classes.csv",
             "Pixel Value, Class\n" + "\n".join(f"{i}, {n}" for i, n in enumerate(["bg", *NAMES])),
         ),
+        (
+            "obj_class_to_machine_color.json",
+            json.dumps({name: [number] * 3 for number, name in enumerate(NAMES, 1)}, indent=1),
+        ),
     ],
 )
 def test_ids_go_by_the_table_of_names_beside_them(
@@ -223,8 +244,27 @@ def test_ids_go_by_the_table_of_names_beside_them(
     (folder / table).write_text(text)
     (folder / f"{ids[0]}_mask.png").write_bytes(encode_png(one_up(truth(0))))
     answer = folder.parent / "map.toml"
-    answer.write_text('[classes]\nbg = "ignore"')
+    answer.write_text('\ufeff[classes]\r\nbg = "ignore"')  # from an editor on Windows
     bring(folder, "--class-map", str(answer))
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), truth(0))
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("step", [1, 15])
+def test_the_ids_of_v7_go_by_the_mapping_beside_them(
+    *, step: int, bring, ids, folder: Path, paths: StatePaths
+) -> None:
+    """In the order of the alphabet behind a background; as greys they are spread from 0 to 255."""
+    ordered = ["__background__", *sorted([*set(NAMES) - {"tree"}, *(f"a thing {i}" for i in range(7))])]
+    assert ordered.index("sky") * 15 == 255
+    mapping = [f"{name},{number * step}" for number, name in enumerate(ordered)]
+    written = np.zeros(256, np.uint8)
+    written[: len(NAMES)] = [step * ordered.index(name) if name in ordered else 0 for name in NAMES]
+    (folder / "class_mapping.csv").write_text("\r\n".join(["class_name,class_color", *mapping]))
+    (folder.parent / "class_mapping.csv").write_text("road,0\nsky,3\n")  # of something else
+    (folder / "masks").mkdir()
+    (folder / "masks" / f"{ids[0]}.png").write_bytes(encode_png(written[truth(0)]))
+    bring(folder)
     np.testing.assert_array_equal(mask_of(paths, ids[0]), truth(0))
 
 
