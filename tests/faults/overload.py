@@ -28,6 +28,8 @@ from senders import PRIORITY, resident_bytes  # noqa: E402
 
 #: Of the rate at which one frame after the other is answered.
 FACTOR = 10
+#: Frames without an answer at most, many times what the service queues: more would fill the sender's memory.
+UNANSWERED = 4096
 _SIZE = (240, 320)
 
 
@@ -119,6 +121,9 @@ class _Run:
             due, since = due + (now - since) * rate, now
             # Bounded, so that answers and masks are looked at as well.
             for _ in range(min(int(due), 64)):
+                if self.sent - self.answered >= UNANSWERED:
+                    due = 0.0
+                    break
                 self._send()
                 due -= 1
             self._take()
