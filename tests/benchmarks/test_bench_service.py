@@ -68,7 +68,7 @@ def test_two_builds_are_measured_by_their_own_counters(
 
     monkeypatch.setattr(run._Bench, "_serving", in_torch)
     out = tmp_path / "service.json"
-    options = {"--minutes": 0.1, "--standing-seconds": 0, "--frames": 20, "--turns": 1, "--starts": 1}
+    options = {"--minutes": 0.1, "--standing-seconds": 0, "--frames": 60, "--turns": 1, "--starts": 1}
     arguments = [str(part) for option in options.items() for part in option]
     done = CliRunner().invoke(service, ["--against", "same", *arguments, "--out", str(out)])
     assert done.exit_code == 0, done.output

@@ -298,6 +298,8 @@ class LongDay:
         if fate == "stop":
             trainer.send(signal.SIGCONT)
         self._end(signal.SIGTERM if fate == "stop" else signal.SIGKILL)
+        # It may stand since before it asked to be killed with its parent: going on, it sees that it has none.
+        trainer.send(signal.SIGCONT)
 
     def _held_trainer(self, *, amid_steps: bool) -> Trainer:
         """A trainer that stands still, so that its round is open; rounds are asked for until there is one."""
