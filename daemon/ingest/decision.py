@@ -15,7 +15,7 @@ from dance_ondevice.daemon.ingest.cameras import Cameras
 from dance_ondevice.daemon.ingest.last_seen import Judged
 from dance_ondevice.daemon.ingest.mailbox import PendingFrame
 from dance_ondevice.daemon.ingest.pixels import CheckedFrame, CheckedLabel, check_frame, encode_for_store
-from dance_ondevice.daemon.store.samples import NewSample, Stored, digest, image_digest
+from dance_ondevice.daemon.store.samples import NewSample, OtherPicture, digest, image_digest
 from dance_ondevice.daemon.system.clock import EARLIEST
 from dance_ondevice.daemon.system.state import sample_id
 from dance_ondevice.daemon.wire.messages import Frame, FrameMessage, WireError
@@ -146,7 +146,7 @@ class FrameDecider:
         self._cameras = cameras
         self._condition_of = condition_of
         self._served_share = served_share
-        #: What was decided by id, the score, and the sample of the image's bytes that it was decided for.
+        #: What was decided by id, the score, and the fingerprint of the image that it was decided for.
         self._decisions: OrderedDict[str, tuple[Decision, float, int]] = OrderedDict()
 
     def knows(self, camera: str) -> bool:
@@ -207,8 +207,8 @@ class FrameDecider:
             sender: The sender of the frame: a client, or without keys a connection.
 
         Raises:
-            WireError: There are too many cameras, the date of the frame is impossible, or another picture
-                came under its number and time.
+            WireError: There are too many cameras, or the date of the frame is impossible.
+            OtherPicture: Another picture came under its number and time.
         """
         if isinstance(message, FrameMessage):
             _check_date(message.captured_at, arrived_at)
@@ -231,13 +231,13 @@ class FrameDecider:
             score = measured.score
             figures = _figures(measured, self._condition_of(message.camera))
             camera.state, decision = decide(self.rules, camera.state, figures)
-            self._decisions[identifier] = (decision, score, _bytes_of(measured.frame))
+            self._decisions[identifier] = (decision, score, _fingerprint(measured.frame))
             if len(self._decisions) > _REMEMBERED:
                 self._decisions.popitem(last=False)
         else:
-            decision, score, first = remembered
-            if first != _bytes_of(measured.frame):
-                raise _other_picture(captured_at, seq)
+            decision, score, fingerprint = remembered
+            if fingerprint != _fingerprint(measured.frame):
+                raise OtherPicture(seq, captured_at)
         camera.stored |= decision.keep
         return DecidedFrame(
             id=identifier,
@@ -254,27 +254,8 @@ class FrameDecider:
         )
 
 
-def checked(decided: DecidedFrame, stored: Stored) -> Stored:
-    """Check the store's answer for a frame, and return it.
-
-    Raises:
-        WireError: Another picture is stored under the frame's number and time.
-    """
-    if not stored.same_picture:
-        raise _other_picture(decided.captured_at, decided.seq)
-    return stored
-
-
-def _other_picture(captured_at: float, seq: int) -> WireError:
-    return WireError(
-        "captured_at",
-        f"another picture came with captured_at {captured_at:.6f} and seq {seq}: count seq up by one for "
-        "each frame, and give captured_at in seconds since 1970 with its fraction",
-    )
-
-
-def _bytes_of(frame: CheckedFrame) -> int:
-    """A number that tells pictures apart: of the length and some bytes, since every frame pays for it."""
+def _fingerprint(frame: CheckedFrame) -> int:
+    """A number that almost always differs between two pictures, of their lengths and of 3 KB of each."""
     data, size = frame.image, len(frame.image)
     middle = size // 2
     return hash((size, data[:1024], data[middle : middle + 1024], data[-1024:]))

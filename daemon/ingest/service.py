@@ -27,7 +27,6 @@ from dance_ondevice.daemon.ingest.decision import (
     DecidedFrame,
     FrameDecider,
     Measured,
-    checked,
     judged,
     new_sample,
     pending_frame,
@@ -366,7 +365,7 @@ class Ingest(Service):
         stored = self._store.add_sample(sample)
 
         def answer() -> None:
-            promise = checked(decided, stored.result())
+            promise = stored.result()
             self._count(decided, "kept")
             self._acknowledge(item, decided, promise)
 

@@ -41,7 +41,13 @@ class LabelMismatch(StoreError):  # noqa: N818
 
 
 class OtherPicture(StoreError):  # noqa: N818
-    """A labelled frame has the id of another picture that is stored."""
+    """A frame has the sequence number and the time of another picture that came."""
+
+    def __init__(self, seq: int, captured_at: float) -> None:
+        super().__init__(
+            f"another picture came with captured_at {captured_at:.6f} and seq {seq}: count seq up by one for "
+            "each frame, and give captured_at in seconds since 1970 with its fraction"
+        )
 
 
 class LabelEmpty(StoreError):  # noqa: N818
@@ -119,7 +125,6 @@ class Stored:
     Attributes:
         id: Id of the stored sample; of the earlier one for a duplicate.
         duplicate: Whether the frame had been stored before.
-        same_picture: Whether it is that picture; of another one with the same id nothing is stored.
         score: Spatial complexity of the stored sample.
         scale: Scale of the stored sample.
         kept: Always true.
@@ -130,7 +135,6 @@ class Stored:
     score: float
     scale: float
     kept: bool = True
-    same_picture: bool = True
 
 
 def digest(data: bytes | memoryview) -> str:

@@ -193,7 +193,8 @@ class GroupWriter:
     def _stage_duplicate(self, operation: AddSample, twin: Known, received: str) -> _Step:
         sample = operation.sample
         self._known[twin.id] = twin  # it is confirmed again, so this group must not evict it
-        same = self._is_same_picture(sample, twin, received)
+        if not self._is_same_picture(sample, twin, received):
+            raise OtherPicture(sample.seq, sample.captured_at)
         relabel: Callable[[Database], None] | None = None
         # A label without a class is worthless: it neither is added later nor replaces a model's.
         if (
@@ -201,11 +202,6 @@ class GroupWriter:
             and sample.classes
             and (twin.label_bytes is None or twin.label_source in MACHINES)
         ):
-            if not same:
-                raise OtherPicture(
-                    f"another picture is stored as {twin.id}, so the label is not for it: count seq up by "
-                    "one for each frame, and give captured_at in seconds since 1970 with its fraction"
-                )
             label = AddLabel(
                 twin.id, sample.label, sample.classes, sample.label_source or "sender", operation.future
             )
@@ -217,7 +213,7 @@ class GroupWriter:
             found = db.execute("SELECT score, scale FROM samples WHERE id = ?", [twin.id]).fetchone()
             if found is None:
                 raise StoreError(f"the first copy of {twin.id} could not be stored; send it again")
-            return Stored(id=twin.id, duplicate=True, score=found[0], scale=found[1], same_picture=same)
+            return Stored(id=twin.id, duplicate=True, score=found[0], scale=found[1])
 
         files = () if relabel is None else (label_path(twin.image),)
         return _Step(future=operation.future, commit=commit, files=files)

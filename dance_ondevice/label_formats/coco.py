@@ -133,6 +133,10 @@ def _rings(rings: list[list[tuple[float, float]]], area: object) -> Paint:
     COCO's own tools and datumaro add rings up, with corners between pixels. Programs that trace masks write
     the edges of holes, too, and the numbers of the outermost pixels as corners (supervision): the area, if it
     is the number of pixels, tells of both.
+
+    Args:
+        rings: Points (x, y) of each ring in pixels.
+        area: The annotation's own, in pixels; None or anything else where it says nothing.
     """
     cut = polygons(rings)
     if area is not None and traced_pixels(rings) == area:
@@ -146,8 +150,9 @@ def _rings(rings: list[list[tuple[float, float]]], area: object) -> Paint:
         for part in parts:
             part(added, 1)
         cut(with_holes, 1)
-        sums = np.count_nonzero(added), np.count_nonzero(with_holes)
-        holes = isinstance(area, (int, float)) and abs(sums[1] - area) < abs(sums[0] - area)
+        holes = isinstance(area, (int, float)) and (
+            abs(np.count_nonzero(with_holes) - area) < abs(np.count_nonzero(added) - area)
+        )
         mask[(with_holes if holes else added) == 1] = class_id
 
     return fill

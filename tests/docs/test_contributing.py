@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -17,7 +18,9 @@ from dance_ondevice.energy import choose
 from dance_ondevice.label_formats import reader
 from dance_ondevice.models import registry
 
-PAGE = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "CONTRIBUTING.md").read_text()
+FINDINGS = ROOT / "findings"
 BLOCKS = dict(re.findall(r"```python\n# ([^\n]+)\n(.*?)```", PAGE, re.DOTALL))
 
 
@@ -96,3 +99,17 @@ def test_a_policy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_kind_of_round(monkeypatch: pytest.MonkeyPatch) -> None:
     careful = module(monkeypatch, "daemon/planning/scope.py", **vars(scope)).CAREFUL
     assert (careful.kind, careful.slims, careful.distils) == ("whole", False, True)
+
+
+@pytest.mark.parametrize("file", sorted(FINDINGS.glob("*")), ids=lambda file: file.name)
+def test_a_finding_has_the_form_that_the_page_asks_for(file: Path) -> None:
+    text = file.read_text()
+    first, comment = text.split("\n", 1)
+    assert first in ("#!/usr/bin/env bash", "#!/bin/sh")
+    assert comment.startswith("# "), "what is found, and in which version"
+    assert os.access(file, os.X_OK)
+    assert re.search(r"^(\w+)=\$\(mktemp -d\)\ntrap 'rm -rf \"\$\1\"' EXIT$", text, re.M)
+    packages = re.findall(r"pip\"? install (.*)", text.replace("\\\n", ""))
+    assert packages
+    for name in (word for line in packages for word in re.findall(r"'([^']+)'|(\b[a-z][\w-]+==\S+)", line)):
+        assert re.search(r"==\d", "".join(name)), name

@@ -11,7 +11,7 @@ import stored
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.store import samples
-from dance_ondevice.daemon.store.samples import StoreError, image_digest
+from dance_ondevice.daemon.store.samples import OtherPicture, StoreError, image_digest
 from dance_ondevice.daemon.store.schema import SchemaTooNew
 from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
@@ -105,10 +105,10 @@ def test_one_flush_of_each_folder_a_group(paths: StatePaths, monkeypatch: pytest
 
 def test_the_same_frame_again_is_the_same_sample(store: Store, paths: StatePaths) -> None:
     first = store.add_sample(stored.new_sample(1, score=0.2, scale=0.5)).result(WAIT)
-    again = store.add_sample(stored.new_sample(1, data=b"other", score=0.9)).result(WAIT)
+    again = store.add_sample(stored.new_sample(1, score=0.9)).result(WAIT)
     assert (again.id, again.duplicate, again.score, again.scale) == (first.id, True, 0.2, 0.5)
-    assert not again.same_picture
-    assert store.add_sample(stored.new_sample(1)).result(WAIT).same_picture
+    with pytest.raises(OtherPicture, match="count seq up"):
+        store.add_sample(stored.new_sample(1, data=b"other")).result(WAIT)
     assert len(stored.files(paths)) == len(stored.rows(paths)) == 1
 
 
