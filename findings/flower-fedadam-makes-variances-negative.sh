@@ -2,7 +2,8 @@
 # flwr 1.42.0: `FedAdam` and `FedAdagrad` step on every array of the model, the running variances of batch normalisation too, by
 # about `eta` whatever their size is. All boards say 0.01, the server holds 0.02, and the next version says -0.05: evaluation takes
 # its square root and the model answers NaN, while training, which uses the batch's own variance, goes on as if nothing was wrong.
-# FedAvg and FedAvgM, which take averages, keep 0.01. FedAdam also makes float64 of float32, twice the bytes for each board.
+# FedAvg and FedAvgM, which take averages, keep 0.01. FedAdam also makes float64 of float32, twice the bytes for each board. Those
+# of `flwr.serverapp.strategy`, by messages, do the same.
 #
 #   variance after one round: FedAvg 0.010 float32, FedAvgM 0.010 float32, FedAdam -0.054 float64, FedAdagrad -0.080 float32
 #
