@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dance_ondevice.daemon.children.counts import Counts
@@ -26,7 +26,7 @@ from dance_ondevice.fleet.offers import About, encode_offer
 from dance_ondevice.fleet.releases import ReleaseError, decode_release, release_name
 from dance_ondevice.fleet.versions import read_arrays
 from dance_ondevice.models.card import CheckpointError
-from dance_ondevice.policies.fleet.rules import Tally, miou_of
+from dance_ondevice.policies.fleet.rules import FleetRules, Tally, miou_of, next_share
 from dance_ondevice.policies.rounds.start import plan_round
 from dance_ondevice.policies.samples.splits import SampleInfo
 
@@ -51,6 +51,7 @@ class FleetWork:
         watcher: Makes a watcher for a child.
         run: Runs a round that was prepared; returns its outcome.
         on_probation: Whether a version is on probation, which is no time for another.
+        rules: The rules by which this board takes versions.
     """
 
     context: RoundContext
@@ -59,6 +60,7 @@ class FleetWork:
     watcher: Callable[[], ChildWatcher]
     run: Callable[[RoundPart], Outcome]
     on_probation: Callable[[], bool]
+    rules: FleetRules = field(default_factory=FleetRules)
 
     def step(self, hold: str | None) -> Outcome | None:
         """Do what is due: offer the live model, score a candidate, judge the published release.
@@ -220,7 +222,9 @@ class FleetWork:
         training = live.card.get("training") or {}
         if lineage(training)[:1] == (release.sha256,) or not box.release(release.sha256).exists():
             return None
-        if c.store.submit(lambda db: round_record.judged_release(db, release.sha256)).result() is not None:
+        verdicts = c.store.submit(lambda db: round_record.verdicts_on(db, release.sha256)).result()
+        share = next_share(self.rules, verdicts)
+        if share is None:
             return None
         if any(j.sha256 == release.sha256 and j.outcome == "failed" for j in facts.judged):
             return None
@@ -235,7 +239,9 @@ class FleetWork:
             return None
         box.trouble("frames", "")
         try:
-            part = prepare(c, self.part, release, config=config, live=live, gate=gate, images=images)
+            part = prepare(
+                c, self.part, release, config=config, live=live, gate=gate, images=images, share=share
+            )
         except _UNFIT as error:
             self._failed(release, error)
             return None
@@ -244,7 +250,8 @@ class FleetWork:
             return None
         box.trouble("energy", "")
         outcome = self.run(part)
-        self._note(release, outcome)
+        if next_share(self.rules, (*verdicts, outcome.outcome)) is None:
+            self._note(release, outcome)
         return outcome
 
     def _failed(self, release: Release, error: Exception) -> None:
@@ -309,8 +316,8 @@ class _Scores:
 def _tally(counts: Sequence[Counts], classes: Sequence[str], fleet_classes: Sequence[str]) -> Tally:
     """Counts of this board's classes, in the fleet's order; classes that the fleet lacks are left out."""
     columns = {}
-    for field in ("truth", "predicted", "hits"):
-        totals = [sum(each) for each in zip(*(getattr(c, field) for c in counts), strict=True)]
+    for column in ("truth", "predicted", "hits"):
+        totals = [sum(each) for each in zip(*(getattr(c, column) for c in counts), strict=True)]
         by_name = dict(zip(classes, totals, strict=True))
-        columns[field] = tuple(by_name.get(name, 0) for name in fleet_classes)
+        columns[column] = tuple(by_name.get(name, 0) for name in fleet_classes)
     return Tally(**columns)
