@@ -1,18 +1,22 @@
-"""Which pixels of a round are held to the live model's answers."""
+"""How a round that learns from corrections is held to what the live model knows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from dance_ondevice.conditions.learning import INTERPOLATION
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.trainer.kinds import RoundKind
 from dance_ondevice.daemon.versions.base import is_untrained
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.training.losses import UNLABELLED, Distillation
 
-__all__ = ["held"]
+if TYPE_CHECKING:
+    from dance_ondevice.daemon.trainer.kinds import RoundKind
+
+__all__ = ["held", "interpolation"]
 
 
 def held(
@@ -34,9 +38,7 @@ def held(
     """
     every = job.train + job.rehearsal
     old = range(len(job.train), len(every)) if job.distillation > 0 else range(0)
-    # What an untrained network answers is noise, and nobody corrects that.
-    trained = not is_untrained({"training": live.training})
-    corrected = [index for index, each in enumerate(every) if each.corrected and trained]
+    corrected = _corrected(every, live)
     if not old and not corrected:
         return None
     teacher, _ = checkpoint.load(Path(job.live))
@@ -44,3 +46,29 @@ def held(
     return Distillation(
         teacher.to(device), old, weight=job.distillation, corrected=corrected, unlabelled=UNLABELLED
     )
+
+
+def interpolation(job: jobs.Job, live: ModelCard) -> float:
+    """Return how far a round of the whole model goes from the live weights (0) to the trained ones (1).
+
+    All of the way, unless most of what it learns from was labelled by correction: a few pixels of each frame
+    move a model well beyond what they say about it. A model that lost channels needs all that it learns.
+
+    Args:
+        job: The job of the round.
+        live: Card of the live model.
+    """
+    every = job.train + job.rehearsal
+    if job.target_macs is not None:
+        return 1.0
+    return INTERPOLATION if 2 * len(_corrected(every, live)) > len(every) else 1.0
+
+
+def _corrected(samples: Sequence[jobs.JobSample], live: ModelCard) -> list[int]:
+    """Numbers of the samples that somebody labelled by correcting the live model's mask.
+
+    None for an untrained network: what it answers is noise, and nobody corrects that.
+    """
+    if is_untrained({"training": live.training}):
+        return []
+    return [number for number, each in enumerate(samples) if each.corrected]

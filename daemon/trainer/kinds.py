@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,16 +20,18 @@ from dance_ondevice.conditions.learning import (
     interpolated,
     learning,
     own_parameters,
+    part_way,
 )
 from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.trainer.estimates import estimate
+from dance_ondevice.daemon.trainer.holding import interpolation
 from dance_ondevice.daemon.trainer.serving import Kept, Serving
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known, about_of
 from dance_ondevice.files import write_durably
 from dance_ondevice.fleet.lineage import after_release
 from dance_ondevice.models import checkpoint
-from dance_ondevice.models.card import Normalisation
+from dance_ondevice.models.card import ModelCard
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.training.batches import TrainingSample, read_image
 
@@ -59,6 +62,9 @@ class RoundKind(Protocol):
     def learning(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
         """The context in which the model is trained."""
 
+    def candidate(self, model: nn.Module) -> nn.Module:
+        """The candidate that the model in training makes as it is now."""
+
     def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
         """The statistics for the candidate as it is now, for the named conditions or, with None, for all."""
 
@@ -78,10 +84,12 @@ class WholeRound:
     The weights that conditions had learnt for themselves are added to the new shared weights.
     """
 
-    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, normalisation: Normalisation) -> None:
+    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, card: ModelCard) -> None:
         """``live`` are the conditions of the live model, and ``model`` is that model, to be trained."""
+        self._interpolation = interpolation(job, card)
+        self._start: Mapping[str, Tensor] | None = None
         self._live = live
-        self._normalisation = normalisation
+        self._normalisation = card.normalisation
         self._images = {name: _images(job, name) for name in live.sets}
         # A condition without images gets no statistics, so its learnt weights would not be used.
         learnt = {
@@ -107,8 +115,14 @@ class WholeRound:
 
     @contextlib.contextmanager
     def learning(self, model: nn.Module) -> Iterator[None]:
-        """The context in which the model is trained; it changes nothing."""
+        """The context in which the model is trained; what it enters with is kept where that is needed."""
+        if self._interpolation < 1:
+            self._start = copy.deepcopy(model.state_dict())
         yield
+
+    def candidate(self, model: nn.Module) -> nn.Module:
+        """The candidate that the model in training makes as it is: the model, or part of the way to it."""
+        return model if self._start is None else part_way(model, self._start, self._interpolation)
 
     def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
         """The statistics for the model as it is now.
@@ -161,7 +175,8 @@ class WholeRound:
 
     def card_fields(self, serving: Serving) -> dict[str, object]:
         """The fields of the candidate's card about the round."""
-        return {"conditions": sorted(serving.sets)} if self._live.sets else {}
+        found: dict[str, object] = {"conditions": sorted(serving.sets)} if self._live.sets else {}
+        return found if self._start is None else {**found, "interpolation": self._interpolation}
 
 
 class FleetRound(WholeRound):
@@ -171,14 +186,14 @@ class FleetRound(WholeRound):
     conditions had learnt for themselves is added to the new values.
     """
 
-    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, normalisation: Normalisation) -> None:
+    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, card: ModelCard) -> None:
         """``model`` is the live model, and gets the release's values."""
-        super().__init__(job, live, model, normalisation)
+        super().__init__(job, live, model, card)
         self._release = job.release
-        gathered, card = checkpoint.load(Path(job.gathered))
-        self._training = card.training
+        gathered, own = checkpoint.load(Path(job.gathered))
+        self._training = own.training
         model.load_state_dict(gathered.state_dict())
-        estimate(model, job.rehearsal, normalisation, job.seed)
+        estimate(model, job.rehearsal, card.normalisation, job.seed)
 
     @property
     def starts_as_live(self) -> bool:
@@ -197,7 +212,7 @@ class ConditionRound:
     #: Models that must lose the same channels as the candidate; such a round removes none.
     companions: Sequence[nn.Module] = ()
 
-    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, normalisation: Normalisation) -> None:
+    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, card: ModelCard) -> None:
         """``live`` are the conditions of the live model, and ``model`` is that model, to be trained.
 
         Raises:
@@ -228,6 +243,10 @@ class ConditionRound:
         with learning(model, self._parameters, own_statistics=True):
             yield
 
+    def candidate(self, model: nn.Module) -> nn.Module:
+        """The model itself: what the condition has learnt lies in what serves it."""
+        return model
+
     def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
         """The candidate's statistics: the condition half-way to the learnt values, the others unchanged."""
         now = conditions.capture(model, learnt=self._parameters).learnt
@@ -250,9 +269,9 @@ class ConditionRound:
         return {"condition": self._name, "interpolation": INTERPOLATION}
 
 
-#: The kinds of round by name; each is called with the job, the live model's conditions, the model and the
-#: normalisation of its card.
-KINDS: Mapping[jobs.RoundKindName, Callable[[jobs.Job, Kept, nn.Module, Normalisation], RoundKind]] = {
+#: The kinds of round by name; each is called with the job, the live model's conditions, the model and its
+#: card.
+KINDS: Mapping[jobs.RoundKindName, Callable[[jobs.Job, Kept, nn.Module, ModelCard], RoundKind]] = {
     "whole": WholeRound,
     "condition": ConditionRound,
     "fleet": FleetRound,

@@ -93,10 +93,10 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
     if job.kind_of != "fleet":
         _score_frozen(job, events, gate, live=None if live_kept.sets else evaluated)
 
-    kind = KINDS[job.kind_of](job, live_kept, candidate, card.normalisation)
+    kind = KINDS[job.kind_of](job, live_kept, candidate, card)
 
     def evaluate(model: torch.nn.Module, some: Gate) -> tuple[Counts, ...]:
-        model = _on_cpu(model)
+        model = kind.candidate(_on_cpu(model))
         serving = kind.serving(model, {condition_of[identifier] for identifier, _ in some})
         return judged(
             model, some, card.normalisation, job.n_classes, serving=serving, condition_of=condition_of
@@ -122,7 +122,7 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
             return
         trained = _Trained(training.step, training.macs, training.options.precision)
 
-    candidate.eval()
+    candidate = kind.candidate(candidate).eval()
     serving = kind.serving(candidate)
     scores, counts = judged(
         candidate, gate, card.normalisation, job.n_classes, serving=serving, condition_of=condition_of

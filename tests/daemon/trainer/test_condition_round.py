@@ -286,14 +286,14 @@ def test_too_few_images_leave_a_condition_without_statistics(tmp_path: Path) -> 
     job = work_order(tmp_path, condition=None, train=stored(tmp_path, 3, "dusk", "c1"))
     model, card = checkpoint.load(Path(job.live))
     found = kept(Path(job.conditions), model)
-    assert WholeRound(job, found, model, card.normalisation).serving(model).sets == {}
+    assert WholeRound(job, found, model, card).serving(model).sets == {}
     enough = msgspec.structs.replace(job, rehearsal=stored(tmp_path, 1, "dusk", "c1", start=20))
-    serving = WholeRound(enough, found, model, card.normalisation).serving(model)
+    serving = WholeRound(enough, found, model, card).serving(model)
     assert serving.sets.keys() == {"c1"}
     assert serving.known == Known(frozenset({"c1"}), found.known.parents)
     # Of conditions that nobody asks for nothing is estimated.
-    assert WholeRound(enough, found, model, card.normalisation).serving(model, {"base"}).sets == {}
-    assert WholeRound(enough, found, model, card.normalisation).serving(model, {"c2"}).sets.keys() == {"c1"}
+    assert WholeRound(enough, found, model, card).serving(model, {"base"}).sets == {}
+    assert WholeRound(enough, found, model, card).serving(model, {"c2"}).sets.keys() == {"c1"}
 
 
 @pytest.mark.parametrize("damage", ["junk", "nothing beside", "other widths", "missing"])

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+import torch
 from condition_models import SIZE
 from numpy.typing import NDArray
 from test_condition_round import N, as_served, stored, work_order
 
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.trainer.holding import held
+from dance_ondevice.daemon.trainer.holding import held, interpolation
 from dance_ondevice.daemon.trainer.kinds import KINDS
 from dance_ondevice.daemon.trainer.serving import kept
 from dance_ondevice.daemon.trainer.sift import sample_of
 from dance_ondevice.images.codec import encode_png
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models import checkpoint
-from dance_ondevice.models.card import ModelCard, Normalisation
+from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import predict
 from dance_ondevice.training.batches import read_image
 from dance_ondevice.training.trainer import Trainer, TrainingOptions
@@ -41,7 +43,7 @@ def a_corner_is_class(folder: Path, value: int, *, corrected: bool) -> tuple[job
 def changed(job: jobs.Job) -> float:
     """Share of the pixels outside the corner that the round gives another class than the live model does."""
     model, card = checkpoint.load(Path(job.live))
-    kind = KINDS[job.kind_of](job, kept(Path(job.conditions), model), model, card.normalisation)
+    kind = KINDS[job.kind_of](job, kept(Path(job.conditions), model), model, card)
     options = TrainingOptions(
         steps=job.steps, batch_size=4, num_classes=N, learning_rate=job.learning_rate, class_weighting=False
     )
@@ -70,9 +72,34 @@ def test_the_rest_of_a_corrected_frame_stays_as_its_condition_serves_it(tmp_path
 def test_only_corrections_of_a_trained_model_are_held(tmp_path: Path) -> None:
     job = work_order(tmp_path, condition=None, train=a_corner_is_class(tmp_path, 3, corrected=True))
     model, card = checkpoint.load(Path(job.live))
-    kind = KINDS["whole"](job, kept(Path(job.conditions), model), model, Normalisation())
+    kind = KINDS["whole"](job, kept(Path(job.conditions), model), model, card)
     assert held(job, kind, card, "cpu") is not None
     noise: ModelCard = dataclasses.replace(card, training={"untrained": True})
     assert held(job, kind, noise, "cpu") is None
     imported = tuple(msgspec.structs.replace(each, corrected=False) for each in job.train)
     assert held(msgspec.structs.replace(job, train=imported), kind, card, "cpu") is None
+
+
+def test_a_round_on_corrections_goes_half_of_the_way(tmp_path: Path) -> None:
+    frames = a_corner_is_class(tmp_path, 3, corrected=True)
+    whole = tuple(msgspec.structs.replace(each, corrected=False) for each in frames)
+    job = work_order(tmp_path, condition=None, train=frames)
+    model, card = checkpoint.load(Path(job.live))
+    assert interpolation(job, card) == 0.5
+    assert interpolation(msgspec.structs.replace(job, rehearsal=whole), card) == 1.0, "half of them are whole"
+    assert interpolation(msgspec.structs.replace(job, target_macs=1000), card) == 1.0, "a cut needs it all"
+    assert interpolation(job, dataclasses.replace(card, training={"untrained": True})) == 1.0
+
+    for train, share in ((frames, 0.5), (whole, 1.0)):
+        kind = KINDS["whole"](
+            msgspec.structs.replace(job, train=train), kept(Path(job.conditions), model), model, card
+        )
+        before = copy.deepcopy(model.state_dict())
+        with kind.learning(model), torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(1.0)
+        for name, value in kind.candidate(model).named_parameters():
+            assert torch.allclose(value, before[name] + share), name
+        fields = kind.card_fields(kind.serving(model))
+        assert fields.get("interpolation") == (share if share < 1 else None)
+        model.load_state_dict(before)
