@@ -16,7 +16,7 @@ from dance_ondevice.training.losses import UNLABELLED, Distillation
 if TYPE_CHECKING:
     from dance_ondevice.daemon.trainer.kinds import RoundKind
 
-__all__ = ["held", "interpolation"]
+__all__ = ["held", "interpolations"]
 
 
 def held(
@@ -48,20 +48,27 @@ def held(
     )
 
 
-def interpolation(job: jobs.Job, live: ModelCard) -> float:
+def interpolations(job: jobs.Job, live: ModelCard) -> tuple[float, ...]:
     """Return how far a round of the whole model goes from the live weights (0) to the trained ones (1).
 
-    All of the way, unless most of what it learns from was labelled by correction: a few pixels of each frame
-    move a model well beyond what they say about it. A model that lost channels needs all that it learns.
+    All of the way, and half of it where that costs a condition more than the gate allows. Half of it at once
+    where most of what the round learns from was labelled by correction: a few pixels of each frame move a
+    model well beyond what they say about it. A model that lost channels, or that had not learnt anything,
+    needs all that it learns.
 
     Args:
         job: The job of the round.
         live: Card of the live model.
+
+    Returns:
+        The shares in the order in which they are tried; each is above 0 and at most 1.
     """
     every = job.train + job.rehearsal
-    if job.target_macs is not None:
-        return 1.0
-    return INTERPOLATION if 2 * len(_corrected(every, live)) > len(every) else 1.0
+    if job.target_macs is not None or not job.steps or is_untrained({"training": live.training}):
+        return (1.0,)
+    if 2 * len(_corrected(every, live)) > len(every):
+        return (INTERPOLATION,)
+    return (1.0,) if job.max_condition_drop is None else (1.0, INTERPOLATION)
 
 
 def _corrected(samples: Sequence[jobs.JobSample], live: ModelCard) -> list[int]:

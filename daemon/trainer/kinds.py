@@ -25,7 +25,7 @@ from dance_ondevice.conditions.learning import (
 from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.trainer.estimates import estimate
-from dance_ondevice.daemon.trainer.holding import interpolation
+from dance_ondevice.daemon.trainer.holding import interpolations
 from dance_ondevice.daemon.trainer.serving import Kept, Serving
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known, about_of
 from dance_ondevice.files import write_durably
@@ -48,6 +48,8 @@ class RoundKind(Protocol):
         starts_as_live: Whether the candidate, before its first step, segments every frame as the live model
             does.
         companions: Models that must lose the same channels as the candidate.
+        shares: How far candidates go from what training began with (0) to what it came to (1), in the order
+            in which they are judged, until one costs no more than is allowed.
     """
 
     @property
@@ -56,14 +58,17 @@ class RoundKind(Protocol):
     @property
     def companions(self) -> Sequence[nn.Module]: ...  # noqa: D102
 
+    @property
+    def shares(self) -> tuple[float, ...]: ...  # noqa: D102
+
     def as_served(self, live: nn.Module) -> None:
         """Bring the live model, just loaded, into the state that segments the frames of the round."""
 
     def learning(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
         """The context in which the model is trained."""
 
-    def candidate(self, model: nn.Module) -> nn.Module:
-        """The candidate that the model in training makes as it is now."""
+    def candidate(self, model: nn.Module, share: float) -> nn.Module:
+        """The candidate that the model in training makes as it is now, if it goes so far."""
 
     def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
         """The statistics for the candidate as it is now, for the named conditions or, with None, for all."""
@@ -86,7 +91,7 @@ class WholeRound:
 
     def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, card: ModelCard) -> None:
         """``live`` are the conditions of the live model, and ``model`` is that model, to be trained."""
-        self._interpolation = interpolation(job, card)
+        self.shares = interpolations(job, card)
         self._start: Mapping[str, Tensor] | None = None
         self._live = live
         self._normalisation = card.normalisation
@@ -116,13 +121,13 @@ class WholeRound:
     @contextlib.contextmanager
     def learning(self, model: nn.Module) -> Iterator[None]:
         """The context in which the model is trained; what it enters with is kept where that is needed."""
-        if self._interpolation < 1:
+        if min(self.shares) < 1:
             self._start = copy.deepcopy(model.state_dict())
         yield
 
-    def candidate(self, model: nn.Module) -> nn.Module:
+    def candidate(self, model: nn.Module, share: float) -> nn.Module:
         """The candidate that the model in training makes as it is: the model, or part of the way to it."""
-        return model if self._start is None else part_way(model, self._start, self._interpolation)
+        return model if self._start is None or share == 1 else part_way(model, self._start, share)
 
     def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
         """The statistics for the model as it is now.
@@ -175,8 +180,7 @@ class WholeRound:
 
     def card_fields(self, serving: Serving) -> dict[str, object]:
         """The fields of the candidate's card about the round."""
-        found: dict[str, object] = {"conditions": sorted(serving.sets)} if self._live.sets else {}
-        return found if self._start is None else {**found, "interpolation": self._interpolation}
+        return {"conditions": sorted(serving.sets)} if self._live.sets else {}
 
 
 class FleetRound(WholeRound):
@@ -211,6 +215,8 @@ class ConditionRound:
     starts_as_live = True
     #: Models that must lose the same channels as the candidate; such a round removes none.
     companions: Sequence[nn.Module] = ()
+    #: What it learns goes part of the way in what serves it, not in the model.
+    shares = (1.0,)
 
     def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, card: ModelCard) -> None:
         """``live`` are the conditions of the live model, and ``model`` is that model, to be trained.
@@ -243,7 +249,7 @@ class ConditionRound:
         with learning(model, self._parameters, own_statistics=True):
             yield
 
-    def candidate(self, model: nn.Module) -> nn.Module:
+    def candidate(self, model: nn.Module, share: float) -> nn.Module:
         """The model itself: what the condition has learnt lies in what serves it."""
         return model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from test_condition_round import N, as_served, stored, work_order
 
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.trainer.holding import held, interpolation
+from dance_ondevice.daemon.children.counts import Counts, ScoreCard
+from dance_ondevice.daemon.trainer import main
+from dance_ondevice.daemon.trainer.holding import held, interpolations
 from dance_ondevice.daemon.trainer.kinds import KINDS
-from dance_ondevice.daemon.trainer.serving import kept
+from dance_ondevice.daemon.trainer.scores import costs_too_much
+from dance_ondevice.daemon.trainer.serving import Kept, Serving, kept
 from dance_ondevice.daemon.trainer.sift import sample_of
 from dance_ondevice.images.codec import encode_png
 from dance_ondevice.images.labels import IGNORE
@@ -80,26 +84,64 @@ def test_only_corrections_of_a_trained_model_are_held(tmp_path: Path) -> None:
     assert held(msgspec.structs.replace(job, train=imported), kind, card, "cpu") is None
 
 
-def test_a_round_on_corrections_goes_half_of_the_way(tmp_path: Path) -> None:
+def test_how_far_a_round_goes(tmp_path: Path) -> None:
     frames = a_corner_is_class(tmp_path, 3, corrected=True)
     whole = tuple(msgspec.structs.replace(each, corrected=False) for each in frames)
-    job = work_order(tmp_path, condition=None, train=frames)
-    model, card = checkpoint.load(Path(job.live))
-    assert interpolation(job, card) == 0.5
-    assert interpolation(msgspec.structs.replace(job, rehearsal=whole), card) == 1.0, "half of them are whole"
-    assert interpolation(msgspec.structs.replace(job, target_macs=1000), card) == 1.0, "a cut needs it all"
-    assert interpolation(job, dataclasses.replace(card, training={"untrained": True})) == 1.0
+    order = work_order(tmp_path, condition=None, train=frames)
+    model, card = checkpoint.load(Path(order.live))
 
-    for train, share in ((frames, 0.5), (whole, 1.0)):
-        kind = KINDS["whole"](
-            msgspec.structs.replace(job, train=train), kept(Path(job.conditions), model), model, card
-        )
-        before = copy.deepcopy(model.state_dict())
-        with kind.learning(model), torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(1.0)
-        for name, value in kind.candidate(model).named_parameters():
+    def shares(**changes: Any) -> tuple[float, ...]:
+        return interpolations(msgspec.structs.replace(order, **changes), card)
+
+    assert shares() == (0.5,)
+    assert shares(rehearsal=whole) == (1.0,), "half of the frames have whole labels"
+    assert shares(rehearsal=whole, max_condition_drop=0.02) == (1.0, 0.5)
+    assert shares(target_macs=1000) == shares(steps=0) == (1.0,)
+    assert interpolations(order, dataclasses.replace(card, training={"untrained": True})) == (1.0,)
+
+    kind = KINDS["whole"](order, kept(Path(order.conditions), model), model, card)
+    before = copy.deepcopy(model.state_dict())
+    with kind.learning(model), torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    for share in (0.5, 1.0):
+        for name, value in kind.candidate(model, share).named_parameters():
             assert torch.allclose(value, before[name] + share), name
-        fields = kind.card_fields(kind.serving(model))
-        assert fields.get("interpolation") == (share if share < 1 else None)
-        model.load_state_dict(before)
+
+
+def test_what_costs_a_condition_more_than_is_allowed(tmp_path: Path) -> None:
+    gate = tuple(
+        jobs.JobSample(id=f"{light}-{number}", image="", label="", condition=light)
+        for light in ("base", "c1")
+        for number in range(2)
+    )
+    job = work_order(tmp_path, condition=None, gate=gate, max_condition_drop=0.02)
+
+    def counted(base: int, c1: int) -> list[Counts]:
+        hits = {"base": base, "c1": c1}
+        return [Counts(id=s.id, truth=(100,), predicted=(100,), hits=(hits[s.condition],)) for s in gate]
+
+    live = counted(80, 60)
+    assert not costs_too_much(job, live, counted(80, 60))
+    assert not costs_too_much(job, live, counted(79, 70))
+    assert costs_too_much(job, live, counted(70, 90)), "it gains in all and costs the base"
+    assert costs_too_much(job, live, counted(80, 59)), "it costs no condition too much and gains nothing"
+    assert not costs_too_much(msgspec.structs.replace(job, max_condition_drop=None), live, counted(0, 0))
+
+
+@pytest.mark.parametrize(("dear", "taken"), [((), 1.0), ((1.0,), 0.5), ((1.0, 0.5), 0.5)])
+def test_the_first_candidate_that_does_not_cost_too_much_is_made(
+    tmp_path: Path, dear: tuple[float, ...], taken: float
+) -> None:
+    order = work_order(tmp_path, condition=None, max_condition_drop=0.02)
+    model, card = checkpoint.load(Path(order.live))
+    kind = KINDS["whole"](order, Kept(), model, card)
+    assert kind.shares == (1.0, 0.5)
+    tried: list[float] = []
+
+    def judge(_: torch.nn.Module, __: Serving) -> tuple[ScoreCard, tuple[Counts, ...]]:
+        tried.append(kind.shares[len(tried)])
+        return ScoreCard(miou=tried[-1], iou_per_class=(), pixels_per_class=(), samples=1), ()
+
+    made = main._made(kind, model, judge=judge, costs_too_much=lambda _: tried[-1] in dear)
+    assert (made.share, made.scores.miou) == (taken, taken)
