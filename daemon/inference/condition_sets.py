@@ -222,9 +222,11 @@ class ConditionSets:
         if own.status == "live":
             return Served(self._run(image, condition, out_size), condition)
         own.turn += 1
-        if own.turn % self._every:
-            return Served(self._run(image, fallback, out_size), fallback)
+        serves = own.turn % self._every == 0
         before = self._run(image, fallback, out_size)
+        # A frame with a label is compared in any case: if each second one has it, all turns or none would.
+        if not serves and label is None:
+            return Served(before, fallback)
         try:
             after = self._run(image, condition, out_size)
         except NotFinite as error:
@@ -234,6 +236,8 @@ class ConditionSets:
         # What the parent has learnt may suit this light worse than the base does: rain is no dusk.
         base = None if fallback == BASE or label is None else self._run(image, BASE, out_size)
         decided = self._judge(condition, own, (before, after, base), label)
+        if not serves:
+            return Served(before, fallback, decided=decided)
         return Served(after, condition, trial=True, decided=decided)
 
     def look(self, image: Image, condition: str, *, out_size: Sequence[int]) -> Prediction:

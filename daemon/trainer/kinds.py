@@ -210,9 +210,11 @@ class FleetRound(WholeRound):
 
 
 class ConditionRound:
-    """A round that trains one condition's own layers with its own statistics, and no shared weights."""
+    """A round that trains one condition's own layers with its own statistics, and no shared weights.
 
-    starts_as_live = True
+    A condition that has no statistics, or whose own were worse than others, begins with the model's own.
+    """
+
     #: Models that must lose the same channels as the candidate; such a round removes none.
     companions: Sequence[nn.Module] = ()
     #: What it learns goes part of the way in what serves it, not in the model.
@@ -222,13 +224,11 @@ class ConditionRound:
         """``live`` are the conditions of the live model, and ``model`` is that model, to be trained.
 
         Raises:
-            ValueError: The condition has no statistics, or the model has no layers that it could learn.
+            ValueError: The condition is not known, or the model has no layers that it could learn.
         """
         name = job.condition or ""
-        if name not in live.sets:
-            raise ValueError(
-                f"the round is for condition {name}, of which {job.conditions or 'the job'} has no statistics"
-            )
+        if name not in live.known.parents:
+            raise ValueError(f"the round is for condition {name}, which {job.conditions or 'the job'} lacks")
         self._name = name
         self._live = live
         self._parameters = own_parameters(model)
@@ -236,11 +236,16 @@ class ConditionRound:
             raise ValueError("the model has neither late layers nor batch norms that a condition could learn")
         learnt = (n for statistics in live.sets.values() for n in statistics.learnt)
         self._base = conditions.capture(model, learnt=dict.fromkeys((*self._parameters, *learnt)))
-        self._start = live.sets[name].over(self._base)
+        self._before = live.sets.get(name, NormStatistics(self._base.layers, {}))
+        self._start = self._before.over(self._base)
+        self._served = live.known.serving(name)
+        #: Whether the candidate, before its first step, segments every frame as the live model does.
+        self.starts_as_live = self._served in (name, BASE)
 
     def as_served(self, live: nn.Module) -> None:
-        """Apply the condition's current statistics."""
-        conditions.apply(live, self._start)
+        """Apply the statistics that serve the condition now, its own or another's."""
+        served = self._live.sets.get(self._served)
+        conditions.apply(live, self._base if served is None else served.over(self._base))
 
     @contextlib.contextmanager
     def learning(self, model: nn.Module) -> Iterator[None]:
@@ -257,10 +262,11 @@ class ConditionRound:
         """The candidate's statistics: the condition half-way to the learnt values, the others unchanged."""
         now = conditions.capture(model, learnt=self._parameters).learnt
         start = {name: self._start.learnt[name] for name in self._parameters}
-        before = self._live.sets[self._name]
-        new = NormStatistics(before.layers, {**before.learnt, **interpolated(start, now, INTERPOLATION)})
+        learnt = {**self._before.learnt, **interpolated(start, now, INTERPOLATION)}
+        new = NormStatistics(self._before.layers, learnt)
         sets = {BASE: self._base, **self._live.sets, self._name: new}
-        return Serving({name: each.over(self._base) for name, each in sets.items()}, self._live.known)
+        known = Known(self._live.known.live | {self._name}, self._live.known.parents)
+        return Serving({name: each.over(self._base) for name, each in sets.items()}, known)
 
     def settle(self, model: nn.Module) -> None:
         """Bring the model into the state that is saved: the live model's, bit for bit."""
@@ -268,7 +274,10 @@ class ConditionRound:
 
     def write(self, serving: Serving, out: Path) -> None:
         """Write the conditions beside the candidate; only this round's condition changes."""
-        _write(out, {**self._live.sets, self._name: serving.sets[self._name]}, self._live.about)
+        about = about_of(self._live.about)
+        about = msgspec.structs.replace(about, refused=tuple(n for n in about.refused if n != self._name))
+        sets = {**self._live.sets, self._name: serving.sets[self._name]}
+        _write(out, sets, msgspec.json.encode(about).decode())
 
     def card_fields(self, serving: Serving) -> dict[str, object]:
         """The fields of the candidate's card about the round."""

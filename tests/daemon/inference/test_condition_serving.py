@@ -339,25 +339,29 @@ def test_alarms_are_numbered_and_counted_by_camera_and_signal(tmp_path: Path) ->
     rig.serving.close()
 
 
-def test_labels_decide_a_probation_where_there_are_some() -> None:
+@pytest.mark.parametrize("every", [1, 4])
+def test_labels_decide_a_probation_where_there_are_some(every: int) -> None:
     model = small()
     sets = ConditionSets(
         TorchServer(model, CARD.normalisation, size=SIZE),
         shapes_of(model),
         len(CARD.classes),
         estimate=estimating(model),
-        probation_every=1,
+        probation_every=every,
     )
     assert sets.work(["c1"], lambda _: [images.encode_png(image) for image in DUSK[:8]])
     assert sets.statuses() == {"c1": "probation"}
     wrong = np.zeros(SIZE, np.uint8)
+    trials = 0
     for image in DUSK[:8]:
         # What the old statistics say is right, so the new ones can only be worse.
         label = predict_with_own(sets, image)
         served = sets.predict(image, "c1", "base", out_size=SIZE, label=label)
         wrong += served.prediction.mask != label
+        trials += served.trial
     assert wrong.any()
     assert sets.statuses()["c1"] == "refused"
+    assert trials == 8 // every, "what is on probation serves no more frames than it may"
 
 
 @pytest.mark.parametrize("readable", [True, False])
