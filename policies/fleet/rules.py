@@ -13,6 +13,7 @@ from statistics import median
 from typing import Literal
 
 __all__ = [
+    "SHARES",
     "Decision",
     "FleetRules",
     "Tally",
@@ -27,6 +28,10 @@ __all__ = [
     "staleness",
     "weight",
 ]
+
+
+#: How far a board goes from its own values to a version's, in the order in which it tries.
+SHARES = (1.0, 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +50,6 @@ class FleetRules:
         least_gain: mIoU that a version must gain over the published one, on all volunteers' frames together.
         least_votes: Volunteers whose counts are waited for, or as many as there are boards.
         longest_vote_s: After so many seconds the counts that came decide; none at all decline a version.
-        shares: How far a board goes from its own values to a version's, in the order in which it tries; above
-            0, at most 1.
     """
 
     most_samples: int = 200
@@ -59,7 +62,6 @@ class FleetRules:
     least_gain: float = 0.0
     least_votes: int = 3
     longest_vote_s: float = 24 * 3600.0
-    shares: tuple[float, ...] = (1.0, 0.5)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def due(rules: FleetRules, waiting: Sequence[Waiting], boards_seen: int = 0) -> 
     return len(boards) >= 2 and max(each.waited_s for each in waiting) >= rules.longest_wait_s
 
 
-def next_share(rules: FleetRules, verdicts: Sequence[str]) -> float | None:
+def next_share(verdicts: Sequence[str], shares: Sequence[float] = SHARES) -> float | None:
     """Return how far a board is to go to a published version the next time it judges it.
 
     A version gains on scenes that a board has not seen, and often costs the board some of its own. A board
@@ -126,15 +128,15 @@ def next_share(rules: FleetRules, verdicts: Sequence[str]) -> float | None:
     of what both know (elastic averaging, arXiv 1412.6651; Wortsman et al., arXiv 2109.01903).
 
     Args:
-        rules: The rules.
         verdicts: The outcomes of this board's earlier rounds on the version that came to a verdict.
+        shares: What it tries, in order; above 0, at most 1.
 
     Returns:
-        A share of ``rules.shares``; None where the version was taken, or all were refused.
+        One of ``shares``; None where the version was taken, or all were refused.
     """
-    if any(outcome != "rejected" for outcome in verdicts) or len(verdicts) >= len(rules.shares):
+    if any(outcome != "rejected" for outcome in verdicts) or len(verdicts) >= len(shares):
         return None
-    return rules.shares[len(verdicts)]
+    return shares[len(verdicts)]
 
 
 def is_better(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from dance_ondevice.daemon.children.counts import Counts
@@ -26,7 +26,7 @@ from dance_ondevice.fleet.offers import About, encode_offer
 from dance_ondevice.fleet.releases import ReleaseError, decode_release, release_name
 from dance_ondevice.fleet.versions import read_arrays
 from dance_ondevice.models.card import CheckpointError
-from dance_ondevice.policies.fleet.rules import FleetRules, Tally, miou_of, next_share
+from dance_ondevice.policies.fleet.rules import Tally, miou_of, next_share
 from dance_ondevice.policies.rounds.start import plan_round
 from dance_ondevice.policies.samples.splits import SampleInfo
 
@@ -51,7 +51,6 @@ class FleetWork:
         watcher: Makes a watcher for a child.
         run: Runs a round that was prepared; returns its outcome.
         on_probation: Whether a version is on probation, which is no time for another.
-        rules: The rules by which this board takes versions.
     """
 
     context: RoundContext
@@ -60,7 +59,6 @@ class FleetWork:
     watcher: Callable[[], ChildWatcher]
     run: Callable[[RoundPart], Outcome]
     on_probation: Callable[[], bool]
-    rules: FleetRules = field(default_factory=FleetRules)
 
     def step(self, hold: str | None) -> Outcome | None:
         """Do what is due: offer the live model, score a candidate, judge the published release.
@@ -223,7 +221,7 @@ class FleetWork:
         if lineage(training)[:1] == (release.sha256,) or not box.release(release.sha256).exists():
             return None
         verdicts = c.store.submit(lambda db: round_record.verdicts_on(db, release.sha256)).result()
-        share = next_share(self.rules, verdicts)
+        share = next_share(verdicts)
         if share is None:
             return None
         if any(j.sha256 == release.sha256 and j.outcome == "failed" for j in facts.judged):
@@ -250,7 +248,7 @@ class FleetWork:
             return None
         box.trouble("energy", "")
         outcome = self.run(part)
-        if next_share(self.rules, (*verdicts, outcome.outcome)) is None:
+        if next_share((*verdicts, outcome.outcome)) is None:
             self._note(release, outcome)
         return outcome
 

@@ -74,14 +74,14 @@ class Exchange:
         """
         self._fleet, self._root, self._boards = fleet, root, boards
         self._whole, self._local, self._drop, self._seed = whole, local, max_own_drop, seed
-        self._rules = FleetRules(shares=shares)
+        self._shares = shares
         tensors = read_arrays(root_folder)[1]
         own = [counts(fleet, board.folder, board.scene.gate) for board in boards]
         self._versions = [self._version(tensors, encode_release(root, tensors), own)]
 
     def turn(self) -> None:
         """Average what the boards offer, publish what gains, and let each board judge it."""
-        rules, now = self._rules, len(self._versions) - 1
+        rules, now = FleetRules(), len(self._versions) - 1
         offers = [self._offered(board) for board in self._boards]
         contributions = [
             Contribution(
@@ -159,7 +159,7 @@ class Exchange:
     def _settle(self, board: LearningBoard, folder: Path, before: float, after: float) -> None:
         """Let a board take a version, a part of the way to it, or nothing; ``folder`` has all of it."""
         verdicts = ["promoted" if self._judge(board, folder, before, after, 1.0) else "rejected"]
-        while (share := next_share(self._rules, verdicts)) is not None:
+        while (share := next_share(verdicts, self._shares)) is not None:
             folder = self._candidate(board, self._versions[-1], share)
             after = miou(counts(self._fleet, folder, board.scene.gate))
             self._charge(board)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from dance_ondevice.policies.fleet.rules import FleetRules
+from dance_ondevice.policies.fleet.rules import SHARES
 
 __all__ = ["ARMS", "USUAL", "Way"]
 
@@ -29,7 +29,7 @@ class Way:
     together: bool = False
     late: bool = False
     whole: bool = False
-    shares: tuple[float, ...] = FleetRules().shares
+    shares: tuple[float, ...] = SHARES
     pooled: bool = False
     last: Literal["as others", "mislabelled", "absent"] = "as others"
 

@@ -28,10 +28,10 @@ def test_no_claim_outweighs_the_cap(one: int, other: int) -> None:
 
 
 def test_goes_part_of_the_way_where_all_of_it_was_refused() -> None:
-    assert next_share(RULES, ()) == 1.0
-    assert next_share(RULES, ("rejected",)) == 0.5
+    assert next_share(()) == 1.0
+    assert next_share(("rejected",)) == 0.5
     for ended in (("promoted",), ("rejected", "promoted"), ("rejected", "rolled_back"), ("rejected",) * 2):
-        assert next_share(RULES, ended) is None
+        assert next_share(ended) is None
 
 
 @given(st.integers(-5, 50))
