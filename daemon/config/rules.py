@@ -275,7 +275,8 @@ RULES: Mapping[str, Rule] = {
         "CPU threads of a round; 0, or more than there are, takes all cores.", *integer(0, 1024)
     ),
     "training.priority": Rule(
-        "Processor time of a round: background gets what everything else leaves, normal its share.",
+        "Processor time of a round, and of estimating a new light: background gets what everything else "
+        "leaves, normal its share.",
         *one_of("background", "normal"),
     ),
     "training.seed": Rule("Seed of everything that is drawn at random.", *integer(0, 2**32 - 1)),
