@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # opencv-python-headless 5.0.0.93: `cv2.dnn` refuses ONNX operators that it does not know, but reads a Resize with `antialias=1`, which
 # torch exports for `F.interpolate(antialias=True)`, as one without, in all of its engines: of an image reduced to a quarter, every
-# value comes from four pixels instead of some fifty. Pooling with ceil_mode keeps the windows that lie in the padding alone, which
+# value comes from four pixels instead of 64. Pooling with ceil_mode keeps the windows that lie in the padding alone, which
 # torch and onnxruntime leave out: one row and column more, of -3.4e38 (MaxPool) or NaN (AveragePool). Nothing is said.
 #
 #   Resize to a quarter with antialias: difference to onnxruntime 1.3, to onnxruntime without antialias 0.0

@@ -2,7 +2,7 @@
 # albumentations 2.0.8, kornia 0.9.0: a Resize that is given an image and its mask takes their pixels from different places. From 64
 # to 8 pixels, the middle of the first one is at 3.5. albumentations (cv2.INTER_NEAREST) takes a mask from the corner, 0.0, all over
 # the image; kornia takes the image from corner to corner, 0.0 to 63.0, and the mask from the middles, 4.0 to 60.0. So labels lie up
-# to half an output pixel beside what they label, each time in the same direction, and edges and poles are learnt aside.
+# to half an output pixel beside what they label, at the same places of each image, and edges and poles are learnt aside.
 # Pillow, for one, takes both from the middles:
 #
 #   from 64 to 8, first and last pixel: albumentations image 3.5 59.5, mask 0.0 56.0; kornia image 0.0 63.0, mask 4.0 60.0;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # torch 2.13.0, CPU: `torch.histc`, `torch.histogram` and `torch.bincount` with float32 weights count by adding 1 to a float32, and
-# 16,777,216 + 1 is 16,777,216 in float32: the count stays there, and nothing says so. Eight full HD masks hold a class more often
+# 16,777,216 + 1 is 16,777,216 in float32: the count stays there, and nothing says so. Nine full HD masks hold a class more often
 # than that; class weights from such counts treat every common class as equally common. With several threads each thread's
 # part stops there, so the answer depends on the board's cores. `torch.bincount` without weights and numpy are right.
 #
