@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dance_ondevice.conditions.arrays import ConditionArrays, check_fit
+from dance_ondevice.conditions.arrays import ConditionArrays, check_fit, has_norms
 from dance_ondevice.images.confusion import confusion_matrix, miou
 from dance_ondevice.images.masks import Prediction
 from dance_ondevice.models.card import CheckpointError
@@ -158,7 +158,7 @@ class ConditionSets:
     @property
     def usable(self) -> bool:
         """Whether the model has batch norm, without which conditions make no difference."""
-        return any(name.endswith(".running_mean") for name in self._shapes)
+        return has_norms(self._shapes)
 
     def statuses(self) -> dict[str, str]:
         """Status of each condition: probation, live, refused or estimating; callable from any thread."""

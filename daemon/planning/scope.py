@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dance_ondevice.conditions.arrays import has_norms, shapes_in
 from dance_ondevice.daemon.children.jobs import RoundKindName
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.versions import condition_file
+from dance_ondevice.daemon.versions.condition_file import Known
 from dance_ondevice.policies.rounds import condition_rounds
 from dance_ondevice.policies.rounds import start as rounds
 from dance_ondevice.policies.samples.splits import SampleInfo
@@ -87,7 +89,7 @@ def plan(
     """Plan a round; returns a text that says why when there can be none.
 
     The round of one condition learns from that condition's samples alone and is judged on all samples that
-    its statistics serve; the other samples stay new for the next round.
+    its statistics will serve; the other samples stay new for the next round.
 
     Args:
         config: The whole configuration.
@@ -122,11 +124,15 @@ def plan(
     choice = condition_rounds.choose(condition_rounds.ConditionRoundRules(), new, held_out, known.parents)
     if choice.condition is None:
         return Planned(samples=whole, reason=choice.reason)
+    if choice.condition not in known.live and not has_norms(shapes_in(live())):
+        return Planned(samples=whole, reason="the model has no batch norm: a round for all conditions")
+    # A condition that gets its first statistics will serve those that were opened from it as well.
+    then = Known(known.live | {choice.condition}, known.parents)
     own = [
         sample
         for sample in samples
         if sample.condition == choice.condition
-        or (sample.split == "gate" and known.serving(sample.condition) == choice.condition)
+        or (sample.split == "gate" and then.serving(sample.condition) == choice.condition)
     ]
     return Planned(samples=planned(own), scope=of_condition(choice.condition), reason=choice.reason)
 

@@ -10,7 +10,7 @@ text about the conditions, which this module does not interpret.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ __all__ = [
     "check_fit",
     "decode",
     "encode",
+    "has_norms",
     "load_arrays",
     "own_statistics",
     "shapes_in",
@@ -128,6 +129,11 @@ def shapes_in(directory: Path) -> dict[str, tuple[int, ...]]:
         raise CheckpointError(f"{file}: cannot read the tensors: {error.strerror}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{file}: not a safetensors file: {error}") from error
+
+
+def has_norms(names: Iterable[str]) -> bool:
+    """Whether a model with tensors of these names has a batch norm, without which conditions are all alike."""
+    return any(name.endswith(f".{FIELDS[0]}") for name in names)
 
 
 def own_statistics(directory: Path) -> ConditionArrays:

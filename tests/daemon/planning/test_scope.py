@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import safetensors.torch
 import torch
 from condition_models import SIZE, about, dusk_statistics, write_version
 from round_rig import CONFIG, Rig
@@ -26,7 +28,7 @@ from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import codec as images
 from dance_ondevice.models import checkpoint
-from dance_ondevice.models.card import read_card
+from dance_ondevice.models.card import TENSORS_FILE, read_card
 from dance_ondevice.policies.samples.splits import SampleInfo, Split
 
 pytestmark = pytest.mark.usefixtures("first_models_at_hand")
@@ -81,6 +83,23 @@ def test_a_conditions_own_round_takes_its_samples_and_is_judged_by_all_that_it_s
     planned = plan(live, samples(("c2", "train", 8), ("c2", "gate", 4), ("c1", "gate", 4)))
     assert planned.scope.condition == "c2"
     assert planned.samples.gate == tuple(f"s{i}" for i in range(8, 12))
+
+
+def test_first_statistics_are_judged_by_all_that_they_will_serve(live: Path, tmp_path: Path) -> None:
+    shutil.copytree(live, tmp_path, dirs_exist_ok=True)
+    opened = about({"c1": "base", "c2": "c1", "c3": "c2", "c4": "c1"})
+    sets = condition_store.load_conditions(live)[0]
+    (tmp_path / CONDITIONS_FILE).write_bytes(condition_store.encode(sets, opened))
+    found = samples(("c2", "train", 8), ("c2", "gate", 4), ("c3", "gate", 2), ("c4", "gate", 2))
+    planned = plan(tmp_path, found)
+    assert planned.scope.condition == "c2"
+    # c3, which the model itself served, will be served by its parent c2; c1 goes on serving c4.
+    assert planned.samples.gate == tuple(f"s{i}" for i in range(8, 14))
+    # Without batch norms a condition has no statistics ever, and perhaps no layers that it could learn.
+    (tmp_path / TENSORS_FILE).write_bytes(safetensors.torch.save({"model/any.weight": torch.ones(1)}))
+    planned = plan(tmp_path, found)
+    assert planned.scope.condition is None
+    assert "no batch norm" in planned.reason
 
 
 @pytest.mark.parametrize(
