@@ -233,8 +233,7 @@ class ConditionSets:
             log.warning("condition refused name=%s reason=%s", condition, error)
             self._put(condition, _NOTHING, "refused")
             return Served(before, fallback, decided=True)
-        # What the parent has learnt may suit this light worse than the base does: rain is no dusk.
-        base = None if fallback == BASE or label is None else self._run(image, BASE, out_size)
+        base = before if fallback == BASE or label is None else self._base(image, out_size)
         decided = self._judge(condition, own, (before, after, base), label)
         if not serves:
             return Served(before, fallback, decided=decided)
@@ -316,6 +315,16 @@ class ConditionSets:
             raise NotFinite("the model's answer holds numbers that are not finite")
         return prediction
 
+    def _base(self, image: Image, out_size: Sequence[int]) -> Prediction | None:
+        """Segment with the base: what the parent has learnt may suit this light worse, since rain is no dusk.
+
+        None where the answer cannot be used: it serves nobody, so that nothing is lost with it.
+        """
+        try:
+            return self._run(image, BASE, out_size)
+        except NotFinite:
+            return None
+
     def _put(self, name: str, arrays: ConditionArrays, status: Status) -> None:
         self._sets[name] = _Set(arrays, status)
 
@@ -333,8 +342,8 @@ class ConditionSets:
         own.new = own.new or _Trial(n_classes)
         own.old.add(before, label)
         own.new.add(after, label)
+        own.base = own.base or _Trial(n_classes)
         if base is not None:
-            own.base = own.base or _Trial(n_classes)
             own.base.add(base, label)
         verdict = condition_gate.judge(self._rules, own.new.evidence(), own.old.evidence())
         if verdict is None:
@@ -352,6 +361,8 @@ class ConditionSets:
         """Whether labels say that the version's own statistics are better than the better of the others."""
         own, other = base.evidence(), better.evidence()
         if own.miou is None or other.miou is None or own.labelled < self._rules.labelled_frames:
+            return False
+        if own.labelled < other.labelled:  # its answers to the others were not finite
             return False
         return own.miou > other.miou
 

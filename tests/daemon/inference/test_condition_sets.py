@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
+import torch
 from estimating import estimating, shapes_of
 from test_condition_serving import CARD, DUSK, SIZE, small
 
+from dance_ondevice.conditions import statistics
 from dance_ondevice.conditions.arrays import ConditionArrays, decode, encode, own_statistics
+from dance_ondevice.conditions.store import as_arrays
 from dance_ondevice.daemon.inference.condition_sets import ConditionSets
 from dance_ondevice.images import codec as images
+from dance_ondevice.images.masks import Prediction
 from dance_ondevice.runtime.torch_server import TorchServer
 
 pytestmark = pytest.mark.usefixtures("one_thread_one_seed")
@@ -74,6 +81,47 @@ def test_a_light_that_the_base_suits_best_takes_the_base_and_not_what_another_li
         # It is on disk like any other, so that it holds after a restart and a round may teach it.
         kept, _ = decode(encode(sets.judged()[0]), "conditions")
         assert set(kept["c2"].layers) == {"norm"}
+
+
+@pytest.mark.parametrize("finite", [True, False])
+def test_a_base_that_is_no_better_takes_nothing_from_a_light(*, finite: bool) -> None:
+    """Neither where the parent got its own statistics during the trial, nor where the base fails."""
+    model = small()
+    server = TorchServer(model, CARD.normalisation, size=SIZE)
+    usual, estimated = server.predict, own_of(model)
+
+    def predict(
+        image: np.ndarray, name: str, condition: ConditionArrays | None, out_size: Sequence[int]
+    ) -> Prediction:
+        found = usual(image, name, condition, out_size)
+        return found if finite or name != "base" else replace(found, mean_confidence=np.nan)
+
+    server.predict = predict  # type: ignore[method-assign]
+    found: Future[ConditionArrays] = Future()
+    found.set_result(estimated)
+    sets = ConditionSets(
+        server,
+        shapes_of(model),
+        len(CARD.classes),
+        estimate=lambda _: found,
+        own=lambda: pytest.fail("the base is no better than what was estimated, which is the same"),
+    )
+    taught = {"c1": ConditionArrays(learnt={"last.weight": -model.last.weight.detach().numpy()})}
+    assert sets.work(["c2"], lambda _: [b""])
+    if not finite:
+        sets.restore(taught, ())
+    for number, image in enumerate(DUSK[:8]):
+        if number == 4:
+            sets.restore(taught, ())
+        label = usual(image, "base", None, SIZE).mask
+        if number < 4:  # all are equally wrong
+            label = (label + 1) % len(CARD.classes)
+        sets.predict(image, "c2", "c1", out_size=SIZE, label=label.astype(np.uint8))
+    assert sets.statuses()["c2"] == "live"
+
+
+def own_of(model: torch.nn.Module) -> ConditionArrays:
+    return as_arrays(statistics.capture(model))
 
 
 def predict_with_own(sets: ConditionSets, image: np.ndarray) -> np.ndarray:
