@@ -85,10 +85,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         device: Where it trains: ``auto``, ``cpu`` or ``cuda``. It is judged on the CPU in any case.
         by_teacher: Whether a teacher labelled the gate: scores are then agreement with it, and no accuracy.
         gathered: In a round of kind "fleet", the folder of the live model with the values of a release of the
-            fleet; ``rehearsal`` are then the samples that its statistics are estimated from.
+            fleet, or with values part of the way to them; ``rehearsal`` are then the samples that its
+            statistics are estimated from.
         release: SHA-256 of that release.
         max_condition_drop: mIoU that a candidate may cost one condition before the round goes half of the way
-            only; None goes all of it.
+            only, as it does where the candidate is below the live model in all; None goes all of it.
     """
 
     round: str
@@ -130,6 +131,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def kind_of(self) -> RoundKindName:
         """The kind of round; a job of an earlier build has only its condition to tell it by."""
         return self.kind or ("whole" if self.condition is None else "condition")
+
+    @property
+    def most_candidates(self) -> int:
+        """How many candidates the trainer judges at most, see ``trainer/holding.py``."""
+        return 1 if self.max_condition_drop is None or self.target_macs is not None else 2
 
 
 class ProbationJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,12 +10,13 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from dance_ondevice.daemon.children.jobs import Job
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.energy.budget import BudgetKeeper, assumed_cost
 from dance_ondevice.daemon.planning import anchors
 from dance_ondevice.daemon.planning import job as round_job
 from dance_ondevice.policies.budget import learning_value, round_size
-from dance_ondevice.policies.rounds import rehearsal
+from dance_ondevice.policies.rounds import pace, rehearsal
 from dance_ondevice.policies.rounds.start import RoundPlan
 
 _CHUNK = 500
@@ -268,6 +269,16 @@ def resumed(row: Mapping[str, Any], steps: int) -> Forecast:
     """The forecast of an interrupted round, from its row and the steps of its job."""
     joules = row["expected_joules"] or 0.0
     return Forecast(gain=row["expected_gain"], joules=joules, step_joules=joules / max(1, steps))
+
+
+def judging_joules(forecast: Forecast, job: Job) -> float:
+    """Joules that a round needs when it has trained, to judge what it came to."""
+    return pace.evaluation_joules(
+        forecast.step_joules,
+        gate=len(job.gate),
+        batch_size=job.batch_size,
+        candidates=job.most_candidates,
+    )
 
 
 def _relative(step_pixels: float | None, full_pixels: float) -> float:

@@ -35,7 +35,7 @@ from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
 from dance_ondevice.daemon.versions import base, tryout
 from dance_ondevice.daemon.versions.versions import Pointer, VersionError, check_intact
 from dance_ondevice.policies.promotion import promotion
-from dance_ondevice.policies.rounds import pace, shrinking
+from dance_ondevice.policies.rounds import shrinking
 from dance_ondevice.policies.rounds.rehearsal import is_anchor
 from dance_ondevice.policies.samples.splits import SampleInfo, assign_splits
 
@@ -312,7 +312,7 @@ class RoundProcedure:
         c, job, forecast = self._c, part.job, part.forecast
         c.budget.reserve(job.round, part.joules)
         before = c.energy.sample()
-        aside = pace.evaluation_joules(forecast.step_joules, gate=len(job.gate), batch_size=job.batch_size)
+        aside = round_plan.judging_joules(forecast, job)
 
         def spent() -> float:
             return c.budget.charge(c.energy.used_since(before))

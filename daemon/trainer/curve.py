@@ -26,8 +26,10 @@ class Curve:
         job: jobs.Job,
         gate: Gate,
         live: Sequence[Counts],
-        score: Callable[[nn.Module, Gate], tuple[Counts, ...]],
+        score: Callable[[nn.Module, Gate, float], tuple[Counts, ...]],
         emit: Callable[[jobs.Event], None],
+        *,
+        shares: Sequence[float] = (1.0,),
     ) -> None:
         """Choose the samples, evenly spread over the gate.
 
@@ -35,8 +37,9 @@ class Curve:
             job: The round's job.
             gate: (id, sample) of each held-out sample.
             live: The live model's counts of the same samples, in the same order.
-            score: Computes a model's counts of some of the samples.
+            score: Computes the counts of some of the samples by what a model makes that goes so far.
             emit: Reports each point to the parent.
+            shares: How far the round's candidates go, see ``kinds.RoundKind``; the points are of the first.
         """
         step = max(1, -(-len(gate) // _MOST_SAMPLES))
         self._job = job
@@ -46,41 +49,54 @@ class Curve:
         self._blocks = job.gate_blocks[::step]
         self._score_on = score
         self._emit = emit
+        self._shares = shares
         self._start: float | None = None
 
     def begin(self, model: nn.Module, *, changed: bool) -> None:
         """Report the point before the first step: the live model's, unless the candidate was ``changed``."""
-        counts = self._score(model) if changed else self._live
+        counts = self._score(model, self._shares[0]) if changed else self._live
         self._start = self._point(0, counts).candidate
 
     def hopeless(self, model: nn.Module, step: int) -> str | None:
-        """Score the candidate; at the first point, says why promotion is out of reach if it is."""
-        found = self._point(step, self._score(model))
+        """Score the candidate; at the first point, says why promotion is out of reach if it is.
+
+        It is only where it is for each candidate that the round would try.
+        """
+        found = self._point(step, self._score(model, self._shares[0]))
         if self._start is None or not self._job.looks or step != self._job.looks[0]:
             return None
+        reason = self._given_up(found, self._start)
+        for share in self._shares[1:]:
+            if reason is not None:
+                nearer = self._compared(self._score(model, share))
+                reason = reason if self._given_up(nearer, self._start) else None
+        return reason
+
+    def end(self, step: int, candidate: Sequence[Counts]) -> None:
+        """Report the last point, taken from the scores of the first candidate on the whole gate."""
+        self._point(step, self._chosen(candidate))
+
+    def _score(self, model: nn.Module, share: float) -> tuple[Counts, ...]:
+        return self._score_on(model, self._gate, share)
+
+    def _given_up(self, found: bootstrap.Comparison, start: float) -> str | None:
         return pace.give_up(
             live=found.live,
-            start=self._start,
+            start=start,
             now=found.candidate,
             noise=found.gain.at_most() - found.gain.point,
             min_gain=self._job.min_gain,
         )
 
-    def end(self, step: int, candidate: Sequence[Counts]) -> None:
-        """Report the last point, taken from the scores on the whole gate."""
-        self._point(step, self._chosen(candidate))
-
-    def _score(self, model: nn.Module) -> tuple[Counts, ...]:
-        return self._score_on(model, self._gate)
-
     def _chosen(self, counts: Sequence[Counts]) -> tuple[Counts, ...]:
         return tuple(each for each in counts if each.id in self._ids)
 
     def _point(self, step: int, counts: Sequence[Counts]) -> bootstrap.Comparison:
-        found = list(paired_counts(self._live, counts).values())
-        blocks = self._blocks if len(self._blocks) == len(found) else range(len(found))
-        compared = bootstrap.compare(
-            found, tuple(blocks), confidence=self._job.confidence, seed=self._job.seed
-        )
+        compared = self._compared(counts)
         self._emit(jobs.CurvePoint(step=step, miou=compared.candidate, live=compared.live))
         return compared
+
+    def _compared(self, counts: Sequence[Counts]) -> bootstrap.Comparison:
+        found = list(paired_counts(self._live, counts).values())
+        blocks = self._blocks if len(self._blocks) == len(found) else range(len(found))
+        return bootstrap.compare(found, tuple(blocks), confidence=self._job.confidence, seed=self._job.seed)

@@ -51,7 +51,7 @@ def held(
 def interpolations(job: jobs.Job, live: ModelCard) -> tuple[float, ...]:
     """Return how far a round of the whole model goes from the live weights (0) to the trained ones (1).
 
-    All of the way, and half of it where that costs a condition more than the gate allows. Half of it at once
+    All of the way, and half of it where that costs too much (``scores.costs_too_much``). Half of it at once
     where most of what the round learns from was labelled by correction: a few pixels of each frame move a
     model well beyond what they say about it. A model that lost channels, or that had not learnt anything,
     needs all that it learns.

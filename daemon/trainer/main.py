@@ -94,8 +94,8 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
 
     kind = KINDS[job.kind_of](job, live_kept, candidate, card)
 
-    def evaluate(model: torch.nn.Module, some: Gate) -> tuple[Counts, ...]:
-        model = kind.candidate(_on_cpu(model), kind.shares[0])
+    def evaluate(model: torch.nn.Module, some: Gate, share: float) -> tuple[Counts, ...]:
+        model = kind.candidate(_on_cpu(model), share)
         serving = kind.serving(model, {condition_of[identifier] for identifier, _ in some})
         return judge(model, some, serving)[1]
 
@@ -103,7 +103,7 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
         if not job.by_teacher:  # a curve of mIoU would be taken for accuracy
             emit(events, event)
 
-    curve = Curve(job, gate, live_counts, evaluate, report)
+    curve = Curve(job, gate, live_counts, evaluate, report, shares=kind.shares)
     if job.target_macs is not None:
         learnt_from = [sample_of(s) for s in job.train + job.rehearsal]
         emit(events, slim_candidate(candidate, job, learnt_from, card.normalisation, kind.companions))
@@ -128,7 +128,7 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
     candidate = made.model
     write_counts(counts_file(Path(job.out).parent, "candidate"), made.counts)
     if job.steps:
-        curve.end(trained.steps, made.counts)
+        curve.end(trained.steps, made.first)
     kind.settle(candidate)
     live, _ = checkpoint.load(Path(job.live))
     emit(events, time_masks(live, candidate, gate[0][1], card.normalisation))
@@ -168,13 +168,17 @@ class _Trained:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Made:
-    """A candidate: how far it goes, what it would be served with, and what the gate counted."""
+    """A candidate: how far it goes, what it would be served with, and what the gate counted.
+
+    ``first`` are the counts of the first candidate that was tried, of which the curve is.
+    """
 
     model: torch.nn.Module
     share: float
     serving: Serving
     scores: ScoreCard
     counts: tuple[Counts, ...]
+    first: tuple[Counts, ...]
 
 
 def _made(
@@ -185,13 +189,15 @@ def _made(
     costs_too_much: Callable[[tuple[Counts, ...]], bool],
 ) -> _Made:
     """Make the candidate of a trained model: the first that does not cost too much, else the last."""
+    tried: list[tuple[Counts, ...]] = []
     for share in kind.shares:
         model = kind.candidate(trained, share).eval()
         serving = kind.serving(model)
         scores, counts = judge(model, serving)
+        tried.append(counts)
         if not costs_too_much(counts):
             break
-    return _Made(model=model, share=share, serving=serving, scores=scores, counts=counts)
+    return _Made(model=model, share=share, serving=serving, scores=scores, counts=counts, first=tried[0])
 
 
 def _train(

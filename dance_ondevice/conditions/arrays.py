@@ -132,7 +132,7 @@ def shapes_in(directory: Path) -> dict[str, tuple[int, ...]]:
 
 
 def has_norms(names: Iterable[str]) -> bool:
-    """Whether a model with tensors of these names has a batch norm, without which conditions are all alike."""
+    """Whether a model with tensors of these names has a batch norm; without one, conditions are all alike."""
     return any(name.endswith(f".{FIELDS[0]}") for name in names)
 
 

@@ -113,13 +113,13 @@ def may_finish(curve: Curve | None, step: int, min_gain: float = 0.0) -> bool:
     return curve.points[-1][1] > curve.live + min_gain
 
 
-def evaluation_joules(step_joules: float, *, gate: int, batch_size: int) -> float:
+def evaluation_joules(step_joules: float, *, gate: int, batch_size: int, candidates: int = 1) -> float:
     """Return the joules to set aside for judging a round.
 
-    A step costs about three passes over its batch, judging one pass over the held-out samples; half as much
-    is added for saving and measuring.
+    A step costs about three passes over its batch, judging one pass over the held-out samples for each
+    candidate; half as much is added for saving and measuring.
     """
-    return 1.5 * max(0.0, step_joules) * gate / (3.0 * max(1, batch_size))
+    return (candidates + 0.5) * max(0.0, step_joules) * gate / (3.0 * max(1, batch_size))
 
 
 def next_pace(past: Sequence[PastPace]) -> Pace:

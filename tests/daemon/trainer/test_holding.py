@@ -91,12 +91,17 @@ def test_how_far_a_round_goes(tmp_path: Path) -> None:
     model, card = checkpoint.load(Path(order.live))
 
     def shares(**changes: Any) -> tuple[float, ...]:
-        return interpolations(msgspec.structs.replace(order, **changes), card)
+        job = msgspec.structs.replace(order, **changes)
+        found = interpolations(job, card)
+        assert len(found) <= job.most_candidates, "joules are set aside for so many"
+        return found
 
     assert shares() == (0.5,)
     assert shares(rehearsal=whole) == (1.0,), "half of the frames have whole labels"
     assert shares(rehearsal=whole, max_condition_drop=0.02) == (1.0, 0.5)
     assert shares(target_macs=1000) == shares(steps=0) == (1.0,)
+    slims = msgspec.structs.replace(order, target_macs=1000, max_condition_drop=0.02)
+    assert slims.most_candidates == 1
     assert interpolations(order, dataclasses.replace(card, training={"untrained": True})) == (1.0,)
 
     kind = KINDS["whole"](order, kept(Path(order.conditions), model), model, card)

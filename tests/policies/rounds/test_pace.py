@@ -78,6 +78,7 @@ def test_a_round_may_finish_after_a_third_if_its_curve_is_above_the_live_model()
 def test_joules_set_aside_for_judging() -> None:
     # 48 held-out images are as many passes as two steps over 8 images; half as much again.
     assert evaluation_joules(10.0, gate=48, batch_size=8) == pytest.approx(30.0)
+    assert evaluation_joules(10.0, gate=48, batch_size=8, candidates=2) == pytest.approx(50.0)
     assert evaluation_joules(-1.0, gate=48, batch_size=0) == 0.0
 
 
