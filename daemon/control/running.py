@@ -56,6 +56,8 @@ class Running:
         parts.store.set_limits(quota_bytes=storage.quota_bytes, min_free_bytes=storage.min_free_bytes)
         self.budget.set_limits(config.energy)
         parts.rounds.reconfigure(config)
+        if parts.predictor is not None:
+            parts.predictor.estimate_at(training.priority)
         parts.ingest.decider.rules = ingest_config.rules(config.data_slimming)
         if (training.interval, training.window) != (before.training.interval, before.training.window):
             interval = parse_duration(training.interval)

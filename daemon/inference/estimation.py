@@ -48,13 +48,15 @@ class Estimation:
             cpu: The account that the child's CPU seconds are charged to.
             procfs: Root of procfs.
             threads: Number of CPU threads of the child.
-            priority: ``background`` lets the child run only when no other program needs the processor.
+            priority: Processor time of a child; see ``priority``.
             monotonic: Monotonic clock, in seconds.
         """
         self._folder = folder
         self._procfs = procfs
         self._threads = threads
-        self._priority: Literal["background", "normal"] = priority
+        #: Of the next child: ``background`` lets it run only when no other program needs the processor. Any
+        #: thread may set it.
+        self.priority: Literal["background", "normal"] = priority
         self._monotonic = monotonic
         self._stopping = threading.Event()
         # A child dies with the thread that started it, so this one lasts.
@@ -108,7 +110,7 @@ class Estimation:
         events: list[jobs.Event] = []
         ended = self._watcher.run(
             TrainerProcess(
-                job, log_file, program=_PROGRAM, priority=self._priority, monotonic=self._monotonic
+                job, log_file, program=_PROGRAM, priority=self.priority, monotonic=self._monotonic
             ),
             Limits(
                 deadline=self._monotonic() + _SECONDS,

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -166,6 +167,11 @@ class Predictor(Service):
     def fall_back_by(self, ask: Callable[[], object]) -> None:
         """Set the function that asks for an earlier version when the live one fails on frame after frame."""
         self._fall_back = ask
+
+    def estimate_at(self, priority: Literal["background", "normal"]) -> None:
+        """Set the processor time of the next estimations of conditions; callable from any thread."""
+        if self._estimation is not None:
+            self._estimation.priority = priority
 
     def prepare(self, directory: Path) -> Callable[[], None]:
         """Load, verify and warm up a version on the caller's thread; the returned call makes it live.

@@ -14,6 +14,8 @@ from dance_ondevice.daemon.control import client
 from dance_ondevice.daemon.control.running import Core, Running
 from dance_ondevice.daemon.control.server import ControlServer
 from dance_ondevice.daemon.inference import estimation
+from dance_ondevice.daemon.inference.service import Predictor
+from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.supervisor import Supervisor
 
 CONFIG = """
@@ -39,19 +41,33 @@ def test_a_reload_reaches_all_parts_from_the_first_moment_that_the_daemon_answer
     file.write_text(CONFIG.format(state=state, interval="1h"))
     answers: list[Any] = []
     start = ControlServer.start
+    estimations: list[estimation.Estimation] = []
+
+    def without_thread(_: Supervisor, core: Core) -> tuple[None, Predictor]:
+        estimations.append(estimation.Estimation(tmp_path, core.energy.cpu))
+        return None, Predictor(
+            mailbox=LatestFrames(),
+            publish="",
+            instruments=core.instruments,
+            context=core.context,
+            threads=1,
+            estimation=estimations[0],
+        )
 
     def start_and_ask(server: ControlServer, timeout: float = 60.0) -> None:
         start(server, timeout)
-        file.write_text(CONFIG.format(state=state, interval="2h"))
+        file.write_text(CONFIG.format(state=state, interval="2h") + 'priority = "normal"')
         answers.append(client.request(server.endpoint, "reload"))
         answers.append(client.request(server.endpoint, "status"))
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(ControlServer, "start", start_and_ask)
+    monkeypatch.setattr(Supervisor, "_start_inference", without_thread)
     environ = {"RUNTIME_DIRECTORY": str(tmp_path)}
     assert Supervisor(load(file), environ=environ).run() == 0
     assert "training.interval" in str(answers[0])
     assert answers[1]["ready"]
+    assert estimations[0].priority == "normal"
 
 
 @pytest.mark.usefixtures("first_models_at_hand")
