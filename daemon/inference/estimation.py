@@ -1,4 +1,4 @@
-"""Estimating the statistics of conditions, in a child process at the lowest priority, one after the other."""
+"""Estimating the statistics of conditions, in a child process, one after the other."""
 
 from __future__ import annotations
 
