@@ -163,14 +163,15 @@ def finished_rounds(db: Database, limit: int = 20) -> list[dict[str, Any]]:
     return rows[::-1]
 
 
-def verdicts_on(db: Database, release: str) -> tuple[str, ...]:
-    """The outcomes of the rounds that judged a release of the fleet and came to a verdict, oldest first."""
-    rows = db.query(
-        "select outcome from rounds where fleet_release = ? "
-        "and outcome in ('promoted', 'rejected', 'rolled_back') order by rowid",
-        [release],
+def verdicts_on(db: Database, release: str) -> list[dict[str, Any]]:
+    """The rounds that judged a release of the fleet and came to a verdict, oldest first."""
+    return list(
+        db.query(
+            "select * from rounds where fleet_release = ? "
+            "and outcome in ('promoted', 'rejected', 'rolled_back') order by rowid",
+            [release],
+        )
     )
-    return tuple(row["outcome"] for row in rows)
 
 
 def spent_joules(db: Database) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -218,13 +219,15 @@ class FleetWork:
             return None
         release = facts.news.published
         training = live.card.get("training") or {}
-        if lineage(training)[:1] == (release.sha256,) or not box.release(release.sha256).exists():
+        taken = lineage(training)[:1] == (release.sha256,)
+        noted = {j.outcome for j in facts.judged if j.sha256 == release.sha256} - {"scored"}
+        if (taken and noted) or "failed" in noted or not box.release(release.sha256).exists():
             return None
         verdicts = c.store.submit(lambda db: round_record.verdicts_on(db, release.sha256)).result()
-        share = next_share(verdicts)
-        if share is None:
-            return None
-        if any(j.sha256 == release.sha256 and j.outcome == "failed" for j in facts.judged):
+        share = next_share([row["outcome"] for row in verdicts])
+        if share is None and not noted:  # the verdict came after a restart, or the box is a new one
+            self._note(release, verdicts[-1])
+        if taken or share is None:
             return None
         gate, images = self._frames(config)
         if not gate or len(images) < _LEAST_IMAGES:
@@ -248,8 +251,8 @@ class FleetWork:
             return None
         box.trouble("energy", "")
         outcome = self.run(part)
-        if next_share((*verdicts, outcome.outcome)) is None:
-            self._note(release, outcome)
+        if next_share([*(row["outcome"] for row in verdicts), outcome.outcome]) is None:
+            self._note(release, outcome.as_dict())
         return outcome
 
     def _failed(self, release: Release, error: Exception) -> None:
@@ -258,16 +261,17 @@ class FleetWork:
         judged = Judged(sha256=release.sha256, number=release.number, outcome="failed", reason=str(error))
         self.part.box.judged(judged)
 
-    def _note(self, release: Release, outcome: Outcome) -> None:
+    def _note(self, release: Release, row: Mapping[str, Any]) -> None:
+        """Note what a round made of a release; ``row`` has the fields of an ``Outcome``, or is its record."""
         names: Mapping[str, Any] = {"promoted": "taken", "rejected": "refused", "failed": "failed"}
-        if outcome.outcome in names:  # else it was cut short, and is judged another time
-            gain = (outcome.miou_after or 0.0) - (outcome.miou_before or 0.0)
+        if row["outcome"] in names:  # else it was cut short, and is judged another time
+            reasons = row["reasons"] or ()
             judged = Judged(
                 sha256=release.sha256,
                 number=release.number,
-                outcome=names[outcome.outcome],
-                reason="; ".join(outcome.reasons),
-                gain=gain,
+                outcome=names[row["outcome"]],
+                reason="; ".join(json.loads(reasons) if isinstance(reasons, str) else reasons),
+                gain=(row["miou_after"] or 0.0) - (row["miou_before"] or 0.0),
             )
             self.part.box.judged(judged)
 

@@ -162,9 +162,26 @@ def test_offers_scores_takes_and_refuses(
     again = replace(board.work, part=FleetPart(box=board.box, root=board.root))
     assert board.tell(2, ruined) == second
     assert again.step(None) is None
+    noted = board.box.snapshot().facts.judged
+    assert [(each.number, each.outcome) for each in noted] == [(2, "refused")]
+    assert "50 % of the way" in noted[0].reason
     live = board.rig.versions.pointer()
     assert live is not None
     assert live.version == "v0003"
+
+    # Where all of a version was refused, half of the way is taken where that may be.
+    board.rig.context.config = TOLERANT
+    third = board.tell(3, {name: 3 * tensor for name, tensor in dense.items()})
+    row = {"id": "whole", "started_at": 0.0, "fleet_release": third, "outcome": "rejected"}
+    store.submit(lambda db: db.table("rounds").insert(row)).result()
+    outcome = again.step(None)
+    assert outcome is not None
+    assert (outcome.outcome, outcome.version) == ("promoted", "v0006"), outcome.reasons
+    half = read_arrays(board.rig.versions.directory("v0006"))[1]
+    for name, tensor in half.items():
+        if "running_" not in name and tensor.shape == dense[name].shape and "tracked" not in name:
+            assert np.allclose(tensor, (mine[name] + 3 * dense[name]) / 2, atol=1e-2), name
+    assert board.box.snapshot().judged["taken"] == 1
 
 
 def test_says_what_keeps_it_from_judging(paths: StatePaths, store: Store) -> None:
