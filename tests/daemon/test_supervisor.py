@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from dance_ondevice.daemon.inference import estimation
 from dance_ondevice.daemon.inference.service import Predictor
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames
 from dance_ondevice.daemon.supervisor import Supervisor
+from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions.versions import Versions
 
 CONFIG = """
 [daemon]
@@ -70,7 +73,6 @@ def test_a_reload_reaches_all_parts_from_the_first_moment_that_the_daemon_answer
     assert estimations[0].priority == "normal"
 
 
-@pytest.mark.usefixtures("first_models_at_hand")
 def test_a_new_light_is_estimated_at_the_priority_of_rounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,10 +82,13 @@ def test_a_new_light_is_estimated_at_the_priority_of_rounds(
         raise Reached(priority)
 
     monkeypatch.setattr(estimation.Estimation, "__init__", reached)
+    # No process has to write a model that nothing comes to use.
+    monkeypatch.setattr(first_model, "come_up", lambda *_, **__: None)
+    monkeypatch.setattr(first_model, "ensure", lambda *_: SimpleNamespace(version="v0001"))
+    monkeypatch.setattr(Versions, "card", lambda *_: {})
     file, state = tmp_path / "site.toml", tmp_path / "state"
     text = CONFIG.format(state=state, interval="1h").replace("enabled = false", "enabled = true", 1)
-    small = 'priority = "normal"\n[model]\nweights = "untrained"\nsize = [64, 48]\n'
-    file.write_text(text + small)
+    file.write_text(text + 'priority = "normal"\n')
     with pytest.raises(Reached, match="normal"):
         Supervisor(load(file), environ={"RUNTIME_DIRECTORY": str(tmp_path)}).run()
 
