@@ -207,7 +207,7 @@ def _taps(bodies: Sequence[Body]) -> Finding:
     reached = [taps >= aimed * whole for taps, whole in gains]
     return Finding(
         f"{_signed(taps for taps, _ in gains)} points of mIoU",
-        f"whole labels of a tenth of the frames: {_signed(whole for _, whole in gains)}; aimed for {aimed:.0%}",
+        f"a tenth of the frames labelled: {_signed(whole for _, whole in gains)}; aimed for {aimed:.0%}",
         _GOOD if all(reached) else _MIXED if min(taps for taps, _ in gains) > 0 else _BAD,
     )
 
@@ -229,7 +229,7 @@ def _fleet(bodies: Sequence[Body]) -> Finding:
     union, unseen, own = (gains(figure) for figure in ("union", "unseen", "own"))
     good = min(union) >= _TARGET_UNION and mean(unseen) >= _TARGET_UNSEEN and mean(own) >= _TARGET_OWN
     return Finding(
-        f"points of mIoU by seed: all scenes {_signed(union)}, of others {_signed(unseen)}, its own {_signed(own)}",
+        f"points of mIoU by seed: all scenes {_signed(union)}, others' {_signed(unseen)}, own {_signed(own)}",
         f"each board alone; aimed for {_signed((_TARGET_UNION, _TARGET_UNSEEN, _TARGET_OWN))} or more",
         _GOOD if good else _MIXED if min(union) > 0 else _BAD,
     )
