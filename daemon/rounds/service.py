@@ -248,7 +248,7 @@ class Rounds(Service):
                 continue
             self._publish(running=Progress(row["id"], 0, 0, None))
             outcome = self._procedure.resume(row)
-            self._finished(outcome)
+            self._finished(outcome, trained=row["fleet_release"] is None)
         return outcome
 
     def _fleet_work(self, part: FleetPart) -> FleetWork:
@@ -267,7 +267,7 @@ class Rounds(Service):
         if self._fleet is not None and not self._interrupted:
             outcome = self._fleet.step(self._hold(self._context.config, forced=False))
             if outcome is not None:
-                self._finished(outcome)
+                self._finished(outcome, trained=False)
 
     def _hold(self, config: Config, forced: bool) -> str | None:
         """Why no round may run now, in words; None when one may."""
@@ -385,7 +385,7 @@ class Rounds(Service):
             suspended=suspended(judged, after) or "",
         )
 
-    def _finished(self, outcome: Outcome) -> None:
+    def _finished(self, outcome: Outcome, *, trained: bool = True) -> None:
         self._guard.run("the review of past rounds", self._review_learning)
         self._guard.run("the removal of old folders", self._procedure.tidy)
         self._guard.run("the labels that are wanted", lambda: self._remember_lack(outcome))
@@ -399,7 +399,9 @@ class Rounds(Service):
             waiting_for=self._state.suspended or "waiting for new labelled samples",
             budget_joules=self._procedure.balance(),
         )
-        self._context.instruments.round_finished(outcome.outcome)
+        # Versions of the fleet are counted by themselves: two refusals of one say nothing about learning.
+        if trained:
+            self._context.instruments.round_finished(outcome.outcome)
 
     def _remember_lack(self, outcome: Outcome) -> None:
         """Take note of which labels would have decided on a candidate."""

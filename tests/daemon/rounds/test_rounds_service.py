@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import msgspec
@@ -9,6 +11,7 @@ import pytest
 from round_rig import CONFIG, Rig
 
 from dance_ondevice.daemon.config.sections import Energy
+from dance_ondevice.daemon.rounds.context import Outcome
 from dance_ondevice.daemon.rounds.service import Request, Rounds
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
@@ -131,3 +134,19 @@ def test_a_probation_that_breaks_keeps_no_round_from_its_answer(rig: Rig, monkey
     monkeypatch.setattr(service._procedure.probation, "evaluate", breaks)
     assert answer(service, "tick")["outcome"] == "refused"
     assert "disk" in service.snapshot().probation
+
+
+@pytest.mark.parametrize("outcome", ["rejected", "promoted"])
+def test_versions_of_the_fleet_are_no_rounds_of_training(rig: Rig, monkeypatch: Any, outcome: str) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(rig.context.instruments, "round_finished", counted.append)
+    facts: dict[str, Any] = {field.name: None for field in dataclasses.fields(Outcome)}
+    judged = Outcome(**{**facts, "outcome": outcome, "reasons": ()})
+    service = rounds(rig)
+    assert service._resume_interrupted() is None
+    monkeypatch.setattr(service, "_fleet", SimpleNamespace(step=lambda _: judged))
+    service._serve_fleet()
+    assert service.snapshot().last is judged
+    assert not counted
+    service._finished(judged)
+    assert counted == [outcome]
