@@ -1,17 +1,23 @@
 """How many threads may compute: no more than there are cores, whatever the configuration says.
 
 The same file may serve a small board and a large one, so a number beyond the cores is no mistake: it is cut
-to what is there, and said.
+to what is there, and said. A container's or a unit's share of processor time counts as that many cores
+(``docker run --cpus``, ``CPUQuota=``): more threads would only use it up sooner, and then all stand still for the rest
+of each tenth of a second.
 """
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) or 1
+def cores(procfs: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """The cores that this process may use, a share of one counted as one."""
+    there = len(os.sched_getaffinity(0)) or 1
+    return max(1, min([there, *(math.ceil(share) for share in _shares(procfs, cgroups))]))
 
 
 def usable(threads: int) -> int:
@@ -24,3 +30,32 @@ def warning(key: str, threads: int) -> str:
     if threads <= cores():
         return ""
     return f"{key} = {threads} is more than the cores that there are: {cores()} threads are used"
+
+
+def _shares(procfs: Path, cgroups: Path) -> Iterator[float]:
+    """Processor seconds in a second that the control groups around this process allow, each that limits it.
+
+    See https://docs.kernel.org/admin-guide/cgroup-v2.html (``cpu.max``) and, for version 1,
+    https://docs.kernel.org/scheduler/sched-bwc.html.
+    """
+    for line in _text(procfs / "self" / "cgroup").splitlines():
+        _, controllers, group = (*line.split(":", 2), "", "")[:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Beside the mount's top, since a container may be told a path that only its host has.
+        inner = PurePosixPath(group.lstrip("/"))
+        for each in (inner, *inner.parents):
+            folder = cgroups / controllers / each
+            if controllers:
+                quota = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
+            else:
+                quota = (*_text(folder / "cpu.max").split(), "", "")[:2]
+            if quota[0].isdecimal() and quota[1].isdecimal() and int(quota[1]):
+                yield int(quota[0]) / int(quota[1])
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
