@@ -272,8 +272,8 @@ RULES: Mapping[str, Rule] = {
         *one_of("auto", "cpu", "cuda"),
     ),
     "training.threads": Rule(
-        "CPU threads of a round; 0, or more than there are, takes all cores, no more than a share of processor "
-        "time allows.",
+        "CPU threads of a round; 0, or more than there are, takes all cores, no more than a share of "
+        "processor time allows.",
         *integer(0, 1024),
     ),
     "training.priority": Rule(
@@ -346,9 +346,8 @@ RULES: Mapping[str, Rule] = {
         *one_of("auto", "cpu", "cuda"),
     ),
     "inference.threads": Rule(
-        "CPU threads of a mask; 0, or more than there are, takes all cores, no more than a share of processor "
-        "time allows. With fewer a mask takes longer, "
-        "for somewhat less energy.",
+        "CPU threads of a mask; 0, or more than there are, takes all cores, no more than a share of "
+        "processor time allows. With fewer a mask takes longer, for somewhat less energy.",
         *integer(0, 1024),
     ),
     "inference.reuse": Rule(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import logging
 import random
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -60,6 +61,7 @@ class Relay:
         self._server = server
         self._dice = dice or random.Random()
         self._failures = 0
+        self._session = secrets.token_hex(8)
 
     def turn(self) -> Turn:
         """Exchange what there is to exchange."""
@@ -85,6 +87,7 @@ class Relay:
             offer=offer,
             refused=state["refused"],
             program=state["program"],
+            session=self._session,
         )
         news = self._news(ask)
         if (

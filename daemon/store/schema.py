@@ -334,7 +334,7 @@ def _fleet_rounds(db: Database) -> None:
 
 
 def _missing_samples(db: Database) -> None:
-    """Add the rows of samples whose image was gone at a start: it may come back, as from a disk that was away."""
+    """Add the rows of samples whose image was gone at a start: its disk may have been away."""
     db.execute("CREATE TABLE missing_samples (id TEXT PRIMARY KEY, row TEXT NOT NULL)")  # JSON object
 
 

@@ -2,8 +2,8 @@
 
 The same file may serve a small board and a large one, so a number beyond the cores is no mistake: it is cut
 to what is there, and said. A container's or a unit's share of processor time counts as that many cores
-(``docker run --cpus``, ``CPUQuota=``): more threads would only use it up sooner, and then all stand still for the rest
-of each tenth of a second.
+(``docker run --cpus``, ``CPUQuota=``): more threads would only use it up sooner, and then all stand still for
+the rest of each tenth of a second.
 """
 
 from __future__ import annotations

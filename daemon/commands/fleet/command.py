@@ -72,7 +72,8 @@ def init(
         raise click.UsageError(f"--endpoint {endpoint!r} is not tcp://HOST:PORT")
     host, port = address.groups()
     local = host in ("127.0.0.1", "localhost", "[::1]")
-    listens = bind or (endpoint if local else f"tcp://0.0.0.0:{port}")
+    everywhere = "[::]" if host.startswith("[") else "0.0.0.0"
+    listens = bind or (endpoint if local else f"tcp://{everywhere}:{port}")
     there = (folder / "server" / "kit.json").exists()
     root, source = (None, None) if there else _root(model)
     try:

@@ -20,7 +20,7 @@ from dance_ondevice.daemon.system.cores import cores, usable, warning
         ("0::/\n", {"cpu.max": "max 100000"}, 8),
         ("0::/gone\n", {}, 8),
         (
-            "4:memory:/x\n3:cpu,cpuacct:/docker/0123\n0::/\n",  # a version 1 container sees its own at the top
+            "4:memory:/x\n3:cpu,cpuacct:/docker/0123\n0::/\n",  # version 1: a container's own is at the top
             {"cpu,cpuacct/cpu.cfs_quota_us": "300000", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
             3,
         ),
