@@ -244,6 +244,26 @@ def test_refusals_are_counted_by_text() -> None:
     daemon.stop()
 
 
+def test_footage_waits_for_room_and_a_camera_does_not() -> None:
+    refusals = {0: "overflow", 2: "rate"}
+
+    def answer(head: Header, times: int) -> Reply:
+        code = refusals.get(head.seq or 0) if times == 1 else None
+        return kept(head) if code is None else refused(head, code, f"{code}: no room")
+
+    daemon = FakeDaemon(answer)
+    with sending(daemon.endpoint, patient=True, max_attempts=1) as sender:
+        send_all(sender, 4)
+        summary = sender.summary()
+        assert (summary.kept, summary.overflow, summary.rejected, summary.resent) == (4, 0, 0, 2)
+        assert summary.complete
+    with sending(daemon.endpoint, camera="side") as sender:
+        daemon.seqs.clear()
+        send_all(sender, 1)
+        assert sender.summary().overflow == 1
+    daemon.stop()
+
+
 def test_a_refusal_that_names_no_frame_means_the_newest_that_was_sent() -> None:
     def answer(head: Header, times: int) -> Reply | None:
         # The refusal overtakes the answers to the two frames that are still at work.
