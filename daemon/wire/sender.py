@@ -89,8 +89,8 @@ class FrameSender:
     it. With ``pub`` nothing is answered, and a frame counts as sent once it has left.
 
     A frame for which the daemon has no room is lost, since a camera's next one is worth more. Stored footage
-    has no next one: with ``patient`` it is sent again a moment later, and fewer frames are in flight from then
-    on, until answers come again (additive increase, multiplicative decrease, as in TCP).
+    has no next one: with ``patient`` it is sent again a moment later, and fewer frames are in flight from
+    then on, until answers come again (additive increase, multiplicative decrease, as in TCP).
     """
 
     def __init__(
