@@ -115,7 +115,7 @@ class Quota:
         return (row[0], row[2] or "")
 
     def free(self) -> int:
-        """Bytes free on the samples' file system, which may be another than the index's: there eviction helps."""
+        """Bytes free on the samples' file system, which may be another than the index's."""
         samples = self._paths.samples
         return self._free_bytes(samples if samples.exists() else self._paths.root)
 
