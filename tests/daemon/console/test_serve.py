@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from dance_ondevice.daemon.console.serve import PatientProtocol
+from dance_ondevice.daemon.console.serve import Listen, PatientProtocol, _bound
 
 WAIT = 60
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -52,6 +53,17 @@ async def answers_of(*sent: bytes) -> list[bytes]:
         server.should_exit = True
         await serving
         return answers
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_viewer_that_left_the_network_is_noticed(host: str) -> None:
+    """Linux hands the listening socket's timeout on to what it accepts."""
+    with _bound(Listen(host=host, port=0)) as bound:
+        bound.listen()
+        with socket.create_connection(bound.getsockname()[:2]):
+            accepted, _ = bound.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
 
 
 def test_a_connection_that_asks_for_nothing_is_closed_and_a_slow_answer_is_not() -> None:
