@@ -215,9 +215,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _not_understood(request: Request, error: Exception) -> Response:
     log.error("page cannot be shown path=%s", request.url.path, exc_info=error)
     problem = (
-        "The console does not understand the daemon's answer. If the program was upgraded since the console was "
-        "started, start it again: sudo systemctl restart dance-ondevice-console, or dance-ondevice console. Its "
-        "log has more."
+        "The console does not understand the daemon's answer. If the program was upgraded since the console "
+        "was started, start it again: sudo systemctl restart dance-ondevice-console, or dance-ondevice console."
+        " Its log has more."
     )
     if not _wants_page(request):
         return JSONResponse({"error": problem}, 500)
