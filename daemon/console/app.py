@@ -216,8 +216,8 @@ async def _not_understood(request: Request, error: Exception) -> Response:
     log.error("page cannot be shown path=%s", request.url.path, exc_info=error)
     problem = (
         "The console does not understand the daemon's answer. If the program was upgraded since the console "
-        "was started, start it again: sudo systemctl restart dance-ondevice-console, or dance-ondevice console."
-        " Its log has more."
+        "was started, start it again: sudo systemctl restart dance-ondevice-console, or dance-ondevice "
+        "console. Its log has more."
     )
     if not _wants_page(request):
         return JSONResponse({"error": problem}, 500)
