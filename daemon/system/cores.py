@@ -46,12 +46,10 @@ def _shares(procfs: Path, cgroups: Path) -> Iterator[float]:
         inner = PurePosixPath(group.lstrip("/"))
         for each in (inner, *inner.parents):
             folder = cgroups / controllers / each
-            if controllers:
-                quota = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
-            else:
-                quota = (*_text(folder / "cpu.max").split(), "", "")[:2]
-            if quota[0].isdecimal() and quota[1].isdecimal() and int(quota[1]):
-                yield int(quota[0]) / int(quota[1])
+            files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+            quota, period, *_ = *" ".join(_text(folder / name) for name in files).split(), "", ""
+            if quota.isdecimal() and period.isdecimal() and int(period):
+                yield int(quota) / int(period)
 
 
 def _text(file: Path) -> str:
