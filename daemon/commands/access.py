@@ -59,7 +59,7 @@ def ask(paths: StatePaths, cmd: str, *, timeout: float = 10.0, **args: object) -
 
 
 def daemon_runs(paths: StatePaths) -> bool:
-    """Whether a daemon runs on the state folder: after a power cut it has left its file, and nobody listens."""
+    """Whether a daemon runs on the state folder: one that a power cut has ended left its file behind."""
     from dance_ondevice.daemon.control import instances
     from dance_ondevice.daemon.control.server import is_served
 
