@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from dance_ondevice.daemon.control.client import ClientError
+from dance_ondevice.daemon.control.client import ClientError, CommandError
 from dance_ondevice.daemon.fleet.link import NoServer, Refused
 from dance_ondevice.daemon.rounds.fleet.box import Ballot
 from dance_ondevice.daemon.wire import fleet_messages as messages
@@ -67,6 +67,8 @@ class Relay:
         """Exchange what there is to exchange."""
         try:
             next_s = self._exchange()
+        except CommandError as error:  # it runs, and can tell its user
+            return self._failed(f"this board: {error}")
         except ClientError as error:
             return self._failed(f"the daemon: {error}", tell=False)
         except NoServer as error:
