@@ -138,7 +138,7 @@ class Releases:
             return have
         if not have and file.size > (most := self._most_bytes()):
             raise BoxError(
-                f"a file of version {file.number} has {file.size} bytes; models of this fleet have at most {most}"
+                f"a file of version {file.number} has {file.size} bytes, a model at most {most}"
             )
         if self._free_bytes() < file.size - have:
             raise BoxError("the disk is too full for it: storage.min_free_bytes stays free")
