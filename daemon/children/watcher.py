@@ -17,6 +17,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.process import Exit, Tick, TrainerProcess
+from dance_ondevice.daemon.system.cgroups import CGROUPS, memory_left
 
 __all__ = ["ChildWatcher", "Ended", "Limit", "Limits", "available_memory", "memory_limit", "resident_bytes"]
 
@@ -184,8 +185,15 @@ def memory_limit(procfs: Path) -> int:
     return int(MEMORY_SHARE * available_memory(procfs))
 
 
-def available_memory(procfs: Path) -> int:
-    """Bytes that a new process may use without swapping (``MemAvailable``); a large number if unknown."""
+def available_memory(procfs: Path, cgroups: Path = CGROUPS) -> int:
+    """Bytes that a new process may use without swapping; a large number if unknown.
+
+    The machine's ``MemAvailable``, or what a container's or unit's limit leaves, if that is less.
+    """
+    return min([_machines_memory(procfs), *memory_left(procfs, cgroups)])
+
+
+def _machines_memory(procfs: Path) -> int:
     try:
         for line in (procfs / "meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):

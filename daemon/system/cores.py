@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from dance_ondevice.daemon.system.cgroups import CGROUPS, cpu_shares
 
 
-def cores(procfs: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+def cores(procfs: Path = Path("/proc"), cgroups: Path = CGROUPS) -> int:
     """The cores that this process may use, a share of one counted as one."""
     there = len(os.sched_getaffinity(0)) or 1
-    return max(1, min([there, *(math.ceil(share) for share in _shares(procfs, cgroups))]))
+    return max(1, min([there, *(math.ceil(share) for share in cpu_shares(procfs, cgroups))]))
 
 
 def usable(threads: int) -> int:
@@ -30,30 +31,3 @@ def warning(key: str, threads: int) -> str:
     if threads <= cores():
         return ""
     return f"{key} = {threads} is more than the cores that there are: {cores()} threads are used"
-
-
-def _shares(procfs: Path, cgroups: Path) -> Iterator[float]:
-    """Processor seconds in a second that the control groups around this process allow, each that limits it.
-
-    See https://docs.kernel.org/admin-guide/cgroup-v2.html (``cpu.max``) and, for version 1,
-    https://docs.kernel.org/scheduler/sched-bwc.html.
-    """
-    for line in _text(procfs / "self" / "cgroup").splitlines():
-        _, controllers, group = (*line.split(":", 2), "", "")[:3]
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        # Beside the mount's top, since a container may be told a path that only its host has.
-        inner = PurePosixPath(group.lstrip("/"))
-        for each in (inner, *inner.parents):
-            folder = cgroups / controllers / each
-            files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
-            quota, period, *_ = *" ".join(_text(folder / name) for name in files).split(), "", ""
-            if quota.isdecimal() and period.isdecimal() and int(period):
-                yield int(quota) / int(period)
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""

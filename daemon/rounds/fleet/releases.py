@@ -137,9 +137,7 @@ class Releases:
         if offset != have or have + len(data) > file.size or not data:
             return have
         if not have and file.size > (most := self._most_bytes()):
-            raise BoxError(
-                f"a file of version {file.number} has {file.size} bytes, a model at most {most}"
-            )
+            raise BoxError(f"a file of version {file.number} has {file.size} bytes, a model at most {most}")
         if self._free_bytes() < file.size - have:
             raise BoxError("the disk is too full for it: storage.min_free_bytes stays free")
         part.parent.mkdir(parents=True, exist_ok=True)
