@@ -1,4 +1,4 @@
-"""What the control groups around this process allow it, as ``docker run --cpus --memory`` or a unit's limits say.
+"""What the control groups around this process allow it, by ``docker run --cpus --memory`` or a unit's limits.
 
 Versions 1 and 2 are read: https://docs.kernel.org/admin-guide/cgroup-v2.html,
 https://docs.kernel.org/scheduler/sched-bwc.html and https://docs.kernel.org/admin-guide/cgroup-v1/memory.html.
