@@ -180,6 +180,18 @@ def test_frame_that_is_never_answered_is_given_up(pattern: Pattern) -> None:
     daemon.stop()
 
 
+@pytest.mark.parametrize("pattern", ["req", "dealer", "pub"])
+def test_a_dead_connection_ends_before_the_attempts_of_its_frames_do(pattern: Pattern) -> None:
+    """A pulled cable tells nobody: a frame is given up after five attempts at who seems to listen."""
+    endpoint = "tcp://127.0.0.1:*" if pattern == "pub" else "tcp://127.0.0.1:1"
+    with sending(endpoint, pattern=pattern) as sender:
+        socket = sender._link._socket  # type: ignore[attr-defined]
+        attempts_ms = 1000 * sender._max_attempts * sender._answer_timeout
+        assert 0 < socket.getsockopt(zmq.TCP_MAXRT) <= attempts_ms / 2
+        if pattern != "pub":
+            assert 0 < socket.getsockopt(zmq.CONNECT_TIMEOUT) <= attempts_ms / 2
+
+
 def test_no_more_frames_than_the_window_are_under_way() -> None:
     held: list[Header] = []
     most = 0
