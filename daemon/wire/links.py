@@ -22,8 +22,8 @@ _RECONNECT = (50, 1000)
 #: Milliseconds after the last published frame within which all must have left.
 _PUBLISH_LINGER = 5000
 #: Milliseconds after which a connection is over whose other end acknowledges nothing, as after a power cut or
-#: on a cable that was pulled; the kernel would take a quarter of an hour, and a frame's attempts would be used
-#: up. A slow line acknowledges all the while.
+#: on a pulled cable; the kernel would take a quarter of an hour, and the attempts of frames would be used up.
+#: A slow line acknowledges all the while.
 _DEAD_MS = 20_000
 #: Milliseconds for an attempt to connect; the kernel's own tries lie ever further apart, up to a minute.
 _CONNECT_MS = 5_000
