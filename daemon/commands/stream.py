@@ -175,7 +175,7 @@ def stream(
                 camera=camera,
                 context=context,
                 pattern=pattern,
-                patient=not frames.live,
+                patient=not frames.endless,
                 curve=curve,
                 on_complaint=lambda where, why: click.echo(
                     f"{where} takes nothing: {why}; waiting", err=True

@@ -189,6 +189,11 @@ class FrameSender:
         while (left := until - self._monotonic()) > 0:
             self._step(left)
 
+    def has_room(self) -> bool:
+        """Process the answers that are there; whether another frame may be sent without waiting."""
+        self._step(0.0)
+        return len(self._in_flight) < int(self._window)
+
     def finish(self) -> None:
         """Wait until every frame is finished."""
         while self._in_flight:
@@ -338,6 +343,9 @@ def stream(
 ) -> None:
     """Send all frames of a source and wait for their answers.
 
+    A camera is not waited for: while there is no room for its frames they are read and left out, since unread
+    ones would pile up in the camera's buffers, and all later ones come late by as much.
+
     Frames are numbered from 0. A live frame was captured when it was read. Stored footage gets times one
     frame interval apart (1 / ``fps``, else the video's own, else 1 s) that end now: sent again tomorrow, it
     is new footage, while frames that are stored already are still recognised by number and content.
@@ -375,6 +383,8 @@ def _paced(
 ) -> Iterator[SourceFrame]:
     due = began
     for frame in source:
+        if source.endless and not sender.has_room():
+            continue
         if fps and source.live:
             if monotonic() < due:
                 continue

@@ -54,6 +54,7 @@ class Source:
     Attributes:
         frames: The frames, which can be read once.
         live: Whether a frame is captured at the moment it is read.
+        endless: Whether it goes on by itself, as a camera does and a remote file does not.
         count: Number of frames; None when it is unknown.
         fps: Frames per second of the recording; None when it is unknown.
         passed_over: Entries of the folder that are not sent: number of files by suffix, and number of
@@ -62,6 +63,7 @@ class Source:
 
     frames: Iterator[SourceFrame]
     live: bool = False
+    endless: bool = False
     count: int | None = None
     fps: float | None = None
     passed_over: Mapping[str, int] = field(default_factory=dict)
@@ -221,6 +223,7 @@ def _video(spec: str, reopen: Callable[[], Capture], silence: Silence, *, live: 
             for index, bgr in enumerate(bgrs)
         ),
         live=live,
+        endless=endless,
         count=count if not live and count > 0 else None,
         fps=fps if fps > 0 else None,
     )
