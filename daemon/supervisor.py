@@ -327,6 +327,7 @@ class Supervisor:
                     self.paths.models / ".estimation",
                     core.energy.cpu,
                     procfs=Path(config.energy.procfs_root),
+                    priority=config.training.priority,
                     monotonic=self._monotonic,
                 ),
                 curve=core.curve,

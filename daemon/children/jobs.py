@@ -87,6 +87,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         gathered: In a round of kind "fleet", the folder of the live model with the values of a release of the
             fleet; ``rehearsal`` are then the samples that its statistics are estimated from.
         release: SHA-256 of that release.
+        max_condition_drop: mIoU that a candidate may cost one condition before the round goes half of the way
+            only; None goes all of it.
     """
 
     round: str
@@ -122,6 +124,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     by_teacher: bool = False
     gathered: str = ""
     release: str = ""
+    max_condition_drop: float | None = None
 
     @property
     def kind_of(self) -> RoundKindName:
@@ -239,13 +242,17 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True, tag="unreadable"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The candidate is on disk and scored; ``steps`` of the planned steps were done."""
+    """The candidate is on disk and scored; ``steps`` of the planned steps were done.
+
+    ``share`` is how far it goes from what training began with (0) to what it came to (1).
+    """
 
     macs: int
     parameters: int
     training_macs: int
     precision: str
     steps: int = 0
+    share: float = 1.0
 
 
 class Stopped(msgspec.Struct, frozen=True, tag="stopped"):

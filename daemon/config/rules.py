@@ -277,7 +277,8 @@ RULES: Mapping[str, Rule] = {
         *integer(0, 1024),
     ),
     "training.priority": Rule(
-        "Processor time of a round: background gets what everything else leaves, normal its share.",
+        "Processor time of a round, and of estimating a new light: background gets what everything else "
+        "leaves, normal its share.",
         *one_of("background", "normal"),
     ),
     "training.seed": Rule("Seed of everything that is drawn at random.", *integer(0, 2**32 - 1)),

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
 _STATUS_SECONDS = 5.0
-#: Looks in a row at which a thread gives no sign of life, after which a daemon ends that no manager watches, as
-#: in a container. Counted, since time also passes while the whole process stands still.
+#: Looks in a row at which a thread gives no sign of life, after which a daemon ends that no manager watches
+#: (in a container). Counted, since time also passes while the whole process stands still.
 _HANGING_LOOKS = 60
 
 

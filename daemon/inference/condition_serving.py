@@ -55,7 +55,12 @@ class VersionConditions:
         #: Statistics make nothing of a network that has not learnt: no condition is opened for it.
         self.untrained = bool(card.training.get("untrained"))
         self.sets = ConditionSets(
-            server, shapes, len(card.classes), estimate=estimate, probation_every=probation_every
+            server,
+            shapes,
+            len(card.classes),
+            estimate=estimate,
+            own=lambda: condition_arrays.own_statistics(directory),
+            probation_every=probation_every,
         )
         self.state: bytes | None = None
         try:

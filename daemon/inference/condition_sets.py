@@ -19,6 +19,7 @@ import numpy.typing as npt
 from dance_ondevice.conditions.arrays import ConditionArrays, check_fit
 from dance_ondevice.images.confusion import confusion_matrix, miou
 from dance_ondevice.images.masks import Prediction
+from dance_ondevice.models.card import CheckpointError
 from dance_ondevice.policies.stream import condition_gate
 from dance_ondevice.policies.stream.condition_gate import Evidence
 from dance_ondevice.policies.stream.conditions import BASE
@@ -109,6 +110,7 @@ class _Set:
     turn: int = 0
     new: _Trial | None = None
     old: _Trial | None = None
+    base: _Trial | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class ConditionSets:
         n_classes: int,
         *,
         estimate: Estimate | None = None,
+        own: Callable[[], ConditionArrays] | None = None,
         probation_every: int = 4,
     ) -> None:
         """Start with the version's own statistics.
@@ -137,12 +140,14 @@ class ConditionSets:
             shapes: Shape of each of its tensors, by name.
             n_classes: Number of its classes.
             estimate: Estimates the statistics of a condition; None estimates none.
+            own: Reads the version's own statistics, for a condition that they suit best; None never does.
             probation_every: New statistics serve one in so many frames.
         """
         self._server = server
         self._shapes = shapes
         self._n_classes = n_classes
         self._estimate = estimate
+        self._own = own
         self._every = max(1, probation_every)
         self._rules = condition_gate.GateRules()
         self._sets: dict[str, _Set] = {}
@@ -217,16 +222,22 @@ class ConditionSets:
         if own.status == "live":
             return Served(self._run(image, condition, out_size), condition)
         own.turn += 1
-        if own.turn % self._every:
-            return Served(self._run(image, fallback, out_size), fallback)
+        serves = own.turn % self._every == 0
         before = self._run(image, fallback, out_size)
+        # A frame with a label is compared in any case: if each second one has it, all turns or none would.
+        if not serves and label is None:
+            return Served(before, fallback)
         try:
             after = self._run(image, condition, out_size)
         except NotFinite as error:
             log.warning("condition refused name=%s reason=%s", condition, error)
             self._put(condition, _NOTHING, "refused")
             return Served(before, fallback, decided=True)
-        decided = self._judge(condition, own, before, after, label)
+        # What the parent has learnt may suit this light worse than the base does: rain is no dusk.
+        base = None if fallback == BASE or label is None else self._run(image, BASE, out_size)
+        decided = self._judge(condition, own, (before, after, base), label)
+        if not serves:
+            return Served(before, fallback, decided=decided)
         return Served(after, condition, trial=True, decided=decided)
 
     def look(self, image: Image, condition: str, *, out_size: Sequence[int]) -> Prediction:
@@ -309,17 +320,49 @@ class ConditionSets:
         self._sets[name] = _Set(arrays, status)
 
     def _judge(
-        self, name: str, own: _Set, before: Prediction, after: Prediction, label: Image | None
+        self,
+        name: str,
+        own: _Set,
+        predictions: tuple[Prediction, Prediction, Prediction | None],
+        label: Image | None,
     ) -> bool:
+        """Count a frame as its fallback, its own statistics and the base segment it; True at the verdict."""
+        before, after, base = predictions
         n_classes = self._n_classes
         own.old = own.old or _Trial(n_classes)
         own.new = own.new or _Trial(n_classes)
         own.old.add(before, label)
         own.new.add(after, label)
+        if base is not None:
+            own.base = own.base or _Trial(n_classes)
+            own.base.add(base, label)
         verdict = condition_gate.judge(self._rules, own.new.evidence(), own.old.evidence())
         if verdict is None:
             return False
+        better = own.new if verdict.keep else own.old
+        if self._own is not None and own.base is not None and self._best(own.base, better):
+            self._take_base(name, self._own)
+            return True
         own.status = "live" if verdict.keep else "refused"
-        own.new = own.old = None
+        own.new = own.old = own.base = None
         log.info("condition %s name=%s reason=%r", own.status, name, verdict.reason)
         return True
+
+    def _best(self, base: _Trial, better: _Trial) -> bool:
+        """Whether labels say that the version's own statistics are better than the better of the others."""
+        own, other = base.evidence(), better.evidence()
+        if own.miou is None or other.miou is None or own.labelled < self._rules.labelled_frames:
+            return False
+        return own.miou > other.miou
+
+    def _take_base(self, name: str, own: Callable[[], ConditionArrays]) -> None:
+        """Give a condition the version's own statistics, from which it may learn on."""
+        try:
+            arrays = own()
+        except CheckpointError as error:
+            log.warning("condition refused name=%s reason=%s", name, error)
+            self._put(name, _NOTHING, "refused")
+            return
+        self._put(name, arrays, "live")
+        self._server.prepare(name, arrays)
+        log.info("condition live name=%s reason='the base suits it best'", name)

@@ -144,6 +144,7 @@ def build(
         min_gain=config.promotion.min_gain,
         confidence=config.promotion.confidence,
         distillation=training.distillation if scope.distils else 0.0,
+        max_condition_drop=config.promotion.max_condition_drop if scope.kind == "whole" else None,
         kind=scope.kind,
         condition=scope.condition,
         note=scope.note,

@@ -119,7 +119,7 @@ def plan(
     known = condition_file.read(live())
     new = [s.condition for s in samples if s.labelled and s.split == "train" and s.rounds_used == 0]
     held_out = Counter(s.condition for s in samples if s.labelled and s.split == "gate" and not s.by_machine)
-    choice = condition_rounds.choose(condition_rounds.ConditionRoundRules(), new, held_out, known.live)
+    choice = condition_rounds.choose(condition_rounds.ConditionRoundRules(), new, held_out, known.parents)
     if choice.condition is None:
         return Planned(samples=whole, reason=choice.reason)
     own = [

@@ -163,14 +163,14 @@ def finished_rounds(db: Database, limit: int = 20) -> list[dict[str, Any]]:
     return rows[::-1]
 
 
-def judged_release(db: Database, release: str) -> dict[str, Any] | None:
-    """The latest finished round that judged a release of the fleet and came to a verdict."""
+def verdicts_on(db: Database, release: str) -> tuple[str, ...]:
+    """The outcomes of the rounds that judged a release of the fleet and came to a verdict, oldest first."""
     rows = db.query(
-        "select * from rounds where fleet_release = ? and outcome in ('promoted', 'rejected', 'rolled_back') "
-        "order by rowid desc limit 1",
+        "select outcome from rounds where fleet_release = ? "
+        "and outcome in ('promoted', 'rejected', 'rolled_back') order by rowid",
         [release],
     )
-    return next(iter(rows), None)
+    return tuple(row["outcome"] for row in rows)
 
 
 def spent_joules(db: Database) -> float:

@@ -104,6 +104,7 @@ def judge(
     wanted = _wanted(lacking, config) if lacking else {}
     notes = (
         _would_decide(wanted),
+        _part_of_the_way(result.done),
         result.reason,
         result.device_note,
         slimmed.note if slimmed else "",
@@ -175,6 +176,12 @@ def _wanted(lacking: asking.Lacking, config: Config) -> dict[str, Any]:
         "frames": asking.frames_to_label(lacking, config.training.gate_share),
         "thin": [classes[number] for number in lacking.thin if number < len(classes)],
     }
+
+
+def _part_of_the_way(done: jobs.Done) -> str:
+    if done.share == 1:
+        return ""
+    return f"{100 * done.share:.0f} % of the way from the live weights to the trained ones"
 
 
 def _would_decide(wanted: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,16 +20,18 @@ from dance_ondevice.conditions.learning import (
     interpolated,
     learning,
     own_parameters,
+    part_way,
 )
 from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.trainer.estimates import estimate
+from dance_ondevice.daemon.trainer.holding import interpolations
 from dance_ondevice.daemon.trainer.serving import Kept, Serving
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known, about_of
 from dance_ondevice.files import write_durably
 from dance_ondevice.fleet.lineage import after_release
 from dance_ondevice.models import checkpoint
-from dance_ondevice.models.card import Normalisation
+from dance_ondevice.models.card import ModelCard
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.training.batches import TrainingSample, read_image
 
@@ -45,6 +48,8 @@ class RoundKind(Protocol):
         starts_as_live: Whether the candidate, before its first step, segments every frame as the live model
             does.
         companions: Models that must lose the same channels as the candidate.
+        shares: How far candidates go from what training began with (0) to what it came to (1), in the order
+            in which they are judged, until one costs no more than is allowed.
     """
 
     @property
@@ -53,11 +58,17 @@ class RoundKind(Protocol):
     @property
     def companions(self) -> Sequence[nn.Module]: ...  # noqa: D102
 
+    @property
+    def shares(self) -> tuple[float, ...]: ...  # noqa: D102
+
     def as_served(self, live: nn.Module) -> None:
         """Bring the live model, just loaded, into the state that segments the frames of the round."""
 
     def learning(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
         """The context in which the model is trained."""
+
+    def candidate(self, model: nn.Module, share: float) -> nn.Module:
+        """The candidate that the model in training makes as it is now, if it goes so far."""
 
     def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
         """The statistics for the candidate as it is now, for the named conditions or, with None, for all."""
@@ -78,10 +89,12 @@ class WholeRound:
     The weights that conditions had learnt for themselves are added to the new shared weights.
     """
 
-    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, normalisation: Normalisation) -> None:
+    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, card: ModelCard) -> None:
         """``live`` are the conditions of the live model, and ``model`` is that model, to be trained."""
+        self.shares = interpolations(job, card)
+        self._start: Mapping[str, Tensor] | None = None
         self._live = live
-        self._normalisation = normalisation
+        self._normalisation = card.normalisation
         self._images = {name: _images(job, name) for name in live.sets}
         # A condition without images gets no statistics, so its learnt weights would not be used.
         learnt = {
@@ -107,8 +120,14 @@ class WholeRound:
 
     @contextlib.contextmanager
     def learning(self, model: nn.Module) -> Iterator[None]:
-        """The context in which the model is trained; it changes nothing."""
+        """The context in which the model is trained; what it enters with is kept where that is needed."""
+        if min(self.shares) < 1:
+            self._start = copy.deepcopy(model.state_dict())
         yield
+
+    def candidate(self, model: nn.Module, share: float) -> nn.Module:
+        """The candidate that the model in training makes as it is: the model, or part of the way to it."""
+        return model if self._start is None or share == 1 else part_way(model, self._start, share)
 
     def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
         """The statistics for the model as it is now.
@@ -171,14 +190,14 @@ class FleetRound(WholeRound):
     conditions had learnt for themselves is added to the new values.
     """
 
-    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, normalisation: Normalisation) -> None:
+    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, card: ModelCard) -> None:
         """``model`` is the live model, and gets the release's values."""
-        super().__init__(job, live, model, normalisation)
+        super().__init__(job, live, model, card)
         self._release = job.release
-        gathered, card = checkpoint.load(Path(job.gathered))
-        self._training = card.training
+        gathered, own = checkpoint.load(Path(job.gathered))
+        self._training = own.training
         model.load_state_dict(gathered.state_dict())
-        estimate(model, job.rehearsal, normalisation, job.seed)
+        estimate(model, job.rehearsal, card.normalisation, job.seed)
 
     @property
     def starts_as_live(self) -> bool:
@@ -191,23 +210,25 @@ class FleetRound(WholeRound):
 
 
 class ConditionRound:
-    """A round that trains one condition's own layers with its own statistics, and no shared weights."""
+    """A round that trains one condition's own layers with its own statistics, and no shared weights.
 
-    starts_as_live = True
+    A condition that has no statistics, or whose own were worse than others, begins with the model's own.
+    """
+
     #: Models that must lose the same channels as the candidate; such a round removes none.
     companions: Sequence[nn.Module] = ()
+    #: What it learns goes part of the way in what serves it, not in the model.
+    shares = (1.0,)
 
-    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, normalisation: Normalisation) -> None:
+    def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, card: ModelCard) -> None:
         """``live`` are the conditions of the live model, and ``model`` is that model, to be trained.
 
         Raises:
-            ValueError: The condition has no statistics, or the model has no layers that it could learn.
+            ValueError: The condition is not known, or the model has no layers that it could learn.
         """
         name = job.condition or ""
-        if name not in live.sets:
-            raise ValueError(
-                f"the round is for condition {name}, of which {job.conditions or 'the job'} has no statistics"
-            )
+        if name not in live.known.parents:
+            raise ValueError(f"the round is for condition {name}, which {job.conditions or 'the job'} lacks")
         self._name = name
         self._live = live
         self._parameters = own_parameters(model)
@@ -215,11 +236,16 @@ class ConditionRound:
             raise ValueError("the model has neither late layers nor batch norms that a condition could learn")
         learnt = (n for statistics in live.sets.values() for n in statistics.learnt)
         self._base = conditions.capture(model, learnt=dict.fromkeys((*self._parameters, *learnt)))
-        self._start = live.sets[name].over(self._base)
+        self._before = live.sets.get(name, NormStatistics(self._base.layers, {}))
+        self._start = self._before.over(self._base)
+        self._served = live.known.serving(name)
+        #: Whether the candidate, before its first step, segments every frame as the live model does.
+        self.starts_as_live = self._served in (name, BASE)
 
     def as_served(self, live: nn.Module) -> None:
-        """Apply the condition's current statistics."""
-        conditions.apply(live, self._start)
+        """Apply the statistics that serve the condition now, its own or another's."""
+        served = self._live.sets.get(self._served)
+        conditions.apply(live, self._base if served is None else served.over(self._base))
 
     @contextlib.contextmanager
     def learning(self, model: nn.Module) -> Iterator[None]:
@@ -228,14 +254,19 @@ class ConditionRound:
         with learning(model, self._parameters, own_statistics=True):
             yield
 
+    def candidate(self, model: nn.Module, share: float) -> nn.Module:
+        """The model itself: what the condition has learnt lies in what serves it."""
+        return model
+
     def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
         """The candidate's statistics: the condition half-way to the learnt values, the others unchanged."""
         now = conditions.capture(model, learnt=self._parameters).learnt
         start = {name: self._start.learnt[name] for name in self._parameters}
-        before = self._live.sets[self._name]
-        new = NormStatistics(before.layers, {**before.learnt, **interpolated(start, now, INTERPOLATION)})
+        learnt = {**self._before.learnt, **interpolated(start, now, INTERPOLATION)}
+        new = NormStatistics(self._before.layers, learnt)
         sets = {BASE: self._base, **self._live.sets, self._name: new}
-        return Serving({name: each.over(self._base) for name, each in sets.items()}, self._live.known)
+        known = Known(self._live.known.live | {self._name}, self._live.known.parents)
+        return Serving({name: each.over(self._base) for name, each in sets.items()}, known)
 
     def settle(self, model: nn.Module) -> None:
         """Bring the model into the state that is saved: the live model's, bit for bit."""
@@ -243,16 +274,19 @@ class ConditionRound:
 
     def write(self, serving: Serving, out: Path) -> None:
         """Write the conditions beside the candidate; only this round's condition changes."""
-        _write(out, {**self._live.sets, self._name: serving.sets[self._name]}, self._live.about)
+        about = about_of(self._live.about)
+        about = msgspec.structs.replace(about, refused=tuple(n for n in about.refused if n != self._name))
+        sets = {**self._live.sets, self._name: serving.sets[self._name]}
+        _write(out, sets, msgspec.json.encode(about).decode())
 
     def card_fields(self, serving: Serving) -> dict[str, object]:
         """The fields of the candidate's card about the round."""
         return {"condition": self._name, "interpolation": INTERPOLATION}
 
 
-#: The kinds of round by name; each is called with the job, the live model's conditions, the model and the
-#: normalisation of its card.
-KINDS: Mapping[jobs.RoundKindName, Callable[[jobs.Job, Kept, nn.Module, Normalisation], RoundKind]] = {
+#: The kinds of round by name; each is called with the job, the live model's conditions, the model and its
+#: card.
+KINDS: Mapping[jobs.RoundKindName, Callable[[jobs.Job, Kept, nn.Module, ModelCard], RoundKind]] = {
     "whole": WholeRound,
     "condition": ConditionRound,
     "fleet": FleetRound,

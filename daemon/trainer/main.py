@@ -33,7 +33,7 @@ from dance_ondevice.daemon.trainer.holding import held
 from dance_ondevice.daemon.trainer.interrupts import Leave, ParentRequests, Saved
 from dance_ondevice.daemon.trainer.kinds import KINDS, RoundKind
 from dance_ondevice.daemon.trainer.scale_fit import with_scale_loss
-from dance_ondevice.daemon.trainer.scores import kept_scores, score, time_masks
+from dance_ondevice.daemon.trainer.scores import costs_too_much, kept_scores, score, time_masks
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
 from dance_ondevice.daemon.trainer.sift import sample_of, sift
 from dance_ondevice.daemon.trainer.slimming import slim_candidate
@@ -80,27 +80,24 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
     condition_of = {s.id: s.condition for s in job.gate}
     live_kept = kept(Path(job.conditions), candidate) if job.conditions else Kept()
     serves = Serving(live_kept.sets, live_kept.known)
-    evaluated, live_counts = _scored_once(
-        "live",
-        job,
-        gate,
-        lambda: judged(
-            candidate, gate, card.normalisation, job.n_classes, serving=serves, condition_of=condition_of
-        ),
-    )
+
+    def judge(model: torch.nn.Module, some: Gate, serving: Serving) -> tuple[ScoreCard, tuple[Counts, ...]]:
+        return judged(
+            model, some, card.normalisation, job.n_classes, serving=serving, condition_of=condition_of
+        )
+
+    evaluated, live_counts = _scored_once("live", job, gate, lambda: judge(candidate, gate, serves))
     emit(events, evaluated)
     # A round of a fleet spends its joules on the comparison with the live model alone.
     if job.kind_of != "fleet":
         _score_frozen(job, events, gate, live=None if live_kept.sets else evaluated)
 
-    kind = KINDS[job.kind_of](job, live_kept, candidate, card.normalisation)
+    kind = KINDS[job.kind_of](job, live_kept, candidate, card)
 
     def evaluate(model: torch.nn.Module, some: Gate) -> tuple[Counts, ...]:
-        model = _on_cpu(model)
+        model = kind.candidate(_on_cpu(model), kind.shares[0])
         serving = kind.serving(model, {condition_of[identifier] for identifier, _ in some})
-        return judged(
-            model, some, card.normalisation, job.n_classes, serving=serving, condition_of=condition_of
-        )[1]
+        return judge(model, some, serving)[1]
 
     def report(event: jobs.Event) -> None:
         if not job.by_teacher:  # a curve of mIoU would be taken for accuracy
@@ -122,14 +119,16 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
             return
         trained = _Trained(training.step, training.macs, training.options.precision)
 
-    candidate.eval()
-    serving = kind.serving(candidate)
-    scores, counts = judged(
-        candidate, gate, card.normalisation, job.n_classes, serving=serving, condition_of=condition_of
+    made = _made(
+        kind,
+        candidate,
+        judge=lambda model, serving: judge(model, gate, serving),
+        costs_too_much=lambda counts: costs_too_much(job, live_counts, counts),
     )
-    write_counts(counts_file(Path(job.out).parent, "candidate"), counts)
+    candidate = made.model
+    write_counts(counts_file(Path(job.out).parent, "candidate"), made.counts)
     if job.steps:
-        curve.end(trained.steps, counts)
+        curve.end(trained.steps, made.counts)
     kind.settle(candidate)
     live, _ = checkpoint.load(Path(job.live))
     emit(events, time_masks(live, candidate, gate[0][1], card.normalisation))
@@ -139,13 +138,14 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
         training_macs=trained.macs,
         precision=trained.precision,
         steps=trained.steps,
+        share=made.share,
     )
-    card = with_scale_loss(card, candidate, job, serving)
-    _save(job, candidate, card, done, {"device": chosen.name, **kind.card_fields(serving)})
-    kind.write(serving, Path(job.out))
+    card = with_scale_loss(card, candidate, job, made.serving)
+    _save(job, candidate, card, done, {"device": chosen.name, **kind.card_fields(made.serving)})
+    kind.write(made.serving, Path(job.out))
     if job.graph:
         _prepare_engines(job)
-    emit(events, jobs.Evaluated(model="candidate", scores=scores))
+    emit(events, jobs.Evaluated(model="candidate", scores=made.scores))
     emit(events, done)
 
 
@@ -164,6 +164,34 @@ class _Trained:
     steps: int = 0
     macs: int = 0
     precision: Precision = "fp32"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Made:
+    """A candidate: how far it goes, what it would be served with, and what the gate counted."""
+
+    model: torch.nn.Module
+    share: float
+    serving: Serving
+    scores: ScoreCard
+    counts: tuple[Counts, ...]
+
+
+def _made(
+    kind: RoundKind,
+    trained: torch.nn.Module,
+    *,
+    judge: Callable[[torch.nn.Module, Serving], tuple[ScoreCard, tuple[Counts, ...]]],
+    costs_too_much: Callable[[tuple[Counts, ...]], bool],
+) -> _Made:
+    """Make the candidate of a trained model: the first that does not cost too much, else the last."""
+    for share in kind.shares:
+        model = kind.candidate(trained, share).eval()
+        serving = kind.serving(model)
+        scores, counts = judge(model, serving)
+        if not costs_too_much(counts):
+            break
+    return _Made(model=model, share=share, serving=serving, scores=scores, counts=counts)
 
 
 def _train(
@@ -334,6 +362,7 @@ def _save(
             "new_samples": len(job.train),
             "rehearsal_samples": len(job.rehearsal),
             **after_round(parent.training, len(job.train)),
+            **({"interpolation": done.share} if done.share < 1 else {}),
             **round_fields,
         },
         gate={},

@@ -62,6 +62,27 @@ def kept_scores(
     return score_card(counts), counts
 
 
+def costs_too_much(job: jobs.Job, live: Sequence[Counts], candidate: Sequence[Counts]) -> bool:
+    """Whether a candidate scores less than the live model, in all or in a condition by more than is allowed.
+
+    Args:
+        job: The job of the round, with what is allowed.
+        live: The live model's counts of the held-out samples.
+        candidate: The candidate's counts of the same samples.
+    """
+    if job.max_condition_drop is None:
+        return False
+    allowed = {"": 0.0} | {
+        sample.condition: job.max_condition_drop for sample in job.gate if sample.condition
+    }
+    condition_of = {sample.id: sample.condition for sample in job.gate}
+
+    def miou(counts: Sequence[Counts], name: str) -> float:
+        return score_card([each for each in counts if not name or condition_of[each.id] == name]).miou
+
+    return any(miou(candidate, name) < miou(live, name) - drop for name, drop in allowed.items())
+
+
 def counts_of(identifier: str, matrix: Matrix) -> Counts:
     """The counts of a sample's confusion matrix that the bootstrap needs."""
     return Counts(

@@ -32,6 +32,7 @@ __all__ = [
     "decode",
     "encode",
     "load_arrays",
+    "own_statistics",
     "shapes_in",
 ]
 
@@ -126,6 +127,32 @@ def shapes_in(directory: Path) -> dict[str, tuple[int, ...]]:
     except OSError as error:
         raise CheckpointError(f"{file}: cannot read the tensors: {error.strerror}") from error
     except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{file}: not a safetensors file: {error}") from error
+
+
+def own_statistics(directory: Path) -> ConditionArrays:
+    """The statistics of a checkpoint's own batch norms, as a condition would have them.
+
+    Raises:
+        CheckpointError: The file cannot be read, or is no safetensors file.
+    """
+    file = directory_of(directory) / TENSORS_FILE
+    ending = f".{FIELDS[0]}"
+    try:
+        with safetensors.safe_open(file, framework="numpy") as opened:
+            layers = [key.removesuffix(ending) for key in opened.keys() if key.endswith(ending)]  # noqa: SIM118
+            return ConditionArrays(
+                {
+                    layer.removeprefix(_MODEL_GROUP): tuple(
+                        opened.get_tensor(f"{layer}.{name}") for name in FIELDS[:2]
+                    )
+                    for layer in layers
+                    if layer.startswith(_MODEL_GROUP)
+                }
+            )
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot read the tensors: {error.strerror}") from error
+    except safetensors.SafetensorError as error:
         raise CheckpointError(f"{file}: not a safetensors file: {error}") from error
 
 

@@ -17,13 +17,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dance_ondevice.models.layers import batch_norms
 from dance_ondevice.models.mapping.mapped import NETWORK
 
-__all__ = ["INTERPOLATION", "LATE", "Additions", "interpolated", "learning", "own_parameters"]
+__all__ = [
+    "INTERPOLATION",
+    "LATE",
+    "Additions",
+    "interpolated",
+    "learning",
+    "own_parameters",
+    "part_way",
+]
 
 #: First parts of the names of the layers behind the encoder, in the architectures of this project; the last
 #: three are those of ESPNetv2's published weights.
 LATE = ("pyramid", "fusion", "classifier", "head", "bu_dec", "bu_br", "merge_enc_dec")
-#: Interpolation of a condition's candidate between the live weights (0) and the trained ones (1): training on
-#: a handful of labels alone would overwrite too much, see ``interpolated``.
+#: Interpolation of a candidate that learnt from few labels, of one condition or by correction, between the
+#: live weights (0) and the trained ones (1): they alone would overwrite too much, see ``interpolated``.
 INTERPOLATION = 0.5
 
 
@@ -89,6 +97,19 @@ def interpolated(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: 
         name: torch.lerp(tensor, end[name], share) if tensor.is_floating_point() else tensor
         for name, tensor in start.items()
     }
+
+
+def part_way(model: nn.Module, start: Mapping[str, Tensor], share: float) -> nn.Module:
+    """Return a copy of a model that lies between what it was and what it has become.
+
+    Args:
+        model: The trained model.
+        start: Its state dict before the training.
+        share: Position between the two, 0 to 1.
+    """
+    found = copy.deepcopy(model)
+    found.load_state_dict(interpolated(start, model.state_dict(), share))
+    return found
 
 
 class Additions:

@@ -31,8 +31,9 @@ def candidate(
     numbers: Mapping[str, Numbers],
     *,
     local: Collection[str] = (),
+    share: float = 1.0,
 ) -> dict[str, Array]:
-    """Return a board's tensors with the values of a fleet version.
+    """Return a board's tensors with the values of a fleet version, or with values between its own and those.
 
     The statistics of normalisation layers stay the board's own and must be estimated again on its images
     (:func:`dance_ondevice.training.recalibration.recalibrate`): they fit neither the one nor the other.
@@ -43,16 +44,20 @@ def candidate(
         own: The board's own tensors.
         numbers: Its channels in the root, by layer, as :func:`fleet_numbers` gives them.
         local: Modules that stay the board's own, such as the last layers.
+        share: How far to go from the board's own values to the fleet's, above 0 and at most 1. Part of the
+            way costs a board less of what it knows of its own scene.
 
     Raises:
         PlacementError: The board's model is none of this root.
     """
-    return {
-        name: tensor
-        if not travels(root, name) or any(name.startswith(f"{module}.") for module in local)
-        else _value(root, name, tensor, version, numbers)
-        for name, tensor in own.items()
-    }
+
+    def value(name: str, tensor: Array) -> Array:
+        if not travels(root, name) or any(name.startswith(f"{module}.") for module in local):
+            return tensor
+        theirs = _value(root, name, tensor, version, numbers)
+        return theirs if share == 1 else tensor + (share * (theirs - tensor)).astype(tensor.dtype)
+
+    return {name: value(name, tensor) for name, tensor in own.items()}
 
 
 def _value(

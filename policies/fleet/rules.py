@@ -13,6 +13,7 @@ from statistics import median
 from typing import Literal
 
 __all__ = [
+    "SHARES",
     "Decision",
     "FleetRules",
     "Tally",
@@ -23,9 +24,14 @@ __all__ = [
     "due",
     "is_better",
     "miou_of",
+    "next_share",
     "staleness",
     "weight",
 ]
+
+
+#: How far a board goes from its own values to a version's, in the order in which it tries.
+SHARES = (1.0, 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +139,25 @@ def due(rules: FleetRules, waiting: Sequence[Waiting], boards_seen: int = 0) -> 
     if boards and len(boards) >= max(rules.least_offers, math.ceil(rules.least_share * boards_seen)):
         return True
     return len(boards) >= 2 and max(each.waited_s for each in waiting) >= rules.longest_wait_s
+
+
+def next_share(verdicts: Sequence[str], shares: Sequence[float] = SHARES) -> float | None:
+    """Return how far a board is to go to a published version the next time it judges it.
+
+    A version gains on scenes that a board has not seen, and often costs the board some of its own. A board
+    whose gate refuses all of it goes part of the way: between models that began alike, such a mean keeps most
+    of what both know (elastic averaging, arXiv 1412.6651; Wortsman et al., arXiv 2109.01903).
+
+    Args:
+        verdicts: The outcomes of this board's earlier rounds on the version that came to a verdict.
+        shares: What it tries, in order; above 0, at most 1.
+
+    Returns:
+        One of ``shares``; None where the version was taken, or all were refused.
+    """
+    if any(outcome != "rejected" for outcome in verdicts) or len(verdicts) >= len(shares):
+        return None
+    return shares[len(verdicts)]
 
 
 def is_better(

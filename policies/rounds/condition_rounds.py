@@ -2,7 +2,8 @@
 
 Layers trained for a condition on top of its own statistics cannot harm any other condition; shared weights
 have to be right for all of them at once. So the condition of most new samples gets a round of its own, and a
-round for all conditions trains on samples without a condition, or whose condition has no statistics yet.
+round for all conditions trains on samples without a condition. A condition whose own statistics were worse
+than others, or were not estimated yet, learns from the model's own.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def choose(
     rules: ConditionRoundRules,
     new: Sequence[str],
     held_out: Mapping[str, int],
-    live: Collection[str],
+    known: Collection[str],
 ) -> Choice:
     """Choose the condition that a round trains: that of most new samples, unless more samples have none.
 
@@ -48,7 +49,7 @@ def choose(
         rules: Requirements for a round of one condition.
         new: Condition of each new sample; "" if unknown.
         held_out: Number of held-out samples of each condition.
-        live: Conditions whose own statistics are in use.
+        known: Conditions that the live version distinguishes.
     """
     counts = {name: new.count(name) for name in sorted(set(new)) if name and name != BASE}
     shared = len(new) - sum(counts.values())
@@ -56,8 +57,8 @@ def choose(
     if not most or counts[most] < max(rules.min_new, shared):
         return Choice()
     found = f"{counts[most]} of {len(new)} new samples are of condition {most}"
-    if most not in live:
-        return Choice(None, f"{found}, which has no statistics of its own: a round for all")
+    if most not in known:
+        return Choice(None, f"{found}, which the live version does not know: a round for all")
     there = held_out.get(most, 0)
     if there < rules.min_held_out:
         return Choice(

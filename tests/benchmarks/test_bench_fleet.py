@@ -23,7 +23,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_one_seed")]
 
 
 #: One of each kind.
-ARMS = ("alone", "fleet, own late layers", "fleet, whole models", "fleet, one board mislabelled", "all data")
+ARMS = (
+    "alone",
+    "fleet, own late layers",
+    "fleet, all or nothing",
+    "fleet, whole models",
+    "fleet, one board mislabelled",
+    "all data",
+)
 
 
 @pytest.fixture
@@ -61,10 +68,14 @@ def test_compares_boards_that_learn_alone_together_and_in_one_place(
             assert all(0 <= figure <= 1 for figure in (board.own, board.union, board.unseen))
             assert board.macs > board.fleet_macs
             assert bool(board.fleet_macs) is bool(board.sent) is bool(board.received) is together
-            assert board.taken + board.refused == len(board.judgements) <= 2
+            whole = [j for j in board.judgements if j.share == 1]
+            assert board.taken + board.refused == len(whole) <= 2
+            half = [j.version for j in board.judgements if j.share == 0.5]
+            refused = [j.version for j in whole if not j.taken]
+            assert half == ([] if arm.name == "fleet, all or nothing" else refused)
             assert all(j.taken == (j.gate_after >= j.gate_before - 0.01) for j in board.judgements)
             assert board.apart is ("mislabelled" in arm.name and board is boards[-1])
-    small, large = (report.arms[n].runs[0].boards[0] for n in (1, 2))
+    small, large = (report.arms[n].runs[0].boards[0] for n in (1, 3))
     assert 2 * small.sent < large.sent
     assert 2 * small.received < large.received
     alone, everything = report.arms[0].runs[0].boards, report.arms[-1].runs[0].boards

@@ -13,6 +13,7 @@ from dance_ondevice.daemon.config.load import load
 from dance_ondevice.daemon.control import client
 from dance_ondevice.daemon.control.running import Core, Running
 from dance_ondevice.daemon.control.server import ControlServer
+from dance_ondevice.daemon.inference import estimation
 from dance_ondevice.daemon.supervisor import Supervisor
 
 CONFIG = """
@@ -59,6 +60,24 @@ def test_samples_on_a_disk_that_is_not_mounted_are_named(tmp_path: Path) -> None
     state.mkdir()
     (state / "samples").symlink_to(tmp_path / "ssd" / "samples")
     with pytest.raises(OSError, match=r"state/samples is no folder.*mount that disk"):
+        Supervisor(load(file), environ={"RUNTIME_DIRECTORY": str(tmp_path)}).run()
+
+
+@pytest.mark.usefixtures("first_models_at_hand")
+def test_a_new_light_is_estimated_at_the_priority_of_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reached(Exception): ...  # noqa: N818
+
+    def reached(*_: object, priority: str, **__: object) -> None:
+        raise Reached(priority)
+
+    monkeypatch.setattr(estimation.Estimation, "__init__", reached)
+    file, state = tmp_path / "site.toml", tmp_path / "state"
+    text = CONFIG.format(state=state, interval="1h").replace("enabled = false", "enabled = true", 1)
+    small = 'priority = "normal"\n[model]\nweights = "untrained"\nsize = [64, 48]\n'
+    file.write_text(text + small)
+    with pytest.raises(Reached, match="normal"):
         Supervisor(load(file), environ={"RUNTIME_DIRECTORY": str(tmp_path)}).run()
 
 

@@ -66,6 +66,16 @@ def test_a_board_that_lost_channels_still_knows_its_place(fleet: tuple[Root, Pat
     found = candidate(root, dense, own, fleet_numbers(root, card.classes, numbers))
     for name, tensor in own.items():  # gathering from the root gives what slimming kept
         assert np.array_equal(found[name], tensor), name
+    # Part of the way lies between the board's own values and the fleet's; what does not travel stays.
+    doubled = {name: 2 * tensor for name, tensor in dense.items()}
+    whole, half = (
+        candidate(root, doubled, own, fleet_numbers(root, card.classes, numbers), share=share)
+        for share in (1.0, 0.5)
+    )
+    for name, tensor in own.items():
+        assert half[name].dtype == tensor.dtype, name
+        assert np.allclose(half[name], (tensor + whole[name]) / 2), name
+        assert np.array_equal(whole[name], (2 if travels(root, name) else 1) * tensor), name
 
 
 def test_the_average_of_equals_is_the_identity(fleet: tuple[Root, Path, Path]) -> None:

@@ -41,8 +41,16 @@ log = logging.getLogger(__name__)
 IMAGES = 64
 
 
-def gather(root: Root, release: Path, sha256: str, live: Path, out: Path) -> None:
+def gather(root: Root, release: Path, sha256: str, live: Path, out: Path, *, share: float = 1.0) -> None:
     """Write the live model with the values of a release in the places of its channels.
+
+    Args:
+        root: Description of the root.
+        release: The release's file.
+        sha256: Its SHA-256.
+        live: Folder of the live model.
+        out: Folder to write.
+        share: How far to go from the model's own values to the release's.
 
     Raises:
         ReleaseError: The release is damaged.
@@ -52,7 +60,7 @@ def gather(root: Root, release: Path, sha256: str, live: Path, out: Path) -> Non
     """
     card, own, numbers = read_arrays(live)
     version = decode_release(release.read_bytes(), root, sha256)
-    values = candidate(root, version, own, fleet_numbers(root, card.classes, numbers))
+    values = candidate(root, version, own, fleet_numbers(root, card.classes, numbers), share=share)
     # Only what travels: counters and statistics keep their own types.
     with_values(live, out, {name: value for name, value in values.items() if name in version}, card)
 
@@ -66,6 +74,7 @@ def prepare(
     live: Live,
     gate: Sequence[jobs.JobSample],
     images: Sequence[jobs.JobSample],
+    share: float,
 ) -> RoundPart | str:
     """Prepare a round; returns a text that says why when there are no joules for it.
 
@@ -77,6 +86,7 @@ def prepare(
         live: The live version.
         gate: Held-out samples to judge it by.
         images: Samples to estimate statistics from.
+        share: How far to go from the live model's values to the release's.
 
     Raises:
         CheckpointError, PlacementError, ReleaseError: The release does not fit this board's model.
@@ -110,7 +120,8 @@ def prepare(
     }
     gathered = folder.resolve() / "gathered"
     try:
-        gather(part.root, part.box.release(release.sha256), release.sha256, directory, gathered)
+        file = part.box.release(release.sha256)
+        gather(part.root, file, release.sha256, directory, gathered, share=share)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -128,7 +139,7 @@ def prepare(
             scales={},
             target_macs=None,
             seed=training.seed,
-            scope=replace(FLEET, note=f"values of version {release.number} of the fleet, no training"),
+            scope=replace(FLEET, note=_note(release, share)),
         )
         job = msgspec.structs.replace(
             job,
@@ -152,3 +163,11 @@ def prepare(
         size=size,
         clock=RoundClock(c.store, c.monotonic, round_id, most=most),
     )
+
+
+def _note(release: Release, share: float) -> str:
+    """What a round changes, for the candidate's certificate."""
+    values = f"values of version {release.number} of the fleet"
+    if share < 1:
+        values = f"{share:.0%} of the way from its own values to the {values}".replace("%", " %")
+    return f"{values}, no training"

@@ -26,7 +26,7 @@ from dance_ondevice.fleet.offers import About, encode_offer
 from dance_ondevice.fleet.releases import ReleaseError, decode_release, release_name
 from dance_ondevice.fleet.versions import read_arrays
 from dance_ondevice.models.card import CheckpointError
-from dance_ondevice.policies.fleet.rules import Tally, miou_of
+from dance_ondevice.policies.fleet.rules import Tally, miou_of, next_share
 from dance_ondevice.policies.rounds.start import plan_round
 from dance_ondevice.policies.samples.splits import SampleInfo
 
@@ -220,7 +220,9 @@ class FleetWork:
         training = live.card.get("training") or {}
         if lineage(training)[:1] == (release.sha256,) or not box.release(release.sha256).exists():
             return None
-        if c.store.submit(lambda db: round_record.judged_release(db, release.sha256)).result() is not None:
+        verdicts = c.store.submit(lambda db: round_record.verdicts_on(db, release.sha256)).result()
+        share = next_share(verdicts)
+        if share is None:
             return None
         if any(j.sha256 == release.sha256 and j.outcome == "failed" for j in facts.judged):
             return None
@@ -235,7 +237,9 @@ class FleetWork:
             return None
         box.trouble("frames", "")
         try:
-            part = prepare(c, self.part, release, config=config, live=live, gate=gate, images=images)
+            part = prepare(
+                c, self.part, release, config=config, live=live, gate=gate, images=images, share=share
+            )
         except _UNFIT as error:
             self._failed(release, error)
             return None
@@ -244,7 +248,8 @@ class FleetWork:
             return None
         box.trouble("energy", "")
         outcome = self.run(part)
-        self._note(release, outcome)
+        if next_share((*verdicts, outcome.outcome)) is None:
+            self._note(release, outcome)
         return outcome
 
     def _failed(self, release: Release, error: Exception) -> None:
@@ -309,8 +314,8 @@ class _Scores:
 def _tally(counts: Sequence[Counts], classes: Sequence[str], fleet_classes: Sequence[str]) -> Tally:
     """Counts of this board's classes, in the fleet's order; classes that the fleet lacks are left out."""
     columns = {}
-    for field in ("truth", "predicted", "hits"):
-        totals = [sum(each) for each in zip(*(getattr(c, field) for c in counts), strict=True)]
+    for column in ("truth", "predicted", "hits"):
+        totals = [sum(each) for each in zip(*(getattr(c, column) for c in counts), strict=True)]
         by_name = dict(zip(classes, totals, strict=True))
-        columns[field] = tuple(by_name.get(name, 0) for name in fleet_classes)
+        columns[column] = tuple(by_name.get(name, 0) for name in fleet_classes)
     return Tally(**columns)

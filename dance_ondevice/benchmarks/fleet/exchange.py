@@ -28,7 +28,7 @@ from dance_ondevice.fleet.versions import read_arrays, with_values
 from dance_ondevice.images.confusion import miou
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.cost import count_macs
-from dance_ondevice.policies.fleet.rules import FleetRules, is_better
+from dance_ondevice.policies.fleet.rules import FleetRules, is_better, next_share
 
 __all__ = ["Exchange"]
 
@@ -55,6 +55,7 @@ class Exchange:
         *,
         whole: bool,
         local: tuple[str, ...],
+        shares: tuple[float, ...],
         max_own_drop: float,
         seed: int,
     ) -> None:
@@ -67,11 +68,13 @@ class Exchange:
             boards: The boards that take part.
             whole: Offers and versions travel whole in 16 bits, and not as changes.
             local: Modules that stay a board's own.
+            shares: How far boards go to a version, in the order in which they try; the first is 1.
             max_own_drop: mIoU that a version may cost a board on its own gate.
             seed: Of the order of images that statistics are estimated from.
         """
         self._fleet, self._root, self._boards = fleet, root, boards
         self._whole, self._local, self._drop, self._seed = whole, local, max_own_drop, seed
+        self._shares = shares
         tensors = read_arrays(root_folder)[1]
         own = [counts(fleet, board.folder, board.scene.gate) for board in boards]
         self._versions = [self._version(tensors, encode_release(root, tensors), own)]
@@ -96,9 +99,10 @@ class Exchange:
             board.offered = with_offer(self._root, self._versions[board.base].values, offer)
         release, size = self._released(averaged, last.release)
         version = self._version(averaged, release, [])
-        tried = [self._candidate(board, version, size) for board in self._boards]
+        tried = [self._candidate(board, version) for board in self._boards]
         own = [counts(self._fleet, board.folder, board.scene.gate) for board in self._boards]
         for board, folder in zip(self._boards, tried, strict=True):
+            board.received.append(size)
             version.counts.append(counts(self._fleet, folder, board.scene.gate))
             self._charge(board)
         published = np.sum(last.counts, axis=0).tolist()
@@ -106,7 +110,7 @@ class Exchange:
             return  # Nobody takes it; the next average goes on from the version before.
         self._versions.append(version)
         for board, folder, before, after in zip(self._boards, tried, own, version.counts, strict=True):
-            self._judge(board, folder, miou(before), miou(after))
+            self._settle(board, folder, miou(before), miou(after))
 
     def _version(self, tensors: dict[str, Array], release: bytes, own: list[Matrix]) -> _Version:
         return _Version(tensors, release, decode_release(release, self._root, release_name(release)), own)
@@ -134,11 +138,11 @@ class Exchange:
         change = encode_change(self._root, tensors, before)
         return apply_change(self._root, change, before), len(change)
 
-    def _candidate(self, board: LearningBoard, version: _Version, size: int) -> Path:
+    def _candidate(self, board: LearningBoard, version: _Version, share: float = 1.0) -> Path:
         card, own, numbers = read_arrays(board.folder)
         placed = fleet_numbers(self._root, card.classes, numbers)
-        values = candidate(self._root, {**version.tensors, **version.values}, own, placed, local=self._local)
-        board.received.append(size)
+        theirs = {**version.tensors, **version.values}
+        values = candidate(self._root, theirs, own, placed, local=self._local, share=share)
         folder = board.folder.with_name(f"{board.folder.name}-candidate")
         with_values(board.folder, folder, values, card)
         spent = recalibrated(self._fleet, checkpoint.load(folder)[0], board, folder, self._seed)
@@ -152,7 +156,16 @@ class Exchange:
         board.macs += spent
         board.fleet_macs += spent
 
-    def _judge(self, board: LearningBoard, folder: Path, before: float, after: float) -> None:
+    def _settle(self, board: LearningBoard, folder: Path, before: float, after: float) -> None:
+        """Let a board take a version, a part of the way to it, or nothing; ``folder`` has all of it."""
+        verdicts = ["promoted" if self._judge(board, folder, before, after, 1.0) else "rejected"]
+        while (share := next_share(verdicts, self._shares)) is not None:
+            folder = self._candidate(board, self._versions[-1], share)
+            after = miou(counts(self._fleet, folder, board.scene.gate))
+            self._charge(board)
+            verdicts.append("promoted" if self._judge(board, folder, before, after, share) else "rejected")
+
+    def _judge(self, board: LearningBoard, folder: Path, before: float, after: float, share: float) -> bool:
         """Take a version or refuse it, and note what it does on frames that nothing is decided by."""
         taken = after >= before - self._drop
         measured = [miou(counts(self._fleet, each, board.scene.measure)) for each in (board.folder, folder)]
@@ -164,9 +177,11 @@ class Exchange:
                 gate_after=after,
                 own_before=measured[0],
                 own_after=measured[1],
+                share=share,
             )
         )
         if taken:
             board.base, board.offered = len(self._versions) - 1, None
             shutil.rmtree(board.folder)
             folder.rename(board.folder)
+        return taken

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import mean
 
-from dance_ondevice.benchmarks.fleet.report import Arm, Board, FleetReport, Run
+from dance_ondevice.benchmarks.fleet.report import Arm, Board, FleetReport, Judgement, Run
 from dance_ondevice.benchmarks.markdown import number, table
 
 __all__ = ["lines"]
@@ -21,7 +21,7 @@ def lines(report: FleetReport) -> list[str]:
         f"The layers that stay a board's own are {', '.join(report.late_layers) or 'none'}.",
         "",
         *table(
-            ("learning", *_SCENES, "taken / refused", "sent", "received",
+            ("learning", *_SCENES, "taken / refused", "of them in part", "sent", "received",
              "joules on top"),
             [_row(arm) for arm in report.arms],
         ),
@@ -46,7 +46,7 @@ def _allowances(report: FleetReport) -> list[str]:
     """What other allowances would have made of the judgements of each arm."""
     rows = []
     for arm in report.arms:
-        found = [j for run in arm.runs for board in run.boards if not board.apart for j in board.judgements]
+        found = [j for j in _judgements(arm) if j.share == 1]
         for allowed in _ALLOWED if found else ():
             taken = [j for j in found if j.gate_after >= j.gate_before - allowed]
             own = [100 * (j.own_after - j.own_before) for j in taken]
@@ -63,9 +63,9 @@ def _allowances(report: FleetReport) -> list[str]:
     if not rows:
         return []
     return [
-        f"Each board's gate allowed a drop of {report.max_own_drop:.3f}. The same judgements under other "
-        "allowances, each by itself: a board that had taken a version would have gone on from it. The last "
-        "two columns are on frames of the board that nothing is decided by.",
+        f"Each board's gate allowed a drop of {report.max_own_drop:.3f}. The judgements of whole "
+        "versions under other allowances, each by itself: a board that had taken a version would have gone "
+        "on from it. The last two columns are on frames of the board that nothing is decided by.",
         "",
         *table(
             ("learning", "allowance", "taken", "worst on the gate, points", "on other frames, points",
@@ -76,6 +76,10 @@ def _allowances(report: FleetReport) -> list[str]:
     ]  # fmt: skip
 
 
+def _judgements(arm: Arm) -> list[Judgement]:
+    return [j for run in arm.runs for board in run.boards if not board.apart for j in board.judgements]
+
+
 def _row(arm: Arm) -> tuple[str, ...]:
     every = [board for run in arm.runs for board in run.boards if not board.apart]
     learnt = sum(board.macs - board.fleet_macs for board in every)
@@ -83,6 +87,7 @@ def _row(arm: Arm) -> tuple[str, ...]:
         arm.name,
         *(_spread(arm, figure) for figure in _FIGURES),
         f"{sum(b.taken for b in every)} / {sum(b.refused for b in every)}",
+        f"{sum(j.taken and j.share < 1 for j in _judgements(arm))}",
         *(f"{mean(figure(b) for b in every) / 1e6:.2f} MB" for figure in (_sent, _received)),
         f"{sum(board.fleet_macs for board in every) / learnt:.1%}" if learnt else "-",
     )

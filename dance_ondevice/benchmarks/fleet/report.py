@@ -13,9 +13,11 @@ class Judgement:
 
     Attributes:
         version: Its number.
+        share: How far the board would have gone from its own values to the version's; results of old have
+            all of the way alone.
         taken: Whether the board took it.
         gate_before: mIoU of the board's live model on its gate.
-        gate_after: That of the version there.
+        gate_after: That of the version there, as far as the board would have gone.
         own_before: mIoU of the live model on the board's frames that nothing is decided by.
         own_after: That of the version there.
     """
@@ -26,6 +28,7 @@ class Judgement:
     gate_after: float
     own_before: float
     own_after: float
+    share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class Board:
         own: mIoU on its own scene, fraction of 1.
         union: mIoU on all boards' scenes, their counts summed.
         unseen: mIoU on the other boards' scenes.
-        taken: Fleet versions that its gate took.
+        taken: Fleet versions that its gate took, in whole or in part.
         refused: Fleet versions that its gate refused.
         sent: Bytes of its offers, on average.
         received: Bytes of a fleet version for it, on average.

@@ -172,6 +172,7 @@ class _Seed:
             members,
             whole=way.whole,
             local=LATE.get(self.root.architecture, ()) if way.late else (),
+            shares=way.shares,
             max_own_drop=self.plan.max_own_drop,
             seed=self.seed,
         )
@@ -208,7 +209,8 @@ class _Seed:
                     union=miou(union),
                     unseen=miou(union - own),
                     taken=sum(each.taken for each in board.judgements),
-                    refused=sum(not each.taken for each in board.judgements),
+                    refused=len({j.version for j in board.judgements if j.share == 1})
+                    - sum(each.taken for each in board.judgements),
                     sent=float(np.mean(board.sent)) if board.sent else 0.0,
                     received=float(np.mean(board.received)) if board.received else 0.0,
                     macs=board.macs,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from dance_ondevice.policies.fleet.rules import SHARES
+
 __all__ = ["ARMS", "USUAL", "Way"]
 
 
@@ -18,6 +20,7 @@ class Way:
         together: Boards exchange what they learn.
         late: Their last layers stay their own.
         whole: Models travel whole in 16 bits.
+        shares: How far boards go to a version, in the order in which they try.
         pooled: All images are in one place.
         last: The last board is one as the others, has wrong labels, or takes no part.
     """
@@ -26,6 +29,7 @@ class Way:
     together: bool = False
     late: bool = False
     whole: bool = False
+    shares: tuple[float, ...] = SHARES
     pooled: bool = False
     last: Literal["as others", "mislabelled", "absent"] = "as others"
 
@@ -33,7 +37,16 @@ class Way:
 ARMS: Mapping[str, Way] = {
     "alone": Way(about="each board learns from its own scene"),
     "fleet": Way(
-        about="after each round an average is offered to all; each board's gate decides", together=True
+        about=(
+            "after each round an average is offered to all; each board's gate decides, and where it refuses "
+            "all of it, on half of the way"
+        ),
+        together=True,
+    ),
+    "fleet, all or nothing": Way(
+        about="the same, but a board whose gate refuses a version takes nothing of it",
+        together=True,
+        shares=(1.0,),
     ),
     "fleet, own late layers": Way(
         about="the same, but the last layers stay each board's own", together=True, late=True

@@ -49,6 +49,12 @@ _STREAMS = ("camvid-dusk", "camvid-day", "idd-drives")
     type=click.FloatRange(0.0),
     help="Weight of the live model's own answers where a label says nothing, instead of the service's.",
 )
+@click.option(
+    "--interpolation",
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    help="How far a round on taps goes from the live weights (0) to the trained ones (1), instead of the "
+    "service's way.",
+)
 @work_option("Keep finished rounds here, and go on from those that are there.")
 @out_option()
 @note_option
@@ -63,6 +69,7 @@ def labelling(
     taps_a_frame: int,
     confirms: bool,
     unlabelled: float | None,
+    interpolation: float | None,
     work: Path | None,
     out: Path | None,
     note: str,
@@ -85,6 +92,8 @@ def labelling(
     plan = Plan(seeds=tuple(range(seeds)), steps=steps, habits=habits)
     if unlabelled is not None:
         plan = replace(plan, unlabelled=unlabelled)
+    if interpolation is not None:
+        plan = replace(plan, interpolation=interpolation)
     with contextlib.ExitStack() as stack:
         folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dance-bench-labels-")))
         try:
@@ -104,6 +113,7 @@ def labelling(
         "--taps-a-frame": taps_a_frame,
         "--confirms": confirms,
         "--unlabelled": "" if unlabelled is None else unlabelled,
+        "--interpolation": "" if interpolation is None else interpolation,
         "--out": "FILE.json",
     }
     about = made_here(

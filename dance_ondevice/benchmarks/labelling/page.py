@@ -26,10 +26,17 @@ def lines(report: LabellingReport) -> list[str]:
         if report.unlabelled
         else ""
     )
+    part = (
+        f" A round on taps goes {report.interpolation:.0%} of the way from the live weights to the trained "
+        "ones, one on whole labels all of it."
+        if report.interpolation < 1
+        else ""
+    )
     return [
         f"{report.base}, {report.frames_of}; {report.frames} frames to choose from. A simulated person "
         f"gives the largest wrong region its true class, by at most {report.taps_a_frame} taps in a "
-        f"frame{last}; then one round of {report.steps} steps of at most {report.batch_size} images.{kept} "
+        f"frame{last}; then one round of {report.steps} steps of at most {report.batch_size} images."
+        f"{kept}{part} "
         f"mIoU before: {report.frozen:.3f}. Points are hundredths of mIoU over that, means of "
         f"{len(report.seeds)} "
         f"seed{'' if len(report.seeds) == 1 else 's'}, the sample standard deviation behind ±.",

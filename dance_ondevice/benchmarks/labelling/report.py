@@ -60,6 +60,8 @@ class LabellingReport:
         taps_a_frame: Taps of the simulated person in one frame at most.
         confirms: Whether the last of them is "all else is right".
         unlabelled: Weight of the live model's own answers where a label says nothing; 0 for none.
+        interpolation: How far a round on taps goes from the live weights to the trained ones; rounds on whole
+            labels go all of the way.
         frozen: mIoU of the model before.
         gain: Means over the seeds.
         arms: Each round.
@@ -78,4 +80,5 @@ class LabellingReport:
     frozen: float
     gain: Gain
     unlabelled: float = 0.0
+    interpolation: float = 1.0
     arms: list[Arm] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from dance_ondevice.benchmarks.labelling.report import Arm, Gain, LabellingRepor
 from dance_ondevice.benchmarks.labelling.streams import Stream
 from dance_ondevice.benchmarks.labelling.taps import Taps
 from dance_ondevice.complexity import make_indicator
+from dance_ondevice.conditions.learning import INTERPOLATION, part_way
 from dance_ondevice.files import write_whole
 from dance_ondevice.images.codec import decode_grey, encode_png, resize_area
 from dance_ondevice.images.confusion import miou
@@ -38,6 +40,8 @@ __all__ = ["Plan", "run"]
 
 Mask = NDArray[np.uint8]
 
+#: The way of whole labels.
+_WHOLE = "labelled_frames"
 _BATCH = 4
 _SCALES = (0.5,)
 
@@ -54,6 +58,8 @@ class Plan:
         learning_rate: Of each round.
         habits: How the simulated person works.
         unlabelled: Weight of the live model's own answers where a label says nothing, in every way alike.
+        interpolation: How far a round on corrections goes from the live weights (0) to the trained ones (1);
+            one on whole labels goes all of the way, as in the service.
     """
 
     taps: tuple[int, ...] = (30, 100)
@@ -63,13 +69,14 @@ class Plan:
     learning_rate: float = 1e-3
     habits: Habits = field(default_factory=Habits)
     unlabelled: float = UNLABELLED
+    interpolation: float = INTERPOLATION
 
     @property
     def ways(self) -> tuple[tuple[str, str], ...]:
         """Each way with its amount, in words."""
         return (
             *((way, str(count)) for way in ("taps", "random") for count in self.taps),
-            ("labelled_frames", f"{self.share:.0%}"),
+            (_WHOLE, f"{self.share:.0%}"),
         )
 
 
@@ -118,8 +125,9 @@ def run(plan: Plan, base: Path, stream: Stream, work: Path, *, say: Callable[[st
         taps_a_frame=plan.habits.taps_a_frame,
         confirms=plan.habits.confirms,
         unlabelled=plan.unlabelled,
+        interpolation=plan.interpolation,
         frozen=float(frozen),
-        gain=Gain(taps=gains("taps"), random=gains("random"), labelled_frames=gains("labelled_frames")),
+        gain=Gain(taps=gains("taps"), random=gains("random"), labelled_frames=gains(_WHOLE)),
         arms=arms,
     )
 
@@ -154,11 +162,14 @@ class _Bench:
 
     def arm(self, way: str, amount: str, seed: int) -> Arm:
         """One way with one seed, from ``work`` if it is there."""
-        habits = None if way == "labelled_frames" else self.plan.habits
+        whole = way == _WHOLE
+        habits = None if whole else self.plan.habits
+        share = 1.0 if whole else self.plan.interpolation
         told = repr(
             (
                 *(self.card.sha256, self.card.version, self.stream.about),
                 *(self.plan.steps, self.plan.learning_rate, self.plan.unlabelled, habits, way, amount, seed),
+                *(() if share == 1 else (share,)),
             )
         )
         file = self.work / f"{self.stream.name}-{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
@@ -196,8 +207,9 @@ class _Bench:
 
     def _measured(self, way: str, amount: str, seed: int) -> Arm:
         began = time.process_time()
-        labelled = self._whole(seed) if way == "labelled_frames" else self._tapped(way, int(amount), seed)
-        score = self._round(labelled, f"{way}-{amount.rstrip('%')}-{seed}", seed)
+        labelled = self._whole(seed) if way == _WHOLE else self._tapped(way, int(amount), seed)
+        share = 1.0 if way == _WHOLE else self.plan.interpolation
+        score = self._round(labelled, f"{way}-{amount.rstrip('%')}-{seed}", seed, share)
         said = judged = right = pixels = 0
         for index, label in labelled.labels.items():
             truth = self._truth(index)
@@ -272,8 +284,8 @@ class _Bench:
     def _truth(self, index: int) -> Mask:
         return read_label(self._frames[index].sample, len(self.stream.classes))
 
-    def _round(self, labelled: _Labelled, name: str, seed: int) -> float:
-        """mIoU after a round on the labels."""
+    def _round(self, labelled: _Labelled, name: str, seed: int, share: float) -> float:
+        """mIoU after a round on the labels that goes so far to the trained weights."""
         model, card = checkpoint.load(self.base)
         options = TrainingOptions(
             steps=self.plan.steps,
@@ -291,9 +303,10 @@ class _Bench:
             corrected=range(len(samples)),
             unlabelled=self.plan.unlabelled,
         )
+        start = copy.deepcopy(model.state_dict())
         for _ in Trainer(model, samples, options, card.normalisation, distillation=held):
             pass
-        model.eval()
+        model = part_way(model, start, share).eval()
         return miou(evaluate(model, self.stream.tests, card.normalisation, len(self.stream.classes)))
 
     def _written(self, labelled: _Labelled, name: str) -> Sequence[TrainingSample]:

@@ -21,7 +21,6 @@ from dance_ondevice.conditions.arrays import CONDITIONS_FILE
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference import condition_sets
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing, VersionConditions
-from dance_ondevice.daemon.inference.condition_sets import ConditionSets
 from dance_ondevice.daemon.inference.estimation import Estimation
 from dance_ondevice.daemon.inference.service import Predictor
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
@@ -336,31 +335,6 @@ def test_alarms_are_numbered_and_counted_by_camera_and_signal(tmp_path: Path) ->
     assert counted == sum(alarm.signal == "tint" for alarm in after.alarms)
     assert rig.registry.get_sample_value("dance_condition_switches_total") == after.switches == 1
     rig.serving.close()
-
-
-def test_labels_decide_a_probation_where_there_are_some() -> None:
-    model = small()
-    sets = ConditionSets(
-        TorchServer(model, CARD.normalisation, size=SIZE),
-        shapes_of(model),
-        len(CARD.classes),
-        estimate=estimating(model),
-        probation_every=1,
-    )
-    assert sets.work(["c1"], lambda _: [images.encode_png(image) for image in DUSK[:8]])
-    assert sets.statuses() == {"c1": "probation"}
-    wrong = np.zeros(SIZE, np.uint8)
-    for image in DUSK[:8]:
-        # What the old statistics say is right, so the new ones can only be worse.
-        label = predict_with_own(sets, image)
-        served = sets.predict(image, "c1", "base", out_size=SIZE, label=label)
-        wrong += served.prediction.mask != label
-    assert wrong.any()
-    assert sets.statuses()["c1"] == "refused"
-
-
-def predict_with_own(sets: ConditionSets, image: np.ndarray) -> np.ndarray:
-    return sets.predict(image, "base", "base", out_size=SIZE, label=None).prediction.mask
 
 
 def pending(seq: int, image: np.ndarray) -> PendingFrame:

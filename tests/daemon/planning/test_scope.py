@@ -77,6 +77,10 @@ def test_a_conditions_own_round_takes_its_samples_and_is_judged_by_all_that_it_s
     assert planned.samples.gate == tuple(f"s{i}" for i in range(10, 15))
     assert planned.reason == "for condition c1 alone: 8 of 10 new samples are of condition c1"
     assert plan(live, found, conditions=Conditions(enabled=False)).scope.condition is None
+    # c2 itself has no statistics, and learns nevertheless by itself.
+    planned = plan(live, samples(("c2", "train", 8), ("c2", "gate", 4), ("c1", "gate", 4)))
+    assert planned.scope.condition == "c2"
+    assert planned.samples.gate == tuple(f"s{i}" for i in range(8, 12))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,7 @@ def test_a_conditions_own_round_takes_its_samples_and_is_judged_by_all_that_it_s
     [
         (samples(("base", "train", 9), ("c1", "train", 8), ("c1", "gate", 5)), ""),
         (samples(("c1", "train", 8), ("c1", "gate", 3), ("base", "gate", 5)), "only 3 held-out ones"),
-        (samples(("c2", "train", 8), ("c2", "gate", 8)), "no statistics of its own"),
+        (samples(("c9", "train", 8), ("c9", "gate", 8)), "does not know"),
     ],
 )
 def test_else_it_is_a_whole_round_that_says_why(live: Path, found: list[SampleInfo], said: str) -> None:

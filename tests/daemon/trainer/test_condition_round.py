@@ -22,7 +22,7 @@ from dance_ondevice.daemon.children.process import Exit, TrainerProcess, write_j
 from dance_ondevice.daemon.trainer import main as trainer_main
 from dance_ondevice.daemon.trainer.kinds import KINDS, WholeRound
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, judged, kept
-from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known
+from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE, Known, about_of
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.labels import STREET_CLASSES as CLASSES
@@ -207,6 +207,43 @@ def test_a_condition_learns_and_the_day_stays_bit_for_bit_also_when_it_was_inter
     assert same(condition_store.load_conditions(candidate)[0]["c1"], new["c1"])
 
 
+def test_a_condition_whose_own_statistics_were_worse_learns_from_the_models_own(tmp_path: Path) -> None:
+    job = work_order(tmp_path, condition="c2", learnt=True)
+    live = Path(job.live)
+    sets = condition_store.load_conditions(live)[0]
+    text = about({"c1": "base", "c2": "c1"}, refused=("c2",))
+    Path(job.conditions).write_bytes(condition_store.encode(sets, text))
+    model, card = checkpoint.load(live)
+    base = conditions.capture(model)
+    kind = KINDS["condition"](job, kept(Path(job.conditions), model), model, card)
+    assert not kind.starts_as_live, "c1 serves it"
+    kind.as_served(model)
+    assert torch.equal(
+        dict(model.named_parameters())[own_parameters(model)[0]], sets["c1"].learnt[own_parameters(model)[0]]
+    )
+    with kind.learning(model), torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in own_parameters(model):
+                parameter.mul_(3.0)
+    serving = kind.serving(model)
+    assert serving.known.serving("c2") == "c2"
+    kind.settle(model)
+    out = tmp_path / "candidate"
+    out.mkdir()
+    kind.write(serving, out)
+    new, text = condition_store.load_conditions(out)
+    assert about_of(text).refused == ()
+    assert same(new["c1"], sets["c1"])
+    own = dict(model.named_parameters())
+    for name in own_parameters(model):
+        assert torch.allclose(new["c2"].learnt[name], 2.0 * own[name]), "half of the way from the model's own"
+    assert all(torch.equal(new["c2"].layers[n][0], base.layers[n][0]) for n in base.layers)
+    with pytest.raises(ValueError, match="lacks"):
+        KINDS["condition"](
+            msgspec.structs.replace(job, condition="c9"), kept(Path(job.conditions), model), model, card
+        )
+
+
 @pytest.mark.slow
 def test_a_killed_trainer_goes_on_from_what_it_saved_by_itself(tmp_path: Path) -> None:
     job = work_order(tmp_path, looks=(2,), min_gain=-1.0)
@@ -286,14 +323,14 @@ def test_too_few_images_leave_a_condition_without_statistics(tmp_path: Path) -> 
     job = work_order(tmp_path, condition=None, train=stored(tmp_path, 3, "dusk", "c1"))
     model, card = checkpoint.load(Path(job.live))
     found = kept(Path(job.conditions), model)
-    assert WholeRound(job, found, model, card.normalisation).serving(model).sets == {}
+    assert WholeRound(job, found, model, card).serving(model).sets == {}
     enough = msgspec.structs.replace(job, rehearsal=stored(tmp_path, 1, "dusk", "c1", start=20))
-    serving = WholeRound(enough, found, model, card.normalisation).serving(model)
+    serving = WholeRound(enough, found, model, card).serving(model)
     assert serving.sets.keys() == {"c1"}
     assert serving.known == Known(frozenset({"c1"}), found.known.parents)
     # Of conditions that nobody asks for nothing is estimated.
-    assert WholeRound(enough, found, model, card.normalisation).serving(model, {"base"}).sets == {}
-    assert WholeRound(enough, found, model, card.normalisation).serving(model, {"c2"}).sets.keys() == {"c1"}
+    assert WholeRound(enough, found, model, card).serving(model, {"base"}).sets == {}
+    assert WholeRound(enough, found, model, card).serving(model, {"c2"}).sets.keys() == {"c1"}
 
 
 @pytest.mark.parametrize("damage", ["junk", "nothing beside", "other widths", "missing"])

@@ -11,6 +11,7 @@ from dance_ondevice.policies.fleet.rules import (
     due,
     is_better,
     miou,
+    next_share,
     staleness,
     weight,
 )
@@ -24,6 +25,13 @@ def test_no_claim_outweighs_the_cap(one: int, other: int) -> None:
     assert 1.0 <= weight(RULES, one) <= RULES.most_samples**0.5
     if one <= other:
         assert weight(RULES, one) <= weight(RULES, other)
+
+
+def test_goes_part_of_the_way_where_all_of_it_was_refused() -> None:
+    assert next_share(()) == 1.0
+    assert next_share(("rejected",)) == 0.5
+    for ended in (("promoted",), ("rejected", "promoted"), ("rejected", "rolled_back"), ("rejected",) * 2):
+        assert next_share(ended) is None
 
 
 @given(st.integers(-5, 50))

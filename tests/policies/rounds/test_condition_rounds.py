@@ -13,9 +13,9 @@ some = st.frozensets(names)
 
 @given(st.lists(names, max_size=40), st.dictionaries(names, st.integers(0, 10)), some)
 def test_a_round_is_for_one_condition_only_where_all_of_it_holds(
-    new: list[str], held_out: dict[str, int], live: frozenset[str]
+    new: list[str], held_out: dict[str, int], known: frozenset[str]
 ) -> None:
-    choice = choose(RULES, new, held_out, live)
+    choice = choose(RULES, new, held_out, known)
     shared = new.count("") + new.count("base")
     counts = {name: new.count(name) for name in ("c1", "c2", "c3")}
     if max(counts.values()) < max(4, shared):
@@ -23,11 +23,11 @@ def test_a_round_is_for_one_condition_only_where_all_of_it_holds(
         return
     largest = [name for name, count in counts.items() if count == max(counts.values())]
     if choice.condition is None:
-        assert any(name not in live or held_out.get(name, 0) < 4 for name in largest)
+        assert any(name not in known or held_out.get(name, 0) < 4 for name in largest)
         assert "a round for all" in choice.reason
         return
     assert choice.condition in largest
-    assert choice.condition in live
+    assert choice.condition in known
     assert held_out[choice.condition] >= 4
     assert choice.condition in choice.reason
 
@@ -38,7 +38,7 @@ def test_the_reason_says_what_was_missing() -> None:
         "c1", "for condition c1 alone: 5 of 14 new samples are of condition c1"
     )
     assert "only 3 held-out ones, 4 are needed" in choose(RULES, new, {"c1": 3}, {"c1"}).reason
-    assert "no statistics of its own" in choose(RULES, new, {"c1": 4}, set()).reason
+    assert "does not know" in choose(RULES, new, {"c1": 4}, set()).reason
     assert choose(RULES, [*new, "base"], {"c1": 4}, {"c1"}) == Choice()
     assert choose(RULES, ["c1"] * 3, {"c1": 4}, {"c1"}) == Choice()
     assert choose(RULES, [], {}, {"c1"}) == Choice()

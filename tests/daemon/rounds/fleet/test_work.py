@@ -143,14 +143,19 @@ def test_offers_scores_takes_and_refuses(
     assert [row["id"] for row in board.rig.procedure.past_rounds(9)] != [outcome.round]
     assert board.box.snapshot().facts.offered == "v0002", "what came from the fleet is not offered back"
 
-    # What ruins the board's own masks is refused, and stays refused after a restart.
-    strict = msgspec.structs.replace(TOLERANT, fleet=Fleet(max_own_drop=0.0), promotion=Promotion())
-    board.rig.context.config = strict
-    ruined = {name: np.zeros_like(tensor) for name, tensor in dense.items()}
+    # What ruins the board's own masks is refused, in whole and in part, and stays refused after a restart.
+    board.rig.context.config = msgspec.structs.replace(
+        TOLERANT, fleet=Fleet(max_own_drop=0.0), promotion=Promotion()
+    )
+    mine = read_arrays(board.rig.versions.directory("v0003"))[1]
+    ruined = {n: -mine[n] if mine[n].shape == t.shape else np.zeros_like(t) for n, t in dense.items()}
     second = board.tell(2, ruined)
-    outcome = board.work.step(None)
-    assert outcome is not None
-    assert outcome.outcome == "rejected", outcome.reasons
+    for share in ("values of version 2", "50 % of the way"):
+        outcome = board.work.step(None)
+        assert outcome is not None
+        assert outcome.outcome == "rejected", outcome.reasons
+        assert any(reason.startswith(share) for reason in outcome.reasons), outcome.reasons
+        assert board.box.snapshot().judged.get("refused", 0) == (share == "50 % of the way")
     assert board.work.step(None) is None
     shutil.rmtree(paths.root / "fleet")
     board.box = Box(paths.root / "fleet", board.root, now=lambda: 1e9)
