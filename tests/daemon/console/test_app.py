@@ -79,9 +79,15 @@ def test_an_answer_of_another_release_is_told_and_events_pass_proxies(
         for path in ("/", "/samples", "/energy", "/health"):
             status, _, page = await get(app, path)
             assert (status, "restart dance-ondevice-console" in page) == (500, True), path
+        hub = app.state.site.hub
+        events = hub.events()
+        told = [await asyncio.wait_for(anext(events), 30) for _ in range(2)]
+        assert b"event: gone" in told[1]
+        assert b"of another release" in told[1]
         status, headers, _ = await get(app, "/live/events")
         assert (status, headers["x-accel-buffering"]) == (200, "no")
-        await app.state.site.hub.close()
+        await events.aclose()
+        await hub.close()
         app.state.site.link.close()
 
     asyncio.run(visit())
