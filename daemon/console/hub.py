@@ -154,12 +154,8 @@ class Hub:
                 self._views.clear()
             except (KeyError, TypeError) as error:  # a daemon of another release answers otherwise
                 log.error("the daemon's answer is not understood error=%r", error)
-                event, state = (
-                    "gone",
-                    {
-                        "message": "The console is of another release than the daemon: restart the console, too."
-                    },
-                )
+                text = "The console is of another release than the daemon: restart the console, too."
+                event, state = "gone", {"message": text}
             async with self._changed:
                 self._number += 1
                 self._latest = b"event: %s\ndata: %s\n\n" % (event.encode(), msgspec.json.encode(state))
