@@ -62,7 +62,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     bind: str
     endpoint: str
-    sync_seconds: Annotated[float, msgspec.Meta(ge=1.0)] = 300.0
+    sync_seconds: Annotated[float, msgspec.Meta(ge=0.05)] = 300.0
     most_requests: Annotated[float, msgspec.Meta(ge=1.0)] = 20.0
     rules: FleetRules = FleetRules()
 
