@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from dance_ondevice.benchmarks.labelling.page import SHARES
 from dance_ondevice.benchmarks.markdown import table
 from dance_ondevice.benchmarks.result import Result, ResultError
 from dance_ondevice.benchmarks.slimming.page import TARGET_GAIN, TARGET_INFERENCE, TARGET_TRAINING
@@ -16,6 +17,8 @@ Body = Mapping[str, Any]
 _GOOD, _BAD, _EVEN, _MIXED = "good", "falls short", "no difference", "mixed"
 #: Points of mIoU by which runs of one recipe differ from seed to seed.
 _NOISE = 0.01
+#: Aimed for, points of mIoU over learning alone: on all scenes, on those of other boards, and on the own one.
+_TARGET_UNION, _TARGET_UNSEEN, _TARGET_OWN = 3.0, 5.0, -0.5
 #: Aimed for: the CPU time of a stored frame, by that of the earlier build.
 _TARGET_INGEST = 0.65
 
@@ -195,6 +198,43 @@ def _step(bodies: Sequence[Body]) -> Finding:
     return Finding(found, "an earlier build: 1", _by(ratios["dance+"] < 1))
 
 
+def _taps(bodies: Sequence[Body]) -> Finding:
+    """What 30 taps bring of what whole labels of a tenth bring, on each stream and base."""
+    gains = [
+        (100 * body["gain"]["taps"]["30"], 100 * body["gain"]["labelled_frames"]["10%"]) for body in bodies
+    ]
+    aimed = SHARES["30"]
+    reached = [taps >= aimed * whole for taps, whole in gains]
+    return Finding(
+        f"{_signed(taps for taps, _ in gains)} points of mIoU",
+        f"a tenth of the frames labelled: {_signed(whole for _, whole in gains)}; aimed for {aimed:.0%}",
+        _GOOD if all(reached) else _MIXED if min(taps for taps, _ in gains) > 0 else _BAD,
+    )
+
+
+def _signed(points: Iterable[float]) -> str:
+    return ", ".join(f"{value:+.1f}" for value in points)
+
+
+def _fleet(bodies: Sequence[Body]) -> Finding:
+    """What boards gain together over learning alone: on all scenes, those of others, and their own."""
+    arms = {arm["name"]: arm["runs"] for arm in bodies[0]["arms"]}
+
+    def gains(figure: str) -> list[float]:
+        return [
+            100 * (mean(b[figure] for b in ours["boards"]) - mean(b[figure] for b in alone["boards"]))
+            for ours, alone in zip(arms["fleet"], arms["alone"], strict=True)
+        ]
+
+    union, unseen, own = (gains(figure) for figure in ("union", "unseen", "own"))
+    good = min(union) >= _TARGET_UNION and mean(unseen) >= _TARGET_UNSEEN and mean(own) >= _TARGET_OWN
+    return Finding(
+        f"points of mIoU by seed: all scenes {_signed(union)}, others' {_signed(unseen)}, own {_signed(own)}",
+        f"each board alone; aimed for {_signed((_TARGET_UNION, _TARGET_UNSEEN, _TARGET_OWN))} or more",
+        _GOOD if good else _MIXED if min(union) > 0 else _BAD,
+    )
+
+
 def _faults(bodies: Sequence[Body]) -> Finding:
     body = bodies[0]
     kills = sum(row["kills"] for row in body["kills"])
@@ -237,6 +277,8 @@ _QUESTIONS: Sequence[tuple[str, str, Callable[[Sequence[Body]], Finding]]] = (
     ("the daemon with masks of a driving camera", "service.json", _service),
     ("a frame that is stored", "service-ingest.json", _stored),
     ("a training step", "step-fastscnn.json", _step),
+    ("30 taps on a telephone, and a round", "labelling-*.json", _taps),
+    ("three boards of a fleet, CamVid", "fleet-camvid.json", _fleet),
     ("nothing acknowledged is lost", "faults.json", _faults),
     ("a daemon does not grow", "soak.json", _soak),
 )

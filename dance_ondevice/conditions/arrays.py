@@ -185,7 +185,8 @@ def decode(data: bytes, source: str) -> tuple[dict[str, ConditionArrays], str]:
     try:
         arrays = safetensors.numpy.load(data)
         metadata = _metadata(data)
-    except (safetensors.SafetensorError, ValueError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        # The numpy reader knows fewer types than the format: KeyError or TypeError for the others.
         raise CheckpointError(f"{source}: not a file of conditions: {error}") from error
     if metadata.get("format") not in _READ:
         raise CheckpointError(f"{source}: unknown format {metadata.get('format')!r}: update this program")

@@ -171,9 +171,31 @@ def _darwin(line: str) -> tuple[str, Colour | None] | None:
 
 
 def _darwin_ids(lines: Sequence[str]) -> dict[int, str]:
-    """Parse lines ``name,id`` below a line of headings; without any where the file gives colours."""
-    rows = [row for row in csv.reader(lines) if len(row) > 1]
-    return {int(row[1]): row[0].strip() for row in rows if re.fullmatch(r"\s*[0-9]{1,3}\s*", row[1])}
+    """Parse lines ``name,id`` below a line of headings; without any where the file gives colours.
+
+    A grey that Darwin's exporter gives to several classes has all their names, joined by "or".
+    """
+    rows = [row for row in csv.reader(lines) if len(row) > 1 and re.fullmatch(r"\s*[0-9]{1,3}\s*", row[1])]
+    listed = [int(number) for _, number, *_ in rows]
+    written: dict[int, list[str]] = {}
+    for name, number in zip((row[0].strip() for row in rows), _darwin_greys(listed), strict=True):
+        written.setdefault(number, []).append(name)
+    return {number: " or ".join(names) for number, names in written.items()}
+
+
+def _darwin_greys(listed: Sequence[int]) -> Sequence[int]:
+    """Return the greys that pixels of each class have where the mapping lists these.
+
+    darwin-py spreads ids over 0 to 255 and puts the greys in the ids' place one by one, in one array: a grey
+    that is the id of a later class is replaced once more (findings/darwin-grey-masks-merge-classes.sh).
+    """
+    last = len(listed) - 1
+    if last < 1 or list(listed) != [number * 255 // last for number in range(last + 1)]:
+        return listed
+    found = list(range(last + 1))
+    for number, grey in enumerate(listed):
+        found = [grey if value == number else value for value in found]
+    return found
 
 
 def _supervisely_ids(file: str, text: str) -> dict[int, str]:

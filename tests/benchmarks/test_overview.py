@@ -49,6 +49,31 @@ def test_one_loss_is_too_many() -> None:
     assert verdicts(faults=body) == ["good"]
 
 
+@pytest.mark.parametrize(("taps", "expected"), [(0.04, "good"), (0.02, "mixed"), (-0.01, "falls short")])
+def test_taps_are_judged_by_whole_labels(taps: float, expected: str) -> None:
+    gain = {"taps": {"30": taps}, "labelled_frames": {"10%": 0.05}}
+    assert verdicts(labelling_dusk={"gain": gain}) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("union", "own", "expected"),
+    [
+        ((0.35, 0.33), 0.3, "good"),
+        ((0.35, 0.32), 0.3, "mixed"),
+        ((0.35, 0.33), 0.29, "mixed"),
+        ((0.35, 0.29), 0.3, "falls short"),
+    ],
+)
+def test_a_fleet_is_judged_by_each_seed(union: tuple[float, float], own: float, expected: str) -> None:
+    def arm(name: str, *figures: tuple[float, float, float]) -> dict[str, Any]:
+        boards = [[dict(zip(("own", "union", "unseen"), each, strict=True))] for each in figures]
+        return {"name": name, "runs": [{"boards": each} for each in boards]}
+
+    together = [(own, figure, 0.26) for figure in union]
+    arms = [arm("alone", *[(0.3, 0.3, 0.2)] * 2), arm("fleet", *together)]
+    assert verdicts(fleet_camvid={"arms": arms}) == [expected]
+
+
 def test_without_results_there_is_no_table() -> None:
     assert overview.lines({}) == []
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dance_ondevice.label_formats.class_map import ClassMap, ClassMapError, UnknownClasses, read_class_map
+from dance_ondevice.label_formats.colours import read_table
 
 CLASSES = ("sky", "road", "traffic sign")
 
@@ -53,3 +54,25 @@ def test_all_that_is_wrong_with_a_map_is_said(text: str, told: str) -> None:
     with pytest.raises(ClassMapError, match=r".*") as caught:
         read_class_map(text, CLASSES)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("classes", "merged"),
+    [
+        (15, {}),
+        (19, {174: "c01 or c13"}),
+        (29, {70: "c01 or c08", 149: "c02 or c17", 228: "c03 or c26"}),
+    ],
+)
+def test_a_grey_that_v7_gives_to_several_classes_is_none_of_them(
+    classes: int, merged: dict[int, str]
+) -> None:
+    """The greys that masks of darwin-py 3.6.3 have: the first of 19 classes that of the thirteenth."""
+    names = ["__background__", *(f"c{number:02}" for number in range(1, classes + 1))]
+    lines = [f"{name},{int(index * 255 / classes)}" for index, name in enumerate(names)]
+    table = read_table("class_mapping.csv", "\r\n".join(["class_name,class_color", *lines]).encode())
+    found = {grey: name for grey, (name, _) in enumerate(table.rows) if " or " in name}
+    assert found == merged
+    for name in merged.values():
+        with pytest.raises(UnknownClasses, match=name):
+            ClassMap().resolve([name], names)

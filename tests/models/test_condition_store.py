@@ -73,6 +73,7 @@ def test_no_conditions_but_a_text() -> None:
     [
         (b"", "not a file of conditions"),
         (b"\x10\0\0\0\0\0\0\0garbage", "not a file of conditions"),
+        (safetensors.torch.save({"a": torch.ones(1).bfloat16()}), "not a file of conditions"),
         (safetensors.torch.save({}, metadata={"format": "7"}), "format '7'"),
         (safetensors.torch.save({"a": torch.ones(1)}, metadata={"format": "1"}), "unknown tensor 'a'"),
         (
