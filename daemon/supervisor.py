@@ -212,6 +212,10 @@ class Supervisor:
             self._cleanup.enter_context(StateLock(paths))
             for folder in (paths.samples, paths.models, paths.rounds):
                 folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # a link that leads nowhere, or a file of that name
+            raise OSError(
+                f"{error.filename} is no folder: if it is a link to another disk, mount that disk"
+            ) from error
         except OSError as error:
             raise OSError(
                 f"cannot write in the state folder {paths.root}: {error.strerror or error}; choose another "

@@ -17,6 +17,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.process import Exit, Tick, TrainerProcess
+from dance_ondevice.daemon.system.cgroups import CGROUPS, memory_left
 
 __all__ = ["ChildWatcher", "Ended", "Limit", "Limits", "available_memory", "memory_limit", "resident_bytes"]
 
@@ -27,6 +28,10 @@ MEMORY_SHARE = 0.75
 
 Workload: TypeAlias = Literal["training", "labelling", "inference"]
 Limit: TypeAlias = Literal["", "stopping", "deadline", "memory", "energy"]
+
+
+#: Seconds of waiting for the processor that are worth a word.
+_STARVED_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +155,7 @@ class ChildWatcher:
                     limit, reason = "stopping", "the daemon is stopping"
                 process.ask_to_leave(daemon_stops=True)
             elif not limit:
-                limit, reason = self._reached(limits, resident)
+                limit, reason = self._reached(limits, resident, process.pid)
                 if limit:
                     log.warning("child stopping pid=%d limit=%s reason=%s", process.pid, limit, reason)
                     process.ask_to_leave()
@@ -158,9 +163,16 @@ class ChildWatcher:
                     within()
         raise AssertionError("the events of a child end with its exit")
 
-    def _reached(self, limits: Limits, resident: int) -> tuple[Limit, str]:
+    def _reached(self, limits: Limits, resident: int, pid: int) -> tuple[Limit, str]:
         if self.monotonic() >= limits.deadline:
-            return "deadline", "it took longer than training.max_round_duration"
+            waited = waited_seconds(self.procfs, pid)
+            starved = (
+                f": other programs kept it waiting for the processor for {waited:.0f} s (training.priority = "
+                '"normal" gives it its share)'
+                if waited >= _STARVED_SECONDS
+                else ""
+            )
+            return "deadline", f"it took longer than training.max_round_duration{starved}"
         if resident > limits.resident_bytes:
             return "memory", (
                 f"it used {resident / 2**20:.0f} MiB of memory, "
@@ -179,13 +191,32 @@ def resident_bytes(procfs: Path, pid: int) -> int | None:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def waited_seconds(procfs: Path, pid: int) -> float:
+    """Seconds for which a process was ready to run and did not get the processor; 0 where nobody says.
+
+    Of its first thread, which computes with the others: the second number of
+    https://docs.kernel.org/scheduler/sched-stats.html#proc-pid-schedstat.
+    """
+    try:
+        return int((procfs / str(pid) / "schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def memory_limit(procfs: Path) -> int:
     """Bytes that a child which starts now may use."""
     return int(MEMORY_SHARE * available_memory(procfs))
 
 
-def available_memory(procfs: Path) -> int:
-    """Bytes that a new process may use without swapping (``MemAvailable``); a large number if unknown."""
+def available_memory(procfs: Path, cgroups: Path = CGROUPS) -> int:
+    """Bytes that a new process may use without swapping; a large number if unknown.
+
+    The machine's ``MemAvailable``, or what a container's or unit's limit leaves, if that is less.
+    """
+    return min([_machines_memory(procfs), *memory_left(procfs, cgroups)])
+
+
+def _machines_memory(procfs: Path) -> int:
     try:
         for line in (procfs / "meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):

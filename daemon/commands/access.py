@@ -58,6 +58,18 @@ def ask(paths: StatePaths, cmd: str, *, timeout: float = 10.0, **args: object) -
         raise WorkFailed(f"{error}; run the command as the daemon's user") from error
 
 
+def daemon_runs(paths: StatePaths) -> bool:
+    """Whether a daemon runs on the state folder: one that a power cut has ended left its file behind."""
+    from dance_ondevice.daemon.control import instances
+    from dance_ondevice.daemon.control.server import is_served
+
+    try:
+        published = instances.read_daemon_file(paths)
+        return published is not None and is_served(Path(published.control.removeprefix("ipc://")))
+    except OSError:  # another user's: asking it says so
+        return True
+
+
 def model_classes(paths: StatePaths, config_path: Path | None) -> tuple[str, ...]:
     """The class names that a state folder's labels are for, in the order of their ids.
 

@@ -137,7 +137,9 @@ def stream(
     SOURCE is a folder of images, a video file, /dev/videoN, a URL such as rtsp://..., or the synthetic camera
     "synthetic:street?condition=day&frames=200&seed=0&size=320x240&start=0" (each option may be left out).
 
-    Waits while nobody listens, and sends again what was not answered. Footage is dated as if it ended now.
+    Waits while nobody listens, and sends again what was not answered, and footage that the daemon had no room
+    for. Footage is dated as if it ended now.
+
     Says every 10 seconds how far it is. Exits with 0 if every frame was accepted, 1 if some were refused or
     not answered or a live source fell silent, 130 after Ctrl-C.
     """
@@ -173,6 +175,7 @@ def stream(
                 camera=camera,
                 context=context,
                 pattern=pattern,
+                patient=not frames.endless,
                 curve=curve,
                 on_complaint=lambda where, why: click.echo(
                     f"{where} takes nothing: {why}; waiting", err=True

@@ -272,7 +272,9 @@ RULES: Mapping[str, Rule] = {
         *one_of("auto", "cpu", "cuda"),
     ),
     "training.threads": Rule(
-        "CPU threads of a round; 0, or more than there are, takes all cores.", *integer(0, 1024)
+        "CPU threads of a round; 0, or more than there are, takes all cores, no more than a share of "
+        "processor time allows.",
+        *integer(0, 1024),
     ),
     "training.priority": Rule(
         "Processor time of a round, and of estimating a new light: background gets what everything else "
@@ -345,8 +347,8 @@ RULES: Mapping[str, Rule] = {
         *one_of("auto", "cpu", "cuda"),
     ),
     "inference.threads": Rule(
-        "CPU threads of a mask; 0, or more than there are, takes all cores. With fewer a mask takes longer, "
-        "for somewhat less energy.",
+        "CPU threads of a mask; 0, or more than there are, takes all cores, no more than a share of "
+        "processor time allows. With fewer a mask takes longer, for somewhat less energy.",
         *integer(0, 1024),
     ),
     "inference.reuse": Rule(

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
 
+from jinja2 import UndefinedError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -148,7 +149,15 @@ def build(endpoint: Callable[[], str | None], read_token: ReadToken, *, secure: 
             *board.routes,
         ],
         middleware=[Middleware(Guard, sessions=door.sessions, secure=secure)],
-        exception_handlers={NoDaemon: _no_daemon, Refused: _refused, HTTPException: _http_error},
+        exception_handlers={
+            NoDaemon: _no_daemon,
+            Refused: _refused,
+            HTTPException: _http_error,
+            # What a daemon of another release answers may lack anything that a page shows.
+            KeyError: _not_understood,
+            TypeError: _not_understood,
+            UndefinedError: _not_understood,
+        },
         lifespan=lifespan,
     )
     app.state.site = Site(link=link, hub=hub, pages=Pages.load(__version__))
@@ -200,6 +209,20 @@ async def _refused(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": str(error)}, 422)
     return site_of(request).pages.render(
         request, "problem.html", status_code=422, title="That did not work", problem=str(error)
+    )
+
+
+async def _not_understood(request: Request, error: Exception) -> Response:
+    log.error("page cannot be shown path=%s", request.url.path, exc_info=error)
+    problem = (
+        "The console does not understand the daemon's answer. If the program was upgraded since the console "
+        "was started, start it again: sudo systemctl restart dance-ondevice-console, or dance-ondevice "
+        "console. Its log has more."
+    )
+    if not _wants_page(request):
+        return JSONResponse({"error": problem}, 500)
+    return site_of(request).pages.render(
+        request, "problem.html", status_code=500, title="That did not work", problem=problem
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Mapping
@@ -17,6 +18,8 @@ from dance_ondevice.daemon.console.guide import advice
 from dance_ondevice.daemon.console.link import DaemonLink, NoDaemon, Refused
 
 __all__ = ["Hub", "TooManyViewers", "View"]
+
+log = logging.getLogger(__name__)
 
 _EVERY = 1.0
 _VIEWERS = 24
@@ -149,6 +152,10 @@ class Hub:
             except (NoDaemon, Refused) as error:
                 event, state = "gone", {"message": str(error)}
                 self._views.clear()
+            except (KeyError, TypeError) as error:  # a daemon of another release answers otherwise
+                log.error("the daemon's answer is not understood error=%r", error)
+                text = "The console is of another release than the daemon: restart the console, too."
+                event, state = "gone", {"message": text}
             async with self._changed:
                 self._number += 1
                 self._latest = b"event: %s\ndata: %s\n\n" % (event.encode(), msgspec.json.encode(state))

@@ -36,7 +36,9 @@ async def events(request: Request) -> Response:
         site.hub.check_free()
     except TooManyViewers as error:
         return PlainTextResponse(str(error), 503)
-    return StreamingResponse(site.hub.events(), media_type="text/event-stream")
+    # A proxy in front would gather events until some buffer is full; nginx and others know this header.
+    headers = {"X-Accel-Buffering": "no"}
+    return StreamingResponse(site.hub.events(), media_type="text/event-stream", headers=headers)
 
 
 async def frame(request: Request) -> Response:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import DictLoader, Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -53,10 +53,14 @@ class Pages:
 
     @classmethod
     def load(cls, version: str) -> Pages:
-        """Load the templates."""
+        """Load the templates, all at once: an upgrade may replace their files while this process runs on."""
+        package = Environment(loader=PackageLoader("dance_ondevice.daemon.console"))
+        assert package.loader is not None
+        texts = {name: package.loader.get_source(package, name)[0] for name in package.list_templates()}
         environment = Environment(
-            loader=PackageLoader("dance_ondevice.daemon.console"),
+            loader=DictLoader(texts),
             autoescape=True,
+            auto_reload=False,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,

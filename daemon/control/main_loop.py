@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
 _STATUS_SECONDS = 5.0
+#: Looks in a row at which a thread gives no sign of life, after which a daemon ends that no manager watches
+#: (in a container). Counted, since time also passes while the whole process stands still.
+_HANGING_LOOKS = 60
 
 
 def run(
@@ -46,6 +49,7 @@ def run(
     last_status = monotonic()
     frame_rate = status.FrameRate(last_status)
     clock = ClockWatch(now, monotonic)
+    hanging = 0
 
     def status_line() -> str:
         frames = sum(running.parts.instruments.frame_counts().values())
@@ -67,6 +71,10 @@ def run(
                 log.critical("stopping reason=%s failed error=%r", service.name, service.failure)
                 return True
         stale = [s.name for s in services if monotonic() - s.last_beat > s.max_silence]
+        hanging = hanging + 1 if stale else 0
+        if hanging >= _HANGING_LOOKS and interval is None:
+            log.critical("stopping reason=%s hangs", ",".join(stale))
+            return True
         if stale:
             # The watchdog is not notified, so that systemd restarts a daemon whose thread hangs.
             log.error("no heartbeat services=%s", ",".join(stale))

@@ -16,6 +16,7 @@ from dance_ondevice.daemon.control.console_access import SOCKET_MODE, shared_soc
 from dance_ondevice.daemon.control.running import Running
 from dance_ondevice.daemon.control.server import ControlServer, default_endpoint, endpoint_in
 from dance_ondevice.daemon.ingest.last_seen import LastSeen
+from dance_ondevice.daemon.store.quota import free_bytes
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.viewing.checkup import Checkup, options_of
 from dance_ondevice.daemon.viewing.copying import Copying
@@ -92,7 +93,8 @@ def make(
         copying=Copying(
             paths.root,
             options_of(config_file, paths.root),
-            lambda: parts.store.snapshot().free_bytes - parts.store.min_free_bytes,
+            # The disk of the state folder, which need not be that of the samples.
+            lambda: free_bytes(paths.root) - parts.store.min_free_bytes,
         ),
         hours=parts.energy.hours.rows,
         fleet=lambda: fleet.overview(parts.fleet, parts.versions.live()),

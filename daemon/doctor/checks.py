@@ -175,7 +175,7 @@ def check_state_dir(paths: StatePaths) -> Check:
 
 def check_space(paths: StatePaths, quota_bytes: int, min_free_bytes: int) -> Check:
     """Check that the disk has space for the quota."""
-    folder = next(path for path in (paths.root, *paths.root.parents) if path.exists())
+    folder = next(path for path in (paths.samples, *paths.samples.parents) if path.exists())
     free = shutil.disk_usage(folder).free
     used = _stored_bytes(paths)
     wanted = max(0, quota_bytes - used) + min_free_bytes

@@ -15,6 +15,7 @@ from dance_ondevice.daemon.energy import ledger
 from dance_ondevice.daemon.energy.meters import full_load_watts
 from dance_ondevice.daemon.energy.service import Usage
 from dance_ondevice.daemon.store.service import Store
+from dance_ondevice.energy.battery import find_batteries
 from dance_ondevice.energy.board import Conditions, read_conditions, read_hindrances
 from dance_ondevice.policies.budget import energy_budget as policy
 from dance_ondevice.policies.budget import round_size
@@ -26,6 +27,8 @@ _SLOW_MACS_PER_SECOND = 4e9
 _OVERHEAD_SECONDS = 60.0
 #: Seconds after which battery, temperature and supply are read again; a step may take less.
 _CONDITIONS_SECONDS = 2.0
+#: Seconds for which the last charge of a battery holds whose gauge does not answer; then it is none at all.
+_CHARGE_SECONDS = 60.0
 
 
 def assumed_cost(energy: Energy, batch_size: int, macs: int) -> round_size.Cost:
@@ -62,6 +65,7 @@ class BudgetKeeper:
         self._boot = ledger.boot_id(Path(energy.procfs_root))
         self._hindrances = hindrances or (lambda: read_hindrances(sysfs))
         self._conditions: tuple[float, Conditions, tuple[str, ...]] | None = None
+        self._charge: tuple[float, float] | None = None
         self.rules = policy.BudgetRules(joules_per_day=energy.budget_joules_per_day)
         self._account = policy.Account(0.0, monotonic())
 
@@ -176,8 +180,20 @@ class BudgetKeeper:
     def _read_conditions(self) -> tuple[Conditions, tuple[str, ...]]:
         now = self._monotonic()
         if self._conditions is None or not 0 <= now - self._conditions[0] < _CONDITIONS_SECONDS:
-            self._conditions = now, read_conditions(Path(self._energy.sysfs_root)), self._hindrances()
+            conditions, lost = self._charged(read_conditions(Path(self._energy.sysfs_root)), now)
+            self._conditions = now, conditions, (*self._hindrances(), *lost)
         return self._conditions[1:]
+
+    def _charged(self, found: Conditions, now: float) -> tuple[Conditions, tuple[str, ...]]:
+        """The charge of a battery whose gauge fell silent, as an emptying one does: unknown is not full."""
+        if found.battery_percent is not None:
+            self._charge = now, found.battery_percent
+        elif self._charge is not None and find_batteries(Path(self._energy.sysfs_root)):
+            at, percent = self._charge
+            if now - at > _CHARGE_SECONDS:
+                return found, ("the battery's gauge no longer tells its charge",)
+            return dataclasses.replace(found, battery_percent=percent), ()
+        return found, ()
 
     def _save(self, change: Callable[[Database], Any]) -> None:
         account = self._account

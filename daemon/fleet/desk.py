@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
+from dance_ondevice.daemon.fleet.doubles import Doubles
 from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFacts, VersionStatus, VoteFacts
 from dance_ondevice.daemon.fleet.making import Base, Made, Source, Work, master_bytes
 from dance_ondevice.daemon.fleet.roster import Tallies, roster
@@ -38,6 +40,11 @@ _COUNT_EVERY_S = 10.0
 _SEEN_EVERY_S = 3600.0
 #: Seconds after which a board tries again what the server's disk could not take.
 _DISK_RETRY_S = 600.0
+#: Seconds after which a board whose kit another one uses, too, asks again.
+_DOUBLE_RETRY_S = 600.0
+#: Volunteers get so long in the life of this process, whatever the calendar says: without a battery for its
+#: clock a server starts in the past, and is set forward by days a moment later.
+_LEAST_VOTE_S = 3600.0
 #: With ever more boards each asks less often, so that all together ask no more than so often in a second.
 _MOST_SYNCS = 10.0
 #: Published versions whose changes boards are told: a longer chain has more bytes than the newest release.
@@ -61,6 +68,7 @@ class Desk:
         *,
         sync_seconds: float,
         now: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``now`` is the wall clock in seconds; ``shelf`` is open."""
         self._shelf = shelf
@@ -68,6 +76,10 @@ class Desk:
         self._rules = rules
         self._sync_seconds = sync_seconds
         self._now = now
+        self._monotonic = monotonic
+        self._doubles = Doubles(monotonic)
+        #: The candidate, and since when this process knows it.
+        self._asking = (-1, 0.0)
         self._seen: dict[str, float] = {name: facts.seen_at for name, facts in shelf.boards.items()}
         #: When boards were counted, how many were known then, and how many of them were heard of lately.
         self._lately = (0.0, -1, 0)
@@ -124,6 +136,14 @@ class Desk:
                 f"this board began with the model {ask.root[:12]}, the fleet with {self._root.sha256[:12]}: "
                 "it needs a fleet of its own, or a start from the fleet's model",
             )
+        if self._doubles.heard(board, ask.session):
+            self.tallies.refused["double"] += 1
+            log.warning("two boards use one kit board=%s", board)
+            reason = (
+                f"two boards use the kit of {board}, as after copying an SD card: stop the link of one, "
+                "and give it a kit and a state folder of its own (`fleet init`)"
+            )
+            return messages.Refusal(id=ask.id, reason=reason, retry_s=_DOUBLE_RETRY_S)
         has = ask.lineage[0] if ask.lineage else ""
         self._heard(board, has=has, refuses=ask.refused)
         published, candidate = self._shelf.published, self._shelf.candidate
@@ -289,8 +309,7 @@ class Desk:
             Vote(board=board, candidate=vote.candidate, published=vote.published)
             for board, vote in candidate.votes.items()
         ]
-        waited = max(0.0, self._now() - candidate.made_at)
-        found = decide(self._rules, votes, volunteers=self.seen_lately(), waited_s=waited)
+        found = decide(self._rules, votes, volunteers=self.seen_lately(), waited_s=self._waited(candidate))
         if found.outcome != "wait":
             changed = msgspec.structs.replace(
                 candidate, status=found.outcome, reason=found.reason, miou=found.candidate
@@ -300,6 +319,13 @@ class Desk:
             log.info("version %s number=%d reason=%s", found.outcome, candidate.number, found.reason)
             self._shelf.keep_newest(self._rules.oldest_base + 2)
         return found
+
+    def _waited(self, candidate: VersionFacts) -> float:
+        """How long volunteers had, s: by the calendar, which a restart does not begin anew."""
+        if self._asking[0] != candidate.number:
+            self._asking = (candidate.number, self._monotonic())
+        here = self._monotonic() - self._asking[1]
+        return max(here, self._now() - candidate.made_at) if here >= _LEAST_VOTE_S else here
 
     def work(self) -> Work | None:
         """The version that is to be made now; None while none is due or one is being judged."""
@@ -356,6 +382,7 @@ class Desk:
             change=made.change,
         )
         self._shelf.add(facts)
+        self._asking = (facts.number, self._monotonic())
         log.info(
             "version made number=%d offers=%d shortened=%s",
             facts.number, len(facts.offers), facts.shortened,
@@ -396,6 +423,7 @@ def open_desk(
     *,
     sync_seconds: float,
     now: Callable[[], float],
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> tuple[Shelf, Desk]:
     """Open a server's state folder.
 
@@ -405,6 +433,6 @@ def open_desk(
     """
     shelf = Shelf(folder)
     shelf.open()
-    desk = Desk(shelf, root, rules, sync_seconds=sync_seconds, now=now)
+    desk = Desk(shelf, root, rules, sync_seconds=sync_seconds, now=now, monotonic=monotonic)
     desk.begin(tensors)
     return shelf, desk

@@ -18,6 +18,9 @@ __all__ = ["Link", "NoServer", "Refused"]
 
 #: Seconds for one request and its answer, of at most one piece of a file: a slow radio needs many.
 ANSWER_SECONDS = 60.0
+#: Seconds of silence after which a request gets a new connection: a router on the way forgets idle ones
+#: without a word, and the request would be waited for in vain.
+_IDLE_S = 30.0
 _STEP_MS = 500
 
 
@@ -43,6 +46,7 @@ class Link:
         *,
         stopping: Callable[[], bool] = lambda: False,
         answer_seconds: float = ANSWER_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open nothing yet.
 
@@ -51,6 +55,7 @@ class Link:
             curve: The board's keys and the server's public one.
             stopping: Looked at twice a second while an answer is awaited.
             answer_seconds: Seconds for an answer.
+            monotonic: Clock in seconds.
         """
         self._endpoint = endpoint
         self._curve = curve
@@ -58,6 +63,8 @@ class Link:
         self._seconds = answer_seconds
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket: zmq.Socket[bytes] | None = None
+        self._monotonic = monotonic
+        self._used_at = 0.0
         self._ids = itertools.count(1)
 
     def __enter__(self) -> Link:
@@ -73,10 +80,12 @@ class Link:
         """Send a request, whose ``id`` is set here; returns the answer and the bytes that follow it.
 
         Raises:
-            NoServer: No answer came in time.
+            NoServer: No answer came in time, or the endpoint is none.
             Refused: The server refused it.
         """
         ask = msgspec.structs.replace(ask, id=next(self._ids))
+        if self._monotonic() - self._used_at > _IDLE_S:
+            self._hang_up()
         socket = self._open()
         try:
             socket.send_multipart([messages.encode(ask), data], zmq.NOBLOCK)
@@ -87,13 +96,14 @@ class Link:
         except (NoServer, messages.MessageError) as error:
             self._hang_up()
             raise NoServer(str(error)) from error
+        self._used_at = self._monotonic()
         if isinstance(answer, messages.Refusal):
             raise Refused(answer.reason, answer.retry_s)
         return answer, piece
 
     def _answer(self, socket: zmq.Socket[bytes], number: int) -> tuple[messages.Answer, bytes]:
-        end = time.monotonic() + self._seconds
-        while time.monotonic() < end and not self._stopping():
+        end = self._monotonic() + self._seconds
+        while self._monotonic() < end and not self._stopping():
             if not socket.poll(_STEP_MS):
                 continue
             parts = socket.recv_multipart()
@@ -114,8 +124,16 @@ class Link:
             socket.set(zmq.MAXMSGSIZE, messages.MOST_PART)
             socket.set(zmq.RECONNECT_IVL, 500)
             socket.set(zmq.RECONNECT_IVL_MAX, 30_000)
+            socket.set(zmq.IPV6, "[" in self._endpoint)
             join(socket, self._curve.pair, self._curve.server_key)
-            socket.connect(self._endpoint)
+            try:
+                socket.connect(self._endpoint)
+            except zmq.ZMQError as error:
+                socket.close()
+                raise NoServer(
+                    f"{self._endpoint} is no address of a server ({error.strerror}): `endpoint` in the kit's "
+                    "kit.json is tcp://HOST:PORT"
+                ) from error
             self._socket = socket
         return self._socket
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import base64
 import logging
 import random
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
-from dance_ondevice.daemon.control.client import ClientError
+from dance_ondevice.daemon.control.client import ClientError, CommandError
 from dance_ondevice.daemon.fleet.link import NoServer, Refused
 from dance_ondevice.daemon.rounds.fleet.box import Ballot
 from dance_ondevice.daemon.wire import fleet_messages as messages
@@ -60,11 +61,14 @@ class Relay:
         self._server = server
         self._dice = dice or random.Random()
         self._failures = 0
+        self._session = secrets.token_hex(8)
 
     def turn(self) -> Turn:
         """Exchange what there is to exchange."""
         try:
             next_s = self._exchange()
+        except CommandError as error:  # it runs, and can tell its user
+            return self._failed(f"this board: {error}")
         except ClientError as error:
             return self._failed(f"the daemon: {error}", tell=False)
         except NoServer as error:
@@ -85,6 +89,7 @@ class Relay:
             offer=offer,
             refused=state["refused"],
             program=state["program"],
+            session=self._session,
         )
         news = self._news(ask)
         if (

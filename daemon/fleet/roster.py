@@ -22,7 +22,7 @@ class Tallies:
         self.offers: dict[str, int] = {"admitted": 0, "refused": 0}
         self.versions: dict[str, int] = {"published": 0, "declined": 0}
         self.bytes: dict[str, int] = {"in": 0, "out": 0}
-        self.refused: dict[str, int] = {"request": 0, "rate": 0, "disk": 0}
+        self.refused: dict[str, int] = {"request": 0, "rate": 0, "disk": 0, "double": 0}
         self._by_board: dict[tuple[str, str], int] = {}
 
     def exchanged(self, board: str, direction: str, count: int) -> None:

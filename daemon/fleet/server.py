@@ -145,6 +145,8 @@ class FleetServer(Service):
         router.set(zmq.RCVHWM, _WAITING)
         router.set(zmq.SNDHWM, _WAITING)
         router.set(zmq.TCP_KEEPALIVE, 1)
+        router.set(zmq.TCP_KEEPALIVE_IDLE, 60)  # by default two hours
+        router.set(zmq.IPV6, "[" in self._bind)
         serve(router, self._curve.pair)
         if self._watch is not None:
             self._connections = self._watch(router)

@@ -57,7 +57,7 @@ LABELS = {
     "why no round starts: "
     + ", ".join(f"`{reason}`" for reason in REASONS)
     + "; why a fleet's server did not "
-    "serve: `request`, `rate` or `disk`",
+    "serve: `request`, `rate`, `disk`, or `double` where two boards use one kit",
     "scale": "the factor by which a frame is stored, trained on and inferred at",
     "signal": "what has changed: " + ", ".join(f"`{name}`" for name in SIGNALS),
     "source": "the meter",

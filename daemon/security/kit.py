@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -49,7 +49,7 @@ class KitError(Exception):
     """A kit that cannot be made or used; the message says what to do."""
 
 
-class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``server/kit.json``: what the owner of a fleet may change by hand.
 
     Attributes:
@@ -62,8 +62,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     bind: str
     endpoint: str
-    sync_seconds: float = 300.0
-    most_requests: float = 20.0
+    sync_seconds: Annotated[float, msgspec.Meta(ge=0.05)] = 300.0
+    most_requests: Annotated[float, msgspec.Meta(ge=1.0)] = 20.0
     rules: FleetRules = FleetRules()
 
 
@@ -223,7 +223,13 @@ def _place_board(
 
 
 def _read_settings(server: Path) -> ServerSettings:
-    return _decoded(server / _SETTINGS, ServerSettings)
+    settings = _decoded(server / _SETTINGS, ServerSettings)
+    # The rules are a plain dataclass, of which msgspec would pass over what it does not know.
+    written = _decoded(server / _SETTINGS, dict[str, Any]).get("rules", {})
+    known = [field.name for field in fields(FleetRules)]
+    if unknown := sorted(set(written) - set(known)):
+        raise KitError(f"{server / _SETTINGS}: there is no rule {unknown[0]!r}; there are {', '.join(known)}")
+    return settings
 
 
 def _read_root(path: Path) -> Root:

@@ -115,8 +115,9 @@ class Quota:
         return (row[0], row[2] or "")
 
     def free(self) -> int:
-        """Bytes free on the file system."""
-        return self._free_bytes(self._paths.root)
+        """Bytes free on the samples' file system, which may be another than the index's."""
+        samples = self._paths.samples
+        return self._free_bytes(samples if samples.exists() else self._paths.root)
 
     def claim(self, size: int, keep: Collection[str] = ()) -> None:
         """Reserve ``size`` bytes until ``settle``, evicting samples where they do not fit.
@@ -252,7 +253,7 @@ class Quota:
                 "samples with 'dance-ondevice samples purge'"
             )
         return (
-            f"only {free} bytes are free on the disk of {self._paths.root}, storage.min_free_bytes keeps "
+            f"only {free} bytes are free on the disk of {self._paths.samples}, storage.min_free_bytes keeps "
             f"{self._floor} of them and nothing more may be evicted; free some space or lower "
             "storage.min_free_bytes"
         )

@@ -19,6 +19,7 @@ from dance_ondevice.complexity import grey_reduction
 from dance_ondevice.daemon.store import label_source
 from dance_ondevice.daemon.store.index_file import SALVAGED, open_index
 from dance_ondevice.daemon.store.rebuild import Roles, restore_versions
+from dance_ondevice.daemon.store.rows import bring_back, set_aside
 from dance_ondevice.daemon.store.samples import LabelMismatch, image_digest, native_size
 from dance_ondevice.daemon.store.scan import ImageFile, Scan, scan
 from dance_ondevice.daemon.system.state import StatePaths
@@ -53,7 +54,8 @@ class ReconcileReport:
         history_lost: Whether the old index's records of rounds, joules and budget are lost, at least in part.
         samples: Samples in the index now.
         adopted: Images that had no row.
-        removed: Rows whose image was gone.
+        returned: Images that came back, and got the row that they had.
+        removed: Rows whose image was gone; they are kept aside.
         labels_attached: Labels found beside images of known samples.
         labels_detached: Labels that the index had and whose files were gone.
         strays: Half-written files that were deleted.
@@ -68,6 +70,7 @@ class ReconcileReport:
     history_lost: bool = False
     samples: int = 0
     adopted: int = 0
+    returned: int = 0
     removed: int = 0
     labels_attached: int = 0
     labels_detached: int = 0
@@ -127,6 +130,7 @@ def _run(
         history_lost=bool(opened.fault) and something and set(opened.salvaged) < set(SALVAGED),
         samples=samples,
         adopted=counts["adopted"],
+        returned=counts["returned"],
         removed=counts["removed"],
         labels_attached=counts["labels_attached"],
         labels_detached=counts["labels_detached"],
@@ -197,13 +201,18 @@ class _Repair:
             if image is not None and (unreadable or image.bytes + image.label_bytes != size):
                 suspect.append(image)
         with self._db.atomic():
-            for identifier in gone:
-                self._db.execute("DELETE FROM samples WHERE id = ?", [identifier])
+            set_aside(self._db, gone)
             for image, label, native in changed:
                 self._follow_label(image, label, native)
             for image in suspect:
                 self._look_again(image)
         self._counts["removed"] = len(gone)
+        if gone and not kept:
+            log.error(
+                "all %d images of the index are gone: if %s is a disk of its own, mount it and start again; "
+                "what is known of them is kept until then",
+                len(gone), self._paths.samples,
+            )  # fmt: skip
         ours: dict[str, ImageFile] = {}
         for image in orphans.values():
             if image.id in kept or image.id in ours:  # another format of a stored frame
@@ -252,11 +261,21 @@ class _Repair:
         for batch in _batches(in_order):
             with self._db.atomic():
                 for image in batch:
-                    row = self._read_back(image, roles)
-                    if row is not None:
-                        self._db.table("samples").insert(row)
-                        self._counts["adopted"] += 1
+                    self._adopt_one(image, roles)
             self._on_progress()
+
+    def _adopt_one(self, image: ImageFile, roles: Roles) -> None:
+        row = self._read_back(image, roles)
+        if row is None:
+            return
+        before = bring_back(self._db, image.id, image.path, str(row["digest"]))
+        if before is None:
+            self._db.table("samples").insert(row)
+            self._counts["adopted"] += 1
+            return
+        self._counts["returned"] += 1
+        if before["label_path"] != image.label or before["bytes"] != image.bytes + image.label_bytes:
+            self._follow_label(image, before["label_path"], (before["native_width"], before["native_height"]))
 
     def _read_back(self, image: ImageFile, roles: Roles) -> dict[str, object] | None:
         """A row made from the image alone; None when the image is damaged."""

@@ -1,4 +1,4 @@
-"""Rows of samples: those that exist, as the writer reads them, and new ones, as it inserts them."""
+"""Rows of samples: those that exist, as the writer reads them, new ones, and those whose image is gone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.store.samples import NewSample, StoreError, image_digest, label_path
 
-__all__ = ["INSERT", "KNOWN", "Known", "classes_json", "new_row", "read_known"]
+__all__ = ["INSERT", "KNOWN", "Known", "bring_back", "classes_json", "new_row", "read_known", "set_aside"]
+
+#: Rows without an image that are kept, the latest: a disk that is away may hold as many.
+_MISSING_KEPT = 100_000
 
 #: Selects the columns that ``read_known`` reads; a condition is appended.
 KNOWN = (
@@ -92,6 +96,42 @@ def new_row(sample: NewSample, image: Path, received: str, root: Path) -> tuple[
     source = sample.label_source if label else None
     classes = classes_json(sample.classes) if label else None
     return (*_given(sample), path, sample.size, stored, received, label, source, classes)
+
+
+def set_aside(db: Database, ids: Sequence[str]) -> None:
+    """Take the rows of samples whose image is gone out of the index, and keep them in case it comes back."""
+    for identifier in ids:
+        (row,) = db.query("SELECT * FROM samples WHERE id = ?", [identifier])
+        db.execute("DELETE FROM missing_samples WHERE id = ?", [identifier])
+        db.execute("INSERT INTO missing_samples (id, row) VALUES (?, ?)", [identifier, json.dumps(row)])
+        db.execute("DELETE FROM samples WHERE id = ?", [identifier])
+    db.execute(
+        "DELETE FROM missing_samples WHERE rowid NOT IN "
+        "(SELECT rowid FROM missing_samples ORDER BY rowid DESC LIMIT ?)",
+        [_MISSING_KEPT],
+    )
+
+
+def bring_back(db: Database, identifier: str, path: str, digest: str) -> dict[str, Any] | None:
+    """Put a row that was set aside back into the index; returns it, or None if there is none of this image.
+
+    Args:
+        db: The index.
+        identifier: Sample id.
+        path: The image's path, relative to the state folder.
+        digest: ``image_digest`` of the image; a row of before 0.2.0, with another kind, is taken as it is.
+    """
+    found = db.execute("SELECT row FROM missing_samples WHERE id = ?", [identifier]).fetchone()
+    if found is None:
+        return None
+    db.execute("DELETE FROM missing_samples WHERE id = ?", [identifier])
+    row: dict[str, Any] = json.loads(found[0])
+    if row["path"] != path or (len(row["digest"]) == len(digest) and row["digest"] != digest):
+        return None
+    db.table("samples").insert(row)
+    # Inserting numbers it as newly arrived, which it is not.
+    db.execute("UPDATE samples SET arrival = ? WHERE id = ?", [row["arrival"], identifier])
+    return row
 
 
 def classes_json(classes: Sequence[int] | None) -> str | None:

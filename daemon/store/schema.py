@@ -19,6 +19,7 @@ TABLES = (
     "budget",
     "labelling",
     "label_undo",
+    "missing_samples",
 )
 
 _SAMPLES = """
@@ -332,6 +333,11 @@ def _fleet_rounds(db: Database) -> None:
     db.execute("ALTER TABLE rounds ADD COLUMN fleet_release TEXT")  # its SHA-256
 
 
+def _missing_samples(db: Database) -> None:
+    """Add the rows of samples whose image was gone at a start: its disk may have been away."""
+    db.execute("CREATE TABLE missing_samples (id TEXT PRIMARY KEY, row TEXT NOT NULL)")  # JSON object
+
+
 _CHANGES = (
     ("0001_initial", _initial),
     ("0002_expectations", _expectations),
@@ -344,6 +350,7 @@ _CHANGES = (
     ("0009_arrival", _arrival),
     ("0010_unreadable", _unreadable),
     ("0011_fleet_rounds", _fleet_rounds),
+    ("0012_missing_samples", _missing_samples),
 )
 
 

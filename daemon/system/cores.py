@@ -1,17 +1,24 @@
 """How many threads may compute: no more than there are cores, whatever the configuration says.
 
 The same file may serve a small board and a large one, so a number beyond the cores is no mistake: it is cut
-to what is there, and said.
+to what is there, and said. A container's or a unit's share of processor time counts as that many cores
+(``docker run --cpus``, ``CPUQuota=``): more threads would only use it up sooner, and then all stand still for
+the rest of each tenth of a second.
 """
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
+
+from dance_ondevice.daemon.system.cgroups import CGROUPS, cpu_shares
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) or 1
+def cores(procfs: Path = Path("/proc"), cgroups: Path = CGROUPS) -> int:
+    """The cores that this process may use, a share of one counted as one."""
+    there = len(os.sched_getaffinity(0)) or 1
+    return max(1, min([there, *(math.ceil(share) for share in cpu_shares(procfs, cgroups))]))
 
 
 def usable(threads: int) -> int:

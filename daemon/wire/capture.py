@@ -34,6 +34,22 @@ class Capture(Protocol):
         """Close it."""
 
 
+class Unplugged:
+    """A camera that is not there."""
+
+    def isOpened(self) -> bool:  # noqa: D102, N802
+        return False
+
+    def get(self, propId: int, /) -> float:  # noqa: D102, N803
+        return 0.0
+
+    def read(self) -> tuple[bool, Any]:  # noqa: D102
+        return False, None
+
+    def release(self) -> None:  # noqa: D102
+        return
+
+
 @dataclass(frozen=True, kw_only=True)
 class Silence:
     """Rules for a live source that sends nothing.

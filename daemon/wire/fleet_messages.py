@@ -80,6 +80,7 @@ class Sync(msgspec.Struct, frozen=True, kw_only=True, tag="sync", tag_field="op"
         offer: What it offers now; None before its first promoted round.
         refused: The release that its own gate refused last, empty if it took the last one.
         program: Version of its program, for people.
+        session: A random word of this run of its link, by which two boards with one kit are told apart.
     """
 
     id: int
@@ -89,6 +90,7 @@ class Sync(msgspec.Struct, frozen=True, kw_only=True, tag="sync", tag_field="op"
     offer: OfferRef | None = None
     refused: str = ""
     program: str = ""
+    session: str = ""
 
 
 class Put(msgspec.Struct, frozen=True, kw_only=True, tag="put", tag_field="op"):

@@ -21,6 +21,12 @@ from dance_ondevice.daemon.wire.messages import Buffer
 _RECONNECT = (50, 1000)
 #: Milliseconds after the last published frame within which all must have left.
 _PUBLISH_LINGER = 5000
+#: Milliseconds after which a connection is over whose other end acknowledges nothing, as after a power cut or
+#: on a pulled cable; the kernel would take a quarter of an hour, and the attempts of frames would be used up.
+#: A slow line acknowledges all the while.
+_DEAD_MS = 20_000
+#: Milliseconds for an attempt to connect; the kernel's own tries lie ever further apart, up to a minute.
+_CONNECT_MS = 5_000
 #: Seconds after which a refused key is tried again, since libzmq then gives up for good.
 _ASK_AGAIN = 5.0
 _FAILED = (
@@ -176,6 +182,8 @@ class AnsweredLink:
         self._socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT[0])
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT[1])
         self._socket.setsockopt(zmq.IPV6, "[" in self.endpoint)
+        self._socket.setsockopt(zmq.TCP_MAXRT, _DEAD_MS)
+        self._socket.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS)
         if self._curve is not None:
             join(self._socket, self._curve.pair, self._curve.server_key)
         self._monitor = self._socket.get_monitor_socket(_EVENTS)
@@ -219,6 +227,7 @@ class PublishedLink:
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._socket.setsockopt(zmq.SNDHWM, 16)
         self._socket.setsockopt(zmq.IPV6, "[" in endpoint)
+        self._socket.setsockopt(zmq.TCP_MAXRT, _DEAD_MS)
         try:
             if curve is not None:
                 daemon = curve.server_key.decode("ascii")

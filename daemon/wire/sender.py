@@ -26,6 +26,10 @@ _TICK = 1.0
 #: Number of distinct error texts that a summary lists.
 _MAX_ERRORS = 20
 _OTHER_ERRORS = "other errors"
+#: Refusals that say only that there was no room for a frame at that moment.
+_CROWDED = ("overflow", "rate")
+#: Seconds after which such a frame is sent again.
+_CROWDED_PAUSE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +87,10 @@ class FrameSender:
     With ``dealer``, up to ``window`` frames are in flight at once; with ``req``, one. A frame that is not
     answered is sent again with the same header, after a reconnection or a timeout, and the daemon recognises
     it. With ``pub`` nothing is answered, and a frame counts as sent once it has left.
+
+    A frame for which the daemon has no room is lost, since a camera's next one is worth more. Stored footage
+    has no next one: with ``patient`` it is sent again a moment later, and fewer frames are in flight from
+    then on, until answers come again (additive increase, multiplicative decrease, as in TCP).
     """
 
     def __init__(
@@ -96,6 +104,7 @@ class FrameSender:
         answer_timeout: float = 10.0,
         max_attempts: int = 5,
         patience: float = 1.0,
+        patient: bool = False,
         curve: ClientCurve | None = None,
         on_wait: Callable[[str], None] = lambda endpoint: None,
         on_complaint: Callable[[str, str], None] = lambda endpoint, why: None,
@@ -113,6 +122,7 @@ class FrameSender:
             answer_timeout: Seconds without an answer after which a frame is sent again.
             max_attempts: Transmissions of one frame to a listening daemon before it is given up.
             patience: Seconds without a listener before ``on_wait`` or ``on_complaint`` is called.
+            patient: Whether frames are sent again for which there was no room.
             curve: Keys for encryption; None for a plain connection.
             on_wait: Called with the endpoint once in each period without a listener.
             on_complaint: Called with the endpoint and the reason, once in each period in which a peer is
@@ -130,7 +140,10 @@ class FrameSender:
         )
         self.endpoint = self._link.endpoint
         self.camera = camera
-        self._window = window if pattern == "dealer" else 1
+        self._most = window if pattern == "dealer" else 1
+        self._window = float(self._most)
+        self._patient = patient
+        self._shrunk_at = -_CROWDED_PAUSE
         self._answer_timeout = answer_timeout
         self._max_attempts = max_attempts
         self._patience = patience
@@ -158,7 +171,7 @@ class FrameSender:
             seq: The frame's number, not used before for this camera.
             captured_at: Wall-clock seconds.
         """
-        while len(self._in_flight) >= self._window:
+        while len(self._in_flight) >= int(self._window):
             self._step(_TICK)
         if self._started is None:
             self._started = self._monotonic()
@@ -175,6 +188,11 @@ class FrameSender:
         """Process answers until a moment of the monotonic clock."""
         while (left := until - self._monotonic()) > 0:
             self._step(left)
+
+    def has_room(self) -> bool:
+        """Process the answers that are there; whether another frame may be sent without waiting."""
+        self._step(0.0)
+        return len(self._in_flight) < int(self._window)
 
     def finish(self) -> None:
         """Wait until every frame is finished."""
@@ -263,6 +281,10 @@ class FrameSender:
             seq = next(sent, None)
         if seq not in self._in_flight:
             return  # the answer to an earlier transmission came first
+        if self._patient and reply.code in _CROWDED:
+            self._give_way(self._in_flight[seq])
+            return
+        self._window = min(self._most, self._window + 1.0 / self._window)
         if not reply.ok:
             self._error(reply.error or "refused without a reason")
             self._done(seq, "overflow" if reply.code == "overflow" else "rejected")
@@ -271,6 +293,16 @@ class FrameSender:
             self._done(seq, "kept")
         else:
             self._done(seq, "dropped")
+
+    def _give_way(self, frame: _InFlight) -> None:
+        now = self._monotonic()
+        if now - self._shrunk_at >= _CROWDED_PAUSE:  # one crowd has many refusals
+            self._window = max(1.0, self._window / 2)
+            self._shrunk_at = now
+        # The daemon has answered: this is no attempt that was lost.
+        frame.attempts = 0
+        frame.due = now + _CROWDED_PAUSE
+        self._counts["resent"] += 1
 
     def _done(self, seq: int, outcome: str) -> None:
         del self._in_flight[seq]
@@ -311,6 +343,9 @@ def stream(
 ) -> None:
     """Send all frames of a source and wait for their answers.
 
+    A camera is not waited for: while there is no room for its frames they are read and left out, since unread
+    ones would pile up in the camera's buffers, and all later ones come late by as much.
+
     Frames are numbered from 0. A live frame was captured when it was read. Stored footage gets times one
     frame interval apart (1 / ``fps``, else the video's own, else 1 s) that end now: sent again tomorrow, it
     is new footage, while frames that are stored already are still recognised by number and content.
@@ -348,6 +383,8 @@ def _paced(
 ) -> Iterator[SourceFrame]:
     due = began
     for frame in source:
+        if source.endless and not sender.has_room():
+            continue
         if fps and source.live:
             if monotonic() < due:
                 continue

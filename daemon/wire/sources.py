@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,6 +54,7 @@ class Source:
     Attributes:
         frames: The frames, which can be read once.
         live: Whether a frame is captured at the moment it is read.
+        endless: Whether it goes on by itself, as a camera does and a remote file does not.
         count: Number of frames; None when it is unknown.
         fps: Frames per second of the recording; None when it is unknown.
         passed_over: Entries of the folder that are not sent: number of files by suffix, and number of
@@ -61,6 +63,7 @@ class Source:
 
     frames: Iterator[SourceFrame]
     live: bool = False
+    endless: bool = False
     count: int | None = None
     fps: float | None = None
     passed_over: Mapping[str, int] = field(default_factory=dict)
@@ -82,7 +85,8 @@ def iter_frames(
     """Open a source.
 
     Args:
-        spec: A folder of images, an image, a video file, ``/dev/videoN``, a URL such as ``rtsp://...``, or
+        spec: A folder of images, an image, a video file, ``/dev/videoN`` or a link to it such as those of
+            ``/dev/v4l/by-id``, a URL such as ``rtsp://...``, or
             ``synthetic:street?condition=day&frames=200&seed=0&size=320x240&start=0``.
         labels: Folder with one ``<stem>.png`` an image; images without one are sent unlabelled.
         match: Text that the names of images must contain.
@@ -95,7 +99,6 @@ def iter_frames(
     Raises:
         SourceError: The source is missing, or is not what was expected.
     """
-    device = _DEVICE.fullmatch(spec)
     path = Path(spec)
     opener = open_capture or partial(capture.open_capture, timeout=silence.timeout)
     is_folder = path.is_dir() or (path.suffix.lower() in _FORMATS and path.is_file())
@@ -105,14 +108,15 @@ def iter_frames(
         return _folder(path, labels, match, void, wants_label)
     if spec.partition("?")[0] == _SYNTHETIC:
         return _street(spec, wants_label)
-    if device:
-        return _video(spec, partial(opener, int(device[1])), silence, live=True)
+    if _device_number(spec) is not None:
+        return _video(spec, partial(_open_device, spec, opener), silence, live=True)
     if "://" in spec:
         return _video(spec, partial(opener, spec), silence, live=True)
     if path.is_file():
         return _video(spec, partial(opener, spec), silence, live=False)
     raise SourceError(
-        f"{spec} is not there: expected a folder of images, a video, /dev/videoN, a URL or {_SYNTHETIC}"
+        f"{spec} is not there: expected a folder of images, a video, /dev/videoN or a link to it, a URL or "
+        f"{_SYNTHETIC}"
     )
 
 
@@ -191,6 +195,17 @@ def _natural(path: Path) -> list[str | int]:
     return [int(part) if index % 2 else part for index, part in enumerate(parts)]
 
 
+def _device_number(spec: str) -> int | None:
+    """N of ``/dev/videoN``, or of what a link of udev leads to now: numbers change with each plugging in."""
+    device = _DEVICE.fullmatch(os.path.realpath(spec) if Path(spec).is_symlink() else spec)
+    return int(device[1]) if device else None
+
+
+def _open_device(spec: str, opener: Callable[[str | int], Capture]) -> Capture:
+    number = _device_number(spec)
+    return capture.Unplugged() if number is None else opener(number)
+
+
 def _video(spec: str, reopen: Callable[[], Capture], silence: Silence, *, live: bool) -> Source:
     import cv2
 
@@ -208,6 +223,7 @@ def _video(spec: str, reopen: Callable[[], Capture], silence: Silence, *, live: 
             for index, bgr in enumerate(bgrs)
         ),
         live=live,
+        endless=endless,
         count=count if not live and count > 0 else None,
         fps=fps if fps > 0 else None,
     )

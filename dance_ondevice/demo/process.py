@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 #: Seconds from SIGTERM to SIGKILL.
 STOP_SECONDS = 60.0
 _TAIL_LINES = 25
+#: Bytes of the log from which on its older half goes: somebody may look for weeks.
+_LOG_BYTES = 16 << 20
 
 
 class DaemonDied(RuntimeError):  # noqa: N818 - says what happened
@@ -46,6 +49,7 @@ class DaemonProcess:
         state_dir: Path,
         log_file: Path,
         *,
+        log_bytes: int = _LOG_BYTES,
         python: Path | None = None,
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
@@ -58,6 +62,7 @@ class DaemonProcess:
             config: Configuration of the daemon.
             state_dir: Its state folder.
             log_file: What it writes to stdout and stderr.
+            log_bytes: Bytes of that file from which on its older half goes, at the next ``check``.
             python: Interpreter that runs it, by default this process's.
             environ: Variables beside those of this process.
             cwd: Folder that it starts in, whose packages come first; by default this process's.
@@ -67,6 +72,7 @@ class DaemonProcess:
         self.paths = StatePaths(state_dir)
         self._config = config
         self._log_file = log_file
+        self._log_bytes = log_bytes
         self._python = str(python or sys.executable)
         self._environ = dict(environ or {})
         self._cwd = cwd
@@ -80,7 +86,8 @@ class DaemonProcess:
         # Commands find a user's daemons through the runtime folder, in which this daemon must not appear.
         # The path must be short: the name of a Unix socket has at most 107 bytes.
         self._runtime = tempfile.TemporaryDirectory(prefix="dance-")
-        with self._log_file.open("wb") as output:
+        self._log_file.write_bytes(b"")
+        with self._log_file.open("ab") as output:  # appended, so that it may be shortened meanwhile
             self._process = subprocess.Popen(
                 [
                     *(self._python, "-m", "dance_ondevice", "run"),
@@ -166,15 +173,29 @@ class DaemonProcess:
         return client.request(facts.control, command, timeout=5.0)
 
     def check(self) -> None:
-        """Check that the process runs.
+        """Check that the process runs, and that its log does not grow without end.
 
         Raises:
             DaemonDied: The process has ended.
         """
         assert self._process is not None
+        self._shorten_log()
         status = self._process.poll()
         if status is not None:
             raise DaemonDied(f"the daemon ended with status {status}; its log ends:\n{self.log_tail()}")
+
+    def _shorten_log(self) -> None:
+        with contextlib.suppress(OSError):  # the daemon matters, and not its log
+            size = self._log_file.stat().st_size
+            if size <= self._log_bytes:
+                return
+            with self._log_file.open("rb") as old:
+                old.seek(size - self._log_bytes // 2)
+                old.readline()
+                newest = old.read()
+            os.truncate(self._log_file, 0)
+            with self._log_file.open("ab") as out:
+                out.write(newest)
 
     def stop(self) -> int:
         """End the process by SIGTERM, then SIGKILL; returns the exit status (negative: the signal)."""

@@ -46,7 +46,7 @@ def last(out: Path) -> Workspace | None:
 
 @contextlib.contextmanager
 def replaced(out: Path) -> Iterator[Workspace]:
-    """Yield the workspace in ``out``, empty; it is removed where the demonstration did not come to its end.
+    """Yield the workspace in ``out``, empty; where the demonstration does not end well, the one before stays.
 
     Raises:
         FileExistsError: There is such a folder, and it contains what no demonstration wrote.
@@ -58,15 +58,19 @@ def replaced(out: Path) -> Iterator[Workspace]:
         raise FileExistsError(
             f"{root} contains {foreign[0]}, which no demonstration wrote: give another folder with --out"
         )
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(root)
+    before = root.with_name(f".{root.name}-before")
+    if before.is_dir():  # the one that was to replace it was killed
+        _put_back(before, root)
+    if root.is_dir():
+        root.rename(before)
     root.mkdir(parents=True)
     (root / _MARK).touch()
     try:
         yield Workspace(root)
     except BaseException:
-        shutil.rmtree(root, ignore_errors=True)
+        _put_back(before, root)
         raise
+    shutil.rmtree(before, ignore_errors=True)
     _tidy(root)
 
 
@@ -76,6 +80,12 @@ def apart() -> Iterator[Workspace]:
     root = Path(tempfile.mkdtemp(prefix="dance-demo-"))
     yield Workspace(root)
     _tidy(root)
+
+
+def _put_back(before: Path, root: Path) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    if before.is_dir():
+        before.rename(root)
 
 
 def _tidy(root: Path) -> None:

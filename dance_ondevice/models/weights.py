@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,21 @@ from torch import Tensor, nn
 
 from dance_ondevice.files import read_regular
 from dance_ondevice.models.cost import training_only
+from dance_ondevice.models.registry import arguments_of
 
 log = logging.getLogger(__name__)
 
 #: Suffixes of weights files.
 SUFFIXES = (".safetensors", ".pt", ".pth")
-#: Keys under which training programs store the state dict beside other data.
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
+#: Keys under which training programs store the state dict beside other data; of two equally large ones, as
+#: of a model and its moving average, the one that is named first here is taken.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params")
+#: Levels of such keys: a model's state within a trainer's.
+_DEPTH = 3
 #: Prefixes that wrappers add to names: data parallelism, compilation, trainers, and our own checkpoints.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "model/", "net.", "network.")
+#: Names that a trainer gave the network, one within the other, which are tried without.
+_OWNERS = 3
 _LISTED = 5
 
 
@@ -73,7 +80,8 @@ class WeightsReport:
 def load_weights(model: nn.Module, path: Path) -> WeightsReport:
     """Copy the tensors of a file into a model where name and shape match.
 
-    Names are compared unchanged first, then without the prefixes of wrappers ("module." and the like).
+    Names are compared unchanged first, then without the prefixes of wrappers ("module." and the like), then
+    without the name that a trainer gave the network, which most names begin with.
     Numbers are converted to the model's type; all other tensors of the model stay unchanged.
 
     Args:
@@ -85,9 +93,12 @@ def load_weights(model: nn.Module, path: Path) -> WeightsReport:
     """
     state = read_state(path)
     own = model.state_dict(keep_vars=True)
-    found = {_name_in(own, name): tensor for name, tensor in state.items()}
-    fitting = {n: t for n, t in found.items() if n in own and t.shape == own[n].shape}
-    if not any(isinstance(own[name], nn.Parameter) for name in fitting):
+    for spelt in spellings(state):
+        found = {_name_in(own, name): tensor for name, tensor in spelt.items()}
+        fitting = {n: t for n, t in found.items() if n in own and t.shape == own[n].shape}
+        if any(isinstance(own[name], nn.Parameter) for name in fitting):
+            break
+    else:
         raise WeightsError(
             f"{path}: no weight has the name and shape of one of {type(model).__name__}'s: it holds "
             f"{_some(tuple(state))}, the model has {_some(tuple(own))}"
@@ -137,15 +148,47 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # a damaged file may make either reader raise anything
         raise WeightsError(f"{path}: damaged, or no weights file: {type(error).__name__}: {error}") from error
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    tensors = {}
-    if isinstance(content, Mapping):
-        tensors = {n: t for n, t in content.items() if isinstance(n, str) and _is_plain(t)}
+    # The sort is stable: beyond the wrappers' order it is that of the file.
+    tensors = max(_states(content), key=len, default={})
     if not tensors:
         raise WeightsError(f"{path}: holds no tensors by name")
     return tensors
+
+
+def spellings(state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+    """Yield tensors by their names, then without the first part that most names share, and so on."""
+    yield state
+    for _ in range(_OWNERS):
+        parts = Counter(name.partition(".")[0] for name in state if "." in name)
+        if not parts:
+            return
+        owner, count = parts.most_common(1)[0]
+        if count <= len(state) / 2:
+            return
+        state = {name.removeprefix(f"{owner}."): tensor for name, tensor in state.items()}
+        yield state
+
+
+def arguments_in(state: Mapping[str, Tensor], architecture: str) -> dict[str, object]:
+    """Return the arguments of the network that tensors belong to, whatever was put before their names."""
+    for spelt in spellings(state):
+        found = arguments_of(architecture, {name: tuple(tensor.shape) for name, tensor in spelt.items()})
+        if found:
+            return found
+    return {}
+
+
+def _states(content: object, depth: int = _DEPTH) -> Iterator[dict[str, Tensor]]:
+    """Yield the tensors by name of a mapping and of those within it, the likeliest first."""
+    if not isinstance(content, Mapping):
+        return
+    tensors = {n: t for n, t in content.items() if isinstance(n, str) and _is_plain(t)}
+    if tensors:
+        yield tensors
+    if depth:
+        keys = [key for key in content if isinstance(key, str) and not key.startswith("optim")]
+        for key in sorted(keys, key=lambda k: _WRAPPERS.index(k) if k in _WRAPPERS else len(_WRAPPERS)):
+            yield from _states(content[key], depth - 1)
 
 
 def _is_plain(value: object) -> bool:

@@ -292,8 +292,7 @@ def _mapped_start(options: PretrainOptions, init: Path, file: Path) -> tuple[nn.
     """Return a model of other classes under a class map, and its card so far."""
     if init.is_file():
         class_map = read_class_map(file, options.classes)
-        shapes = {name: tuple(tensor.shape) for name, tensor in weights.read_state(init).items()}
-        arguments = registry.arguments_of(options.architecture, shapes)
+        arguments = weights.arguments_in(weights.read_state(init), options.architecture)
         network = registry.build(options.architecture, len(class_map.base), arguments)
         report = weights.load_weights(network, init)
         if not report.complete:

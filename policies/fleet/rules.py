@@ -50,6 +50,9 @@ class FleetRules:
         least_gain: mIoU that a version must gain over the published one, on all volunteers' frames together.
         least_votes: Volunteers whose counts are waited for, or as many as there are boards.
         longest_vote_s: After so many seconds the counts that came decide; none at all decline a version.
+
+    Raises:
+        ValueError: A value is out of range.
     """
 
     most_samples: int = 200
@@ -62,6 +65,24 @@ class FleetRules:
     least_gain: float = 0.0
     least_votes: int = 3
     longest_vote_s: float = 24 * 3600.0
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("most_samples", 1, math.inf),
+            ("oldest_base", 0, math.inf),
+            ("norm_multiple", 0.0, math.inf),
+            ("robust_from", 1, math.inf),
+            ("least_offers", 1, math.inf),
+            ("longest_wait_s", 0.0, math.inf),
+            ("least_share", 0.0, 1.0),
+            ("least_gain", -1.0, 1.0),
+            ("least_votes", 0, math.inf),
+            ("longest_vote_s", 0.0, math.inf),
+        ):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and least <= value <= most):
+                allowed = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
+                raise ValueError(f"{name} is {value}; give {allowed}")
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,15 @@ def test_a_reload_reaches_all_parts_from_the_first_moment_that_the_daemon_answer
     assert estimations[0].priority == "normal"
 
 
+def test_samples_on_a_disk_that_is_not_mounted_are_named(tmp_path: Path) -> None:
+    file, state = tmp_path / "site.toml", tmp_path / "state"
+    file.write_text(CONFIG.format(state=state, interval="1h"))
+    state.mkdir()
+    (state / "samples").symlink_to(tmp_path / "ssd" / "samples")
+    with pytest.raises(OSError, match=r"state/samples is no folder.*mount that disk"):
+        Supervisor(load(file), environ={"RUNTIME_DIRECTORY": str(tmp_path)}).run()
+
+
 def test_a_new_light_is_estimated_at_the_priority_of_rounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

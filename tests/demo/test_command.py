@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -101,6 +102,26 @@ def test_what_it_learnt_stays_until_the_next_one(runs: Runs) -> None:
         assert runs.workspace == Path("some where/demo").resolve()
         assert {p.name for p in runs.workspace.iterdir()} == {".demonstration", "base", "demo.toml", "state"}
         assert "demo --console --out 'some where'" in result.stdout
+
+
+def test_one_that_fails_or_is_killed_leaves_what_was_there(runs: Runs) -> None:
+    CliRunner().invoke(main, ["demo"])
+    assert runs.workspace is not None
+    learnt = runs.workspace / "state" / "learnt"
+    learnt.touch()
+    worked, runs.result = runs.result, RuntimeError("no frame came")
+    assert CliRunner().invoke(main, ["demo"]).exit_code == 1
+    assert learnt.exists()
+    # Killed: nothing was tidied.
+    before = runs.workspace.rename(runs.workspace.with_name(".demo-before"))
+    shutil.copytree(before, runs.workspace)
+    (runs.workspace / "state" / "learnt").unlink()
+    assert CliRunner().invoke(main, ["demo"]).exit_code == 1
+    assert learnt.exists()
+    runs.result = worked
+    assert CliRunner().invoke(main, ["demo"]).exit_code == 0
+    assert not learnt.exists()
+    assert sorted(p.name for p in runs.workspace.parent.iterdir()) == ["demo"]
 
 
 def test_another_ones_folder_is_left_alone(runs: Runs) -> None:

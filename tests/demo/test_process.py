@@ -36,9 +36,14 @@ def test_daemon_starts_answers_and_stops(tmp_path: Path) -> None:
     values["inference"] = {"enabled": False}
     write_config(file, values)
 
-    with DaemonProcess(file, state, log) as daemon:
+    log.write_text("of an earlier one\n")
+    with DaemonProcess(file, state, log, log_bytes=1500) as daemon:
         facts = daemon.wait_ready(60, lambda: None)
+        with log.open("a") as more:  # as if it had run for weeks
+            more.write("more\n" * 400 + "the end\n")
         status = daemon.status()
+        assert 600 < log.stat().st_size < 1500
+        assert "the end" in daemon.log_tail()
 
         assert facts.ingest[0].startswith("tcp://127.0.0.1:")
         assert facts.metrics is not None

@@ -61,6 +61,8 @@ class Clock:
 
     def __init__(self) -> None:
         self.at = 1_700_000_000.0
+        #: What of it was no time that passed, but the calendar being set.
+        self.stepped = 0.0
 
     def __call__(self) -> float:
         return self.at
@@ -113,11 +115,22 @@ class Server:
 
     def restart(self) -> None:
         self.shelf, self.desk = open_desk(
-            self.folder, ROOT, dict(TENSORS), self.rules, sync_seconds=60.0, now=self.clock
+            self.folder,
+            ROOT,
+            dict(TENSORS),
+            self.rules,
+            sync_seconds=60.0,
+            now=self.clock,
+            monotonic=lambda: self.clock.at - self.clock.stepped,
         )
 
     def sync(
-        self, board: str, *, lineage: Sequence[str] = (), data: bytes | None = None, against: str = ""
+        self,
+        board: str,
+        *,
+        lineage: Sequence[str] = (),
+        data: bytes | None = None,
+        against: str = "",
     ) -> messages.Synced:
         ref = messages.OfferRef(id=name_of(data), size=len(data), against=against) if data else None
         ask = messages.Sync(id=1, root=ROOT.sha256, lineage=tuple(lineage), offer=ref)

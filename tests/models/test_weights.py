@@ -55,6 +55,29 @@ def test_a_training_programs_file_is_searched(key: str, tmp_path: Path) -> None:
     assert load_weights(model, file).complete
 
 
+def test_what_trainers_wrap_around_a_model_is_looked_through(tmp_path: Path) -> None:
+    source = tiny()
+    state = source.state_dict()
+    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    adam = {"state": {0: {"exp_avg": torch.zeros(3)}}, "more": {f"x{n}": torch.zeros(1) for n in range(999)}}
+    older = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    for number, content in enumerate(
+        (
+            {"model": {"state_dict": prefixed("module.", half)}, "optimizer": adam},
+            {"state_dict": {**prefixed("segmentor.", state), "criterion.weight": torch.ones(5)}, "epoch": 3},
+            {"state_dict": prefixed("student.segmentor.", state)},
+            {"epoch": torch.tensor(3), "params_ema": state},
+            {"model_ema": older, "model": state, "teacher": older},
+        )
+    ):
+        model = tiny()
+        report = load_weights(model, write(tmp_path / f"{number}.pth", content))
+        assert report.complete, number
+        assert all(
+            torch.allclose(tensor, state[key], atol=1e-2) for key, tensor in model.state_dict().items()
+        ), number
+
+
 def test_a_checkpoints_own_tensors_are_weights_too(tmp_path: Path) -> None:
     source, model = tiny(), tiny()
     save(

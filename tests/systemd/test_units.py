@@ -101,6 +101,13 @@ def test_restarts_and_stops_agree_with_the_daemon() -> None:
     assert int(one(DAEMON, "WatchdogSec")) > 0
 
 
+@pytest.mark.parametrize("unit", list(LIMITS), ids=lambda unit: unit.name)
+def test_no_unit_is_given_up_while_the_network_or_a_disk_is_late(unit: Path) -> None:
+    assert one(unit, "StartLimitIntervalSec") == "0"
+    assert one(unit, "Restart") in ("on-failure", "always")
+    assert float(one(unit, "RestartSec")) >= 5
+
+
 def test_cameras_go_before_the_daemon_and_both_lie_in_one_slice() -> None:
     assert int(one(CAMERA, "CPUWeight")) > int(one(DAEMON, "CPUWeight"))
     assert one(DAEMON, "Slice") == one(CAMERA, "Slice") == SLICE.name

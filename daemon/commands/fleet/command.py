@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands.access import ask, target
@@ -54,8 +55,16 @@ fleet.add_command(join)
     help="Where the server listens; by default the endpoint's port, on loopback if that is the host.",
 )
 @json_option
+@click.pass_context
 def init(
-    folder: Path, boards: str, *, model: Path | None, endpoint: str, bind: str | None, as_json: bool
+    ctx: click.Context,
+    folder: Path,
+    boards: str,
+    *,
+    model: Path | None,
+    endpoint: str,
+    bind: str | None,
+    as_json: bool,
 ) -> None:
     """Make the kits of a server and of its boards in DIR, or those of more boards.
 
@@ -72,8 +81,15 @@ def init(
         raise click.UsageError(f"--endpoint {endpoint!r} is not tcp://HOST:PORT")
     host, port = address.groups()
     local = host in ("127.0.0.1", "localhost", "[::1]")
-    listens = bind or (endpoint if local else f"tcp://0.0.0.0:{port}")
+    everywhere = "[::]" if host.startswith("[") else "0.0.0.0"
+    listens = bind or (endpoint if local else f"tcp://{everywhere}:{port}")
     there = (folder / "server" / "kit.json").exists()
+    for option in ("model", "endpoint", "bind") if there else ():
+        if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--{option} is for a new fleet, and {folder} holds one: its addresses are in "
+                f"{folder / 'server' / 'kit.json'}, and of each board in its kit's; its model stays"
+            )
     root, source = (None, None) if there else _root(model)
     try:
         made = write(

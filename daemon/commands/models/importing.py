@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands.access import ask, model_classes, target
+from dance_ondevice.daemon.commands.access import ask, daemon_runs, model_classes, target
 from dance_ondevice.daemon.commands.offline import offline_versions
 from dance_ondevice.daemon.commands.rounds import await_request
-from dance_ondevice.daemon.control import instances
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json
 
@@ -32,7 +31,7 @@ def import_(folder: Path, config_path: Path | None, state_dir: Path | None, as_j
     folder = folder.absolute()
     if not folder.exists():  # at once, not when the round that runs now is done
         raise WorkFailed(f"{folder} is not there; give a folder with model.safetensors and card.json")
-    if instances.read_daemon_file(paths) is not None:
+    if daemon_runs(paths):
         result = ask(paths, "import_model", folder=str(folder))
         result = await_request(paths, result["request"])
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands.access import ask, index, target
+from dance_ondevice.daemon.commands.access import ask, daemon_runs, index, target
 from dance_ondevice.daemon.terminal import print_json, print_table
 
 if TYPE_CHECKING:
@@ -108,11 +108,10 @@ def _remove(paths: StatePaths, ids: list[str], camera: str | None) -> int:
     """
     import sqlite3
 
-    from dance_ondevice.daemon.control.instances import read_daemon_file
     from dance_ondevice.daemon.curation.purge import MOST_AT_ONCE, SampleInUseError, remove_here
     from dance_ondevice.daemon.system.state import StateInUse
 
-    if read_daemon_file(paths) is not None:
+    if daemon_runs(paths):
         chunks = [ids[start : start + MOST_AT_ONCE] for start in range(0, len(ids), MOST_AT_ONCE)]
         cameras = sorted({each.rsplit("-", 2)[0] for each in ids} | ({camera} if camera else set()))
         removed = sum(ask(paths, "remove_samples", timeout=60.0, ids=chunk)["removed"] for chunk in chunks)

@@ -11,7 +11,7 @@ function card(name) {
   root.dataset.camera = name;
   const part = (selector) => root.querySelector(selector);
   part(".name").textContent = name;
-  const made = { root, part, shown: null, busy: false };
+  const made = { root, part, shown: null, busy: false, inSight: false };
   const opacity = part(".opacity");
   opacity.value = localStorage.getItem("mask-opacity") ?? "55";
   opacity.setAttribute("aria-label", `Opacity of the mask of ${name}`);
@@ -19,10 +19,19 @@ function card(name) {
   opacity.addEventListener("input", () => { apply(); localStorage.setItem("mask-opacity", opacity.value); });
   apply();
   cards.set(name, made);
+  sight.observe(root);
   const after = [...cards.keys()].sort()[[...cards.keys()].sort().indexOf(name) + 1];
   cameras.insertBefore(root, after && cards.get(after) ? cards.get(after).root : null);
   return made;
 }
+
+// With sixty cameras only those that can be seen are fetched: board and radio have other things to do.
+const sight = new IntersectionObserver((seen) => {
+  for (const each of seen) {
+    const made = cards.get(each.target.dataset.camera);
+    if (made) made.inSight = each.isIntersecting;
+  }
+}, { rootMargin: "200px" });
 
 const age = (s) => (s < 1.5 ? "now" : s < 120 ? `${s.toFixed(0)} s ago` : s < 7200 ? `${(s / 60).toFixed(0)} min ago` : `${(s / 3600).toFixed(0)} h ago`);
 const percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)} %`);
@@ -45,7 +54,7 @@ function fill(state) {
 
 async function picture(state) {
   const made = cards.get(state.name);
-  if (made.busy || !state.shown || made.shown === state.shown || document.hidden) return;
+  if (made.busy || !made.inSight || !state.shown || made.shown === state.shown || document.hidden) return;
   made.busy = true;
   try {
     const base = `/live/${encodeURIComponent(state.name)}`;
@@ -110,7 +119,7 @@ events.addEventListener("live", (event) => {
   if (!gone.hidden) { location.reload(); return; }
   document.getElementById("nothing").hidden = state.cameras.length > 0;
   for (const each of state.cameras) { fill(each); picture(each); }
-  for (const name of cards.keys()) if (!state.cameras.some((each) => each.name === name)) { cards.get(name).root.remove(); cards.delete(name); }
+  for (const name of cards.keys()) if (!state.cameras.some((each) => each.name === name)) { sight.unobserve(cards.get(name).root); cards.get(name).root.remove(); cards.delete(name); }
   document.getElementById("next").textContent = state.next;
   const round = state.round ? ` · round ${state.round.round} runs` : "";
   document.getElementById("state").textContent = `${state.version ? `Model ${state.version}` : "No model"}${state.paused ? " · learning is paused" : round}`;
@@ -123,6 +132,9 @@ function lost(message) {
 }
 events.addEventListener("gone", (event) => lost(`${JSON.parse(event.data).message} Start it again: sudo systemctl start dance-ondevice, or dance-ondevice run. This page goes on by itself.`));
 events.addEventListener("error", () => {
-  if (events.readyState === EventSource.CLOSED) location.reload();
-  else lost("The console does not answer. This page goes on by itself once it does.");
+  if (events.readyState === EventSource.CLOSED) {
+    // The login has ended, or there are as many viewers as the console serves.
+    lost("The console does not show this page now: too many may be open. It tries again by itself.");
+    setTimeout(() => location.reload(), 5000);
+  } else lost("The console does not answer. This page goes on by itself once it does.");
 });

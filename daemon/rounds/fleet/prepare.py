@@ -38,7 +38,7 @@ __all__ = ["IMAGES", "gather", "prepare"]
 log = logging.getLogger(__name__)
 
 #: Images that statistics are estimated from.
-IMAGES = 64
+IMAGES = 32
 
 
 def gather(root: Root, release: Path, sha256: str, live: Path, out: Path, *, share: float = 1.0) -> None:

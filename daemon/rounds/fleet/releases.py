@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dance_ondevice.daemon.wire.fleet_messages import Change, Release
+from dance_ondevice.daemon.wire.fleet_messages import PIECE, Change, Release
 from dance_ondevice.files import is_leftover, write_durably
 from dance_ondevice.fleet.releases import ReleaseError, apply_change, release_name
 from dance_ondevice.fleet.root import Root
@@ -20,6 +20,10 @@ from dance_ondevice.fleet.root import Root
 __all__ = ["BoxError", "Releases", "Want"]
 
 log = logging.getLogger(__name__)
+
+#: A release has at most so many times the bytes of this board's own; without one, so many bytes. A file is
+#: read whole into memory, and nobody vouches for what a server says of its size.
+_MOST_TIMES, _MOST_BYTES = 4, 256 << 20
 
 
 class BoxError(Exception):
@@ -59,6 +63,7 @@ class Releases:
         self._own = own
         #: The name of what ``own`` makes, once it is known.
         self._own_name = ""
+        self._own_bytes = 0
         #: Releases that changes did not make.
         self._odd: set[str] = set()
 
@@ -78,6 +83,7 @@ class Releases:
         if not self._own_name:
             found = self._own()
             self._own_name = release_name(found) if found is not None else ""
+            self._own_bytes = len(found) if found is not None else 0
         return self._own_name
 
     def missing(self, wanted: Iterable[Release], changes: Sequence[Change]) -> tuple[Want, ...]:
@@ -120,7 +126,7 @@ class Releases:
             change: Whether it is a change, and not a release.
 
         Raises:
-            BoxError: The disk is too full.
+            BoxError: It is too large, or the disk is too full.
             OSError: The disk is full or fails.
         """
         part = self._part(file.sha256)
@@ -130,6 +136,8 @@ class Releases:
         have = _size(part)
         if offset != have or have + len(data) > file.size or not data:
             return have
+        if not have and file.size > (most := self._most_bytes()):
+            raise BoxError(f"a file of version {file.number} has {file.size} bytes, a model at most {most}")
         if self._free_bytes() < file.size - have:
             raise BoxError("the disk is too full for it: storage.min_free_bytes stays free")
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -192,6 +200,10 @@ class Releases:
         self._folder.mkdir(parents=True, exist_ok=True)
         write_durably(self.path(release.sha256), data)
         return True
+
+    def _most_bytes(self) -> int:
+        self.own_name()
+        return _MOST_TIMES * self._own_bytes + PIECE if self._own_bytes else _MOST_BYTES
 
     def _change(self, sha256: str) -> Path:
         return self._folder / f"{sha256}.change"

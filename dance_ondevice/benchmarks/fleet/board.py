@@ -24,7 +24,7 @@ __all__ = ["BATCH", "LearningBoard", "Matrix", "counts", "recalibrated"]
 Matrix = NDArray[np.int64]
 
 BATCH = 8
-_BATCHES = 8
+_BATCHES = 4
 
 
 @dataclass

@@ -51,10 +51,11 @@ class Watched:
         resident_bytes: int = 1 << 60,
         must_stop: Callable[[], str | None] = lambda: None,
         take: Callable[[jobs.Event], None] = lambda event: None,
+        procfs: Path = Path("/proc"),
     ) -> Ended:
         watcher = ChildWatcher(
             cpu=self.cpu,
-            procfs=Path("/proc"),
+            procfs=procfs,
             stopping=self.stopping,
             monotonic=self._look,
             beat=self._beat,
@@ -77,6 +78,18 @@ def test_a_child_that_hangs_ends_at_its_deadline_while_its_thread_beats(watched:
     assert watched.now >= 50.0
     assert watched.beats >= 50, "the thread counts as alive while a child says nothing"
     assert not watched.cpu.training
+
+
+def test_a_child_that_never_got_the_processor_is_told_from_one_that_is_slow(
+    watched: Watched, tmp_path: Path
+) -> None:
+    def starve(_: jobs.Event) -> None:
+        folder = tmp_path / str(watched.process.pid)
+        folder.mkdir()
+        (folder / "schedstat").write_text("9000000000 231000000000 77\n")
+
+    ended = watched.run(deadline=50.0, take=starve, procfs=tmp_path)
+    assert "waiting for the processor for 231 s (training.priority" in ended.reason
 
 
 def test_a_child_that_grows_ends_at_its_limit_of_memory(watched: Watched) -> None:

@@ -30,6 +30,12 @@ def test_makes_kits_by_number_and_adds_more(tmp_path: Path) -> None:
     assert (status, "yard" in said, "gate" in said) == (0, True, True), said
     status, said = init(folder, "--boards", "yard")
     assert (status, "is there already" in said) == (1, True), said
+    # What would change nothing is not taken in silence.
+    status, said = init(folder, "--boards", "1", "--endpoint", "tcp://moved.example:7000")
+    assert (status, "kit.json" in said) == (2, True), said
+    assert init(folder, "--boards", "1", "--model", str(tmp_path))[0] == 2
+    assert init(tmp_path / "six", "--boards", "1", "--endpoint", "tcp://[2001:db8::1]:7000")[0] == 0
+    assert open_server(tmp_path / "six" / "server", {}).settings.bind == "tcp://[::]:7000"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import stored
 
 from dance_ondevice.daemon.control.client import CommandError, request
 from dance_ondevice.daemon.control.handlers import remove_samples
-from dance_ondevice.daemon.control.instances import read_daemon_file
+from dance_ondevice.daemon.control.instances import DaemonFile, read_daemon_file, write_daemon_file
 from dance_ondevice.daemon.curation import purge as sample_purge
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
@@ -65,6 +65,18 @@ def test_without_a_daemon_files_labels_and_rows_go(
     assert not [name for name in stored.files(paths) if "front" in name]
     # Whoever asks later still learns who knows them.
     assert run_json(*arguments(paths, "--camera", "front", "--yes"))["removed"] == 0
+
+
+def test_after_a_power_cut_the_daemons_file_misleads_nobody(
+    run, run_json, paths: StatePaths, filled: dict[str, str], tmp_path: Path
+) -> None:
+    dead = DaemonFile(pid=1, control=f"ipc://{paths.root}/control.sock")
+    write_daemon_file(paths, dead)
+    assert run_json(*arguments(paths, "--camera", "front", "--yes"))["removed"] == 3
+    (paths.root / "classes.json").write_text('["sky", "road"]')
+    where = ("--state-dir", str(paths.root))
+    assert "no card.json" in run("models", "import", str(tmp_path), *where, code=1).stderr
+    assert "no daemon runs" in run("labels", "import", str(tmp_path), *where, code=1).stderr
 
 
 def test_times_bound_what_goes_and_zones_are_understood(

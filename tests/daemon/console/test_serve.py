@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import ssl
+import subprocess
+from pathlib import Path
 
+import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from dance_ondevice.daemon.console.serve import PatientProtocol
+from dance_ondevice.daemon.console.serve import Listen, PatientProtocol, Renewal, _bound
 
 WAIT = 60
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -52,6 +57,56 @@ async def answers_of(*sent: bytes) -> list[bytes]:
         server.should_exit = True
         await serving
         return answers
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_a_renewed_certificate_is_served_once_both_files_are_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make(name: str) -> tuple[Path, Path]:
+        certificate, key = tmp_path / f"{name}.pem", tmp_path / f"{name}.key"
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+                *("-nodes", "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(certificate)),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        return certificate, key
+
+    served, new = make("board"), make("new")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*served)
+    renewal = Renewal(context, *served)
+
+    async def shown() -> str:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+        async with server:
+            where = server.sockets[0].getsockname()
+            return await asyncio.to_thread(ssl.get_server_certificate, where)
+
+    first = served[0].read_text()
+    renewal.look()
+    assert asyncio.run(shown()).split() == first.split()
+    new[0].replace(served[0])
+    renewal.look()  # in the midst of a renewal: certificate and key do not go together
+    assert "cannot be used" in caplog.text
+    assert asyncio.run(shown()).split() == first.split()
+    new[1].replace(served[1])
+    renewal.look()
+    assert asyncio.run(shown()).split() == served[0].read_text().split() != first.split()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_viewer_that_left_the_network_is_noticed(host: str) -> None:
+    """Linux hands the listening socket's timeout on to what it accepts."""
+    with _bound(Listen(host=host, port=0)) as bound:
+        bound.listen()
+        with socket.create_connection(bound.getsockname()[:2]):
+            accepted, _ = bound.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
 
 
 def test_a_connection_that_asks_for_nothing_is_closed_and_a_slow_answer_is_not() -> None:

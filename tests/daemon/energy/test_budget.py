@@ -127,6 +127,34 @@ def test_a_sagging_supply_forbids_a_round_and_is_read_only_now_and_then(store: S
     assert asked == [0.0, 2.0]
 
 
+def test_a_gauge_that_falls_silent_is_no_full_battery(store: Store, tmp_path: Path) -> None:
+    """A glitch ends no round, a gauge that is gone does; a board without a battery is not asked for one."""
+    clock, sysfs = [0.0], tmp_path / "sys"
+    battery = sysfs / "class" / "power_supply" / "max17043"
+    battery.mkdir(parents=True)
+    (battery / "type").write_text("Battery\n")
+    energy = Energy(budget_joules_per_day=20_000.0, max_watts=10.0, sysfs_root=str(sysfs))
+    budget = BudgetKeeper(store, energy, now=lambda: clock[0], monotonic=lambda: clock[0])
+    budget.load(history_lost=False)
+
+    def stopped(seconds: float) -> str | None:
+        clock[0] += seconds
+        return budget.must_stop(spent=0.0, allowance=100.0)
+
+    assert stopped(0) is None  # its gauge has never told anything, as of many boards
+    (battery / "capacity").write_text("62\n")
+    assert stopped(3) is None
+    (battery / "capacity").unlink()
+    assert stopped(30) is None
+    assert "no longer tells its charge" in str(stopped(31))
+    assert not budget.ask(10.0).allowed
+    (battery / "capacity").write_text("20\n")
+    assert "below its floor" in str(stopped(3))
+    (battery / "present").write_text("0\n")  # unplugged: the board lives on something else
+    (battery / "capacity").unlink()
+    assert stopped(90) is None
+
+
 def test_a_pi_tells_of_its_supply_and_its_clock(tmp_path: Path) -> None:
     assert read_hindrances(tmp_path) == ()
     chip = tmp_path / "class" / "hwmon" / "hwmon1"

@@ -238,6 +238,45 @@ def test_without_volunteers_a_version_is_declined_in_time(server: Server) -> Non
     assert (found.outcome, found.reason) == ("declined", "no volunteer scored it in time")
 
 
+def test_a_clock_that_is_set_leaves_volunteers_their_time(server: Server) -> None:
+    """Without a battery for its clock a server starts in the past and makes a version before NTP comes."""
+    server.clock.at -= 3 * RULES.longest_vote_s
+    for board in BOARDS:
+        server.put(board, offer(0.1))
+    assert server.make()
+
+    def outcome() -> str:
+        found = server.desk.decide()
+        assert found is not None
+        return found.outcome
+
+    assert outcome() == "wait"
+    server.clock.at += 3 * RULES.longest_vote_s
+    server.clock.stepped += 3 * RULES.longest_vote_s
+    assert outcome() == "wait"
+    server.restart()
+    assert outcome() == "wait"
+    server.clock.at += 3601
+    assert outcome() == "declined"
+
+
+def test_two_boards_with_one_kit_are_told(server: Server) -> None:
+    def sync(word: str) -> messages.Answer:
+        ask = messages.Sync(id=1, root=ROOT.sha256, session=word)
+        return server.desk.answer("front", ask, b"")[0]
+
+    # Restarts and links of earlier releases are one board.
+    for word in ("a", "a", "b", "", "b", "c", "", "d"):
+        assert isinstance(sync(word), messages.Synced), word
+    assert isinstance(sync("c"), messages.Synced)
+    told = [sync(word) for word in ("d", "c")]
+    assert all(isinstance(each, messages.Refusal) and "the kit of front" in each.reason for each in told)
+    ask = messages.Sync(id=1, root=ROOT.sha256, session="c")
+    assert isinstance(server.desk.answer("yard", ask, b"")[0], messages.Synced)
+    server.clock.at += 3601
+    assert isinstance(sync("c"), messages.Synced)  # one of them has got a kit of its own
+
+
 def test_damaged_state_is_named(server: Server) -> None:
     server.put("front", offer(0.1))
     (server.folder / "boards" / "front" / "facts.json").write_text("{")

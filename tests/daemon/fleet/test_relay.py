@@ -15,6 +15,7 @@ from fleet_boards import Board, KilledError
 from small_fleet import DAY, FIRST, RULES, Clock, Server, name_of, offer, tally
 
 from dance_ondevice.daemon.rounds.fleet.box import Ballot, Judged, offer_words
+from dance_ondevice.daemon.rounds.fleet.releases import BoxError
 from dance_ondevice.daemon.wire import fleet_messages as messages
 
 NAMES = ("front", "gate", "yard")
@@ -171,9 +172,23 @@ def test_a_full_disk_of_the_board_is_told_and_mended(server: Server, boards: dic
     board.free_bytes = 10
     turn = board.turn()
     assert "too full" in turn.trouble
+    assert "too full" in board.box.snapshot().trouble  # where people look
     board.free_bytes = 1 << 40
     assert board.turn().trouble == ""
     assert list((board.folder / "releases").glob("*.safetensors"))
+    assert board.box.snapshot().trouble == ""
+
+
+def test_a_release_larger_than_any_model_of_the_fleet_is_not_fetched(
+    boards: dict[str, Board],
+) -> None:
+    """A server that lies, or is broken, fills no disk and no memory."""
+    board = boards["front"]
+    news = messages.Synced(id=0, published=messages.Release(number=3, sha256="b" * 64, size=1 << 30))
+    (want,) = board.box.news(news)
+    with pytest.raises(BoxError, match="version 3 has 1073741824 bytes"):
+        board.box.piece_of_release(want.release, 0, b"x")
+    assert not list(board.folder.rglob("*.part"))
 
 
 def test_a_replaced_board_begins_anew(server: Server, boards: dict[str, Board], tmp_path: Path) -> None:

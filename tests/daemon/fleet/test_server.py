@@ -113,6 +113,50 @@ def test_too_many_requests_wait(link: Callable[..., Link]) -> None:
     assert 0 < caught.value.retry_s <= 1
 
 
+def test_a_connection_that_was_idle_is_not_trusted(server: FleetServer, kits: kit.Written) -> None:
+    """A router on the way forgets a connection that nothing goes over, and tells neither end."""
+    at = [0.0]
+    curve = kit.open_board(kits.boards["front"], {}).curve
+    with Link(server.endpoint, curve, monotonic=lambda: at[0]) as front:
+        front.ask(SYNC)
+        first = front._socket
+        at[0] += 29.0
+        front.ask(SYNC)
+        assert front._socket is first
+        at[0] += 31.0
+        front.ask(SYNC)
+        assert front._socket is not first
+    assert first is not None
+    assert first.closed
+
+
+def test_endpoints_may_be_ipv6_and_a_wrong_one_is_told(kits: kit.Written, tmp_path: Path) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    curve = kit.open_server(kits.server, {}).curve
+    board = kit.open_board(kits.boards["front"], {}).curve
+    zap = ZapAuthenticator(context, curve.clients.name_of)
+    zap.start()
+    desk = Server(tmp_path / "six", Clock()).desk
+    server = FleetServer(
+        context,
+        "tcp://[::1]:*",
+        curve,
+        desk,
+        lambda wake: Maker(ROOT, RULES, on_done=wake),
+        most_requests=4.0,
+    )
+    server.start()
+    try:
+        with Link(server.endpoint, board) as front:
+            assert front.ask(SYNC)[0].published.number == 0
+    finally:
+        assert server.stop()
+        assert zap.stop()
+        context.term()
+    with Link("fleet.example.org:5590", board) as front, pytest.raises(NoServer, match=r"kit\.json"):
+        front.ask(SYNC)
+
+
 def test_what_is_no_request_is_refused(server: FleetServer, link: Callable[..., Link]) -> None:
     front = link()
     front.ask(SYNC)

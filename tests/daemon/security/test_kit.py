@@ -67,9 +67,20 @@ def test_a_kit_that_cannot_be_used_is_named(tmp_path: Path, model: Path) -> None
         kit.open_board_root(board)
     with pytest.raises(kit.KitError, match="boards/NAME"):
         kit.open_board(tmp_path / "elsewhere", {})
-    (found.server / "kit.json").write_text('{"bind": 3}')
-    with pytest.raises(kit.KitError, match=r"kit\.json"):
-        kit.open_server(found.server, {})
+    for written, why in (
+        ('{"bind": 3}', r"kit\.json"),
+        ('{"bind": "tcp://*:1", "endpoint": "", "sync_seconds": 0}', "sync_seconds"),
+        ('{"bind": "tcp://*:1", "endpoint": "", "most_requests": 0}', "most_requests"),
+        ('{"bind": "tcp://*:1", "endpoint": "", "sync_second": 60}', "sync_second`"),
+        (
+            '{"bind": "tcp://*:1", "endpoint": "", "rules": {"least_offer": 2}}',
+            "there is no rule 'least_offer'",
+        ),
+        ('{"bind": "tcp://*:1", "endpoint": "", "rules": {"least_share": 10}}', "least_share is 10"),
+    ):
+        (found.server / "kit.json").write_text(written)
+        with pytest.raises(kit.KitError, match=why):
+            kit.open_server(found.server, {})
 
 
 def test_systemd_hands_over_the_secret(tmp_path: Path, model: Path) -> None:

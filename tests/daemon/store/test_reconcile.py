@@ -91,6 +91,32 @@ def test_a_row_without_its_image_goes(paths: StatePaths) -> None:
     assert stored.totals(paths) == (0, 1, len(kept.data))
 
 
+def test_images_of_a_disk_that_was_away_come_back_as_they_were(
+    paths: StatePaths, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, labelled, unlabelled = (stored.new_sample(n, label=[1] if n > 1 else None) for n in (1, 2, 3))
+    other = stored.new_sample(4)
+    stored.keep(paths, [plain, labelled, unlabelled, other])
+    before = stored.rows(paths)
+    disk = paths.samples.rename(paths.root / "disk")
+    report = reconcile(paths)
+    assert (report.removed, report.samples, stored.totals(paths)) == (4, 0, (0, 0, 0))
+    assert "mount it" in caplog.text
+    stored.keep(paths, [stored.new_sample(9)])  # the board goes on meanwhile
+    paths.samples.rename(paths.root / "meanwhile")
+    disk.rename(paths.samples)
+    stored.image_of(paths, unlabelled).with_name(f"{unlabelled.id}.label.png").unlink()
+    stored.image_of(paths, other).write_bytes(stored.png(16, 12, seed=77))
+    report = reconcile(paths)
+    assert (report.returned, report.adopted, report.removed, report.labels_detached) == (3, 1, 1, 1)
+    after = stored.rows(paths)
+    assert [after[each.id] for each in (plain, labelled)] == [before[each.id] for each in (plain, labelled)]
+    assert after[unlabelled.id]["label_path"] is None
+    assert after[other.id]["origin"] == "rebuilt"
+    assert stored.totals(paths)[2] == stored.total_bytes(paths)
+    assert reconcile(paths).returned == 0
+
+
 def test_an_image_linked_elsewhere_keeps_its_row(paths: StatePaths, tmp_path: Path) -> None:
     sample = stored.new_sample(1, score=0.7)
     stored.keep(paths, [sample])

@@ -146,6 +146,16 @@ def test_the_free_space_floor_holds(paths: StatePaths) -> None:
         assert stored.total_bytes(paths) <= 60 * KB
 
 
+def test_the_disk_of_the_samples_counts_and_not_the_one_of_the_index(paths: StatePaths) -> None:
+    """Where ``samples`` is a disk of its own, no eviction makes room on the other."""
+    with stored.opened(
+        paths, min_free_bytes=40 * KB, free_bytes=lambda path: 1 << 30 if path == paths.samples else 0
+    ) as store:
+        fill(store, 3)
+        assert len(stored.rows(paths)) == 3
+        assert store.snapshot().free_bytes == 1 << 30
+
+
 def count_choices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     choose: Callable[..., list[str]] = room.choose_evictions

@@ -180,6 +180,18 @@ def test_frame_that_is_never_answered_is_given_up(pattern: Pattern) -> None:
     daemon.stop()
 
 
+@pytest.mark.parametrize("pattern", ["req", "dealer", "pub"])
+def test_a_dead_connection_ends_before_the_attempts_of_its_frames_do(pattern: Pattern) -> None:
+    """A pulled cable tells nobody: a frame is given up after five attempts at who seems to listen."""
+    endpoint = "tcp://127.0.0.1:*" if pattern == "pub" else "tcp://127.0.0.1:1"
+    with sending(endpoint, pattern=pattern) as sender:
+        socket = sender._link._socket  # type: ignore[attr-defined]
+        attempts_ms = 1000 * sender._max_attempts * sender._answer_timeout
+        assert 0 < socket.getsockopt(zmq.TCP_MAXRT) <= attempts_ms / 2
+        if pattern != "pub":
+            assert 0 < socket.getsockopt(zmq.CONNECT_TIMEOUT) <= attempts_ms / 2
+
+
 def test_no_more_frames_than_the_window_are_under_way() -> None:
     held: list[Header] = []
     most = 0
@@ -241,6 +253,26 @@ def test_refusals_are_counted_by_text() -> None:
         assert (summary.kept, summary.rejected, summary.overflow, summary.unanswered) == (1, 3, 1, 0)
         assert summary.errors == {"bad image": 2, "overflow: too slow": 1, "other": 1}
         assert not summary.complete
+    daemon.stop()
+
+
+def test_footage_waits_for_room_and_a_camera_does_not() -> None:
+    refusals = {0: "overflow", 2: "rate"}
+
+    def answer(head: Header, times: int) -> Reply:
+        code = refusals.get(head.seq or 0) if times == 1 else None
+        return kept(head) if code is None else refused(head, code, f"{code}: no room")
+
+    daemon = FakeDaemon(answer)
+    with sending(daemon.endpoint, patient=True, max_attempts=1) as sender:
+        send_all(sender, 4)
+        summary = sender.summary()
+        assert (summary.kept, summary.overflow, summary.rejected, summary.resent) == (4, 0, 0, 2)
+        assert summary.complete
+    with sending(daemon.endpoint, camera="side") as sender:
+        daemon.seqs.clear()
+        send_all(sender, 1)
+        assert sender.summary().overflow == 1
     daemon.stop()
 
 

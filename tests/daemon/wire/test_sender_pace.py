@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,9 @@ class FakeSender:
 
     def finish(self) -> None:
         self.finished = True
+
+    def has_room(self) -> bool:
+        return not 1000.15 < self.now < 1000.45  # the line is down for a moment
 
 
 def streamed(source: Source, **options: Any) -> list[tuple[int, float, float]]:
@@ -61,6 +65,29 @@ def test_fps_sets_the_pace_and_the_dates() -> None:
     sent = streamed(Source(frames=frames(3), count=3, fps=25.0), fps=2.0)
 
     assert sent == [(0, 5999.0, 1000.0), (1, 5999.5, 1000.5), (2, 6000.0, 1001.0)]
+
+
+def test_a_camera_is_read_on_while_there_is_no_room_and_a_remote_file_waits() -> None:
+    def read(source: Source) -> list[float]:
+        sender = FakeSender()
+
+        def camera() -> Iterator[SourceFrame]:
+            for frame in source.frames:
+                yield frame
+                sender.now += 0.1
+
+        stream(
+            dataclasses.replace(source, frames=camera()),
+            sender,  # type: ignore[arg-type]  # it has all that is asked of one
+            limit=4,
+            clock=lambda: sender.now,
+            monotonic=lambda: sender.now,
+        )
+        assert [seq for seq, _, _ in sender.sent] == [0, 1, 2, 3]
+        return [round(at - 1000.0, 1) for _, at, _ in sender.sent]
+
+    assert read(Source(frames=frames(9), live=True, endless=True)) == [0.0, 0.1, 0.5, 0.6]
+    assert read(Source(frames=frames(9), live=True)) == [0.0, 0.1, 0.2, 0.3]
 
 
 def test_limit_shortens_the_footage() -> None:

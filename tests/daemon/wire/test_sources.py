@@ -191,6 +191,30 @@ def test_camera_is_live(spec: str, opened: str | int) -> None:
     assert camera.released
 
 
+def test_a_camera_by_its_own_name_is_followed_to_another_number(tmp_path: Path) -> None:
+    """/dev/videoN is given out in the order of finding; /dev/v4l/by-id says which camera is meant."""
+    link, clock, asked = tmp_path / "usb-Acme_Cam_42-video-index0", Clock(), []
+    link.symlink_to("/dev/video7")
+
+    def open_capture(where: str | int) -> FakeCamera:
+        asked.append(where)
+        link.unlink(missing_ok=True)  # unplugged once its frames are read
+        return FakeCamera(1)
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        if clock.now == 3.0:  # plugged in again
+            link.symlink_to("/dev/video2")
+
+    silence = Silence(timeout=5, reconnect=5, monotonic=lambda: clock.now, sleep=sleep)
+    source = iter_frames(str(link), open_capture=open_capture, silence=silence)
+    assert source.live
+    frames = []
+    with pytest.raises(SourceSilent):
+        frames.extend(source)
+    assert (asked, len(frames)) == ([7, 2], 2)
+
+
 class Clock:
     """Time that passes where somebody waits."""
 

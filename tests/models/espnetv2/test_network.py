@@ -24,7 +24,7 @@ from dance_ondevice.models.forward import logits, predict, to_tensor
 from dance_ondevice.models.mapping.class_map import ClassMap
 from dance_ondevice.models.mapping.mapped import mapped
 from dance_ondevice.models.registry import arguments_of, build
-from dance_ondevice.models.weights import load_weights, read_state
+from dance_ondevice.models.weights import arguments_in, load_weights, read_state
 from dance_ondevice.slimming.slim import slim
 
 SIZE = (64, 96)
@@ -72,6 +72,8 @@ def test_the_arguments_follow_from_the_tensors() -> None:
         "decoder": [48, 32, 16],
         "pyramid": 6,
     }
+    wrapped = {f"module.segmentor.{name}": tensor for name, tensor in model.state_dict().items()}
+    assert arguments_in(wrapped, "espnetv2") == arguments_of("espnetv2", shapes)
     assert arguments_of("fastscnn", shapes) == {}
     assert arguments_of("espnetv2", {}) == {}
 

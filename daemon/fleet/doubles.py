@@ -1,0 +1,39 @@
+"""Tells two boards that use one kit apart: a copied SD card takes the board's keys along.
+
+Each start of a board's link has a random word. A restarted link never says an earlier word again; two links
+that run side by side do, turn by turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+__all__ = ["Doubles"]
+
+#: Words of a board that are remembered.
+_REMEMBERED = 8
+#: Returns of an earlier word that show it. One might be a request that was long on its way.
+_RETURNS = 2
+#: How long after the last return two boards are taken for granted, s.
+_HOLD_S = 3600.0
+
+
+class Doubles:
+    """The words that each board's links said, newest last."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._words: dict[str, deque[str]] = {}
+        self._returns: dict[str, deque[float]] = {}
+
+    def heard(self, board: str, word: str) -> bool:
+        """Note a word, empty of an earlier release; returns whether two boards use this kit."""
+        words = self._words.setdefault(board, deque(maxlen=_REMEMBERED))
+        returns = self._returns.setdefault(board, deque(maxlen=_RETURNS))
+        if word and word in words and words[-1] != word:
+            words.remove(word)
+            returns.append(self._monotonic())
+        if word and (not words or words[-1] != word):
+            words.append(word)
+        return len(returns) == _RETURNS and self._monotonic() - returns[0] < _HOLD_S
