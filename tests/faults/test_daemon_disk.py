@@ -92,7 +92,7 @@ FAULTS = [
     ("replace", errno.EROFS, "store_failed"),
 ]
 #: Frames that each fault refuses at least, and that are kept after it.
-REFUSED, KEPT = 4, 12
+REFUSED, KEPT = 4, 6
 
 
 def test_each_write_that_fails_is_refused_and_the_daemon_goes_on(

@@ -29,7 +29,7 @@ def test_a_picture_whose_lower_part_a_decoder_filled_looks_damaged(
 
 @pytest.mark.slow
 def test_whole_pictures_do_not() -> None:
-    for number in range(0, 200, 10):
+    for number in range(0, 200, 25):
         for condition in ("day", "dusk", "rain"):
             image, _ = StreetCamera(seed=2, height=96, width=128).render(number, condition)
             assert not looks_damaged(grey(image)), (number, condition)
