@@ -48,7 +48,7 @@ def test_slimming() -> None:
 
 
 def test_fine_tuning() -> None:
-    seeds = [result(f"slimming-espnetv2-finetune-windows-{seed}")["variants"] for seed in range(2)]
+    seeds = [result(f"slimming-espnetv2-finetune-windows-{seed}")["variants"] for seed in range(3)]
     ours, dense = [one["dance+small-scale"] for one in seeds], [one["dense"] for one in seeds]
     training, inference, memory = (
         100 * mean(1 - one["ratios"][key] for one in ours)
@@ -67,6 +67,33 @@ def test_fine_tuning() -> None:
         f"{training:.0f} % of training's CPU time, {inference:.0f} % of inference's and {memory:.0f} % of "
         f"the memory saved against dense; of {val[0]} points gained on frames of a known drive it costs "
         f"{val[1]}, of {test[0]} at the held-out dusk {test[1]} |"
+    ) in README
+
+
+def test_the_dusk_of_a_published_base() -> None:
+    of = result("camvid-stream-espnetv2-small-dusk")["variants"]
+    dusk, day = (
+        {name: f"{one['final_miou'][light]:.3f}" for name, one in of.items()} for light in ("dusk", "day")
+    )
+    assert (
+        f"{dusk['frozen']} untouched, {dusk['dance_none']} without a label, {dusk['dance_three']} with three "
+        f"labelled frames; the day stays at {day['dance_three']} |"
+    ) in README
+
+
+def test_the_fleet() -> None:
+    arms = {arm["name"]: arm["runs"] for arm in result("fleet-camvid")["arms"]}
+
+    def gains(figure: str) -> list[float]:
+        return [
+            100 * (mean(b[figure] for b in ours["boards"]) - mean(b[figure] for b in alone["boards"]))
+            for ours, alone in zip(arms["fleet"], arms["alone"], strict=True)
+        ]
+
+    union, own = gains("union"), gains("own")
+    assert (
+        f"{min(union):.1f} to {max(union):.1f} points of mIoU over learning alone on all scenes together, "
+        f"{min(own):.1f} to {max(own):.1f} on their own |"
     ) in README
 
 
