@@ -1,7 +1,8 @@
 """Learning for one condition: only the layers behind the encoder train, with fixed normalisation statistics.
 
 The encoder's features are shared; the layers behind it may differ by condition. A condition with its own late
-layers can learn from labels without changing the masks of any other condition.
+layers can learn from labels without changing the masks of any other condition. How far a candidate goes from
+the live weights to the trained ones stands here too, and serves rounds of all conditions as well.
 """
 
 from __future__ import annotations

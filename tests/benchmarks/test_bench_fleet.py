@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from dance_ondevice.models.card import ModelCard
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread_one_seed")]
 
 
+NOTHING = "fleet, all or nothing"
 #: One of each kind.
 ARMS = (
     "alone",
@@ -42,6 +44,10 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     card = ModelCard(architecture="fastscnn", arguments=built, classes=STREET_CLASSES, macs_at=SIZE)
     checkpoint.save(tmp_path / "base", registry.build("fastscnn", 11, built), card)
     monkeypatch.setattr(run, "_CUTS", 1)
+    # With a board of wrong labels, whose gate refuses what the others would have it take.
+    ways = dict(run.ARMS)
+    ways[NOTHING] = replace(ways[NOTHING], last="mislabelled")
+    monkeypatch.setattr(run, "ARMS", ways)
     monkeypatch.setattr("dance_ondevice.benchmarks.fleet.board._BATCHES", 1)
     return [
         *("bench", "fleet", "--dataset", "camvid", "--root", str(tmp_path / "camvid")),
@@ -72,9 +78,11 @@ def test_compares_boards_that_learn_alone_together_and_in_one_place(
             assert board.taken + board.refused == len(whole) <= 2
             half = [j.version for j in board.judgements if j.share == 0.5]
             refused = [j.version for j in whole if not j.taken]
-            assert half == ([] if arm.name == "fleet, all or nothing" else refused)
+            assert half == ([] if arm.name == NOTHING else refused)
+            assert refused or not board.apart, "it shows what a refusal leads to"
             assert all(j.taken == (j.gate_after >= j.gate_before - 0.01) for j in board.judgements)
-            assert board.apart is ("mislabelled" in arm.name and board is boards[-1])
+            wrong = "mislabelled" in arm.name or arm.name == NOTHING
+            assert board.apart is (wrong and board is boards[-1])
     small, large = (report.arms[n].runs[0].boards[0] for n in (1, 3))
     assert 2 * small.sent < large.sent
     assert 2 * small.received < large.received

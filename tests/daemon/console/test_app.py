@@ -60,6 +60,7 @@ async def get(app: Starlette, path: str) -> tuple[int, dict[str, str], str]:
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
 
+    # ASGI calls it a coroutine; for a type checker any awaitable is another thing.
     serving = asyncio.create_task(app(scope, receive, sent.put))  # type: ignore[arg-type]
     start, body = await asyncio.wait_for(sent.get(), 30), await asyncio.wait_for(sent.get(), 30)
     serving.cancel()

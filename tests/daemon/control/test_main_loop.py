@@ -48,8 +48,8 @@ def test_a_thread_that_hangs(
     parts = SimpleNamespace(instruments=SimpleNamespace(frame_counts=dict))
     found = main_loop.run(
         SimpleNamespace(parts=parts),  # type: ignore[arg-type]  # all that it looks at
-        [Thread()],  # type: ignore[list-item]
-        looks,  # type: ignore[arg-type]
+        [Thread()],  # type: ignore[list-item]  # a service is a thread, and this one only beats
+        looks,  # type: ignore[arg-type]  # an event that is never set, and counts who waits for it
         environ={"WATCHDOG_USEC": "60000000"} if watched else {},
         now=lambda: 1_700_000_000.0 + looks.now,
         monotonic=lambda: looks.now,

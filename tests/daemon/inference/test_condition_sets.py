@@ -96,7 +96,7 @@ def test_a_base_that_is_no_better_takes_nothing_from_a_light(*, finite: bool) ->
         found = usual(image, name, condition, out_size)
         return found if finite or name != "base" else replace(found, mean_confidence=np.nan)
 
-    server.predict = predict  # type: ignore[method-assign]
+    server.predict = predict  # type: ignore[method-assign]  # the server as it is, but for one answer
     found: Future[ConditionArrays] = Future()
     found.set_result(estimated)
     sets = ConditionSets(

@@ -185,7 +185,7 @@ def test_a_dead_connection_ends_before_the_attempts_of_its_frames_do(pattern: Pa
     """A pulled cable tells nobody: a frame is given up after five attempts at who seems to listen."""
     endpoint = "tcp://127.0.0.1:*" if pattern == "pub" else "tcp://127.0.0.1:1"
     with sending(endpoint, pattern=pattern) as sender:
-        socket = sender._link._socket  # type: ignore[attr-defined]
+        socket = sender._link._socket  # type: ignore[attr-defined]  # each kind of link has one
         attempts_ms = 1000 * sender._max_attempts * sender._answer_timeout
         assert 0 < socket.getsockopt(zmq.TCP_MAXRT) <= attempts_ms / 2
         if pattern != "pub":
