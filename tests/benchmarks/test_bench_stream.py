@@ -365,7 +365,17 @@ def test_a_street_is_lived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         if v.recipe
         else v
         for v in VARIANTS
-        if v.name in ("frozen", "pretrained_frozen", "naive", "bn", "dance_none", "dance_three", "joint")
+        if v.name
+        in (
+            "frozen",
+            "pretrained_frozen",
+            "naive",
+            "bn",
+            "dance_none",
+            "dance_teacher_judges",
+            "dance_three",
+            "joint",
+        )
     ]
     bench = Bench(stream=lived, base=base, work=tmp_path / "work")
     runs = bench.run(short, (0,))
@@ -382,6 +392,9 @@ def test_a_street_is_lived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert {one.workload for one in none.spent} == {"conditions", "gate"}
     assert "training" in {one.workload for one in three.spent}
     assert runs["naive"][0].promotions
+    judged = runs["dance_teacher_judges"][0].promotions
+    assert judged
+    assert not any("cannot judge" in one.why for one in judged)
     assert len(runs["bn"][0].promotions) == 72 // 16
     assert runs["joint"][0].curve == ()
     assert runs["joint"][0].cpu_seconds > 0
