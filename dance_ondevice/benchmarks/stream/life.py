@@ -242,11 +242,15 @@ class Life:
         elif labels == "three":
             new = self._chosen(condition, new, _THREE)
         elif labels == "teacher" and self._tools.teacher is not None:
-            chosen = self._chosen(condition, new, settings.teacher_frames)
-            new, cost = self._tools.teacher.label(chosen)
+            # A teacher's labels cost no person's time: as many as a verdict needs are held out.
+            most = settings.teacher_frames * (3 if self._variant.teacher_judges else 1)
+            new, cost = self._tools.teacher.label(self._chosen(condition, new, most))
             self._spend("labelling", cost)
-        holds_out = labels == "all" or self._variant.teacher_judges
-        held = min(settings.held_out, len(new) // 3) if holds_out and len(new) >= settings.few else 0
+        held = 0
+        if len(new) >= settings.few and labels == "all":
+            held = min(settings.held_out, len(new) // 3)
+        elif len(new) >= settings.few and self._variant.teacher_judges:
+            held = len(new) // 3
         train, held_out = part(new, held)
         pool.train += train
         pool.held_out += held_out
