@@ -91,6 +91,7 @@ def test_wrong_usage_is_told_before_anything_is_trained(
     assert not (tmp_path / "r.work").exists()
 
 
+@pytest.mark.slow
 def test_whether_a_model_can_be_slimmed_is_found_by_slimming_it(
     camvid_tree: Path, rigid: Path, tmp_path: Path
 ) -> None:

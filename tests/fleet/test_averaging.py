@@ -57,6 +57,7 @@ def offer_of(root: Root, folder: Path, samples: int = 10, base: int = 0) -> byte
     return encode_offer(root, about, tensors, numbers)
 
 
+@pytest.mark.slow
 def test_a_board_that_lost_channels_still_knows_its_place(fleet: tuple[Root, Path, Path]) -> None:
     root, folder, board = fleet
     card, own, numbers = read_arrays(board)

@@ -152,6 +152,7 @@ def test_what_joins_the_branches_keeps_the_channels_of_the_others(name: str) -> 
         assert kept.tolist() == sorted(set(kept.tolist()))
 
 
+@pytest.mark.slow
 @every_case
 def test_branches_of_a_model_that_was_slimmed_unevenly_can_go_too(name: str) -> None:
     model = small(name)

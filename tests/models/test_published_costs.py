@@ -75,6 +75,7 @@ def test_trunk_and_pyramid_have_the_parameters_of_the_mobilenetv2_paper():
     assert found == pytest.approx(4.52e6, abs=0.005e6)
 
 
+@pytest.mark.slow
 def test_macs_are_those_of_a_public_deeplabv3plus():
     # 17.0 G: GitHub, VainF/DeepLabV3Plus-Pytorch, README, "DeepLabV3Plus-MobileNet", PASCAL VOC at 513 x 513:
     # plain convolutions, one 3 x 3 in the decoder. We count at 512 x 512, which is 2 % fewer places; 3 %.

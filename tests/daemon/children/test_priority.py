@@ -48,6 +48,7 @@ print(os.sched_getscheduler(0) == os.SCHED_IDLE, os.nice(0))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("priority", "idle", "nicer_by"), [("background", "True", 19), ("normal", "False", 0)]
 )

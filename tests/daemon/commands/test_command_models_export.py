@@ -28,6 +28,7 @@ def export(state: Path, *arguments: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+@pytest.mark.slow
 def test_a_version_becomes_a_file(state: Path) -> None:
     out = state / "v0.pt"
     code, text = export(state, "v0", "--format", "torchscript", "--out", str(out), "--json")

@@ -154,6 +154,7 @@ def test_the_clock_that_can_be_trusted_tells_what_has_elapsed(
 CLOCK = st.floats(-1e12, 1e12)
 
 
+@pytest.mark.slow
 @given(CLOCK, CLOCK, CLOCK, CLOCK, st.booleans())
 def test_no_clock_refills_more_than_the_cap(
     saved_monotonic: float, saved_now: float, monotonic: float, now: float, same: bool

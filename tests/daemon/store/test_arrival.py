@@ -29,6 +29,7 @@ def test_frames_of_a_wrong_clock_do_not_push_out_those_that_come_after(
     assert left == list(range(80 - len(left), 80)), "the newest stay, whatever they are dated"
 
 
+@pytest.mark.slow
 def test_the_newest_held_out_samples_are_those_that_came_last(paths: StatePaths) -> None:
     size = new_sample(0).size
     with opened(paths) as store:

@@ -199,6 +199,7 @@ def test_a_cut_quota_is_paid_off_in_pieces_and_a_frame_waits_for_one(
     assert left == list(range(301 - len(left), 301)), "the oldest have gone"
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_gone_lets_go_of_what_was_held_out(paths: StatePaths) -> None:
     with stored.opened(paths, quota_bytes=100 * KB) as store:
         for seq in range(60):
@@ -215,6 +216,7 @@ def held(paths: StatePaths, camera: str) -> int:
     return sum(row["camera"] == camera for row in stored.rows(paths).values())
 
 
+@pytest.mark.slow
 def test_a_full_store_keeps_every_light_through_three_days_and_nights(paths: StatePaths) -> None:
     """By day four times as many frames come; the signature's last digits tell how bright a frame is."""
     with stored.opened(paths, quota_bytes=600 * KB) as store:

@@ -63,6 +63,7 @@ def changed(job: jobs.Job) -> float:
     return float(np.mean((now != before)[SIZE[0] // 4 :]))
 
 
+@pytest.mark.slow
 def test_the_rest_of_a_corrected_frame_stays_as_its_condition_serves_it(tmp_path: Path) -> None:
     def job(*, corrected: bool) -> jobs.Job:
         frames = a_corner_is_class(tmp_path, 3, corrected=corrected)

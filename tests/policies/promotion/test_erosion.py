@@ -115,6 +115,7 @@ def test_a_sum_is_never_a_gain(before: Fall, change: float, above: float | None)
         assert after.promotions == before.promotions + 1
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), falls))
 def test_a_card_gives_back_what_it_was_given(lost: dict[str, Fall]) -> None:
     assert decode(encode(lost)) == lost
