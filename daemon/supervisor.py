@@ -402,6 +402,7 @@ class Supervisor:
         endpoint = self._begin(sockets.control).endpoint
         facts = instances.DaemonFile(
             pid=os.getpid(),
+            state_dir=str(self.paths.root.absolute()),
             control=endpoint,
             console=self._begin(sockets.console).endpoint,
             fleet=self._begin(sockets.fleet).endpoint if sockets.fleet else None,
