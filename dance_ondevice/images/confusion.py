@@ -28,7 +28,7 @@ def confusion_matrix(label: NDArray[np.uint8], prediction: NDArray[np.uint8], n_
         (n_classes, n_classes) counts; rows are the label, columns the prediction.
 
     Raises:
-        ValueError: The shapes differ, the ids are no whole numbers, or one that counts is below 0 or not below
+        ValueError: The shapes differ, the ids are no whole numbers, or one that counts is not from 0 to below
             ``n_classes``.
     """
     if label.shape != prediction.shape:

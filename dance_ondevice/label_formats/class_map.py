@@ -147,7 +147,7 @@ def suggest(names: Iterable[str], classes: Sequence[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a text as TOML writes it: as JSON does, but without pairs of surrogates, and with DEL escaped."""
+    """Return a text as TOML writes it: as JSON does, but without surrogates, and with DEL escaped."""
     import json
 
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
