@@ -12,17 +12,25 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.store.operations import AddLabel, AddSample, Call, Operation, Remove, RestoreLabel
+from dance_ondevice.daemon.store.operations import (
+    AddLabel,
+    AddSample,
+    Call,
+    Operation,
+    Remove,
+    RestoreLabel,
+    trouble_after,
+)
 from dance_ondevice.daemon.store.quota import Quota, free_bytes
 from dance_ondevice.daemon.store.samples import (
     NewSample,
     Stored,
     StoreError,
 )
+from dance_ondevice.daemon.store.reading import connect_read_only
 from dance_ondevice.daemon.store.schema import migrate
 from dance_ondevice.daemon.store.writer import GroupWriter
 from dance_ondevice.daemon.system.service import Service
@@ -55,6 +63,7 @@ class StoreSnapshot:
         free_bytes: Free on the file system.
         unreadable: Samples whose image or label cannot be read.
         first_unreadable: Why the first of them cannot; empty without one.
+        trouble: Why frames are not stored, since the last one that was; empty where they are.
     """
 
     samples_labelled: int = 0
@@ -63,6 +72,7 @@ class StoreSnapshot:
     free_bytes: int = 0
     unreadable: int = 0
     first_unreadable: str = ""
+    trouble: str = ""
 
 
 def open_writer(paths: StatePaths) -> Database:
@@ -86,9 +96,7 @@ def open_reader(paths: StatePaths) -> Database:
         StoreError: There is no index, or it cannot be opened.
     """
     try:
-        connection = sqlite3.connect(
-            f"file:{quote(str(paths.database))}?mode=ro", uri=True, timeout=_BUSY_SECONDS
-        )
+        connection = connect_read_only(paths.database, _BUSY_SECONDS)
     except sqlite3.OperationalError as error:
         raise StoreError(
             f"{paths.database} cannot be opened ({error}): has the daemon run with this state directory, "
@@ -143,6 +151,7 @@ class Store(Service):
         self._db: Database | None = None
         self._quota: Quota
         self._writer: GroupWriter
+        self._trouble = ""
         self.workers = (Workers("store-flush", _FLUSHERS),)
 
     def add_sample(self, sample: NewSample) -> Future[Stored]:
@@ -319,6 +328,10 @@ class Store(Service):
         started = time.thread_time()
         try:
             outcomes = self._writer.write(group)
+            frames = {operation.future for operation in group if isinstance(operation, AddSample)}
+            for outcome in outcomes:
+                if outcome.future in frames:
+                    self._trouble = trouble_after(self._trouble, outcome.error)
             self._publish()
         except BaseException as error:
             # The service fails with this error, and its callers must not wait forever.
@@ -329,9 +342,8 @@ class Store(Service):
             outcome.resolve()
         for call in self._after_groups:
             call()
-        frames = sum(isinstance(operation, AddSample) for operation in group)
         if frames:
-            self._on_written(frames, time.thread_time() - started)
+            self._on_written(len(frames), time.thread_time() - started)
         self.beat()
 
     def _pay_off(self) -> None:
@@ -355,4 +367,5 @@ class Store(Service):
             free_bytes=self._quota.free(),
             unreadable=unreadable,
             first_unreadable=first,
+            trouble=self._trouble,
         )

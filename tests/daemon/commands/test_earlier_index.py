@@ -18,7 +18,8 @@ def test_a_folder_of_an_earlier_version_is_read_and_backed_up_as_it_is(
     shutil.copytree(STATE, state)
     before = (state / "dance.db").read_bytes()
     listed = run_json("samples", "list", "--state-dir", str(state))
-    assert listed and all(sample["arrival"] for sample in listed)  # a column that 0.1.0 does not have
+    assert listed
+    assert all(sample["arrival"] for sample in listed)  # a column that 0.1.0 does not have
     run("backup", str(tmp_path / "b.tar"), "--state-dir", str(state))
     run("restore", str(tmp_path / "b.tar"), "--state-dir", str(back))
     assert (state / "dance.db").read_bytes() == before
