@@ -220,8 +220,8 @@ class Supervisor:
         except OSError as error:
             right = "give this user the right to write there"
             raise OSError(
-                f"cannot write in the state folder {paths.root}: {error.strerror or error}; choose another with "
-                "--state-dir or daemon.state_dir, or "
+                f"cannot write in the state folder {paths.root}: {error.strerror or error}; choose another "
+                "with --state-dir or daemon.state_dir, or "
                 f"{'remount its disk for writing' if error.errno == errno.EROFS else right}"
             ) from error
 

@@ -25,12 +25,12 @@ from dance_ondevice.daemon.store.operations import (
     trouble_after,
 )
 from dance_ondevice.daemon.store.quota import Quota, free_bytes
+from dance_ondevice.daemon.store.reading import connect_read_only
 from dance_ondevice.daemon.store.samples import (
     NewSample,
     Stored,
     StoreError,
 )
-from dance_ondevice.daemon.store.reading import connect_read_only
 from dance_ondevice.daemon.store.schema import migrate
 from dance_ondevice.daemon.store.writer import GroupWriter
 from dance_ondevice.daemon.system.service import Service
