@@ -140,8 +140,8 @@ def stream(
     Waits while nobody listens, and sends again what was not answered, and footage that the daemon had no room
     for. Footage is dated as if it ended now.
 
-    Says every 10 seconds how far it is. Exits with 0 if every frame was accepted, 1 if some were refused or
-    not answered or a live source fell silent, 130 after Ctrl-C.
+    Says every 10 seconds how far it is. Exits with 0 if every frame was accepted, 1 if some were refused, not
+    answered or not readable, or a live source fell silent, 130 after Ctrl-C.
     """
     if label_every is not None and label_fraction is not None:
         raise click.UsageError("--label-every and --label-fraction exclude each other")
@@ -200,6 +200,9 @@ def stream(
         ctx.exit(EXIT_INTERRUPTED)
     if failure is not None:
         raise WorkFailed(failure)
+    if frames.unreadable:
+        file, why = next(iter(frames.unreadable.items()))
+        raise WorkFailed(f"{len(frames.unreadable)} files could not be read, such as {file}: {why}")
     if not summary.complete:
         ctx.exit(1)
 
