@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -21,6 +22,17 @@ EXIT_BAD_CONFIG = 78
 EXIT_INTERRUPTED = 130
 
 AnyCallable = TypeVar("AnyCallable", bound=Callable[..., Any])
+
+
+class FiniteRange(click.FloatRange):
+    """A number within limits; "nan", which is neither below nor above any, and "inf" are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or a usage error."""
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is not a number that can be used", param, ctx)
+        return found
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dance_ondevice.daemon.cli import EXIT_INTERRUPTED, WorkFailed, json_option
+from dance_ondevice.daemon.cli import EXIT_INTERRUPTED, FiniteRange, WorkFailed, json_option
 from dance_ondevice.daemon.commands.access import client_curve, client_key_options
 from dance_ondevice.daemon.system.state import CAMERA_NAME
 from dance_ondevice.daemon.terminal import print_json, print_pairs, show_bytes
@@ -82,20 +82,20 @@ def _check_camera(ctx: click.Context, param: click.Parameter, value: str) -> str
 )
 @click.option(
     "--fps",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="Frames a second; by default as fast as the daemon answers.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Send N frames at most.")
 @click.option("--label-every", type=click.IntRange(min=1), metavar="K", help="Label every K-th frame only.")
 @click.option(
     "--label-fraction",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     metavar="F",
     help="Label this share of the frames, evenly spread.",
 )
 @click.option(
     "--source-timeout",
-    type=click.FloatRange(min=0.1),
+    type=FiniteRange(min=0.1),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -103,7 +103,7 @@ def _check_camera(ctx: click.Context, param: click.Parameter, value: str) -> str
 )
 @click.option(
     "--reconnect",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=20.0,
     show_default=True,
     metavar="SECONDS",

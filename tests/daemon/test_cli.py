@@ -75,6 +75,13 @@ def test_an_unknown_command_is_wrong_usage():
     assert "No such command 'dance'" in result.output
 
 
+@pytest.mark.parametrize("words", [["simulate", "--budget", "nan"], ["stream", "x", "--fps", "inf"]])
+def test_numbers_that_are_none_are_wrong_usage(words: list[str]):
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "not a number that can be used" in result.output
+
+
 def test_failed_work_exits_1(monkeypatch: pytest.MonkeyPatch):
     @click.command()
     def failing() -> None:
