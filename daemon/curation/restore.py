@@ -75,22 +75,26 @@ def _unpack(source: Path, folder: Path) -> Restored:
     manifest: bytes | None = None
     touched: set[Path] = set()
     try:
-        with tarfile.open(source, mode="r|") as tar:
+        # Whether or not somebody has compressed it, or unpacked it and packed it again, which adds folders.
+        with tarfile.open(source, mode="r|*") as tar:
             for member in tar:
+                if member.isdir():
+                    continue
+                name = member.name.removeprefix("./")
                 stream = tar.extractfile(member) if member.isreg() else None
-                if stream is None or (member.name != MANIFEST and not belongs(member.name)):
+                if stream is None or (name != MANIFEST and not belongs(name)):
                     raise BackupError(f"{source}: {member.name!r} does not belong into a backup")
                 data = stream.read()
-                if member.name == MANIFEST:
+                if name == MANIFEST:
                     manifest = data
                     continue
-                file = folder / member.name
+                file = folder / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_synced(file, data)
                 os.utime(file, (member.mtime, member.mtime))
-                touched.update(Path(member.name).parents)
-                found[member.name] = len(data), digest_of(data)
-    except tarfile.TarError as error:
+                touched.update(Path(name).parents)
+                found[name] = len(data), digest_of(data)
+    except (tarfile.TarError, EOFError) as error:
         raise BackupError(f"{source} is no whole backup: {error}") from error
     _compare(source, found, manifest)
     for place in touched:

@@ -171,3 +171,19 @@ def test_a_state_is_never_restored_over(made: Path, paths: StatePaths) -> None:
         restore(made, paths)
     with StateLock(paths), pytest.raises(StateInUse):
         restore(made, paths)
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz"])
+def test_a_backup_that_was_packed_again_or_compressed_is_restored(
+    made: Path, paths: StatePaths, tmp_path: Path, kind: str
+) -> None:
+    unpacked, packed, back = tmp_path / "unpacked", tmp_path / f"again.tar.{kind}", tmp_path / "back"
+    with tarfile.open(made) as tar:
+        tar.extractall(unpacked, filter="data")
+    with tarfile.open(packed, f"w:{kind}") as tar:
+        tar.add(unpacked, ".")
+    restore(packed, StatePaths(back))
+    assert set(files(StatePaths(back))) == set(files(paths))
+    packed.write_bytes(packed.read_bytes()[:-300])
+    with pytest.raises(BackupError, match="no whole backup"):
+        restore(packed, StatePaths(tmp_path / "other"))
