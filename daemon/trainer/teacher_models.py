@@ -119,12 +119,8 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
         raise TeacherError(f"{file} does not load: {error}") from error
     (source, *others) = session.get_inputs()
     kind = _INPUTS.get(source.type)
-    if (
-        others
-        or len(source.shape) != 4
-        or source.shape[1] not in (3, *_open(source.shape[1]))
-        or kind is None
-    ):
+    channels = source.shape[1] if len(source.shape) == 4 else 0
+    if others or kind is None or (isinstance(channels, int) and channels != 3):
         raise TeacherError(
             f"{file} must take one batch of images (N, 3, H, W) of floats; it takes "
             + ", ".join(f"{each.name} {each.shape} of {each.type}" for each in session.get_inputs())
@@ -164,11 +160,6 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
         return Seen(table[mask.numpy()], best.numpy())
 
     return see
-
-
-def _open(side: object) -> tuple[object, ...]:
-    """The side itself where any number will do: a name, or None."""
-    return () if isinstance(side, int) else (side,)
 
 
 def _fitted(
