@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ __all__ = ["Seen", "Teacher", "TeacherError", "load_teacher"]
 
 
 #: Types of an ONNX model's input that normalised images can be given in.
-_INPUTS = {
+_INPUTS: Mapping[str, Any] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
     "tensor(double)": np.dtype(np.float64),
