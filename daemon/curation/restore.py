@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dance_ondevice.daemon.curation.backup import FORMAT, MANIFEST, BackupError, belongs, digest_of
-from dance_ondevice.daemon.system.state import StateLock, StatePaths
+from dance_ondevice.daemon.system.owner import command_lock
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import sync_directory, write_synced
 
@@ -46,7 +47,7 @@ def restore(source: Path, paths: StatePaths) -> Restored:
         StateInUse: A daemon runs on the folder.
         OSError: A file cannot be read or written.
     """
-    with StateLock(paths), contextlib.ExitStack() as stack:
+    with command_lock(paths), contextlib.ExitStack() as stack:
         held = [name for name in _PARTS if _holds(paths.root / name)]
         if held:
             raise BackupError(
