@@ -26,7 +26,7 @@ from dance_ondevice.daemon.doctor.model import check_model
 from dance_ondevice.daemon.doctor.ports import check_ports
 from dance_ondevice.daemon.doctor.service import check_keys, check_meter_rights, check_unit
 from dance_ondevice.daemon.doctor.stored import check_anchors, check_samples, check_versions
-from dance_ondevice.daemon.store.reading import connect_read_only
+from dance_ondevice.daemon.store.service import connect_read_only
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.energy.reading import Meter
 from dance_ondevice.files import write_synced

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from dance_ondevice.daemon.doctor.finding import Check
-from dance_ondevice.daemon.store.reading import connect_read_only
+from dance_ondevice.daemon.store.service import connect_read_only
 from dance_ondevice.daemon.system.state import StatePaths
 
 #: Fewer labelled samples than this cannot show every class.

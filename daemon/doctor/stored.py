@@ -11,7 +11,7 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.curation.unreadable import REMEDY
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.planning import anchors
-from dance_ondevice.daemon.store.reading import connect_read_only
+from dance_ondevice.daemon.store.service import connect_read_only
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import check_intact
 from dance_ondevice.documents import DocumentError, decode

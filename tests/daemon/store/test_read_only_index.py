@@ -12,8 +12,7 @@ import pytest
 import stored
 
 from dance_ondevice.daemon.doctor.checks import check_database
-from dance_ondevice.daemon.store.reading import connect_read_only
-from dance_ondevice.daemon.store.service import open_reader
+from dance_ondevice.daemon.store.service import connect_read_only, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
 
 
