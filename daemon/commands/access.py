@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed
+from dance_ondevice.daemon.cli import AS_SERVICE, WorkFailed
 from dance_ondevice.files import read_regular
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def ask(paths: StatePaths, cmd: str, *, timeout: float = 10.0, **args: object) -
     except client.ClientError as error:
         raise WorkFailed(str(error)) from error
     except PermissionError as error:
-        raise WorkFailed(f"{error}; run the command as the daemon's user") from error
+        raise WorkFailed(f"{error}; {AS_SERVICE}") from error
 
 
 def daemon_runs(paths: StatePaths) -> bool:

@@ -165,7 +165,7 @@ def check_state_dir(paths: StatePaths) -> Check:
         seconds = time.monotonic() - started
         probe.unlink()
     except OSError as error:
-        remedy = "run as the daemon's user, or give that user the folder"
+        remedy = "run with sudo, or as the daemon's user, or give that user the folder"
         if error.errno == errno.EROFS:
             remedy = "find why in `dmesg`: a disk with errors is made read-only; then remount it for writing"
         elif error.errno in (errno.ENOSPC, errno.EDQUOT):

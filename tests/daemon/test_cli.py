@@ -117,6 +117,17 @@ def test_other_errors_are_not_swallowed(monkeypatch: pytest.MonkeyPatch):
     assert isinstance(CliRunner().invoke(main, ["status"]).exception, ZeroDivisionError)
 
 
+def test_files_of_the_service_are_no_traceback(monkeypatch: pytest.MonkeyPatch):
+    @click.command()
+    def closed() -> None:
+        raise PermissionError(13, "Permission denied", "/var/lib/dance-ondevice/dance.db")
+
+    with_command(monkeypatch, closed)
+    result = CliRunner().invoke(main, ["status"])
+    assert result.exit_code == 1
+    assert "dance.db'; run the command with sudo" in result.stderr
+
+
 def test_ctrl_c_exits_130_quietly():
     code = """
 import signal, sys, click
