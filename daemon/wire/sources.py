@@ -163,6 +163,8 @@ def _folder(
                     label=_read_label(label, void) if label is not None and label.is_file() else None,
                 )
             except OSError as error:  # removed since, a link that leads nowhere, a bad sector: others follow
+                if error.errno is None or not path.exists():  # with its disk
+                    raise
                 unreadable[str(error.filename or file)] = error.strerror or str(error)
                 continue
             yield frame

@@ -285,6 +285,10 @@ def test_files_that_cannot_be_read_and_hidden_ones_do_not_end_a_folder(folder: P
 
     assert [frame.name for frame in source] == before
     assert [Path(name).name for name in source.unreadable] == ["0_gone.jpg", "0_pipe.jpg"]
+    source = iter_frames(str(train))
+    train.rename(folder / "taken out")
+    with pytest.raises(FileNotFoundError):
+        next(iter(source))
 
 
 def test_camera_that_cannot_be_opened() -> None:
@@ -308,7 +312,7 @@ def test_synthetic_street() -> None:
     for index, frame in enumerate(frames):
         bgr, ids = camera.render(40 + index, "dusk")
         assert frame.image == images.encode_jpeg(bgr)
-        assert frame.label == (images.encode_png(ids) if index == 2 else None)
+        assert frame.label == (images.encode_label(ids) if index == 2 else None)
 
 
 def test_synthetic_street_needs_no_options() -> None:
