@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -19,8 +20,21 @@ if TYPE_CHECKING:
 
 EXIT_BAD_CONFIG = 78
 EXIT_INTERRUPTED = 130
+#: What to do where this user may not open a file of the service.
+AS_SERVICE = "run the command with sudo, or as the daemon's user"
 
 AnyCallable = TypeVar("AnyCallable", bound=Callable[..., Any])
+
+
+class FiniteRange(click.FloatRange):
+    """A number within limits; "nan", which is neither below nor above any, and "inf" are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or a usage error."""
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is not a number that can be used", param, ctx)
+        return found
 
 
 @dataclass(frozen=True)
@@ -112,11 +126,16 @@ class CommandTable(click.Group):
             formatter.write_dl([(name, lazy.help) for name, lazy in TABLE.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a bad configuration and Ctrl-C get their own exit statuses."""
+        """Run the command; a bad configuration and Ctrl-C get their own exit statuses.
+
+        Files of the service, which it shares with root alone, are an error of the user's like any other.
+        """
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+        except PermissionError as error:
+            raise WorkFailed(f"{error}; {AS_SERVICE}") from error
         except (
             Exception
         ) as error:  # only ConfigError is handled, which commands import with the configuration
@@ -150,7 +169,7 @@ def state_dir_option(function: AnyCallable) -> AnyCallable:
         "--state-dir",
         "state_dir",
         metavar="DIR",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=click.Path(path_type=Path, file_okay=False, readable=False),
         envvar="DANCE_STATE_DIR",
         show_envvar=True,
         help="State folder of the daemon; by default that of the configuration or of the running daemon.",

@@ -6,6 +6,7 @@ Parts know nothing of each other but what is handed to them here. The first one 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import threading
@@ -217,9 +218,11 @@ class Supervisor:
                 f"{error.filename} is no folder: if it is a link to another disk, mount that disk"
             ) from error
         except OSError as error:
+            right = "give this user the right to write there"
             raise OSError(
                 f"cannot write in the state folder {paths.root}: {error.strerror or error}; choose another "
-                "with --state-dir or daemon.state_dir, or give this user the right to write there"
+                "with --state-dir or daemon.state_dir, or "
+                f"{'remount its disk for writing' if error.errno == errno.EROFS else right}"
             ) from error
 
     def _start_core(self, instruments: Instruments, *, history_lost: bool) -> Core:
@@ -402,6 +405,7 @@ class Supervisor:
         endpoint = self._begin(sockets.control).endpoint
         facts = instances.DaemonFile(
             pid=os.getpid(),
+            state_dir=str(self.paths.root.absolute()),
             control=endpoint,
             console=self._begin(sockets.console).endpoint,
             fleet=self._begin(sockets.fleet).endpoint if sockets.fleet else None,

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dance_ondevice.images.brightness import check_grey
 from dance_ondevice.images.codec import encode_jpeg
 from dance_ondevice.images.labels import IGNORE
 
@@ -76,6 +77,9 @@ class Indicator(Protocol):
             bits_per_pixel: Bits per pixel of the frame's JPEG, 8 * bytes / (native width * native height);
                 None for a frame of another format. Most indicators ignore it.
             deviation: Standard deviation of the luma in grey levels, if it was computed before.
+
+        Raises:
+            ValueError: The array is no luma of uint8.
         """
 
 
@@ -119,6 +123,7 @@ class DetailLoss:
         self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None, deviation: float | None = None
     ) -> Complexity:
         """Score an (h, w) uint8 luma image; a flat one scores 0."""
+        check_grey(grey)
         # cv2 is imported on use throughout: its pixel limit can only be set before the first import.
         import cv2
 
@@ -152,6 +157,7 @@ class EdgeDensity:
         self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None, deviation: float | None = None
     ) -> Complexity:
         """Score an (h, w) uint8 luma image; a flat one scores 0."""
+        check_grey(grey)
         import cv2
 
         # Replicated borders, so that the frame's rim is never an edge and a single pixel has no gradient.
@@ -169,6 +175,7 @@ class LumaEntropy:
         self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None, deviation: float | None = None
     ) -> Complexity:
         """Score an (h, w) uint8 luma image; a flat one scores 0."""
+        check_grey(grey)
         import cv2
 
         counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel()
@@ -190,6 +197,7 @@ class JpegBitsPerPixel:
     ) -> Complexity:
         """Score a frame by ``bits_per_pixel``, or an (h, w) uint8 luma image without it."""
         if bits_per_pixel is None:
+            check_grey(grey)
             bits_per_pixel = 8 * len(encode_jpeg(grey, _JPEG_QUALITY)) / grey.size
         return Complexity(score=bits_per_pixel / (bits_per_pixel + _TYPICAL_BITS_PER_PIXEL), by_scale={})
 
@@ -209,6 +217,7 @@ class SpectralSlope:
         self, grey: NDArray[np.uint8], bits_per_pixel: float | None = None, deviation: float | None = None
     ) -> Complexity:
         """Score an (h, w) uint8 luma image; one that is flat or too small for two octaves scores 0."""
+        check_grey(grey)
         import cv2
 
         variances = [_variance(grey)]

@@ -13,8 +13,10 @@ from dance_ondevice.complexity import (
     label_boundary_density,
     make_indicator,
 )
+from dance_ondevice.images.brightness import luma_and_contrast
 from dance_ondevice.images.codec import encode_jpeg
 from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.images.signature import signature
 
 SCALES = (1.0, 0.75, 0.5)
 
@@ -183,3 +185,15 @@ def test_names_and_scales_are_checked() -> None:
         make_indicator("entropy", SCALES)
     with pytest.raises(ValueError, match=r"\[0.0, 1.5\]"):
         make_indicator("detail_loss", (1.0, 0.0, 1.5))
+
+
+@each
+@pytest.mark.parametrize(
+    "picture",
+    [texture(1) / 255, texture(1).astype(np.uint16) * 257, np.dstack([texture(1)] * 3), texture(1)[:0]],
+    ids=["fractions", "16 bits", "colour", "empty"],
+)
+def test_a_score_of_anything_but_luma_is_an_error(indicator: Indicator, picture: np.ndarray) -> None:
+    for measure in (indicator.measure, luma_and_contrast, signature):
+        with pytest.raises(ValueError, match=r"grey image \(H, W\) of uint8"):
+            measure(picture)

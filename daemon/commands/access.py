@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed
+from dance_ondevice.daemon.cli import AS_SERVICE, WorkFailed
 from dance_ondevice.files import read_regular
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def ask(paths: StatePaths, cmd: str, *, timeout: float = 10.0, **args: object) -
     except client.ClientError as error:
         raise WorkFailed(str(error)) from error
     except PermissionError as error:
-        raise WorkFailed(f"{error}; run the command as the daemon's user") from error
+        raise WorkFailed(f"{error}; {AS_SERVICE}") from error
 
 
 def daemon_runs(paths: StatePaths) -> bool:
@@ -95,7 +95,7 @@ def model_classes(paths: StatePaths, config_path: Path | None) -> tuple[str, ...
 
 @contextmanager
 def index(paths: StatePaths) -> Iterator[Database]:
-    """The database of a state folder, read-only.
+    """The database of a state folder, read-only; of an earlier version's a migrated copy.
 
     Raises:
         WorkFailed: there is none, or it cannot be read.
@@ -103,12 +103,13 @@ def index(paths: StatePaths) -> Iterator[Database]:
     import sqlite3
 
     from dance_ondevice.daemon.store.samples import StoreError
+    from dance_ondevice.daemon.store.schema import up_to_date
     from dance_ondevice.daemon.store.service import open_reader
 
     if not paths.database.is_file():
         raise WorkFailed(f"{paths.database} is not there; give the daemon's folder with --state-dir")
     try:
-        database = open_reader(paths)
+        database = up_to_date(open_reader(paths))
         try:
             yield database
         finally:

@@ -65,13 +65,14 @@ def _rebuild(paths: StatePaths, config: Config, *, quiet: bool) -> None:
     from dance_ondevice.complexity import make_indicator
     from dance_ondevice.daemon.store.reconcile import rebuild_index
     from dance_ondevice.daemon.store.schema import SchemaTooNew
-    from dance_ondevice.daemon.system.state import StateInUse, StateLock
+    from dance_ondevice.daemon.system.owner import command_lock
+    from dance_ondevice.daemon.system.state import StateInUse
 
     if not paths.root.is_dir():
         raise WorkFailed(f"{paths.root} is not there; give the daemon's folder with --state-dir")
     indicator = make_indicator(config.complexity.indicator, config.data_slimming.scales)
     try:
-        with StateLock(paths):
+        with command_lock(paths):
             report = rebuild_index(paths, score=lambda grey: indicator.measure(grey).score)
     except (StateInUse, SchemaTooNew, OSError) as error:
         raise WorkFailed(str(error)) from error

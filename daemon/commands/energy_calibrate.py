@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, load_config
+from dance_ondevice.daemon.cli import FiniteRange, WorkFailed, config_option, json_option, load_config
 from dance_ondevice.daemon.terminal import print_json, print_table
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "--reference",
     "references",
     metavar="WATTS",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     multiple=True,
     help="What a meter of yours shows: idle first, then under each load; what is not given is asked for.",
 )
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0.1, max=600),
+    type=FiniteRange(min=0.1, max=600),
     default=20.0,
     show_default=True,
     help="How long each load runs.",
@@ -142,7 +142,7 @@ def _describe(busy: int, cores: int) -> str:
 
 def _ask() -> float:
     watts: float = click.prompt(
-        "Mean watts that your meter showed meanwhile", type=click.FloatRange(min=0), err=True
+        "Mean watts that your meter showed meanwhile", type=FiniteRange(min=0), err=True
     )
     return watts
 

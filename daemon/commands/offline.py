@@ -25,13 +25,14 @@ def offline_versions(paths: StatePaths, now: Callable[[], float]) -> Iterator[Ve
         WorkFailed: The folder is missing, a daemon runs on it, or it cannot be used.
     """
     from dance_ondevice.daemon.store.service import Store
-    from dance_ondevice.daemon.system.state import StateInUse, StateLock
+    from dance_ondevice.daemon.system.owner import command_lock
+    from dance_ondevice.daemon.system.state import StateInUse
     from dance_ondevice.daemon.versions.versions import VersionError, Versions
 
     if not paths.root.is_dir():
         raise WorkFailed(f"{paths.root} is not there; give the daemon's folder with --state-dir")
     try:
-        with StateLock(paths):
+        with command_lock(paths):
             for folder in (paths.samples, paths.models, paths.rounds):
                 folder.mkdir(parents=True, exist_ok=True)
             # Without limits: nothing is stored, and nothing may be evicted.

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
+from dance_ondevice.daemon.cli import FiniteRange, WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands.access import ask, target
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import Waiting, print_json, print_pairs, show
@@ -53,7 +53,7 @@ def resume(config_path: Path | None, state_dir: Path | None) -> None:
 @click.option("--wait", is_flag=True, help="Wait for the round and print what came of it.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="SECONDS",
     help="Longest wait; the round itself goes on.",
 )

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, load_config, state_dir_option
+from dance_ondevice.daemon.cli import (
+    FiniteRange,
+    WorkFailed,
+    config_option,
+    json_option,
+    load_config,
+    state_dir_option,
+)
 from dance_ondevice.daemon.commands.access import index, target
 from dance_ondevice.daemon.commands.energy import bar
 from dance_ondevice.daemon.terminal import print_json, show
@@ -32,7 +39,7 @@ _NAMED_DAYS = 15
 @state_dir_option
 @click.option(
     "--budget",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     metavar="JOULES",
     help="Joules a day; by default energy.budget_joules_per_day.",
 )

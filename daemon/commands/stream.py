@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dance_ondevice.daemon.cli import EXIT_INTERRUPTED, WorkFailed, json_option
+from dance_ondevice.daemon.cli import EXIT_INTERRUPTED, FiniteRange, WorkFailed, json_option
 from dance_ondevice.daemon.commands.access import client_curve, client_key_options
 from dance_ondevice.daemon.system.state import CAMERA_NAME
 from dance_ondevice.daemon.terminal import print_json, print_pairs, show_bytes
@@ -82,20 +82,20 @@ def _check_camera(ctx: click.Context, param: click.Parameter, value: str) -> str
 )
 @click.option(
     "--fps",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="Frames a second; by default as fast as the daemon answers.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Send N frames at most.")
 @click.option("--label-every", type=click.IntRange(min=1), metavar="K", help="Label every K-th frame only.")
 @click.option(
     "--label-fraction",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     metavar="F",
     help="Label this share of the frames, evenly spread.",
 )
 @click.option(
     "--source-timeout",
-    type=click.FloatRange(min=0.1),
+    type=FiniteRange(min=0.1),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -103,7 +103,7 @@ def _check_camera(ctx: click.Context, param: click.Parameter, value: str) -> str
 )
 @click.option(
     "--reconnect",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=20.0,
     show_default=True,
     metavar="SECONDS",
@@ -140,8 +140,8 @@ def stream(
     Waits while nobody listens, and sends again what was not answered, and footage that the daemon had no room
     for. Footage is dated as if it ended now.
 
-    Says every 10 seconds how far it is. Exits with 0 if every frame was accepted, 1 if some were refused or
-    not answered or a live source fell silent, 130 after Ctrl-C.
+    Says every 10 seconds how far it is. Exits with 0 if every frame was accepted, 1 if some were refused, not
+    answered or not readable, or a live source fell silent, 130 after Ctrl-C.
     """
     if label_every is not None and label_fraction is not None:
         raise click.UsageError("--label-every and --label-fraction exclude each other")
@@ -200,6 +200,9 @@ def stream(
         ctx.exit(EXIT_INTERRUPTED)
     if failure is not None:
         raise WorkFailed(failure)
+    if frames.unreadable:
+        file, why = next(iter(frames.unreadable.items()))
+        raise WorkFailed(f"{len(frames.unreadable)} files could not be read, such as {file}: {why}")
     if not summary.complete:
         ctx.exit(1)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from dance_ondevice.daemon.config.endpoints import ENDPOINTS, from_folder, wrong_endpoints
 from dance_ondevice.daemon.config.rules import RULES
 from dance_ondevice.daemon.config.sections import UNTRAINED, Config
 from dance_ondevice.daemon.config.values import is_loopback, listen_address, tcp_host
@@ -107,9 +108,11 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Lo
     for key, value in (overrides or {}).items():
         origins[key] = COMMAND_LINE
         _accept(key, value, COMMAND_LINE, values, problems)
-    for key in _PATHS:
+    for key in (*_PATHS, *ENDPOINTS):
         folder = Path.cwd() if path is None or origins[key] == COMMAND_LINE else path.absolute().parent
-        if values.get(key) and values[key] != UNTRAINED:
+        if key in ENDPOINTS and key in values:
+            values[key] = from_folder(values[key], folder)
+        elif values.get(key) and values[key] != UNTRAINED:
             values[key] = str(folder / str(values[key]))
     config = _build(values)
     refused = {problem.key for problem in problems}
@@ -301,13 +304,7 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
         yield problem(
             "ingest.bind", ingest.bind, "at least one endpoint in bind, subscribe or subscribe_bind"
         )
-    if twice := [bind for bind in ingest.subscribe_bind if bind in ingest.bind and not _any_port(bind)]:
-        yield problem("ingest.subscribe_bind", twice[0], "an endpoint that ingest.bind does not use")
-    publish = config.inference.publish
-    if config.inference.enabled and not _any_port(publish):
-        for key, endpoints in (("bind", ingest.bind), ("subscribe_bind", ingest.subscribe_bind)):
-            if publish in endpoints:
-                yield problem("inference.publish", publish, f"an endpoint that ingest.{key} does not use")
+    yield from (problem(key, found, allowed) for key, found, allowed in wrong_endpoints(config))
     energy = config.energy
     if energy.max_watts and energy.max_watts < energy.idle_watts:
         yield problem(
@@ -322,8 +319,3 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
         yield problem("fleet.kit", config.fleet.kit, "a folder boards/NAME that `fleet init` made")
     if config.training.anchors and not _is_there(Path(config.training.anchors).is_dir):
         yield problem("training.anchors", config.training.anchors, "a folder that exists")
-
-
-def _any_port(endpoint: str) -> bool:
-    """Whether an endpoint asks for any free port: two such endpoints do not collide."""
-    return endpoint.endswith(":*")

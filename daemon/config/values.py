@@ -51,10 +51,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def tcp_address(endpoint: str) -> tuple[str, int] | None:
+    """The host and port of a ``tcp://`` endpoint, port 0 for any free one; None for other transports."""
+    match = _TCP.fullmatch(endpoint)
+    return (match[1].strip("[]"), 0 if match[2] == "*" else int(match[2])) if match else None
+
+
 def tcp_host(endpoint: str) -> str | None:
     """The host of a ``tcp://`` endpoint; None for other transports."""
-    match = _TCP.fullmatch(endpoint)
-    return match[1].strip("[]") if match else None
+    address = tcp_address(endpoint)
+    return address[0] if address else None
 
 
 def is_endpoint(value: str, *, bind: bool) -> bool:

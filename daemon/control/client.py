@@ -69,7 +69,9 @@ def _check_served(endpoint: str) -> None:
     try:
         served = is_served(path)
     except PermissionError as error:
-        raise ClientError(f"this user may not open {path}; run the command as the daemon's user") from error
+        raise ClientError(
+            f"this user may not open {path}; run the command with sudo, or as the daemon's user"
+        ) from error
     except OSError as error:
         raise ClientError(f"{endpoint} is not a control socket: {error.strerror or error}") from error
     if not served:

@@ -85,7 +85,7 @@ def read_token(paths: StatePaths) -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise TokenError(
-            f"{paths.console_token} cannot be read: {error}; run as the daemon's user"
+            f"{paths.console_token} cannot be read: {error}; run with sudo, or as the daemon's user"
         ) from error
     if not _TOKEN.fullmatch(text):
         raise TokenError(

@@ -36,9 +36,13 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DaemonFile(msgspec.Struct, frozen=True, kw_only=True):
-    """``daemon.json`` in the state folder: the endpoints that the running daemon has bound."""
+    """``daemon.json`` in the state folder: the endpoints that the running daemon has bound.
+
+    ``state_dir`` is that folder, as the daemon names it; empty where an earlier version wrote the file.
+    """
 
     pid: int
+    state_dir: str = ""
     control: str
     ingest: tuple[str, ...] = ()
     subscribe_bind: tuple[str, ...] = ()
@@ -137,13 +141,24 @@ def write_daemon_file(paths: StatePaths, content: DaemonFile) -> None:
 def read_daemon_file(paths: StatePaths) -> DaemonFile | None:
     """Read the endpoints that the daemon of a state folder published; None when there is no readable file.
 
+    The file in a copy of a folder, made while its daemon ran, names the daemon of the original: None.
+
     Raises:
         PermissionError: This user may not read the file.
     """
     try:
-        return decode(read_regular(paths.daemon_file), DaemonFile)
+        found = decode(read_regular(paths.daemon_file), DaemonFile)
     except (FileNotFoundError, NotADirectoryError, DocumentError):
         return None
+    return None if _is_another(Path(found.state_dir), paths.root) else found
+
+
+def _is_another(told: Path, root: Path) -> bool:
+    """Whether a folder that a file names is there and is not the file's own, under whatever name."""
+    try:
+        return told.is_absolute() and not told.samefile(root)
+    except OSError:  # that of a container, or of the board that the file came from: nobody answers there
+        return False
 
 
 def _user_dir(environ: Mapping[str, str]) -> Path:

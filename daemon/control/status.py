@@ -347,7 +347,9 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
         warnings.append(parts.versions.note)
     if parts.meter_note:
         warnings.append(parts.meter_note)
-    if (store := parts.store.snapshot()).unreadable:
+    if (store := parts.store.snapshot()).trouble:
+        warnings.append(f"frames that are to be kept are not stored: {store.trouble}")
+    if store.unreadable:
         count = store.unreadable
         warnings.append(
             f"{count} stored sample{'' if count == 1 else 's'} cannot be read and "

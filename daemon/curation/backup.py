@@ -178,7 +178,8 @@ def _copy_index(paths: StatePaths, copy: Path) -> _Stored:
         try:
             source.conn.backup(target)
             target.execute("PRAGMA journal_mode = DELETE")
-            rows = target.execute("SELECT path, label_path FROM samples ORDER BY arrival").fetchall()
+            # In the order of storing; an index of an earlier version is backed up as it is.
+            rows = target.execute("SELECT path, label_path FROM samples ORDER BY rowid").fetchall()
         finally:
             target.close()
     finally:

@@ -11,7 +11,8 @@ from sqlite_utils import Database
 from dance_ondevice.daemon.store.samples import StoreError, delete_samples
 from dance_ondevice.daemon.store.schema import migrate
 from dance_ondevice.daemon.store.service import Store, open_writer
-from dance_ondevice.daemon.system.state import StateLock, StatePaths
+from dance_ondevice.daemon.system.owner import command_lock
+from dance_ondevice.daemon.system.state import StatePaths
 
 __all__ = [
     "MOST_AT_ONCE",
@@ -122,7 +123,7 @@ def remove_here(paths: StatePaths, ids: Sequence[str]) -> int:
         SampleInUseError: An open round uses one of them.
         sqlite3.Error: The index failed; samples that it still lists are untouched.
     """
-    with StateLock(paths):
+    with command_lock(paths):
         db = open_writer(paths)
         try:
             migrate(db)

@@ -7,12 +7,14 @@ import os
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dance_ondevice.daemon.curation.backup import FORMAT, MANIFEST, BackupError, belongs, digest_of
-from dance_ondevice.daemon.system.state import StateLock, StatePaths
+from dance_ondevice.daemon.system.owner import command_lock
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import sync_directory, write_synced
 
@@ -45,56 +47,99 @@ def restore(source: Path, paths: StatePaths) -> Restored:
         StateInUse: A daemon runs on the folder.
         OSError: A file cannot be read or written.
     """
-    with StateLock(paths):
+    with command_lock(paths), contextlib.ExitStack() as stack:
         held = [name for name in _PARTS if _holds(paths.root / name)]
         if held:
             raise BackupError(
                 f"{paths.root} holds a state already ({', '.join(held)}); give an empty folder with "
                 "--state-dir, or move that one away"
             )
-        for left in paths.root.glob(f"{_SCRATCH}*"):  # left by a restore that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=paths.root, prefix=_SCRATCH) as scratch:
-            found = _unpack(source, Path(scratch))
-            for name in _PARTS:
-                if (Path(scratch) / name).exists():
-                    with contextlib.suppress(OSError):  # an empty folder in its place
-                        (paths.root / name).rmdir()
-                    (Path(scratch) / name).rename(paths.root / name)
-            sync_directory(paths.root)
+        disks = {name: _disk(paths.root, name) for name in _PARTS}
+        scratch: dict[Path, Path] = {}
+        for disk in dict.fromkeys(disks.values()):
+            for left in disk.glob(f"{_SCRATCH}*"):  # left by a restore that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            scratch[disk] = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=disk, prefix=_SCRATCH)))
+        found = _unpack(source, {name: scratch[disk] for name, disk in disks.items()})
+        _move({scratch[disk] / name: (disk, paths.root / name) for name, disk in disks.items()})
+        sync_directory(paths.root)
     return found
 
 
 def _holds(place: Path) -> bool:
-    return any(place.iterdir()) if place.is_dir() else place.exists()
+    """Whether there is anything in a place; what a new file system or a killed restore left is nothing."""
+    if not place.is_dir():
+        return place.exists()
+    return any(left.name != "lost+found" and not left.name.startswith(_SCRATCH) for left in place.iterdir())
 
 
-def _unpack(source: Path, folder: Path) -> Restored:
-    """Write the content of a backup into a folder, and compare all of it with the manifest."""
+def _disk(root: Path, name: str) -> Path:
+    """The folder in which a part is unpacked: its own, where that is a link or a disk of its own."""
+    place = root / name
+    return place if place.is_dir() and (place.is_symlink() or place.is_mount()) else root
+
+
+def _move(parts: Mapping[Path, tuple[Path, Path]]) -> None:
+    """Move what was unpacked to its places; an error takes back what was moved.
+
+    Args:
+        parts: For each unpacked part the folder it was unpacked in, and its place, which may be that folder.
+    """
+    moved: list[Path] = []
+    try:
+        for part, (disk, place) in parts.items():
+            if not part.exists():
+                continue
+            if disk == place:
+                pairs = [(child, place / child.name) for child in part.iterdir()]
+            else:
+                pairs = [(part, place)]
+                with contextlib.suppress(OSError):  # an empty folder in its place
+                    place.rmdir()
+            for source, target in pairs:
+                source.rename(target)
+                moved.append(target)
+            sync_directory(disk)
+    except BaseException:
+        for target in reversed(moved):
+            if target.is_dir():
+                shutil.rmtree(target, ignore_errors=True)
+            else:
+                target.unlink(missing_ok=True)
+        raise
+
+
+def _unpack(source: Path, folders: Mapping[str, Path]) -> Restored:
+    """Write each part of a backup into its folder, and compare all of it with the manifest."""
     found: dict[str, tuple[int, str]] = {}
     manifest: bytes | None = None
     touched: set[Path] = set()
     try:
-        with tarfile.open(source, mode="r|") as tar:
+        # Whether or not somebody has compressed it, or unpacked it and packed it again, which adds folders.
+        with tarfile.open(source, mode="r|*") as tar:
             for member in tar:
+                if member.isdir():
+                    continue
+                name = member.name.removeprefix("./")
                 stream = tar.extractfile(member) if member.isreg() else None
-                if stream is None or (member.name != MANIFEST and not belongs(member.name)):
+                if stream is None or (name != MANIFEST and not belongs(name)):
                     raise BackupError(f"{source}: {member.name!r} does not belong into a backup")
                 data = stream.read()
-                if member.name == MANIFEST:
+                if name == MANIFEST:
                     manifest = data
                     continue
-                file = folder / member.name
+                folder = folders[name.partition("/")[0]]
+                file = folder / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_synced(file, data)
                 os.utime(file, (member.mtime, member.mtime))
-                touched.update(Path(member.name).parents)
-                found[member.name] = len(data), digest_of(data)
-    except tarfile.TarError as error:
+                touched.update(folder / parent for parent in Path(name).parents)
+                found[name] = len(data), digest_of(data)
+    except (tarfile.TarError, EOFError) as error:
         raise BackupError(f"{source} is no whole backup: {error}") from error
     _compare(source, found, manifest)
     for place in touched:
-        sync_directory(folder / place)
+        sync_directory(place)
     return Restored(len(found), sum(size for size, _ in found.values()))
 
 

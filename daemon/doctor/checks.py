@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import secrets
@@ -25,6 +26,7 @@ from dance_ondevice.daemon.doctor.model import check_model
 from dance_ondevice.daemon.doctor.ports import check_ports
 from dance_ondevice.daemon.doctor.service import check_keys, check_meter_rights, check_unit
 from dance_ondevice.daemon.doctor.stored import check_anchors, check_samples, check_versions
+from dance_ondevice.daemon.store.service import connect_read_only
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.energy.reading import Meter
 from dance_ondevice.files import write_synced
@@ -163,7 +165,11 @@ def check_state_dir(paths: StatePaths) -> Check:
         seconds = time.monotonic() - started
         probe.unlink()
     except OSError as error:
-        remedy = "run as the daemon's user, or give that user the folder"
+        remedy = "run with sudo, or as the daemon's user, or give that user the folder"
+        if error.errno == errno.EROFS:
+            remedy = "find why in `dmesg`: a disk with errors is made read-only; then remount it for writing"
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "free some space on its disk"
         return Check(name, "failure", f"{folder}: {error.strerror}", remedy)
     detail = f"{paths.root}, a flush takes {seconds * 1000:.1f} ms"
     if folder != paths.root:
@@ -199,7 +205,7 @@ def check_database(paths: StatePaths) -> Check:
         return Check("database", "ok", "none yet; it is made, or rebuilt from the files, at the next start")
     remedy = "stop the daemon and run `dance-ondevice doctor --rebuild-index`; images and labels are kept"
     try:
-        connection = sqlite3.connect(f"{paths.database.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
+        connection = connect_read_only(paths.database)
         try:
             found = [str(row[0]) for row in connection.execute("pragma quick_check(3)")]
         finally:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from dance_ondevice.daemon.doctor.finding import Check
+from dance_ondevice.daemon.store.service import connect_read_only
 from dance_ondevice.daemon.system.state import StatePaths
 
 #: Fewer labelled samples than this cannot show every class.
@@ -17,9 +18,7 @@ _ENOUGH = 8
 def check_labels(paths: StatePaths, classes: Sequence[str]) -> Check | None:
     """Check that each class has pixels in some label; None where there is no readable index."""
     try:
-        with contextlib.closing(
-            sqlite3.connect(f"{paths.database.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)
-        ) as connection:
+        with contextlib.closing(connect_read_only(paths.database)) as connection:
             rows = connection.execute(
                 "SELECT classes, count(*) FROM samples WHERE label_path IS NOT NULL GROUP BY classes"
             ).fetchall()

@@ -11,6 +11,7 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.curation.unreadable import REMEDY
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.planning import anchors
+from dance_ondevice.daemon.store.service import connect_read_only
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import check_intact
 from dance_ondevice.documents import DocumentError, decode
@@ -36,8 +37,7 @@ def check_samples(paths: StatePaths) -> Check | None:
     if not paths.database.is_file():
         return None
     try:
-        uri = f"{paths.database.absolute().as_uri()}?mode=ro"
-        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=10.0)) as connection:
+        with contextlib.closing(connect_read_only(paths.database)) as connection:
             columns = {row[1] for row in connection.execute("PRAGMA table_info(samples)")}
             marked = "unreadable" if "unreadable" in columns else "NULL"
             rows = connection.execute(f"SELECT id, path, label_path, bytes, {marked} FROM samples").fetchall()

@@ -53,7 +53,7 @@ LABELS = {
     + f" or `{OUTCOMES[-1]}`; of a fleet's versions on a board `taken`, `refused`, `scored` (for the "
     "others) or `failed`; of offers `admitted` or `refused`; of versions on the server "
     "`published` or `declined`",
-    "reason": "why a message was refused, as a short word (`store_full`, `header`, ...); "
+    "reason": "why a message was refused, as a short word (`store_full`, `store_failed`, `header`, ...); "
     "why no round starts: "
     + ", ".join(f"`{reason}`" for reason in REASONS)
     + "; why a fleet's server did not "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dance_ondevice.daemon.children.jobs import JobSample
 from dance_ondevice.datasets.camvid import read_label
-from dance_ondevice.datasets.listing import IMAGE_SUFFIXES, LabelledImage, with_plain_labels
+from dance_ondevice.datasets.listing import LabelledImage, is_image, with_plain_labels
 from dance_ondevice.policies.rounds.rehearsal import is_anchor
 
 __all__ = ["AnchorError", "job_samples", "names"]
@@ -64,7 +64,7 @@ def _pairs(root: Path) -> dict[str, tuple[Path, Path]]:
     return {
         file.stem: (file, labels / f"{file.stem}.png")
         for file in sorted(images.iterdir())
-        if file.suffix.lower() in IMAGE_SUFFIXES and (labels / f"{file.stem}.png").is_file()
+        if is_image(file) and (labels / f"{file.stem}.png").is_file()
     }
 
 

@@ -96,3 +96,11 @@ def index_error(error: BaseException) -> StoreError:
     if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
         return StoreFull("the disk is full: the index could not be written; free some space")
     return StoreError(f"the index could not be written: {error}")
+
+
+def trouble_after(before: str, error: BaseException | None) -> str:
+    """Why frames are not stored, after one more frame: the first reason while it lasts, empty once one is."""
+    if error is None:
+        return ""
+    # Errors of other classes are about the frame or its label, not about the store.
+    return before or (str(error) if type(error) in (StoreError, StoreFull) else "")

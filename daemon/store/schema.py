@@ -370,3 +370,22 @@ def migrate(db: Database) -> None:
             "install the version that made it, or move dance.db away to have it rebuilt from the files"
         )
     changes.apply(db)
+
+
+def up_to_date(db: Database) -> Database:
+    """Return a database to read from: itself, or a migrated copy in memory of one of an earlier version.
+
+    So commands can read a folder before the first start of this version, which migrates it for good. A
+    database that is no index, or that a later version has changed, is returned as it is.
+    """
+    if "_sqlite_migrations" not in db.table_names():
+        return db
+    rows = db.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [MIGRATION_SET])
+    applied = {name for (name,) in rows.fetchall()}
+    if not applied < {name for name, _ in _CHANGES}:
+        return db
+    copy = Database(memory=True, execute_plugins=False)
+    db.conn.backup(copy.conn)
+    db.close()
+    migrate(copy)
+    return copy

@@ -16,7 +16,15 @@ from urllib.parse import quote
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.store.operations import AddLabel, AddSample, Call, Operation, Remove, RestoreLabel
+from dance_ondevice.daemon.store.operations import (
+    AddLabel,
+    AddSample,
+    Call,
+    Operation,
+    Remove,
+    RestoreLabel,
+    trouble_after,
+)
 from dance_ondevice.daemon.store.quota import Quota, free_bytes
 from dance_ondevice.daemon.store.samples import (
     NewSample,
@@ -55,6 +63,7 @@ class StoreSnapshot:
         free_bytes: Free on the file system.
         unreadable: Samples whose image or label cannot be read.
         first_unreadable: Why the first of them cannot; empty without one.
+        trouble: Why frames are not stored, since the last one that was; empty where they are.
     """
 
     samples_labelled: int = 0
@@ -63,6 +72,7 @@ class StoreSnapshot:
     free_bytes: int = 0
     unreadable: int = 0
     first_unreadable: str = ""
+    trouble: str = ""
 
 
 def open_writer(paths: StatePaths) -> Database:
@@ -79,6 +89,43 @@ def open_writer(paths: StatePaths) -> Database:
         raise
 
 
+def connect_read_only(database: Path, timeout: float = _BUSY_SECONDS) -> sqlite3.Connection:
+    """Connect to an index; for the calling thread alone, which closes the connection.
+
+    SQLite makes files beside a database with a write-ahead log, even to read it: in a folder that this user
+    may not write to, or on a read-only disk, it cannot. Where no daemon has left such files, all content is
+    in the database itself and nothing writes to it.
+
+    Args:
+        database: The file.
+        timeout: Seconds to wait for a lock.
+
+    Raises:
+        sqlite3.Error: It cannot be opened or read.
+    """
+    uri = f"file:{quote(str(database.absolute()))}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=timeout)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return connection
+    except sqlite3.OperationalError as error:
+        connection.close()
+        beside = any(text in str(error) for text in ("unable to open", "readonly"))
+        if not beside or not database.is_file() or _log_of(database):
+            raise
+    except sqlite3.DatabaseError:  # damaged: told by the first look at its content
+        return connection
+    return sqlite3.connect(f"{uri}&immutable=1", uri=True, timeout=timeout)
+
+
+def _log_of(database: Path) -> int:
+    """Bytes of the write-ahead log beside a database."""
+    try:
+        return database.with_name(f"{database.name}-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def open_reader(paths: StatePaths) -> Database:
     """Open the index for reading; for the calling thread alone, which closes it.
 
@@ -86,9 +133,7 @@ def open_reader(paths: StatePaths) -> Database:
         StoreError: There is no index, or it cannot be opened.
     """
     try:
-        connection = sqlite3.connect(
-            f"file:{quote(str(paths.database))}?mode=ro", uri=True, timeout=_BUSY_SECONDS
-        )
+        connection = connect_read_only(paths.database)
     except sqlite3.OperationalError as error:
         raise StoreError(
             f"{paths.database} cannot be opened ({error}): has the daemon run with this state directory, "
@@ -143,6 +188,7 @@ class Store(Service):
         self._db: Database | None = None
         self._quota: Quota
         self._writer: GroupWriter
+        self._trouble = ""
         self.workers = (Workers("store-flush", _FLUSHERS),)
 
     def add_sample(self, sample: NewSample) -> Future[Stored]:
@@ -319,6 +365,10 @@ class Store(Service):
         started = time.thread_time()
         try:
             outcomes = self._writer.write(group)
+            frames = {operation.future for operation in group if isinstance(operation, AddSample)}
+            for outcome in outcomes:
+                if outcome.future in frames:
+                    self._trouble = trouble_after(self._trouble, outcome.error)
             self._publish()
         except BaseException as error:
             # The service fails with this error, and its callers must not wait forever.
@@ -329,9 +379,8 @@ class Store(Service):
             outcome.resolve()
         for call in self._after_groups:
             call()
-        frames = sum(isinstance(operation, AddSample) for operation in group)
         if frames:
-            self._on_written(frames, time.thread_time() - started)
+            self._on_written(len(frames), time.thread_time() - started)
         self.beat()
 
     def _pay_off(self) -> None:
@@ -355,4 +404,5 @@ class Store(Service):
             free_bytes=self._quota.free(),
             unreadable=unreadable,
             first_unreadable=first,
+            trouble=self._trouble,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +15,21 @@ from numpy.typing import NDArray
 from dance_ondevice.extras import install_command
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.images.masks import STRIDE
+from dance_ondevice.label_formats.class_map import ClassMap
 from dance_ondevice.models import checkpoint, registry
 from dance_ondevice.models.card import Normalisation
-from dance_ondevice.models.forward import logits, to_tensor
+from dance_ondevice.models.forward import as_parameters, logits, to_tensor
 from dance_ondevice.models.layers import resize
 
 __all__ = ["Seen", "Teacher", "TeacherError", "load_teacher"]
+
+
+#: Types of an ONNX model's input that normalised images can be given in.
+_INPUTS: Mapping[str, Any] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(double)": np.dtype(np.float64),
+}
 
 
 class TeacherError(ValueError):
@@ -84,7 +93,7 @@ def _from_factory(
 def _of_module(model: torch.nn.Module, normalisation: Normalisation, table: NDArray[np.uint8]) -> Teacher:
     def see(bgr: NDArray[np.uint8], size: tuple[int, int]) -> Seen:
         with torch.inference_mode():
-            x = to_tensor(bgr, normalisation).to(next(model.parameters()).device)
+            x = as_parameters(model, to_tensor(bgr, normalisation))
             scores = resize(logits(model, x), size).float()
             best, mask = scores.max(dim=1)
             confidence = (scores - best.unsqueeze(1)).exp_().sum(dim=1).reciprocal_()
@@ -109,8 +118,13 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
     except Exception as error:  # onnxruntime's own classes derive from Exception alone
         raise TeacherError(f"{file} does not load: {error}") from error
     (source, *others) = session.get_inputs()
-    if others or len(source.shape) != 4:
-        raise TeacherError(f"{file} must take one batch of images (N, 3, H, W)")
+    kind = _INPUTS.get(source.type)
+    channels = source.shape[1] if len(source.shape) == 4 else 0
+    if others or kind is None or (isinstance(channels, int) and channels != 3):
+        raise TeacherError(
+            f"{file} must take one batch of images (N, 3, H, W) of floats; it takes "
+            + ", ".join(f"{each.name} {each.shape} of {each.type}" for each in session.get_inputs())
+        )
     facts = session.get_modelmeta().custom_metadata_map
     try:
         names = json.loads(facts["classes"]) if "classes" in facts else None
@@ -123,11 +137,16 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
         raise TeacherError(f"{file}: its metadata classes, mean or std cannot be read: {error}") from error
     table = np.arange(len(classes), dtype=np.uint8) if names is None else _table(names, classes, str(file))
     fixed = tuple(side for side in source.shape[2:] if isinstance(side, int))
+    if len(fixed) == 1:
+        raise TeacherError(f"{file} takes {source.shape}: export it with both sides open, or both fixed")
 
     def see(bgr: NDArray[np.uint8], size: tuple[int, int]) -> Seen:
         image, inner = _fitted(bgr, (fixed[0], fixed[1]) if len(fixed) == 2 else None)
-        x = to_tensor(image, normalisation).contiguous().numpy()
-        output: Any = session.run(None, {source.name: x})[0]
+        x = to_tensor(image, normalisation).contiguous().numpy().astype(kind, copy=False)
+        try:
+            output: Any = session.run(None, {source.name: x})[0]
+        except Exception as error:  # as above
+            raise TeacherError(f"{file} does not run on {x.shape}: {error}") from error
         scores = np.asarray(output, np.float32)
         if scores.ndim != 4 or scores.shape[1] != len(table):
             raise TeacherError(
@@ -163,8 +182,9 @@ def _fitted(
 
 
 def _table(own: Sequence[str], classes: Sequence[str], source: str) -> NDArray[np.uint8]:
-    """The learner's id of each of the teacher's classes; 255 where the learner has no such class."""
-    table = np.array([classes.index(name) if name in classes else IGNORE for name in own], np.uint8)
+    """The learner's id of each of the teacher's classes, in any spelling; 255 where the learner has none."""
+    found = [ClassMap().lookup(name, classes) for name in own]
+    table = np.array([IGNORE if each is None else each for each in found], np.uint8)
     if (table == IGNORE).all():
         raise TeacherError(
             f"the teacher {source} distinguishes {', '.join(own)}, none of which is among model.classes"

@@ -338,8 +338,7 @@ def _other_unit(captured_at: float) -> str:
 def _blame(peek: _Peek, reason: Reason, text: str) -> WireError:
     """An error that names its message by the valid fields of its header."""
     if peek.protocol == "imagezmq":
-        camera = imagezmq_camera(peek.msg) if isinstance(peek.msg, (str, list)) else ""
-        return WireError(reason, text, camera=camera, protocol="imagezmq")
+        return WireError(reason, text, camera=imagezmq_camera(peek.msg), protocol="imagezmq")
     if peek.protocol == "netgear":
         camera = netgear_camera(peek.message, peek.port)
         return WireError(reason, text, camera=camera, protocol="netgear")

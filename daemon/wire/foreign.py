@@ -61,7 +61,12 @@ def camera_name(text: str, otherwise: str = "imagezmq") -> str:
 
 
 def imagezmq_camera(msg: object) -> str:
-    """The camera name of an imagezmq sender: its message, or the first text of a list, else ``imagezmq``."""
+    """The camera name of an imagezmq sender: its message, which must hold a text, else ``imagezmq``.
+
+    Of a list it is the first text, of an object ``camera`` or ``name``. A number may be a frame's.
+    """
+    if isinstance(msg, dict):
+        msg = [msg.get("camera"), msg.get("name")]
     if isinstance(msg, list):
         msg = next((each for each in msg if isinstance(each, str)), "")
     return camera_name(msg if isinstance(msg, str) else "")

@@ -59,6 +59,7 @@ class Source:
         fps: Frames per second of the recording; None when it is unknown.
         passed_over: Entries of the folder that are not sent: number of files by suffix, and number of
             folders.
+        unreadable: Files of the folder that could not be read, and why: filled while the frames are read.
     """
 
     frames: Iterator[SourceFrame]
@@ -67,6 +68,7 @@ class Source:
     count: int | None = None
     fps: float | None = None
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[SourceFrame]:
         return self.frames
@@ -127,8 +129,11 @@ def _folder(
     void: Sequence[int] | None,
     wants_label: Callable[[int], bool],
 ) -> Source:
-    candidates = list(path.iterdir()) if path.is_dir() else [path]
-    files = sorted((file for file in candidates if file.suffix.lower() in _FORMATS), key=_natural)
+    # Hidden files are no images: macOS writes ._x.jpg beside each x.jpg on disks of other systems.
+    candidates = [file for file in path.iterdir() if file.name[:1] != "."] if path.is_dir() else [path]
+    files = sorted(
+        (file for file in candidates if file.suffix.lower() in _FORMATS and not file.is_dir()), key=_natural
+    )
     chosen = [file for file in files if match in file.name]
     if not chosen:
         kinds = ", ".join(_FORMATS)
@@ -145,25 +150,35 @@ def _folder(
     if void is None:
         void = (VOID_ID,) if labels is not None and labels.name.endswith("annot") else ()
 
+    unreadable: dict[str, str] = {}
+
     def frames() -> Iterator[SourceFrame]:
         for index, file in enumerate(chosen):
             label = labels / f"{file.stem}.png" if labels is not None and wants_label(index) else None
-            yield SourceFrame(
-                name=file.name,
-                encoding=_FORMATS[file.suffix.lower()],
-                image=read_regular(file),
-                label=_read_label(label, void) if label is not None and label.is_file() else None,
-            )
+            try:
+                frame = SourceFrame(
+                    name=file.name,
+                    encoding=_FORMATS[file.suffix.lower()],
+                    image=read_regular(file),
+                    label=_read_label(label, void) if label is not None and label.is_file() else None,
+                )
+            except OSError as error:  # removed since, a link that leads nowhere, a bad sector: others follow
+                if error.errno is None or not path.exists():  # with its disk
+                    raise
+                unreadable[str(error.filename or file)] = error.strerror or str(error)
+                continue
+            yield frame
 
-    return Source(frames=frames(), count=len(chosen), passed_over=_passed_over(candidates))
+    return Source(
+        frames=frames(), count=len(chosen), passed_over=_passed_over(candidates), unreadable=unreadable
+    )
 
 
 def _passed_over(candidates: Sequence[Path]) -> dict[str, int]:
-    """Entries of a folder that are not sent, by suffix; hidden files are not counted."""
-    others = (file for file in candidates if not file.name.startswith("."))
+    """Entries of a folder that are not sent, by suffix."""
     kinds = Counter(
         "folders" if file.is_dir() else file.suffix.lower() or "without an ending"
-        for file in others
+        for file in candidates
         if file.is_dir() or file.suffix.lower() not in _FORMATS
     )
     return dict(sorted(kinds.items()))

@@ -69,10 +69,18 @@ def images_in(folder: Path, split: str) -> list[Path]:
         DatasetError: There is no such folder, or no image in it.
     """
     need_folder(folder, "the images", split)
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if is_image(path))
     if not found:
         raise DatasetError(f"no .jpg, .jpeg or .png images in {folder}")
     return found
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file's name is an image's.
+
+    Hidden ones are none: macOS writes ``._x.jpg`` beside each ``x.jpg`` on disks of other systems.
+    """
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def need_folder(folder: Path, content: str, split: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.cli import FiniteRange, WorkFailed, json_option
 from dance_ondevice.daemon.system.signals import sigterm_as_interrupt
 from dance_ondevice.demo.display import Display
 from dance_ondevice.demo.reporting.report_file import REPORT_FILE, seed_of
@@ -41,7 +41,7 @@ _OUT = Path("demo-report")
 @json_option
 @click.option(
     "--max-seconds",
-    type=click.FloatRange(60, 3600),
+    type=FiniteRange(60, 3600),
     default=480.0,
     show_default=True,
     help="Longest that it may take in all, if the machine is not too busy to show anything in it; it ends "

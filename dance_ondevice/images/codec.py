@@ -16,7 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dance_ondevice.images import turbo
-from dance_ondevice.images.headers import ImageError, ImageInfo, check_complete, in_one_scan, probe
+from dance_ondevice.images.headers import (
+    ImageError,
+    ImageInfo,
+    as_bytes,
+    check_complete,
+    in_one_scan,
+    probe,
+)
 
 __all__ = [
     "decode_colour",
@@ -98,6 +105,7 @@ def decode_label(data: bytes | memoryview) -> NDArray[np.uint8]:
     Raises:
         ImageError: anything but a complete 8-bit grey PNG within the pixel limit.
     """
+    data = as_bytes(data)
     info = probe(data)
     if info.format != "png" or info.channels != 1 or info.bit_depth != 8:
         raise ImageError(
@@ -119,6 +127,7 @@ def decode_unchanged(data: bytes | memoryview) -> NDArray[np.uint8]:
     """
     import cv2
 
+    data = as_bytes(data)
     info = probe(data)
     if info.format != "png" or info.bit_depth > 8:
         raise ImageError(f"the image must be a PNG of 8 bits, found a {info.format} of {info.bit_depth} bits")
@@ -139,7 +148,7 @@ def encode_jpeg(bgr: NDArray[np.uint8], quality: int = 95) -> bytes:
     """Encode (h, w, 3) BGR or (h, w) grey as JPEG.
 
     Raises:
-        ImageError: OpenCV refuses the array (wrong shape or type, a side over 65500 pixels).
+        ImageError: The array is not of uint8, or OpenCV refuses it (wrong shape, a side over 65500 pixels).
     """
     import cv2
 
@@ -150,7 +159,7 @@ def encode_png(array: NDArray[np.uint8]) -> bytes:
     """Encode (h, w) grey, (h, w, 3) BGR or (h, w, 4) BGRA losslessly as PNG.
 
     Raises:
-        ImageError: OpenCV refuses the array.
+        ImageError: The array is not of uint8, or OpenCV refuses it.
     """
     return _encode(".png", array, [])
 
@@ -196,6 +205,7 @@ def _decode(
 
     if reduce not in (1, 2, 4, 8):
         raise ValueError(f"reduce is {reduce}, allowed are 1, 2, 4 and 8")
+    data = as_bytes(data)
     if info is None:
         info = probe(data)
         _check_pixels(info)
@@ -265,6 +275,10 @@ def _pixel_limit() -> int:
 def _encode(extension: str, array: NDArray[np.uint8], parameters: list[int]) -> bytes:
     import cv2
 
+    if array.dtype != np.uint8:  # OpenCV would cut fractions off, and write 16 bits as white
+        raise ImageError(
+            f"cannot encode {array.shape} {array.dtype} as {extension}: convert it to uint8 from 0 to 255"
+        )
     try:
         done, encoded = cv2.imencode(extension, array, parameters)
     except cv2.error as error:

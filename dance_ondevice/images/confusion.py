@@ -28,14 +28,22 @@ def confusion_matrix(label: NDArray[np.uint8], prediction: NDArray[np.uint8], n_
         (n_classes, n_classes) counts; rows are the label, columns the prediction.
 
     Raises:
-        ValueError: The shapes differ, or an id that counts is not below ``n_classes``.
+        ValueError: The shapes differ, the ids are no whole numbers, or one that counts is not from 0 to below
+            ``n_classes``.
     """
     if label.shape != prediction.shape:
         raise ValueError(f"label {label.shape} and prediction {prediction.shape} differ in shape")
+    for name, ids in (("label", label), ("prediction", prediction)):
+        if ids.dtype.kind not in "ui":
+            raise ValueError(f"the {name} is of {ids.dtype}, expected class ids of uint8")
     counted = label != IGNORE
     truth = label[counted].astype(np.int64)
     predicted = prediction[counted].astype(np.int64)
     for name, ids in (("label", truth), ("prediction", predicted)):
+        if ids.size and ids.min() < 0:
+            raise ValueError(
+                f"the {name} holds class id {int(ids.min())}; ids begin at 0, ignore is {IGNORE}"
+            )
         if ids.size and (found := int(ids.max())) >= n_classes:
             raise ValueError(
                 f"the {name} holds class id {found}; with {n_classes} classes ids end at {n_classes - 1}"

@@ -15,6 +15,7 @@ from typing import Literal
 __all__ = [
     "ImageError",
     "ImageInfo",
+    "as_bytes",
     "check_complete",
     "in_one_scan",
     "png_chunks",
@@ -78,14 +79,26 @@ class ImageInfo:
     sequential: bool = field(default=False, compare=False)
 
 
+def as_bytes(data: bytes | memoryview) -> bytes | memoryview:
+    """The same bytes, whose items are numbers from 0 to 255: those of a numpy array would overflow in sums.
+
+    OpenCV's encoders return such arrays.
+    """
+    return data if isinstance(data, bytes) else memoryview(data).cast("B")
+
+
 def probe(data: bytes | memoryview) -> ImageInfo:
     """Read an image's header without decoding it.
 
     Allocates nothing by what the header declares, and takes time bounded by the header's length.
 
+    Args:
+        data: An encoded image; any object with a buffer will do, such as an array of OpenCV's.
+
     Raises:
         ImageError: empty, truncated within the header, inconsistent, or neither JPEG, PNG nor WebP.
     """
+    data = as_bytes(data)
     if len(data) == 0:
         raise ImageError("the image is empty (0 bytes)")
     head = bytes(data[:16])

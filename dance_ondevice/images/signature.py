@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dance_ondevice.images.brightness import check_grey
+
 __all__ = ["CELLS", "LENGTH", "signature"]
 
 #: Columns and rows of the thumbnail.
@@ -38,8 +40,7 @@ def signature(grey: NDArray[np.uint8]) -> str:
     Raises:
         ValueError: another shape or dtype.
     """
-    if grey.ndim != 2 or grey.dtype != np.uint8 or grey.size == 0:
-        raise ValueError(f"expected a grey image (H, W) of uint8, found {grey.shape} of {grey.dtype}")
+    check_grey(grey)
     import cv2  # on use: its pixel limit is read at its first import, see images.codec.limit_pixels
 
     cells, pixels = _sums(grey)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -69,13 +70,15 @@ class ClassMap:
     def lookup(self, name: str, classes: Sequence[str]) -> int | None:
         """Return the class id of one name; None if it is neither a class nor in the map.
 
-        The map's own spelling goes before a class's name, and that before another spelling in the map.
+        The map's own spelling goes before a class's name, that before another spelling of a class, and that
+        before another spelling in the map. Another spelling of several with different ids is none of them.
         """
         if name in self.targets:
             return self.targets[name]
-        own = {_plain(each): index for index, each in enumerate(classes)}
-        other = {_plain(each): target for each, target in self.targets.items()}
-        return own.get(_plain(name), other.get(_plain(name)))
+        own = _class_of(name, classes)
+        if own is not None:
+            return own
+        return _one_of(name, self.targets.items())
 
     def apply(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Replace the ids in a mask that the map has as keys."""
@@ -119,7 +122,8 @@ def read_class_map(text: str, classes: Sequence[str]) -> ClassMap:
             problems.append(f"{name!r} = {_show(value)}")
         else:
             targets[name] = target
-    background = _target(document.get("background", "ignore"), classes)
+    # Without the key: not a class that is called "ignore".
+    background = _target(document["background"], classes) if "background" in document else IGNORE
     if background is None:
         problems.append(f"background = {_show(document['background'])}")
     if problems or background is None:
@@ -133,14 +137,20 @@ def read_class_map(text: str, classes: Sequence[str]) -> ClassMap:
 def suggest(names: Iterable[str], classes: Sequence[str]) -> str:
     """Suggest a class map for some names: with the most similar class if there is one, else "ignore"."""
     import difflib
-    import json
 
     own = {_plain(name): name for name in classes}
     lines = ["[classes]"]
     for name in names:
         close = difflib.get_close_matches(_plain(name), own, n=1, cutoff=0.6)
-        lines.append(f"{json.dumps(name)} = {json.dumps(own[close[0]] if close else 'ignore')}")
-    return "\n".join([*lines, f"# the classes are: {', '.join(classes)}"])
+        lines.append(f"{_quoted(name)} = {_quoted(own[close[0]] if close else 'ignore')}")
+    return "\n".join([*lines, f"# the classes are: {', '.join(_quoted(name)[1:-1] for name in classes)}"])
+
+
+def _quoted(text: str) -> str:
+    """Return a text as TOML writes it: as JSON does, but without surrogates, and with DEL escaped."""
+    import json
+
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _target(value: object, classes: Sequence[str]) -> int | None:
@@ -149,12 +159,22 @@ def _target(value: object, classes: Sequence[str]) -> int | None:
     if isinstance(value, int):
         return value if 0 <= value < len(classes) or value == IGNORE else None
     if isinstance(value, str):
-        own = {_plain(name): index for index, name in enumerate(classes)}
-        if _plain(value) in own:
-            return own[_plain(value)]
-        if value.lower() in _IGNORED:
-            return IGNORE
+        own = _class_of(value, classes)
+        return IGNORE if own is None and value.lower() in _IGNORED else own
     return None
+
+
+def _class_of(name: str, classes: Sequence[str]) -> int | None:
+    """Return the id of the class of a name, or of the only one that it is another spelling of."""
+    if name in classes:
+        return classes.index(name)
+    return _one_of(name, ((each, index) for index, each in enumerate(classes)))
+
+
+def _one_of(name: str, named: Iterable[tuple[str, int]]) -> int | None:
+    """Return the id that all other spellings of a name have; None where there is none, or more than one."""
+    found = {target for each, target in named if _plain(each) == _plain(name)}
+    return found.pop() if len(found) == 1 else None
 
 
 def _show(value: object) -> str:
@@ -165,4 +185,5 @@ def _show(value: object) -> str:
 
 
 def _plain(name: str) -> str:
-    return name.strip().casefold().replace("_", " ").replace("-", " ")
+    # Composed: macOS and some tools write an accent as a sign of its own.
+    return unicodedata.normalize("NFC", name).strip().casefold().replace("_", " ").replace("-", " ")

@@ -142,9 +142,9 @@ def _camvid(line: str) -> tuple[str, Colour | None] | None:
 
 
 def _kaggle(line: str) -> tuple[str, Colour | None] | None:
-    """Parse a line ``name,r,g,b`` below a line of headings."""
-    name, _, rest = line.partition(",")
-    colour = parse_colour(rest)
+    """Parse a line ``name,r,g,b`` below a line of headings; a name with a comma, or any, may be in quotes."""
+    name, *rest = next(csv.reader([line], skipinitialspace=True))
+    colour = parse_colour(",".join(rest[:3]))
     return None if colour is None else (name.strip(), colour)
 
 
@@ -156,8 +156,8 @@ def _labelme(line: str) -> tuple[str, Colour | None]:
 def _roboflow(file: str, lines: Sequence[str]) -> list[str]:
     """Parse lines ``id, name`` below a line of headings, and return the names in the order of their ids."""
     names: dict[int, str] = {}
-    for line in lines:
-        number, _, name = line.partition(",")
+    for number, *rest in csv.reader(lines, skipinitialspace=True):
+        name = ", ".join(rest)  # written without quotes where it holds a comma
         if number.strip().isascii() and number.strip().isdigit() and name.strip():
             names.setdefault(int(number), name.strip())
     return _by_id(file, names)

@@ -71,7 +71,8 @@ def save(directory: Path, model: nn.Module, card: ModelCard, *, half: bool = Fal
         The card as written.
 
     Raises:
-        CheckpointError: The card does not describe this model.
+        CheckpointError: The card does not describe this model, or a weight is NaN, infinite, or with ``half``
+            beyond 65504.
         OSError: The files cannot be written.
     """
     state = {  # clones: tied weights share memory
@@ -83,6 +84,8 @@ def save(directory: Path, model: nn.Module, card: ModelCard, *, half: bool = Fal
             name: tensor.half() if tensor.dim() > 1 and tensor.dtype == torch.float32 else tensor
             for name, tensor in state.items()
         }
+    if wrong := not_finite(state):
+        raise CheckpointError(f"{directory}: values that are not finite (NaN or infinite) in {wrong}")
     state.update({f"{_ORIGIN_GROUP}{name}": tensor for name, tensor in origin_tensors(model).items()})
     data = safetensors.torch.save(state, metadata={"format": "pt"})
     macs = count_macs(model, *card.macs_at)

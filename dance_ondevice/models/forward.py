@@ -16,7 +16,7 @@ from dance_ondevice.images.masks import STRIDE, Decide, Prediction, decide
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.layers import resize
 
-__all__ = ["coarse", "logits", "outputs", "predict", "sampled_outputs", "to_tensor"]
+__all__ = ["as_parameters", "coarse", "logits", "outputs", "predict", "sampled_outputs", "to_tensor"]
 
 
 def logits(model: nn.Module, x: Tensor) -> Tensor:
@@ -167,13 +167,19 @@ def predict(
     if out_size is not None and (len(out_size) != 2 or min(out_size) < 1):
         raise ValueError(f"out_size is (height, width), both at least 1, found {tuple(out_size)}")
     with torch.inference_mode():
-        x = to_tensor(bgr, normalisation).to(next(model.parameters()).device)
+        x = as_parameters(model, to_tensor(bgr, normalisation))
         heads, padded = _heads(model, x, coarse(model))
         scores = heads[0][0].float().cpu().contiguous().numpy()
     height, width = bgr.shape[:2]
     rows, columns = out_size or (height, width)
     span = (padded[0] / height * rows, padded[1] / width * columns)
     return by(scores, span, (rows, columns))
+
+
+def as_parameters(model: nn.Module, x: Tensor) -> Tensor:
+    """The input on the device and in the precision of a model's weights; as it is for a model without any."""
+    like = next((each for each in model.parameters() if each.is_floating_point()), None)
+    return x if like is None else x.to(like.device, like.dtype)
 
 
 def _is_map(value: object) -> bool:

@@ -28,7 +28,7 @@ from dance_ondevice.models.channels import (
     silence_inputs,
 )
 from dance_ondevice.models.cost import count_macs, count_parameters, evaluating, layer_macs
-from dance_ondevice.models.forward import logits
+from dance_ondevice.models.forward import as_parameters, logits
 from dance_ondevice.slimming.groups import Group, NotPrunable, copy_of, find_groups
 from dance_ondevice.slimming.importance import Scores
 from dance_ondevice.slimming.tracing import TRACE_SIDE
@@ -291,12 +291,12 @@ def _remove(
             channels = itertools.chain.from_iterable(member.channels.get(root, ()) for root in gone)
             removed.setdefault(member.layer, {"in": set(), "out": set()})[member.side].update(channels)
     probe = copy_of(model)
-    _silence(probe, removed)
-    expected = _output(probe)
     try:
+        _silence(probe, removed)
+        expected = _output(probe)
         _cut(probe, removed)
         found = _output(probe)
-    except Exception as error:  # whatever a forward with wrongly traced channels may raise
+    except Exception as error:  # whatever wrongly traced channels, or a forward with them, may raise
         raise NotPrunable(
             f"{type(model).__name__} no longer runs after channels were removed; its operations on channels "
             f"were not understood: {type(error).__name__}: {error}"
@@ -306,7 +306,8 @@ def _remove(
             f"removing channels changed the output of {type(model).__name__}: {tuple(expected.shape)} to "
             f"{tuple(found.shape)}"
         )
-    if float((found - expected).abs().max()) > _SAME * max(1.0, float(expected.abs().max())):
+    # Written so that a difference that is not a number is one.
+    if not float((found - expected).abs().max()) <= _SAME * max(1.0, float(expected.abs().max())):
         raise NotPrunable(
             f"removing channels of {type(model).__name__} that nothing reads changes what it computes; it "
             "mixes channels in a way that was not understood, such as a channel shuffle or a mean over them"
@@ -339,4 +340,4 @@ def _output(model: nn.Module) -> torch.Tensor:
     """Return the model's output for an image of noise, which activates every channel."""
     with evaluating(model), torch.inference_mode():
         image = torch.rand((1, 3, TRACE_SIDE, TRACE_SIDE), generator=torch.Generator().manual_seed(0))
-        return logits(model, image.to(next(model.parameters()).device)).float()
+        return logits(model, as_parameters(model, image)).float()

@@ -75,6 +75,13 @@ def test_an_unknown_command_is_wrong_usage():
     assert "No such command 'dance'" in result.output
 
 
+@pytest.mark.parametrize("words", [["simulate", "--budget", "nan"], ["stream", "x", "--fps", "inf"]])
+def test_numbers_that_are_none_are_wrong_usage(words: list[str]):
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "not a number that can be used" in result.output
+
+
 def test_failed_work_exits_1(monkeypatch: pytest.MonkeyPatch):
     @click.command()
     def failing() -> None:
@@ -108,6 +115,17 @@ def test_other_errors_are_not_swallowed(monkeypatch: pytest.MonkeyPatch):
 
     with_command(monkeypatch, broken)
     assert isinstance(CliRunner().invoke(main, ["status"]).exception, ZeroDivisionError)
+
+
+def test_files_of_the_service_are_no_traceback(monkeypatch: pytest.MonkeyPatch):
+    @click.command()
+    def closed() -> None:
+        raise PermissionError(13, "Permission denied", "/var/lib/dance-ondevice/dance.db")
+
+    with_command(monkeypatch, closed)
+    result = CliRunner().invoke(main, ["status"])
+    assert result.exit_code == 1
+    assert "dance.db'; run the command with sudo" in result.stderr
 
 
 def test_ctrl_c_exits_130_quietly():

@@ -23,6 +23,7 @@ from dance_ondevice.images.codec import (
     encode_png,
     resize_area,
 )
+from dance_ondevice.images.confusion import confusion_matrix
 from dance_ondevice.images.headers import ImageError, probe
 
 
@@ -276,3 +277,30 @@ except RuntimeError as error:
     def test_nonsense_is_refused(self) -> None:
         said = in_python("from dance_ondevice.images import codec as images\nimages.limit_pixels(0)")
         assert "max_pixels is 0" in said
+
+
+@pytest.mark.parametrize("array", [np.full((4, 4), 0.5), np.full((4, 4), 40000, np.uint16), np.eye(4) > 0])
+def test_only_bytes_are_encoded(array: Any) -> None:
+    # OpenCV would write black, white and ones.
+    for encode in (encode_jpeg, encode_png):
+        with pytest.raises(ImageError, match="uint8"):
+            encode(array)
+
+
+def test_what_opencv_encodes_is_decoded_without_a_copy_to_bytes() -> None:
+    picture = scene(40, 300)
+    for ending in (".jpg", ".png"):
+        found = cv2.imencode(ending, picture)[1]
+        np.testing.assert_array_equal(decode_colour(found), decode_colour(found.tobytes()))
+        assert probe(memoryview(found.view(np.int8))) == probe(found.tobytes())
+    mask = cv2.imencode(".png", picture[..., 0])[1]
+    np.testing.assert_array_equal(decode_label(mask), picture[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("label", "prediction"),
+    [([[0, 1]], [[-1, 1]]), ([[-1, 1]], [[0, 1]]), ([[0.5, 1]], [[0, 1]]), ([[0, 1]], [[0.0, 1.0]])],
+)
+def test_a_confusion_matrix_counts_class_ids_alone(label: Any, prediction: Any) -> None:
+    with pytest.raises(ValueError, match=r"-1|float"):
+        confusion_matrix(np.array(label), np.array(prediction), 3)

@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 
-from dance_ondevice.label_formats.class_map import ClassMap, ClassMapError, UnknownClasses, read_class_map
+from dance_ondevice.label_formats.class_map import (
+    ClassMap,
+    ClassMapError,
+    UnknownClasses,
+    read_class_map,
+    suggest,
+)
 from dance_ondevice.label_formats.colours import read_table
 
 CLASSES = ("sky", "road", "traffic sign")
@@ -31,6 +39,43 @@ def test_unknown_names_come_all_at_once_with_a_map_that_would_do() -> None:
     proposal = text[text.index("[classes]") :]
     fixed = read_class_map(proposal, CLASSES).resolve(["sky", "Trafic Sign", "unicorn"], CLASSES)
     assert fixed == {"sky": 0, "Trafic Sign": 2, "unicorn": 255}
+
+
+def test_classes_that_differ_by_spelling_alone_stay_apart() -> None:
+    classes = ("Car", "car", "traffic-light", "Bäume")
+    empty = ClassMap()
+    assert empty.resolve(["car", "Car", "Traffic Light"], classes) == {"car": 1, "Car": 0, "Traffic Light": 2}
+    assert empty.lookup("CAR", classes) is None  # of two classes: somebody has to say which
+    assert read_class_map('[classes]\nCAR = "Car"\nauto = "car"\n', classes).targets == {"CAR": 0, "auto": 1}
+    with pytest.raises(ClassMapError, match="cAR"):
+        read_class_map('[classes]\nauto = "cAR"\n', classes)
+    # An accent as a sign of its own, as macOS writes it.
+    assert empty.lookup(unicodedata.normalize("NFD", "bäume"), classes) == 3
+    assert ClassMap({"lkw": 0, "LKW": 1}).lookup("Lkw", classes) is None
+
+
+def test_a_class_called_ignore_is_no_background() -> None:
+    classes = ("ignore", "road")
+    assert read_class_map("[classes]\nway = 'road'\n", classes).background == 255
+    assert read_class_map("background = 'ignore'\n", classes).background == 0
+
+
+def test_a_proposal_is_toml_whatever_the_names_are() -> None:
+    names = ['say "cheese"', "ice, snow", "\N{DECIDUOUS TREE}", "a\nb", "\x7f", "back\\slash"]
+    proposal = suggest(names, [*CLASSES, "c\nd"])
+    assert read_class_map(proposal, CLASSES).resolve(names, CLASSES) == dict.fromkeys(names, 255)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("class_dict.csv", 'name,r,g,b\n"ice, snow",255,255,255\n"road",128,64,128\n'),
+        ("_classes.csv", 'Pixel Value, Class\n0, "ice, snow"\n1, road\n'),
+        ("_classes.csv", "Pixel Value, Class\n0, ice, snow\n1, road\n"),
+    ],
+)
+def test_names_in_quotes_and_with_commas_are_read(file: str, text: str) -> None:
+    assert [name for name, _ in read_table(file, text.encode()).rows] == ["ice, snow", "road"]
 
 
 def test_ids_of_masks_are_replaced() -> None:

@@ -329,3 +329,15 @@ def test_channels_may_be_left_out_where_they_are_the_architectures_own(model: nn
     card = save(tmp_path, model, CARD)
     (tmp_path / "card.json").write_bytes(encode_card(replace(card, channels={})))
     assert_same_outputs(model, load(tmp_path)[0])
+
+
+@pytest.mark.parametrize(("value", "half"), [(float("nan"), False), (1e5, True)])
+def test_what_could_not_be_loaded_is_not_saved(
+    model: nn.Module, tmp_path: Path, value: float, half: bool
+) -> None:
+    save(tmp_path / "m", model, CARD)
+    with torch.no_grad():
+        next(model.parameters()).fill_(value)
+    with pytest.raises(CheckpointError, match=r"not finite .* in downsample"):
+        save(tmp_path / "m", model, CARD, half=half)
+    load(tmp_path / "m")  # the one before

@@ -228,3 +228,17 @@ def test_torchvisions_dict_of_outputs_is_taken() -> None:
 def test_another_dict_is_refused_and_described(answer: object) -> None:
     with pytest.raises(TypeError, match=r'a dict with them as "out"; it returned a dict of'):
         outputs(Fixed(answer), torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_of_another_precision_segments_frames(dtype: torch.dtype) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (33, 50, 3), np.uint8)
+    model = FastSCNN(3).eval()
+    expected = predict(model, picture, PLAIN)
+    found = predict(model.to(dtype), picture, PLAIN)
+    assert found.mean_confidence == pytest.approx(expected.mean_confidence, abs=0.01)
+
+
+def test_a_model_without_parameters_segments_frames() -> None:
+    picture = np.full((32, 32, 3), (0, 0, 255), np.uint8)
+    assert (predict(nn.Identity().eval(), picture, PLAIN).mask == 0).all()  # red comes first

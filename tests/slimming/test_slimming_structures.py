@@ -206,3 +206,26 @@ def test_dead_channels_leave_a_shuffled_network_and_are_not_missed() -> None:
         slim(model, target_macs=1, size=(64, 64), round_to=1, min_channels=12)
         assert model.first[0].out_channels == model.grouped[0].out_channels == 12
         assert torch.allclose(model(x), before, atol=1e-5)
+
+
+class SubPixel(nn.Module):
+    """Upsamples by moving channels into space, whose channels a trace takes for those of the next layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(3, 128, 3, 2, 1), nn.ReLU())
+        self.up = nn.PixelShuffle(2)
+        self.last = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 4, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.last(self.up(self.down(x)))
+        return out
+
+
+def test_a_model_with_a_sub_pixel_layer_is_no_fault_of_a_round() -> None:
+    torch.manual_seed(0)
+    model = SubPixel().eval()
+    before = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    with pytest.raises(NotPrunable):
+        slim(model, target_macs=count_macs(model, 64, 64) // 2, size=(64, 64))
+    assert {name: tensor.shape for name, tensor in model.state_dict().items()} == before

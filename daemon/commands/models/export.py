@@ -64,6 +64,8 @@ def export(
     image, (1, 3, H, W), and gives logits. It is run beside the model on a few frames (stored ones, where
     there are any) and kept only if both agree.
     """
+    if not out.name:  # an empty variable in a script
+        raise click.BadParameter("give the name of a file", param_hint="--out")
     if not out.parent.is_dir():
         raise click.BadParameter(f"{out.parent} is no folder", param_hint="--out")
     paths = target(config_path, state_dir)

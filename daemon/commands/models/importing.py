@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from dance_ondevice.daemon.commands.offline import offline_versions
 from dance_ondevice.daemon.commands.rounds import await_request
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json
+from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE
 
 
 @click.command(name="import")
@@ -32,8 +38,9 @@ def import_(folder: Path, config_path: Path | None, state_dir: Path | None, as_j
     if not folder.exists():  # at once, not when the round that runs now is done
         raise WorkFailed(f"{folder} is not there; give a folder with model.safetensors and card.json")
     if daemon_runs(paths):
-        result = ask(paths, "import_model", folder=str(folder))
-        result = await_request(paths, result["request"])
+        with _within_reach(paths, folder) as readable:
+            result = ask(paths, "import_model", folder=str(readable))
+            result = await_request(paths, result["request"])
     else:
         result = _without_daemon(paths, folder, model_classes(paths, config_path))
     if result.get("outcome") in ("failed", "refused"):
@@ -49,6 +56,32 @@ def import_(folder: Path, config_path: Path | None, state_dir: Path | None, as_j
             f"kept as {version} and not live: {reasons}\n`dance-ondevice models promote {version}` makes it "
             "live all the same"
         )
+
+
+@contextmanager
+def _within_reach(paths: StatePaths, folder: Path) -> Iterator[Path]:
+    """The model where the daemon can read it.
+
+    Where root asks a service that is another user, and sees neither home folders nor what is root's, a copy
+    in the state folder, under the model's own name, while the request lasts.
+    """
+    from dance_ondevice.daemon.system.owner import give_to_owner
+    from dance_ondevice.daemon.versions.base import folder_of
+
+    source = folder_of(folder)
+    if os.geteuid() != 0 or paths.root.stat().st_uid == 0 or not (source / CARD_FILE).is_file():
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=paths.root) as scratch:
+        copy = Path(scratch) / (source.resolve().name or "model")
+        try:
+            copy.mkdir()
+            for name in (TENSORS_FILE, CARD_FILE):
+                shutil.copyfile(source / name, copy / name)
+        except OSError as error:
+            raise WorkFailed(f"{folder} cannot be copied to the service: {error}") from error
+        give_to_owner(paths.root)
+        yield copy
 
 
 def _without_daemon(paths: StatePaths, folder: Path, classes: tuple[str, ...]) -> dict[str, Any]:

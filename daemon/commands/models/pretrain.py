@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
-from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option
+from dance_ondevice.daemon.cli import FiniteRange, WorkFailed, config_option, json_option
 from dance_ondevice.daemon.commands.models.base_source import (
     FOLDERS,
     STREET,
@@ -71,7 +71,7 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
 @config_option
 @click.option(
     "--hold-out",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=FiniteRange(0, 1, max_open=True),
     default=0.2,
     show_default=True,
     help="Own images: share, the last by name, to evaluate on and not to train on.",
@@ -123,7 +123,7 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Images a step.")
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="Highest learning rate.  [default: 0.005; 0.001 with a class map]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")

@@ -19,17 +19,15 @@ from dance_ondevice.benchmarks.options import (
     work_option,
 )
 from dance_ondevice.benchmarks.result import command_line
-from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.cli import FiniteRange, WorkFailed, json_option
 
 
 @click.command("console")
 @click.option(
     "--turns", type=click.IntRange(1), default=6, show_default=True, help="With and without viewers."
 )
-@click.option(
-    "--seconds", type=click.FloatRange(0.5), default=20.0, show_default=True, help="Of each of them."
-)
-@click.option("--fps", type=click.FloatRange(0.5, 30), default=4.0, show_default=True, help="Of the camera.")
+@click.option("--seconds", type=FiniteRange(0.5), default=20.0, show_default=True, help="Of each of them.")
+@click.option("--fps", type=FiniteRange(0.5, 30), default=4.0, show_default=True, help="Of the camera.")
 @work_option("Keep the daemon's state and logs here; they must not be there yet.")
 @out_option()
 @note_option

@@ -20,7 +20,7 @@ from dance_ondevice.benchmarks.demo_runs.page import lines
 from dance_ondevice.benchmarks.demo_runs.report import DemoRun, DemoRuns, read_run
 from dance_ondevice.benchmarks.options import hand_over, made_here, note_option, out_option, say
 from dance_ondevice.benchmarks.result import command_line
-from dance_ondevice.daemon.cli import json_option
+from dance_ondevice.daemon.cli import FiniteRange, json_option
 from dance_ondevice.demo.reporting.report_file import REPORT_FILE
 
 
@@ -28,9 +28,7 @@ from dance_ondevice.demo.reporting.report_file import REPORT_FILE
 @click.option("--runs", type=click.IntRange(1), default=20, show_default=True, help="Each with another seed.")
 @click.option("--busy", type=click.IntRange(0), default=4, show_default=True, help="Processes beside them.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the first run.")
-@click.option(
-    "--max-seconds", type=click.FloatRange(60, 3600), default=480.0, show_default=True, help="A run."
-)
+@click.option("--max-seconds", type=FiniteRange(60, 3600), default=480.0, show_default=True, help="A run.")
 @out_option()
 @note_option
 @json_option

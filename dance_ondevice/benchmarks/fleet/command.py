@@ -22,7 +22,7 @@ from dance_ondevice.benchmarks.options import (
     work_option,
 )
 from dance_ondevice.benchmarks.result import command_line
-from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.cli import FiniteRange, WorkFailed, json_option
 from dance_ondevice.datasets.listing import DatasetError
 from dance_ondevice.models import packaged
 from dance_ondevice.models.card import CheckpointError
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(1), default=40, show_default=True, help="Of each round.")
 @click.option(
     "--max-own-drop",
-    type=click.FloatRange(0.0, 1.0),
+    type=FiniteRange(0.0, 1.0),
     default=0.01,
     show_default=True,
     help="mIoU that a fleet version may cost a board on its own gate.",
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--scale",
-    type=click.FloatRange(0.1, 1.0),
+    type=FiniteRange(0.1, 1.0),
     default=1.0,
     show_default=True,
     help="Of the images, as the network sees them.",

@@ -19,7 +19,7 @@ from dance_ondevice.benchmarks.options import (
     say,
 )
 from dance_ondevice.benchmarks.result import command_line
-from dance_ondevice.daemon.cli import json_option
+from dance_ondevice.daemon.cli import FiniteRange, json_option
 from dance_ondevice.fleet.root import RootError
 from dance_ondevice.models import packaged
 from dance_ondevice.models.card import CheckpointError
@@ -34,7 +34,7 @@ from dance_ondevice.models.card import CheckpointError
 )
 @click.option(
     "--idle",
-    type=click.FloatRange(0.0),
+    type=FiniteRange(0.0),
     default=0.0,
     show_default=True,
     help="Seconds that a server's and a board's idle process are looked at; 0 for not at all.",

@@ -17,7 +17,7 @@ from dance_ondevice.benchmarks.options import (
     say,
 )
 from dance_ondevice.benchmarks.result import command_line
-from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.cli import FiniteRange, WorkFailed, json_option
 from dance_ondevice.daemon.terminal import print_table
 
 
@@ -30,9 +30,7 @@ from dance_ondevice.daemon.terminal import print_table
     show_default=True,
     help="Acks outstanding.",
 )
-@click.option(
-    "--load-seconds", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Of each load."
-)
+@click.option("--load-seconds", type=FiniteRange(0.1), default=10.0, show_default=True, help="Of each load.")
 @click.option("--native", is_flag=True, help="Store frames as they come, at scale 1 alone.")
 @click.option("--with-round", is_flag=True, help="Let a round run beside the four cameras (needs torch).")
 @folder_option(

@@ -21,7 +21,7 @@ from dance_ondevice.benchmarks.options import (
     work_option,
 )
 from dance_ondevice.benchmarks.result import command_line
-from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.cli import FiniteRange, WorkFailed, json_option
 from dance_ondevice.datasets.listing import DatasetError
 from dance_ondevice.models import packaged
 from dance_ondevice.models.card import CheckpointError
@@ -46,12 +46,12 @@ _STREAMS = ("camvid-dusk", "camvid-day", "idd-drives")
 @click.option("--confirms", is_flag=True, help='The last of them is the button "All else is right".')
 @click.option(
     "--unlabelled",
-    type=click.FloatRange(0.0),
+    type=FiniteRange(0.0),
     help="Weight of the live model's own answers where a label says nothing, instead of the service's.",
 )
 @click.option(
     "--interpolation",
-    type=click.FloatRange(0.0, 1.0, min_open=True),
+    type=FiniteRange(0.0, 1.0, min_open=True),
     help="How far a round on taps goes from the live weights (0) to the trained ones (1), instead of the "
     "service's way.",
 )

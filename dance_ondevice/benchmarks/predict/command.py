@@ -11,7 +11,7 @@ import click
 from dance_ondevice.benchmarks.options import hand_over, made_here, note_option, out_option, say
 from dance_ondevice.benchmarks.predict.page import lines
 from dance_ondevice.benchmarks.result import command_line
-from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.cli import FiniteRange, WorkFailed, json_option
 from dance_ondevice.daemon.terminal import size_of
 
 
@@ -26,12 +26,12 @@ from dance_ondevice.daemon.terminal import size_of
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(1.0),
+    type=FiniteRange(1.0),
     default=45.0,
     show_default=True,
     help="Of an idle board, each time.",
 )
-@click.option("--fps", type=click.FloatRange(0.5), default=5.0, show_default=True, help="Of the camera.")
+@click.option("--fps", type=FiniteRange(0.5), default=5.0, show_default=True, help="Of the camera.")
 @click.option(
     "--threads",
     type=click.IntRange(1),

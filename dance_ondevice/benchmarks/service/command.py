@@ -19,7 +19,7 @@ from dance_ondevice.benchmarks.options import (
 )
 from dance_ondevice.benchmarks.result import command_line
 from dance_ondevice.benchmarks.service.report import ServiceReport
-from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.cli import FiniteRange, WorkFailed, json_option
 from dance_ondevice.models.card import CheckpointError
 
 
@@ -32,11 +32,11 @@ from dance_ondevice.models.card import CheckpointError
     help="Interpreter with the packages of that build. By default an environment is made with pip.",
 )
 @click.option(
-    "--minutes", type=click.FloatRange(0), default=10.0, show_default=True, help="Of the driving camera."
+    "--minutes", type=FiniteRange(0), default=10.0, show_default=True, help="Of the driving camera."
 )
 @click.option(
     "--standing-seconds",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=120.0,
     show_default=True,
     help="Of each standing camera.",
@@ -48,14 +48,14 @@ from dance_ondevice.models.card import CheckpointError
 @click.option("--starts", type=click.IntRange(0), default=5, show_default=True, help="To time READY.")
 @click.option(
     "--scale",
-    type=click.FloatRange(0.1, 1.0),
+    type=FiniteRange(0.1, 1.0),
     default=0.75,
     show_default=True,
     help="That frames are segmented at.",
 )
 @click.option(
     "--share",
-    type=click.FloatRange(0.1, 1.0),
+    type=FiniteRange(0.1, 1.0),
     default=0.45,
     show_default=True,
     help="Of the model's multiply-accumulates that is left.",

@@ -22,7 +22,7 @@ from dance_ondevice.benchmarks.options import (
     work_option,
 )
 from dance_ondevice.benchmarks.result import command_line
-from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.cli import FiniteRange, WorkFailed, json_option
 from dance_ondevice.daemon.terminal import comma_names, print_table
 from dance_ondevice.datasets.listing import DatasetError
 from dance_ondevice.models.card import CheckpointError
@@ -62,7 +62,7 @@ _STREAMS = ("street", "camvid-day-dusk", "camvid-day-dusk-day")
     help="Seeds of joint training, which takes longest.",
 )
 @click.option("--variants", default="", metavar="A,B", callback=comma_names, help="Only these; else all.")
-@click.option("--watts", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True,
+@click.option("--watts", type=FiniteRange(min=0, min_open=True), default=2.0, show_default=True,
               help="Of a busy core above idle: joules are modelled as CPU seconds times this.")  # fmt: skip
 @work_option("Keeps every round and score: a killed measurement goes on from there. Else a temporary folder.")
 @out_option("Write the result here as well, as JSON, and its plot beside it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def read_class_map(path: Path, classes: Sequence[str], known: Sequence[str] = ()
         ClassMapError: The file cannot be read, a name in it is unknown or missing, or stands twice.
     """
     try:
-        data = path.read_bytes()
+        data = path.read_bytes().removeprefix(BOM_UTF8)
         found = (
             decode(data, _File)
             if path.suffix == ".json"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -313,3 +315,27 @@ def test_classes_are_listed_and_appended(run, run_json, paths: StatePaths):
     assert 'classes = ["sky", "road", "tram"]' in output
     assert run_json("classes", "list", *where) == ["sky", "road", "tram"]
     assert "give another name" in run("classes", "append", "tram", *where, code=1).stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask another user's service")
+def test_a_model_of_roots_is_put_where_the_service_can_read_it(
+    run: Any, serve: Any, paths: StatePaths, tmp_path: Path
+) -> None:
+    home, seen = tmp_path / "home" / "base", {}
+    home.mkdir(parents=True)
+    for name in ("card.json", "model.safetensors"):
+        (home / name).write_text(name)
+
+    def import_model(query: dict[str, Any]) -> dict[str, int]:
+        folder = Path(query["folder"])
+        seen.update({file.name: (file.read_text(), file.stat().st_uid) for file in folder.iterdir()})
+        assert (folder.name, folder.stat().st_uid) == ("base", 61234)
+        assert folder.is_relative_to(paths.root)
+        return {"request": 1}
+
+    end = {"state": "done", "outcome": "live", "version": "v0002", "reasons": []}
+    serve({"import_model": import_model, "train_status": lambda _: end})
+    os.chown(paths.root, 61234, 61234)
+    assert "live: v0002" in run("models", "import", str(home), "--state-dir", str(paths.root)).stdout
+    assert seen == {name: (name, 61234) for name in ("card.json", "model.safetensors")}
+    assert not list(paths.root.glob(".incoming-*"))

@@ -302,6 +302,44 @@ def test_local_endpoints_need_no_leave(site: Path, endpoint: str):
     assert load(site).config.ingest.bind[0] == endpoint
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[ingest]\nbind = ['tcp://127.0.0.1:9747']", "metrics.listen"),
+        ("[ingest]\nbind = ['tcp://localhost:5556']", "inference.publish"),
+        ("[ingest]\nbind = ['tcp://127.0.0.1:7', 'tcp://localhost:7']", "ingest.bind"),
+        ("[metrics]\nlisten = '[::1]:5555'\n[ingest]\nbind = ['tcp://[::1]:5555']", "metrics.listen"),
+        ("[metrics]\nlisten = '0.0.0.0:5555'\n[security]\nallow_plain_remote = true", "metrics.listen"),
+        ("[ingest]\nbind = ['ipc:///a']\n[inference]\npublish = 'ipc:///a'", "inference.publish"),
+        (f"[ingest]\nbind = ['ipc:///{'a' * 107}']", "ingest.bind"),
+        (f"[ingest]\nsubscribe = ['ipc:///{'ä' * 54}']", "ingest.subscribe"),
+        (f"[control]\nendpoint = 'ipc:///{'a' * 107}'", "control.endpoint"),
+    ],
+)
+def test_addresses_that_no_start_could_bind_are_refused(site: Path, text: str, key: str):
+    assert [problem.key for problem in problems(site, text)] == [key]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[ingest]\nbind = ['tcp://127.0.0.1:0']\n[inference]\npublish = 'tcp://127.0.0.1:0'",
+        "[ingest]\nbind = ['tcp://127.0.0.1:9747']\n[metrics]\nenabled = false",
+        f"[ingest]\nbind = ['ipc:///{'a' * 106}', 'tcp://[::1]:5556']",
+    ],
+)
+def test_addresses_that_can_be_bound_are_not_refused(site: Path, text: str):
+    site.write_text(text)
+    load(site)
+
+
+def test_relative_paths_of_sockets_start_from_the_files_folder(site: Path):
+    site.write_text("[ingest]\nbind = ['ipc://in.sock', 'ipc://@abstract']\nsubscribe = ['ipc://x/y.sock']\n")
+    ingest = load(site).config.ingest
+    assert ingest.bind == (f"ipc://{site.parent}/in.sock", "ipc://@abstract")
+    assert ingest.subscribe == (f"ipc://{site.parent}/x/y.sock",)
+
+
 def test_relative_paths_start_from_the_files_folder(site: Path, monkeypatch: pytest.MonkeyPatch):
     (site.parent / "base").mkdir()
     site.write_text("[daemon]\nstate_dir = 'state'\n[model]\nweights = 'base'\n")

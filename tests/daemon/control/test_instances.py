@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -161,3 +162,16 @@ def test_the_daemon_file_round_trips(tmp_path: Path):
     assert instances.read_daemon_file(paths) == content
     paths.daemon_file.write_bytes(b"half")
     assert instances.read_daemon_file(paths) is None
+
+
+def test_the_daemon_file_in_a_copy_of_a_folder_names_nobody(tmp_path: Path):
+    original, copy = StatePaths(tmp_path / "state"), StatePaths(tmp_path / "copy")
+    original.root.mkdir()
+    content = DaemonFile(pid=1, control="ipc:///c", state_dir=str(original.root))
+    instances.write_daemon_file(original, content)
+    shutil.copytree(original.root, copy.root)
+    (tmp_path / "link").symlink_to(original.root)
+    assert instances.read_daemon_file(copy) is None
+    assert instances.read_daemon_file(StatePaths(tmp_path / "link")) == content
+    original.root.rename(tmp_path / "moved")  # while its daemon runs: its socket may lie elsewhere
+    assert instances.read_daemon_file(StatePaths(tmp_path / "moved")) == content

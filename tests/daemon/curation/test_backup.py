@@ -171,3 +171,44 @@ def test_a_state_is_never_restored_over(made: Path, paths: StatePaths) -> None:
         restore(made, paths)
     with StateLock(paths), pytest.raises(StateInUse):
         restore(made, paths)
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz"])
+def test_a_backup_that_was_packed_again_or_compressed_is_restored(
+    made: Path, paths: StatePaths, tmp_path: Path, kind: str
+) -> None:
+    unpacked, packed, back = tmp_path / "unpacked", tmp_path / f"again.tar.{kind}", tmp_path / "back"
+    with tarfile.open(made) as tar:
+        tar.extractall(unpacked, filter="data")
+    with tarfile.open(packed, f"w:{kind}") as tar:
+        tar.add(unpacked, ".")
+    restore(packed, StatePaths(back))
+    assert set(files(StatePaths(back))) == set(files(paths))
+    packed.write_bytes(packed.read_bytes()[:-300])
+    with pytest.raises(BackupError, match="no whole backup"):
+        restore(packed, StatePaths(tmp_path / "other"))
+
+
+def test_samples_on_a_disk_of_their_own_are_restored_there(
+    made: Path, paths: StatePaths, tmp_path: Path
+) -> None:
+    back, disk = StatePaths(tmp_path / "back"), tmp_path / "disk"
+    (disk / "lost+found").mkdir(parents=True)
+    back.root.mkdir()
+    back.samples.symlink_to(disk)
+    restore(made, back)
+    assert back.samples.is_symlink()
+    assert set(files(back)) == set(files(paths))
+    cameras = {path.name for path in paths.samples.iterdir()}
+    assert {path.name for path in disk.iterdir()} == {"lost+found", *cameras}
+
+
+def test_a_restore_that_cannot_move_its_parts_takes_back_what_it_moved(made: Path, tmp_path: Path) -> None:
+    back = StatePaths(tmp_path / "back")
+    back.root.mkdir()
+    back.samples.symlink_to("nowhere")  # of a disk that is not mounted
+    with pytest.raises(OSError):
+        restore(made, back)
+    assert sorted(path.name for path in back.root.iterdir()) == ["lock", "samples"]
+    back.samples.unlink()
+    restore(made, back)

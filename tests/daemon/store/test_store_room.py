@@ -245,3 +245,19 @@ def test_what_repeats_is_evicted_first(paths: StatePaths) -> None:
     kept = {row["seq"] for row in stored.rows(paths).values()}
     assert {0, 1} <= kept
     assert not {2, 3} & kept
+
+
+def test_it_is_told_why_frames_are_not_stored_until_one_is(paths: StatePaths) -> None:
+    free = [0]
+    store = Store(paths, quota_bytes=100 * KB, min_free_bytes=1, free_bytes=lambda _: free[0])
+    store.start()
+    told = []
+    for seq in range(2):
+        with pytest.raises(StoreFull) as caught:
+            store.add_sample(block(seq)).result(WAIT)
+        told.append(str(caught.value))
+        assert store.snapshot().trouble == told[0]
+    free[0] = 1000 * KB
+    store.add_sample(block(2)).result(WAIT)
+    assert store.snapshot().trouble == ""
+    assert store.stop(WAIT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -273,6 +274,23 @@ def test_what_is_not_sent_is_counted_by_its_ending(folder: Path) -> None:
         iter_frames(str(empty))
 
 
+def test_files_that_cannot_be_read_and_hidden_ones_do_not_end_a_folder(folder: Path) -> None:
+    train = folder / "train"
+    before = [frame.name for frame in iter_frames(str(train))]
+    (train / "0_gone.jpg").symlink_to("nowhere")
+    (train / "folder.png").mkdir()
+    (train / f"._{before[0]}").write_bytes(b"\0\5\x16\7Mac OS X")
+    os.mkfifo(train / "0_pipe.jpg")
+    source = iter_frames(str(train))
+
+    assert [frame.name for frame in source] == before
+    assert [Path(name).name for name in source.unreadable] == ["0_gone.jpg", "0_pipe.jpg"]
+    source = iter_frames(str(train))
+    train.rename(folder / "taken out")
+    with pytest.raises(FileNotFoundError):
+        next(iter(source))
+
+
 def test_camera_that_cannot_be_opened() -> None:
     camera = FakeCamera(opened=False)
 
@@ -294,7 +312,7 @@ def test_synthetic_street() -> None:
     for index, frame in enumerate(frames):
         bgr, ids = camera.render(40 + index, "dusk")
         assert frame.image == images.encode_jpeg(bgr)
-        assert frame.label == (images.encode_png(ids) if index == 2 else None)
+        assert frame.label == (images.encode_label(ids) if index == 2 else None)
 
 
 def test_synthetic_street_needs_no_options() -> None:

@@ -331,8 +331,15 @@ def test_names_that_differ_in_what_cannot_be_kept_stay_apart() -> None:
     assert len({camera_name(text) for text in texts}) == len(texts)
 
 
-def test_of_a_list_the_first_text_names_the_camera() -> None:
-    for msg, name in ((["yard", 12.5], "yard"), ([7], "imagezmq"), (None, "imagezmq")):
+def test_of_a_list_or_an_object_a_text_names_the_camera() -> None:
+    for msg, name in (
+        (["yard", 12.5], "yard"),
+        ([7], "imagezmq"),
+        (None, "imagezmq"),
+        ({"camera": "door", "name": "x", "t": 1.5}, "door"),
+        ({"name": "gate 2"}, "gate_2"),
+        ({"camera": 1}, "imagezmq"),
+    ):
         message = wire.parse([json.dumps({"msg": msg}).encode(), IMAGE], LIMITS)
         assert isinstance(message, ForeignFrame)
         assert message.camera == name

@@ -1,0 +1,72 @@
+"""Teachers of other programs: names in another spelling, other types and layouts of an ONNX model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dance_ondevice.daemon.trainer.teacher_models import TeacherError, load_teacher
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+def written(
+    folder: Path, shape: list[int | str], kind: int = onnx.TensorProto.FLOAT, names: list[str] | None = None
+) -> str:
+    """A model whose scores are its input: three classes, told apart by the strongest colour."""
+    helper = onnx.helper
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "teacher",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", kind, shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    facts: dict[str, Any] = {
+        "mean": [0.0] * 3,
+        "std": [1.0] * 3,
+        "classes": names or ["red", "green", "blue"],
+    }
+    helper.set_model_props(model, {name: json.dumps(value) for name, value in facts.items()})
+    file = folder / "teacher.onnx"
+    onnx.save(model, str(file))
+    return str(file)
+
+
+@pytest.mark.parametrize("kind", [onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE])
+def test_a_teacher_of_any_precision_whose_classes_are_spelt_otherwise(tmp_path: Path, kind: int) -> None:
+    file = written(tmp_path, [1, 3, "h", "w"], kind, ["Blue_Sky", "sea", "red-roof"])
+    see = load_teacher(file, "", ["red roof", "road", "blue sky"])
+    picture = np.zeros((20, 33, 3), np.uint8)
+    picture[:, :16, 2] = 255  # red: the teacher's first class
+    picture[:, 16:24, 1] = 255  # green, which the learner does not know
+    picture[:, 24:, 0] = 255
+    assert list(see(picture, (20, 33)).mask[10, [2, 20, 30]]) == [2, 255, 0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        ([1, 64, 96, 3], onnx.TensorProto.FLOAT),
+        ([1, 3, 64, 96], onnx.TensorProto.UINT8),
+        ([1, 3, 64, "w"], onnx.TensorProto.FLOAT),
+        ([1, 3, 64], onnx.TensorProto.FLOAT),
+    ],
+)
+def test_a_teacher_that_takes_something_else_is_told_at_once(
+    tmp_path: Path, shape: list[int | str], kind: int
+) -> None:
+    with pytest.raises(TeacherError, match=r"takes .*64"):
+        load_teacher(written(tmp_path, shape, kind), "", ["red", "green", "blue"])
+
+
+def test_a_teacher_that_cannot_run_says_so(tmp_path: Path) -> None:
+    see = load_teacher(written(tmp_path, [4, 3, "h", "w"]), "", ["red", "green", "blue"])
+    with pytest.raises(TeacherError, match="does not run on"):
+        see(np.zeros((32, 32, 3), np.uint8), (32, 32))
