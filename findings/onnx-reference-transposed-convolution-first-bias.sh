@@ -25,7 +25,21 @@ values = np.random.default_rng(0)
 image = values.normal(size=(1, 3, 3, 3)).astype(np.float32)
 weight, bias = values.normal(size=(3, 1, 2, 2)).astype(np.float32), np.float32([1, 20, 300])
 kept = [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")]
-good = True
+try:
+    pair = helper.make_graph(
+        [helper.make_node("ConvTranspose", ["x", "weight", "bias"], ["y"], group=2, strides=[2, 2])],
+        "network",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 3, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 6, 6])],
+        [numpy_helper.from_array(np.ones((4, 2, 2, 2), np.float32), "weight"), numpy_helper.from_array(np.zeros(4, np.float32), "bias")],
+    )
+    two = helper.make_model(pair, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    ReferenceEvaluator(two).run(None, {"x": np.ones((1, 4, 3, 3), np.float32)})
+    raised = "nothing"
+except ValueError as error:
+    raised = f"ValueError: {error}"
+print(f"two channels a group: {raised}")
+good = raised.startswith("ValueError")
 for inputs in (["x", "weight", "bias"], ["x", "weight"]):
     graph = helper.make_graph(
         [helper.make_node("ConvTranspose", inputs, ["y"], group=3, strides=[2, 2])],
