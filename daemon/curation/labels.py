@@ -17,7 +17,7 @@ from dance_ondevice.daemon.curation.label_files import BRUSH_PNG, Found, MaskFil
 from dance_ondevice.daemon.curation.label_plan import Plan, Planned, Spool
 from dance_ondevice.daemon.curation.targets import Target, Targets
 from dance_ondevice.files import read_regular
-from dance_ondevice.images.codec import decode_label, encode_png
+from dance_ondevice.images.codec import decode_label, encode_label
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE, LabelError, check_label
 from dance_ondevice.label_formats import masks, regions
@@ -233,7 +233,7 @@ class _Planner:
             why = "nothing is drawn: every pixel is 255 (ignore)"
             self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
             return
-        png = encode_png(mask)
+        png = encode_label(mask)
         first = self._seen.setdefault(target.sample, (place or file, png))
         if first[1] is not png:
             self._add_again(file, target, first, png)

@@ -324,7 +324,7 @@ class Predictor(Service):
         if self._publisher is None:
             return
         mask = Mask(
-            png=images.encode_png(prediction.mask),
+            png=images.encode_label(prediction.mask),
             scale=frame.scale,
             mean_confidence=prediction.mean_confidence,
             size=size,

@@ -27,7 +27,7 @@ from dance_ondevice.daemon.children.teacher_jobs import (
 )
 from dance_ondevice.daemon.trainer.teacher_models import Seen, Teacher, TeacherError, load_teacher
 from dance_ondevice.files import read_regular, write_synced
-from dance_ondevice.images.codec import decode_colour, decode_label, encode_png
+from dance_ondevice.images.codec import decode_colour, decode_label, encode_label
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.policies.samples import labelling
@@ -146,7 +146,7 @@ def _teach(
         )
     mask = np.where(believed, seen.mask, np.uint8(IGNORE))
     file = Path(job.out) / f"{sample.id}.png"
-    write_synced(file, encode_png(mask))
+    write_synced(file, encode_label(mask))
     return Taught(
         id=sample.id,
         mask=str(file),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dance_ondevice.daemon.store.samples import digest
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.viewing import pictures
-from dance_ondevice.images.codec import decode_colour, decode_label, encode_png
+from dance_ondevice.images.codec import decode_colour, decode_label, encode_label
 from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE, LabelError, check_label
 from dance_ondevice.policies.samples.splits import CORRECTED, MACHINES
@@ -125,7 +125,7 @@ class HandLabels:
         counts = np.bincount(ids.ravel(), minlength=IGNORE + 1)[:IGNORE]
         if not counts.any():
             raise LabelRefused("nothing is labelled yet: tap a region, or press 'all else is right'")
-        png = encode_png(pictures.shrink(ids, native))
+        png = encode_label(pictures.shrink(ids, native))
         classes = [int(number) for number in np.flatnonzero(counts)]
         stored = self.store.add_label(row["id"], png, classes, CORRECTED, replaces=version)
         try:

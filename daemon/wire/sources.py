@@ -186,7 +186,7 @@ def _read_label(path: Path, void: Sequence[int]) -> bytes:
     except ImageError:
         return data  # the daemon reports what is wrong with it, and the stream goes on
     outside = np.isin(label, void)
-    return images.encode_png(np.where(outside, np.uint8(IGNORE), label)) if outside.any() else data
+    return images.encode_label(np.where(outside, np.uint8(IGNORE), label)) if outside.any() else data
 
 
 def _natural(path: Path) -> list[str | int]:
@@ -263,7 +263,7 @@ def _street(spec: str, wants_label: Callable[[int], bool]) -> Source:
                 name=f"{condition} {start + index}",
                 encoding="jpeg",
                 image=images.encode_jpeg(bgr),
-                label=images.encode_png(label) if wants_label(index) else None,
+                label=images.encode_label(label) if wants_label(index) else None,
             )
 
     return Source(frames=frames(), count=count)

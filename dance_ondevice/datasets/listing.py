@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dance_ondevice.files import write_whole
-from dance_ondevice.images.codec import decode_label, encode_png
+from dance_ondevice.images.codec import decode_label, encode_label
 from dance_ondevice.images.labels import LabelError, check_label
 
 _LAST_NUMBER = re.compile(r"(.*?)([0-9]{1,18})[^0-9]*")
@@ -178,5 +178,5 @@ def with_plain_labels(
         if sources.setdefault(target, item.label) != item.label:
             raise ValueError(f"{item.label} and {sources[target]} would share {target}")
         if not target.exists():
-            write_whole(target, encode_png(read_label(item.label)))
+            write_whole(target, encode_label(read_label(item.label)))
     return plain

@@ -147,7 +147,7 @@ class CameraLink:
         """Send one frame in wire version 1, with its label if there is one."""
         header = Header(v=VERSION, camera=self._options.camera, seq=seq, captured_at=now, encoding="jpeg")
         image = images.encode_jpeg(frame, self._options.quality)
-        png = images.encode_png(label) if label is not None else None
+        png = images.encode_label(label) if label is not None else None
         self._frames.send_multipart(wire.frame_parts(header, image, png))
         self._progress.sent += 1
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from dance_ondevice.datasets import street_variety
 from dance_ondevice.datasets.street import StreetCamera
-from dance_ondevice.images.codec import encode_jpeg, encode_png
+from dance_ondevice.images.codec import encode_jpeg, encode_label
 from dance_ondevice.images.confusion import iou_per_class, miou
 from dance_ondevice.models import checkpoint, registry, weights
 from dance_ondevice.models.card import ModelCard
@@ -250,7 +250,7 @@ def render_varied(
 def _write(stem: Path, image: NDArray[np.uint8], label: NDArray[np.uint8]) -> TrainingSample:
     sample = TrainingSample(stem.with_suffix(".jpg"), stem.with_suffix(".png"))
     sample.image.write_bytes(encode_jpeg(image))
-    sample.label.write_bytes(encode_png(label))
+    sample.label.write_bytes(encode_label(label))
     return sample
 
 

@@ -19,6 +19,7 @@ from dance_ondevice.images.codec import (
     decode_grey,
     decode_label,
     encode_jpeg,
+    encode_label,
     encode_png,
     resize_area,
 )
@@ -91,6 +92,12 @@ class TestLabels:
     def test_every_id_survives(self) -> None:
         label = np.arange(256, dtype=np.uint8).reshape(8, 32)
         assert np.array_equal(decode_label(memoryview(encode_png(label))), label)
+        assert np.array_equal(decode_label(encode_label(label)), label)
+
+    def test_a_mask_takes_fewer_bytes_than_a_picture(self) -> None:
+        mask = np.repeat(np.arange(8, dtype=np.uint8)[:, None] * (np.arange(320) // 40 + 1), 30, axis=0)
+        mask = mask.astype(np.uint8)
+        assert len(encode_label(mask)) < len(encode_png(mask))
 
     @pytest.mark.parametrize(
         "data",

@@ -12,7 +12,7 @@ import numpy as np
 from dance_ondevice.datasets.idd_lite import IDD_LITE_CLASSES
 from dance_ondevice.datasets.listing import Dataset, DatasetError, LabelledImage, of_sequences
 from dance_ondevice.datasets.registry import open_dataset
-from dance_ondevice.images.codec import encode_png
+from dance_ondevice.images.codec import encode_label
 from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.training.batches import TrainingSample, read_label
 
@@ -177,7 +177,7 @@ def mislabelled(scene: Scene, classes: int, folder: Path) -> Scene:
         found = []
         for sample in samples:
             path = folder / f"{len(list(folder.iterdir())):05}.png"
-            path.write_bytes(encode_png(table[read_label(sample, classes)]))
+            path.write_bytes(encode_label(table[read_label(sample, classes)]))
             found.append(replace(sample, label=path, void=()))
         return tuple(found)
 

@@ -68,7 +68,7 @@ def street(distinct: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Street:
     pairs = [camera.render(_STRIDE * number, "day") for number in range(distinct)]
     return Street(
         [images.encode_jpeg(image, _QUALITY) for image, _ in pairs],
-        [images.encode_png(label) for _, label in pairs],
+        [images.encode_label(label) for _, label in pairs],
     )
 
 

@@ -22,7 +22,7 @@ from dance_ondevice.benchmarks.labelling.taps import Taps
 from dance_ondevice.complexity import make_indicator
 from dance_ondevice.conditions.learning import INTERPOLATION, part_way
 from dance_ondevice.files import write_whole
-from dance_ondevice.images.codec import decode_grey, encode_png, resize_area
+from dance_ondevice.images.codec import decode_grey, encode_label, resize_area
 from dance_ondevice.images.confusion import miou
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.images.signature import signature
@@ -316,6 +316,6 @@ class _Bench:
         for index, label in sorted(labelled.labels.items()):
             sample = self._frames[index].sample
             file = folder / f"{index:05d}.png"
-            file.write_bytes(encode_png(label))
+            file.write_bytes(encode_label(label))
             found.append(TrainingSample(sample.image, file, scale=sample.scale))
         return found

@@ -46,7 +46,7 @@ _STREAMS = ("street", "camvid-day-dusk", "camvid-day-dusk-day")
 @model_option(
     "--teacher",
     metavar="MODEL",
-    help="Folder of the model that labels for dance_teacher; else the joint model of the first seed.",
+    help="Folder of the model that labels for dance_teacher and _judges; else the first seed's joint model.",
 )
 @click.option("--seeds", default="0,1,2", show_default=True, metavar="A,B", help="Of training and choices.")
 @click.option(

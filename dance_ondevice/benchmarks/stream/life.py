@@ -219,7 +219,7 @@ class Life:
         self._peak = max(self._peak, trained.log.peak_bytes)
         candidate = between(settled, trained.weights, self._variant.interpolation)
         verdict = (True, "no gate")
-        if self._variant.labels == "teacher":
+        if self._variant.labels == "teacher" and not self._variant.teacher_judges:
             verdict = (False, "a model's labels cannot judge a candidate")
         elif self._variant.gate:
             verdict, cost = (
@@ -245,7 +245,8 @@ class Life:
             chosen = self._chosen(condition, new, settings.teacher_frames)
             new, cost = self._tools.teacher.label(chosen)
             self._spend("labelling", cost)
-        held = min(settings.held_out, len(new) // 3) if labels == "all" and len(new) >= settings.few else 0
+        holds_out = labels == "all" or self._variant.teacher_judges
+        held = min(settings.held_out, len(new) // 3) if holds_out and len(new) >= settings.few else 0
         train, held_out = part(new, held)
         pool.train += train
         pool.held_out += held_out

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dance_ondevice.images.codec import encode_png
+from dance_ondevice.images.codec import encode_label
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import logits, to_tensor
@@ -48,7 +48,7 @@ class Teacher:
             cost = path.with_suffix(".cost")
             if not cost.exists():
                 began = self.cpu_clock()
-                path.write_bytes(encode_png(self._mask(sample)))
+                path.write_bytes(encode_label(self._mask(sample)))
                 cost.write_text(str(self.cpu_clock() - began), encoding="utf-8")
             spent += float(cost.read_text(encoding="utf-8"))
             found.append(replace(sample, label=path, void=()))

@@ -30,6 +30,7 @@ class Variant:
         joint: not on the stream: trained on the base domain and all of the stream's frames together.
         pretrained: another model, trained on other data, that is never touched either.
         interpolation: share of the way from the live weights to the trained ones that the candidate goes.
+        teacher_judges: a teacher's labels are held out as well, and candidates are judged by them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Variant:
     joint: bool = False
     pretrained: bool = False
     interpolation: float = 1.0
+    teacher_judges: bool = False
 
     @property
     def random(self) -> bool:
@@ -101,6 +103,10 @@ VARIANTS: tuple[Variant, ...] = (
         "dance_teacher",
         "DANCE, a teacher's labels alone, which may teach and never judge",
         "teacher",
+    ),
+    replace(
+        _ours("dance_teacher_judges", "DANCE, a teacher's labels alone, which teach and judge", "teacher"),
+        teacher_judges=True,
     ),
     _ours("dance_three", "DANCE, 3 labelled frames", "three"),
     _ours("dance_tenth", "DANCE, 10 % of the labels", "tenth"),

@@ -10,7 +10,7 @@ from dance_ondevice.benchmarks.stream.results.report import StreamReport, Varian
 __all__ = ["PEAK_TARGET", "Target", "peak_of_dance", "targets"]
 
 _DAY, _DUSK = "day", "dusk"
-_DANCE = ("dance_none", "dance_teacher", "dance_three", "dance_tenth", "dance")
+_DANCE = ("dance_none", "dance_teacher", "dance_teacher_judges", "dance_three", "dance_tenth", "dance")
 _LABELLED = ("dance_three", "dance_tenth", "dance")
 _GAIN, _CPU_SECONDS, _DAY_LOSS = 0.20, 10.0, 0.005
 _OF_JOINT_THREE, _OF_JOINT_TENTH = 0.97, 1.0
