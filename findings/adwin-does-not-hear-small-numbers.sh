@@ -12,10 +12,10 @@
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-for package in river==0.26.1 frouros==0.9.0; do
-  python3 -m venv "$folder/${package%%=*}"
-  "$folder/${package%%=*}/bin/pip" install --quiet "$package" 'numpy>=1.26,<2.3'
-done
+python3 -m venv "$folder/river"
+"$folder/river/bin/pip" install --quiet 'river==0.26.1' 'numpy==2.2.6'
+python3 -m venv "$folder/frouros"
+"$folder/frouros/bin/pip" install --quiet 'frouros==0.9.0' 'numpy==2.1.3'
 cat > "$folder/seen.py" <<'PY'
 import sys
 from importlib.metadata import version

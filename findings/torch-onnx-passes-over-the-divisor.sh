@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# torch 2.13.0: `torch.onnx.export` refuses what it cannot write, but both of its exporters take `avg_pool2d(divisor_override=1)`, torch's way
-# to sum over windows (densities, counts of pixels), and write a plain AveragePool: the file gives means. Nothing is said. A
+# torch 2.13.0: `torch.onnx.export` refuses what it cannot write, but both of its exporters take `avg_pool2d(divisor_override=1)`,
+# torch's way to sum over windows (densities, counts of pixels), and write a plain AveragePool: the file gives means. Nothing is said. A
 # `floor_divide` by a float rounds down in torch and towards zero in a file of the older exporter, so that -1 // 2 is 0.
 #
 #   sum of windows of four ones: torch 4.0, file of dynamo=True 1.0, of dynamo=False 1.0; -1 // 2: torch -1.0, True -1.0, False 0.0
