@@ -24,7 +24,9 @@ ENDPOINTS = (
 #: Bytes of a Unix socket's path, the last one a zero (unix(7)).
 _LONGEST_PATH = 107
 _IPC = "ipc://"
-#: Hosts that stand for every address of the machine.
+#: A socket of any free name, as port ``*`` is any free port.
+_ANY_PATH = "ipc://*"
+#: Hosts that stand for every IPv4 address of the machine; ``::`` stands for these and every IPv6 one.
 _EVERY = frozenset({"*", "0.0.0.0", "::"})
 
 
@@ -32,9 +34,10 @@ def from_folder(value: object, folder: Path) -> object:
     """Return an endpoint, or several, with relative paths of sockets made absolute; others are unchanged."""
     if isinstance(value, (list, tuple)):
         return tuple(from_folder(each, folder) for each in value)
-    if isinstance(value, str) and value.startswith(_IPC) and value[len(_IPC) :][:1] not in ("", "/", "@"):
-        return f"{_IPC}{folder / value[len(_IPC) :]}"
-    return value
+    if not isinstance(value, str) or not value.startswith(_IPC) or value == _ANY_PATH:
+        return value
+    path = value[len(_IPC) :]
+    return value if path[:1] in ("", "/", "@") else f"{_IPC}{folder / path}"
 
 
 def wrong_endpoints(config: Config) -> Iterator[tuple[str, object, str]]:
@@ -62,9 +65,13 @@ def _collisions(bound: Sequence[tuple[str, str]]) -> Iterator[tuple[str, object,
 def _collide(one: str, other: str) -> bool:
     """Whether the second of two addresses could not be bound beside the first."""
     if one.startswith(_IPC) or other.startswith(_IPC):
-        return one == other
+        return one == other != _ANY_PATH
     (here, port), (there, same) = _address(one), _address(other)
-    return port == same != 0 and (here == there or bool(_EVERY & {here, there}))
+    if port != same or port == 0:
+        return False
+    hosts = {here, there}
+    mixed = len({":" in host for host in hosts}) == 2  # an IPv4 and an IPv6 address
+    return here == there or "::" in hosts or (bool(_EVERY & hosts) and not mixed)
 
 
 def _address(text: str) -> tuple[str, int]:

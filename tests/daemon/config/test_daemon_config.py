@@ -310,6 +310,7 @@ def test_local_endpoints_need_no_leave(site: Path, endpoint: str):
         ("[ingest]\nbind = ['tcp://127.0.0.1:7', 'tcp://localhost:7']", "ingest.bind"),
         ("[metrics]\nlisten = '[::1]:5555'\n[ingest]\nbind = ['tcp://[::1]:5555']", "metrics.listen"),
         ("[metrics]\nlisten = '0.0.0.0:5555'\n[security]\nallow_plain_remote = true", "metrics.listen"),
+        ("[metrics]\nlisten = '[::]:5555'\n[security]\nallow_plain_remote = true", "metrics.listen"),
         ("[ingest]\nbind = ['ipc:///a']\n[inference]\npublish = 'ipc:///a'", "inference.publish"),
         (f"[ingest]\nbind = ['ipc:///{'a' * 107}']", "ingest.bind"),
         (f"[ingest]\nsubscribe = ['ipc:///{'ä' * 54}']", "ingest.subscribe"),
@@ -326,6 +327,8 @@ def test_addresses_that_no_start_could_bind_are_refused(site: Path, text: str, k
         "[ingest]\nbind = ['tcp://127.0.0.1:0']\n[inference]\npublish = 'tcp://127.0.0.1:0'",
         "[ingest]\nbind = ['tcp://127.0.0.1:9747']\n[metrics]\nenabled = false",
         f"[ingest]\nbind = ['ipc:///{'a' * 106}', 'tcp://[::1]:5556']",
+        "[ingest]\nbind = ['tcp://0.0.0.0:5', 'tcp://[::1]:5']\n[security]\nallow_plain_remote = true",
+        "[ingest]\nbind = ['ipc://*']\n[inference]\npublish = 'ipc://*'",
     ],
 )
 def test_addresses_that_can_be_bound_are_not_refused(site: Path, text: str):
@@ -334,9 +337,11 @@ def test_addresses_that_can_be_bound_are_not_refused(site: Path, text: str):
 
 
 def test_relative_paths_of_sockets_start_from_the_files_folder(site: Path):
-    site.write_text("[ingest]\nbind = ['ipc://in.sock', 'ipc://@abstract']\nsubscribe = ['ipc://x/y.sock']\n")
+    site.write_text(
+        "[ingest]\nbind = ['ipc://in.sock', 'ipc://@abstract', 'ipc://*']\nsubscribe = ['ipc://x/y.sock']\n"
+    )
     ingest = load(site).config.ingest
-    assert ingest.bind == (f"ipc://{site.parent}/in.sock", "ipc://@abstract")
+    assert ingest.bind == (f"ipc://{site.parent}/in.sock", "ipc://@abstract", "ipc://*")
     assert ingest.subscribe == (f"ipc://{site.parent}/x/y.sock",)
 
 
