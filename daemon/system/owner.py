@@ -45,8 +45,11 @@ def give_to_owner(root: Path) -> None:
     owner = root.stat()
     if owner.st_uid == 0:
         return
-    for top in (root.resolve(), (root / "samples").resolve()):
-        for number, (_, folders, files, here) in enumerate(os.fwalk(top)):
+    samples = root / "samples"
+    for top in (root, samples) if samples.is_symlink() else (root,):
+        if not top.is_dir():  # a link to a disk that is not mounted
+            continue
+        for number, (_, folders, files, here) in enumerate(os.fwalk(os.path.realpath(top))):
             if number == 0 and os.fstat(here).st_uid != owner.st_uid:
                 break
             for name in [*folders, *files]:

@@ -65,11 +65,10 @@ def _within_reach(paths: StatePaths, folder: Path) -> Iterator[Path]:
     Where root asks a service that is another user, and sees neither home folders nor what is root's, a copy
     in the state folder, under the model's own name, while the request lasts.
     """
-    from dance_ondevice.daemon.system.owner import give_to_owner
     from dance_ondevice.daemon.versions.base import folder_of
 
-    source = folder_of(folder)
-    if os.geteuid() != 0 or paths.root.stat().st_uid == 0 or not (source / CARD_FILE).is_file():
+    source, owner = folder_of(folder), paths.root.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0 or not (source / CARD_FILE).is_file():
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix=".incoming-", dir=paths.root) as scratch:
@@ -78,9 +77,11 @@ def _within_reach(paths: StatePaths, folder: Path) -> Iterator[Path]:
             copy.mkdir()
             for name in (TENSORS_FILE, CARD_FILE):
                 shutil.copyfile(source / name, copy / name)
+                os.chown(copy / name, owner.st_uid, owner.st_gid)
+            for made in (copy, scratch):  # from the inside: until then nobody else can reach it
+                os.chown(made, owner.st_uid, owner.st_gid)
         except OSError as error:
             raise WorkFailed(f"{folder} cannot be copied to the service: {error}") from error
-        give_to_owner(paths.root)
         yield copy
 
 

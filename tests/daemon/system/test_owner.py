@@ -48,6 +48,17 @@ def test_a_link_to_what_the_owner_does_not_own_is_not_entered(tmp_path: Path) ->
     assert (foreign / "shadow").stat().st_uid == 0
 
 
+@needs_root
+@pytest.mark.parametrize("samples", ["", "nowhere", "samples"])
+def test_a_folder_without_samples_is_given_to_its_owner(tmp_path: Path, samples: str) -> None:
+    (tmp_path / "a").touch()
+    os.chown(tmp_path, USER, USER)
+    if samples:
+        (tmp_path / "samples").symlink_to(samples)
+    give_to_owner(tmp_path)
+    assert (tmp_path / "a").stat().st_uid == USER
+
+
 def test_a_folder_of_ones_own_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     before = (tmp_path / "a").stat()
