@@ -27,7 +27,7 @@ from dance_ondevice.daemon.store.service import open_reader
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.files import is_leftover, read_regular, sync_directory, temporary_beside
 
-__all__ = ["FORMAT", "MANIFEST", "BackedUp", "BackupError", "back_up", "belongs", "digest_of"]
+__all__ = ["FORMAT", "MANIFEST", "BackedUp", "BackupError", "back_up", "belongs", "new_digest"]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -59,9 +59,9 @@ class BackedUp:
     missing: int
 
 
-def digest_of(data: bytes) -> str:
-    """BLAKE2b of 32 bytes, in hex."""
-    return hashlib.blake2b(data, digest_size=32).hexdigest()
+def new_digest(data: bytes = b"") -> hashlib.blake2b:
+    """The digest of a file in a backup, BLAKE2b of 32 bytes, to which more data can be added."""
+    return hashlib.blake2b(data, digest_size=32)
 
 
 def belongs(name: str) -> bool:
@@ -145,7 +145,7 @@ class _Writer:
         member = tarfile.TarInfo(name)
         member.size, member.mtime, member.mode = len(data), written_at, 0o644
         self._tar.addfile(member, io.BytesIO(data))
-        self.manifest[name] = len(data), digest_of(data)
+        self.manifest[name] = len(data), new_digest(data).hexdigest()
 
     def add_file(self, name: str, file: Path) -> bool:
         """Add a file in its present state; returns whether it could be read."""

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
+import lzma
 import os
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from dance_ondevice.daemon.curation.backup import FORMAT, MANIFEST, BackupError, belongs, digest_of
+from dance_ondevice.daemon.curation.backup import FORMAT, MANIFEST, BackupError, belongs, new_digest
 from dance_ondevice.daemon.system.owner import command_lock
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.documents import DocumentError, decode
-from dance_ondevice.files import sync_directory, write_synced
+from dance_ondevice.files import sync_directory
 
 __all__ = ["Restored", "restore"]
 
@@ -24,6 +29,9 @@ __all__ = ["Restored", "restore"]
 #: leaves files without an index, from which the next start rebuilds one.
 _PARTS = ("classes.json", "teaching", "rounds", "models", "samples", "paused", "dance.db")
 _SCRATCH = ".restore-"
+_PIECE = 1 << 20
+#: Bytes, for more than a million files.
+_LONGEST_MANIFEST = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -74,9 +82,9 @@ def _holds(place: Path) -> bool:
 
 
 def _disk(root: Path, name: str) -> Path:
-    """The folder in which a part is unpacked: its own, where that is a link or a disk of its own."""
+    """The folder in which a part is unpacked: its own where there is one, which may lie on another disk."""
     place = root / name
-    return place if place.is_dir() and (place.is_symlink() or place.is_mount()) else root
+    return place if place.is_dir() else root
 
 
 def _move(parts: Mapping[Path, tuple[Path, Path]]) -> None:
@@ -94,8 +102,6 @@ def _move(parts: Mapping[Path, tuple[Path, Path]]) -> None:
                 pairs = [(child, place / child.name) for child in part.iterdir()]
             else:
                 pairs = [(part, place)]
-                with contextlib.suppress(OSError):  # an empty folder in its place
-                    place.rmdir()
             for source, target in pairs:
                 source.rename(target)
                 moved.append(target)
@@ -115,32 +121,67 @@ def _unpack(source: Path, folders: Mapping[str, Path]) -> Restored:
     manifest: bytes | None = None
     touched: set[Path] = set()
     try:
-        # Whether or not somebody has compressed it, or unpacked it and packed it again, which adds folders.
-        with tarfile.open(source, mode="r|*") as tar:
+        with (
+            source.open("rb") as file,
+            _decompressed(file) as plain,
+            tarfile.open(fileobj=plain, mode="r|") as tar,
+        ):
             for member in tar:
-                if member.isdir():
+                name = _own_name(member.name)
+                # To unpack a backup and pack it again adds folders, and on macOS a file beside each.
+                if member.isdir() or name.rpartition("/")[2].startswith("._"):
                     continue
-                name = member.name.removeprefix("./")
                 stream = tar.extractfile(member) if member.isreg() else None
                 if stream is None or (name != MANIFEST and not belongs(name)):
                     raise BackupError(f"{source}: {member.name!r} does not belong into a backup")
-                data = stream.read()
                 if name == MANIFEST:
-                    manifest = data
+                    manifest = stream.read(_LONGEST_MANIFEST)
                     continue
                 folder = folders[name.partition("/")[0]]
-                file = folder / name
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_synced(file, data)
-                os.utime(file, (member.mtime, member.mtime))
+                place = folder / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                found[name] = _write(place, stream)
+                os.utime(place, (member.mtime, member.mtime))
                 touched.update(folder / parent for parent in Path(name).parents)
-                found[name] = len(data), digest_of(data)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of a disk, and none of gzip or bz2
+            raise
         raise BackupError(f"{source} is no whole backup: {error}") from error
     _compare(source, found, manifest)
     for place in touched:
         sync_directory(place)
     return Restored(len(found), sum(size for size, _ in found.values()))
+
+
+def _write(place: Path, stream: IO[bytes]) -> tuple[int, str]:
+    """Write a file piece by piece, as a few compressed bytes may become many; its size and digest."""
+    digest = new_digest()
+    with place.open("wb") as file:
+        while piece := stream.read(_PIECE):
+            file.write(piece)
+            digest.update(piece)
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell(), digest.hexdigest()
+
+
+def _decompressed(file: BufferedReader) -> contextlib.AbstractContextManager[Any]:
+    """The content of a file, if it is compressed, even in several streams (as pbzip2 does); else the file."""
+    head = file.peek(6)
+    if head.startswith(b"\x1f\x8b"):
+        return gzip.open(file)
+    if head.startswith(b"BZh"):
+        return bz2.open(file)
+    if head.startswith((b"\xfd7zXZ", b"]\0\0")):
+        return lzma.open(file)
+    return contextlib.nullcontext(file)
+
+
+def _own_name(packed: str) -> str:
+    """The name of a file in a backup, whether it was packed in its folder, or with it."""
+    name = packed.removeprefix("./")
+    first, _, rest = name.partition("/")
+    return name if first in (*_PARTS, MANIFEST) or not rest else rest
 
 
 def _compare(source: Path, found: dict[str, tuple[int, str]], manifest: bytes | None) -> None:

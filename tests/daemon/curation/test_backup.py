@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import io
 import json
 import os
@@ -187,6 +188,33 @@ def test_a_backup_that_was_packed_again_or_compressed_is_restored(
     packed.write_bytes(packed.read_bytes()[:-300])
     with pytest.raises(BackupError, match="no whole backup"):
         restore(packed, StatePaths(tmp_path / "other"))
+
+
+def test_a_backup_in_several_streams_and_packed_with_its_folder_is_restored(
+    made: Path, paths: StatePaths, tmp_path: Path
+) -> None:
+    unpacked, again = tmp_path / "unpacked", io.BytesIO()
+    with tarfile.open(made) as tar:
+        tar.extractall(unpacked, filter="data")
+    (unpacked / "._dance.db").touch()  # as macOS adds to an archive
+    with tarfile.open(fileobj=again, mode="w") as tar:
+        tar.add(unpacked, "site")
+    data = again.getvalue()
+    # As pbzip2 does.
+    (tmp_path / "b.tar.bz2").write_bytes(bz2.compress(data[:5000]) + bz2.compress(data[5000:]))
+    restore(tmp_path / "b.tar.bz2", StatePaths(tmp_path / "back"))
+    assert set(files(StatePaths(tmp_path / "back"))) == set(files(paths))
+
+
+def test_samples_on_a_disk_that_does_not_look_like_one_are_restored_there(
+    made: Path, paths: StatePaths, tmp_path: Path
+) -> None:
+    back = StatePaths(tmp_path / "back")  # a bind mount of the same disk, as containers have it
+    (back.samples / "lost+found").mkdir(parents=True)
+    before = back.samples.stat().st_ino
+    restore(made, back)
+    assert set(files(back)) == set(files(paths))
+    assert back.samples.stat().st_ino == before
 
 
 def test_samples_on_a_disk_of_their_own_are_restored_there(
