@@ -141,7 +141,9 @@ class StateLock:
             OSError: The directory cannot be created or written.
         """
         self._paths.root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # Commands of root take the lock in a folder of another user, who could make a link of it.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self._paths.lock, flags, 0o644)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -104,3 +104,12 @@ def test_a_child_process_does_not_inherit_the_lock(tmp_path: Path) -> None:
             pass
     finally:
         child.communicate()
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("what is in it")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "lock").symlink_to(tmp_path / "other")
+    with pytest.raises(OSError), StateLock(StatePaths(tmp_path / "state")):
+        pass
+    assert (tmp_path / "other").read_text() == "what is in it"
