@@ -135,6 +135,8 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
         )
     except (ValueError, TypeError) as error:
         raise TeacherError(f"{file}: its metadata classes, mean or std cannot be read: {error}") from error
+    if names is not None and not isinstance(names, list):
+        raise TeacherError(f'{file}: its metadata classes must be a JSON list of names, such as ["road"]')
     table = np.arange(len(classes), dtype=np.uint8) if names is None else _table(names, classes, str(file))
     fixed = tuple(side for side in source.shape[2:] if isinstance(side, int))
     if len(fixed) == 1:
@@ -181,12 +183,12 @@ def _fitted(
     return np.asarray(stretched, np.uint8), size
 
 
-def _table(own: Sequence[str], classes: Sequence[str], source: str) -> NDArray[np.uint8]:
+def _table(own: Sequence[object], classes: Sequence[str], source: str) -> NDArray[np.uint8]:
     """The learner's id of each of the teacher's classes, in any spelling; 255 where the learner has none."""
-    found = [ClassMap().lookup(name, classes) for name in own]
+    found = [ClassMap().lookup(name, classes) if isinstance(name, str) else None for name in own]
     table = np.array([IGNORE if each is None else each for each in found], np.uint8)
     if (table == IGNORE).all():
         raise TeacherError(
-            f"the teacher {source} distinguishes {', '.join(own)}, none of which is among model.classes"
+            f"the teacher {source} distinguishes {', '.join(map(str, own))}, none of which is among model.classes"
         )
     return table

@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 
 
 def written(
-    folder: Path, shape: list[int | str], kind: int = onnx.TensorProto.FLOAT, names: list[str] | None = None
+    folder: Path, shape: list[int | str], kind: int = onnx.TensorProto.FLOAT, names: object = None
 ) -> str:
     """A model whose scores are its input: three classes, told apart by the strongest colour."""
     helper = onnx.helper
@@ -70,3 +70,11 @@ def test_a_teacher_that_cannot_run_says_so(tmp_path: Path) -> None:
     see = load_teacher(written(tmp_path, [4, 3, "h", "w"]), "", ["red", "green", "blue"])
     with pytest.raises(TeacherError, match="does not run on"):
         see(np.zeros((32, 32, 3), np.uint8), (32, 32))
+
+
+def test_a_class_of_a_teacher_without_a_name_is_ignored(tmp_path: Path) -> None:
+    see = load_teacher(written(tmp_path, [1, 3, "h", "w"], names=["red", None, 3]), "", ["red"])
+    picture = np.full((32, 32, 3), (0, 255, 0), np.uint8)
+    assert (see(picture, (32, 32)).mask == 255).all()
+    with pytest.raises(TeacherError, match="JSON list"):
+        load_teacher(written(tmp_path, [1, 3, "h", "w"], names={"0": "red"}), "", ["red"])
