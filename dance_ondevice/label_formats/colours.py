@@ -156,8 +156,10 @@ def _labelme(line: str) -> tuple[str, Colour | None]:
 def _roboflow(file: str, lines: Sequence[str]) -> list[str]:
     """Parse lines ``id, name`` below a line of headings, and return the names in the order of their ids."""
     names: dict[int, str] = {}
-    for number, *rest in csv.reader(lines, skipinitialspace=True):
-        name = ", ".join(rest)  # written without quotes where it holds a comma
+    for line in lines:
+        number, _, name = line.partition(",")
+        if name.lstrip().startswith('"'):
+            name = ",".join(next(csv.reader([name.lstrip()])))
         if number.strip().isascii() and number.strip().isdigit() and name.strip():
             names.setdefault(int(number), name.strip())
     return _by_id(file, names)

@@ -72,10 +72,13 @@ def test_a_proposal_is_toml_whatever_the_names_are() -> None:
         ("class_dict.csv", 'name,r,g,b\n"ice, snow",255,255,255\n"road",128,64,128\n'),
         ("_classes.csv", 'Pixel Value, Class\n0, "ice, snow"\n1, road\n'),
         ("_classes.csv", "Pixel Value, Class\n0, ice, snow\n1, road\n"),
+        ("_classes.csv", 'Pixel Value, Class\n0, "ice, snow\n1, road\n'),
     ],
 )
 def test_names_in_quotes_and_with_commas_are_read(file: str, text: str) -> None:
     assert [name for name, _ in read_table(file, text.encode()).rows] == ["ice, snow", "road"]
+    unspaced = read_table(file, text.replace("ice, snow", "ice,snow").encode()).rows
+    assert [name for name, _ in unspaced] == ["ice,snow", "road"]
 
 
 def test_ids_of_masks_are_replaced() -> None:
