@@ -189,6 +189,7 @@ def _table(own: Sequence[object], classes: Sequence[str], source: str) -> NDArra
     table = np.array([IGNORE if each is None else each for each in found], np.uint8)
     if (table == IGNORE).all():
         raise TeacherError(
-            f"the teacher {source} distinguishes {', '.join(map(str, own))}, none of which is among model.classes"
+            f"the teacher {source} distinguishes {', '.join(map(str, own))}, none of which is among "
+            "model.classes"
         )
     return table
