@@ -34,7 +34,7 @@ def confusion_matrix(label: NDArray[np.uint8], prediction: NDArray[np.uint8], n_
     if label.shape != prediction.shape:
         raise ValueError(f"label {label.shape} and prediction {prediction.shape} differ in shape")
     for name, ids in (("label", label), ("prediction", prediction)):
-        if ids.dtype.kind not in "ui":
+        if ids.dtype.kind not in "uib":
             raise ValueError(f"the {name} is of {ids.dtype}, expected class ids of uint8")
     counted = label != IGNORE
     truth = label[counted].astype(np.int64)

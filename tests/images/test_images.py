@@ -95,6 +95,7 @@ class TestLabels:
         assert np.array_equal(decode_label(memoryview(encode_png(label))), label)
         assert np.array_equal(decode_label(encode_label(label)), label)
 
+    @pytest.mark.skipif(not hasattr(cv2, "IMWRITE_PNG_FILTER_UP"), reason="OpenCV before 4.12 cannot")
     def test_a_mask_takes_fewer_bytes_than_a_picture(self) -> None:
         mask = np.repeat(np.arange(8, dtype=np.uint8)[:, None] * (np.arange(320) // 40 + 1), 30, axis=0)
         mask = mask.astype(np.uint8)
@@ -304,3 +305,8 @@ def test_what_opencv_encodes_is_decoded_without_a_copy_to_bytes() -> None:
 def test_a_confusion_matrix_counts_class_ids_alone(label: Any, prediction: Any) -> None:
     with pytest.raises(ValueError, match=r"-1|float"):
         confusion_matrix(np.array(label), np.array(prediction), 3)
+
+
+def test_a_confusion_matrix_of_two_classes_takes_booleans() -> None:
+    label, prediction = np.array([[0, 1, 255]], np.uint8), np.array([[True, True, False]])
+    assert confusion_matrix(label, prediction, 2).tolist() == [[0, 1], [0, 1]]
