@@ -109,11 +109,12 @@ def index(paths: StatePaths) -> Iterator[Database]:
     if not paths.database.is_file():
         raise WorkFailed(f"{paths.database} is not there; give the daemon's folder with --state-dir")
     try:
-        database = up_to_date(open_reader(paths))
+        database = open_reader(paths)
         try:
+            database = up_to_date(database)
             yield database
         finally:
-            database.conn.close()
+            database.close()
     except StoreError as error:
         raise WorkFailed(str(error)) from error
     except sqlite3.Error as error:

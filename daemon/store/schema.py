@@ -375,6 +375,8 @@ def migrate(db: Database) -> None:
 def up_to_date(db: Database) -> Database:
     """Return a database to read from: itself, or a migrated copy in memory of one of an earlier version.
 
+    The caller closes what is returned; of a copy the original is closed here.
+
     So commands can read a folder before the first start of this version, which migrates it for good. A
     database that is no index, or that a later version has changed, is returned as it is.
     """
@@ -385,7 +387,11 @@ def up_to_date(db: Database) -> Database:
     if not applied < {name for name, _ in _CHANGES}:
         return db
     copy = Database(memory=True, execute_plugins=False)
-    db.conn.backup(copy.conn)
+    try:
+        db.conn.backup(copy.conn)
+        migrate(copy)
+    except BaseException:
+        copy.close()
+        raise
     db.close()
-    migrate(copy)
     return copy

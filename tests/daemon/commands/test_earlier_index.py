@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -30,3 +31,12 @@ def test_a_folder_of_an_earlier_version_is_read_and_backed_up_as_it_is(
 
     assert steps(back) == steps(STATE)
     assert len(list((back / "samples").rglob("*.png"))) == len(list((STATE / "samples").rglob("*.png")))
+
+
+def test_a_broken_index_is_told_and_closed(run: Callable[..., Any], tmp_path: Path) -> None:
+    data = bytearray((STATE / "dance.db").read_bytes())
+    data[100:4000] = b"\xff" * 3900
+    (tmp_path / "dance.db").write_bytes(data)
+    assert "malformed" in run("samples", "list", "--state-dir", str(tmp_path), code=1).stderr
+    open_files = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
+    assert not [file for file in open_files if file.startswith(str(tmp_path))]
