@@ -18,6 +18,7 @@ from dance_ondevice.datasets.listing import (
     LabelledImage,
     images_in,
     in_order,
+    is_image,
     need_folder,
     read_plain,
 )
@@ -55,7 +56,7 @@ def idd_lite(root: Path, splits: Sequence[str] = ("train",)) -> list[LabelledIma
 
 def is_flat(folder: Path) -> bool:
     """Whether a folder of images is one of this data set's, by the names of its files."""
-    names = [path.stem for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png")]
+    names = [path.stem for path in folder.iterdir() if is_image(path)]
     return bool(names) and all(_FLAT.fullmatch(name) for name in names)
 
 
