@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -103,7 +104,7 @@ def connect_read_only(database: Path, timeout: float = _BUSY_SECONDS) -> sqlite3
     Raises:
         sqlite3.Error: It cannot be opened or read.
     """
-    uri = f"file:{quote(str(database.absolute()))}?mode=ro"
+    uri = f"file:{quote(os.fsencode(database.absolute()))}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, timeout=timeout)
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

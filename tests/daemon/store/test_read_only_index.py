@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -53,3 +54,11 @@ def test_an_index_in_use_is_read_with_its_log(paths: StatePaths) -> None:
         store.add_sample(stored.new_sample(0)).result(30)
         with closing(connect_read_only(paths.database)) as connection:
             assert connection.execute("SELECT count(*) FROM samples").fetchone() == (1,)
+
+
+def test_an_index_is_read_under_any_name(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"\xff a%#?.db")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE samples (id)")
+    with closing(connect_read_only(file)) as connection:
+        assert connection.execute("SELECT count(*) FROM samples").fetchone() == (0,)
