@@ -85,7 +85,7 @@ def _check_camera(ctx: click.Context, param: click.Parameter, value: str) -> str
     type=FiniteRange(min=0, min_open=True),
     help="Frames a second; by default as fast as the daemon answers.",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Send N frames at most.")
+@click.option("--limit", type=click.IntRange(1, 10**9), metavar="N", help="Send N frames at most.")
 @click.option("--label-every", type=click.IntRange(min=1), metavar="K", help="Label every K-th frame only.")
 @click.option(
     "--label-fraction",

@@ -75,11 +75,19 @@ def test_an_unknown_command_is_wrong_usage():
     assert "No such command 'dance'" in result.output
 
 
-@pytest.mark.parametrize("words", [["simulate", "--budget", "nan"], ["stream", "x", "--fps", "inf"]])
-def test_numbers_that_are_none_are_wrong_usage(words: list[str]):
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["simulate", "--budget", "nan"], "not a number that can be used"),
+        (["stream", "x", "--fps", "inf"], "not a number that can be used"),
+        (["samples", "list", "--limit", "9" * 20], "not in the range"),
+        (["fleet", "init", "x", "--boards", "9" * 20], "more than 100,000"),
+    ],
+)
+def test_numbers_that_are_none_or_too_large_are_wrong_usage(words: list[str], why: str):
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 2
-    assert "not a number that can be used" in result.output
+    assert why in result.output
 
 
 def test_failed_work_exits_1(monkeypatch: pytest.MonkeyPatch):

@@ -15,6 +15,9 @@ from dance_ondevice.daemon.commands.access import ask, target
 from dance_ondevice.daemon.commands.fleet.processes import join, serve
 from dance_ondevice.daemon.terminal import print_json, print_table
 
+#: Kits of one call: each is a folder with a key of its own.
+_MOST_BOARDS = 100_000
+
 
 @click.group()
 def fleet() -> None:
@@ -75,7 +78,11 @@ def init(
 
     taken = {path.name for path in (folder / "boards").glob("board*")}
     free = (name for number in itertools.count(1) if (name := f"board{number}") not in taken)
-    names = list(itertools.islice(free, int(boards))) if boards.isdigit() else None
+    if boards.isdecimal() and int(boards) > _MOST_BOARDS:
+        raise click.UsageError(
+            f"--boards {boards} is more than {_MOST_BOARDS:,}: add boards by further calls"
+        )
+    names = list(itertools.islice(free, int(boards))) if boards.isdecimal() else None
     address = re.fullmatch(r"tcp://(\S+):(\d+)", endpoint)
     if address is None:
         raise click.UsageError(f"--endpoint {endpoint!r} is not tcp://HOST:PORT")

@@ -38,7 +38,9 @@ samples.add_command(purge)
 @state_dir_option
 @click.option("--camera", metavar="NAME", help="Only this camera's.")
 @click.option("--labelled/--unlabelled", default=None, help="Only those with, or without, a label.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10**9), default=50, show_default=True, help="At most so many."
+)
 @json_option
 def list_(
     *,
