@@ -136,6 +136,10 @@ class CommandTable(click.Group):
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
         except PermissionError as error:
             raise WorkFailed(f"{error}; {AS_SERVICE}") from error
+        except WorkFailed as error:
+            if not isinstance(error.__cause__, PermissionError) or AS_SERVICE in error.message:
+                raise
+            raise WorkFailed(f"{error.message}; {AS_SERVICE}") from error.__cause__
         except (
             Exception
         ) as error:  # only ConfigError is handled, which commands import with the configuration

@@ -106,7 +106,7 @@ def index(paths: StatePaths) -> Iterator[Database]:
     from dance_ondevice.daemon.store.schema import up_to_date
     from dance_ondevice.daemon.store.service import open_reader
 
-    if not paths.database.is_file():
+    if not paths.has_database():
         raise WorkFailed(f"{paths.database} is not there; give the daemon's folder with --state-dir")
     try:
         database = open_reader(paths)

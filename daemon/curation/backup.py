@@ -83,7 +83,7 @@ def back_up(paths: StatePaths, target: Path) -> BackedUp:
         sqlite3.Error: The index cannot be copied.
         OSError: A file cannot be written.
     """
-    if not paths.database.is_file():
+    if not paths.has_database():
         raise BackupError(f"{paths.database} is not there; give the daemon's folder with --state-dir")
     if target.exists():
         raise BackupError(f"{target} is there already; give another name or remove it")

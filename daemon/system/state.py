@@ -7,6 +7,7 @@ import fcntl
 import math
 import os
 import re
+import stat
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +36,17 @@ class StatePaths:
     def database(self) -> Path:
         """The SQLite index."""
         return self.root / "dance.db"
+
+    def has_database(self) -> bool:
+        """Whether there is an index.
+
+        Raises:
+            PermissionError: This user may not look; ``Path.is_file`` says so before Python 3.14 alone.
+        """
+        try:
+            return stat.S_ISREG(self.database.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     @property
     def samples(self) -> Path:

@@ -125,10 +125,14 @@ def test_other_errors_are_not_swallowed(monkeypatch: pytest.MonkeyPatch):
     assert isinstance(CliRunner().invoke(main, ["status"]).exception, ZeroDivisionError)
 
 
-def test_files_of_the_service_are_no_traceback(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_files_of_the_service_are_no_traceback(monkeypatch: pytest.MonkeyPatch, wrapped: bool):
     @click.command()
     def closed() -> None:
-        raise PermissionError(13, "Permission denied", "/var/lib/dance-ondevice/dance.db")
+        error = PermissionError(13, "Permission denied", "/var/lib/dance-ondevice/dance.db")
+        if wrapped:
+            raise WorkFailed(f"no backup was made: {error}") from error
+        raise error
 
     with_command(monkeypatch, closed)
     result = CliRunner().invoke(main, ["status"])

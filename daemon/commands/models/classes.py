@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from dance_ondevice.daemon.commands.access import model_classes, target
 from dance_ondevice.daemon.commands.offline import offline_versions
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json
+from dance_ondevice.files import read_regular
 
 
 @click.group()
@@ -62,4 +64,8 @@ def _known(paths: StatePaths, config_path: Path | None) -> tuple[str, ...]:
 
     if not paths.root.is_dir():
         raise WorkFailed(f"{paths.root} is not there; give the daemon's folder with --state-dir")
+    with contextlib.suppress(
+        FileNotFoundError
+    ):  # where this user may not look, the configuration's are no answer
+        read_regular(paths.root / "classes.json")
     return known(paths) or model_classes(paths, config_path)

@@ -339,3 +339,13 @@ def test_a_model_of_roots_is_put_where_the_service_can_read_it(
     assert "live: v0002" in run("models", "import", str(home), "--state-dir", str(paths.root)).stdout
     assert seen == {name: (name, 61234) for name in ("card.json", "model.safetensors")}
     assert not list(paths.root.glob(".incoming-*"))
+
+
+def test_classes_that_this_user_may_not_read_are_not_those_of_the_configuration(
+    run: Any, paths: StatePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("dance_ondevice.daemon.commands.models.classes.read_regular", refuse)
+    assert "sudo" in run("classes", "list", "--state-dir", str(paths.root), code=1).stderr

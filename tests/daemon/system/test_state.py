@@ -113,3 +113,14 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError), StateLock(StatePaths(tmp_path / "state")):
         pass
     assert (tmp_path / "other").read_text() == "what is in it"
+
+
+def test_an_index_is_a_file(tmp_path: Path) -> None:
+    assert not StatePaths(tmp_path).has_database()
+    (tmp_path / "dance.db").mkdir()
+    assert not StatePaths(tmp_path).has_database()
+    (tmp_path / "file").touch()
+    assert not StatePaths(tmp_path / "file").has_database()
+    StatePaths(tmp_path / "s").root.mkdir()
+    StatePaths(tmp_path / "s").database.touch()
+    assert StatePaths(tmp_path / "s").has_database()
