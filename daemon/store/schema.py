@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
@@ -373,7 +375,7 @@ def migrate(db: Database) -> None:
 
 
 def up_to_date(db: Database) -> Database:
-    """Return a database to read from: itself, or a migrated copy in memory of one of an earlier version.
+    """Return a database to read from: itself, or a temporary migrated copy of one of an earlier version.
 
     The caller closes what is returned; of a copy the original is closed here.
 
@@ -386,7 +388,8 @@ def up_to_date(db: Database) -> Database:
     applied = {name for (name,) in rows.fetchall()}
     if not applied < {name for name, _ in _CHANGES}:
         return db
-    copy = Database(memory=True, execute_plugins=False)
+    # Without a name: what does not fit SQLite's cache goes to a temporary file, not to a small board's memory.
+    copy = Database(sqlite3.connect(""), execute_plugins=False)
     try:
         db.conn.backup(copy.conn)
         migrate(copy)
