@@ -388,7 +388,7 @@ def up_to_date(db: Database) -> Database:
     applied = {name for (name,) in rows.fetchall()}
     if not applied < {name for name, _ in _CHANGES}:
         return db
-    # Without a name: what does not fit SQLite's cache goes to a temporary file, not to a small board's memory.
+    # Without a name: what does not fit SQLite's cache goes to a temporary file, not to a board's memory.
     copy = Database(sqlite3.connect(""), execute_plugins=False)
     try:
         db.conn.backup(copy.conn)
