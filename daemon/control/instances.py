@@ -157,7 +157,7 @@ def _is_another(told: Path, root: Path) -> bool:
     """Whether a folder that a file names is there and is not the file's own, under whatever name."""
     try:
         return told.is_absolute() and not told.samefile(root)
-    except OSError:  # that of a container, or of the board that the file came from: nobody answers there
+    except (OSError, ValueError):  # that of a container or of another board, or no path at all
         return False
 
 

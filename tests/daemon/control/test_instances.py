@@ -160,6 +160,8 @@ def test_the_daemon_file_round_trips(tmp_path: Path):
     content = DaemonFile(pid=1, control="ipc:///c", ingest=("tcp://127.0.0.1:5555",), metrics="http://x")
     instances.write_daemon_file(paths, content)
     assert instances.read_daemon_file(paths) == content
+    paths.daemon_file.write_text('{"pid": 1, "control": "ipc:///c", "state_dir": "/\\u0000"}')
+    assert instances.read_daemon_file(paths) is not None  # nobody will answer
     paths.daemon_file.write_bytes(b"half")
     assert instances.read_daemon_file(paths) is None
 
