@@ -55,8 +55,8 @@ class Source:
         fps: Frames per second of the recording; None when it is unknown.
         passed_over: Entries of the folder that are not sent: number of files by suffix, and number of
             folders.
-        unreadable: Files of the folder that could not be read or are no image, and why: filled while the frames
-            are read.
+        unreadable: Files of the folder that could not be read or are no image, and why: filled while the
+            frames are read.
     """
 
     frames: Iterator[SourceFrame]

@@ -34,7 +34,7 @@ class Result:
     Attributes:
         file: Name of the mask, or of the image in an export.
         sample: Id of the sample that the label belongs to.
-        action: "new", "replaces", "passed over" or "refused".
+        action: "new", "replaces", "unchanged", "passed over" or "refused".
         before: Source of the label that it replaces.
         error: Why it was refused.
         note: Why it was passed over.
@@ -130,7 +130,7 @@ def import_(
         if plan.hint:
             click.echo(plan.hint, err=True)
         ctx.exit(1)
-    if not counts["new"] + counts["replaces"]:
+    if not counts["new"] + counts["replaces"] + counts["unchanged"]:
         passed = f": {counts['passed over']} images are listed, nothing is drawn on any" if results else ""
         raise WorkFailed(f"{path} lists no labelled image{passed}")
 
@@ -309,6 +309,7 @@ def _summary(plan: Plan, results: Sequence[Result], *, dry_run: bool) -> dict[st
         "would_import": written if dry_run else 0,
         "new": counts["new"],
         "replaced": counts["replaces"],
+        "unchanged": counts["unchanged"],
         "passed_over": counts["passed over"],
         "refused": counts["refused"],
         "stopped": plan.stop,
@@ -323,7 +324,7 @@ def _print(plan: Plan, results: Sequence[Result], *, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     click.echo(
         f"{written} {would}imported, {counts['refused']} refused; {counts['new']} new, {counts['replaces']} "
-        f"in place of another label, {counts['passed over']} passed over: nobody drew on them"
+        f"in place of another label, {counts['unchanged']} unchanged, {counts['passed over']} passed over"
     )
     rows = [(r.file, r.action, r.before, f"{r.labelled:.1%}", _classes(r)) for r in results if not r.error]
     if rows:
