@@ -288,13 +288,7 @@ class Rounds(Service):
                 pointer = self._procedure.rollback(request.version)
         except (VersionError, OSError, RuntimeError) as error:
             return {"state": "done", "outcome": "failed", "reasons": [str(error)]}
-        return {
-            "state": "done",
-            "outcome": "live",
-            "version": pointer.version,
-            "previous": pointer.previous,
-            "reasons": [],
-        }
+        return {"state": "done", "outcome": "live", **dataclasses.asdict(pointer), "reasons": []}
 
     def _round(self, request: Request) -> dict[str, Any]:
         config = self._context.config
