@@ -87,9 +87,7 @@ class Rounds(Service):
         )
         self._pause_file = context.paths.root / "paused"
         self._state = RoundsSnapshot(
-            counts={},
-            paused=self._pause_file.exists(),
-            labelling=TeachingState().as_dict(),
+            counts={}, paused=self._pause_file.exists(), labelling=TeachingState().as_dict()
         )
 
     def snapshot(self) -> RoundsSnapshot:
@@ -288,6 +286,7 @@ class Rounds(Service):
                 pointer = self._procedure.rollback(request.version)
         except (VersionError, OSError, RuntimeError) as error:
             return {"state": "done", "outcome": "failed", "reasons": [str(error)]}
+        self._review_learning()
         return {"state": "done", "outcome": "live", **dataclasses.asdict(pointer), "reasons": []}
 
     def _round(self, request: Request) -> dict[str, Any]:
@@ -379,10 +378,11 @@ class Rounds(Service):
     def _review_learning(self) -> None:
         """Publish what learning has gained so far, and whether rounds still start by themselves."""
         after = self._context.config.training.suspend_after_rounds
-        judged = round_pace.judged(self._procedure.past_rounds(max(_REVIEWED_ROUNDS, after)))
+        past = self._procedure.past_rounds(max(_REVIEWED_ROUNDS, after))
+        known = round_pace.of_live(past, self._context.versions.pointer())
         self._publish(
-            learning=usefulness(judged, self._procedure.spent_joules()),
-            suspended=suspended(judged, after) or "",
+            learning=usefulness(known, self._procedure.spent_joules()),
+            suspended=suspended(round_pace.judged(past), after) or "",
         )
 
     def _finished(self, outcome: Outcome, *, trained: bool = True) -> None:
