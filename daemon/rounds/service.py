@@ -82,9 +82,7 @@ class Rounds(Service):
         self._counted = -1  # labelled samples when the stock was counted last
         self._undecided: tuple[WantedLabels | None, int] = (None, 0)  # with the labels that there were
         self._interrupted = True  # the last run may have left rounds open
-        self._guard = Guard(
-            lambda what, text: self._publish(running=None, waiting_for=f"{what} failed: {text}")
-        )
+        self._guard = Guard(lambda job, why: self._publish(running=None, waiting_for=f"{job} failed: {why}"))
         self._pause_file = context.paths.root / "paused"
         self._state = RoundsSnapshot(
             counts={}, paused=self._pause_file.exists(), labelling=TeachingState().as_dict()
@@ -146,6 +144,8 @@ class Rounds(Service):
 
     def reconfigure(self, config: Config) -> None:
         """Use another configuration from the next decision on; a running round keeps its own."""
+        if config.energy != self._context.config.energy:  # the refusal was by the old limits
+            self._publish(refused="", refused_for_energy=False)
         self._context.config = config
 
     def wake(self) -> None:

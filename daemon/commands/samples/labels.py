@@ -156,7 +156,7 @@ def undo(*, config_path: Path | None, state_dir: Path | None, as_json: bool) -> 
         after = answer["last"]
     if as_json:
         print_json({"back": back, "removed": removed, "left": left})
-    else:
+    elif back or removed or left:
         click.echo(f"{back} labels put back, {removed} removed, {len(left)} left as they are")
         if left:
             print_table("Left as they are", ("sample", "why"), left)

@@ -92,6 +92,15 @@ def test_the_miou_that_is_told_is_that_of_the_live_version(live: str, measured: 
     assert (told.live, told.frozen) == (measured, 0.4)
 
 
+def test_a_refusal_for_want_of_joules_is_told_until_the_budget_changes(rig: Rig) -> None:
+    service = rounds(rig)
+    service._publish(refused="0 J are left of the 100 J", refused_for_energy=True)
+    service.reconfigure(SUSPENDING)
+    assert service.snapshot().refused_for_energy
+    service.reconfigure(msgspec.structs.replace(SUSPENDING, energy=Energy(budget_joules_per_day=9e4)))
+    assert (service.snapshot().refused, service.snapshot().refused_for_energy) == ("", False)
+
+
 @pytest.mark.slow
 def test_rounds_that_never_help_are_suspended_until_one_is_asked_for(rig: Rig, add_street: Any) -> None:
     for number in range(3):
