@@ -77,7 +77,8 @@ def labels() -> None:
 @click.option(
     "--camera",
     metavar="NAME",
-    help="Match files to this camera's samples by the last number in their name, the sequence number.",
+    help="Match files to this camera's samples by the last number in their name, which must be the sequence "
+    "number: the first frame that was sent has 0.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done with each file; write nothing.")
 @click.option(
