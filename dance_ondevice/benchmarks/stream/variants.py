@@ -113,7 +113,7 @@ VARIANTS: tuple[Variant, ...] = (
     _ours("dance", "DANCE, all labels", "all"),
     Variant(
         name="joint",
-        words="trained offline from scratch on the base domain and all frames of new lights: an upper bound",
+        words="trained offline on the base domain and all frames of new lights: an upper bound",
         labels="all",
         dense=True,
         joint=True,
