@@ -13,6 +13,9 @@ import msgspec
 #: Progress is told at most so often, on a terminal and in a pipe.
 _TERMINAL_SECONDS = 1.0
 _PIPE_SECONDS = 10.0
+#: Values of a table's column up to this length, such as ids, are not broken; longer ones are sentences.
+_SHORT = 40
+_SENTENCE = 24
 
 
 def print_json(value: object) -> None:
@@ -21,22 +24,58 @@ def print_json(value: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print rows under their column names; None shows as a dash, and numbers are right-aligned."""
+    """Print rows under their column names; None shows as a dash, and numbers are right-aligned.
+
+    Where they do not fit the terminal, the last columns of short values go, and a line below names them: a
+    name that is cut over several lines can neither be read nor copied. The first column always stays, and so
+    do columns of sentences, which may be wrapped.
+    """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    lines = [tuple(row) for row in rows]
-    table = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        numbers = all(isinstance(row[index], (int, float, type(None))) for row in lines)
-        table.add_column(column, justify="right" if numbers and lines else "left", overflow="fold")
-    for row in lines:
-        table.add_row(*(Text(show(value)) for value in row))
+    given = [tuple(row) for row in rows]
+    lines = [[show(value) for value in row] for row in given]
     console = Console(highlight=False)
     if not console.is_terminal:  # a pipe or file has no width, and cut words would be lost
         console = Console(highlight=False, width=200)
+    widths = [
+        max(cell_len(line) for text in (column, *(row[index] for row in lines)) for line in text.split("\n"))
+        for index, column in enumerate(columns)
+    ]
+    shown, whole = _fitting(widths, console.width)
+    table = Table(title=title, title_justify="left")
+    for index in shown:
+        numbers = all(isinstance(row[index], (int, float, type(None))) for row in given)
+        table.add_column(
+            columns[index],
+            justify="right" if numbers and lines else "left",
+            overflow="fold",
+            no_wrap=whole and widths[index] <= _SHORT,
+        )
+    for row in lines:
+        table.add_row(*(Text(row[index]) for index in shown))
     console.print(table)
+    if len(shown) < len(columns):
+        left_out = ", ".join(name for index, name in enumerate(columns) if index not in shown)
+        click.echo(f"not shown for want of width: {left_out}")
+
+
+def _fitting(widths: Sequence[int], room: int) -> tuple[list[int], bool]:
+    """Indices of the columns that are shown in so many characters, and whether their short values stay whole.
+
+    Of a sentence, some words a line are enough.
+    """
+    shown = list(range(len(widths)))
+    taken = [min(width, _SENTENCE) if width > _SHORT else width for width in widths]
+    # A column takes three characters more for its frame, the table one.
+    while sum(taken[index] + 3 for index in shown) + 1 > room:
+        short = [index for index in shown[1:] if widths[index] <= _SHORT]
+        if not short:
+            return shown, False
+        shown.remove(short[-1])
+    return shown, True
 
 
 def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:

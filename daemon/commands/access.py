@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -165,3 +165,13 @@ def client_curve(keys_file: Path | None, server_key_file: Path | None) -> Client
         return ClientCurve(pair, load_public(server_key_file))
     except KeysError as error:
         raise WorkFailed(str(error)) from error
+
+
+def cameras_with_samples(database: Database) -> list[str]:
+    """Names of the cameras of which a sample is stored."""
+    return [row[0] for row in database.execute("SELECT DISTINCT camera FROM samples ORDER BY camera")]
+
+
+def no_sample_of(camera: str, stored: Sequence[str]) -> str:
+    """Tells that a camera has no samples, and which ones have: the name may be mistyped."""
+    return f"no sample of camera {camera!r} is stored; samples are of: {', '.join(stored) or 'no camera yet'}"

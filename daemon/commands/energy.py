@@ -20,6 +20,7 @@ _COLUMNS = ("day", "workload", "source", "method", "joules")
 #: Days that people are shown unless they ask for more.
 _DAYS = 14
 _BAR_WIDTH = 32
+_LEAST_BAR = 8
 #: Characters for the end of a bar, by eighths of a character.
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 #: The colour for each method of measurement.
@@ -97,13 +98,17 @@ def _print_chart(rows: Sequence[Mapping[str, Any]]) -> None:
     table.add_column("", no_wrap=True)
     most = max((row["joules"] for row in rows), default=0.0)
     ascii_only = console.options.ascii_only
+    texts = sum(max(len(show(row[column])) for row in (*rows, {column: column})) for column in _COLUMNS)
+    # A column takes three characters more for its frame, the table one: words stay whole, bars get the rest.
+    width = max(_LEAST_BAR, min(_BAR_WIDTH, console.width - texts - 3 * (len(_COLUMNS) + 1) - 1))
     for day, of_day in itertools.groupby(rows, key=lambda row: row["day"]):
         lines = list(of_day)
         for number, row in enumerate(lines):
+            drawn = bar(row["joules"], most, ascii_only=ascii_only, width=width)
             table.add_row(
                 Text(day if number == 0 else ""),
                 *(Text(show(row[column])) for column in _COLUMNS[1:]),
-                Text(bar(row["joules"], most, ascii_only=ascii_only), _COLOURS.get(row["method"], "")),
+                Text(drawn, _COLOURS.get(row["method"], "")),
             )
         total = sum(row["joules"] for row in lines)
         table.add_row("", Text("all", "bold"), "", "", Text(show(float(total)), "bold"), "", end_section=True)

@@ -202,7 +202,7 @@ def stream(
         raise WorkFailed(failure)
     if frames.unreadable:
         file, why = next(iter(frames.unreadable.items()))
-        raise WorkFailed(f"{len(frames.unreadable)} files could not be read, such as {file}: {why}")
+        raise WorkFailed(f"{len(frames.unreadable)} of the files were not sent, such as {file}: {why}")
     if not summary.complete:
         ctx.exit(1)
 

@@ -12,7 +12,7 @@ from dance_ondevice.daemon.curation.targets import Target
 
 __all__ = ["Action", "Plan", "Planned", "Slice", "Spool"]
 
-Action = Literal["new", "replaces", "passed over", "refused"]
+Action = Literal["new", "replaces", "unchanged", "passed over", "refused"]
 #: Position of a label's PNG in a spool: offset and length.
 Slice = tuple[int, int]
 
@@ -55,7 +55,8 @@ class Planned:
 
     Attributes:
         file: Name of the mask, or of the image.
-        action: ``new`` and ``replaces`` are written, ``passed over`` and ``refused`` are not.
+        action: ``new`` and ``replaces`` are written, the others are not; ``unchanged`` is what an import
+            stored before.
         sample: Id of the sample that the label belongs to, if it is known.
         before: Source of the label that it replaces.
         why: The reason where nothing is written.

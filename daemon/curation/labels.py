@@ -72,7 +72,7 @@ def make_plan(
     """
     exports, notes = _read_exports(found, kind)
     ids = class_map.resolve(regions.names([image for each in exports for image in each.images]), classes)
-    planner = _Planner(class_map, classes, targets, spool)
+    planner = _Planner(class_map, classes, targets, spool, root)
     for mask in found.masks:
         planner.add_mask(mask, found)
     if planner.unknown:
@@ -115,7 +115,9 @@ def _bytes(entry: Entry) -> bytes:
 class _Planner:
     """Collects the plan of each file."""
 
-    def __init__(self, class_map: ClassMap, classes: Sequence[str], targets: Targets, spool: Spool) -> None:
+    def __init__(
+        self, class_map: ClassMap, classes: Sequence[str], targets: Targets, spool: Spool, root: Path
+    ) -> None:
         self.labels: list[Planned] = []
         self.unknown: set[str] = set()
         self.spool = spool
@@ -125,6 +127,7 @@ class _Planner:
         self.ids = np.zeros(256, np.int64)
         self.ambiguous: str | None = None
         self._class_map = class_map
+        self._root = root
         self._bases: dict[int, int] = {}
         self._seen: dict[str, tuple[str, bytes]] = {}
         self._classes_imported: set[int] = set()
@@ -239,19 +242,29 @@ class _Planner:
             self._add_again(file, target, first, png)
             return
         self._classes_imported |= {int(i) for i in np.flatnonzero(counts[:IGNORE])}
+        known = self._imported_before(target, png)
         self.labels.append(
             Planned(
                 file=file,
-                action="new" if target.label is None else "replaces",
+                action="unchanged" if known else "new" if target.label is None else "replaces",
                 sample=target.sample,
                 before=target.source if target.label is not None else None,
                 labelled=float(counts[:IGNORE].sum() / mask.size),
                 classes=self._shares(counts, mask.size),
                 target=target,
-                png=self.spool.add(png),
+                png=None if known else self.spool.add(png),
                 ids=ids,
             )
         )
+
+    def _imported_before(self, target: Target, png: bytes) -> bool:
+        """Whether an import gave the sample this very label: again, it would only hinder an undo."""
+        if target.label is None or target.source != "import":
+            return False
+        try:
+            return read_regular(self._root / target.label) == png
+        except OSError:
+            return False  # damaged or evicted: it is written anew, or refused by the daemon
 
     def _add_again(self, file: str, target: Target, first: tuple[str, bytes], png: bytes) -> None:
         if first[1] == png:

@@ -73,8 +73,8 @@ class Targets:
             )
         if self._camera is None:
             return (
-                "no sample of this name: a file is named as the sample's id; --camera NAME matches by the "
-                "last number instead"
+                "no sample of this name: a file is named as the sample's id, as `samples export` wrote it; "
+                "--camera NAME matches by a last number that is the sequence number, from 0"
             )
         if not self._select("camera = ?", self._camera):
             return f"no sample of this name, and none of a camera {self._camera!r}: is that its name?"

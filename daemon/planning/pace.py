@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import msgspec
 
 from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.versions.versions import Pointer
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.policies.budget.usefulness import JudgedRound
 from dance_ondevice.policies.rounds import pace, shrinking
@@ -41,6 +42,25 @@ def judged(past: Sequence[Mapping[str, Any]]) -> list[JudgedRound]:
         )
         for row in past
     ]
+
+
+def of_live(past: Sequence[Mapping[str, Any]], pointer: Pointer | None) -> list[JudgedRound]:
+    """The latest round that measured the live version, as if it had left that version live; oldest first.
+
+    After a rollback or a promotion by hand the latest round of all tells of another version. All rounds as
+    they are where none measured the live one, as where it came from a fleet.
+    """
+    rounds = judged(past)
+    for row, each in zip(reversed(past), reversed(rounds), strict=True):
+        if pointer is None or each.gain is None:
+            continue
+        if row.get("candidate") == pointer.version and each.after is not None:
+            return [replace(each, outcome="promoted")]
+        if row.get("parent") == pointer.version:
+            return [replace(each, outcome="rejected")]
+        if row.get("candidate") and pointer.version == pointer.frozen:
+            return [replace(each, outcome="rejected", before=each.frozen)]
+    return rounds
 
 
 def first_size(full: int, past: Sequence[Mapping[str, Any]], limit_bytes: int) -> shrinking.RoundSize:

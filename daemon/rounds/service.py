@@ -82,14 +82,10 @@ class Rounds(Service):
         self._counted = -1  # labelled samples when the stock was counted last
         self._undecided: tuple[WantedLabels | None, int] = (None, 0)  # with the labels that there were
         self._interrupted = True  # the last run may have left rounds open
-        self._guard = Guard(
-            lambda what, text: self._publish(running=None, waiting_for=f"{what} failed: {text}")
-        )
+        self._guard = Guard(lambda job, why: self._publish(running=None, waiting_for=f"{job} failed: {why}"))
         self._pause_file = context.paths.root / "paused"
         self._state = RoundsSnapshot(
-            counts={},
-            paused=self._pause_file.exists(),
-            labelling=TeachingState().as_dict(),
+            counts={}, paused=self._pause_file.exists(), labelling=TeachingState().as_dict()
         )
 
     def snapshot(self) -> RoundsSnapshot:
@@ -148,6 +144,8 @@ class Rounds(Service):
 
     def reconfigure(self, config: Config) -> None:
         """Use another configuration from the next decision on; a running round keeps its own."""
+        if config.energy != self._context.config.energy:  # the refusal was by the old limits
+            self._publish(refused="", refused_for_energy=False)
         self._context.config = config
 
     def wake(self) -> None:
@@ -288,7 +286,8 @@ class Rounds(Service):
                 pointer = self._procedure.rollback(request.version)
         except (VersionError, OSError, RuntimeError) as error:
             return {"state": "done", "outcome": "failed", "reasons": [str(error)]}
-        return {"state": "done", "outcome": "live", "version": pointer.version, "reasons": []}
+        self._review_learning()
+        return {"state": "done", "outcome": "live", **dataclasses.asdict(pointer), "reasons": []}
 
     def _round(self, request: Request) -> dict[str, Any]:
         config = self._context.config
@@ -379,10 +378,11 @@ class Rounds(Service):
     def _review_learning(self) -> None:
         """Publish what learning has gained so far, and whether rounds still start by themselves."""
         after = self._context.config.training.suspend_after_rounds
-        judged = round_pace.judged(self._procedure.past_rounds(max(_REVIEWED_ROUNDS, after)))
+        past = self._procedure.past_rounds(max(_REVIEWED_ROUNDS, after))
+        known = round_pace.of_live(past, self._context.versions.pointer())
         self._publish(
-            learning=usefulness(judged, self._procedure.spent_joules()),
-            suspended=suspended(judged, after) or "",
+            learning=usefulness(known, self._procedure.spent_joules()),
+            suspended=suspended(round_pace.judged(past), after) or "",
         )
 
     def _finished(self, outcome: Outcome, *, trained: bool = True) -> None:

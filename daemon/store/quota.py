@@ -253,7 +253,15 @@ class Quota:
                 "samples with 'dance-ondevice samples purge'"
             )
         return (
-            f"only {free} bytes are free on the disk of {self._paths.samples}, storage.min_free_bytes keeps "
-            f"{self._floor} of them and nothing more may be evicted; free some space or lower "
+            f"only {_size(free)} are free on the disk of {self._paths.samples}, storage.min_free_bytes keeps "
+            f"{_size(self._floor)} of them and nothing more may be evicted; free some space or lower "
             "storage.min_free_bytes"
         )
+
+
+def _size(count: int) -> str:
+    """Bytes for people, so coarse that refusals in a row read alike and are counted as one."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"

@@ -19,15 +19,11 @@ from dance_ondevice.daemon.wire.capture import Capture, Silence
 from dance_ondevice.datasets.camvid import VOID_ID
 from dance_ondevice.files import read_regular
 from dance_ondevice.images import codec as images
-from dance_ondevice.images.headers import ImageError
+from dance_ondevice.images.headers import ImageError, probe
 from dance_ondevice.images.labels import IGNORE
 
-_FORMATS: dict[str, Literal["jpeg", "png", "webp"]] = {
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".png": "png",
-    ".webp": "webp",
-}
+#: Endings of the files of a folder that are sent.
+_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _DEVICE = re.compile(r"/dev/video(\d+)")
 _SYNTHETIC = "synthetic:street"
 _STREET_OPTIONS = {"condition": "day", "frames": "200", "seed": "0", "size": "320x240", "start": "0"}
@@ -59,7 +55,8 @@ class Source:
         fps: Frames per second of the recording; None when it is unknown.
         passed_over: Entries of the folder that are not sent: number of files by suffix, and number of
             folders.
-        unreadable: Files of the folder that could not be read, and why: filled while the frames are read.
+        unreadable: Files of the folder that could not be read or are no image, and why: filled while the
+            frames are read.
     """
 
     frames: Iterator[SourceFrame]
@@ -103,7 +100,7 @@ def iter_frames(
     """
     path = Path(spec)
     opener = open_capture or partial(capture.open_capture, timeout=silence.timeout)
-    is_folder = path.is_dir() or (path.suffix.lower() in _FORMATS and path.is_file())
+    is_folder = path.is_dir() or (path.suffix.lower() in _ENDINGS and path.is_file())
     if not is_folder and (labels is not None or match):
         raise SourceError(f"labels and match go with a folder of images, which {spec} is not")
     if is_folder:
@@ -132,11 +129,11 @@ def _folder(
     # Hidden files are no images: macOS writes ._x.jpg beside each x.jpg on disks of other systems.
     candidates = [file for file in path.iterdir() if file.name[:1] != "."] if path.is_dir() else [path]
     files = sorted(
-        (file for file in candidates if file.suffix.lower() in _FORMATS and not file.is_dir()), key=_natural
+        (file for file in candidates if file.suffix.lower() in _ENDINGS and not file.is_dir()), key=_natural
     )
     chosen = [file for file in files if match in file.name]
     if not chosen:
-        kinds = ", ".join(_FORMATS)
+        kinds = ", ".join(_ENDINGS)
         raise SourceError(
             f"none of the {len(files)} images in {path} has {match!r} in its name"
             if files
@@ -156,16 +153,20 @@ def _folder(
         for index, file in enumerate(chosen):
             label = labels / f"{file.stem}.png" if labels is not None and wants_label(index) else None
             try:
+                image = read_regular(file)
                 frame = SourceFrame(
                     name=file.name,
-                    encoding=_FORMATS[file.suffix.lower()],
-                    image=read_regular(file),
+                    encoding=probe(image).format,  # programs keep an ending where they change the format
+                    image=image,
                     label=_read_label(label, void) if label is not None and label.is_file() else None,
                 )
             except OSError as error:  # removed since, a link that leads nowhere, a bad sector: others follow
                 if error.errno is None or not path.exists():  # with its disk
                     raise
                 unreadable[str(error.filename or file)] = error.strerror or str(error)
+                continue
+            except ImageError as error:
+                unreadable[str(file)] = str(error)
                 continue
             yield frame
 
@@ -179,7 +180,7 @@ def _passed_over(candidates: Sequence[Path]) -> dict[str, int]:
     kinds = Counter(
         "folders" if file.is_dir() else file.suffix.lower() or "without an ending"
         for file in candidates
-        if file.is_dir() or file.suffix.lower() not in _FORMATS
+        if file.is_dir() or file.suffix.lower() not in _ENDINGS
     )
     return dict(sorted(kinds.items()))
 

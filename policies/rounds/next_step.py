@@ -8,6 +8,7 @@ from dataclasses import dataclass
 __all__ = ["REASONS", "LearningFacts", "NextStep", "Obstacle", "next_step"]
 
 _EXPORT = "dance-ondevice samples export --for-labelling 20 --out DIR"
+_STREAM = "dance-ondevice stream SOURCE --camera NAME"
 _TRAIN = "dance-ondevice train-now --wait"
 
 #: Every reason for which no round starts, the one that a person should see to first before the others.
@@ -148,7 +149,7 @@ def _of_samples(facts: LearningFacts) -> Iterator[Obstacle]:
         yield Obstacle(
             "no_frames",
             f"no samples yet: frames with labels, or labels for them, are what is learnt from{still}",
-            "dance-ondevice stream SOURCE --camera NAME",
+            _STREAM,
         )
         return
     yield Obstacle("no_labels", f"labels 0: nothing can be learnt without them{still}", _EXPORT)
@@ -156,14 +157,15 @@ def _of_samples(facts: LearningFacts) -> Iterator[Obstacle]:
 
 def _of_labels(facts: LearningFacts) -> Iterator[Obstacle]:
     if not facts.enough:
-        command = _TRAIN if facts.new_labelled else _EXPORT
+        to_label = _EXPORT if facts.unlabelled else _STREAM
+        command = _TRAIN if facts.new_labelled else to_label
         yield Obstacle("few_labels", f"{facts.new_labelled} of {facts.needed} new labelled samples", command)
     if not facts.judging:
         yield Obstacle(
             "few_held_out",
             "no labelled sample is held out, by which a candidate could be judged; that takes labels by a "
             "person or labels that came with the frame",
-            _EXPORT,
+            _EXPORT if facts.unlabelled else _STREAM,
         )
 
 

@@ -31,6 +31,19 @@ _COLUMNS = (
     "round_id",
 )
 
+#: Column names of the list and what they show; a narrow terminal leaves out the last ones.
+_SHOWN = (
+    ("version", "version"),
+    ("status", "status"),
+    ("mIoU (gate)", "miou_gate"),
+    ("created", "created_at"),
+    ("round", "round_id"),
+    ("parent", "parent"),
+    ("MACs", "macs"),
+    ("parameters", "parameters"),
+    ("architecture", "architecture"),
+)
+
 
 @click.group()
 def models() -> None:
@@ -57,18 +70,8 @@ def list_(config_path: Path | None, state_dir: Path | None, as_json: bool) -> No
         return
     print_table(
         "Models",
-        (
-            "version",
-            "status",
-            "parent",
-            "created",
-            "architecture",
-            "MACs",
-            "parameters",
-            "mIoU (gate)",
-            "round",
-        ),
-        [{**row, "created_at": show_time(row["created_at"])}.values() for row in rows],
+        tuple(name for name, _ in _SHOWN),
+        [[{**row, "created_at": show_time(row["created_at"])}[key] for _, key in _SHOWN] for row in rows],
     )
 
 
@@ -123,7 +126,9 @@ def _switch(paths: StatePaths, as_json: bool, cmd: str, **args: Any) -> None:
     if as_json:
         print_json(result)
     else:
-        click.echo(f"live: {result.get('version')}")
+        before = result.get("previous")
+        told = f" (before it {before}, to which a rollback would go now)" if before else ""
+        click.echo(f"live: {result.get('version')}{told}")
 
 
 def _read_card(paths: StatePaths, version: str | None) -> dict[str, Any]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands.access import index, model_classes, target
+from dance_ondevice.daemon.commands.access import (
+    cameras_with_samples,
+    index,
+    model_classes,
+    no_sample_of,
+    target,
+)
 from dance_ondevice.daemon.commands.samples.live_model import live_model
 from dance_ondevice.daemon.terminal import print_json
 
@@ -70,11 +76,12 @@ def export(
         chosen = sample_export.choose(
             database, paths, count, camera=camera, uncertainty=_live_uncertainty(paths)
         )
+        stored = cameras_with_samples(database)
     if not chosen.images:
         raise WorkFailed(
-            "no sample lacks a label"
-            if not chosen.candidates
-            else "every sample without a label is like a labelled one"
+            "every sample without a label is like a labelled one"
+            if chosen.candidates
+            else _none(stored, camera)
         )
     try:
         sample_export.write(paths, chosen, out, classes)
@@ -100,6 +107,15 @@ def export(
         f"Put the masks into {out}/labels, or a labelling tool's export into {out}, then run "
         f"`dance-ondevice labels import {out}`."
     )
+
+
+def _none(stored: Sequence[str], camera: str | None) -> str:
+    """Why there is nothing to export, and what to do."""
+    if not stored:
+        return "no samples are stored yet; send frames: dance-ondevice stream SOURCE --camera NAME"
+    if camera is not None and camera not in stored:
+        return no_sample_of(camera, stored)
+    return "no sample lacks a label"
 
 
 def _warnings(chosen: Exported) -> Iterator[str]:

@@ -34,7 +34,7 @@ class Result:
     Attributes:
         file: Name of the mask, or of the image in an export.
         sample: Id of the sample that the label belongs to.
-        action: "new", "replaces", "passed over" or "refused".
+        action: "new", "replaces", "unchanged", "passed over" or "refused".
         before: Source of the label that it replaces.
         error: Why it was refused.
         note: Why it was passed over.
@@ -77,7 +77,8 @@ def labels() -> None:
 @click.option(
     "--camera",
     metavar="NAME",
-    help="Match files to this camera's samples by the last number in their name, the sequence number.",
+    help="Match files to this camera's samples by the last number in their name, which must be the sequence "
+    "number: the first frame that was sent has 0.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done with each file; write nothing.")
 @click.option(
@@ -130,7 +131,7 @@ def import_(
         if plan.hint:
             click.echo(plan.hint, err=True)
         ctx.exit(1)
-    if not counts["new"] + counts["replaces"]:
+    if not counts["new"] + counts["replaces"] + counts["unchanged"]:
         passed = f": {counts['passed over']} images are listed, nothing is drawn on any" if results else ""
         raise WorkFailed(f"{path} lists no labelled image{passed}")
 
@@ -156,7 +157,7 @@ def undo(*, config_path: Path | None, state_dir: Path | None, as_json: bool) -> 
         after = answer["last"]
     if as_json:
         print_json({"back": back, "removed": removed, "left": left})
-    else:
+    elif back or removed or left:
         click.echo(f"{back} labels put back, {removed} removed, {len(left)} left as they are")
         if left:
             print_table("Left as they are", ("sample", "why"), left)
@@ -309,6 +310,7 @@ def _summary(plan: Plan, results: Sequence[Result], *, dry_run: bool) -> dict[st
         "would_import": written if dry_run else 0,
         "new": counts["new"],
         "replaced": counts["replaces"],
+        "unchanged": counts["unchanged"],
         "passed_over": counts["passed over"],
         "refused": counts["refused"],
         "stopped": plan.stop,
@@ -323,7 +325,7 @@ def _print(plan: Plan, results: Sequence[Result], *, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     click.echo(
         f"{written} {would}imported, {counts['refused']} refused; {counts['new']} new, {counts['replaces']} "
-        f"in place of another label, {counts['passed over']} passed over: nobody drew on them"
+        f"in place of another label, {counts['unchanged']} unchanged, {counts['passed over']} passed over"
     )
     rows = [(r.file, r.action, r.before, f"{r.labelled:.1%}", _classes(r)) for r in results if not r.error]
     if rows:

@@ -72,17 +72,17 @@ def list_(
         return
     print_table(
         f"Samples ({len(rows)} of {total})",
-        ("id", "captured", "size", "score", "scale", "weight", "label", "split", "rounds", "bytes"),
+        ("id", "captured", "size", "label", "split", "score", "scale", "weight", "rounds", "bytes"),
         [
             (
                 row["id"],
                 show_time(row["captured_at"]),
                 f"{row['width']}x{row['height']}",
+                row["label_source"],
+                row["split"],
                 row["score"],
                 row["scale"],
                 row["weight"],
-                row["label_source"],
-                row["split"],
                 row["rounds_used"],
                 show_bytes(row["bytes"]),
             )

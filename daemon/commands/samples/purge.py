@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands.access import ask, daemon_runs, index, target
+from dance_ondevice.daemon.commands.access import (
+    ask,
+    cameras_with_samples,
+    daemon_runs,
+    index,
+    no_sample_of,
+    target,
+)
 from dance_ondevice.daemon.terminal import print_json, print_table
 
 if TYPE_CHECKING:
@@ -75,12 +82,15 @@ def purge(
     with index(paths) as database:
         meant = select(database, Selection(camera=camera, before=before, after=after, unreadable=unreadable))
         used = in_running_round(database)
+        stored = cameras_with_samples(database)
         ids = [each for each in meant if each not in used]
         knowing = versions_knowing(database, ids)
     if ids and not yes:
         told = f" {len(knowing)} model versions have learnt from them." if knowing else ""
         click.confirm(f"Remove {len(ids)} samples for good?{told}", abort=True)
     removed = _remove(paths, ids, camera)
+    if camera is not None and camera not in stored and not as_json:
+        click.echo(no_sample_of(camera, stored), err=True)
     left = len(meant) - len(ids)
     if as_json:
         print_json({"removed": removed, "in_running_round": left, "versions": knowing})

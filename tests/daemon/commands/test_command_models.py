@@ -132,6 +132,9 @@ def test_list_of_a_broken_database(run, paths: StatePaths):
     assert "doctor" in run("models", "list", "--state-dir", str(paths.root), code=1).stderr
 
 
+DONE = {"state": "done", "outcome": "live", "version": "v0001", "previous": "v0002"}
+
+
 @pytest.mark.parametrize(
     ("args", "sent"),
     [
@@ -142,7 +145,7 @@ def test_list_of_a_broken_database(run, paths: StatePaths):
 )
 def test_switching_waits_for_the_daemon(run, serve, paths: StatePaths, args: list[str], sent: object):
     asked: list[object] = []
-    answers = iter([{"state": "running"}] + [{"state": "done", "outcome": "live", "version": "v0001"}] * 2)
+    answers = iter([{"state": "running"}] + [DONE] * 2)
 
     def switch(query: dict[str, object]) -> object:
         asked.append(query)
@@ -153,8 +156,10 @@ def test_switching_waits_for_the_daemon(run, serve, paths: StatePaths, args: lis
     assert json.loads(run("models", *args, *where, "--json").stdout) == {
         "outcome": "live",
         "version": "v0001",
+        "previous": "v0002",
     }
-    assert run("models", *args, *where).stdout == "live: v0001\n"
+    said = run("models", *args, *where).stdout
+    assert said == "live: v0001 (before it v0002, to which a rollback would go now)\n"
     assert asked == [sent, sent]
 
 

@@ -98,7 +98,8 @@ def test_labelled_samples_and_other_cameras_stay(
     chosen = {image["id"] for image in export(run_json, paths, tmp_path / "out", 12)["images"]}
     assert ids[0] not in chosen
     args = ("samples", "export", "--for-labelling", "3", "--state-dir", str(paths.root))
-    assert "no sample lacks" in run(*args, "--out", str(tmp_path / "b"), "--camera", "rear", code=1).stderr
+    mistyped = run(*args, "--out", str(tmp_path / "b"), "--camera", "rear", code=1).stderr
+    assert "no sample of camera 'rear' is stored; samples are of: front" in mistyped
     assert "not an empty folder" in run(*args, "--out", str(tmp_path / "out"), code=1).stderr
 
 

@@ -90,6 +90,11 @@ def test_times_bound_what_goes_and_zones_are_understood(
     assert run_json(*arguments(paths, "--before", str(stored.START + 0.5), "--yes"))["removed"] == 2
 
 
+def test_a_mistyped_camera_is_told(run, paths: StatePaths, filled: dict[str, str]) -> None:
+    said = run(*arguments(paths, "--camera", "frnt")).stderr
+    assert "no sample of camera 'frnt' is stored; samples are of: front, rear" in said
+
+
 def test_what_a_running_round_uses_stays(run, paths: StatePaths, filled: dict[str, str]) -> None:
     result = run(*arguments(paths, "--camera", "rear", "--yes"), code=1)
     assert "1 samples removed" in result.stdout

@@ -91,10 +91,12 @@ def test_table_for_people(run: Run, store: Store, folder: Path) -> None:
 
 
 def test_refused_frame_makes_the_exit_status_1(run: Run, store: Store, folder: Path) -> None:
+    (folder / "0001TP_9.jpg").write_bytes(jpeg(9)[:-40])
     with running(store) as harness:
-        output = run("stream", str(folder), "--to", harness.endpoint, code=1).stdout
+        result = run("stream", str(folder), "--to", harness.endpoint, code=1)
 
-    assert "neither JPEG, PNG nor WebP" in output
+    assert "error (1)     the image cannot be used: the JPEG is truncated" in result.stdout
+    assert "0006R0_0.jpg: neither JPEG, PNG nor WebP" in result.stderr
 
 
 def test_limit_and_labels_for_some(run_json: Callable[..., Any], store: Store) -> None:

@@ -11,10 +11,13 @@ import pytest
 from round_rig import CONFIG, Rig
 
 from dance_ondevice.daemon.config.sections import Energy
+from dance_ondevice.daemon.planning.pace import of_live
 from dance_ondevice.daemon.rounds.context import Outcome
 from dance_ondevice.daemon.rounds.service import Request, Rounds
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.versions.versions import Pointer
+from dance_ondevice.policies.budget.usefulness import usefulness
 
 pytestmark = pytest.mark.usefixtures("first_models_at_hand")
 
@@ -72,6 +75,30 @@ def test_what_learning_has_brought_is_known_after_a_restart(rig: Rig) -> None:
     assert learning.joules == 500.0
     assert learning.gain_per_kilojoule == pytest.approx(0.2)
     assert service.snapshot().suspended == ""
+
+
+@pytest.mark.parametrize(
+    ("live", "measured"),
+    [("v0001", 0.4), ("v0002", 0.6), ("v0003", 0.5), ("v0009", 0.5)],
+    ids=["the first", "an earlier one", "the latest", "one that no round measured"],
+)
+def test_the_miou_that_is_told_is_that_of_the_live_version(live: str, measured: float) -> None:
+    scores = {"outcome": "promoted", "miou_frozen": 0.4}
+    past = [
+        {**scores, "parent": "v0001", "candidate": "v0002", "miou_before": 0.4, "miou_after": 0.6},
+        {**scores, "parent": "v0008", "candidate": "v0003", "miou_before": 0.3, "miou_after": 0.5},
+    ]
+    told = usefulness(of_live(past, Pointer(live, None, "v0001")), 1.0)
+    assert (told.live, told.frozen) == (measured, 0.4)
+
+
+def test_a_refusal_for_want_of_joules_is_told_until_the_budget_changes(rig: Rig) -> None:
+    service = rounds(rig)
+    service._publish(refused="0 J are left of the 100 J", refused_for_energy=True)
+    service.reconfigure(SUSPENDING)
+    assert service.snapshot().refused_for_energy
+    service.reconfigure(msgspec.structs.replace(SUSPENDING, energy=Energy(budget_joules_per_day=9e4)))
+    assert (service.snapshot().refused, service.snapshot().refused_for_energy) == ("", False)
 
 
 @pytest.mark.slow

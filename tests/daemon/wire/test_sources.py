@@ -274,6 +274,21 @@ def test_what_is_not_sent_is_counted_by_its_ending(folder: Path) -> None:
         iter_frames(str(empty))
 
 
+def test_the_content_tells_the_format_and_what_is_no_image_is_named(folder: Path) -> None:
+    train = folder / "train"
+    for file in train.iterdir():
+        file.unlink()
+    (train / "a.png").write_bytes(jpeg(1))
+    (train / "b.jpg").write_bytes(images.encode_png(picture(2)))
+    (train / "c.jpg").write_bytes(b"\0\0\0 ftypheic")
+    source = iter_frames(str(train))
+
+    assert [(frame.name, frame.encoding) for frame in source] == [("a.png", "jpeg"), ("b.jpg", "png")]
+    ((file, why),) = source.unreadable.items()
+    assert Path(file).name == "c.jpg"
+    assert "neither JPEG, PNG nor WebP" in why
+
+
 def test_files_that_cannot_be_read_and_hidden_ones_do_not_end_a_folder(folder: Path) -> None:
     train = folder / "train"
     before = [frame.name for frame in iter_frames(str(train))]

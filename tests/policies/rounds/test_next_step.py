@@ -100,6 +100,8 @@ def test_nothing_is_in_the_way() -> None:
         ({"joules_per_day": 0.0, "joules": 0.0}, "no_budget", "energy.budget_joules_per_day"),
         ({"suspended": "suspended: no help"}, "suspended", "no round starts by itself"),
         ({"new_labelled": 12, "enough": False}, "few_labels", "12 of 64 new labelled samples"),
+        ({"new_labelled": 0, "enough": False}, "few_labels", "next: dance-ondevice samples export"),
+        ({"new_labelled": 0, "enough": False, "unlabelled": 0}, "few_labels", "stream SOURCE"),
         ({"judging": 0}, "few_held_out", "held out"),
         ({"joules": 0.0}, "no_joules", "no joules are left"),
         ({"refused": "9 J are left", "refused_for_energy": True}, "no_joules", "9 J are left"),

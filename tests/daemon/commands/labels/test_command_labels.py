@@ -181,7 +181,7 @@ def test_two_labels_for_one_sample_are_no_choice_of_ours(bring, ids, folder: Pat
     (folder / "again" / f"0a1b2c3d-{ids[0]}.png").write_bytes(label(4))
     answer = bring(folder, code=1)
     assert "a second label" in next(each["error"] for each in answer["results"] if each["error"])
-    assert answer["imported"] == 1
+    assert (answer["imported"], answer["unchanged"]) == (0, 1)
 
 
 @pytest.mark.usefixtures("daemon")
@@ -258,6 +258,21 @@ def test_a_first_label_is_taken_away_again_and_only_the_last_import_goes(
     assert store.snapshot().samples_labelled == 1
     assert store.snapshot().bytes == sum(f.stat().st_size for f in paths.samples.rglob("*") if f.is_file())
     assert "no import to take back" in run(*args, code=1).stderr
+
+
+@pytest.mark.usefixtures("daemon")
+def test_what_was_imported_already_does_not_hide_the_labels_before_from_an_undo(
+    *, bring, run_json, ids, store: Store, folder: Path, paths: StatePaths
+) -> None:
+    put(store, ids[0], truth(0))
+    (folder / f"{ids[0]}.png").write_bytes(label(3))
+    (folder / "stranger.png").write_bytes(label(3))
+    bring(folder, code=1)
+    (folder / "stranger.png").unlink()
+    answer = bring(folder)
+    assert (answer["imported"], answer["unchanged"], answer["results"][0]["action"]) == (0, 1, "unchanged")
+    run_json("labels", "undo", "--state-dir", str(paths.root))
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), truth(0))
 
 
 @pytest.mark.usefixtures("daemon")
