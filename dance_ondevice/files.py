@@ -103,12 +103,30 @@ class Staged:
         _remove(self.temporary)
 
 
+def check_replaceable(path: Path) -> None:
+    """Check that a file may be put in a path's place.
+
+    A rename to ``/dev/null`` or ``/dev/stdout``, where root does it, makes a file of it for all programs.
+
+    Raises:
+        OSError: A device, a pipe, a socket or a link to one is there.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing is there, or the rename itself tells
+        return
+    # Links of /dev, such as stdout, may lead to a file, and are devices for all that.
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or path.absolute().parent == Path("/dev"):
+        raise OSError(errno.EINVAL, "a pipe, device or socket lies there: give the name of a file", str(path))
+
+
 def stage(path: Path, data: Data) -> Staged:
     """Write a file under a temporary name beside ``path``.
 
     Raises:
-        OSError: It could not be written in full; nothing is left behind.
+        OSError: It could not be written in full, or ``path`` is a device or pipe; nothing is left behind.
     """
+    check_replaceable(path)
     temporary = temporary_beside(path)
     return Staged(path, temporary, _open_written(temporary, data))
 

@@ -9,6 +9,7 @@ import pytest
 
 from dance_ondevice.files import (
     Data,
+    check_replaceable,
     is_leftover,
     leftover_of,
     read_regular,
@@ -127,3 +128,19 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         read_regular(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_regular(tmp_path / "none")
+
+
+def test_a_device_or_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/null")
+    for write in (write_whole, write_durably):
+        for path in (pipe, link):
+            with pytest.raises(OSError, match="pipe, device or socket"):
+                write(path, b"{}")
+        write(file, b"{}")
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    with pytest.raises(OSError, match="give the name of a file"):
+        check_replaceable(Path("/dev/stdout"))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "link", "pipe"]

@@ -16,6 +16,7 @@ from dance_ondevice.daemon.terminal import comma_names
 from dance_ondevice.datasets.acdc import ACDC_CONDITIONS
 from dance_ondevice.datasets.listing import Dataset
 from dance_ondevice.datasets.registry import DATASET_NAMES
+from dance_ondevice.files import check_replaceable
 from dance_ondevice.models.card import CheckpointError, ModelCard, read_card
 
 T = TypeVar("T")
@@ -154,4 +155,9 @@ def _made(_context: click.Context, _option: click.Parameter, folder: Path | None
 def _in_a_folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
     if value is not None and not value.absolute().parent.is_dir():
         raise click.BadParameter(f"{value.parent} is no folder")
+    if value is not None:
+        try:
+            check_replaceable(value)
+        except OSError as error:
+            raise click.BadParameter(f"{value}: {error.strerror}") from error
     return value

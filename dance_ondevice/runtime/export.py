@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dance_ondevice.files import temporary_beside
+from dance_ondevice.files import check_replaceable, temporary_beside
 from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import logits, to_tensor
@@ -119,6 +119,7 @@ def export(
     except KeyError:
         raise ExportError(f"unknown format {form!r}; choose one of {', '.join(FORMATS)}") from None
     height, width = (side + -side % STRIDE for side in size)
+    check_replaceable(file)
     unfinished = temporary_beside(file)
     # The second size shows whether the first one was frozen into the graph.
     even = [(height, width), (height + STRIDE, width + 2 * STRIDE)]

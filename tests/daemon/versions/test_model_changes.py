@@ -73,7 +73,7 @@ def test_a_model_comes_into_a_state_folder_that_has_one(daemon: Daemon, tmp_path
     assert found.returncode == 1
     assert "no held-out samples" in found.stderr
     assert daemon.run_cli("models", "promote", "v0002/").returncode == 1
-    assert daemon.run_cli("models", "promote", "v0002").stdout == "live: v0002\n"
+    assert daemon.run_cli("models", "promote", "v0002").stdout.startswith("live: v0002 (before it v0001")
     listed = json.loads(daemon.run_cli("models", "list", "--json").stdout)
     assert {row["version"]: row["status"] for row in listed} == {"v0001": "retired", "v0002": "live"}
     assert not [each for each in daemon.ask("status")["warnings"] if "models import" in each]
