@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dance_ondevice import __version__
+from dance_ondevice.daemon.system.owner import AS_SERVICE
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.config.load import Loaded
 
 EXIT_BAD_CONFIG = 78
 EXIT_INTERRUPTED = 130
-#: What to do where this user may not open a file of the service.
-AS_SERVICE = "run the command with sudo, or as the daemon's user"
 
 AnyCallable = TypeVar("AnyCallable", bound=Callable[..., Any])
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dance_ondevice.daemon.cli import AS_SERVICE, WorkFailed
+from dance_ondevice.daemon.cli import WorkFailed
+from dance_ondevice.daemon.system.owner import AS_SERVICE
 from dance_ondevice.files import read_regular
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import msgspec
 import zmq
 
 from dance_ondevice.daemon.control.server import is_served
+from dance_ondevice.daemon.system.owner import AS_SERVICE
 from dance_ondevice.documents import DocumentError, decode
 
 
@@ -69,9 +70,7 @@ def _check_served(endpoint: str) -> None:
     try:
         served = is_served(path)
     except PermissionError as error:
-        raise ClientError(
-            f"this user may not open {path}; run the command with sudo, or as the daemon's user"
-        ) from error
+        raise ClientError(f"this user may not open {path}; {AS_SERVICE}") from error
     except OSError as error:
         raise ClientError(f"{endpoint} is not a control socket: {error.strerror or error}") from error
     if not served:

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from dance_ondevice.daemon.system.owner import AS_SERVICE
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.files import temporary_beside
 
@@ -84,9 +85,7 @@ def read_token(paths: StatePaths) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise TokenError(
-            f"{paths.console_token} cannot be read: {error}; run with sudo, or as the daemon's user"
-        ) from error
+        raise TokenError(f"{paths.console_token} cannot be read: {error}; {AS_SERVICE}") from error
     if not _TOKEN.fullmatch(text):
         raise TokenError(
             f"{paths.console_token} holds no token (20 or more letters, digits, - and _): remove it, "

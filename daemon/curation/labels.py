@@ -242,7 +242,7 @@ class _Planner:
             self._add_again(file, target, first, png)
             return
         self._classes_imported |= {int(i) for i in np.flatnonzero(counts[:IGNORE])}
-        known = self._imported_before(target, png)
+        known = self._imported_before(target, mask)
         self.labels.append(
             Planned(
                 file=file,
@@ -257,13 +257,14 @@ class _Planner:
             )
         )
 
-    def _imported_before(self, target: Target, png: bytes) -> bool:
+    def _imported_before(self, target: Target, mask: NDArray[np.uint8]) -> bool:
         """Whether an import gave the sample this very label: again, it would only hinder an undo."""
         if target.label is None or target.source != "import":
             return False
         try:
-            return read_regular(self._root / target.label) == png
-        except OSError:
+            # The ids and not the file's bytes: encoders differ between versions.
+            return np.array_equal(decode_label(read_regular(self._root / target.label)), mask)
+        except (OSError, ImageError):
             return False  # damaged or evicted: it is written anew, or refused by the daemon
 
     def _add_again(self, file: str, target: Target, first: tuple[str, bytes], png: bytes) -> None:

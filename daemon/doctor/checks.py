@@ -27,6 +27,7 @@ from dance_ondevice.daemon.doctor.ports import check_ports
 from dance_ondevice.daemon.doctor.service import check_keys, check_meter_rights, check_unit
 from dance_ondevice.daemon.doctor.stored import check_anchors, check_samples, check_versions
 from dance_ondevice.daemon.store.service import connect_read_only
+from dance_ondevice.daemon.system.owner import AS_SERVICE
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.energy.reading import Meter
 from dance_ondevice.files import write_synced
@@ -165,7 +166,7 @@ def check_state_dir(paths: StatePaths) -> Check:
         seconds = time.monotonic() - started
         probe.unlink()
     except OSError as error:
-        remedy = "run with sudo, or as the daemon's user, or give that user the folder"
+        remedy = f"{AS_SERVICE}, or give that user the folder"
         if error.errno == errno.EROFS:
             remedy = "find why in `dmesg`: a disk with errors is made read-only; then remount it for writing"
         elif error.errno in (errno.ENOSPC, errno.EDQUOT):

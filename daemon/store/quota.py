@@ -13,6 +13,7 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.store.samples import StoreFull, delete_samples
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.terminal import show_bytes
 from dance_ondevice.policies.samples.similarity import stored_light
 from dance_ondevice.policies.stream.retention import StoredSample, choose_evictions
 
@@ -253,15 +254,8 @@ class Quota:
                 "samples with 'dance-ondevice samples purge'"
             )
         return (
-            f"only {_size(free)} are free on the disk of {self._paths.samples}, storage.min_free_bytes keeps "
-            f"{_size(self._floor)} of them and nothing more may be evicted; free some space or lower "
-            "storage.min_free_bytes"
+            # So coarse that refusals in a row read alike and are counted as one.
+            f"only {show_bytes(free)} are free on the disk of {self._paths.samples}, "
+            f"storage.min_free_bytes keeps {show_bytes(self._floor)} of them and nothing more may be "
+            "evicted; free some space or lower storage.min_free_bytes"
         )
-
-
-def _size(count: int) -> str:
-    """Bytes for people, so coarse that refusals in a row read alike and are counted as one."""
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"

@@ -10,7 +10,10 @@ from pathlib import Path
 
 from dance_ondevice.daemon.system.state import StateLock, StatePaths
 
-__all__ = ["command_lock", "give_to_owner"]
+__all__ = ["AS_SERVICE", "command_lock", "give_to_owner"]
+
+#: What to do where this user may not open a file of the service.
+AS_SERVICE = "run the command with sudo, or as the daemon's user"
 
 
 @contextmanager

@@ -269,8 +269,13 @@ def test_what_was_imported_already_does_not_hide_the_labels_before_from_an_undo(
     (folder / "stranger.png").write_bytes(label(3))
     bring(folder, code=1)
     (folder / "stranger.png").unlink()
+    (stored,) = paths.samples.rglob(f"{ids[0]}.label.png")
+    before = stored.read_bytes()
+    stored.write_bytes(encode_png(mask_of(paths, ids[0])))  # as an earlier version wrote the same ids
+    assert stored.read_bytes() != before
     answer = bring(folder)
     assert (answer["imported"], answer["unchanged"], answer["results"][0]["action"]) == (0, 1, "unchanged")
+    stored.write_bytes(before)
     run_json("labels", "undo", "--state-dir", str(paths.root))
     np.testing.assert_array_equal(mask_of(paths, ids[0]), truth(0))
 
