@@ -204,6 +204,7 @@ def metrics_snapshot(parts: Parts) -> Snapshot:
     return Snapshot(
         samples_labelled=store.samples_labelled,
         samples_unlabelled=store.samples_unlabelled,
+        labels_stored=store.labels_stored,
         samples_unreadable=store.unreadable,
         rounds_bytes=parts.rounds.folder_bytes,
         last_frames={name: last.at for name, last in parts.instruments.cameras.report().items()},

@@ -33,6 +33,7 @@ class Snapshot:
 
     samples_labelled: int = 0
     samples_unlabelled: int = 0
+    labels_stored: int = 0
     samples_unreadable: int = 0
     rounds_bytes: int = 0
     last_frames: Mapping[str, float] = field(default_factory=dict)
@@ -73,6 +74,11 @@ class SnapshotCollector(Collector):
         samples.add_metric(["true"], now.samples_labelled)
         samples.add_metric(["false"], now.samples_unlabelled)
         yield samples
+        yield CounterMetricFamily(
+            "dance_labels_stored",
+            "Labels that were stored, new ones and those in place of others.",
+            value=now.labels_stored,
+        )
         yield GaugeMetricFamily(
             "dance_samples_unreadable",
             "Stored samples whose image or label cannot be read; rounds leave them out.",

@@ -79,8 +79,8 @@ class Rounds(Service):
         self._ids = itertools.count(1)
         self._answers: dict[int, dict[str, Any]] = {}
         self._answers_lock = threading.Lock()
-        self._counted = -1  # labelled samples when the stock was counted last
-        self._undecided: tuple[WantedLabels | None, int] = (None, 0)  # with the labels that there were
+        self._counted = (-1, -1)  # ``StoreSnapshot.labels`` when the stock was counted last
+        self._undecided: tuple[WantedLabels | None, int] = (None, 0)  # with the labels stored until then
         self._interrupted = True  # the last run may have left rounds open
         self._guard = Guard(lambda job, why: self._publish(running=None, waiting_for=f"{job} failed: {why}"))
         self._pause_file = context.paths.root / "paused"
@@ -172,7 +172,7 @@ class Rounds(Service):
             except queue.Empty:
                 self._guard.run("the drift watch", self._ask_for_labels)
                 self._check_probation(round_ahead=False)
-                if self._counted != self._context.store.snapshot().samples_labelled:
+                if self._counted != self._context.store.snapshot().labels:
                     self._guard.run("the count of samples", self._count)
                 self._publish(budget_joules=self._procedure.balance())
                 continue
@@ -182,7 +182,7 @@ class Rounds(Service):
 
     def _count(self) -> None:
         """Count what a round would find."""
-        self._counted = self._context.store.snapshot().samples_labelled
+        self._counted = self._context.store.snapshot().labels
         samples = self._procedure.samples()
         drifted = self._drift.drifted([sample for sample in samples if stock.might_teach(sample)])
         training = self._context.config.training
@@ -193,14 +193,14 @@ class Rounds(Service):
             needed_after_drift=_after_drift(training),
             teacher_judges=self._procedure.teacher_judges(),
         )
-        self._publish(stock=found, stock_of=self._counted)
+        self._publish(stock=found, stock_of=self._counted[1])
 
     def _ask_for_labels(self) -> None:
         """Publish which labels a person is asked for: after a drift, and to decide on the last candidate."""
         self._drift.update()
         wanted = self._drift.wanting(_after_drift(self._context.config.training))
         undecided, labelled = self._undecided
-        if undecided and self._context.store.snapshot().samples_labelled < labelled + undecided.frames:
+        if undecided and self._context.store.snapshot().labels_stored < labelled + undecided.frames:
             wanted += (undecided,)
         self._publish(labels_wanted=wanted)
 
@@ -407,7 +407,7 @@ class Rounds(Service):
         """Take note of which labels would have decided on a candidate."""
         card = self._context.versions.card(outcome.version) if outcome.version else {}
         wanted = verdict.labels_wanted(card) if outcome.outcome == "rejected" else None
-        self._undecided = wanted, self._context.store.snapshot().samples_labelled
+        self._undecided = wanted, self._context.store.snapshot().labels_stored
 
     def _progress(self, progress: Progress | None) -> None:
         # A round does not end because the alarms could not be read.

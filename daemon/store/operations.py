@@ -69,11 +69,12 @@ Operation = AddSample | AddLabel | RestoreLabel | Remove | Call
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The result of an operation for its future: an error, or else a value."""
+    """The result of an operation for its future: an error, or else a value; and whether it stored a label."""
 
     future: Future[Any]
     value: Any = None
     error: BaseException | None = None
+    labelled: bool = False
 
     def resolve(self) -> None:
         """Set the future's result."""

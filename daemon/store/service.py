@@ -60,6 +60,8 @@ class StoreSnapshot:
     Attributes:
         samples_labelled: Samples with a label.
         samples_unlabelled: Samples without one.
+        labels_stored: Labels stored since the start, new ones or in place of others. At the quota each may
+            push out another labelled sample, so that their number alone does not tell that any came.
         bytes: Images and labels together.
         free_bytes: Free on the file system.
         unreadable: Samples whose image or label cannot be read.
@@ -69,11 +71,17 @@ class StoreSnapshot:
 
     samples_labelled: int = 0
     samples_unlabelled: int = 0
+    labels_stored: int = 0
     bytes: int = 0
     free_bytes: int = 0
     unreadable: int = 0
     first_unreadable: str = ""
     trouble: str = ""
+
+    @property
+    def labels(self) -> tuple[int, int]:
+        """Labels stored since the start, and labelled samples: other figures once any label has changed."""
+        return self.labels_stored, self.samples_labelled
 
 
 def open_writer(paths: StatePaths) -> Database:
@@ -190,6 +198,7 @@ class Store(Service):
         self._quota: Quota
         self._writer: GroupWriter
         self._trouble = ""
+        self._labels_stored = 0
         self.workers = (Workers("store-flush", _FLUSHERS),)
 
     def add_sample(self, sample: NewSample) -> Future[Stored]:
@@ -370,6 +379,7 @@ class Store(Service):
             for outcome in outcomes:
                 if outcome.future in frames:
                     self._trouble = trouble_after(self._trouble, outcome.error)
+            self._labels_stored += sum(outcome.labelled for outcome in outcomes)
             self._publish()
         except BaseException as error:
             # The service fails with this error, and its callers must not wait forever.
@@ -401,6 +411,7 @@ class Store(Service):
         self._snapshot = StoreSnapshot(
             samples_labelled=labelled,
             samples_unlabelled=unlabelled,
+            labels_stored=self._labels_stored,
             bytes=size,
             free_bytes=self._quota.free(),
             unreadable=unreadable,

@@ -46,7 +46,10 @@ def test_a_label_can_come_later_and_be_replaced(store: Store, paths: StatePaths)
         assert (paths.root / row["label_path"]).read_bytes() == png
         assert (row["native_width"], row["scale"]) == (32, 0.5)
     assert store.snapshot() == StoreSnapshot(
-        samples_labelled=1, bytes=stored.total_bytes(paths), free_bytes=store.snapshot().free_bytes
+        samples_labelled=1,
+        labels_stored=3,
+        bytes=stored.total_bytes(paths),
+        free_bytes=store.snapshot().free_bytes,
     )
 
 

@@ -121,6 +121,14 @@ def test_a_label_counts_for_the_quota(paths: StatePaths) -> None:
         store.add_label(second, png, [1, 2], "import").result(WAIT)
         assert list(stored.rows(paths)) == [second], "the labelled one itself never makes the room"
         assert store.snapshot().bytes == stored.total_bytes(paths)
+        before = store.snapshot()
+        # A labelled frame pushes out the only other one: as many labels as before, and yet one has come.
+        third = stored.new_sample(2, data=block(2).data, label=[1, 2])
+        store.add_sample(third).result(WAIT)
+        assert list(stored.rows(paths)) == [third.id]
+        assert store.snapshot().samples_labelled == before.samples_labelled
+        assert store.snapshot().labels != before.labels
+        assert (before.labels_stored, store.snapshot().labels_stored) == (1, 2)
 
 
 def test_a_lowered_quota_is_met_at_the_next_write(paths: StatePaths) -> None:
