@@ -68,6 +68,8 @@ def list_(
         ]
         total = next(database.query(f"select count(*) as n from samples where {where}", values))["n"]
     if as_json:
+        if len(rows) < total:
+            click.echo(f"these are {len(rows)} of {total} samples; --limit {total} gives all", err=True)
         print_json(rows)
         return
     print_table(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -89,6 +90,9 @@ def test_the_table_says_how_many_there_are(run, paths: StatePaths):
     assert "1 of 4" in output
     assert "rear-4" in output
     assert "4.0 KiB" in output
+    told = run("samples", "list", "--state-dir", str(paths.root), "--limit", "1", "--json")
+    assert len(json.loads(told.stdout)) == 1
+    assert "1 of 4 samples; --limit 4 gives all" in told.stderr
 
 
 def test_explain_tells_the_decision_and_the_rounds(run, run_json, paths: StatePaths):
