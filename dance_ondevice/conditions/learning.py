@@ -1,8 +1,8 @@
-"""Learning for one condition: only the layers behind the encoder train, with fixed normalisation statistics.
+"""Learning for one condition: late layers and batch norms' affine parameters, with fixed statistics.
 
-The encoder's features are shared; the layers behind it may differ by condition. A condition with its own late
-layers can learn from labels without changing the masks of any other condition. How far a candidate goes from
-the live weights to the trained ones stands here too, and serves rounds of all conditions as well.
+The encoder's filters are shared; how their outputs are scaled and shifted, and the layers behind, may differ
+by condition. A condition can so learn from labels without changing the masks of any other condition. How far
+a candidate goes from the live weights to the trained ones stands here, for rounds of all conditions too.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ INTERPOLATION = 0.5
 
 
 def own_parameters(model: nn.Module) -> tuple[str, ...]:
-    """Return the names of the parameters that a condition may have for itself.
+    """Return the names of the parameters that a condition may have for itself, in the model's order.
 
-    These are the layers behind the encoder; if no layer has such a name, as in a user's model, they are the
-    affine parameters of its batch norms; without batch norms there are none.
+    These are the layers behind the encoder and the affine parameters of all batch norms, which let the
+    encoder follow a light at the price of two numbers for each of its channels. In a user's model, none of
+    whose layers has such a name, they are those of the batch norms alone; without any there are none.
     """
-    late = tuple(
-        name for name, _ in model.named_parameters() if name.removeprefix(f"{NETWORK}.").startswith(LATE)
-    )
-    if late:
-        return late
     norms = {name for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
-    return tuple(name for name, _ in model.named_parameters() if name.rpartition(".")[0] in norms)
+    return tuple(
+        name
+        for name, _ in model.named_parameters()
+        if name.rpartition(".")[0] in norms or name.removeprefix(f"{NETWORK}.").startswith(LATE)
+    )
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""Rounds for one condition: they train late layers for that condition only and leave all others unchanged.
+"""Rounds for one condition: they train what that condition has for itself and leave all others unchanged.
 
-Layers trained for a condition on top of its own statistics cannot harm any other condition; shared weights
-have to be right for all of them at once. So the condition of most new samples gets a round of its own, and a
+Parameters trained for a condition, on top of its own statistics, cannot harm any other; shared weights have
+to be right for all of them at once. So the condition of most new samples gets a round of its own, and a
 round for all conditions trains on samples without a condition. A condition whose own statistics were worse
 than others, or were not estimated yet, learns from the model's own.
 """

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dance_ondevice.conditions import statistics as conditions
 from dance_ondevice.conditions.arrays import StatisticsMismatch
-from dance_ondevice.conditions.learning import Additions, interpolated, learning, own_parameters
+from dance_ondevice.conditions.learning import LATE, Additions, interpolated, learning, own_parameters
 from dance_ondevice.conditions.statistics import NormStatistics
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.mapping.mapped import Mapped
@@ -48,7 +48,12 @@ def test_every_architecture_has_late_layers_and_its_encoder_is_none_of_them(name
     assert own
     assert len(own) < len(list(model.parameters()))
     encoders = ("stem", "downsample", "encoder", "base_net", "stages", "auxiliary")
-    assert not any(each.startswith(encoders) for each in own)
+    norms = {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    shared = {name for name, _ in model.named_parameters()} - set(own)
+    assert shared
+    assert not any(name.startswith(LATE) for name in shared)
+    assert all(name.rpartition(".")[0] in norms for name in own if name.startswith(encoders))
+    assert {name.rpartition(".")[0] for name in own} >= norms
     joined = Mapped(model, [[0, 1], [2]])
     assert own_parameters(joined) == tuple(f"network.{each}" for each in own)
     if name == "espnetv2":  # not the fallback, which is its batch norms alone
@@ -72,7 +77,7 @@ def test_only_those_learn_and_statistics_stay(name: str) -> None:
         (found if isinstance(found, Tensor) else found[0]).square().sum().backward()
         optimiser.step()
     # A gradient may be zero behind a ReLU, but not that of the last layer.
-    assert {own[-1]} <= changed(model, before) <= set(own)
+    assert {"norm.bias" if name == "own" else "classifier.3.bias"} <= changed(model, before) <= set(own)
     assert not any(module.training for module in model.modules())
     assert {name: p.requires_grad for name, p in model.named_parameters()} == asked
     # Afterwards statistics follow the batches again.

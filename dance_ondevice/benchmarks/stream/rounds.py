@@ -25,7 +25,7 @@ from dance_ondevice.training.trainer import Trainer, TrainingDiverged, TrainingO
 
 __all__ = ["Recipe", "RoundLog", "Rounds", "Trained"]
 
-Part = Literal["all", "late"]
+Part = Literal["all", "own"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Recipe:
     """Settings of a round's training.
 
     Attributes:
-        part: Layers that learn: "all", or the "late" ones behind the encoder.
+        part: What learns: "all", or what a condition may have for its "own", see ``own_parameters``.
         steps: Optimiser steps at most.
         learning_rate: Learning rate of AdamW.
         scale: Scale of the training images relative to the stream's frames.
