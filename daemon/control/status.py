@@ -168,7 +168,8 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
             {**msgspec.to_builtins(each), "words": each.words} for each in rounds.labels_wanted
         ],
         "notify": parts.webhook(),
-        "warnings": _warnings(parts, card),
+        # What anybody may send to the board is told here alone, not sent on to notify.url.
+        "warnings": [*_warnings(parts, card), *_refused(parts.instruments)],
     }
 
 
@@ -252,6 +253,16 @@ def _frames_by_condition(counts: Mapping[tuple[str, str, str], int]) -> dict[str
     for (camera, condition, outcome), frames in sorted(counts.items()):
         found.setdefault(camera, {}).setdefault(condition, {})[outcome] = frames
     return found
+
+
+def _refused(instruments: Instruments) -> Iterator[str]:
+    refused = instruments.refusals.recent()
+    if refused is not None:
+        count, camera = refused.frames, f" of camera {refused.camera}" if refused.camera else ""
+        yield (
+            f"{count} frame{' was' if count == 1 else 's were'} refused lately, the last{camera} "
+            f"{refused.age:.0f} s ago: {refused.text}"
+        )
 
 
 def _about_cameras(instruments: Instruments) -> Iterator[str]:

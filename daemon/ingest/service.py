@@ -417,6 +417,7 @@ class Ingest(Service):
         self._instruments.refused(error.reason)
         if is_frame:
             self._instruments.frame(self._counted_as(error.camera), "rejected")
+            self._instruments.refused_frame(error.camera, str(error))
         self._receiver.reply(origin, wire.refused(error))
         now = self._monotonic()
         if now - self._logged_at.get(error.reason, -_LOG_EVERY) >= _LOG_EVERY:

@@ -75,6 +75,9 @@ class IngestInstruments(Protocol):
     def refused(self, reason: str) -> None:
         """Count one message, frame or label, that was refused."""
 
+    def refused_frame(self, camera: str, text: str) -> None:
+        """Take note of what the sender of a refused frame was told; both are as the sender sent them."""
+
 
 def not_stored(error: StoreError) -> WireError:
     """The refusal of a message that the store could not keep, with the reason's code."""

@@ -8,6 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from dance_ondevice.daemon.metrics.cameras import AHEAD_SECONDS, CameraTimes
+from dance_ondevice.daemon.metrics.refusals import Refusals
 from dance_ondevice.policies.stream.data_slimming import Decision
 from dance_ondevice.policies.stream.drift import SIGNALS
 
@@ -139,6 +140,8 @@ class Instruments:
         )
         #: When each camera sent its last frame.
         self.cameras = CameraTimes()
+        #: Which frames were refused of late.
+        self.refusals = Refusals()
         #: Series by metric and labels: to look one up takes longer than to count.
         self._series: dict[tuple[object, ...], Any] = {}
         self._frame_counts: dict[str, int] = {}
@@ -217,6 +220,10 @@ class Instruments:
     def refused(self, reason: str) -> None:
         """Count a refused message by its short reason."""
         self._refused.labels(reason).inc()
+
+    def refused_frame(self, camera: str, text: str) -> None:
+        """Take note of what the sender of a refused frame was told; both are as the sender sent them."""
+        self.refusals.refused(camera, text)
 
     def connection_refused(self) -> None:
         """Count a connection that was refused."""

@@ -200,11 +200,13 @@ class Camera:
         self._name = name
         self._street = StreetCamera(seed=3, height=48, width=64)
 
-    def send(self, index: int, *, labelled: bool = True, condition: str = "day") -> dict[str, Any]:
+    def send(
+        self, index: int, *, labelled: bool = True, condition: str = "day", v: int = 1
+    ) -> dict[str, Any]:
         """Send one frame and return its acknowledgement."""
         image, label = self._street.render(index, condition)
         header = {
-            "v": 1,
+            "v": v,
             "camera": self._name,
             "seq": index,
             "captured_at": 1_760_000_000.0 + index,

@@ -46,6 +46,7 @@ class Recorder:
         self.conditions: Counter[tuple[str, str, str]] = Counter()
         self.stood: dict[str, int] = {}
         self.refusals: Counter[str] = Counter()
+        self.told: list[tuple[str, str]] = []
         self.ahead: dict[str, float] = {}
         self.scales: Counter[tuple[str, float]] = Counter()
         self.scores: list[tuple[str, float]] = []
@@ -82,6 +83,9 @@ class Recorder:
 
     def forget(self, camera: str) -> None:
         self.forgotten.append(camera)
+
+    def refused_frame(self, camera: str, text: str) -> None:
+        self.told.append((camera, text))
 
     def refused(self, reason: str) -> None:
         with self._changed:

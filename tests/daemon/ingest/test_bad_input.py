@@ -106,6 +106,7 @@ def test_bad_message_is_answered_and_counted_and_forgotten(harness: Harness, nam
     assert words in reply.error
     assert harness.recorder.count("rejected") == rejected + 1
     assert harness.recorder.refusals[reason] == refused + 1
+    assert harness.recorder.told[-1][1] == reply.error
     assert harness.recorder.frames["front", "rejected"] == 0, "only cameras with good frames have a name"
     check_that_frames_are_accepted(harness)
 

@@ -64,6 +64,11 @@ def test_a_damaged_file_is_named_and_removed_and_the_state_moves(tmp_path: Path)
     try:
         for index in range(30):
             camera.send(index)
+        refused = camera.send(30, v=7)
+        assert not refused["ok"]
+        (warning,) = daemon.ask("status")["warnings"]
+        assert warning.startswith("1 frame was refused lately, the last")
+        assert warning.endswith(refused["error"])
         stored = sorted((daemon.state / "samples").rglob("*.jpg"))
         stored[3].write_bytes(stored[3].read_bytes()[:300])
         stored[5].unlink()
