@@ -88,8 +88,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             fleet, or with values part of the way to them; ``rehearsal`` are then the samples that its
             statistics are estimated from.
         release: SHA-256 of that release.
-        max_condition_drop: mIoU that a candidate may cost one condition before the round goes half of the way
-            only, as it does where the candidate is below the live model in all; None goes all of it.
+        max_condition_drop: mIoU that a candidate may cost one condition before one half as far from the live
+            model is tried, as it is where the candidate is below the live model in all; None tries none.
+        max_class_drop: IoU that it may cost a class before that; None in a job of an earlier build.
     """
 
     round: str
@@ -126,6 +127,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     gathered: str = ""
     release: str = ""
     max_condition_drop: float | None = None
+    max_class_drop: float | None = None
 
     @property
     def kind_of(self) -> RoundKindName:

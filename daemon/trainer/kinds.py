@@ -70,8 +70,10 @@ class RoundKind(Protocol):
     def candidate(self, model: nn.Module, share: float) -> nn.Module:
         """The candidate that the model in training makes as it is now, if it goes so far."""
 
-    def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
-        """The statistics for the candidate as it is now, for the named conditions or, with None, for all."""
+    def serving(
+        self, model: nn.Module, share: float, conditions_of: Collection[str] | None = None
+    ) -> Serving:
+        """The statistics for the candidate that goes so far, for the named conditions or, with None, all."""
 
     def settle(self, model: nn.Module) -> None:
         """Bring the model into the state that is saved."""
@@ -129,11 +131,14 @@ class WholeRound:
         """The candidate that the model in training makes as it is: the model, or part of the way to it."""
         return model if self._start is None or share == 1 else part_way(model, self._start, share)
 
-    def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
+    def serving(
+        self, model: nn.Module, share: float, conditions_of: Collection[str] | None = None
+    ) -> Serving:
         """The statistics for the model as it is now.
 
         Args:
             model: The candidate.
+            share: How far it goes; it has gone there.
             conditions_of: Conditions of the frames that it is evaluated on; None for all conditions.
         """
         known, wanted = self._live.known, set(self._images)
@@ -217,8 +222,6 @@ class ConditionRound:
 
     #: Models that must lose the same channels as the candidate; such a round removes none.
     companions: Sequence[nn.Module] = ()
-    #: What it learns goes part of the way in what serves it, not in the model.
-    shares = (1.0,)
 
     def __init__(self, job: jobs.Job, live: Kept, model: nn.Module, card: ModelCard) -> None:
         """``live`` are the conditions of the live model, and ``model`` is that model, to be trained.
@@ -229,6 +232,9 @@ class ConditionRound:
         name = job.condition or ""
         if name not in live.known.parents:
             raise ValueError(f"the round is for condition {name}, which {job.conditions or 'the job'} lacks")
+        # What it learns goes part of the way in what serves it, not in the model.
+        nearer = () if job.max_condition_drop is None else (INTERPOLATION / 2,)
+        self.shares = (INTERPOLATION, *nearer)
         self._name = name
         self._live = live
         self._parameters = own_parameters(model)
@@ -258,11 +264,13 @@ class ConditionRound:
         """The model itself: what the condition has learnt lies in what serves it."""
         return model
 
-    def serving(self, model: nn.Module, conditions_of: Collection[str] | None = None) -> Serving:
-        """The candidate's statistics: the condition half-way to the learnt values, the others unchanged."""
+    def serving(
+        self, model: nn.Module, share: float, conditions_of: Collection[str] | None = None
+    ) -> Serving:
+        """The candidate's statistics: the condition so far to the learnt values, the others unchanged."""
         now = conditions.capture(model, learnt=self._parameters).learnt
         start = {name: self._start.learnt[name] for name in self._parameters}
-        learnt = {**self._before.learnt, **interpolated(start, now, INTERPOLATION)}
+        learnt = {**self._before.learnt, **interpolated(start, now, share)}
         new = NormStatistics(self._before.layers, learnt)
         sets = {BASE: self._base, **self._live.sets, self._name: new}
         known = Known(self._live.known.live | {self._name}, self._live.known.parents)
@@ -281,7 +289,7 @@ class ConditionRound:
 
     def card_fields(self, serving: Serving) -> dict[str, object]:
         """The fields of the candidate's card about the round."""
-        return {"condition": self._name, "interpolation": INTERPOLATION}
+        return {"condition": self._name}
 
 
 #: The kinds of round by name; each is called with the job, the live model's conditions, the model and its

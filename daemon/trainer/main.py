@@ -96,7 +96,7 @@ def _run(job: jobs.Job, events: TextIO, requests: ParentRequests, saved: Saved) 
 
     def evaluate(model: torch.nn.Module, some: Gate, share: float) -> tuple[Counts, ...]:
         model = kind.candidate(_on_cpu(model), share)
-        serving = kind.serving(model, {condition_of[identifier] for identifier, _ in some})
+        serving = kind.serving(model, share, {condition_of[identifier] for identifier, _ in some})
         return judge(model, some, serving)[1]
 
     def report(event: jobs.Event) -> None:
@@ -192,7 +192,7 @@ def _made(
     tried: list[tuple[Counts, ...]] = []
     for share in kind.shares:
         model = kind.candidate(trained, share).eval()
-        serving = kind.serving(model)
+        serving = kind.serving(model, share)
         scores, counts = judge(model, serving)
         tried.append(counts)
         if not costs_too_much(counts):

@@ -12,11 +12,19 @@ import torch
 from torch import nn
 
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.children.counts import Counts, ScoreCard, read_counts, score_card
+from dance_ondevice.daemon.children.counts import (
+    Counts,
+    ScoreCard,
+    paired_counts,
+    read_counts,
+    score_card,
+)
 from dance_ondevice.images.codec import resize_area
 from dance_ondevice.images.confusion import Matrix
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import channels_last, predict
+from dance_ondevice.policies.promotion import bootstrap, nearer
+from dance_ondevice.policies.promotion.promotion import GateRules
 from dance_ondevice.training.batches import TrainingSample, read_image
 from dance_ondevice.training.evaluation import evaluate
 
@@ -63,24 +71,28 @@ def kept_scores(
 
 
 def costs_too_much(job: jobs.Job, live: Sequence[Counts], candidate: Sequence[Counts]) -> bool:
-    """Whether a candidate scores less than the live model, in all or in a condition by more than is allowed.
+    """Whether a candidate scores less than the live model in all, or much less in a condition or class.
 
     Args:
         job: The job of the round, with what is allowed.
         live: The live model's counts of the held-out samples.
         candidate: The candidate's counts of the same samples.
     """
-    if job.max_condition_drop is None:
+    pairs = list(paired_counts(live, candidate).values())
+    if job.max_condition_drop is None or not pairs:
         return False
-    allowed = {"": 0.0} | {
-        sample.condition: job.max_condition_drop for sample in job.gate if sample.condition
-    }
     condition_of = {sample.id: sample.condition for sample in job.gate}
 
     def miou(counts: Sequence[Counts], name: str) -> float:
-        return score_card([each for each in counts if not name or condition_of[each.id] == name]).miou
+        return score_card([each for each in counts if condition_of[each.id] == name]).miou
 
-    return any(miou(candidate, name) < miou(live, name) - drop for name, drop in allowed.items())
+    blocks = job.gate_blocks if len(job.gate_blocks) == len(pairs) else range(len(pairs))
+    whole = bootstrap.compare(pairs, blocks, confidence=job.confidence, seed=job.seed)
+    # A job of an earlier build does not say what a class may lose.
+    most = 1.0 if job.max_class_drop is None else job.max_class_drop
+    rules = GateRules(max_class_drop=most, max_condition_drop=job.max_condition_drop)
+    names = sorted(set(condition_of.values()) - {""})
+    return nearer.costs_too_much(whole, rules, [(miou(live, name), miou(candidate, name)) for name in names])
 
 
 def counts_of(identifier: str, matrix: Matrix) -> Counts:

@@ -217,20 +217,30 @@ class Life:
         self._spend("training", trained.log.cpu_seconds)
         self._macs += trained.log.macs
         self._peak = max(self._peak, trained.log.peak_bytes)
-        candidate = between(settled, trained.weights, self._variant.interpolation)
-        verdict = (True, "no gate")
-        if self._variant.labels == "teacher" and not self._variant.teacher_judges:
-            verdict = (False, "a model's labels cannot judge a candidate")
-        elif self._variant.gate:
-            verdict, cost = (
-                verdicts.of_held_out(self._tools, settled, candidate, pool.held_out)
-                if pool.held_out
-                else verdicts.of_few_labels(
-                    self._tools, settled, candidate, pool.train, self._unlabelled(condition)
-                )
-            )
-            self._spend("gate", cost)
+        share = self._variant.interpolation
+        candidate = between(settled, trained.weights, share)
+        if self._variant.gate and verdicts.costs_too_much(self._tools, settled, candidate, pool.held_out):
+            # One that is half as far from what serves now, as in the service.
+            candidate = between(settled, trained.weights, share / 2)
+        verdict = self._verdict(condition, settled, candidate)
         self._decide(condition, candidate, trained.log.macs, verdict)
+
+    def _verdict(self, condition: str, settled: Weights, candidate: Weights) -> verdicts.Said:
+        """May a candidate serve?"""
+        pool = self._pools[condition]
+        if self._variant.labels == "teacher" and not self._variant.teacher_judges:
+            return False, "a model's labels cannot judge a candidate"
+        if not self._variant.gate:
+            return True, "no gate"
+        verdict, cost = (
+            verdicts.of_held_out(self._tools, settled, candidate, pool.held_out)
+            if pool.held_out
+            else verdicts.of_few_labels(
+                self._tools, settled, candidate, pool.train, self._unlabelled(condition)
+            )
+        )
+        self._spend("gate", cost)
+        return verdict
 
     def _share_out(self, condition: str) -> None:
         """Assign the new frames for good: labelled or not, to training or held out."""

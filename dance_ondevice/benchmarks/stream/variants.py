@@ -56,7 +56,15 @@ class Variant:
 _DENSE = Recipe(steps=100, learning_rate=1e-3)
 #: Ours: half-size frames, so a quarter of the cost, and only what a condition may have for itself, over
 #: statistics of its own. Chosen on blocks of 0001TP's first half, see the definitions.
-_OURS = Recipe(part="own", steps=40, learning_rate=2e-3, scale=0.5, zoom=(1.0, 1.6), own_statistics=True)
+_OURS = Recipe(
+    part="own",
+    steps=40,
+    learning_rate=2e-3,
+    scale=0.5,
+    zoom=(1.0, 1.6),
+    batch_size=4,
+    own_statistics=True,
+)
 
 
 def _ours(name: str, words: str, labels: Labels) -> Variant:

@@ -9,12 +9,12 @@ from dance_ondevice.benchmarks.stream.scoring import FrameScore, total
 from dance_ondevice.benchmarks.stream.tools import Tools
 from dance_ondevice.benchmarks.stream.weights import Weights
 from dance_ondevice.images.confusion import iou_per_class, miou
-from dance_ondevice.policies.promotion import probation, promotion
+from dance_ondevice.policies.promotion import nearer, probation, promotion
 from dance_ondevice.policies.promotion.bootstrap import Comparison, Pair, compare
 from dance_ondevice.policies.stream import condition_gate
 from dance_ondevice.training.batches import TrainingSample
 
-__all__ = ["Said", "of_few_labels", "of_held_out", "of_probation", "of_statistics"]
+__all__ = ["Said", "costs_too_much", "of_few_labels", "of_held_out", "of_probation", "of_statistics"]
 
 #: Whether it passes, and why in words.
 Said = tuple[bool, str]
@@ -63,6 +63,14 @@ def of_held_out(
         comparison=_comparison(before, after),
     )
     return (verdict.outcome == "promoted", "; ".join(verdict.reasons)), _cost(before, after)
+
+
+def costs_too_much(tools: Tools, live: Weights, new: Weights, held_out: Sequence[TrainingSample]) -> bool:
+    """Should a candidate nearer to what serves now be tried? Never without held-out frames."""
+    if not held_out:
+        return False
+    before, after = tools.scorer.scores(live, held_out), tools.scorer.scores(new, held_out)
+    return nearer.costs_too_much(_comparison(before, after), promotion.GateRules())
 
 
 def of_probation(

@@ -208,7 +208,7 @@ def test_a_condition_learns_and_the_day_stays_bit_for_bit_also_when_it_was_inter
 
 
 def test_a_condition_whose_own_statistics_were_worse_learns_from_the_models_own(tmp_path: Path) -> None:
-    job = work_order(tmp_path, condition="c2", learnt=True)
+    job = work_order(tmp_path, condition="c2", learnt=True, max_condition_drop=0.02)
     live = Path(job.live)
     sets = condition_store.load_conditions(live)[0]
     text = about({"c1": "base", "c2": "c1"}, refused=("c2",))
@@ -225,7 +225,9 @@ def test_a_condition_whose_own_statistics_were_worse_learns_from_the_models_own(
         for name, parameter in model.named_parameters():
             if name in own_parameters(model):
                 parameter.mul_(3.0)
-    serving = kind.serving(model)
+    assert kind.shares == (0.5, 0.25)
+    nearer = kind.serving(model, 0.25).sets["c2"].learnt
+    serving = kind.serving(model, 0.5)
     assert serving.known.serving("c2") == "c2"
     kind.settle(model)
     out = tmp_path / "candidate"
@@ -237,6 +239,7 @@ def test_a_condition_whose_own_statistics_were_worse_learns_from_the_models_own(
     own = dict(model.named_parameters())
     for name in own_parameters(model):
         assert torch.allclose(new["c2"].learnt[name], 2.0 * own[name]), "half of the way from the model's own"
+        assert torch.allclose(nearer[name], 1.5 * own[name])
     assert all(torch.equal(new["c2"].layers[n][0], base.layers[n][0]) for n in base.layers)
     with pytest.raises(ValueError, match="lacks"):
         KINDS["condition"](
@@ -323,14 +326,14 @@ def test_too_few_images_leave_a_condition_without_statistics(tmp_path: Path) -> 
     job = work_order(tmp_path, condition=None, train=stored(tmp_path, 3, "dusk", "c1"))
     model, card = checkpoint.load(Path(job.live))
     found = kept(Path(job.conditions), model)
-    assert WholeRound(job, found, model, card).serving(model).sets == {}
+    assert WholeRound(job, found, model, card).serving(model, 1.0).sets == {}
     enough = msgspec.structs.replace(job, rehearsal=stored(tmp_path, 1, "dusk", "c1", start=20))
-    serving = WholeRound(enough, found, model, card).serving(model)
+    serving = WholeRound(enough, found, model, card).serving(model, 1.0)
     assert serving.sets.keys() == {"c1"}
     assert serving.known == Known(frozenset({"c1"}), found.known.parents)
     # Of conditions that nobody asks for nothing is estimated.
-    assert WholeRound(enough, found, model, card).serving(model, {"base"}).sets == {}
-    assert WholeRound(enough, found, model, card).serving(model, {"c2"}).sets.keys() == {"c1"}
+    assert WholeRound(enough, found, model, card).serving(model, 1.0, {"base"}).sets == {}
+    assert WholeRound(enough, found, model, card).serving(model, 1.0, {"c2"}).sets.keys() == {"c1"}
 
 
 @pytest.mark.parametrize("damage", ["junk", "nothing beside", "other widths", "missing"])

@@ -135,6 +135,22 @@ def test_what_costs_a_condition_more_than_is_allowed(tmp_path: Path) -> None:
     assert not costs_too_much(msgspec.structs.replace(job, max_condition_drop=None), live, counted(0, 0))
 
 
+def test_what_costs_a_class_more_than_is_allowed(tmp_path: Path) -> None:
+    gate = tuple(jobs.JobSample(id=str(number), image="", label="") for number in range(6))
+    job = work_order(tmp_path, condition=None, gate=gate, max_condition_drop=0.02, max_class_drop=0.05)
+
+    def counted(first: int, second: int, pixels: int = 1000) -> list[Counts]:
+        truth, hits = (pixels, pixels), (first * pixels // 100, second * pixels // 100)
+        return [Counts(id=each.id, truth=truth, predicted=truth, hits=hits) for each in gate]
+
+    live = counted(80, 60)
+    assert not costs_too_much(job, live, counted(78, 70)), "no class falls by more than is allowed"
+    assert costs_too_much(job, live, counted(70, 90)), "it gains in all and costs the first class"
+    assert not costs_too_much(job, counted(80, 60, 100), counted(70, 90, 100)), "too few pixels to tell"
+    earlier = msgspec.structs.replace(job, max_class_drop=None)
+    assert not costs_too_much(earlier, live, counted(70, 90)), "a job of an earlier build asks for no more"
+
+
 @pytest.mark.parametrize(("dear", "taken"), [((), 1.0), ((1.0,), 0.5), ((1.0, 0.5), 0.5)])
 def test_the_first_candidate_that_does_not_cost_too_much_is_made(
     tmp_path: Path, dear: tuple[float, ...], taken: float
