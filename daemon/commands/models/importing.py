@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from dance_ondevice.daemon.commands.rounds import await_request
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json
 from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE
+
+#: Beginning of the name of a copy for the service, and the seconds after which no command needs it any more.
+_COPY, _LEFT_SECONDS = ".incoming-", 86_400.0
 
 
 @click.command(name="import")
@@ -71,7 +74,11 @@ def _within_reach(paths: StatePaths, folder: Path) -> Iterator[Path]:
     if os.geteuid() != 0 or owner.st_uid == 0 or not (source / CARD_FILE).is_file():
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=paths.root) as scratch:
+    for left in paths.root.glob(f"{_COPY}*"):  # by a command that was killed
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _LEFT_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_COPY, dir=paths.root) as scratch:
         copy = Path(scratch) / (source.resolve().name or "model")
         try:
             copy.mkdir()

@@ -341,9 +341,13 @@ def test_a_model_of_roots_is_put_where_the_service_can_read_it(
     end = {"state": "done", "outcome": "live", "version": "v0002", "reasons": []}
     serve({"import_model": import_model, "train_status": lambda _: end})
     os.chown(paths.root, 61234, 61234)
+    killed, running = paths.root / ".incoming-killed", paths.root / ".incoming-running"
+    for folder in (killed / "base", running):
+        folder.mkdir(parents=True)
+    os.utime(killed, (0, 0))
     assert "live: v0002" in run("models", "import", str(home), "--state-dir", str(paths.root)).stdout
     assert seen == {name: (name, 61234) for name in ("card.json", "model.safetensors")}
-    assert not list(paths.root.glob(".incoming-*"))
+    assert list(paths.root.glob(".incoming-*")) == [running], "what a killed command left is gone"
 
 
 def test_classes_that_this_user_may_not_read_are_not_those_of_the_configuration(
