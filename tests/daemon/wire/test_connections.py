@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 import zmq
@@ -76,6 +79,66 @@ def test_what_is_beyond_the_limit_is_closed_and_counted() -> None:
             connection.close()
         router.close(linger=0)
         assert guard.stop(10)
+    assert guard.failure is None
+
+
+def try_port(context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    socket.create_connection((host, int(port))).close()
+
+
+def send_a_word(context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
+    with context.socket(zmq.REQ) as sender:
+        sender.connect(address)
+        sender.send(b"word")
+        assert sender.poll(int(1000 * PATIENCE))
+
+
+def connect(kind: int, *, keys: bool = False) -> Callable[..., zmq.Socket[bytes]]:
+    def of_kind(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
+        sender = context.socket(kind)
+        sender.setsockopt(zmq.LINGER, 0)
+        if keys:
+            public, secret = zmq.curve_keypair()
+            sender.curve_publickey, sender.curve_secretkey, sender.curve_serverkey = public, secret, public
+        sender.connect(address)
+        return sender
+
+    return of_kind
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [connect(zmq.PUSH), connect(zmq.PUB), connect(zmq.REQ, keys=True)],
+    ids=["push", "pub", "curve"],
+)
+def test_a_peer_that_cannot_be_heard_is_told_of(wrong: Callable[..., Any]) -> None:
+    """libzmq drops it without a word. Who tries the port, or comes and goes, is nothing to tell."""
+    lines: SimpleQueue[str] = SimpleQueue()
+    log = logging.getLogger(ConnectionGuard.__module__)
+    heard = logging.Handler()
+    heard.emit = lambda record: lines.put(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(heard)
+    guard = ConnectionGuard()
+    guard.start()
+    with zmq.Context() as context:
+        router = context.socket(zmq.ROUTER)
+        connections = guard.bounding("ingest", 100, takes="a sender is a REQ socket")(router)
+        address = f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}"
+        for _ in range(3):
+            try_port(context, address)
+            answered = threading.Thread(target=send_a_word, args=(context, address))
+            answered.start()
+            router.send_multipart(router.recv_multipart())
+            answered.join(PATIENCE)
+        assert lines.empty()
+        with wrong(context, address):
+            line = lines.get(timeout=PATIENCE)
+        assert line == "a peer was dropped at its handshake socket=ingest reason='a sender is a REQ socket'"
+        assert len(connections) <= 3
+        router.close(linger=0)
+        assert guard.stop(10)
+    log.removeHandler(heard)
     assert guard.failure is None
 
 
